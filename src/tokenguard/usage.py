@@ -1,0 +1,51 @@
+"""`Usage`: the tokens of a call, as the provider counted them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Usage(NamedTuple):
+    """The tokens of one call, or the sum of several. All counts are tokens; `None` is "not reported", 0 is a zero.
+
+    The counts nest the way OpenTelemetry's GenAI conventions say: `input` holds everything that was sent, the cached
+    part included, and `output` everything that was generated, reasoning included.
+    """
+
+    input: int | None = None
+    """All input tokens: uncached, read from the cache, and written to it."""
+    output: int | None = None
+    """All output tokens, reasoning included."""
+    cache_read: int | None = None
+    """The part of `input` that was read from the provider's prompt cache."""
+    cache_write: int | None = None
+    """The part of `input` that was written to the prompt cache, over all lifetimes."""
+    cache_write_30m: int | None = None
+    """The part of `cache_write` with a 30 minute lifetime (OpenAI)."""
+    cache_write_1h: int | None = None
+    """The part of `cache_write` with a 1 hour lifetime (Anthropic). What no lifetime names lives 5 minutes there."""
+    cache_write_12h: int | None = None
+    """The part of `cache_write` with a 12 hour lifetime (OpenAI)."""
+    reasoning: int | None = None
+    """The part of `output` spent on reasoning."""
+    input_audio: int | None = None
+    """The part of `input` that is audio."""
+    cache_audio_read: int | None = None
+    """The part of `cache_read` that is audio."""
+    output_audio: int | None = None
+    """The part of `output` that is audio."""
+    input_image: int | None = None
+    """The part of `input` that is images."""
+
+    def plus(self, other: Usage) -> Usage:
+        """The sum, count by count; a count stays unknown only when both sides do not know it.
+
+        >>> Usage(input=3, output=1).plus(Usage(input=4))
+        Usage(input=7, output=1, ...)
+        """
+        return Usage(*(b if a is None else a if b is None else a + b for a, b in zip(self, other, strict=True)))
+
+    @property
+    def total(self) -> int:
+        """Input plus output; an unknown count adds nothing."""
+        return (self.input or 0) + (self.output or 0)
