@@ -1,0 +1,443 @@
+"""The one path that every call takes.
+
+```text
+seam -> begin (scope, span, fingerprint) -> SEND -> received or failed -> settle (usage, price, span, records)
+```
+
+Only this module starts spans and contains internal errors: whatever fails in here is noted, and the user's call goes
+on. The flow is a generator that yields what must happen outside, so that it is written once; `drive` and `drive_async`
+run it. A seam hands in an `Exchange`, and for a response that is read later its tap ends the `Call`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, Protocol
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, StatusCode
+
+from tokenguard import names, scope
+from tokenguard.call import AttributeValue, CallRecord, Cost
+from tokenguard.callsite import call_site
+from tokenguard.prices import PriceBook, Tier
+from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.repeats import Repeats, fingerprint
+from tokenguard.spans import NO_SPAN, OuterSpan, CallSpan, NativeSpan, outer_owner, silencing
+from tokenguard.telemetry import Finished, Telemetry
+from tokenguard.tokens import estimate_request, estimate_tokens
+from tokenguard.usage import Usage
+
+SEND: Final = "send"
+"""What the flow yields where the SDK's own send belongs."""
+
+
+class Answer(NamedTuple):
+    """What came of a step that the flow asked for."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Exchange(Protocol):
+    """What a seam tells of one request, and what it can do for it."""
+
+    api: Api
+    endpoint: Endpoint
+    body: Mapping[str, Any]
+    stream: bool
+    native_span: bool
+    """Whether the SDK will start a GenAI span of its own for this request."""
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Send this body instead."""
+        ...
+
+    def read(self, result: Any, call: Call) -> Reading | None:
+        """What the SDK's result says; `None` when it is yet to be read, and a tap will finish the call."""
+        ...
+
+
+class Call:
+    """A call in flight: begun, and finished exactly once."""
+
+    __slots__ = (
+        "_meter",
+        "_open",
+        "api",
+        "attributes",
+        "billed_resends",
+        "endpoint",
+        "fingerprint",
+        "hide_usage",
+        "model",
+        "request",
+        "resends",
+        "retry_cost",
+        "scope",
+        "span",
+        "start_ns",
+        "start_perf",
+    )
+
+    def __init__(self, meter: Meter, exchange: Exchange) -> None:
+        self.start_ns = time.time_ns()
+        self.start_perf = time.perf_counter_ns()
+        self._meter = meter
+        self._open = True
+        self.api = exchange.api
+        self.endpoint = exchange.endpoint
+        self.request = exchange.body
+        self.scope = scope.current()
+        self.attributes: dict[str, AttributeValue] = {}
+        self.fingerprint = ""
+        self.hide_usage = False
+        """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
+        model = exchange.body.get("model")
+        self.model: str | None = model if isinstance(model, str) else None
+        self.resends = 0
+        self.billed_resends = 0
+        self.retry_cost = 0.0
+        self.span: CallSpan = NO_SPAN
+
+    @property
+    def finished(self) -> bool:
+        """Whether the call has ended."""
+        return not hasattr(self, "_open")
+
+    def resending(self, error: BaseException | None) -> None:
+        """The SDK is about to send the request again: after `error`, or after the provider refused it."""
+        self.resends += 1
+        self.billed_resends += may_be_billed(error)
+
+    def finish(
+        self,
+        reading: Reading | None,
+        *,
+        outcome: str = names.OK,
+        error: BaseException | str | None = None,
+        first_chunk_ns: int | None = None,
+        generated: Callable[[], str] | None = None,
+    ) -> None:
+        """End the call, once; later calls do nothing. Never raises, except in strict mode.
+
+        `generated` gives the text that a stream has brought, for an estimate where its usage never came.
+        """
+        try:
+            del self._open  # atomic: a stream may be closed by one thread and collected in another
+        except AttributeError:
+            return
+        try:
+            self._meter.settle(self, reading or Reading(), outcome, error, first_chunk_ns, generated)
+        except Exception as failure:
+            self._meter.telemetry.internal_error("finishing a call", failure)
+
+
+current_call: ContextVar[Call | None] = ContextVar("tokenguard_call", default=None)
+"""The call that an SDK is sending right now, for the hooks that watch it from inside."""
+
+
+class Meter:
+    """Measures calls: begins them, reads what came back, prices it, and hands the records on."""
+
+    def __init__(self, telemetry: Telemetry, prices: PriceBook, *, include_usage: bool = True) -> None:
+        self.telemetry = telemetry
+        self.prices = prices
+        self.include_usage = include_usage
+        self.repeats = Repeats()
+        self._refusing_hosts: set[str] = set()
+        """Hosts that refused a request because of the option we had added."""
+
+    # --- the flow ----------------------------------------------------------------------------------------------------
+
+    def flow(self, exchange: Exchange) -> Generator[str, Answer, Answer]:
+        """One call from start to answer."""
+        call: Call | None = None
+        try:
+            call = self._begin(exchange)
+        except Exception as failure:
+            self.telemetry.internal_error("beginning a call", failure)
+        if call is None:
+            return (yield SEND)
+        entered = current_call.set(call)
+        attached = otel_context.attach(call.span.context)
+        answer = yield SEND
+        if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
+            exchange.replace_body(call.request)
+            call.hide_usage = False
+            answer = yield SEND
+        if type(answer.error) is not GeneratorExit:
+            # A coroutine that is thrown away may be closed in another context, where the tokens are errors.
+            otel_context.detach(attached)
+            current_call.reset(entered)
+        try:
+            self._answered(exchange, call, answer)
+        except Exception as failure:
+            self.telemetry.internal_error("reading a response", failure)
+            call.finish(None)
+        return answer
+
+    def _answered(self, exchange: Exchange, call: Call, answer: Answer) -> None:
+        error = answer.error
+        if error is None:
+            reading = exchange.read(answer.value, call)
+            if reading is not None:
+                call.finish(reading)
+        elif isinstance(error, Exception):
+            call.finish(None, outcome=names.ERROR, error=error)
+        else:  # cancelled, or the interpreter is stopping: nobody waits for the answer any more
+            call.finish(None, outcome=names.ABANDONED, error=error)
+
+    def _refused_option(self, call: Call, error: BaseException) -> bool:
+        """Whether the provider refused the `stream_options` we added; such a host is not asked again."""
+        said = str(error)
+        refused = getattr(error, "status_code", None) in (400, 422) and (
+            "stream_options" in said or "include_usage" in said
+        )
+        if refused:
+            self._refusing_hosts.add(call.endpoint.host)
+        return refused
+
+    # --- begin -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, exchange: Exchange) -> Call:
+        """Start the call and its span. The request leaves as it came, but for `include_usage` on a stream."""
+        call = Call(self, exchange)
+        api, endpoint, body = call.api, call.endpoint, call.request
+        start: dict[str, AttributeValue] = {
+            names.OPERATION: api.operation,
+            names.PROVIDER: endpoint.provider,
+            names.SERVER_ADDRESS: endpoint.host,
+            names.SERVER_PORT: endpoint.port,
+        }
+        if call.model is not None:
+            start[names.REQUEST_MODEL] = call.model
+        if exchange.stream:
+            start[names.REQUEST_STREAM] = True
+        attributes = call.attributes
+        attributes.update(call.scope.attributes)
+        for cap in api.caps:
+            if type(limit := body.get(cap)) is int:
+                attributes[names.REQUEST_MAX_TOKENS] = limit
+                break
+        if isinstance(temperature := body.get("temperature"), int | float):
+            attributes[names.REQUEST_TEMPERATURE] = float(temperature)
+        if steps := api.tool_steps(body):
+            attributes[names.TOOL_STEPS] = steps + self.repeats.steps_before(body.get("previous_response_id"))
+        attributes.update(call_site(3))
+        call.fingerprint = fingerprint(api.id, endpoint.provider, body)
+        attributes[names.FINGERPRINT] = call.fingerprint
+        if before := self.repeats.before(call.fingerprint, call.start_perf):
+            attributes[names.RETRY_ATTEMPT] = before.times
+            call.retry_cost = before.cost
+        if exchange.stream and api.include_usage and self.include_usage:
+            options = body.get("stream_options") or {}
+            if not options.get("include_usage") and endpoint.host not in self._refusing_hosts:
+                exchange.replace_body({**body, "stream_options": {**options, "include_usage": True}})
+                call.hide_usage = True
+        call.span = self._span(call, start, exchange.native_span)
+        return call
+
+    def _span(self, call: Call, start: dict[str, AttributeValue], native: bool) -> CallSpan:
+        parent = otel_context.get_current()
+        if outer_owner(parent):
+            return OuterSpan(trace.get_current_span(parent), parent, start)
+        name = call.api.operation if call.model is None else f"{call.api.operation} {call.model}"
+        if native:
+            return NativeSpan(name, parent, start)
+        span = self.telemetry.tracer.start_span(
+            name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
+        )
+        return CallSpan(span, silencing(trace.set_span_in_context(span, parent)), start)
+
+    # --- settle ------------------------------------------------------------------------------------------------------
+
+    def settle(
+        self,
+        call: Call,
+        reading: Reading,
+        outcome: str,
+        error: BaseException | str | None,
+        first_chunk_ns: int | None,
+        generated: Callable[[], str] | None,
+    ) -> None:
+        """Write down what came of the call, end its span and hand the record on."""
+        duration = time.perf_counter_ns() - call.start_perf
+        usage: Usage | None = None
+        cost: Cost | None = None
+        try:
+            _describe(call, reading, error, first_chunk_ns)
+            cost, usage = self._price(call, reading, outcome, error, generated)
+            _describe_money(call, cost, usage)
+            self._remember(call, reading, outcome, error, cost)
+        finally:
+            span = call.span
+            record = CallRecord(call.start_ns, duration, outcome, span.end(call.attributes, outcome), usage=usage, cost=cost)
+            record.trace_id, record.span_id = span.ids()
+            for each in call.scope.meters:
+                each.add(record)
+            self.telemetry.put(Finished(record, span.context, span.owned))
+
+    def _price(
+        self,
+        call: Call,
+        reading: Reading,
+        outcome: str,
+        error: BaseException | str | None,
+        generated: Callable[[], str] | None,
+    ) -> tuple[Cost | None, Usage | None]:
+        """The cost and the usage it stands for; no cost where the provider refused the call, and bills nothing."""
+        usage = reading.usage
+        basis = None
+        if usage is None or (usage.output is None and generated is not None):
+            if generated is None and isinstance(error, BaseException) and not may_be_billed(error):
+                return None, None
+            basis = "abandoned_stream" if outcome == names.ABANDONED and generated else "missing_usage"
+            if generated is None and error is not None:
+                basis = "timed_out" if isinstance(error, Exception) else "cancelled"
+            known = usage or Usage()
+            usage = known._replace(
+                input=estimate_request(call.api.id, call.request, call.model) if known.input is None else known.input,
+                output=estimate_tokens(generated(), call.model) if generated is not None else None,
+            )
+        tier = Tier(service=reading.service_tier, speed=reading.speed)
+        cost = self.prices.cost(
+            call.endpoint.provider, (reading.model, call.model), usage, tier=tier, at_ns=call.start_ns, basis=basis
+        )
+        # An estimate prices the call; it is not what the provider reported, so it is not recorded as usage.
+        return cost, (reading.usage if basis else usage)
+
+    def _remember(
+        self, call: Call, reading: Reading, outcome: str, error: BaseException | str | None, cost: Cost | None
+    ) -> None:
+        if outcome == names.OK:
+            self.repeats.succeeded(call.fingerprint)
+            steps = call.attributes.get(names.TOOL_STEPS, 0)
+            if reading.id is not None and (steps or reading.tool_calls) and call.api.id == "responses":
+                self.repeats.stepped(reading.id, int(steps))  # type: ignore[arg-type] # it is an int
+        elif error is not None:  # a stream that its reader closed early is no failure
+            spent = cost.total if cost is not None and cost.total is not None else 0.0
+            self.repeats.failed(call.fingerprint, call.start_perf, spent)
+
+
+def _describe(call: Call, reading: Reading, error: BaseException | str | None, first_chunk_ns: int | None) -> None:
+    attributes = call.attributes
+    if reading.model is not None:
+        attributes[names.RESPONSE_MODEL] = reading.model
+    if reading.id is not None:
+        attributes[names.RESPONSE_ID] = reading.id
+    if reading.finish_reasons:
+        attributes[names.FINISH_REASONS] = reading.finish_reasons
+    if reading.tool_calls:
+        attributes[names.TOOL_CALLS] = reading.tool_calls
+    if first_chunk_ns is not None:
+        attributes[names.TIME_TO_FIRST_CHUNK] = (first_chunk_ns - call.start_perf) / 1e9
+    if error is not None:
+        attributes[names.ERROR_TYPE] = error if isinstance(error, str) else type_name(error)
+    if call.resends:
+        attributes[names.RESEND_COUNT] = call.resends
+
+
+def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
+    attributes = call.attributes
+    if usage is not None:
+        input_, output, cache_read, cache_write, *_ = usage
+        reported = (input_, output, cache_read, cache_write, usage.reasoning)
+        for name, tokens in zip(USAGE_ATTRIBUTES, reported, strict=True):
+            if tokens is not None:
+                attributes[name] = tokens
+    if cost is not None:
+        for name, value in zip(COST_ATTRIBUTES, cost, strict=True):
+            if value is not None:
+                attributes[name] = value
+        # What repeating has cost: failed attempts at this request, and resends after the SDK stopped waiting, each of
+        # which the provider is taken to have worked on as long as on the one that was answered.
+        retry_cost = call.retry_cost + call.billed_resends * (cost.total or 0.0)
+        if retry_cost:
+            attributes[names.RETRY_COST] = retry_cost
+
+
+USAGE_ATTRIBUTES = (
+    names.INPUT_TOKENS,
+    names.OUTPUT_TOKENS,
+    names.CACHE_READ_TOKENS,
+    names.CACHE_WRITE_TOKENS,
+    names.REASONING_TOKENS,
+)
+COST_ATTRIBUTES = (
+    names.COST_STATUS,
+    names.COST_BASIS,
+    names.COST,
+    names.COST_INPUT,
+    names.COST_OUTPUT,
+    names.COST_CACHE_READ,
+    names.COST_CACHE_WRITE,
+    names.COST_SAVED,
+)
+"""In the order of `Cost`."""
+
+BILLED_FAILURES = frozenset({"ReadTimeout", "ReadError", "RemoteProtocolError"})
+"""Transport errors (httpx's names) after which the provider has the request and may go on with it."""
+
+
+def may_be_billed(error: BaseException | None) -> bool:
+    """Whether a call that ended like this may be on the bill: it was sent, and its answer was not waited for."""
+    if error is None:
+        return False
+    if not isinstance(error, Exception):
+        return True
+    return any(type(each).__name__ in BILLED_FAILURES for each in (error, error.__cause__, error.__context__))
+
+
+def type_name(error: BaseException) -> str:
+    """`error.type` of an exception: its qualified name, `openai.RateLimitError`."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+# --- drivers ---------------------------------------------------------------------------------------------------------
+
+
+def drive(flow: Generator[str, Answer, Answer], send: Callable[[], Any]) -> Any:
+    """Run a flow around a synchronous send; returns its value or raises its error."""
+    next(flow)
+    while True:
+        try:
+            answer = Answer(send())
+        except BaseException as error:
+            answer = Answer(error=error)
+        try:
+            flow.send(answer)
+        except StopIteration as end:
+            answer = end.value
+            break
+    if answer.error is None:
+        return answer.value
+    try:
+        raise answer.error
+    finally:
+        del answer  # or the error's traceback would keep this frame, and this frame the error
+
+
+async def drive_async(flow: Generator[str, Answer, Answer], send: Callable[[], Awaitable[Any]]) -> Any:
+    """`drive` for a coroutine."""
+    next(flow)
+    while True:
+        try:
+            answer = Answer(await send())
+        except BaseException as error:
+            answer = Answer(error=error)
+        try:
+            flow.send(answer)
+        except StopIteration as end:
+            answer = end.value
+            break
+    if answer.error is None:
+        return answer.value
+    try:
+        raise answer.error
+    finally:
+        del answer

@@ -1,0 +1,124 @@
+"""The providers, as rows: which SDK speaks to them, on which hosts, and in which wire formats.
+
+One table serves the meter and the guard. A new OpenAI-compatible host is one line in `HOSTS`; a new SDK of a known
+family is one line in `SDKS`; a new wire format is an `Api` in `apis.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from tokenguard.providers.apis import APIS, Api
+from tokenguard.providers.reading import Reading
+
+__all__ = ["APIS", "HOSTS", "SDKS", "Api", "Endpoint", "Reading", "Sdk", "api_of", "endpoint_of"]
+
+
+class Sdk(NamedTuple):
+    """One SDK: the module whose client sends every request, and the provider it talks to unless the host says else."""
+
+    module: str
+    provider: str
+
+
+SDKS = (
+    Sdk("openai._base_client", "openai"),
+    Sdk("anthropic._base_client", "anthropic"),
+    Sdk("groq._base_client", "groq"),
+    Sdk("together._base_client", "together"),
+    Sdk("cerebras.cloud.sdk._base_client", "cerebras"),
+)
+
+CLIENTS = {
+    "BaseAzureClient": "azure.ai.openai",
+    "BaseBedrockClient": "aws.bedrock",
+    "BaseVertexClient": "gcp.vertex_ai",
+    "BaseFoundryClient": "azure.ai.inference",
+}
+"""Client classes that belong to a provider whatever host they are pointed at (a proxy, a private endpoint)."""
+
+HOSTS = {
+    "api.openai.com": "openai",
+    "openai.azure.com": "azure.ai.openai",
+    "cognitiveservices.azure.com": "azure.ai.openai",
+    "services.ai.azure.com": "azure.ai.inference",
+    "models.ai.azure.com": "azure.ai.inference",
+    "api.anthropic.com": "anthropic",
+    "amazonaws.com": "aws.bedrock",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "openrouter.ai": "openrouter",
+    "api.groq.com": "groq",
+    "api.together.ai": "together",
+    "api.together.xyz": "together",
+    "api.deepseek.com": "deepseek",
+    "api.mistral.ai": "mistral_ai",
+    "api.x.ai": "x_ai",
+    "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
+    "api.perplexity.ai": "perplexity",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.moonshot.cn": "moonshot_ai",
+    "api.cohere.com": "cohere",
+    "api.cohere.ai": "cohere",
+    "router.huggingface.co": "huggingface",
+    "api.deepinfra.com": "deepinfra",
+    "api.novita.ai": "novita",
+    "api.sambanova.ai": "sambanova",
+    "integrate.api.nvidia.com": "nvidia",
+    "api.studio.nebius.com": "nebius",
+    "inference.baseten.co": "baseten",
+    "models.github.ai": "github",
+    "dashscope.aliyuncs.com": "alibaba",
+    "dashscope-intl.aliyuncs.com": "alibaba",
+    "api.minimax.io": "minimax",
+    "api.z.ai": "z_ai",
+    "us-south.ml.cloud.ibm.com": "ibm.watsonx.ai",
+}
+"""Ends of host names with the provider behind them. OpenTelemetry's `gen_ai.provider.name` values where it has one."""
+
+OLLAMA_PORT = 11434
+SELF_HOSTED = re.compile(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
+"""Servers that people run themselves are recognised by the name they gave the machine."""
+
+
+class Endpoint(NamedTuple):
+    """Where a client sends its requests."""
+
+    provider: str
+    """`gen_ai.provider.name`."""
+    host: str
+    port: int
+
+
+def endpoint_of(client: type, host: str, port: int, default: str) -> Endpoint:
+    """The endpoint of a client class with this host and port; `default` is its SDK's own provider."""
+    return Endpoint(_provider(client, host, port) or default, host, port)
+
+
+def _provider(client: type, host: str, port: int) -> str | None:
+    for base in client.__mro__:
+        if base.__name__ in CLIENTS:
+            return CLIENTS[base.__name__]
+    labels = host.lower().split(".")
+    for n in range(len(labels)):
+        if found := HOSTS.get(".".join(labels[n:])):
+            return found
+    if named := SELF_HOSTED.search(host.lower()):
+        return named[1]
+    return "ollama" if port == OLLAMA_PORT else None
+
+
+@lru_cache(maxsize=512)
+def api_of(url: str) -> Api | None:
+    """The wire format spoken at a request path, or `None` for one that is no model call.
+
+    >>> api_of("/openai/v1/chat/completions").id
+    'chat'
+    >>> api_of("/threads/t1/messages") is None
+    True
+    """
+    path = url.partition("?")[0]
+    return next((api for api in APIS for end in api.paths if path.endswith(end)), None)

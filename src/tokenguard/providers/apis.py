@@ -1,0 +1,374 @@
+"""The wire formats: one row each, and the function that reads its response.
+
+An `Api` knows its paths, its operation, where the output cap sits in a request, where usage sits in a response, and how
+a stream's events add up to the response that the same call would have had without streaming.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
+
+# --- where usage sits (sources: the SDKs' types, and recorded traffic) -------------------------------------------------
+
+CHAT_USAGE: Shape = {
+    # Spellings of single hosts first, so that the standard one wins: Together, Mistral, DeepSeek.
+    "cached_tokens": "cache_read",
+    "num_cached_tokens": "cache_read",
+    "prompt_cache_hit_tokens": "cache_read",
+    "prompt_tokens": "input",
+    "completion_tokens": "output",
+    "prompt_tokens_details": {
+        "cached_tokens": "cache_read",
+        "cache_write_tokens": "cache_write",
+        "audio_tokens": "input_audio",
+        "image_tokens": "input_image",
+    },
+    "completion_tokens_details": {"reasoning_tokens": "reasoning", "audio_tokens": "output_audio"},
+}
+EMBEDDINGS_USAGE: Shape = {"prompt_tokens": "input"}
+RESPONSES_USAGE: Shape = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "input_tokens_details": {
+        "cached_tokens": "cache_read",
+        "cache_write_tokens": "cache_write",
+        "cache_write_tokens_details": {"ttl_30m_tokens": "cache_write_30m", "ttl_12h_tokens": "cache_write_12h"},
+    },
+    "output_tokens_details": {"reasoning_tokens": "reasoning"},
+}
+MESSAGES_USAGE: Shape = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "cache_read_input_tokens": "cache_read",
+    "cache_creation_input_tokens": "cache_write",
+    "cache_creation": {"ephemeral_1h_input_tokens": "cache_write_1h"},
+    "output_tokens_details": {"thinking_tokens": "reasoning"},
+}
+
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+def read_chat(response: object) -> Reading:
+    """A chat completion, or a legacy completion."""
+    body = fields(response)
+    reasons: tuple[str, ...] = ()
+    calls = 0
+    for choice in items(body.get("choices")):
+        if (reason := choice.get("finish_reason")) is not None:
+            reasons += (str(reason),)
+        if (message := choice.get("message")) is not None and (made := fields(message).get("tool_calls")):
+            calls += len(made)
+    usage = body.get("usage")
+    if usage is None and (groq := body.get("x_groq")) is not None:
+        usage = fields(groq).get("usage")
+    counted = None if usage is None else read_usage(usage, CHAT_USAGE)
+    return Reading(
+        counted, text(body.get("model")), text(body.get("id")), reasons, calls, text(body.get("service_tier"))
+    )
+
+
+def read_embeddings(response: object) -> Reading:
+    """An embeddings response; the vectors are not looked at."""
+    body = fields(response)
+    return Reading(usage=read_usage(body.get("usage"), EMBEDDINGS_USAGE), model=text(body.get("model")))
+
+
+PAID_TOOLS = frozenset({"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"})
+"""Output items of the Responses API that OpenAI bills by the call (https://openai.com/api/pricing)."""
+
+
+def read_responses(response: object) -> Reading:
+    """A Responses API response."""
+    body = fields(response)
+    reason = text(fields(body.get("incomplete_details")).get("reason")) or text(body.get("status"))
+    kinds = [item.get("type") for item in items(body.get("output"))]
+    error = body.get("error")
+    return Reading(
+        usage=read_usage(body.get("usage"), RESPONSES_USAGE),
+        model=text(body.get("model")),
+        id=text(body.get("id")),
+        finish_reasons=(reason,) if reason else (),
+        tool_calls=sum(kind in ("function_call", "custom_tool_call") for kind in kinds),
+        service_tier=text(body.get("service_tier")),
+        error=None if error is None else text(fields(error).get("code")) or "error",
+        extra_fees=any(kind in PAID_TOOLS for kind in kinds),
+    )
+
+
+def read_messages(response: object) -> Reading:
+    """An Anthropic message."""
+    body = fields(response)
+    usage = body.get("usage")
+    details = fields(usage)
+    reason = text(body.get("stop_reason"))
+    return Reading(
+        usage=read_usage(usage, MESSAGES_USAGE, excludes_cache=True),
+        model=text(body.get("model")),
+        id=text(body.get("id")),
+        finish_reasons=(reason,) if reason else (),
+        tool_calls=sum(block.get("type") == "tool_use" for block in items(body.get("content"))),
+        service_tier=text(details.get("service_tier")),
+        speed=text(details.get("speed")),
+        extra_fees=any(count(v) for v in fields(details.get("server_tool_use")).values()),
+    )
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+TAIL_EVENTS = 12
+"""How many events from the end are read for usage and finish reasons: after the last token come but a few."""
+
+
+def backwards(body: bytes) -> Iterator[bytes]:
+    """The data of a stream's server-sent events, last first, without splitting the whole body."""
+    end = len(body)
+    while end > 0:
+        at = body.rfind(b"data:", 0, end)
+        if at < 0:
+            return
+        # Inside JSON a line break is escaped, so `data:` begins a field exactly where it begins a line.
+        if at == 0 or body[at - 1] in b"\n\r":
+            yield body[at + 5 : end].split(b"\n", 1)[0].strip()
+        end = at
+
+
+def forwards(body: bytes) -> Iterator[bytes]:
+    """The data of a stream's server-sent events, in order, as far as they are asked for."""
+    start = 0
+    while start < len(body):
+        end = body.find(b"\n", start)
+        end = len(body) if end < 0 else end
+        if body.startswith(b"data:", start):
+            yield body[start + 5 : end].strip()
+        start = end + 1
+
+
+def decoded(data: bytes) -> Mapping[str, Any]:
+    """An event's JSON object; empty where it is none (`[DONE]`, a cut-off line)."""
+    if not data.startswith(b"{"):
+        return {}
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def fold_chat(body: bytes) -> Reading:
+    """The chunks of a chat or legacy completion stream."""
+    complete = False
+    usage: object = None
+    tier: str | None = None
+    error: str | None = None
+    reasons: dict[object, str] = {}
+    for n, data in enumerate(backwards(body)):
+        if data == b"[DONE]":
+            complete = True
+            continue
+        chunk = decoded(data)
+        usage = usage or chunk.get("usage") or fields(chunk.get("x_groq")).get("usage")
+        tier = tier or text(chunk.get("service_tier"))
+        if (failure := chunk.get("error")) is not None:
+            error = text(fields(failure).get("type")) or text(fields(failure).get("code")) or "error"
+        for choice in items(chunk.get("choices")):
+            if reason := text(choice.get("finish_reason")):
+                reasons.setdefault(choice.get("index"), reason)
+                complete = True
+        if (usage and reasons) or n >= TAIL_EVENTS:
+            break
+    first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("model")), {})
+    calls = 0
+    if "tool_calls" in reasons.values():
+        for data in forwards(body):
+            if b'"tool_calls"' in data and b'"name"' in data:
+                for choice in items(decoded(data).get("choices")):
+                    calls += sum("id" in call for call in items(fields(choice.get("delta")).get("tool_calls")))
+    return read_chat({**first, "choices": (), "usage": usage or None})._replace(
+        finish_reasons=tuple(reasons[i] for i in sorted(reasons, key=str)),
+        tool_calls=calls,
+        service_tier=tier,
+        error=error,
+        complete=complete and error is None,
+    )
+
+
+FINAL_RESPONSE = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+def fold_responses(body: bytes) -> Reading:
+    """The events of a Responses API stream: the last one carries the whole response."""
+    failure: str | None = None
+    for n, data in enumerate(backwards(body)):
+        event = decoded(data)
+        if event.get("type") in FINAL_RESPONSE:
+            return read_responses(event.get("response"))
+        if event.get("type") == "error":
+            failure = text(event.get("code")) or text(fields(event.get("error")).get("code")) or "error"
+        if n >= TAIL_EVENTS:
+            break
+    first = next((event for data in forwards(body) if (event := decoded(data)).get("response")), {})
+    return read_responses(first.get("response"))._replace(
+        usage=None, finish_reasons=(), error=failure, complete=False, tool_calls=0
+    )
+
+
+TOOL_USE = re.compile(rb'"content_block"\s*:\s*\{[^{}]*"type"\s*:\s*"tool_use"')
+
+
+def fold_messages(body: bytes) -> Reading:
+    """The events of an Anthropic stream: usage begins in `message_start` and is completed by `message_delta`."""
+    message: dict[str, Any] = {}
+    for data in forwards(body):
+        if b"message_start" in data and (start := decoded(data)).get("type") == "message_start":
+            message = dict(fields(start.get("message")))
+            break
+    usage = dict(fields(message.get("usage")))
+    complete = False
+    error: str | None = None
+    for n, data in enumerate(backwards(body)):
+        event = decoded(data)
+        kind = event.get("type")
+        if kind == "message_stop":
+            complete = True
+        elif kind == "error":
+            error = text(fields(event.get("error")).get("type")) or "error"
+        elif kind == "message_delta":
+            # Cumulative totals; `None` and absence leave what the start said.
+            usage.update((k, v) for k, v in fields(event.get("usage")).items() if v is not None)
+            message["stop_reason"] = fields(event.get("delta")).get("stop_reason")
+            complete = complete or message["stop_reason"] is not None
+            break
+        if n >= TAIL_EVENTS:
+            break
+    else:
+        n = 0
+    if not complete:
+        # `message_start` carries a placeholder: how much was generated is not known until `message_delta`.
+        usage.pop("output_tokens", None)
+    message["usage"] = usage
+    return read_messages(message)._replace(
+        tool_calls=len(TOOL_USE.findall(body)), error=error, complete=complete and error is None
+    )
+
+
+STREAMED_TEXT = re.compile(
+    rb'"(?:content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal)"\s*:\s*'
+    rb'("(?:[^"\\]|\\.)*")'
+)
+
+
+def streamed_text(body: bytes) -> str:
+    """All that a stream has generated so far, for an estimate of tokens that were never reported."""
+    return "".join(json.loads(match) for match in STREAMED_TEXT.findall(body))
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def chat_tool_steps(body: Mapping[str, Any]) -> int:
+    """Rounds of tool calls and results since the last word of the user, from a chat request's own messages."""
+    steps = 0
+    messages = body.get("messages")
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        role = fields(message).get("role")
+        if role == "user":
+            break
+        steps += role == "assistant" and bool(fields(message).get("tool_calls"))
+    return steps
+
+
+def messages_tool_steps(body: Mapping[str, Any]) -> int:
+    """The same for Anthropic, whose tool results come in user messages."""
+    steps = 0
+    messages = body.get("messages")
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        content = fields(message).get("content")
+        kinds = {block.get("type") for block in items(content)}
+        if fields(message).get("role") == "user":
+            if "tool_result" not in kinds:
+                break
+        else:
+            steps += "tool_use" in kinds
+    return steps
+
+
+def responses_tool_steps(body: Mapping[str, Any]) -> int:
+    """The same for the Responses API; rounds of earlier responses in the chain are the caller's to add."""
+    steps = 0
+    last = None
+    conversation = body.get("input")
+    for item in reversed(conversation) if isinstance(conversation, list) else ():
+        member = fields(item)
+        if member.get("role") == "user":
+            break
+        kind = str(member.get("type", ""))
+        # The results of one round stand together, behind its calls.
+        steps += kind.endswith("_call_output") and not (last or "").endswith("_call_output")
+        last = kind
+    return steps
+
+
+def no_tool_steps(body: Mapping[str, Any]) -> int:
+    """For requests that have no tools."""
+    return 0
+
+
+# --- the rows ---------------------------------------------------------------------------------------------------------
+
+
+class Api(NamedTuple):
+    """One wire format."""
+
+    id: str
+    operation: str
+    """`gen_ai.operation.name`."""
+    paths: tuple[str, ...]
+    """The ends of the request path, as the SDK passes it."""
+    caps: tuple[str, ...]
+    """Where the output cap may sit in the request; the first is the one to set."""
+    read: Callable[[object], Reading]
+    fold: Callable[[bytes], Reading]
+    tool_steps: Callable[[Mapping[str, Any]], int] = no_tool_steps
+    include_usage: bool = False
+    """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
+
+
+CHAT = Api(
+    "chat",
+    "chat",
+    ("/chat/completions",),
+    ("max_completion_tokens", "max_tokens"),
+    read_chat,
+    fold_chat,
+    chat_tool_steps,
+    include_usage=True,
+)
+COMPLETIONS = Api(
+    "completions", "text_completion", ("/completions",), ("max_tokens",), read_chat, fold_chat, include_usage=True
+)
+RESPONSES = Api(
+    "responses",
+    "chat",
+    ("/responses", "/responses/compact"),
+    ("max_output_tokens",),
+    read_responses,
+    fold_responses,
+    responses_tool_steps,
+)
+EMBEDDINGS = Api("embeddings", "embeddings", ("/embeddings",), (), read_embeddings, fold_chat)
+MESSAGES = Api(
+    "messages",
+    "chat",
+    ("/v1/messages",),
+    ("max_tokens",),
+    read_messages,
+    fold_messages,
+    messages_tool_steps,
+)
+
+APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)

@@ -1,0 +1,90 @@
+"""How the facts of a call are read out of a response, whether it is decoded JSON or an SDK's model of it.
+
+SDK models name their fields as the JSON does, so one table serves both: the shape of the usage object, with the name of
+a `Usage` count in place of each number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from tokenguard.usage import Usage
+
+Shape = Mapping[str, "str | Shape"]
+"""The keys of a JSON object, each with the `Usage` count it holds or the shape of the object below it."""
+
+NO_FIELDS: Mapping[str, Any] = {}
+
+
+class Reading(NamedTuple):
+    """What a response says of the call. `None` and empty mean that it does not say."""
+
+    usage: Usage | None = None
+    model: str | None = None
+    id: str | None = None
+    finish_reasons: tuple[str, ...] = ()
+    tool_calls: int = 0
+    service_tier: str | None = None
+    speed: str | None = None
+    error: str | None = None
+    """The type of an error that the provider reported inside a stream that had begun well."""
+    complete: bool = True
+    """Whether a stream came to its own end."""
+    reported_cost: float | None = None
+    """USD, where the provider itself says what it charged (OpenRouter)."""
+    extra_fees: bool = False
+    """Whether something was billed that is not tokens (a web search, say)."""
+
+
+def fields(node: object) -> Mapping[str, Any]:
+    """The named values of a JSON object or of a (pydantic) model, extra ones included; empty for anything else."""
+    if type(node) is dict:
+        return node
+    try:
+        own: dict[str, Any] = node.__dict__
+    except AttributeError:
+        return NO_FIELDS
+    extra = getattr(node, "__pydantic_extra__", None)
+    return {**own, **extra} if extra else own
+
+
+def items(node: object) -> Iterable[Mapping[str, Any]]:
+    """The fields of each member of a JSON array; nothing for anything else."""
+    return map(fields, node) if isinstance(node, (list, tuple)) else ()  # noqa: UP038 - a union is built each time
+
+
+def text(value: object) -> str | None:
+    """The value if it is a non-empty string."""
+    return value if isinstance(value, str) and value else None
+
+
+def count(value: object) -> int | None:
+    """The value if it is a count of tokens."""
+    return value if type(value) is int and value >= 0 else None
+
+
+def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> Usage | None:
+    """The usage object `node` as a `Usage`, by its `shape`; `None` when it holds no count at all.
+
+    With `excludes_cache` the reported input leaves the cached tokens out (Anthropic) and they are added.
+    """
+    counts: dict[str, int] = {}
+    _collect(fields(node), shape, counts)
+    if not counts:
+        return None
+    if excludes_cache and "input" in counts:
+        counts["input"] += counts.get("cache_read", 0) + counts.get("cache_write", 0)
+    return Usage(**counts)
+
+
+def _collect(node: Mapping[str, Any], shape: Shape, counts: dict[str, int]) -> None:
+    for key, target in shape.items():
+        value = node.get(key)
+        if value is None:
+            continue
+        if type(target) is str:
+            if type(value) is int and value >= 0:
+                counts[target] = value
+        else:
+            _collect(fields(value), target, counts)  # type: ignore[arg-type] # it is a Shape

@@ -1,0 +1,77 @@
+"""What a process remembers between calls: requests that failed, and tool rounds of chained responses."""
+
+from __future__ import annotations
+
+import marshal
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+WINDOW_NS = 600 * 10**9
+"""An identical request within ten minutes of its failure is a retry; later it is somebody asking again."""
+REMEMBERED = 4096
+
+
+class Failure(NamedTuple):
+    """How a request has fared so far."""
+
+    times: int
+    last_ns: int
+    cost: float
+    """USD that the last attempt may have cost; those before it are on the records of their repeats."""
+
+
+class Repeats:
+    """The failed requests of the last minutes by fingerprint, and the tool rounds behind each response id."""
+
+    def __init__(self, window_ns: int = WINDOW_NS) -> None:
+        self._window_ns = window_ns
+        self._failures: OrderedDict[str, Failure] = OrderedDict()
+        self._steps: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def before(self, fingerprint: str, now_ns: int) -> Failure | None:
+        """The failures of this very request, if it is being tried again."""
+        if not self._failures:  # as nearly always
+            return None
+        failure = self._failures.get(fingerprint)
+        return failure if failure is not None and now_ns - failure.last_ns < self._window_ns else None
+
+    def failed(self, fingerprint: str, now_ns: int, cost: float) -> None:
+        """The request failed, at this cost."""
+        before = self.before(fingerprint, now_ns)
+        with self._lock:
+            self._failures[fingerprint] = Failure((before.times if before else 0) + 1, now_ns, cost)
+            self._failures.move_to_end(fingerprint)
+            while len(self._failures) > REMEMBERED:
+                self._failures.popitem(last=False)
+
+    def succeeded(self, fingerprint: str) -> None:
+        """The request went well: the next identical one is a new one."""
+        if self._failures:
+            with self._lock:
+                self._failures.pop(fingerprint, None)
+
+    def steps_before(self, response_id: object) -> int:
+        """Tool rounds behind the response that a request continues."""
+        return self._steps.get(response_id, 0) if isinstance(response_id, str) else 0
+
+    def stepped(self, response_id: str, steps: int) -> None:
+        """A response came after this many tool rounds."""
+        with self._lock:
+            self._steps[response_id] = steps
+            while len(self._steps) > REMEMBERED:
+                self._steps.popitem(last=False)
+
+
+def fingerprint(api: str, provider: str, body: Mapping[str, Any]) -> str:
+    """A hash of the request, 16 hex digits: equal for equal requests, in any process; it holds no content."""
+    try:
+        # Version 2 has no back references, so equal values give equal bytes; it is an order faster than JSON.
+        data = marshal.dumps((api, provider, body), 2)
+    except ValueError:  # a value that is not plain data: an iterator, an SDK's own object
+        data = repr((api, provider, body)).encode("utf-8", "backslashreplace")
+    # Two checksums for their speed: this tells requests apart, it secures nothing.
+    return f"{zlib.crc32(data):08x}{zlib.adler32(data):08x}"

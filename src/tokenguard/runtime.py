@@ -1,0 +1,152 @@
+"""`install()`: from now on, every call through a known SDK takes the meter's path.
+
+SDKs that are imported already are wrapped now, the others when they are imported; none is imported for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from tokenguard import names, scope
+
+_lock = threading.RLock()
+_installed: Installation | None = None
+
+SEAMS = {"tokenguard.seams.stainless": ()}
+
+
+class Installation:
+    """What `install()` set up in this process, and how to take it back."""
+
+    def __init__(self, policy: Any) -> None:
+        from tokenguard.metering import Meter
+        from tokenguard.prices import PriceBook
+        from tokenguard.telemetry import Telemetry
+
+        self.telemetry = Telemetry(_store)
+        self.meter = Meter(
+            self.telemetry,
+            PriceBook(),
+            include_usage=os.environ.get(names.ENV_INCLUDE_USAGE, "1").lower() not in ("0", "false", "no", "off"),
+        )
+        self._restore: list[tuple[Any, str, Any]] = []
+
+    def patch(self, module: ModuleType) -> None:
+        """Wrap an SDK module that has just been imported, or was imported before."""
+        from tokenguard.seams import stainless
+
+        try:
+            self._restore.extend(stainless.patch(module, self.meter))
+        except Exception as error:
+            self.telemetry.internal_error(f"wrapping {module.__name__}", error)
+
+    def close(self) -> None:
+        """Unwrap the SDKs; what was measured is flushed."""
+        for owner, name, original in reversed(self._restore):
+            setattr(owner, name, original)
+        self._restore.clear()
+        self.telemetry.close()
+
+
+def install(policy: Any = None) -> None:
+    """Measure, and guard, every call through the provider SDKs in this process.
+
+    Idempotent: a second call changes nothing but the policy, when one is given. `policy` is a path or a `Policy`; `None`
+    discovers `tokenguard.toml`. Spans and metrics go to OpenTelemetry's global providers, and, where no OTLP endpoint
+    is configured or `TOKENGUARD_STORE` names one, calls go to the local store.
+
+    Raises `PolicyError` when the policy cannot be used.
+    """
+    global _installed
+    with _lock:
+        if _installed is not None:
+            return
+        from tokenguard.providers import SDKS
+
+        _installed = Installation(policy)
+        scope.on_task_end = _installed.telemetry.put
+        _watch_imports({sdk.module: _installed.patch for sdk in SDKS})
+
+
+def uninstall() -> None:
+    """Take `install()` back: the SDKs are as they were. Calls in flight are still measured to their end."""
+    global _installed
+    with _lock:
+        if _installed is None:
+            return
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _ImportWatch)]
+        scope.on_task_end = None
+        _installed.close()
+        _installed = None
+
+
+def _store() -> Any:
+    """The local store, where a path is given or nobody else gets the records; `None` elsewhere. May raise.
+
+    Asked at the first records, when OpenTelemetry has been set up or has failed to be.
+    """
+    path = os.environ.get(names.ENV_STORE)
+    if path is None:
+        from opentelemetry import trace
+
+        exported = any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in ("", "_TRACES"))
+        if exported and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            return None
+    elif path.lower() in ("", "0", "off", "none"):
+        return None
+    from tokenguard.store import Store
+
+    return Store(path or names.DEFAULT_STORE)
+
+
+# --- watching imports ------------------------------------------------------------------------------------------------
+
+
+def _watch_imports(hooks: dict[str, Callable[[ModuleType], None]]) -> None:
+    """Call each hook with its module: now if it is imported already, else right after its import."""
+    waiting = {}
+    for name, hook in hooks.items():
+        module = sys.modules.get(name)
+        if module is None:
+            waiting[name] = hook
+        else:
+            hook(module)
+    if waiting:
+        sys.meta_path.insert(0, _ImportWatch(waiting))
+
+
+class _ImportWatch:
+    """A finder that finds nothing itself, and has the loader of a watched module call the hook."""
+
+    def __init__(self, hooks: dict[str, Callable[[ModuleType], None]]) -> None:
+        self._hooks = hooks
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        hook = self._hooks.get(name)
+        if hook is None:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                self._follow(spec.loader, name, hook)
+                return spec
+        return None
+
+    def _follow(self, loader: Any, name: str, hook: Callable[[ModuleType], None]) -> None:
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            self._hooks.pop(name, None)
+            hook(module)
+
+        loader.exec_module = exec_module

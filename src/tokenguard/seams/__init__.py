@@ -1,0 +1,1 @@
+"""One file per SDK family: the one place where the family sends a request, and how its answer is read."""

@@ -1,0 +1,122 @@
+"""Whose span a call is on: its own, one that the SDK starts itself, or that of an instrumentation around the SDK."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.context import set_value
+from opentelemetry.trace import INVALID_SPAN, Span, Status, StatusCode, set_span_in_context
+
+from tokenguard import names
+from tokenguard.call import AttributeValue
+
+OWNER_KEY = "opentelemetry.genai.client.inference.context"
+"""Context key of opentelemetry-util-genai: whoever set it owns the inference, and those inside it stay silent."""
+
+Attributes = dict[str, AttributeValue]
+
+
+def outer_owner(context: Context) -> bool:
+    """Whether an instrumentation around the SDK owns the call."""
+    return OWNER_KEY in context
+
+
+def silencing(context: Context) -> Context:
+    """`context` with the mark that keeps GenAI instrumentations inside the SDK from a second span, if any is loaded."""
+    util = sys.modules.get("opentelemetry.util.genai.invocation")
+    if util is None or not hasattr(util, "InferenceData"):
+        return context
+    return set_value(OWNER_KEY, util.InferenceData(), context)
+
+
+class CallSpan:
+    """The span that a call started for itself."""
+
+    __slots__ = ("_span", "_start", "context")
+    owned = True
+    """Whether the GenAI metrics of the call are ours to record."""
+
+    def __init__(self, span: Span, context: Context, start: Attributes) -> None:
+        self._span = span
+        self._start = start
+        """The attributes that the span started with."""
+        self.context = context
+        """What is current while the request is sent."""
+
+    def end(self, attributes: Attributes, outcome: str) -> Attributes:
+        """Write the attributes and end the span; returns all the attributes of the call."""
+        span = self._span
+        if span.is_recording():
+            span.set_attributes(attributes)
+            if outcome == names.ERROR:
+                span.set_status(ERROR_STATUS)
+        span.end()
+        return {**self._start, **attributes}
+
+    def ids(self) -> tuple[str, str]:
+        """Trace id and span id in hex; empty without a tracer."""
+        ids = self._span.get_span_context()
+        return (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
+
+
+ERROR_STATUS = Status(StatusCode.ERROR)  # no description: a provider's message may quote the prompt
+
+
+class OuterSpan(CallSpan):
+    """The span of an instrumentation around the SDK: it gets our facts; starting, naming and ending it is theirs."""
+
+    __slots__ = ()
+    owned = False
+
+    def end(self, attributes: Attributes, outcome: str) -> Attributes:
+        everything = {**self._start, **attributes}
+        if self._span.is_recording():
+            self._span.set_attributes(everything)
+        return everything
+
+
+class NativeSpan(CallSpan):
+    """The span that the SDK starts inside its own request method, kept open until the SDK and the call are done."""
+
+    __slots__ = ("_end_time", "_name", "_pending", "_really_end")
+
+    def __init__(self, name: str, context: Context, start: Attributes) -> None:
+        super().__init__(INVALID_SPAN, context, start)
+        self._name = name
+        self._pending = 1
+        self._end_time: int | None = None
+        self._really_end: Any = None
+
+    def adopt(self, span: Span) -> None:
+        """The SDK has started its span."""
+        self._span = span
+        self.context = set_span_in_context(span, self.context)
+        if span.is_recording():
+            span.update_name(self._name)
+            self._pending = 2
+            self._really_end = span.end
+            span.end = self._sdk_ended  # type: ignore[method-assign]
+
+    def _sdk_ended(self, end_time: int | None = None) -> None:
+        self._end_time = end_time or time.time_ns()
+        self._done()
+
+    def _done(self) -> None:
+        self._pending -= 1
+        if self._pending == 0 and self._really_end is not None:
+            self._really_end(self._end_time)
+
+    def end(self, attributes: Attributes, outcome: str) -> Attributes:
+        everything = {**self._start, **attributes}
+        if self._span.is_recording():
+            native = getattr(self._span, "attributes", None) or {}
+            # The SDK knows its own errors best; everything else is ours.
+            self._span.set_attributes({k: v for k, v in everything.items() if k != names.ERROR_TYPE or k not in native})
+        self._done()
+        return everything
+
+
+NO_SPAN = CallSpan(INVALID_SPAN, Context(), {})

@@ -1,0 +1,312 @@
+"""From finished calls to metrics and the local store, off the caller's path.
+
+A call's span ends where the call ends. Its metrics and its row in the store are made elsewhere: the record goes on a
+queue, and the queue is drained by a thread a moment later, and by OpenTelemetry's own collection before every read of
+the metrics, so nothing that is read is ever behind. Counters are own sums behind observable instruments (a dictionary
+add, a tenth of an SDK record); the two GenAI histograms are recorded with each call's context, so exemplars still lead
+to its span.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from opentelemetry import metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+
+from tokenguard import names
+from tokenguard.call import AttributeValue, CallRecord, TaskRecord
+
+log = logging.getLogger("tokenguard")
+
+SCOPE = "tokenguard"
+DRAIN_SECONDS = 0.2
+QUEUE_LENGTH = 65_536
+"""Records that wait for the drain; past it the oldest are dropped, and counted."""
+MAX_VALUES = 200
+"""Distinct values of one metric attribute; further ones are counted under `other`."""
+OTHER = "other"
+
+Key = tuple[tuple[str, AttributeValue], ...]
+Sums = dict[names.Metric, dict[Key, float]]
+
+DIMENSIONS = (names.PROVIDER, names.RESPONSE_MODEL, *map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
+TASK_DIMENSIONS = ("tenant", "feature")
+TOKEN_TYPES = (
+    (names.INPUT_TOKENS, "input"),
+    (names.OUTPUT_TOKENS, "output"),
+    (names.CACHE_READ_TOKENS, "cache_read"),
+    (names.CACHE_WRITE_TOKENS, "cache_write"),
+    (names.REASONING_TOKENS, "reasoning"),
+)
+COUNTERS = (
+    names.CALLS,
+    names.TOKENS,
+    names.COST_USD,
+    names.SAVED_USD,
+    names.RETRIES,
+    names.RETRY_COST_USD,
+    names.TASKS,
+    names.TASK_COST_USD,
+)
+
+
+class Finished(NamedTuple):
+    """A call on its way to the metrics and the store."""
+
+    record: CallRecord
+    context: Context | None
+    """The call's context, for exemplars."""
+    histograms: bool
+    """Whether the GenAI histograms are ours to record: not where an outer instrumentation records them."""
+
+
+class Sink(Protocol):
+    """Where records are kept: the local store."""
+
+    def write(self, records: Sequence[CallRecord | TaskRecord]) -> None:
+        """Keep the records; may raise."""
+        ...
+
+
+class Telemetry:
+    """The queue, the sums and the instruments of this process."""
+
+    def __init__(self, sink: Callable[[], Sink | None] = lambda: None, *, max_values: int = MAX_VALUES) -> None:
+        self.tracer = trace.get_tracer(SCOPE)
+        self.max_values = max_values
+        self.dropped = 0
+        """Records lost because the drain could not keep up."""
+        self.failures = 0
+        """Internal errors so far: observation swallowed them, and the first of each place is in the log."""
+        self._logged: set[str] = set()
+        self._make_sink = sink
+        self._instruments: tuple[Histogram, Histogram] | None = None
+        self._sums: Sums = {metric: {} for metric in COUNTERS}
+        self._values: dict[str, set[AttributeValue]] = {}
+        self._reset()
+        _instances.add(self)
+
+    def _reset(self) -> None:
+        self._queue: deque[Finished | TaskRecord] = deque(maxlen=QUEUE_LENGTH)
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._sink: Sink | None = None  # a connection does not survive a fork
+        self._keeps = True
+
+    # --- the caller's side: cheap, and it never raises -----------------------------------------------------------
+
+    def put(self, item: Finished | TaskRecord) -> None:
+        """Take a finished call or task."""
+        if len(self._queue) == QUEUE_LENGTH:
+            self.dropped += 1
+        self._queue.append(item)
+        if not self._wake.is_set():
+            self._wake.set()
+            if self._thread is None:
+                self._start()
+
+    def put_task(self, record: TaskRecord) -> None:
+        """Take a finished task."""
+        self.put(record)
+
+    def internal_error(self, where: str, error: BaseException) -> None:
+        """Note an internal error: counted always, logged once for each place."""
+        self.failures += 1
+        if where not in self._logged:
+            self._logged.add(where)
+            log.warning(
+                "tokenguard: %s failed (%s: %s). The call went on; further failures here are only counted.",
+                where,
+                type(error).__name__,
+                error,
+                exc_info=error,
+            )
+        if os.environ.get(names.ENV_STRICT) == "1":
+            raise error
+
+    # --- the drain -----------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is not None or self._closed:
+                return
+            self._make_instruments()
+            # Runs before the exit handlers of the OpenTelemetry SDK, which were registered before the first call.
+            atexit.register(self.flush)
+            self._thread = threading.Thread(target=self._run, name="tokenguard-drain", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the interpreter is going down; the exit handler drains
+                self._thread = None
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait()
+            time.sleep(DRAIN_SECONDS)
+            self._wake.clear()
+            self.flush()
+
+    def flush(self) -> None:
+        """Take everything off the queue: add it up, record it, store it. Safe from any thread."""
+        with self._lock:
+            records: list[CallRecord | TaskRecord] = []
+            while True:
+                try:
+                    item = self._queue.popleft()
+                except IndexError:
+                    break
+                try:
+                    if isinstance(item, TaskRecord):
+                        records.append(item)
+                        self._count_task(item)
+                    else:
+                        records.append(item.record)
+                        self._count_call(item)
+                except Exception as error:
+                    self._contained("recording metrics", error)
+            if records and self._keeps:
+                try:
+                    if self._sink is None:
+                        self._sink = self._make_sink()
+                    if self._sink is None:
+                        self._keeps = False
+                    else:
+                        self._sink.write(records)
+                except Exception as error:
+                    self._contained("writing the local store", error)
+
+    def _contained(self, where: str, error: Exception) -> None:
+        """An error in the drain has no caller to reach, in strict mode either."""
+        try:
+            self.internal_error(where, error)
+        except Exception:
+            log.error("tokenguard: %s failed", where, exc_info=error)
+
+    def close(self) -> None:
+        """Flush and stop."""
+        self.flush()
+        self._closed = True
+        self._wake.set()
+        atexit.unregister(self.flush)
+
+    # --- metrics -------------------------------------------------------------------------------------------------
+
+    def _make_instruments(self) -> None:
+        if self._instruments is not None:
+            return
+        meter = metrics.get_meter(SCOPE)
+        duration, usage = (
+            meter.create_histogram(
+                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=buckets
+            )
+            for metric, buckets in (
+                (names.DURATION, names.SECONDS_BUCKETS),
+                (names.TOKEN_USAGE, names.TOKEN_BUCKETS),
+            )
+        )
+        self._instruments = (duration, usage)
+        for metric in COUNTERS:
+            create = (
+                meter.create_observable_up_down_counter
+                if metric.kind == "updown"
+                else meter.create_observable_counter
+            )
+            create(metric.name, [self._observe(metric)], metric.unit, metric.description)
+
+    def _observe(self, metric: names.Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            # The SDK calls observables before it collects, so the histograms below are complete too.
+            self.flush()
+            with self._lock:
+                return [Observation(value, dict(key)) for key, value in self._sums[metric].items()]
+
+        return observe
+
+    def _bounded(self, key: str, value: AttributeValue) -> AttributeValue:
+        values = self._values.setdefault(key, set())
+        if value in values:
+            return value
+        if len(values) >= self.max_values:
+            return OTHER
+        values.add(value)
+        return value
+
+    def _add(self, metric: names.Metric, key: Key, amount: float) -> None:
+        sums = self._sums[metric]
+        sums[key] = sums.get(key, 0) + amount
+
+    def _count_call(self, item: Finished) -> None:
+        record = item.record
+        seen = record.attributes
+        if names.RESPONSE_MODEL not in seen and names.REQUEST_MODEL in seen:
+            seen = {**seen, names.RESPONSE_MODEL: seen[names.REQUEST_MODEL]}
+        key: Key = tuple((name, self._bounded(name, seen[name])) for name in DIMENSIONS if name in seen)
+        self._add(names.CALLS, (*key, ("outcome", record.outcome)), 1)
+        for attribute, kind in TOKEN_TYPES:
+            if (tokens := seen.get(attribute)) is not None:
+                self._add(names.TOKENS, (*key, ("type", kind)), tokens)  # type: ignore[arg-type] # it is an int
+        cost = record.cost
+        if cost is not None:
+            if cost.total is not None:
+                self._add(names.COST_USD, (*key, ("status", cost.status)), cost.total)
+            if cost.saved:
+                self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), cost.saved)
+        if retries := int(seen.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in seen):
+            self._add(names.RETRIES, key, retries)
+            if retry_cost := seen.get(names.RETRY_COST):
+                self._add(names.RETRY_COST_USD, key, float(retry_cost))  # type: ignore[arg-type] # it is a float
+        if item.histograms and self._instruments is not None:
+            self._record_histograms(self._instruments, item, seen)
+
+    def _record_histograms(
+        self, instruments: tuple[Histogram, Histogram], item: Finished, seen: dict[str, AttributeValue]
+    ) -> None:
+        duration, usage = instruments
+        attributes: dict[str, Any] = {
+            name: self._bounded(name, seen[name])
+            for name in (names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.RESPONSE_MODEL, names.ERROR_TYPE)
+            if name in seen
+        }
+        duration.record(item.record.duration_ns / 1e9, attributes, item.context)
+        for attribute, kind in TOKEN_TYPES[:2]:
+            if (tokens := seen.get(attribute)) is not None:
+                usage.record(tokens, {**attributes, names.TOKEN_TYPE: kind}, item.context)  # type: ignore[arg-type]
+
+    def _count_task(self, task: TaskRecord) -> None:
+        key: Key = (
+            ("task", self._bounded("task", task.name)),
+            ("outcome", task.outcome),
+            *(
+                (attribute, self._bounded(attribute, task.attribution[k]))
+                for k in TASK_DIMENSIONS
+                if k in task.attribution and (attribute := names.attribution_attribute(k))
+            ),
+        )
+        self._add(names.TASKS, key, 1)
+        self._add(names.TASK_COST_USD, key, task.cost_usd)
+
+
+_instances: weakref.WeakSet[Telemetry] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """What was queued belongs to the parent, and so did the thread."""
+    for telemetry in list(_instances):
+        telemetry._sums = {metric: {} for metric in COUNTERS}
+        telemetry._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
