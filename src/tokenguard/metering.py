@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tokenguard import names, scope
 from tokenguard.call import AttributeValue, CallRecord, Cost
 from tokenguard.callsite import call_site
-from tokenguard.prices import PriceBook, Tier
+from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.repeats import Repeats, fingerprint
 from tokenguard.spans import NO_SPAN, OuterSpan, CallSpan, NativeSpan, outer_owner, silencing
@@ -303,10 +303,14 @@ class Meter:
                 input=estimate_request(call.api.id, call.request, call.model) if known.input is None else known.input,
                 output=estimate_tokens(generated(), call.model) if generated is not None else None,
             )
-        tier = Tier(service=reading.service_tier, speed=reading.speed)
+        tier = Tier(reading.service_tier, reading.speed) if reading.service_tier or reading.speed else STANDARD
         cost = self.prices.cost(
             call.endpoint.provider, (reading.model, call.model), usage, tier=tier, at_ns=call.start_ns, basis=basis
         )
+        if reading.reported_cost is not None and basis is None and call.endpoint.provider == "openrouter":
+            cost = as_reported(cost, reading.reported_cost)
+        if reading.extra_fees and cost.status == names.EXACT:
+            cost = cost._replace(status=names.ESTIMATED, basis="tool_fees_excluded")
         # An estimate prices the call; it is not what the provider reported, so it is not recorded as usage.
         return cost, (reading.usage if basis else usage)
 

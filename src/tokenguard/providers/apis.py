@@ -66,10 +66,20 @@ def read_chat(response: object) -> Reading:
     usage = body.get("usage")
     if usage is None and (groq := body.get("x_groq")) is not None:
         usage = fields(groq).get("usage")
-    counted = None if usage is None else read_usage(usage, CHAT_USAGE)
-    return Reading(
-        counted, text(body.get("model")), text(body.get("id")), reasons, calls, text(body.get("service_tier"))
+    details = fields(usage)
+    reading = Reading(
+        None if usage is None else read_usage(details, CHAT_USAGE),
+        text(body.get("model")),
+        text(body.get("id")),
+        reasons,
+        calls,
+        text(body.get("service_tier")),
     )
+    # OpenRouter says what it charged, unless it charged only its fee for using the caller's own key.
+    charged = details.get("cost")
+    if type(charged) in (int, float) and not details.get("is_byok"):
+        return reading._replace(reported_cost=float(charged))
+    return reading
 
 
 def read_embeddings(response: object) -> Reading:

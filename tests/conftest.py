@@ -1,0 +1,102 @@
+"""What every test shares: OpenTelemetry kept in memory, strict mode, and no network but loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+os.environ["TOKENGUARD_STRICT"] = "1"
+os.environ["TOKENGUARD_STORE"] = "off"
+
+import pytest
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import tokenguard
+from tokenguard import runtime
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+_connect = socket.socket.connect
+
+
+def _loopback_only(self, address):
+    host = address[0] if isinstance(address, tuple) else "127.0.0.1"  # a path: a Unix socket
+    if not str(host).startswith(LOOPBACK):
+        raise OSError(f"tests may only connect to loopback, not to {host}")
+    return _connect(self, address)
+
+
+socket.socket.connect = _loopback_only  # type: ignore[method-assign]
+
+EXPORTER = InMemorySpanExporter()
+READER = InMemoryMetricReader()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _telemetry():
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
+    trace.set_tracer_provider(provider)
+    metrics.set_meter_provider(MeterProvider([READER]))
+
+
+@pytest.fixture
+def installed():
+    """TokenGuard installed for one test."""
+    tokenguard.uninstall()
+    tokenguard.install()
+    yield runtime._installed
+    tokenguard.uninstall()
+
+
+class Spans:
+    """The spans that have ended since the test began."""
+
+    def all(self):
+        return list(EXPORTER.get_finished_spans())
+
+    def __iter__(self):
+        return iter(self.all())
+
+    def __len__(self):
+        return len(self.all())
+
+    @property
+    def one(self):
+        """The one span there is."""
+        spans = self.all()
+        assert len(spans) == 1, [span.name for span in spans]
+        return spans[0]
+
+    @property
+    def attributes(self):
+        """The attributes of the one span there is."""
+        return dict(self.one.attributes)
+
+    def clear(self):
+        EXPORTER.clear()
+
+
+@pytest.fixture
+def spans():
+    EXPORTER.clear()
+    yield Spans()
+    EXPORTER.clear()
+
+
+def metric_points():
+    """The metrics' current points: {(name, frozenset of attributes): value, or (count, sum) of a histogram}."""
+    points = {}
+    data = READER.get_metrics_data()
+    for resource in data.resource_metrics if data else ():
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for point in metric.data.data_points:
+                    key = (metric.name, frozenset((point.attributes or {}).items()))
+                    points[key] = point.value if hasattr(point, "value") else (point.count, point.sum)
+    return points
