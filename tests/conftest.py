@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 
@@ -50,8 +51,18 @@ def installed():
     """TokenGuard installed for one test."""
     tokenguard.uninstall()
     tokenguard.install()
-    yield runtime._installed
+    here = runtime._installed
+    put = here.telemetry.put
+    here.records = []
+
+    def keep(item):
+        here.records.append(getattr(item, "record", item))
+        put(item)
+
+    here.telemetry.put = keep
+    yield here
     tokenguard.uninstall()
+    del here.telemetry.put
 
 
 class Spans:
@@ -84,19 +95,26 @@ class Spans:
 
 @pytest.fixture
 def spans():
+    gc.collect()  # streams that an earlier test left behind end now
     EXPORTER.clear()
     yield Spans()
     EXPORTER.clear()
 
 
-def metric_points():
-    """The metrics' current points: {(name, frozenset of attributes): value, or (count, sum) of a histogram}."""
+def metric_points(**wanted):
+    """The metrics' points: {(name, frozenset of attributes): value, or (count, sum) of a histogram}.
+
+    Sums go on over a whole test run, so a test names an attribution of its own: `metric_points(tenant="only-here")`.
+    """
+    wanted = {(f"tokenguard.{key}", value) for key, value in wanted.items()}
     points = {}
     data = READER.get_metrics_data()
     for resource in data.resource_metrics if data else ():
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
                 for point in metric.data.data_points:
-                    key = (metric.name, frozenset((point.attributes or {}).items()))
-                    points[key] = point.value if hasattr(point, "value") else (point.count, point.sum)
+                    attributes = frozenset((point.attributes or {}).items())
+                    if wanted <= attributes:
+                        key = (metric.name, attributes)
+                        points[key] = point.value if hasattr(point, "value") else (point.count, point.sum)
     return points

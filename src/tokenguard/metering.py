@@ -81,6 +81,7 @@ class Call:
         "span",
         "start_ns",
         "start_perf",
+        "stream",
     )
 
     def __init__(self, meter: Meter, exchange: Exchange) -> None:
@@ -91,6 +92,7 @@ class Call:
         self.api = exchange.api
         self.endpoint = exchange.endpoint
         self.request = exchange.body
+        self.stream = exchange.stream
         self.scope = scope.current()
         self.attributes: dict[str, AttributeValue] = {}
         self.fingerprint = ""

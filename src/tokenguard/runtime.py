@@ -12,14 +12,17 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenguard import names, scope
 
+if TYPE_CHECKING:
+    from tokenguard.telemetry import Telemetry
+
 _lock = threading.RLock()
 _installed: Installation | None = None
-
-SEAMS = {"tokenguard.seams.stainless": ()}
+_telemetry: Telemetry | None = None
+"""Made once: OpenTelemetry knows an instrument by its name, and a second one would be deaf."""
 
 
 class Installation:
@@ -30,7 +33,9 @@ class Installation:
         from tokenguard.prices import PriceBook
         from tokenguard.telemetry import Telemetry
 
-        self.telemetry = Telemetry(_store)
+        global _telemetry
+        _telemetry = _telemetry or Telemetry(_store)
+        self.telemetry = _telemetry
         self.meter = Meter(
             self.telemetry,
             PriceBook(),
@@ -52,7 +57,7 @@ class Installation:
         for owner, name, original in reversed(self._restore):
             setattr(owner, name, original)
         self._restore.clear()
-        self.telemetry.close()
+        self.telemetry.flush()
 
 
 def install(policy: Any = None) -> None:

@@ -101,7 +101,6 @@ class Telemetry:
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._closed = False
         self._sink: Sink | None = None  # a connection does not survive a fork
         self._keeps = True
 
@@ -140,7 +139,7 @@ class Telemetry:
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is not None or self._closed:
+            if self._thread is not None:
                 return
             self._make_instruments()
             # Runs before the exit handlers of the OpenTelemetry SDK, which were registered before the first call.
@@ -152,7 +151,7 @@ class Telemetry:
                 self._thread = None
 
     def _run(self) -> None:
-        while not self._closed:
+        while True:
             self._wake.wait()
             time.sleep(DRAIN_SECONDS)
             self._wake.clear()
@@ -193,13 +192,6 @@ class Telemetry:
             self.internal_error(where, error)
         except Exception:
             log.error("tokenguard: %s failed", where, exc_info=error)
-
-    def close(self) -> None:
-        """Flush and stop."""
-        self.flush()
-        self._closed = True
-        self._wake.set()
-        atexit.unregister(self.flush)
 
     # --- metrics -------------------------------------------------------------------------------------------------
 

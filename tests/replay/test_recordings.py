@@ -136,7 +136,7 @@ def test_recording(family, row, installed, spans):
     if any(event.get("error") and "choices" not in event for event in events(row["body"])):
         with pytest.raises(openai.APIError):
             replay(row, request)
-        assert installed.telemetry._queue[-1].record.outcome == "error"
+        assert installed.records[-1].outcome == "error"
     else:
         replay(row, request)
     attributes = spans.attributes
@@ -150,7 +150,7 @@ def test_recording(family, row, installed, spans):
     for name, tokens in zip(names, expected, strict=False):
         assert attributes.get(f"gen_ai.usage.{name}") == tokens, name
     assert attributes.get("gen_ai.usage.reasoning.output_tokens") == expected[5]
-    assert installed.telemetry._queue[-1].record.usage.cache_write_1h == expected[4]
+    assert installed.records[-1].usage.cache_write_1h == expected[4]
     status = attributes["tokenguard.cost.status"]
     assert (status == "unpriced") == ("tokenguard.cost.usd" not in attributes)
     reported = json.loads(row["body"]).get("model") if "json" in row["content_type"] else None

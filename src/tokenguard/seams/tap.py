@@ -136,7 +136,7 @@ class Tap:
             reading,
             outcome=outcome,
             error=error,
-            first_chunk_ns=self._first_ns,
+            first_chunk_ns=self._first_ns if call.stream else None,
             generated=lambda: streamed_text(events),
         )
 
