@@ -35,9 +35,9 @@ def _is_library(file: str) -> bool:
     return path.startswith(_LIBRARIES) or "/site-packages/" in path or "/dist-packages/" in path
 
 
-def call_site(skip: int = 1) -> dict[str, AttributeValue]:
+def call_site() -> dict[str, AttributeValue]:
     """The nearest user frame as `code.*` attributes; empty when there is none (a task started by a framework)."""
-    frame: FrameType | None = sys._getframe(skip)
+    frame: FrameType | None = sys._getframe(1)
     for _ in range(MAX_FRAMES):
         if frame is None:
             break

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -30,6 +30,8 @@ from tokenguard.spans import NO_SPAN, OuterSpan, CallSpan, NativeSpan, outer_own
 from tokenguard.telemetry import Finished, Telemetry
 from tokenguard.tokens import estimate_request, estimate_tokens
 from tokenguard.usage import Usage
+
+T = TypeVar("T")
 
 SEND: Final = "send"
 """What the flow yields where the SDK's own send belongs."""
@@ -115,6 +117,10 @@ class Call:
         self.resends += 1
         self.billed_resends += may_be_billed(error)
 
+    def failed(self, where: str, error: Exception) -> None:
+        """Note an internal error on the call's way."""
+        self._meter.telemetry.internal_error(where, error)
+
     def finish(
         self,
         reading: Reading | None,
@@ -157,35 +163,49 @@ class Meter:
 
     def flow(self, exchange: Exchange) -> Generator[str, Answer, Answer]:
         """One call from start to answer."""
-        call: Call | None = None
-        try:
-            call = self._begin(exchange)
-        except Exception as failure:
-            self.telemetry.internal_error("beginning a call", failure)
+        call = self.contain("beginning a call", self._begin, exchange)
         if call is None:
             return (yield SEND)
-        entered = current_call.set(call)
-        attached = otel_context.attach(call.span.context)
+        self.contain("asking for usage", self._ask_usage, exchange, call)
+        leave = self.contain("entering a span", self._enter, call)
         answer = yield SEND
         if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
             exchange.replace_body(call.request)
             call.hide_usage = False
             answer = yield SEND
-        if type(answer.error) is not GeneratorExit:
+        if leave is not None and type(answer.error) is not GeneratorExit:
             # A coroutine that is thrown away may be closed in another context, where the tokens are errors.
+            self.contain("leaving a span", leave)
+        self.contain("reading a response", self._answered, exchange, call, answer)
+        return answer
+
+    def contain(self, where: str, step: Callable[..., T], *arguments: Any) -> T | None:
+        """Run a step of our own: if it fails, that is noted, and the user's call goes on."""
+        try:
+            return step(*arguments)
+        except Exception as failure:
+            self.telemetry.internal_error(where, failure)
+            return None
+
+    def _enter(self, call: Call) -> Callable[[], None]:
+        """Make the call and its span current; returns what undoes it."""
+        entered = current_call.set(call)
+        attached = otel_context.attach(call.span.context)
+
+        def leave() -> None:
             otel_context.detach(attached)
             current_call.reset(entered)
-        try:
-            self._answered(exchange, call, answer)
-        except Exception as failure:
-            self.telemetry.internal_error("reading a response", failure)
-            call.finish(None)
-        return answer
+
+        return leave
 
     def _answered(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         error = answer.error
         if error is None:
-            reading = exchange.read(answer.value, call)
+            try:
+                reading = exchange.read(answer.value, call)
+            except Exception as failure:
+                call.finish(None)
+                raise failure from None
             if reading is not None:
                 call.finish(reading)
         elif isinstance(error, Exception):
@@ -206,7 +226,7 @@ class Meter:
     # --- begin -------------------------------------------------------------------------------------------------------
 
     def _begin(self, exchange: Exchange) -> Call:
-        """Start the call and its span. The request leaves as it came, but for `include_usage` on a stream."""
+        """Start the call and its span."""
         call = Call(self, exchange)
         api, endpoint, body = call.api, call.endpoint, call.request
         start: dict[str, AttributeValue] = {
@@ -229,19 +249,23 @@ class Meter:
             attributes[names.REQUEST_TEMPERATURE] = float(temperature)
         if steps := api.tool_steps(body):
             attributes[names.TOOL_STEPS] = steps + self.repeats.steps_before(body.get("previous_response_id"))
-        attributes.update(call_site(3))
+        attributes.update(call_site())
         call.fingerprint = fingerprint(api.id, endpoint.provider, body)
         attributes[names.FINGERPRINT] = call.fingerprint
         if before := self.repeats.before(call.fingerprint, call.start_perf):
             attributes[names.RETRY_ATTEMPT] = before.times
             call.retry_cost = before.cost
-        if exchange.stream and api.include_usage and self.include_usage:
-            options = body.get("stream_options") or {}
-            if not options.get("include_usage") and endpoint.host not in self._refusing_hosts:
-                exchange.replace_body({**body, "stream_options": {**options, "include_usage": True}})
-                call.hide_usage = True
         call.span = self._span(call, start, exchange.native_span)
         return call
+
+    def _ask_usage(self, exchange: Exchange, call: Call) -> None:
+        """Have the provider tell a stream's usage where it would not by itself."""
+        if not (call.stream and call.api.include_usage and self.include_usage):
+            return
+        options = call.request.get("stream_options") or {}
+        if not options.get("include_usage") and call.endpoint.host not in self._refusing_hosts:
+            exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
+            call.hide_usage = True
 
     def _span(self, call: Call, start: dict[str, AttributeValue], native: bool) -> CallSpan:
         parent = otel_context.get_current()

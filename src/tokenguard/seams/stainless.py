@@ -115,11 +115,7 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
         setattr(owner, name, functools.wraps(original)(make(original)))
 
     def open_exchange(client: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
-        try:
-            return _exchange(client, options, bool(kwargs.get("stream")), sdk, traces)
-        except Exception as error:
-            meter.telemetry.internal_error("looking at a request", error)
-            return None
+        return meter.contain("looking at a request", _exchange, client, options, bool(kwargs.get("stream")), sdk, traces)
 
     def request(original: Any) -> Any:
         def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
@@ -142,7 +138,7 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
     def sleep_for_retry(original: Any) -> Any:
         def sleep(*args: Any, **kwargs: Any) -> Any:  # its value may be a coroutine: it is passed on as it is
             if (call := current_call.get()) is not None:
-                call.resending(sys.exc_info()[1])
+                meter.contain("seeing a resend", call.resending, sys.exc_info()[1])
             return original(*args, **kwargs)
 
         return sleep
@@ -151,7 +147,7 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
         def start(*args: Any, **kwargs: Any) -> Any:
             span = original(*args, **kwargs)
             if span is not None and (call := current_call.get()) is not None and type(call.span) is NativeSpan:
-                call.span.adopt(span)
+                meter.contain("adopting a span", call.span.adopt, span)
             return span
 
         return start

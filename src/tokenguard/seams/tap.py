@@ -71,7 +71,7 @@ class Tap:
                     waiting = False
                     self._first_ns = time.perf_counter_ns()
                 if hiding and (held or b"[]" in chunk or not chunk.endswith(b"\n\n")):
-                    chunk, held = _without_usage(held + chunk)
+                    chunk, held = self._hide(held + chunk)
                     if not chunk:
                         continue
                 yield chunk
@@ -93,7 +93,7 @@ class Tap:
                     waiting = False
                     self._first_ns = time.perf_counter_ns()
                 if hiding and (held or b"[]" in chunk or not chunk.endswith(b"\n\n")):
-                    chunk, held = _without_usage(held + chunk)
+                    chunk, held = self._hide(held + chunk)
                     if not chunk:
                         continue
                 yield chunk
@@ -104,6 +104,13 @@ class Tap:
             raise
         finally:
             self.over(ending)
+
+    def _hide(self, data: bytes) -> tuple[bytes, bytes]:
+        try:
+            return _without_usage(data)
+        except Exception as error:
+            self._call.failed("hiding the usage chunk", error)
+            return data, b""
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
@@ -122,7 +129,7 @@ class Tap:
         self._chunks.clear()
         try:
             reading, events = self._parse(body)
-        except Exception:  # a body that is not what its content type says
+        except Exception:  # a body that is not what its content type says, or was cut off
             reading, events = Reading(complete=False), body
         outcome, error = names.OK, None
         if reading.error is not None:

@@ -1,0 +1,237 @@
+"""The user's call is sacred: whatever fails inside TokenGuard, it returns, or raises, what it would have without."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import httpx2
+import openai
+import pytest
+from canned import MESSAGES, Script, async_openai_client, openai_client
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+import tokenguard
+from tokenguard import callsite, metering, prices, providers, repeats, runtime, scope, spans, telemetry
+from tokenguard.providers import apis
+from tokenguard.seams import stainless, tap
+
+CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
+
+
+class Injected(Exception):
+    """What is injected; were it to reach the user, the test would see it."""
+
+
+def fail(*args, **kwargs):
+    raise Injected
+
+
+STEPS = [
+    (stainless, "_exchange"),
+    (stainless, "_endpoint"),
+    (stainless, "api_of"),
+    (stainless.StainlessExchange, "__init__"),
+    (stainless.StainlessExchange, "read"),
+    (stainless.StainlessExchange, "replace_body"),
+    (stainless, "_unread_or_raw"),
+    (stainless, "tap"),
+    (tap, "_tapped"),
+    (tap.Tap, "__init__"),
+    (tap.Tap, "_parse"),
+    (tap, "_without_usage"),
+    (metering.Call, "__init__"),
+    (metering.Call, "resending"),
+    (metering.Meter, "_begin"),
+    (metering.Meter, "_ask_usage"),
+    (metering.Meter, "_enter"),
+    (metering.Meter, "_answered"),
+    (metering.Meter, "_span"),
+    (metering.Meter, "_price"),
+    (metering.Meter, "_remember"),
+    (metering.Meter, "settle"),
+    (metering, "call_site"),
+    (metering, "fingerprint"),
+    (metering, "_describe"),
+    (metering, "_describe_money"),
+    (metering, "outer_owner"),
+    (metering, "silencing"),
+    (metering, "estimate_request"),
+    (metering, "estimate_tokens"),
+    (prices.PriceBook, "cost"),
+    (repeats.Repeats, "before"),
+    (repeats.Repeats, "failed"),
+    (repeats.Repeats, "succeeded"),
+    (spans.CallSpan, "__init__"),
+    (spans.CallSpan, "end"),
+    (spans.CallSpan, "ids"),
+    (telemetry.Telemetry, "put"),
+    (telemetry.Telemetry, "_count_call"),
+    (telemetry.Telemetry, "_start"),
+    (scope, "current"),
+    (scope.Meter, "add"),
+    (apis, "decoded"),
+    (callsite, "_is_library"),
+]
+
+
+def calls_sync(handler):
+    client = openai_client(handler, max_retries=1)
+    with tokenguard.meter(), tokenguard.attribution(tenant="t"):
+        yield client.chat.completions.create(**CHAT)
+        yield list(client.chat.completions.create(**CHAT, stream=True))
+        yield client.chat.completions.with_raw_response.create(**CHAT).parse()
+        with client.chat.completions.with_streaming_response.create(**CHAT) as response:
+            yield response.json()
+
+
+async def calls_async(handler):
+    client = async_openai_client(handler.asynchronously, max_retries=1)
+    return [
+        await client.chat.completions.create(**CHAT),
+        [chunk async for chunk in await client.chat.completions.create(**CHAT, stream=True)],
+    ]
+
+
+def outcome(run):
+    """What a run returns, or the type of what it raises."""
+    try:
+        return run()
+    except Exception as error:
+        return type(error)
+
+
+SCENARIOS = {
+    "sync": lambda: list(calls_sync(Script())),
+    "async": lambda: asyncio.run(calls_async(Script())),
+    "sync, one resend": lambda: list(calls_sync(Script(httpx2.Response(500, json={"error": {}})))),
+    "sync, refused": lambda: list(calls_sync(Script(*[httpx2.Response(400, json={"error": {}})] * 2))),
+    "async, broken": lambda: asyncio.run(calls_async(Script(*[httpx2.ReadError("x")] * 2))),
+}
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    monkeypatch.setenv("TOKENGUARD_STRICT", "0")
+    monkeypatch.setattr(openai.OpenAI, "_calculate_retry_timeout", lambda *a, **k: 0.0)
+    monkeypatch.setattr(openai.AsyncOpenAI, "_calculate_retry_timeout", lambda *a, **k: 0.0)
+    logging.getLogger("tokenguard").setLevel(logging.CRITICAL)
+    yield
+    logging.getLogger("tokenguard").setLevel(logging.NOTSET)
+
+
+def without_the_usage_chunk(result):
+    """A failure between asking for usage and hiding it may show the caller one harmless chunk more."""
+    if isinstance(result, list):
+        return [
+            [chunk for chunk in each if chunk.choices] if isinstance(each, list) else each for each in result
+        ]
+    return result
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(("owner", "step"), STEPS, ids=[f"{o.__name__.split('.')[-1]}.{s}" for o, s in STEPS])
+def test_internal_failure(owner, step, scenario, lenient, installed, monkeypatch):
+    """Each internal step raises in turn, and the result is the bare SDK's."""
+    tokenguard.uninstall()
+    expected = outcome(SCENARIOS[scenario])
+    tokenguard.install()
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, fail)
+        got = outcome(SCENARIOS[scenario])
+        runtime._installed.telemetry.flush()
+    assert without_the_usage_chunk(got) == without_the_usage_chunk(expected)
+
+
+def test_apis_that_fail(lenient, installed, monkeypatch):
+    """A reader of responses that fails costs the reading, not the response."""
+    broken = tuple(api._replace(read=fail, fold=fail, tool_steps=fail) for api in providers.APIS)
+    monkeypatch.setattr(providers, "APIS", broken)
+    providers.api_of.cache_clear()
+    try:
+        assert list(calls_sync(Script()))[0].id == "chatcmpl-1"
+    finally:
+        providers.api_of.cache_clear()
+
+
+def test_failures_are_counted_and_logged_once(lenient, installed, monkeypatch, caplog):
+    """The first failure of a place is in the log with its cause, further ones are counted."""
+    logging.getLogger("tokenguard").setLevel(logging.WARNING)
+    runtime._installed.telemetry._logged.clear()
+    before = runtime._installed.telemetry.failures
+    monkeypatch.setattr(metering, "fingerprint", fail)
+    client = openai_client()
+    for _ in range(3):
+        client.chat.completions.create(**CHAT)
+    assert runtime._installed.telemetry.failures == before + 3
+    assert [r.message.split(" (")[0] for r in caplog.records] == ["tokenguard: beginning a call failed"]
+
+
+def test_strict_mode_raises(installed, monkeypatch):
+    """Our own tests run strict: an internal error is not hidden from them."""
+    monkeypatch.setattr(metering, "fingerprint", fail)
+    with pytest.raises(Injected):
+        openai_client().chat.completions.create(**CHAT)
+
+
+def test_raising_span_processor(lenient, installed):
+    """A span processor that raises does not reach the user."""
+    from opentelemetry import trace
+
+    class Raising(SpanProcessor):
+        armed = True
+
+        def on_start(self, span, parent_context=None):
+            if self.armed:
+                raise Injected
+
+        def on_end(self, span: ReadableSpan):
+            if self.armed:
+                raise Injected
+
+    processor = Raising()
+    trace.get_tracer_provider().add_span_processor(processor)
+    try:
+        assert openai_client().chat.completions.create(**CHAT).id == "chatcmpl-1"
+        assert len(list(openai_client().chat.completions.create(**CHAT, stream=True))) == 5
+    finally:
+        processor.armed = False
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), ValueError("corrupt")])
+def test_store_failure(failure, lenient, installed):
+    """A store that cannot be written loses its rows, and nothing else."""
+
+    class Full:
+        def write(self, records):
+            raise failure
+
+    telemetry = runtime._installed.telemetry
+    telemetry._make_sink, telemetry._keeps = Full, True
+    try:
+        assert openai_client().chat.completions.create(**CHAT).id == "chatcmpl-1"
+        telemetry.flush()
+        assert telemetry.failures > 0
+    finally:
+        telemetry._make_sink, telemetry._sink, telemetry._keeps = (lambda: None), None, True
+
+
+def test_sdk_without_what_we_hook(installed, monkeypatch):
+    """An SDK version that lacks a method we watch is measured without that fact."""
+    import openai._base_client as base
+
+    tokenguard.uninstall()
+    monkeypatch.delattr(base.SyncAPIClient, "_sleep_for_retry")
+    tokenguard.install()
+    assert openai_client().chat.completions.create(**CHAT).id == "chatcmpl-1"
+
+
+def test_user_errors_pass_unchanged(installed):
+    """The very exception that the transport raised is in the chain, and the traceback leads to it."""
+    with contextlib.suppress(openai.APIConnectionError):
+        try:
+            openai_client(Script(*[httpx2.ConnectError("refused")] * 3), max_retries=0).chat.completions.create(**CHAT)
+        except openai.APIConnectionError as error:
+            assert str(error.__cause__) == "refused"
+            raise
