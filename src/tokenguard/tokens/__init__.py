@@ -1,0 +1,18 @@
+"""Counting tokens before the provider does: bounds that cost nothing, exact counts that need no network."""
+
+from __future__ import annotations
+
+from tokenguard.tokens.request import Bound, Count, count_request, estimate_request, upper_bound_request
+from tokenguard.tokens.text import count_text, estimate_tokens, is_exact, upper_bound
+
+__all__ = [
+    "Bound",
+    "Count",
+    "count_request",
+    "count_text",
+    "estimate_request",
+    "estimate_tokens",
+    "is_exact",
+    "upper_bound",
+    "upper_bound_request",
+]
