@@ -143,10 +143,12 @@ def _glob(value: object) -> str:
 def _when(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
     rows = []
     for key, patterns in _table(value).items():
-        globs = patterns if isinstance(patterns, list | tuple) else [patterns]
-        if not globs:
+        if not isinstance(patterns, list | tuple):
+            rows.append((key, (_nested(_glob, patterns, key),)))
+        elif patterns:
+            rows.append((key, tuple(_nested(_glob, glob, key, index) for index, glob in enumerate(patterns))))
+        else:
             raise Wrong("an empty list matches nothing, so the rule would never apply; remove the key", key)
-        rows.append((key, tuple(_nested(_glob, glob, key) for glob in globs)))
     return tuple(rows)
 
 
