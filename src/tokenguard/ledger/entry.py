@@ -46,10 +46,12 @@ class Entry:
     """False: counted and reported (`Reservation.over`), never a reason to refuse."""
     account: str = field(init=False, compare=False, repr=False)
     """What identifies the account in a ledger."""
+    rule: tuple[int | None, int | None, tuple[float, ...]] = field(init=False, compare=False, repr=False)
+    """What decides when an alert is due."""
 
     def __post_init__(self) -> None:
-        account = _SEPARATOR.join((self.budget, self.key, str(self.window_start)))
-        object.__setattr__(self, "account", account)
+        object.__setattr__(self, "account", _SEPARATOR.join((self.budget, self.key, str(self.window_start))))
+        object.__setattr__(self, "rule", (self.limit_nano, self.limit_tokens, self.alert_at))
 
 
 class Refusal(NamedTuple):
@@ -142,20 +144,31 @@ class _Ids:
         os.register_at_fork(after_in_child=self.renew)
 
     def renew(self) -> None:
-        self._prefix = os.urandom(9).hex()
+        self.process = os.urandom(9).hex()
         self._count = itertools.count(1)
 
     def __call__(self) -> str:
-        return f"{self._prefix}-{next(self._count)}"
+        return f"{self.process}-{next(self._count)}"
 
 
 new_id: Final = _Ids()
 
 
-def reached(entry: Entry, spent_nano: int, spent_tokens: int) -> float:
-    """The share of the entry's limit that is spent: the larger of money's and tokens'."""
+def refusal(entry: Entry, nano: int, tokens: int, spent: tuple[int, int], reserved: tuple[int, int]) -> Refusal | None:
+    """The reason why `nano` and `tokens` do not fit into the entry; `spent` and `reserved` are (nano, tokens)."""
+    for unit, asked, taken, held, limit in (
+        (USD, nano, spent[0], reserved[0], entry.limit_nano),
+        (TOKENS, tokens, spent[1], reserved[1], entry.limit_tokens),
+    ):
+        if limit is not None and taken + held + asked > limit:
+            return Refusal(entry, unit, taken, held, limit, asked)
+    return None
+
+
+def crossed(entry: Entry, spent_nano: int, spent_tokens: int, alerted: float) -> list[Alert]:
+    """The thresholds that are reached and lie above `alerted`, the highest one that was reported."""
     share = 0.0
     for spent, limit in ((spent_nano, entry.limit_nano), (spent_tokens, entry.limit_tokens)):
         if limit is not None:
             share = max(share, spent / limit if limit else (math.inf if spent else 0.0))
-    return share
+    return [Alert(entry, at, spent_nano, spent_tokens) for at in sorted(entry.alert_at) if alerted < at <= share]

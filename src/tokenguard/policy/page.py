@@ -68,7 +68,7 @@ slice = 0.01
 
 
 def render(policy: Policy) -> str:
-    """The effective policy as TOML, defaults included; reading it back gives the same policy, but for masked secrets."""
+    """The effective policy as TOML, defaults included. Read back, it is the same policy, but for masked secrets."""
     top, tables = [], []
     for row in rows(Policy):
         value = getattr(policy, row.field)
