@@ -94,11 +94,11 @@ class SlicedLedger(Ledger):
         """See `Ledger.run`. What a slice can answer is answered at once."""
         answer: Any
         if operation == self.reserve:
-            answer = self._take(*args[:3])
+            answer = self._take(*args[:3])  # type: ignore[arg-type]
             if answer is not None:
                 return answer  # type: ignore[no-any-return]
         elif operation in (self.settle, self.release) and isinstance(args[0].held, _Held):  # type: ignore[attr-defined]
-            due = self._book(*(args if len(args) == 3 else (args[0], 0, 0)))  # type: ignore[arg-type]
+            due = self._book(*(args if len(args) == 3 else (args[0], 0, 0)))
             answer = await super().run(self._give_up, due) if due else ()
             return answer if operation == self.settle else None  # type: ignore[return-value]
         return await super().run(operation, *args, **kwargs)
