@@ -98,9 +98,17 @@ class Ledger(ABC):
 
     def submit(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run an operation of this ledger later, off the caller's path: `submit(ledger.settle, reservation, 1, 1)`."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(max(1, self.threads), thread_name_prefix="tokenguard-ledger")
-        return self._executor.submit(operation, *args, **kwargs)
+        if self.threads:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="tokenguard-ledger")
+            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: now or never
+                return self._executor.submit(operation, *args, **kwargs)
+        done: Future[T] = Future()
+        try:
+            done.set_result(operation(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
     async def run(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Await one of this ledger's operations: `await ledger.run(ledger.reserve, entries, nano, tokens)`.

@@ -71,13 +71,12 @@ class SurvivingLedger(Ledger):
         return self._local.reserve(entries, nano, tokens, lease_s=lease_s, key=key)
 
     def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
-        if reservation.held is not None:  # counted here while the ledger was lost
-            if self._local.settled(reservation, nano, tokens):
-                with self._lock:
-                    for entry in reservation.entries:
-                        _, spent_nano, spent_tokens = self._charges.get(entry.account, (entry, 0, 0))
-                        self._charges[entry.account] = (entry, spent_nano + nano, spent_tokens + tokens)
-            return self._reconcile() if self._worth_trying() else ()
+        if self._local.settled(reservation, nano, tokens):  # counted here while the ledger was lost
+            with self._lock:
+                for entry in reservation.entries:
+                    _, spent_nano, spent_tokens = self._charges.get(entry.account, (entry, 0, 0))
+                    self._charges[entry.account] = (entry, spent_nano + nano, spent_tokens + tokens)
+            return self._reconcile() if reservation.entries and self._worth_trying() else ()
         if not reservation.entries:
             return ()
         if self._worth_trying():

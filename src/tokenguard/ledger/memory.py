@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger
 from tokenguard.ledger.entry import Alert, Balance, Entry, Refusal, Reservation, crossed, new_id, refusal
+
+PURGE_AT: Final = 1024
+"""Accounts that are kept without looking whether they are still needed."""
 
 
 class _Account:
@@ -83,7 +87,7 @@ class MemoryLedger(Ledger):
         self._accounts: dict[str, _Account] = {}
         self._reservations: dict[str, Reservation] = {}
         self._orphans: dict[str, Reservation] = {}
-        self._purge_at = 1024
+        self._purge_at = PURGE_AT
 
     def reserve(
         self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
@@ -151,7 +155,7 @@ class MemoryLedger(Ledger):
         return tuple(found)
 
     def settled(self, reservation: Reservation, nano: int, tokens: int) -> bool:
-        """Settle without alerts; whether this was the first time."""
+        """Settle without alerts; whether there was anything to settle."""
         with self._lock:
             known = reservation.id in self._reservations or reservation.id in self._orphans
         self._close(reservation, nano, tokens, alert=False)
@@ -210,7 +214,7 @@ class MemoryLedger(Ledger):
         for orphan in list(self._orphans.values()):
             if orphan.expires < oldest:
                 del self._orphans[orphan.id]
-        self._purge_at = max(1024, 2 * len(self._accounts))
+        self._purge_at = max(PURGE_AT, 2 * len(self._accounts))
 
     def _charge_orphans(self) -> None:
         """Charge in full what nobody settled before its lease ended. Until it is looked at, it counts as reserved."""

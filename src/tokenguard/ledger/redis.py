@@ -54,7 +54,7 @@ local function numbers(key, ...)
   return out
 end
 local function charge_orphans()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', T)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', T, 'LIMIT', 0, 1000)) do
     local record = P .. 'r:' .. id
     local r = redis.call('HMGET', record, 'nano', 'tokens', 'accounts')
     local n, t = tonumber(r[1] or '0'), tonumber(r[2] or '0')
@@ -109,6 +109,7 @@ end
 for i, a in ipairs(ids) do
   local key, window_end = account(a), ARGV[5 * i + 5]
   if redis.call('EXISTS', key) == 0 then
+    charge_orphans()
     redis.call('HSET', key, 'al', '0')
     redis.call('ZADD', P .. 'accounts', window_end, a)
     local left = tonumber(window_end) - T

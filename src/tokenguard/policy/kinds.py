@@ -6,7 +6,6 @@ A reader takes what `tomllib` made of the value and returns what the policy hold
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import math
 import re
 import zoneinfo
@@ -195,9 +194,6 @@ def _callback(value: object) -> str:
     text = _text(value)
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", text):
         raise Wrong('it must name a function as "package.module:function"')
-    package = text.partition(":")[0].partition(".")[0]
-    if importlib.util.find_spec(package) is None:
-        raise Wrong(f'there is no package "{package}" to import on this path')
     return text
 
 

@@ -107,7 +107,7 @@ class Lines:
             self._next()
             index = 0
             while self._word and self._word != "]":
-                if self._word in (",", "\n"):
+                if self._word in (",", "\n", "}", "="):  # the last two never stand here; so that this ends at all
                     self._next()
                 else:
                     self._lines.setdefault((*path, index), self._line)
