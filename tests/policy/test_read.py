@@ -17,6 +17,7 @@ from tokenguard.policy import page
 from tokenguard.policy.load import MAX_BYTES
 from tokenguard.policy.locate import Lines
 from tokenguard.policy.model import rows
+from tokenguard.prices import PriceBook
 
 LIMIT = '[[limit]]\nname = "a"\n'
 BUDGET = '[[budget]]\nname = "b"\nlimit_usd = 1\n'
@@ -269,6 +270,12 @@ def test_mapping_and_pickle() -> None:
     assert pickle.loads(pickle.dumps(made)) == made
     with pytest.raises(PolicyError, match=r'^settings: \[\[budget\]\] "b": name = "b": the budget has no limit'):
         policy.from_mapping({"budget": [{"name": "b"}]}, "settings")
+
+
+def test_prices_are_the_price_book_s() -> None:
+    """Prices that the policy accepts are accepted by the price book."""
+    example = page.EXAMPLE.split("```toml\n")[1].split("```")[0]
+    PriceBook(policy.loads(example).prices)
 
 
 def test_reference_is_current() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tokenguard.usage import Usage
+from tokenguard.prices import OVERRIDE_KEYS
 
 MAX_USD: Final = 9_000_000.0
 """The largest amount a rule may name: Redis scripts count in doubles, exact up to 2**53 nano-dollars."""
@@ -197,19 +197,15 @@ def _callback(value: object) -> str:
     return text
 
 
-RATES: Final = tuple(name for name in Usage._fields if name != "reasoning")
-"""The rates a price may state, in USD per million tokens: one for each count that providers bill apart."""
-
-
 def _price(value: object) -> str | dict[str, float]:
     if isinstance(value, str):
         return _priced_name(value)
     rates = _table(value)
     for name in rates:
-        if name not in RATES:
-            raise Wrong(f"no such rate{nearest(name, RATES)} Rates are {', '.join(RATES)}", name)
-    if not {"input", "output"} & rates.keys():
-        raise Wrong('it needs at least "input" or "output", in USD per million tokens')
+        if name not in OVERRIDE_KEYS:
+            raise Wrong(f"no such rate{nearest(name, OVERRIDE_KEYS)} Rates are {', '.join(OVERRIDE_KEYS)}", name)
+    if "input" not in rates:
+        raise Wrong('it needs at least "input", in USD per million tokens')
     return {name: float(_nested(lambda rate: _number(rate, 0, 1e6), rate, name)) for name, rate in rates.items()}
 
 

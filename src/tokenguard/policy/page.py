@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
 from typing import Any, Final
 
-from tokenguard.policy.kinds import RATES
 from tokenguard.policy.model import Policy, Row, When, rows
+from tokenguard.prices import OVERRIDE_KEYS
 
 HEAD: Final = """# The policy file
 
@@ -121,7 +121,7 @@ def reference() -> str:
         head = f"[[{row.toml}]]" if row.many else f"{row.toml} = {{ ... }}" if row.kind else f"[{row.toml}]"
         says = (row.table.__doc__ or "").strip()
         parts += [f"## `{head}`\n", says + "\n", _rows_table(rows(row.table))]
-    rates = ", ".join(f"`{rate}`" for rate in RATES)
+    rates = ", ".join(f"`{rate}`" for rate in OVERRIDE_KEYS)
     parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", EXAMPLE]
     return "\n".join(parts)
 
