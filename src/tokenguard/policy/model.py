@@ -179,7 +179,9 @@ class LedgerConfig:
         "The share of a limit that a process leases at a time and spends without a round trip; 0 is off.",
     )
     slice_lease: float = _row(
-        kinds.DURATION, 60.0, "A slice is returned, or charged if its process died, after this time."
+        kinds.DURATION,
+        60.0,
+        "A slice is spent from for this time, then returned; charged `lease` later if its process died.",
     )
     slice_idle: float = _row(kinds.DURATION, 5.0, "A slice that nobody used for this time is returned.")
     on_loss: str = _row(

@@ -22,7 +22,28 @@ A glob (`*`, `?`, `[abc]`) matches the whole value, and case counts. `when` and 
 `prompt_version`, `team`, `user`, and what `[attribution]` names. A value that a call lacks is the empty text: `*`
 matches it, `?*` demands one.
 
-Every rule that matches a call applies. Rules are in force per call in the order of the file.
+Every rule that matches a call applies, in the order of the file.
+"""
+
+BUDGETS: Final = """## How a budget is kept
+
+Before a call is sent, its worst case (input plus output cap, at the model's rates) is reserved in all budgets that apply,
+in one atomic step: in all of them, or in none, and then the call is refused. Afterwards what it really cost is charged
+and the rest given back. So `spent + reserved` never passes a limit, however many threads, tasks, processes or machines
+share the ledger, as long as a call does not cost more than its worst case; if one does, it is recorded as it was.
+
+- A call is charged to the window in which it was reserved.
+- If a process dies, what it had reserved stays so until the lease ends. Then it is charged in full and stated as
+  `orphaned`, a part of `spent`. If the call is settled after all, the real cost replaces that.
+- `slice = 0.01` lets a process lease a hundredth of a limit at a time and spend it without asking the ledger for every
+  call. A slice counts as reserved until it is returned: used up, idle for `slice_idle`, after `slice_lease`, or at the
+  end of the process. So alerts come later, and near the limit one process may be refused what another has leased.
+- `memory:` counts in each process on its own; a forked worker starts with what was spent before the fork.
+- `on_loss = "allow"`: while the ledger cannot be reached, each process counts on its own, against the same limits and
+  from 0, so that all of them together can pass a limit; what they spent is charged when the ledger is back.
+  `"block"` refuses the calls that a budget with `then = "block"` or `"downgrade"` applies to.
+- An alert goes out once per threshold and window, from whichever process crosses it. After `tokenguard budgets --reset
+  NAME` thresholds are news again.
 """
 
 EXAMPLE: Final = """## An example
@@ -122,7 +143,7 @@ def reference() -> str:
         says = (row.table.__doc__ or "").strip()
         parts += [f"## `{head}`\n", says + "\n", _rows_table(rows(row.table))]
     rates = ", ".join(f"`{rate}`" for rate in OVERRIDE_KEYS)
-    parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", EXAMPLE]
+    parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", BUDGETS, EXAMPLE]
     return "\n".join(parts)
 
 
