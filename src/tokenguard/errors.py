@@ -61,9 +61,7 @@ class CircuitOpen(GuardrailViolation):
     """The provider and model failed too often of late; calls are refused until a probe succeeds."""
 
 
-def _rebuild(
-    cls: type[GuardrailViolation], args: tuple[object, ...], state: dict[str, object]
-) -> GuardrailViolation:
+def _rebuild(cls: type[GuardrailViolation], args: tuple[object, ...], state: dict[str, object]) -> GuardrailViolation:
     error = cls.__new__(cls, *args)
     Exception.__init__(error, *args)
     error.__dict__.update(state)

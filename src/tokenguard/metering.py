@@ -26,7 +26,7 @@ from tokenguard.callsite import call_site
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.repeats import Repeats, fingerprint
-from tokenguard.spans import NO_SPAN, OuterSpan, CallSpan, NativeSpan, outer_owner, silencing
+from tokenguard.spans import NO_SPAN, CallSpan, NativeSpan, OuterSpan, outer_owner, silencing
 from tokenguard.telemetry import Finished, Telemetry
 from tokenguard.tokens import estimate_request, estimate_tokens
 from tokenguard.usage import Usage
@@ -301,7 +301,9 @@ class Meter:
             self._remember(call, reading, outcome, error, cost)
         finally:
             span = call.span
-            record = CallRecord(call.start_ns, duration, outcome, span.end(call.attributes, outcome), usage=usage, cost=cost)
+            record = CallRecord(
+                call.start_ns, duration, outcome, span.end(call.attributes, outcome), usage=usage, cost=cost
+            )
             record.trace_id, record.span_id = span.ids()
             for each in call.scope.meters:
                 each.add(record)

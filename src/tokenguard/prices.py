@@ -143,9 +143,7 @@ class PriceBook:
         at = datetime.now(UTC).timestamp() * NANO if at_ns is None else at_ns
         return self._resolve(provider, tuple(models), tier, int(at // BUCKET_NS))
 
-    def _resolve_uncached(
-        self, provider: str, models: tuple[str | None, ...], tier: Tier, bucket: int
-    ) -> Price | None:
+    def _resolve_uncached(self, provider: str, models: tuple[str | None, ...], tier: Tier, bucket: int) -> Price | None:
         known = [model.lower() for model in models if model and len(model) <= MAX_MODEL_LENGTH]
         at = datetime.fromtimestamp(bucket * BUCKET_NS / NANO, UTC)
         provider_id = PROVIDER_IDS.get(provider, provider)

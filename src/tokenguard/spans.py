@@ -6,8 +6,7 @@ import sys
 import time
 from typing import Any
 
-from opentelemetry.context import Context
-from opentelemetry.context import set_value
+from opentelemetry.context import Context, set_value
 from opentelemetry.trace import INVALID_SPAN, Span, Status, StatusCode, set_span_in_context
 
 from tokenguard import names

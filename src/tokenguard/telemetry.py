@@ -211,9 +211,7 @@ class Telemetry:
         self._instruments = (duration, usage)
         for metric in COUNTERS:
             create = (
-                meter.create_observable_up_down_counter
-                if metric.kind == "updown"
-                else meter.create_observable_counter
+                meter.create_observable_up_down_counter if metric.kind == "updown" else meter.create_observable_counter
             )
             create(metric.name, [self._observe(metric)], metric.unit, metric.description)
 

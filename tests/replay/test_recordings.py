@@ -101,7 +101,10 @@ def replay(row, request):
     )
     if path.endswith("/v1/messages"):
         client = anthropic.Anthropic(
-            api_key="k", base_url=f"https://{row['host']}", http_client=httpx2.Client(transport=transport), max_retries=0
+            api_key="k",
+            base_url=f"https://{row['host']}",
+            http_client=httpx2.Client(transport=transport),
+            max_retries=0,
         )
         method = client.beta.messages.create
     else:
@@ -130,7 +133,9 @@ def test_recording(family, row, installed, spans):
         with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)):
             replay(row, request)
         attributes = spans.attributes
-        assert attributes["error.type"].endswith(("BadRequestError", "NotFoundError", "not_found_error", "request_error"))
+        assert attributes["error.type"].endswith(
+            ("BadRequestError", "NotFoundError", "not_found_error", "request_error")
+        )
         assert "tokenguard.cost.usd" not in attributes
         return
     if any(event.get("error") and "choices" not in event for event in events(row["body"])):

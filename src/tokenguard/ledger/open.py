@@ -1,0 +1,49 @@
+"""From the policy's `[ledger]` to a ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenguard.errors import PolicyError
+from tokenguard.ledger.base import Ledger
+from tokenguard.ledger.entry import LedgerError
+from tokenguard.ledger.memory import MemoryLedger
+
+if TYPE_CHECKING:
+    from tokenguard.policy.model import LedgerConfig
+
+SQLITE_WAIT_S = 10.0
+"""At least this long a SQLite ledger waits for its lock: other processes at work are not a loss."""
+
+
+def open_ledger(config: LedgerConfig, source: str = "") -> Ledger:
+    """The ledger of `config`, with slices and survival of its loss as configured. Nothing is connected to yet.
+
+    `source` is the policy's file (`Policy.source`), where a relative SQLite path starts. Raises `PolicyError` where a
+    package is missing.
+    """
+    scheme, _, path = config.url.partition(":")
+    if scheme == "memory":
+        return MemoryLedger(lease_s=config.lease)
+    shared: Ledger
+    if scheme == "sqlite":
+        from tokenguard.ledger.sqlite import SqliteLedger
+
+        file = Path(source).parent / path.removeprefix("///")
+        shared = SqliteLedger(file, lease_s=config.lease, timeout_s=max(SQLITE_WAIT_S, config.timeout))
+    else:
+        from tokenguard.ledger.redis import RedisLedger
+
+        try:
+            shared = RedisLedger(config.url, lease_s=config.lease, timeout_s=config.timeout)
+        except LedgerError as error:
+            raise PolicyError(f"{source or '[ledger]'}: {error}") from error
+    from tokenguard.ledger.loss import SurvivingLedger
+
+    surviving = SurvivingLedger(shared, on_loss=config.on_loss)
+    if not config.slice:
+        return surviving
+    from tokenguard.ledger.slices import SlicedLedger
+
+    return SlicedLedger(surviving, share=config.slice, slice_lease_s=config.slice_lease, idle_s=config.slice_idle)

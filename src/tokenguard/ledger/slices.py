@@ -1,0 +1,275 @@
+"""Slices: a process leases a part of a hot budget and spends it without asking, so a round trip is paid per slice.
+
+A slice is an ordinary reservation in the shared ledger, so `spent + reserved` there, slices included, never passes the
+limit. What a slice has spent is reserved until the slice is returned: when it is used up, when its time is over, when
+nobody used it for a while, and when the ledger is closed. If the process dies, the slice's lease ends like any other
+and the whole slice is charged, stated as orphaned.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import math
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from tokenguard.ledger.base import Ledger, P, T
+from tokenguard.ledger.entry import Alert, Balance, Entry, LedgerError, Refusal, Reservation, new_id
+
+_ROUNDS: Final = 3
+"""How often a caller leases for others to spend before it asks the shared ledger for just its own call."""
+
+
+class _Slice:
+    """A leased part of one account. Amounts without a limit are counted and never run out."""
+
+    __slots__ = (
+        "calls",
+        "lease",
+        "left_nano",
+        "left_tokens",
+        "retired",
+        "spent_nano",
+        "spent_tokens",
+        "touched",
+        "until",
+    )
+
+    def __init__(self, lease: Reservation, until: float, now: float) -> None:
+        entry = lease.entries[0]
+        self.lease = lease
+        self.until = until
+        self.touched = now
+        self.left_nano = math.inf if entry.limit_nano is None else lease.nano
+        self.left_tokens = math.inf if entry.limit_tokens is None else lease.tokens
+        self.spent_nano = self.spent_tokens = 0
+        self.calls = 0
+        self.retired = False
+
+
+class SlicedLedger(Ledger):
+    """A ledger over a shared one that leases `share` of a limit at a time.
+
+    A slice is spent from for `slice_lease_s`, and returned earlier when it was not used for `idle_s`. Limits hold;
+    near one, a process may be refused while another still holds a slice it does not need.
+    """
+
+    def __init__(self, inner: Ledger, *, share: float = 0.01, slice_lease_s: float = 60.0, idle_s: float = 5.0) -> None:
+        super().__init__(lease_s=inner.lease_s, clock=inner.now)
+        self.threads = inner.threads  # as blocking as what is below
+        self.inner = inner
+        inner.on_alerts = self._hear
+        self._share = share
+        self._slice_lease_s = slice_lease_s
+        self._idle_s = idle_s
+        self._lock = threading.Lock()
+        self._slices: dict[str, _Slice] = {}
+        self._keeper: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._closed = False
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    def reserve(
+        self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
+    ) -> Reservation | Refusal:
+        """See `Ledger.reserve`."""
+        for _ in range(_ROUNDS):
+            made = self._take(entries, nano, tokens)
+            if made is not None:
+                return made
+            no = self._lease(entries, nano, tokens)
+            if no is not None:
+                return no
+        return self.inner.reserve(entries, nano, tokens, lease_s=lease_s, key=key)
+
+    def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
+        if not isinstance(reservation.held, _Held):
+            return self.inner._close(reservation, nano, tokens, alert=alert)
+        return self._give_up(self._book(reservation, nano, tokens))
+
+    async def run(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Ledger.run`. What a slice can answer is answered at once."""
+        answer: Any
+        if operation == self.reserve:
+            answer = self._take(*args[:3])  # type: ignore[arg-type]
+            if answer is not None:
+                return answer  # type: ignore[no-any-return]
+        elif operation in (self.settle, self.release) and isinstance(args[0].held, _Held):  # type: ignore[attr-defined]
+            due = self._book(*(args if len(args) == 3 else (args[0], 0, 0)))
+            answer = await super().run(self._give_up, due) if due else ()
+            return answer if operation == self.settle else None  # type: ignore[return-value]
+        return await super().run(operation, *args, **kwargs)
+
+    def read(self, entries: Sequence[Entry]) -> list[Balance]:
+        """See `Ledger.read`. What slices have spent counts as reserved until they are returned."""
+        return self.inner.read(entries)
+
+    def accounts(self) -> list[Balance]:
+        """See `Ledger.accounts`."""
+        return self.inner.accounts()
+
+    def reset(self, budget: str) -> int:
+        """See `Ledger.reset`. What slices have spent so far is charged when they are returned."""
+        return self.inner.reset(budget)
+
+    def alerts(self, entries: Sequence[Entry]) -> tuple[Alert, ...]:
+        """See `Ledger.alerts`."""
+        return self.inner.alerts(entries)
+
+    def close(self) -> None:
+        """Return the slices. One that a call is still spending from is returned when that call is settled."""
+        self._closed = True
+        self._wake.set()
+        with contextlib.suppress(LedgerError):  # the leases end by themselves
+            self._hear(self._give_up(self._retire(lambda _: True)))
+        super().close()
+        self.inner.close()
+
+    def _take(self, entries: Sequence[Entry], nano: int, tokens: int, **_: object) -> Reservation | None:
+        """A reservation out of the slices at hand, or nothing if one of them is missing or too small."""
+        now = self.now()
+        over: tuple[Refusal, ...] = ()
+        slices: list[_Slice] = []
+        with self._lock:
+            for entry in entries:
+                mine = self._slices.get(entry.account)
+                if mine is None or mine.left_nano < nano or mine.left_tokens < tokens or mine.until <= now:
+                    return None
+                slices.append(mine)
+                over += mine.lease.over
+            for mine in slices:
+                mine.left_nano -= nano
+                mine.left_tokens -= tokens
+                mine.calls += 1
+                mine.touched = now
+        return Reservation(new_id(), tuple(entries), nano, tokens, now + self.lease_s, over, _Held(slices))
+
+    def _book(self, reservation: Reservation, nano: int, tokens: int) -> list[_Slice]:
+        """Charge a call to its slices; the answer is the slices that are to be returned now."""
+        held: Any = reservation.held
+        due = []
+        with self._lock:
+            for mine in held.empty():
+                mine.left_nano += reservation.nano - nano
+                mine.left_tokens += reservation.tokens - tokens
+                mine.spent_nano += nano
+                mine.spent_tokens += tokens
+                mine.calls -= 1
+                if mine.left_nano < 0 or mine.left_tokens < 0:  # more was spent than reserved: the others should know
+                    self._drop(mine)
+                if mine.retired and not mine.calls:
+                    due.append(mine)
+        return due
+
+    def _lease(self, entries: Sequence[Entry], nano: int, tokens: int) -> Refusal | None:
+        """Lease new slices where the ones at hand do not suffice. The answer is why that is not possible."""
+        for entry in entries:
+            with self._lock:
+                old = self._slices.get(entry.account)
+                if old is not None:
+                    if old.left_nano >= nano and old.left_tokens >= tokens and old.until > self.now():
+                        continue
+                    self._drop(old)
+            if old is not None and not old.calls:  # its rest goes back first: near the limit it is needed
+                self._hear(self._give_up([old]))
+            exact = (0 if entry.limit_nano is None else nano, 0 if entry.limit_tokens is None else tokens)
+            whole = (
+                0 if entry.limit_nano is None else max(nano, int(entry.limit_nano * self._share)),
+                0 if entry.limit_tokens is None else max(tokens, int(entry.limit_tokens * self._share)),
+            )
+            lease_s = self._slice_lease_s + self.lease_s  # a call may begin when the slice's time is nearly over
+            made = self.inner.reserve([entry], *whole, lease_s=lease_s)
+            if isinstance(made, Refusal) and whole != exact and not made.lost:
+                made = self.inner.reserve([entry], *exact, lease_s=lease_s)
+            if isinstance(made, Refusal):
+                return made
+            self._keep(made)
+        return None
+
+    def _keep(self, lease: Reservation) -> None:
+        now = self.now()
+        mine = _Slice(lease, now + self._slice_lease_s, now)
+        with self._lock:
+            rival = self._slices.get(lease.entries[0].account)
+            if rival is not None:  # another thread leased at the same time; its slice is older
+                self._drop(rival)
+            self._slices[lease.entries[0].account] = mine
+            if self._keeper is None and not self._closed:
+                self._keeper = threading.Thread(target=self._housekeep, name="tokenguard-slices", daemon=True)
+                self._keeper.start()
+        if rival is not None and not rival.calls:
+            self._hear(self._give_up([rival]))
+
+    def _drop(self, mine: _Slice) -> None:
+        """Take a slice out of use; whoever settles its last call returns it. The lock is held."""
+        mine.retired = True
+        account = mine.lease.entries[0].account
+        if self._slices.get(account) is mine:
+            del self._slices[account]
+
+    def _retire(self, which: Callable[[_Slice], bool]) -> list[_Slice]:
+        with self._lock:
+            found = [mine for mine in self._slices.values() if which(mine)]
+            for mine in found:
+                self._drop(mine)
+            return [mine for mine in found if not mine.calls]
+
+    def _give_up(self, slices: Iterable[_Slice]) -> tuple[Alert, ...]:
+        """Return slices that no call uses any more; returning one twice is harmless."""
+        found: tuple[Alert, ...] = ()
+        for mine in slices:
+            found += self.inner.settle(mine.lease, mine.spent_nano, mine.spent_tokens)
+        return found
+
+    def _is_due(self, mine: _Slice) -> bool:
+        now = self.now()
+        return mine.until <= now or (not mine.calls and mine.touched <= now - self._idle_s)
+
+    def _housekeep(self) -> None:
+        """Return slices that are idle or whose time is over, as long as there are any."""
+        while not self._closed:
+            self._wake.wait(min(self._idle_s, self._slice_lease_s) / 2)
+            due = self._retire(self._is_due)
+            with contextlib.suppress(LedgerError):  # the leases end by themselves
+                self._hear(self._give_up(due))
+            del due
+            with self._lock:
+                if not self._slices:
+                    self._keeper = None
+                    return
+
+    def _after_fork_in_child(self) -> None:
+        super()._after_fork_in_child()
+        self._lock = threading.Lock()
+        self._slices = {}  # they are the parent's to spend
+        self._keeper = None
+        self._wake = threading.Event()
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+
+    def _after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+
+def _close_at_exit(ledger: weakref.ref[SlicedLedger]) -> None:
+    if (open_still := ledger()) is not None:
+        open_still.close()
+
+
+class _Held:
+    """The slices a reservation was taken from, until it is settled; of one process only."""
+
+    __slots__ = ("process", "slices")
+
+    def __init__(self, slices: list[_Slice]) -> None:
+        self.slices = slices
+        self.process = new_id.process
+
+    def empty(self) -> list[_Slice]:
+        """The slices, once; a forked child's copy has none."""
+        slices, self.slices = self.slices, []
+        return slices if self.process == new_id.process else []

@@ -1,0 +1,306 @@
+"""The ledger of one machine: a SQLite file that its processes share."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger
+from tokenguard.ledger.entry import (
+    Alert,
+    Balance,
+    Entry,
+    LedgerError,
+    Refusal,
+    Reservation,
+    crossed,
+    new_id,
+    refusal,
+)
+
+_VERSION: Final = 1
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS account (
+    id TEXT PRIMARY KEY, budget TEXT NOT NULL, key TEXT NOT NULL,
+    window_start INTEGER NOT NULL, window_end INTEGER NOT NULL,
+    spent_nano INTEGER NOT NULL DEFAULT 0, spent_tokens INTEGER NOT NULL DEFAULT 0,
+    reserved_nano INTEGER NOT NULL DEFAULT 0, reserved_tokens INTEGER NOT NULL DEFAULT 0,
+    orphaned_nano INTEGER NOT NULL DEFAULT 0, orphaned_tokens INTEGER NOT NULL DEFAULT 0,
+    alerted REAL NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reservation (
+    id TEXT PRIMARY KEY, expires REAL NOT NULL, nano INTEGER NOT NULL, tokens INTEGER NOT NULL,
+    orphaned INTEGER NOT NULL DEFAULT 0, accounts TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS reservation_lease ON reservation (orphaned, expires);
+PRAGMA user_version = {_VERSION};
+"""
+_BALANCE: Final = (
+    "budget, key, window_start, window_end, spent_nano, spent_tokens, reserved_nano, reserved_tokens,"
+    " orphaned_nano, orphaned_tokens"
+)
+_SLEEP_S: Final = (0.0001, 0.002)
+"""Between two tries to get the lock, which others hold for a tenth of a millisecond."""
+_JOIN: Final = "\x1e"
+_PURGE_EVERY_S: Final = 60.0
+
+_inherited: list[sqlite3.Connection] = []
+"""Connections that came over a fork: closing them would tamper with the parent's file, so they are only kept."""
+
+
+class SqliteLedger(Ledger):
+    """Accounts in a SQLite file (WAL), one write transaction per operation.
+
+    Survives `kill -9` at any moment: what the process held stays reserved until its lease ends and is then charged.
+    `timeout_s` is how long an operation waits for other processes. Raises `LedgerError`.
+    """
+
+    def __init__(
+        self, path: Path | str, *, lease_s: float = LEASE_S, timeout_s: float = 5.0, clock: Clock = time.time
+    ) -> None:
+        super().__init__(lease_s=lease_s, clock=clock)
+        self.path = Path(path)
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._purge_at = 0.0
+
+    def reserve(
+        self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
+    ) -> Reservation | Refusal:
+        """See `Ledger.reserve`."""
+        now = self.now()
+        expires = now + (self.lease_s if lease_s is None else lease_s)
+        over: tuple[Refusal, ...] = ()
+        ids = [entry.account for entry in entries]
+        made = Reservation(key or new_id(), tuple(entries), nano, tokens, expires)
+        with self._transaction() as db:
+            if key is not None and db.execute("SELECT 1 FROM reservation WHERE id = ?", (key,)).fetchone():
+                return made
+            rows = {row[0]: row[1:] for row in db.execute(_select(len(ids)), ids)}
+            for entry in entries:
+                row = rows.get(entry.account) or (0, 0, 0, 0)
+                no = refusal(entry, nano, tokens, row[:2], row[2:])
+                if no is not None and entry.enforce:
+                    return no
+                over += () if no is None else (no,)
+            if len(rows) < len(ids):
+                self._open(db, [entry for entry in entries if entry.account not in rows], now)
+            db.execute(_reserve(len(ids)), (nano, tokens, *ids))
+            db.execute(
+                "INSERT INTO reservation (id, expires, nano, tokens, accounts) VALUES (?, ?, ?, ?, ?)",
+                (made.id, expires, nano, tokens, _JOIN.join(ids)),
+            )
+        made.over = over
+        return made
+
+    def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
+        with self._transaction() as db:
+            mine = db.execute(
+                "DELETE FROM reservation WHERE id = ? RETURNING nano, tokens, orphaned", (reservation.id,)
+            ).fetchone()
+            if mine is None:
+                return ()
+            held_nano, held_tokens, orphaned = mine
+            ids = [entry.account for entry in reservation.entries]
+            if orphaned:
+                change = (nano - held_nano, tokens - held_tokens, 0, 0, -held_nano, -held_tokens)
+            else:
+                change = (nano, tokens, -held_nano, -held_tokens, 0, 0)
+            rows = db.execute(_charge(len(ids)), (*change, *ids)).fetchall()
+            return self._crossed(db, reservation.entries, rows) if alert else ()
+
+    def read(self, entries: Sequence[Entry]) -> list[Balance]:
+        """See `Ledger.read`."""
+        ids = [entry.account for entry in entries]
+        with self._transaction() as db:
+            self._charge_orphans(db)
+            marks = ",".join("?" * len(ids))
+            sql = f"SELECT id, {_BALANCE} FROM account WHERE id IN ({marks})"  # noqa: S608 - only question marks
+            rows = {row[0]: Balance(*row[1:]) for row in db.execute(sql, ids)}
+        empty = [Balance(entry.budget, entry.key, entry.window_start, entry.window_end) for entry in entries]
+        return [rows.get(account, none) for account, none in zip(ids, empty, strict=True)]
+
+    def accounts(self) -> list[Balance]:
+        """See `Ledger.accounts`."""
+        sql = f"SELECT {_BALANCE} FROM account WHERE window_end > ? ORDER BY id"  # noqa: S608 - a constant
+        with self._transaction() as db:
+            self._charge_orphans(db)
+            return [Balance(*row) for row in db.execute(sql, (self.now(),))]
+
+    def reset(self, budget: str) -> int:
+        """See `Ledger.reset`."""
+        with self._transaction() as db:
+            self._charge_orphans(db)
+            return db.execute(
+                "UPDATE account SET spent_nano = 0, spent_tokens = 0, orphaned_nano = 0, orphaned_tokens = 0,"
+                " alerted = 0 WHERE budget = ?",
+                (budget,),
+            ).rowcount
+
+    def alerts(self, entries: Sequence[Entry]) -> tuple[Alert, ...]:
+        """See `Ledger.alerts`."""
+        ids = [entry.account for entry in entries]
+        with self._transaction() as db:
+            self._charge_orphans(db)
+            rows = db.execute(_charge(len(ids)), (0, 0, 0, 0, 0, 0, *ids)).fetchall()
+            return self._crossed(db, entries, rows)
+
+    def close(self) -> None:
+        """See `Ledger.close`."""
+        super().close()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the file's write lock for the block; all of it counts, or none."""
+        with self._lock:
+            try:
+                db = self._connection or self._connect()
+                self._begin(db)
+                try:
+                    yield db
+                    db.execute("COMMIT")
+                finally:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+            except (sqlite3.Error, OSError) as error:
+                raise LedgerError(f"the ledger {self.path} cannot be used: {error}") from error
+
+    def _begin(self, db: sqlite3.Connection) -> None:
+        """Take the write lock. SQLite's own waiting sleeps ever longer, so that some wait seconds while others pass."""
+        until = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(random.uniform(*_SLEEP_S))  # noqa: S311 - so that waiters do not keep step
+            else:
+                return
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
+        try:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > _VERSION:
+                raise LedgerError(  # noqa: TRY301
+                    f"the ledger {self.path} has format {version}, this TokenGuard knows {_VERSION}: update it"
+                )
+            db.execute("PRAGMA synchronous = NORMAL")  # with WAL: a crash of the process loses nothing
+            if not version:
+                _use_wal(db, self._timeout_s)
+                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            db.execute("PRAGMA busy_timeout = 0")  # from here on `_begin` waits
+        except BaseException:
+            db.close()
+            raise
+        self._connection = db
+        return db
+
+    def _open(self, db: sqlite3.Connection, entries: Sequence[Entry], now: float) -> None:
+        db.executemany(
+            "INSERT INTO account (id, budget, key, window_start, window_end) VALUES (?, ?, ?, ?, ?)",
+            [(entry.account, entry.budget, entry.key, entry.window_start, entry.window_end) for entry in entries],
+        )
+        if now >= self._purge_at:  # new windows are when old ones are in the way
+            self._purge_at = now + _PURGE_EVERY_S
+            self._charge_orphans(db)
+            oldest = now - RETAIN_S
+            db.execute(
+                "DELETE FROM account WHERE window_end < ? AND reserved_nano = 0 AND reserved_tokens = 0", (oldest,)
+            )
+            db.execute("DELETE FROM reservation WHERE orphaned = 1 AND expires < ?", (oldest,))
+
+    def _charge_orphans(self, db: sqlite3.Connection) -> None:
+        """Charge in full what nobody settled before its lease ended. Until it is looked at, it counts as reserved."""
+        rows = db.execute(
+            "UPDATE reservation SET orphaned = 1 WHERE orphaned = 0 AND expires <= ? RETURNING nano, tokens, accounts",
+            (self.now(),),
+        ).fetchall()
+        for nano, tokens, accounts in rows:
+            ids = accounts.split(_JOIN) if accounts else []
+            db.execute(_charge(len(ids)), (nano, tokens, -nano, -tokens, nano, tokens, *ids)).fetchall()
+
+    def _crossed(
+        self, db: sqlite3.Connection, entries: Sequence[Entry], rows: Sequence[tuple[Any, ...]]
+    ) -> tuple[Alert, ...]:
+        """The thresholds to report, marked as reported in the same transaction."""
+        states = {row[0]: row[1:] for row in rows}
+        found: list[Alert] = []
+        for entry in entries:
+            if entry.alert_at and entry.account in states:
+                mine = crossed(entry, *states[entry.account])
+                if mine:
+                    db.execute("UPDATE account SET alerted = ? WHERE id = ?", (mine[-1].threshold, entry.account))
+                    found += mine
+        return tuple(found)
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+
+    def _after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        super()._after_fork_in_child()
+        self._lock = threading.Lock()
+        if self._connection is not None:
+            _inherited.append(self._connection)
+            self._connection = None
+
+
+def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:
+    """Switch the file to WAL. SQLite does not wait when several processes do this at once, so this does."""
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+@lru_cache(maxsize=64)
+def _select(count: int) -> str:
+    marks = ",".join("?" * count)
+    return (
+        "SELECT id, spent_nano, spent_tokens, reserved_nano, reserved_tokens FROM account"  # noqa: S608 - question marks
+        f" WHERE id IN ({marks})"
+    )
+
+
+@lru_cache(maxsize=64)
+def _reserve(count: int) -> str:
+    marks = ",".join("?" * count)
+    return (
+        "UPDATE account SET reserved_nano = reserved_nano + ?, reserved_tokens = reserved_tokens + ?"  # noqa: S608
+        f" WHERE id IN ({marks})"
+    )
+
+
+@lru_cache(maxsize=64)
+def _charge(count: int) -> str:
+    """Never below 0, where a reset came between an orphan's charge and its settle."""
+    marks = ",".join("?" * count)
+    return (
+        "UPDATE account SET spent_nano = max(0, spent_nano + ?), spent_tokens = max(0, spent_tokens + ?),"  # noqa: S608
+        " reserved_nano = reserved_nano + ?, reserved_tokens = reserved_tokens + ?,"
+        " orphaned_nano = max(0, orphaned_nano + ?), orphaned_tokens = max(0, orphaned_tokens + ?)"
+        f" WHERE id IN ({marks}) RETURNING id, spent_nano, spent_tokens, alerted"
+    )

@@ -1,0 +1,130 @@
+"""Finding and reading the policy file."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tokenguard import names
+from tokenguard.errors import PolicyError
+from tokenguard.policy.locate import Lines
+from tokenguard.policy.model import Policy
+from tokenguard.policy.read import read
+
+FILE: Final = "tokenguard.toml"
+PYPROJECT: Final = "pyproject.toml"
+MAX_BYTES: Final = 1_000_000
+"""A policy is a page or two; a file beyond this was not meant."""
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Policy:
+    """The policy in `path`, or else the one that is found; without one, a `Policy` that limits nothing.
+
+    Found is what `TOKENGUARD_POLICY` names, or else, from the working directory upwards, the first `tokenguard.toml`,
+    or `pyproject.toml` with a `[tool.tokenguard]` table. Raises `PolicyError`.
+    """
+    if path is not None:
+        return _load(Path(path))
+    if named := os.environ.get(names.ENV_POLICY):
+        return _load(Path(named), hint=f" (named by the environment variable {names.ENV_POLICY})")
+    try:
+        here = Path.cwd()
+    except OSError:  # the working directory was deleted: nothing to find
+        return Policy()
+    for folder in (here, *here.parents):
+        if _present(folder / FILE):
+            return _load(folder / FILE)
+        if _present(folder / PYPROJECT) and (policy := _in_pyproject(folder / PYPROJECT)) is not None:
+            return policy
+    return Policy()
+
+
+def loads(text: str, filename: str = "<policy>") -> Policy:
+    """The policy that `text` (TOML) states; `filename` is for messages, and for where relative paths start."""
+    return _parsed(text, filename, Path(filename).name == PYPROJECT)
+
+
+def from_mapping(raw: Mapping[str, Any], filename: str = "<policy>") -> Policy:
+    """The policy that an already parsed mapping states, in the grammar of the file."""
+    return read(raw, filename, None)
+
+
+def _present(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a parent that may not be searched
+        return False
+
+
+def _load(path: Path, hint: str = "") -> Policy:
+    return _parsed(_text(path, _bytes(path, hint)), str(path), path.name == PYPROJECT)
+
+
+def _in_pyproject(path: Path) -> Policy | None:
+    """The policy of a `pyproject.toml` that was come across; `None` if it has none, however broken it may be."""
+    try:
+        data = _bytes(path)
+        if b"tokenguard" not in data:
+            return None
+        raw = tomllib.loads(_text(path, data))
+    except PolicyError:
+        return None
+    except tomllib.TOMLDecodeError:
+        raw = {"tool": {"tokenguard": {}}}  # it names us and is broken: `_parsed` says where
+    table = raw.get("tool", {})
+    return _load(path) if isinstance(table, dict) and "tokenguard" in table else None
+
+
+def _bytes(path: Path, hint: str = "") -> bytes:
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise PolicyError(f"{path}: this is not a file{hint}; name the policy file itself, such as {path / FILE}")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        fix = "check the path" if isinstance(error, FileNotFoundError) else "check that this user may read it"
+        raise PolicyError(f"{path}: the policy cannot be read: {error.strerror or error}{hint}; {fix}") from error
+    if len(data) > MAX_BYTES:
+        size = max(info.st_size, len(data))
+        raise PolicyError(
+            f"{path}: {size:,} bytes is too large for a policy (at most {MAX_BYTES:,}); is this the right file?"
+        )
+    return data
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")  # editors on Windows put a byte order mark in front, which tomllib refuses
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PolicyError(
+            f"{path}:{line}: byte {data[error.start]:#04x} is not UTF-8, and TOML always is; save the file as UTF-8"
+        ) from error
+
+
+def _parsed(text: str, filename: str, in_pyproject: bool) -> Policy:
+    text = text.replace("\r\n", "\n")
+    try:
+        raw = tomllib.loads(text)
+        lines = Lines(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)", str(error))
+        line = int(found[1]) if found and found[1] else text.count("\n") + 1
+        why = str(error)[: found.start()] if found else str(error)
+        shown = text.split("\n")[line - 1].strip()[:60]
+        raise PolicyError(f"{filename}:{line}: this is not valid TOML: {why}, in `{shown}`") from error
+    except RecursionError as error:
+        raise PolicyError(f"{filename}: its values are nested too deeply for a policy; flatten them") from error
+    source = str(Path(filename).absolute()) if Path(filename).suffix == ".toml" else ""
+    if not in_pyproject:
+        return read(raw, filename, lines.of, source)
+    table = raw.get("tool")
+    if not isinstance(table, dict) or "tokenguard" not in table:
+        raise PolicyError(f"{filename}: it has no [tool.tokenguard] table; add one, or put the policy into {FILE}")
+    return read(table["tokenguard"], filename, lambda path: lines.of(("tool", "tokenguard", *path)), source)

@@ -1,0 +1,144 @@
+"""Which rules apply to a call: compiled once per policy, remembered per combination of what the rules look at."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from tokenguard.ledger.entry import Entry, nano
+from tokenguard.policy.kinds import MAX_TEXT
+from tokenguard.policy.model import CALL_KEYS, Breaker, Budget, Limit, Policy, Share, When
+from tokenguard.policy.windows import window_bounds
+
+CACHE_SIZE: Final = 4096
+"""Combinations remembered at least; twice as many at most."""
+
+_Rule = TypeVar("_Rule", Limit, Budget, Breaker, Share)
+_Facts = tuple[str, ...]
+_Test = Callable[[_Facts], bool]
+
+
+class Matched:
+    """The rules that apply to a call, in the order of the file."""
+
+    __slots__ = ("_cached", "breakers", "budgets", "limits", "share", "share_key")
+
+    def __init__(
+        self,
+        limits: tuple[Limit, ...],
+        budgets: tuple[tuple[Budget, str], ...],
+        breakers: tuple[Breaker, ...],
+        share: Share | None,
+        share_key: str,
+    ) -> None:
+        self.limits = limits
+        self.budgets = budgets
+        """Each budget with the key of its account, such as `tenant=t1`."""
+        self.breakers = breakers
+        self.share = share
+        """The first `[[share]]` that applies."""
+        self.share_key = share_key
+        """Whose calls may share an answer: part of the key of a call in flight."""
+        self._cached: tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]] = (0.0, 0.0, (), ())
+
+    def entries(self, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
+        """The budgets' accounts in the windows that hold `now` (Unix seconds), for `Ledger.reserve`.
+
+        With `enforce=False` (mode `observe`) none of them refuses; they are reported in `Reservation.over`.
+        """
+        cached = self._cached
+        if not cached[0] <= now < cached[1]:
+            cached = self._cached = self._entries(now)
+        return cached[2] if enforce else cached[3]
+
+    def _entries(self, now: float) -> tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]]:
+        since, until = 0.0, float("inf")
+        enforced, observed = [], []
+        for budget, key in self.budgets:
+            start, end = window_bounds(budget.window, budget.timezone, now)
+            since, until = max(since, start), min(until, end)
+            limit_nano = None if budget.limit_usd is None else nano(budget.limit_usd)
+            row = (budget.name, key, start, end, limit_nano, budget.limit_tokens, budget.alert_at)
+            enforced.append(Entry(*row, enforce=budget.then != "warn"))
+            observed.append(Entry(*row, enforce=False))
+        return since, until, tuple(enforced), tuple(observed)
+
+
+class CompiledPolicy:
+    """A policy ready for use. Immutable but for its cache: to reload, make a new one and swap the one reference."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._keys = _keys_in_use(policy)
+        at = {key: index for index, key in enumerate((*CALL_KEYS, *self._keys))}
+        self._limits = [(_compile(rule.when, at), rule) for rule in policy.limits]
+        self._budgets = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.budgets]
+        self._breakers = [(_compile(rule.when, at), rule) for rule in policy.breakers]
+        self._shares = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.shares]
+        self._young: dict[_Facts, Matched] = {}
+        self._old: dict[_Facts, Matched] = {}
+
+    def match(self, provider: str, model: str, operation: str, attribution: Mapping[str, str]) -> Matched:
+        """The rules for a call; one dict lookup for a combination that was seen before.
+
+        Attribution keys that no rule looks at do not count as part of the combination.
+        """
+        get = attribution.get
+        facts = (provider, model, operation, *[get(key, "") for key in self._keys])
+        matched = self._young.get(facts)
+        return self._miss(facts) if matched is None else matched
+
+    def _miss(self, facts: _Facts) -> Matched:
+        matched = self._old.get(facts) or self._decide(facts)
+        if len(self._young) >= CACHE_SIZE:  # two generations: what is in use moves on, the rest is forgotten
+            self._old, self._young = self._young, {}
+        self._young[facts] = matched
+        return matched
+
+    def _decide(self, facts: _Facts) -> Matched:
+        shares = [(rule, key(facts)) for test, rule, key in self._shares if test(facts)]
+        share, share_key = shares[0] if shares else (None, "")
+        return Matched(
+            tuple(rule for test, rule in self._limits if test(facts)),
+            tuple((rule, key(facts)) for test, rule, key in self._budgets if test(facts)),
+            tuple(rule for test, rule in self._breakers if test(facts)),
+            share,
+            share_key,
+        )
+
+
+def _keys_in_use(policy: Policy) -> tuple[str, ...]:
+    used: dict[str, None] = {}
+    for rule in policy.rules:
+        used.update(dict.fromkeys(key for key, _ in rule.when.patterns))
+        if isinstance(rule, Budget | Share):
+            used.update(dict.fromkeys(rule.per))
+    return tuple(key for key in used if key not in CALL_KEYS)
+
+
+def _compile(when: When, at: Mapping[str, int]) -> _Test:
+    """The test of a `when`: all of its keys, any glob of a key. Globs are case-sensitive and match the whole value."""
+    tests = [
+        (at[key], re.compile("|".join(fnmatch.translate(glob) for glob in globs)).match) for key, globs in when.patterns
+    ]
+    return lambda facts: all(match(facts[index]) is not None for index, match in tests)
+
+
+def _key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str]:
+    """The account's key: `tenant=t1,team=search`; a value that is absent is empty."""
+    indexes = [(key, at[key]) for key in per]
+    return lambda facts: ",".join(f"{key}={_value(facts[index])}" for key, index in indexes)
+
+
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f,=%]")
+
+
+def _value(text: str) -> str:
+    """A value from anywhere, made safe for keys: separators escaped, what is too long cut and marked by its hash."""
+    if len(text) > MAX_TEXT:
+        text = text[:80] + "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate would fail in every store
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", text)

@@ -1,0 +1,289 @@
+"""The policy as values. Each field is one row of the grammar: key, type, default, kind, sentence.
+
+Reading (`read`), `tokenguard policy show` and the reference page are derived from these rows; there is no other list.
+"""
+
+# ruff: noqa: RUF009 - `_row` is `dataclasses.field` with a row of the grammar as metadata
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Final, NamedTuple
+
+from tokenguard import names
+from tokenguard.policy import kinds
+from tokenguard.policy.kinds import Kind, choice
+
+CALL_KEYS: Final = ("provider", "model", "operation")
+"""What `when` and `per` know of a call besides its attribution; OpenTelemetry's values of these names."""
+
+
+class Row(NamedTuple):
+    """One key of one table of the policy file."""
+
+    field: str
+    toml: str
+    kind: Kind | None
+    """How to read the value; `None` where `table` is set."""
+    says: str
+    default: Any
+    """`MISSING` where the key is required."""
+    table: type | None = None
+    many: bool = False
+    """`table` may be repeated: `[[limit]]`."""
+
+
+def _row(kind: Kind | None, default: Any, says: str, *, toml: str = "", table: type | None = None) -> Any:
+    """A dataclass field that carries its row of the grammar; `...` as default means required."""
+    row = {"kind": kind, "says": says, "toml": toml, "table": table}
+    if default is ...:
+        return field(metadata=row)
+    if isinstance(default, dict) or callable(default):
+        return field(default_factory=default if callable(default) else dict, metadata=row)
+    return field(default=default, metadata=row)
+
+
+def rows(table: type) -> tuple[Row, ...]:
+    """The rows of a table, in the order in which they are shown."""
+    out = []
+    for item in fields(table):
+        if "kind" not in item.metadata:
+            continue
+        meta, default = item.metadata, item.default
+        if default is MISSING and item.default_factory is not MISSING:
+            default = item.default_factory()
+        many = meta["table"] is not None and default == ()
+        out.append(Row(item.name, meta["toml"] or item.name, meta["kind"], meta["says"], default, meta["table"], many))
+    return tuple(out)
+
+
+_NAME = "Unique among all rules; the `rule` of spans, metrics and exceptions."
+_WHEN = "The calls it applies to: every key must match one of its globs. Empty: all calls."
+_DOWN = "The model to use instead, of the same provider."
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The calls a rule applies to: globs by key. A key that a call lacks is the empty text, which `*` matches."""
+
+    patterns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The rates assumed for a model without a price, in USD per million tokens."""
+
+    input_per_mtok: float = _row(kinds.RATE, ..., "Assumed for every input token.")
+    output_per_mtok: float = _row(kinds.RATE, ..., "Assumed for every output token.")
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Whose calls they are."""
+
+    from_baggage: tuple[str, ...] = _row(kinds.KEYS, (), "Keys taken from W3C baggage of the current context.")
+    defaults: Mapping[str, str] = _row(kinds.TEXTS, {}, "Values for keys that nothing else sets.")
+    keys: tuple[str, ...] = _row(kinds.KEYS, (), "Keys of your own that `when` and `per` may name.")
+    max_values: int = _row(kinds.POSITIVE, 200, "Distinct values of a key on metrics; the rest is `other`.")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A ceiling for one call, or for one run of an agent."""
+
+    name: str = _row(kinds.NAME, ..., _NAME)
+    when: When = _row(kinds.WHEN, When(), _WHEN)
+    max_input_tokens: int | None = _row(kinds.POSITIVE, None, "Input tokens of one call, cached ones included.")
+    max_output_tokens: int | None = _row(kinds.POSITIVE, None, "Output tokens a call may ask for.")
+    max_cost_usd: float | None = _row(kinds.USD, None, "Worst case of one call: its input plus its output cap.")
+    max_tool_steps: int | None = _row(kinds.COUNT, None, "Tool rounds since the last user turn.")
+    max_tool_calls_per_turn: int | None = _row(kinds.COUNT, None, "Tool calls in one answer.")
+    max_retries: int | None = _row(kinds.COUNT, None, "Resends by the SDK, and identical repeats by the application.")
+    retry_window: float = _row(
+        kinds.DURATION, 60.0, "How long an identical request after a failure counts as a repeat."
+    )
+    then: str = _row(
+        choice("warn", "clamp", "block", "downgrade"),
+        "block",
+        "`warn` records; `clamp` lowers or adds the output cap (its other ceilings block); `downgrade` changes the "
+        "model; `block` raises `LimitExceeded` before anything is sent.",
+    )
+    downgrade_to: str | None = _row(kinds.MODEL, None, _DOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Money or tokens for a window of time, over all calls that share the same `per` values."""
+
+    name: str = _row(kinds.NAME, ..., _NAME)
+    per: tuple[str, ...] = _row(kinds.KEYS, (), "One ledger entry per distinct value of these keys; [] is one for all.")
+    when: When = _row(kinds.WHEN, When(), _WHEN)
+    window: str = _row(
+        choice("minute", "hour", "day", "week", "month", "total"),
+        "day",
+        "Aligned to the calendar; a week starts on Monday, `total` never ends.",
+    )
+    timezone: str = _row(kinds.TIMEZONE, "UTC", "Where the window's midnight is.")
+    limit_usd: float | None = _row(kinds.USD, None, "USD per window; 0 blocks everything.")
+    limit_tokens: int | None = _row(kinds.COUNT, None, "Input plus output tokens per window.")
+    alert_at: tuple[float, ...] = _row(
+        kinds.THRESHOLDS, (0.5, 0.8, 1.0), "Shares of the limit at which an alert goes out, once per window."
+    )
+    then: str = _row(
+        choice("warn", "block", "downgrade"),
+        "block",
+        "`warn` only counts and alerts; `block` raises `BudgetExceeded` for a call whose worst case does not fit; "
+        "`downgrade` tries the cheaper model first.",
+    )
+    downgrade_to: str | None = _row(kinds.MODEL, None, _DOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """A circuit breaker: after a run of failures a provider's model gets no calls for a while, then one probe."""
+
+    name: str = _row(kinds.NAME, ..., _NAME)
+    when: When = _row(kinds.WHEN, When(), _WHEN)
+    failures: int = _row(kinds.POSITIVE, 5, "Failures in a row, of one provider and model, that open it.")
+    window: float = _row(kinds.DURATION, 60.0, "The failures must fall within this time.")
+    cooldown: float = _row(kinds.DURATION, 30.0, "How long it stays open before one probe is let through.")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Single flight: identical calls that are under way at the same time are sent once and share the answer."""
+
+    name: str = _row(kinds.NAME, ..., _NAME)
+    when: When = _row(kinds.WHEN, When(), _WHEN + " Name only calls that may safely share an answer.")
+    per: tuple[str, ...] = _row(kinds.KEYS, ("tenant",), "Only calls with equal values of these keys share.")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerConfig:
+    """Where budgets are kept."""
+
+    url: str = _row(
+        kinds.LEDGER_URL,
+        "sqlite:///.tokenguard/ledger.db",
+        "`memory:` is one process, `sqlite:///` the processes of one machine (relative to the policy file), "
+        "`redis://` a fleet.",
+    )
+    lease: float = _row(kinds.DURATION, 600.0, "A reservation nobody settles is charged in full after this time.")
+    slice: float = _row(
+        kinds.SHARE,
+        0.0,
+        "The share of a limit that a process leases at a time and spends without a round trip; 0 is off.",
+    )
+    slice_lease: float = _row(
+        kinds.DURATION,
+        60.0,
+        "A slice is spent from for this time, then returned; charged `lease` later if its process died.",
+    )
+    slice_idle: float = _row(kinds.DURATION, 5.0, "A slice that nobody used for this time is returned.")
+    on_loss: str = _row(
+        choice("allow", "block"),
+        "allow",
+        "While the ledger cannot be reached: `allow` counts in the process and reconciles later, `block` refuses.",
+    )
+    timeout: float = _row(kinds.DURATION, 1.0, "How long one operation may take before the ledger counts as lost.")
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Who hears of a budget's thresholds, besides the log, the metric and the event."""
+
+    callback: str | None = _row(kinds.CALLBACK, None, "A function that is called with the alert, off the call's path.")
+    webhook: str | None = _row(kinds.WEBHOOK, None, "A URL that gets the alert as a JSON POST.")
+    timeout: float = _row(kinds.DURATION, 5.0, "How long a receiver may take.")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What may be spent, and what happens when it would be too much."""
+
+    mode: str = _row(
+        choice("enforce", "observe"), "enforce", "`observe` decides and records everything and changes nothing."
+    )
+    on_internal_error: str = _row(
+        choice("allow", "block"), "allow", "What happens to a call when TokenGuard itself fails."
+    )
+    unpriced: str | Ceiling = _row(
+        choice("block_budgets", "allow"),
+        "block_budgets",
+        "Models without a known price: dollar budgets refuse them, or `allow`, or a ceiling rate "
+        "`{ input_per_mtok = 15, output_per_mtok = 75 }`.",
+        table=Ceiling,
+    )
+    attribution: Attribution = _row(None, Attribution, "", table=Attribution)
+    limits: tuple[Limit, ...] = _row(None, (), "", toml="limit", table=Limit)
+    budgets: tuple[Budget, ...] = _row(None, (), "", toml="budget", table=Budget)
+    breakers: tuple[Breaker, ...] = _row(None, (), "", toml="breaker", table=Breaker)
+    shares: tuple[Share, ...] = _row(None, (), "", toml="share", table=Share)
+    ledger: LedgerConfig = _row(None, LedgerConfig, "", table=LedgerConfig)
+    alerts: Alerts = _row(None, Alerts, "", table=Alerts)
+    prices: Mapping[str, str | Mapping[str, float]] = _row(
+        kinds.PRICES,
+        {},
+        'First match wins over the bundled price book: `"provider/model glob"` is another model\'s name, or rates in '
+        "USD per million tokens.",
+    )
+    lint: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard lint`; see its rules' pages.")
+    source: str = field(default="", compare=False)
+    """The file it was read from; empty without one. Relative ledger paths start at its directory."""
+
+    @property
+    def rules(self) -> tuple[Limit | Budget | Breaker | Share, ...]:
+        """Everything with a name."""
+        return (*self.limits, *self.budgets, *self.breakers, *self.shares)
+
+    @property
+    def known_keys(self) -> tuple[str, ...]:
+        """What `when` and `per` may name: the call's own keys, TokenGuard's, and those under `[attribution]`."""
+        own = self.attribution
+        return tuple(dict.fromkeys((*CALL_KEYS, *names.ATTRIBUTION_KEYS, *own.keys, *own.from_baggage, *own.defaults)))
+
+
+class Check(NamedTuple):
+    """A combination that cannot be meant: on which table and key, when, and what to do."""
+
+    table: type
+    key: str
+    fails: Any
+    why: str
+
+
+_CEILINGS = tuple(row.field for row in rows(Limit) if row.field.startswith("max_"))
+_DOWNGRADE = 'then = "downgrade" needs a model to go down to; add downgrade_to = "a cheaper model of the same provider"'
+
+CHECKS: Final = (
+    Check(Limit, "then", lambda r: r.then == "downgrade" and not r.downgrade_to, _DOWNGRADE),
+    Check(Budget, "then", lambda r: r.then == "downgrade" and not r.downgrade_to, _DOWNGRADE),
+    Check(
+        Limit,
+        "then",
+        lambda r: r.then == "clamp" and r.max_output_tokens is None,
+        'then = "clamp" lowers a call\'s output cap, so it needs max_output_tokens; add it, or use then = "block"',
+    ),
+    Check(
+        Limit,
+        "name",
+        lambda r: all(getattr(r, name) is None for name in _CEILINGS),
+        f"the limit limits nothing; add one of {', '.join(_CEILINGS)}",
+    ),
+    Check(
+        Budget,
+        "name",
+        lambda r: r.limit_usd is None and r.limit_tokens is None,
+        "the budget has no limit; add limit_usd = ... or limit_tokens = ...",
+    ),
+    Check(
+        LedgerConfig,
+        "slice",
+        lambda r: r.slice > 0.5,
+        "a slice above half of the limit starves the other processes; use 0.01 to 0.1",
+    ),
+)

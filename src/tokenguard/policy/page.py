@@ -1,0 +1,160 @@
+"""The policy for people: the effective policy as TOML, and the reference page. Both are derived from the rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING
+from typing import Any, Final
+
+from tokenguard.policy.model import Policy, Row, When, rows
+from tokenguard.prices import OVERRIDE_KEYS
+
+HEAD: Final = """# The policy file
+
+`tokenguard.toml`, or the same tables under `[tool.tokenguard]` in `pyproject.toml`. Found through the environment
+variable `TOKENGUARD_POLICY`, else upwards from the working directory. `tokenguard policy check` validates it,
+`tokenguard policy show` prints it with every default filled in. Unknown keys are errors.
+
+A glob (`*`, `?`, `[abc]`) matches the whole value, and case counts. `when` and `per` may name `provider`, `model`,
+`operation` (OpenTelemetry's values, such as `openai`, `gpt-4o`, `chat`), `tenant`, `feature`, `route`,
+`prompt_version`, `team`, `user`, and what `[attribution]` names. A value that a call lacks is the empty text: `*`
+matches it, `?*` demands one.
+
+Every rule that matches a call applies, in the order of the file.
+"""
+
+BUDGETS: Final = """## How a budget is kept
+
+Before a call is sent, its worst case (input plus output cap, at the model's rates) is reserved in all budgets that apply,
+in one atomic step: in all of them, or in none, and then the call is refused. Afterwards what it really cost is charged
+and the rest given back. So `spent + reserved` never passes a limit, however many threads, tasks, processes or machines
+share the ledger, as long as a call does not cost more than its worst case; if one does, it is recorded as it was.
+
+- A call is charged to the window in which it was reserved.
+- If a process dies, what it had reserved stays so until the lease ends. Then it is charged in full and stated as
+  `orphaned`, a part of `spent`. If the call is settled after all, the real cost replaces that.
+- `slice = 0.01` lets a process lease a hundredth of a limit at a time and spend it without asking the ledger for every
+  call. A slice counts as reserved until it is returned: used up, idle for `slice_idle`, after `slice_lease`, or at the
+  end of the process. So alerts come later, and near the limit one process may be refused what another has leased.
+- `memory:` counts in each process on its own; a forked worker starts with what was spent before the fork.
+- `on_loss = "allow"`: while the ledger cannot be reached, each process counts on its own, against the same limits and
+  from 0, so that all of them together can pass a limit; what they spent is charged when the ledger is back.
+  `"block"` refuses the calls that a budget with `then = "block"` or `"downgrade"` applies to.
+- An alert goes out once per threshold and window, from whichever process crosses it. After `tokenguard budgets --reset
+  NAME` thresholds are news again.
+"""
+
+EXAMPLE: Final = """## An example
+
+```toml
+mode = "enforce"
+
+[[limit]]
+name = "support answers"
+when = { feature = "support_*", model = ["gpt-4o*", "claude-*"] }
+max_output_tokens = 800
+then = "clamp"
+
+[[budget]]
+name = "tenant per day"
+per = ["tenant"]
+window = "day"
+timezone = "Europe/Berlin"
+limit_usd = 20.0
+alert_at = [0.5, 0.8, 1.0]
+
+[[breaker]]
+name = "provider down"
+failures = 5
+cooldown = "30s"
+
+[[share]]
+name = "same question at once"
+when = { feature = "faq", operation = "chat" }
+
+[alerts]
+webhook = "https://hooks.example.com/budget"
+
+[ledger]
+url = "redis://localhost:6379/0"
+slice = 0.01
+
+[prices]
+"azure/my-gpt4o-prod" = "openai/gpt-4o"
+"openai/ft:gpt-4.1:*" = { input = 3.0, output = 12.0, cache_read = 0.75 }
+```
+"""
+
+
+def render(policy: Policy) -> str:
+    """The effective policy as TOML, defaults included. Read back, it is the same policy, but for masked secrets."""
+    top, tables = [], []
+    for row in rows(Policy):
+        value = getattr(policy, row.field)
+        if row.many:
+            tables += ["\n".join([f"[[{row.toml}]]", *_pairs(rule)]) for rule in value]
+        elif row.table is not None and row.kind is None:
+            tables.append("\n".join([f"[{row.toml}]", *_pairs(value)]))
+        elif isinstance(value, Mapping):
+            pairs = [f"{_key(key)} = {_toml(item)}" for key, item in value.items()]
+            tables += ["\n".join([f"[{row.toml}]", *pairs])] if pairs else []
+        else:
+            top.append(f"{row.toml} = {_toml(value)}")
+    return "\n\n".join(["\n".join(top), *tables]) + "\n"
+
+
+def _pairs(table: Any) -> Iterator[str]:
+    for row in rows(type(table)):
+        value = getattr(table, row.field)
+        if value is not None:
+            masked = row.kind.mask(value) if row.kind and isinstance(value, str) else value
+            yield f"{row.toml} = {_toml(masked)}"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML. JSON's strings, numbers and booleans are TOML's too."""
+    if isinstance(value, When):
+        value = {key: globs[0] if len(globs) == 1 else list(globs) for key, globs in value.patterns}
+    elif hasattr(type(value), "__dataclass_fields__"):
+        value = {row.toml: getattr(value, row.field) for row in rows(type(value))}
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, bool | str | int):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    return str(value).lower() if isinstance(value, float) else str(value)  # floats, and the dates that [lint] may hold
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
+
+
+def reference() -> str:
+    """The page `docs/policy.md`."""
+    top = [row for row in rows(Policy) if row.table is None or row.kind is not None]
+    parts = [HEAD, "## Top of the file\n", _rows_table(top)]
+    for row in rows(Policy):
+        if row.table is None:
+            continue
+        head = f"[[{row.toml}]]" if row.many else f"{row.toml} = {{ ... }}" if row.kind else f"[{row.toml}]"
+        says = (row.table.__doc__ or "").strip()
+        parts += [f"## `{head}`\n", says + "\n", _rows_table(rows(row.table))]
+    rates = ", ".join(f"`{rate}`" for rate in OVERRIDE_KEYS)
+    parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", BUDGETS, EXAMPLE]
+    return "\n".join(parts)
+
+
+def _rows_table(grammar: list[Row] | tuple[Row, ...]) -> str:
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for row in grammar:
+        kind = row.kind.words if row.kind else "table"
+        default = "required" if row.default is MISSING else "" if row.default is None else f"`{_toml(row.default)}`"
+        lines.append(f"| `{row.toml}` | {kind} | {default} | {row.says} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201 - how docs/policy.md is written
