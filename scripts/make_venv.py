@@ -31,7 +31,9 @@ def main() -> None:
         install_pip(python)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
-    subprocess.run([*pip, *(sys.argv[2:] or ["--editable", str(ROOT), "--group", f"{ROOT}/pyproject.toml:dev"])], check=True)
+    subprocess.run(
+        [*pip, *(sys.argv[2:] or ["--editable", str(ROOT), "--group", f"{ROOT}/pyproject.toml:dev"])], check=True
+    )
 
 
 def install_pip(python: str) -> None:

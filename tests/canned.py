@@ -48,7 +48,12 @@ def chat_body():
         "created": 1,
         "model": "gpt-4o-mini-2024-07-18",
         "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": "Paris."}, "finish_reason": "stop", "logprobs": None}
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Paris."},
+                "finish_reason": "stop",
+                "logprobs": None,
+            }
         ],
         "usage": OPENAI_USAGE,
     }
@@ -57,7 +62,11 @@ def chat_body():
 def chat_events(*, usage=True, words=("Pa", "ris", ".")):
     base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini-2024-07-18"}
     nulls = {"usage": None} if usage else {}
-    yield {**base, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}], **nulls}
+    yield {
+        **base,
+        "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}],
+        **nulls,
+    }
     for word in words:
         yield {**base, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}], **nulls}
     yield {**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], **nulls}

@@ -47,7 +47,7 @@ STEPS = [
     (metering.Meter, "_ask_usage"),
     (metering.Meter, "_enter"),
     (metering.Meter, "_answered"),
-    (metering.Meter, "_span"),
+    (metering.Meter, "_start_span"),
     (metering.Meter, "_price"),
     (metering.Meter, "_remember"),
     (metering.Meter, "settle"),
@@ -124,9 +124,7 @@ def lenient(monkeypatch):
 def without_the_usage_chunk(result):
     """A failure between asking for usage and hiding it may show the caller one harmless chunk more."""
     if isinstance(result, list):
-        return [
-            [chunk for chunk in each if chunk.choices] if isinstance(each, list) else each for each in result
-        ]
+        return [[chunk for chunk in each if chunk.choices] if isinstance(each, list) else each for each in result]
     return result
 
 

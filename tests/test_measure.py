@@ -333,7 +333,8 @@ def test_tool_steps(installed, spans):
     made = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
     gave = {"type": "function_call_output", "call_id": "c1", "output": "1"}
     openai_client().responses.create(
-        model="gpt-4o-mini", input=[*MESSAGES, made, made, gave, gave, made, gave]  # two calls in the first round
+        model="gpt-4o-mini",
+        input=[*MESSAGES, made, made, gave, gave, made, gave],  # two calls in the first round
     )
     assert [span.attributes["tokenguard.tool.steps"] for span in spans] == [2, 3, 2]
 

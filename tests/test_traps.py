@@ -87,9 +87,7 @@ def test_never_read(installed, spans):
 
 def test_break_after_the_last_event(installed, spans):
     """Everything was said when the reader stopped: the call is a whole one."""
-    stream = openai_client().chat.completions.create(
-        **CHAT, stream=True, stream_options={"include_usage": True}
-    )
+    stream = openai_client().chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True})
     for chunk in stream:
         if chunk.usage:
             break
@@ -232,9 +230,7 @@ def test_usage_chunk_is_hidden(installed, spans):
 
 def test_usage_chunk_stays_for_those_who_asked(installed):
     """A caller that asks for usage gets its chunk."""
-    chunks = list(
-        openai_client().chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True})
-    )
+    chunks = list(openai_client().chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}))
     assert chunks[-1].usage.total_tokens == 1500
 
 
@@ -482,7 +478,12 @@ def test_unknown_model(installed, spans):
 
 def test_provider_zero_is_zero(installed, spans):
     """A provider's explicit zero is recorded; what it does not say is absent."""
-    usage = {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 0}}
+    usage = {
+        "prompt_tokens": 5,
+        "completion_tokens": 0,
+        "total_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
     openai_client(Script(httpx2.Response(200, json={**chat_body(), "usage": usage}))).chat.completions.create(**CHAT)
     attributes = spans.attributes
     assert attributes["gen_ai.usage.output_tokens"] == 0

@@ -1,7 +1,8 @@
 """The one path that every call takes.
 
 ```text
-seam -> begin (scope, span, fingerprint) -> SEND -> received or failed -> settle (usage, price, span, records)
+seam -> begin (whose, what, fingerprint) -> guard (limits, budgets) -> span -> SEND -> received or failed
+     -> settle (usage, price, span, records, budgets)
 ```
 
 Only this module starts spans and contains internal errors: whatever fails in here is noted, and the user's call goes
@@ -14,27 +15,39 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, Union
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind
 
 from tokenguard import names, scope
 from tokenguard.call import AttributeValue, CallRecord, Cost
 from tokenguard.callsite import call_site
+from tokenguard.errors import GuardrailViolation
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.providers import Api, Endpoint, Reading
-from tokenguard.repeats import Repeats, fingerprint
+from tokenguard.repeats import Failure, Repeats, fingerprint
 from tokenguard.spans import NO_SPAN, CallSpan, NativeSpan, OuterSpan, outer_owner, silencing
 from tokenguard.telemetry import Finished, Telemetry
 from tokenguard.tokens import estimate_request, estimate_tokens
 from tokenguard.usage import Usage
 
+if TYPE_CHECKING:  # what is not guarded imports no guard
+    from concurrent.futures import Future
+
+    from tokenguard.flights import Place
+    from tokenguard.guard import Guard
+    from tokenguard.ledger import Ledger, Reservation
+    from tokenguard.policy import Matched
+
 T = TypeVar("T")
 
 SEND: Final = "send"
 """What the flow yields where the SDK's own send belongs."""
+
+Step = Union[str, "tuple[Ledger, Callable[..., Any], tuple[Any, ...]]", "Future[Any]"]
+"""What a flow yields: `SEND`, a ledger's operation with its arguments, or an answer that somebody else is getting."""
 
 
 class Answer(NamedTuple):
@@ -54,8 +67,17 @@ class Exchange(Protocol):
     native_span: bool
     """Whether the SDK will start a GenAI span of its own for this request."""
 
+    @property
+    def shared_as(self) -> object:
+        """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
+        ...
+
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead."""
+        ...
+
+    def cap_retries(self, most: int) -> None:
+        """Let the SDK send the request again this often at the most."""
         ...
 
     def read(self, result: Any, call: Call) -> Reading | None:
@@ -71,14 +93,20 @@ class Call:
         "_open",
         "api",
         "attributes",
+        "attribution",
         "billed_resends",
+        "corrected",
+        "counted",
         "endpoint",
         "fingerprint",
         "hide_usage",
+        "matched",
         "model",
+        "output_cap",
         "request",
         "resends",
-        "retry_cost",
+        "reservation",
+        "retried",
         "scope",
         "span",
         "start_ns",
@@ -96,6 +124,7 @@ class Call:
         self.request = exchange.body
         self.stream = exchange.stream
         self.scope = scope.current()
+        self.attribution = self.scope.attribution
         self.attributes: dict[str, AttributeValue] = {}
         self.fingerprint = ""
         self.hide_usage = False
@@ -104,13 +133,33 @@ class Call:
         self.model: str | None = model if isinstance(model, str) else None
         self.resends = 0
         self.billed_resends = 0
-        self.retry_cost = 0.0
+        self.retried: Failure | None = None
+        """How this very request has failed before."""
+        self.output_cap: int | None = None
         self.span: CallSpan = NO_SPAN
+        # The guard's notes:
+        self.matched: Matched | None = None
+        self.reservation: Reservation | None = None
+        self.counted: int | None = None
+        self.corrected: int | None = None
+        """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
 
     @property
     def finished(self) -> bool:
         """Whether the call has ended."""
         return not hasattr(self, "_open")
+
+    def change(self, exchange: Exchange, body: Mapping[str, Any]) -> None:
+        """Send this body instead of the caller's."""
+        exchange.replace_body(body)
+        self.request = body
+        self.counted = self.corrected = None
+        self.output_cap = _output_cap(self.api, body)
+
+    def repeated_within(self, seconds: float) -> int:
+        """How often this very request has failed lately, by the application's own repeats."""
+        failed = self.retried
+        return failed.times if failed is not None and self.start_perf - failed.last_ns < seconds * 1e9 else 0
 
     def resending(self, error: BaseException | None) -> None:
         """The SDK is about to send the request again: after `error`, or after the provider refused it."""
@@ -151,9 +200,13 @@ current_call: ContextVar[Call | None] = ContextVar("tokenguard_call", default=No
 class Meter:
     """Measures calls: begins them, reads what came back, prices it, and hands the records on."""
 
-    def __init__(self, telemetry: Telemetry, prices: PriceBook, *, include_usage: bool = True) -> None:
+    def __init__(
+        self, telemetry: Telemetry, prices: PriceBook, guard: Guard | None = None, *, include_usage: bool = True
+    ) -> None:
         self.telemetry = telemetry
         self.prices = prices
+        self.guard = guard
+        """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.include_usage = include_usage
         self.repeats = Repeats()
         self._refusing_hosts: set[str] = set()
@@ -161,11 +214,67 @@ class Meter:
 
     # --- the flow ----------------------------------------------------------------------------------------------------
 
-    def flow(self, exchange: Exchange) -> Generator[str, Answer, Answer]:
+    def flow(self, exchange: Exchange) -> Generator[Step, Answer, Answer]:
         """One call from start to answer."""
+        guard = self.guard
         call = self.contain("beginning a call", self._begin, exchange)
         if call is None:
+            if guard is not None and guard.policy.on_internal_error == "block":
+                raise _undecided()
             return (yield SEND)
+        if guard is None:
+            return (yield from self._send(exchange, call))
+        flight = self.contain("joining a flight", self._join, guard, exchange, call)
+        if flight is not None and not flight.leads:
+            shared: Answer | None = (yield flight.answer).value
+            if shared is not None:
+                return shared
+        answer: Answer | None = None
+        try:
+            yield from self._admit(guard, exchange, call)
+            answer = yield from self._send(exchange, call)
+            return answer
+        finally:
+            if flight is not None and flight.leads:
+                if flight.followers:
+                    self.contain("counting a flight", self._count_followers, call, flight.followers)
+                # Where no answer came (the leader was cancelled, or refused), each follower goes by itself.
+                flight.land(answer if answer is not None and isinstance(answer.error, Exception | None) else None)
+
+    def _admit(self, guard: Guard, exchange: Exchange, call: Call) -> Generator[Step, Answer, None]:
+        """Ask the guard; a refusal is recorded and raised, and an internal error does as the policy says."""
+        try:
+            yield from guard.admit(call, exchange)
+        except GuardrailViolation as refusal:
+            self.contain("recording a refusal", self._refuse, call, refusal)
+            raise
+        except Exception as failure:
+            self.telemetry.internal_error("guarding a call", failure)
+            if guard.policy.on_internal_error == "block":
+                undecided = _undecided()
+                self.contain("recording a refusal", self._refuse, call, undecided)
+                raise undecided from failure
+
+    def _refuse(self, call: Call, refusal: GuardrailViolation) -> None:
+        self._start_span(call, native=False)
+        call.finish(None, outcome=names.BLOCKED, error=refusal)
+
+    def _join(self, guard: Guard, exchange: Exchange, call: Call) -> Place | None:
+        """Join the flight of identical calls, where the policy lets them share."""
+        matched = guard.match(call)
+        if matched.share is None or not guard.enforces or (kind := exchange.shared_as) is None:
+            return None
+        return guard.flights.join((matched.share_key, call.fingerprint, kind))
+
+    def _count_followers(self, call: Call, followers: int) -> None:
+        cost = call.attributes.get(names.COST)
+        if isinstance(cost, float):
+            facts = {names.PROVIDER: call.endpoint.provider, names.RESPONSE_MODEL: call.model or "", **call.attributes}
+            self.telemetry.count_saved("single_flight", facts, cost * followers)
+
+    def _send(self, exchange: Exchange, call: Call) -> Generator[Step, Answer, Answer]:
+        """Send the request inside its span, and see to the answer."""
+        self.contain("starting a span", self._start_span, call, exchange.native_span)
         self.contain("asking for usage", self._ask_usage, exchange, call)
         leave = self.contain("entering a span", self._enter, call)
         answer = yield SEND
@@ -226,36 +335,27 @@ class Meter:
     # --- begin -------------------------------------------------------------------------------------------------------
 
     def _begin(self, exchange: Exchange) -> Call:
-        """Start the call and its span."""
+        """Start the call: whose it is, what it asks for, and whether it has been tried before."""
         call = Call(self, exchange)
-        api, endpoint, body = call.api, call.endpoint, call.request
-        start: dict[str, AttributeValue] = {
-            names.OPERATION: api.operation,
-            names.PROVIDER: endpoint.provider,
-            names.SERVER_ADDRESS: endpoint.host,
-            names.SERVER_PORT: endpoint.port,
-        }
-        if call.model is not None:
-            start[names.REQUEST_MODEL] = call.model
-        if exchange.stream:
-            start[names.REQUEST_STREAM] = True
+        self.prices.warm()
+        api, body = call.api, call.request
         attributes = call.attributes
         attributes.update(call.scope.attributes)
-        for cap in api.caps:
-            if type(limit := body.get(cap)) is int:
-                attributes[names.REQUEST_MAX_TOKENS] = limit
-                break
-        if isinstance(temperature := body.get("temperature"), int | float):
+        if self.guard is not None:
+            self.guard.attribute(call)
+        call.output_cap = _output_cap(api, body)
+        if call.output_cap is not None:
+            attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
+        if isinstance(temperature := body.get("temperature"), (int, float)):  # noqa: UP038 - a union is built each time
             attributes[names.REQUEST_TEMPERATURE] = float(temperature)
         if steps := api.tool_steps(body):
             attributes[names.TOOL_STEPS] = steps + self.repeats.steps_before(body.get("previous_response_id"))
         attributes.update(call_site())
-        call.fingerprint = fingerprint(api.id, endpoint.provider, body)
+        call.fingerprint = fingerprint(api.id, call.endpoint.provider, body)
         attributes[names.FINGERPRINT] = call.fingerprint
-        if before := self.repeats.before(call.fingerprint, call.start_perf):
-            attributes[names.RETRY_ATTEMPT] = before.times
-            call.retry_cost = before.cost
-        call.span = self._span(call, start, exchange.native_span)
+        call.retried = self.repeats.before(call.fingerprint, call.start_perf)
+        if call.retried is not None:
+            attributes[names.RETRY_ATTEMPT] = call.retried.times
         return call
 
     def _ask_usage(self, exchange: Exchange, call: Call) -> None:
@@ -267,17 +367,30 @@ class Meter:
             exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
             call.hide_usage = True
 
-    def _span(self, call: Call, start: dict[str, AttributeValue], native: bool) -> CallSpan:
+    def _start_span(self, call: Call, native: bool) -> None:
+        endpoint = call.endpoint
+        start: dict[str, AttributeValue] = {
+            names.OPERATION: call.api.operation,
+            names.PROVIDER: endpoint.provider,
+            names.SERVER_ADDRESS: endpoint.host,
+            names.SERVER_PORT: endpoint.port,
+        }
+        name = call.api.operation
+        if call.model is not None:
+            start[names.REQUEST_MODEL] = call.model
+            name = f"{name} {call.model}"
+        if call.stream:
+            start[names.REQUEST_STREAM] = True
         parent = otel_context.get_current()
         if outer_owner(parent):
-            return OuterSpan(trace.get_current_span(parent), parent, start)
-        name = call.api.operation if call.model is None else f"{call.api.operation} {call.model}"
-        if native:
-            return NativeSpan(name, parent, start)
-        span = self.telemetry.tracer.start_span(
-            name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
-        )
-        return CallSpan(span, silencing(trace.set_span_in_context(span, parent)), start)
+            call.span = OuterSpan(trace.get_current_span(parent), parent, start)
+        elif native:
+            call.span = NativeSpan(name, parent, start)
+        else:
+            span = self.telemetry.tracer.start_span(
+                name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
+            )
+            call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)), start)
 
     # --- settle ------------------------------------------------------------------------------------------------------
 
@@ -298,6 +411,8 @@ class Meter:
             _describe(call, reading, error, first_chunk_ns)
             cost, usage = self._price(call, reading, outcome, error, generated)
             _describe_money(call, cost, usage)
+            if self.guard is not None and outcome != names.BLOCKED:
+                self.contain("settling a budget", self.guard.settle, call, reading.usage, cost, outcome)
             self._remember(call, reading, outcome, error, cost)
         finally:
             span = call.span
@@ -318,6 +433,8 @@ class Meter:
         generated: Callable[[], str] | None,
     ) -> tuple[Cost | None, Usage | None]:
         """The cost and the usage it stands for; no cost where the provider refused the call, and bills nothing."""
+        if outcome == names.BLOCKED:
+            return None, None
         usage = reading.usage
         basis = None
         if usage is None or (usage.output is None and generated is not None):
@@ -350,7 +467,7 @@ class Meter:
             steps = call.attributes.get(names.TOOL_STEPS, 0)
             if reading.id is not None and (steps or reading.tool_calls) and call.api.id == "responses":
                 self.repeats.stepped(reading.id, int(steps))  # type: ignore[arg-type] # it is an int
-        elif error is not None:  # a stream that its reader closed early is no failure
+        elif error is not None and outcome != names.BLOCKED:  # a stream that its reader closed early is no failure
             spent = cost.total if cost is not None and cost.total is not None else 0.0
             self.repeats.failed(call.fingerprint, call.start_perf, spent)
 
@@ -387,7 +504,7 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
                 attributes[name] = value
         # What repeating has cost: failed attempts at this request, and resends after the SDK stopped waiting, each of
         # which the provider is taken to have worked on as long as on the one that was answered.
-        retry_cost = call.retry_cost + call.billed_resends * (cost.total or 0.0)
+        retry_cost = (call.retried.cost if call.retried else 0.0) + call.billed_resends * (cost.total or 0.0)
         if retry_cost:
             attributes[names.RETRY_COST] = retry_cost
 
@@ -415,6 +532,22 @@ BILLED_FAILURES = frozenset({"ReadTimeout", "ReadError", "RemoteProtocolError"})
 """Transport errors (httpx's names) after which the provider has the request and may go on with it."""
 
 
+def _output_cap(api: Api, body: Mapping[str, Any]) -> int | None:
+    """The output tokens that a request asks for at the most."""
+    for key in api.caps:
+        if type(cap := body.get(key)) is int:
+            return cap
+    return None
+
+
+def _undecided() -> GuardrailViolation:
+    return GuardrailViolation(
+        'TokenGuard itself failed, and the policy says on_internal_error = "block": the call was not sent. The log has '
+        "the cause.",
+        rule="on_internal_error",
+    )
+
+
 def may_be_billed(error: BaseException | None) -> bool:
     """Whether a call that ended like this may be on the bill: it was sent, and its answer was not waited for."""
     if error is None:
@@ -433,16 +566,16 @@ def type_name(error: BaseException) -> str:
 # --- drivers ---------------------------------------------------------------------------------------------------------
 
 
-def drive(flow: Generator[str, Answer, Answer], send: Callable[[], Any]) -> Any:
+def drive(flow: Generator[Step, Answer, Answer], send: Callable[[], Any]) -> Any:
     """Run a flow around a synchronous send; returns its value or raises its error."""
-    next(flow)
+    step = next(flow)
     while True:
         try:
-            answer = Answer(send())
+            answer = Answer(send() if step is SEND else _done(step))
         except BaseException as error:
             answer = Answer(error=error)
         try:
-            flow.send(answer)
+            step = flow.send(answer)
         except StopIteration as end:
             answer = end.value
             break
@@ -454,16 +587,16 @@ def drive(flow: Generator[str, Answer, Answer], send: Callable[[], Any]) -> Any:
         del answer  # or the error's traceback would keep this frame, and this frame the error
 
 
-async def drive_async(flow: Generator[str, Answer, Answer], send: Callable[[], Awaitable[Any]]) -> Any:
+async def drive_async(flow: Generator[Step, Answer, Answer], send: Callable[[], Awaitable[Any]]) -> Any:
     """`drive` for a coroutine."""
-    next(flow)
+    step = next(flow)
     while True:
         try:
-            answer = Answer(await send())
+            answer = Answer(await (send() if step is SEND else _done_async(step)))
         except BaseException as error:
             answer = Answer(error=error)
         try:
-            flow.send(answer)
+            step = flow.send(answer)
         except StopIteration as end:
             answer = end.value
             break
@@ -473,3 +606,20 @@ async def drive_async(flow: Generator[str, Answer, Answer], send: Callable[[], A
         raise answer.error
     finally:
         del answer
+
+
+def _done(step: Any) -> Any:
+    if type(step) is tuple:
+        _, operation, arguments = step
+        return operation(*arguments)
+    return step.result()
+
+
+async def _done_async(step: Any) -> Any:
+    if type(step) is tuple:
+        ledger, operation, arguments = step
+        return await ledger.run(operation, *arguments)
+    import asyncio
+
+    # Shielded: a follower that is cancelled must not cancel the answer of the others.
+    return await asyncio.shield(asyncio.wrap_future(step))

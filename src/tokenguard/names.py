@@ -57,6 +57,9 @@ GUARD_ACTION: Final = "tokenguard.guard.action"
 GUARD_RULE: Final = "tokenguard.guard.rule"
 GUARD_ORIGINAL_MODEL: Final = "tokenguard.guard.original_model"
 GUARD_ORIGINAL_MAX_TOKENS: Final = "tokenguard.guard.original_max_tokens"
+GUARD_MODE: Final = "tokenguard.guard.mode"
+GUARD_PREVENTED: Final = "tokenguard.guard.prevented_usd"
+SHARED_CALLS: Final = "tokenguard.guard.shared_calls"
 
 ATTRIBUTION_KEYS: Final = ("tenant", "feature", "route", "prompt_version", "team", "user")
 """The attribution keys with an attribute of their own, `tokenguard.<key>`; any other is `tokenguard.attr.<key>`."""
@@ -107,6 +110,7 @@ RETRIES: Final = Metric("tokenguard.retries", "{retry}", "counter", "Requests th
 RETRY_COST_USD: Final = Metric("tokenguard.retry.cost.usd", "{USD}", "counter", "Cost of attempts that were repeated")
 GUARD_DECISIONS: Final = Metric("tokenguard.guard.decisions", "{decision}", "counter", "Guard decisions by action")
 GUARD_PREVENTED_USD: Final = Metric("tokenguard.guard.prevented.usd", "{USD}", "counter", "Worst case of blocked calls")
+BUDGET_ALERTS: Final = Metric("tokenguard.budget.alerts", "{alert}", "counter", "Thresholds that budgets reached")
 BUDGET_LIMIT_USD: Final = Metric("tokenguard.budget.limit.usd", "{USD}", "gauge", "Limit of a budget")
 BUDGET_SPENT_USD: Final = Metric("tokenguard.budget.spent.usd", "{USD}", "gauge", "Spent from a budget in its window")
 BUDGET_RESERVED_USD: Final = Metric("tokenguard.budget.reserved.usd", "{USD}", "gauge", "Reserved by calls in flight")

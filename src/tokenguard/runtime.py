@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tokenguard import names, scope
 
 if TYPE_CHECKING:
+    from tokenguard.policy import Policy
     from tokenguard.telemetry import Telemetry
 
 _lock = threading.RLock()
@@ -28,7 +29,7 @@ _telemetry: Telemetry | None = None
 class Installation:
     """What `install()` set up in this process, and how to take it back."""
 
-    def __init__(self, policy: Any) -> None:
+    def __init__(self) -> None:
         from tokenguard.metering import Meter
         from tokenguard.prices import PriceBook
         from tokenguard.telemetry import Telemetry
@@ -36,12 +37,25 @@ class Installation:
         global _telemetry
         _telemetry = _telemetry or Telemetry(_store)
         self.telemetry = _telemetry
-        self.meter = Meter(
-            self.telemetry,
-            PriceBook(),
-            include_usage=os.environ.get(names.ENV_INCLUDE_USAGE, "1").lower() not in ("0", "false", "no", "off"),
-        )
+        asks_usage = os.environ.get(names.ENV_INCLUDE_USAGE, "1").lower() not in ("0", "false", "no", "off")
+        self.meter = Meter(self.telemetry, PriceBook(), include_usage=asks_usage)
         self._restore: list[tuple[Any, str, Any]] = []
+
+    def put_under(self, policy: Policy) -> None:
+        """Put the calls that begin from now on under this policy; those under way keep theirs."""
+        from tokenguard.prices import PriceBook
+
+        prices = PriceBook(policy.prices)
+        guard = None
+        if policy.rules or policy.attribution.defaults or policy.attribution.from_baggage:
+            from tokenguard.guard import Guard
+
+            guard = Guard(policy, prices)
+            guard.alerter.on_alert = self.telemetry.count_alert
+            self.telemetry.watch_budgets(guard.balances)
+        self.telemetry.max_values = policy.attribution.max_values
+        self.meter.prices = prices
+        self.meter.guard = guard
 
     def patch(self, module: ModuleType) -> None:
         """Wrap an SDK module that has just been imported, or was imported before."""
@@ -60,24 +74,29 @@ class Installation:
         self.telemetry.flush()
 
 
-def install(policy: Any = None) -> None:
+def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
     """Measure, and guard, every call through the provider SDKs in this process.
 
-    Idempotent: a second call changes nothing but the policy, when one is given. `policy` is a path or a `Policy`; `None`
-    discovers `tokenguard.toml`. Spans and metrics go to OpenTelemetry's global providers, and, where no OTLP endpoint
-    is configured or `TOKENGUARD_STORE` names one, calls go to the local store.
+    Idempotent: installed already, it only takes over the policy, if one is given, for the calls that follow. `policy`
+    is a file or a `Policy`; `None` discovers `tokenguard.toml`. Spans and metrics go to OpenTelemetry's global
+    providers; calls go to the local store where no OTLP endpoint is configured, or where `TOKENGUARD_STORE` names one.
 
-    Raises `PolicyError` when the policy cannot be used.
+    Raises `PolicyError` when the policy cannot be used; nothing is installed or changed then.
     """
     global _installed
     with _lock:
-        if _installed is not None:
+        if _installed is not None and policy is None:
             return
+        from tokenguard.policy import Policy, load
         from tokenguard.providers import SDKS
 
-        _installed = Installation(policy)
-        scope.on_task_end = _installed.telemetry.put
-        _watch_imports({sdk.module: _installed.patch for sdk in SDKS})
+        chosen = policy if isinstance(policy, Policy) else load(policy)
+        installation = _installed or Installation()
+        installation.put_under(chosen)
+        if _installed is None:
+            _installed = installation
+            scope.on_task_end = installation.telemetry.put
+            _watch_imports({sdk.module: installation.patch for sdk in SDKS})
 
 
 def uninstall() -> None:

@@ -16,8 +16,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
@@ -25,6 +25,9 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Observation
 
 from tokenguard import names
 from tokenguard.call import AttributeValue, CallRecord, TaskRecord
+
+if TYPE_CHECKING:
+    from tokenguard.ledger import Alert
 
 log = logging.getLogger("tokenguard")
 
@@ -57,7 +60,12 @@ COUNTERS = (
     names.RETRY_COST_USD,
     names.TASKS,
     names.TASK_COST_USD,
+    names.GUARD_DECISIONS,
+    names.GUARD_PREVENTED_USD,
+    names.BUDGET_ALERTS,
 )
+GUARD_ATTRIBUTES = tuple(map(names.attribution_attribute, ("tenant", "feature")))
+BUDGET_GAUGES = (names.BUDGET_LIMIT_USD, names.BUDGET_SPENT_USD, names.BUDGET_RESERVED_USD)
 
 
 class Finished(NamedTuple):
@@ -92,6 +100,7 @@ class Telemetry:
         self._make_sink = sink
         self._instruments: tuple[Histogram, Histogram] | None = None
         self._sums: Sums = {metric: {} for metric in COUNTERS}
+        self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
         self._values: dict[str, set[AttributeValue]] = {}
         self._reset()
         _instances.add(self)
@@ -214,6 +223,8 @@ class Telemetry:
                 meter.create_observable_up_down_counter if metric.kind == "updown" else meter.create_observable_counter
             )
             create(metric.name, [self._observe(metric)], metric.unit, metric.description)
+        for metric in BUDGET_GAUGES:
+            meter.create_observable_gauge(metric.name, [self._gauge(metric)], metric.unit, metric.description)
 
     def _observe(self, metric: names.Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
@@ -257,8 +268,52 @@ class Telemetry:
             self._add(names.RETRIES, key, retries)
             if retry_cost := seen.get(names.RETRY_COST):
                 self._add(names.RETRY_COST_USD, key, float(retry_cost))  # type: ignore[arg-type] # it is a float
+        if (action := seen.get(names.GUARD_ACTION)) is not None:
+            self._count_decision(seen, action)
         if item.histograms and self._instruments is not None:
             self._record_histograms(self._instruments, item, seen)
+
+    def _count_decision(self, seen: dict[str, AttributeValue], action: AttributeValue) -> None:
+        key: Key = (
+            ("rule", seen.get(names.GUARD_RULE, "")),
+            ("action", action),
+            *((name, self._bounded(name, seen[name])) for name in GUARD_ATTRIBUTES if name in seen),
+        )
+        if (mode := seen.get(names.GUARD_MODE)) is not None:
+            key = (*key, ("mode", mode))
+        self._add(names.GUARD_DECISIONS, key, 1)
+        if prevented := seen.get(names.GUARD_PREVENTED):
+            self._add(names.GUARD_PREVENTED_USD, key, float(prevented))  # type: ignore[arg-type] # it is a float
+
+    def count_alert(self, alert: Alert) -> None:
+        """Count a budget's threshold that was reached."""
+        with self._lock:
+            key = (("budget", alert.entry.budget), ("key", self._bounded("key", alert.entry.key)))
+            self._add(names.BUDGET_ALERTS, (*key, ("threshold", alert.threshold)), 1)
+
+    def count_saved(self, lever: str, attributes: Mapping[str, AttributeValue], usd: float) -> None:
+        """Count money that a lever saved."""
+        with self._lock:
+            key: Key = tuple((name, self._bounded(name, attributes[name])) for name in DIMENSIONS if name in attributes)
+            self._add(names.SAVED_USD, (*key, ("lever", lever)), usd)
+
+    def watch_budgets(self, balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]]) -> None:
+        """Show budgets as gauges: `balances` gives each open account as budget, key and values by metric."""
+        self._balances = balances
+
+    def _gauge(self, metric: names.Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            try:
+                return [
+                    Observation(values[metric], {"budget": budget, "key": self._bounded("key", key)})
+                    for budget, key, values in self._balances()
+                    if metric in values
+                ]
+            except Exception as error:
+                self._contained("reading budgets", error)
+                return []
+
+        return observe
 
     def _record_histograms(
         self, instruments: tuple[Histogram, Histogram], item: Finished, seen: dict[str, AttributeValue]

@@ -323,6 +323,81 @@ def responses_tool_steps(body: Mapping[str, Any]) -> int:
     return steps
 
 
+def chat_last_tool_calls(body: Mapping[str, Any]) -> int:
+    """Tool calls in the model's latest turn, from a chat request's own messages."""
+    messages = body.get("messages")
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        if fields(message).get("role") == "assistant":
+            return len(fields(message).get("tool_calls") or ())
+    return 0
+
+
+def messages_last_tool_calls(body: Mapping[str, Any]) -> int:
+    """The same for Anthropic."""
+    messages = body.get("messages")
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        if fields(message).get("role") == "assistant":
+            return sum(block.get("type") == "tool_use" for block in items(fields(message).get("content")))
+    return 0
+
+
+def responses_last_tool_calls(body: Mapping[str, Any]) -> int:
+    """The same for the Responses API: the results that are sent back now."""
+    made = 0
+    conversation = body.get("input")
+    for item in reversed(conversation) if isinstance(conversation, list) else ():
+        if str(fields(item).get("type", "")).endswith("_call_output"):
+            made += 1
+        elif made:
+            break
+    return made
+
+
+# --- the output cap of a request --------------------------------------------------------------------------------------
+
+MIN_THINKING = 1024
+"""Tokens that Anthropic wants for thinking, at least, and fewer than the output cap
+(https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking)."""
+MIN_RESPONSES_CAP = 16
+"""The least `max_output_tokens` that OpenAI takes."""
+
+
+def chat_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A chat request with this output cap, in the parameter it uses, or the one that its model and host know.
+
+    OpenAI's reasoning models refuse `max_tokens`, its others take both; most compatible hosts know only `max_tokens`.
+    """
+    used = [key for key in CHAT.caps if body.get(key) is not None]
+    own = "max_completion_tokens" if provider in ("openai", "azure.ai.openai") else "max_tokens"
+    return {**body, **dict.fromkeys(used or (own,), cap)}
+
+
+def completions_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A legacy completion request with this output cap."""
+    return {**body, "max_tokens": cap}
+
+
+def responses_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A Responses request with this output cap, or the least that the API takes."""
+    return {**body, "max_output_tokens": max(cap, MIN_RESPONSES_CAP)}
+
+
+def messages_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """An Anthropic request with this output cap; thinking gets less than it, or is off where that is too little."""
+    capped = {**body, "max_tokens": cap}
+    thinking = fields(body.get("thinking"))
+    budget = count(thinking.get("budget_tokens"))
+    if budget is not None and budget >= cap:
+        room = cap - 1
+        capped["thinking"] = {**thinking, "budget_tokens": room} if room >= MIN_THINKING else {"type": "disabled"}
+    return capped
+
+
+def no_cap(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """For requests that generate nothing."""
+    return body
+
+
 def no_tool_steps(body: Mapping[str, Any]) -> int:
     """For requests that have no tools."""
     return 0
@@ -344,6 +419,8 @@ class Api(NamedTuple):
     read: Callable[[object], Reading]
     fold: Callable[[bytes], Reading]
     tool_steps: Callable[[Mapping[str, Any]], int] = no_tool_steps
+    last_tool_calls: Callable[[Mapping[str, Any]], int] = no_tool_steps
+    capped: Callable[[Mapping[str, Any], int, str], Mapping[str, Any]] = no_cap
     include_usage: bool = False
     """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
 
@@ -356,10 +433,19 @@ CHAT = Api(
     read_chat,
     fold_chat,
     chat_tool_steps,
+    chat_last_tool_calls,
+    chat_capped,
     include_usage=True,
 )
 COMPLETIONS = Api(
-    "completions", "text_completion", ("/completions",), ("max_tokens",), read_chat, fold_chat, include_usage=True
+    "completions",
+    "text_completion",
+    ("/completions",),
+    ("max_tokens",),
+    read_chat,
+    fold_chat,
+    capped=completions_capped,
+    include_usage=True,
 )
 RESPONSES = Api(
     "responses",
@@ -369,6 +455,8 @@ RESPONSES = Api(
     read_responses,
     fold_responses,
     responses_tool_steps,
+    responses_last_tool_calls,
+    responses_capped,
 )
 EMBEDDINGS = Api("embeddings", "embeddings", ("/embeddings",), (), read_embeddings, fold_chat)
 MESSAGES = Api(
@@ -379,6 +467,8 @@ MESSAGES = Api(
     read_messages,
     fold_messages,
     messages_tool_steps,
+    messages_last_tool_calls,
+    messages_capped,
 )
 
 APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)

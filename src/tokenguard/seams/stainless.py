@@ -19,17 +19,29 @@ from tokenguard.providers import SDKS, Api, Endpoint, Reading, api_of, endpoint_
 from tokenguard.seams.tap import tap
 from tokenguard.spans import NativeSpan
 
+RAW_RESPONSE_HEADER = "x-stainless-raw-response"
+
 MODULES = {sdk.module: sdk.provider for sdk in SDKS}
 
 
 class StainlessExchange:
     """One request of a Stainless client."""
 
-    __slots__ = ("_options", "api", "body", "endpoint", "native_span", "stream")
+    __slots__ = ("_cast_to", "_client", "_options", "api", "body", "endpoint", "native_span", "stream")
 
     def __init__(
-        self, options: Any, api: Api, endpoint: Endpoint, body: Mapping[str, Any], stream: bool, native_span: bool
+        self,
+        client: Any,
+        cast_to: Any,
+        options: Any,
+        api: Api,
+        endpoint: Endpoint,
+        body: Mapping[str, Any],
+        stream: bool,
+        native_span: bool,
     ) -> None:
+        self._client = client
+        self._cast_to = cast_to
         self._options = options
         self.api = api
         self.endpoint = endpoint
@@ -41,6 +53,16 @@ class StainlessExchange:
         """Send this body instead; `extra_body` is part of it already."""
         self._options.json_data = body
         self._options.extra_json = None
+
+    def cap_retries(self, most: int) -> None:
+        """Let the SDK send the request again this often at the most."""
+        self._options.max_retries = min(self._options.get_max_retries(self._client.max_retries), most)
+
+    @property
+    def shared_as(self) -> object:
+        """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
+        raw = any(name.lower() == RAW_RESPONSE_HEADER for name in self._options.headers or ())
+        return None if self.stream or raw else (type(self._client), self._cast_to)
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
@@ -83,7 +105,9 @@ def _endpoint(client: Any, sdk: str) -> Endpoint:
     return endpoint
 
 
-def _exchange(client: Any, options: Any, stream: bool, sdk: str, traces: bool) -> StainlessExchange | None:
+def _exchange(
+    client: Any, cast_to: Any, options: Any, stream: bool, sdk: str, traces: bool
+) -> StainlessExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     given = options.__dict__  # pydantic looks up absent fields slowly
     api = api_of(given["url"])
@@ -97,7 +121,7 @@ def _exchange(client: Any, options: Any, stream: bool, sdk: str, traces: bool) -
     # anthropic 2.x: `_tracer` is there once OpenTelemetry can give one, and requests with a name get a span.
     native_span = traces and bool(given.get("span_name")) and client._tracer is not None
     return StainlessExchange(
-        options, api, _endpoint(client, sdk), body, stream or body.get("stream") is True, native_span
+        client, cast_to, options, api, _endpoint(client, sdk), body, stream or body.get("stream") is True, native_span
     )
 
 
@@ -114,12 +138,13 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
         restore.append((owner, name, original))
         setattr(owner, name, functools.wraps(original)(make(original)))
 
-    def open_exchange(client: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
-        return meter.contain("looking at a request", _exchange, client, options, bool(kwargs.get("stream")), sdk, traces)
+    def open_exchange(client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
+        stream = bool(kwargs.get("stream"))
+        return meter.contain("looking at a request", _exchange, client, cast_to, options, stream, sdk, traces)
 
     def request(original: Any) -> Any:
         def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            exchange = open_exchange(self, options, kwargs)
+            exchange = open_exchange(self, cast_to, options, kwargs)
             if exchange is None:
                 return original(self, cast_to, options, *args, **kwargs)
             return drive(meter.flow(exchange), lambda: original(self, cast_to, options, *args, **kwargs))
@@ -128,7 +153,7 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
 
     def async_request(original: Any) -> Any:
         async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            exchange = open_exchange(self, options, kwargs)
+            exchange = open_exchange(self, cast_to, options, kwargs)
             if exchange is None:
                 return await original(self, cast_to, options, *args, **kwargs)
             return await drive_async(meter.flow(exchange), lambda: original(self, cast_to, options, *args, **kwargs))

@@ -1,0 +1,392 @@
+"""The guard: whether a call may go out, and as what. Asked by the meter, before anything is sent.
+
+`admit` is a generator: it yields what must be waited for (a ledger's round trip), as the meter's flow does, and raises
+a `GuardrailViolation` for a call that must not be made. Whatever it changes, it changes in the request's own body, by
+the rules of that request's wire format. What the rules of one call decide is decided once per combination of provider,
+model, operation and attribution, and remembered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry import baggage
+
+from tokenguard import names
+from tokenguard.alerts import Alerter
+from tokenguard.breakers import Breakers
+from tokenguard.call import Cost
+from tokenguard.errors import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded
+from tokenguard.ledger import NANO, Alert, Ledger, Refusal, Reservation, nano, open_ledger
+from tokenguard.flights import Flights
+from tokenguard.policy import Ceiling, CompiledPolicy, Limit, Matched, Policy
+from tokenguard.prices import MTOK, PriceBook
+from tokenguard.tokens import count_request, is_exact, upper_bound_request
+from tokenguard.usage import Usage
+
+if TYPE_CHECKING:
+    from tokenguard.metering import Answer, Call, Exchange, Step
+
+log = logging.getLogger("tokenguard")
+
+UNCAPPED_OUTPUT = 4096
+"""Output tokens reserved for a call that sets no cap. Only a cap makes a budget's promise a promise."""
+SAFETY = 1.1
+"""What a count that is not exact is multiplied by, until reported usage has told the true ratio."""
+
+ACTIONS = ("allow", "warn", "clamp", "downgrade", "block")
+"""In order of severity: the strongest one of a call is the one on its span."""
+
+
+class Worst(NamedTuple):
+    """What a call can come to at the most."""
+
+    input: int
+    output: int
+    usd: float | None
+    """`None` when the model has no known price."""
+    counted: bool
+    """Whether the input was counted; otherwise it is the upper bound."""
+
+
+class Guard:
+    """A policy at work. To change the policy, make a new guard and swap the one reference."""
+
+    def __init__(self, policy: Policy, prices: PriceBook, ledger: Ledger | None = None) -> None:
+        self.policy = policy
+        self.compiled = CompiledPolicy(policy)
+        self.prices = prices
+        self.enforces = policy.mode == "enforce"
+        self.ledger = ledger or (open_ledger(policy.ledger, policy.source) if policy.budgets else None)
+        self.breakers = Breakers()
+        self.flights = Flights()
+        self._ratios: dict[tuple[str, str], float] = {}
+        """Reported over counted input tokens, by provider and model, where the count is not exact."""
+        self.alerter = Alerter(policy.alerts)
+        if self.ledger is not None:
+            self.ledger.on_alerts = self.alerter.tell
+
+    # --- before the call -----------------------------------------------------------------------------------------
+
+    def attribute(self, call: Call) -> None:
+        """Complete a call's attribution with the policy's defaults and what it takes from baggage."""
+        own = self.policy.attribution
+        if not own.from_baggage and not own.defaults:
+            return
+        found = {key: str(value) for key in own.from_baggage if (value := baggage.get_baggage(key)) is not None}
+        call.attribution = {**own.defaults, **found, **call.scope.attribution}
+        for key, value in call.attribution.items():
+            call.attributes[names.attribution_attribute(key)] = value
+
+    def match(self, call: Call) -> Matched:
+        """The rules that apply to a call."""
+        return self.compiled.match(call.endpoint.provider, call.model or "", call.api.operation, call.attribution)
+
+    def admit(self, call: Call, exchange: Exchange) -> Generator[Step, Answer, None]:
+        """Let the call pass, as it is or changed, with its worst case reserved; or raise."""
+        matched = call.matched = self.match(call)
+        for breaker in matched.breakers:
+            opened = self.breakers.refuses(breaker, call.endpoint.provider, call.model or "")
+            if opened is not None:
+                self._decide(call, breaker.name, "block")
+                if self.enforces:
+                    raise CircuitOpen(
+                        f"{call.endpoint.provider} {call.model} failed {breaker.failures} times in a row, so the breaker "
+                        f'"{breaker.name}" is open for another {opened:.0f} s. Wait, or use another model.',
+                        rule=breaker.name,
+                        limit=breaker.failures,
+                        observed=breaker.failures,
+                        attribution=call.attribution,
+                    )
+        for limit in matched.limits:
+            self._limit(call, exchange, limit)
+        if matched.budgets and self.ledger is not None:
+            yield from self._reserve(call, exchange, matched, self.ledger)
+
+    def _decide(self, call: Call, rule: str, action: str) -> None:
+        """Note a decision on the call; its strongest one stays."""
+        if ACTIONS.index(action) > ACTIONS.index(str(call.attributes.get(names.GUARD_ACTION, "allow"))):
+            call.attributes[names.GUARD_ACTION] = action
+            call.attributes[names.GUARD_RULE] = rule
+            if not self.enforces:
+                call.attributes[names.GUARD_MODE] = "observe"
+
+    # --- limits --------------------------------------------------------------------------------------------------
+
+    def _limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
+        for exceeded in self._exceeded(call, exchange, limit):
+            if limit.then == "downgrade" and call.model != limit.downgrade_to:
+                self._downgrade(call, exchange, limit.name, str(limit.downgrade_to))
+                return
+            self._decide(call, limit.name, "warn" if limit.then == "warn" else "block")
+            if limit.then == "warn":
+                log.warning("tokenguard: %s", exceeded)
+            elif self.enforces:
+                raise exceeded
+
+    def _exceeded(self, call: Call, exchange: Exchange, limit: Limit) -> Generator[LimitExceeded, None, None]:
+        """The ceilings of a limit that the call passes, cheapest question first; a clamp is done on the way."""
+
+        def passed(what: str, value: float, ceiling: float, advice: str, unit: str = "") -> LimitExceeded:
+            return LimitExceeded(
+                f"{call.api.operation} {call.model}: {what} {value:{',' if unit == '' else '.6f'}}{unit}, and the limit "
+                f'"{limit.name}" allows {ceiling:,}{unit}. {advice}',
+                rule=limit.name,
+                limit=ceiling,
+                observed=value,
+                attribution=call.attribution,
+            )
+
+        steps = int(call.attributes.get(names.TOOL_STEPS, 0))  # type: ignore[arg-type] # it is an int
+        if limit.max_tool_steps is not None and steps > limit.max_tool_steps:
+            yield passed("tool rounds", steps, limit.max_tool_steps, "End the run, or ask the user how to go on.")
+        if limit.max_tool_calls_per_turn is not None and steps:
+            made = call.api.last_tool_calls(call.request)
+            if made > limit.max_tool_calls_per_turn:
+                yield passed("tool calls in one turn", made, limit.max_tool_calls_per_turn, "Offer fewer tools.")
+        if limit.max_retries is not None:
+            attempt = call.repeated_within(limit.retry_window)
+            if attempt > limit.max_retries:
+                yield passed("retries", attempt, limit.max_retries, "Stop retrying; the same request keeps failing.")
+            if limit.then != "warn" and self.enforces:
+                exchange.cap_retries(limit.max_retries)
+        if limit.max_output_tokens is not None and call.api.caps:
+            asked = call.output_cap
+            if asked is None or asked > limit.max_output_tokens:
+                if limit.then == "clamp":
+                    self._clamp(call, exchange, limit.name, limit.max_output_tokens)
+                elif asked is None:
+                    yield LimitExceeded(
+                        f'{call.api.operation} {call.model}: no output cap, and the limit "{limit.name}" wants one of at '
+                        f'most {limit.max_output_tokens:,} tokens. Set {call.api.caps[0]}, or use then = "clamp".',
+                        rule=limit.name,
+                        limit=limit.max_output_tokens,
+                        attribution=call.attribution,
+                    )
+                else:
+                    advice = f'Lower {call.api.caps[0]}, or use then = "clamp".'
+                    yield passed("output cap", asked, limit.max_output_tokens, advice)
+        if limit.max_input_tokens is not None:
+            sent = self._input(call, limit.max_input_tokens)
+            if sent > limit.max_input_tokens:
+                yield passed(
+                    "input tokens", sent, limit.max_input_tokens, "Send less: fewer chunks, a shorter history."
+                )
+        if limit.max_cost_usd is not None:
+            worst = self._worst(call, counted=False)
+            if worst.usd is None or worst.usd > limit.max_cost_usd:
+                worst = self._worst(call, counted=True)
+            if worst.usd is None:
+                if self.policy.unpriced != "allow":
+                    yield self._no_price(call, limit.name, limit.max_cost_usd, LimitExceeded)
+            elif worst.usd > limit.max_cost_usd:
+                what = f"{worst.input:,} input and up to {worst.output:,} output tokens can cost $"
+                yield passed(
+                    what, worst.usd, limit.max_cost_usd, "Send less, lower the output cap, or a cheaper model.", " "
+                )
+
+    def _clamp(self, call: Call, exchange: Exchange, rule: str, cap: int) -> None:
+        self._decide(call, rule, "clamp")
+        if not self.enforces:
+            return
+        if call.output_cap is not None:
+            call.attributes.setdefault(names.GUARD_ORIGINAL_MAX_TOKENS, call.output_cap)
+        call.change(exchange, call.api.capped(call.request, cap, call.endpoint.provider))
+        call.attributes[names.REQUEST_MAX_TOKENS] = cap
+
+    def _downgrade(self, call: Call, exchange: Exchange, rule: str, model: str) -> None:
+        self._decide(call, rule, "downgrade")
+        if not self.enforces:
+            return
+        call.attributes.setdefault(names.GUARD_ORIGINAL_MODEL, call.model or "")
+        call.change(exchange, {**call.request, "model": model})
+        call.model = model
+
+    # --- counting ------------------------------------------------------------------------------------------------
+
+    def _input(self, call: Call, enough: int) -> int:
+        """The input tokens of a call: its upper bound where that is no more than `enough`, else the count."""
+        bound = upper_bound_request(call.request)
+        if bound.complete and bound.tokens <= enough:
+            return bound.tokens
+        return self._count(call)
+
+    def _count(self, call: Call) -> int:
+        if call.counted is None:
+            count = count_request(call.api.id, call.request, call.model)
+            call.counted = count.tokens
+            if not count.exact or not is_exact(call.model):
+                ratio = self._ratios.get((call.endpoint.provider, call.model or ""), SAFETY)
+                call.corrected = int(count.tokens * ratio) + 1
+        return call.counted if call.corrected is None else call.corrected
+
+    def _worst(self, call: Call, *, counted: bool) -> Worst:
+        """What the call can come to, from its bound or from its count."""
+        sent = self._count(call) if counted else upper_bound_request(call.request).tokens
+        output = 0
+        if call.api.caps:
+            choices = call.request.get("n")
+            output = (call.output_cap or UNCAPPED_OUTPUT) * (choices if type(choices) is int and choices > 1 else 1)
+        price = self.prices.price(call.endpoint.provider, (call.model,), at_ns=call.start_ns)
+        unpriced = self.policy.unpriced
+        if price is not None:
+            usd: float | None = self.prices.worst_case(price, sent, output)
+        elif isinstance(unpriced, Ceiling):
+            usd = (sent * unpriced.input_per_mtok + output * unpriced.output_per_mtok) / MTOK
+        else:
+            usd = None
+        return Worst(sent, output, usd, counted)
+
+    def _no_price(
+        self, call: Call, rule: str, limit: float | None, kind: type[GuardrailViolation]
+    ) -> GuardrailViolation | Any:
+        return kind(
+            f'{call.api.operation} {call.model}: no price is known for it at {call.endpoint.provider}, so "{rule}" cannot '
+            f'be kept. Add "{call.endpoint.provider}/{call.model}" under [prices], or a ceiling rate as `unpriced`.',
+            rule=rule,
+            limit=limit,
+            attribution=call.attribution,
+        )
+
+    # --- budgets -------------------------------------------------------------------------------------------------
+
+    def _reserve(
+        self, call: Call, exchange: Exchange, matched: Matched, ledger: Ledger
+    ) -> Generator[Step, Answer, None]:
+        """Hold the call's worst case in every budget that it falls under, in one atomic step."""
+        entries = matched.entries(ledger.now(), enforce=self.enforces)
+        worst = self._worst(call, counted=False)
+        while True:
+            if worst.usd is None and self.policy.unpriced != "allow":
+                for budget, _ in matched.budgets:
+                    if budget.limit_usd is not None and budget.then != "warn":
+                        self._decide(call, budget.name, "block")
+                        if self.enforces:
+                            raise self._no_price(call, budget.name, budget.limit_usd, BudgetExceeded)
+            amount = 0 if worst.usd is None else nano(worst.usd, up=True)
+            answer = yield ledger, ledger.reserve, (entries, amount, worst.input + worst.output)
+            if answer.error is not None:
+                raise answer.error
+            held: Reservation | Refusal = answer.value
+            if isinstance(held, Reservation):
+                if held.over and not worst.counted:
+                    # Over only by a bound that is loose: count, and ask again.
+                    ledger.release(held)
+                    worst = self._worst(call, counted=True)
+                    continue
+                call.reservation = held
+                for over in held.over:
+                    self._over(call, over)
+                return
+            if not worst.counted:
+                worst = self._worst(call, counted=True)
+                continue
+            budget = next(budget for budget, _ in matched.budgets if budget.name == held.entry.budget)
+            if budget.then == "downgrade" and call.model != budget.downgrade_to:
+                self._downgrade(call, exchange, budget.name, str(budget.downgrade_to))
+                worst = self._worst(call, counted=False)
+                continue
+            self._decide(call, budget.name, "block")
+            if worst.usd is not None:
+                call.attributes[names.GUARD_PREVENTED] = worst.usd
+            raise self._refused(call, held)
+
+    def _over(self, call: Call, over: Refusal) -> None:
+        """A budget that only watches would have refused."""
+        budget = next(budget for budget in self.policy.budgets if budget.name == over.entry.budget)
+        self._decide(call, budget.name, "warn" if budget.then == "warn" else "block")
+
+    def _refused(self, call: Call, refusal: Refusal) -> BudgetExceeded:
+        entry, unit = refusal.entry, refusal.in_unit
+
+        def amount(value: int) -> str:
+            return f"${unit(value):.6f}" if refusal.unit == "usd" else f"{value:,} tokens"
+
+        whose = f" for {entry.key}" if entry.key else ""
+        if refusal.lost:
+            said = 'the ledger cannot be reached, and the policy says on_loss = "block". Bring it back'
+        else:
+            said = (
+                f"{amount(refusal.spent)} spent and {amount(refusal.reserved)} reserved of {amount(refusal.limit)}, and "
+                f"this call can come to {amount(refusal.asked)}. Wait for the next window, raise the limit"
+            )
+        return BudgetExceeded(
+            f'{call.api.operation} {call.model}: budget "{entry.budget}"{whose}: {said}, or send less.',
+            rule=entry.budget,
+            limit=unit(refusal.limit),
+            observed=unit(refusal.spent + refusal.reserved + refusal.asked),
+            attribution=call.attribution,
+        )
+
+    # --- after the call ------------------------------------------------------------------------------------------
+
+    def settle(self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str) -> None:
+        """Charge what the call came to, give back the rest, and learn from it."""
+        matched = call.matched
+        if matched is not None:
+            for breaker in matched.breakers:
+                self.breakers.ended(breaker, call.endpoint.provider, call.model or "", failed=outcome == names.ERROR)
+        if call.corrected is not None and call.counted and usage is not None and usage.input:
+            self._learn((call.endpoint.provider, call.model or ""), usage.input / call.counted)
+        reservation, ledger = call.reservation, self.ledger
+        if reservation is None or ledger is None:
+            return
+        call.reservation = None
+        if cost is None:  # refused by the provider: nothing is billed
+            ledger.submit(ledger.release, reservation)
+            return
+        tokens = reservation.tokens if usage is None else usage.total
+        spent = self._spent(call, usage, cost, reservation)
+        done = ledger.submit(ledger.settle, reservation, spent, tokens)
+        done.add_done_callback(lambda future: self._settled(future.exception(), future))
+
+    def _spent(self, call: Call, usage: Usage | None, cost: Cost, reservation: Reservation) -> int:
+        if cost.total is not None:
+            # A failed attempt that the provider may still bill is charged with the call that repeated it.
+            return nano(cost.total + call.billed_resends * cost.total, up=True)
+        if usage is not None and isinstance(self.policy.unpriced, Ceiling):
+            rates = self.policy.unpriced
+            sent, generated = usage.input or 0, usage.output or 0
+            return nano((sent * rates.input_per_mtok + generated * rates.output_per_mtok) / MTOK, up=True)
+        return reservation.nano
+
+    def _settled(self, error: BaseException | None, future: Any) -> None:
+        if error is not None:
+            log.warning("tokenguard: a budget could not be settled (%s); its lease charges the worst case", error)
+            return
+        alerts: tuple[Alert, ...] = future.result()
+        if alerts:
+            self.alerter.tell(alerts)
+
+    def _learn(self, key: tuple[str, str], ratio: float) -> None:
+        known = self._ratios.get(key)
+        if known is None and len(self._ratios) >= 4096:
+            self._ratios.clear()
+        # A little above what was seen, moving with it: an estimate that is short would let a budget be overspent.
+        self._ratios[key] = ratio * 1.02 if known is None else max(ratio * 1.02, known * 0.9 + ratio * 0.1)
+
+    def balances(self) -> list[tuple[str, str, dict[names.Metric, float]]]:
+        """The open accounts of dollar budgets, for gauges."""
+        if self.ledger is None:
+            return []
+        limits = {budget.name: budget.limit_usd for budget in self.policy.budgets}
+        return [
+            (
+                account.budget,
+                account.key,
+                {
+                    names.BUDGET_LIMIT_USD: limit,
+                    names.BUDGET_SPENT_USD: account.spent_nano / NANO,
+                    names.BUDGET_RESERVED_USD: account.reserved_nano / NANO,
+                },
+            )
+            for account in self.ledger.accounts()
+            if (limit := limits.get(account.budget)) is not None
+        ]
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        if self.ledger is not None:
+            self.ledger.close()
