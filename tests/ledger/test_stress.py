@@ -65,13 +65,18 @@ def test_no_overspend_with_killed_workers(
 
     time.sleep(worker.LEASE_S + (0.5 if share else 0) + 0.1)  # what the killed ones held is charged now
     end = ledger.read([worker.SHARED])[0]
+    left_over = ledger.alerts([worker.SHARED])
     ledger.close()
     assert end.reserved_nano == 0
     assert end.spent_nano <= worker.LIMIT
+    alerts = [round(alert.threshold * 100) for alert in left_over]
     events: dict[str, dict[str, int]] = {"sent": {}, "settling": {}, "done": {}}
     for log in logs:
         for line in log.read_text().splitlines() if log.exists() else ():
             what, call, amount = line.split()
+            if what == "alert":
+                alerts.append(int(amount))
+                continue
             events[what][call] = int(amount)
     done = sum(events["done"].values())
     lost = [call for call in events["sent"] if call not in events["done"]]
@@ -80,7 +85,11 @@ def test_no_overspend_with_killed_workers(
         f"seed {seed}: {len(codes)} processes, {killed} killed, {len(events['done'])} calls, {looks} looks, spent"
         f" {end.spent_nano / NANO:.4f}, of it orphaned {end.orphaned_nano / NANO:.4f}, {len(lost)} calls lost"
     )
+    assert len(alerts) == len(set(alerts)), f"told twice: {alerts}"
+    due = {round(at * 100) for at in worker.SHARED.alert_at if at <= end.spent_nano / worker.LIMIT}
+    assert set(alerts) <= due, "a worker that was killed may have taken one with it"
     if not killed:
+        assert set(alerts) == due
         assert (end.spent_nano, end.orphaned_nano) == (done, 0)
     elif not share:
         # A call that was killed while it settled is charged with either amount.

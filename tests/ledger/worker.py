@@ -2,7 +2,8 @@
 
     worker.py URL LOG SECONDS THREADS TASKS SLICE SEED
 
-The log has `sent ID NANO` before a call's money is spent, `settling ID NANO` and `done ID NANO` around its settle.
+The log has `sent ID NANO` before a call's money is spent, `settling ID NANO` and `done ID NANO` around its settle, and
+`alert BUDGET PERCENT` for what this process was told.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import sys
 import threading
 import time
 
-from tokenguard.ledger import Entry, Ledger, Refusal, Reservation, nano
+from tokenguard.ledger import Alert, Entry, Ledger, Refusal, Reservation, nano
 
 LEASE_S = 1.5
 LIMIT = nano(1.0)
-SHARED = Entry("shared", "", 0, 2**31, LIMIT, None)
+SHARED = Entry("shared", "", 0, 2**31, LIMIT, None, (0.1, 0.25, 0.5, 0.75, 0.9))
 OTHERS = [Entry("each", f"worker={i}", 0, 2**31, LIMIT, 10**9) for i in range(4)]
 
 
@@ -46,6 +47,12 @@ def main() -> None:
     def note(what: str, made: Reservation, amount: int) -> None:
         os.write(out, f"{what} {made.id} {amount}\n".encode())
 
+    def hear(alerts: tuple[Alert, ...]) -> None:
+        for alert in alerts:
+            os.write(out, f"alert {alert.entry.budget} {alert.threshold * 100:.0f}\n".encode())
+
+    ledger.on_alerts = hear
+
     def call() -> tuple[list[Entry], int, int]:
         asked = chance.randrange(LIMIT // 4000, LIMIT // 100)
         return [SHARED, chance.choice(OTHERS)], asked, chance.randrange(asked // 10 + 1)
@@ -60,7 +67,7 @@ def main() -> None:
             note("sent", made, asked)
             time.sleep(chance.random() * 0.01)
             note("settling", made, actual)
-            ledger.settle(made, actual, 50)
+            hear(ledger.settle(made, actual, 50))
             note("done", made, actual)
 
     async def in_a_task() -> None:
@@ -73,7 +80,7 @@ def main() -> None:
             note("sent", made, asked)
             await asyncio.sleep(chance.random() * 0.01)
             note("settling", made, actual)
-            await ledger.run(ledger.settle, made, actual, 50)
+            hear(await ledger.run(ledger.settle, made, actual, 50))
             note("done", made, actual)
 
     async def all_tasks() -> None:

@@ -93,6 +93,7 @@ def test_entries_follow_the_window() -> None:
         (True, 1_000_000_000, None),
         (False, None, 5),
     ]
+    assert [matched.budget(entry.budget).then for entry in first] == ["block", "warn"]
     later = matched.entries(1_000_000_000 + 86400)
     assert later[0].window_start == first[0].window_end
     assert matched.entries(1_000_000_000) == first, "a clock that goes back is answered as well"

@@ -44,7 +44,7 @@ BAD = [
     ("negative limit", LIMIT + "max_cost_usd = -1", 3, ["max_cost_usd = -1", "between 0"]),
     ("not a number", LIMIT + "max_cost_usd = nan", 3, ["max_cost_usd = NaN", "between 0"]),
     ("infinite", '[[budget]]\nname="b"\nlimit_usd = inf', 3, ["limit_usd", "between 0"]),
-    ("more than is exact", '[[budget]]\nname="b"\nlimit_usd = 1e12', 3, ["between 0 and 9e+06"]),
+    ("more than is exact", '[[budget]]\nname="b"\nlimit_usd = 1e12', 3, ["between 0 and 9,000,000"]),
     ("huge integer", LIMIT + f"max_input_tokens = {10**30}", 3, ["max_input_tokens", "between 1"]),
     ("zero output", LIMIT + "max_output_tokens = 0", 3, ["between 1"]),
     ("list of tables as table", '[limit]\nname = "a"', 1, ["limit", "[[limit]]"]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import sys
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Final, NamedTuple
@@ -141,7 +142,8 @@ class _Ids:
 
     def __init__(self) -> None:
         self.renew()
-        os.register_at_fork(after_in_child=self.renew)
+        if sys.platform != "win32":
+            os.register_at_fork(after_in_child=self.renew)
 
     def renew(self) -> None:
         self.process = os.urandom(9).hex()

@@ -44,9 +44,9 @@ class Kind:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The sentence that offers the nearest of `known` to `word`, or none."""
+    """The end of a sentence: an offer of the one of `known` that is nearest to `word`, or a full stop."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{found[0]}"?' if found else ""
+    return f'; did you mean "{found[0]}"?' if found else "."
 
 
 # --- readers ----------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def _number(value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Wrong("it must be a number, without quotes")
     if not math.isfinite(value) or not low <= value <= high:
-        raise Wrong(f"it must lie between {low:g} and {high:g}")
+        raise Wrong(f"it must lie between {low:,.16g} and {high:,.16g}")
     return value
 
 

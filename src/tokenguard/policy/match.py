@@ -47,12 +47,17 @@ class Matched:
     def entries(self, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
         """The budgets' accounts in the windows that hold `now` (Unix seconds), for `Ledger.reserve`.
 
-        With `enforce=False` (mode `observe`) none of them refuses; they are reported in `Reservation.over`.
+        They stand in the order of `budgets`. With `enforce=False` (mode `observe`) none of them refuses; they are
+        reported in `Reservation.over`.
         """
         cached = self._cached
         if not cached[0] <= now < cached[1]:
             cached = self._cached = self._entries(now)
         return cached[2] if enforce else cached[3]
+
+    def budget(self, name: str) -> Budget:
+        """The matching budget of this name, such as a refusal's `entry.budget`."""
+        return next(budget for budget, _ in self.budgets if budget.name == name)
 
     def _entries(self, now: float) -> tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]]:
         since, until = 0.0, float("inf")

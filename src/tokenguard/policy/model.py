@@ -196,9 +196,11 @@ class LedgerConfig:
 class Alerts:
     """Who hears of a budget's thresholds, besides the log, the metric and the event."""
 
-    callback: str | None = _row(kinds.CALLBACK, None, "A function that is called with the alert, off the call's path.")
+    callback: str | None = _row(
+        kinds.CALLBACK, None, "A function that is called with the alert (a dict), off the call's path."
+    )
     webhook: str | None = _row(kinds.WEBHOOK, None, "A URL that gets the alert as a JSON POST.")
-    timeout: float = _row(kinds.DURATION, 5.0, "How long a receiver may take.")
+    timeout: float = _row(kinds.DURATION, 5.0, "How long the webhook may take to answer.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,10 @@ Every rule that matches a call applies, in the order of the file.
 
 BUDGETS: Final = """## How a budget is kept
 
-Before a call is sent, its worst case (input plus output cap, at the model's rates) is reserved in all budgets that apply,
-in one atomic step: in all of them, or in none, and then the call is refused. Afterwards what it really cost is charged
-and the rest given back. So `spent + reserved` never passes a limit, however many threads, tasks, processes or machines
-share the ledger, as long as a call does not cost more than its worst case; if one does, it is recorded as it was.
+Before a call is sent, its worst case (input plus output cap, at the model's rates) is reserved in all budgets that
+apply, in one atomic step: in all of them, or in none, and then the call is refused. Afterwards what it really cost is
+charged and the rest given back. So `spent + reserved` never passes a limit, however many threads, tasks, processes or
+machines share the ledger, as long as no call costs more than its worst case; if one does, it is recorded as it was.
 
 - A call is charged to the window in which it was reserved.
 - If a process dies, what it had reserved stays so until the lease ends. Then it is charged in full and stated as
@@ -42,8 +42,8 @@ share the ledger, as long as a call does not cost more than its worst case; if o
 - `on_loss = "allow"`: while the ledger cannot be reached, each process counts on its own, against the same limits and
   from 0, so that all of them together can pass a limit; what they spent is charged when the ledger is back.
   `"block"` refuses the calls that a budget with `then = "block"` or `"downgrade"` applies to.
-- An alert goes out once per threshold and window, from whichever process crosses it. After `tokenguard budgets --reset
-  NAME` thresholds are news again.
+- An alert goes out once per threshold and window, from whichever process crosses it. After a reset
+  (`tokenguard budgets --reset NAME`) thresholds are news again.
 """
 
 EXAMPLE: Final = """## An example

@@ -43,22 +43,27 @@ class _Reader:
     """One pass over one file; collects problems instead of stopping at the first."""
 
     def __init__(self, raw: Mapping[str, Any], filename: str, line_of: Callable[[Path], int] | None) -> None:
-        self.problems: list[str] = []
+        self._found: list[tuple[int, str]] = []
         self._raw = raw
         self._filename = filename
         self._line_of = line_of
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, in the order of the file."""
+        return [problem for _, problem in sorted(self._found, key=lambda found: found[0])]
 
     def table(self, table: type, raw: object, path: Path, **given: Any) -> Any:
         """An instance of `table`, or `None` after noting why not."""
         if not isinstance(raw, Mapping):
             return self._wrong(path, "it must be a table")
         grammar = {row.toml: row for row in rows(table)}
-        before = len(self.problems)
+        before = len(self._found)
         for key in raw.keys() - grammar.keys():
             known = ", ".join(grammar)
             self._wrong((*path, key), f"there is no such key{nearest(key, grammar)} Keys here: {known}")
         values = {row.field: self._value(row, raw, (*path, row.toml)) for row in grammar.values()}
-        if len(self.problems) > before:
+        if len(self._found) > before:
             return None
         made = table(**values, **given)
         for check in CHECKS:
@@ -145,7 +150,8 @@ class _Reader:
         key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in keys).lstrip(".")
         value = self._at(path)
         shown = key if value is _MISSING else f"{key} = {_shown(value)}" if key else ""
-        self.problems.append(": ".join(part for part in (where, table, shown, why) if part))
+        line = self._line_of(path) if self._line_of else 0
+        self._found.append((line, ": ".join(part for part in (where, table, shown, why) if part)))
 
 
 def _shown(value: object) -> str:
