@@ -129,10 +129,10 @@ class Guard:
     def _exceeded(self, call: Call, exchange: Exchange, limit: Limit) -> Generator[LimitExceeded, None, None]:
         """The ceilings of a limit that the call passes, cheapest question first; a clamp is done on the way."""
 
-        def passed(what: str, value: float, ceiling: float, advice: str, unit: str = "") -> LimitExceeded:
+        def passed(what: str, value: float, ceiling: float, advice: str, show: str = "{:,}") -> LimitExceeded:
             return LimitExceeded(
-                f"{call.api.operation} {call.model}: {what} {value:{',' if unit == '' else '.6f'}}{unit}, and the limit "
-                f'"{limit.name}" allows {ceiling:,}{unit}. {advice}',
+                f"{call.api.operation} {call.model}: {what} {show.format(value)}, and the limit "
+                f'"{limit.name}" allows {show.format(ceiling)}. {advice}',
                 rule=limit.name,
                 limit=ceiling,
                 observed=value,
@@ -182,10 +182,9 @@ class Guard:
                 if self.policy.unpriced != "allow":
                     yield self._no_price(call, limit.name, limit.max_cost_usd, LimitExceeded)
             elif worst.usd > limit.max_cost_usd:
-                what = f"{worst.input:,} input and up to {worst.output:,} output tokens can cost $"
-                yield passed(
-                    what, worst.usd, limit.max_cost_usd, "Send less, lower the output cap, or a cheaper model.", " "
-                )
+                what = f"{worst.input:,} input and up to {worst.output:,} output tokens can cost"
+                advice = "Send less, lower the output cap, or use a cheaper model."
+                yield passed(what, worst.usd, limit.max_cost_usd, advice, "${:.6f}")
 
     def _clamp(self, call: Call, exchange: Exchange, rule: str, cap: int) -> None:
         self._decide(call, rule, "clamp")
