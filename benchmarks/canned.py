@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import base64
+import itertools
 import json
 from collections.abc import Iterator
 from types import ModuleType
@@ -29,29 +30,59 @@ ANTHROPIC_MODEL = "claude-sonnet-4-6"
 
 # --- what the scenarios ask ------------------------------------------------------------------------------------------
 
-MESSAGES = [
-    {"role": "system", "content": SYSTEM},
+HISTORY = [
     {"role": "user", "content": "Hello, I have a question about an order."},
     {"role": "assistant", "content": "Of course. What is its number, and what went wrong?"},
-    {"role": "user", "content": QUESTION},
 ]
-CHAT: dict[str, Any] = {"model": OPENAI_MODEL, "messages": MESSAGES, "max_tokens": 800, "temperature": 0.2}
-CHAT_STREAM = CHAT | {"stream": True, "stream_options": {"include_usage": True}}
-RESPONSES: dict[str, Any] = {
-    "model": OPENAI_MODEL,
-    "instructions": SYSTEM,
-    "input": MESSAGES[1:],
-    "max_output_tokens": 800,
-    "temperature": 0.2,
-}
-EMBEDDINGS: dict[str, Any] = {"model": EMBEDDING_MODEL, "input": QUESTION}
-MESSAGES_API: dict[str, Any] = {
-    "model": ANTHROPIC_MODEL,
-    "system": SYSTEM,
-    "messages": MESSAGES[1:],
-    "max_tokens": 800,
-}
-MESSAGES_STREAM = MESSAGES_API | {"stream": True}
+_asked = itertools.count()
+
+
+def question() -> str:
+    """A question that was not asked before, so that nobody can remember the last one's work."""
+    return f"{QUESTION} (Ticket {next(_asked)}.)"
+
+
+def turns() -> list[dict[str, str]]:
+    """A conversation that ends in a question."""
+    return [*HISTORY, {"role": "user", "content": question()}]
+
+
+def chat(**more: Any) -> dict[str, Any]:
+    """A request for a chat completion."""
+    messages = [{"role": "system", "content": SYSTEM}, *turns()]
+    return {"model": OPENAI_MODEL, "messages": messages, "max_tokens": 800, "temperature": 0.2, **more}
+
+
+def chat_stream(chunks: int) -> dict[str, Any]:
+    """A request for a streamed chat completion of so many chunks."""
+    return chat(stream=True, stream_options={"include_usage": True}, extra_headers={"x-chunks": str(chunks)})
+
+
+def responses() -> dict[str, Any]:
+    """A request of the Responses API."""
+    return {
+        "model": OPENAI_MODEL,
+        "instructions": SYSTEM,
+        "input": turns(),
+        "max_output_tokens": 800,
+        "temperature": 0.2,
+    }
+
+
+def embeddings() -> dict[str, Any]:
+    """A request for an embedding."""
+    return {"model": EMBEDDING_MODEL, "input": question()}
+
+
+def message(**more: Any) -> dict[str, Any]:
+    """A request for an Anthropic message (anthropic 2 has no temperature)."""
+    return {"model": ANTHROPIC_MODEL, "system": SYSTEM, "messages": turns(), "max_tokens": 800, **more}
+
+
+def message_stream(events: int) -> dict[str, Any]:
+    """A request for a streamed Anthropic message of so many events."""
+    return message(stream=True, extra_headers={"x-chunks": str(events)})
+
 
 # --- what the provider answers ---------------------------------------------------------------------------------------
 

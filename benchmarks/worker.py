@@ -77,18 +77,16 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         import anthropic
-        import anthropic.resources.messages
         import openai
-        import openai.resources.chat
-        import openai.resources.responses
         from contenders import CONTENDERS
 
         self.contender = next(contender for contender in CONTENDERS if contender.name == name)
         self.recorder = Recorder()
+        self.make_scenarios(
+            openai, anthropic
+        )  # the SDKs import much at the first use; that is not the contender's start
         processor, reader = self.pipeline()
-        started = time.perf_counter()  # with the SDKs imported: only the contender's own start is timed
         self.contender.install(processor, reader)
-        setup_ms = (time.perf_counter() - started) * 1e3
         self.loop = asyncio.Runner()
         self.scenarios = self.make_scenarios(openai, anthropic)
         for scenario in self.scenarios.values():
@@ -96,7 +94,7 @@ class Worker:
                 scenario(3)
         self.flush()
         self.hello = {
-            "setup_ms": setup_ms,
+            "start_ms": time.process_time() * 1e3,  # from the process's start to the end of its first calls
             "rss": rss(),
             "versions": versions(self.contender.packages),
             "sdks": versions(("openai", "anthropic")),
@@ -165,25 +163,27 @@ class Worker:
 
         sync, over_loop = client(openai, "OpenAI"), client(openai, "AsyncOpenAI", asynchronous=True)
         claude = client(anthropic, "Anthropic")
-        long, short = ({"x-chunks": str(n)} for n in (canned.LONG, canned.SHORT))
+        long, short = canned.LONG, canned.SHORT
 
-        def calls(create: Callable[..., Any], **request: Any) -> Callable[[int], None]:
+        def calls(create: Callable[..., Any], asked: Callable[[], dict[str, Any]]) -> Callable[[int], None]:
             def turns(n: int) -> None:
                 for _ in range(n):
-                    create(**request)
+                    create(**asked())
 
             return turns
 
-        def streams(create: Callable[..., Iterator[Any]], **request: Any) -> Callable[[int], None]:
+        def streams(
+            create: Callable[..., Iterator[Any]], asked: Callable[[int], dict[str, Any]], chunks: int
+        ) -> Callable[[int], None]:
             def turns(n: int) -> None:
                 for _ in range(n):
-                    for _chunk in create(**request):
+                    for _chunk in create(**asked(chunks)):
                         pass
 
             return turns
 
         async def together() -> None:
-            await asyncio.gather(*(over_loop.chat.completions.create(**canned.CHAT) for _ in range(64)))
+            await asyncio.gather(*(over_loop.chat.completions.create(**canned.chat()) for _ in range(64)))
 
         def batches(n: int) -> None:
             for _ in range(n):
@@ -191,15 +191,15 @@ class Worker:
 
         chat, messages = sync.chat.completions.create, claude.messages.create
         scenarios = {
-            "chat": calls(chat, **canned.CHAT),
-            "stream": streams(chat, **canned.CHAT_STREAM, extra_headers=long),
-            "stream short": streams(chat, **canned.CHAT_STREAM, extra_headers=short),
+            "chat": calls(chat, canned.chat),
+            "stream": streams(chat, canned.chat_stream, long),
+            "stream short": streams(chat, canned.chat_stream, short),
             "async 64": batches,
-            "responses": calls(sync.responses.create, **canned.RESPONSES),
-            "embeddings": calls(sync.embeddings.create, **canned.EMBEDDINGS),
-            "anthropic": calls(messages, **canned.MESSAGES_API),
-            "anthropic stream": streams(messages, **canned.MESSAGES_STREAM, extra_headers=long),
-            "anthropic stream short": streams(messages, **canned.MESSAGES_STREAM, extra_headers=short),
+            "responses": calls(sync.responses.create, canned.responses),
+            "embeddings": calls(sync.embeddings.create, canned.embeddings),
+            "anthropic": calls(messages, canned.message),
+            "anthropic stream": streams(messages, canned.message_stream, long),
+            "anthropic stream short": streams(messages, canned.message_stream, short),
         }
         return {name: run for name, run in scenarios.items() if name.startswith(self.contender.scenarios)}
 
