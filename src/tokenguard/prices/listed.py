@@ -32,6 +32,11 @@ KEYS: Final[Mapping[str, str]] = {
 }
 """Our names of rates to the price list's; all are USD per million tokens."""
 
+FREE: Final = ":free"
+"""How the names of models end that cost nothing; the list has no rates for them. See https://openrouter.ai/docs/faq."""
+
+NOTHING: Final = dict.fromkeys(("input", "output", "cache_read", "cache_write"), Decimal(0))
+
 Price = Mapping[str, tuple[tuple[int, Decimal], ...]]
 """Per rate: (input tokens above which it holds for the whole call, USD per million tokens), ascending from 0."""
 
@@ -46,6 +51,8 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
         found = provider.find_model(name, all_providers=list(providers.values()))
         if found is not None:
             return _rates(provider, found, tier, at, basis)
+    if provider_id == "openrouter" and model.endswith(FREE):
+        return Rates(((0, complete(NOTHING, "")[0]),), f"OpenRouter's {FREE} models", f"openrouter/{model}")
     return None
 
 
@@ -86,7 +93,7 @@ def _rates(provider: Provider, model: ModelInfo, tier: Tier, at: datetime, basis
     factor, tier_basis = assumed(unlisted, provider.id)
 
     listed_price = model.get_prices(at, context if variants else None)
-    price = _price(listed_price, free=model.id.endswith(":free"))
+    price = _price(listed_price, free=model.id.endswith(FREE))
     if "input" not in price and "output" not in price:
         return None  # sold by the hour, the page or the month
     starts = sorted({start for steps in price.values() for start, _ in steps})
@@ -115,7 +122,7 @@ def _variants(model: ModelInfo, context: Mapping[str, str], at: datetime) -> Ite
 
 def _price(listed_price: ModelPrice, *, free: bool) -> Price:
     if free and not listed_price.__dict__:
-        return {"input": ((0, Decimal(0)),), "output": ((0, Decimal(0)),)}
+        return {name: ((0, usd),) for name, usd in NOTHING.items()}
     price: dict[str, tuple[tuple[int, Decimal], ...]] = {}
     for ours, theirs in KEYS.items():
         value = getattr(listed_price, theirs)

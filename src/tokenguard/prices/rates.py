@@ -216,6 +216,14 @@ def dollars(charged: Charge) -> Cost:
     return Cost(status, basis, plain + output + read + write, plain, output, read, write, saved / USD)
 
 
+def as_reported(cost: Cost, usd: float) -> Cost:
+    """The cost that the provider itself reports (OpenRouter does); its parts in the proportions of `cost`, if known."""
+    if not cost.total:
+        return Cost(names.EXACT, None, usd)
+    plain, output, read, write, saved = ((part or 0.0) * usd / cost.total for part in cost[3:])
+    return Cost(names.EXACT, None, plain + output + read + write, plain, output, read, write, saved)
+
+
 def nano(charged: Charge) -> int:
     """The total in whole nano-dollars, rounded up."""
     return -(-sum(charged[:4]) // NANO)
