@@ -88,7 +88,7 @@ def _rates(provider: Provider, model: ModelInfo, tier: Tier, at: datetime, basis
     owner = next((each for each in _providers().values() if any(model is own for own in each.models)), provider)
     # A seller may ask other than the owner for a tier, so the owner's variants say nothing here.
     variants = list(_variants(model, context, at)) if owner is provider else []
-    covered = {key for variant in variants for key in variant.when}
+    covered = set(variants[0].when) if variants else set()  # of two, the first has its way
     unlisted = [mark for mark in unlisted if mark not in CONTEXT or CONTEXT[mark][0] not in covered]
     factor, tier_basis = assumed(unlisted, provider.id)
 

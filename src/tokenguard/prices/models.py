@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 PROVIDERS: Final[Mapping[str, str]] = {
     "openai": "openai",
     "anthropic": "anthropic",
+    "aws.bedrock": "aws",
     "gcp.gemini": "google",
     "gcp.vertex_ai": "google",
     "gcp.gen_ai": "google",
     "azure.ai.openai": "azure",
     "azure.ai.inference": "azure",
-    "aws.bedrock": "aws",
     "mistral_ai": "mistral",
     "groq": "groq",
     "deepseek": "deepseek",
