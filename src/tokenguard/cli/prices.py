@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tokenguard.errors import PolicyError
-from tokenguard.policy import load  # type: ignore[import-untyped, import-not-found, unused-ignore]
+from tokenguard.policy import load
 from tokenguard.prices import Card, PriceBook, Rates, Tier
 from tokenguard.prices.listed import nearest
 from tokenguard.prices.models import PROVIDERS
@@ -62,16 +62,21 @@ def prices(model: str, provider: str | None, tier: str | None) -> None:
 
 def _sellers(book: PriceBook, model: str, provider: str | None, tier: Tier) -> Iterator[tuple[str, Rates]]:
     """Who sells the model, and its rates there, in the order of `PROVIDERS`."""
-    head, slash, tail = model.partition("/")
     places = [(provider, model)] if provider else [(name, model) for name in PROVIDERS]
-    if slash and not provider and head.lower() in {*PROVIDERS, *PROVIDERS.values()}:
-        places.insert(0, (head.lower(), tail))
+    if not provider and (named := _named(model)):
+        places.insert(0, named)
     seen = set()
     for name, its in places:
         provider_id = PROVIDERS.get(name, name)
         if provider_id not in seen and (rates := book.rates(name, its, tier=tier)) is not None:
             seen.add(provider_id)
             yield name, rates
+
+
+def _named(model: str) -> tuple[str, str] | None:
+    """The provider and the model of `provider/model`; `None` when it starts with no provider's name."""
+    provider, slash, name = model.partition("/")
+    return (provider.lower(), name) if slash and provider.lower() in {*PROVIDERS, *PROVIDERS.values()} else None
 
 
 def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> None:
@@ -112,12 +117,12 @@ def _tells(rates: Rates, name: str) -> bool:
 
 
 def _unknown(model: str, provider: str | None) -> str:
-    provider_id = PROVIDERS.get(provider, provider) if provider else None
-    near = nearest(provider_id, model.rpartition("/")[2] if provider_id is None else model)
-    at = f' at "{provider}"' if provider else ""
-    lines = [f'No price is known for "{model}"{at}; its calls are unpriced.']
+    sold, name = (provider, model) if provider else _named(model) or (None, model)
+    near = nearest(PROVIDERS.get(sold, sold) if sold else None, name)
+    lines = [f'No price is known for "{name}"{f" at {sold}" if sold else ""}; its calls are unpriced.']
     if near:
         lines.append("Nearest known models: " + ", ".join(near))
-    key = f"{provider or 'provider'}/{model}"
-    lines.append(f'To set one, in tokenguard.toml: [prices] "{key}" = {{ input = 1.0, output = 4.0 }}')
+    lines.append(
+        f'To set one, in tokenguard.toml: [prices] "{sold or "provider"}/{name}" = {{ input = 1, output = 4 }}'
+    )
     return "\n".join(lines)

@@ -15,7 +15,8 @@ Usage x Rates ──── rates.py ───> Cost, or whole nano-dollars for a
 from __future__ import annotations
 
 from tokenguard.prices.book import PriceBook
+from tokenguard.prices.overrides import OVERRIDE_KEYS
 from tokenguard.prices.rates import Card, Rates, as_reported
 from tokenguard.prices.tiers import STANDARD, Tier
 
-__all__ = ["STANDARD", "Card", "PriceBook", "Rates", "Tier", "as_reported"]
+__all__ = ["OVERRIDE_KEYS", "STANDARD", "Card", "PriceBook", "Rates", "Tier", "as_reported"]

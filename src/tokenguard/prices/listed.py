@@ -50,7 +50,7 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
     for name, basis in spellings(provider_id, model):
         found = provider.find_model(name, all_providers=list(providers.values()))
         if found is not None:
-            return _rates(provider, found, tier, at, basis)
+            return _rates(providers, provider, found, tier, at, basis)
     if provider_id == "openrouter" and model.endswith(FREE):
         return Rates(((0, complete(NOTHING, "")[0]),), f"OpenRouter's {FREE} models", f"openrouter/{model}")
     return None
@@ -82,10 +82,12 @@ def _providers() -> dict[str, Provider]:
     return {provider.id: provider for provider in get_snapshot().providers}
 
 
-def _rates(provider: Provider, model: ModelInfo, tier: Tier, at: datetime, basis: str | None) -> Rates | None:
+def _rates(
+    providers: Mapping[str, Provider], provider: Provider, model: ModelInfo, tier: Tier, at: datetime, basis: str | None
+) -> Rates | None:
     unlisted = marks(tier, provider.id)
     context = dict(CONTEXT[mark] for mark in unlisted if mark in CONTEXT)
-    owner = next((each for each in _providers().values() if any(model is own for own in each.models)), provider)
+    owner = next((each for each in providers.values() if any(model is own for own in each.models)), provider)
     # A seller may ask other than the owner for a tier, so the owner's variants say nothing here.
     variants = list(_variants(model, context, at)) if owner is provider else []
     covered = set(variants[0].when) if variants else set()  # of two, the first has its way
