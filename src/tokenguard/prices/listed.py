@@ -11,7 +11,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
-from tokenguard.prices.models import spellings
+from tokenguard.prices.models import PROVIDERS, spellings
 from tokenguard.prices.rates import OUTPUT, Rates, complete
 from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
 
@@ -57,12 +57,13 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
 
 
 def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
-    """The known models with names most like `model`, as `provider/model`, at one seller or at all."""
+    """The known models with names most like `model`, as `provider/model`, at one seller or at all known ones."""
+    providers = _providers()
+    ours = [each for each in dict.fromkeys(PROVIDERS.values()) if each in providers]
     names: dict[str, str] = {}
-    for provider in _providers().values():
-        if provider_id is None or provider.id == provider_id:
-            for each in provider.models:
-                names.setdefault(each.id.lower(), f"{provider.id}/{each.id}")
+    for each in [provider_id] if provider_id in providers else dict.fromkeys([*ours, *providers]):
+        for known in providers[each].models:
+            names.setdefault(known.id.lower(), f"{each}/{known.id}")
     return [names[name] for name in get_close_matches(model.lower(), names, n=count, cutoff=0.5)]
 
 
