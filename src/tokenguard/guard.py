@@ -22,7 +22,7 @@ from tokenguard.errors import BudgetExceeded, CircuitOpen, GuardrailViolation, L
 from tokenguard.ledger import NANO, Alert, Ledger, Refusal, Reservation, nano, open_ledger
 from tokenguard.flights import Flights
 from tokenguard.policy import Ceiling, CompiledPolicy, Limit, Matched, Policy
-from tokenguard.prices import MTOK, PriceBook
+from tokenguard.prices import PriceBook
 from tokenguard.tokens import count_request, is_exact, upper_bound_request
 from tokenguard.usage import Usage
 
@@ -228,14 +228,8 @@ class Guard:
         if call.api.caps:
             choices = call.request.get("n")
             output = (call.output_cap or UNCAPPED_OUTPUT) * (choices if type(choices) is int and choices > 1 else 1)
-        price = self.prices.price(call.endpoint.provider, (call.model,), at_ns=call.start_ns)
-        unpriced = self.policy.unpriced
-        if price is not None:
-            usd: float | None = self.prices.worst_case(price, sent, output)
-        elif isinstance(unpriced, Ceiling):
-            usd = (sent * unpriced.input_per_mtok + output * unpriced.output_per_mtok) / MTOK
-        else:
-            usd = None
+        worst = self.prices.worst_case_nano(call.endpoint.provider, call.model, sent, output, at_ns=call.start_ns)
+        usd = None if worst is None else worst / NANO
         return Worst(sent, output, usd, counted)
 
     def _no_price(
@@ -348,7 +342,7 @@ class Guard:
         if usage is not None and isinstance(self.policy.unpriced, Ceiling):
             rates = self.policy.unpriced
             sent, generated = usage.input or 0, usage.output or 0
-            return nano((sent * rates.input_per_mtok + generated * rates.output_per_mtok) / MTOK, up=True)
+            return nano((sent * rates.input_per_mtok + generated * rates.output_per_mtok) / 1e6, up=True)
         return reservation.nano
 
     def _settled(self, error: BaseException | None, future: Any) -> None:

@@ -45,7 +45,9 @@ class Installation:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
         from tokenguard.prices import PriceBook
 
-        prices = PriceBook(policy.prices)
+        assumed = policy.unpriced
+        ceiling = None if isinstance(assumed, str) else (assumed.input_per_mtok, assumed.output_per_mtok)
+        prices = PriceBook(policy.prices, ceiling, origin=f"{policy.source or 'the policy'}, [prices]")
         guard = None
         if policy.rules or policy.attribution.defaults or policy.attribution.from_baggage:
             from tokenguard.guard import Guard

@@ -1,0 +1,128 @@
+"""`tokenguard prices MODEL`: the rates that would be used, and where they come from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tokenguard.errors import PolicyError
+from tokenguard.policy import load
+from tokenguard.prices import Card, PriceBook, Rates, Tier
+from tokenguard.prices.listed import nearest
+from tokenguard.prices.models import PROVIDERS
+from tokenguard.prices.rates import DERIVED
+
+LABELS = {
+    "input": "input",
+    "cache_read": "cached input",
+    "cache_write": "cache write",
+    "cache_write_30m": "cache write, 30 minutes",
+    "cache_write_1h": "cache write, 1 hour",
+    "cache_write_12h": "cache write, 12 hours",
+    "input_image": "image input",
+    "input_audio": "audio input",
+    "cache_audio_read": "cached audio input",
+    "output": "output",
+    "reasoning": "reasoning",
+    "output_audio": "audio output",
+}
+"""The rates, in the order in which they are shown."""
+
+
+@click.command()
+@click.argument("model")
+@click.option("--provider", help="Who sells it, such as openai, azure.ai.openai or aws.bedrock; by default the first.")
+@click.option(
+    "--tier", type=click.Choice(["batch", "flex", "priority"]), help="A service tier other than the standard."
+)
+def prices(model: str, provider: str | None, tier: str | None) -> None:
+    """Show the rates that would be used for MODEL, and where they come from.
+
+    MODEL is a name as a provider knows it, or provider/name. Prices set under [prices] in the policy come first.
+    Exits with 1 when no price is known, and with 2 when the policy cannot be used.
+    """
+    try:
+        policy = load()
+        book = PriceBook(policy.prices, origin=f"[prices] of {policy.source or 'the policy'}")
+    except PolicyError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    found = dict(_sellers(book, model, provider, Tier(tier)))
+    if not found:
+        click.echo(_unknown(model, provider), err=True)
+        sys.exit(1)
+    seller = min(found, key=lambda name: found[name].basis == "assumed_model")  # a guess only where nobody knows it
+    _show(found.pop(seller), seller, tier, list(found))
+
+
+def _sellers(book: PriceBook, model: str, provider: str | None, tier: Tier) -> Iterator[tuple[str, Rates]]:
+    """Who sells the model, and its rates there, in the order of `PROVIDERS`."""
+    places = [(provider, model)] if provider else [(name, model) for name in PROVIDERS]
+    if not provider and (named := _named(model)):
+        places.insert(0, named)
+    seen = set()
+    for name, its in places:
+        provider_id = PROVIDERS.get(name, name)
+        if provider_id not in seen and (rates := book.rates(name, its, tier=tier)) is not None:
+            seen.add(provider_id)
+            yield name, rates
+
+
+def _named(model: str) -> tuple[str, str] | None:
+    """The provider and the model of `provider/model`; `None` when it starts with no provider's name."""
+    provider, slash, name = model.partition("/")
+    return (provider.lower(), name) if slash and provider.lower() in {*PROVIDERS, *PROVIDERS.values()} else None
+
+
+def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    title = f"{rates.model} at {seller}" + (f", {tier}" if tier else "")
+    table = Table("USD per million tokens", box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+    thresholds = [above for above, _ in rates.bands[1:]]
+    for number, (above, _) in enumerate(rates.bands):
+        head = f"above {above:,} input" if above else f"up to {thresholds[0]:,} input" if thresholds else "rate"
+        table.add_column(head, justify="right", style="bold" if number == 0 else "")
+    table.add_column("", style="dim")
+    for name, label in LABELS.items():
+        if _tells(rates, name):
+            usd = [f"{rates.usd_per_mtok(name, above + 1).normalize():f}" for above, _ in rates.bands]
+            table.add_row(label, *usd, dict(rates.assumed).get(Card._fields.index(name), ""))
+    if fee := rates.bands[0][1].request:
+        table.add_row("per call", *[f"{fee / 10**15:g}" for _ in rates.bands], "USD, whatever its tokens")
+    console.print(f"[bold]{title}[/bold]")
+    console.print(table)
+    if thresholds:
+        console.print("Past the threshold, the dearer rates hold for all tokens of the call.")
+    if rates.basis:
+        console.print(f"Costs are estimated: {rates.basis}.")
+    console.print(f"Source: {rates.source}.", soft_wrap=True, markup=False)
+    if others:
+        console.print(f"Also priced at {', '.join(others)} (--provider).", soft_wrap=True)
+
+
+def _tells(rates: Rates, name: str) -> bool:
+    """Whether a rate says something that the rate it would be derived from does not."""
+    if name in ("input", "output", "cache_read"):
+        return not (name == "output" and (Card._fields.index(name), DERIVED[name].basis) in rates.assumed)
+    source = DERIVED[name].source
+    card = rates.bands[0][1]
+    return source is not None and getattr(card, name) != getattr(card, source)
+
+
+def _unknown(model: str, provider: str | None) -> str:
+    sold, name = (provider, model) if provider else _named(model) or (None, model)
+    near = nearest(PROVIDERS.get(sold, sold) if sold else None, name)
+    lines = [f'No price is known for "{name}"{f" at {sold}" if sold else ""}; its calls are unpriced.']
+    if near:
+        lines.append("Nearest known models: " + ", ".join(near))
+    lines.append(
+        f'To set one, in tokenguard.toml: [prices] "{sold or "provider"}/{name}" = {{ input = 1, output = 4 }}'
+    )
+    return "\n".join(lines)

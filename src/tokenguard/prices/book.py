@@ -1,0 +1,163 @@
+"""`PriceBook`: resolves a model's rates once, and multiplies after that."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Final
+
+from tokenguard.call import Cost
+from tokenguard.prices import listed
+from tokenguard.prices.models import PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
+from tokenguard.prices.overrides import Override, read
+from tokenguard.prices.rates import Rates, charge, complete, dollars, nano, worst_case
+from tokenguard.prices.tiers import STANDARD, Tier, assumed, marks
+from tokenguard.usage import Usage
+
+Model = str | tuple[str | None, ...] | None
+"""A model's name, or several for one call: the model that answered, then the one that was asked for."""
+
+MAX_NAME: Final = 256
+"""Characters. No model has a longer name; what is longer is unpriced, and not remembered."""
+
+SLOT_NS: Final = 1_800 * 10**9
+"""Rates hold for half an hour: some depend on the date, and DeepSeek's on the time of day, in half hours."""
+
+UNPRICED: Final = Cost()
+
+
+class PriceBook:
+    """Prices calls. Its methods are safe from any thread and raise nothing for whatever a provider reports.
+
+    `overrides` maps globs of `provider/model` to `"provider/model"` (priced like that one) or to a table of USD per
+    million tokens by the names of `Usage`; the first match wins. A glob's provider is OpenTelemetry's name or the
+    price list's (`azure.ai.openai` or `azure`). `origin` is where they stand, for messages and sources. `ceiling`, USD
+    per million input and output tokens, is what ledgers assume for a model without a price; its cost stays unknown.
+    At most `size` resolved models are remembered. Raises `PolicyError` for overrides that cannot be used.
+
+    >>> book = PriceBook({"azure/my-gpt4o-prod": "openai/gpt-4o"})
+    >>> book.cost("azure.ai.openai", "my-gpt4o-prod", Usage(input=1_000_000, output=0)).total
+    2.5
+    """
+
+    def __init__(
+        self,
+        overrides: Mapping[str, str | Mapping[str, float]] | None = None,
+        ceiling: tuple[float, float] | None = None,
+        *,
+        origin: str = "[prices]",
+        size: int = 1024,
+    ) -> None:
+        self._overrides = read(overrides or {}, origin)
+        self._ceiling = None if ceiling is None else _ceiling(*ceiling)
+        self._resolve = lru_cache(maxsize=size)(self._look_up)
+        self._warmed = False
+
+    def warm(self) -> None:
+        """Load the price list in the background (140 ms), while the first request is on its way."""
+        if not self._warmed:
+            self._warmed = True
+            threading.Thread(target=listed.version, name="tokenguard-prices", daemon=True).start()
+
+    # --- rates ------------------------------------------------------------------------------------------------------
+
+    def rates(self, provider: str, model: Model, *, tier: Tier = STANDARD, at_ns: int | None = None) -> Rates | None:
+        """The rates of a model at a time (Unix nanoseconds; now) and tier; `None` when it has no known price.
+
+        Of several names, an override for the last counts most: an Azure deployment's or an alias's name is what
+        overrides are written for. After them comes the price list, for the model that answered first.
+        """
+        try:
+            return self._resolve(provider, model, tier, (time.time_ns() if at_ns is None else at_ns) // SLOT_NS)
+        except LookupError:
+            return None
+
+    def _look_up(self, provider: str, model: Model, tier: Tier, slot: int) -> Rates | None:
+        """Raises `LookupError` for what no price list can know, so that the cache does not keep it."""
+        given = model if isinstance(model, tuple) else (model,)
+        if any(len(text) > MAX_NAME for text in (provider, *given, *tier) if text):
+            raise LookupError("a name is too long")
+        models = [name.strip().lower() for name in given if name]
+        at = datetime.fromtimestamp(slot * SLOT_NS / 1e9, UTC)
+        for name in reversed(models):
+            for override in self._overrides:
+                if override.covers(provider, name):
+                    return self._overridden(override, name, tier, at)
+        if PROVIDERS.get(provider, provider) in REQUEST_NAMES_THE_PRICE:
+            models.reverse()
+        found = (listed.listed(*seller(provider, name), tier, at) for name in models)
+        return next((rates for rates in found if rates is not None), None)
+
+    def _overridden(self, override: Override, model: str, tier: Tier, at: datetime) -> Rates | None:
+        """The rates that an override gives; `None` when it names a model that nobody knows."""
+        rates, source, unused = override.value, override.source, list(self._overrides)
+        while isinstance(rates, str):  # an alias may name what another override is for; each is used once
+            unused.remove(override)
+            provider, _, model = rates.partition("/")
+            following = next((each for each in unused if each.covers(provider, model)), None)
+            if following is None:
+                found = listed.listed(*seller(provider, model), tier, at)
+                return None if found is None else found._replace(source=f"{source}; {found.source}")
+            override, rates, source = following, following.value, f"{source}; {following.source}"
+        provider_id, _ = seller(override.key.partition("/")[0], model)
+        factor, basis = assumed(marks(tier, provider_id), provider_id)
+        card, derived = complete(rates, model, factor)
+        return Rates(((0, card),), source, override.key, basis, tuple(derived.items()))
+
+    # --- money ------------------------------------------------------------------------------------------------------
+
+    def cost(
+        self,
+        provider: str,
+        model: Model,
+        usage: Usage,
+        *,
+        tier: Tier = STANDARD,
+        at_ns: int | None = None,
+        basis: str | None = None,
+    ) -> Cost:
+        """What a call costs, in USD; `basis` says that the usage itself is an estimate.
+
+        `Cost()`, unpriced, without a known price or without any known count. `input` holds a fee per request, if any.
+        """
+        rates = self.rates(provider, model, tier=tier, at_ns=at_ns)
+        if rates is None or (usage.input is None and usage.output is None and not any(usage)):
+            return UNPRICED
+        return dollars(charge(rates, usage, basis))
+
+    def cost_nano(
+        self, provider: str, model: Model, usage: Usage, *, tier: Tier = STANDARD, at_ns: int | None = None
+    ) -> int | None:
+        """What a call costs, in nano-dollars rounded up, for ledgers: exact integers, and the ceiling for unknown."""
+        rates = self.rates(provider, model, tier=tier, at_ns=at_ns) or self._ceiling
+        return None if rates is None else nano(charge(rates, usage))
+
+    def worst_case_nano(
+        self,
+        provider: str,
+        model: Model,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        tier: Tier = STANDARD,
+        at_ns: int | None = None,
+        writes: Collection[str] | None = None,
+        media: bool = True,
+    ) -> int | None:
+        """The most a call can cost, in nano-dollars: all input at the dearest rate it could be billed at.
+
+        `input_tokens` and `output_tokens` are upper bounds. `writes` are the cache writes that the request can cause,
+        as counts of `Usage` (`("cache_write",)`; `()` for none); by default any, if the model has a listed write rate.
+        `media=False` says that the request has no audio or images. `None`: no known price, and no ceiling.
+        """
+        rates = self.rates(provider, model, tier=tier, at_ns=at_ns) or self._ceiling
+        return None if rates is None else worst_case(rates, input_tokens, output_tokens, writes, media=media)
+
+
+def _ceiling(input_per_mtok: float, output_per_mtok: float) -> Rates:
+    card, _ = complete({"input": Decimal(str(input_per_mtok)), "output": Decimal(str(output_per_mtok))}, "")
+    return Rates(((0, card),), "the policy's ceiling for models without a price", "", "assumed_ceiling")

@@ -1,0 +1,144 @@
+"""`genai-prices`, read: its rates for a model at a time and tier, with what it lacks derived and marked.
+
+Its data is read and its own look-up is not used: that one remembers every name it was ever asked for, without bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+from tokenguard.prices.models import PROVIDERS, spellings
+from tokenguard.prices.rates import OUTPUT, Rates, complete
+from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, PriceVariant, Provider
+
+KEYS: Final[Mapping[str, str]] = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cache_read": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+    "reasoning": "output_reasoning_mtok",
+    "input_audio": "input_audio_mtok",
+    "cache_audio_read": "cache_audio_read_mtok",
+    "output_audio": "output_audio_mtok",
+    "input_image": "input_image_mtok",
+}
+"""Our names of rates to the price list's; all are USD per million tokens."""
+
+FREE: Final = ":free"
+"""How the names of models end that cost nothing; the list has no rates for them. See https://openrouter.ai/docs/faq."""
+
+NOTHING: Final = dict.fromkeys(("input", "output", "cache_read", "cache_write"), Decimal(0))
+
+Price = Mapping[str, tuple[tuple[int, Decimal], ...]]
+"""Per rate: (input tokens above which it holds for the whole call, USD per million tokens), ascending from 0."""
+
+
+def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | None:
+    """The listed rates of a model, or `None`: not sold there as far as the list knows, or not by the token."""
+    providers = _providers()
+    provider = providers.get(provider_id)
+    if provider is None:
+        return None
+    for name, basis in spellings(provider_id, model):
+        found = provider.find_model(name, all_providers=list(providers.values()))
+        if found is not None:
+            return _rates(providers, provider, found, tier, at, basis)
+    if provider_id == "openrouter" and model.endswith(FREE):
+        return Rates(((0, complete(NOTHING, "")[0]),), f"OpenRouter's {FREE} models", f"openrouter/{model}")
+    return None
+
+
+def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
+    """The known models with names most like `model`, as `provider/model`, at one seller or at all known ones."""
+    providers = _providers()
+    ours = [each for each in dict.fromkeys(PROVIDERS.values()) if each in providers]
+    names: dict[str, str] = {}
+    for each in [provider_id] if provider_id in providers else dict.fromkeys([*ours, *providers]):
+        for known in providers[each].models:
+            names.setdefault(known.id.lower(), f"{each}/{known.id}")
+    return [names[name] for name in get_close_matches(model.lower(), names, n=count, cutoff=0.5)]
+
+
+def version() -> str:
+    """The price list's name and version, and when it was updated if the application has it update itself."""
+    from genai_prices import __version__
+    from genai_prices.data_snapshot import get_snapshot
+
+    snapshot = get_snapshot()
+    updated = f", updated {snapshot.timestamp:%Y-%m-%d %H:%M}" if snapshot.from_auto_update else ""
+    return f"genai-prices {__version__}{updated}"
+
+
+def _providers() -> dict[str, Provider]:
+    from genai_prices.data_snapshot import get_snapshot
+
+    return {provider.id: provider for provider in get_snapshot().providers}
+
+
+def _rates(
+    providers: Mapping[str, Provider], provider: Provider, model: ModelInfo, tier: Tier, at: datetime, basis: str | None
+) -> Rates | None:
+    unlisted = marks(tier, provider.id)
+    context = dict(CONTEXT[mark] for mark in unlisted if mark in CONTEXT)
+    owner = next((each for each in providers.values() if any(model is own for own in each.models)), provider)
+    # A seller may ask other than the owner for a tier, so the owner's variants say nothing here.
+    variants = list(_variants(model, context, at)) if owner is provider else []
+    covered = set(variants[0].when) if variants else set()  # of two, the first has its way
+    unlisted = [mark for mark in unlisted if mark not in CONTEXT or CONTEXT[mark][0] not in covered]
+    factor, tier_basis = assumed(unlisted, provider.id)
+
+    listed_price = model.get_prices(at, context if variants else None)
+    price = _price(listed_price, free=model.id.endswith(FREE))
+    if "input" not in price and "output" not in price:
+        return None  # sold by the hour, the page or the month
+    starts = sorted({start for steps in price.values() for start, _ in steps})
+    cards = [complete(_above(price, start), model.id, factor) for start in starts]
+    derived = cards[0][1]
+    if getattr(listed_price, "output_image_mtok", None) is not None:
+        derived[OUTPUT] = "assumed_text_output"  # images cost more, and `Usage` does not know them
+    sold = "" if owner is provider else f", sold by {provider.id}"
+    return Rates(
+        tuple((start, card) for start, (card, _) in zip(starts, cards, strict=True)),
+        f"{version()}, {owner.id}{sold}",
+        f"{provider.id}/{model.id}",
+        basis or tier_basis,
+        tuple(derived.items()),
+    )
+
+
+def _variants(model: ModelInfo, context: Mapping[str, str], at: datetime) -> Iterator[PriceVariant]:
+    """The variants of a price that hold for this context at this time."""
+    for variant in model.price_variants or ():
+        if variant.constraint is not None and not variant.constraint.active(at):
+            continue
+        if all(context.get(key) == value for key, value in variant.when.items()):
+            yield variant
+
+
+def _price(listed_price: ModelPrice, *, free: bool) -> Price:
+    if free and not listed_price.__dict__:
+        return {name: ((0, usd),) for name, usd in NOTHING.items()}
+    price: dict[str, tuple[tuple[int, Decimal], ...]] = {}
+    for ours, theirs in KEYS.items():
+        value = getattr(listed_price, theirs)
+        if isinstance(value, Decimal):
+            price[ours] = ((0, value),)
+        elif value is not None:
+            price[ours] = ((0, value.base), *((step.start, step.price) for step in value.tiers))
+    per_thousand = getattr(listed_price, "requests_kcount", None)
+    if isinstance(per_thousand, Decimal):
+        price["request"] = ((0, per_thousand * 1000),)
+    return price
+
+
+def _above(price: Price, start: int) -> dict[str, Decimal]:
+    """USD per million tokens of each rate for a call with more than `start` input tokens."""
+    return {name: next(usd for step, usd in reversed(steps) if step <= start) for name, steps in price.items()}

@@ -1,0 +1,117 @@
+"""What a price list may call a provider and a model, as two tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+PROVIDERS: Final[Mapping[str, str]] = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "aws.bedrock": "aws",
+    "gcp.gemini": "google",
+    "gcp.vertex_ai": "google",
+    "gcp.gen_ai": "google",
+    "azure.ai.openai": "azure",
+    "azure.ai.inference": "azure",
+    "mistral_ai": "mistral",
+    "groq": "groq",
+    "deepseek": "deepseek",
+    "x_ai": "x-ai",
+    "cohere": "cohere",
+    "perplexity": "perplexity",
+    "moonshot_ai": "moonshotai",
+    "z_ai": "zai",
+    "minimax": "minimax",
+    "cerebras": "cerebras",
+    "fireworks": "fireworks",
+    "together": "together",
+    "together_ai": "together",
+    "openrouter": "openrouter",
+    "novita": "novita",
+    "baseten": "baseten",
+    "databricks": "databricks",
+    "cloudflare": "cloudflare",
+    "voyage_ai": "voyageai",
+    "voyageai": "voyageai",
+    "huggingface": "huggingface",
+    "hugging_face": "huggingface",
+}
+"""OpenTelemetry's `gen_ai.provider.name`, and our names for hosts it does not know, to the ids of `genai-prices`.
+
+In the order in which a model named alone is looked for. A name that is not here is taken for an id itself, by exact
+match: a proxy that is called `my-openai` is nobody's list price.
+"""
+
+REQUEST_NAMES_THE_PRICE: Final = frozenset({"aws"})
+"""Sellers where the model that was asked for says more about the price than the one that answered.
+
+Bedrock prices a cross-region profile (`global.anthropic...`) apart; the response has only `claude-...`.
+"""
+
+
+class Spelling(NamedTuple):
+    """A rewriting of model names."""
+
+    provider_ids: str
+    """Whose names it rewrites, by the price list's ids; empty for all."""
+    pattern: re.Pattern[str]
+    replacement: str
+    basis: str | None = None
+    """What a price found under the rewritten name is marked with; `None` where the two name the same thing."""
+
+
+SNAPSHOT: Final = r"\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{4}|\d{2}-\d{2}|\d{4}|latest"
+"""How providers mark a model's snapshots: 20250929, 2024-08-06, 08-2024, 05-06, 2411."""
+
+SPELLINGS: Final = (
+    # arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-...; the other kinds are opaque.
+    Spelling("aws", re.compile(r"^arn:[^:/]+:bedrock:[^:/]*:[^:/]*:(?:foundation-model|inference-profile)/"), ""),
+    # models/gemini-2.5-pro, publishers/anthropic/models/claude-..., projects/p/locations/l/publishers/google/models/...
+    Spelling("google", re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/[^/]+/)?models/"), ""),
+    # google/gemini-2.5-pro: Vertex AI's OpenAI-compatible endpoint
+    Spelling("google", re.compile(r"^[a-z0-9_-]+/(?=[^/]+$)"), ""),
+    Spelling("fireworks", re.compile(r"^(?!accounts/)(?=[^/]+$)"), "accounts/fireworks/models/"),
+    # openai/gpt-4o:nitro chooses a route, not a price list; `:free` does, and stays.
+    Spelling("openrouter", re.compile(r":(?:nitro|floor|online|exacto|extended|thinking|beta)$"), ""),
+    # ft:gpt-4.1-2025-04-14:org::id as people write it in overrides; the price list knows only dated ones.
+    Spelling("openai azure", re.compile(r"^(ft:[^:]+?)-\d{4}-\d{2}-\d{2}(?=:|$)"), r"\1"),
+    # A Bedrock region that the price list lacks: the model's regional rate.
+    Spelling("aws", re.compile(r"^(?:us|eu|apac|jp|au|ca|sa|me|af|il|in|us-gov)\."), "", "assumed_region"),
+    # From here on it is a guess: the snapshot of a known model, priced as the model.
+    Spelling("aws", re.compile(r"-v\d+(?::\d+)*(?::\d+k)?$"), "", "assumed_model"),
+    Spelling("", re.compile(rf"^(?!ft:)(.+?)[-@](?:{SNAPSHOT})$"), r"\1", "assumed_model"),
+)
+"""Applied one after the other; every step is a name to look for. A fine-tune never becomes its base model."""
+
+
+def seller(provider: str, model: str) -> tuple[str, str]:
+    """The price list's id of who sells the model, and the model's name there.
+
+    >>> seller("huggingface", "deepseek-ai/deepseek-r1:together")
+    ('huggingface_together', 'deepseek-ai/deepseek-r1')
+    """
+    provider_id = PROVIDERS.get(provider, provider)
+    if provider_id == "huggingface":  # a router: the suffix says who serves it
+        model, _, host = model.partition(":")
+        provider_id = f"huggingface_{host}"
+    return provider_id, model
+
+
+def spellings(provider_id: str, model: str) -> list[tuple[str, str | None]]:
+    """The names to look for, the given one first, each with the basis of a price that is found under it.
+
+    >>> spellings("google", "models/gemini-2.5-pro")
+    [('models/gemini-2.5-pro', None), ('gemini-2.5-pro', None)]
+    """
+    found: list[tuple[str, str | None]] = [(model, None)]
+    basis = None
+    for spelling in SPELLINGS:
+        if spelling.provider_ids and provider_id not in spelling.provider_ids.split():
+            continue
+        rewritten = spelling.pattern.sub(spelling.replacement, found[-1][0], count=1)
+        if rewritten != found[-1][0]:
+            basis = basis or spelling.basis
+            found.append((rewritten, basis))
+    return found

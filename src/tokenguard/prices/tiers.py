@@ -1,0 +1,87 @@
+"""`Tier`: what changes a model's rates besides the model, and what is assumed where no price list says by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+
+class Tier(NamedTuple):
+    """What changes a model's rates, in the provider's own words as the response has them; `None` is the standard."""
+
+    service: str | None = None
+    """`service_tier`: `batch`, `flex`, `priority`, `fast`, or one of the many names of the standard."""
+    speed: str | None = None
+    """Anthropic's `speed`: `fast`."""
+    geo: str | None = None
+    """Anthropic's `inference_geo`; for Claude on Vertex AI, `regional` for any endpoint but the global one."""
+
+
+STANDARD: Final = Tier()
+
+SERVICES: Final[Mapping[str, str]] = {
+    "batch": "batch",
+    "flex": "flex",
+    "priority": "priority",
+    "fast": "fast",
+    **dict.fromkeys(("", "default", "standard", "auto", "on_demand", "standard_only"), ""),
+    # Vertex AI's `usageMetadata.trafficType`
+    "on_demand_flex": "flex",
+    "on_demand_priority": "priority",
+    # Capacity that is paid by the hour or month: the list price is only what it would have cost.
+    **dict.fromkeys(("scale", "provisioned", "provisioned_throughput", "reserved"), "prepaid"),
+}
+"""Providers' words for a service tier, in ours. A word that is not here is priced as the standard, as an estimate."""
+
+CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
+    "batch": ("processing", "batch"),
+    "flex": ("service_tier", "flex"),
+    "priority": ("service_tier", "priority"),
+    "fast": ("service_tier", "fast"),
+    "speed_fast": ("speed", "fast"),
+}
+"""What `genai-prices` calls each, in its `price_context`."""
+
+FACTORS: Final[Mapping[tuple[str, str], Decimal]] = {
+    # Half the standard rates, wherever batches are sold: https://developers.openai.com/api/docs/guides/batch,
+    # https://platform.claude.com/docs/en/build-with-claude/batch-processing#pricing, https://ai.google.dev/pricing,
+    # https://docs.mistral.ai/capabilities/batch, https://aws.amazon.com/bedrock/pricing, and Azure's global batch.
+    ("batch", ""): Decimal("0.5"),
+    ("flex", "openai"): Decimal("0.5"),  # https://developers.openai.com/api/docs/guides/flex-processing
+    ("flex", "google"): Decimal("0.5"),  # https://ai.google.dev/gemini-api/docs/pricing
+    ("flex", "aws"): Decimal("0.5"),  # https://aws.amazon.com/bedrock/pricing
+    # Listed priority rates are 1.67 to 2 times the standard; the dearer is assumed.
+    ("priority", "openai"): Decimal(2),  # https://developers.openai.com/api/docs/pricing
+    ("fast", "openai"): Decimal(2),
+    ("priority", "google"): Decimal("1.8"),  # https://ai.google.dev/gemini-api/docs/pricing
+    ("priority", "aws"): Decimal("1.75"),  # https://aws.amazon.com/bedrock/pricing
+    ("speed_fast", "anthropic"): Decimal(2),  # https://platform.claude.com/docs/en/about-claude/pricing
+    # https://platform.claude.com/docs/en/about-claude/pricing: 1.1x for inference that stays in one geography.
+    ("region", "anthropic"): Decimal("1.1"),
+    ("region", "google"): Decimal("1.1"),
+}
+"""What a tier does to the standard rates of a seller (empty: of any), in the price list's ids. Not here: nothing."""
+
+REGIONAL: Final = frozenset({("anthropic", "us"), ("google", "regional")})
+"""Where inference that stays in one geography costs more."""
+
+
+def marks(tier: Tier, provider_id: str) -> list[str]:
+    """What of the tier is not the standard, in the words of `FACTORS`."""
+    service = SERVICES.get((tier.service or "").lower(), "tier")
+    found = [service] if service else []
+    if (tier.speed or "").lower() == "fast":
+        found.append("speed_fast")
+    if (provider_id, (tier.geo or "").lower()) in REGIONAL:
+        found.append("region")
+    return found
+
+
+def assumed(unlisted: Iterable[str], provider_id: str) -> tuple[Decimal, str | None]:
+    """The factor on the standard rates for marks that no price list covers, and the basis to say so."""
+    factor, basis = Decimal(1), None
+    for mark in unlisted:
+        factor *= FACTORS.get((mark, provider_id), FACTORS.get((mark, ""), Decimal(1)))
+        basis = basis or f"assumed_{mark.removeprefix('speed_')}"
+    return factor, basis

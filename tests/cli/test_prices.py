@@ -1,0 +1,78 @@
+"""`tokenguard prices`: the rates that would be used, where they come from, and its exit codes."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from tokenguard.cli.prices import prices
+
+
+@pytest.fixture
+def show(tmp_path, monkeypatch):
+    """Runs the command under a policy."""
+
+    def show(*arguments, policy="", code=0):
+        (tmp_path / "tokenguard.toml").write_text(policy)
+        monkeypatch.setenv("TOKENGUARD_POLICY", str(tmp_path / "tokenguard.toml"))
+        result = CliRunner().invoke(prices, arguments)
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return show
+
+
+def _row(output, label):
+    return next(line for line in output.splitlines() if line.startswith(label + " ")).removeprefix(label).split()
+
+
+def test_rates_and_source(show):
+    """Rates are in USD per million tokens, with the price list's version and the provider."""
+    output = show("claude-opus-4-1")
+    assert _row(output, "input")[0] == "15"
+    assert _row(output, "cached input")[0] == "1.5"
+    assert _row(output, "cache write")[0] == "18.75"
+    assert _row(output, "cache write, 1 hour")[0] == "30"
+    assert _row(output, "output")[0] == "75"
+    assert "Source: genai-prices " in output
+    assert ", anthropic." in output
+    assert "\x1b" not in output, "plain when piped"
+
+
+def test_long_context(show):
+    """Each threshold has a column."""
+    output = show("gemini-2.5-pro")
+    assert "up to 200,000 input" in output
+    assert "above 200,000 input" in output
+    assert _row(output, "input")[:2] == ["1.25", "2.5"]
+
+
+def test_tiers_and_providers(show):
+    """A tier's own rates are shown; where they are assumed, that is said."""
+    assert _row(show("gpt-5", "--tier", "priority"), "input")[0] == "2.5"
+    assumed = show("gpt-4o", "--provider", "azure.ai.openai", "--tier", "batch")
+    assert _row(assumed, "input")[0] == "1.25"
+    assert "Costs are estimated: assumed_batch." in assumed
+    assert "sold by azure" in assumed
+    assert _row(show("azure/gpt-4o"), "input")[0] == "2.5"
+
+
+def test_overrides_name_their_file(show, tmp_path):
+    """An override comes first, with its key, its value and its file."""
+    output = show("my-gpt4o-prod", policy='[prices]\n"azure/my-gpt4o-*" = "openai/gpt-4o"\n')
+    assert _row(output, "output")[0] == "10"
+    assert f'override "azure/my-gpt4o-*" = "openai/gpt-4o" in [prices] of {tmp_path / "tokenguard.toml"}' in output
+
+
+@pytest.mark.parametrize("arguments", [("gpt-4oo",), ("openai/gpt-4oo",), ("gpt-4oo", "--provider", "openai")])
+def test_unknown(show, arguments):
+    """An unknown model is exit code 1, with the nearest known ones and how to set a price."""
+    output = show(*arguments, code=1)
+    assert 'No price is known for "gpt-4oo"' in output
+    assert "openai/gpt-4o" in output
+    assert '/gpt-4oo" = { input = 1, output = 4 }' in output
+
+
+def test_a_wrong_policy(show):
+    """A policy that cannot be used is exit code 2."""
+    assert "prices" in show("gpt-4o", policy='[prices]\n"azure/x" = { inptu = 1.0 }\n', code=2)
