@@ -89,16 +89,23 @@ def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
     with _lock:
         if _installed is not None and policy is None:
             return
-        from tokenguard.policy import Policy, load
+        from tokenguard.policy.find import may_exist
         from tokenguard.providers import SDKS
 
-        chosen = policy if isinstance(policy, Policy) else load(policy)
+        chosen = _policy(policy) if policy is not None or may_exist() else None
         installation = _installed or Installation()
-        installation.put_under(chosen)
+        if chosen is not None:
+            installation.put_under(chosen)
         if _installed is None:
             _installed = installation
             scope.on_task_end = installation.telemetry.put
             _watch_imports({sdk.module: installation.patch for sdk in SDKS})
+
+
+def _policy(policy: str | os.PathLike[str] | Policy | None) -> Policy:
+    from tokenguard.policy import Policy, load
+
+    return policy if isinstance(policy, Policy) else load(policy)
 
 
 def uninstall() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenguard import policy
 from tokenguard.errors import PolicyError
 from tokenguard.policy import page
-from tokenguard.policy.load import MAX_BYTES
+from tokenguard.policy.files import MAX_BYTES
 from tokenguard.policy.locate import Lines
 from tokenguard.policy.model import rows
 from tokenguard.prices import PriceBook

@@ -1,22 +1,47 @@
-"""The policy file: its grammar as values, reading it, and which of its rules apply to a call."""
+"""The policy file: its grammar as values, reading it, and which of its rules apply to a call.
+
+The names are imported when they are used: most programs have no policy file, and should not pay for its grammar.
+"""
 
 from __future__ import annotations
 
-from tokenguard.policy.load import from_mapping, load, loads
-from tokenguard.policy.match import CompiledPolicy, Matched
-from tokenguard.policy.model import (
-    Alerts,
-    Attribution,
-    Breaker,
-    Budget,
-    Ceiling,
-    LedgerConfig,
-    Limit,
-    Policy,
-    Share,
-    When,
-)
-from tokenguard.policy.windows import window_bounds
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenguard.policy.files import from_mapping, load, loads
+    from tokenguard.policy.match import CompiledPolicy, Matched
+    from tokenguard.policy.model import (
+        Alerts,
+        Attribution,
+        Breaker,
+        Budget,
+        Ceiling,
+        LedgerConfig,
+        Limit,
+        Policy,
+        Share,
+        When,
+    )
+    from tokenguard.policy.windows import window_bounds
+
+_WHERE = {
+    "files": ("from_mapping", "load", "loads"),
+    "match": ("CompiledPolicy", "Matched"),
+    "model": (
+        "Alerts",
+        "Attribution",
+        "Breaker",
+        "Budget",
+        "Ceiling",
+        "LedgerConfig",
+        "Limit",
+        "Policy",
+        "Share",
+        "When",
+    ),
+    "windows": ("window_bounds",),
+}
+_MODULES = {name: module for module, named in _WHERE.items() for name in named}
 
 __all__ = [
     "Alerts",
@@ -36,3 +61,11 @@ __all__ = [
     "loads",
     "window_bounds",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from tokenguard import names
 from tokenguard.errors import PolicyError
+from tokenguard.policy.find import FILE, PYPROJECT, candidates
 from tokenguard.policy.locate import Lines
 from tokenguard.policy.model import Policy
 from tokenguard.policy.read import read
 
-FILE: Final = "tokenguard.toml"
-PYPROJECT: Final = "pyproject.toml"
 MAX_BYTES: Final = 1_000_000
 """A policy is a page or two; a file beyond this was not meant."""
 
@@ -32,14 +31,10 @@ def load(path: str | os.PathLike[str] | None = None) -> Policy:
         return _load(Path(path))
     if named := os.environ.get(names.ENV_POLICY):
         return _load(Path(named), hint=f" (named by the environment variable {names.ENV_POLICY})")
-    try:
-        here = Path.cwd()
-    except OSError:  # the working directory was deleted: nothing to find
-        return Policy()
-    for folder in (here, *here.parents):
-        if _present(folder / FILE):
-            return _load(folder / FILE)
-        if _present(folder / PYPROJECT) and (policy := _in_pyproject(folder / PYPROJECT)) is not None:
+    for candidate in candidates():
+        if candidate.name == FILE:
+            return _load(candidate)
+        if (policy := _in_pyproject(candidate)) is not None:
             return policy
     return Policy()
 
@@ -52,13 +47,6 @@ def loads(text: str, filename: str = "<policy>") -> Policy:
 def from_mapping(raw: Mapping[str, Any], filename: str = "<policy>") -> Policy:
     """The policy that an already parsed mapping states, in the grammar of the file."""
     return read(raw, filename, None)
-
-
-def _present(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a parent that may not be searched
-        return False
 
 
 def _load(path: Path, hint: str = "") -> Policy:
