@@ -55,6 +55,8 @@ class Received:
     """Whether all of the answer was sent."""
     fault: object = None
     """The `Fault` that befell it."""
+    response_id: str | None = None
+    """The id in the answer; embeddings have none."""
 
     @property
     def model(self) -> str:

@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.what == "refuse_connection":
             self.close_connection = True
             return
-        received.billed = reply.billed
+        received.billed, received.response_id = reply.billed, reply.body.get("id")
         reply = self._spoil(reply, fault)
         if reply.events:
             self._stream(received, reply, fault)
