@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from tokenguard.tokens.text import O200K, count_text, encoding_name, is_exact, upper_bound
+from tokenguard.tokens.text import count_text, is_exact, reasons, upper_bound
 
 PER_MESSAGE = 3
 PER_NAME = 1
@@ -156,8 +156,7 @@ class _Tally:
         self.model = model
         self.tokens = 0
         self.exact = is_exact(model) and not OWN_FORMATS.search(model or "")
-        base = (model or "").lower().rpartition("/")[2].removeprefix("ft:")
-        self.reasons = encoding_name(model) == O200K and not base.startswith(("gpt-4", "chatgpt-4"))
+        self.reasons = reasons(model)
 
     def conversation(self, api: str, body: Mapping[str, Any]) -> None:
         """Messages, instructions, tools and the form of the answer."""

@@ -117,8 +117,22 @@ def encoding_name(model: str | None) -> str | None:
     >>> encoding_name("ft:gpt-4o-mini-2024-07-18:acme::x1")
     'o200k_base'
     """
-    base = (model or "").lower().rpartition("/")[2].removeprefix("ft:")
+    base = _base(model)
     return next((name for name, family in FAMILIES if family.match(base)), None)
+
+
+def reasons(model: str | None) -> bool:
+    """Whether an OpenAI model thinks before it answers: o1 and its kin, gpt-oss, and everything since gpt-5.
+
+    >>> reasons("o3-mini"), reasons("gpt-4.1")
+    (True, False)
+    """
+    return encoding_name(model) == O200K and not _base(model).startswith(("gpt-4", "chatgpt-4"))
+
+
+def _base(model: str | None) -> str:
+    """A model's own name, without a provider before it or a fine-tune's prefix."""
+    return (model or "").lower().rpartition("/")[2].removeprefix("ft:")
 
 
 def encoding(name: str) -> Encoding:

@@ -1,0 +1,146 @@
+"""`tokenguard demo`: a simulated provider, a program that uses it as products do, and the report; no account needed.
+
+`run_demo()` does it all. `SimulatedProvider` is useful on its own, as the other end of tests.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenguard import names
+
+if TYPE_CHECKING:
+    from tokenguard.demo.comparison import Line
+
+STORE = ".tokenguard/demo.db"
+POLICY = Path(__file__).with_name("demo.toml")
+SDKS = ("openai", "anthropic")
+
+INSTRUMENT = (sys.executable, "-c", "from tokenguard.instrument import main; main()")
+COMMAND = (sys.executable, "-c", "from tokenguard.cli import main; main()")
+REPORTS = (("--by", "feature"), ("--by", "feature", "--by", "prompt_version"), ("--by", "model"))
+"""The reports that are shown: arguments of `tokenguard report`."""
+
+FAULT_RATE = 0.06
+CHUNK_SECONDS = 0.002
+LATENCY_SECONDS = 0.02
+
+
+class DemoUnavailable(Exception):  # noqa: N818 - nothing failed, something is missing
+    """The demo cannot run here; the message says what to install."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A finished run."""
+
+    store: Path
+    """Where the calls were recorded."""
+    lines: Sequence[Line]
+    """What the provider charged beside what was measured: by model, calls that broke off, and all."""
+    requests: int
+    """How many requests the provider received, refused ones included."""
+
+
+def run_demo(store: str | Path = STORE, *, report: bool = True) -> Demo:
+    """Run the demo's application under `tokenguard-instrument` against a simulated provider; takes some seconds.
+
+    What is in `store` is replaced. With `report`, `tokenguard report` prints what was spent, and a table what the
+    provider charged for it. Raises `DemoUnavailable` without the SDKs, and `CalledProcessError` when the application
+    fails.
+    """
+    _require_sdks()
+    from tokenguard.demo.comparison import compare
+    from tokenguard.demo.provider import SimulatedProvider
+    from tokenguard.store import read_store
+
+    path = _fresh(Path(store))
+    with SimulatedProvider(fault_rate=FAULT_RATE, latency=LATENCY_SECONDS, chunk_delay=CHUNK_SECONDS) as provider:
+        provider.faults.retry_after = 0.05
+        provider.fail_next("stream_error", after=20, path="/messages")
+        environment = {
+            **os.environ,
+            "OPENAI_BASE_URL": provider.openai_url,
+            "OPENAI_API_KEY": "sk-simulated",
+            "ANTHROPIC_BASE_URL": provider.anthropic_url,
+            "ANTHROPIC_API_KEY": "sk-ant-simulated",
+            "NO_PROXY": "127.0.0.1",
+            names.ENV_STORE: str(path.resolve()),
+            names.ENV_POLICY: str(POLICY),
+        }
+        application = (sys.executable, "-m", "tokenguard.demo.workload")
+        subprocess.run([*INSTRUMENT, *application], env=environment, check=True)  # noqa: S603 - our own program
+    from tokenguard.call import CallRecord
+
+    calls = [record for record in read_store(path) if isinstance(record, CallRecord)]
+    demo = Demo(path, compare(provider.requests, calls), len(provider.requests))
+    if report:
+        show(demo)
+    return demo
+
+
+def show(demo: Demo) -> None:
+    """Print the reports, and what the provider charged beside what was measured."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for arguments in REPORTS:
+        console.print(f"\n[bold]$ tokenguard report {' '.join(arguments)} --store {demo.store}[/bold]")
+        console.file.flush()
+        subprocess.run([*COMMAND, "report", *arguments, "--store", str(demo.store)], check=False)  # noqa: S603
+    table = Table(title="What the provider charged, and what was measured", title_justify="left")
+    table.add_column("")
+    for title in ("calls", "tokens", "USD charged", "USD measured", "difference"):
+        table.add_column(title, justify="right")
+    for line in demo.lines:
+        difference = round(line.measured_usd - line.billed_usd, 6)
+        table.add_row(
+            line.title,
+            _both(line.charged, line.calls),
+            _both(line.billed.total, line.measured.total),
+            f"{line.billed_usd:.6f}",
+            f"{line.measured_usd:.6f}",
+            f"{difference:+.6f}" if difference else "0",
+            end_section=line is demo.lines[-2],
+        )
+    console.print(table)
+    console.print(
+        f"The provider received {demo.requests} requests, and charged those that it did not refuse. A stream that breaks off "
+        "does not tell its usage: its cost is an estimate, without the discount that caching may have brought."
+    )
+
+
+def _both(charged: int, measured: int) -> str:
+    """Two counts, or one where they are the same."""
+    return f"{charged:,}" if charged == measured else f"{charged:,} / {measured:,}"
+
+
+def _require_sdks() -> None:
+    missing = [name for name in SDKS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DemoUnavailable(
+            f"The demo calls its simulated provider through the real SDKs, and {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not installed. Install them: pip install 'tokenguard-otel[demo]'"
+        )
+
+
+def _fresh(path: Path) -> Path:
+    """`path` without an earlier run's records, or a temporary file where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for end in ("", "-wal", "-shm", "-journal"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+        path.touch()
+        path.unlink()
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="tokenguard-demo-")) / path.name
+    return path

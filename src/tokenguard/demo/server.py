@@ -1,0 +1,242 @@
+"""The HTTP side of the simulated provider: routes, errors, server-sent events, and what goes wrong on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from tokenguard.demo import anthropic_messages, openai_chat, openai_responses
+from tokenguard.demo.exchange import Answerer, Event, Received, Refusal, Reply
+from tokenguard.demo.faults import ERRORS, MALFORMED, Fault, replaced, with_usage, without_usage
+from tokenguard.tokens import count_text
+
+if TYPE_CHECKING:
+    from tokenguard.demo.provider import SimulatedProvider
+
+ROUTES: Sequence[tuple[str, str, Answerer]] = (
+    ("/chat/completions", "chat", openai_chat.chat),
+    ("/completions", "completions", openai_chat.completions),
+    ("/embeddings", "embeddings", openai_chat.embeddings),
+    ("/responses/input_tokens", "count", openai_responses.input_tokens),
+    ("/responses", "responses", openai_responses.responses),
+    ("/messages/count_tokens", "count", anthropic_messages.count_tokens),
+    ("/messages", "messages", anthropic_messages.messages),
+)
+"""Ends of paths, so that any prefix works: `/v1`, `/openai/v1`, Azure's `/openai/deployments/NAME`."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one provider, a thread for each connection."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+
+    def __init__(self, port: int, provider: SimulatedProvider) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.provider = provider
+        self._open: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Note the connection, and serve it."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget the connection when it closes."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def drop_connections(self) -> None:
+        """Hang up on everybody."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report what is wrong here; that clients hang up is not."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each stream waits 40 ms for an acknowledgement
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        """Answer models and stored responses."""
+        path = self.path.partition("?")[0]
+        received = self._receive(path, "", {})
+        try:
+            reply = self._look_up(path)
+        except Refusal as refusal:
+            self._refuse(received, refusal)
+        else:
+            self._send(received, reply)
+
+    def _look_up(self, path: str) -> Reply:
+        last = path.rpartition("/")[2]
+        if "/responses/" in path:
+            return openai_responses.retrieved(self.server.provider.desk, last)
+        if last == "models":
+            return anthropic_messages.models() if self._is_anthropic() else openai_chat.models()
+        if "/models/" in path:
+            return Reply(openai_chat.model_json(last))
+        raise Refusal(404, "invalid_request_error", f"Invalid URL (GET {path})")
+
+    def do_POST(self) -> None:
+        """Answer a model call."""
+        path = self.path.partition("?")[0]
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            body = None
+        body = body if isinstance(body, dict) else {}
+        if "/deployments/" in path:
+            body.setdefault("model", path.partition("/deployments/")[2].partition("/")[0])
+        api, answerer = next(((api, f) for end, api, f in ROUTES if path.endswith(end)), ("", None))
+        received = self._receive(path, api, body)
+        fault = received.fault = self.server.provider.faults.next(path)
+        try:
+            reply = self._answer(path, answerer, body, fault)
+        except Refusal as refusal:
+            self._refuse(received, refusal, fault)
+            return
+        if fault is not None and fault.what == "refuse_connection":
+            self.close_connection = True
+            return
+        received.billed, received.response_id = reply.billed, reply.body.get("id")
+        reply = self._spoil(reply, fault)
+        if reply.events:
+            self._stream(received, reply, fault)
+        else:
+            self._send(received, reply, cut=fault is not None and fault.what == "disconnect")
+
+    def _answer(self, path: str, answerer: Answerer | None, body: Mapping[str, Any], fault: Fault | None) -> Reply:
+        provider = self.server.provider
+        if fault is not None and isinstance(fault.what, int):
+            kinds = ERRORS.get(fault.what, ERRORS[500])
+            code = "rate_limit_exceeded" if fault.what == 429 else None
+            raise Refusal(fault.what, kinds[self._is_anthropic()], kinds[2], code)
+        if answerer is None:
+            raise Refusal(404, ERRORS[404][self._is_anthropic()], f"Invalid URL (POST {path})")
+        if not (key := self._key()):
+            raise Refusal(401, ERRORS[401][self._is_anthropic()], "No API key was provided.")
+        time.sleep(provider.latency + (fault.seconds if fault is not None else 0.0))
+        with provider.desk.lock:
+            return answerer(provider.desk, body, key)
+
+    def _receive(self, path: str, api: str, body: Mapping[str, Any]) -> Received:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        received = Received(path, api, headers, body, time.time())
+        self.server.provider.requests.append(received)
+        return received
+
+    def _key(self) -> str:
+        bearer = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        return self.headers.get("x-api-key") or self.headers.get("api-key") or bearer
+
+    def _is_anthropic(self) -> bool:
+        return self.headers.get("anthropic-version") is not None
+
+    def _spoil(self, reply: Reply, fault: Fault | None) -> Reply:
+        """The reply with its usage missing or malformed, where that is the fault."""
+        match fault.what if fault is not None else None:
+            case "missing_usage":
+                return reply._replace(body=replaced(reply.body, None), events=without_usage(reply.events))
+            case "malformed_usage":
+                return reply._replace(body=replaced(reply.body, MALFORMED), events=with_usage(reply.events, MALFORMED))
+            case _:
+                return reply
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _head(self, status: int, fields: Mapping[str, str]) -> bytes:
+        """Status line and headers, to be written together with what follows: one packet, one wakeup."""
+        request = self.server.provider.desk.id("req_", 32)
+        lines = [f"HTTP/1.1 {status} {self.responses.get(status, ('Overloaded',))[0]}"]
+        shared = {"Date": self.date_time_string(), "x-request-id": request, "request-id": request, **fields}
+        return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in shared.items()), "\r\n"]).encode()
+
+    def _send(
+        self, received: Received, reply: Reply, fields: Mapping[str, str] | None = None, cut: bool = False
+    ) -> None:
+        content = json.dumps(reply.body, ensure_ascii=False).encode("utf-8", "replace")
+        length = {"Content-Type": "application/json", "Content-Length": str(len(content)), **(fields or {})}
+        head = self._head(reply.status, length)
+        received.status = reply.status
+        if cut:  # the connection goes away in the middle of the answer
+            self.close_connection = True
+            content = content[: len(content) // 2]
+        self.wfile.write(head + content)
+        received.delivered = not cut
+
+    def _refuse(self, received: Received, refusal: Refusal, fault: Fault | None = None) -> None:
+        error: dict[str, Any] = {"message": str(refusal), "type": refusal.kind}
+        if self._is_anthropic():
+            body: dict[str, Any] = {"type": "error", "error": error, "request_id": self.server.provider.desk.id("req_")}
+        else:
+            body = {"error": {**error, "param": refusal.param, "code": refusal.code}}
+        wait = {}
+        if fault is not None and fault.retry_after is not None:
+            # The SDKs take `Retry-After: 0` for none and wait half a second; a millisecond they obey.
+            milliseconds = max(fault.retry_after * 1000, 1)
+            wait = {"Retry-After": f"{fault.retry_after:g}", "retry-after-ms": f"{milliseconds:g}"}
+        self._send(received, Reply(body, status=refusal.status), wait)
+
+    def _stream(self, received: Received, reply: Reply, fault: Fault | None) -> None:
+        provider = self.server.provider
+        events = list(reply.events)
+        broken = fault is not None and fault.what in ("disconnect", "stream_error")
+        if broken and fault is not None:
+            events = events[: fault.after]
+            if fault.what == "stream_error" and reply.broken is not None:
+                events.append(reply.broken)
+        fields = {"Content-Type": "text/event-stream; charset=utf-8", "Transfer-Encoding": "chunked"}
+        head = self._head(200, {**fields, "Cache-Control": "no-cache"})
+        received.status = 200
+        said = ""
+        try:
+            for event in events:
+                self.wfile.write(head + _chunk(event))
+                head = b""
+                said += event.text
+                if provider.chunk_delay:
+                    time.sleep(provider.chunk_delay)
+                if self._left():
+                    raise ConnectionAbortedError
+            if broken and fault is not None and fault.what == "disconnect":
+                raise ConnectionAbortedError
+            self.wfile.write(b"0\r\n\r\n")
+            received.delivered = True
+        except OSError:
+            self.close_connection = True
+            broken = True
+        if broken and reply.billed is not None:
+            # Generating stops when nobody listens: what has been generated by then is charged.
+            made = min(count_text(said, received.model), reply.billed.output or 0)
+            received.billed = reply.billed._replace(output=made, reasoning=min(reply.billed.reasoning or 0, made))
+
+    def _left(self) -> bool:
+        """Whether the client has hung up."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+
+
+def _chunk(event: Event) -> bytes:
+    data = event.data if isinstance(event.data, str) else json.dumps(event.data, ensure_ascii=False)
+    name = f"event: {event.name}\n" if event.name else ""
+    content = f"{name}data: {data}\n\n".encode("utf-8", "replace")
+    return f"{len(content):x}\r\n".encode() + content + b"\r\n"
