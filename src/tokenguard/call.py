@@ -45,8 +45,10 @@ class CallRecord:
     trace_id: str = ""
     """32 hex digits, or empty without a tracer."""
     span_id: str = ""
-    usage: Usage | None = None
-    cost: Cost | None = None
+    usage: Usage | None = field(default=None, compare=False)
+    """What the provider reported; from `attributes`, but for the lifetimes of cache writes."""
+    cost: Cost | None = field(default=None, compare=False)
+    """As in `attributes`."""
 
     @property
     def model(self) -> str | None:

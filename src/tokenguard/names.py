@@ -88,6 +88,8 @@ ERROR: Final = "error"
 BLOCKED: Final = "blocked"
 ABANDONED: Final = "abandoned"
 
+BLOCK: Final = "block"
+
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
 

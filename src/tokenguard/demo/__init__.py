@@ -26,7 +26,7 @@ SDKS = ("openai", "anthropic")
 
 INSTRUMENT = (sys.executable, "-c", "from tokenguard.instrument import main; main()")
 COMMAND = (sys.executable, "-c", "from tokenguard.cli import main; main()")
-REPORTS = (("--by", "feature"), ("--by", "feature", "--by", "prompt_version"), ("--by", "model"))
+REPORTS = (("--by", "feature"), ("--by", "feature,prompt_version"), ("--by", "model"))
 """The reports that are shown: arguments of `tokenguard report`."""
 
 FAULT_RATE = 0.06
@@ -94,9 +94,9 @@ def show(demo: Demo) -> None:
 
     console = Console()
     for arguments in REPORTS:
-        console.print(f"\n[bold]$ tokenguard report {' '.join(arguments)} --store {demo.store}[/bold]")
+        console.print(f"\n[bold]$ tokenguard report {' '.join(arguments)} --source {demo.store}[/bold]")
         console.file.flush()
-        subprocess.run([*COMMAND, "report", *arguments, "--store", str(demo.store)], check=False)  # noqa: S603
+        subprocess.run([*COMMAND, "report", *arguments, "--source", str(demo.store)], check=False)  # noqa: S603
     table = Table(title="What the provider charged, and what was measured", title_justify="left")
     table.add_column("")
     for title in ("calls", "tokens", "USD charged", "USD measured", "difference"):

@@ -1,0 +1,5 @@
+"""`python -m tokenguard` is `tokenguard`."""
+
+from tokenguard.cli import main
+
+main()

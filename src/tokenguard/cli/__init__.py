@@ -1,0 +1,82 @@
+"""The command line. Each command is imported when it is used, so that none pays for another's imports."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from typing import Any, NamedTuple
+
+import click
+
+
+class Row(NamedTuple):
+    """One command: where it is, and what it does."""
+
+    module: str
+    name: str
+    says: str
+
+
+COMMANDS = {
+    "report": Row("tokenguard.cli.report", "report", "What was spent, on what, saved, retried, blocked."),
+    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report."),
+    "prices": Row("tokenguard.cli.prices", "prices", "The rates of a model, and where they come from."),
+    "policy": Row("tokenguard.cli.policy", "policy", "Check the policy file, or show the effective policy."),
+    "budgets": Row("tokenguard.cli.policy", "budgets", "Each budget's limit, spent, reserved, remaining."),
+    "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs."),
+    "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands there are."""
+        return [name for name, row in COMMANDS.items() if importlib.util.find_spec(row.module) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported now."""
+        row = COMMANDS.get(cmd_name)
+        if row is None or importlib.util.find_spec(row.module) is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(row.module), row.name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list for `--help`, from the table: nothing is imported for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].says) for name in self.list_commands(ctx)])
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from tokenguard import __version__
+
+        click.echo(f"tokenguard {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Measure a program with no change to it:  tokenguard-instrument python app.py",
+)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+def group() -> None:
+    """Know what every LLM call costs, stop the ones that cost too much, catch the waste before it ships."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The command `tokenguard`. Errors of ours are one line, and exit code 2."""
+    from tokenguard.errors import TokenGuardError
+
+    try:
+        return group.main(arguments, prog_name="tokenguard")
+    except TokenGuardError as error:
+        click.echo(f"tokenguard: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # `tokenguard report | head`
+        sys.stderr.close()
+        sys.exit(1)

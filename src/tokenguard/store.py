@@ -1,0 +1,258 @@
+"""The local store: finished calls and tasks in a SQLite file, for `tokenguard report` with nothing else set up.
+
+What reports group and add up by has a column of its own, named in `COLUMNS`; every other attribute of a call is kept as
+JSON beside them, so that a record read back equals the one that was written. Several processes may write one file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tokenguard import names
+from tokenguard.call import AttributeValue, CallRecord, Cost, TaskRecord
+from tokenguard.usage import Usage
+
+VERSION: Final = 1
+ENV_DAYS: Final = "TOKENGUARD_STORE_DAYS"
+DEFAULT_DAYS: Final = 90.0
+NS_PER_DAY: Final = 86_400 * 10**9
+
+COLUMNS: Final[Mapping[str, str]] = {
+    # column: attribute
+    "operation": names.OPERATION,
+    "provider": names.PROVIDER,
+    "request_model": names.REQUEST_MODEL,
+    "response_model": names.RESPONSE_MODEL,
+    "max_tokens": names.REQUEST_MAX_TOKENS,
+    "input_tokens": names.INPUT_TOKENS,
+    "output_tokens": names.OUTPUT_TOKENS,
+    "cache_read_tokens": names.CACHE_READ_TOKENS,
+    "cache_write_tokens": names.CACHE_WRITE_TOKENS,
+    "reasoning_tokens": names.REASONING_TOKENS,
+    "error_type": names.ERROR_TYPE,
+    "resends": names.RESEND_COUNT,
+    "code_file": names.CODE_FILE,
+    "code_line": names.CODE_LINE,
+    "code_function": names.CODE_FUNCTION,
+    "cost_usd": names.COST,
+    "cost_status": names.COST_STATUS,
+    "saved_usd": names.COST_SAVED,
+    "retry_attempt": names.RETRY_ATTEMPT,
+    "retry_cost_usd": names.RETRY_COST,
+    "tool_steps": names.TOOL_STEPS,
+    "guard_action": names.GUARD_ACTION,
+    "guard_rule": names.GUARD_RULE,
+    "prevented_usd": names.GUARD_PREVENTED,
+    "task": names.TASK,
+    **{key: names.attribution_attribute(key) for key in names.ATTRIBUTION_KEYS},
+}
+
+_SCHEMA = f"""
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL, outcome TEXT NOT NULL,
+    trace_id TEXT NOT NULL, span_id TEXT NOT NULL, {", ".join(COLUMNS)}, more TEXT
+);
+CREATE INDEX calls_by_start ON calls (start_ns);
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL,
+    outcome TEXT NOT NULL, cost_usd REAL NOT NULL, calls INTEGER NOT NULL, attribution TEXT NOT NULL
+);
+CREATE INDEX tasks_by_start ON tasks (start_ns);
+PRAGMA user_version = {VERSION};
+"""  # columns have no type: a value comes back as what it went in as
+_COUNTS = (
+    names.INPUT_TOKENS,
+    names.OUTPUT_TOKENS,
+    names.CACHE_READ_TOKENS,
+    names.CACHE_WRITE_TOKENS,
+    names.REASONING_TOKENS,
+)
+_COST = (
+    names.COST_STATUS,
+    names.COST_BASIS,
+    names.COST,
+    names.COST_INPUT,
+    names.COST_OUTPUT,
+    names.COST_CACHE_READ,
+    names.COST_CACHE_WRITE,
+    names.COST_SAVED,
+)
+_ATTRIBUTES = tuple(COLUMNS.values())
+_KNOWN = frozenset(_ATTRIBUTES)
+_FIXED = ("start_ns", "duration_ns", "outcome", "trace_id", "span_id")
+_INSERT_CALL = (
+    f"INSERT INTO calls ({', '.join((*_FIXED, *COLUMNS, 'more'))}) "  # noqa: S608 - our own names
+    f"VALUES ({', '.join('?' * (len(_FIXED) + len(COLUMNS) + 1))})"
+)
+_INSERT_TASK = "INSERT INTO tasks (name, start_ns, duration_ns, outcome, cost_usd, calls, attribution) VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+class Store:
+    """A store that is written to. Methods raise `sqlite3.Error` or `OSError`; whoever writes contains them.
+
+    `path` is a file, made with its folder on the first write, or `:memory:`. Records older than `TOKENGUARD_STORE_DAYS`
+    (90) are deleted when the file is opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = str(path)
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+
+    def write(self, records: Sequence[CallRecord | TaskRecord]) -> None:
+        """Keep the records, all or none of them."""
+        calls = [_call_row(record) for record in records if isinstance(record, CallRecord)]
+        tasks = [_task_row(record) for record in records if isinstance(record, TaskRecord)]
+        with self.connection() as connection:
+            connection.executemany(_INSERT_CALL, calls)
+            connection.executemany(_INSERT_TASK, tasks)
+
+    def connection(self) -> sqlite3.Connection:
+        """The connection of this process; a forked child gets its own."""
+        if self._connection is None or self._pid != os.getpid():
+            self._connection = _open(self.path)
+            self._pid = os.getpid()
+        return self._connection
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None and self._pid == os.getpid():
+            self._connection.close()
+        self._connection = None
+
+
+def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Iterator[CallRecord | TaskRecord]:
+    """The records of a store, as they were written, since a Unix time in nanoseconds: calls first, then tasks.
+
+    Raises `FileNotFoundError`, and `sqlite3.DatabaseError` for a file that is no store.
+    """
+    connection = open_for_reading(path)
+    try:
+        since = 0 if since_ns is None else since_ns
+        columns = ", ".join((*_FIXED, *COLUMNS, "more"))
+        for row in connection.execute(
+            f"SELECT {columns} FROM calls WHERE start_ns >= ? ORDER BY start_ns",  # noqa: S608
+            (since,),
+        ):
+            yield _call(row)
+        for row in connection.execute(
+            "SELECT name, start_ns, duration_ns, outcome, cost_usd, calls, attribution FROM tasks "
+            "WHERE start_ns >= ? ORDER BY start_ns",
+            (since,),
+        ):
+            yield TaskRecord(*row[:6], attribution=json.loads(row[6]))
+    finally:
+        connection.close()
+
+
+def open_for_reading(path: str | os.PathLike[str]) -> sqlite3.Connection:
+    """A connection to an existing store; raises `FileNotFoundError`, or `sqlite3.DatabaseError` if it is none."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(2, "no store there", str(path))
+    connection = sqlite3.connect(f"file:{Path(path).resolve().as_posix()}?mode=ro", uri=True, timeout=5)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != VERSION:
+            raise sqlite3.DatabaseError(f"{path} is no store of this TokenGuard (version {version}, not {VERSION})")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open(path: str) -> sqlite3.Connection:
+    if path != ":memory:":
+        folder = Path(path).parent
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            if folder.name == Path(names.DEFAULT_STORE).parent.name:
+                (folder / ".gitignore").write_text("*\n")
+    # One connection, used by the drain under its lock, from whichever thread drains.
+    connection = sqlite3.connect(path, timeout=5, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            _create(connection)
+        elif version != VERSION:
+            raise sqlite3.DatabaseError(f"{path} was written by another TokenGuard (version {version}, not {VERSION})")
+        _prune(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Make the tables, once: another process may be doing the same."""
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        if connection.execute("PRAGMA user_version").fetchone() == (0,):
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+
+
+def _prune(connection: sqlite3.Connection) -> None:
+    try:
+        days = float(os.environ.get(ENV_DAYS, DEFAULT_DAYS))
+    except ValueError:
+        days = DEFAULT_DAYS
+    before = time.time_ns() - int(days * NS_PER_DAY)
+    with connection:
+        for table in ("calls", "tasks"):
+            connection.execute(f"DELETE FROM {table} WHERE start_ns < ?", (before,))  # noqa: S608
+
+
+def _call_row(record: CallRecord) -> tuple[Any, ...]:
+    attributes = record.attributes
+    more = {key: value for key, value in attributes.items() if key not in _KNOWN}
+    return (
+        record.start_ns,
+        record.duration_ns,
+        record.outcome,
+        record.trace_id,
+        record.span_id,
+        *map(attributes.get, _ATTRIBUTES),
+        json.dumps(more, ensure_ascii=False) if more else None,
+    )
+
+
+def _task_row(record: TaskRecord) -> tuple[Any, ...]:
+    return (
+        record.name,
+        record.start_ns,
+        record.duration_ns,
+        record.outcome,
+        record.cost_usd,
+        record.calls,
+        json.dumps(dict(record.attribution), ensure_ascii=False),
+    )
+
+
+def _call(row: tuple[Any, ...]) -> CallRecord:
+    start_ns, duration_ns, outcome, trace_id, span_id, *values, more = row
+    attributes: dict[str, AttributeValue] = {
+        attribute: value for attribute, value in zip(_ATTRIBUTES, values, strict=True) if value is not None
+    }
+    for key, value in json.loads(more).items() if more else ():
+        attributes[key] = tuple(value) if isinstance(value, list) else value
+    read = attributes.get
+    counts: tuple[Any, ...] = tuple(map(read, _COUNTS))
+    cost: tuple[Any, ...] = tuple(map(read, _COST))
+    return CallRecord(
+        start_ns,
+        duration_ns,
+        outcome,
+        attributes,
+        trace_id,
+        span_id,
+        Usage(*counts[:4], reasoning=counts[4]) if any(count is not None for count in counts) else None,
+        Cost(*cost) if cost[0] is not None else None,
+    )
