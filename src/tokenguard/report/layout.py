@@ -52,73 +52,94 @@ def count(value: float | None) -> str:
 
 
 class Column(NamedTuple):
-    """One column: its title, the figure, how it is shown, and the width of the table from which on there is room."""
+    """One column: its title, the figure, how it is shown, and how much it matters where there is no room for all."""
 
     title: str
     figure: str
     show: Callable[[Any], str]
-    from_width: int = 0
+    rank: int
 
 
 COLUMNS = (
-    Column("calls", "calls", lambda n: f"{n:,}"),
-    Column("input", "input_tokens", tokens, 70),
-    Column("output", "output_tokens", tokens, 70),
-    Column("cache hit", "cache_hit_share", share, 60),
-    Column("saved", "saved_usd", usd, 90),
-    Column("retries", "retries", count, 110),
-    Column("retry cost", "retry_cost_usd", lambda x: usd(x) if x else "", 100),
-    Column("errors", "errors", count, 120),
-    Column("blocked", "blocked", count, 110),
-    Column("per 1k calls", "cost_per_1000_calls_usd", usd, 84),
-    Column("cost", "cost_usd", usd),
+    Column("calls", "calls", lambda n: f"{n:,}", 1),
+    Column("input", "input_tokens", tokens, 3),
+    Column("output", "output_tokens", tokens, 4),
+    Column("cache hit", "cache_hit_share", share, 2),
+    Column("saved", "saved_usd", lambda x: usd(x) if x else "", 5),
+    Column("retries", "retries", count, 9),
+    Column("retry cost", "retry_cost_usd", lambda x: usd(x) if x else "", 7),
+    Column("errors", "errors", count, 8),
+    Column("blocked", "blocked", count, 6),
+    Column("per 1k calls", "cost_per_1000_calls_usd", usd, 10),
+    Column("cost", "cost_usd", usd, 0),
 )
+KEY_WIDTH = 14
+"""A key gets at least this much room before a less important figure does."""
 
 
 def print_table(report: Report, findings: Sequence[Finding], source: str, console: Console) -> None:
     """The report for people: coloured on a terminal, plain text in a pipe."""
     fancy = console.is_terminal
-    width = console.width
     _headline(report, source, console)
+    spent = report.total.figures["cost_usd"]
+    bars = [_bar(row.figures["cost_usd"] / spent if spent else 0.0, fancy) for row in report.rows]
+    # A box draws something between columns, plain text leaves two blanks.
+    gap = 3 if fancy else 2
+    columns, key_width = _fitting(report, console.width, max((bar.cell_len for bar in bars), default=0), gap)
     table = Table(
         box=box.SIMPLE_HEAD if fancy else None,
         pad_edge=False,
-        header_style="bold" if fancy else "",
         show_edge=False,
+        header_style="bold" if fancy else "",
         padding=(0, 1),
     )
     for dimension in report.query.by:
-        table.add_column(dimension, overflow="ellipsis", no_wrap=True, max_width=max(16, width // 3))
-    columns = [column for column in COLUMNS if width >= column.from_width]
+        table.add_column(dimension, overflow="ellipsis", no_wrap=True, max_width=key_width)
     for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True)
-    bars = width >= 76
-    if bars:
-        table.add_column("share", justify="right", no_wrap=True)
-    spent = report.total.figures["cost_usd"]
-    for row in report.rows:
-        cells: list[Text | str] = [
-            Text(_short(key), style="dim" if key == NO_VALUE and fancy else "") for key in row.keys
+    table.add_column("share", justify="right", no_wrap=True)
+    for row, bar in zip(report.rows, bars, strict=True):
+        keys = [
+            Text(_cut(_short(key), key_width), style="dim" if key == NO_VALUE and fancy else "") for key in row.keys
         ]
-        cells += [_cell(column, row, fancy) for column in columns]
-        if bars:
-            cells.append(_bar(row.figures["cost_usd"] / spent if spent else 0.0, fancy))
-        table.add_row(*cells)
+        table.add_row(*keys, *[_cell(column, row, fancy) for column in columns], bar)
     if len(report.rows) > 1 and not report.more:
-        total = ["total", *[""] * (len(report.query.by) - 1)]
         table.add_section()
-        table.add_row(
-            *total,
-            *[column.show(report.total.figures[column.figure]) for column in columns],
-            *([""] if bars else []),
-            style="bold" if fancy else "",
-        )
+        blanks = [""] * (len(report.query.by) - 1)
+        totals = [_shown(column, report.total) for column in columns]
+        table.add_row("total", *blanks, *totals, "", style="bold" if fancy else "")
     console.print(table)
     if report.more:
-        console.print(f"and {report.more:,} more; --limit shows them", style="dim")
+        console.print(f"and {report.more:,} more; --limit shows them", style="dim" if fancy else "")
     _tasks(report, console, fancy)
     _findings(findings, console, fancy)
     _footnotes(report, console)
+
+
+def _fitting(report: Report, width: int, bar: int, gap: int) -> tuple[list[Column], int]:
+    """The columns that fit, the important ones first, and the width of a key; what nobody has is left out."""
+    rows = [*report.rows, report.total]
+    keys = [
+        max(len(dimension), *(len(_short(row.keys[n])) for row in report.rows), 5)
+        for n, dimension in enumerate(report.query.by)
+    ]
+    wanted = max(keys)
+    left = width - max(bar, 5) - sum(min(key, KEY_WIDTH) + gap for key in keys)
+    chosen = []
+    for column in sorted(COLUMNS, key=lambda column: column.rank):
+        shown = [_shown(column, row) for row in rows]
+        room = max(len(column.title), *map(len, shown)) + gap
+        if any(shown) and room <= left:
+            chosen.append(column)
+            left -= room
+    chosen.sort(key=COLUMNS.index)
+    return chosen, min(wanted, KEY_WIDTH + left // len(keys))
+
+
+def _shown(column: Column, row: Row) -> str:
+    """A figure as it is printed; a star says that calls without a price are missing from it."""
+    shown = column.show(row.figures[column.figure])
+    return f"{shown}*" if column.figure == "cost_usd" and row.figures["unpriced_calls"] else shown
 
 
 def _headline(report: Report, source: str, console: Console) -> None:
@@ -149,21 +170,17 @@ def _headline(report: Report, source: str, console: Console) -> None:
     console.print()
 
 
+STYLES = {"errors": "yellow", "blocked": "yellow", "retry_cost_usd": "yellow", "cost_usd": "bold"}
+
+
 def _cell(column: Column, row: Row, fancy: bool) -> Text:
-    value = row.figures[column.figure]
-    shown = column.show(value)
+    shown = _shown(column, row)
     style = ""
     if fancy:
-        if shown == UNKNOWN:
-            style = "dim"
-        elif column.figure == "saved_usd" and value:
+        value = row.figures[column.figure]
+        style = "dim" if shown == UNKNOWN else STYLES.get(column.figure, "")
+        if column.figure == "saved_usd" and value:
             style = "green" if value > 0 else "red"
-        elif column.figure in ("errors", "blocked", "retry_cost_usd") and value:
-            style = "yellow"
-        elif column.figure == "cost_usd":
-            style = "bold"
-    if column.figure == "cost_usd" and row.figures["unpriced_calls"]:
-        shown = f"{shown}*"
     return Text(shown, style=style)
 
 
@@ -233,6 +250,11 @@ def _short(key: str) -> str:
         relative = os.path.relpath(key)
         return relative if len(relative) < len(key) else key
     return key
+
+
+def _cut(key: str, width: int) -> str:
+    """A path that is too long loses its beginning: the file and line are at its end."""
+    return f"…{key[len(key) - width + 1 :]}" if os.sep in key and len(key) > width else key
 
 
 def _when(ns: int | None) -> str:
