@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, Union
 
 from opentelemetry import context as otel_context
@@ -98,6 +98,7 @@ class Call:
         "corrected",
         "counted",
         "endpoint",
+        "entered",
         "fingerprint",
         "hide_usage",
         "matched",
@@ -137,6 +138,8 @@ class Call:
         """How this very request has failed before."""
         self.output_cap: int | None = None
         self.span: CallSpan = NO_SPAN
+        self.entered: tuple[Token[Call | None], Token[Any]] | None = None
+        """What undoes making the call and its span current."""
         # The guard's notes:
         self.matched: Matched | None = None
         self.reservation: Reservation | None = None
@@ -274,18 +277,13 @@ class Meter:
 
     def _send(self, exchange: Exchange, call: Call) -> Generator[Step, Answer, Answer]:
         """Send the request inside its span, and see to the answer."""
-        self.contain("starting a span", self._start_span, call, exchange.native_span)
-        self.contain("asking for usage", self._ask_usage, exchange, call)
-        leave = self.contain("entering a span", self._enter, call)
+        self.contain("opening a call", self._open, exchange, call)
         answer = yield SEND
         if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
             exchange.replace_body(call.request)
             call.hide_usage = False
             answer = yield SEND
-        if leave is not None and type(answer.error) is not GeneratorExit:
-            # A coroutine that is thrown away may be closed in another context, where the tokens are errors.
-            self.contain("leaving a span", leave)
-        self.contain("reading a response", self._answered, exchange, call, answer)
+        self.contain("closing a call", self._close, exchange, call, answer)
         return answer
 
     def contain(self, where: str, step: Callable[..., T], *arguments: Any) -> T | None:
@@ -296,16 +294,24 @@ class Meter:
             self.telemetry.internal_error(where, failure)
             return None
 
-    def _enter(self, call: Call) -> Callable[[], None]:
-        """Make the call and its span current; returns what undoes it."""
-        entered = current_call.set(call)
-        attached = otel_context.attach(call.span.context)
+    def _open(self, exchange: Exchange, call: Call) -> None:
+        """Start the span, and make it and the call current while the request is sent."""
+        self._start_span(call, exchange.native_span)
+        if call.stream and call.api.include_usage and self.include_usage:
+            self._ask_usage(exchange, call)
+        call.entered = (current_call.set(call), otel_context.attach(call.span.context))
 
-        def leave() -> None:
-            otel_context.detach(attached)
-            current_call.reset(entered)
-
-        return leave
+    def _close(self, exchange: Exchange, call: Call, answer: Answer) -> None:
+        """Undo what `_open` made current, and see what came of the request."""
+        try:
+            # A coroutine that is thrown away may be closed in another context, where the tokens are errors.
+            if call.entered is not None and type(answer.error) is not GeneratorExit:
+                entered, attached = call.entered
+                call.entered = None
+                otel_context.detach(attached)
+                current_call.reset(entered)
+        finally:
+            self._answered(exchange, call, answer)
 
     def _answered(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         error = answer.error
@@ -360,8 +366,6 @@ class Meter:
 
     def _ask_usage(self, exchange: Exchange, call: Call) -> None:
         """Have the provider tell a stream's usage where it would not by itself."""
-        if not (call.stream and call.api.include_usage and self.include_usage):
-            return
         options = call.request.get("stream_options") or {}
         if not options.get("include_usage") and call.endpoint.host not in self._refusing_hosts:
             exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
@@ -419,10 +423,11 @@ class Meter:
             record = CallRecord(
                 call.start_ns, duration, outcome, span.end(call.attributes, outcome), usage=usage, cost=cost
             )
-            record.trace_id, record.span_id = span.ids()
-            for each in call.scope.meters:
-                each.add(record)
-            self.telemetry.put(Finished(record, span.context, span.owned))
+            if call.scope.meters:
+                record.trace_id, record.span_id = span.ids()
+                for each in call.scope.meters:
+                    each.add(record)
+            self.telemetry.put(Finished(record, span.identity(), span.owned))
 
     def _price(
         self,
@@ -502,6 +507,10 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
         for name, value in zip(COST_ATTRIBUTES, cost, strict=True):
             if value is not None:
                 attributes[name] = value
+        if usage is not None and usage.cache_read is None and usage.cache_write is None:
+            # Nothing is known of a cache: its parts would be zeros that nobody reported.
+            for name in CACHE_ATTRIBUTES:
+                attributes.pop(name, None)
         # What repeating has cost: failed attempts at this request, and resends after the SDK stopped waiting, each of
         # which the provider is taken to have worked on as long as on the one that was answered.
         retry_cost = (call.retried.cost if call.retried else 0.0) + call.billed_resends * (cost.total or 0.0)
@@ -527,6 +536,8 @@ COST_ATTRIBUTES = (
     names.COST_SAVED,
 )
 """In the order of `Cost`."""
+
+CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)
 
 BILLED_FAILURES = frozenset({"ReadTimeout", "ReadError", "RemoteProtocolError"})
 """Transport errors (httpx's names) after which the provider has the request and may go on with it."""

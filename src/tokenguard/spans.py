@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from opentelemetry.context import Context, set_value
-from opentelemetry.trace import INVALID_SPAN, Span, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, Status, StatusCode, set_span_in_context
 
 from tokenguard import names
 from tokenguard.call import AttributeValue
@@ -29,6 +29,11 @@ def silencing(context: Context) -> Context:
     if util is None or not hasattr(util, "InferenceData"):
         return context
     return set_value(OWNER_KEY, util.InferenceData(), context)
+
+
+def hex_ids(ids: SpanContext) -> tuple[str, str]:
+    """Trace id and span id in hex; empty without a tracer."""
+    return (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
 
 
 class CallSpan:
@@ -55,10 +60,13 @@ class CallSpan:
         span.end()
         return {**self._start, **attributes}
 
+    def identity(self) -> SpanContext:
+        """What identifies the span: much less to keep than the span."""
+        return self._span.get_span_context()
+
     def ids(self) -> tuple[str, str]:
         """Trace id and span id in hex; empty without a tracer."""
-        ids = self._span.get_span_context()
-        return (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
+        return hex_ids(self._span.get_span_context())
 
 
 ERROR_STATUS = Status(StatusCode.ERROR)  # no description: a provider's message may quote the prompt

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+from opentelemetry.trace import SpanContext
 
 from tokenguard import names
 from tokenguard.call import AttributeValue, CallRecord, TaskRecord
+from tokenguard.spans import hex_ids
 
 if TYPE_CHECKING:
     from tokenguard.ledger import Alert
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tokenguard")
 
 SCOPE = "tokenguard"
+EMPTY = Context()
 DRAIN_SECONDS = 0.2
 QUEUE_LENGTH = 65_536
 """Records that wait for the drain; past it the oldest are dropped, and counted."""
@@ -72,8 +75,8 @@ class Finished(NamedTuple):
     """A call on its way to the metrics and the store."""
 
     record: CallRecord
-    context: Context | None
-    """The call's context, for exemplars."""
+    span: SpanContext
+    """The call's span, for exemplars."""
     histograms: bool
     """Whether the GenAI histograms are ours to record: not where an outer instrumentation records them."""
 
@@ -180,7 +183,9 @@ class Telemetry:
                         records.append(item)
                         self._count_task(item)
                     else:
-                        records.append(item.record)
+                        record = item.record
+                        record.trace_id, record.span_id = hex_ids(item.span)
+                        records.append(record)
                         self._count_call(item)
                 except Exception as error:
                     self._contained("recording metrics", error)
@@ -324,10 +329,11 @@ class Telemetry:
             for name in (names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.RESPONSE_MODEL, names.ERROR_TYPE)
             if name in seen
         }
-        duration.record(item.record.duration_ns / 1e9, attributes, item.context)
+        context = trace.set_span_in_context(trace.NonRecordingSpan(item.span), EMPTY)
+        duration.record(item.record.duration_ns / 1e9, attributes, context)
         for attribute, kind in TOKEN_TYPES[:2]:
             if (tokens := seen.get(attribute)) is not None:
-                usage.record(tokens, {**attributes, names.TOKEN_TYPE: kind}, item.context)  # type: ignore[arg-type]
+                usage.record(tokens, {**attributes, names.TOKEN_TYPE: kind}, context)  # type: ignore[arg-type]
 
     def _count_task(self, task: TaskRecord) -> None:
         key: Key = (
