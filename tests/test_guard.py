@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx2
 import openai
 import pytest
+
+import tokenguard
 from canned import (
     MESSAGES,
     OPENAI_COST,
@@ -24,8 +26,6 @@ from canned import (
     openai_client,
 )
 from conftest import metric_points
-
-import tokenguard
 from tokenguard import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded, PolicyError, policy, runtime
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
@@ -432,7 +432,7 @@ def test_alerts(under, caplog):
 
 
 def test_breaker(under, spans, monkeypatch):
-    """After a run of failures nothing is sent; after the cooldown one probe goes, and its success closes the circuit."""
+    """After a run of failures nothing is sent; after the cooldown one probe goes, and its success closes it."""
     guard = under('[[breaker]]\nname = "cb"\nfailures = 2\ncooldown = 10\n')
     clock = [1000.0]
     guard.breakers._clock = lambda: clock[0]

@@ -7,6 +7,9 @@ import contextlib
 
 import openai
 import pytest
+from pydantic import BaseModel
+
+import tokenguard
 from canned import (
     ANTHROPIC_COST,
     MESSAGES,
@@ -17,9 +20,6 @@ from canned import (
     async_openai_client,
     openai_client,
 )
-from pydantic import BaseModel
-
-import tokenguard
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 RESPONSES = {"model": "gpt-4o-mini", "input": "What is the capital of France?"}
@@ -194,8 +194,9 @@ def test_provider_by_host(options, provider, installed, spans):
 
 
 def test_azure_client(installed, spans):
-    """An Azure client is Azure wherever it points; the deployment is the request model, the answer names the real one."""
+    """An Azure client is Azure wherever it points; it asks for a deployment, and the answer names the model."""
     import httpx2
+
     from canned import canned
 
     client = openai.AzureOpenAI(
@@ -374,6 +375,6 @@ def test_files_and_other_paths_pass(installed, spans):
         return httpx2.Response(200, json={"object": "list", "data": [], "id": "x", "input_tokens": 7})
 
     openai_client(handler).models.list()
-    anthropic_client(handler, **{}).messages.count_tokens(model=SONNET, messages=MESSAGES)
+    anthropic_client(handler).messages.count_tokens(model=SONNET, messages=MESSAGES)
     openai_client(handler).responses.retrieve("resp_1")
     assert [span.name for span in spans if span.name.startswith(("chat", "embeddings"))] == []

@@ -11,6 +11,10 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import StatusCode
+
+import tokenguard
 from canned import (
     ANTHROPIC_COST,
     MESSAGES,
@@ -30,10 +34,6 @@ from canned import (
     sse,
 )
 from conftest import metric_points
-from opentelemetry import trace
-from opentelemetry.trace import StatusCode
-
-import tokenguard
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 MESSAGE = {"model": SONNET, "messages": MESSAGES, "max_tokens": 200}
@@ -402,6 +402,7 @@ def test_native_tracing_switched_off(installed, spans):
 def test_outer_instrumentation_owns_the_call(installed, spans):
     """Under an instrumentation that holds util-genai's context key there is one span, its own, with our facts on it."""
     from opentelemetry import context
+
     from tokenguard.spans import OWNER_KEY
 
     def histograms():

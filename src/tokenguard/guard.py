@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from opentelemetry import baggage
 
@@ -19,8 +19,8 @@ from tokenguard.alerts import Alerter
 from tokenguard.breakers import Breakers
 from tokenguard.call import Cost
 from tokenguard.errors import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded
-from tokenguard.ledger import NANO, Alert, Ledger, Refusal, Reservation, nano, open_ledger
 from tokenguard.flights import Flights
+from tokenguard.ledger import NANO, Alert, Ledger, Refusal, Reservation, nano, open_ledger
 from tokenguard.policy import Ceiling, CompiledPolicy, Limit, Matched, Policy
 from tokenguard.prices import PriceBook
 from tokenguard.tokens import count_request, is_exact, upper_bound_request
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tokenguard.metering import Answer, Call, Exchange, Step
 
 log = logging.getLogger("tokenguard")
+
+V = TypeVar("V", bound=GuardrailViolation)
 
 UNCAPPED_OUTPUT = 4096
 """Output tokens reserved for a call that sets no cap. Only a cap makes a budget's promise a promise."""
@@ -93,8 +95,8 @@ class Guard:
                 self._decide(call, breaker.name, "block")
                 if self.enforces:
                     raise CircuitOpen(
-                        f"{call.endpoint.provider} {call.model} failed {breaker.failures} times in a row, so the breaker "
-                        f'"{breaker.name}" is open for another {opened:.0f} s. Wait, or use another model.',
+                        f"{call.endpoint.provider} {call.model} failed {breaker.failures} times in a row, so the "
+                        f'breaker "{breaker.name}" is open for another {opened:.0f} s. Wait, or use another model.',
                         rule=breaker.name,
                         limit=breaker.failures,
                         observed=breaker.failures,
@@ -159,8 +161,8 @@ class Guard:
                     self._clamp(call, exchange, limit.name, limit.max_output_tokens)
                 elif asked is None:
                     yield LimitExceeded(
-                        f'{call.api.operation} {call.model}: no output cap, and the limit "{limit.name}" wants one of at '
-                        f'most {limit.max_output_tokens:,} tokens. Set {call.api.caps[0]}, or use then = "clamp".',
+                        f'{call.api.operation} {call.model}: no output cap, and the limit "{limit.name}" wants one of '
+                        f'at most {limit.max_output_tokens:,} tokens. Set {call.api.caps[0]}, or use then = "clamp".',
                         rule=limit.name,
                         limit=limit.max_output_tokens,
                         attribution=call.attribution,
@@ -232,12 +234,10 @@ class Guard:
         usd = None if worst is None else worst / NANO
         return Worst(sent, output, usd, counted)
 
-    def _no_price(
-        self, call: Call, rule: str, limit: float | None, kind: type[GuardrailViolation]
-    ) -> GuardrailViolation | Any:
+    def _no_price(self, call: Call, rule: str, limit: float | None, kind: type[V]) -> V:
         return kind(
-            f'{call.api.operation} {call.model}: no price is known for it at {call.endpoint.provider}, so "{rule}" cannot '
-            f'be kept. Add "{call.endpoint.provider}/{call.model}" under [prices], or a ceiling rate as `unpriced`.',
+            f'{call.api.operation} {call.model}: no price is known for it at {call.endpoint.provider}, so "{rule}" '
+            f'cannot be kept. Add "{call.endpoint.provider}/{call.model}" under [prices], or a ceiling rate as `unpriced`.',
             rule=rule,
             limit=limit,
             attribution=call.attribution,
@@ -302,8 +302,8 @@ class Guard:
             said = 'the ledger cannot be reached, and the policy says on_loss = "block". Bring it back'
         else:
             said = (
-                f"{amount(refusal.spent)} spent and {amount(refusal.reserved)} reserved of {amount(refusal.limit)}, and "
-                f"this call can come to {amount(refusal.asked)}. Wait for the next window, raise the limit"
+                f"{amount(refusal.spent)} spent and {amount(refusal.reserved)} reserved of {amount(refusal.limit)}, "
+                f"and this call can come to {amount(refusal.asked)}. Wait for the next window, raise the limit"
             )
         return BudgetExceeded(
             f'{call.api.operation} {call.model}: budget "{entry.budget}"{whose}: {said}, or send less.',

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 AUTOLOAD = str(Path(__file__).parent / "autoload")
 
@@ -25,7 +25,7 @@ OTLP_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("",
 USAGE = """\
 usage: tokenguard-instrument COMMAND [ARGS...]
 
-Runs COMMAND with every LLM call measured: `tokenguard-instrument python app.py`, `... python -m app`, `... gunicorn app:app`.
+Runs COMMAND with every LLM call measured: python app.py, python -m app, gunicorn app:app, and whatever they start.
 A file or module name is run with this Python: `tokenguard-instrument app.py`, `tokenguard-instrument -m app`.
 
 With OTEL_EXPORTER_OTLP_ENDPOINT set, spans and metrics go there; with none, calls go to the local store
@@ -37,7 +37,7 @@ def main() -> None:
     """The command `tokenguard-instrument`."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)  # noqa: T201
+        print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)
         sys.exit(0 if arguments else 2)
     if arguments[0] == "--version":
         from tokenguard import __version__
@@ -85,10 +85,10 @@ def start_opentelemetry() -> None:
         # What opentelemetry-distro does; it is no dependency, as the first distribution installed wins over others.
         from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
-        _OTelSDKConfigurator().configure()
+        _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
 
 
-class TokenGuardInstrumentor(BaseInstrumentor):
+class TokenGuardInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """What OpenTelemetry's auto-instrumentation calls; the same as `tokenguard.install()`."""
 
     def instrumentation_dependencies(self) -> Collection[str]:

@@ -352,7 +352,7 @@ class Meter:
         call.output_cap = _output_cap(api, body)
         if call.output_cap is not None:
             attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
-        if isinstance(temperature := body.get("temperature"), (int, float)):  # noqa: UP038 - a union is built each time
+        if isinstance(temperature := body.get("temperature"), (int, float)):
             attributes[names.REQUEST_TEMPERATURE] = float(temperature)
         if steps := api.tool_steps(body):
             attributes[names.TOOL_STEPS] = steps + self.repeats.steps_before(body.get("previous_response_id"))

@@ -70,7 +70,7 @@ def fingerprint(api: str, provider: str, body: Mapping[str, Any]) -> str:
     """A hash of the request, 16 hex digits: equal for equal requests, in any process; it holds no content."""
     try:
         # Version 2 has no back references, so equal values give equal bytes; it is an order faster than JSON.
-        data = marshal.dumps((api, provider, body), 2)
+        data = marshal.dumps((api, provider, body), 2)  # type: ignore[arg-type] # it says so itself
     except ValueError:  # a value that is not plain data: an iterator, an SDK's own object
         data = repr((api, provider, body)).encode("utf-8", "backslashreplace")
     # Two checksums for their speed: this tells requests apart, it secures nothing.

@@ -5,7 +5,6 @@ SDKs that are imported already are wrapped now, the others when they are importe
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import threading

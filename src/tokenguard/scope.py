@@ -230,7 +230,8 @@ class Meter(_Scoped):
                 self.cost_usd += record.cost_usd
             elif record.outcome != names.BLOCKED and record.usage is not None:
                 self.unpriced += 1
-            self.retries += int(attributes.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in attributes)
+            resends = attributes.get(names.RESEND_COUNT, 0)
+            self.retries += (resends if isinstance(resends, int) else 0) + (names.RETRY_ATTEMPT in attributes)
             self.tool_steps += names.TOOL_STEPS in attributes
 
     @property

@@ -79,6 +79,7 @@ class OuterSpan(CallSpan):
     owned = False
 
     def end(self, attributes: Attributes, outcome: str) -> Attributes:
+        """Write the attributes; the end is its owner's."""
         everything = {**self._start, **attributes}
         if self._span.is_recording():
             self._span.set_attributes(everything)
@@ -117,6 +118,7 @@ class NativeSpan(CallSpan):
             self._really_end(self._end_time)
 
     def end(self, attributes: Attributes, outcome: str) -> Attributes:
+        """Write the attributes, and end the span if the SDK is done with it."""
         everything = {**self._start, **attributes}
         if self._span.is_recording():
             native = getattr(self._span, "attributes", None) or {}

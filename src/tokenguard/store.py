@@ -66,13 +66,13 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_by_start ON tasks (start_ns);
 PRAGMA user_version = {VERSION};
 """  # columns have no type: a value comes back as what it went in as
-_COUNTS = (
-    names.INPUT_TOKENS,
-    names.OUTPUT_TOKENS,
-    names.CACHE_READ_TOKENS,
-    names.CACHE_WRITE_TOKENS,
-    names.REASONING_TOKENS,
-)
+_COUNTS = {
+    "input": names.INPUT_TOKENS,
+    "output": names.OUTPUT_TOKENS,
+    "cache_read": names.CACHE_READ_TOKENS,
+    "cache_write": names.CACHE_WRITE_TOKENS,
+    "reasoning": names.REASONING_TOKENS,
+}
 _COST = (
     names.COST_STATUS,
     names.COST_BASIS,
@@ -90,7 +90,8 @@ _INSERT_CALL = (
     f"INSERT INTO calls ({', '.join((*_FIXED, *COLUMNS, 'more'))}) "  # noqa: S608 - our own names
     f"VALUES ({', '.join('?' * (len(_FIXED) + len(COLUMNS) + 1))})"
 )
-_INSERT_TASK = "INSERT INTO tasks (name, start_ns, duration_ns, outcome, cost_usd, calls, attribution) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_TASK = ("name", "start_ns", "duration_ns", "outcome", "cost_usd", "calls", "attribution")
+_INSERT_TASK = f"INSERT INTO tasks ({', '.join(_TASK)}) VALUES ({', '.join('?' * len(_TASK))})"  # noqa: S608
 
 
 class Store:
@@ -142,11 +143,11 @@ def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Ite
         ):
             yield _call(row)
         for row in connection.execute(
-            "SELECT name, start_ns, duration_ns, outcome, cost_usd, calls, attribution FROM tasks "
-            "WHERE start_ns >= ? ORDER BY start_ns",
+            f"SELECT {', '.join(_TASK)} FROM tasks WHERE start_ns >= ? ORDER BY start_ns",  # noqa: S608
             (since,),
         ):
-            yield TaskRecord(*row[:6], attribution=json.loads(row[6]))
+            *facts, attribution = row
+            yield TaskRecord(*facts, json.loads(attribution))
     finally:
         connection.close()
 
@@ -244,7 +245,7 @@ def _call(row: tuple[Any, ...]) -> CallRecord:
     for key, value in json.loads(more).items() if more else ():
         attributes[key] = tuple(value) if isinstance(value, list) else value
     read = attributes.get
-    counts: tuple[Any, ...] = tuple(map(read, _COUNTS))
+    counts: dict[str, Any] = {field: count for field, name in _COUNTS.items() if (count := read(name)) is not None}
     cost: tuple[Any, ...] = tuple(map(read, _COST))
     return CallRecord(
         start_ns,
@@ -253,6 +254,6 @@ def _call(row: tuple[Any, ...]) -> CallRecord:
         attributes,
         trace_id,
         span_id,
-        Usage(*counts[:4], reasoning=counts[4]) if any(count is not None for count in counts) else None,
+        Usage(**counts) if counts else None,
         Cost(*cost) if cost[0] is not None else None,
     )

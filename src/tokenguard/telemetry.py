@@ -262,17 +262,17 @@ class Telemetry:
         self._add(names.CALLS, (*key, ("outcome", record.outcome)), 1)
         for attribute, kind in TOKEN_TYPES:
             if (tokens := seen.get(attribute)) is not None:
-                self._add(names.TOKENS, (*key, ("type", kind)), tokens)  # type: ignore[arg-type] # it is an int
+                self._add(names.TOKENS, (*key, ("type", kind)), _number(tokens))
         cost = record.cost
         if cost is not None:
             if cost.total is not None:
                 self._add(names.COST_USD, (*key, ("status", cost.status)), cost.total)
             if cost.saved:
                 self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), cost.saved)
-        if retries := int(seen.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in seen):
+        if retries := _number(seen.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in seen):
             self._add(names.RETRIES, key, retries)
             if retry_cost := seen.get(names.RETRY_COST):
-                self._add(names.RETRY_COST_USD, key, float(retry_cost))  # type: ignore[arg-type] # it is a float
+                self._add(names.RETRY_COST_USD, key, _number(retry_cost))
         if (action := seen.get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
         if item.histograms and self._instruments is not None:
@@ -288,7 +288,7 @@ class Telemetry:
             key = (*key, ("mode", mode))
         self._add(names.GUARD_DECISIONS, key, 1)
         if prevented := seen.get(names.GUARD_PREVENTED):
-            self._add(names.GUARD_PREVENTED_USD, key, float(prevented))  # type: ignore[arg-type] # it is a float
+            self._add(names.GUARD_PREVENTED_USD, key, _number(prevented))
 
     def count_alert(self, alert: Alert) -> None:
         """Count a budget's threshold that was reached."""
@@ -333,7 +333,7 @@ class Telemetry:
         duration.record(item.record.duration_ns / 1e9, attributes, context)
         for attribute, kind in TOKEN_TYPES[:2]:
             if (tokens := seen.get(attribute)) is not None:
-                usage.record(tokens, {**attributes, names.TOKEN_TYPE: kind}, context)  # type: ignore[arg-type]
+                usage.record(_number(tokens), {**attributes, names.TOKEN_TYPE: kind}, context)
 
     def _count_task(self, task: TaskRecord) -> None:
         key: Key = (
@@ -347,6 +347,11 @@ class Telemetry:
         )
         self._add(names.TASKS, key, 1)
         self._add(names.TASK_COST_USD, key, task.cost_usd)
+
+
+def _number(value: AttributeValue) -> float:
+    """An attribute that is a number; anything else counts nothing."""
+    return value if isinstance(value, (int, float)) else 0
 
 
 _instances: weakref.WeakSet[Telemetry] = weakref.WeakSet()

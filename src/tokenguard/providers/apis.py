@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
 
-# --- where usage sits (sources: the SDKs' types, and recorded traffic) -------------------------------------------------
+# --- where usage sits (sources: the SDKs' types, and recorded traffic) ------------------------------------------------
 
 CHAT_USAGE: Shape = {
     # Spellings of single hosts first, so that the standard one wins: Together, Mistral, DeepSeek.
@@ -77,7 +77,7 @@ def read_chat(response: object) -> Reading:
     )
     # OpenRouter says what it charged, unless it charged only its fee for using the caller's own key.
     charged = details.get("cost")
-    if type(charged) in (int, float) and not details.get("is_byok"):
+    if isinstance(charged, (int, float)) and not details.get("is_byok"):
         return reading._replace(reported_cost=float(charged))
     return reading
 

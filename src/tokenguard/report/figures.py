@@ -112,7 +112,8 @@ def expression(dimension: str) -> str:
 
 def conditions(query: Query) -> tuple[str, list[Any]]:
     """The WHERE clause of a query, with its values."""
-    tests, values = ["start_ns >= ?", "start_ns < ?"], [query.since_ns, query.until_ns]
+    tests = ["start_ns >= ?", "start_ns < ?"]
+    values: list[Any] = [query.since_ns, query.until_ns]
     for dimension, glob in query.where:
         tests.append(f"coalesce({expression(dimension)}, '') GLOB ?")
         values.append(glob)
@@ -155,7 +156,8 @@ def ask(connection: sqlite3.Connection, query: Query) -> Report:
 
 
 def _tasks(connection: sqlite3.Connection, query: Query) -> list[TaskRow]:
-    tests, values = ["start_ns >= ?", "start_ns < ?"], [query.since_ns, query.until_ns]
+    tests = ["start_ns >= ?", "start_ns < ?"]
+    values: list[Any] = [query.since_ns, query.until_ns]
     for dimension, glob in query.where:
         if dimension == "task":
             tests.append("name GLOB ?")

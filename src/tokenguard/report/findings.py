@@ -40,7 +40,8 @@ def _cold_prompts(connection: sqlite3.Connection, where: str, values: list[objec
     ):
         name = f"{feature} {version}" if version else feature
         yield Finding(
-            f"{name} sent {tokens:,.0f} input tokens a call to {model}, {calls} times, and next to none came from the cache",
+            f"{name} sent {tokens:,.0f} input tokens a call to {model}, {calls} times, and next to none "
+            "came from the cache",
             usd,
             "put what never changes first and what does (a clock, an id, the question) last",
         )

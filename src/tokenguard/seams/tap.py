@@ -10,6 +10,7 @@ content once, when the body is over.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import time
@@ -131,7 +132,8 @@ class Tap:
             reading, events = self._parse(body)
         except Exception:  # a body that is not what its content type says, or was cut off
             reading, events = Reading(complete=False), body
-        outcome, error = names.OK, None
+        outcome = names.OK
+        error: BaseException | str | None = None
         if reading.error is not None:
             outcome, error = names.ERROR, reading.error
         elif isinstance(ending, Exception):
@@ -157,11 +159,9 @@ class Tap:
         return self._call.api.fold(body), body
 
     def __del__(self) -> None:
-        # Dropped without ever being read.
-        try:
+        # Dropped without ever being read, maybe by an interpreter that is half gone.
+        with contextlib.suppress(Exception):
             self.over(GeneratorExit())
-        except Exception:  # noqa: S110 - the interpreter may be half gone
-            pass
 
 
 def _without_usage(data: bytes) -> tuple[bytes, bytes]:
@@ -181,7 +181,8 @@ def _tells_only_usage(event: bytes) -> bool:
 def tap(response: Any, call: Call) -> None:
     """Put a tap on an httpx or httpx2 response that has not been read yet."""
     response._tokenguard_tap = Tap(call, response.headers.get("content-type", ""))
-    response.__class__ = _tapped(type(response))
+    kind: Any = type(response)
+    response.__class__ = _tapped(kind)
 
 
 @lru_cache(maxsize=64)
@@ -189,11 +190,13 @@ def _tapped(base: Any) -> Any:
     class Tapped(base):  # type: ignore[misc] # the base is the transport's
         def iter_bytes(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
             chunks: Iterator[bytes] = super().iter_bytes(*args, **kwargs)
-            return self._tokenguard_tap.read(chunks)
+            reader: Iterator[bytes] = self._tokenguard_tap.read(chunks)
+            return reader
 
         def aiter_bytes(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
             chunks: AsyncIterator[bytes] = super().aiter_bytes(*args, **kwargs)
-            return self._tokenguard_tap.aread(chunks)
+            reader: AsyncIterator[bytes] = self._tokenguard_tap.aread(chunks)
+            return reader
 
         def close(self) -> None:
             super().close()
