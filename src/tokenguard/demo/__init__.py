@@ -114,8 +114,8 @@ def show(demo: Demo) -> None:
         )
     console.print(table)
     console.print(
-        f"The provider received {demo.requests} requests, and charged those that it did not refuse. A stream that breaks off "
-        "does not tell its usage: its cost is an estimate, without the discount that caching may have brought."
+        f"The provider received {demo.requests} requests, and charged those that it did not refuse. A stream that "
+        "breaks off does not tell its usage: its cost is an estimate, without the discount that caching may have brought."
     )
 
 

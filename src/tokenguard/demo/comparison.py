@@ -30,7 +30,7 @@ PRICE_LIST = {
     "claude-sonnet-4-6": Rates(3.00, 15.00, read=0.30, write=3.75, write_1h=6.00),
     "claude-opus-4-8": Rates(5.00, 25.00, read=0.50, write=6.25, write_1h=10.00),
 }
-"""List prices of the models that the demo uses, written by hand: a bill that comes from the price book proves nothing."""
+"""List prices of the demo's models, written by hand: a bill made from the price book would prove nothing."""
 
 
 class Line(NamedTuple):
