@@ -41,7 +41,7 @@ def test_the_demo_measures_what_is_charged(tmp_path, monkeypatch):
     assert {line.title for line in models} == set(PRICE_LIST)
     for line in models:
         assert line.charged == line.calls, line.title
-        for count in ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"):
+        for count in ("input", "output", "cache_read", "cache_write", "reasoning"):
             assert (getattr(line.billed, count) or 0) == (getattr(line.measured, count) or 0), (line.title, count)
         assert line.measured_usd == pytest.approx(line.billed_usd, rel=1e-9)
     assert broken.charged == broken.calls > 0
