@@ -235,23 +235,26 @@ def test_caches_expire_and_belong_to_a_key_and_a_model(provider, chat):
     assert cached(chat.with_options(api_key="other"), LONG)[0] == 0
     provider.advance(301)
     assert cached(chat, LONG)[0] == 0
-    cached(chat, LONG, prompt_cache_retention="24h")
+    cached(chat, LONG, extra_body={"prompt_cache_retention": "24h"})
     provider.advance(3600)
     assert cached(chat, LONG)[0] > 0
 
 
 def test_newer_models_charge_for_writing(provider, chat):
     """From gpt-5.6 on, what is written is reported by its lifetime, and is part of the input."""
-    first = chat.responses.create(model="gpt-5.6", instructions=LONG, input="one").usage.input_tokens_details
-    again = chat.responses.create(model="gpt-5.6", instructions=LONG, input="two").usage.input_tokens_details
-    assert (first.cached_tokens, again.cache_write_tokens) == (0, 0)
-    assert first.cache_write_tokens == first.cache_write_tokens_details.ttl_30m_tokens == again.cached_tokens > 1024
-    longer = chat.responses.create(
-        model="gpt-5.6", instructions="!" + LONG, input="x", prompt_cache_options={"ttl": "12h"}
-    ).usage.input_tokens_details
-    assert longer.cache_write_tokens_details.ttl_12h_tokens == longer.cache_write_tokens > 1024
-    assert provider.billed.cache_write == first.cache_write_tokens + longer.cache_write_tokens
-    assert provider.billed.cache_write_12h == longer.cache_write_tokens
+
+    def details(instructions, **more):
+        response = chat.responses.create(model="gpt-5.6", instructions=instructions, input="hi", **more)
+        return response.usage.input_tokens_details.model_dump()  # openai 1 has no class for what is written
+
+    first, again = details(LONG), details(LONG)
+    assert (first["cached_tokens"], again["cache_write_tokens"]) == (0, 0)
+    lifetimes = first["cache_write_tokens_details"]
+    assert first["cache_write_tokens"] == lifetimes["ttl_30m_tokens"] == again["cached_tokens"] > 1024
+    longer = details("!" + LONG, extra_body={"prompt_cache_options": {"ttl": "12h"}})
+    assert longer["cache_write_tokens_details"]["ttl_12h_tokens"] == longer["cache_write_tokens"] > 1024
+    assert provider.billed.cache_write == first["cache_write_tokens"] + longer["cache_write_tokens"]
+    assert provider.billed.cache_write_12h == longer["cache_write_tokens"]
 
 
 # --- the other endpoints ----------------------------------------------------------------------------------------------
