@@ -255,6 +255,27 @@ def test_requests_of_each_format(api, body, expected):
     assert upper_bound_request(body).tokens >= counted.tokens
 
 
+KEYS = st.sampled_from(["messages", "input", "prompt", "system", "tools", "type", "text", "content", "role", "source"])
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["text", "document"]),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(KEYS, below, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.sampled_from(["chat", "completions", "responses", "embeddings", "messages"]), st.dictionaries(KEYS, ODD))
+@settings(max_examples=300, deadline=None)
+def test_no_body_is_too_odd(api, body):
+    """Whatever JSON a body is, it is counted and bounded."""
+    assert count_request(api, body).tokens >= 0
+    assert upper_bound_request(body).tokens >= 0
+
+
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 

@@ -237,7 +237,7 @@ class Guard:
     def _no_price(self, call: Call, rule: str, limit: float | None, kind: type[V]) -> V:
         return kind(
             f'{call.api.operation} {call.model}: no price is known for it at {call.endpoint.provider}, so "{rule}" '
-            f'cannot be kept. Add "{call.endpoint.provider}/{call.model}" under [prices], or a ceiling rate as `unpriced`.',
+            f'cannot be kept. Add "{call.endpoint.provider}/{call.model}" under [prices], or an `unpriced` ceiling.',
             rule=rule,
             limit=limit,
             attribution=call.attribution,

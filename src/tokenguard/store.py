@@ -146,8 +146,8 @@ def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Ite
             f"SELECT {', '.join(_TASK)} FROM tasks WHERE start_ns >= ? ORDER BY start_ns",  # noqa: S608
             (since,),
         ):
-            *facts, attribution = row
-            yield TaskRecord(*facts, json.loads(attribution))
+            facts = dict(zip(_TASK, row, strict=True))
+            yield TaskRecord(**{**facts, "attribution": json.loads(facts["attribution"])})
     finally:
         connection.close()
 

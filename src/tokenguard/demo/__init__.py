@@ -34,7 +34,7 @@ CHUNK_SECONDS = 0.002
 LATENCY_SECONDS = 0.02
 
 
-class DemoUnavailable(Exception):  # noqa: N818 - nothing failed, something is missing
+class DemoUnavailable(Exception):
     """The demo cannot run here; the message says what to install."""
 
 
@@ -89,6 +89,7 @@ def run_demo(store: str | Path = STORE, *, report: bool = True) -> Demo:
 
 def show(demo: Demo) -> None:
     """Print the reports, and what the provider charged beside what was measured."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -97,10 +98,10 @@ def show(demo: Demo) -> None:
         console.print(f"\n[bold]$ tokenguard report {' '.join(arguments)} --source {demo.store}[/bold]")
         console.file.flush()
         subprocess.run([*COMMAND, "report", *arguments, "--source", str(demo.store)], check=False)  # noqa: S603
-    table = Table(title="What the provider charged, and what was measured", title_justify="left")
-    table.add_column("")
-    for title in ("calls", "tokens", "USD charged", "USD measured", "difference"):
-        table.add_column(title, justify="right")
+    table = Table(title="What the provider charged and what was measured, in USD", title_justify="left", box=box.SIMPLE)
+    table.add_column("", no_wrap=True)
+    for title in ("calls", "tokens", "charged", "measured", "difference"):
+        table.add_column(title, justify="right", no_wrap=True)
     for line in demo.lines:
         difference = round(line.measured_usd - line.billed_usd, 6)
         table.add_row(
@@ -114,8 +115,8 @@ def show(demo: Demo) -> None:
         )
     console.print(table)
     console.print(
-        f"The provider received {demo.requests} requests, and charged those that it did not refuse. A stream that breaks "
-        "off does not tell its usage: its cost is an estimate, without the discount that caching may have brought."
+        f"The provider received {demo.requests} requests, and charged those that it did not refuse. A stream that "
+        "breaks off does not tell its usage: its cost is an estimate, without what caching may have saved."
     )
 
 

@@ -30,7 +30,16 @@ PRICE_LIST = {
     "claude-sonnet-4-6": Rates(3.00, 15.00, read=0.30, write=3.75, write_1h=6.00),
     "claude-opus-4-8": Rates(5.00, 25.00, read=0.50, write=6.25, write_1h=10.00),
 }
-"""List prices of the demo's models, written by hand: a bill that comes from the price book proves nothing."""
+"""List prices of the demo's models, written by hand: a bill made from the price book would prove nothing."""
+
+COUNTS = {
+    "input": names.INPUT_TOKENS,
+    "output": names.OUTPUT_TOKENS,
+    "cache_read": names.CACHE_READ_TOKENS,
+    "cache_write": names.CACHE_WRITE_TOKENS,
+    "reasoning": names.REASONING_TOKENS,
+}
+"""Where a record has the counts that are compared."""
 
 
 class Line(NamedTuple):
@@ -70,11 +79,11 @@ def compare(requests: Sequence[Received], records: Iterable[CallRecord]) -> list
     """
     records = list(records)
     charged = [request for request in requests if request.billed is not None]
-    estimated = [r for r in records if r.cost is not None and r.cost.status == names.ESTIMATED]
+    estimated = [r for r in records if r.attributes.get(names.COST_STATUS) == names.ESTIMATED]
     broken_ids = {str(r.attributes[names.RESPONSE_ID]) for r in estimated if names.RESPONSE_ID in r.attributes}
     broken = [request for request in charged if request.response_id in broken_ids]
     whole = [request for request in charged if request.response_id not in broken_ids]
-    exact = [r for r in records if r.cost is not None and r.cost.status == names.EXACT]
+    exact = [r for r in records if r.attributes.get(names.COST_STATUS) == names.EXACT]
     models = sorted({request.model for request in whole})
     lines = [
         _line(
@@ -92,7 +101,8 @@ def _line(title: str, requests: Sequence[Received], records: Sequence[CallRecord
     for request in requests:
         billed = billed.plus(request.billed or Usage())
     for record in records:
-        measured = measured.plus(record.usage or Usage())
+        counts = {count: record.attributes.get(attribute) for count, attribute in COUNTS.items()}
+        measured = measured.plus(Usage(**{count: n for count, n in counts.items() if isinstance(n, int)}))
     return Line(
         title,
         len(requests),
@@ -100,5 +110,5 @@ def _line(title: str, requests: Sequence[Received], records: Sequence[CallRecord
         sum(price(request.billed or Usage(), request.model) for request in requests),
         len(records),
         measured,
-        sum(record.cost_usd or 0.0 for record in records),
+        sum(float(usd) for r in records if isinstance(usd := r.attributes.get(names.COST), int | float)),
     )

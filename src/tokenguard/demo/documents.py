@@ -34,8 +34,8 @@ When you do not know, say so, and offer to find out. Do not guess part numbers, 
 
 HANDBOOK = RULES + "\n".join(
     f"{name} ({number}) costs {price} and has {months} months of warranty on parts and labour. Its light is steady "
-    f"when all is well, blinks slowly while it searches for a network, and blinks fast after a fault. To reset it, "
-    f"hold the button for {5 + n} seconds until the light goes out; settings are lost, the warranty is not. Spare parts for "
+    f"when all is well, blinks slowly while searching for a network, and blinks fast after a fault. To reset it, hold "
+    f"the button for {5 + n} seconds until the light goes out; settings are lost, the warranty is not. Spare parts for "
     f"{number} are kept for {months // 12 + 5} years and leave the warehouse in {1 + n % 4} working days. Firmware "
     f"{n % 5 + 2}.{n % 7} is the current one; older ones than {n % 5 + 1}.0 must be updated by cable. It works between "
     f"{n - 10} and {n + 35} degrees, indoors unless the label says otherwise, and weighs {150 + 37 * n} grams."

@@ -69,7 +69,7 @@ class Received:
         return bool(self.body.get("stream"))
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, and not this program's error
+class Refusal(Exception):
     """A request that is answered with an error status."""
 
     def __init__(self, status: int, kind: str, message: str, code: str | None = None, param: str | None = None) -> None:

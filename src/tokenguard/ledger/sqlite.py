@@ -196,7 +196,7 @@ class SqliteLedger(Ledger):
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > _VERSION:
-                raise LedgerError(  # noqa: TRY301
+                raise LedgerError(
                     f"the ledger {self.path} has format {version}, this TokenGuard knows {_VERSION}: update it"
                 )
             db.execute("PRAGMA synchronous = NORMAL")  # with WAL: a crash of the process loses nothing

@@ -23,7 +23,7 @@ MAX_TEXT: Final = 200
 """The longest name, glob or attribution value, in characters."""
 
 
-class Wrong(Exception):  # noqa: N818 - a reader's verdict, turned into a PolicyError with file and line by `read`
+class Wrong(Exception):
     """The value cannot be used: `why`, and under which of its own keys or positions (`at`)."""
 
     def __init__(self, why: str, *at: str | int) -> None:

@@ -114,8 +114,7 @@ def _walk(node: object) -> tuple[int, bool]:
     if isinstance(node, str):
         return upper_bound(node), True
     if isinstance(node, Mapping):
-        kind = node.get("type")
-        if isinstance(kind, str) and kind in NOT_TEXT:
+        if _kind(node) in NOT_TEXT:
             return BOUND_PER_OBJECT, False
         children: Iterable[object] = node.values()
         total = BOUND_PER_OBJECT + sum(len(key) for key in node if isinstance(key, str))
@@ -146,7 +145,12 @@ def _has_more(body: Mapping[str, Any]) -> bool:
 
 
 def _hosted(tool: object) -> bool:
-    return isinstance(tool, Mapping) and tool.get("type") not in OWN_TOOLS
+    return isinstance(tool, Mapping) and _kind(tool) not in OWN_TOOLS
+
+
+def _kind(node: Mapping[str, Any]) -> str | None:
+    kind = node.get("type")
+    return kind if isinstance(kind, str) else None
 
 
 class _Tally:
@@ -215,7 +219,7 @@ class _Tally:
 
     def part(self, part: Mapping[str, Any]) -> None:
         """A part of a message: text, a picture, a tool's call or its result."""
-        kind = part.get("type")
+        kind = _kind(part)
         if kind in ("text", "input_text", "output_text"):
             self.text(part.get("text"))
             return
