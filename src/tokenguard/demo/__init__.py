@@ -26,7 +26,7 @@ SDKS = ("openai", "anthropic")
 
 INSTRUMENT = (sys.executable, "-c", "from tokenguard.instrument import main; main()")
 COMMAND = (sys.executable, "-c", "from tokenguard.cli import main; main()")
-REPORTS = (("--by", "feature"), ("--by", "feature,prompt_version"), ("--by", "model"))
+REPORTS = (("--by", "feature"), ("--by", "prompt_version", "--where", "feature=support_bot"))
 """The reports that are shown: arguments of `tokenguard report`."""
 
 FAULT_RATE = 0.06
@@ -89,40 +89,35 @@ def run_demo(store: str | Path = STORE, *, report: bool = True) -> Demo:
 
 def show(demo: Demo) -> None:
     """Print the reports, and what the provider charged beside what was measured."""
-    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     for arguments in REPORTS:
-        console.print(f"\n[bold]$ tokenguard report {' '.join(arguments)} --source {demo.store}[/bold]")
+        console.print(f"\n[bold]$ tokenguard report {' '.join(arguments)} --source {demo.store}[/bold]", soft_wrap=True)
         console.file.flush()
         subprocess.run([*COMMAND, "report", *arguments, "--source", str(demo.store)], check=False)  # noqa: S603
-    table = Table(title="What the provider charged and what was measured, in USD", title_justify="left", box=box.SIMPLE)
-    table.add_column("", no_wrap=True)
-    for title in ("calls", "tokens", "charged", "measured", "difference"):
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("\nmodel", no_wrap=True)
+    for title in ("\ncalls", "tokens\ncharged", "tokens\nmeasured", "USD\ncharged", "USD\nmeasured", "\ndifference"):
         table.add_column(title, justify="right", no_wrap=True)
     for line in demo.lines:
         difference = round(line.measured_usd - line.billed_usd, 6)
         table.add_row(
             line.title,
-            _both(line.charged, line.calls),
-            _both(line.billed.total, line.measured.total),
+            f"{line.calls}" if line.calls == line.charged else f"{line.calls} of {line.charged}",
+            f"{line.billed.total:,}",
+            f"{line.measured.total:,}",
             f"{line.billed_usd:.6f}",
             f"{line.measured_usd:.6f}",
             f"{difference:+.6f}" if difference else "0",
-            end_section=line is demo.lines[-2],
         )
+    console.print("\n[bold]What the provider charged, and what was measured[/bold]")
     console.print(table)
     console.print(
         f"The provider received {demo.requests} requests, and charged those that it did not refuse. A stream that "
         "breaks off does not tell its usage: its cost is an estimate, without what caching may have saved."
     )
-
-
-def _both(charged: int, measured: int) -> str:
-    """Two counts, or one where they are the same."""
-    return f"{charged:,}" if charged == measured else f"{charged:,} / {measured:,}"
 
 
 def _require_sdks() -> None:

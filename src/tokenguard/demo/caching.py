@@ -37,6 +37,8 @@ ANTHROPIC_LEAST = (
 """Shortest prefixes of models that differ from the usual 1,024 tokens."""
 LIFETIMES = {"5m": 300.0, "1h": 3600.0}
 MOST_BREAKPOINTS = 4
+MOST_PREFIXES = 100_000
+"""Beyond so many, expired ones are forgotten."""
 LOOKBACK = 20
 """Content blocks before a breakpoint at which a cached prefix is looked for."""
 
@@ -47,11 +49,17 @@ class PromptCache:
     def __init__(self) -> None:
         self._until: dict[tuple[str, bytes], float] = {}
 
+    def _forget(self, now: float) -> None:
+        """Drop what has expired, now and then."""
+        if len(self._until) > MOST_PREFIXES:
+            self._until = {prefix: until for prefix, until in self._until.items() if until > now}
+
     def openai(self, scope: str, body: Mapping[str, Any], prompt: str, total: int, now: float) -> Usage:
         """Input counts of a request of `total` tokens whose messages read as the text `prompt`, sent at `now` seconds.
 
         `scope` is who shares the cache: the key and the model.
         """
+        self._forget(now)
         model = str(body.get("model"))
         charged = OPENAI_WRITES.match(model) is not None
         ttl = (body.get("prompt_cache_options") or {}).get("ttl") or (
@@ -82,6 +90,7 @@ class PromptCache:
 
     def anthropic(self, scope: str, body: Mapping[str, Any], now: float) -> Usage:
         """Input counts of a messages request, sent at `now` seconds."""
+        self._forget(now)
         total = estimate_request("messages", body)
         blocks = blocks_of(body)
         marks = [n for n, block in enumerate(blocks) if block.ttl is not None]

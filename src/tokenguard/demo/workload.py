@@ -70,8 +70,8 @@ async def support_chat(client: openai.AsyncOpenAI, tenant: str, ticket: str, ver
                 if version == "v13":
                     system = f"It is {datetime.datetime.now(tz=datetime.UTC).isoformat()}.\n{HANDBOOK}"
                     messages[0] = {"role": "system", "content": system}
-            if "person" in answer or "photo" in answer:
-                work.fail()  # the customer had to be handed over
+                if "photo" in answer:
+                    work.fail()  # the customer has to be handed over to a person
 
 
 async def concierge(client: anthropic.AsyncAnthropic, tenant: str, ticket: str) -> None:
