@@ -45,6 +45,8 @@ class Fault:
     """How long a `delay` is."""
     path: str = ""
     """Only requests whose path ends so."""
+    option: str = ""
+    """Only requests that set this option; with a status, it is named as the reason."""
 
     def __post_init__(self) -> None:
         if self.what not in KINDS and not (isinstance(self.what, int) and 400 <= self.what < 600):
@@ -69,11 +71,11 @@ class Faults:
         with self._lock:
             self._script.append(fault)
 
-    def next(self, path: str) -> Fault | None:
+    def next(self, path: str, body: Mapping[str, Any]) -> Fault | None:
         """What happens to the request that has just come to this path."""
         with self._lock:
             for n, fault in enumerate(self._script):
-                if path.endswith(fault.path):
+                if path.endswith(fault.path) and (not fault.option or fault.option in body):
                     self._script[n : n + 1] = [replace(fault, times=fault.times - 1)] if fault.times > 1 else []
                     return fault
             if self.rate and self._chance.random() < self.rate:

@@ -119,6 +119,13 @@ class SimulatedProvider:
         """
         self.faults.script(Fault(what, times, retry_after, after, seconds, path))
 
+    def refuse_next(self, option: str, *, times: int = 1) -> None:
+        """Let the next requests that set `option` fail with 400, as from hosts that do not know it.
+
+        >>> provider.refuse_next("stream_options")
+        """
+        self.faults.script(Fault(400, times, option=option))
+
     def answer_next(self, *texts: str) -> None:
         """Let the next answers be these texts."""
         self.model.script.extend(texts)

@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             body.setdefault("model", path.partition("/deployments/")[2].partition("/")[0])
         api, answerer = next(((api, f) for end, api, f in ROUTES if path.endswith(end)), ("", None))
         received = self._receive(path, api, body)
-        fault = received.fault = self.server.provider.faults.next(path)
+        fault = received.fault = self.server.provider.faults.next(path, body)
         try:
             reply = self._answer(path, answerer, body, fault)
         except Refusal as refusal:
@@ -130,14 +130,23 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and isinstance(fault.what, int):
             kinds = ERRORS.get(fault.what, ERRORS[500])
             code = "rate_limit_exceeded" if fault.what == 429 else None
+            if fault.option:
+                anthropic = f"{fault.option}: Extra inputs are not permitted"
+                message = anthropic if self._is_anthropic() else f"Unknown parameter: '{fault.option}'."
+                raise Refusal(fault.what, kinds[self._is_anthropic()], message, "unknown_parameter", fault.option)
             raise Refusal(fault.what, kinds[self._is_anthropic()], kinds[2], code)
         if answerer is None:
             raise Refusal(404, ERRORS[404][self._is_anthropic()], f"Invalid URL (POST {path})")
         if not (key := self._key()):
             raise Refusal(401, ERRORS[401][self._is_anthropic()], "No API key was provided.")
         time.sleep(provider.latency + (fault.seconds if fault is not None else 0.0))
-        with provider.desk.lock:
-            return answerer(provider.desk, body, key)
+        try:
+            with provider.desk.lock:
+                return answerer(provider.desk, body, key)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            # A provider checks a schema; that an odd body cannot be read comes to the same.
+            message = f"The request body is not valid: {type(error).__name__}: {error}"
+            raise Refusal(400, ERRORS[400][self._is_anthropic()], message) from error
 
     def _receive(self, path: str, api: str, body: Mapping[str, Any]) -> Received:
         headers = {name.lower(): value for name, value in self.headers.items()}

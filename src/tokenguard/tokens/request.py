@@ -58,7 +58,11 @@ OWN_FORMATS = re.compile(r"gpt-oss|-search|-audio|-realtime")
 BOUND_PER_OBJECT = 8
 BOUND_PER_REQUEST = 16
 BOUND_TOOLS = 1000
-"""Room in the upper bound for what formats add: around each object, once a request, and for having tools."""
+BOUND_PER_ITEM = 4
+"""Room in the upper bound for what formats add: around each object, once a request, for having tools, and for the
+punctuation around each key and list item."""
+TOKEN_LISTS = frozenset({"input", "prompt"})
+"""Where embeddings and legacy completions take tokens in place of text."""
 
 
 class Count(NamedTuple):
@@ -105,29 +109,33 @@ def upper_bound_request(body: Mapping[str, Any]) -> Bound:
 
     Media (base64, URLs, files) are left out and make it incomplete, as does text that only the server knows.
     """
-    tokens, complete = _walk(body)
-    room = BOUND_PER_REQUEST + (BOUND_TOOLS if body.get("tools") or body.get("functions") else 0)
-    return Bound(tokens + room, complete and not _has_more(body))
+    tokens, complete = BOUND_PER_REQUEST + (BOUND_TOOLS if body.get("tools") or body.get("functions") else 0), True
+    for key, value in body.items():
+        size, whole = _walk(value, key in TOKEN_LISTS)
+        tokens += upper_bound(key) + BOUND_PER_ITEM + size
+        complete = complete and whole
+    return Bound(tokens, complete and not _has_more(body))
 
 
-def _walk(node: object) -> tuple[int, bool]:
+def _walk(node: object, may_be_tokens: bool = False) -> tuple[int, bool]:
     if isinstance(node, str):
         return upper_bound(node), True
     if isinstance(node, Mapping):
         if _kind(node) in NOT_TEXT:
             return BOUND_PER_OBJECT, False
+        may_be_tokens = False
         children: Iterable[object] = node.values()
-        total = BOUND_PER_OBJECT + sum(len(key) for key in node if isinstance(key, str))
+        total = BOUND_PER_OBJECT + sum(upper_bound(str(key)) for key in node)
     elif isinstance(node, list | tuple):
-        if node and type(node[0]) is int:
-            return len(node), True  # an embeddings input that is tokens already
+        if may_be_tokens and set(map(type, node)) == {int}:
+            return len(node), True
         children, total = node, 0
     else:
         return len(str(node)), True
     complete = True
     for child in children:
-        size, whole = _walk(child)
-        total += size
+        size, whole = _walk(child, may_be_tokens)
+        total += size + BOUND_PER_ITEM
         complete = complete and whole
     return total, complete
 
