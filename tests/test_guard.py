@@ -378,6 +378,16 @@ def test_bound_too_loose_is_counted(under):
     assert openai_client().chat.completions.create(model="gpt-4o-mini", messages=words, max_tokens=100)
 
 
+def test_pictures_are_reserved(under):
+    """What the byte length leaves out, pictures, is counted before it is reserved: 20 of them do not fit 2 cents."""
+    under('[[budget]]\nname = "b"\nlimit_usd = 0.02\n')
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}
+    with pytest.raises(BudgetExceeded):
+        openai_client().chat.completions.create(
+            model="gpt-4o", messages=[{"role": "user", "content": [picture] * 20}], max_tokens=10
+        )
+
+
 def test_budget_downgrade(under, spans):
     """A budget may try the cheaper model before it refuses."""
     under('[[budget]]\nname = "b"\nlimit_usd = 0.01\nthen = "downgrade"\ndowngrade_to = "gpt-4o-mini"\n')

@@ -225,7 +225,12 @@ class Guard:
 
     def _worst(self, call: Call, *, counted: bool) -> Worst:
         """What the call can come to, from its bound or from its count."""
-        sent = self._count(call) if counted else upper_bound_request(call.request).tokens
+        sent = 0
+        if not counted:
+            bound = upper_bound_request(call.request)
+            sent, counted = bound.tokens, not bound.complete  # pictures, say, are not in the bound
+        if counted:
+            sent = self._count(call)
         output = 0
         if call.api.caps:
             choices = call.request.get("n")

@@ -21,7 +21,10 @@ def _start() -> None:
         from tokenguard.errors import PolicyError
 
         if isinstance(error, PolicyError):
-            sys.exit(f"tokenguard: {error}")
+            # Not `sys.exit`: here, an exception is a fatal error of the interpreter, with a page of its own.
+            sys.stderr.write(f"tokenguard: {error}\n")
+            sys.stderr.flush()
+            os._exit(2)
         log.exception("tokenguard: could not start; calls are not measured")
     try:
         from tokenguard.instrument import start_opentelemetry
