@@ -1,4 +1,4 @@
-"""`tokenguard-instrument`, as a user runs it: programs that never heard of TokenGuard, measured in every way to start."""
+"""`tokenguard-instrument`, as a user runs it: programs that never heard of TokenGuard, started in every way."""
 
 from __future__ import annotations
 
@@ -31,8 +31,22 @@ INSTRUMENT = [sys.executable, "-c", "from tokenguard.instrument import main; mai
 APP = """
 import openai, sys
 client = openai.OpenAI()
-answer = client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}], max_tokens=20)
+messages = [{"role": "user", "content": "Hello"}]
+answer = client.chat.completions.create(model="gpt-4o-mini", messages=messages, max_tokens=20)
 print(answer.usage.total_tokens)
+"""
+FORKED = """
+import multiprocessing, openai
+def ask():
+    messages = [{"role": "user", "content": "Hello"}]
+    openai.OpenAI().chat.completions.create(model="gpt-4o-mini", messages=messages, max_tokens=20)
+if __name__ == "__main__":
+    ask()
+    workers = [multiprocessing.get_context("fork").Process(target=ask) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
 """
 PARENT = """
 import subprocess, sys
@@ -41,16 +55,16 @@ subprocess.run([sys.executable, "app.py"], check=True)
 WEB = """
 import openai
 client = openai.OpenAI()
+ask = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20}
 def app(environ, start_response):
-    answer = client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hi"}], max_tokens=20)
+    answer = client.chat.completions.create(**ask)
     start_response("200 OK", [("content-type", "text/plain")])
     return [str(answer.usage.total_tokens).encode()]
 async def asgi(scope, receive, send):
     if scope["type"] != "http":
         return
     client = openai.AsyncOpenAI()
-    answer = await client.chat.completions.create(
-        model="gpt-4o-mini", messages=[{"role": "user", "content": "Hi"}], max_tokens=20)
+    answer = await client.chat.completions.create(**ask)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": str(answer.usage.total_tokens).encode()})
 """
@@ -64,7 +78,7 @@ def provider():
 
 @pytest.fixture
 def folder(tmp_path):
-    for name, text in (("app.py", APP), ("parent.py", PARENT), ("web.py", WEB)):
+    for name, text in (("app.py", APP), ("parent.py", PARENT), ("forked.py", FORKED), ("web.py", WEB)):
         (tmp_path / name).write_text(text)
     return tmp_path
 
@@ -110,7 +124,13 @@ def test_ways_to_start(command, provider, folder):
     (call,) = calls(folder)
     assert call.model == "gpt-4o-mini-2024-07-18"
     assert call.cost_usd > 0
-    assert call.call_site.endswith("app.py:4")
+    assert call.call_site.endswith("app.py:5")
+
+
+def test_forked_workers(provider, folder):
+    """Each process records its own calls once, also one that leaves without exit handlers."""
+    run([*INSTRUMENT, sys.executable, "forked.py"], folder, env(provider, folder))
+    assert len(calls(folder)) == 4
 
 
 def test_exit_code_and_arguments(provider, folder):

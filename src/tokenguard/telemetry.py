@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -35,7 +36,8 @@ log = logging.getLogger("tokenguard")
 
 SCOPE = "tokenguard"
 EMPTY = Context()
-DRAIN_SECONDS = 0.2
+DRAIN_SECONDS = 0.05
+"""How long a record waits; what a process is killed with in this time is lost."""
 QUEUE_LENGTH = 65_536
 """Records that wait for the drain; past it the oldest are dropped, and counted."""
 MAX_VALUES = 200
@@ -156,6 +158,9 @@ class Telemetry:
             self._make_instruments()
             # Runs before the exit handlers of the OpenTelemetry SDK, which were registered before the first call.
             atexit.register(self.flush)
+            if (util := sys.modules.get("multiprocessing.util")) is not None:
+                # A forked worker of multiprocessing leaves without exit handlers, and calls its finalizers instead.
+                util.Finalize(None, self.flush, exitpriority=10)
             self._thread = threading.Thread(target=self._run, name="tokenguard-drain", daemon=True)
             try:
                 self._thread.start()
