@@ -3,21 +3,26 @@ PY ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test check bench wheel clean
-setup: $(VENV)/.done
-$(VENV)/.done: pyproject.toml Makefile
+.PHONY: help setup demo test matrix check bench docs wheel clean
+help:              ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*##/ -/'
+setup: $(VENV)/.done ## the virtual environment, with everything to develop
+$(VENV)/.done: pyproject.toml scripts/make_venv.py
 	$(PY) scripts/make_venv.py $(VENV)
 	touch $@
-
-demo: setup        ## the main job: a simulated provider, a workload, the report
+demo: setup        ## the main job: a simulated provider, a small product, the report
 	$(BIN)/tokenguard demo
 test: setup        ## all tests
 	$(BIN)/pytest -n auto
+matrix: setup      ## the tests of the SDKs, with their oldest and newest supported versions
+	$(PY) scripts/matrix.py
 check: setup       ## lint, format, types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-bench: setup       ## the README's table, about five minutes
-	$(PY) benchmarks/run.py
+bench: setup       ## the README's table; some 15 minutes, on a quiet machine
+	$(PY) benchmarks/run.py --readme
+docs: setup        ## the generated pages
+	$(BIN)/python -m tokenguard.policy.page
 wheel: setup       ## dist/*.whl
 	$(BIN)/python -m build --wheel
-clean:
+clean:             ## what the above made
 	rm -rf $(VENV) .venvs dist .pytest_cache .mypy_cache .ruff_cache

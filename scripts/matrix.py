@@ -1,0 +1,45 @@
+"""Run tests/sdk with the oldest and the newest supported versions of each SDK, each set in an environment of its own.
+
+    python3 scripts/matrix.py            # all sets
+    python3 scripts/matrix.py openai-1   # one
+
+Environments are made once, under .venvs, and made again when their line here changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SETS = {
+    "openai-1": ["openai>=1.109,<2", "anthropic<1", "groq<1", "together<3", "cerebras-cloud-sdk<1.60"],
+    "openai-2": ["openai>=2,<3", "anthropic>=1,<2"],
+    "openai-3": ["openai>=3", "anthropic>=2", "groq", "together", "cerebras-cloud-sdk"],
+}
+TOOLS = ["pytest>=9", "pytest-asyncio>=1.2", "httpx2>=2"]
+
+
+def main() -> None:
+    failed = [name for name in sys.argv[1:] or SETS if run(name)]
+    sys.exit(f"failed with: {', '.join(failed)}" if failed else 0)
+
+
+def run(name: str) -> int:
+    """The exit code of the tests with one set."""
+    wanted = [*SETS[name], *TOOLS]
+    key = hashlib.sha256(repr((wanted, (ROOT / "pyproject.toml").read_text())).encode()).hexdigest()[:10]
+    venv = ROOT / ".venvs" / f"sdk-{name}-{key}"
+    if not (venv / ".done").exists():
+        maker = [sys.executable, str(ROOT / "scripts" / "make_venv.py"), str(venv)]
+        subprocess.run([*maker, "--editable", str(ROOT), *wanted], check=True)
+        (venv / ".done").touch()
+    print(f"== {name}: {', '.join(SETS[name])}", flush=True)
+    command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "--rootdir", str(ROOT), str(ROOT / "tests" / "sdk")]
+    return subprocess.run([*command, "-W", "ignore::DeprecationWarning"], cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    main()
