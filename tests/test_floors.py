@@ -65,5 +65,16 @@ def imported(statement):
 def test_installing_imports_no_sdk():
     """Installing imports no provider SDK, no price list, no tokenizer and no policy grammar."""
     modules = imported("import tokenguard; tokenguard.install()")
-    heavy = {"openai", "anthropic", "groq", "together", "genai_prices", "tiktoken", "sqlite3", "rich", "click", "libcst"}
+    heavy = {
+        "openai",
+        "anthropic",
+        "groq",
+        "together",
+        "genai_prices",
+        "tiktoken",
+        "sqlite3",
+        "rich",
+        "click",
+        "libcst",
+    }
     assert modules & (heavy | {"tokenguard.policy.model", "tokenguard.ledger", "opentelemetry.sdk"}) == set()

@@ -39,7 +39,8 @@ FIGURES = {
     "cache_write_tokens": "sum(cache_write_tokens)",
     # Over the calls that report it: those that do not are unknown, not misses.
     "cache_hit_share": "sum(cache_read_tokens) * 1.0 / sum(iif(cache_read_tokens IS NULL, NULL, input_tokens))",
-    "cost_usd": "coalesce(sum(cost_usd), 0.0)",
+    # Nothing but calls without a price is not nothing: it is unknown.
+    "cost_usd": "iif(count(cost_usd) = 0 AND sum(cost_status = 'unpriced') > 0, NULL, coalesce(sum(cost_usd), 0.0))",
     "estimated_usd": "coalesce(sum(iif(cost_status = 'estimated', cost_usd, 0)), 0.0)",
     "unpriced_calls": "coalesce(sum(cost_status = 'unpriced'), 0)",
     "saved_usd": "coalesce(sum(saved_usd), 0.0)",
@@ -52,6 +53,11 @@ FIGURES = {
     "cost_per_1000_calls_usd": "sum(cost_usd) * 1000.0 / nullif(sum(cost_usd IS NOT NULL), 0)",
 }
 """Each with its unit in its name: tokens, USD, a share of 1, or a count. Unknown is null."""
+
+
+def many(count: int, thing: str) -> str:
+    """A count with its noun: `1 call`, `2,000 calls`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 class Row(NamedTuple):

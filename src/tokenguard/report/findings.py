@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tokenguard.report.figures import DIMENSIONS, NO_VALUE, Query, conditions
+from tokenguard.report.figures import DIMENSIONS, NO_VALUE, Query, conditions, many
 
 MIN_CALLS = 3
 CACHEABLE = 1024
@@ -55,7 +55,7 @@ def _uncapped(connection: sqlite3.Connection, where: str, values: list[object]) 
     ).fetchone()
     if calls:
         yield Finding(
-            f"{calls:,} of {all_calls:,} generation calls set no output cap",
+            f"{calls:,} of {many(all_calls, 'generation call')} without an output cap",
             usd,
             'set one, or let a [[limit]] with max_output_tokens and then = "clamp" do it',
         )
@@ -69,7 +69,7 @@ def _retries(connection: sqlite3.Connection, where: str, values: list[object]) -
     ).fetchone()
     if retries:
         yield Finding(
-            f"{retries:,} requests were sent again",
+            f"{many(retries, 'request')} sent again",
             usd,
             "look at their errors with --by error; cap them with max_retries",
         )
@@ -82,7 +82,7 @@ def _abandoned(connection: sqlite3.Connection, where: str, values: list[object])
     ).fetchone()
     if calls:
         yield Finding(
-            f"{calls:,} streams were not read to their end",
+            f"{many(calls, 'call')} abandoned before the answer was complete",
             usd,
             "what was generated is paid for: stop generating sooner, or ask for less",
         )
@@ -94,7 +94,7 @@ def _blocked(connection: sqlite3.Connection, where: str, values: list[object]) -
         "GROUP BY 1 ORDER BY 2 DESC LIMIT 3",
         values,
     ):
-        yield Finding(f'"{rule}" blocked {calls:,} calls', usd, "look at whose with --where outcome=blocked")
+        yield Finding(f'"{rule}" blocked {many(calls, "call")}', usd, "look at whose with --where outcome=blocked")
 
 
 LOOKS: tuple[Callable[[sqlite3.Connection, str, list[object]], Iterator[Finding]], ...] = (

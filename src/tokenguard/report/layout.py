@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tokenguard.report.figures import NO_VALUE, Report, Row
+from tokenguard.report.figures import NO_VALUE, Report, Row, many
 from tokenguard.report.findings import Finding
 
 UNKNOWN = "-"
@@ -82,7 +82,7 @@ def print_table(report: Report, findings: Sequence[Finding], source: str, consol
     fancy = console.is_terminal
     _headline(report, source, console)
     spent = report.total.figures["cost_usd"]
-    bars = [_bar(row.figures["cost_usd"] / spent if spent else 0.0, fancy) for row in report.rows]
+    bars = [_bar((row.figures["cost_usd"] or 0.0) / spent if spent else 0.0, fancy) for row in report.rows]
     # A box draws something between columns, plain text leaves two blanks.
     gap = 3 if fancy else 2
     columns, key_width = _fitting(report, console.width, max((bar.cell_len for bar in bars), default=0), gap)
@@ -233,7 +233,7 @@ def _footnotes(report: Report, console: Console) -> None:
         calls = sum(n for _, n in report.unpriced)
         models = ", ".join(model for model, _ in report.unpriced[:3]) + (", ..." if len(report.unpriced) > 3 else "")
         notes.append(
-            f"* {calls:,} calls have no known price and are not in the cost ({models}): add them under [prices] in "
+            f"* {many(calls, 'call')} without a known price, not in the cost ({models}): add the models under [prices] in "
             "tokenguard.toml"
         )
     if total["estimated_usd"]:
@@ -241,7 +241,7 @@ def _footnotes(report: Report, console: Console) -> None:
     if notes:
         console.print()
         for note in notes:
-            console.print(note, style="dim" if console.is_terminal else "", soft_wrap=not console.is_terminal)
+            console.print(Text(note, "dim" if console.is_terminal else ""), soft_wrap=not console.is_terminal)
 
 
 def _short(key: str) -> str:

@@ -1,0 +1,290 @@
+"""`tokenguard report`: the figures against hand-made records, on paper, as JSON and CSV, from a store and from OTLP."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tokenguard import names
+from tokenguard.call import CallRecord, TaskRecord
+from tokenguard.cli import group
+from tokenguard.report import figures, sources
+from tokenguard.store import Store
+
+START = int(datetime(2026, 11, 20, 10, tzinfo=UTC).timestamp()) * 10**9
+
+
+def record(n=0, outcome="ok", **attributes):
+    base = {names.OPERATION: "chat", names.PROVIDER: "openai", names.RESPONSE_MODEL: "gpt-4o"}
+    named = {names.attribution_attribute(k) if k in names.ATTRIBUTION_KEYS else k: v for k, v in attributes.items()}
+    return CallRecord(START + n * 60 * 10**9, 10**9, outcome, {**base, **named})
+
+
+def priced(cost, sent=1000, made=100, **more):
+    return {names.COST: cost, names.COST_STATUS: "exact", names.INPUT_TOKENS: sent, names.OUTPUT_TOKENS: made, **more}
+
+
+def rag(n):
+    return record(n, feature="rag", prompt_version="v1", **priced(0.03, 4000, **{names.CACHE_READ_TOKENS: 0}))
+
+
+RECORDS = [
+    *(rag(n) for n in range(4)),
+    record(
+        5,
+        feature="support",
+        tenant="acme",
+        **priced(0.01, 2000, **{names.CACHE_READ_TOKENS: 1500, names.COST_SAVED: 0.002, names.REQUEST_MAX_TOKENS: 99}),
+    ),
+    record(
+        6,
+        feature="support",
+        tenant="zeta",
+        **priced(0.02, **{names.RESEND_COUNT: 2, names.RETRY_COST: 0.005, names.REQUEST_MAX_TOKENS: 99}),
+    ),
+    record(7, "abandoned", feature="support", **{names.COST: 0.004, names.COST_STATUS: "estimated"}),
+    record(8, "error", feature="support", **{names.ERROR_TYPE: "openai.RateLimitError"}),
+    record(
+        9,
+        "blocked",
+        feature="batch",
+        **{names.GUARD_ACTION: "block", names.GUARD_RULE: "day", names.GUARD_PREVENTED: 0.35},
+    ),
+    record(
+        10,
+        **{names.COST_STATUS: "unpriced", names.RESPONSE_MODEL: "gpt-9", names.INPUT_TOKENS: 7, names.OUTPUT_TOKENS: 3},
+    ),
+    TaskRecord("resolve", START, 5, "ok", 0.02, 2, {"tenant": "acme"}),
+    TaskRecord("resolve", START, 5, "error", 0.01, 1, {"tenant": "zeta"}),
+]
+
+
+@pytest.fixture
+def store(tmp_path):
+    written = Store(tmp_path / "u.db")
+    written.write(RECORDS)
+    written.close()
+    return tmp_path / "u.db"
+
+
+def run(*arguments, width=100, code=0):
+    done = CliRunner().invoke(group, ["report", *map(str, arguments)], env={"COLUMNS": str(width), "NO_COLOR": "1"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+WIDE = """\
+spent $0.1540   calls 10   tokens in / out 19.0k / 603   cache hit 8.3%
+saved by caching $0.0020   retries cost $0.0050   blocked 1 ($0.3500 prevented)
+
+feature  calls  input  output  cache hit    saved  retry cost  errors  blocked      cost  share
+rag          4  16.0k     400         0%                                         $0.1200    78%
+support      4  3,000     200        75%  $0.0020     $0.0050       1            $0.0340    22%
+batch        1      0       0          -                                     1     $0.00     0%
+(none)       1      7       3          -                                              -*     0%
+total       10  19.0k     603       8.3%  $0.0020     $0.0050       1        1  $0.1540*
+
+task     succeeded  failed     cost  per success
+resolve          1       1  $0.0300      $0.0300
+
+! "day" blocked 1 call ($0.3500): look at whose with --where outcome=blocked
+! 8 of 10 generation calls without an output cap ($0.1240): set one, or let a [[limit]] with max_output_tokens and then \
+= "clamp" do it
+! rag v1 sent 4,000 input tokens a call to gpt-4o, 4 times, and next to none came from the cache ($0.1200): put what \
+never changes first and what does (a clock, an id, the question) last
+! 2 requests sent again ($0.0050): look at their errors with --by error; cap them with max_retries
+! 1 call abandoned before the answer was complete ($0.0040): what was generated is paid for: stop generating sooner, or \
+ask for less
+
+* 1 call without a known price, not in the cost (openai/gpt-9): add the models under [prices] in tokenguard.toml
+$0.0040 of the cost is estimated: tokens or a rate were not reported
+"""
+
+
+def stripped(text):
+    return [line.rstrip() for line in text.splitlines()]
+
+
+def test_table(store):
+    """The whole page, in a pipe: no colour, no lines, nothing unknown shown as zero."""
+    first, *rest = stripped(run("--source", store))
+    assert first.startswith("TokenGuard  2026-11-20 10:00 to 2026-11-20 10:10 UTC")
+    assert rest == stripped(WIDE)
+
+
+def test_narrow(store):
+    """In a narrow window the less important figures go, and no figure is cut."""
+    table = run("--source", store, width=50).splitlines()
+    head = next(line for line in table if line.startswith("feature"))
+    assert head.split() == ["feature", "calls", "input", "cache", "hit", "cost", "share"]
+    assert "…" not in "\n".join(table)
+
+
+def test_json(store):
+    """JSON has every figure with its unit in its name, and null for what is not known."""
+    found = json.loads(run("--source", store, "--by", "feature,tenant", "--format", "json"))
+    assert found["by"] == ["feature", "tenant"]
+    rows = {(row["feature"], row["tenant"]): row for row in found["rows"]}
+    assert rows["support", "acme"]["cache_hit_share"] == 0.75
+    assert rows["support", "zeta"]["cache_hit_share"] is None
+    assert rows["support", "zeta"]["retry_cost_usd"] == 0.005
+    assert found["total"]["prevented_usd"] == 0.35
+    assert found["tasks"] == [
+        {"task": "resolve", "succeeded": 1, "failed": 1, "cost_usd": 0.03, "cost_per_success_usd": 0.03}
+    ]
+    assert found["unpriced"] == [{"model": "openai/gpt-9", "calls": 1}]
+
+
+def test_csv(store):
+    """CSV has a header, a row a group, and nothing where nothing is known."""
+    rows = list(csv.DictReader(io.StringIO(run("--source", store, "--format", "csv", "--by", "model"))))
+    assert [row["model"] for row in rows] == ["gpt-4o", "gpt-9"]
+    assert rows[1]["cost_usd"] == ""
+    assert rows[1]["cost_per_1000_calls_usd"] == ""
+
+
+@pytest.mark.parametrize("by", [*figures.DIMENSIONS, "region"])
+def test_sums_of_groups_are_the_total(by, store):
+    """However calls are grouped, the groups add up to the total."""
+    found = json.loads(run("--source", store, "--by", by, "--format", "json"))
+    for figure in ("calls", "input_tokens", "cost_usd", "retries", "blocked"):
+        assert sum(row[figure] or 0 for row in found["rows"]) == pytest.approx(found["total"][figure])
+
+
+def test_random_sums(tmp_path):
+    """The same for random records and pairs of keys, with filters that part them in two."""
+    rng = random.Random(5)
+    written = Store(tmp_path / "r.db")
+    written.write(
+        [
+            record(
+                rng.randrange(3000),
+                rng.choice(["ok", "error"]),
+                tenant=rng.choice("abc"),
+                feature=rng.choice("xy"),
+                **priced(rng.random(), rng.randrange(9999), rng.randrange(99)),
+            )
+            for _ in range(500)
+        ]
+    )
+    written.close()
+    whole = json.loads(run("--source", tmp_path / "r.db", "--by", "tenant,feature,hour", "--format", "json"))
+    parts = [
+        json.loads(run("--source", tmp_path / "r.db", "--where", f"tenant={glob}", "--format", "json"))
+        for glob in ("[ab]", "c")
+    ]
+    assert sum(row["cost_usd"] for row in whole["rows"]) == pytest.approx(whole["total"]["cost_usd"])
+    assert sum(part["total"]["cost_usd"] for part in parts) == pytest.approx(whole["total"]["cost_usd"])
+
+
+def test_filters(store):
+    """Since, until and where choose the calls, and sort and limit the groups."""
+    assert json.loads(run("--source", store, "--since", "2026-11-20T10:05", "--format", "json"))["total"]["calls"] == 6
+    assert json.loads(run("--source", store, "--until", "2026-11-20T10:05", "--format", "json"))["total"]["calls"] == 4
+    only = json.loads(run("--source", store, "--where", "feature=sup*", "--where", "tenant=acme", "--format", "json"))
+    assert (only["total"]["calls"], only["tasks"]) == (1, [])
+    first = json.loads(run("--source", store, "--sort", "calls", "--limit", "1", "--format", "json"))
+    assert len(first["rows"]) == 1
+    assert "and 3 more" in run("--source", store, "--limit", "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--since", "yesterday"], "'yesterday' is no time: use 30m, 24h, 7d or 2w"),
+        (["--where", "feature"], "'feature' is no condition: write key=glob"),
+        (["--sort", "price"], "cannot sort by 'price': use one of calls"),
+        (["--by", "a'b"], "is no key"),
+    ],
+)
+def test_bad_arguments(arguments, said, store):
+    """A bad argument is one line that says what would do."""
+    with pytest.raises(Exception, match=said):
+        run("--source", store, *arguments)
+
+
+def test_nothing_there(tmp_path, monkeypatch):
+    """Without records it says where it looked and what to run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOKENGUARD_STORE", raising=False)
+    said = run()
+    assert ".tokenguard/usage.db" in said
+    assert "tokenguard-instrument python app.py" in said
+
+
+# --- OTLP ------------------------------------------------------------------------------------------------------------
+
+
+def otlp(records):
+    """The lines that the collector's file exporter writes for these calls."""
+
+    def value(attribute):
+        if isinstance(attribute, bool):
+            return {"boolValue": attribute}
+        if isinstance(attribute, int):
+            return {"intValue": str(attribute)}
+        if isinstance(attribute, float):
+            return {"doubleValue": attribute}
+        if isinstance(attribute, tuple):
+            return {"arrayValue": {"values": [{"stringValue": each} for each in attribute]}}
+        return {"stringValue": attribute}
+
+    for each in records:
+        span = {
+            "traceId": "a" * 32,
+            "spanId": "b" * 16,
+            "name": "chat gpt-4o",
+            "kind": 3,
+            "startTimeUnixNano": str(each.start_ns),
+            "endTimeUnixNano": str(each.start_ns + each.duration_ns),
+            "attributes": [{"key": k, "value": value(v)} for k, v in each.attributes.items()],
+            "status": {"code": 2} if each.outcome == "error" else {},
+        }
+        yield json.dumps({"resourceSpans": [{"resource": {}, "scopeSpans": [{"scope": {}, "spans": [span]}]}]})
+
+
+CALLS = [each for each in RECORDS if isinstance(each, CallRecord)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_otlp_lines(packed, tmp_path, store):
+    """OTLP-JSON gives the same figures as the store; lines of metrics and spans of agents are not counted."""
+    agent = CallRecord(START, 1, "ok", {names.OPERATION: "invoke_agent", names.INPUT_TOKENS: 99_999})
+    lines = [*otlp([*CALLS, agent]), json.dumps({"resourceMetrics": []}), ""]
+    path = tmp_path / "traces.json"
+    data = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(data) if packed else data)
+    here = json.loads(run("--source", path, "--format", "json"))
+    there = json.loads(run("--source", store, "--format", "json"))
+    abandoned = ("abandoned",)  # a span does not say so, unless its cost was estimated for that reason
+    assert {k: v for k, v in here["total"].items() if k not in abandoned} == {
+        k: v for k, v in there["total"].items() if k not in abandoned
+    }
+
+
+def test_otlp_folder(tmp_path):
+    """A folder is all of its files."""
+    for n, each in enumerate(CALLS[:3]):
+        (tmp_path / f"{n}.json").write_text("\n".join(otlp([each])))
+    assert json.loads(run("--source", tmp_path, "--format", "json"))["total"]["calls"] == 3
+
+
+@pytest.mark.parametrize("text", ["not json", "[1, 2]", '{"resourceSpans": '])
+def test_bad_source(text, tmp_path):
+    """A file that is neither is named with its line."""
+    path = tmp_path / "x"
+    path.write_text(text)
+    with pytest.raises(sources.SourceError, match="line 1: no JSON object"):
+        run("--source", path)
+    with pytest.raises(sources.SourceError, match="cannot be read: No such file"):
+        run("--source", Path(tmp_path, "missing"))
