@@ -50,9 +50,11 @@ def test_imports_point_down():
     for file in ROOT.rglob("*.py"):
         here = file.relative_to(ROOT).parts[0].removesuffix(".py")
         assert here in FLOOR, f"{here} has no floor yet"
-        for module in runtime_imports(ast.parse(file.read_text())):
-            if room(module) != "__init__" and FLOOR[room(module)] > FLOOR[here]:
-                wrong.append(f"{file.relative_to(ROOT)} imports {module}")
+        wrong += [
+            f"{file.relative_to(ROOT)} imports {module}"
+            for module in runtime_imports(ast.parse(file.read_text()))
+            if room(module) != "__init__" and FLOOR[room(module)] > FLOOR[here]
+        ]
     assert wrong == []
 
 

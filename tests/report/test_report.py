@@ -98,13 +98,13 @@ task     succeeded  failed     cost  per success
 resolve          1       1  $0.0300      $0.0300
 
 ! "day" blocked 1 call ($0.3500): look at whose with --where outcome=blocked
-! 8 of 10 generation calls without an output cap ($0.1240): set one, or let a [[limit]] with max_output_tokens and then \
-= "clamp" do it
+! 8 of 10 generation calls without an output cap ($0.1240): set one, or let a [[limit]] with max_output_tokens and \
+then = "clamp" do it
 ! rag v1 sent 4,000 input tokens a call to gpt-4o, 4 times, and next to none came from the cache ($0.1200): put what \
 never changes first and what does (a clock, an id, the question) last
 ! 2 requests sent again ($0.0050): look at their errors with --by error; cap them with max_retries
-! 1 call abandoned before the answer was complete ($0.0040): what was generated is paid for: stop generating sooner, or \
-ask for less
+! 1 call abandoned before the answer was complete ($0.0040): what was generated is paid for: stop generating sooner, \
+or ask for less
 
 * 1 call without a known price, not in the cost (openai/gpt-9): add the models under [prices] in tokenguard.toml
 $0.0040 of the cost is estimated: tokens or a rate were not reported

@@ -233,8 +233,8 @@ def _footnotes(report: Report, console: Console) -> None:
         calls = sum(n for _, n in report.unpriced)
         models = ", ".join(model for model, _ in report.unpriced[:3]) + (", ..." if len(report.unpriced) > 3 else "")
         notes.append(
-            f"* {many(calls, 'call')} without a known price, not in the cost ({models}): add the models under [prices] in "
-            "tokenguard.toml"
+            f"* {many(calls, 'call')} without a known price, not in the cost ({models}): add the models under [prices] "
+            "in tokenguard.toml"
         )
     if total["estimated_usd"]:
         notes.append(f"{usd(total['estimated_usd'])} of the cost is estimated: tokens or a rate were not reported")
