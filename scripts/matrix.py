@@ -1,4 +1,6 @@
-"""Run tests/sdk with the oldest and the newest supported versions of each SDK, each set in an environment of its own.
+"""Run the tests of SDKs and frameworks with the versions that are supported, each set in an environment of its own.
+
+tests/sdk runs with the oldest and the newest version of each SDK, tests/frameworks with what sits on top of them.
 
     python3 scripts/matrix.py            # all sets
     python3 scripts/matrix.py openai-1   # one
@@ -19,25 +21,31 @@ SETS = {
     "openai-2": ["openai>=2,<3", "anthropic>=1,<2"],
     "openai-3": ["openai>=3", "anthropic>=2", "groq", "together", "cerebras-cloud-sdk"],
 }
+FRAMEWORKS = {
+    "frameworks": ["openai-agents", "langchain", "langchain-openai", "langchain-anthropic", "pydantic-ai-slim[openai]"],
+    "llama-index": ["llama-index-core", "llama-index-llms-openai"],
+}
 TOOLS = ["pytest>=9", "pytest-asyncio>=1.2", "httpx2>=2"]
 
 
 def main() -> None:
-    failed = [name for name in sys.argv[1:] or SETS if run(name)]
+    failed = [name for name in sys.argv[1:] or [*SETS, *FRAMEWORKS] if run(name)]
     sys.exit(f"failed with: {', '.join(failed)}" if failed else 0)
 
 
 def run(name: str) -> int:
     """The exit code of the tests with one set."""
-    wanted = [*SETS[name], *TOOLS]
+    packages = {**SETS, **FRAMEWORKS}[name]
+    tests = "sdk" if name in SETS else "frameworks"
+    wanted = [*packages, *TOOLS]
     key = hashlib.sha256(repr((wanted, (ROOT / "pyproject.toml").read_text())).encode()).hexdigest()[:10]
     venv = ROOT / ".venvs" / f"sdk-{name}-{key}"
     if not (venv / ".done").exists():
         maker = [sys.executable, str(ROOT / "scripts" / "make_venv.py"), str(venv)]
         subprocess.run([*maker, "--editable", str(ROOT), *wanted], check=True)
         (venv / ".done").touch()
-    print(f"== {name}: {', '.join(SETS[name])}", flush=True)
-    command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "--rootdir", str(ROOT), str(ROOT / "tests" / "sdk")]
+    print(f"== {name}: {', '.join(packages)}", flush=True)
+    command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "--rootdir", str(ROOT), str(ROOT / "tests" / tests)]
     return subprocess.run([*command, "-W", "ignore::DeprecationWarning"], cwd=ROOT).returncode
 
 

@@ -115,6 +115,11 @@ class Guard:
             if not self.enforces:
                 call.attributes[names.GUARD_MODE] = "observe"
 
+    def _prevented(self, call: Call, worst: Worst) -> None:
+        """Note what a refused call could have cost."""
+        if worst.usd is not None:
+            call.attributes[names.GUARD_PREVENTED] = worst.usd
+
     # --- limits --------------------------------------------------------------------------------------------------
 
     def _limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
@@ -126,6 +131,7 @@ class Guard:
             if limit.then == "warn":
                 log.warning("tokenguard: %s", exceeded)
             elif self.enforces:
+                self._prevented(call, self._worst(call, counted=False))
                 raise exceeded
 
     def _exceeded(self, call: Call, exchange: Exchange, limit: Limit) -> Generator[LimitExceeded, None, None]:
@@ -287,8 +293,7 @@ class Guard:
                 worst = self._worst(call, counted=False)
                 continue
             self._decide(call, budget.name, "block")
-            if worst.usd is not None:
-                call.attributes[names.GUARD_PREVENTED] = worst.usd
+            self._prevented(call, worst)
             raise self._refused(call, held)
 
     def _over(self, call: Call, over: Refusal) -> None:

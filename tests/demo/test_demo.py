@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from tokenguard import demo
+from tokenguard.call import CallRecord
 from tokenguard.demo.comparison import PRICE_LIST, Rates, price
+from tokenguard.store import read_store
 from tokenguard.usage import Usage
 
 
@@ -49,3 +51,19 @@ def test_the_demo_measures_what_is_charged(tmp_path, monkeypatch):
     assert run.requests > everything.charged  # some were refused, and the SDKs sent them again
     assert everything.billed.cache_read > everything.billed.input // 3
     assert "tokenguard.demo.workload" not in sys.modules
+
+
+def test_the_policy_stops_what_it_should(tmp_path, monkeypatch):
+    """One runaway agent is stopped, one tenant's day budget is used up, one feature's answers are clamped."""
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    run = demo.run_demo(tmp_path / "demo.db", report=False)
+    agent, budget = run.refusals
+    assert agent.startswith(
+        'LimitExceeded: chat gpt-4.1-mini: tool rounds 6, and the limit "agents stop after 5 rounds"'
+    )
+    assert budget.startswith('BudgetExceeded: chat gpt-4o-mini: budget "tenant per day" for tenant=acme: $0.00')
+    records = [record for record in read_store(run.guarded) if isinstance(record, CallRecord)]
+    assert {record.attributes.get("tokenguard.guard.action") for record in records} == {None, "clamp", "block"}
+    spent = sum(r.cost_usd or 0 for r in records if r.attributes["tokenguard.tenant"] == "acme")
+    assert 0.004 < spent <= 0.005

@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING
 from tokenguard import names
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tokenguard.demo.comparison import Line
+    from tokenguard.demo.provider import SimulatedProvider
 
 STORE = ".tokenguard/demo.db"
 POLICY = Path(__file__).with_name("demo.toml")
+GUARDED_POLICY = Path(__file__).with_name("guarded.toml")
 SDKS = ("openai", "anthropic")
 
 INSTRUMENT = (sys.executable, "-c", "from tokenguard.instrument import main; main()")
@@ -48,6 +52,10 @@ class Demo:
     """What the provider charged beside what was measured: by model, calls that broke off, and all."""
     requests: int
     """How many requests the provider received, refused ones included."""
+    guarded: Path
+    """Where the calls of the second part were recorded, which is under a policy."""
+    refusals: tuple[str, ...]
+    """What the policy said to the application."""
 
 
 def run_demo(store: str | Path = STORE, *, report: bool = True) -> Demo:
@@ -63,40 +71,50 @@ def run_demo(store: str | Path = STORE, *, report: bool = True) -> Demo:
     from tokenguard.store import read_store
 
     path = _fresh(Path(store))
+    guarded = _fresh(path.with_name(f"{path.stem}-guarded{path.suffix}"))
     with SimulatedProvider(fault_rate=FAULT_RATE, latency=LATENCY_SECONDS, chunk_delay=CHUNK_SECONDS) as provider:
         provider.faults.retry_after = 0.05
         provider.fail_next("stream_error", after=20, path="/messages")
-        environment = {
-            **os.environ,
-            "OPENAI_BASE_URL": provider.openai_url,
-            "OPENAI_API_KEY": "sk-simulated",
-            "ANTHROPIC_BASE_URL": provider.anthropic_url,
-            "ANTHROPIC_API_KEY": "sk-ant-simulated",
-            "NO_PROXY": "127.0.0.1",
-            names.ENV_STORE: str(path.resolve()),
-            names.ENV_POLICY: str(POLICY),
-        }
-        application = (sys.executable, "-m", "tokenguard.demo.workload")
-        subprocess.run([*INSTRUMENT, *application], env=environment, check=True)  # noqa: S603 - our own program
+        _run("tokenguard.demo.workload", provider, path, POLICY)
     from tokenguard.call import CallRecord
 
     calls = [record for record in read_store(path) if isinstance(record, CallRecord)]
-    demo = Demo(path, compare(provider.requests, calls), len(provider.requests))
+    lines = compare(provider.requests, calls)
+    requests = len(provider.requests)
+    with SimulatedProvider(tool_rounds=None, latency=LATENCY_SECONDS) as provider:
+        refusals = _run("tokenguard.demo.guarded", provider, guarded, GUARDED_POLICY)
+    demo = Demo(path, lines, requests, guarded, tuple(refusals.splitlines()))
     if report:
         show(demo)
     return demo
+
+
+def _run(module: str, provider: SimulatedProvider, store: Path, policy: Path) -> str:
+    """Run a program of the demo as a user would; returns what it printed."""
+    environment = {
+        **os.environ,
+        "OPENAI_BASE_URL": provider.openai_url,
+        "OPENAI_API_KEY": "sk-simulated",
+        "ANTHROPIC_BASE_URL": provider.anthropic_url,
+        "ANTHROPIC_API_KEY": "sk-ant-simulated",
+        "NO_PROXY": "127.0.0.1",
+        names.ENV_STORE: str(store.resolve()),
+        names.ENV_POLICY: str(policy),
+    }
+    command = [*INSTRUMENT, sys.executable, "-m", module]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
+    return done.stdout
 
 
 def show(demo: Demo) -> None:
     """Print the reports, and what the provider charged beside what was measured."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     for arguments in REPORTS:
-        console.print(f"\n[bold]$ tokenguard report {' '.join(arguments)} --source {demo.store}[/bold]", soft_wrap=True)
-        console.file.flush()
-        subprocess.run([*COMMAND, "report", *arguments, "--source", str(demo.store)], check=False)  # noqa: S603
+        _report(console, arguments, demo.store)
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("\nmodel", no_wrap=True)
     for title in ("\ncalls", "tokens\ncharged", "tokens\nmeasured", "USD\ncharged", "USD\nmeasured", "\ndifference"):
@@ -118,6 +136,17 @@ def show(demo: Demo) -> None:
         f"The provider received {demo.requests} requests, and charged those that it did not refuse. A stream that "
         "breaks off does not tell its usage: its cost is an estimate, without what caching may have saved."
     )
+    console.print(f"\n[bold]The same product under a policy[/bold] ({GUARDED_POLICY.name})")
+    for refusal in demo.refusals:
+        console.print(Text(refusal, "yellow"), soft_wrap=True)
+    _report(console, ("--by", "rule,action,tenant"), demo.guarded)
+
+
+def _report(console: Console, arguments: Sequence[str], store: Path) -> None:
+    """Run `tokenguard report` as a user would."""
+    console.print(f"\n[bold]$ tokenguard report {' '.join(arguments)} --source {store}[/bold]", soft_wrap=True)
+    console.file.flush()
+    subprocess.run([*COMMAND, "report", *arguments, "--source", str(store)], check=False)  # noqa: S603
 
 
 def _require_sdks() -> None:
