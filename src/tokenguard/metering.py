@@ -343,7 +343,6 @@ class Meter:
     def _begin(self, exchange: Exchange) -> Call:
         """Start the call: whose it is, what it asks for, and whether it has been tried before."""
         call = Call(self, exchange)
-        self.prices.warm()
         api, body = call.api, call.request
         attributes = call.attributes
         attributes.update(call.scope.attributes)

@@ -64,6 +64,7 @@ class Installation:
 
         try:
             self._restore.extend(stainless.patch(module, self.meter))
+            self.meter.prices.warm()
         except Exception as error:
             self.telemetry.internal_error(f"wrapping {module.__name__}", error)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -55,13 +54,14 @@ class PriceBook:
         self._overrides = read(overrides or {}, origin)
         self._ceiling = None if ceiling is None else _ceiling(*ceiling)
         self._resolve = lru_cache(maxsize=size)(self._look_up)
-        self._warmed = False
 
     def warm(self) -> None:
-        """Load the price list in the background (140 ms), while the first request is on its way."""
-        if not self._warmed:
-            self._warmed = True
-            threading.Thread(target=listed.version, name="tokenguard-prices", daemon=True).start()
+        """Load the price list now (140 ms), so that no call has to.
+
+        In the calling thread: another thread's imports beside the application's own can leave either with half a
+        module.
+        """
+        listed.version()
 
     # --- rates ------------------------------------------------------------------------------------------------------
 
