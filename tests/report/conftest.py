@@ -41,11 +41,22 @@ def records():
     return [
         *(call(hour, "support_answer", "gpt-4o", (6000, 200, 0), 0.5, **long) for hour in range(4)),
         *(call(hour, "rag", "claude-sonnet-4-5", (9000, 300, 8000), 0.25, **warm) for hour in (1, 25)),
-        call(2, "rag", "claude-sonnet-4-5", (9000, 40, 0), 0.2, "abandoned", tenant="beta", **{n.COST_STATUS: "estimated"}),
+        call(
+            2,
+            "rag",
+            "claude-sonnet-4-5",
+            (9000, 40, 0),
+            0.2,
+            "abandoned",
+            tenant="beta",
+            **{n.COST_STATUS: "estimated"},
+        ),
         call(3, "rag", "my-tuned-model", (500, 50, None), None, tenant="beta", **{n.COST_STATUS: "unpriced"}),
         call(4, None, "gpt-4o-mini", (100, 20, None), 0.001, **{n.REQUEST_MAX_TOKENS: None}),
         call(5, "digest", "gpt-4o", (700, 100, 0), 0.05, **{n.RESEND_COUNT: 2, n.RETRY_COST: 0.02}),
-        call(26, "digest", "gpt-4o", (None,) * 3, None, "error", **{n.ERROR_TYPE: "RateLimitError", n.COST_STATUS: None}),
+        call(
+            26, "digest", "gpt-4o", (None,) * 3, None, "error", **{n.ERROR_TYPE: "RateLimitError", n.COST_STATUS: None}
+        ),
         call(
             26,
             "digest",

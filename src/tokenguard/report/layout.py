@@ -41,7 +41,7 @@ def tokens(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     for size, unit, start in ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e3, "k", 1e4)):
-        if value >= start * 0.9995:
+        if value >= start * 0.99995:  # from where on it is rounded up to the start
             return f"{value / size:,.1f}{unit}"
     return f"{value:,.0f}"
 
@@ -296,11 +296,17 @@ def _when(ns: int | None) -> str:
     return UNKNOWN if ns is None else f"{datetime.fromtimestamp(ns / 1e9, UTC):%Y-%m-%d %H:%M}"
 
 
+def _iso(ns: int | None) -> str | None:
+    return None if ns is None else datetime.fromtimestamp(ns // 10**9, UTC).isoformat()
+
+
 def as_json(report: Report, findings: Sequence[Finding]) -> str:
     """The report for programs. Units are in the names: `_usd`, `_tokens`, shares of 1; unknown is null."""
     return json.dumps(
         {
             "by": list(report.query.by),
+            "first_call": _iso(report.first_ns),
+            "last_call": _iso(report.last_ns),
             "total": report.total.figures,
             "rows": [{**dict(zip(report.query.by, row.keys, strict=True)), **row.figures} for row in report.rows],
             "tasks": [task._asdict() for task in report.tasks],

@@ -73,10 +73,14 @@ def _lines_in(folder: Path) -> list[Path]:
 
 def _from_otlp(files: list[Path]) -> sqlite3.Connection:
     store = Store(MEMORY)
-    for file in files:
-        records = _records(file)
-        while batch := list(islice(records, BATCH)):
-            store.write(batch)
+    try:
+        for file in files:
+            records = _records(file)
+            while batch := list(islice(records, BATCH)):
+                store.write(batch)
+    except BaseException:
+        store.close()
+        raise
     return store.connection()
 
 
