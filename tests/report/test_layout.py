@@ -9,9 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from report.conftest import START, call
+from tokenguard import names
 from tokenguard.report import layout
 from tokenguard.report.figures import FIGURES, Query, ask
 from tokenguard.report.findings import find
@@ -60,6 +62,18 @@ def test_fits(store_path, width, by):
         header = next(line for line in text.splitlines() if line.startswith("feature"))
         assert "cost" in header
         assert "$0.7000*" in text or len(by) == 2
+
+
+def test_long_paths_and_wide_characters(tmp_path):
+    """A path that is too long keeps its end, where file and line are; wide characters take two cells."""
+    store = Store(tmp_path / "u.db")
+    path = {names.CODE_FILE: "/srv/" + "deep/" * 20 + "answer.py", names.CODE_LINE: 42}
+    store.write([call(n, "顧客対応" * 10, "gpt-4o", (50, 1, 0), 0.1, **path) for n in range(5)])
+    store.close()
+    assert "/answer.py:42 " in printed(tmp_path / "u.db", 80, by=("call_site", "model"))
+    for width in (60, 80, 120):
+        text = printed(tmp_path / "u.db", width, by=("feature", "call_site"))
+        assert max(map(cell_len, text.splitlines())) <= width
 
 
 def test_plain_when_piped(store_path):

@@ -100,7 +100,7 @@ def print_table(report: Report, findings: Sequence[Finding], source: str, consol
     if len(report.rows) > 1:
         keys[-1] = [Text("total"), *[Text()] * (len(report.query.by) - 1)]
     widths = [max(len(column.title), *(len(row[n]) for row in cells)) for n, column in enumerate(columns)]
-    wanted = [max(len(dimension), *(len(key[n]) for key in keys)) for n, dimension in enumerate(report.query.by)]
+    wanted = [max(len(dimension), *(key[n].cell_len for key in keys)) for n, dimension in enumerate(report.query.by)]
     reserved = [min(width, max(MIN_KEY, console.width // (3 * len(wanted)))) for width in wanted]
     kept, room = _fit(columns, widths, console.width - sum(reserved) - GAP * len(reserved))
     table = Table(
@@ -110,7 +110,8 @@ def print_table(report: Report, findings: Sequence[Finding], source: str, consol
         show_edge=False,
         padding=(0, GAP - 1 if fancy else GAP, 0, 0),  # the box adds a space of its own
     )
-    for dimension, width in zip(report.query.by, _widened(reserved, wanted, room), strict=True):
+    key_widths = _widened(reserved, wanted, room)
+    for dimension, width in zip(report.query.by, key_widths, strict=True):
         table.add_column(Text(dimension), overflow="ellipsis", no_wrap=True, width=width)
     for n in kept:
         table.add_column(Text(columns[n].title), justify="right", no_wrap=True, min_width=widths[n])
@@ -118,7 +119,7 @@ def print_table(report: Report, findings: Sequence[Finding], source: str, consol
         last = n == len(report.rows)
         if last:
             table.add_section()
-        table.add_row(*key, *(cell[k] for k in kept), style="bold" if last and fancy else "")
+        table.add_row(*map(_cut, key, key_widths), *(cell[k] for k in kept), style="bold" if last and fancy else "")
     console.print(table)
     if report.more:
         console.print(f"... and {report.more:,} more, which the total counts too", style="dim" if fancy else "")
@@ -290,6 +291,11 @@ def _short(key: str) -> str:
         relative = os.path.relpath(key)
         return relative if len(relative) < len(key) else key
     return key
+
+
+def _cut(key: Text, width: int) -> Text:
+    """A path that is too long loses its beginning: the file and line are at its end."""
+    return Text(f"…{key.plain[1 - width :]}") if os.sep in key.plain and len(key) > width else key
 
 
 def _when(ns: int | None) -> str:
