@@ -76,6 +76,12 @@ def test_long_paths_and_wide_characters(tmp_path):
         assert max(map(cell_len, text.splitlines())) <= width
 
 
+def test_a_mistyped_key_is_told(store_path):
+    """A key that no call has is told, with the one that may have been meant."""
+    assert "No call has a key 'modle'; there is 'model'" in printed(store_path, 120, by=("modle",))
+    assert "No call has" not in printed(store_path, 120, by=("region", "user"))
+
+
 def test_plain_when_piped(store_path):
     """A pipe gets ASCII, with no colour, no boxes and no bars; each finding is one line."""
     text = printed(store_path, 120, terminal=False)

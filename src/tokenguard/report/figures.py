@@ -72,6 +72,11 @@ these once the total is known.
 """
 
 
+def many(count: int, thing: str) -> str:
+    """A count with its noun: `1 call`, `2,000 calls`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 class Row(NamedTuple):
     """One group: its keys, in the order asked for, and its figures by name."""
 
@@ -185,7 +190,7 @@ def _order(query: Query) -> str:
         return str(query.by.index(sort) + 1)
     if sort not in FIGURES:
         raise TokenGuardError(
-            f"cannot sort by {sort!r}: use a key of --by ({', '.join(query.by)}), or one of {', '.join(FIGURES)}"
+            f"cannot sort by {sort!r}: use one of {', '.join(FIGURES)}, or a key of --by ({', '.join(query.by)})"
         )
     return f"{sort} DESC NULLS LAST, calls DESC, {', '.join(str(n + 1) for n in range(len(query.by)))}"
 

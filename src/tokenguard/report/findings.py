@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tokenguard.report.figures import DIMENSIONS, Report, conditions
+from tokenguard.report.figures import DIMENSIONS, Report, conditions, many
 
 MIN_CALLS = 3
 CACHEABLE = 1024
@@ -36,19 +36,19 @@ def _of_the_total(report: Report) -> Iterator[Finding]:
     total = report.total.figures
     if total["uncapped"]:
         yield Finding(
-            f"{total['uncapped']:,} of {_count(total['generations'], 'generation call')} set no output cap",
+            f"{total['uncapped']:,} of {many(total['generations'], 'generation call')} set no output cap",
             total["uncapped_usd"],
             'set one, or let a [[limit]] with max_output_tokens and then = "clamp" do it',
         )
     if total["retries"]:
         yield Finding(
-            f"{_count(total['retries'], 'request')} sent again",
+            f"{many(total['retries'], 'request')} sent again",
             total["retry_cost_usd"],
             "look at their errors with --by error; cap them with max_retries in a [[limit]]",
         )
     if total["abandoned"]:
         yield Finding(
-            f"{_count(total['abandoned'], 'stream')} ended before the answer was read to its end",
+            f"{many(total['abandoned'], 'stream')} ended before the answer was read to its end",
             total["abandoned_usd"],
             "see where with --by call_site --where outcome=abandoned; a provider may bill what nobody read",
         )
@@ -84,16 +84,7 @@ def _blocked(connection: sqlite3.Connection, report: Report) -> Iterator[Finding
         values,
     ):
         yield Finding(
-            f'"{rule}" blocked {_count(calls, "call")} before sending',
+            f'"{rule}" blocked {many(calls, "call")} before sending',
             usd,
             "see whose with --where outcome=blocked --by tenant,feature",
         )
-
-
-def _count(count: int, noun: str) -> str:
-    """A count with its noun.
-
-    >>> _count(1, "request"), _count(2000, "call")
-    ('1 request', '2,000 calls')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from rich import box
@@ -16,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tokenguard.report.figures import Report, Row
+from tokenguard.report.figures import DIMENSIONS, Report, Row, many
 from tokenguard.report.findings import Finding
 
 UNKNOWN = "-"
@@ -72,12 +73,12 @@ COLUMNS = (
     Column("cache hit", "cache_hit_share", share, 8),
     Column("saved", "saved_usd", usd, 6),
     Column("retries", "retries", count, 2),
-    Column("retry cost", "retry_cost_usd", lambda value: usd(value) if value else "", 3),
-    Column("errors", "errors", count, 2),
-    Column("blocked", "blocked", count, 2),
-    Column("per 1k calls", "cost_per_1000_calls_usd", usd, 4),
+    Column("retry cost", "retry_cost_usd", lambda value: usd(value) if value else "", 4),
+    Column("errors", "errors", count, 4),
+    Column("blocked", "blocked", count, 5),
+    Column("per 1k calls", "cost_per_1000_calls_usd", usd, 1),
     Column("cost", "cost_usd", usd),
-    Column("", "cost_share", lambda value: "", 5),
+    Column("", "cost_share", lambda value: "", 3),
     Column("share", "cost_share", share, 8),
 )
 """In their order. The column without a title is the bar."""
@@ -260,7 +261,7 @@ def _footnotes(report: Report, console: Console) -> None:
         calls = sum(n for _, n in report.unpriced)
         models = ", ".join(clean(model) for model, _ in report.unpriced[:3])
         notes.append(
-            f"* The cost leaves out {calls:,} call{'' if calls == 1 else 's'} with no known price "
+            f"* The cost leaves out {many(calls, 'call')} with no known price "
             f"({models}{', ...' if len(report.unpriced) > 3 else ''}). Add the price to tokenguard.toml: "
             f'[prices] "{clean(report.unpriced[0][0])}" = {{ input = ..., output = ... }}, in USD per million tokens'
         )
@@ -269,6 +270,10 @@ def _footnotes(report: Report, console: Console) -> None:
             f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated: tokens or a "
             "rate were not reported"
         )
+    for n, dimension in enumerate(report.query.by):
+        if dimension not in DIMENSIONS and all(row.keys[n] is None for row in report.rows):
+            near = get_close_matches(dimension, DIMENSIONS, 1)
+            notes.append(f"No call has a key {clean(dimension)!r}{f'; there is {near[0]!r}' if near else ''}")
     fancy = console.is_terminal
     if notes:
         console.print()
