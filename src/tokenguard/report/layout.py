@@ -163,9 +163,11 @@ def _headline(report: Report, source: str, console: Console) -> None:
         ("tokens in / out", f"{tokens(total['input_tokens'])} / {tokens(total['output_tokens'])}"),
         ("cache hit", share(total["cache_hit_share"])),
         ("saved by caching", usd(total["saved_usd"])),
-        ("retries cost", usd(total["retry_cost_usd"])),
-        ("errors", f"{total['errors']:,}"),
     ]
+    if total["retries"]:
+        parts.append(("retries cost", usd(total["retry_cost_usd"])))
+    if total["errors"]:
+        parts.append(("errors", f"{total['errors']:,}"))
     if total["blocked"]:
         parts.append(("blocked", f"{total['blocked']:,} ({usd(total['prevented_usd'])} prevented)"))
     fancy = console.is_terminal
