@@ -6,7 +6,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -100,6 +102,102 @@ def test_fork(tmp_path):
     store.write([call(2)])
     store.close()
     assert len(list(read_store(path))) == 3
+
+
+def test_a_fork_while_a_thread_writes(tmp_path):
+    """No connection crosses a fork: parent and children write on, and the file stays whole."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    done = threading.Event()
+
+    def keep_writing():
+        while not done.is_set():
+            store.write([call()])
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    children = []
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            try:
+                store.write([call(**{"tokenguard.user": "child"})] * 10)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
+    done.set()
+    writer.join()
+    store.close()
+    records = list(read_store(path))
+    assert sum(record.attributes.get("tokenguard.user") == "child" for record in records) == 50
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_odd_values(tmp_path):
+    """What no column can hold is kept all the same, and does not take its batch along; what is no number is unknown."""
+    odd = call(
+        1,
+        **{
+            names.INPUT_TOKENS: 2**70,
+            names.REQUEST_MODEL: ("a", "b"),
+            "tokenguard.user": "half a \ud83d",
+            "tokenguard.attr.page": "\udfff",
+        },
+    )
+    store = Store(tmp_path / "u.db")
+    store.write([call(), odd, call(2, **{names.COST: float("nan"), names.REQUEST_TEMPERATURE: float("inf")})])
+    store.close()
+    first, second, third = read_store(tmp_path / "u.db")
+    assert (first, second) == (call(), odd)
+    assert names.COST not in third.attributes
+    assert names.REQUEST_TEMPERATURE not in third.attributes
+
+
+def test_a_deleted_file_is_made_again(tmp_path):
+    """Where the file was deleted under a running program, the next write makes it again."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    store.write([call()])
+    for file in tmp_path.iterdir():
+        file.unlink()
+    store.write([call(1)])
+    store.close()
+    assert list(read_store(path)) == [call(1)]
+
+
+@pytest.mark.parametrize("days", ["0", "inf", "-1", "many"])
+def test_keeping_all(tmp_path, monkeypatch, days):
+    """0 keeps all records; a number of days that is none is the default."""
+    monkeypatch.setenv("TOKENGUARD_STORE_DAYS", days)
+    path = tmp_path / "u.db"
+    for _ in range(2):
+        store = Store(path)
+        store.write([CallRecord(NOW - 50 * 86_400 * 10**9, 1, "ok")])
+        store.close()
+    assert len(list(read_store(path))) == 2
+
+
+def test_any_file_name(tmp_path):
+    """A path with characters that mean something in a URI is a path."""
+    path = tmp_path / "a#b?c%20d" / "ü e.db"
+    store = Store(path)
+    store.write([call()])
+    store.close()
+    assert list(read_store(path)) == [call()]
+
+
+def test_reading_does_not_need_writing(tmp_path):
+    """A reader sees what a writer that is still there has written."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    store.write([call()])
+    assert list(read_store(path)) == [call()]
+    store.write([call(1)])
+    assert len(list(read_store(path))) == 2
+    store.close()
 
 
 def test_trouble(tmp_path):

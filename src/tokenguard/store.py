@@ -7,10 +7,14 @@ JSON beside them, so that a record read back equals the one that was written. Se
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +25,11 @@ from tokenguard.usage import Usage
 VERSION: Final = 1
 ENV_DAYS: Final = "TOKENGUARD_STORE_DAYS"
 DEFAULT_DAYS: Final = 90.0
+FOREVER_DAYS: Final = 36_500
 NS_PER_DAY: Final = 86_400 * 10**9
+MEMORY: Final = ":memory:"
+BUSY_SECONDS: Final = 5.0
+"""How long a writer waits for another process to finish its transaction."""
 
 COLUMNS: Final[Mapping[str, str]] = {
     # column: attribute
@@ -98,34 +106,72 @@ class Store:
     """A store that is written to. Methods raise `sqlite3.Error` or `OSError`; whoever writes contains them.
 
     `path` is a file, made with its folder on the first write, or `:memory:`. Records older than `TOKENGUARD_STORE_DAYS`
-    (90) are deleted when the file is opened.
+    (90; 0 keeps all) are deleted when the file is opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = str(path)
         self._connection: sqlite3.Connection | None = None
-        self._pid = 0
+        self._inode = 0
+        if self.path != MEMORY:
+            _files.add(self)
 
     def write(self, records: Sequence[CallRecord | TaskRecord]) -> None:
         """Keep the records, all or none of them."""
-        calls = [_call_row(record) for record in records if isinstance(record, CallRecord)]
+        calls = [record for record in records if isinstance(record, CallRecord)]
         tasks = [_task_row(record) for record in records if isinstance(record, TaskRecord)]
+        with _lock:
+            try:
+                self._insert(map(_call_row, calls), tasks)
+            except (ValueError, OverflowError, sqlite3.ProgrammingError):  # a value that SQLite or JSON cannot hold
+                self._insert(map(_careful_row, calls), tasks)
+
+    def _insert(self, calls: Iterable[tuple[Any, ...]], tasks: Iterable[tuple[Any, ...]]) -> None:
         with self.connection() as connection:
             connection.executemany(_INSERT_CALL, calls)
             connection.executemany(_INSERT_TASK, tasks)
 
     def connection(self) -> sqlite3.Connection:
-        """The connection of this process; a forked child gets its own."""
-        if self._connection is None or self._pid != os.getpid():
+        """The connection; another one where the file was deleted or replaced meanwhile."""
+        if self._connection is not None and self._inode != _inode(self.path):
+            self.close()
+        if self._connection is None:
             self._connection = _open(self.path)
-            self._pid = os.getpid()
+            self._inode = _inode(self.path)
         return self._connection
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._connection is not None and self._pid == os.getpid():
-            self._connection.close()
-        self._connection = None
+        """Let go of the file. A later write opens it again."""
+        with _lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+
+# SQLite keeps what it knows of its file locks per process, and the locks themselves do not survive a fork: a child
+# would take locks for held that are not (https://www.sqlite.org/howtocorrupt.html, section 2.6). So no connection
+# crosses a fork: all are closed before, and each process opens its own at its next write.
+_files: weakref.WeakSet[Store] = weakref.WeakSet()
+_lock = threading.RLock()
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    for store in list(_files):
+        with suppress(sqlite3.Error):
+            store.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def _inode(path: str) -> int:
+    """The file's identity; 0 where there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
 
 
 def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Iterator[CallRecord | TaskRecord]:
@@ -156,11 +202,20 @@ def open_for_reading(path: str | os.PathLike[str]) -> sqlite3.Connection:
     """A connection to an existing store; raises `FileNotFoundError`, or `sqlite3.DatabaseError` if it is none."""
     if not Path(path).is_file():
         raise FileNotFoundError(2, "no store there", str(path))
-    connection = sqlite3.connect(f"file:{Path(path).resolve().as_posix()}?mode=ro", uri=True, timeout=5)
+    uri = f"{Path(path).resolve().as_uri()}?mode=ro"
     try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version != VERSION:
-            raise sqlite3.DatabaseError(f"{path} is no store of this TokenGuard (version {version}, not {VERSION})")
+        return _reader(uri, path)
+    except sqlite3.OperationalError:
+        # Readers of a WAL file make files beside it; where the folder cannot be written, nobody else writes either.
+        if os.access(Path(path).resolve().parent, os.W_OK):
+            raise
+        return _reader(f"{uri}&immutable=1", path)
+
+
+def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)
+    try:
+        _check_version(_version(connection), path)
     except BaseException:
         connection.close()
         raise
@@ -168,22 +223,20 @@ def open_for_reading(path: str | os.PathLike[str]) -> sqlite3.Connection:
 
 
 def _open(path: str) -> sqlite3.Connection:
-    if path != ":memory:":
+    if path != MEMORY:
         folder = Path(path).parent
-        if not folder.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            if folder.name == Path(names.DEFAULT_STORE).parent.name:
-                (folder / ".gitignore").write_text("*\n")
-    # One connection, used by the drain under its lock, from whichever thread drains.
-    connection = sqlite3.connect(path, timeout=5, check_same_thread=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        ignore = folder / ".gitignore"
+        if folder.name == Path(names.DEFAULT_STORE).parent.name and not ignore.exists():
+            ignore.write_text("*\n")
+    # One connection, used under the lock, from whichever thread drains.
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
+        if _version(connection) == 0:
             _create(connection)
-        elif version != VERSION:
-            raise sqlite3.DatabaseError(f"{path} was written by another TokenGuard (version {version}, not {VERSION})")
+        _check_version(_version(connection), path)
         _prune(connection)
     except BaseException:
         connection.close()
@@ -191,20 +244,35 @@ def _open(path: str) -> sqlite3.Connection:
     return connection
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _check_version(version: int, path: str | os.PathLike[str]) -> None:
+    if version != VERSION:
+        raise sqlite3.DatabaseError(
+            f"{path} is no store of this TokenGuard (version {version}, not {VERSION}): move it away, or set "
+            f"{names.ENV_STORE} to another file"
+        )
+
+
 def _create(connection: sqlite3.Connection) -> None:
     """Make the tables, once: another process may be doing the same."""
     connection.execute("BEGIN IMMEDIATE")
     with connection:
-        if connection.execute("PRAGMA user_version").fetchone() == (0,):
+        if _version(connection) == 0:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
 
 
 def _prune(connection: sqlite3.Connection) -> None:
     try:
-        days = float(os.environ.get(ENV_DAYS, DEFAULT_DAYS))
+        days = float(os.environ.get(ENV_DAYS, ""))
     except ValueError:
         days = DEFAULT_DAYS
+    if not 0 < days < FOREVER_DAYS:
+        return  # all are kept
     before = time.time_ns() - int(days * NS_PER_DAY)
     with connection:
         for table in ("calls", "tasks"):
@@ -214,26 +282,48 @@ def _prune(connection: sqlite3.Connection) -> None:
 def _call_row(record: CallRecord) -> tuple[Any, ...]:
     attributes = record.attributes
     more = {key: value for key, value in attributes.items() if key not in _KNOWN}
+    return _row(record, attributes, more)
+
+
+def _careful_row(record: CallRecord) -> tuple[Any, ...]:
+    """The row of a record with odd values: what no column can hold goes to the JSON; what is no number is unknown."""
+    known = {key: value for key, value in record.attributes.items() if not _is_no_number(value)}
+    columns = {key: value for key, value in known.items() if key in _KNOWN and _fits(value)}
+    return _row(record, columns, {key: value for key, value in known.items() if key not in columns})
+
+
+def _row(record: CallRecord, columns: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         record.start_ns,
         record.duration_ns,
         record.outcome,
         record.trace_id,
         record.span_id,
-        *map(attributes.get, _ATTRIBUTES),
-        json.dumps(more, ensure_ascii=False) if more else None,
+        *map(columns.get, _ATTRIBUTES),
+        json.dumps(more, allow_nan=False) if more else None,
     )
+
+
+def _is_no_number(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _fits(value: object) -> bool:
+    """Whether a column gives the value back as it was."""
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
 
 
 def _task_row(record: TaskRecord) -> tuple[Any, ...]:
     return (
-        record.name,
+        record.name.encode(errors="replace").decode(),
         record.start_ns,
         record.duration_ns,
         record.outcome,
         record.cost_usd,
         record.calls,
-        json.dumps(dict(record.attribution), ensure_ascii=False),
+        json.dumps(dict(record.attribution)),
     )
 
 

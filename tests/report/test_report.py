@@ -84,30 +84,32 @@ def run(*arguments, width=100, code=0):
 
 
 WIDE = """\
-spent $0.1540   calls 10   tokens in / out 19.0k / 603   cache hit 8.3%
-saved by caching $0.0020   retries cost $0.0050   blocked 1 ($0.3500 prevented)
+spent $0.1540   calls 10   tokens in / out 19.0k / 603   cache hit 8.3%   saved by caching $0.0020
+retries cost $0.0050   errors 1   blocked 1 ($0.3500 prevented)
 
 feature  calls  input  output  cache hit    saved  retry cost  errors  blocked      cost  share
-rag          4  16.0k     400         0%                                         $0.1200    78%
+rag          4  16.0k     400         0%        -                                $0.1200    78%
 support      4  3,000     200        75%  $0.0020     $0.0050       1            $0.0340    22%
-batch        1      0       0          -                                     1     $0.00     0%
-(none)       1      7       3          -                                              -*     0%
-total       10  19.0k     603       8.3%  $0.0020     $0.0050       1        1  $0.1540*
+batch        1      -       -          -        -                            1     $0.00     0%
+(none)       1      7       3          -        -                                     -*      -
+total       10  19.0k     603       8.3%  $0.0020     $0.0050       1        1  $0.1540*   100%
 
 task     succeeded  failed     cost  per success
 resolve          1       1  $0.0300      $0.0300
 
-! "day" blocked 1 call ($0.3500): look at whose with --where outcome=blocked
-! 8 of 10 generation calls without an output cap ($0.1240): set one, or let a [[limit]] with max_output_tokens and \
+! "day" blocked 1 call before sending ($0.3500): see whose with --where outcome=blocked --by tenant,feature
+! 7 of 9 generation calls set no output cap ($0.1240): set one, or let a [[limit]] with max_output_tokens and \
 then = "clamp" do it
-! rag v1 sent 4,000 input tokens a call to gpt-4o, 4 times, and next to none came from the cache ($0.1200): put what \
+! rag v1 sent 4,000 input tokens a call to gpt-4o, 4 times; 0% of them came from the cache ($0.1200): put what \
 never changes first and what does (a clock, an id, the question) last
-! 2 requests sent again ($0.0050): look at their errors with --by error; cap them with max_retries
-! 1 call abandoned before the answer was complete ($0.0040): what was generated is paid for: stop generating sooner, \
-or ask for less
+! 2 requests sent again ($0.0050): look at their errors with --by error; cap them with max_retries in a \
+[[limit]]
+! 1 stream ended before the answer was read to its end ($0.0040): see where with --by call_site --where \
+outcome=abandoned; a provider may bill what nobody read
 
-* 1 call without a known price, not in the cost (openai/gpt-9): add the models under [prices] in tokenguard.toml
-$0.0040 of the cost is estimated: tokens or a rate were not reported
+* The cost leaves out 1 call with no known price (openai/gpt-9). Add the price to tokenguard.toml: [prices] \
+"openai/gpt-9" = { input = ..., output = ... }, in USD per million tokens
+$0.0040 of the cost (2.6%) is estimated: tokens or a rate were not reported
 """
 
 
@@ -126,7 +128,7 @@ def test_narrow(store):
     """In a narrow window the less important figures go, and no figure is cut."""
     table = run("--source", store, width=50).splitlines()
     head = next(line for line in table if line.startswith("feature"))
-    assert head.split() == ["feature", "calls", "input", "cache", "hit", "cost", "share"]
+    assert head.split() == ["feature", "calls", "cache", "hit", "cost", "share"]
     assert "…" not in "\n".join(table)
 
 
@@ -266,7 +268,7 @@ def test_otlp_lines(packed, tmp_path, store):
     path.write_bytes(gzip.compress(data) if packed else data)
     here = json.loads(run("--source", path, "--format", "json"))
     there = json.loads(run("--source", store, "--format", "json"))
-    abandoned = ("abandoned",)  # a span does not say so, unless its cost was estimated for that reason
+    abandoned = ("abandoned", "abandoned_usd")  # a span does not say so, unless its cost was estimated for that reason
     assert {k: v for k, v in here["total"].items() if k not in abandoned} == {
         k: v for k, v in there["total"].items() if k not in abandoned
     }
@@ -284,7 +286,7 @@ def test_bad_source(text, tmp_path):
     """A file that is neither is named with its line."""
     path = tmp_path / "x"
     path.write_text(text)
-    with pytest.raises(sources.SourceError, match="line 1: no JSON object"):
+    with pytest.raises(sources.SourceError, match="line 1: no OTLP-JSON"):
         run("--source", path)
     with pytest.raises(sources.SourceError, match="cannot be read: No such file"):
         run("--source", Path(tmp_path, "missing"))

@@ -29,17 +29,24 @@ COMMANDS = {
 }
 
 
+def _exists(row: Row) -> bool:
+    try:
+        return importlib.util.find_spec(row.module) is not None
+    except ModuleNotFoundError:  # not even the package it would be in
+        return False
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands there are."""
-        return [name for name, row in COMMANDS.items() if importlib.util.find_spec(row.module) is not None]
+        return [name for name, row in COMMANDS.items() if _exists(row)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, imported now."""
         row = COMMANDS.get(cmd_name)
-        if row is None or importlib.util.find_spec(row.module) is None:
+        if row is None or not _exists(row):
             return None
         command: click.Command = getattr(importlib.import_module(row.module), row.name)
         return command

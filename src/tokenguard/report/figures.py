@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from tokenguard import names
 from tokenguard.errors import TokenGuardError
-
-NO_VALUE = "(none)"
 
 DIMENSIONS = {
     **{key: key for key in names.ATTRIBUTION_KEYS},
@@ -31,28 +29,47 @@ DIMENSIONS = {
 }
 """What calls can be grouped by, in SQL; any other word is a custom attribution key."""
 
+CHRONOLOGICAL = ("day", "hour")
+"""Dimensions whose groups read best in their own order."""
+
+_PRICED = "count(cost_usd)"
+_UNPRICED = (
+    "count(iif(cost_usd IS NULL AND outcome <> 'blocked' AND (cost_status = 'unpriced' OR "
+    "input_tokens IS NOT NULL OR output_tokens IS NOT NULL), 1, NULL))"
+)
+"""Calls that were answered, at a price nobody knows."""
+
 FIGURES = {
     "calls": "count(*)",
-    "input_tokens": "coalesce(sum(input_tokens), 0)",
-    "output_tokens": "coalesce(sum(output_tokens), 0)",
+    "input_tokens": "sum(input_tokens)",
+    "output_tokens": "sum(output_tokens)",
     "cache_read_tokens": "sum(cache_read_tokens)",
     "cache_write_tokens": "sum(cache_write_tokens)",
     # Over the calls that report it: those that do not are unknown, not misses.
     "cache_hit_share": "sum(cache_read_tokens) * 1.0 / sum(iif(cache_read_tokens IS NULL, NULL, input_tokens))",
-    # Nothing but calls without a price is not nothing: it is unknown.
-    "cost_usd": "iif(count(cost_usd) = 0 AND sum(cost_status = 'unpriced') > 0, NULL, coalesce(sum(cost_usd), 0.0))",
-    "estimated_usd": "coalesce(sum(iif(cost_status = 'estimated', cost_usd, 0)), 0.0)",
-    "unpriced_calls": "coalesce(sum(cost_status = 'unpriced'), 0)",
-    "saved_usd": "coalesce(sum(saved_usd), 0.0)",
+    "cost_usd": f"iif({_PRICED} = 0 AND {_UNPRICED} > 0, NULL, coalesce(sum(cost_usd), 0.0))",
+    "estimated_usd": "coalesce(sum(iif(cost_status = 'estimated', cost_usd, NULL)), 0.0)",
+    "estimated_share": "coalesce(sum(iif(cost_status = 'estimated', cost_usd, NULL)), 0.0) / nullif(sum(cost_usd), 0)",
+    "unpriced_calls": _UNPRICED,
+    "saved_usd": "sum(saved_usd)",
     "retries": "coalesce(sum(coalesce(resends, 0) + (retry_attempt IS NOT NULL)), 0)",
+    "resends": "coalesce(sum(resends), 0)",
     "retry_cost_usd": "coalesce(sum(retry_cost_usd), 0.0)",
-    "errors": "coalesce(sum(outcome = 'error'), 0)",
-    "abandoned": "coalesce(sum(outcome = 'abandoned'), 0)",
-    "blocked": "coalesce(sum(outcome = 'blocked'), 0)",
-    "prevented_usd": "coalesce(sum(iif(outcome = 'blocked', prevented_usd, 0)), 0.0)",
-    "cost_per_1000_calls_usd": "sum(cost_usd) * 1000.0 / nullif(sum(cost_usd IS NOT NULL), 0)",
+    "errors": "count(iif(outcome = 'error', 1, NULL))",
+    "abandoned": "count(iif(outcome = 'abandoned', 1, NULL))",
+    "abandoned_usd": "coalesce(sum(iif(outcome = 'abandoned', cost_usd, NULL)), 0.0)",
+    "blocked": "count(iif(outcome = 'blocked', 1, NULL))",
+    "prevented_usd": "coalesce(sum(iif(outcome = 'blocked', prevented_usd, NULL)), 0.0)",
+    "generations": "count(iif(operation <> 'embeddings' AND outcome <> 'blocked', 1, NULL))",
+    "uncapped": "count(iif(max_tokens IS NULL AND operation <> 'embeddings' AND outcome <> 'blocked', 1, NULL))",
+    "uncapped_usd": "coalesce(sum(iif(max_tokens IS NULL AND operation <> 'embeddings', cost_usd, NULL)), 0.0)",
+    "cost_per_1000_calls_usd": f"sum(cost_usd) * 1000.0 / nullif({_PRICED}, 0)",
 }
-"""Each with its unit in its name: tokens, USD, a share of 1, or a count. Unknown is null."""
+"""Each with its unit in its name: tokens, USD, a share of 1, or a count. Unknown is null.
+
+`cost_per_1000_calls_usd` is over the calls whose cost is known; `cost_share`, the part of the total cost, is added to
+these once the total is known.
+"""
 
 
 def many(count: int, thing: str) -> str:
@@ -63,7 +80,8 @@ def many(count: int, thing: str) -> str:
 class Row(NamedTuple):
     """One group: its keys, in the order asked for, and its figures by name."""
 
-    keys: tuple[str, ...]
+    keys: tuple[str | None, ...]
+    """`None` where the calls do not say."""
     figures: dict[str, Any]
 
 
@@ -82,11 +100,13 @@ class Query:
     """What is asked for."""
 
     by: tuple[str, ...] = ("feature",)
-    since_ns: int = 0
-    until_ns: int = 2**63 - 1
+    since_ns: int | None = None
+    until_ns: int | None = None
+    """Unix times: from the first on, before the second."""
     where: tuple[tuple[str, str], ...] = ()
     """Dimensions with the glob that their value must match."""
-    sort: str = "cost_usd"
+    sort: str | None = None
+    """A figure, largest first, or a dimension of `by`; unless said, time where `by` starts with it, or else cost."""
     limit: int | None = None
 
 
@@ -109,17 +129,12 @@ def expression(dimension: str) -> str:
     """The SQL of a dimension."""
     if dimension in DIMENSIONS:
         return DIMENSIONS[dimension]
-    if not re.fullmatch(r"[A-Za-z0-9_.\-]+", dimension):
-        raise TokenGuardError(
-            f"{dimension!r} is no key: use one of {', '.join(DIMENSIONS)}, or a custom attribution key"
-        )
-    return f"""json_extract(more, '$."tokenguard.attr.{dimension}"')"""
+    return _custom("more", f"tokenguard.attr.{dimension}")
 
 
-def conditions(query: Query) -> tuple[str, list[Any]]:
+def conditions(query: Query) -> tuple[str, list[int | str]]:
     """The WHERE clause of a query, with its values."""
-    tests = ["start_ns >= ?", "start_ns < ?"]
-    values: list[Any] = [query.since_ns, query.until_ns]
+    tests, values = _period(query)
     for dimension, glob in query.where:
         tests.append(f"coalesce({expression(dimension)}, '') GLOB ?")
         values.append(glob)
@@ -127,57 +142,98 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
 
 
 def ask(connection: sqlite3.Connection, query: Query) -> Report:
-    """The figures for a query."""
-    if query.sort not in FIGURES:
-        raise TokenGuardError(f"cannot sort by {query.sort!r}: use one of {', '.join(FIGURES)}")
+    """The figures for a query. Raises `TokenGuardError` where it makes no sense."""
     where, values = conditions(query)
     figures = ", ".join(f"{sql} AS {name}" for name, sql in FIGURES.items())
+    order = _order(query)
     (*total, first, last) = connection.execute(
         f"SELECT {figures}, min(start_ns), max(start_ns) FROM calls WHERE {where}",  # noqa: S608 - our own SQL
         values,
     ).fetchone()
-    keys = ", ".join(f"coalesce({expression(dimension)}, '{NO_VALUE}')" for dimension in query.by)
+    keys = ", ".join(map(expression, query.by))
     count = len(query.by)
     found = connection.execute(
         f"SELECT {keys}, {figures} FROM calls WHERE {where} "  # noqa: S608
-        f"GROUP BY {', '.join(str(n + 1) for n in range(count))} ORDER BY {query.sort} DESC, calls DESC, 1",
+        f"GROUP BY {', '.join(str(n + 1) for n in range(count))} ORDER BY {order}",
         values,
     ).fetchall()
-    rows = [Row(tuple(map(str, row[:count])), dict(zip(FIGURES, row[count:], strict=True))) for row in found]
+    sums = dict(zip(FIGURES, total, strict=True))
+    spent = sums["cost_usd"]
+    rows = [
+        Row(
+            tuple(None if key is None else str(key) for key in row[:count]),
+            _with_share(dict(zip(FIGURES, row[count:], strict=True)), spent),
+        )
+        for row in found
+    ]
     kept = rows if query.limit is None else rows[: query.limit]
     return Report(
         query,
-        Row((), dict(zip(FIGURES, total, strict=True))),
+        Row((), _with_share(sums, spent)),
         kept,
         len(rows) - len(kept),
         _tasks(connection, query),
-        connection.execute(
-            f"SELECT provider || '/' || {DIMENSIONS['model']}, count(*) FROM calls "  # noqa: S608
-            f"WHERE {where} AND cost_status = 'unpriced' GROUP BY 1 ORDER BY 2 DESC",
-            values,
-        ).fetchall(),
+        _unpriced(connection, query) if sums["unpriced_calls"] else [],
         first,
         last,
     )
 
 
+def _with_share(figures: dict[str, Any], spent: float | None) -> dict[str, Any]:
+    cost = figures["cost_usd"]
+    return {**figures, "cost_share": cost / spent if spent and cost is not None else None}
+
+
+def _order(query: Query) -> str:
+    sort = query.sort or (query.by[0] if query.by[0] in CHRONOLOGICAL else "cost_usd")
+    if sort in query.by:
+        return str(query.by.index(sort) + 1)
+    if sort not in FIGURES:
+        raise TokenGuardError(
+            f"cannot sort by {sort!r}: use one of {', '.join(FIGURES)}, or a key of --by ({', '.join(query.by)})"
+        )
+    return f"{sort} DESC NULLS LAST, calls DESC, {', '.join(str(n + 1) for n in range(len(query.by)))}"
+
+
+def _period(query: Query) -> tuple[list[str], list[int | str]]:
+    """No bound, no condition: going through the index of times would make a full scan four times as long."""
+    bounds = (("start_ns >= ?", query.since_ns), ("start_ns < ?", query.until_ns))
+    asked = [(test, value) for test, value in bounds if value is not None]
+    return ["1", *(test for test, _ in asked)], [value for _, value in asked]
+
+
+def _custom(column: str, key: str) -> str:
+    """The SQL of a value in a JSON column."""
+    if re.search(r"""['"\\\x00-\x1f]""", key):
+        raise TokenGuardError(f"{key!r} is no key: use one of {', '.join(DIMENSIONS)}, or an attribution key of yours")
+    return f"""json_extract({column}, '$."{key}"')"""
+
+
+def _unpriced(connection: sqlite3.Connection, query: Query) -> list[tuple[str, int]]:
+    where, values = conditions(query)
+    return connection.execute(
+        f"SELECT coalesce(provider || '/', '') || coalesce({DIMENSIONS['model']}, '?'), {_UNPRICED} AS unpriced "  # noqa: S608
+        f"FROM calls WHERE {where} AND cost_usd IS NULL GROUP BY 1 HAVING unpriced > 0 ORDER BY 2 DESC, 1",
+        values,
+    ).fetchall()
+
+
 def _tasks(connection: sqlite3.Connection, query: Query) -> list[TaskRow]:
-    tests = ["start_ns >= ?", "start_ns < ?"]
-    values: list[Any] = [query.since_ns, query.until_ns]
+    tests, values = _period(query)
     for dimension, glob in query.where:
         if dimension == "task":
             tests.append("name GLOB ?")
         elif dimension in DIMENSIONS and dimension not in names.ATTRIBUTION_KEYS:
             return []  # a task has no model and no call site
         else:
-            tests.append(f"""coalesce(json_extract(attribution, '$."{dimension}"'), '') GLOB ?""")
+            tests.append(f"coalesce({_custom('attribution', dimension)}, '') GLOB ?")
         values.append(glob)
     return [
         TaskRow(*row)
         for row in connection.execute(
             "SELECT name, sum(outcome = 'ok'), sum(outcome <> 'ok'), sum(cost_usd), "  # noqa: S608
             "sum(cost_usd) / nullif(sum(outcome = 'ok'), 0) "
-            f"FROM tasks WHERE {' AND '.join(tests)} GROUP BY name ORDER BY 4 DESC",
+            f"FROM tasks WHERE {' AND '.join(tests)} GROUP BY name ORDER BY 4 DESC, 1",
             values,
         )
     ]
@@ -188,21 +244,19 @@ UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days
 
 
 def moment(text: str, now: datetime) -> int:
-    """`24h`, `7d` before now, or a date or time in ISO 8601 (UTC unless it says), as Unix nanoseconds."""
-    if span := SPAN.fullmatch(text):
-        at = now - int(span[1]) * UNITS[span[2]]
-    else:
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
-            raise TokenGuardError(
-                f"{text!r} is no time: use 30m, 24h, 7d or 2w before now, or a date as 2026-11-01"
-            ) from None
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return int(at.timestamp() * 10**9)
+    """`24h`, `7d` before now, or a time in ISO 8601 (UTC unless it says), as Unix nanoseconds of a whole second."""
+    try:
+        span = SPAN.fullmatch(text)
+        at = now - int(span[1]) * UNITS[span[2]] if span else datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise TokenGuardError(
+            f"{text!r} is no time: use 30m, 24h, 7d or 2w before now, or a date as 2026-11-01"
+        ) from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(0, int(at.timestamp())) * 10**9
 
 
-def wheres(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def wheres(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """`feature=support_*` and its like as dimensions and globs."""
     pairs = []
     for text in texts:

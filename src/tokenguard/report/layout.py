@@ -8,17 +8,23 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
+from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tokenguard.report.figures import NO_VALUE, Report, Row, many
+from tokenguard.report.figures import DIMENSIONS, Report, Row, many
 from tokenguard.report.findings import Finding
 
 UNKNOWN = "-"
+NO_VALUE = "(none)"
+MIN_KEY = 12
+"""Characters that a key keeps, however narrow the terminal."""
+GAP = 2
 BAR_WIDTH = 8
 
 
@@ -35,8 +41,8 @@ def tokens(value: float | None) -> str:
     """Tokens, in thousands and millions where there are many."""
     if value is None:
         return UNKNOWN
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size * 9.9995:
+    for size, unit, start in ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e3, "k", 1e4)):
+        if value >= start * 0.99995:  # from where on it is rounded up to the start
             return f"{value / size:,.1f}{unit}"
     return f"{value:,.0f}"
 
@@ -52,94 +58,101 @@ def count(value: float | None) -> str:
 
 
 class Column(NamedTuple):
-    """One column: its title, the figure, how it is shown, and how much it matters where there is no room for all."""
+    """One column: its title, the figure, how it is shown, and how much it is missed when there is no room for it."""
 
     title: str
     figure: str
     show: Callable[[Any], str]
-    rank: int
+    worth: int = 10
 
 
 COLUMNS = (
-    Column("calls", "calls", lambda n: f"{n:,}", 1),
-    Column("input", "input_tokens", tokens, 3),
-    Column("output", "output_tokens", tokens, 4),
-    Column("cache hit", "cache_hit_share", share, 2),
-    Column("saved", "saved_usd", lambda x: usd(x) if x else "", 5),
-    Column("retries", "retries", count, 9),
-    Column("retry cost", "retry_cost_usd", lambda x: usd(x) if x else "", 7),
-    Column("errors", "errors", count, 8),
-    Column("blocked", "blocked", count, 6),
-    Column("per 1k calls", "cost_per_1000_calls_usd", usd, 10),
-    Column("cost", "cost_usd", usd, 0),
+    Column("calls", "calls", lambda n: f"{n:,}", 9),
+    Column("input", "input_tokens", tokens, 7),
+    Column("output", "output_tokens", tokens, 7),
+    Column("cache hit", "cache_hit_share", share, 8),
+    Column("saved", "saved_usd", usd, 6),
+    Column("retries", "retries", count, 2),
+    Column("retry cost", "retry_cost_usd", lambda value: usd(value) if value else "", 4),
+    Column("errors", "errors", count, 4),
+    Column("blocked", "blocked", count, 5),
+    Column("per 1k calls", "cost_per_1000_calls_usd", usd, 1),
+    Column("cost", "cost_usd", usd),
+    Column("", "cost_share", lambda value: "", 3),
+    Column("share", "cost_share", share, 8),
 )
-KEY_WIDTH = 14
-"""A key gets at least this much room before a less important figure does."""
+"""In their order. The column without a title is the bar."""
+
+
+def console() -> Console:
+    """Standard output: a terminal as wide as it is, and a pipe as wide as `COLUMNS` says, or 120."""
+    out = Console(highlight=False, markup=False, emoji=False)
+    return out if out.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, markup=False, width=120)
 
 
 def print_table(report: Report, findings: Sequence[Finding], source: str, console: Console) -> None:
-    """The report for people: coloured on a terminal, plain text in a pipe."""
+    """The report for people: coloured on a terminal, plain text in a pipe. `console` must not read markup."""
     fancy = console.is_terminal
     _headline(report, source, console)
-    spent = report.total.figures["cost_usd"]
-    bars = [_bar((row.figures["cost_usd"] or 0.0) / spent if spent else 0.0, fancy) for row in report.rows]
-    # A box draws something between columns, plain text leaves two blanks.
-    gap = 3 if fancy else 2
-    columns, key_width = _fitting(report, console.width, max((bar.cell_len for bar in bars), default=0), gap)
+    rows = [*report.rows, report.total] if len(report.rows) > 1 else report.rows
+    columns = [column for column in COLUMNS if _says_something(column, rows, fancy)]
+    cells = [[_cell(column, row, fancy) for column in columns] for row in rows]
+    keys = [[_key(key, fancy) for key in row.keys] for row in rows]
+    if len(report.rows) > 1:
+        keys[-1] = [Text("total"), *[Text()] * (len(report.query.by) - 1)]
+    widths = [max(len(column.title), *(len(row[n]) for row in cells)) for n, column in enumerate(columns)]
+    wanted = [max(len(dimension), *(key[n].cell_len for key in keys)) for n, dimension in enumerate(report.query.by)]
+    reserved = [min(width, max(MIN_KEY, console.width // (3 * len(wanted)))) for width in wanted]
+    kept, room = _fit(columns, widths, console.width - sum(reserved) - GAP * len(reserved))
     table = Table(
         box=box.SIMPLE_HEAD if fancy else None,
         pad_edge=False,
-        show_edge=False,
         header_style="bold" if fancy else "",
-        padding=(0, 1),
+        show_edge=False,
+        padding=(0, GAP - 1 if fancy else GAP, 0, 0),  # the box adds a space of its own
     )
-    for dimension in report.query.by:
-        table.add_column(dimension, overflow="ellipsis", no_wrap=True, max_width=key_width)
-    for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=True)
-    table.add_column("share", justify="right", no_wrap=True)
-    for row, bar in zip(report.rows, bars, strict=True):
-        keys = [
-            Text(_cut(_short(key), key_width), style="dim" if key == NO_VALUE and fancy else "") for key in row.keys
-        ]
-        table.add_row(*keys, *[_cell(column, row, fancy) for column in columns], bar)
-    if len(report.rows) > 1 and not report.more:
-        table.add_section()
-        blanks = [""] * (len(report.query.by) - 1)
-        totals = [_shown(column, report.total) for column in columns]
-        table.add_row("total", *blanks, *totals, "", style="bold" if fancy else "")
+    key_widths = _widened(reserved, wanted, room)
+    for dimension, width in zip(report.query.by, key_widths, strict=True):
+        table.add_column(Text(dimension), overflow="ellipsis", no_wrap=True, width=width)
+    for n in kept:
+        table.add_column(Text(columns[n].title), justify="right", no_wrap=True, min_width=widths[n])
+    for n, (key, cell) in enumerate(zip(keys, cells, strict=True)):
+        last = n == len(report.rows)
+        if last:
+            table.add_section()
+        table.add_row(*map(_cut, key, key_widths), *(cell[k] for k in kept), style="bold" if last and fancy else "")
     console.print(table)
     if report.more:
-        console.print(f"and {report.more:,} more; --limit shows them", style="dim" if fancy else "")
+        console.print(f"... and {report.more:,} more, which the total counts too", style="dim" if fancy else "")
     _tasks(report, console, fancy)
     _findings(findings, console, fancy)
     _footnotes(report, console)
 
 
-def _fitting(report: Report, width: int, bar: int, gap: int) -> tuple[list[Column], int]:
-    """The columns that fit, the important ones first, and the width of a key; what nobody has is left out."""
-    rows = [*report.rows, report.total]
-    keys = [
-        max(len(dimension), *(len(_short(row.keys[n])) for row in report.rows), 5)
-        for n, dimension in enumerate(report.query.by)
-    ]
-    wanted = max(keys)
-    left = width - max(bar, 5) - sum(min(key, KEY_WIDTH) + gap for key in keys)
-    chosen = []
-    for column in sorted(COLUMNS, key=lambda column: column.rank):
-        shown = [_shown(column, row) for row in rows]
-        room = max(len(column.title), *map(len, shown)) + gap
-        if any(shown) and room <= left:
-            chosen.append(column)
-            left -= room
-    chosen.sort(key=COLUMNS.index)
-    return chosen, min(wanted, KEY_WIDTH + left // len(keys))
+def _says_something(column: Column, rows: Sequence[Row], fancy: bool) -> bool:
+    if not column.title:
+        return fancy
+    return any(column.show(row.figures[column.figure]) for row in rows)
 
 
-def _shown(column: Column, row: Row) -> str:
-    """A figure as it is printed; a star says that calls without a price are missing from it."""
-    shown = column.show(row.figures[column.figure])
-    return f"{shown}*" if column.figure == "cost_usd" and row.figures["unpriced_calls"] else shown
+def _fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> tuple[list[int], int]:
+    """The columns there is room for, by their worth, and the room that is left; a number is never cut."""
+    kept: list[int] = []
+    for n in sorted(range(len(columns)), key=lambda n: -columns[n].worth):
+        if widths[n] + GAP <= room:
+            kept.append(n)
+            room -= widths[n] + GAP
+    return sorted(kept), room
+
+
+def _widened(widths: Sequence[int], wanted: Sequence[int], room: int) -> list[int]:
+    """The widths of the keys' columns, with the room that is left given to those that want it."""
+    given = []
+    for width, wish in zip(widths, wanted, strict=True):
+        more = min(wish - width, max(0, room))
+        room -= more
+        given.append(width + more)
+    return given
 
 
 def _headline(report: Report, source: str, console: Console) -> None:
@@ -153,44 +166,59 @@ def _headline(report: Report, source: str, console: Console) -> None:
     ]
     if total["retries"]:
         parts.append(("retries cost", usd(total["retry_cost_usd"])))
+    if total["errors"]:
+        parts.append(("errors", f"{total['errors']:,}"))
     if total["blocked"]:
         parts.append(("blocked", f"{total['blocked']:,} ({usd(total['prevented_usd'])} prevented)"))
     fancy = console.is_terminal
     when = f"{_when(report.first_ns)} to {_when(report.last_ns)} UTC"
-    console.print(
-        Text.assemble(("TokenGuard", "bold cyan" if fancy else ""), f"  {when}  ", (source, "dim" if fancy else ""))
-    )
-    line = Text()
+    lines = [Text()]
     for title, value in parts:
-        piece = Text.assemble((f"{title} ", "dim" if fancy else ""), (value, "bold" if fancy else ""), "   ")
-        if line and len(line) + len(piece) > console.width:
+        piece = Text.assemble((f"{title} ", "dim" if fancy else ""), (value, "bold" if fancy else ""))
+        if lines[-1] and len(lines[-1]) + 3 + len(piece) > console.width - (4 if fancy else 0):
+            lines.append(Text())
+        if lines[-1]:
+            lines[-1].append("   ")
+        lines[-1].append_text(piece)
+    if fancy:
+        head = Text.assemble(("TokenGuard", "bold cyan"), f"  {when}")
+        foot = Text(clean(source), style="dim")
+        console.print(Panel(Group(*lines), title=head, title_align="left", subtitle=foot, subtitle_align="right"))
+    else:
+        console.print(f"TokenGuard  {when}  {clean(source)}", soft_wrap=True)
+        for line in lines:
             console.print(line)
-            line = Text()
-        line.append_text(piece)
-    console.print(line)
     console.print()
 
 
-STYLES = {"errors": "yellow", "blocked": "yellow", "retry_cost_usd": "yellow", "cost_usd": "bold"}
+def _key(key: str | None, fancy: bool) -> Text:
+    if key is None:
+        return Text(NO_VALUE, style="dim" if fancy else "")
+    return Text(clean(_short(key)))
 
 
 def _cell(column: Column, row: Row, fancy: bool) -> Text:
-    shown = _shown(column, row)
+    value = row.figures[column.figure]
+    if not column.title:
+        return _bar(value or 0.0)
+    shown = column.show(value)
     style = ""
-    if fancy:
-        value = row.figures[column.figure]
-        style = "dim" if shown == UNKNOWN else STYLES.get(column.figure, "")
-        if column.figure == "saved_usd" and value:
-            style = "green" if value > 0 else "red"
-    return Text(shown, style=style)
+    if shown == UNKNOWN:
+        style = "dim"
+    elif column.figure == "saved_usd" and value:
+        style = "green" if value > 0 else "red"
+    elif column.figure in ("errors", "blocked", "retry_cost_usd") and value:
+        style = "yellow"
+    elif column.figure == "cost_usd":
+        style = "bold"
+    if column.figure == "cost_usd" and row.figures["unpriced_calls"]:
+        shown = f"{shown}*"
+    return Text(shown, style=style if fancy else "")
 
 
-def _bar(part: float, fancy: bool) -> Text:
-    shown = f"{part:.0%}"
-    if not fancy:
-        return Text(shown)
-    full = round(part * BAR_WIDTH)
-    return Text.assemble(("█" * full, "cyan"), ("░" * (BAR_WIDTH - full), "dim"), f" {shown:>4}")
+def _bar(part: float) -> Text:
+    full = min(BAR_WIDTH, round(part * BAR_WIDTH))
+    return Text.assemble(("█" * full, "cyan"), ("░" * (BAR_WIDTH - full), "dim"))
 
 
 def _tasks(report: Report, console: Console, fancy: bool) -> None:
@@ -204,7 +232,11 @@ def _tasks(report: Report, console: Console, fancy: bool) -> None:
         table.add_column(title, justify="right")
     for task in report.tasks:
         table.add_row(
-            task.task, f"{task.succeeded:,}", count(task.failed), usd(task.cost_usd), usd(task.cost_per_success_usd)
+            Text(clean(task.task)),
+            f"{task.succeeded:,}",
+            count(task.failed),
+            usd(task.cost_usd),
+            usd(task.cost_per_success_usd),
         )
     console.print()
     console.print(table)
@@ -215,16 +247,13 @@ def _findings(findings: Sequence[Finding], console: Console, fancy: bool) -> Non
         return
     console.print()
     for finding in findings:
-        cost = f" ({usd(finding.usd)})" if finding.usd else ""
-        console.print(
-            Text.assemble(
-                ("! " if not fancy else "▸ ", "yellow" if fancy else ""),
-                (finding.says, ""),
-                (cost, "bold" if fancy else ""),
-                (f": {finding.next_step}", "dim" if fancy else ""),
-            ),
-            soft_wrap=not fancy,
+        line = Text.assemble(
+            ("▸ " if fancy else "! ", "yellow" if fancy else ""),
+            clean(finding.says),
+            (f" ({usd(finding.usd)})" if finding.usd else "", "bold" if fancy else ""),
+            (f": {finding.next_step}", "dim" if fancy else ""),
         )
+        console.print(line, soft_wrap=not fancy)
 
 
 def _footnotes(report: Report, console: Console) -> None:
@@ -232,17 +261,35 @@ def _footnotes(report: Report, console: Console) -> None:
     notes = []
     if report.unpriced:
         calls = sum(n for _, n in report.unpriced)
-        models = ", ".join(model for model, _ in report.unpriced[:3]) + (", ..." if len(report.unpriced) > 3 else "")
+        models = ", ".join(clean(model) for model, _ in report.unpriced[:3])
         notes.append(
-            f"* {many(calls, 'call')} without a known price, not in the cost ({models}): add the models under [prices] "
-            "in tokenguard.toml"
+            f"* The cost leaves out {many(calls, 'call')} with no known price "
+            f"({models}{', ...' if len(report.unpriced) > 3 else ''}). Add the price to tokenguard.toml: "
+            f'[prices] "{clean(report.unpriced[0][0])}" = {{ input = ..., output = ... }}, in USD per million tokens'
         )
     if total["estimated_usd"]:
-        notes.append(f"{usd(total['estimated_usd'])} of the cost is estimated: tokens or a rate were not reported")
+        notes.append(
+            f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated: tokens or a "
+            "rate were not reported"
+        )
+    for n, dimension in enumerate(report.query.by):
+        if dimension not in DIMENSIONS and all(row.keys[n] is None for row in report.rows):
+            near = get_close_matches(dimension, DIMENSIONS, 1)
+            notes.append(f"No call has a key {clean(dimension)!r}{f'; there is {near[0]!r}' if near else ''}")
+    fancy = console.is_terminal
     if notes:
         console.print()
-        for note in notes:
-            console.print(Text(note, "dim" if console.is_terminal else ""), soft_wrap=not console.is_terminal)
+    for note in notes:
+        console.print(Text(note, style="dim" if fancy else ""), soft_wrap=not fancy)
+
+
+def clean(text: str) -> str:
+    r"""Text that a terminal takes for text: what callers name their tenants is not ours to trust.
+
+    >>> clean("a\x1b[2Jb")
+    'a?[2Jb'
+    """
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _short(key: str) -> str:
@@ -253,13 +300,17 @@ def _short(key: str) -> str:
     return key
 
 
-def _cut(key: str, width: int) -> str:
+def _cut(key: Text, width: int) -> Text:
     """A path that is too long loses its beginning: the file and line are at its end."""
-    return f"…{key[len(key) - width + 1 :]}" if os.sep in key and len(key) > width else key
+    return Text(f"…{key.plain[1 - width :]}") if os.sep in key.plain and len(key) > width else key
 
 
 def _when(ns: int | None) -> str:
     return UNKNOWN if ns is None else f"{datetime.fromtimestamp(ns / 1e9, UTC):%Y-%m-%d %H:%M}"
+
+
+def _iso(ns: int | None) -> str | None:
+    return None if ns is None else datetime.fromtimestamp(ns // 10**9, UTC).isoformat()
 
 
 def as_json(report: Report, findings: Sequence[Finding]) -> str:
@@ -267,6 +318,8 @@ def as_json(report: Report, findings: Sequence[Finding]) -> str:
     return json.dumps(
         {
             "by": list(report.query.by),
+            "first_call": _iso(report.first_ns),
+            "last_call": _iso(report.last_ns),
             "total": report.total.figures,
             "rows": [{**dict(zip(report.query.by, row.keys, strict=True)), **row.figures} for row in report.rows],
             "tasks": [task._asdict() for task in report.tasks],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import IO, Any, cast
 from tokenguard import names
 from tokenguard.call import AttributeValue, CallRecord
 from tokenguard.errors import TokenGuardError
-from tokenguard.store import Store, open_for_reading
+from tokenguard.store import MEMORY, Store, open_for_reading
 
 OPERATIONS = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
 """Operations of calls to a model. Spans of agents and workflows carry sums of these, and are not counted again."""
 BATCH = 2000
 SQLITE_MAGIC = b"SQLite format 3\x00"
 GZIP_MAGIC = b"\x1f\x8b"
+WOULD_DO = "Give a store, or the lines that the OpenTelemetry collector's file exporter writes (format: json)."
 
 
 class SourceError(TokenGuardError):
@@ -30,79 +32,123 @@ class SourceError(TokenGuardError):
 
 
 def open_source(path: Path) -> sqlite3.Connection:
-    """A connection to the records in `path`: a store, a file of OTLP-JSON lines (maybe gzipped), or a folder of them.
+    """A connection to the records in `path`: a store, OTLP-JSON lines (maybe gzipped), or a folder of either.
 
     Raises `SourceError`.
     """
     try:
-        if path.is_dir():
-            files = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
-            return _from_otlp(files)
-        with path.open("rb") as file:
-            magic = file.read(16)
-        return open_for_reading(path) if magic == SQLITE_MAGIC else _from_otlp([path])
-    except (OSError, sqlite3.Error) as error:
+        store = path / Path(names.DEFAULT_STORE).name if path.is_dir() else path
+        if _begins(store, SQLITE_MAGIC):
+            connection = open_for_reading(store)
+        else:
+            connection = _from_otlp(_lines_in(path) if path.is_dir() else [path])
+    except (OSError, EOFError, zlib.error, sqlite3.Error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise SourceError(f"{path}: cannot be read: {said}. Give a store, or a file of OTLP-JSON lines.") from error
+        raise SourceError(f"{path}: cannot be read: {said}. {WOULD_DO}") from error
+    connection.text_factory = lambda text: text.decode(errors="replace")  # one odd value is no reason to stop
+    return connection
+
+
+def empty() -> sqlite3.Connection:
+    """No records at all."""
+    return Store(MEMORY).connection()
+
+
+def _begins(path: Path, *magics: bytes) -> bool:
+    """Whether a file begins with one of these; not, where there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16).lstrip().startswith(magics)
+    except FileNotFoundError:
+        return False
+
+
+def _lines_in(folder: Path) -> list[Path]:
+    """The files of a folder that hold JSON lines, maybe gzipped: the collector's, and those it has rotated."""
+    files = sorted(each for each in folder.iterdir() if each.is_file() and _begins(each, b"{", GZIP_MAGIC))
+    if not files:
+        raise SourceError(f"{folder}: holds no store and no OTLP-JSON lines. {WOULD_DO}")
+    return files
 
 
 def _from_otlp(files: list[Path]) -> sqlite3.Connection:
-    store = Store(":memory:")
-    for file in files:
-        records = _records(file)
-        while batch := list(islice(records, BATCH)):
-            store.write(batch)
+    store = Store(MEMORY)
+    try:
+        for file in files:
+            records = _records(file)
+            while batch := list(islice(records, BATCH)):
+                store.write(batch)
+    except BaseException:
+        store.close()
+        raise
     return store.connection()
 
 
 def _records(path: Path) -> Iterator[CallRecord]:
-    with path.open("rb") as file:
-        packed = file.read(2) == GZIP_MAGIC
-    with cast("IO[str]", gzip.open(path, "rt") if packed else path.open(encoding="utf-8")) as lines:
+    opener = gzip.open if _begins(path, GZIP_MAGIC) else open
+    with cast("IO[bytes]", opener(path, "rb")) as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                batch = json.loads(line)
-                if not isinstance(batch, dict):
-                    raise TypeError("not an object")
-            except (ValueError, TypeError) as error:
+                # Lines of metrics and logs have other keys.
+                records = [
+                    record
+                    for resource in json.loads(line).get("resourceSpans") or ()
+                    for scope in resource.get("scopeSpans") or ()
+                    for span in scope.get("spans") or ()
+                    if (record := _call(span)) is not None
+                ]
+            except (ValueError, TypeError, AttributeError, KeyError) as error:
+                if number > 1 and not line.endswith(b"\n"):
+                    return  # the collector is still writing it
                 raise SourceError(
-                    f"{path}, line {number}: no JSON object ({error}). Give a store, or the lines that the collector's "
-                    "file exporter writes."
+                    f"{path}, line {number}: no OTLP-JSON ({type(error).__name__}: {error}). {WOULD_DO}"
                 ) from error
-            # Lines of metrics and logs are none of our business.
-            for resource in batch.get("resourceSpans", ()):
-                for scope in resource.get("scopeSpans", ()):
-                    for span in scope.get("spans", ()):
-                        if (record := _call(span)) is not None:
-                            yield record
+            yield from records
 
 
 def _call(span: Mapping[str, Any]) -> CallRecord | None:
-    """A span as a record, if it is a model call's."""
+    """A span as a record, if it is a model call's. Raises what a malformed span makes Python raise."""
     attributes = {
-        each["key"]: value for each in span.get("attributes", ()) if (value := _value(each.get("value"))) is not None
+        str(each["key"]): value
+        for each in span.get("attributes") or ()
+        if (value := _value(each.get("value"))) is not None
     }
     if names.COST_STATUS not in attributes and attributes.get(names.OPERATION) not in OPERATIONS:
         return None
-    start, end = int(span.get("startTimeUnixNano", 0)), int(span.get("endTimeUnixNano", 0))
-    failed = span.get("status", {}).get("code") in (2, "STATUS_CODE_ERROR")
-    blocked = attributes.get(names.GUARD_ACTION) == names.BLOCK and names.GUARD_MODE not in attributes
-    abandoned = attributes.get(names.COST_BASIS) in ("abandoned_stream", "cancelled")
-    outcome = names.BLOCKED if blocked else names.ERROR if failed else names.ABANDONED if abandoned else names.OK
-    return CallRecord(start, end - start, outcome, attributes, span.get("traceId", ""), span.get("spanId", ""))
+    start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))
+    trace_id, span_id = (str(span.get(key) or "") for key in ("traceId", "spanId"))
+    return CallRecord(start, max(0, end - start), _outcome(span, attributes), attributes, trace_id, span_id)
+
+
+def _outcome(span: Mapping[str, Any], attributes: Mapping[str, AttributeValue]) -> str:
+    if attributes.get(names.GUARD_ACTION) == names.BLOCK and names.GUARD_MODE not in attributes:
+        return names.BLOCKED
+    if (span.get("status") or {}).get("code") in (2, "STATUS_CODE_ERROR"):
+        return names.ERROR
+    if attributes.get(names.COST_BASIS) in ("abandoned_stream", "cancelled"):
+        return names.ABANDONED
+    return names.OK
+
+
+def _nanoseconds(value: Any) -> int:
+    """A Unix time, which JSON carries as a string."""
+    time = int(value or 0)
+    if not 0 <= time < 2**63:
+        raise ValueError(f"no Unix time in nanoseconds: {value}")
+    return time
 
 
 def _value(value: Mapping[str, Any] | None) -> AttributeValue | None:
-    """An OTLP attribute value; integers come as strings, as JSON has no 64-bit ones."""
-    if not value:
-        return None
-    ((kind, content),) = value.items()
-    if kind == "intValue":
-        return int(content)
-    if kind == "doubleValue":
-        return float(content)
-    if kind == "arrayValue":
-        return tuple(str(_value(each)) for each in content.get("values", ()))
-    return content if isinstance(content, str | bool) else None
+    """An OTLP attribute value; integers come as strings, as JSON has no 64-bit ones. Maps and bytes are left out."""
+    for kind, content in (value or {}).items():
+        if kind == "intValue":
+            return int(content)
+        if kind == "doubleValue":
+            return float(content)
+        if kind == "arrayValue":
+            return tuple(str(_value(each)) for each in content.get("values") or ())
+        if kind in ("stringValue", "boolValue"):
+            return cast("str | bool", content)
+    return None

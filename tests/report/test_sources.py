@@ -1,0 +1,173 @@
+"""Sources: the collector's files give the figures that the store gives, and what cannot be read is told in one line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from contextlib import closing
+
+import pytest
+
+from report.conftest import records
+from tokenguard import names
+from tokenguard.call import CallRecord
+from tokenguard.report.figures import Query, ask
+from tokenguard.report.findings import find
+from tokenguard.report.sources import SourceError, open_source
+
+
+def value(content):
+    """An attribute value in OTLP's JSON, where 64-bit integers are strings."""
+    if isinstance(content, bool):
+        return {"boolValue": content}
+    if isinstance(content, int):
+        return {"intValue": str(content)}
+    if isinstance(content, float):
+        return {"doubleValue": content}
+    if isinstance(content, tuple):
+        return {"arrayValue": {"values": [value(each) for each in content]}}
+    return {"stringValue": content}
+
+
+def span(record, name="chat"):
+    attributes = {**record.attributes}
+    if record.outcome == "abandoned":
+        attributes[names.COST_BASIS] = "abandoned_stream"
+    return {
+        "traceId": record.trace_id,
+        "spanId": record.span_id,
+        "parentSpanId": "",
+        "flags": 256,
+        "name": name,
+        "kind": 3,
+        "startTimeUnixNano": str(record.start_ns),
+        "endTimeUnixNano": str(record.start_ns + record.duration_ns),
+        "attributes": [{"key": key, "value": value(content)} for key, content in attributes.items()],
+        "status": {"code": 2} if record.outcome == "error" else {},
+    }
+
+
+def line(*spans):
+    """A line as the collector's file exporter writes it."""
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}
+    scopes = [{"scope": {"name": "tokenguard", "version": "0.1.0"}, "spans": list(spans)}]
+    schema = "https://opentelemetry.io/schemas/1.38.0"
+    return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": scopes, "schemaUrl": schema}]}) + "\n"
+
+
+CALLS = [record for record in records() if isinstance(record, CallRecord)]
+METRICS = '{"resourceMetrics":[{"resource":{},"scopeMetrics":[{"scope":{},"metrics":[]}]}]}\n'
+LOGS = '{"resourceLogs":[{"resource":{},"scopeLogs":[{"scope":{},"logRecords":[{"body":{"stringValue":"hi"}}]}]}]}\n'
+
+
+def agent():
+    """The span of an agent, which carries the sum of its calls."""
+    attributes = {names.OPERATION: "invoke_agent", names.INPUT_TOKENS: 99_999, names.PROVIDER: "openai"}
+    return span(CallRecord(CALLS[0].start_ns, 10**9, "ok", attributes), "invoke_agent shop")
+
+
+def http():
+    """A span that is about something else."""
+    return span(CallRecord(CALLS[0].start_ns, 10**9, "ok", {"http.request.method": "POST"}), "POST")
+
+
+def figures(path, by=("feature", "model", "outcome")):
+    with closing(open_source(path)) as connection:
+        report = ask(connection, Query(by=by))
+        return report._replace(tasks=[]), find(connection, report)
+
+
+def test_the_same_figures_as_the_store(store_path, tmp_path):
+    """Calls that went through a collector give the very report that the store gives, agents and others left out."""
+    path = tmp_path / "traces.jsonl"
+    path.write_text(line(*map(span, CALLS[:5]), agent()) + METRICS + LOGS + "\n" + line(http(), *map(span, CALLS[5:])))
+    assert figures(path) == figures(store_path)
+
+
+def test_gzip_and_folders(store_path, tmp_path):
+    """A folder of rotated files, some of them packed, is one source; what is not OTLP in it is left alone."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "traces-2026-11-02.json.gz").write_bytes(gzip.compress(line(*map(span, CALLS[:6])).encode()))
+    (folder / "traces.json").write_text(line(*map(span, CALLS[6:])))
+    (folder / "README").write_text("These are traces.\n")
+    (folder / "old").mkdir()
+    assert figures(folder) == figures(store_path)
+
+
+def test_a_folder_with_a_store(store_path):
+    """The folder of a store is a source too."""
+    assert figures(store_path.parent) == figures(store_path)
+
+
+def test_a_file_that_is_being_written(tmp_path):
+    """The last line, not complete yet, is left for the next time."""
+    path = tmp_path / "traces.json"
+    whole = line(span(CALLS[0]))
+    path.write_text(whole + whole[:100])
+    assert figures(path)[0].total.figures["calls"] == 1
+
+
+def test_spans_of_other_instrumentations(tmp_path):
+    """A GenAI span without a cost counts with its tokens, as unpriced."""
+    attributes = {
+        names.OPERATION: "chat",
+        names.PROVIDER: "openai",
+        names.RESPONSE_MODEL: "gpt-4o",
+        names.INPUT_TOKENS: 7,
+    }
+    path = tmp_path / "traces.json"
+    path.write_text(line(span(CallRecord(1, 1, "ok", attributes))))
+    report, _ = figures(path, by=("operation",))
+    assert (report.total.figures["cost_usd"], report.unpriced) == (None, [("openai/gpt-4o", 1)])
+
+
+def test_odd_but_well_formed(tmp_path):
+    """Empty lists, missing values, maps, half characters and integers past 64 bits do not stop a report."""
+    odd = span(CALLS[0])
+    odd["attributes"] += [
+        {"key": "empty"},
+        {"key": "map", "value": {"kvlistValue": {"values": []}}},
+        {"key": "tokenguard.user", "value": {"stringValue": "\ud83d"}},
+        {"key": "tokenguard.attr.page", "value": {"stringValue": "\ud83d"}},
+        {"key": names.REASONING_TOKENS, "value": {"intValue": "9" * 30}},
+        {"key": names.REQUEST_TEMPERATURE, "value": {"doubleValue": "NaN"}},
+    ]
+    path = tmp_path / "traces.json"
+    path.write_text(
+        '{"resourceSpans":null}\n{"resourceSpans":[{"scopeSpans":null},{"scopeSpans":[{"spans":null}]}]}\n' + line(odd)
+    )
+    assert figures(path, by=("user", "page"))[0].total.figures["calls"] == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello\n",
+        b"[1]\n",
+        b"\xff\xfe\x00\n",
+        b"\x1f\x8bnot gzip",
+        gzip.compress(line(span(CALLS[0])).encode())[:-20],
+        b"SQLite format 3\x00 and then nonsense" * 50,
+        b'{"resourceSpans":[3]}\n',
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"value":{"intValue":"1"}}]}]}]}]}\n',
+        line(span(CALLS[0])).replace(str(CALLS[0].start_ns), "1" * 25).encode(),
+        line(span(CALLS[0])).replace('"6000"', '"many"').encode(),
+    ],
+)
+def test_what_cannot_be_read(tmp_path, content):
+    """A file that is neither is refused in one line that names it and says what would do."""
+    path = tmp_path / "source"
+    path.write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        open_source(path)
+    assert str(caught.value).startswith(str(path))
+    assert "Give a store" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_there(tmp_path):
+    """A path that is not there, and a folder with nothing to read in it, are refused too."""
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(SourceError, match="Give a store"):
+            open_source(path)
