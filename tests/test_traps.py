@@ -419,6 +419,16 @@ def test_outer_instrumentation_owns_the_call(installed, spans):
     assert histograms() == before
 
 
+def test_outer_span_without_the_key(installed, spans):
+    """A client span of the same operation and model is another instrumentation's for this very call."""
+    facts = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "text-embedding-3-small"}
+    tracer = trace.get_tracer("other")
+    with tracer.start_as_current_span("embeddings", kind=trace.SpanKind.CLIENT, attributes=facts):
+        openai_client().embeddings.create(model="text-embedding-3-small", input="x")
+    assert spans.one.instrumentation_scope.name == "other"
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(0.0002)
+
+
 def test_parent_is_untouched(installed, spans):
     """Two calls under one parent are its two children, and nothing is written on the parent."""
     with trace.get_tracer("app").start_as_current_span("request") as parent:

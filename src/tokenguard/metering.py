@@ -385,8 +385,9 @@ class Meter:
         if call.stream:
             start[names.REQUEST_STREAM] = True
         parent = otel_context.get_current()
-        if outer_owner(parent):
-            call.span = OuterSpan(trace.get_current_span(parent), parent, start)
+        owner = outer_owner(parent, start)
+        if owner is not None:
+            call.span = OuterSpan(owner, parent, start)
         elif native:
             call.span = NativeSpan(name, parent, start)
         else:

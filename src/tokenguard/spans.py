@@ -7,20 +7,40 @@ import time
 from typing import Any
 
 from opentelemetry.context import Context, set_value
-from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    get_current_span,
+    set_span_in_context,
+)
 
 from tokenguard import names
 from tokenguard.call import AttributeValue
 
+Attributes = dict[str, AttributeValue]
+
 OWNER_KEY = "opentelemetry.genai.client.inference.context"
 """Context key of opentelemetry-util-genai: whoever set it owns the inference, and those inside it stay silent."""
 
-Attributes = dict[str, AttributeValue]
 
+def outer_owner(context: Context, start: Attributes) -> Span | None:
+    """The span of an instrumentation around the SDK that owns the call which starts with these attributes, if any.
 
-def outer_owner(context: Context) -> bool:
-    """Whether an instrumentation around the SDK owns the call."""
-    return OWNER_KEY in context
+    It says so by util-genai's context key, or its span does: a client span of the same operation and model (util-genai
+    has no key for embeddings).
+    """
+    span = get_current_span(context)
+    if OWNER_KEY in context:
+        return span
+    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.CLIENT:
+        return None
+    theirs = getattr(span, "attributes", None) or {}
+    same = theirs.get(names.OPERATION) == start[names.OPERATION]
+    return span if same and theirs.get(names.REQUEST_MODEL) == start.get(names.REQUEST_MODEL) else None
 
 
 def silencing(context: Context) -> Context:

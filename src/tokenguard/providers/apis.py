@@ -255,8 +255,6 @@ def fold_messages(body: bytes) -> Reading:
             break
         if n >= TAIL_EVENTS:
             break
-    else:
-        n = 0
     if not complete:
         # `message_start` carries a placeholder: how much was generated is not known until `message_delta`.
         usage.pop("output_tokens", None)
