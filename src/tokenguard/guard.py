@@ -22,8 +22,9 @@ from tokenguard.errors import BudgetExceeded, CircuitOpen, GuardrailViolation, L
 from tokenguard.flights import Flights
 from tokenguard.ledger import NANO, Alert, Ledger, Refusal, Reservation, nano, open_ledger
 from tokenguard.policy import Ceiling, CompiledPolicy, Limit, Matched, Policy
+from tokenguard.policy.match import Tightest
 from tokenguard.prices import PriceBook
-from tokenguard.tokens import count_request, is_exact, upper_bound_request
+from tokenguard.tokens import Bound, count_request, is_exact, upper_bound_request
 from tokenguard.usage import Usage
 
 if TYPE_CHECKING:
@@ -102,8 +103,12 @@ class Guard:
                         observed=breaker.failures,
                         attribution=call.attribution,
                     )
-        for limit in matched.limits:
-            self._limit(call, exchange, limit)
+        if matched.limits:
+            if matched.tightest.retries_enforced is not None and self.enforces:
+                exchange.cap_retries(matched.tightest.retries_enforced)
+            if not self._within(call, matched.tightest):
+                for limit in matched.limits:
+                    self._limit(call, exchange, limit)
         if matched.budgets and self.ledger is not None:
             yield from self._reserve(call, exchange, matched, self.ledger)
 
@@ -121,6 +126,29 @@ class Guard:
             call.attributes[names.GUARD_PREVENTED] = worst.usd
 
     # --- limits --------------------------------------------------------------------------------------------------
+
+    def _within(self, call: Call, tightest: Tightest) -> bool:
+        """Whether the call is within all limits at once, as nearly all are, by what costs nothing to know."""
+        steps = call.attributes.get(names.TOOL_STEPS)
+        if steps is not None and (
+            tightest.tool_calls_per_turn is not None
+            or (tightest.tool_steps is not None and int(steps) > tightest.tool_steps)  # type: ignore[arg-type]
+        ):
+            return False
+        if tightest.retries is not None and call.retried is not None:
+            return False
+        if tightest.output_tokens is not None and call.api.caps:
+            cap = call.output_cap
+            if cap is None or cap > tightest.output_tokens:
+                return False
+        if tightest.input_tokens is not None:
+            bound = self._bound(call)
+            if not bound.complete or bound.tokens > tightest.input_tokens:
+                return False
+        if tightest.cost_usd is not None:
+            usd = self._worst(call, counted=False).usd
+            return usd is not None and usd <= tightest.cost_usd
+        return True
 
     def _limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
         for exceeded in self._exceeded(call, exchange, limit):
@@ -158,8 +186,6 @@ class Guard:
             attempt = call.repeated_within(limit.retry_window)
             if attempt > limit.max_retries:
                 yield passed("retries", attempt, limit.max_retries, "Stop retrying; the same request keeps failing.")
-            if limit.then != "warn" and self.enforces:
-                exchange.cap_retries(limit.max_retries)
         if limit.max_output_tokens is not None and call.api.caps:
             asked = call.output_cap
             if asked is None or asked > limit.max_output_tokens:
@@ -215,10 +241,16 @@ class Guard:
 
     def _input(self, call: Call, enough: int) -> int:
         """The input tokens of a call: its upper bound where that is no more than `enough`, else the count."""
-        bound = upper_bound_request(call.request)
+        bound = self._bound(call)
         if bound.complete and bound.tokens <= enough:
             return bound.tokens
         return self._count(call)
+
+    def _bound(self, call: Call) -> Bound:
+        """What the input tokens cannot pass: one walk over the request."""
+        if call.bound is None:
+            call.bound = upper_bound_request(call.request)
+        return call.bound
 
     def _count(self, call: Call) -> int:
         if call.counted is None:
@@ -233,7 +265,7 @@ class Guard:
         """What the call can come to, from its bound or from its count."""
         sent = 0
         if not counted:
-            bound = upper_bound_request(call.request)
+            bound = self._bound(call)
             sent, counted = bound.tokens, not bound.complete  # pictures, say, are not in the bound
         if counted:
             sent = self._count(call)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # what is not guarded imports no guard
     from tokenguard.guard import Guard
     from tokenguard.ledger import Ledger, Reservation
     from tokenguard.policy import Matched
+    from tokenguard.tokens import Bound
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ class Call:
         "attributes",
         "attribution",
         "billed_resends",
+        "bound",
         "corrected",
         "counted",
         "endpoint",
@@ -143,6 +145,7 @@ class Call:
         # The guard's notes:
         self.matched: Matched | None = None
         self.reservation: Reservation | None = None
+        self.bound: Bound | None = None
         self.counted: int | None = None
         self.corrected: int | None = None
         """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
@@ -156,7 +159,7 @@ class Call:
         """Send this body instead of the caller's."""
         exchange.replace_body(body)
         self.request = body
-        self.counted = self.corrected = None
+        self.bound = self.counted = self.corrected = None
         self.output_cap = _output_cap(self.api, body)
 
     def repeated_within(self, seconds: float) -> int:

@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tokenguard.ledger.entry import Entry, nano
 from tokenguard.policy.kinds import MAX_TEXT
@@ -21,10 +21,34 @@ _Facts = tuple[str, ...]
 _Test = Callable[[_Facts], bool]
 
 
+class Tightest(NamedTuple):
+    """The lowest of each ceiling over several limits: a call within all of these is within every limit."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    tool_steps: int | None = None
+    tool_calls_per_turn: int | None = None
+    retries: int | None = None
+    retries_enforced: int | None = None
+    """The lowest `max_retries` of a limit that does more than warn."""
+
+    @classmethod
+    def of(cls, limits: tuple[Limit, ...]) -> Tightest:
+        """The tightest ceilings of these limits; `None` where there is none."""
+
+        def lowest(field: str, chosen: tuple[Limit, ...] = limits) -> Any:
+            return min((value for limit in chosen if (value := getattr(limit, field)) is not None), default=None)
+
+        enforced = tuple(limit for limit in limits if limit.then != "warn")
+        ceilings = {field: lowest(f"max_{field}") for field in cls._fields[:-1]}
+        return cls(**ceilings, retries_enforced=lowest("max_retries", enforced))
+
+
 class Matched:
     """The rules that apply to a call, in the order of the file."""
 
-    __slots__ = ("_cached", "breakers", "budgets", "limits", "share", "share_key")
+    __slots__ = ("_cached", "breakers", "budgets", "limits", "share", "share_key", "tightest")
 
     def __init__(
         self,
@@ -35,6 +59,7 @@ class Matched:
         share_key: str,
     ) -> None:
         self.limits = limits
+        self.tightest = Tightest.of(limits)
         self.budgets = budgets
         """Each budget with the key of its account, such as `tenant=t1`."""
         self.breakers = breakers
