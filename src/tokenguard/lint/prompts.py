@@ -1,0 +1,128 @@
+"""Where prompts begin: the expressions that become a system prompt, instructions, tools, or an early message."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from tokenguard.lint.rulebook import File
+from tokenguard.lint.surface import Surface
+from tokenguard.lint.syntax import Function
+
+Part = Literal["text", "tools"]
+_SYSTEM_ROLES = frozenset({"system", "developer"})
+_SYSTEM_NAME = re.compile(
+    r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt|instructions_prompt)(?:$|_)",
+    re.IGNORECASE,
+)
+_KEYWORDS = {"system": "text", "system_prompt": "text", "system_message": "text", "system_instruction": "text",
+             "instructions": "text", "system_instructions": "text", "sys_prompt": "text"}  # fmt: skip
+_SYSTEM_CLASSES = re.compile(
+    r".*\b(SystemMessage|SystemPromptPart|SystemMessagePromptTemplate|ChatSystemMessage)(\.from_template|\.from_system)?$"
+)
+_DECORATORS = re.compile(r".*\.(system_prompt|instructions)(\(\))?$")
+_SYSTEM_FUNCTION = re.compile(r"(?:get|build|make|create|generate|render|format|compose|default)?_*(system_?prompt|system_?message|system_?instructions?|instructions)s?$", re.IGNORECASE)  # fmt: skip
+# `instructions=` and `system=` mean something else to these
+_OTHERS = re.compile(
+    r"(?:.*\.)?(platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
+)
+PROMPT_WORDS = ("system", "System", "instructions", "developer", "messages")
+
+
+class Prefix(NamedTuple):
+    """A prompt's beginning: the expression, the node that holds it, whether it is text or tools."""
+
+    value: ast.expr
+    holder: ast.AST
+    part: Part
+    calls: bool  # it stands in the generation call itself, not in an object made beforehand
+
+
+def prefixes(file: File) -> Iterator[Prefix]:
+    """Every prompt beginning in the file; the same expression may come twice."""
+    surfaces = dict(file.surfaces)
+    for call in file.module.calls:
+        yield from _of_call(file, call, surfaces.get(call))
+    for node in file.module.all(ast.Dict):
+        assert isinstance(node, ast.Dict)
+        keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+        if file.constant(keys.get("role")) in _SYSTEM_ROLES and keys.get("content") is not None:
+            yield Prefix(keys["content"], node, "text", _in_call(file, node, surfaces))
+        elif "system" in keys and ("messages" in keys or "model" in keys):
+            yield Prefix(keys["system"], node, "text", _in_call(file, node, surfaces))
+    for node in file.module.all(ast.Tuple):
+        assert isinstance(node, ast.Tuple)
+        if len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant) and node.elts[0].value in _SYSTEM_ROLES:
+            yield Prefix(node.elts[1], node, "text", False)
+    yield from _by_name(file)
+
+
+def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Prefix]:
+    path = file.names.path(call.func)
+    known = file.arguments(call).known
+    is_request = surface is not None and surface.kind == "call"
+    if _SYSTEM_CLASSES.match(path):
+        value = (
+            known.get("content")
+            or known.get("template")
+            or known.get("prompt")
+            or (call.args[0] if call.args else None)
+        )
+        if value is not None:
+            yield Prefix(value, call, "text", _in_call(file, call, dict(file.surfaces)))
+        return
+    if path.endswith(".ChatMessage") and "content" in known and "role" in known:
+        role = ast.unparse(known["role"]).lower().strip("'\"")
+        if role.rpartition(".")[2] in _SYSTEM_ROLES:
+            yield Prefix(known["content"], call, "text", False)
+    if not _OTHERS.match(path):
+        for name, part in _KEYWORDS.items():
+            if name in known and not (
+                name == "system" and not is_request and "messages" not in known and "prompt" not in known
+            ):
+                yield Prefix(known[name], call, "text", is_request)
+        config = known.get("config")
+        if is_request and config is not None:
+            inner = file.view(config).known.get("system_instruction")
+            if inner is not None:
+                yield Prefix(inner, call, "text", True)
+    if is_request:
+        for name in ("tools", "functions"):
+            if name in known:
+                yield Prefix(known[name], call, "tools", True)
+        yield from _early(file, call, known.get("messages") or known.get("input") or known.get("contents"))
+
+
+def _early(file: File, call: ast.Call, messages: ast.expr | None) -> Iterator[Prefix]:
+    """The messages of a written-out list that others follow: all but the last."""
+    if isinstance(messages, ast.List):
+        for message in messages.elts[:-1]:
+            if isinstance(message, ast.Dict):
+                content = file.view(message).known.get("content")
+                if content is not None:
+                    yield Prefix(content, call, "text", True)
+
+
+def _in_call(file: File, node: ast.AST, surfaces: dict[ast.Call, Surface]) -> bool:
+    """Whether a generation call is around `node`, or takes the list it stands in."""
+    return any(
+        isinstance(a, ast.Call) and a in surfaces and surfaces[a].kind == "call" for a in file.module.ancestors(node)
+    )
+
+
+def _by_name(file: File) -> Iterator[Prefix]:
+    """System prompts known by their name: a local `system_prompt = ...`, a function `get_system_prompt`."""
+    for node in file.module.all(ast.Assign):
+        assert isinstance(node, ast.Assign)
+        target = node.targets[0]
+        name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
+        if _SYSTEM_NAME.search(name) and file.module.function_of(node) is not None:
+            yield Prefix(node.value, node, "text", False)
+    for function in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef):
+        assert isinstance(function, Function)
+        decorated = any(_DECORATORS.match(file.names.path(d)) for d in function.decorator_list)
+        if decorated or _SYSTEM_FUNCTION.fullmatch(function.name.strip("_")):
+            for result in file.module.results(function):
+                yield Prefix(result, function, "text", False)
