@@ -105,9 +105,9 @@ _RERANK = re.compile(
 def check(file: File) -> Iterator[Report]:
     """Report each retrieval whose k is a number at or above the limit."""
     most = file.options["max_top_k"]
-    for call in file.module.calls:
+    for call in file.module.calls_of(_BY_NAME):
         func = call.func
-        name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+        name = file.names.path(func).rpartition(".")[2].lstrip("?@")
         for row in _BY_NAME.get(name, ()):
             if row.needs and not any(n in file.arguments(call).known for n in row.needs):
                 continue

@@ -37,7 +37,7 @@ class Linter:
         self.options = {rule.id: self._options(rule) for rule in self.rules}
         self.enabled = frozenset(r for r in known if config.enabled(r))
         words = sorted({re.escape(word) for rule in self.rules for word in rule.words})
-        comments = [r"tokenguard:\s*ignore"] if suppress.UNUSED in self.enabled else []
+        comments = [r"tokenguard:\s*ignore", r"noqa\s*:[^\n]*\bTG\d"] if suppress.UNUSED in self.enabled else []
         self._words = re.compile("|".join([*words, *comments]).encode()) if prefilter and words else None
         self.project = Project()
 

@@ -28,7 +28,10 @@ _SYSTEM_FUNCTION = re.compile(r"(?:get|build|make|create|generate|render|format|
 _OTHERS = re.compile(
     r"(?:.*\.)?(platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
 )
-PROMPT_WORDS = ("system", "System", "instructions", "developer", "messages")
+_HOLDERS = frozenset({"ChatMessage", "from_template", "from_system"})
+PROMPT_WORDS = ("system_prompt", "system_message", "system_instruction", "system_content", "sys_prompt", "sysprompt", "SYSTEM",
+                "SystemMessage", "SystemPrompt", "system=", '"system"', "'system'", "systemprompt", "instructions", "developer",
+                "messages=[", "tools=", "SystemM", "systemM", "system_text")  # fmt: skip
 
 
 class Prefix(NamedTuple):
@@ -44,7 +47,8 @@ def prefixes(file: File) -> Iterator[Prefix]:
     """Every prompt beginning in the file; the same expression may come twice."""
     surfaces = dict(file.surfaces)
     for call in file.module.calls:
-        yield from _of_call(file, call, surfaces.get(call))
+        if call in surfaces or _may_hold(call):
+            yield from _of_call(file, call, surfaces.get(call))
     for node in file.module.all(ast.Dict):
         assert isinstance(node, ast.Dict)
         keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
@@ -57,6 +61,12 @@ def prefixes(file: File) -> Iterator[Prefix]:
         if len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant) and node.elts[0].value in _SYSTEM_ROLES:
             yield Prefix(node.elts[1], node, "text", False)
     yield from _by_name(file)
+
+
+def _may_hold(call: ast.Call) -> bool:
+    func = call.func
+    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    return name in _HOLDERS or "System" in name or any(k.arg in _KEYWORDS for k in call.keywords)
 
 
 def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Prefix]:

@@ -50,15 +50,11 @@ class File(Facts):
     @cached_property
     def surfaces(self) -> list[tuple[ast.Call, Surface]]:
         """Every call of a generation API or model constructor, in source order, with its row."""
-        names = last_names()
         found = []
-        for call in self.module.calls:
-            func = call.func
-            last = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-            if last in names or isinstance(func, ast.Name):
-                surface = surface_of(self.names.path(func))
-                if surface is not None and (not surface.needs or self._has(call, surface.needs)):
-                    found.append((call, surface))
+        for call in self.module.calls_of(last_names()):
+            surface = surface_of(self.names.path(call.func))
+            if surface is not None and (not surface.needs or self._has(call, surface.needs)):
+                found.append((call, surface))
         return sorted(found, key=lambda pair: (pair[0].lineno, pair[0].col_offset))
 
     @cached_property

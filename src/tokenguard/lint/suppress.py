@@ -16,6 +16,8 @@ from tokenguard.lint.finding import Finding, Span
 UNUSED = "TG001"
 _NOQA = re.compile(r"#\s*noqa(?P<codes>\s*:\s*[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*)?(?!\s*:)", re.IGNORECASE)
 _OURS = re.compile(r"#\s*tokenguard:\s*ignore(?:\[(?P<codes>[^\]]*)\])?(?!-)")
+_MENTIONED = re.compile(r"noqa|tokenguard:", re.IGNORECASE)
+_NAMED = re.compile(r"#\s*noqa\s*:[^\n]*\bTG\d|tokenguard:\s*ignore", re.IGNORECASE)  # may be unused
 _CODE = re.compile(r"[A-Z]+[0-9]+")
 
 
@@ -62,7 +64,7 @@ def apply(findings: list[Finding], text: str, path: str, enabled: frozenset[str]
 
     A `noqa` is only judged by the codes of enabled rules: other linters read it, too.
     """
-    if "noqa" not in text.lower() and "tokenguard:" not in text:
+    if not (_MENTIONED if findings else _NAMED).search(text):
         return findings
     comments = ignores(text)
     kept: list[Finding] = []

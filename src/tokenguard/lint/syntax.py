@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Kind = Literal["assign", "param", "import", "def", "class", "loop", "with", "augment", "append", "item", "opaque"]
 MUTATORS = frozenset({"append", "extend", "insert", "add"})
-_LEAVES = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop, ast.Constant, ast.Pass, ast.Break)
+# Nodes without children, and fields that hold no nodes, are not walked.
+_LEAVES = frozenset({ast.Constant, ast.Name, ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal, ast.alias})
+_PLAIN = frozenset(
+    "ctx op ops id attr name names asname module level arg kind type_comment type_ignores conversion is_async simple tag".split()
+)
+_FIELDS = {
+    kind: tuple(f for f in kind._fields if f not in _PLAIN)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+} | {ast.MatchMapping: ("keys", "patterns"), ast.MatchStar: (), ast.MatchSingleton: (), ast.TypeIgnore: ()}
 
 
 class Binding(NamedTuple):
@@ -60,6 +69,8 @@ class Module:
         self.nodes: dict[type[ast.AST], list[ast.AST]] = {}
         self.parents: dict[ast.AST, ast.AST] = {}
         self.scopes: dict[ast.AST, Scope] = {}
+        self.called: dict[str, list[ast.Call]] = {}  # the calls by the last name of what is called
+        self.aliases: dict[str, str] = {}  # names that stand for another's last name: imports "as", plain assignments
         self.definitions: dict[str, ast.AST] = {}  # functions and classes by name; of equal names, the outermost
         self.top = Scope(self.tree, None)
         self._results: dict[Function, list[ast.expr]] | None = None
@@ -122,6 +133,13 @@ class Module:
                             known.setdefault(name[5:], []).extend(bindings)
         return known
 
+    def calls_of(self, names: Iterable[str]) -> Iterator[ast.Call]:
+        """The calls whose function's last name, or what it is an alias of, is among `names`."""
+        wanted = set(names)
+        wanted |= {alias for alias, name in self.aliases.items() if name in wanted}
+        for name in wanted & self.called.keys():
+            yield from self.called[name]
+
     def all(self, *types: type[ast.AST]) -> Iterator[ast.AST]:
         """Every node of these exact types, among those that rules ask for."""
         for kind in types:
@@ -143,17 +161,17 @@ class Module:
                 else:
                     nodes.setdefault(kind, []).append(node)
                 inner = handler(self, node, scope) or scope
-            for name in node._fields:
-                value = getattr(node, name, None)
+            for name in _FIELDS[kind]:
+                value = getattr(node, name)
                 if value.__class__ is list:
                     for child in value:
-                        if isinstance(child, ast.AST):
+                        if child is not None and child.__class__ is not str:
                             parents[child] = node
-                            if not isinstance(child, _LEAVES):
+                            if child.__class__ not in _LEAVES:
                                 stack.append((child, inner))
-                elif isinstance(value, ast.AST):
+                elif value is not None:
                     parents[value] = node
-                    if not isinstance(value, _LEAVES):
+                    if value.__class__ not in _LEAVES:
                         stack.append((value, inner))
 
 
@@ -192,9 +210,11 @@ def spelling(node: ast.expr) -> str | None:
     return None
 
 
-def _assign(_: Module, node: ast.AST, scope: Scope) -> None:
+def _assign(module: Module, node: ast.AST, scope: Scope) -> None:
     assert isinstance(node, ast.Assign)
     for target in node.targets:
+        if isinstance(node.value, ast.Attribute) and isinstance(target, ast.Name):
+            module.aliases[target.id] = node.value.attr
         _bind_target(scope, target, "assign", node, node.value)
 
 
@@ -238,11 +258,13 @@ def _import(_: Module, node: ast.AST, scope: Scope) -> None:
         _bind(scope, name, Binding("import", node, target=alias.name if alias.asname else name))
 
 
-def _import_from(_: Module, node: ast.AST, scope: Scope) -> None:
+def _import_from(module: Module, node: ast.AST, scope: Scope) -> None:
     assert isinstance(node, ast.ImportFrom)
     base = "." * node.level + (node.module or "")
     for alias in node.names:
         dot = "" if base.endswith(".") else "."
+        if alias.asname:
+            module.aliases[alias.asname] = alias.name
         _bind(scope, alias.asname or alias.name, Binding("import", node, target=f"{base}{dot}{alias.name}"))
 
 
@@ -272,9 +294,11 @@ def _class(module: Module, node: ast.AST, scope: Scope) -> Scope:
     return inner
 
 
-def _call(_: Module, node: ast.AST, scope: Scope) -> None:
+def _call(module: Module, node: ast.AST, scope: Scope) -> None:
     assert isinstance(node, ast.Call)
     func = node.func
+    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    module.called.setdefault(name, []).append(node)
     if isinstance(func, ast.Attribute) and func.attr in MUTATORS and node.args and (spelled := spelling(func.value)):
         _bind(scope, f"{spelled}[]", Binding("append", node, node.args[-1]))
     for arg in (*node.args, *(k.value for k in node.keywords if k.arg)):
