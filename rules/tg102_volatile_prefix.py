@@ -73,34 +73,36 @@ import ast
 from collections.abc import Iterator
 
 from tokenguard.lint.finding import Severity
-from tokenguard.lint.flow import Flow, Grain
-from tokenguard.lint.prompts import PROMPT_WORDS, prefixes
+from tokenguard.lint.flow import Flow, Grain, Taint
+from tokenguard.lint.prompts import PROMPT_WORDS, loops_around, prefixes
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.syntax import Function
 
 SEVERITY = "error"
 WORDS = PROMPT_WORDS
 
 _SEVERITIES: dict[Grain, Severity] = {Grain.CALL: "error", Grain.HOUR: "warning", Grain.DAY: "info"}
-_RHYTHM = {Grain.CALL: "with every call", Grain.HOUR: "every hour", Grain.DAY: "every day"}
 
 
 def check(file: File) -> Iterator[Report]:
     """Report each place where a changing value enters a prompt's beginning."""
     flow = Flow(file)
-    seen: set[ast.expr] = set()
+    worst: dict[tuple[ast.expr, ast.AST | None], tuple[Taint, str]] = {}
     for prefix in prefixes(file):
-        if (
-            not prefix.calls
-            and file.module.function_of(prefix.holder) is None
-            and not isinstance(prefix.holder, ast.FunctionDef | ast.AsyncFunctionDef)
-        ):
+        outside = file.module.function_of(prefix.holder) is None and not isinstance(prefix.holder, Function)
+        if outside and not prefix.calls:
             continue  # made once, when the module is loaded
+        flow.loops = loops_around(file, prefix.holder)
         for taint in flow.taints(prefix.value):
-            if taint.node in seen or (taint.kind == "order" and prefix.part == "tools"):
-                continue
-            seen.add(taint.node)
-            where = "tool definitions" if prefix.part == "tools" else "prompt's beginning"
-            message = f"{taint.source} changes the {where} {_RHYTHM[taint.grain]}, so the provider's prompt cache never holds past it. Move it to the last message."
-            if taint.grain is Grain.DAY:
-                message = f"{taint.source} changes the {where} every day: one cache miss a day per prompt. Fine, unless the prompt is long and calls are rare."
-            yield Report(taint.node, message, _SEVERITIES[taint.grain])
+            key = (taint.origin, file.module.function_of(taint.node))
+            if taint.kind == "order" and prefix.part == "tools":
+                continue  # TG115 speaks of it
+            if key not in worst or taint.grain > worst[key][0].grain:
+                worst[key] = (taint, "tool definitions" if prefix.part == "tools" else "prompt's beginning")
+    for taint, where in worst.values():
+        if taint.grain is Grain.DAY:
+            cost = "every day: one cache miss a day per prompt, which matters where the prompt is long and calls are rare."
+        else:
+            rhythm = "every hour" if taint.grain is Grain.HOUR else "with every call"
+            cost = f"{rhythm}, so the provider's prompt cache never holds past it. Move it to the last message."
+        yield Report(taint.node, f"{taint.source} changes the {where} {cost}", _SEVERITIES[taint.grain])

@@ -10,7 +10,24 @@ from pathlib import Path
 
 SUFFIXES = (".py", ".ipynb")
 _NEVER = frozenset(
-    [".git", ".hg", ".svn", ".venv", "venv", ".venvs", ".tox", ".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__", "node_modules", ".eggs", ".tokenguard", ".ipynb_checkpoints"]
+    [
+        ".git",
+        ".hg",
+        ".svn",
+        ".venv",
+        "venv",
+        ".venvs",
+        ".tox",
+        ".nox",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+        "__pycache__",
+        "node_modules",
+        ".eggs",
+        ".tokenguard",
+        ".ipynb_checkpoints",
+    ]
 )
 
 

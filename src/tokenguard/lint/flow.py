@@ -33,6 +33,7 @@ class Taint(NamedTuple):
     source: str
     grain: Grain
     kind: str  # "value" or "order"
+    origin: ast.expr  # the expression that makes it
 
 
 _CLOCKS: dict[str, Grain] = {
@@ -51,10 +52,74 @@ _FINE = re.compile(r"%[-#]?[MSfXcsTrpI]|%-?[MSIT]|\b(mm|ss)\b")
 _PARTS = {"year": None, "month": None, "day": Grain.DAY, "weekday": Grain.DAY, "isoweekday": Grain.DAY, "date": Grain.DAY,
           "toordinal": Grain.DAY, "hour": Grain.HOUR, "tzinfo": None, "tzname": None, "utcoffset": None}  # fmt: skip
 _THROUGH = frozenset(
-    ["strip", "lstrip", "rstrip", "upper", "lower", "title", "format_map", "encode", "decode", "isoformat", "timestamp", "hex", "timetuple", "replace", "astimezone", "splitlines", "expandtabs", "center", "ljust", "rjust", "zfill", "removeprefix", "removesuffix", "partition", "copy", "text", "content", "dedent", "items", "render", "substitute", "safe_substitute", "format", "format_messages", "format_prompt", "partial", "join", "timestamp_ms", "ctime", "get"]
+    [
+        "strip",
+        "lstrip",
+        "rstrip",
+        "upper",
+        "lower",
+        "title",
+        "format_map",
+        "encode",
+        "decode",
+        "isoformat",
+        "timestamp",
+        "hex",
+        "timetuple",
+        "replace",
+        "astimezone",
+        "splitlines",
+        "expandtabs",
+        "center",
+        "ljust",
+        "rjust",
+        "zfill",
+        "removeprefix",
+        "removesuffix",
+        "partition",
+        "copy",
+        "text",
+        "content",
+        "dedent",
+        "items",
+        "render",
+        "substitute",
+        "safe_substitute",
+        "format",
+        "format_messages",
+        "format_prompt",
+        "partial",
+        "join",
+        "timestamp_ms",
+        "ctime",
+        "get",
+    ]
 )
 _COPIES = frozenset(
-    ["str", "repr", "dedent", "Template", "int", "float", "round", "list", "tuple", "sorted", "dumps", "format", "fill", "indent", "cleandoc", "TextBlock", "from_template", "escape", "cast", "ascii", "enumerate", "reversed"]
+    [
+        "str",
+        "repr",
+        "dedent",
+        "Template",
+        "int",
+        "float",
+        "round",
+        "list",
+        "tuple",
+        "sorted",
+        "dumps",
+        "format",
+        "fill",
+        "indent",
+        "cleandoc",
+        "TextBlock",
+        "from_template",
+        "escape",
+        "cast",
+        "ascii",
+        "enumerate",
+        "reversed",
+    ]
 )
 _SETS = frozenset({"set", "frozenset"})
 _LISTINGS = re.compile(r"(?:.*\.)?(glob|iglob|rglob|listdir|scandir|iterdir)$")
@@ -65,6 +130,7 @@ class Flow:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
+        self.loops: frozenset[ast.AST] = frozenset()  # those around the prompt in question: their counters change it
         self._busy: set[ast.AST] = set()
 
     def taints(
@@ -134,7 +200,7 @@ class Flow:
         return []
 
     def _order(self, node: ast.expr, source: str) -> list[Taint]:
-        return [Taint(node, source, Grain.CALL, "order")]
+        return [Taint(node, source, Grain.CALL, "order", node)]
 
     def _item(
         self, node: ast.Subscript, value: ast.expr, key: ast.expr, given: Mapping[str, list[Taint]], depth: int
@@ -144,7 +210,7 @@ class Flow:
             found = self.facts.view(value).known.get(text)
             if found is not None:
                 return self._at(node, self.taints(found, given, depth))
-            return [Taint(node, f"{text!r}", Grain.CALL, "value")] if _IDS.search(text) else []
+            return [Taint(node, f"{text!r}", Grain.CALL, "value", node)] if _IDS.search(text) else []
         return [t for t in self.taints(value, given, depth) if t.kind == "value" or not isinstance(key, ast.Slice)]
 
     def _name(self, node: ast.Name, name: str, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
@@ -188,14 +254,16 @@ class Flow:
                 return found if _is_text(binding.value) else self._at(node, found)
             case "param":
                 if _IDS.search(name):
-                    return [Taint(node, f"the parameter {name}", Grain.CALL, "value")]
+                    return [Taint(node, f"the parameter {name}", Grain.CALL, "value", node)]
             case "loop":
                 orders = [t for t in self.taints(binding.value, given, depth) if t.kind == "value"]
                 if orders:
-                    return self._at(node, orders)
-                if isinstance(binding.value, ast.Call) and self.facts.names.path(binding.value.func) in (
+                    return orders
+                if binding.node in self.loops and isinstance(binding.value, ast.Call) and self.facts.names.path(binding.value.func) in (
                     "?range", "?enumerate", "itertools.count") and _counts(binding, name):  # fmt: skip
-                    return [Taint(node, f"the counter {name}", Grain.CALL, "value")]
+                    return [Taint(node, f"the counter {name}", Grain.CALL, "value", node)]
+            case "def" if isinstance(binding.node, Function):  # instructions=make_instructions
+                return self._results(self.facts, binding.node, {}, depth)
             case "import":
                 return self._elsewhere(node, binding.target, [], {}, given, depth)
         return []
@@ -217,7 +285,7 @@ class Flow:
             grain = _PARTS[node.attr]
             return [t._replace(node=node, grain=grain) for t in base] if grain else []
         if not base and _IDS.search(node.attr):
-            return [Taint(node, ast.unparse(node), Grain.CALL, "value")]
+            return [Taint(node, ast.unparse(node), Grain.CALL, "value", node)]
         return (
             self._at(node, base)
             if node.attr in ("hex", "int", "microsecond", "second", "minute", "template", "text", "content")
@@ -230,15 +298,15 @@ class Flow:
         arguments = [*node.args, *(k.value for k in node.keywords)]
         clock = _clock(path)
         if clock is not None and not (last in ("ctime", "localtime", "gmtime", "asctime") and node.args):
-            return [Taint(node, ast.unparse(node.func) + "()", clock, "value")]
+            return [Taint(node, ast.unparse(node.func) + "()", clock, "value", node)]
         if path == "time.strftime":
-            taint = Taint(node, "time.strftime()", Grain.CALL, "value")
+            taint = Taint(node, "time.strftime()", Grain.CALL, "value", node)
             timed = len(node.args) < 2 or bool(self.taints(node.args[1], given, depth))
             return [t] if timed and (t := _regrain(taint, self._format(node))) else []
         if path == "?next" or _RANDOM.fullmatch(path):
             if path == "?next" and "count" not in self.facts.names.path(node.args[0] if node.args else None):
                 return []
-            return [Taint(node, ast.unparse(node.func) + "()", Grain.CALL, "value")]
+            return [Taint(node, ast.unparse(node.func) + "()", Grain.CALL, "value", node)]
         if path in ("?set", "?frozenset"):
             return self._order(node, "a set's order") if node.args else []
         if _LISTINGS.fullmatch(path) and (path[0] != "?" or last in ("glob", "rglob", "iterdir", "iglob", "listdir")):
@@ -294,7 +362,7 @@ class Flow:
         text = self.facts.constant(call.args[0]) if call.args else None
         if isinstance(text, str):
             return text
-        return "%Y-%m-%d" if call.args and "date" in ast.unparse(call.args[0]).lower() else None
+        return "%Y-%m-%d" if call.args and re.search(r"date(?!_?time)", ast.unparse(call.args[0]), re.IGNORECASE) else None
 
     def _local(self, node: ast.Call, path: str, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
         definition = self.facts.names.definition(path)

@@ -14,7 +14,7 @@ from tokenguard.lint.syntax import Function
 Part = Literal["text", "tools"]
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 _SYSTEM_NAME = re.compile(
-    r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt|instructions_prompt)(?:$|_)",
+    r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt)(_template|_text|_str|_content)?$",
     re.IGNORECASE,
 )
 _KEYWORDS = {"system": "text", "system_prompt": "text", "system_message": "text", "system_instruction": "text",
@@ -22,13 +22,14 @@ _KEYWORDS = {"system": "text", "system_prompt": "text", "system_message": "text"
 _SYSTEM_CLASSES = re.compile(
     r".*\b(SystemMessage|SystemPromptPart|SystemMessagePromptTemplate|ChatSystemMessage)(\.from_template|\.from_system)?$"
 )
+_SYSTEM_ROLE = re.compile(r"\b(system|developer)('|\"|$|_message_role)", re.IGNORECASE)
 _DECORATORS = re.compile(r".*\.(system_prompt|instructions)(\(\))?$")
-_SYSTEM_FUNCTION = re.compile(r"(?:get|build|make|create|generate|render|format|compose|default)?_*(system_?prompt|system_?message|system_?instructions?|instructions)s?$", re.IGNORECASE)  # fmt: skip
+_SYSTEM_FUNCTION = re.compile(r"(?!(?:set|update|validate|check|log|print|is|has|add|append|save|load|parse|extract|test|strip|remove|count|hash|merge|split|find|count|convert)_)(?:\w+_)?(system_?prompt|system_?message|system_?instructions?)s?|(?:(?:get|build|make|agent|dynamic|create|generate)_)?instructions", re.IGNORECASE)  # fmt: skip
 # `instructions=` and `system=` mean something else to these
 _OTHERS = re.compile(
     r"(?:.*\.)?(platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
 )
-_HOLDERS = frozenset({"ChatMessage", "from_template", "from_system"})
+_HOLDERS = frozenset({"ChatMessage", "Message", "from_template", "from_system"})
 PROMPT_WORDS = ("system_prompt", "system_message", "system_instruction", "system_content", "sys_prompt", "sysprompt", "SYSTEM",
                 "SystemMessage", "SystemPrompt", "system=", '"system"', "'system'", "systemprompt", "instructions", "developer",
                 "messages=[", "tools=", "SystemM", "systemM", "system_text")  # fmt: skip
@@ -83,10 +84,10 @@ def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Pr
         if value is not None:
             yield Prefix(value, call, "text", _in_call(file, call, dict(file.surfaces)))
         return
-    if path.endswith(".ChatMessage") and "content" in known and "role" in known:
-        role = ast.unparse(known["role"]).lower().strip("'\"")
-        if role.rpartition(".")[2] in _SYSTEM_ROLES:
-            yield Prefix(known["content"], call, "text", False)
+    if path.endswith("Message"):
+        role, content = known.get("role"), known.get("content")
+        if role is not None and content is not None and _SYSTEM_ROLE.search(ast.unparse(role)):
+            yield Prefix(content, call, "text", False)
     if not _OTHERS.match(path):
         for name, part in _KEYWORDS.items():
             if name in known and not (
@@ -103,6 +104,12 @@ def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Pr
             if name in known:
                 yield Prefix(known[name], call, "tools", True)
         yield from _early(file, call, known.get("messages") or known.get("input") or known.get("contents"))
+
+
+def loops_around(file: File, holder: ast.AST) -> frozenset[ast.AST]:
+    """The `for` loops that make both a prompt and a request in every turn."""
+    sending = {a for call, _ in file.generations for a in file.module.ancestors(call)}
+    return frozenset(a for a in file.module.ancestors(holder) if isinstance(a, ast.For | ast.AsyncFor) and a in sending)
 
 
 def _early(file: File, call: ast.Call, messages: ast.expr | None) -> Iterator[Prefix]:
@@ -124,12 +131,12 @@ def _in_call(file: File, node: ast.AST, surfaces: dict[ast.Call, Surface]) -> bo
 
 def _by_name(file: File) -> Iterator[Prefix]:
     """System prompts known by their name: a local `system_prompt = ...`, a function `get_system_prompt`."""
-    for node in file.module.all(ast.Assign):
-        assert isinstance(node, ast.Assign)
-        target = node.targets[0]
+    for node in file.module.all(ast.Assign, ast.AnnAssign, ast.AugAssign):
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target  # type: ignore[attr-defined]
+        value = node.value  # type: ignore[attr-defined]
         name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
-        if _SYSTEM_NAME.search(name) and file.module.function_of(node) is not None:
-            yield Prefix(node.value, node, "text", False)
+        if value is not None and _SYSTEM_NAME.search(name) and file.module.function_of(node) is not None:
+            yield Prefix(value, node, "text", False)
     for function in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef):
         assert isinstance(function, Function)
         decorated = any(_DECORATORS.match(file.names.path(d)) for d in function.decorator_list)

@@ -59,6 +59,7 @@ CALLS: tuple[Surface, ...] = (
     *_calls(("max_tokens", "max_completion_tokens"), "litellm.completion", "litellm.acompletion",
             "litellm.Router().completion", "litellm.Router().acompletion", "litellm.main.completion",
             "litellm.batch_completion"),
+    *_calls(("max_tokens", "max_completion_tokens"), "*router.completion", "*router.acompletion", needs="messages"),
     *_calls(("max_output_tokens",), "litellm.responses", "litellm.aresponses"),
     *_calls(("max_tokens",), "*.chat.complete", "*.chat.complete_async", "*.chat.stream", "*.chat.stream_async",
             "*.chat.parse", "*.chat.parse_async", needs="messages"),
