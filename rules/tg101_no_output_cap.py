@@ -75,12 +75,10 @@ from collections.abc import Iterator
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.surface import Surface, last_names
+from tokenguard.lint.surface import CALL_WORDS, MODELS, Surface
 
 SEVERITY = "warning"
-WORDS = tuple(sorted((last_names() - {"create", "parse", "stream", "chat", "generate", "complete", "responses", "create_partial"})
-                     | {"completions", "responses.", ".complete(", ".complete_async", "chat.stream", "chat.parse", "ollama",
-                        "cohere", "writer"}))  # fmt: skip
+WORDS = (*CALL_WORDS, *sorted({row.path.rpartition(".")[2] for row in MODELS}))
 OPTIONS = {"default_cap": 1024}
 
 # Not text: images, speech, embeddings. Their prices are per piece, or their output has a fixed size.

@@ -95,13 +95,17 @@ def check(file: File) -> Iterator[Report]:
         flow.loops = loops_around(file, prefix.holder)
         for taint in flow.taints(prefix.value):
             key = (taint.origin, file.module.function_of(taint.node))
-            if taint.kind == "order" and prefix.part == "tools":
-                continue  # TG115 speaks of it
+            if taint.kind == "padding" or (
+                taint.kind == "order" and (prefix.part == "tools" or "listing" in taint.source)
+            ):
+                continue  # TG110 and TG115 speak of these
             if key not in worst or taint.grain > worst[key][0].grain:
                 worst[key] = (taint, "tool definitions" if prefix.part == "tools" else "prompt's beginning")
     for taint, where in worst.values():
         if taint.grain is Grain.DAY:
-            cost = "every day: one cache miss a day per prompt, which matters where the prompt is long and calls are rare."
+            cost = (
+                "every day: one cache miss a day per prompt, which matters where the prompt is long and calls are rare."
+            )
         else:
             rhythm = "every hour" if taint.grain is Grain.HOUR else "with every call"
             cost = f"{rhythm}, so the provider's prompt cache never holds past it. Move it to the last message."

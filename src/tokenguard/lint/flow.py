@@ -32,7 +32,7 @@ class Taint(NamedTuple):
     node: ast.expr
     source: str
     grain: Grain
-    kind: str  # "value" or "order"
+    kind: str  # "value", "order" (of a set or listing) or "padding" (pretty-printed)
     origin: ast.expr  # the expression that makes it
 
 
@@ -307,12 +307,17 @@ class Flow:
             if path == "?next" and "count" not in self.facts.names.path(node.args[0] if node.args else None):
                 return []
             return [Taint(node, ast.unparse(node.func) + "()", Grain.CALL, "value", node)]
+        if last in ("dumps", "model_dump_json") and self._indented(node) or path in ("pprint.pformat",):
+            return [
+                Taint(node, ast.unparse(node.func) + "(indent)" * (last != "pformat"), Grain.CALL, "padding", node),
+                *self._all(arguments, given, depth),
+            ]
         if path in ("?set", "?frozenset"):
             return self._order(node, "a set's order") if node.args else []
         if _LISTINGS.fullmatch(path) and (path[0] != "?" or last in ("glob", "rglob", "iterdir", "iglob", "listdir")):
             return self._order(node, "the order of a directory listing")
         if path == "?sorted" or last in ("sorted", "natsorted"):
-            return [t for t in self._all(arguments, given, depth) if t.kind == "value"]
+            return [t for t in self._all(arguments, given, depth) if t.kind != "order"]
         if path.startswith("@") and "." not in path.removeprefix("@self."):
             return self._local(node, path, given, depth)
         if isinstance(node.func, ast.Attribute):
@@ -350,10 +355,14 @@ class Flow:
                 t
                 for a in arguments
                 for t in self._at(a, self.taints(a, given, depth))
-                if t.kind == "value" or func.attr in ("format", "render", "substitute", "partial")
+                if t.kind != "order" or func.attr in ("format", "render", "substitute", "partial")
             ]
             return receiver + found
         return None
+
+    def _indented(self, node: ast.Call) -> bool:
+        indent = next((k.value for k in node.keywords if k.arg == "indent"), None)
+        return indent is not None and self.facts.constant(indent) not in (None, 0)
 
     def _known_dict(self, node: ast.expr) -> bool:
         return bool(self.facts.view(node).known)
@@ -362,7 +371,9 @@ class Flow:
         text = self.facts.constant(call.args[0]) if call.args else None
         if isinstance(text, str):
             return text
-        return "%Y-%m-%d" if call.args and re.search(r"date(?!_?time)", ast.unparse(call.args[0]), re.IGNORECASE) else None
+        return (
+            "%Y-%m-%d" if call.args and re.search(r"date(?!_?time)", ast.unparse(call.args[0]), re.IGNORECASE) else None
+        )
 
     def _local(self, node: ast.Call, path: str, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
         definition = self.facts.names.definition(path)

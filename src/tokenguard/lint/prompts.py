@@ -143,3 +143,27 @@ def _by_name(file: File) -> Iterator[Prefix]:
         if decorated or _SYSTEM_FUNCTION.fullmatch(function.name.strip("_")):
             for result in file.module.results(function):
                 yield Prefix(result, function, "text", False)
+
+
+_MESSAGES = frozenset(
+    {"SystemMessage", "HumanMessage", "AIMessage", "ChatMessage", "Message", "UserMessage", "ToolMessage"}
+)
+_TEXTS = ("prompt", "system", "input", "contents", "instructions", "system_instruction", "content")
+
+
+def contents(file: File) -> Iterator[ast.expr]:
+    """Every expression that becomes text of a prompt: messages of any role, and the texts of requests."""
+    for prefix in prefixes(file):
+        yield prefix.value
+    for node in file.module.all(ast.Dict):
+        assert isinstance(node, ast.Dict)
+        keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+        if "role" in keys and "content" in keys:
+            yield keys["content"]
+    for call, _ in file.generations:
+        known = file.arguments(call).known
+        yield from (known[name] for name in _TEXTS if name in known)
+    for call in file.module.calls_of(_MESSAGES):
+        content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
+        if content is not None:
+            yield content

@@ -110,8 +110,12 @@ MODELS: tuple[Surface, ...] = (
         *_models(("max_tokens",), "agents*", "ModelSettings"))),
 )  # fmt: skip
 
-EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content", "*.embed_query",
-              "*.get_text_embedding", "*.aget_text_embedding", "*.aembed_query", "openai.Embedding.create")  # fmt: skip
+# A file with a request of any of `CALLS` has one of these words: the prefilter of rules about requests.
+CALL_WORDS = ("completions", "ChatCompletion", "responses", "messages.create", "messages.stream", "generate_content", "converse",
+              "litellm", "chat.complete", "chat.stream", "chat.parse", "cohere", "writerai", "ollama", "ChatCompletionsClient",
+              "router.")  # fmt: skip
+EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content",
+              "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create")  # fmt: skip
 RUNS = (
     "*.invoke",
     "*.ainvoke",
