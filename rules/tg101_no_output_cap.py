@@ -88,6 +88,8 @@ _LATER = frozenset(
     {"bind", "with_config", "configurable_fields", "configurable_alternatives", "model_copy", "bind_tools"}
 )
 
+_RUNS = ("invoke", "ainvoke", "stream", "astream", "batch", "complete", "acomplete", "chat", "achat", "run")
+
 
 def check(file: File) -> Iterator[Report]:
     """Report the surfaces whose caps are all certainly absent."""
@@ -139,6 +141,10 @@ def _capped_elsewhere(file: File, call: ast.Call, surface: Surface) -> bool:
         func = other.func
         if isinstance(func, ast.Attribute) and func.attr in _LATER and ast.unparse(func.value) in names:
             if _call_may_cap(file, other, surface):
+                return True
+    for other in file.module.calls_of(_RUNS):
+        if isinstance(other.func, ast.Attribute) and ast.unparse(other.func.value) in names:
+            if file.any_of(other, surface.caps).presence is Presence.PRESENT:
                 return True
     caps = {cap.rpartition(".")[2] for cap in surface.caps}
     targets = (t for node in file.module.all(ast.Assign) for t in node.targets)  # type: ignore[attr-defined]

@@ -53,10 +53,10 @@ Bad:
     from uuid import uuid4
 
     def header():
-        return f"Session {uuid4()}"
+        return f"Session {uuid4()}"  # TG102
 
     def messages(question):
-        return [SystemMessage(content=header() + "\\nBe brief."), HumanMessage(content=question)]  # TG102
+        return [SystemMessage(content=header() + "\\nBe brief."), HumanMessage(content=question)]
 
 Good:
 

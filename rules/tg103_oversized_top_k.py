@@ -94,6 +94,7 @@ ROWS = (
 _BY_NAME: dict[str, list[Row]] = {}
 for _row in ROWS:
     _BY_NAME.setdefault(_row.name, []).append(_row)
+_EVERYTHING = 1000  # from here on, everything is listed: that is no context for one answer
 _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # constructors that only retrievers give a k
 WORDS = ("similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k",
          "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever", "Retrieve(")  # fmt: skip
@@ -115,7 +116,7 @@ def check(file: File) -> Iterator[Report]:
                 continue
             found = file.any_of(call, row.ks)
             k = file.constant(found.value) if found.presence is Presence.PRESENT else None
-            if isinstance(k, int) and not isinstance(k, bool) and k >= most and not _reranked(file, call):
+            if isinstance(k, int) and not isinstance(k, bool) and most <= k < _EVERYTHING and not _reranked(file, call):
                 assert found.value is not None
                 message = f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
                 yield Report(call, message, None, _fix(file, found.value, most // 2))

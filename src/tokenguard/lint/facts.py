@@ -158,8 +158,9 @@ class Facts:
                 return inner
         if method in ("copy", "model_dump", "dict", "to_dict") and isinstance(node.func, ast.Attribute):
             return self.view(node.func.value, depth).merge(self.arguments(node, depth))
-        if path in ("copy.copy", "copy.deepcopy", "dict", "?dict") and node.args:
-            return self.view(node.args[0], depth).merge(self.arguments(node, depth))
+        if path in ("copy.copy", "copy.deepcopy", "?dict"):
+            base = self.view(node.args[0], depth) if node.args else View({})
+            return base.merge(self.arguments(node, depth))
         if path.rpartition(".")[2][:1].isupper():
             return self.arguments(node, depth)  # a class: its object holds what it was given
         return self._imported_view(path, depth)

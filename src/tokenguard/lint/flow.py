@@ -34,6 +34,7 @@ class Taint(NamedTuple):
     grain: Grain
     kind: str  # "value", "order" (of a set or listing) or "padding" (pretty-printed)
     origin: ast.expr  # the expression that makes it
+    placed: bool = False  # it has entered a text, where it is to be reported
 
 
 _CLOCKS: dict[str, Grain] = {
@@ -95,6 +96,7 @@ _THROUGH = frozenset(
         "get",
     ]
 )
+_FILLS = frozenset({"format", "render", "substitute", "safe_substitute", "partial", "format_messages", "format_prompt"})
 _COPIES = frozenset(
     [
         "str",
@@ -148,21 +150,23 @@ class Flow:
     def _all(self, nodes: Iterable[ast.expr | None], given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
         return [t for node in nodes for t in self.taints(node, given, depth)]
 
-    def _at(self, node: ast.expr, taints: list[Taint]) -> list[Taint]:
-        """The same taints, entering the text at `node`."""
-        return [t._replace(node=node) for t in taints]
+    def _at(self, node: ast.expr, taints: list[Taint], *, placed: bool = False) -> list[Taint]:
+        """The taints as they pass `node`: reported there, unless they entered a text before."""
+        return [t if t.placed else t._replace(node=node, placed=placed) for t in taints]
 
     def _taints(self, node: ast.expr, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
         match node:
             case ast.JoinedStr(values=values):
                 return self._all(values, given, depth)
             case ast.FormattedValue(value=value, format_spec=spec):
-                found = self._at(value, self.taints(value, given, depth))
+                found = self._at(value, self.taints(value, given, depth), placed=True)
                 text = _plain(spec)
                 return [t for f in found if (t := _regrain(f, text)) is not None] if text and "%" in text else found
             case ast.BinOp(left=left, right=right):
                 if isinstance(node.op, ast.Mod):
-                    return self.taints(left, given, depth) + self._at(right, self.taints(right, given, depth))
+                    return self.taints(left, given, depth) + self._at(
+                        right, self.taints(right, given, depth), placed=True
+                    )
                 return self._all((left, right), given, depth)
             case ast.BoolOp(values=values):
                 return self._all(values, given, depth)
@@ -354,8 +358,8 @@ class Flow:
             found = [
                 t
                 for a in arguments
-                for t in self._at(a, self.taints(a, given, depth))
-                if t.kind != "order" or func.attr in ("format", "render", "substitute", "partial")
+                for t in self._at(a, self.taints(a, given, depth), placed=func.attr in _FILLS)
+                if t.kind != "order" or func.attr in _FILLS
             ]
             return receiver + found
         return None
@@ -403,7 +407,7 @@ class Flow:
         other, definition = found
         if isinstance(definition, Function) and isinstance(node, ast.Call):
             inner = self._parameters(definition, args, keywords, given, depth)
-            return self._at(node, self._results(other, definition, inner, depth))
+            return [t._replace(node=node, placed=False) for t in self._results(other, definition, inner, depth)]
         return []
 
     def _parameters(
