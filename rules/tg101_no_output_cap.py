@@ -4,9 +4,9 @@ Output tokens cost three to eight times what input tokens cost, and without a ca
 model can write: 16,000 to 128,000 tokens. A cap also makes the worst case of a call known before it is sent, which is
 what a budget needs. Set it where the model is made, or on the call.
 
-Only calls that certainly set none are reported: a cap that may arrive through `**kwargs` or from a module that cannot be
-read is left alone. Where a `[[limit]]` of the policy is known to clamp the call at run time, the finding is only a note.
-The fix (unsafe: it may cut answers short) inserts the policy's number, or `default_cap`.
+Only calls that certainly set none are reported: a cap that may arrive through `**kwargs` or from a module that cannot
+be read is left alone. Where a `[[limit]]` of the policy is known to clamp the call at run time, the finding is only a
+note. The fix (unsafe: it may cut answers short) inserts the policy's number, or `default_cap`.
 
 Bad:
 
@@ -101,7 +101,10 @@ def check(file: File) -> Iterator[Report]:
         limit = file.limit_at(call)
         cap = surface.caps[0]
         what = {"call": "This call", "model": "This model", "settings": "These settings"}[surface.kind]
-        message = f"{what} set{'' if surface.kind == 'settings' else 's'} no output cap: one answer may be as long as the model allows. Set {cap}."
+        message = (
+            f"{what} set{'' if surface.kind == 'settings' else 's'} no output cap: one answer may be as "
+            f"long as the model allows. Set {cap}."
+        )
         if limit is not None:
             message += f" The policy's limit {limit.name!r} allows {limit.max_output_tokens}."
         number = limit.max_output_tokens if limit is not None else file.options["default_cap"]

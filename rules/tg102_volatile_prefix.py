@@ -1,8 +1,9 @@
 """A system prompt, tool list or early message changes from call to call.
 
-Providers cache the beginning of a prompt: cached input costs a tenth to a half. The cache matches from the first byte, so
-one clock or id in the system prompt makes everything after it full price, in every call. Put what changes into the last
-user message, or leave it out. A value that changes within the hour is an error; a date alone (one miss a day) a note.
+Providers cache the beginning of a prompt: cached input costs a tenth to a half. The cache matches from the first
+byte, so one clock or id in the system prompt makes everything after it full price, in every call. Put what changes
+into the last user message, or leave it out. A value that changes within the hour is an error; a date alone (one miss
+a day) a note.
 
 Bad:
 

@@ -1,8 +1,9 @@
 """Retrieval asks for more pieces than an answer needs.
 
-Every retrieved chunk is paid for in every answer: fifty chunks of 500 tokens are 25,000 input tokens for one question,
-and models answer worse, not better, when the right passage is buried. Five to ten good chunks usually do. Where many
-candidates are wanted to choose from, rerank them and pass on the best few: retrieval that feeds a reranker is not reported.
+Every retrieved chunk is paid for in every answer: fifty chunks of 500 tokens are 25,000 input tokens for one
+question, and models answer worse, not better, when the right passage is buried. Five to ten good chunks usually do.
+Where many candidates are wanted to choose from, rerank them and pass on the best few: retrieval that feeds a reranker
+is not reported.
 
 `max_top_k` (default 20) is the first number that is too many. The fix (unsafe: it changes what is retrieved) writes
 half of it.
@@ -118,7 +119,10 @@ def check(file: File) -> Iterator[Report]:
             k = file.constant(found.value) if found.presence is Presence.PRESENT else None
             if isinstance(k, int) and not isinstance(k, bool) and most <= k < _EVERYTHING and not _reranked(file, call):
                 assert found.value is not None
-                message = f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
+                message = (
+                    f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or "
+                    f"rerank and keep the best few."
+                )
                 yield Report(call, message, None, _fix(file, found.value, most // 2))
                 break
 

@@ -1,8 +1,8 @@
 """A loop around a generation call can run for ever.
 
-`while True` around a model call ends when the model decides to. When a tool keeps failing, or the model keeps asking for
-one more step, nothing else ends it: each turn sends the whole, growing conversation again, so the cost grows with the
-square of the turns. Count the turns, or watch a budget or a deadline.
+`while True` around a model call ends when the model decides to. When a tool keeps failing, or the model keeps asking
+for one more step, nothing else ends it: each turn sends the whole, growing conversation again, so the cost grows with
+the square of the turns. Count the turns, or watch a budget or a deadline.
 
 A loop with a counter, a budget, a deadline, a person in it (`input()`), or one that waits for a queue is not reported.
 
@@ -93,7 +93,10 @@ def check(file: File) -> Iterator[Report]:
             loops.setdefault(loop, call)
     for loop in loops:
         if _model_decides(file, loop) and not _bounded(file, loop):
-            message = "Only the model ends this loop of requests, and each turn sends the conversation again. Count the turns, or set a deadline or budget."
+            message = (
+                "Only the model ends this loop of requests, and each turn sends the conversation again. "
+                "Count the turns, or set a deadline or budget."
+            )
             yield Report(loop.test, message)
 
 

@@ -83,7 +83,8 @@ def check(file: File) -> Iterator[Report]:
             if attempt is not None:
                 yield Report(
                     call,
-                    "A failure repeats this call without end: the loop swallows the error and nothing counts. Limit the attempts.",
+                    "A failure repeats this call without end: the loop swallows the error and nothing counts. "
+                    "Limit the attempts.",
                 )
 
 

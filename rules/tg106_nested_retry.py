@@ -65,7 +65,8 @@ def check(file: File) -> Iterator[Report]:
             name = file.names.path(client.func).rpartition(".")[2]
             yield Report(
                 decorator,
-                f"{library} retries what {name} already retries twice: attempts multiply. Set max_retries=0 on the client, or drop this.",
+                f"{library} retries what {name} already retries twice: attempts multiply. Set max_retries=0 on "
+                f"the client, or drop this.",
             )
 
 

@@ -1,7 +1,7 @@
 """An agent graph runs without a step limit of its own.
 
-`create_agent` and `create_react_agent` stop at LangGraph's recursion limit, and that default is no limit any more: about
-ten thousand steps in the current releases. An agent that circles sends its whole history with every step. Set
+`create_agent` and `create_react_agent` stop at LangGraph's recursion limit, and that default is no limit any more:
+about ten thousand steps in the current releases. An agent that circles sends its whole history with every step. Set
 `recursion_limit` where the agent runs, or give it a call-limit middleware.
 
 Bad:
@@ -58,7 +58,8 @@ def check(file: File) -> Iterator[Report]:
         if runs and not any(_limited(file, run) for run in runs):
             yield Report(
                 call,
-                "This agent may take some ten thousand steps: nothing here limits it. Pass config={'recursion_limit': 25} where it runs.",
+                "This agent may take some ten thousand steps: nothing here limits it. Pass "
+                "config={'recursion_limit': 25} where it runs.",
             )
 
 

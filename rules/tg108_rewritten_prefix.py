@@ -72,7 +72,8 @@ def check(file: File) -> Iterator[Report]:
                 assert isinstance(node, ast.stmt)
                 yield Report(
                     node,
-                    "This rewrites the conversation's beginning in its loop, so no turn finds the earlier ones cached. Append instead.",
+                    "This rewrites the conversation's beginning in its loop, so no turn finds the earlier ones "
+                    "cached. Append instead.",
                 )
 
 

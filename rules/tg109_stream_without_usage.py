@@ -1,8 +1,9 @@
 """A streamed chat completion does not report its usage.
 
-OpenAI sends the token counts of a stream only when asked to, in one more chunk at the end. Without them the cost of the
-call is a guess. The fix (unsafe: that last chunk has no `choices`, and code that reads `chunk.choices[0]` without looking
-must learn to skip it) asks for them. Clients of other servers (`base_url`) are left alone: not all of them know the option.
+OpenAI sends the token counts of a stream only when asked to, in one more chunk at the end. Without them the cost of
+the call is a guess. The fix (unsafe: that last chunk has no `choices`, and code that reads `chunk.choices[0]` without
+looking must learn to skip it) asks for them. Clients of other servers (`base_url`) are left alone: not all of them
+know the option.
 
 Bad:
 
@@ -54,7 +55,8 @@ def check(file: File) -> Iterator[Report]:
         fix = Fix("Ask for the usage", (Edit("set", Span.of(call), "stream_options", '{"include_usage": True}'),))
         yield Report(
             call,
-            "This stream does not report its token usage, so its cost is unknown. Set stream_options={'include_usage': True}.",
+            "This stream does not report its token usage, so its cost is unknown. Set "
+            "stream_options={'include_usage': True}.",
             None,
             fix,
         )

@@ -70,5 +70,8 @@ def check(file: File) -> Iterator[Report]:
             fix = None
             if isinstance(taint.origin, ast.Call) and any(k.arg == "indent" for k in taint.origin.keywords):
                 fix = Fix("Remove the indentation", (Edit("unset", Span.of(taint.origin), "indent"),))
-            message = f"{taint.source} pads a prompt with spaces that are paid as tokens in every call. Leave the indentation out."
+            message = (
+                f"{taint.source} pads a prompt with spaces that are paid as tokens in every call. Leave the "
+                f"indentation out."
+            )
             yield Report(taint.origin, message, None, fix)

@@ -98,12 +98,14 @@ def check(file: File) -> Iterator[Report]:
         if successor is not None:
             yield Report(
                 call,
-                f"{model} is superseded: {successor} costs less for input and output and does better. Change the name, or pin it on purpose.",
+                f"{model} is superseded: {successor} costs less for input and output and does better. Change the "
+                f"name, or pin it on purpose.",
             )
         elif _TOP.fullmatch(model) and _SIMPLE.search(_prompt(call)):
             yield Report(
                 call,
-                f"{model} is a top model, and this prompt asks for something simple. A small model of the same maker costs a fraction.",
+                f"{model} is a top model, and this prompt asks for something simple. A small model of the same "
+                f"maker costs a fraction.",
             )
 
 

@@ -1,7 +1,7 @@
 """As many requests at once as there are items.
 
-`asyncio.gather` over a list starts every request together. A thousand items are a thousand open requests: most are turned
-away by the rate limit, retried together, and time out having cost their input. Bound them with a semaphore.
+`asyncio.gather` over a list starts every request together. A thousand items are a thousand open requests: most are
+turned away by the rate limit, retried together, and time out having cost their input. Bound them with a semaphore.
 
 Bad:
 
@@ -77,7 +77,8 @@ def check(file: File) -> Iterator[Report]:
             if any(_requests(file, part) for part in ast.walk(tasks.elt) if isinstance(part, ast.Call)):
                 yield Report(
                     call,
-                    "This starts a request for every item at once. Bound them with a semaphore, or send them in batches.",
+                    "This starts a request for every item at once. Bound them with a semaphore, or send them in "
+                    "batches.",
                 )
 
 

@@ -1,7 +1,7 @@
 """A long system prompt is sent without a cache mark.
 
-Anthropic and Bedrock cache only what is marked, from about 1,024 tokens on. An unmarked long prompt is paid in full in every
-call; marked, all calls within five minutes of each other pay a tenth for it.
+Anthropic and Bedrock cache only what is marked, from about 1,024 tokens on. An unmarked long prompt is paid in full
+in every call; marked, all calls within five minutes of each other pay a tenth for it.
 
 `min_chars` (default 6000) is the length from which a prompt is surely long enough. A mark anywhere in the call will do.
 
@@ -74,7 +74,8 @@ def check(file: File) -> Iterator[Report]:
             what = " and ".join(parts)
             yield Report(
                 call,
-                f"About {length:,} characters of fixed {what} are paid in full in every call. Mark the end of them with cache_control.",
+                f"About {length:,} characters of fixed {what} are paid in full in every call. Mark the end of "
+                f"them with cache_control.",
             )
 
 

@@ -73,7 +73,8 @@ def check(file: File) -> Iterator[Report]:
             where = "tools" if prefix.part == "tools" else "prompt's beginning"
             yield Report(
                 taint.origin,
-                f"The {where} depends on {taint.source}, which differs from run to run and defeats the prompt cache. Sort it.",
+                f"The {where} depends on {taint.source}, which differs from run to run and defeats the prompt "
+                f"cache. Sort it.",
                 None,
                 fix,
             )

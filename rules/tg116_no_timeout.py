@@ -1,8 +1,8 @@
 """A client or call waits for ever.
 
-`timeout=None` is not the SDK's default (ten minutes): it switches the timeout off. One stuck request then holds a worker
-for good, while the caller's own retry pays for another. Leave it out, or set a number of seconds. The fix (unsafe) leaves
-it out.
+`timeout=None` is not the SDK's default (ten minutes): it switches the timeout off. One stuck request then holds a
+worker for good, while the caller's own retry pays for another. Leave it out, or set a number of seconds. The fix
+(unsafe) leaves it out.
 
 Bad:
 

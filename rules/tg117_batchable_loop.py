@@ -1,8 +1,8 @@
 """A script sends independent requests one after another.
 
-Where no user waits for the answers, the batch APIs of OpenAI, Anthropic, Google and Mistral take the same requests at half
-the price, and return them within a day. Only scripts (with a `__main__` block, no server, no chat, no async) are looked at,
-and only loops whose requests do not depend on each other. A note, not a fault: the answers come later.
+Where no user waits for the answers, the batch APIs of OpenAI, Anthropic, Google and Mistral take the same requests at
+half the price, and return them within a day. Only scripts (with a `__main__` block, no server, no chat, no async) are
+looked at, and only loops whose requests do not depend on each other. A note, not a fault: the answers come later.
 
 Bad:
 
@@ -71,7 +71,8 @@ def check(file: File) -> Iterator[Report]:
             continue
         yield Report(
             call,
-            "Independent requests in a script: the batch API takes them at half the price, if the answers may come within a day.",
+            "Independent requests in a script: the batch API takes them at half the price, if the answers may "
+            "come within a day.",
         )
 
 

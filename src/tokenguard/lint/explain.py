@@ -11,12 +11,14 @@ from tokenguard.lint.rulebook import Rule
 BUILT_IN = {
     "TG000": (
         "unreadable-file",
-        "A file could not be read or is not valid Python.\n\nThe other files are linted all the same. Exclude files that"
+        "A file could not be read or is not valid Python.\n\nThe other files are linted all the same. Exclude "
+        "files that"
         " are meant to be broken:\n\n    [lint]\n    exclude = [\"tests/broken/**\"]\n",
     ),
     "TG001": (
         "unused-ignore",
-        "A comment ignores a rule where there is nothing to ignore.\n\nA stale comment would hide the next, real finding."
+        "A comment ignores a rule where there is nothing to ignore.\n\nA stale comment would hide the next, real "
+        "finding."
         " Remove it.\n",
     ),
 }  # fmt: skip

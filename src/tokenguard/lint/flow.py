@@ -311,7 +311,7 @@ class Flow:
             if path == "?next" and "count" not in self.facts.names.path(node.args[0] if node.args else None):
                 return []
             return [Taint(node, ast.unparse(node.func) + "()", Grain.CALL, "value", node)]
-        if last in ("dumps", "model_dump_json") and self._indented(node) or path in ("pprint.pformat",):
+        if (last in ("dumps", "model_dump_json") and self._indented(node)) or path in ("pprint.pformat",):
             return [
                 Taint(node, ast.unparse(node.func) + "(indent)" * (last != "pformat"), Grain.CALL, "padding", node),
                 *self._all(arguments, given, depth),

@@ -100,7 +100,8 @@ def github(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Ru
         return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
     return "".join(
-        f"::{kinds[f.severity]} title=TokenGuard {f.rule} {f.name},file={escape(f.path).replace(',', '%2C').replace(':', '%3A')},"
+        f"::{kinds[f.severity]} title=TokenGuard {f.rule} "
+        f"{f.name},file={escape(f.path).replace(',', '%2C').replace(':', '%3A')},"
         f"line={f.span.line},col={sources.column(f)},endLine={f.span.end_line}::{escape(f.message)}\n"
         for f in findings
     )
@@ -111,8 +112,10 @@ def junit(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rul
     from xml.sax.saxutils import escape, quoteattr
 
     cases = [
-        f'    <testcase name={quoteattr(f"{f.rule} {f.name}")} classname={quoteattr(_xml(f.path))} file={quoteattr(_xml(f.path))} line="{f.span.line}">\n'
-        f"      <failure type={quoteattr(f.severity)} message={quoteattr(_xml(f.message))}>{escape(_xml(where(f, sources.column(f))))}</failure>\n"
+        f"    <testcase name={quoteattr(f'{f.rule} {f.name}')} classname={quoteattr(_xml(f.path))} "
+        f'file={quoteattr(_xml(f.path))} line="{f.span.line}">\n'
+        f"      <failure type={quoteattr(f.severity)} "
+        f"message={quoteattr(_xml(f.message))}>{escape(_xml(where(f, sources.column(f))))}</failure>\n"
         "    </testcase>\n"
         for f in findings
     ] or ['    <testcase name="tokenguard lint" classname="tokenguard"/>\n']

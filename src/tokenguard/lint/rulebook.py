@@ -8,7 +8,8 @@ prints; the `Bad:` and `Good:` blocks in it are its tests. It defines
     OPTIONS = {"max_top_k": 20}              # optional: what [lint.rules.TG101] may set, with defaults
     def check(file: File) -> Iterator[Report]: ...
 
-Third-party rules are such files in a folder (`[lint] plugins`) or in a package under the entry point `tokenguard.rules`.
+Third-party rules are such files in a folder (`[lint] plugins`) or in a package under the entry point
+`tokenguard.rules`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,26 @@ MUTATORS = frozenset({"append", "extend", "insert", "add"})
 # Nodes without children, and fields that hold no nodes, are not walked.
 _LEAVES = frozenset({ast.Constant, ast.Name, ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal, ast.alias})
 _PLAIN = frozenset(
-    "ctx op ops id attr name names asname module level arg kind type_comment type_ignores conversion is_async simple tag".split()
+    [
+        "ctx",
+        "op",
+        "ops",
+        "id",
+        "attr",
+        "name",
+        "names",
+        "asname",
+        "module",
+        "level",
+        "arg",
+        "kind",
+        "type_comment",
+        "type_ignores",
+        "conversion",
+        "is_async",
+        "simple",
+        "tag",
+    ]
 )
 _FIELDS = {
     kind: tuple(f for f in kind._fields if f not in _PLAIN)
