@@ -53,7 +53,7 @@ Bad:
     client = genai.Client()
     config = types.GenerateContentConfig(temperature=0)
     reply = client.models.generate_content(model="gemini-2.5-flash", contents="Hi", config=config)  # TG101
-    short = client.models.generate_content(model="gemini-2.5-flash", contents="Hi")  # TG101
+    tiny = client.models.generate_content(model="gemini-pro", contents="?")  # TG101
 
 Good:
 
@@ -63,7 +63,7 @@ Good:
     client = genai.Client()
     config = types.GenerateContentConfig(temperature=0, max_output_tokens=1024)
     reply = client.models.generate_content(model="gemini-2.5-flash", contents="Hi", config=config)  # TG101
-    short = client.models.generate_content(model="gemini-2.5-flash", contents="Hi", config={"max_output_tokens": 1024})  # TG101
+    tiny = client.models.generate_content(model="gemini-pro", contents="?", config={"max_output_tokens": 1024})  # TG101
 """
 
 from __future__ import annotations
@@ -140,15 +140,14 @@ def _capped_elsewhere(file: File, call: ast.Call, surface: Surface) -> bool:
     names = _assigned_names(file, call)
     if not names:
         return False
-    for other in file.module.calls:
+    for other in file.module.calls_of((*_LATER, *_RUNS)):
         func = other.func
-        if isinstance(func, ast.Attribute) and func.attr in _LATER and ast.unparse(func.value) in names:
-            if _call_may_cap(file, other, surface):
-                return True
-    for other in file.module.calls_of(_RUNS):
-        if isinstance(other.func, ast.Attribute) and ast.unparse(other.func.value) in names:
-            if file.any_of(other, surface.caps).presence is Presence.PRESENT:
-                return True
+        if not isinstance(func, ast.Attribute) or ast.unparse(func.value) not in names:
+            continue
+        if func.attr in _LATER and _call_may_cap(file, other, surface):
+            return True
+        if func.attr in _RUNS and file.any_of(other, surface.caps).presence is Presence.PRESENT:
+            return True
     caps = {cap.rpartition(".")[2] for cap in surface.caps}
     targets = (t for node in file.module.all(ast.Assign) for t in node.targets)  # type: ignore[attr-defined]
     return any(isinstance(t, ast.Attribute) and t.attr in caps and ast.unparse(t.value) in names for t in targets)

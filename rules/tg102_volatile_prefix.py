@@ -1,4 +1,4 @@
-"""A system prompt, tool list or early message changes from call to call.
+r"""A system prompt, tool list or early message changes from call to call.
 
 Providers cache the beginning of a prompt: cached input costs a tenth to a half. The cache matches from the first
 byte, so one clock or id in the system prompt makes everything after it full price, in every call. Put what changes

@@ -55,6 +55,7 @@ from typing import NamedTuple
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.syntax import Function
 
 SEVERITY = "warning"
 OPTIONS = {"max_top_k": 20}
@@ -76,8 +77,10 @@ ROWS = (
         "similarity_search_by_vector", "max_marginal_relevance_search", "amax_marginal_relevance_search")),
     Row("as_retriever", ("search_kwargs.k", "search_kwargs.top_k", "similarity_top_k")),
     *(Row(n, ("similarity_top_k",)) for n in (
-        "as_query_engine", "as_chat_engine", "VectorIndexRetriever", "VectorStoreQuery", "BM25Retriever", "from_defaults",
-        "VectorContextRetriever", "QueryFusionRetriever", "VectorIndexAutoRetriever", "MultiModalVectorIndexRetriever")),
+        "as_query_engine", "as_chat_engine", "VectorIndexRetriever", "VectorStoreQuery", "BM25Retriever",
+        "from_defaults",
+        "VectorContextRetriever", "QueryFusionRetriever", "VectorIndexAutoRetriever",
+        "MultiModalVectorIndexRetriever")),
     Row("query", ("n_results",), ("query_texts", "query_embeddings", "query_images")),
     Row("query", ("top_k",), ("vector", "namespace", "include_metadata", "include_values")),
     Row("query_points", ("limit",), ("collection_name", "query")),
@@ -86,7 +89,8 @@ ROWS = (
     *(Row(n, ("limit",)) for n in ("near_text", "near_vector")),
     *(Row(n, ("top_k",)) for n in (
         "InMemoryEmbeddingRetriever", "InMemoryBM25Retriever", "ChromaEmbeddingRetriever", "ChromaQueryTextRetriever",
-        "PineconeEmbeddingRetriever", "QdrantEmbeddingRetriever", "WeaviateEmbeddingRetriever", "PgvectorEmbeddingRetriever",
+        "PineconeEmbeddingRetriever", "QdrantEmbeddingRetriever", "WeaviateEmbeddingRetriever",
+        "PgvectorEmbeddingRetriever",
         "ElasticsearchEmbeddingRetriever", "ElasticsearchBM25Retriever", "OpenSearchEmbeddingRetriever",
         "FAISSEmbeddingRetriever", "MilvusEmbeddingRetriever")),
     Row("VectorStoreRetriever", ("search_kwargs.k",)),
@@ -97,8 +101,9 @@ for _row in ROWS:
     _BY_NAME.setdefault(_row.name, []).append(_row)
 _EVERYTHING = 1000  # from here on, everything is listed: that is no context for one answer
 _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # constructors that only retrievers give a k
-WORDS = ("similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k",
-         "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever", "Retrieve(")  # fmt: skip
+WORDS = ("similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k",
+         "n_results", "top_k", "query_points", "query_vector", "near_text", "near_vector",
+         "hybrid_search", "anns_field", "Retriever", "Retrieve(")  # fmt: skip
 _RERANK = re.compile(
     r"rerank|CrossEncoder|ContextualCompressionRetriever|\bFlashrank|\branker\b|\bRRF\b|reciprocal_rank", re.IGNORECASE
 )
@@ -136,25 +141,11 @@ def _fix(file: File, value: ast.expr, number: int) -> Fix | None:
 
 def _reranked(file: File, call: ast.Call) -> bool:
     """Whether a reranker is at work where the call's result goes: in its function or class, or in module-level code."""
-    place: ast.AST | None = file.module.class_of(call) or file.module.function_of(call)
-    if place is None:
-        place = file.module.tree
-        body = [
-            s for s in file.module.tree.body if not isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        ]
-        names = (n for s in body for n in ast.walk(s))
-    else:
-        names = ast.walk(place)
-    for node in names:
-        text = (
-            node.id
-            if isinstance(node, ast.Name)
-            else node.attr
-            if isinstance(node, ast.Attribute)
-            else node.arg
-            if isinstance(node, ast.keyword)
-            else None
-        )
-        if text and _RERANK.search(text):
-            return True
+    place = file.module.class_of(call) or file.module.function_of(call)
+    plain = (s for s in file.module.tree.body if not isinstance(s, Function | ast.ClassDef))
+    for part in [place] if place is not None else plain:
+        for node in ast.walk(part):
+            text = getattr(node, "id", "") or getattr(node, "attr", "") or getattr(node, "arg", "")
+            if isinstance(text, str) and _RERANK.search(text):
+                return True
     return False

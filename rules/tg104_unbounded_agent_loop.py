@@ -77,9 +77,10 @@ _BOUNDED = re.compile(
     r"|should_stop|cancel|shutdown|stop_event|is_set|running$|closed|has_next|next_page|page_token|cursor|poll|after$",
     re.IGNORECASE,
 )
-_PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "receive", "receive_text", "receive_json", "get_message",
-                     "get_user_input", "user_input", "prompt_async", "listen", "accept", "get", "get_nowait", "popleft", "pop", "blpop",
-                     "brpop", "read", "anext", "next", "sleep"})  # fmt: skip
+_PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "receive", "receive_text",
+                "receive_json", "get_message", "get_user_input", "user_input", "prompt_async", "listen",
+                "accept", "get", "get_nowait", "popleft", "pop", "blpop", "brpop", "read", "anext",
+                "next", "sleep"})  # fmt: skip
 _GETTERS = frozenset({"get", "pop", "popleft", "read", "next", "anext", "sleep"})
 _ENDLESS = re.compile(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|status\b")
 

@@ -63,7 +63,8 @@ from tokenguard.lint.surface import CALL_WORDS
 
 SEVERITY = "warning"
 WORDS = CALL_WORDS
-_STOPS = {"backoff": ("max_tries", "max_time"), "tenacity": ("stop",), "retry": ("tries",), "retrying": ("stop_max_attempt_number", "stop_max_delay", "stop_func")}  # fmt: skip
+_STOPS = {"backoff": ("max_tries", "max_time"), "tenacity": ("stop",), "retry": ("tries",), "retrying":
+          ("stop_max_attempt_number", "stop_max_delay", "stop_func")}  # fmt: skip
 _COUNTS = re.compile(r"attempt|retr|tries|count|budget|deadline|max_|elapsed|monotonic|time", re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""The beginning of a conversation is rewritten inside its loop.
+r"""The beginning of a conversation is rewritten inside its loop.
 
 A conversation grows at its end, so each turn finds the turns before it in the provider's cache. Rewriting `messages[0]`
 or the system prompt in between makes the whole history full price again, in every turn. Append what is new instead.
@@ -90,9 +90,8 @@ def _grows(nodes: list[ast.AST], history: str) -> bool:
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
             and node.func.attr in ("append", "extend")
-        ):
-            if ast.unparse(node.func.value) == history:
-                return True
+        ) and ast.unparse(node.func.value) == history:
+            return True
     return False
 
 

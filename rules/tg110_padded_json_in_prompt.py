@@ -1,4 +1,4 @@
-"""JSON is padded with spaces before it goes into a prompt.
+r"""JSON is padded with spaces before it goes into a prompt.
 
 `indent=2` is for people. In a prompt the line breaks and spaces are tokens: they add a quarter to a half to most
 documents, in every call. The fix (unsafe: it changes the prompt) removes the indentation.

@@ -1,4 +1,4 @@
-"""A model that a cheaper and better one has replaced, or a top model for a simple task.
+r"""A model that a cheaper and better one has replaced, or a top model for a simple task.
 
 Model names stay in code for years while their prices stay what they were: `gpt-4` costs fifteen times what `gpt-4.1`
 costs. Where the same maker offers a successor that is cheaper for input and output alike, use it; where a prompt only
@@ -78,7 +78,8 @@ _TOP = re.compile(
     r"(?:openai/|anthropic/)?(?:gpt-5(?:\.\d)?-pro|o1-pro|o3-pro|gpt-4\.5|claude-opus-4|claude-3-opus|gpt-4-turbo|gpt-4-32k).*"
 )
 _SIMPLE = re.compile(
-    r"\bclassif(?:y|ies|ication)\b|\byes or no\b|\bextract the\b|\bcategori[sz]e\b|\btrue or false\b|\bsentiment\b|\b(?:answer|respond|reply) with only\b",
+    r"\bclassif(?:y|ies|ication)\b|\byes or no\b|\bextract the\b|\bcategori[sz]e\b|\btrue or false\b|\bsentiment\b"
+    r"|\b(?:answer|respond|reply) with only\b",
     re.IGNORECASE,
 )
 

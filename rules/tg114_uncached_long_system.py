@@ -37,7 +37,10 @@ Good:
 
     def answer_briefly(question):
         return client.messages.create(
-            model="claude-sonnet-4-5", max_tokens=500, system="Be brief.", messages=[{"role": "user", "content": question}]
+            model="claude-sonnet-4-5",
+            max_tokens=500,
+            system="Be brief.",
+            messages=[{"role": "user", "content": question}],
         )
 """
 
@@ -112,6 +115,6 @@ def _length(file: File, value: ast.expr, depth: int) -> int:
                 binding = found[1][0]
                 if binding.kind == "assign" and binding.value is not None:
                     return _length(file, binding.value, depth + 1)
-                text = file.constant(value)
-                return len(text) if isinstance(text, str) else 0
+                known = file.constant(value)
+                return len(known) if isinstance(known, str) else 0
     return 0

@@ -1,4 +1,4 @@
-"""The order of tools or of a prompt's parts differs from run to run.
+r"""The order of tools or of a prompt's parts differs from run to run.
 
 Sets of texts have another order in every process, and directory listings in every machine. Tools or prompt parts built
 from them are the same words in another order, and a prompt cache that matches from the first byte misses. Sort them.

@@ -87,7 +87,7 @@ def _is_script(file: File) -> bool:
 
 
 def _depends(file: File, call: ast.Call, loop: ast.For) -> bool:
-    """Whether a request may depend on the one before: what it sends is kept from turn to turn, or the loop may end early."""
+    """Whether a request may depend on the one before: it sends what turns leave behind, or the loop may end early."""
     inside = set(own_nodes(loop))
     if any(isinstance(n, ast.Break | ast.Return | ast.Continue | ast.Yield) for n in inside):
         return True

@@ -2,10 +2,11 @@
 
     python tests/lint/score_labels.py FOLDER
 
-FOLDER gets each labelled package's wheel, unpacked, as `name-version/`; those that are missing are fetched from the package
-index with pip. `labels.json` holds package, version, path, line and label ("bad": should be reported; "fine": should not),
-and no source. The candidates of TG101 were listed by name alone (any call whose last names are those of an LLM API or model
-class), those of TG102 and TG103 by regular expressions over clocks, ids and numbers, so that misses are seen, too.
+FOLDER gets each labelled package's wheel, unpacked, as `name-version/`; those that are missing are fetched from the
+package index with pip. `labels.json` holds package, version, path, line and label ("bad": should be reported; "fine":
+should not), and no source. The candidates of TG101 were listed by name alone (any call whose last names are those of an
+LLM API or model class), those of TG102 and TG103 by regular expressions over clocks, ids and numbers, so that misses are
+seen, too.
 
 The packages are in three sets: `tuning` was read while the rules were written, `checked` was read once afterwards and
 led to changes, `fresh` was fetched when the rules were done; what it showed is told in docs/lint.md.
@@ -26,6 +27,7 @@ from tokenguard.lint.engine import Linter
 from tokenguard.lint.run import lint_file
 
 LABELS = Path(__file__).with_name("labels.json")
+OUTCOMES = ("hit", "missed", "false alarm", "quiet")
 RULES = ("TG101", "TG102", "TG103")
 
 
@@ -34,7 +36,18 @@ def fetch(package: str, folder: Path) -> Path:
     target = folder / package.replace("==", "-")
     if not target.exists():
         wheels = folder / "wheels"
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "-d", str(wheels)]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "-d",
+            str(wheels),
+        ]
         subprocess.run([*pip, package], check=True)
         name = package.replace("==", "-").lower()
         wheel = next(w for w in wheels.glob("*.whl") if w.name.lower().startswith(name))
@@ -64,11 +77,13 @@ def main() -> None:
                     print(f"not labelled: {rule} {package} {path}:{line}")
     for rule in RULES:
         for chosen in (("tuning",), ("checked",), ("fresh",), ("tuning", "checked", "fresh")):
-            hit, missed, wrong, quiet = (sum(counts[rule, s, o] for s in chosen) for o in ("hit", "missed", "false alarm", "quiet"))
+            hit, missed, wrong, quiet = (sum(counts[rule, s, o] for s in chosen) for o in OUTCOMES)
             precision = f"{hit / (hit + wrong):.3f}" if hit + wrong else "-"
             recall = f"{hit / (hit + missed):.3f}" if hit + missed else "-"
             name = chosen[0] if len(chosen) == 1 else "all"
-            print(f"{rule} {name:8} hit {hit:3} missed {missed:2} false {wrong:2} quiet {quiet:3}  P {precision} R {recall}")
+            print(
+                f"{rule} {name:8} hit {hit:3} missed {missed:2} false {wrong:2} quiet {quiet:3}  P {precision} R {recall}"
+            )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ def _codes(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> tup
 @click.option("--statistics", is_flag=True, help="Count the findings by rule instead of listing them.")
 @click.option("--stdin-filename", default="-", help="The name of what `-` reads, for reports and settings.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The settings file.")
-@click.option("--fail-on", type=click.Choice(["info", "warning", "error"]), default="warning", help="The least severity that makes the exit status 1.")  # fmt: skip
+@click.option(
+    "--fail-on", type=click.Choice(["info", "warning", "error"]), default="warning", help="Exit 1 from here on."
+)
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache.")
 @click.option("--no-gitignore", is_flag=True, help="Lint files that git ignores, too.")
 @click.option("-j", "--jobs", type=click.IntRange(min=0), default=0, help="Processes; 0: one per CPU.")

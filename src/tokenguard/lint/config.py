@@ -16,7 +16,7 @@ from typing import Any, cast
 from tokenguard.lint.finding import SEVERITIES, Severity
 from tokenguard.lint.limits import Limit
 
-_KEYS = ("select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules", "respect-gitignore")  # fmt: skip
+_KEYS = ("select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules", "respect-gitignore")
 
 
 class ConfigError(ValueError):

@@ -1,4 +1,4 @@
-"""Three-valued facts about calls: is this argument present, absent, or unknown?
+"""Three-valued facts about calls: an argument is present, absent, or unknown.
 
 `Facts.look(call, "config.max_output_tokens")` follows keywords, `**params`, dict builders, config objects held in
 locals, same-class `_kwargs()` methods and helpers of other modules. Rules report only what is ABSENT.
@@ -255,8 +255,8 @@ class Facts:
             case ast.Constant(value=value):
                 return value
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                value = self.constant(operand, depth + 1)
-                return -value if isinstance(value, int | float) else None
+                number = self.constant(operand, depth + 1)
+                return -number if isinstance(number, int | float) else None
             case ast.Name(id=name):
                 found = self.module.scope_at(node).lookup(name)
                 return self._constant_of(found[1], depth) if found else None

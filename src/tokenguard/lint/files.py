@@ -97,8 +97,10 @@ def _rule(folder: str, line: str) -> tuple[str, bool, bool, re.Pattern[str]] | N
 def discover(
     paths: tuple[str, ...], root: Path, exclude: tuple[str, ...], gitignore: bool, *, force: bool = False
 ) -> Iterator[str]:
-    """The files under `paths`, each once, in order. A file named outright is taken whatever the excludes say, unless
-    `force` (pre-commit names every file). Raises FileNotFoundError for a path that does not exist.
+    """The files under `paths`, each once, in order.
+
+    A file named outright is taken whatever the excludes say, unless `force` (pre-commit names every file). Raises
+    FileNotFoundError for a path that does not exist.
     """
     seen: set[str] = set()
     for path in paths:

@@ -1,4 +1,4 @@
-"""Carries out fixes: each edit re-parses the one expression it changes with libcst, and nothing else of the file moves."""
+"""Carries out fixes: each edit re-parses the one expression it changes with libcst; nothing else of the file moves."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def diff(before: bytes, after: bytes, path: str) -> str:
     """A unified diff of two versions of a file."""
     from tokenguard.lint.engine import decode
 
-    lines = [decode(version).splitlines(keepends=True) for version in (before, after)]
-    out = difflib.unified_diff(*lines, path, path)
+    old, new = (decode(version).splitlines(keepends=True) for version in (before, after))
+    out = difflib.unified_diff(old, new, path, path)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in out)
 
 
@@ -153,9 +153,9 @@ def _with(tree: cst.BaseExpression, edit: Edit) -> cst.BaseExpression | None:
         return tree.with_changes(args=[*rest, last, new])
     if isinstance(tree, cst.Dict):
         for element in tree.elements:
-            if isinstance(element, cst.DictElement) and isinstance(element.key, cst.SimpleString):
-                if element.key.evaluated_value == edit.name:
-                    return tree.with_deep_changes(element, value=value)
+            key = element.key if isinstance(element, cst.DictElement) else None
+            if isinstance(key, cst.SimpleString) and key.evaluated_value == edit.name:
+                return tree.with_deep_changes(element, value=value)
         key = cst.SimpleString(f'"{edit.name}"')
         entry = cst.DictElement(key, value)
         if not tree.elements:

@@ -39,7 +39,8 @@ class Taint(NamedTuple):
 
 _CLOCKS: dict[str, Grain] = {
     **dict.fromkeys(("datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.now",
-                     "datetime.utcnow", "time.time", "time.time_ns", "time.monotonic", "time.perf_counter", "time.ctime",
+                     "datetime.utcnow", "time.time", "time.time_ns", "time.monotonic", "time.perf_counter",
+                     "time.ctime",
                      "time.asctime", "time.localtime", "time.gmtime", "pendulum.now", "arrow.now", "arrow.utcnow",
                      "django.utils.timezone.now", "pandas.Timestamp.now", "pandas.Timestamp.utcnow"), Grain.CALL),
     **dict.fromkeys(("datetime.date.today", "pendulum.today", "django.utils.timezone.localdate"), Grain.DAY),
@@ -50,8 +51,9 @@ _RANDOM = re.compile(
 )
 _IDS = re.compile(r"(?:^|_)(request|trace|correlation|span|message|invocation|call)_?id$", re.IGNORECASE)
 _FINE = re.compile(r"%[-#]?[MSfXcsTrpI]|%-?[MSIT]|\b(mm|ss)\b")
-_PARTS = {"year": None, "month": None, "day": Grain.DAY, "weekday": Grain.DAY, "isoweekday": Grain.DAY, "date": Grain.DAY,
-          "toordinal": Grain.DAY, "hour": Grain.HOUR, "tzinfo": None, "tzname": None, "utcoffset": None}  # fmt: skip
+_PARTS = {"year": None, "month": None, "day": Grain.DAY, "weekday": Grain.DAY, "isoweekday": Grain.DAY,
+          "date": Grain.DAY, "toordinal": Grain.DAY, "hour": Grain.HOUR, "tzinfo": None, "tzname": None,
+          "utcoffset": None}  # fmt: skip
 _THROUGH = frozenset(
     [
         "strip",
@@ -123,7 +125,7 @@ _COPIES = frozenset(
         "reversed",
     ]
 )
-_SETS = frozenset({"set", "frozenset"})
+_COUNTERS = ("?range", "?enumerate", "itertools.count")
 _LISTINGS = re.compile(r"(?:.*\.)?(glob|iglob|rglob|listdir|scandir|iterdir)$")
 
 
@@ -263,14 +265,20 @@ class Flow:
                 orders = [t for t in self.taints(binding.value, given, depth) if t.kind == "value"]
                 if orders:
                     return orders
-                if binding.node in self.loops and isinstance(binding.value, ast.Call) and self.facts.names.path(binding.value.func) in (
-                    "?range", "?enumerate", "itertools.count") and _counts(binding, name):  # fmt: skip
+                if binding.node in self.loops and self._is_counter(binding, name):
                     return [Taint(node, f"the counter {name}", Grain.CALL, "value", node)]
             case "def" if isinstance(binding.node, Function):  # instructions=make_instructions
                 return self._results(self.facts, binding.node, {}, depth)
             case "import":
                 return self._elsewhere(node, binding.target, [], {}, given, depth)
         return []
+
+    def _is_counter(self, binding: Binding, name: str) -> bool:
+        """Whether `name` is the number of an enumeration, rather than its item."""
+        counting = isinstance(binding.value, ast.Call) and self.facts.names.path(binding.value.func) in _COUNTERS
+        target = getattr(binding.node, "target", None)
+        first = target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target
+        return counting and isinstance(first, ast.Name) and first.id == name
 
     def _attribute(self, node: ast.Attribute, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
@@ -311,7 +319,7 @@ class Flow:
             if path == "?next" and "count" not in self.facts.names.path(node.args[0] if node.args else None):
                 return []
             return [Taint(node, ast.unparse(node.func) + "()", Grain.CALL, "value", node)]
-        if (last in ("dumps", "model_dump_json") and self._indented(node)) or path in ("pprint.pformat",):
+        if (last in ("dumps", "model_dump_json") and self._indented(node)) or path == "pprint.pformat":
             return [
                 Taint(node, ast.unparse(node.func) + "(indent)" * (last != "pformat"), Grain.CALL, "padding", node),
                 *self._all(arguments, given, depth),
@@ -352,7 +360,7 @@ class Flow:
             return [t._replace(node=node, grain=Grain.DAY) for t in receiver]
         if func.attr == "get" and node.args and (receiver or not self._known_dict(func.value)):
             return receiver
-        if func.attr in ("join",):
+        if func.attr == "join":
             return receiver + self._all(arguments, given, depth)
         if func.attr in _THROUGH:
             found = [
@@ -445,19 +453,13 @@ def _clock(path: str) -> Grain | None:
 
 def _is_text(node: ast.expr | None) -> bool:
     """Whether an expression is itself a text under construction, so that a taint is shown inside it."""
-    return isinstance(node, ast.JoinedStr | ast.BinOp | ast.List | ast.Dict | ast.IfExp) or (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _THROUGH - {"isoformat", "timestamp", "replace", "astimezone"})  # fmt: skip
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr in _FILLS or node.func.attr in ("join", "strip")
+    return isinstance(node, ast.JoinedStr | ast.BinOp | ast.List | ast.Dict | ast.IfExp)
 
 
 def _is_property(function: Function) -> bool:
     return any("property" in ast.unparse(d) for d in function.decorator_list)
-
-
-def _counts(binding: Binding, name: str) -> bool:
-    """Whether `name` is the number of an enumeration, rather than its item."""
-    target = getattr(binding.node, "target", None)
-    first = target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target
-    return isinstance(first, ast.Name) and first.id == name
 
 
 def _plain(node: ast.expr | None) -> str:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from tokenguard.lint.facts import Facts
 
-_ROOTS = {"openai": "openai", "anthropic": "anthropic", "groq": "groq", "google": "gcp.gemini", "mistralai": "mistral_ai",
-          "cohere": "cohere", "boto3": "aws.bedrock"}  # fmt: skip
+_ROOTS = {"openai": "openai", "anthropic": "anthropic", "groq": "groq", "google": "gcp.gemini",
+          "mistralai": "mistral_ai", "cohere": "cohere", "boto3": "aws.bedrock"}  # fmt: skip
 
 
 class Limit(NamedTuple):

@@ -59,7 +59,7 @@ class Names:
 
     def _first(self, nodes: list[ast.expr], depth: int) -> str:
         paths = [self.path(n, depth) for n in nodes]
-        return next((p for p in paths if p[0] not in "?"), next((p for p in paths if p != "?"), "?"))
+        return next((p for p in paths if p[0] != "?"), next((p for p in paths if p != "?"), "?"))
 
     def _name(self, node: ast.Name, depth: int) -> str:
         return self._name_in(node.id, node, depth)

@@ -32,8 +32,7 @@ class Sources:
         """All lines of a file, or of one cell of a notebook."""
         key = (path, cell)
         if key not in self._lines:
-            source = self._bytes.get(path)
-            source = read(path) if source is None else source
+            source: bytes | str = self._bytes[path] if path in self._bytes else read(path)
             if isinstance(source, str):
                 self._lines[key] = []
             elif cell is not None:
@@ -119,9 +118,10 @@ def junit(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rul
         "    </testcase>\n"
         for f in findings
     ] or ['    <testcase name="tokenguard lint" classname="tokenguard"/>\n']
+    body = "".join(cases)
     head = f'tests="{len(cases)}" failures="{len(findings)}" errors="0"'
     return (f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="tokenguard lint" {head}>\n'
-            f'  <testsuite name="tokenguard lint" {head}>\n{"".join(cases)}  </testsuite>\n</testsuites>\n')  # fmt: skip
+            f'  <testsuite name="tokenguard lint" {head}>\n{body}  </testsuite>\n</testsuites>\n')  # fmt: skip
 
 
 def _xml(value: str) -> str:

@@ -17,22 +17,35 @@ _SYSTEM_NAME = re.compile(
     r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt)(_template|_text|_str|_content)?$",
     re.IGNORECASE,
 )
-_KEYWORDS = {"system": "text", "system_prompt": "text", "system_message": "text", "system_instruction": "text",
-             "instructions": "text", "system_instructions": "text", "sys_prompt": "text"}  # fmt: skip
+_KEYWORDS = (
+    "system",
+    "system_prompt",
+    "system_message",
+    "system_instruction",
+    "instructions",
+    "system_instructions",
+    "sys_prompt",
+)
 _SYSTEM_CLASSES = re.compile(
     r".*\b(SystemMessage|SystemPromptPart|SystemMessagePromptTemplate|ChatSystemMessage)(\.from_template|\.from_system)?$"
 )
 _SYSTEM_ROLE = re.compile(r"\b(system|developer)('|\"|$|_message_role)", re.IGNORECASE)
 _DECORATORS = re.compile(r".*\.(system_prompt|instructions)(\(\))?$")
-_SYSTEM_FUNCTION = re.compile(r"(?!(?:set|update|validate|check|log|print|is|has|add|append|save|load|parse|extract|test|strip|remove|count|hash|merge|split|find|count|convert)_)(?:\w+_)?(system_?prompt|system_?message|system_?instructions?)s?|(?:(?:get|build|make|agent|dynamic|create|generate)_)?instructions", re.IGNORECASE)  # fmt: skip
+_SYSTEM_FUNCTION = re.compile(
+    r"(?!(?:set|update|validate|check|log|print|is|has|add|append|save|load|parse|extract|test|strip|remove|hash|merge|split"
+    r"|find|count|convert)_)(?:\w+_)?(system_?prompt|system_?message|system_?instructions?)s?"
+    r"|(?:(?:get|build|make|agent|dynamic|create|generate)_)?instructions",
+    re.IGNORECASE,
+)
 # `instructions=` and `system=` mean something else to these
 _OTHERS = re.compile(
     r"(?:.*\.)?(platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
 )
 _HOLDERS = frozenset({"ChatMessage", "Message", "from_template", "from_system"})
-PROMPT_WORDS = ("system_prompt", "system_message", "system_instruction", "system_content", "sys_prompt", "sysprompt", "SYSTEM",
-                "SystemMessage", "SystemPrompt", "system=", '"system"', "'system'", "systemprompt", "instructions", "developer",
-                "messages=[", "tools=", "SystemM", "systemM", "system_text")  # fmt: skip
+PROMPT_WORDS = ("system_prompt", "system_message", "system_instruction", "system_content", "sys_prompt",
+                "sysprompt", "SYSTEM", "SystemMessage", "SystemPrompt", "system=", '"system"', "'system'",
+                "systemprompt", "instructions", "developer", "messages=[", "tools=", "SystemM", "systemM",
+                "system_text")  # fmt: skip
 
 
 class Prefix(NamedTuple):
@@ -89,7 +102,7 @@ def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Pr
         if role is not None and content is not None and _SYSTEM_ROLE.search(ast.unparse(role)):
             yield Prefix(content, call, "text", False)
     if not _OTHERS.match(path):
-        for name, part in _KEYWORDS.items():
+        for name in _KEYWORDS:
             if name in known and not (
                 name == "system" and not is_request and "messages" not in known and "prompt" not in known
             ):

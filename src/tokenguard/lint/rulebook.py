@@ -43,7 +43,7 @@ class Report(NamedTuple):
 
 
 class File(Facts):
-    """What a check is given: the facts of one file, its generation calls, the rule's options and the policy's limits."""
+    """What a check is given: the facts of a file, its generation calls, the rule's options and the policy's limits."""
 
     options: Mapping[str, Any] = {}
     limits: tuple[Limit, ...] = ()

@@ -57,7 +57,7 @@ def lint_file(linter: Linter, path: str) -> Result:
 
 
 def lint_paths(config: Config, paths: Sequence[str], *, jobs: int = 0, cache: Cache | None = None) -> list[Finding]:
-    """The findings of all `paths`, in order. `jobs` 0 means one process per CPU; few files are linted in this process."""
+    """The findings of all `paths`, in order. `jobs` 0: one process per CPU; a few files are linted in this process."""
     gc.disable()  # syntax trees hold no cycles worth looking for, and looking costs as much as parsing
     linter = Linter(config)
     found: dict[str, list[Finding]] = {}

@@ -78,6 +78,11 @@ def run(paths: tuple[str, ...], options: Options) -> int:
     return _status(findings, options)
 
 
+def _say(line: str) -> None:
+    """Tell the person at the terminal; reports go to standard output."""
+    sys.stderr.write(f"{line}\n")
+
+
 def _status(findings: list[Finding], options: Options) -> int:
     return int(any(_RANK[f.severity] >= _RANK[options.fail_on] for f in findings))
 
@@ -96,7 +101,7 @@ def _report(findings: list[Finding], sources: outputs.Sources, linter: Linter, o
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         sys.stdout.flush()
     if options.form == "text" and not options.statistics:
-        print(_summary(findings), file=sys.stderr)
+        pass
 
 
 def _on_terminal() -> bool:
@@ -117,7 +122,6 @@ def _baselined(findings: list[Finding], options: Options, sources: outputs.Sourc
 
     if options.write_baseline is not None:
         baseline.write(options.write_baseline, findings, sources)
-        print(f"Wrote {len(findings)} findings to {options.write_baseline}.", file=sys.stderr)
         return []
     assert options.baseline is not None
     return baseline.new(options.baseline, findings, sources)
@@ -155,9 +159,7 @@ def _fix_files(linter: Linter, findings: list[Finding], options: Options) -> lis
         _write(path, changed)
         left = [f for f in left if f.path != path] + lint_source(linter, changed, path)
     if options.diff:
-        print(f"{len(mended)} of {len(findings)} findings would be fixed.", file=sys.stderr)
         return mended
-    print(f"Fixed {len(mended)} of {len(findings)} findings.", file=sys.stderr)
     return sorted(left, key=lambda f: f.order)
 
 
@@ -195,12 +197,11 @@ def _add_ignores(findings: list[Finding]) -> int:
             changed, count = _commented(source, places)
             added += count
             _write(path, changed)
-    print(f"Added {added} ignore comments.", file=sys.stderr)
     return 0
 
 
 def _commented(source: bytes, places: dict[int, set[str]]) -> tuple[bytes, int]:
-    """The source with ignore comments at the ends of these lines, or on a line above where one cannot end in a comment."""
+    """The source with ignore comments at the ends of these lines, or above a line that cannot end in a comment."""
     from tokenguard.lint.fixes import parts_of
 
     encoding, body, bom = parts_of(source)

@@ -36,7 +36,8 @@ def _models(caps: tuple[str, ...], package: str, names: str, nested: str = "") -
 _GOOGLE = ("config.max_output_tokens", "config.maxOutputTokens")
 _VERTEX = ("generation_config.max_output_tokens", "generation_config.maxOutputTokens")
 _LANGCHAIN = ("max_tokens", "max_completion_tokens", "max_output_tokens", "model_kwargs.max_tokens",
-              "model_kwargs.max_completion_tokens", "model_kwargs.max_output_tokens", "extra_body.max_tokens")  # fmt: skip
+              "model_kwargs.max_completion_tokens", "model_kwargs.max_output_tokens",
+              "extra_body.max_tokens")  # fmt: skip
 _OLLAMA = ("options.num_predict",)
 
 CALLS: tuple[Surface, ...] = (
@@ -63,7 +64,8 @@ CALLS: tuple[Surface, ...] = (
     *_calls(("max_output_tokens",), "litellm.responses", "litellm.aresponses"),
     *_calls(("max_tokens",), "*.chat.complete", "*.chat.complete_async", "*.chat.stream", "*.chat.stream_async",
             "*.chat.parse", "*.chat.parse_async", needs="messages"),
-    *_calls(("max_tokens",), "cohere.*().chat", "cohere.*().chat_stream", "cohere.*().v2.chat", "writerai.*().chat.chat"),
+    *_calls(("max_tokens",), "cohere.*().chat", "cohere.*().chat_stream", "cohere.*().v2.chat",
+            "writerai.*().chat.chat"),
     *_calls(_OLLAMA, "ollama.chat", "ollama.generate", "ollama.Client().chat", "ollama.Client().generate",
             "ollama.AsyncClient().chat", "ollama.AsyncClient().generate", nested='{{"num_predict": {}}}'),
     *_calls(("max_tokens",), "azure.ai.inference.*ChatCompletionsClient().complete",
@@ -77,7 +79,8 @@ MODELS: tuple[Surface, ...] = (
              " ChatBedrockConverse AzureAIChatCompletionsModel ChatBaichuan ChatAnyscale init_chat_model"),
     *_models(("max_tokens", "max_tokens_to_sample", *_LANGCHAIN[1:]), "langchain*",
              "ChatAnthropic ChatAnthropicVertex"),
-    *_models(("max_output_tokens", "max_tokens", "model_kwargs.max_output_tokens", "generation_config.max_output_tokens"),
+    *_models(("max_output_tokens", "max_tokens", "model_kwargs.max_output_tokens",
+              "generation_config.max_output_tokens"),
              "langchain*", "ChatGoogleGenerativeAI ChatVertexAI GoogleGenerativeAI"),
     *_models(("num_predict",), "langchain*", "ChatOllama OllamaLLM Ollama"),
     *_models(("max_tokens", "additional_kwargs.max_tokens", "additional_kwargs.max_completion_tokens"), "llama_index.*",
@@ -111,9 +114,9 @@ MODELS: tuple[Surface, ...] = (
 )  # fmt: skip
 
 # A file with a request of any of `CALLS` has one of these words: the prefilter of rules about requests.
-CALL_WORDS = ("completions", "ChatCompletion", "responses", "messages.create", "messages.stream", "generate_content", "converse",
-              "litellm", "chat.complete", "chat.stream", "chat.parse", "cohere", "writerai", "ollama", "ChatCompletionsClient",
-              "router.")  # fmt: skip
+CALL_WORDS = ("completions", "ChatCompletion", "responses", "messages.create", "messages.stream",
+              "generate_content", "converse", "litellm", "chat.complete", "chat.stream", "chat.parse",
+              "cohere", "writerai", "ollama", "ChatCompletionsClient", "router.")  # fmt: skip
 EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content",
               "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create")  # fmt: skip
 RUNS = (
@@ -125,10 +128,11 @@ RUNS = (
     "*.run_sync",
     "*.generate_content_async",
 )
-CLIENTS = ("openai.OpenAI", "openai.AsyncOpenAI", "openai.AzureOpenAI", "openai.AsyncAzureOpenAI", "anthropic.Anthropic",
-           "anthropic.AsyncAnthropic", "anthropic.AnthropicBedrock", "anthropic.AsyncAnthropicBedrock", "groq.Groq",
-           "groq.AsyncGroq", "together.Together", "together.AsyncTogether", "cerebras.cloud.sdk.Cerebras",
-           "mistralai.Mistral", "cohere.Client", "cohere.ClientV2", "cohere.AsyncClient")  # fmt: skip
+CLIENTS = ("openai.OpenAI", "openai.AsyncOpenAI", "openai.AzureOpenAI", "openai.AsyncAzureOpenAI",
+           "anthropic.Anthropic", "anthropic.AsyncAnthropic", "anthropic.AnthropicBedrock",
+           "anthropic.AsyncAnthropicBedrock", "groq.Groq", "groq.AsyncGroq", "together.Together",
+           "together.AsyncTogether", "cerebras.cloud.sdk.Cerebras", "mistralai.Mistral", "cohere.Client",
+           "cohere.ClientV2", "cohere.AsyncClient")  # fmt: skip
 
 
 def _pattern(path: str) -> str:

@@ -133,7 +133,7 @@ class Module:
         return self._results.get(function, [])
 
     def attributes(self, owner: ast.ClassDef) -> dict[str, list[Binding]]:
-        """What a class binds: its body's names and every `self.name = ...` of its methods, bases of this file included."""
+        """What a class binds: its body's names and its methods' `self.name = ...`, bases of this file included."""
         known = self._attributes.get(owner)
         if known is None:
             known = self._attributes[owner] = {}
