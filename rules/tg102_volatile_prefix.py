@@ -91,7 +91,7 @@ def check(file: File) -> Iterator[Report]:
     worst: dict[tuple[ast.expr, ast.AST | None], tuple[Taint, str]] = {}
     for prefix in prefixes(file):
         outside = file.module.function_of(prefix.holder) is None and not isinstance(prefix.holder, Function)
-        if outside and not prefix.calls:
+        if outside and not prefix.calls and not _made_later(file, prefix.value):
             continue  # made once, when the module is loaded
         flow.loops = loops_around(file, prefix.holder)
         for taint in flow.taints(prefix.value):
@@ -111,3 +111,8 @@ def check(file: File) -> Iterator[Report]:
             rhythm = "every hour" if taint.grain is Grain.HOUR else "with every call"
             cost = f"{rhythm}, so the provider's prompt cache never holds past it. Move it to the last message."
         yield Report(taint.node, f"{taint.source} changes the {where} {cost}", _SEVERITIES[taint.grain])
+
+
+def _made_later(file: File, value: ast.expr) -> bool:
+    """Whether a prompt is given as a function that makes it for every run."""
+    return isinstance(value, ast.Lambda) or isinstance(file.names.definition(file.names.path(value)), Function)

@@ -90,7 +90,7 @@ def check(file: File) -> Iterator[Report]:
     loops: dict[ast.While, ast.Call] = {}
     for call, _ in file.generations:
         loop = innermost_loop(file, call)
-        if isinstance(loop, ast.While):
+        if isinstance(loop, ast.While) and not _leaves_after(file, call, loop):
             loops.setdefault(loop, call)
     for loop in loops:
         if _model_decides(file, loop) and not _bounded(file, loop):
@@ -99,6 +99,23 @@ def check(file: File) -> Iterator[Report]:
                 "Count the turns, or set a deadline or budget."
             )
             yield Report(loop.test, message)
+
+
+def _leaves_after(file: File, call: ast.Call, loop: ast.While) -> bool:
+    """Whether the loop ends once the call has succeeded: it retries, rather than converses."""
+    inner: ast.AST = call
+    for node in file.module.ancestors(call):
+        if isinstance(node, ast.Return):
+            return True
+        for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
+            if isinstance(block, list) and inner in block:
+                after = [*block[block.index(inner) + 1 :], *(node.orelse if isinstance(node, ast.Try) else ())]
+                if any(isinstance(statement, ast.Return | ast.Break) for statement in after):
+                    return True
+        if node is loop:
+            return False
+        inner = node
+    return False
 
 
 def _model_decides(file: File, loop: ast.While) -> bool:

@@ -5,8 +5,8 @@
 FOLDER gets each labelled package's wheel, unpacked, as `name-version/`; those that are missing are fetched from the
 package index with pip. `labels.json` holds package, version, path, line and label ("bad": should be reported; "fine":
 should not), and no source. The candidates of TG101 were listed by name alone (any call whose last names are those of an
-LLM API or model class), those of TG102 and TG103 by regular expressions over clocks, ids and numbers, so that misses are
-seen, too.
+LLM API or model class), those of TG102 and TG103 by regular expressions over clocks, ids and numbers, so that misses
+are seen, too.
 
 The packages are in three sets: `tuning` was read while the rules were written, `checked` was read once afterwards and
 led to changes, `fresh` was fetched when the rules were done; what it showed is told in docs/lint.md.
@@ -82,7 +82,7 @@ def main() -> None:
             recall = f"{hit / (hit + missed):.3f}" if hit + missed else "-"
             name = chosen[0] if len(chosen) == 1 else "all"
             print(
-                f"{rule} {name:8} hit {hit:3} missed {missed:2} false {wrong:2} quiet {quiet:3}  P {precision} R {recall}"
+                f"{rule} {name:8} hit {hit:3} missed {missed:2} false {wrong} quiet {quiet:3} P {precision} R {recall}"
             )
 
 

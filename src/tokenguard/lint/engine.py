@@ -12,7 +12,7 @@ from tokenguard.lint.files import matches
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.project import Project
 from tokenguard.lint.rulebook import File, Rule, load, load_installed
-from tokenguard.lint.syntax import Module
+from tokenguard.lint.syntax import Module, parse
 
 BROKEN = "TG000"
 _LARGEST = 5_000_000  # bytes; a larger file is generated
@@ -56,7 +56,8 @@ class Linter:
 
     def lint(self, source: bytes, path: str) -> list[Finding]:
         """The findings of a Python source, in order; a file that cannot be parsed has one, TG000."""
-        if self.skips(source):
+        skipped = self.skips(source)
+        if skipped and BROKEN not in self.enabled:
             return []
         if len(source) > _LARGEST:
             return self.broken(
@@ -64,8 +65,10 @@ class Linter:
                 f"The file has {len(source):,} bytes; above {_LARGEST:,} it is taken for generated and not linted.",
             )
         try:
-            module = Module(path, source)
-            findings = self._check(module)
+            if skipped:
+                parse(source)
+                return []
+            findings = self._check(Module(path, source))
         except SyntaxError as error:
             return self.broken(path, f"Not valid Python: {error.msg}", error.lineno or 1)
         except (ValueError, RecursionError, MemoryError) as error:

@@ -197,6 +197,8 @@ class Flow:
                 return self.taints(value, given, depth) + orders
             case ast.Subscript(value=value, slice=key):
                 return self._item(node, value, key, given, depth)
+            case ast.Lambda(body=body):
+                return self.taints(body, given, depth)
             case ast.Name(id=name):
                 return self._name(node, name, given, depth)
             case ast.Attribute():
@@ -306,7 +308,7 @@ class Flow:
 
     def _call(self, node: ast.Call, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
         path = self.facts.names.path(node.func)
-        last = path.rpartition(".")[2]
+        last = path.rpartition(".")[2].lstrip("?@")
         arguments = [*node.args, *(k.value for k in node.keywords)]
         clock = _clock(path)
         if clock is not None and not (last in ("ctime", "localtime", "gmtime", "asctime") and node.args):

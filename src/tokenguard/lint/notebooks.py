@@ -105,12 +105,12 @@ def _text(cell: dict[str, Any]) -> str:
 
 def lint_notebook(linter: Linter, source: bytes, path: str) -> list[Finding]:
     """The findings of a notebook's bytes, by cell."""
-    if linter.skips(source):
-        return []
     try:
         notebook = Notebook(source)
     except ValueError as error:
         return linter.broken(path, str(error))
+    if linter.skips(source) and not notebook.broken:
+        return []
     found = [notebook.place(f) for f in linter.lint(notebook.program.encode(), path)]
     if BROKEN in linter.enabled:
         found += [

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Kind = Literal["assign", "param", "import", "def", "class", "loop", "with", "augment", "append", "item", "opaque"]
 MUTATORS = frozenset({"append", "extend", "insert", "add"})
-# Nodes without children, and fields that hold no nodes, are not walked.
+# Nodes without children, and fields that hold no nodes, are not walked. Fields come last first: the walk is a stack.
 _LEAVES = frozenset({ast.Constant, ast.Name, ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal, ast.alias})
 _PLAIN = frozenset(
     [
@@ -39,7 +39,7 @@ _PLAIN = frozenset(
     ]
 )
 _FIELDS = {
-    kind: tuple(f for f in kind._fields if f not in _PLAIN)
+    kind: tuple(f for f in reversed(kind._fields) if f not in _PLAIN)
     for kind in vars(ast).values()
     if isinstance(kind, type) and issubclass(kind, ast.AST)
 } | {ast.MatchMapping: ("keys", "patterns"), ast.MatchStar: (), ast.MatchSingleton: (), ast.TypeIgnore: ()}
@@ -75,15 +75,20 @@ class Scope:
         return None
 
 
+def parse(source: bytes) -> ast.Module:
+    """The syntax tree of a source, without the warnings the compiler has about it. Raises what `ast.parse` raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
+
+
 class Module:
-    """A parsed file. `calls` are in no particular order; `scopes` maps each definition, lambda and call to a scope."""
+    """A parsed file. `calls` are in the order of the source; `scopes` maps each definition, lambda and call to a scope."""
 
     def __init__(self, path: str, source: bytes) -> None:
         self.path = path
         self.source = source
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.tree = ast.parse(source)
+        self.tree = parse(source)
         self.calls: list[ast.Call] = []
         self.nodes: dict[type[ast.AST], list[ast.AST]] = {}
         self.parents: dict[ast.AST, ast.AST] = {}
@@ -183,7 +188,7 @@ class Module:
             for name in _FIELDS[kind]:
                 value = getattr(node, name)
                 if value.__class__ is list:
-                    for child in value:
+                    for child in reversed(value):
                         if child is not None and child.__class__ is not str:
                             parents[child] = node
                             if child.__class__ not in _LEAVES:
