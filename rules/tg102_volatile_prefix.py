@@ -95,7 +95,7 @@ def check(file: File) -> Iterator[Report]:
             continue  # made once, when the module is loaded
         flow.loops = loops_around(file, prefix.holder)
         for taint in flow.taints(prefix.value):
-            key = (taint.origin, file.module.function_of(taint.node))
+            key = (taint.origin, _statement(file, taint.node))  # one report for each text a value enters
             if taint.kind == "padding" or (
                 taint.kind == "order" and (prefix.part == "tools" or "listing" in taint.source)
             ):
@@ -111,6 +111,10 @@ def check(file: File) -> Iterator[Report]:
             rhythm = "every hour" if taint.grain is Grain.HOUR else "with every call"
             cost = f"{rhythm}, so the provider's prompt cache never holds past it. Move it to the last message."
         yield Report(taint.node, f"{taint.source} changes the {where} {cost}", _SEVERITIES[taint.grain])
+
+
+def _statement(file: File, node: ast.expr) -> ast.AST | None:
+    return next((a for a in file.module.ancestors(node) if isinstance(a, ast.stmt)), None)
 
 
 def _made_later(file: File, value: ast.expr) -> bool:

@@ -203,26 +203,35 @@ def _add_ignores(findings: list[Finding]) -> int:
 def _commented(source: bytes, places: dict[int, set[str]]) -> tuple[bytes, int]:
     """The source with ignore comments at the ends of these lines, or above a line that cannot end in a comment."""
     from tokenguard.lint.fixes import parts_of
+    from tokenguard.lint.suppress import logical_end
 
     encoding, body, bom = parts_of(source)
     text = body.decode(encoding)
     lines = _keep_ends(text)
     added = 0
     for number in sorted(places, reverse=True):
-        line = lines[number - 1]
-        content = line.rstrip("\r\n")
         comment = f"# tokenguard: ignore[{', '.join(sorted(places[number]))}]"
-        end = line[len(content) :]
-        trailing = "".join([*lines[: number - 1], f"{content}  {comment}{end}", *lines[number:]])
-        indent = content[: len(content) - len(content.lstrip())]
-        above = "".join([*lines[: number - 1], f"{indent}{comment}{end or chr(10)}", *lines[number - 1 :]])
-        for candidate in (trailing, above):
+        for candidate in (_behind(lines, number, comment), _above(lines, number, comment),
+                          _behind(lines, logical_end(text, number), comment)):  # fmt: skip
             if _same_program(text, candidate):
                 text = candidate
                 lines = _keep_ends(text)
                 added += 1
                 break
     return bom + text.encode(encoding), added
+
+
+def _behind(lines: list[str], number: int, comment: str) -> str:
+    line = lines[number - 1]
+    content = line.rstrip("\r\n")
+    return "".join([*lines[: number - 1], f"{content}  {comment}{line[len(content) :]}", *lines[number:]])
+
+
+def _above(lines: list[str], number: int, comment: str) -> str:
+    line = lines[number - 1]
+    content = line.rstrip("\r\n")
+    indent = content[: len(content) - len(content.lstrip())]
+    return "".join([*lines[: number - 1], f"{indent}{comment}{line[len(content) :] or chr(10)}", *lines[number - 1 :]])
 
 
 def _same_program(before: str, after: str) -> bool:
