@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterable
 
 from tokenguard.lint import suppress
 from tokenguard.lint.config import Config, ConfigError
@@ -127,17 +125,3 @@ def decode(source: bytes) -> str:
 def lines_of(text: str) -> list[str]:
     """The lines of a text as the parser counts them: only line feeds and carriage returns end one."""
     return re.split(r"\r\n|\r|\n", text)
-
-
-def names_of(findings: Iterable[Finding]) -> list[str]:
-    """`path:line rule` of each finding; for tests and messages."""
-    return [f"{f.path}:{f.span.line} {f.rule}" for f in findings]
-
-
-def parses(source: bytes) -> bool:
-    """Whether `source` is valid Python."""
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tokenguard.lint.finding import Edit, Finding, Span
+from tokenguard.lint.finding import Edit, Finding
+from tokenguard.lint.syntax import parses
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -27,7 +27,7 @@ def fix_source(source: bytes, lint: Callable[[bytes], list[Finding]], *, unsafe:
     for _ in range(_ROUNDS):
         todo = [f for f in findings if f.fix is not None and (unsafe or f.fix.safe)]
         changed, done = apply_edits(source, todo)
-        if not done or changed == source or not _parses(changed):
+        if not done or changed == source or not parses(changed):
             break
         left = lint(changed)
         if len(left) >= len(findings):
@@ -83,14 +83,6 @@ def parts_of(source: bytes) -> tuple[str, bytes, bytes]:
     except (SyntaxError, LookupError):
         encoding = "utf-8"
     return "utf-8" if encoding == "utf-8-sig" else encoding, source[len(bom) :], bom
-
-
-def _parses(source: bytes) -> bool:
-    try:
-        compile(source, "<fixed>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def _line_starts(text: bytes) -> list[int]:
@@ -233,9 +225,3 @@ def _commented(space: cst.BaseParenthesizableWhitespace) -> bool:
     import libcst as cst
 
     return isinstance(space, cst.ParenthesizedWhitespace) and space.first_line.comment is not None
-
-
-def shifted(edit: Edit, lines: int) -> Edit:
-    """The edit, `lines` further down."""
-    s = edit.span
-    return edit._replace(span=Span(s.line + lines, s.column, s.end_line + lines, s.end_column))

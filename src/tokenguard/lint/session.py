@@ -238,8 +238,10 @@ def _same_program(before: str, after: str) -> bool:
     """Whether two texts are the same program but for comments and line numbers."""
     import ast
 
+    from tokenguard.lint.syntax import parse
+
     try:
-        return ast.dump(ast.parse(before)) == ast.dump(ast.parse(after))
+        return ast.dump(parse(before.encode())) == ast.dump(parse(after.encode()))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
 

@@ -82,6 +82,15 @@ def parse(source: bytes) -> ast.Module:
         return ast.parse(source)
 
 
+def parses(source: bytes) -> bool:
+    """Whether `source` is valid Python."""
+    try:
+        parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
 class Module:
     """A parsed file. `calls` are in the order of the source; `scopes` maps each definition, lambda and call to a scope."""
 
