@@ -87,7 +87,7 @@ def test_unreadable_files_and_loops(project: Path) -> None:
 
 
 def test_the_standard_library_and_its_tests_are_survived() -> None:
-    """A sample of the standard library with its test suite: no exception, with and without the prefilter, same answers."""
+    """A sample of the standard library and its tests: no exception, the same answers with and without the prefilter."""
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("**/*.py"))
     fast = Linter(Config(root=Path()))
     full = Linter(Config(root=Path()), prefilter=False)

@@ -1,7 +1,8 @@
 """Comments that silence findings: `# noqa: TG101` and `# tokenguard: ignore[TG101] reason`.
 
 A comment counts for a finding when it stands on any of the finding's lines, at the end of the logical line the finding
-begins in (behind the closing quotes of a long f-string, say), or (`tokenguard: ignore` only) alone on the line above. Comments that silence nothing are themselves reported, as TG001.
+begins in (behind the closing quotes of a long f-string, say), or (`tokenguard: ignore` only) alone on the line above.
+Comments that silence nothing are themselves reported, as TG001.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def parses(source: bytes) -> bool:
 
 
 class Module:
-    """A parsed file. `calls` are in the order of the source; `scopes` maps each definition, lambda and call to a scope."""
+    """A parsed file. `calls` are in source order; `scopes` maps each definition, lambda and call to a scope."""
 
     def __init__(self, path: str, source: bytes) -> None:
         self.path = path
