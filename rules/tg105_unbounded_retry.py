@@ -1,0 +1,115 @@
+"""A call is retried without end.
+
+A retry with no stop turns an outage, or a request that can never succeed, into an endless bill: failed generations are
+often charged, and the retries of many workers keep a rate limit exceeded. Stop after a few attempts or a set time.
+
+Bad:
+
+    import backoff
+    from openai import OpenAI, RateLimitError
+    from tenacity import retry, wait_exponential
+
+    client = OpenAI()
+
+    @backoff.on_exception(backoff.expo, RateLimitError)  # TG105
+    def ask(messages):
+        return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500)
+
+    @retry(wait=wait_exponential())  # TG105
+    def ask_again(messages):
+        return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500)
+
+    def ask_for_ever(messages):
+        while True:
+            try:
+                return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500)  # TG105
+            except RateLimitError:
+                continue
+
+Good:
+
+    import backoff
+    from openai import OpenAI, RateLimitError
+    from tenacity import retry, stop_after_attempt
+
+    client = OpenAI(max_retries=0)
+
+    @backoff.on_exception(backoff.expo, RateLimitError, max_tries=4)
+    def ask(messages):
+        return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500)
+
+    @retry(stop=stop_after_attempt(3))
+    def ask_again(messages):
+        return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500)
+
+    def ask_three_times(messages):
+        for attempt in range(3):
+            try:
+                return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500)
+            except RateLimitError:
+                continue
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tokenguard.lint.facts import Presence
+from tokenguard.lint.loops import innermost_loop, own_nodes, retry_decorators
+from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.surface import CALL_WORDS
+
+SEVERITY = "warning"
+WORDS = CALL_WORDS
+_STOPS = {"backoff": ("max_tries", "max_time"), "tenacity": ("stop",), "retry": ("tries",), "retrying":
+          ("stop_max_attempt_number", "stop_max_delay", "stop_func")}  # fmt: skip
+_COUNTS = re.compile(r"attempt|retr|tries|count|budget|deadline|max_|elapsed|monotonic|time", re.IGNORECASE)
+
+
+def check(file: File) -> Iterator[Report]:
+    """Report retry decorators without a stop around generation calls, and endless loops that swallow their errors."""
+    for call, _ in file.generations:
+        for decorator, library in retry_decorators(file, call):
+            stops = _STOPS.get(library)
+            made = isinstance(decorator, ast.Call)
+            if stops and (not made or file.any_of(decorator, stops).presence is Presence.ABSENT):
+                if library == "tenacity" and made and isinstance(decorator, ast.Call) and decorator.args:
+                    continue
+                yield Report(decorator, f"This retries without end. Set {' or '.join(stops[:2])}.")
+        loop = innermost_loop(file, call)
+        if isinstance(loop, ast.While) and isinstance(loop.test, ast.Constant) and loop.test.value:
+            attempt = _endless_attempt(file, call, loop)
+            if attempt is not None:
+                yield Report(
+                    call,
+                    "A failure repeats this call without end: the loop swallows the error and nothing counts. "
+                    "Limit the attempts.",
+                )
+
+
+def _endless_attempt(file: File, call: ast.Call, loop: ast.While) -> ast.Try | None:
+    """The `try` around `call` in the loop, if its handlers go round again with nothing counted, and success leaves."""
+    inside = set(own_nodes(loop))
+    for node in file.module.ancestors(call):
+        if node is loop:
+            return None
+        if isinstance(node, ast.Try) and node in inside:
+            names = {n.id for n in inside if isinstance(n, ast.Name)} | {
+                n.attr for n in inside if isinstance(n, ast.Attribute)
+            }
+            if any(_COUNTS.search(name) and name not in ("time", "sleep", "timeout") for name in names):
+                return None
+            succeeds = any(
+                isinstance(n, ast.Return | ast.Break) for s in (*node.body, *node.orelse) for n in ast.walk(s)
+            )
+            swallows = any(_goes_round(handler) for handler in node.handlers)
+            return node if succeeds and swallows and any(call is n for s in node.body for n in ast.walk(s)) else None
+    return None
+
+
+def _goes_round(handler: ast.ExceptHandler) -> bool:
+    return not any(
+        isinstance(n, ast.Raise | ast.Return | ast.Break | ast.AugAssign) for s in handler.body for n in ast.walk(s)
+    )

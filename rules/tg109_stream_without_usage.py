@@ -1,0 +1,68 @@
+"""A streamed chat completion does not report its usage.
+
+OpenAI sends the token counts of a stream only when asked to, in one more chunk at the end. Without them the cost of
+the call is a guess. The fix (unsafe: that last chunk has no `choices`, and code that reads `chunk.choices[0]` without
+looking must learn to skip it) asks for them. Clients of other servers (`base_url`) are left alone: not all of them
+know the option.
+
+Bad:
+
+    from openai import OpenAI
+
+    client = OpenAI()
+
+    def tell(messages):
+        return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500, stream=True)  # TG109
+
+Good:
+
+    from openai import OpenAI
+
+    client = OpenAI()
+
+    def tell(messages):
+        return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500, stream=True, stream_options={"include_usage": True})  # TG109
+"""  # noqa: E501 - the example is what the fix writes
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from tokenguard.lint.facts import Presence
+from tokenguard.lint.finding import Edit, Fix, Span
+from tokenguard.lint.loops import made_by
+from tokenguard.lint.rulebook import File, Report
+
+SEVERITY = "warning"
+WORDS = ("completions",)
+_CLIENTS = ("openai.OpenAI()", "openai.AsyncOpenAI()", "openai.AzureOpenAI()", "openai.AsyncAzureOpenAI()")
+
+
+def check(file: File) -> Iterator[Report]:
+    """Report the streams of OpenAI's own client that certainly ask for no usage."""
+    for call, surface in file.generations:
+        path = file.names.path(call.func)
+        if surface.path != "*.chat.completions.create" or not path.startswith(_CLIENTS):
+            continue
+        stream = file.look(call, "stream")
+        if stream.presence is not Presence.PRESENT or file.constant(stream.value) is not True:
+            continue
+        if file.any_of(
+            call, ("stream_options", "extra_body.stream_options")
+        ).presence is not Presence.ABSENT or _elsewhere(file, call):
+            continue
+        fix = Fix("Ask for the usage", (Edit("set", Span.of(call), "stream_options", '{"include_usage": True}'),))
+        yield Report(
+            call,
+            "This stream does not report its token usage, so its cost is unknown. Set "
+            "stream_options={'include_usage': True}.",
+            None,
+            fix,
+        )
+
+
+def _elsewhere(file: File, call: ast.Call) -> bool:
+    """Whether the client may talk to another server than OpenAI's."""
+    client = made_by(file, call.func)
+    return client is not None and file.look(client, "base_url").presence is not Presence.ABSENT

@@ -1,0 +1,77 @@
+r"""JSON is padded with spaces before it goes into a prompt.
+
+`indent=2` is for people. In a prompt the line breaks and spaces are tokens: they add a quarter to a half to most
+documents, in every call. The fix (unsafe: it changes the prompt) removes the indentation.
+
+Bad:
+
+    import json
+
+    def messages(record):
+        return [
+            {"role": "system", "content": "Summarise the record."},
+            {"role": "user", "content": f"Record: {json.dumps(record, indent=2)}"},  # TG110
+        ]
+
+Good:
+
+    import json
+
+    def messages(record):
+        return [
+            {"role": "system", "content": "Summarise the record."},
+            {"role": "user", "content": f"Record: {json.dumps(record)}"},  # TG110
+        ]
+
+Bad:
+
+    import json
+
+    def ask(client, records):
+        text = json.dumps(records, indent=4, ensure_ascii=False)  # TG110
+        prompt = "Summarise:\\n" + text
+        return client.responses.create(model="gpt-4.1-mini", input=prompt, max_output_tokens=300)
+
+Good:
+
+    import json
+
+    def ask(client, records):
+        text = json.dumps(records, ensure_ascii=False)  # TG110
+        prompt = "Summarise:\\n" + text
+        return client.responses.create(model="gpt-4.1-mini", input=prompt, max_output_tokens=300)
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from tokenguard.lint.finding import Edit, Fix, Span
+from tokenguard.lint.flow import Flow
+from tokenguard.lint.prompts import contents
+from tokenguard.lint.rulebook import File, Report
+
+SEVERITY = "warning"
+WORDS = ("indent", "pformat")
+
+
+def check(file: File) -> Iterator[Report]:
+    """Report pretty-printing whose text reaches a prompt."""
+    flow = Flow(file)
+    seen: set[ast.expr] = set()
+    for value in contents(file):
+        for taint in flow.taints(value):
+            if taint.kind != "padding" or taint.origin in seen:
+                continue
+            seen.add(taint.origin)
+            if taint.origin not in file.module.parents:
+                continue  # made in another file, and reported there
+            fix = None
+            if isinstance(taint.origin, ast.Call) and any(k.arg == "indent" for k in taint.origin.keywords):
+                fix = Fix("Remove the indentation", (Edit("unset", Span.of(taint.origin), "indent"),))
+            message = (
+                f"{taint.source} pads a prompt with spaces that are paid as tokens in every call. Leave the "
+                f"indentation out."
+            )
+            yield Report(taint.origin, message, None, fix)

@@ -1,0 +1,114 @@
+r"""A model that a cheaper and better one has replaced, or a top model for a simple task.
+
+Model names stay in code for years while their prices stay what they were: `gpt-4` costs fifteen times what `gpt-4.1`
+costs. Where the same maker offers a successor that is cheaper for input and output alike, use it; where a prompt only
+classifies, extracts or says yes or no, a small model does. Pinned evaluations are the exception: exclude them.
+
+The table below is checked against the price book by a test.
+
+Bad:
+
+    from openai import OpenAI
+
+    client = OpenAI()
+
+    def label(text):
+        return client.chat.completions.create(model="gpt-4-turbo", max_tokens=5, messages=[{"role": "user", "content": text}])  # TG112
+
+Good:
+
+    from openai import OpenAI
+
+    client = OpenAI()
+
+    def label(text):
+        return client.chat.completions.create(model="gpt-4.1", max_tokens=5, messages=[{"role": "user", "content": text}])
+
+Bad:
+
+    import anthropic
+
+    client = anthropic.Anthropic()
+
+    def spam(text):
+        return client.messages.create(  # TG112
+            model="claude-opus-4-1",
+            max_tokens=5,
+            messages=[{"role": "user", "content": f"Is this spam? Answer yes or no.\\n{text}"}],
+        )
+
+Good:
+
+    import anthropic
+
+    client = anthropic.Anthropic()
+
+    def spam(text):
+        return client.messages.create(
+            model="claude-haiku-4-5",
+            max_tokens=5,
+            messages=[{"role": "user", "content": f"Is this spam? Answer yes or no.\\n{text}"}],
+        )
+"""  # noqa: E501 - an example line
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tokenguard.lint.rulebook import File, Report
+
+SEVERITY = "info"
+WORDS = ("gpt-3", "gpt-4", "gpt-5", "o1", "o3", "claude-", "gemini-", "davinci")
+
+# Superseded model, as a pattern, and the same maker's cheaper successor. Prices: the book of genai-prices.
+SUPERSEDED = {
+    r"gpt-3\.5-turbo(-\d{4}|-16k(-\d{4})?|-instruct)?": "gpt-4o-mini",
+    r"gpt-4(-0314|-0613|-32k(-\d{4})?)?": "gpt-4.1",
+    r"gpt-4-(turbo(-preview|-\d{4}-\d\d-\d\d)?|1106-preview|0125-preview|vision-preview)": "gpt-4.1",
+    r"gpt-4o-2024-05-13": "gpt-4.1",
+    r"gpt-4\.5-preview.*": "gpt-4.1",
+    r"o1-preview.*|o1(-2024-12-17)?": "o3",
+    r"claude-3-opus-(20240229|latest)": "claude-sonnet-4-5",
+    r"claude-2(\.[01])?": "claude-sonnet-4-5",
+}
+_STALE = [(re.compile(rf"(?:openai/|anthropic/)?(?:{pattern})"), new) for pattern, new in SUPERSEDED.items()]
+_TOP = re.compile(
+    r"(?:openai/|anthropic/)?(?:gpt-5(?:\.\d)?-pro|o1-pro|o3-pro|gpt-4\.5|claude-opus-4|claude-3-opus|gpt-4-turbo|gpt-4-32k).*"
+)
+_SIMPLE = re.compile(
+    r"\bclassif(?:y|ies|ication)\b|\byes or no\b|\bextract the\b|\bcategori[sz]e\b|\btrue or false\b|\bsentiment\b"
+    r"|\b(?:answer|respond|reply) with only\b",
+    re.IGNORECASE,
+)
+
+
+def check(file: File) -> Iterator[Report]:
+    """Report model literals of requests and model constructors."""
+    for call, _ in file.surfaces:
+        known = file.arguments(call).known
+        value = next(
+            (known[n] for n in ("model", "model_name", "modelId", "id") if n in known),
+            call.args[0] if call.args else None,
+        )
+        model = file.constant(value)
+        if not isinstance(model, str):
+            continue
+        successor = next((new for pattern, new in _STALE if pattern.fullmatch(model)), None)
+        if successor is not None:
+            yield Report(
+                call,
+                f"{model} is superseded: {successor} costs less for input and output and does better. Change the "
+                f"name, or pin it on purpose.",
+            )
+        elif _TOP.fullmatch(model) and _SIMPLE.search(_prompt(call)):
+            yield Report(
+                call,
+                f"{model} is a top model, and this prompt asks for something simple. A small model of the same "
+                f"maker costs a fraction.",
+            )
+
+
+def _prompt(call: ast.Call) -> str:
+    return " ".join(n.value for n in ast.walk(call) if isinstance(n, ast.Constant) and isinstance(n.value, str))

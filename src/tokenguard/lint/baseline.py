@@ -1,0 +1,55 @@
+"""A baseline: the findings a project starts with, so that only new ones are reported.
+
+Entries hold the rule, the path and a hash of the finding's own lines without their indentation, so they survive
+shifted lines; equal ones are counted. Paths are relative to the baseline's folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenguard.lint.config import ConfigError
+from tokenguard.lint.finding import Finding
+from tokenguard.lint.outputs import Sources
+
+_VERSION = 1
+
+
+def write(file: Path, findings: Sequence[Finding], sources: Sources) -> None:
+    """Write the baseline of `findings`, sorted, one entry a line."""
+    counts = Counter(_key(f, file, sources) for f in findings)
+    entries = ",\n".join(f"  {json.dumps([*key, n])}" for key, n in sorted(counts.items()))
+    file.write_text(f'{{"version": {_VERSION}, "findings": [\n{entries}\n]}}\n', encoding="utf-8")
+
+
+def new(file: Path, findings: Sequence[Finding], sources: Sources) -> list[Finding]:
+    """The findings that the baseline does not hold. Raises ConfigError when it cannot be read."""
+    try:
+        document = json.loads(file.read_bytes())
+        known = Counter({(path, rule, text): n for path, rule, text, n in document["findings"]})
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot read the baseline {file}: {error.strerror}. Make it with --write-baseline {file}"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} is not a baseline: {error}. Make a new one with --write-baseline {file}") from error
+    left = []
+    for finding in findings:
+        key = _key(finding, file, sources)
+        if known[key] > 0:
+            known[key] -= 1
+        else:
+            left.append(finding)
+    return left
+
+
+def _key(finding: Finding, file: Path, sources: Sources) -> tuple[str, str, str]:
+    lines = sources.lines(finding.path, finding.cell)[finding.span.line - 1 : finding.span.end_line]
+    text = "\n".join(line.strip() for line in lines)
+    path = os.path.relpath(finding.path, file.parent).replace(os.sep, "/")
+    return path, finding.rule, hashlib.sha256(text.encode()).hexdigest()[:16]

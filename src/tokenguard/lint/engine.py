@@ -1,0 +1,127 @@
+"""Lints one source text: word prefilter, `ast`, rules, suppressions. Never raises for what a file contains."""
+
+from __future__ import annotations
+
+import re
+
+from tokenguard.lint import suppress
+from tokenguard.lint.config import Config, ConfigError
+from tokenguard.lint.files import matches
+from tokenguard.lint.finding import Finding, Span
+from tokenguard.lint.project import Project
+from tokenguard.lint.rulebook import File, Rule, load, load_installed
+from tokenguard.lint.syntax import Module, parse
+
+BROKEN = "TG000"
+_LARGEST = 5_000_000  # bytes; a larger file is generated
+
+
+class Linter:
+    """The enabled rules with their options, ready to lint files. One per process; not shared between threads."""
+
+    def __init__(self, config: Config, *, prefilter: bool = True) -> None:
+        """Load the rules. Raises ConfigError for an unknown rule id or option."""
+        self.config = config
+        try:
+            self.all_rules = load(config.plugins, config.root)
+            load_installed(self.all_rules)
+        except (ValueError, ImportError, SyntaxError) as error:
+            raise ConfigError(str(error)) from error
+        known = {*self.all_rules, BROKEN, suppress.UNUSED}
+        for code in (*config.select, *config.ignore, *config.severity, *config.rules):
+            if code != "ALL" and not any(rule.startswith(code) for rule in known):
+                raise ConfigError(f"There is no rule {code!r}. Rules: {', '.join(sorted(known))}")
+        self.rules = [rule for rule in self.all_rules.values() if config.enabled(rule.id)]
+        self.options = {rule.id: self._options(rule) for rule in self.rules}
+        self.enabled = frozenset(r for r in known if config.enabled(r))
+        words = sorted({re.escape(word) for rule in self.rules for word in rule.words})
+        comments = [r"tokenguard:\s*ignore", r"noqa\s*:[^\n]*\bTG\d"] if suppress.UNUSED in self.enabled else []
+        self._words = re.compile("|".join([*words, *comments]).encode()) if prefilter and words else None
+        self.project = Project()
+
+    def _options(self, rule: Rule) -> dict[str, object]:
+        given = self.config.rules.get(rule.id, {})
+        for key in given:
+            if key not in rule.options:
+                raise ConfigError(
+                    f"[lint.rules.{rule.id}] has no option {key!r}; it has: {', '.join(rule.options) or 'none'}"
+                )
+        return {**rule.options, **given}
+
+    def skips(self, source: bytes) -> bool:
+        """Whether the prefilter already knows that `source` has no finding."""
+        return self._words is not None and self._words.search(source) is None
+
+    def lint(self, source: bytes, path: str) -> list[Finding]:
+        """The findings of a Python source, in order; a file that cannot be parsed has one, TG000."""
+        skipped = self.skips(source)
+        if skipped and BROKEN not in self.enabled:
+            return []
+        if len(source) > _LARGEST:
+            return self.broken(
+                path,
+                f"The file has {len(source):,} bytes; above {_LARGEST:,} it is taken for generated and not linted.",
+            )
+        try:
+            if skipped:
+                parse(source)
+                return []
+            findings = self._check(Module(path, source))
+        except SyntaxError as error:
+            return self.broken(path, f"Not valid Python: {error.msg}", error.lineno or 1)
+        except (ValueError, RecursionError, MemoryError) as error:
+            return self.broken(path, f"Cannot be parsed: {error or type(error).__name__}")
+        except LookupError as error:  # an encoding nobody knows, in a coding comment
+            return self.broken(path, f"Cannot be decoded: {error}")
+        if findings or suppress.UNUSED in self.enabled:
+            findings = suppress.apply(findings, decode(source), path, self.enabled)
+        return sorted(findings, key=lambda f: f.order)
+
+    def broken(self, path: str, message: str, line: int = 1) -> list[Finding]:
+        """The TG000 finding of a file that could not be read or parsed, if TG000 is enabled."""
+        if BROKEN not in self.enabled:
+            return []
+        return [Finding(BROKEN, "unreadable-file", "error", message, path, Span(line, 0, line, 0))]
+
+    def _check(self, module: Module) -> list[Finding]:
+        skipped = self._ignored_for(module.path)
+        file = File(module, self.project)
+        file.limits = self.config.limits
+        findings: dict[tuple[str, Span], Finding] = {}
+        for rule in self.rules:
+            if rule.id in skipped:
+                continue
+            file.options = self.options[rule.id]
+            for report in rule.check(file):
+                severity = self.config.severity.get(rule.id) or report.severity or rule.severity
+                span = Span.of(report.node)
+                found = Finding(rule.id, rule.name, severity, report.message, module.path, span, report.fix)
+                findings.setdefault((rule.id, span), found)
+        return list(findings.values())
+
+    def _ignored_for(self, path: str) -> set[str]:
+        ignores = self.config.per_file_ignores
+        if not ignores:
+            return set()
+        import os
+
+        relative = os.path.relpath(path, self.config.root).replace(os.sep, "/")
+        codes = [code for glob, codes in ignores.items() if matches(relative, (glob,)) for code in codes]
+        return {r.id for r in self.rules if any(r.id.startswith(code) for code in codes)}
+
+
+def decode(source: bytes) -> str:
+    """The text of a Python source, by its byte order mark or coding comment; the BOM is dropped."""
+    import io
+    import tokenize
+
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+    except (SyntaxError, LookupError):
+        encoding = "utf-8"
+    return source.decode(encoding, "replace").removeprefix("\ufeff")
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text as the parser counts them: only line feeds and carriage returns end one."""
+    return re.split(r"\r\n|\r|\n", text)

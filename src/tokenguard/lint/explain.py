@@ -1,0 +1,75 @@
+"""Rule pages, as `tokenguard explain` prints them and as the documentation holds them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from tokenguard.lint.rulebook import Rule
+
+BUILT_IN = {
+    "TG000": (
+        "unreadable-file",
+        "A file could not be read or is not valid Python.\n\nThe other files are linted all the same. Exclude "
+        "files that"
+        " are meant to be broken:\n\n    [lint]\n    exclude = [\"tests/broken/**\"]\n",
+    ),
+    "TG001": (
+        "unused-ignore",
+        "A comment ignores a rule where there is nothing to ignore.\n\nA stale comment would hide the next, real "
+        "finding."
+        " Remove it.\n",
+    ),
+}  # fmt: skip
+
+
+def page(rule: Rule) -> str:
+    """A rule's page as plain text: its id and name, then its docstring."""
+    options = "".join(f"\n    {key} = {_toml(value)}" for key, value in rule.options.items())
+    head = f"{rule.id} {rule.name} ({rule.severity})\n\n"
+    return (
+        head
+        + rule.page
+        + (f"\nOptions, with their defaults:\n\n    [lint.rules.{rule.id}]{options}\n" if options else "")
+    )
+
+
+def markdown(rule: Rule) -> str:
+    """A rule's page as Markdown, its examples as code blocks."""
+    text = re.sub(
+        r"(?m)^((?: {4}.*\n|\n(?= {4}))+)",
+        lambda m: "```python\n" + re.sub(r"(?m)^ {4}", "", m[1]).rstrip() + "\n```\n",
+        rule.page,
+    )
+    options = "".join(f"{key} = {_toml(value)}\n" for key, value in rule.options.items())
+    settings = f"\nOptions, with their defaults:\n\n```toml\n[lint.rules.{rule.id}]\n{options}```\n" if options else ""
+    return f"# {rule.id} {rule.name}\n\nSeverity: {rule.severity}\n\n{text}{settings}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list | tuple) else str(value)
+
+
+def write_docs(folder: Path) -> None:
+    """Write every rule's page to `folder`, and their index."""
+    from tokenguard.lint.rulebook import load
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rules = load()
+    for rule in rules.values():
+        (folder / f"{rule.id}.md").write_text(markdown(rule), encoding="utf-8")
+    rows = "".join(
+        f"| [{r.id}]({r.id}.md) | {r.name} | {r.severity} | {r.page.partition(chr(10))[0]} |\n" for r in rules.values()
+    )
+    (folder / "README.md").write_text(
+        f"# Rules\n\n| id | name | severity | finds |\n|---|---|---|---|\n{rows}", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    write_docs(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/rules"))

@@ -1,0 +1,69 @@
+"""What repeats a call: loops, retry decorators; and the client a call goes through."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from tokenguard.lint.rulebook import File
+from tokenguard.lint.syntax import Function
+
+Loop = ast.While | ast.For | ast.AsyncFor
+_NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+RETRIES = {
+    "backoff.on_exception": "backoff", "backoff.on_predicate": "backoff", "tenacity.retry": "tenacity",
+    "tenacity.AsyncRetrying": "tenacity", "retry.retry": "retry", "retrying.retry": "retrying",
+    "stamina.retry": "stamina", "retry_async.retry": "retry",
+}  # fmt: skip
+
+
+def innermost_loop(file: File, node: ast.AST) -> Loop | None:
+    """The loop whose body runs `node`, within the same function; None if there is none."""
+    inner = node
+    for outer in file.module.ancestors(node):
+        if isinstance(outer, _NESTED):
+            return None
+        if isinstance(outer, ast.While) and (inner in outer.body or inner is outer.test):
+            return outer
+        if isinstance(outer, ast.For | ast.AsyncFor) and inner in outer.body:
+            return outer
+        inner = outer
+    return None
+
+
+def own_nodes(loop: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a loop without those of functions defined in it."""
+    pending = list(ast.iter_child_nodes(loop))
+    while pending:
+        node = pending.pop()
+        yield node
+        if not isinstance(node, _NESTED):
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def retry_decorators(file: File, node: ast.AST) -> list[tuple[ast.expr, str]]:
+    """The retry decorators of the function around `node`, each with its library's name."""
+    function = next((a for a in file.module.ancestors(node) if isinstance(a, Function)), None)
+    found = []
+    for decorator in function.decorator_list if function is not None else ():
+        target = decorator.func if isinstance(decorator, ast.Call) else decorator
+        library = RETRIES.get(file.names.path(target))
+        if library is not None:
+            found.append((decorator, library))
+    return found
+
+
+def made_by(file: File, node: ast.expr) -> ast.Call | None:
+    """The call that made the object at the root of `client.chat.completions.create`."""
+    while isinstance(node, ast.Attribute):
+        if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+            owner = file.module.class_of(node)
+            bindings = file.module.attributes(owner).get(node.attr, []) if owner else []
+            made = [b.value for b in bindings if isinstance(b.value, ast.Call)]
+            return made[0] if len(made) == 1 == len(bindings) else None
+        node = node.value
+    if isinstance(node, ast.Name):
+        found = file.module.scope_at(node).lookup(node.id)
+        values = [b.value for b in found[1] if b.kind in ("assign", "with")] if found else []
+        return values[0] if len(values) == 1 and isinstance(values[0], ast.Call) else None
+    return node if isinstance(node, ast.Call) else None

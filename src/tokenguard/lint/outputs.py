@@ -1,0 +1,153 @@
+"""The formats findings are written in: text, json, github, junit, and SARIF (in `sarif`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tokenguard.lint.engine import decode, lines_of
+from tokenguard.lint.finding import Finding
+from tokenguard.lint.run import read
+
+if TYPE_CHECKING:
+    from tokenguard.lint.rulebook import Rule
+
+_COLOURS = {"error": "31", "warning": "33", "info": "36"}
+
+
+class Sources:
+    """The lines of the files that findings are in, read once; `given` holds texts that are not on disk."""
+
+    def __init__(self, given: Mapping[str, bytes] | None = None) -> None:
+        self._bytes = dict(given or {})
+        self._lines: dict[tuple[str, int | None], list[str]] = {}
+
+    def line(self, finding: Finding) -> str:
+        """The line a finding starts in; empty when the file cannot be read."""
+        lines = self.lines(finding.path, finding.cell)
+        return lines[finding.span.line - 1] if 0 < finding.span.line <= len(lines) else ""
+
+    def lines(self, path: str, cell: int | None = None) -> list[str]:
+        """All lines of a file, or of one cell of a notebook."""
+        key = (path, cell)
+        if key not in self._lines:
+            source: bytes | str = self._bytes[path] if path in self._bytes else read(path)
+            if isinstance(source, str):
+                self._lines[key] = []
+            elif cell is not None:
+                from tokenguard.lint.notebooks import cell_lines
+
+                self._lines[key] = cell_lines(source, cell)
+            else:
+                self._lines[key] = lines_of(decode(source))
+        return self._lines[key]
+
+    def column(self, finding: Finding) -> int:
+        """The finding's column in characters, from 1."""
+        return len(self.line(finding).encode()[: finding.span.column].decode(errors="replace")) + 1
+
+
+def where(finding: Finding, column: int) -> str:
+    """`path:line:column`, with the cell for notebooks."""
+    cell = f":cell {finding.cell}" if finding.cell is not None else ""
+    return f"{finding.path}{cell}:{finding.span.line}:{column}"
+
+
+def text(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule], *, colour: bool = False) -> str:
+    """For people: place, rule, message, then the line with a caret."""
+    out: list[str] = []
+
+    def paint(what: str, code: str) -> str:
+        return f"\x1b[{code}m{what}\x1b[0m" if colour else what
+
+    for finding in findings:
+        column = sources.column(finding)
+        head = f"{paint(where(finding, column), '1')}: {paint(finding.severity, _COLOURS[finding.severity])}"
+        out.append(f"{head} {paint(finding.rule, '1')} {finding.name}: {finding.message}")
+        line = sources.line(finding)
+        if line.strip():
+            end = finding.span.end_column if finding.span.end_line == finding.span.line else len(line.encode())
+            last = len(line.encode()[:end].decode(errors="replace"))
+            indent = len(line) - len(line.lstrip())
+            pad = "".join("\t" if c == "\t" else " " for c in line[indent : column - 1])
+            out.append(f"    {line.strip()}")
+            out.append(f"    {pad}{paint('^' * max(1, min(last, len(line.rstrip())) - column + 1), '32')}")
+        if finding.fix is not None:
+            out.append(f"    {'--fix' if finding.fix.safe else '--unsafe-fixes'}: {finding.fix.summary}")
+    return "".join(f"{line}\n" for line in out)
+
+
+def as_json(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> str:
+    """A list of objects, one a finding; columns in characters, from 1."""
+    return json.dumps([_row(f, sources) for f in findings], indent=1) + "\n"
+
+
+def _row(finding: Finding, sources: Sources) -> dict[str, Any]:
+    fix = finding.fix and {"summary": finding.fix.summary, "safe": finding.fix.safe}
+    row: dict[str, Any] = {"rule": finding.rule, "name": finding.name, "path": finding.path, "line": finding.span.line,
+                           "column": sources.column(finding), "end_line": finding.span.end_line,
+                           "severity": finding.severity, "message": finding.message, "fix": fix}  # fmt: skip
+    return row if finding.cell is None else {**row, "cell": finding.cell}
+
+
+def github(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> str:
+    """GitHub's workflow commands, shown beside the changed lines of a pull request."""
+    kinds = {"error": "error", "warning": "warning", "info": "notice"}
+
+    def escape(value: str) -> str:
+        return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+    return "".join(
+        f"::{kinds[f.severity]} title=TokenGuard {f.rule} "
+        f"{f.name},file={escape(f.path).replace(',', '%2C').replace(':', '%3A')},"
+        f"line={f.span.line},col={sources.column(f)},endLine={f.span.end_line}::{escape(f.message)}\n"
+        for f in findings
+    )
+
+
+def junit(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> str:
+    """JUnit XML: a test case per finding, or one passing case when there is none."""
+    from xml.sax.saxutils import escape, quoteattr
+
+    cases = [
+        f"    <testcase name={quoteattr(f'{f.rule} {f.name}')} classname={quoteattr(_xml(f.path))} "
+        f'file={quoteattr(_xml(f.path))} line="{f.span.line}">\n'
+        f"      <failure type={quoteattr(f.severity)} "
+        f"message={quoteattr(_xml(f.message))}>{escape(_xml(where(f, sources.column(f))))}</failure>\n"
+        "    </testcase>\n"
+        for f in findings
+    ] or ['    <testcase name="tokenguard lint" classname="tokenguard"/>\n']
+    body = "".join(cases)
+    head = f'tests="{len(cases)}" failures="{len(findings)}" errors="0"'
+    return (f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="tokenguard lint" {head}>\n'
+            f'  <testsuite name="tokenguard lint" {head}>\n{body}  </testsuite>\n</testsuites>\n')  # fmt: skip
+
+
+def _xml(value: str) -> str:
+    return "".join(c if c in "\t\n" or c >= " " else "\ufffd" for c in value)
+
+
+def sarif(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> str:
+    """SARIF 2.1.0, for code-scanning services."""
+    from tokenguard.lint.sarif import document
+
+    return json.dumps(document(findings, sources, rules), indent=1) + "\n"
+
+
+FORMATS: dict[str, Callable[[Sequence[Finding], Sources, Mapping[str, Rule]], str]] = {
+    "text": text, "json": as_json, "sarif": sarif, "github": github, "junit": junit,
+}  # fmt: skip
+
+
+def statistics(findings: Sequence[Finding]) -> str:
+    """How often each rule spoke, most often first."""
+    counts: dict[tuple[str, str], list[int]] = {}
+    for finding in findings:
+        count = counts.setdefault((finding.rule, finding.name), [0, 0])
+        count[0] += 1
+        count[1] += finding.fix is not None
+    rows = sorted(counts.items(), key=lambda row: (-row[1][0], row[0]))
+    return "".join(
+        f"{n:>6}  {rule}  {name}{f'  ({fixable} fixable)' if fixable else ''}\n" for (rule, name), (n, fixable) in rows
+    )

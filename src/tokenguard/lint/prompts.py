@@ -1,0 +1,182 @@
+"""Where prompts begin: the expressions that become a system prompt, instructions, tools, or an early message."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from tokenguard.lint.rulebook import File
+from tokenguard.lint.surface import Surface
+from tokenguard.lint.syntax import Function
+
+Part = Literal["text", "tools"]
+_SYSTEM_ROLES = frozenset({"system", "developer"})
+_SYSTEM_NAME = re.compile(
+    r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt)(_template|_text|_str|_content)?$",
+    re.IGNORECASE,
+)
+_KEYWORDS = (
+    "system",
+    "system_prompt",
+    "system_message",
+    "system_instruction",
+    "instructions",
+    "system_instructions",
+    "sys_prompt",
+)
+_SYSTEM_CLASSES = re.compile(
+    r".*\b(SystemMessage|SystemPromptPart|SystemMessagePromptTemplate|ChatSystemMessage)(\.from_template|\.from_system)?$"
+)
+_SYSTEM_ROLE = re.compile(r"\b(system|developer)('|\"|$|_message_role)", re.IGNORECASE)
+_DECORATORS = re.compile(r".*\.(system_prompt|instructions)(\(\))?$")
+_SYSTEM_FUNCTION = re.compile(
+    r"(?!(?:set|update|validate|check|log|print|is|has|add|append|save|load|parse|extract|test|strip|remove|hash|merge|split"
+    r"|find|count|convert)_)(?:\w+_)?(system_?prompt|system_?message|system_?instructions?)s?"
+    r"|(?:(?:get|build|make|agent|dynamic|create|generate)_)?instructions",
+    re.IGNORECASE,
+)
+# `instructions=` and `system=` mean something else to these
+_OTHERS = re.compile(
+    r"(?:.*\.)?(platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
+)
+_HOLDERS = frozenset({"ChatMessage", "Message", "from_template", "from_system"})
+PROMPT_WORDS = ("system_prompt", "system_message", "system_instruction", "system_content", "sys_prompt",
+                "sysprompt", "SYSTEM", "SystemMessage", "SystemPrompt", "system=", '"system"', "'system'",
+                "systemprompt", "instructions", "developer", "messages=[", "tools=", "SystemM", "systemM",
+                "system_text")  # fmt: skip
+
+
+class Prefix(NamedTuple):
+    """A prompt's beginning: the expression, the node that holds it, whether it is text or tools."""
+
+    value: ast.expr
+    holder: ast.AST
+    part: Part
+    calls: bool  # it stands in the generation call itself, not in an object made beforehand
+
+
+def prefixes(file: File) -> Iterator[Prefix]:
+    """Every prompt beginning in the file; the same expression may come twice."""
+    surfaces = dict(file.surfaces)
+    for call in file.module.calls:
+        if call in surfaces or _may_hold(call):
+            yield from _of_call(file, call, surfaces.get(call))
+    for node in file.module.all(ast.Dict):
+        assert isinstance(node, ast.Dict)
+        keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+        if file.constant(keys.get("role")) in _SYSTEM_ROLES and keys.get("content") is not None:
+            yield Prefix(keys["content"], node, "text", _in_call(file, node, surfaces))
+        elif "system" in keys and ("messages" in keys or "model" in keys):
+            yield Prefix(keys["system"], node, "text", _in_call(file, node, surfaces))
+    for node in file.module.all(ast.Tuple):
+        assert isinstance(node, ast.Tuple)
+        if len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant) and node.elts[0].value in _SYSTEM_ROLES:
+            yield Prefix(node.elts[1], node, "text", False)
+    yield from _by_name(file)
+
+
+def _may_hold(call: ast.Call) -> bool:
+    func = call.func
+    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    return name in _HOLDERS or "System" in name or any(k.arg in _KEYWORDS for k in call.keywords)
+
+
+def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Prefix]:
+    path = file.names.path(call.func)
+    known = file.arguments(call).known
+    is_request = surface is not None and surface.kind == "call"
+    if _SYSTEM_CLASSES.match(path):
+        value = (
+            known.get("content")
+            or known.get("template")
+            or known.get("prompt")
+            or (call.args[0] if call.args else None)
+        )
+        if value is not None:
+            yield Prefix(value, call, "text", _in_call(file, call, dict(file.surfaces)))
+        return
+    if path.endswith("Message"):
+        role, content = known.get("role"), known.get("content")
+        if role is not None and content is not None and _SYSTEM_ROLE.search(ast.unparse(role)):
+            yield Prefix(content, call, "text", False)
+    if not _OTHERS.match(path):
+        for name in _KEYWORDS:
+            if name in known and not (
+                name == "system" and not is_request and "messages" not in known and "prompt" not in known
+            ):
+                yield Prefix(known[name], call, "text", is_request)
+        config = known.get("config")
+        if is_request and config is not None:
+            inner = file.view(config).known.get("system_instruction")
+            if inner is not None:
+                yield Prefix(inner, call, "text", True)
+    if is_request:
+        for name in ("tools", "functions"):
+            if name in known:
+                yield Prefix(known[name], call, "tools", True)
+        yield from _early(file, call, known.get("messages") or known.get("input") or known.get("contents"))
+
+
+def loops_around(file: File, holder: ast.AST) -> frozenset[ast.AST]:
+    """The `for` loops that make both a prompt and a request in every turn."""
+    sending = {a for call, _ in file.generations for a in file.module.ancestors(call)}
+    return frozenset(a for a in file.module.ancestors(holder) if isinstance(a, ast.For | ast.AsyncFor) and a in sending)
+
+
+def _early(file: File, call: ast.Call, messages: ast.expr | None) -> Iterator[Prefix]:
+    """The messages of a written-out list that others follow: all but the last."""
+    if isinstance(messages, ast.List):
+        for message in messages.elts[:-1]:
+            if isinstance(message, ast.Dict):
+                content = file.view(message).known.get("content")
+                if content is not None:
+                    yield Prefix(content, call, "text", True)
+
+
+def _in_call(file: File, node: ast.AST, surfaces: dict[ast.Call, Surface]) -> bool:
+    """Whether a generation call is around `node`, or takes the list it stands in."""
+    return any(
+        isinstance(a, ast.Call) and a in surfaces and surfaces[a].kind == "call" for a in file.module.ancestors(node)
+    )
+
+
+def _by_name(file: File) -> Iterator[Prefix]:
+    """System prompts known by their name: a local `system_prompt = ...`, a function `get_system_prompt`."""
+    for node in file.module.all(ast.Assign, ast.AnnAssign, ast.AugAssign):
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target  # type: ignore[attr-defined]
+        value = node.value  # type: ignore[attr-defined]
+        name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
+        if value is not None and _SYSTEM_NAME.search(name) and file.module.function_of(node) is not None:
+            yield Prefix(value, node, "text", False)
+    for function in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef):
+        assert isinstance(function, Function)
+        decorated = any(_DECORATORS.match(file.names.path(d)) for d in function.decorator_list)
+        if decorated or _SYSTEM_FUNCTION.fullmatch(function.name.strip("_")):
+            for result in file.module.results(function):
+                yield Prefix(result, function, "text", False)
+
+
+_MESSAGES = frozenset(
+    {"SystemMessage", "HumanMessage", "AIMessage", "ChatMessage", "Message", "UserMessage", "ToolMessage"}
+)
+_TEXTS = ("prompt", "system", "input", "contents", "instructions", "system_instruction", "content")
+
+
+def contents(file: File) -> Iterator[ast.expr]:
+    """Every expression that becomes text of a prompt: messages of any role, and the texts of requests."""
+    for prefix in prefixes(file):
+        yield prefix.value
+    for node in file.module.all(ast.Dict):
+        assert isinstance(node, ast.Dict)
+        keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+        if "role" in keys and "content" in keys:
+            yield keys["content"]
+    for call, _ in file.generations:
+        known = file.arguments(call).known
+        yield from (known[name] for name in _TEXTS if name in known)
+    for call in file.module.calls_of(_MESSAGES):
+        content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
+        if content is not None:
+            yield content

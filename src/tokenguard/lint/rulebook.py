@@ -1,0 +1,153 @@
+"""The rules: one Python file each, found by its name.
+
+`rules/tg101_no_output_cap.py` is rule TG101, `no-output-cap`. Its docstring is the page that `tokenguard explain`
+prints; the `Bad:` and `Good:` blocks in it are its tests. It defines
+
+    SEVERITY = "warning"                     # of a finding that names none itself
+    WORDS = ("completions", "ChatOpenAI")    # a file without any of these cannot have a finding
+    OPTIONS = {"max_top_k": 20}              # optional: what [lint.rules.TG101] may set, with defaults
+    def check(file: File) -> Iterator[Report]: ...
+
+Third-party rules are such files in a folder (`[lint] plugins`) or in a package under the entry point
+`tokenguard.rules`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from tokenguard.lint.facts import Facts
+from tokenguard.lint.finding import SEVERITIES, Fix, Severity
+from tokenguard.lint.limits import Limit, limit_for
+from tokenguard.lint.surface import Surface, last_names, surface_of
+
+_FILE = re.compile(r"([a-z]+\d+)_(\w+)\.py")
+_BLOCK = re.compile(r"^(Bad|Good):\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
+
+
+class Report(NamedTuple):
+    """What a rule's check yields: the node at fault, the sentence, and optionally its severity and fix."""
+
+    node: ast.expr | ast.stmt
+    message: str
+    severity: Severity | None = None
+    fix: Fix | None = None
+
+
+class File(Facts):
+    """What a check is given: the facts of a file, its generation calls, the rule's options and the policy's limits."""
+
+    options: Mapping[str, Any] = {}
+    limits: tuple[Limit, ...] = ()
+
+    @cached_property
+    def surfaces(self) -> list[tuple[ast.Call, Surface]]:
+        """Every call of a generation API or model constructor, in source order, with its row."""
+        found = []
+        for call in self.module.calls_of(last_names()):
+            surface = surface_of(self.names.path(call.func))
+            if surface is not None and (not surface.needs or self._has(call, surface.needs)):
+                found.append((call, surface))
+        return sorted(found, key=lambda pair: (pair[0].lineno, pair[0].col_offset))
+
+    @cached_property
+    def generations(self) -> list[tuple[ast.Call, Surface]]:
+        """Those of `surfaces` that send a request."""
+        return [(call, surface) for call, surface in self.surfaces if surface.kind == "call"]
+
+    def _has(self, call: ast.Call, name: str) -> bool:
+        view = self.arguments(call)
+        return name in view.known or view.open
+
+    def limit_at(self, call: ast.Call) -> Limit | None:
+        """The policy's output limit that is known to hold for `call`."""
+        return limit_for(self, call, self.limits) if self.limits else None
+
+
+class Rule(NamedTuple):
+    """A loaded rule."""
+
+    id: str
+    name: str
+    severity: Severity
+    words: tuple[str, ...]
+    options: Mapping[str, Any]
+    check: Callable[[File], Iterator[Report]]
+    page: str
+    source: Path
+
+    def examples(self) -> list[tuple[str, str]]:
+        """The page's blocks in order, each with "Bad" or "Good" and its code."""
+        return [(kind, "\n".join(line[4:] for line in code.rstrip().split("\n")) + "\n")
+                for kind, code in _BLOCK.findall(self.page + "\n")]  # fmt: skip
+
+
+def load(plugins: tuple[str, ...] = (), root: Path | None = None) -> dict[str, Rule]:
+    """All rules by id: our own, installed ones, then those of the folders `plugins`, relative to `root`.
+
+    Raises ValueError for a folder without rules, a file that is not one, or an id that is taken.
+    """
+    import tokenguard.rules
+
+    rules: dict[str, Rule] = {}
+    for folder in map(Path, tokenguard.rules.__path__):
+        for file in sorted(folder.glob("tg*.py")):
+            _add(rules, file, importlib.import_module(f"tokenguard.rules.{file.stem}"))
+    for plugin in plugins:
+        folder = (root or Path()) / plugin
+        files = [f for f in sorted(folder.glob("*.py")) if _FILE.fullmatch(f.name)]
+        if not files:
+            raise ValueError(f"[lint] plugins: no rule files (like tg201_my_rule.py) in {folder}")
+        for file in files:
+            _add(rules, file, _from_file(file))
+    return rules
+
+
+def load_installed(rules: dict[str, Rule]) -> None:
+    """Add the rules of packages that name themselves under the entry point `tokenguard.rules`."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="tokenguard.rules"):
+        package = importlib.import_module(point.value)
+        for folder in map(Path, getattr(package, "__path__", [])):
+            for file in sorted(folder.glob("*.py")):
+                if _FILE.fullmatch(file.name):
+                    _add(rules, file, importlib.import_module(f"{point.value}.{file.stem}"))
+
+
+def _from_file(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"tokenguard_plugin_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _add(rules: dict[str, Rule], file: Path, module: ModuleType) -> None:
+    match = _FILE.fullmatch(file.name)
+    assert match is not None
+    rule_id = match[1].upper()
+    if rule_id in rules:
+        raise ValueError(f"{file}: the id {rule_id} is taken by {rules[rule_id].source}; ids are never shared")
+    severity = getattr(module, "SEVERITY", "warning")
+    if severity not in SEVERITIES or not callable(getattr(module, "check", None)):
+        raise ValueError(f"{file}: a rule needs check(file) and SEVERITY, one of {', '.join(SEVERITIES)}")
+    rules[rule_id] = Rule(
+        id=rule_id,
+        name=match[2].replace("_", "-"),
+        severity=severity,
+        words=tuple(getattr(module, "WORDS", ())),
+        options=dict(getattr(module, "OPTIONS", {})),
+        check=module.check,
+        page=(module.__doc__ or "").strip() + "\n",
+        source=file,
+    )

@@ -1,0 +1,74 @@
+"""SARIF 2.1.0 (OASIS), as GitHub and other code-scanning services read it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tokenguard.lint.finding import Finding
+
+if TYPE_CHECKING:
+    from tokenguard.lint.outputs import Sources
+    from tokenguard.lint.rulebook import Rule
+
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS = {"error": "error", "warning": "warning", "info": "note"}
+
+
+def document(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    """One run with its rules and results. Columns count in Unicode code points, from 1."""
+    used = sorted({(f.rule, f.name) for f in findings})
+    index = {rule: i for i, (rule, _) in enumerate(used)}
+    return {
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {
+                "name": "TokenGuard",
+                "informationUri": "https://pypi.org/project/tokenguard-otel/",
+                "rules": [_rule(rule, name, rules.get(rule)) for rule, name in used],
+            }},
+            "columnKind": "unicodeCodePoints",
+            "results": [_result(f, index[f.rule], sources) for f in findings],
+        }],
+    }  # fmt: skip
+
+
+def _rule(rule_id: str, name: str, rule: Rule | None) -> dict[str, Any]:
+    page = rule.page if rule is not None else f"{name}\n"
+    return {
+        "id": rule_id,
+        "name": "".join(part.capitalize() for part in name.split("-")),
+        "shortDescription": {"text": page.partition("\n")[0]},
+        "fullDescription": {"text": page.partition("\nBad:")[0].strip()},
+        "help": {"text": page, "markdown": page},
+        "defaultConfiguration": {"level": _LEVELS[rule.severity if rule is not None else "error"]},
+    }
+
+
+def _result(finding: Finding, index: int, sources: Sources) -> dict[str, Any]:
+    line = sources.line(finding)
+    last = sources.lines(finding.path, finding.cell)
+    end = last[finding.span.end_line - 1] if 0 < finding.span.end_line <= len(last) else ""
+    end_column = len(end.encode()[: finding.span.end_column].decode(errors="replace")) + 1
+    region: dict[str, Any] = {"startLine": finding.span.line, "startColumn": sources.column(finding)}
+    if finding.span.end_line > finding.span.line or end_column >= region["startColumn"]:
+        region |= {"endLine": finding.span.end_line, "endColumn": end_column}
+    # The same finding keeps its fingerprint when lines move above it.
+    print_of = hashlib.sha256(f"{finding.rule}\0{finding.path}\0{line.strip()}".encode()).hexdigest()[:32]
+    result: dict[str, Any] = {
+        "ruleId": finding.rule,
+        "ruleIndex": index,
+        "level": _LEVELS[finding.severity],
+        "message": {"text": finding.message},
+        "locations": [{"physicalLocation": {
+            "artifactLocation": {"uri": quote(finding.path.replace("\\", "/"))},
+            "region": region,
+        }}],
+        "partialFingerprints": {"tokenguard/v1": print_of},
+    }  # fmt: skip
+    if finding.cell is not None:
+        result["properties"] = {"cell": finding.cell}
+    return result

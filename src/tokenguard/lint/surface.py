@@ -1,0 +1,166 @@
+"""The API surfaces rules know, as rows: what is called, where its output cap sits, what its prompt is called.
+
+A row's `path` is matched against the dotted paths of `names`: `*.chat.completions.create` is any client's method,
+`langchain*.ChatOpenAI` a class of any package whose name starts with langchain. Later alternatives of `caps` are
+other spellings of the same limit. Defaults were read in the packages' sources; a class that caps itself when asked
+for nothing (browser_use.ChatOpenAI, agno's Claude, llama-index's Anthropic) has no row.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Literal, NamedTuple
+
+OPENAI_CAPS = ("max_completion_tokens", "max_tokens", "extra_body.max_tokens", "extra_body.max_completion_tokens")
+
+
+class Surface(NamedTuple):
+    """One row. `caps` empty: the API itself demands or sets a cap. The first of `caps` is what fixes insert."""
+
+    path: str
+    kind: Literal["call", "model", "settings"]
+    caps: tuple[str, ...] = ()
+    needs: str = ""  # a keyword that must be there, where the path alone is a common one
+    nested: str = ""  # what a fix writes when the holder of the cap is missing: `{}` is replaced by the number
+
+
+def _calls(caps: tuple[str, ...], *paths: str, needs: str = "", nested: str = "") -> list[Surface]:
+    return [Surface(path, "call", caps, needs, nested) for path in paths]
+
+
+def _models(caps: tuple[str, ...], package: str, names: str, nested: str = "") -> list[Surface]:
+    return [Surface(f"{package}.{name}", "model", caps, "", nested) for name in names.split()]
+
+
+_GOOGLE = ("config.max_output_tokens", "config.maxOutputTokens")
+_VERTEX = ("generation_config.max_output_tokens", "generation_config.maxOutputTokens")
+_LANGCHAIN = ("max_tokens", "max_completion_tokens", "max_output_tokens", "model_kwargs.max_tokens",
+              "model_kwargs.max_completion_tokens", "model_kwargs.max_output_tokens",
+              "extra_body.max_tokens")  # fmt: skip
+_OLLAMA = ("options.num_predict",)
+
+CALLS: tuple[Surface, ...] = (
+    *_calls(OPENAI_CAPS, "*.chat.completions.create", "*.chat.completions.parse", "*.chat.completions.stream",
+            "*.chat.completions.create_with_completion", "*.chat.completions.create_partial",
+            "*.chat.completions.create_iterable", "*.chat.completions.with_raw_response.create"),
+    *_calls(("max_tokens",), "openai.ChatCompletion.create", "openai.ChatCompletion.acreate"),
+    *_calls(("max_output_tokens",), "*.responses.create", "*.responses.parse", "*.responses.stream"),
+    *_calls((), "*.messages.create", "*.messages.stream", needs="max_tokens"),
+    *_calls(_GOOGLE, "*.models.generate_content", "*.models.generate_content_stream", needs="contents",
+            nested='{{"max_output_tokens": {}}}'),
+    *_calls(_VERTEX, "google.generativeai.GenerativeModel().generate_content",
+            "google.generativeai.GenerativeModel().generate_content_async",
+            "vertexai.generative_models.GenerativeModel().generate_content",
+            "vertexai.generative_models.GenerativeModel().generate_content_async",
+            "vertexai.preview.generative_models.GenerativeModel().generate_content",
+            nested='{{"max_output_tokens": {}}}'),
+    *_calls(("inferenceConfig.maxTokens", "additionalModelRequestFields.max_tokens"), "*.converse", "*.converse_stream",
+            needs="modelId", nested='{{"maxTokens": {}}}'),
+    *_calls(("max_tokens", "max_completion_tokens"), "litellm.completion", "litellm.acompletion",
+            "litellm.Router().completion", "litellm.Router().acompletion", "litellm.main.completion",
+            "litellm.batch_completion"),
+    *_calls(("max_tokens", "max_completion_tokens"), "*router.completion", "*router.acompletion", needs="messages"),
+    *_calls(("max_output_tokens",), "litellm.responses", "litellm.aresponses"),
+    *_calls(("max_tokens",), "*.chat.complete", "*.chat.complete_async", "*.chat.stream", "*.chat.stream_async",
+            "*.chat.parse", "*.chat.parse_async", needs="messages"),
+    *_calls(("max_tokens",), "cohere.*().chat", "cohere.*().chat_stream", "cohere.*().v2.chat",
+            "writerai.*().chat.chat"),
+    *_calls(_OLLAMA, "ollama.chat", "ollama.generate", "ollama.Client().chat", "ollama.Client().generate",
+            "ollama.AsyncClient().chat", "ollama.AsyncClient().generate", nested='{{"num_predict": {}}}'),
+    *_calls(("max_tokens",), "azure.ai.inference.*ChatCompletionsClient().complete",
+            "azure.ai.inference.aio.ChatCompletionsClient().complete"),
+)  # fmt: skip
+
+MODELS: tuple[Surface, ...] = (
+    *_models(_LANGCHAIN, "langchain*",
+             "ChatOpenAI AzureChatOpenAI ChatGroq ChatMistralAI ChatTogether ChatFireworks ChatDeepSeek ChatXAI"
+             " ChatPerplexity ChatNVIDIA ChatCerebras ChatOpenRouter ChatDatabricks ChatCohere ChatBedrock"
+             " ChatBedrockConverse AzureAIChatCompletionsModel ChatBaichuan ChatAnyscale init_chat_model"),
+    *_models(("max_tokens", "max_tokens_to_sample", *_LANGCHAIN[1:]), "langchain*",
+             "ChatAnthropic ChatAnthropicVertex"),
+    *_models(("max_output_tokens", "max_tokens", "model_kwargs.max_output_tokens",
+              "generation_config.max_output_tokens"),
+             "langchain*", "ChatGoogleGenerativeAI ChatVertexAI GoogleGenerativeAI"),
+    *_models(("num_predict",), "langchain*", "ChatOllama OllamaLLM Ollama"),
+    *_models(("max_tokens", "additional_kwargs.max_tokens", "additional_kwargs.max_completion_tokens"), "llama_index.*",
+             "OpenAI AzureOpenAI OpenAILike Groq DeepSeek TogetherLLM OpenRouter LiteLLM GoogleGenAI Gemini Perplexity"
+             " Cerebras"),
+    *_models(("max_output_tokens",), "llama_index.*", "OpenAIResponses"),
+    *_models(("additional_kwargs.num_predict",), "llama_index.*", "Ollama", nested='{{"num_predict": {}}}'),
+    *_models(("max_tokens", "max_completion_tokens"), "agno.models.*",
+             "OpenAIChat OpenAILike Groq MistralChat DeepSeek xAI AzureOpenAI LiteLLM Together Fireworks Perplexity"),
+    *_models(("max_output_tokens", "generation_config.max_output_tokens"), "agno.models.*", "OpenAIResponses Gemini"),
+    *_models(_OLLAMA, "agno.models.*", "Ollama", nested='{{"num_predict": {}}}'),
+    *_models(("max_tokens", "max_completion_tokens"), "crewai*", "LLM"),
+    *_models(("max_tokens", "max_completion_tokens"), "autogen_ext.models.*",
+             "OpenAIChatCompletionClient AzureOpenAIChatCompletionClient"),
+    *_models(("max_tokens", "max_completion_tokens"), "dspy*", "LM"),
+    *_models(("max_tokens", "max_completion_tokens"), "smolagents*",
+             "OpenAIServerModel OpenAIModel LiteLLMModel AzureOpenAIServerModel AzureOpenAIModel"),
+    *_models(("generation_kwargs.max_completion_tokens", "generation_kwargs.max_tokens",
+              "generation_kwargs.max_output_tokens"), "haystack.*",
+             "OpenAIChatGenerator AzureOpenAIChatGenerator OpenAIGenerator AzureOpenAIGenerator",
+             nested='{{"max_completion_tokens": {}}}'),
+    *_models(("max_tokens", "max_completion_tokens"), "semantic_kernel.*",
+             "OpenAIChatPromptExecutionSettings AzureChatPromptExecutionSettings"),
+    *_models(("max_tokens",), "strands.models*", "BedrockModel"),
+    *(row._replace(kind="settings") for row in (
+        *_models(("max_tokens",), "pydantic_ai*",
+                 "ModelSettings OpenAIModelSettings OpenAIChatModelSettings OpenAIResponsesModelSettings"
+                 " GoogleModelSettings GeminiModelSettings GroqModelSettings MistralModelSettings CohereModelSettings"
+                 " BedrockModelSettings"),
+        *_models(("max_tokens",), "agents*", "ModelSettings"))),
+)  # fmt: skip
+
+# A file with a request of any of `CALLS` has one of these words: the prefilter of rules about requests.
+CALL_WORDS = ("completions", "ChatCompletion", "responses", "messages.create", "messages.stream",
+              "generate_content", "converse", "litellm", "chat.complete", "chat.stream", "chat.parse",
+              "cohere", "writerai", "ollama", "ChatCompletionsClient", "router.")  # fmt: skip
+EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content",
+              "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create")  # fmt: skip
+RUNS = (
+    "*.invoke",
+    "*.ainvoke",
+    "*.predict",
+    "*.apredict",
+    "*.generate_content",
+    "*.run_sync",
+    "*.generate_content_async",
+)
+CLIENTS = ("openai.OpenAI", "openai.AsyncOpenAI", "openai.AzureOpenAI", "openai.AsyncAzureOpenAI",
+           "anthropic.Anthropic", "anthropic.AsyncAnthropic", "anthropic.AnthropicBedrock",
+           "anthropic.AsyncAnthropicBedrock", "groq.Groq", "groq.AsyncGroq", "together.Together",
+           "together.AsyncTogether", "cerebras.cloud.sdk.Cerebras", "mistralai.Mistral", "cohere.Client",
+           "cohere.ClientV2", "cohere.AsyncClient")  # fmt: skip
+
+
+def _pattern(path: str) -> str:
+    if path.startswith("*."):
+        return r".+\." + re.escape(path[2:]).replace(r"\*", ".*")
+    return re.escape(path).replace(r"\*", ".*")
+
+
+@cache
+def matcher(paths: tuple[str, ...]) -> re.Pattern[str]:
+    """A pattern that fully matches any of `paths`."""
+    return re.compile("|".join(f"(?:{_pattern(p)})" for p in paths))
+
+
+@cache
+def _index() -> dict[str, list[tuple[re.Pattern[str], Surface]]]:
+    index: dict[str, list[tuple[re.Pattern[str], Surface]]] = {}
+    for row in (*CALLS, *MODELS):
+        index.setdefault(row.path.rpartition(".")[2], []).append((re.compile(_pattern(row.path)), row))
+    return index
+
+
+def last_names() -> frozenset[str]:
+    """The last segments of all rows: a call whose function is called otherwise needs no look."""
+    return frozenset(_index())
+
+
+def surface_of(path: str) -> Surface | None:
+    """The row that a dotted path matches."""
+    rows = _index().get(path.rpartition(".")[2], ())
+    return next((row for pattern, row in rows if pattern.fullmatch(path)), None)

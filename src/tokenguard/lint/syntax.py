@@ -1,0 +1,369 @@
+"""One parsed file: its calls, its scopes, and where each name comes from.
+
+`ast` and one walk of our own give what rules need at a tenth of the cost of a concrete syntax tree. Scopes are light:
+they know every binding of a name but not the order of execution, so answers are "could be any of these".
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Kind = Literal["assign", "param", "import", "def", "class", "loop", "with", "augment", "append", "item", "opaque"]
+MUTATORS = frozenset({"append", "extend", "insert", "add"})
+# Nodes without children, and fields that hold no nodes, are not walked. Fields come last first: the walk is a stack.
+_LEAVES = frozenset({ast.Constant, ast.Name, ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal, ast.alias})
+_PLAIN = frozenset(
+    [
+        "ctx",
+        "op",
+        "ops",
+        "id",
+        "attr",
+        "name",
+        "names",
+        "asname",
+        "module",
+        "level",
+        "arg",
+        "kind",
+        "type_comment",
+        "type_ignores",
+        "conversion",
+        "is_async",
+        "simple",
+        "tag",
+    ]
+)
+_FIELDS = {
+    kind: tuple(f for f in reversed(kind._fields) if f not in _PLAIN)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+} | {ast.MatchMapping: ("keys", "patterns"), ast.MatchStar: (), ast.MatchSingleton: (), ast.TypeIgnore: ()}
+
+
+class Binding(NamedTuple):
+    """One way a name gets a value: the expression (if one is visible) and the node that binds it."""
+
+    kind: Kind
+    node: ast.AST
+    value: ast.expr | None = None
+    target: str = ""  # of an import: the dotted name it brings in; of an item: its key, if it is written out
+
+
+class Scope:
+    """The names of a module, class or function. Comprehensions bind in the function around them."""
+
+    __slots__ = ("escapes", "names", "node", "parent")
+
+    def __init__(self, node: ast.AST, parent: Scope | None) -> None:
+        self.node = node
+        self.parent = parent
+        self.names: dict[str, list[Binding]] = {}
+        self.escapes: dict[str, list[ast.Call]] = {}
+
+    def lookup(self, name: str) -> tuple[Scope, list[Binding]] | None:
+        """The nearest scope that binds `name`, seen from inside this one, with its bindings there."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names and (scope is self or not isinstance(scope.node, ast.ClassDef)):
+                return scope, scope.names[name]
+            scope = scope.parent
+        return None
+
+
+def parse(source: bytes) -> ast.Module:
+    """The syntax tree of a source, without the warnings the compiler has about it. Raises what `ast.parse` raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
+
+
+def parses(source: bytes) -> bool:
+    """Whether `source` is valid Python."""
+    try:
+        parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+class Module:
+    """A parsed file. `calls` are in source order; `scopes` maps each definition, lambda and call to a scope."""
+
+    def __init__(self, path: str, source: bytes) -> None:
+        self.path = path
+        self.source = source
+        self.tree = parse(source)
+        self.calls: list[ast.Call] = []
+        self.nodes: dict[type[ast.AST], list[ast.AST]] = {}
+        self.parents: dict[ast.AST, ast.AST] = {}
+        self.scopes: dict[ast.AST, Scope] = {}
+        self.called: dict[str, list[ast.Call]] = {}  # the calls by the last name of what is called
+        self.aliases: dict[str, str] = {}  # names that stand for another's last name: imports "as", plain assignments
+        self.definitions: dict[str, ast.AST] = {}  # functions and classes by name; of equal names, the outermost
+        self.top = Scope(self.tree, None)
+        self._results: dict[Function, list[ast.expr]] | None = None
+        self._attributes: dict[ast.ClassDef, dict[str, list[Binding]]] = {}
+        self._walk()
+
+    def scope_at(self, node: ast.AST) -> Scope:
+        """The scope in which `node` is evaluated."""
+        at: ast.AST | None = node
+        while at is not None:
+            scope = self.scopes.get(at)
+            if scope is not None and (at is not node or isinstance(at, ast.Call)):
+                return scope
+            at = self.parents.get(at)
+        return self.top
+
+    def ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
+        """The nodes around `node`, innermost first."""
+        at = self.parents.get(node)
+        while at is not None:
+            yield at
+            at = self.parents.get(at)
+
+    def function_of(self, node: ast.AST) -> Function | None:
+        """The function whose body runs `node`, or None at module or class level."""
+        return next((a for a in self.ancestors(node) if isinstance(a, Function)), None)
+
+    def class_of(self, node: ast.AST) -> ast.ClassDef | None:
+        """The class around `node`, if any."""
+        return next((a for a in self.ancestors(node) if isinstance(a, ast.ClassDef)), None)
+
+    def results(self, function: Function) -> list[ast.expr]:
+        """What a function returns (or yields, where it is a context manager or generator)."""
+        if self._results is None:
+            self._results = {}
+            for node in self.all(ast.Return, ast.Yield):
+                value = node.value  # type: ignore[attr-defined]
+                owner = self.function_of(node)
+                if value is not None and owner is not None:
+                    self._results.setdefault(owner, []).append(value)
+        return self._results.get(function, [])
+
+    def attributes(self, owner: ast.ClassDef) -> dict[str, list[Binding]]:
+        """What a class binds: its body's names and its methods' `self.name = ...`, bases of this file included."""
+        known = self._attributes.get(owner)
+        if known is None:
+            known = self._attributes[owner] = {}
+            for base in owner.bases:
+                found = self.scope_at(owner).lookup(base.id) if isinstance(base, ast.Name) else None
+                for binding in found[1] if found else ():
+                    if isinstance(binding.node, ast.ClassDef) and binding.node is not owner:
+                        for name, bindings in self.attributes(binding.node).items():
+                            known.setdefault(name, []).extend(bindings)
+            for name, bindings in self.scopes[owner].names.items():
+                known[name] = list(bindings)
+            for item in owner.body:
+                if isinstance(item, Function):
+                    for name, bindings in self.scopes[item].names.items():
+                        if name.startswith("self."):
+                            known.setdefault(name[5:], []).extend(bindings)
+        return known
+
+    def calls_of(self, names: Iterable[str]) -> Iterator[ast.Call]:
+        """The calls whose function's last name, or what it is an alias of, is among `names`."""
+        wanted = set(names)
+        wanted |= {alias for alias, name in self.aliases.items() if name in wanted}
+        for name in wanted & self.called.keys():
+            yield from self.called[name]
+
+    def all(self, *types: type[ast.AST]) -> Iterator[ast.AST]:
+        """Every node of these exact types, among those that rules ask for."""
+        for kind in types:
+            yield from self.nodes.get(kind, ())
+
+    def _walk(self) -> None:
+        parents, scopes, calls, nodes = self.parents, self.scopes, self.calls, self.nodes
+        scopes[self.tree] = self.top
+        stack: list[tuple[ast.AST, Scope]] = [(self.tree, self.top)]
+        while stack:
+            node, scope = stack.pop()
+            kind = type(node)
+            inner = scope
+            handler = _HANDLERS.get(kind)
+            if handler is not None:
+                if kind is ast.Call:
+                    calls.append(node)  # type: ignore[arg-type]
+                    scopes[node] = scope
+                else:
+                    nodes.setdefault(kind, []).append(node)
+                inner = handler(self, node, scope) or scope
+            for name in _FIELDS[kind]:
+                value = getattr(node, name)
+                if value.__class__ is list:
+                    for child in reversed(value):
+                        if child is not None and child.__class__ is not str:
+                            parents[child] = node
+                            if child.__class__ not in _LEAVES:
+                                stack.append((child, inner))
+                elif value is not None:
+                    parents[value] = node
+                    if value.__class__ not in _LEAVES:
+                        stack.append((value, inner))
+
+
+def _bind(scope: Scope, name: str, binding: Binding) -> None:
+    scope.names.setdefault(name, []).append(binding)
+
+
+def _bind_target(scope: Scope, target: ast.expr, kind: Kind, node: ast.AST, value: ast.expr | None) -> None:
+    if isinstance(target, ast.Name):
+        _bind(scope, target.id, Binding(kind, node, value))
+    elif isinstance(target, ast.Attribute):
+        if spelled := spelling(target):  # self.client = ...
+            _bind(scope, spelled, Binding(kind, node, value))
+    elif isinstance(target, ast.Subscript):
+        if spelled := spelling(target.value):  # params["max_tokens"] = ...
+            key = target.slice.value if isinstance(target.slice, ast.Constant) else None
+            _bind(scope, f"{spelled}[]", Binding("item", target, value, key if isinstance(key, str) else ""))
+    elif isinstance(target, ast.Tuple | ast.List):
+        values = value.elts if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts) else None
+        for index, item in enumerate(target.elts):
+            if values is not None and kind == "assign":
+                _bind_target(scope, item, kind, node, values[index])
+            else:
+                _bind_target(scope, item, "loop" if kind == "loop" else "opaque", node, value)
+    elif isinstance(target, ast.Starred):
+        _bind_target(scope, target.value, "opaque", node, None)
+
+
+def spelling(node: ast.expr) -> str | None:
+    """`a.b.c` as written, for names and attributes of names; None for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        base = spelling(node.value)
+        return base and f"{base}.{node.attr}"
+    return None
+
+
+def _assign(module: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.Assign)
+    for target in node.targets:
+        if isinstance(node.value, ast.Attribute) and isinstance(target, ast.Name):
+            module.aliases[target.id] = node.value.attr
+        _bind_target(scope, target, "assign", node, node.value)
+
+
+def _annotated(_: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.AnnAssign)
+    _bind_target(scope, node.target, "assign" if node.value else "param", node, node.value)
+
+
+def _augmented(_: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.AugAssign)
+    _bind_target(scope, node.target, "augment", node, node.value)
+
+
+def _named(_: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.NamedExpr)
+    _bind_target(scope, node.target, "assign", node, node.value)
+
+
+def _for(_: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.For | ast.AsyncFor | ast.comprehension)
+    _bind_target(scope, node.target, "loop", node, node.iter)
+
+
+def _with(_: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.With | ast.AsyncWith)
+    for item in node.items:
+        if item.optional_vars is not None:
+            _bind_target(scope, item.optional_vars, "with", node, item.context_expr)
+
+
+def _except(_: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.ExceptHandler)
+    if node.name:
+        _bind(scope, node.name, Binding("opaque", node))
+
+
+def _import(_: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.Import)
+    for alias in node.names:
+        name = alias.asname or alias.name.partition(".")[0]
+        _bind(scope, name, Binding("import", node, target=alias.name if alias.asname else name))
+
+
+def _import_from(module: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.ImportFrom)
+    base = "." * node.level + (node.module or "")
+    for alias in node.names:
+        dot = "" if base.endswith(".") else "."
+        if alias.asname:
+            module.aliases[alias.asname] = alias.name
+        _bind(scope, alias.asname or alias.name, Binding("import", node, target=f"{base}{dot}{alias.name}"))
+
+
+def _function(module: Module, node: ast.AST, scope: Scope) -> Scope:
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    inner = Scope(node, scope)
+    if not isinstance(node, ast.Lambda):
+        _bind(scope, node.name, Binding("def", node))
+        module.definitions.setdefault(node.name, node)
+    module.scopes[node] = inner
+    args = node.args
+    plain = [*args.posonlyargs, *args.args]
+    defaults: list[ast.expr | None] = [None] * (len(plain) - len(args.defaults)) + list(args.defaults)
+    for arg, default in [*zip(plain, defaults, strict=True), *zip(args.kwonlyargs, args.kw_defaults, strict=True)]:
+        _bind(inner, arg.arg, Binding("param", arg, default))
+    for rest in (args.vararg, args.kwarg):
+        if rest is not None:
+            _bind(inner, rest.arg, Binding("param", rest))
+    return inner
+
+
+def _class(module: Module, node: ast.AST, scope: Scope) -> Scope:
+    assert isinstance(node, ast.ClassDef)
+    _bind(scope, node.name, Binding("class", node))
+    module.definitions.setdefault(node.name, node)
+    inner = module.scopes[node] = Scope(node, scope)
+    return inner
+
+
+def _call(module: Module, node: ast.AST, scope: Scope) -> None:
+    assert isinstance(node, ast.Call)
+    func = node.func
+    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    module.called.setdefault(name, []).append(node)
+    if isinstance(func, ast.Attribute) and func.attr in MUTATORS and node.args and (spelled := spelling(func.value)):
+        _bind(scope, f"{spelled}[]", Binding("append", node, node.args[-1]))
+    for arg in (*node.args, *(k.value for k in node.keywords if k.arg)):
+        if isinstance(arg, ast.Name):
+            scope.escapes.setdefault(arg.id, []).append(node)
+
+
+def _remember(_: Module, __: ast.AST, ___: Scope) -> None:
+    """Nothing to bind; the walk lists these nodes for rules that look for them."""
+
+
+_HANDLERS = {
+    ast.Assign: _assign,
+    ast.AnnAssign: _annotated,
+    ast.AugAssign: _augmented,
+    ast.NamedExpr: _named,
+    ast.For: _for,
+    ast.AsyncFor: _for,
+    ast.comprehension: _for,
+    ast.With: _with,
+    ast.AsyncWith: _with,
+    ast.ExceptHandler: _except,
+    ast.Import: _import,
+    ast.ImportFrom: _import_from,
+    ast.FunctionDef: _function,
+    ast.AsyncFunctionDef: _function,
+    ast.Lambda: _function,
+    ast.ClassDef: _class,
+    ast.Call: _call,
+    ast.While: _remember,
+    ast.Dict: _remember,
+    ast.Return: _remember,
+    ast.Yield: _remember,
+    ast.Tuple: _remember,
+}
