@@ -16,7 +16,7 @@ FLOORS = (
     ("scope", "callsite", "repeats", "spans", "store", "telemetry"),
     ("breakers", "flights", "alerts", "guard", "metering"),
     ("seams",),
-    ("runtime", "instrument", "autoload", "report", "demo", "cli", "__init__", "__main__", "lint"),
+    ("runtime", "instrument", "autoload", "report", "demo", "cli", "__init__", "__main__", "lint", "rules"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
