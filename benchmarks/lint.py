@@ -16,7 +16,17 @@ import time
 import zipfile
 from pathlib import Path
 
-LLM = ["langchain==1.5.0", "langchain-core==1.8.1", "langchain-community==0.4.2", "langchain-openai==1.7.4", "langgraph==1.2.22", "llama-index-core==0.14.25", "openai-agents==0.24.0", "crewai==1.15.30", "dspy==3.4.1"]
+LLM = [
+    "langchain==1.5.0",
+    "langchain-core==1.8.1",
+    "langchain-community==0.4.2",
+    "langchain-openai==1.7.4",
+    "langgraph==1.2.22",
+    "llama-index-core==0.14.25",
+    "openai-agents==0.24.0",
+    "crewai==1.15.30",
+    "dspy==3.4.1",
+]
 OTHER = ("django==5.2.8", "sqlalchemy==2.0.44")
 ROUNDS = 3
 

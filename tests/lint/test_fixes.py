@@ -84,6 +84,7 @@ NOISE = st.sampled_from(
 )
 
 
+@pytest.mark.filterwarnings("ignore:invalid (escape|octal)")  # a mutation may make one; it is no syntax error
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_fixes_of_mutated_code_parse_and_settle(data: st.DataObject) -> None:

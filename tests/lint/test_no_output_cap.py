@@ -1,6 +1,5 @@
 """TG101 on the shapes real code has: the cap is present, absent or unknown, and only absent is reported."""
 
-# ruff: noqa: E501 - a shape of code is a row of a table
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,6 +1,5 @@
 """TG102 and its flow: what changes per call is found wherever it enters a prompt's beginning, and nowhere else."""
 
-# ruff: noqa: E501 - a shape of code is a row of a table
 from __future__ import annotations
 
 from pathlib import Path
