@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tokenguard import names
 from tokenguard.usage import Usage
@@ -26,6 +26,27 @@ class Cost(NamedTuple):
     cache_write: float | None = None
     saved: float | None = None
     """What prompt caching saved against the plain input rate; negative while writes cost more than reads saved."""
+
+
+USAGE_ATTRIBUTES: Final = {
+    "input": names.INPUT_TOKENS,
+    "output": names.OUTPUT_TOKENS,
+    "cache_read": names.CACHE_READ_TOKENS,
+    "cache_write": names.CACHE_WRITE_TOKENS,
+    "reasoning": names.REASONING_TOKENS,
+}
+"""The attribute of each count of a `Usage` that has one."""
+COST_ATTRIBUTES: Final = (
+    names.COST_STATUS,
+    names.COST_BASIS,
+    names.COST,
+    names.COST_INPUT,
+    names.COST_OUTPUT,
+    names.COST_CACHE_READ,
+    names.COST_CACHE_WRITE,
+    names.COST_SAVED,
+)
+"""The attributes of a `Cost`, in its order."""
 
 
 @dataclass(slots=True)

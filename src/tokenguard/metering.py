@@ -22,7 +22,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from tokenguard import names, scope
-from tokenguard.call import AttributeValue, CallRecord, Cost
+from tokenguard.call import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost
 from tokenguard.callsite import call_site
 from tokenguard.errors import GuardrailViolation
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
@@ -501,9 +501,8 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
 def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
     attributes = call.attributes
     if usage is not None:
-        input_, output, cache_read, cache_write, *_ = usage
-        reported = (input_, output, cache_read, cache_write, usage.reasoning)
-        for name, tokens in zip(USAGE_ATTRIBUTES, reported, strict=True):
+        for field, name in USAGE_ATTRIBUTES.items():
+            tokens = getattr(usage, field)
             if tokens is not None:
                 attributes[name] = tokens
     if cost is not None:
@@ -520,25 +519,6 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
         if retry_cost:
             attributes[names.RETRY_COST] = retry_cost
 
-
-USAGE_ATTRIBUTES = (
-    names.INPUT_TOKENS,
-    names.OUTPUT_TOKENS,
-    names.CACHE_READ_TOKENS,
-    names.CACHE_WRITE_TOKENS,
-    names.REASONING_TOKENS,
-)
-COST_ATTRIBUTES = (
-    names.COST_STATUS,
-    names.COST_BASIS,
-    names.COST,
-    names.COST_INPUT,
-    names.COST_OUTPUT,
-    names.COST_CACHE_READ,
-    names.COST_CACHE_WRITE,
-    names.COST_SAVED,
-)
-"""In the order of `Cost`."""
 
 CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenguard import names
-from tokenguard.call import AttributeValue, CallRecord, Cost, TaskRecord
+from tokenguard.call import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost, TaskRecord
 from tokenguard.usage import Usage
 
 VERSION: Final = 1
@@ -74,23 +74,6 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_by_start ON tasks (start_ns);
 PRAGMA user_version = {VERSION};
 """  # columns have no type: a value comes back as what it went in as
-_COUNTS = {
-    "input": names.INPUT_TOKENS,
-    "output": names.OUTPUT_TOKENS,
-    "cache_read": names.CACHE_READ_TOKENS,
-    "cache_write": names.CACHE_WRITE_TOKENS,
-    "reasoning": names.REASONING_TOKENS,
-}
-_COST = (
-    names.COST_STATUS,
-    names.COST_BASIS,
-    names.COST,
-    names.COST_INPUT,
-    names.COST_OUTPUT,
-    names.COST_CACHE_READ,
-    names.COST_CACHE_WRITE,
-    names.COST_SAVED,
-)
 _ATTRIBUTES = tuple(COLUMNS.values())
 _KNOWN = frozenset(_ATTRIBUTES)
 _FIXED = ("start_ns", "duration_ns", "outcome", "trace_id", "span_id")
@@ -335,8 +318,10 @@ def _call(row: tuple[Any, ...]) -> CallRecord:
     for key, value in json.loads(more).items() if more else ():
         attributes[key] = tuple(value) if isinstance(value, list) else value
     read = attributes.get
-    counts: dict[str, Any] = {field: count for field, name in _COUNTS.items() if (count := read(name)) is not None}
-    cost: tuple[Any, ...] = tuple(map(read, _COST))
+    counts: dict[str, Any] = {
+        field: count for field, name in USAGE_ATTRIBUTES.items() if (count := read(name)) is not None
+    }
+    cost: tuple[Any, ...] = tuple(map(read, COST_ATTRIBUTES))
     return CallRecord(
         start_ns,
         duration_ns,
