@@ -2,8 +2,8 @@
 
     python benchmarks/lint.py [FOLDER]
 
-FOLDER (default .tokenguard/corpus) gets the packages' wheels, unpacked. Each command runs three times; the table shows the
-fastest wall time and the CPU time of all its processes in that run.
+FOLDER (default .tokenguard/corpus) gets the packages' wheels, unpacked. Each command runs three times; the table shows
+the fastest wall time and the CPU time of all its processes in that run.
 """
 
 from __future__ import annotations
@@ -16,22 +16,15 @@ import time
 import zipfile
 from pathlib import Path
 
-LLM = [
-    "langchain==1.5.0",
-    "langchain-core==1.8.1",
-    "langchain-community==0.4.2",
-    "langchain-openai==1.7.4",
-    "langgraph==1.2.22",
-    "llama-index-core==0.14.25",
-    "openai-agents==0.24.0",
-    "crewai==1.15.30",
-    "dspy==3.4.1",
-]
+LLM = (
+    "langchain==1.5.0", "langchain-core==1.8.1", "langchain-community==0.4.2", "langchain-openai==1.7.4",
+    "langgraph==1.2.22", "llama-index-core==0.14.25", "openai-agents==0.24.0", "crewai==1.15.30", "dspy==3.4.1",
+)  # fmt: skip
 OTHER = ("django==5.2.8", "sqlalchemy==2.0.44")
 ROUNDS = 3
 
 
-def fetch(packages: tuple[str, ...] | list[str], folder: Path) -> Path:
+def fetch(packages: tuple[str, ...], folder: Path) -> Path:
     """The Python files of `packages`, unpacked under `folder`."""
     for package in packages:
         target = folder / package.replace("==", "-")

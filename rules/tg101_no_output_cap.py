@@ -75,10 +75,10 @@ from collections.abc import Iterator
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.surface import CALL_WORDS, MODELS, Surface
+from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS, Surface
 
 SEVERITY = "warning"
-WORDS = (*CALL_WORDS, *sorted({row.path.rpartition(".")[2] for row in MODELS}))
+WORDS = (*CALL_WORDS, *MODEL_WORDS)
 OPTIONS = {"default_cap": 1024}
 
 # Not text: images, speech, embeddings. Their prices are per piece, or their output has a fixed size.

@@ -101,9 +101,11 @@ for _row in ROWS:
     _BY_NAME.setdefault(_row.name, []).append(_row)
 _EVERYTHING = 1000  # from here on, everything is listed: that is no context for one answer
 _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # constructors that only retrievers give a k
-WORDS = ("similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k",
-         "n_results", "top_k", "query_points", "query_vector", "near_text", "near_vector",
-         "hybrid_search", "anns_field", "Retriever", "Retrieve(")  # fmt: skip
+WORDS = (
+    "similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k=",
+    "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever",
+    "Retrieve(", "query_embedding",
+)  # fmt: skip
 _RERANK = re.compile(
     r"rerank|CrossEncoder|ContextualCompressionRetriever|\bFlashrank|\branker\b|\bRRF\b|reciprocal_rank", re.IGNORECASE
 )

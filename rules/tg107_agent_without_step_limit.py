@@ -39,7 +39,7 @@ from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import matcher
 
 SEVERITY = "warning"
-WORDS = ("create_agent", "create_react_agent", "create_deep_agent", "create_supervisor", "create_swarm")
+WORDS = ("create_agent", "create_react_agent", "create_deep_agent")
 _MAKERS = matcher(("langchain*.create_agent", "langgraph*.create_react_agent", "deepagents*.create_deep_agent"))
 _RUNS = frozenset({"invoke", "ainvoke", "stream", "astream", "astream_events", "batch", "abatch", "with_config"})
 

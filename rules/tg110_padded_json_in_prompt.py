@@ -53,7 +53,7 @@ from tokenguard.lint.prompts import contents
 from tokenguard.lint.rulebook import File, Report
 
 SEVERITY = "warning"
-WORDS = ("indent", "pformat")
+WORDS = ("indent=", "indent =", "pformat")
 
 
 def check(file: File) -> Iterator[Report]:

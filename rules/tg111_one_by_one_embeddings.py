@@ -48,7 +48,7 @@ from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher
 
 SEVERITY = "warning"
-WORDS = ("embed", "Embed")
+WORDS = ("embeddings.create", "embed_content", "get_text_embedding", "embedding(", "Embedding.create")
 _CALLS = matcher(EMBEDDINGS)
 _LAST = tuple({path.rpartition(".")[2] for path in EMBEDDINGS})
 _BATCH = re.compile(r"batch|group|slice|window|part|bucket", re.IGNORECASE)

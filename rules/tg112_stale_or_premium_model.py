@@ -60,7 +60,7 @@ from collections.abc import Iterator
 from tokenguard.lint.rulebook import File, Report
 
 SEVERITY = "info"
-WORDS = ("gpt-3", "gpt-4", "gpt-5", "o1", "o3", "claude-", "gemini-", "davinci")
+WORDS = ("gpt-3", "gpt-4", "gpt-5", "o1", "o3-pro", "claude-2", "claude-3-opus", "claude-opus")
 
 # Superseded model, as a pattern, and the same maker's cheaper successor. Prices: the book of genai-prices.
 SUPERSEDED = {

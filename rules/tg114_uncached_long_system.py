@@ -53,7 +53,7 @@ from tokenguard.lint.rulebook import File, Report
 
 SEVERITY = "warning"
 OPTIONS = {"min_chars": 6000}
-WORDS = ("messages.create", "messages.stream", "converse")
+WORDS = (".messages", ".converse")
 _MARKS = ("cache_control", "cachePoint", "cache_point")
 _DEPTH = 6
 

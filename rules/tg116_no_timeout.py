@@ -33,7 +33,7 @@ from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CLIENTS
 
 SEVERITY = "warning"
-WORDS = ("timeout",)
+WORDS = ("timeout=None", "timeout = None")
 _LAST = tuple({client.rpartition(".")[2] for client in CLIENTS})
 _CALLS = (
     "*.chat.completions.create",

@@ -46,9 +46,10 @@ from collections.abc import Iterator
 
 from tokenguard.lint.loops import innermost_loop, own_nodes
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.surface import CALL_WORDS
 
 SEVERITY = "info"
-WORDS = ("__main__",)
+WORDS = CALL_WORDS
 _ROOTS = ("openai.OpenAI()", "anthropic.Anthropic()", "google.genai.Client()", "mistralai.Mistral()")
 _SERVING = re.compile(
     r"^(fastapi|flask|django|starlette|streamlit|gradio|chainlit|discord|telegram|slack|aiohttp|textual|tkinter|rich\.prompt|unittest|pytest)"

@@ -140,10 +140,8 @@ def test_baseline_survives_shifted_lines(project: Path) -> None:
 def test_add_ignore_silences_everything(project: Path) -> None:
     """`--add-ignore` leaves the program as it is and the linter quiet, inside multi-line code and strings, too."""
     file = project / "bad.py"
-    source = (
-        BAD
-        + 'text = f"""\n{client.responses.create(model="m", input="x")}\n"""\nvalue = client.responses.create(\n    model="m",\n    input="x",\n)\n'
-    )
+    call = 'client.responses.create(\n    model="m",\n    input="x",\n)\n'
+    source = f'{BAD}text = f"""\n{{client.responses.create(model="m", input="x")}}\n"""\nvalue = {call}'
     file.write_text(source)
     assert run(".").exit_code == 1
     assert run("--add-ignore", ".").exit_code == 0
@@ -189,7 +187,8 @@ def test_settings_of_pyproject(project: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [("[lint]\nselects = []\n", "did you mean 'select'"), ('[lint]\nignore = ["XX1"]\n', "no rule 'XX1'"),
-     ("[lint.rules.TG103]\nmax_k = 3\n", "no option 'max_k'"), ("lint = 3\n", "must be a table"), ("[lint\n", "not valid TOML")],
+     ("[lint.rules.TG103]\nmax_k = 3\n", "no option 'max_k'"), ("lint = 3\n", "must be a table"),
+     ("[lint\n", "not valid TOML")],
 )  # fmt: skip
 def test_wrong_settings_say_what_is_wrong(project: Path, text: str, says: str) -> None:
     """A settings error names the key and the nearest valid one, and exits 2."""

@@ -57,7 +57,8 @@ def test_a_new_argument_takes_its_neighbours_layout(before: str, after: str) -> 
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("f(a=1, b=2)", "f(a=1)"), ("f(b=2, a=1)", "f(a=1)"), ("f(b=2)", "f()"), ("f(\n    a=1,\n    b=2,\n)", "f(\n    a=1,\n)"),
+    [("f(a=1, b=2)", "f(a=1)"), ("f(b=2, a=1)", "f(a=1)"), ("f(b=2)", "f()"),
+     ("f(\n    a=1,\n    b=2,\n)", "f(\n    a=1,\n)"),
      ("f(\n    a=1,  # one\n    b=2,\n)", "f(\n    a=1,  # one\n    b=2,\n)")],
 )  # fmt: skip
 def test_an_argument_is_removed_with_its_comma(before: str, after: str) -> None:
@@ -88,7 +89,7 @@ NOISE = st.sampled_from(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_fixes_of_mutated_code_parse_and_settle(data: st.DataObject) -> None:
-    """After any mutation: no exception; the result parses, is at rest, and differs only where something was reported."""
+    """After any mutation: no exception; the result parses, is at rest, and differs only where it was reported."""
     chosen = data.draw(st.lists(st.sampled_from(SNIPPETS), min_size=1, max_size=2))
     text = "\n".join(chosen)
     for _ in range(data.draw(st.integers(0, 4))):

@@ -68,7 +68,7 @@ def explain(rule: str | None) -> None:
     from tokenguard.lint.explain import BUILT_IN, page
 
     try:
-        rules = Linter(load()).all_rules
+        rules = Linter(load(), everything=True).all_rules
     except ConfigError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -19,12 +19,18 @@ _LARGEST = 5_000_000  # bytes; a larger file is generated
 class Linter:
     """The enabled rules with their options, ready to lint files. One per process; not shared between threads."""
 
-    def __init__(self, config: Config, *, prefilter: bool = True) -> None:
-        """Load the rules. Raises ConfigError for an unknown rule id or option."""
+    def __init__(self, config: Config, *, prefilter: bool = True, everything: bool = False) -> None:
+        """Load the rules, those of installed packages when they are selected or `everything` is asked for.
+
+        Raises ConfigError for an unknown rule id or option.
+        """
         self.config = config
         try:
             self.all_rules = load(config.plugins, config.root)
-            load_installed(self.all_rules)
+            if everything or any(
+                not code.startswith("TG") for code in config.select
+            ):  # a look at every installed package
+                load_installed(self.all_rules)
         except (ValueError, ImportError, SyntaxError) as error:
             raise ConfigError(str(error)) from error
         known = {*self.all_rules, BROKEN, suppress.UNUSED}
@@ -34,9 +40,8 @@ class Linter:
         self.rules = [rule for rule in self.all_rules.values() if config.enabled(rule.id)]
         self.options = {rule.id: self._options(rule) for rule in self.rules}
         self.enabled = frozenset(r for r in known if config.enabled(r))
-        words = sorted({re.escape(word) for rule in self.rules for word in rule.words})
-        comments = [r"tokenguard:\s*ignore", r"noqa\s*:[^\n]*\bTG\d"] if suppress.UNUSED in self.enabled else []
-        self._words = re.compile("|".join([*words, *comments]).encode()) if prefilter and words else None
+        words = dict.fromkeys(word for rule in self.rules for word in rule.words)
+        self._words = tuple(word.encode() for word in words) if prefilter else None
         self.project = Project()
 
     def _options(self, rule: Rule) -> dict[str, object]:
@@ -50,7 +55,9 @@ class Linter:
 
     def skips(self, source: bytes) -> bool:
         """Whether the prefilter already knows that `source` has no finding."""
-        return self._words is not None and self._words.search(source) is None
+        if self._words is None or any(word in source for word in self._words):
+            return False
+        return suppress.UNUSED not in self.enabled or not suppress.names_ours(source)
 
     def lint(self, source: bytes, path: str) -> list[Finding]:
         """The findings of a Python source, in order; a file that cannot be parsed has one, TG000."""

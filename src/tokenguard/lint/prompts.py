@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.surface import Surface
+from tokenguard.lint.surface import CALL_WORDS, Surface
 from tokenguard.lint.syntax import Function
 
 Part = Literal["text", "tools"]
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 _SYSTEM_NAME = re.compile(
-    r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt)(_template|_text|_str|_content)?$",
-    re.IGNORECASE,
+    r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt)(_template|_text|_str|_content)?$"
 )
 _KEYWORDS = (
     "system",
@@ -35,17 +34,19 @@ _SYSTEM_FUNCTION = re.compile(
     r"(?!(?:set|update|validate|check|log|print|is|has|add|append|save|load|parse|extract|test|strip|remove|hash|merge|split"
     r"|find|count|convert)_)(?:\w+_)?(system_?prompt|system_?message|system_?instructions?)s?"
     r"|(?:(?:get|build|make|agent|dynamic|create|generate)_)?instructions",
-    re.IGNORECASE,
 )
 # `instructions=` and `system=` mean something else to these
 _OTHERS = re.compile(
     r"(?:.*\.)?(platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
 )
 _HOLDERS = frozenset({"ChatMessage", "Message", "from_template", "from_system"})
-PROMPT_WORDS = ("system_prompt", "system_message", "system_instruction", "system_content", "sys_prompt",
-                "sysprompt", "SYSTEM", "SystemMessage", "SystemPrompt", "system=", '"system"', "'system'",
-                "systemprompt", "instructions", "developer", "messages=[", "tools=", "SystemM", "systemM",
-                "system_text")  # fmt: skip
+PROMPT_WORDS = (
+    "system_prompt", "systemprompt", "system_message", "systemmessage", "system_instruction", "systeminstruction",
+    "system_content", "systemcontent", "system_text", "systemtext", "sys_prompt", "sysprompt", "SystemMessage",
+    "SystemPrompt",
+    '"system"', "'system'", '"developer"', "'developer'", "system=", "system =", "instructions=", "instructions =",
+    "instructions(", ".instructions", "MessageRole.", *CALL_WORDS,
+)  # fmt: skip
 
 
 class Prefix(NamedTuple):
@@ -57,8 +58,15 @@ class Prefix(NamedTuple):
     calls: bool  # it stands in the generation call itself, not in an object made beforehand
 
 
-def prefixes(file: File) -> Iterator[Prefix]:
+def prefixes(file: File) -> list[Prefix]:
     """Every prompt beginning in the file; the same expression may come twice."""
+    if "prefixes" not in file.memory:
+        file.memory["prefixes"] = list(_prefixes(file))
+    found: list[Prefix] = file.memory["prefixes"]
+    return found
+
+
+def _prefixes(file: File) -> Iterator[Prefix]:
     surfaces = dict(file.surfaces)
     for call in file.module.calls:
         if call in surfaces or _may_hold(call):

@@ -4,7 +4,7 @@
 prints; the `Bad:` and `Good:` blocks in it are its tests. It defines
 
     SEVERITY = "warning"                     # of a finding that names none itself
-    WORDS = ("completions", "ChatOpenAI")    # a file without any of these cannot have a finding
+    WORDS = (".completions", "ChatOpenAI")   # a file without any of these cannot have a finding
     OPTIONS = {"max_top_k": 20}              # optional: what [lint.rules.TG101] may set, with defaults
     def check(file: File) -> Iterator[Report]: ...
 
@@ -47,6 +47,11 @@ class File(Facts):
 
     options: Mapping[str, Any] = {}
     limits: tuple[Limit, ...] = ()
+
+    @cached_property
+    def memory(self) -> dict[str, Any]:
+        """What rules found out about this file and share, by name."""
+        return {}
 
     @cached_property
     def surfaces(self) -> list[tuple[ast.Call, Surface]]:

@@ -101,9 +101,7 @@ def _start(config: Config) -> None:
 
 
 def _lint_chunk(paths: list[str]) -> list[Result]:
-    results = [lint_file(_worker, path) for path in paths]
-    gc.collect()
-    return results
+    return [lint_file(_worker, path) for path in paths]
 
 
 def _chunks(paths: Iterable[str]) -> Iterator[list[str]]:

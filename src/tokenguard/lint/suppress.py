@@ -83,6 +83,11 @@ def logical_end(text: str, line: int) -> int:
     return line
 
 
+def names_ours(source: bytes) -> bool:
+    """Whether a source may have a comment that names one of our rules."""
+    return b"tokenguard:" in source or (b"TG" in source and re.search(rb"(?i)noqa\s*:[^\n]*\bTG\d", source) is not None)
+
+
 def apply(findings: list[Finding], text: str, path: str, enabled: frozenset[str]) -> list[Finding]:
     """Drop the findings that a comment silences; add one for each comment of ours that silences nothing.
 

@@ -113,10 +113,20 @@ MODELS: tuple[Surface, ...] = (
         *_models(("max_tokens",), "agents*", "ModelSettings"))),
 )  # fmt: skip
 
-# A file with a request of any of `CALLS` has one of these words: the prefilter of rules about requests.
-CALL_WORDS = ("completions", "ChatCompletion", "responses", "messages.create", "messages.stream",
-              "generate_content", "converse", "litellm", "chat.complete", "chat.stream", "chat.parse",
-              "cohere", "writerai", "ollama", "ChatCompletionsClient", "router.")  # fmt: skip
+# Words for the prefilters of rules: a file with a request of `CALLS` has one of the first, one with a constructor of
+# `MODELS` one of the second (short names are only taken as calls or as imports under another name).
+CALL_WORDS = (".completions", "ChatCompletion", ".responses", ".messages", "generate_content", ".converse", "litellm",
+              "router.completion", "router.acompletion", ".complete(", ".complete_async(", "chat.stream", "chat.parse",
+              "cohere", "writerai", "ollama")  # fmt: skip
+
+
+def _model_words() -> tuple[str, ...]:
+    names = {row.path.rpartition(".")[2] for row in MODELS}
+    words = {word for n in names for word in ((n,) if len(n) > 10 else (f"{n}(", f"{n} as"))}
+    return tuple(sorted(w for w in words if not any(other != w and other in w for other in words)))
+
+
+MODEL_WORDS = _model_words()
 EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content",
               "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create")  # fmt: skip
 RUNS = (
