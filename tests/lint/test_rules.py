@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from tokenguard.lint.config import Config
 from tokenguard.lint.engine import Linter
+from tokenguard.lint.explain import markdown
 from tokenguard.lint.fixes import fix_source
 from tokenguard.lint.rulebook import Rule, load
 
@@ -54,3 +56,26 @@ def test_the_prefilter_keeps_every_example(rule: Rule) -> None:
     for kind, code in rule.examples():
         if kind == "Bad":
             assert not linter.skips(code.encode())
+
+
+def test_the_pages_in_the_documentation_are_current() -> None:
+    """`docs/rules` is what `python -m tokenguard.lint.explain docs/rules` writes."""
+    folder = Path(__file__).parents[2] / "docs" / "rules"
+    for rule in RULES.values():
+        assert (folder / f"{rule.id}.md").read_text(encoding="utf-8") == markdown(rule), "run it again"
+
+
+OLD = "gpt-3.5-turbo gpt-4 gpt-4-32k gpt-4-turbo gpt-4o-2024-05-13 gpt-4.5-preview o1 claude-3-opus-latest claude-2.1"
+
+
+@pytest.mark.parametrize("old", OLD.split())
+def test_successors_are_cheaper(old: str) -> None:
+    """The successor that TG112 names costs less for input and for output, by the price book."""
+    from genai_prices import Usage, calc_price
+
+    table = import_module("tokenguard.rules.tg112_stale_or_premium_model").SUPERSEDED
+    successor = next(new for pattern, new in table.items() if re.fullmatch(pattern, old))
+    provider = "anthropic" if old.startswith("claude") else "openai"
+    for usage in (Usage(input_tokens=1000), Usage(output_tokens=1000)):
+        new_price, old_price = (calc_price(usage, m, provider_id=provider).total_price for m in (successor, old))
+        assert new_price < old_price

@@ -39,7 +39,7 @@ def markdown(rule: Rule) -> str:
     """A rule's page as Markdown, its examples as code blocks."""
     text = re.sub(
         r"(?m)^((?: {4}.*\n|\n(?= {4}))+)",
-        lambda m: "```python\n" + re.sub(r"(?m)^ {4}", "", m[1]).rstrip() + "\n```\n",
+        lambda m: "\n```python\n" + re.sub(r"(?m)^ {4}", "", m[1]).strip() + "\n```\n",
         rule.page,
     )
     options = "".join(f"{key} = {_toml(value)}\n" for key, value in rule.options.items())
