@@ -75,7 +75,7 @@ from collections.abc import Iterator
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS, Surface
+from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS, OPENAI_CAPS, Surface
 
 SEVERITY = "warning"
 WORDS = (*CALL_WORDS, *MODEL_WORDS)
@@ -99,7 +99,7 @@ def check(file: File) -> Iterator[Report]:
         if _not_text(file, call) or _capped_elsewhere(file, call, surface):
             continue
         limit = file.limit_at(call)
-        cap = surface.caps[0]
+        cap = _name_of_cap(file, call, surface)
         what = {"call": "This call", "model": "This model", "settings": "These settings"}[surface.kind]
         message = (
             f"{what} set{'' if surface.kind == 'settings' else 's'} no output cap: one answer may be as "
@@ -109,7 +109,10 @@ def check(file: File) -> Iterator[Report]:
             message += f" The policy's limit {limit.name!r} allows {limit.max_output_tokens}."
         number = limit.max_output_tokens if limit is not None else file.options["default_cap"]
         yield Report(
-            call, message, "info" if limit is not None and limit.clamps else None, _fix(file, call, surface, number)
+            call,
+            message,
+            "info" if limit is not None and limit.clamps else None,
+            _fix(file, call, surface, cap, number),
         )
 
 
@@ -197,16 +200,30 @@ def _assigned_names(file: File, call: ast.Call) -> set[str]:
     return set()
 
 
-def _fix(file: File, call: ast.Call, surface: Surface, number: int) -> Fix | None:
-    """Insert the first of the surface's caps: on the call, or in the dict or config object that holds it."""
-    holder, _, name = surface.caps[0].rpartition(".")
+def _name_of_cap(file: File, call: ast.Call, surface: Surface) -> str:
+    """The spelling to recommend: OpenAI's newer name where OpenAI surely answers, else the one all servers know."""
+    if surface.caps != OPENAI_CAPS:
+        return surface.caps[0]
+    model = file.constant(file.arguments(call).known.get("model"))
+    if isinstance(model, str):
+        theirs = model.startswith(("gpt-", "o1", "o3", "o4", "chatgpt"))
+    else:
+        theirs = file.names.path(call.func).startswith(
+            ("openai.OpenAI()", "openai.AsyncOpenAI()", "openai.AzureOpenAI()")
+        )
+    return "max_completion_tokens" if theirs else "max_tokens"
+
+
+def _fix(file: File, call: ast.Call, surface: Surface, cap: str, number: int) -> Fix | None:
+    """Set `cap` on the call, or in the dict or config object that holds it."""
+    holder, _, name = cap.rpartition(".")
     if not holder:
-        return _set(call, name, str(number), surface.caps[0], number)
+        return _set(call, name, str(number), cap, number)
     value = file.arguments(call).known.get(holder)
     if value is None or file.is_none(value):
-        return _set(call, holder, surface.nested.format(number), surface.caps[0], number)
+        return _set(call, holder, surface.nested.format(number), cap, number)
     place = _written_out(file, value)
-    return _set(place, name, str(number), surface.caps[0], number) if place is not None else None
+    return _set(place, name, str(number), cap, number) if place is not None else None
 
 
 def _set(place: ast.Call | ast.Dict, name: str, value: str, cap: str, number: int) -> Fix:

@@ -278,3 +278,11 @@ def test_start_up_is_light(project: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_project_lints_itself_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The linter has nothing to say about its own repository."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    result = run("--no-cache", ".")
+    assert result.stdout == ""
+    assert result.exit_code == 0

@@ -80,6 +80,7 @@ def test_equal_edits_of_two_findings_are_made_once() -> None:
 
 
 SNIPPETS = [code for rule in load().values() for kind, code in rule.examples() if kind == "Bad"]
+SNIPPETS += [file.read_text() for file in sorted(Path(__file__).parents[2].glob("src/tokenguard/demo/*.py"))]
 NOISE = st.sampled_from(
     ["\t", " ", "\n", "\r\n", "#", "é", "\x0c", ",", "(", ")", '"', "'", "\\", "x", "**", "=", ":", "\ufeff", "{", "}"]
 )
