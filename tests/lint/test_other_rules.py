@@ -1,6 +1,5 @@
 """TG103 to TG117 beyond their pages: the shapes they must find, and those they must leave alone."""
 
-# ruff: noqa: E501 - a shape of code is a row of a table
 from __future__ import annotations
 
 import pytest
