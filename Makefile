@@ -16,12 +16,12 @@ test: setup        ## all tests
 	$(BIN)/pytest -n auto
 matrix: setup      ## the tests of the SDKs, with their oldest and newest supported versions
 	$(PY) scripts/matrix.py
-check: setup       ## lint, format, types
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+check: setup       ## ruff, types, and our own linter
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/tokenguard lint .
 bench: setup       ## the README's table; some 15 minutes, on a quiet machine
 	$(PY) benchmarks/run.py --readme
 docs: setup        ## the generated pages
-	$(BIN)/python -m tokenguard.policy.page
+	$(BIN)/python -m tokenguard.policy.page && $(BIN)/python -m tokenguard.lint.explain docs/rules
 wheel: setup       ## dist/*.whl
 	$(BIN)/python -m build --wheel
 clean:             ## what the above made
