@@ -46,7 +46,9 @@ def run(name: str) -> int:
         (venv / ".done").touch()
     print(f"== {name}: {', '.join(packages)}", flush=True)
     command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "--rootdir", str(ROOT), str(ROOT / "tests" / tests)]
-    return subprocess.run([*command, "-W", "ignore::DeprecationWarning"], cwd=ROOT).returncode
+    # What frameworks warn of, at their end too, is theirs; of an old SDK only that it is old.
+    ignored = "ignore::DeprecationWarning" if name in SETS else "ignore"
+    return subprocess.run([*command, "-W", ignored], cwd=ROOT).returncode
 
 
 if __name__ == "__main__":
