@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 import tokenguard
 from canned import MESSAGES, Script, async_openai_client, openai_client
 from tokenguard import callsite, metering, prices, providers, repeats, runtime, scope, spans, telemetry
-from tokenguard.providers import apis
+from tokenguard.providers import openai as openai_formats
 from tokenguard.seams import stainless, tap
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
@@ -74,7 +74,7 @@ STEPS = [
     (telemetry.Telemetry, "_start"),
     (scope, "current"),
     (scope.Meter, "add"),
-    (apis, "decoded"),
+    (openai_formats, "decoded"),
     (callsite, "_is_library"),
 ]
 

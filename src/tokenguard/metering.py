@@ -160,7 +160,7 @@ class Call:
         exchange.replace_body(body)
         self.request = body
         self.bound = self.counted = self.corrected = None
-        self.output_cap = _output_cap(self.api, body)
+        self.output_cap = self.api.output_cap(body)
 
     def repeated_within(self, seconds: float) -> int:
         """How often this very request has failed lately, by the application's own repeats."""
@@ -351,10 +351,10 @@ class Meter:
         attributes.update(call.scope.attributes)
         if self.guard is not None:
             self.guard.attribute(call)
-        call.output_cap = _output_cap(api, body)
+        call.output_cap = api.output_cap(body)
         if call.output_cap is not None:
             attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
-        if isinstance(temperature := body.get("temperature"), (int, float)):
+        if isinstance(temperature := api.settings_of(body).get("temperature"), (int, float)):
             attributes[names.REQUEST_TEMPERATURE] = float(temperature)
         if steps := api.tool_steps(body):
             attributes[names.TOOL_STEPS] = steps + self.repeats.steps_before(body.get("previous_response_id"))
@@ -524,14 +524,6 @@ CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SA
 
 BILLED_FAILURES = frozenset({"ReadTimeout", "ReadError", "RemoteProtocolError"})
 """Transport errors (httpx's names) after which the provider has the request and may go on with it."""
-
-
-def _output_cap(api: Api, body: Mapping[str, Any]) -> int | None:
-    """The output tokens that a request asks for at the most."""
-    for key in api.caps:
-        if type(cap := body.get(key)) is int:
-            return cap
-    return None
 
 
 def _undecided() -> GuardrailViolation:

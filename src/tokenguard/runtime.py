@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -60,10 +61,11 @@ class Installation:
 
     def patch(self, module: ModuleType) -> None:
         """Wrap an SDK module that has just been imported, or was imported before."""
-        from tokenguard.seams import stainless
+        from tokenguard.providers import SDKS
 
         try:
-            self._restore.extend(stainless.patch(module, self.meter))
+            seam = next(sdk.seam for sdk in SDKS if sdk.module == module.__name__)
+            self._restore.extend(import_module(f"tokenguard.seams.{seam}").patch(module, self.meter))
             self.meter.prices.warm()
         except Exception as error:
             self.telemetry.internal_error(f"wrapping {module.__name__}", error)

@@ -1,7 +1,7 @@
 """The providers, as rows: which SDK speaks to them, on which hosts, and in which wire formats.
 
 One table serves the meter and the guard. A new OpenAI-compatible host is one line in `HOSTS`; a new SDK of a known
-family is one line in `SDKS`; a new wire format is an `Api` in `apis.py`.
+family is one line in `SDKS`; a new wire format is an `Api` in a file of its provider's name, listed in `APIS`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,35 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from tokenguard.providers.apis import APIS, Api
+from tokenguard.providers.anthropic import MESSAGES
+from tokenguard.providers.api import Api
+from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
 __all__ = ["APIS", "HOSTS", "SDKS", "Api", "Endpoint", "Reading", "Sdk", "api_of", "endpoint_of"]
 
 
 class Sdk(NamedTuple):
-    """One SDK: the module whose client sends every request, and the provider it talks to unless the host says else."""
+    """One SDK: where it sends every request, who wraps that, and whom it talks to."""
 
     module: str
+    """The module of the SDK that is wrapped when it is imported."""
     provider: str
+    """The provider it talks to, unless the host says else."""
+    seam: str
+    """The module of `tokenguard.seams` whose `patch(module, meter)` wraps it."""
 
 
 SDKS = (
-    Sdk("openai._base_client", "openai"),
-    Sdk("anthropic._base_client", "anthropic"),
-    Sdk("groq._base_client", "groq"),
-    Sdk("together._base_client", "together"),
-    Sdk("cerebras.cloud.sdk._base_client", "cerebras"),
+    Sdk("openai._base_client", "openai", "stainless"),
+    Sdk("anthropic._base_client", "anthropic", "stainless"),
+    Sdk("groq._base_client", "groq", "stainless"),
+    Sdk("together._base_client", "together", "stainless"),
+    Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless"),
 )
+
+APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)
+"""The wire formats that are known by the path of a request, the longer paths first."""
 
 CLIENTS = {
     "BaseAzureClient": "azure.ai.openai",

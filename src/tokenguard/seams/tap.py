@@ -24,7 +24,7 @@ from typing import Any
 from tokenguard import names
 from tokenguard.metering import Call
 from tokenguard.providers import Reading
-from tokenguard.providers.apis import decoded, streamed_text
+from tokenguard.providers.events import decoded, streamed_text
 
 MAX_CHUNKS = 2**18
 """A stream of more chunks loses its beginning here, and with it what only the beginning told."""

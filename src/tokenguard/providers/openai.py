@@ -1,17 +1,13 @@
-"""The wire formats: one row each, and the function that reads its response.
-
-An `Api` knows its paths, its operation, where the output cap sits in a request, where usage sits in a response, and how
-a stream's events add up to the response that the same call would have had without streaming.
-"""
+"""OpenAI's wire formats: chat, legacy completions, responses and embeddings; spoken by many hosts."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
+from tokenguard.providers.api import Api
+from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
 
 # --- where usage sits (sources: the SDKs' types, and recorded traffic) ------------------------------------------------
 
@@ -40,14 +36,6 @@ RESPONSES_USAGE: Shape = {
         "cache_write_tokens_details": {"ttl_30m_tokens": "cache_write_30m", "ttl_12h_tokens": "cache_write_12h"},
     },
     "output_tokens_details": {"reasoning_tokens": "reasoning"},
-}
-MESSAGES_USAGE: Shape = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "cache_read_input_tokens": "cache_read",
-    "cache_creation_input_tokens": "cache_write",
-    "cache_creation": {"ephemeral_1h_input_tokens": "cache_write_1h"},
-    "output_tokens_details": {"thinking_tokens": "reasoning"},
 }
 
 # --- responses --------------------------------------------------------------------------------------------------------
@@ -110,63 +98,7 @@ def read_responses(response: object) -> Reading:
     )
 
 
-def read_messages(response: object) -> Reading:
-    """An Anthropic message."""
-    body = fields(response)
-    usage = body.get("usage")
-    details = fields(usage)
-    reason = text(body.get("stop_reason"))
-    return Reading(
-        usage=read_usage(usage, MESSAGES_USAGE, excludes_cache=True),
-        model=text(body.get("model")),
-        id=text(body.get("id")),
-        finish_reasons=(reason,) if reason else (),
-        tool_calls=sum(block.get("type") == "tool_use" for block in items(body.get("content"))),
-        service_tier=text(details.get("service_tier")),
-        speed=text(details.get("speed")),
-        extra_fees=any(count(v) for v in fields(details.get("server_tool_use")).values()),
-    )
-
-
 # --- streams ----------------------------------------------------------------------------------------------------------
-
-TAIL_EVENTS = 12
-"""How many events from the end are read for usage and finish reasons: after the last token come but a few."""
-
-
-def backwards(body: bytes) -> Iterator[bytes]:
-    """The data of a stream's server-sent events, last first, without splitting the whole body."""
-    end = len(body)
-    while end > 0:
-        at = body.rfind(b"data:", 0, end)
-        if at < 0:
-            return
-        # Inside JSON a line break is escaped, so `data:` begins a field exactly where it begins a line.
-        if at == 0 or body[at - 1] in b"\n\r":
-            yield body[at + 5 : end].split(b"\n", 1)[0].strip()
-        end = at
-
-
-def forwards(body: bytes) -> Iterator[bytes]:
-    """The data of a stream's server-sent events, in order, as far as they are asked for."""
-    start = 0
-    while start < len(body):
-        end = body.find(b"\n", start)
-        end = len(body) if end < 0 else end
-        if body.startswith(b"data:", start):
-            yield body[start + 5 : end].strip()
-        start = end + 1
-
-
-def decoded(data: bytes) -> Mapping[str, Any]:
-    """An event's JSON object; empty where it is none (`[DONE]`, a cut-off line)."""
-    if not data.startswith(b"{"):
-        return {}
-    try:
-        value = json.loads(data)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def fold_chat(body: bytes) -> Reading:
@@ -227,54 +159,6 @@ def fold_responses(body: bytes) -> Reading:
     )
 
 
-TOOL_USE = re.compile(rb'"content_block"\s*:\s*\{[^{}]*"type"\s*:\s*"tool_use"')
-
-
-def fold_messages(body: bytes) -> Reading:
-    """The events of an Anthropic stream: usage begins in `message_start` and is completed by `message_delta`."""
-    message: dict[str, Any] = {}
-    for data in forwards(body):
-        if b"message_start" in data and (start := decoded(data)).get("type") == "message_start":
-            message = dict(fields(start.get("message")))
-            break
-    usage = dict(fields(message.get("usage")))
-    complete = False
-    error: str | None = None
-    for n, data in enumerate(backwards(body)):
-        event = decoded(data)
-        kind = event.get("type")
-        if kind == "message_stop":
-            complete = True
-        elif kind == "error":
-            error = text(fields(event.get("error")).get("type")) or "error"
-        elif kind == "message_delta":
-            # Cumulative totals; `None` and absence leave what the start said.
-            usage.update((k, v) for k, v in fields(event.get("usage")).items() if v is not None)
-            message["stop_reason"] = fields(event.get("delta")).get("stop_reason")
-            complete = complete or message["stop_reason"] is not None
-            break
-        if n >= TAIL_EVENTS:
-            break
-    if not complete:
-        # `message_start` carries a placeholder: how much was generated is not known until `message_delta`.
-        usage.pop("output_tokens", None)
-    message["usage"] = usage
-    return read_messages(message)._replace(
-        tool_calls=len(TOOL_USE.findall(body)), error=error, complete=complete and error is None
-    )
-
-
-STREAMED_TEXT = re.compile(
-    rb'"(?:content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal)"\s*:\s*'
-    rb'("(?:[^"\\]|\\.)*")'
-)
-
-
-def streamed_text(body: bytes) -> str:
-    """All that a stream has generated so far, for an estimate of tokens that were never reported."""
-    return "".join(json.loads(match) for match in STREAMED_TEXT.findall(body))
-
-
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
@@ -287,21 +171,6 @@ def chat_tool_steps(body: Mapping[str, Any]) -> int:
         if role == "user":
             break
         steps += role == "assistant" and bool(fields(message).get("tool_calls"))
-    return steps
-
-
-def messages_tool_steps(body: Mapping[str, Any]) -> int:
-    """The same for Anthropic, whose tool results come in user messages."""
-    steps = 0
-    messages = body.get("messages")
-    for message in reversed(messages) if isinstance(messages, list) else ():
-        content = fields(message).get("content")
-        kinds = {block.get("type") for block in items(content)}
-        if fields(message).get("role") == "user":
-            if "tool_result" not in kinds:
-                break
-        else:
-            steps += "tool_use" in kinds
     return steps
 
 
@@ -330,15 +199,6 @@ def chat_last_tool_calls(body: Mapping[str, Any]) -> int:
     return 0
 
 
-def messages_last_tool_calls(body: Mapping[str, Any]) -> int:
-    """The same for Anthropic."""
-    messages = body.get("messages")
-    for message in reversed(messages) if isinstance(messages, list) else ():
-        if fields(message).get("role") == "assistant":
-            return sum(block.get("type") == "tool_use" for block in items(fields(message).get("content")))
-    return 0
-
-
 def responses_last_tool_calls(body: Mapping[str, Any]) -> int:
     """The same for the Responses API: the results that are sent back now."""
     made = 0
@@ -353,9 +213,6 @@ def responses_last_tool_calls(body: Mapping[str, Any]) -> int:
 
 # --- the output cap of a request --------------------------------------------------------------------------------------
 
-MIN_THINKING = 1024
-"""Tokens that Anthropic wants for thinking, at least, and fewer than the output cap
-(https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking)."""
 MIN_RESPONSES_CAP = 16
 """The least `max_output_tokens` that OpenAI takes."""
 
@@ -380,48 +237,7 @@ def responses_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mappin
     return {**body, "max_output_tokens": max(cap, MIN_RESPONSES_CAP)}
 
 
-def messages_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
-    """An Anthropic request with this output cap; thinking gets less than it, or is off where that is too little."""
-    capped = {**body, "max_tokens": cap}
-    thinking = fields(body.get("thinking"))
-    budget = count(thinking.get("budget_tokens"))
-    if budget is not None and budget >= cap:
-        room = cap - 1
-        capped["thinking"] = {**thinking, "budget_tokens": room} if room >= MIN_THINKING else {"type": "disabled"}
-    return capped
-
-
-def no_cap(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
-    """For requests that generate nothing."""
-    return body
-
-
-def no_tool_steps(body: Mapping[str, Any]) -> int:
-    """For requests that have no tools."""
-    return 0
-
-
 # --- the rows ---------------------------------------------------------------------------------------------------------
-
-
-class Api(NamedTuple):
-    """One wire format."""
-
-    id: str
-    operation: str
-    """`gen_ai.operation.name`."""
-    paths: tuple[str, ...]
-    """The ends of the request path, as the SDK passes it."""
-    caps: tuple[str, ...]
-    """Where the output cap may sit in the request; the first is the one to set."""
-    read: Callable[[object], Reading]
-    fold: Callable[[bytes], Reading]
-    tool_steps: Callable[[Mapping[str, Any]], int] = no_tool_steps
-    last_tool_calls: Callable[[Mapping[str, Any]], int] = no_tool_steps
-    capped: Callable[[Mapping[str, Any], int, str], Mapping[str, Any]] = no_cap
-    include_usage: bool = False
-    """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
-
 
 CHAT = Api(
     "chat",
@@ -457,16 +273,3 @@ RESPONSES = Api(
     responses_capped,
 )
 EMBEDDINGS = Api("embeddings", "embeddings", ("/embeddings",), (), read_embeddings, fold_chat)
-MESSAGES = Api(
-    "messages",
-    "chat",
-    ("/v1/messages",),
-    ("max_tokens",),
-    read_messages,
-    fold_messages,
-    messages_tool_steps,
-    messages_last_tool_calls,
-    messages_capped,
-)
-
-APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)

@@ -1,0 +1,128 @@
+"""Anthropic's wire format: messages, also as Bedrock and Vertex speak it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tokenguard.providers.api import Api
+from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
+
+MESSAGES_USAGE: Shape = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "cache_read_input_tokens": "cache_read",
+    "cache_creation_input_tokens": "cache_write",
+    "cache_creation": {"ephemeral_1h_input_tokens": "cache_write_1h"},
+    "output_tokens_details": {"thinking_tokens": "reasoning"},
+}
+
+
+def read_messages(response: object) -> Reading:
+    """An Anthropic message."""
+    body = fields(response)
+    usage = body.get("usage")
+    details = fields(usage)
+    reason = text(body.get("stop_reason"))
+    return Reading(
+        usage=read_usage(usage, MESSAGES_USAGE, excludes_cache=True),
+        model=text(body.get("model")),
+        id=text(body.get("id")),
+        finish_reasons=(reason,) if reason else (),
+        tool_calls=sum(block.get("type") == "tool_use" for block in items(body.get("content"))),
+        service_tier=text(details.get("service_tier")),
+        speed=text(details.get("speed")),
+        extra_fees=any(count(v) for v in fields(details.get("server_tool_use")).values()),
+    )
+
+
+TOOL_USE = re.compile(rb'"content_block"\s*:\s*\{[^{}]*"type"\s*:\s*"tool_use"')
+
+
+def fold_messages(body: bytes) -> Reading:
+    """The events of an Anthropic stream: usage begins in `message_start` and is completed by `message_delta`."""
+    message: dict[str, Any] = {}
+    for data in forwards(body):
+        if b"message_start" in data and (start := decoded(data)).get("type") == "message_start":
+            message = dict(fields(start.get("message")))
+            break
+    usage = dict(fields(message.get("usage")))
+    complete = False
+    error: str | None = None
+    for n, data in enumerate(backwards(body)):
+        event = decoded(data)
+        kind = event.get("type")
+        if kind == "message_stop":
+            complete = True
+        elif kind == "error":
+            error = text(fields(event.get("error")).get("type")) or "error"
+        elif kind == "message_delta":
+            # Cumulative totals; `None` and absence leave what the start said.
+            usage.update((k, v) for k, v in fields(event.get("usage")).items() if v is not None)
+            message["stop_reason"] = fields(event.get("delta")).get("stop_reason")
+            complete = complete or message["stop_reason"] is not None
+            break
+        if n >= TAIL_EVENTS:
+            break
+    if not complete:
+        # `message_start` carries a placeholder: how much was generated is not known until `message_delta`.
+        usage.pop("output_tokens", None)
+    message["usage"] = usage
+    return read_messages(message)._replace(
+        tool_calls=len(TOOL_USE.findall(body)), error=error, complete=complete and error is None
+    )
+
+
+def messages_tool_steps(body: Mapping[str, Any]) -> int:
+    """The same for Anthropic, whose tool results come in user messages."""
+    steps = 0
+    messages = body.get("messages")
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        content = fields(message).get("content")
+        kinds = {block.get("type") for block in items(content)}
+        if fields(message).get("role") == "user":
+            if "tool_result" not in kinds:
+                break
+        else:
+            steps += "tool_use" in kinds
+    return steps
+
+
+def messages_last_tool_calls(body: Mapping[str, Any]) -> int:
+    """The same for Anthropic."""
+    messages = body.get("messages")
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        if fields(message).get("role") == "assistant":
+            return sum(block.get("type") == "tool_use" for block in items(fields(message).get("content")))
+    return 0
+
+
+MIN_THINKING = 1024
+"""Tokens that Anthropic wants for thinking, at least, and fewer than the output cap
+(https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking)."""
+
+
+def messages_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """An Anthropic request with this output cap; thinking gets less than it, or is off where that is too little."""
+    capped = {**body, "max_tokens": cap}
+    thinking = fields(body.get("thinking"))
+    budget = count(thinking.get("budget_tokens"))
+    if budget is not None and budget >= cap:
+        room = cap - 1
+        capped["thinking"] = {**thinking, "budget_tokens": room} if room >= MIN_THINKING else {"type": "disabled"}
+    return capped
+
+
+MESSAGES = Api(
+    "messages",
+    "chat",
+    ("/v1/messages",),
+    ("max_tokens",),
+    read_messages,
+    fold_messages,
+    messages_tool_steps,
+    messages_last_tool_calls,
+    messages_capped,
+)

@@ -1,0 +1,51 @@
+"""What a wire format is: its paths, its operation, and the functions that read and change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tokenguard.providers.reading import Reading, fields
+
+
+def no_cap(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """For requests that generate nothing."""
+    return body
+
+
+def no_tool_steps(body: Mapping[str, Any]) -> int:
+    """For requests that have no tools."""
+    return 0
+
+
+class Api(NamedTuple):
+    """One wire format."""
+
+    id: str
+    operation: str
+    """`gen_ai.operation.name`."""
+    paths: tuple[str, ...]
+    """The ends of the request path, as the SDK passes it."""
+    caps: tuple[str, ...]
+    """The keys of the request's settings that may hold the output cap; the first is the one to set."""
+    read: Callable[[object], Reading]
+    fold: Callable[[bytes], Reading]
+    tool_steps: Callable[[Mapping[str, Any]], int] = no_tool_steps
+    last_tool_calls: Callable[[Mapping[str, Any]], int] = no_tool_steps
+    capped: Callable[[Mapping[str, Any], int, str], Mapping[str, Any]] = no_cap
+    include_usage: bool = False
+    """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
+    settings: str = ""
+    """The key of the object in the request that holds the cap and the temperature; empty where the request does."""
+
+    def output_cap(self, body: Mapping[str, Any]) -> int | None:
+        """The output tokens that a request asks for at the most; `None` where it sets no cap."""
+        settings = self.settings_of(body)
+        for key in self.caps:
+            if type(cap := settings.get(key)) is int:
+                return cap
+        return None
+
+    def settings_of(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The part of a request that holds the cap and the temperature."""
+        return fields(body.get(self.settings)) if self.settings else body
