@@ -118,8 +118,7 @@ def check(provider, measured, spans):
 @pytest.mark.parametrize("name", SYNC)
 def test_sync(name, provider, installed, spans):
     """One span with the tokens that the provider billed."""
-    client = clients(name.split()[0], provider, asynchronous=False)
-    with tokenguard.meter() as measured:
+    with clients(name.split()[0], provider, asynchronous=False) as client, tokenguard.meter() as measured:
         SYNC[name](client)
     check(provider, measured, spans)
 
@@ -141,9 +140,9 @@ def test_async(name, provider, installed, spans):
 @pytest.mark.parametrize("name", ["openai chat", "anthropic messages", "groq chat", "together chat", "cerebras chat"])
 def test_resends(name, provider, installed, spans):
     """The SDK's own resends are counted."""
-    client = clients(name.split()[0], provider, asynchronous=False)
     provider.fail_next(500, times=2, retry_after=0)
-    SYNC[name](client)
+    with clients(name.split()[0], provider, asynchronous=False) as client:
+        SYNC[name](client)
     (span,) = [span for span in spans if "gen_ai.usage.input_tokens" in span.attributes]
     assert span.attributes["http.request.resend_count"] == 2
 
@@ -151,12 +150,12 @@ def test_resends(name, provider, installed, spans):
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_abandoned(name, provider, installed, spans):
     """A stream that is dropped half-read ends its span, with an estimate."""
-    client = clients(name, provider, asynchronous=False)
-    create = client.chat.completions.create if name == "openai" else client.messages.create
-    stream = create(**(CHAT if name == "openai" else CLAUDE), stream=True)
-    next(iter(stream))
-    del stream
-    gc.collect()
+    with clients(name, provider, asynchronous=False) as client:
+        create = client.chat.completions.create if name == "openai" else client.messages.create
+        stream = create(**(CHAT if name == "openai" else CLAUDE), stream=True)
+        next(iter(stream))
+        del stream
+        gc.collect()
     (record,) = installed.records
     assert record.outcome == "abandoned"
     assert record.cost.basis == "abandoned_stream"
