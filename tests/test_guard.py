@@ -464,6 +464,40 @@ def test_breaker(under, spans, monkeypatch):
     assert client.chat.completions.create(**CHAT).id == "chatcmpl-1"
 
 
+def test_breaker_counts_only_the_providers_failures(under):
+    """A request that the provider refuses for its own fault says nothing of the provider; a timeout does."""
+    under('[[breaker]]\nname = "cb"\nfailures = 2\ncooldown = 10\n')
+
+    def no_answer(request):
+        raise httpx2.ReadTimeout("too slow")
+
+    script = Script(*[httpx2.Response(400, json={"error": {}}) for _ in range(5)])
+    client = openai_client(script, max_retries=0)
+    for _ in range(5):
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(**CHAT)
+    client = openai_client(no_answer, max_retries=0)
+    for _ in range(2):
+        with pytest.raises(openai.APITimeoutError):
+            client.chat.completions.create(**CHAT)
+    with pytest.raises(CircuitOpen):
+        client.chat.completions.create(**CHAT)
+
+
+def test_probe_that_is_not_sent(under):
+    """A probe that a limit stops makes room for the next call at once, and a refused call for none."""
+    guard = under('[[breaker]]\nname = "cb"\nfailures = 1\ncooldown = 10\n' + limit("max_input_tokens = 1000"))
+    clock = [1000.0]
+    guard.breakers._clock = lambda: clock[0]
+    client = openai_client(Script(httpx2.Response(500, json={"error": {}})), max_retries=0)
+    with pytest.raises(openai.InternalServerError):
+        client.chat.completions.create(**CHAT)
+    clock[0] += 11
+    with pytest.raises(LimitExceeded):
+        client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "word " * 5000}])
+    assert client.chat.completions.create(**CHAT).id == "chatcmpl-1"
+
+
 def test_single_flight(under, spans):
     """Identical calls under way at once are sent once and share the answer; tenants do not share."""
     under('[[share]]\nname = "s"\n')
@@ -566,6 +600,50 @@ def test_reload_while_calls_run(under):
         thread.join()
     assert errors == []
     assert caps <= {None, 100, 101}
+
+
+def test_reload_keeps_what_was_spent(under, tmp_path):
+    """A new policy goes on with the ledger of the old one, unless it names another."""
+    budget = '[[budget]]\nname = "b"\nlimit_usd = {}\n'
+    old = under(budget.format(1.0))
+    openai_client().chat.completions.create(**CHAT)
+    (before,) = old.ledger.accounts()
+    new = under(budget.format(2.0))
+    assert new is not old
+    assert new.ledger.accounts() == [before]
+    assert before.spent_nano > 0
+    tokenguard.install(policy.loads(f'[ledger]\nurl = "sqlite:///{tmp_path}/l.db"\n' + budget.format(2.0)))
+    other = runtime._installed.meter.guard
+    assert other.ledger.accounts() == []
+    other.close()
+
+
+def test_reload_while_a_call_is_under_way(under):
+    """A call is settled where it was reserved, whatever policy is in force when it ends."""
+    old = under('[[budget]]\nname = "b"\nlimit_usd = 1.0\n')
+
+    def handler(request):
+        assert old.ledger.accounts()[0].reserved_nano > 0
+        tokenguard.install(policy.loads(limit("max_input_tokens = 1000")))
+        return canned(request)
+
+    openai_client(handler).chat.completions.create(**CHAT)
+    (balance,) = old.ledger.accounts()
+    assert balance.reserved_nano == 0
+    assert balance.spent_nano > 0
+
+
+def test_a_policy_without_rules_takes_the_gauges_away(under):
+    """Budgets that are no longer in the policy are no longer shown."""
+
+    def limits():
+        return [value for (name, _), value in metric_points().items() if name == "tokenguard.budget.limit.usd"]
+
+    under('[[budget]]\nname = "b"\nlimit_usd = 1.0\n')
+    openai_client().chat.completions.create(**CHAT)
+    assert limits() == [1.0]
+    tokenguard.install(policy.Policy())
+    assert limits() == []
 
 
 def test_baggage_and_defaults(under, spans):

@@ -1,4 +1,7 @@
-"""Circuit breakers: after a run of failures, no calls for a while, and then one probe decides."""
+"""Circuit breakers: after a run of failures, no calls for a while, and then one probe decides.
+
+Only the provider's own failures count. A request that it refused for the caller's mistake tells nothing of its health.
+"""
 
 from __future__ import annotations
 
@@ -50,17 +53,23 @@ class Breakers:
             circuit.probing = now
             return None
 
-    def ended(self, breaker: Breaker, provider: str, model: str, *, failed: bool) -> None:
-        """A call ended: a success closes the circuit, the last failure of a run, or of a probe, opens it."""
+    def ended(self, breaker: Breaker, provider: str, model: str, works: bool | None) -> None:
+        """A call ended. A success closes the circuit; the last failure of a run, or of a probe, opens it.
+
+        `None`: it tells nothing of the provider. If it was the probe, the next call is another.
+        """
         key = (breaker.name, provider, model)
         circuit = self._circuits.get(key)
-        if circuit is None and not failed:
+        if circuit is None and works is not False:
             return
         with self._lock:
-            if not failed:
+            if works:
                 self._circuits.pop(key, None)
                 return
             circuit = self._circuits.setdefault(key, _Circuit())
+            if works is None:
+                circuit.probing = None
+                return
             now = self._clock()
             circuit.failures = [at for at in circuit.failures if now - at < breaker.window][-breaker.failures :]
             circuit.failures.append(now)
@@ -73,3 +82,31 @@ class Breakers:
             key: "closed" if c.opened is None else "half_open" if c.probing is not None else "open"
             for key, c in self._circuits.items()
         }
+
+
+TRANSPORT_ERRORS = frozenset({"APIConnectionError", "TransportError", "ConnectionError", "HTTPClientError", "OSError"})
+"""Base classes of the errors of no answer, by name: the SDKs' own, httpx's, requests', botocore's and Python's."""
+OVERLOADED = frozenset({408, 429})
+"""Client errors by number that are the provider's state and not the request's fault."""
+
+
+def provider_failed(error: BaseException | str | None) -> bool:
+    """Whether an error is the provider's failure: a 5xx, 429 or 408, no answer, or one that broke off a stream."""
+    if not isinstance(error, Exception):
+        return isinstance(error, str) and not error.startswith("invalid")
+    status = status_of(error)
+    if status is not None:
+        return status >= 500 or status in OVERLOADED
+    return any(kind.__name__ in TRANSPORT_ERRORS for kind in type(error).__mro__)
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an SDK's error carries, wherever it does."""
+    response = getattr(error, "response", None)
+    places = (
+        getattr(error, "status_code", None),
+        getattr(error, "code", None),
+        getattr(response, "status_code", None),
+        response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None,
+    )
+    return next((status for status in places if type(status) is int), None)

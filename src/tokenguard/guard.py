@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from opentelemetry import baggage
 
 from tokenguard import names
 from tokenguard.alerts import Alerter
-from tokenguard.breakers import Breakers
+from tokenguard.breakers import Breakers, provider_failed
 from tokenguard.call import Cost
 from tokenguard.errors import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded
 from tokenguard.flights import Flights
-from tokenguard.ledger import NANO, Alert, Ledger, Refusal, Reservation, nano, open_ledger
-from tokenguard.policy import Ceiling, CompiledPolicy, Limit, Matched, Policy
+from tokenguard.ledger import NANO, Ledger, Refusal, Reservation, nano, open_ledger
+from tokenguard.policy import CompiledPolicy, Limit, Matched, Policy
 from tokenguard.policy.match import Tightest
 from tokenguard.prices import PriceBook
 from tokenguard.tokens import Bound, count_request, is_exact, upper_bound_request
@@ -29,6 +30,7 @@ from tokenguard.usage import Usage
 
 if TYPE_CHECKING:
     from tokenguard.metering import Answer, Call, Exchange, Step
+    from tokenguard.policy.model import LedgerConfig
 
 log = logging.getLogger("tokenguard")
 
@@ -48,24 +50,41 @@ class Worst(NamedTuple):
 
     input: int
     output: int
-    usd: float | None
-    """`None` when the model has no known price."""
+    nano: int | None
+    """Nano-dollars; `None` when the model has no known price."""
     counted: bool
     """Whether the input was counted; otherwise it is the upper bound."""
 
+    @property
+    def usd(self) -> float | None:
+        """The same in USD."""
+        return None if self.nano is None else self.nano / NANO
+
+
+def _place(policy: Policy) -> tuple[LedgerConfig, Path]:
+    """Where a policy keeps its budgets."""
+    return policy.ledger, Path(policy.source).parent
+
 
 class Guard:
-    """A policy at work. To change the policy, make a new guard and swap the one reference."""
+    """A policy at work. To change the policy, make a new guard `after` the old one and swap the one reference.
 
-    def __init__(self, policy: Policy, prices: PriceBook, ledger: Ledger | None = None) -> None:
+    The new one takes over what the old one has learnt, and its ledger where that stays the same; a call under way is
+    settled by the guard that admitted it.
+    """
+
+    def __init__(self, policy: Policy, prices: PriceBook, after: Guard | None = None) -> None:
         self.policy = policy
         self.compiled = CompiledPolicy(policy)
         self.prices = prices
         self.enforces = policy.mode == "enforce"
-        self.ledger = ledger or (open_ledger(policy.ledger, policy.source) if policy.budgets else None)
-        self.breakers = Breakers()
-        self.flights = Flights()
-        self._ratios: dict[tuple[str, str], float] = {}
+        self.ledger: Ledger | None = None
+        if policy.budgets:
+            same = after is not None and _place(after.policy) == _place(policy)
+            self.ledger = (after.ledger if after and same else None) or open_ledger(policy.ledger, policy.source)
+        self.breakers: Breakers = Breakers() if after is None else after.breakers
+        self.flights: Flights = Flights() if after is None else after.flights
+        self._ratios: dict[tuple[str, str], float] = {} if after is None else after._ratios
         """Reported over counted input tokens, by provider and model, where the count is not exact."""
         self.alerter = Alerter(policy.alerts)
         if self.ledger is not None:
@@ -95,6 +114,7 @@ class Guard:
             if opened is not None:
                 self._decide(call, breaker.name, "block")
                 if self.enforces:
+                    call.matched = None  # it never was a test of the provider
                     raise CircuitOpen(
                         f"{call.endpoint.provider} {call.model} failed {breaker.failures} times in a row, so the "
                         f'breaker "{breaker.name}" is open for another {opened:.0f} s. Wait, or use another model.',
@@ -274,8 +294,7 @@ class Guard:
             choices = call.request.get("n")
             output = (call.output_cap or UNCAPPED_OUTPUT) * (choices if type(choices) is int and choices > 1 else 1)
         worst = self.prices.worst_case_nano(call.endpoint.provider, call.model, sent, output, at_ns=call.start_ns)
-        usd = None if worst is None else worst / NANO
-        return Worst(sent, output, usd, counted)
+        return Worst(sent, output, worst, counted)
 
     def _no_price(self, call: Call, rule: str, limit: float | None, kind: type[V]) -> V:
         return kind(
@@ -295,14 +314,13 @@ class Guard:
         entries = matched.entries(ledger.now(), enforce=self.enforces)
         worst = self._worst(call, counted=False)
         while True:
-            if worst.usd is None and self.policy.unpriced != "allow":
+            if worst.nano is None and self.policy.unpriced != "allow":
                 for budget, _ in matched.budgets:
                     if budget.limit_usd is not None and budget.then != "warn":
                         self._decide(call, budget.name, "block")
                         if self.enforces:
                             raise self._no_price(call, budget.name, budget.limit_usd, BudgetExceeded)
-            amount = 0 if worst.usd is None else nano(worst.usd, up=True)
-            answer = yield ledger, ledger.reserve, (entries, amount, worst.input + worst.output)
+            answer = yield ledger, ledger.reserve, (entries, worst.nano or 0, worst.input + worst.output)
             if answer.error is not None:
                 raise answer.error
             held: Reservation | Refusal = answer.value
@@ -313,13 +331,14 @@ class Guard:
                     worst = self._worst(call, counted=True)
                     continue
                 call.reservation = held
-                for over in held.over:
-                    self._over(call, over)
+                for over in held.over:  # what only watches would have refused
+                    watching = matched.budget(over.entry.budget)
+                    self._decide(call, watching.name, "warn" if watching.then == "warn" else "block")
                 return
             if not worst.counted:
                 worst = self._worst(call, counted=True)
                 continue
-            budget = next(budget for budget, _ in matched.budgets if budget.name == held.entry.budget)
+            budget = matched.budget(held.entry.budget)
             if budget.then == "downgrade" and call.model != budget.downgrade_to:
                 self._downgrade(call, exchange, budget.name, str(budget.downgrade_to))
                 worst = self._worst(call, counted=False)
@@ -327,11 +346,6 @@ class Guard:
             self._decide(call, budget.name, "block")
             self._prevented(call, worst)
             raise self._refused(call, held)
-
-    def _over(self, call: Call, over: Refusal) -> None:
-        """A budget that only watches would have refused."""
-        budget = next(budget for budget in self.policy.budgets if budget.name == over.entry.budget)
-        self._decide(call, budget.name, "warn" if budget.then == "warn" else "block")
 
     def _refused(self, call: Call, refusal: Refusal) -> BudgetExceeded:
         entry, unit = refusal.entry, refusal.in_unit
@@ -357,43 +371,35 @@ class Guard:
 
     # --- after the call ------------------------------------------------------------------------------------------
 
-    def settle(self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str) -> None:
+    def settle(
+        self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str, error: BaseException | str | None
+    ) -> None:
         """Charge what the call came to, give back the rest, and learn from it."""
         matched = call.matched
         if matched is not None:
             for breaker in matched.breakers:
-                self.breakers.ended(breaker, call.endpoint.provider, call.model or "", failed=outcome == names.ERROR)
+                works = True if outcome == names.OK else False if provider_failed(error) else None
+                self.breakers.ended(breaker, call.endpoint.provider, call.model or "", works)
         if call.corrected is not None and call.counted and usage is not None and usage.input:
             self._learn((call.endpoint.provider, call.model or ""), usage.input / call.counted)
-        reservation, ledger = call.reservation, self.ledger
-        if reservation is None or ledger is None:
+        held, ledger = call.reservation, self.ledger
+        if held is None or ledger is None:
             return
         call.reservation = None
-        if cost is None:  # refused by the provider: nothing is billed
-            ledger.submit(ledger.release, reservation)
+        if cost is None:  # refused, by us or by the provider: nothing is billed
+            ledger.release_soon(held)
             return
-        tokens = reservation.tokens if usage is None else usage.total
-        spent = self._spent(call, usage, cost, reservation)
-        done = ledger.submit(ledger.settle, reservation, spent, tokens)
-        done.add_done_callback(lambda future: self._settled(future.exception(), future))
+        ledger.settle_soon(held, self._spent(call, usage, cost, held), held.tokens if usage is None else usage.total)
 
-    def _spent(self, call: Call, usage: Usage | None, cost: Cost, reservation: Reservation) -> int:
+    def _spent(self, call: Call, usage: Usage | None, cost: Cost, held: Reservation) -> int:
+        """Nano-dollars to charge: what the call cost, at the policy's ceiling without a price, or what was reserved."""
         if cost.total is not None:
             # A failed attempt that the provider may still bill is charged with the call that repeated it.
-            return nano(cost.total + call.billed_resends * cost.total, up=True)
-        if usage is not None and isinstance(self.policy.unpriced, Ceiling):
-            rates = self.policy.unpriced
-            sent, generated = usage.input or 0, usage.output or 0
-            return nano((sent * rates.input_per_mtok + generated * rates.output_per_mtok) / 1e6, up=True)
-        return reservation.nano
-
-    def _settled(self, error: BaseException | None, future: Any) -> None:
-        if error is not None:
-            log.warning("tokenguard: a budget could not be settled (%s); its lease charges the worst case", error)
-            return
-        alerts: tuple[Alert, ...] = future.result()
-        if alerts:
-            self.alerter.tell(alerts)
+            return nano(cost.total * (1 + call.billed_resends), up=True)
+        assumed = None
+        if usage is not None:
+            assumed = self.prices.cost_nano(call.endpoint.provider, call.model, usage, at_ns=call.start_ns)
+        return held.nano if assumed is None else assumed
 
     def _learn(self, key: tuple[str, str], ratio: float) -> None:
         known = self._ratios.get(key)

@@ -102,6 +102,7 @@ class Call:
         "endpoint",
         "entered",
         "fingerprint",
+        "guard",
         "hide_usage",
         "matched",
         "model",
@@ -142,6 +143,8 @@ class Call:
         self.span: CallSpan = NO_SPAN
         self.entered: tuple[Token[Call | None], Token[Any]] | None = None
         """What undoes making the call and its span current."""
+        self.guard = meter.guard
+        """The guard at the call's start sees it to its end, whatever policy is in force by then."""
         # The guard's notes:
         self.matched: Matched | None = None
         self.reservation: Reservation | None = None
@@ -222,12 +225,12 @@ class Meter:
 
     def flow(self, exchange: Exchange) -> Generator[Step, Answer, Answer]:
         """One call from start to answer."""
-        guard = self.guard
         call = self.contain("beginning a call", self._begin, exchange)
         if call is None:
-            if guard is not None and guard.policy.on_internal_error == "block":
+            if self.guard is not None and self.guard.policy.on_internal_error == "block":
                 raise _undecided()
             return (yield SEND)
+        guard = call.guard
         if guard is None:
             return (yield from self._send(exchange, call))
         flight = self.contain("joining a flight", self._join, guard, exchange, call)
@@ -349,8 +352,8 @@ class Meter:
         api, body = call.api, call.request
         attributes = call.attributes
         attributes.update(call.scope.attributes)
-        if self.guard is not None:
-            self.guard.attribute(call)
+        if call.guard is not None:
+            call.guard.attribute(call)
         call.output_cap = api.output_cap(body)
         if call.output_cap is not None:
             attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
@@ -418,8 +421,8 @@ class Meter:
             _describe(call, reading, error, first_chunk_ns)
             cost, usage = self._price(call, reading, outcome, error, generated)
             _describe_money(call, cost, usage)
-            if self.guard is not None and outcome != names.BLOCKED:
-                self.contain("settling a budget", self.guard.settle, call, reading.usage, cost, outcome)
+            if call.guard is not None:
+                self.contain("settling a budget", call.guard.settle, call, reading.usage, cost, outcome, error)
             self._remember(call, reading, outcome, error, cost)
         finally:
             span = call.span

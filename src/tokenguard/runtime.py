@@ -52,9 +52,9 @@ class Installation:
         if policy.rules or policy.attribution.defaults or policy.attribution.from_baggage:
             from tokenguard.guard import Guard
 
-            guard = Guard(policy, prices)
+            guard = Guard(policy, prices, after=self.meter.guard)
             guard.alerter.on_alert = self.telemetry.count_alert
-            self.telemetry.watch_budgets(guard.balances)
+        self.telemetry.watch_budgets(tuple if guard is None else guard.balances)
         self.telemetry.max_values = policy.attribution.max_values
         self.meter.prices = prices
         self.meter.guard = guard

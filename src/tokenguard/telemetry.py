@@ -130,10 +130,6 @@ class Telemetry:
             if self._thread is None:
                 self._start()
 
-    def put_task(self, record: TaskRecord) -> None:
-        """Take a finished task."""
-        self.put(record)
-
     def internal_error(self, where: str, error: BaseException) -> None:
         """Note an internal error: counted always, logged once for each place."""
         self.failures += 1

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from tokenguard.ledger.base import Ledger
-from tokenguard.ledger.entry import Entry, Refusal, Reservation
+from tokenguard.ledger.entry import Alert, Entry, Refusal, Reservation
 from tokenguard.ledger.memory import MemoryLedger
 from tokenguard.ledger.slices import SlicedLedger
 
@@ -96,11 +96,20 @@ class Machine(RuleBasedStateMachine):
         self.all.append(mine)
         return mine
 
-    @rule(which=st.integers(0, 1), mine=held, nano=st.integers(0, 70), tokens=st.integers(0, 50))
-    def settle(self, which: int, mine: Held | None, nano: int, tokens: int) -> None:
+    @rule(which=st.integers(0, 1), mine=held, nano=st.integers(0, 70), tokens=st.integers(0, 50), soon=st.booleans())
+    def settle(self, which: int, mine: Held | None, nano: int, tokens: int, soon: bool) -> None:
         if mine is None:
             return
-        alerts = self.handles[which].settle(mine.made, nano, tokens)
+        ledger = self.handles[which]
+        if soon and (ledger.gathers or not ledger.threads):  # others settle in a thread, in no order
+            heard: list[Alert] = []
+            ledger.on_alerts = heard.extend
+            ledger.settle_soon(mine.made, nano, tokens)
+            ledger.read([])  # any operation takes along what was gathered
+            ledger.on_alerts = None
+            alerts = tuple(heard)
+        else:
+            alerts = ledger.settle(mine.made, nano, tokens)
         if mine.state == "closed":
             assert alerts == ()
             return

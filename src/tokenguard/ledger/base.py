@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -15,6 +16,8 @@ from tokenguard.ledger.entry import Alert, Balance, Entry, Refusal, Reservation
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
+
+log = logging.getLogger("tokenguard")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,12 +42,15 @@ class Ledger(ABC):
     threads: int = 1
     """How many threads `run` uses; 0: the operations do not block, and `run` calls them at once."""
 
+    gathers: bool = False
+    """Whether `settle_soon` keeps what is to be settled, and writes it with the next reservation at the latest."""
+
     def __init__(self, *, lease_s: float = LEASE_S, clock: Clock = time.time) -> None:
         self.lease_s = lease_s
         self._clock = clock
         self._executor: ThreadPoolExecutor | None = None
         self.on_alerts: Callable[[tuple[Alert, ...]], None] | None = None
-        """Hears of thresholds that show while no caller waits: a slice is returned, a lost ledger is back."""
+        """Hears of thresholds that show while no caller waits: `settle_soon`, a slice's return, a lost ledger's."""
         _ledgers.add(self)
 
     def now(self) -> float:
@@ -75,6 +81,26 @@ class Ledger(ABC):
 
     @abstractmethod
     def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]: ...
+
+    def settle_soon(self, reservation: Reservation, nano: int, tokens: int) -> None:
+        """`settle` off the caller's path: never blocks, never raises. `on_alerts` hears of the thresholds."""
+        self._close_soon(reservation, nano, tokens, alert=True)
+
+    def release_soon(self, reservation: Reservation) -> None:
+        """`release` off the caller's path."""
+        self._close_soon(reservation, 0, 0, alert=False)
+
+    def _close_soon(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> None:
+        if self.threads:
+            self.submit(self._close_and_tell, reservation, nano, tokens, alert=alert)
+        else:
+            self._close_and_tell(reservation, nano, tokens, alert=alert)
+
+    def _close_and_tell(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> None:
+        try:
+            self._hear(self._close(reservation, nano, tokens, alert=alert))
+        except Exception as error:
+            log.warning("tokenguard: a budget could not be settled (%s); its lease charges the worst case", error)
 
     @abstractmethod
     def read(self, entries: Sequence[Entry]) -> list[Balance]:

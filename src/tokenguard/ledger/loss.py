@@ -90,6 +90,12 @@ class SurvivingLedger(Ledger):
         self._closes.append((reservation, nano, tokens, alert))
         return ()
 
+    def _close_soon(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> None:
+        if self.inner.gathers and reservation.entries and not self.lost and not self._local.holds(reservation):
+            self.inner._close_soon(reservation, nano, tokens, alert=alert)
+        else:
+            super()._close_soon(reservation, nano, tokens, alert=alert)
+
     def read(self, entries: Sequence[Entry]) -> list[Balance]:
         """See `Ledger.read`; while the ledger is lost, what this process counted."""
         if self._worth_trying():

@@ -154,10 +154,14 @@ class MemoryLedger(Ledger):
                     found += account.alerts(entry)
         return tuple(found)
 
+    def holds(self, reservation: Reservation) -> bool:
+        """Whether the reservation was made here, and is still to be settled."""
+        return reservation.id in self._reservations or reservation.id in self._orphans
+
     def settled(self, reservation: Reservation, nano: int, tokens: int) -> bool:
         """Settle without alerts; whether there was anything to settle."""
         with self._lock:
-            known = reservation.id in self._reservations or reservation.id in self._orphans
+            known = self.holds(reservation)
         self._close(reservation, nano, tokens, alert=False)
         return known
 

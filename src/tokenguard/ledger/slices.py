@@ -90,6 +90,13 @@ class SlicedLedger(Ledger):
             return self.inner._close(reservation, nano, tokens, alert=alert)
         return self._give_up(self._book(reservation, nano, tokens))
 
+    def _close_soon(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> None:
+        if not isinstance(reservation.held, _Held):
+            self.inner._close_soon(reservation, nano, tokens, alert=alert)
+        else:
+            for mine in self._book(reservation, nano, tokens):
+                self.inner.settle_soon(mine.lease, mine.spent_nano, mine.spent_tokens)
+
     async def run(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Ledger.run`. What a slice can answer is answered at once."""
         answer: Any

@@ -1,18 +1,26 @@
-"""The ledger of one machine: a SQLite file that its processes share."""
+"""The ledger of one machine: a SQLite file that its processes share.
+
+A transaction costs more than all that is done in it. So what calls came to is gathered, and written in the transaction
+of the next reservation, or by a thread a moment later; until then it stands as reserved, which is never too little.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import random
 import sqlite3
+import sys
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger
+from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger, log
 from tokenguard.ledger.entry import (
     Alert,
     Balance,
@@ -51,6 +59,18 @@ _SLEEP_S: Final = (0.0001, 0.002)
 _JOIN: Final = "\x1e"
 _PURGE_EVERY_S: Final = 60.0
 
+_GATHER_S: Final = 0.02
+"""How long what is to be settled waits for a reservation to go along with."""
+_LOST_S: Final = 1.0
+"""How long it waits for another try when the file cannot be written."""
+_IDLE_S: Final = 5.0
+"""After so long without a call the thread ends."""
+
+_MOST: Final = 2**53
+"""Nano-dollars or tokens of one call; whatever a provider reports, sums stay integers of SQLite."""
+
+_Settlement = tuple[Reservation, int, int, bool]
+
 _inherited: list[sqlite3.Connection] = []
 """Connections that came over a fork: closing them would tamper with the parent's file, so they are only kept."""
 
@@ -58,9 +78,13 @@ _inherited: list[sqlite3.Connection] = []
 class SqliteLedger(Ledger):
     """Accounts in a SQLite file (WAL), one write transaction per operation.
 
+    `settle_soon` has none of its own: its part is in the next one.
+
     Survives `kill -9` at any moment: what the process held stays reserved until its lease ends and is then charged.
     `timeout_s` is how long an operation waits for other processes. Raises `LedgerError`.
     """
+
+    gathers = True
 
     def __init__(
         self, path: Path | str, *, lease_s: float = LEASE_S, timeout_s: float = 5.0, clock: Clock = time.time
@@ -71,6 +95,12 @@ class SqliteLedger(Ledger):
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._purge_at = 0.0
+        self._gathered: deque[_Settlement] = deque()
+        self._wake = threading.Event()
+        self._waking = threading.Lock()
+        self._writer: threading.Thread | None = None
+        self._leaves = False
+        """Whether the end of this process writes what is gathered then."""
 
     def reserve(
         self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
@@ -103,19 +133,81 @@ class SqliteLedger(Ledger):
 
     def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
         with self._transaction() as db:
-            mine = db.execute(
-                "DELETE FROM reservation WHERE id = ? RETURNING nano, tokens, orphaned", (reservation.id,)
-            ).fetchone()
-            if mine is None:
-                return ()
-            held_nano, held_tokens, orphaned = mine
-            ids = [entry.account for entry in reservation.entries]
-            if orphaned:
-                change = (nano - held_nano, tokens - held_tokens, 0, 0, -held_nano, -held_tokens)
-            else:
-                change = (nano, tokens, -held_nano, -held_tokens, 0, 0)
-            rows = db.execute(_charge(len(ids)), (*change, *ids)).fetchall()
-            return self._crossed(db, reservation.entries, rows) if alert else ()
+            return self._charge(db, (reservation, nano, tokens, alert))
+
+    def _charge(self, db: sqlite3.Connection, settlement: _Settlement) -> tuple[Alert, ...]:
+        """Put what was spent in the place of what was reserved; a reservation that is gone changes nothing."""
+        reservation, nano, tokens, alert = settlement
+        nano, tokens = min(nano, _MOST), min(tokens, _MOST)
+        mine = db.execute(
+            "DELETE FROM reservation WHERE id = ? RETURNING nano, tokens, orphaned", (reservation.id,)
+        ).fetchone()
+        if mine is None:
+            return ()
+        held_nano, held_tokens, orphaned = mine
+        ids = [entry.account for entry in reservation.entries]
+        if orphaned:
+            change = (nano - held_nano, tokens - held_tokens, 0, 0, -held_nano, -held_tokens)
+        else:
+            change = (nano, tokens, -held_nano, -held_tokens, 0, 0)
+        rows = db.execute(_charge(len(ids)), (*change, *ids)).fetchall()
+        return self._crossed(db, reservation.entries, rows) if alert else ()
+
+    # --- what is settled soon ----------------------------------------------------------------------------------------
+
+    def _close_soon(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> None:
+        self._gathered.append((reservation, nano, tokens, alert))
+        if not self._wake.is_set():
+            with self._waking:
+                self._wake.set()
+                if self._writer is None:
+                    self._start_writer()
+
+    def _start_writer(self) -> None:
+        if not self._leaves:
+            self._leaves = True
+            _flush_at_exit(self)
+        self._writer = threading.Thread(target=self._write, name="tokenguard-ledger", daemon=True)
+        try:
+            self._writer.start()
+        except RuntimeError:  # the interpreter is going down: the exit handler writes
+            self._writer = None
+
+    def _write(self) -> None:
+        """Write what no reservation took along, as long as there are calls."""
+        while True:
+            if self._wake.wait(_IDLE_S):
+                time.sleep(_GATHER_S)
+                self._wake.clear()
+                if not self.flush():
+                    time.sleep(_LOST_S)
+                    self._wake.set()
+                continue
+            with self._waking:
+                if not self._wake.is_set():
+                    self._writer = None
+                    return
+
+    def flush(self) -> bool:
+        """Write what was gathered now; whether the file could be written. Never raises."""
+        try:
+            if self._gathered:
+                with self._transaction():
+                    pass
+        except LedgerError as error:
+            log.warning("tokenguard: %s; what calls came to is written when it can be", error)
+            return False
+        return True
+
+    def _take_along(self, db: sqlite3.Connection) -> tuple[int, tuple[Alert, ...]]:
+        """Write in this transaction what was gathered; how many there were, and the thresholds reached."""
+        found: tuple[Alert, ...] = ()
+        count = len(self._gathered)
+        for n in range(count):
+            found += self._charge(db, self._gathered[n])
+        return count, found
+
+    # --- looking -----------------------------------------------------------------------------------------------------
 
     def read(self, entries: Sequence[Entry]) -> list[Balance]:
         """See `Ledger.read`."""
@@ -156,6 +248,7 @@ class SqliteLedger(Ledger):
     def close(self) -> None:
         """See `Ledger.close`."""
         super().close()
+        self.flush()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -163,12 +256,13 @@ class SqliteLedger(Ledger):
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the file's write lock for the block; all of it counts, or none."""
+        """Hold the file's write lock for the block; all of it counts, or none. What was gathered is written first."""
         with self._lock:
             try:
                 db = self._connection or self._connect()
                 self._begin(db)
                 try:
+                    count, found = self._take_along(db)
                     yield db
                     db.execute("COMMIT")
                 finally:
@@ -176,6 +270,9 @@ class SqliteLedger(Ledger):
                         db.execute("ROLLBACK")
             except (sqlite3.Error, OSError) as error:
                 raise LedgerError(f"the ledger {self.path} cannot be used: {error}") from error
+            for _ in range(count):
+                self._gathered.popleft()
+        self._hear(found)
 
     def _begin(self, db: sqlite3.Connection) -> None:
         """Take the write lock. SQLite's own waiting sleeps ever longer, so that some wait seconds while others pass."""
@@ -256,10 +353,26 @@ class SqliteLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock = threading.Lock()
+        self._lock, self._waking, self._wake = threading.Lock(), threading.Lock(), threading.Event()
+        self._writer, self._leaves = None, False
+        self._gathered.clear()  # the parent's to write
         if self._connection is not None:
             _inherited.append(self._connection)
             self._connection = None
+
+
+def _flush_at_exit(ledger: SqliteLedger) -> None:
+    """Have a program that ends write what was gathered."""
+    flush = weakref.WeakMethod(ledger.flush)
+
+    def leave() -> None:
+        if (method := flush()) is not None:
+            method()
+
+    atexit.register(leave)
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        # A forked worker of multiprocessing leaves without exit handlers, and calls its finalizers instead.
+        util.Finalize(None, leave, exitpriority=10)
 
 
 def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:

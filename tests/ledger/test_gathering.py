@@ -1,0 +1,127 @@
+"""The SQLite ledger gathers what calls came to, and writes it with the next reservation or a moment later."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tokenguard.ledger import sqlite as sqlite_module
+from tokenguard.ledger.entry import Balance, Entry, Refusal, Reservation, nano
+from tokenguard.ledger.loss import SurvivingLedger
+from tokenguard.ledger.sqlite import SqliteLedger
+
+IT = Entry("b", "", 0, 2**32, nano(1), None, (0.5,))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A ledger whose thread leaves everything to the next operation."""
+    monkeypatch.setattr(sqlite_module, "_GATHER_S", 1000)
+    opened = SqliteLedger(tmp_path / "ledger.db")
+    yield opened
+    opened.close()
+
+
+def reserved(ledger, usd: float) -> Reservation:
+    made = ledger.reserve([IT], nano(usd), 0)
+    assert isinstance(made, Reservation)
+    return made
+
+
+def seen_by_others(ledger: SqliteLedger) -> Balance:
+    other = SqliteLedger(ledger.path)
+    balance = other.read([IT])[0]
+    other.close()
+    return balance
+
+
+def test_goes_with_the_next_reservation(ledger: SqliteLedger) -> None:
+    """Until it is written the call stands as reserved for others; the next reservation finds it settled."""
+    heard: list = []
+    ledger.on_alerts = heard.extend
+    ledger.settle_soon(reserved(ledger, 0.9), nano(0.6), 0)
+    assert (seen_by_others(ledger).spent_nano, seen_by_others(ledger).reserved_nano) == (0, nano(0.9))
+    assert heard == []
+    reserved(ledger, 0.4)
+    assert [alert.threshold for alert in heard] == [0.5]
+    assert (seen_by_others(ledger).spent_nano, seen_by_others(ledger).reserved_nano) == (nano(0.6), nano(0.4))
+    assert isinstance(ledger.reserve([IT], 1, 0), Refusal)
+
+
+def test_is_written_by_itself(tmp_path: Path) -> None:
+    """Where no call follows, a thread writes it, and ends when nothing more comes."""
+    ledger = SqliteLedger(tmp_path / "ledger.db")
+    ledger.settle_soon(reserved(ledger, 0.9), nano(0.25), 0)
+    until = time.monotonic() + 10
+    while not (balance := seen_by_others(ledger)).spent_nano and time.monotonic() < until:
+        time.sleep(0.01)
+    assert (balance.spent_nano, balance.reserved_nano) == (nano(0.25), 0)
+    ledger.close()
+
+
+def test_release_soon(ledger: SqliteLedger) -> None:
+    """What is released is free for the next call of this process at once."""
+    ledger.release_soon(reserved(ledger, 1.0))
+    reserved(ledger, 1.0)
+
+
+def test_outlives_a_locked_file(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the file cannot be written nothing is lost: it goes along when it can."""
+    made = reserved(ledger, 0.5)
+    ledger._timeout_s = 0.05
+    blocker = sqlite3.connect(ledger.path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    ledger.settle_soon(made, nano(0.125), 0)
+    assert ledger.flush() is False
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert ledger.flush() is True
+    assert seen_by_others(ledger).spent_nano == nano(0.125)
+
+
+def test_absurd_amounts(ledger: SqliteLedger) -> None:
+    """An amount that no column holds does not stop the ones behind it."""
+    ledger.settle_soon(reserved(ledger, 0.1), 10**40, 10**40)
+    assert ledger.flush() is True
+    assert seen_by_others(ledger).spent_nano == 2**53
+
+
+def test_below_the_survivor(ledger: SqliteLedger) -> None:
+    """A ledger whose loss is survived gathers as well; what was counted while it was lost does not get mixed in."""
+    surviving = SurvivingLedger(ledger)
+    surviving.settle_soon(reserved(surviving, 0.5), nano(0.25), 0)
+    assert len(ledger._gathered) == 1
+    local = surviving._local.reserve([IT], nano(0.5), 0)
+    assert isinstance(local, Reservation)
+    surviving.settle_soon(local, nano(0.125), 0)
+    surviving.submit(int).result()
+    surviving.close()
+    assert seen_by_others(ledger).spent_nano == nano(0.375)
+
+
+PROGRAM = """
+import os, sys
+from tokenguard.ledger.entry import Entry, nano
+from tokenguard.ledger.sqlite import SqliteLedger
+ledger = SqliteLedger(sys.argv[1])
+it = Entry("b", "", 0, 2**32, nano(1))
+ledger.settle_soon(ledger.reserve([it], nano(0.5), 0), nano(0.25), 0)
+if sys.argv[2] == "fork" and os.fork():
+    os.wait()
+"""
+
+
+@pytest.mark.parametrize("how", ["plain", "fork"])
+def test_a_program_that_ends(tmp_path: Path, how: str) -> None:
+    """A program that ends right after its last call leaves nothing reserved; a forked child charges nothing twice."""
+    path = tmp_path / "ledger.db"
+    subprocess.run([sys.executable, "-c", PROGRAM, path, how], check=True)
+    ledger = SqliteLedger(path)
+    balance = ledger.read([IT])[0]
+    assert (balance.spent_nano, balance.reserved_nano) == (nano(0.25), 0)
+    ledger.close()
