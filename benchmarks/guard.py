@@ -2,12 +2,14 @@
 
     .venv/bin/python benchmarks/guard.py
 
-The path of a call without its SDK: from the exchange to the settled budget, in one process, medians over interleaved
-rounds. The prompt is 100 kB, so that only its length may decide.
+The path of a call without its SDK, in one process, medians over interleaved rounds: what comes before the request is
+sent (the decision), and what comes after the answer (settling). All 30 rules apply to the call. The prompt is 100 kB,
+so that only its length may decide.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
@@ -23,8 +25,8 @@ import openai
 from openai._models import FinalRequestOptions
 
 import tokenguard
-from tokenguard import policy, runtime
-from tokenguard.metering import drive
+from tokenguard import metering, policy, runtime
+from tokenguard.metering import SEND, Answer
 from tokenguard.seams import stainless
 
 BODY = {
@@ -46,17 +48,35 @@ LEDGERS = {
     "sqlite, slices": '[ledger]\nurl = "sqlite:///{folder}/sliced.db"\nslice = 0.01\n',
 }
 ROUNDS, TURNS = 31, 60
+ANSWER = {
+    "id": "c",
+    "model": "gpt-4o-mini",
+    "choices": [{"finish_reason": "stop", "message": {"content": "."}}],
+    "usage": {"prompt_tokens": 20_000, "completion_tokens": 10},
+}
+
+
+def turns(meter: metering.Meter, client: openai.OpenAI, options: FinalRequestOptions) -> tuple[float, float]:
+    """Microseconds a call takes before it is sent, and after its answer, over some calls."""
+    before = after = 0
+    for _ in range(TURNS):
+        start = time.perf_counter_ns()
+        flow = meter.flow(stainless._exchange(client, dict, options, False, "openai", False))
+        step = next(flow)
+        while step is not SEND:
+            _, operation, arguments = step
+            step = flow.send(Answer(operation(*arguments)))
+        sent = time.perf_counter_ns()
+        with contextlib.suppress(StopIteration):
+            flow.send(Answer(ANSWER))
+        before += sent - start
+        after += time.perf_counter_ns() - sent
+    return before / TURNS / 1000, after / TURNS / 1000
 
 
 def main() -> None:
     client = openai.OpenAI(api_key="k")
     options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data=BODY)
-    answer = {
-        "id": "c",
-        "model": "gpt-4o-mini",
-        "choices": [{"finish_reason": "stop", "message": {"content": "."}}],
-        "usage": {"prompt_tokens": 20_000, "completion_tokens": 10},
-    }
     tokenguard.install(policy.Policy())
     meter = runtime._installed.meter
     guards = {"no policy": None}
@@ -64,27 +84,22 @@ def main() -> None:
         for name, ledger in LEDGERS.items():
             tokenguard.install(policy.loads(ledger.format(folder=folder) + RULES, str(Path(folder, "tokenguard.toml"))))
             guards[name] = meter.guard
-
-        def call() -> None:
-            exchange = stainless._exchange(client, dict, options, False, "openai", False)
-            drive(meter.flow(exchange), lambda: answer)
-
-        times: dict[str, list[float]] = {name: [] for name in guards}
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in guards}
         with tokenguard.attribution(tenant="t", feature="f"):
             for _ in range(ROUNDS):
                 for name in random.sample(list(guards), len(guards)):
                     meter.guard = guards[name]
-                    call()
+                    turns(meter, client, options)
                     gc.collect()
-                    start = time.thread_time_ns() if name != "sqlite" else time.perf_counter_ns()
-                    for _ in range(TURNS):
-                        call()
-                    end = time.thread_time_ns() if name != "sqlite" else time.perf_counter_ns()
-                    times[name].append((end - start) / TURNS / 1000)
-        bare = statistics.median(times["no policy"])
-        print(f"{'a call without its SDK':24}{bare:9.1f} us")
-        for name in LEDGERS:
-            print(f"{'added, ' + name:24}{statistics.median(times[name]) - bare:9.1f} us")
+                    times[name].append(turns(meter, client, options))
+        medians = {
+            name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()
+        }
+        bare = medians.pop("no policy")
+        print(f"{'us a call':24}{'before':>9}{'after':>9}")
+        print(f"{'without a policy':24}{bare[0]:9.1f}{bare[1]:9.1f}")
+        for name, (before, after) in medians.items():
+            print(f"{'added, ' + name:24}{before - bare[0]:9.1f}{after - bare[1]:9.1f}")
         for guard in guards.values():
             if guard is not None:
                 guard.close()

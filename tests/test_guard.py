@@ -671,3 +671,30 @@ def test_learned_ratio(under):
     assert guard._ratios["anthropic", SONNET] > 5
     with pytest.raises(LimitExceeded):
         client.messages.create(model=SONNET, messages=words, max_tokens=9)
+
+
+def test_worst_case_without_cache_marks(under):
+    """Anthropic writes to its cache only what is marked, so only a marked request is held at the dearer write rate."""
+    guard = under('[[budget]]\nname = "b"\nlimit_usd = 1.0\n')
+    held = []
+
+    def handler(request):
+        held.append(guard.ledger.accounts()[-1].reserved_nano)
+        return canned(request)
+
+    client = anthropic_client(handler)
+    client.messages.create(**MESSAGE)
+    client.messages.create(**MESSAGE, system=[{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}])
+    client.messages.create(**MESSAGE, system=[{"type": "text", "text": "x"}])
+    plain, marked, unmarked = held
+    assert plain < unmarked < marked
+    assert marked - unmarked > unmarked - plain
+
+
+def test_flights_tell_requests_apart(under):
+    """Two requests that a checksum takes for one do not share an answer."""
+    from tokenguard.repeats import fingerprint, identity
+
+    one, other = {"input": "plumless"}, {"input": "buckeroo"}  # a known collision of CRC-32
+    assert fingerprint("", "", one)[-8:] == fingerprint("", "", other)[-8:]
+    assert identity(one) != identity(other)

@@ -103,12 +103,16 @@ class Guard:
             call.attributes[names.attribution_attribute(key)] = value
 
     def match(self, call: Call) -> Matched:
-        """The rules that apply to a call."""
-        return self.compiled.match(call.endpoint.provider, call.model or "", call.api.operation, call.attribution)
+        """The rules that apply to a call, from here on."""
+        call.matched = self.compiled.match(
+            call.endpoint.provider, call.model or "", call.api.operation, call.attribution
+        )
+        return call.matched
 
     def admit(self, call: Call, exchange: Exchange) -> Generator[Step, Answer, None]:
         """Let the call pass, as it is or changed, with its worst case reserved; or raise."""
-        matched = call.matched = self.match(call)
+        matched = call.matched
+        assert matched is not None, "a call is matched before it is admitted"
         for breaker in matched.breakers:
             opened = self.breakers.refuses(breaker, call.endpoint.provider, call.model or "")
             if opened is not None:
@@ -283,17 +287,21 @@ class Guard:
 
     def _worst(self, call: Call, *, counted: bool) -> Worst:
         """What the call can come to, from its bound or from its count."""
-        sent = 0
-        if not counted:
-            bound = self._bound(call)
-            sent, counted = bound.tokens, not bound.complete  # pictures, say, are not in the bound
-        if counted:
-            sent = self._count(call)
+        bound = self._bound(call)
+        counted = counted or not bound.complete  # pictures, say, are not in the bound
+        sent = self._count(call) if counted else bound.tokens
         output = 0
         if call.api.caps:
             choices = call.request.get("n")
             output = (call.output_cap or UNCAPPED_OUTPUT) * (choices if type(choices) is int and choices > 1 else 1)
-        worst = self.prices.worst_case_nano(call.endpoint.provider, call.model, sent, output, at_ns=call.start_ns)
+        worst = self.prices.worst_case_nano(
+            call.endpoint.provider,
+            call.model,
+            sent,
+            output,
+            at_ns=call.start_ns,
+            writes=() if call.api.marks_cache and not bound.marked else None,
+        )
         return Worst(sent, output, worst, counted)
 
     def _no_price(self, call: Call, rule: str, limit: float | None, kind: type[V]) -> V:

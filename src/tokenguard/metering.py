@@ -27,7 +27,7 @@ from tokenguard.callsite import call_site
 from tokenguard.errors import GuardrailViolation
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.providers import Api, Endpoint, Reading
-from tokenguard.repeats import Failure, Repeats, fingerprint
+from tokenguard.repeats import Failure, Repeats, fingerprint, identity
 from tokenguard.spans import NO_SPAN, CallSpan, NativeSpan, OuterSpan, outer_owner, silencing
 from tokenguard.telemetry import Finished, Telemetry
 from tokenguard.tokens import estimate_request, estimate_tokens
@@ -233,7 +233,7 @@ class Meter:
         guard = call.guard
         if guard is None:
             return (yield from self._send(exchange, call))
-        flight = self.contain("joining a flight", self._join, guard, exchange, call)
+        flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
             shared: Answer | None = (yield flight.answer).value
             if shared is not None:
@@ -268,12 +268,12 @@ class Meter:
         self._start_span(call, native=False)
         call.finish(None, outcome=names.BLOCKED, error=refusal)
 
-    def _join(self, guard: Guard, exchange: Exchange, call: Call) -> Place | None:
-        """Join the flight of identical calls, where the policy lets them share."""
+    def _match(self, guard: Guard, exchange: Exchange, call: Call) -> Place | None:
+        """Find the call's rules, and where they let identical calls share, its place in their flight."""
         matched = guard.match(call)
         if matched.share is None or not guard.enforces or (kind := exchange.shared_as) is None:
             return None
-        return guard.flights.join((matched.share_key, call.fingerprint, kind))
+        return guard.flights.join((matched.share_key, call.endpoint, call.api.id, identity(call.request), kind))
 
     def _count_followers(self, call: Call, followers: int) -> None:
         cost = call.attributes.get(names.COST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import marshal
 import threading
 import zlib
@@ -68,10 +69,19 @@ class Repeats:
 
 def fingerprint(api: str, provider: str, body: Mapping[str, Any]) -> str:
     """A hash of the request, 16 hex digits: equal for equal requests, in any process; it holds no content."""
+    data = _bytes((api, provider, body))
+    # A checksum and the length, for their speed: this tells requests apart, it secures nothing.
+    return f"{zlib.crc32(data):08x}{len(data):08x}"
+
+
+def identity(body: Mapping[str, Any]) -> bytes:
+    """A digest of the request that nobody can make another request for: equal only for equal requests."""
+    return hashlib.sha256(_bytes(body)).digest()
+
+
+def _bytes(value: object) -> bytes:
     try:
         # Version 2 has no back references, so equal values give equal bytes; it is an order faster than JSON.
-        data = marshal.dumps((api, provider, body), 2)  # type: ignore[arg-type] # it says so itself
+        return marshal.dumps(value, 2)  # type: ignore[arg-type] # it says so itself
     except ValueError:  # a value that is not plain data: an iterator, an SDK's own object
-        data = repr((api, provider, body)).encode("utf-8", "backslashreplace")
-    # Two checksums for their speed: this tells requests apart, it secures nothing.
-    return f"{zlib.crc32(data):08x}{zlib.adler32(data):08x}"
+        return repr(value).encode("utf-8", "backslashreplace")

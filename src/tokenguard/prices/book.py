@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -13,7 +13,7 @@ from tokenguard.call import Cost
 from tokenguard.prices import listed
 from tokenguard.prices.models import PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
 from tokenguard.prices.overrides import Override, read
-from tokenguard.prices.rates import Rates, charge, complete, dollars, nano, worst_case
+from tokenguard.prices.rates import Dearest, Rates, charge, complete, dearest, dollars, nano, worst_case
 from tokenguard.prices.tiers import STANDARD, Tier, assumed, marks
 from tokenguard.usage import Usage
 
@@ -54,6 +54,7 @@ class PriceBook:
         self._overrides = read(overrides or {}, origin)
         self._ceiling = None if ceiling is None else _ceiling(*ceiling)
         self._resolve = lru_cache(maxsize=size)(self._look_up)
+        self._dearest = lru_cache(maxsize=size)(self._look_up_dearest)
 
     def warm(self) -> None:
         """Load the price list now (140 ms), so that no call has to.
@@ -91,6 +92,12 @@ class PriceBook:
             models.reverse()
         found = (listed.listed(*seller(provider, name), tier, at) for name in models)
         return next((rates for rates in found if rates is not None), None)
+
+    def _look_up_dearest(
+        self, provider: str, model: Model, tier: Tier, slot: int, writes: tuple[str, ...] | None, media: bool
+    ) -> Dearest | None:
+        rates = self._resolve(provider, model, tier, slot) or self._ceiling
+        return None if rates is None else dearest(rates, writes, media=media)
 
     def _overridden(self, override: Override, model: str, tier: Tier, at: datetime) -> Rates | None:
         """The rates that an override gives; `None` when it names a model that nobody knows."""
@@ -145,7 +152,7 @@ class PriceBook:
         *,
         tier: Tier = STANDARD,
         at_ns: int | None = None,
-        writes: Collection[str] | None = None,
+        writes: tuple[str, ...] | None = None,
         media: bool = True,
     ) -> int | None:
         """The most a call can cost, in nano-dollars: all input at the dearest rate it could be billed at.
@@ -154,8 +161,12 @@ class PriceBook:
         as counts of `Usage` (`("cache_write",)`; `()` for none); by default any, if the model has a listed write rate.
         `media=False` says that the request has no audio or images. `None`: no known price, and no ceiling.
         """
-        rates = self.rates(provider, model, tier=tier, at_ns=at_ns) or self._ceiling
-        return None if rates is None else worst_case(rates, input_tokens, output_tokens, writes, media=media)
+        slot = (time.time_ns() if at_ns is None else at_ns) // SLOT_NS
+        try:
+            bands = self._dearest(provider, model, tier, slot, writes, media)
+        except LookupError:
+            bands = None if self._ceiling is None else dearest(self._ceiling, writes, media=media)
+        return None if bands is None else worst_case(bands, input_tokens, output_tokens)
 
 
 def _ceiling(input_per_mtok: float, output_per_mtok: float) -> Rates:

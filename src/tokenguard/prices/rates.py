@@ -229,19 +229,26 @@ def nano(charged: Charge) -> int:
     return -(-sum(charged[:4]) // NANO)
 
 
-def worst_case(
-    rates: Rates, input_tokens: int, output_tokens: int, writes: Collection[str] | None, *, media: bool
-) -> int:
-    """The most a call can cost, in nano-dollars, rounded up: see `PriceBook.worst_case_nano`."""
+Dearest = tuple[tuple[int, int, int, int], ...]
+"""(input tokens, femto-dollars per input token, per output token, per call): the most in each band of some rates."""
+
+
+def dearest(rates: Rates, writes: Collection[str] | None, *, media: bool) -> Dearest:
+    """The dearest that tokens can be billed at: see `PriceBook.worst_case_nano`."""
     if writes is None:
         writes = () if any(index == CACHE_WRITE for index, _ in rates.assumed) else WRITES
     sent = ("input", "cache_read", *writes, *(("input_audio", "cache_audio_read", "input_image") if media else ()))
     generated = ("output", "reasoning", *(("output_audio",) if media else ()))
-    most: int = max(
-        input_tokens * max(getattr(card, name) for name in sent)
-        + output_tokens * max(getattr(card, name) for name in generated)
-        + card.request
+    return tuple(
+        (above, max(getattr(card, name) for name in sent), max(getattr(card, name) for name in generated), card.request)
         for above, card in rates.bands
-        if above == 0 or input_tokens > above
     )
+
+
+def worst_case(bands: Dearest, input_tokens: int, output_tokens: int) -> int:
+    """The most that so many tokens can cost, in nano-dollars, rounded up."""
+    most = 0
+    for above, sent, generated, request in bands:
+        if above == 0 or input_tokens > above:
+            most = max(most, input_tokens * sent + output_tokens * generated + request)
     return -(-most // NANO)

@@ -125,4 +125,5 @@ MESSAGES = Api(
     messages_tool_steps,
     messages_last_tool_calls,
     messages_capped,
+    marks_cache=True,
 )

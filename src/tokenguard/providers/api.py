@@ -35,6 +35,8 @@ class Api(NamedTuple):
     capped: Callable[[Mapping[str, Any], int, str], Mapping[str, Any]] = no_cap
     include_usage: bool = False
     """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
+    marks_cache: bool = False
+    """Whether the provider writes to its prompt cache only what the request marks (`tokens.request.CACHE_MARKS`)."""
     settings: str = ""
     """The key of the object in the request that holds the cap and the temperature; empty where the request does."""
 

@@ -61,6 +61,10 @@ BOUND_TOOLS = 1000
 BOUND_PER_ITEM = 4
 """Room in the upper bound for what formats add: around each object, once a request, for having tools, and for the
 punctuation around each key and list item."""
+REMEMBERS = ("previous_response_id", "conversation", "container", "web_search_options")
+"""Keys of a request that have the provider add text of its own."""
+CACHE_MARKS = frozenset({"cache_control", "cachePoint"})
+"""Keys with which a request marks what the provider shall cache (Anthropic, Bedrock)."""
 TOKEN_LISTS = frozenset({"input", "prompt"})
 """Where embeddings and legacy completions take tokens in place of text."""
 
@@ -79,6 +83,8 @@ class Bound(NamedTuple):
     tokens: int
     complete: bool
     """Whether all that is billed is in the body as text; if not, media, hosted tools or remembered text come on top."""
+    marked: bool = False
+    """Whether the body asks for a part of it to be written to the provider's prompt cache."""
 
 
 def count_request(api: str, body: Mapping[str, Any], model: str | None = None) -> Count:
@@ -109,35 +115,50 @@ def upper_bound_request(body: Mapping[str, Any]) -> Bound:
 
     Media (base64, URLs, files) are left out and make it incomplete, as does text that only the server knows.
     """
-    tokens, complete = BOUND_PER_REQUEST + (BOUND_TOOLS if body.get("tools") or body.get("functions") else 0), True
+    walk = _Walk()
+    tokens = BOUND_PER_REQUEST + (BOUND_TOOLS if body.get("tools") or body.get("functions") else 0)
     for key, value in body.items():
-        size, whole = _walk(value, key in TOKEN_LISTS)
-        tokens += upper_bound(key) + BOUND_PER_ITEM + size
-        complete = complete and whole
-    return Bound(tokens, complete and not _has_more(body))
+        tokens += upper_bound(key) + BOUND_PER_ITEM + walk(value, key in TOKEN_LISTS)
+    marked = walk.marked or not CACHE_MARKS.isdisjoint(body)
+    return Bound(tokens, walk.complete and not _has_more(body), marked)
 
 
-def _walk(node: object, may_be_tokens: bool = False) -> tuple[int, bool]:
-    if isinstance(node, str):
-        return upper_bound(node), True
-    if isinstance(node, Mapping):
+class _Walk:
+    """Adds up what a JSON value says, and notes what it passes."""
+
+    __slots__ = ("complete", "marked")
+
+    def __init__(self) -> None:
+        self.complete = True
+        self.marked = False
+
+    def __call__(self, node: object, may_be_tokens: bool = False) -> int:
+        kind = type(node)  # exact types first: asking an abstract class takes longer than all the rest
+        if kind is str:
+            return upper_bound(node)  # type: ignore[arg-type] # it is a string
+        if kind is dict or (kind is not list and isinstance(node, Mapping)):
+            return self._object(node)  # type: ignore[arg-type] # it is a mapping
+        if kind is list or kind is tuple or isinstance(node, list | tuple):
+            if may_be_tokens and set(map(type, node)) == {int}:  # type: ignore[call-overload]
+                return len(node)  # type: ignore[arg-type]
+            total = 0
+            for child in node:  # type: ignore[attr-defined]
+                total += BOUND_PER_ITEM + self(child, may_be_tokens)
+            return total
+        return upper_bound(node) if isinstance(node, str) else len(str(node))
+
+    def _object(self, node: Mapping[object, object]) -> int:
         if _kind(node) in NOT_TEXT:
-            return BOUND_PER_OBJECT, False
-        may_be_tokens = False
-        children: Iterable[object] = node.values()
-        total = BOUND_PER_OBJECT + sum(upper_bound(str(key)) for key in node)
-    elif isinstance(node, list | tuple):
-        if may_be_tokens and set(map(type, node)) == {int}:
-            return len(node), True
-        children, total = node, 0
-    else:
-        return len(str(node)), True
-    complete = True
-    for child in children:
-        size, whole = _walk(child, may_be_tokens)
-        total += size + BOUND_PER_ITEM
-        complete = complete and whole
-    return total, complete
+            self.complete = False
+            return BOUND_PER_OBJECT
+        total = BOUND_PER_OBJECT
+        for key, child in node.items():
+            name = key if type(key) is str else str(key)
+            total += BOUND_PER_ITEM + (len(name) if name.isascii() else upper_bound(name))
+            total += len(child) if type(child) is str and child.isascii() else self(child)
+        if not CACHE_MARKS.isdisjoint(node):
+            self.marked = True
+        return total
 
 
 def _has_more(body: Mapping[str, Any]) -> bool:
@@ -145,7 +166,7 @@ def _has_more(body: Mapping[str, Any]) -> bool:
     reasoning = body.get("reasoning")
     tools = body.get("tools")
     return (
-        any(body.get(key) for key in ("previous_response_id", "conversation", "container", "web_search_options"))
+        any(body[key] for key in REMEMBERS if key in body)
         or isinstance(body.get("prompt"), Mapping)  # a stored prompt; as text it is the legacy completions' own
         or (isinstance(reasoning, Mapping) and reasoning.get("mode") is not None)
         or (isinstance(tools, list | tuple) and any(_hosted(tool) for tool in tools))
@@ -156,7 +177,7 @@ def _hosted(tool: object) -> bool:
     return isinstance(tool, Mapping) and _kind(tool) not in OWN_TOOLS
 
 
-def _kind(node: Mapping[str, Any]) -> str | None:
+def _kind(node: Mapping[Any, Any]) -> str | None:
     kind = node.get("type")
     return kind if isinstance(kind, str) else None
 
