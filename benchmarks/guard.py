@@ -48,6 +48,7 @@ LEDGERS = {
     "sqlite, slices": '[ledger]\nurl = "sqlite:///{folder}/sliced.db"\nslice = 0.01\n',
 }
 ROUNDS, TURNS = 31, 60
+FAMILY = stainless.Family("openai", traces=False, omitted=frozenset())
 ANSWER = {
     "id": "c",
     "model": "gpt-4o-mini",
@@ -61,7 +62,7 @@ def turns(meter: metering.Meter, client: openai.OpenAI, options: FinalRequestOpt
     before = after = 0
     for _ in range(TURNS):
         start = time.perf_counter_ns()
-        flow = meter.flow(stainless._exchange(client, dict, options, False, "openai", False))
+        flow = meter.flow(stainless._exchange(client, dict, options, False, FAMILY))
         step = next(flow)
         while step is not SEND:
             _, operation, arguments = step

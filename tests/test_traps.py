@@ -34,6 +34,7 @@ from canned import (
     sse,
 )
 from conftest import metric_points
+from tokenguard.repeats import fingerprint
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 MESSAGE = {"model": SONNET, "messages": MESSAGES, "max_tokens": 200}
@@ -510,3 +511,14 @@ def test_request_leaves_as_it_came(installed):
     bare = Script()
     openai_client(bare).chat.completions.create(**CHAT, extra_body={"custom": {"a": 1}})
     assert json.dumps(script.requests) == json.dumps(bare.requests)
+
+
+def test_what_is_not_given_is_not_in_the_body(installed, spans):
+    """anthropic 2 keeps a placeholder for each option that was not given: it is no part of the request."""
+    anthropic_client().messages.create(model=SONNET, messages=MESSAGES, max_tokens=20)
+    anthropic_client().messages.create(model=SONNET, messages=MESSAGES, max_tokens=20, system=anthropic.NOT_GIVEN)
+    one, other = (span.attributes["tokenguard.call.fingerprint"] for span in spans)
+    body = {"model": SONNET, "messages": MESSAGES, "max_tokens": 20}
+    order = {key: body[key] for key in ("max_tokens", "messages", "model")}
+    assert one == other
+    assert one in (fingerprint("messages", "anthropic", body), fingerprint("messages", "anthropic", order))

@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenguard.metering import Call, Meter, current_call, drive, drive_async
 from tokenguard.providers import SDKS, Api, Endpoint, Reading, api_of, endpoint_of
@@ -106,9 +106,17 @@ def _endpoint(client: Any, sdk: str) -> Endpoint:
     return endpoint
 
 
-def _exchange(
-    client: Any, cast_to: Any, options: Any, stream: bool, sdk: str, traces: bool
-) -> StainlessExchange | None:
+class Family(NamedTuple):
+    """What is particular to one SDK of the family."""
+
+    sdk: str
+    traces: bool
+    """Whether it starts a GenAI span of its own."""
+    omitted: frozenset[Any]
+    """The types of what stands in a body for "not given" until the request is built."""
+
+
+def _exchange(client: Any, cast_to: Any, options: Any, stream: bool, family: Family) -> StainlessExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     given = options.__dict__  # pydantic looks up absent fields slowly
     api = api_of(given["url"])
@@ -117,19 +125,24 @@ def _exchange(
     body = given.get("json_data")
     if not isinstance(body, Mapping):
         return None
+    if not family.omitted.isdisjoint(map(type, body.values())):
+        body = {key: value for key, value in body.items() if type(value) not in family.omitted}
     if extra := given.get("extra_json"):
         body = {**body, **extra}
     # anthropic 2.x: `_tracer` is there once OpenTelemetry can give one, and requests with a name get a span.
-    native_span = traces and bool(given.get("span_name")) and client._tracer is not None
-    return StainlessExchange(
-        client, cast_to, options, api, _endpoint(client, sdk), body, stream or body.get("stream") is True, native_span
-    )
+    native_span = family.traces and bool(given.get("span_name")) and client._tracer is not None
+    stream = stream or body.get("stream") is True
+    return StainlessExchange(client, cast_to, options, api, _endpoint(client, family.sdk), body, stream, native_span)
 
 
 def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
     """Wrap the request methods of an SDK's `_base_client` module; returns what to restore."""
-    sdk = MODULES[module.__name__]
-    traces = hasattr(module, "start_api_call_span")
+    omitted = (getattr(module, name, None) for name in ("Omit", "NotGiven"))
+    family = Family(
+        MODULES[module.__name__],
+        hasattr(module, "start_api_call_span"),
+        frozenset(kind for kind in omitted if kind is not None),
+    )
     restore: list[tuple[Any, str, Any]] = []
 
     def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -141,7 +154,7 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
 
     def open_exchange(client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
         stream = bool(kwargs.get("stream"))
-        return meter.contain("looking at a request", _exchange, client, cast_to, options, stream, sdk, traces)
+        return meter.contain("looking at a request", _exchange, client, cast_to, options, stream, family)
 
     def request(original: Any) -> Any:
         def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
