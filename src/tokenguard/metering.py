@@ -36,6 +36,7 @@ from tokenguard.usage import Usage
 if TYPE_CHECKING:  # what is not guarded imports no guard
     from concurrent.futures import Future
 
+    from tokenguard.content import Capture
     from tokenguard.flights import Place
     from tokenguard.guard import Guard
     from tokenguard.ledger import Ledger, Reservation
@@ -92,6 +93,7 @@ class Call:
     __slots__ = (
         "_meter",
         "_open",
+        "answer",
         "api",
         "attributes",
         "attribution",
@@ -140,6 +142,8 @@ class Call:
         self.retried: Failure | None = None
         """How this very request has failed before."""
         self.output_cap: int | None = None
+        self.answer: object = None
+        """The response, where its content is to be recorded."""
         self.span: CallSpan = NO_SPAN
         self.entered: tuple[Token[Call | None], Token[Any]] | None = None
         """What undoes making the call and its span current."""
@@ -164,6 +168,12 @@ class Call:
         self.request = body
         self.bound = self.counted = self.corrected = None
         self.output_cap = self.api.output_cap(body)
+
+    def read(self, response: object) -> Reading:
+        """What a response says, decoded JSON or the SDK's model of it."""
+        if self._meter.capture is not None:
+            self.answer = response
+        return self.api.read(response)
 
     def repeated_within(self, seconds: float) -> int:
         """How often this very request has failed lately, by the application's own repeats."""
@@ -210,10 +220,17 @@ class Meter:
     """Measures calls: begins them, reads what came back, prices it, and hands the records on."""
 
     def __init__(
-        self, telemetry: Telemetry, prices: PriceBook, guard: Guard | None = None, *, include_usage: bool = True
+        self,
+        telemetry: Telemetry,
+        prices: PriceBook,
+        guard: Guard | None = None,
+        *,
+        include_usage: bool = True,
+        capture: Capture | None = None,
     ) -> None:
         self.telemetry = telemetry
         self.prices = prices
+        self.capture = capture
         self.guard = guard
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.include_usage = include_usage
@@ -423,6 +440,8 @@ class Meter:
             _describe_money(call, cost, usage)
             if call.guard is not None:
                 self.contain("settling a budget", call.guard.settle, call, reading.usage, cost, outcome, error)
+            if self.capture is not None and outcome != names.BLOCKED:
+                self.contain("recording content", self.capture.record, call, generated)
             self._remember(call, reading, outcome, error, cost)
         finally:
             span = call.span

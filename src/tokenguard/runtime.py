@@ -38,7 +38,12 @@ class Installation:
         _telemetry = _telemetry or Telemetry(_store)
         self.telemetry = _telemetry
         asks_usage = os.environ.get(names.ENV_INCLUDE_USAGE, "1").lower() not in ("0", "false", "no", "off")
-        self.meter = Meter(self.telemetry, PriceBook(), include_usage=asks_usage)
+        capture = None
+        if names.ENV_CAPTURE_CONTENT in os.environ:
+            from tokenguard.content import Capture
+
+            capture = Capture.asked()
+        self.meter = Meter(self.telemetry, PriceBook(), include_usage=asks_usage, capture=capture)
         self._restore: list[tuple[Any, str, Any]] = []
 
     def put_under(self, policy: Policy) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.context import Context, set_value
@@ -69,6 +70,11 @@ class CallSpan:
         """The attributes that the span started with."""
         self.context = context
         """What is current while the request is sent."""
+
+    def write(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Write attributes that are for the span alone."""
+        if self._span.is_recording():
+            self._span.set_attributes(attributes)
 
     def end(self, attributes: Attributes, outcome: str) -> Attributes:
         """Write the attributes and end the span; returns all the attributes of the call."""

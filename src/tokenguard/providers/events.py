@@ -47,11 +47,14 @@ def decoded(data: bytes) -> Mapping[str, Any]:
 
 
 STREAMED_TEXT = re.compile(
-    rb'"(?:content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal)"\s*:\s*'
+    rb'"(content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal)"\s*:\s*'
     rb'("(?:[^"\\]|\\.)*")'
 )
 
 
 def streamed_text(body: bytes) -> str:
     """All that a stream has generated so far, for an estimate of tokens that were never reported."""
-    return "".join(json.loads(match) for match in STREAMED_TEXT.findall(body))
+    found = STREAMED_TEXT.findall(body)
+    # Where `delta` is itself the text (the Responses API), other events say the same again when a part is done.
+    deltas = [said for key, said in found if key == b"delta"]
+    return "".join(map(json.loads, deltas or [said for _, said in found]))

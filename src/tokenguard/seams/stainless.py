@@ -68,9 +68,9 @@ class StainlessExchange:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
         response = _unread_or_raw(result)
         if response is None:
-            return self.api.read(result)
+            return call.read(result)
         if not self.stream and hasattr(response, "_content"):
-            return self.api.read(json.loads(response._content))
+            return call.read(json.loads(response._content))
         tap(response, call)
         return None
 

@@ -151,7 +151,7 @@ class Tap:
 
     def _parse(self, body: bytes) -> tuple[Reading, bytes]:
         if self._content_type.startswith("application/json"):
-            return self._call.api.read(json.loads(body)), b""
+            return self._call.read(json.loads(body)), b""
         if self._content_type.startswith(EVENT_STREAM):
             body = b"".join(
                 b"data: " + base64.b64decode(payload) + b"\n\n" for payload in EVENT_STREAM_PAYLOAD.findall(body)
