@@ -72,8 +72,14 @@ def test_no_overspend_with_killed_workers(
     alerts = [round(alert.threshold * 100) for alert in left_over]
     events: dict[str, dict[str, int]] = {"sent": {}, "settling": {}, "done": {}}
     for log in logs:
-        for line in log.read_text().splitlines() if log.exists() else ():
+        lines = log.read_text().splitlines() if log.exists() else []
+        ended = "end - 0" in lines
+        for line in lines:
             what, call, amount = line.split()
+            if what == "soon" and ended:  # else nobody knows whether it was written before the process was killed
+                what = "done"
+            if what in ("soon", "end"):
+                continue
             if what == "alert":
                 alerts.append(int(amount))
                 continue

@@ -2,8 +2,9 @@
 
     worker.py URL LOG SECONDS THREADS TASKS SLICE SEED
 
-The log has `sent ID NANO` before a call's money is spent, `settling ID NANO` and `done ID NANO` around its settle, and
-`alert BUDGET PERCENT` for what this process was told.
+The log has `sent ID NANO` before a call's money is spent, `settling ID NANO` and `done ID NANO` around its settle
+(`soon` in place of `done` where it is off the call's path), `alert BUDGET PERCENT` for what this process was told, and
+`end - 0` when it has closed its ledger.
 """
 
 from __future__ import annotations
@@ -67,8 +68,12 @@ def main() -> None:
             note("sent", made, asked)
             time.sleep(chance.random() * 0.01)
             note("settling", made, actual)
-            hear(ledger.settle(made, actual, 50))
-            note("done", made, actual)
+            if chance.random() < 0.5:
+                ledger.settle_soon(made, actual, 50)
+                note("soon", made, actual)
+            else:
+                hear(ledger.settle(made, actual, 50))
+                note("done", made, actual)
 
     async def in_a_task() -> None:
         while time.monotonic() < until:
@@ -93,6 +98,7 @@ def main() -> None:
     for worker in workers:
         worker.join()
     ledger.close()
+    os.write(out, b"end - 0\n")
 
 
 if __name__ == "__main__":

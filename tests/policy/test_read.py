@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenguard import policy
@@ -297,6 +297,7 @@ KEYS = sorted(
 )
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(st.sampled_from(TABLES), st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=6), VALUES, max_size=4))
 def test_any_mapping(table: str, values: dict) -> None:
     """Whatever a table holds, the answer is a policy or a PolicyError, and a policy can be shown and compiled."""
@@ -309,6 +310,7 @@ def test_any_mapping(table: str, values: dict) -> None:
     assert policy.loads(page.render(made)) is not None
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(st.text(alphabet="[]{}=,.\"'#\n\\ ab1-", max_size=60))
 def test_any_text(text: str) -> None:
     """Whatever a file holds, reading it ends, with a policy or a PolicyError."""
@@ -317,6 +319,7 @@ def test_any_text(text: str) -> None:
             policy.loads(start + text)
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(
     st.dictionaries(
         st.text(min_size=1, max_size=5),
