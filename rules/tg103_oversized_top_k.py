@@ -3,7 +3,7 @@
 Every retrieved chunk is paid for in every answer: fifty chunks of 500 tokens are 25,000 input tokens for one
 question, and models answer worse, not better, when the right passage is buried. Five to ten good chunks usually do.
 Where many candidates are wanted to choose from, rerank them and pass on the best few: retrieval that feeds a reranker,
-or that is cut down afterwards (`docs[:5]`), is not reported. Nor is a search in a file that shows no sign of a prompt.
+or that is cut down afterwards (`docs[:5]`), is not reported. Nor is a search in code that shows no sign of a prompt.
 
 `max_top_k` (default 20) is the first number that is too many. The fix (unsafe: it changes what is retrieved) writes
 half of it.
@@ -66,6 +66,7 @@ from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.results import narrowed
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.syntax import Function
 
 SEVERITY = "warning"
 OPTIONS = {"max_top_k": 20}
@@ -91,10 +92,10 @@ ROWS = (
         "similarity_search_by_vector", "max_marginal_relevance_search", "amax_marginal_relevance_search")),
     Row("as_retriever", ("search_kwargs.k", "search_kwargs.top_k", "similarity_top_k")),
     *(Row(n, ("similarity_top_k",)) for n in (
-        "as_query_engine", "as_chat_engine", "VectorIndexRetriever", "VectorStoreQuery", "BM25Retriever",
-        "from_defaults",
+        "as_query_engine", "as_chat_engine", "VectorIndexRetriever", "BM25Retriever", "from_defaults",
         "VectorContextRetriever", "QueryFusionRetriever", "VectorIndexAutoRetriever",
         "MultiModalVectorIndexRetriever")),
+    Row("VectorStoreQuery", ("similarity_top_k",), plain=True),
     Row("query", ("n_results",), ("query_texts", "query_embeddings", "query_images"), plain=True),
     Row("query", ("top_k",), ("vector", "namespace", "include_metadata", "include_values"), plain=True),
     Row("query_points", ("limit",), ("collection_name", "query"), plain=True),
@@ -109,7 +110,8 @@ ROWS = (
         "PgvectorEmbeddingRetriever",
         "ElasticsearchEmbeddingRetriever", "ElasticsearchBM25Retriever", "OpenSearchEmbeddingRetriever",
         "FAISSEmbeddingRetriever", "MilvusEmbeddingRetriever")),
-    Row("VectorStoreRetriever", ("search_kwargs.k",)),
+    *(Row(n, ("search_kwargs.k",)) for n in (
+        "VectorStoreRetriever", "ParentDocumentRetriever", "MultiVectorRetriever", "SelfQueryRetriever")),
     *(Row(n, ("k",)) for n in ("Retrieve", "from_documents", "from_texts", "TFIDFRetriever", "KNNRetriever")),
 )  # fmt: skip
 _BY_NAME: dict[str, list[Row]] = {}
@@ -128,7 +130,8 @@ _RERANK = re.compile(
     re.IGNORECASE,
 )
 _PROMPTED = re.compile(
-    rb"prompt|llm|context|answer|question|chat|complet|generat|messages|\brag|agent|assistant", re.IGNORECASE
+    r"prompt|llm|context|answer|question|chat|complet|generate_|messages|\brag|rag_|_rag\b|agent|assistant|tool",
+    re.IGNORECASE,
 )
 
 
@@ -147,7 +150,7 @@ def check(file: File) -> Iterator[Report]:
             k = file.constant(found.value) if found.presence is Presence.PRESENT else None
             if not isinstance(k, int) or isinstance(k, bool) or not most <= k < _EVERYTHING:
                 continue
-            if (row.plain and not _PROMPTED.search(file.module.source)) or _reranks(file) or narrowed(file, call, most):
+            if (row.plain and not _for_a_prompt(file, call)) or _reranks(file) or narrowed(file, call, most):
                 continue
             assert found.value is not None
             message = (
@@ -163,6 +166,16 @@ def _fix(file: File, value: ast.expr, number: int) -> Fix | None:
     if literal is None:
         return None
     return Fix(f"Retrieve {number}", (Edit("replace", Span.of(literal), "", str(max(1, number))),))
+
+
+def _for_a_prompt(file: File, call: ast.Call) -> bool:
+    """Whether the class, function or script around a search speaks of prompts, and the search returns texts."""
+    include = file.arguments(call).known.get("include")  # Chroma returns what is listed
+    if isinstance(include, ast.List) and "documents" not in [file.constant(item) for item in include.elts]:
+        return False
+    place = file.module.class_of(call) or file.module.function_of(call)
+    around = [place] if place is not None else [s for s in file.module.tree.body if not isinstance(s, Function)]
+    return any(_PROMPTED.search(ast.unparse(part)) for part in around)
 
 
 def _reranks(file: File) -> bool:

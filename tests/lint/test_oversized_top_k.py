@@ -22,6 +22,8 @@ FOUND = {
     "a preview is printed": f"def f(db, llm, question):\n    chunks = db.similarity_search(question, k=30)\n    for c in chunks:\n        print(c.page_content[:80])\n    docs = ' '.join(c.page_content for c in chunks)\n{ASK}",
     "the answer is cut": "def f(db, llm, question, chain_of):\n    chain = chain_of(db.as_retriever(search_kwargs={'k': 50}), llm)\n    answer = chain.invoke(question)\n    return answer[:2000]",
     "cut, but not by much": f"def f(r, llm, question):\n    docs = r.as_retriever(search_kwargs={{'k': 50}}).invoke(question)[:40]\n{ASK}",
+    "parents of small pieces": "from langchain.retrievers import ParentDocumentRetriever\ndef f(vs, store):\n    return ParentDocumentRetriever(vectorstore=vs, docstore=store, search_kwargs={'k': 30})",
+    "a tool's results": "class Search(BaseTool):\n    def _run(self, query):\n        return '\\n'.join(d.page_content for d in self.db.similarity_search(query, k=50))",
     "a loop that skips": f"def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=30):\n        if not d.metadata:\n            continue\n        docs.append(d)\n{ASK}",
 }  # fmt: skip
 
@@ -45,6 +47,11 @@ SILENT = {
     "no prompt in sight": "def gifs(index, v, card):\n    found = index.query(vector=v, top_k=30, include_metadata=True)\n    card([m['metadata']['url'] for m in found['matches']])",
     "chess": "def move(index, embedding):\n    return index.query(vector=embedding, top_k=30, include_metadata=True)",
     "listing without a query": "def history(prompt, c, when):\n    return c.query(query_embeddings=None, n_results=50, where={'at': when})",
+    "taken in a numbered loop": "def answer(question, c, n):\n    res = c.query(query_texts=[question], n_results=30)\n    kept = []\n    for i in range(len(res['documents'][0])):\n        if res['metadatas'][0][i]['year'] == 2024:\n            kept.append(res['documents'][0][i])\n    return kept[:n]",
+    "grouped, then the first groups": "def answer(question, c, v, groups):\n    res = c.query(query_embeddings=[v], n_results=30)\n    for doc, meta in zip(res['documents'][0], res['metadatas'][0]):\n        groups[meta['title']].append(doc)\n    out = []\n    for i, (title, docs) in enumerate(groups.items()):\n        if i >= 5:\n            break\n        out.append(docs)\n    return out",
+    "query object, taken until enough": "from llama_index.core.vector_stores import VectorStoreQuery\ndef answer(store, v, best, most):\n    res = store.query(VectorStoreQuery(query_embedding=v, similarity_top_k=500))\n    for i in zip(res.ids, res.similarities):\n        best.append(i)\n        if len(best) >= most:\n            break\n    return best",
+    "only metadata": "def pictures(prompt, c, v):\n    return c.query(query_embeddings=[v], n_results=30, include=['metadatas', 'distances'])",
+    "prompts elsewhere in the file": "def check(index, v):\n    for m in index.query(vector=v, top_k=20, include_metadata=True).matches:\n        print(m.id)\ndef ask(llm, prompt):\n    return llm(prompt)",
     "sampling": "def f(c, m):\n    return c.messages.create(model='c', max_tokens=5, messages=m, top_k=50)",
     "vllm sampling": "from vllm import SamplingParams\np = SamplingParams(top_k=50, max_tokens=9)",
     "sql": "def prompt(session, Doc):\n    return session.query(Doc).limit(100).all()",

@@ -9,9 +9,11 @@ from tokenguard.lint.rulebook import File
 from tokenguard.lint.syntax import MUTATORS, spelling
 
 # What hands a list of results on, whole or filtered: builtins by name, and methods of a retriever or an answer.
-_KEEPS = frozenset({"sorted", "list", "tuple", "set", "filter", "reversed", "zip", "enumerate", "map", "dict"})
+_KEEPS = frozenset({"sorted", "list", "tuple", "set", "filter", "reversed", "zip", "enumerate", "map", "dict", "range",
+                    "len"})  # fmt: skip
 _RUNS = frozenset({"invoke", "ainvoke", "get_relevant_documents", "aget_relevant_documents", "retrieve", "aretrieve",
-                   "get", "values", "items", "copy", "to_list", "sort_values", "to_dict"})  # fmt: skip
+                   "get", "values", "items", "copy", "to_list", "sort_values", "to_dict", "query",
+                   "aquery"})  # fmt: skip
 _CUTS = frozenset({"nlargest", "nsmallest", "islice", "head", "sample"})
 
 
@@ -56,10 +58,11 @@ def _held(file: File, call: ast.Call, nodes: list[ast.AST]) -> set[str]:
 
 
 def _grown(loop: ast.For) -> Iterator[str]:
-    """The lists that a loop appends to."""
+    """The lists that a loop appends to, and the dicts of lists."""
     for node in ast.walk(loop):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
-            spelled = spelling(node.func.value)
+            grown = node.func.value
+            spelled = spelling(grown.value if isinstance(grown, ast.Subscript) else grown)
             if spelled:
                 yield spelled
 
@@ -73,8 +76,8 @@ def _is(node: ast.expr | None, call: ast.Call, held: set[str]) -> bool:
             return _is(value, call, held)
         case ast.Call(func=ast.Name(id=name), args=args) if name in _KEEPS:
             return any(_is(arg, call, held) for arg in args)
-        case ast.Call(func=ast.Attribute(value=value, attr=name)) if name in _RUNS:
-            return _is(value, call, held)
+        case ast.Call(func=ast.Attribute(value=value, attr=name), args=args) if name in _RUNS:
+            return any(_is(part, call, held) for part in (value, *args))
         case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
             return any(_is(generator.iter, call, held) for generator in generators)
         case ast.BoolOp(values=values):
