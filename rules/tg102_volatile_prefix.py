@@ -90,7 +90,7 @@ def check(file: File) -> Iterator[Report]:
     flow = Flow(file)
     worst: dict[tuple[ast.expr, ast.AST | None], tuple[Taint, str]] = {}
     for prefix in prefixes(file):
-        outside = file.module.function_of(prefix.holder) is None and not isinstance(prefix.holder, Function)
+        outside = _runs_once(file, prefix.holder)
         if outside and not prefix.calls and not _made_later(file, prefix.value):
             continue  # made once, when the module is loaded
         flow.loops = loops_around(file, prefix.holder)
@@ -111,6 +111,15 @@ def check(file: File) -> Iterator[Report]:
             rhythm = "every hour" if taint.grain is Grain.HOUR else "with every call"
             cost = f"{rhythm}, so the provider's prompt cache never holds past it. Move it to the last message."
         yield Report(taint.node, f"{taint.source} changes the {where} {cost}", _SEVERITIES[taint.grain])
+
+
+def _runs_once(file: File, holder: ast.AST) -> bool:
+    """Whether code runs when the module is loaded: it is in no function, or in a private one only called from there."""
+    function = holder if isinstance(holder, Function) else file.module.function_of(holder)
+    if function is None:
+        return True
+    calls = file.module.called.get(function.name, [])
+    return function.name.startswith("_") and bool(calls) and all(file.module.function_of(c) is None for c in calls)
 
 
 def _statement(file: File, node: ast.expr) -> ast.AST | None:

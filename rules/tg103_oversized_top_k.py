@@ -94,7 +94,7 @@ ROWS = (
     *(Row(n, ("similarity_top_k",)) for n in (
         "as_query_engine", "as_chat_engine", "VectorIndexRetriever", "BM25Retriever", "from_defaults",
         "VectorContextRetriever", "QueryFusionRetriever", "VectorIndexAutoRetriever",
-        "MultiModalVectorIndexRetriever")),
+        "MultiModalVectorIndexRetriever", "VertexAiRagRetrieval")),
     Row("VectorStoreQuery", ("similarity_top_k",), plain=True),
     Row("query", ("n_results",), ("query_texts", "query_embeddings", "query_images"), plain=True),
     Row("query", ("top_k",), ("vector", "namespace", "include_metadata", "include_values"), plain=True),
@@ -122,7 +122,7 @@ _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # const
 WORDS = (
     "similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k=",
     "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever",
-    "Retrieve(", "query_embedding", ".recall(", "user_id=", "agent_id=", "run_id=",
+    "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "user_id=", "agent_id=", "run_id=",
 )  # fmt: skip
 _RERANK = re.compile(
     r"re_?rank|cross_?encoder|compressor|compress_documents|contextual_?compression|(?:^|_)ranker|(?:^|_)rrf|reciprocal"
@@ -130,7 +130,8 @@ _RERANK = re.compile(
     re.IGNORECASE,
 )
 _PROMPTED = re.compile(
-    r"prompt|llm|context|answer|question|chat|complet|generate_|messages|\brag|rag_|_rag\b|agent|assistant|tool",
+    r"prompt|llm|context|answer|question|chat|complet|generate_|messages|\brag|rag_|_rag\b|agent|assistant|tool"
+    r"|relevant_doc",
     re.IGNORECASE,
 )
 
@@ -150,7 +151,11 @@ def check(file: File) -> Iterator[Report]:
             k = file.constant(found.value) if found.presence is Presence.PRESENT else None
             if not isinstance(k, int) or isinstance(k, bool) or not most <= k < _EVERYTHING:
                 continue
-            if (row.plain and not _for_a_prompt(file, call)) or _reranks(file) or narrowed(file, call, most):
+            if (
+                (row.plain and (path.startswith("@") or not _for_a_prompt(file, call)))
+                or _reranks(file)
+                or narrowed(file, call, most)
+            ):
                 continue
             assert found.value is not None
             message = (
