@@ -31,6 +31,17 @@ def innermost_loop(file: File, node: ast.AST) -> Loop | None:
     return None
 
 
+def through_helpers(file: File, calls: list[ast.Call]) -> list[tuple[ast.Call, Function]]:
+    """The calls of those functions of this file that make one of `calls` outside of a loop, each with its function."""
+    helpers = {}
+    for call in calls:
+        function = file.module.function_of(call)
+        if function is not None and innermost_loop(file, call) is None:
+            helpers[function.name] = function
+    found = [(call, helpers[name]) for name in helpers for call in file.module.calls_of((name,))]
+    return [(c, f) for c, f in found if file.names.definition(file.names.path(c.func)) is f]
+
+
 def own_nodes(loop: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a loop without those of functions defined in it."""
     pending = list(ast.iter_child_nodes(loop))
