@@ -66,7 +66,7 @@ from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.results import narrowed
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, spelling
 
 SEVERITY = "warning"
 OPTIONS = {"max_top_k": 20}
@@ -84,7 +84,7 @@ class Row(NamedTuple):
     plain: bool = False
 
 
-_SEARCH = ("k", "top_k", "limit")
+_MEM0 = Row("search", ("limit", "top_k"), ("user_id", "agent_id", "run_id"), plain=True)
 ROWS = (
     *(Row(n, ("k",), plain=True) for n in (
         "similarity_search", "asimilarity_search", "similarity_search_with_score", "asimilarity_search_with_score",
@@ -100,7 +100,7 @@ ROWS = (
     Row("query", ("top_k",), ("vector", "namespace", "include_metadata", "include_values"), plain=True),
     Row("query_points", ("limit",), ("collection_name", "query"), plain=True),
     Row("search", ("limit",), ("query_vector", "anns_field", "query_embedding"), plain=True),
-    Row("search", ("limit", "top_k"), ("user_id", "agent_id", "run_id"), plain=True),  # mem0
+    _MEM0,
     Row("recall", ("limit",), plain=True),  # crewai's memory
     Row("hybrid_search", ("limit",), ("reqs", "ranker"), plain=True),
     *(Row(n, ("limit",), plain=True) for n in ("near_text", "near_vector")),
@@ -122,7 +122,7 @@ _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # const
 WORDS = (
     "similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k=",
     "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever",
-    "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "user_id=", "agent_id=", "run_id=",
+    "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "memory.search(", "mem0",
 )  # fmt: skip
 _RERANK = re.compile(
     r"re_?rank|cross_?encoder|compressor|compress_documents|contextual_?compression|(?:^|_)ranker|(?:^|_)rrf|reciprocal"
@@ -146,6 +146,8 @@ def check(file: File) -> Iterator[Report]:
             if row.needs and file.any_of(call, row.needs).presence is not Presence.PRESENT:
                 continue
             if name in _LOADERS and "Retriever" not in path:
+                continue
+            if row is _MEM0 and not ("mem0" in path or (spelling(call.func) or "").endswith("memory.search")):
                 continue
             found = file.any_of(call, row.ks)
             k = file.constant(found.value) if found.presence is Presence.PRESENT else None

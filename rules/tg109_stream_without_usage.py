@@ -65,4 +65,4 @@ def check(file: File) -> Iterator[Report]:
 def _elsewhere(file: File, call: ast.Call) -> bool:
     """Whether the client may talk to another server than OpenAI's."""
     client = made_by(file, call.func)
-    return client is not None and file.any_of(client, ("base_url", "provider")).presence is not Presence.ABSENT
+    return client is None or file.any_of(client, ("base_url", "provider")).presence is not Presence.ABSENT

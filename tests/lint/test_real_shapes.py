@@ -58,6 +58,7 @@ FOUND = {
     "TG109 async": ASYNC
     + "async def f(m):\n    stream = await client.chat.completions.create(model='m', messages=m, max_tokens=4, stream=True)\n    async for chunk in stream:\n        print(chunk.choices[0].delta.content)",
     "TG109 azure": "from openai import AzureOpenAI\nclass A:\n    def __init__(self):\n        self.client = AzureOpenAI(api_version='x', timeout=9)\n    def f(self, m):\n        return self.client.chat.completions.create(model='m', messages=m, max_tokens=4, stream=True)",
+    "TG109 client made later": "from openai import OpenAI\nclass P:\n    client = None\n    def setup(self):\n        self.client = OpenAI(timeout=9)\n    def f(self, m):\n        return self.client.chat.completions.create(model='m', messages=m, max_tokens=4, stream=True)",
     "TG109 options without usage": OPENAI
     + "ARGS = dict(model='m', messages=[], max_tokens=4, stream=True)\nstream = client.chat.completions.create(**ARGS)",
     # TG110
@@ -161,6 +162,8 @@ SILENT = {
     "TG109 asked for": OPENAI
     + "for c in client.chat.completions.create(model='m', messages=[], max_tokens=4, stream=True, stream_options={'include_usage': True}):\n    print(c)",
     "TG109 bedrock provider": "from openai import OpenAI\ndef f(provider, m):\n    client = OpenAI(provider=provider)\n    return client.chat.completions.create(model='m', messages=m, max_tokens=4, stream=True)",
+    "TG109 another server, made later": "from openai import AsyncOpenAI\nclass P:\n    def __init__(self):\n        self._client = None\n    def setup(self):\n        self._client = AsyncOpenAI(base_url='https://api.x.ai/v1')\n    async def f(self, m):\n        return await self._client.chat.completions.create(model='m', messages=m, max_tokens=4, stream=True)",
+    "TG109 one of two clients": "from openai import OpenAI\nclass P:\n    def setup(self, url):\n        self.client = OpenAI()\n        if url:\n            self.client = OpenAI(base_url=url)\n    def f(self, m):\n        return self.client.chat.completions.create(model='m', messages=m, max_tokens=4, stream=True)",
     "TG109 client unknown": "def f(client, m):\n    return client.chat.completions.create(model='m', messages=m, max_tokens=4, stream=True)",
     "TG109 responses say it": OPENAI + "s = client.responses.create(model='m', input='x', max_output_tokens=4, stream=True)",
     "TG109 helper of the sdk": OPENAI

@@ -70,11 +70,15 @@ def made_by(file: File, node: ast.expr) -> ast.Call | None:
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
             owner = file.module.class_of(node)
             bindings = file.module.attributes(owner).get(node.attr, []) if owner else []
-            made = [b.value for b in bindings if isinstance(b.value, ast.Call)]
-            return made[0] if len(made) == 1 == len(bindings) else None
+            return _only_call([b.value for b in bindings])
         node = node.value
     if isinstance(node, ast.Name):
         found = file.module.scope_at(node).lookup(node.id)
-        values = [b.value for b in found[1] if b.kind in ("assign", "with")] if found else []
-        return values[0] if len(values) == 1 and isinstance(values[0], ast.Call) else None
+        return _only_call([b.value for b in found[1] if b.kind in ("assign", "with")] if found else [])
     return node if isinstance(node, ast.Call) else None
+
+
+def _only_call(values: list[ast.expr | None]) -> ast.Call | None:
+    """The one call among the values of a name, beside the None it may start with."""
+    given = [v for v in values if not (isinstance(v, ast.Constant) and v.value is None)]
+    return given[0] if len(given) == 1 and isinstance(given[0], ast.Call) else None
