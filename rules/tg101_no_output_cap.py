@@ -178,15 +178,7 @@ def _receiver_may_cap(file: File, call: ast.Call, surface: Surface) -> bool:
     func = call.func
     if not (isinstance(func, ast.Attribute) and "GenerativeModel" in surface.path):
         return False
-    made = func.value
-    if isinstance(made, ast.Name):
-        found = file.module.scope_at(made).lookup(made.id)
-        made = found[1][-1].value if found and found[1][-1].value is not None else made
-    elif isinstance(made, ast.Attribute) and isinstance(made.value, ast.Name) and made.value.id == "self":
-        owner = file.module.class_of(made)
-        bound = file.module.attributes(owner).get(made.attr, []) if owner else []
-        made = next((b.value for b in bound if b.value is not None), made)
-    return not isinstance(made, ast.Call) or file.any_of(made, surface.caps).presence is not Presence.ABSENT
+    return any(file.look(func.value, cap, nested=True).presence is not Presence.ABSENT for cap in surface.caps)
 
 
 def _assigned_names(file: File, call: ast.Call) -> set[str]:
@@ -222,18 +214,9 @@ def _fix(file: File, call: ast.Call, surface: Surface, cap: str, number: int) ->
     value = file.arguments(call).known.get(holder)
     if value is None or file.is_none(value):
         return _set(call, holder, surface.nested.format(number), cap, number)
-    place = _written_out(file, value)
-    return _set(place, name, str(number), cap, number) if place is not None else None
+    place = file.written(value)
+    return _set(place, name, str(number), cap, number) if isinstance(place, ast.Dict | ast.Call) else None
 
 
 def _set(place: ast.Call | ast.Dict, name: str, value: str, cap: str, number: int) -> Fix:
     return Fix(f"Set {cap} to {number}", (Edit("set", Span.of(place), name, value),))
-
-
-def _written_out(file: File, value: ast.expr) -> ast.Call | ast.Dict | None:
-    if isinstance(value, ast.Dict | ast.Call):
-        return value
-    found = file.module.scope_at(value).lookup(value.id) if isinstance(value, ast.Name) else None
-    if found and len(found[1]) == 1 and isinstance(found[1][0].value, ast.Dict | ast.Call):
-        return found[1][0].value
-    return None

@@ -2,8 +2,8 @@
 
 Every retrieved chunk is paid for in every answer: fifty chunks of 500 tokens are 25,000 input tokens for one
 question, and models answer worse, not better, when the right passage is buried. Five to ten good chunks usually do.
-Where many candidates are wanted to choose from, rerank them and pass on the best few: retrieval that feeds a reranker
-is not reported.
+Where many candidates are wanted to choose from, rerank them and pass on the best few: retrieval that feeds a reranker,
+or that is cut down afterwards (`docs[:5]`), is not reported. Nor is a search in code that shows no sign of a prompt.
 
 `max_top_k` (default 20) is the first number that is too many. The fix (unsafe: it changes what is retrieved) writes
 half of it.
@@ -30,6 +30,16 @@ Good:
 
     retriever = store.as_retriever(search_kwargs={"k": 10})  # TG103
 
+Good:
+
+    from langchain_chroma import Chroma
+
+    store = Chroma(collection_name="docs")
+
+    def context(question, allowed):
+        found = store.similarity_search(question, k=50)
+        return [doc for doc in found if doc.metadata["team"] in allowed][:5]
+
 Bad:
 
     TOP_K = 100
@@ -54,46 +64,54 @@ from typing import NamedTuple
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
+from tokenguard.lint.results import narrowed
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, spelling
 
 SEVERITY = "warning"
 OPTIONS = {"max_top_k": 20}
 
 
 class Row(NamedTuple):
-    """A retrieval call: its last name, where k sits, and a keyword that must be there when the name is a common one."""
+    """A retrieval call: its last name, where k sits, and a keyword that must be there when the name is a common one.
+
+    A `plain` search is no part of a framework for prompts: it may serve a page of results as well as a model.
+    """
 
     name: str
     ks: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    plain: bool = False
 
 
-_SEARCH = ("k", "top_k", "limit")
+_MEM0 = Row("search", ("limit", "top_k"), ("user_id", "agent_id", "run_id"), plain=True)
 ROWS = (
-    *(Row(n, ("k",)) for n in (
+    *(Row(n, ("k",), plain=True) for n in (
         "similarity_search", "asimilarity_search", "similarity_search_with_score", "asimilarity_search_with_score",
         "similarity_search_with_relevance_scores", "asimilarity_search_with_relevance_scores",
         "similarity_search_by_vector", "max_marginal_relevance_search", "amax_marginal_relevance_search")),
     Row("as_retriever", ("search_kwargs.k", "search_kwargs.top_k", "similarity_top_k")),
     *(Row(n, ("similarity_top_k",)) for n in (
-        "as_query_engine", "as_chat_engine", "VectorIndexRetriever", "VectorStoreQuery", "BM25Retriever",
-        "from_defaults",
+        "as_query_engine", "as_chat_engine", "VectorIndexRetriever", "BM25Retriever", "from_defaults",
         "VectorContextRetriever", "QueryFusionRetriever", "VectorIndexAutoRetriever",
-        "MultiModalVectorIndexRetriever")),
-    Row("query", ("n_results",), ("query_texts", "query_embeddings", "query_images")),
-    Row("query", ("top_k",), ("vector", "namespace", "include_metadata", "include_values")),
-    Row("query_points", ("limit",), ("collection_name", "query")),
-    Row("search", ("limit",), ("query_vector", "anns_field", "query_embedding")),
-    Row("hybrid_search", ("limit",), ("reqs", "ranker")),
-    *(Row(n, ("limit",)) for n in ("near_text", "near_vector")),
+        "MultiModalVectorIndexRetriever", "VertexAiRagRetrieval")),
+    Row("VectorStoreQuery", ("similarity_top_k",), plain=True),
+    Row("query", ("n_results",), ("query_texts", "query_embeddings", "query_images"), plain=True),
+    Row("query", ("top_k",), ("vector", "namespace", "include_metadata", "include_values"), plain=True),
+    Row("query_points", ("limit",), ("collection_name", "query"), plain=True),
+    Row("search", ("limit",), ("query_vector", "anns_field", "query_embedding"), plain=True),
+    _MEM0,
+    Row("recall", ("limit",), plain=True),  # crewai's memory
+    Row("hybrid_search", ("limit",), ("reqs", "ranker"), plain=True),
+    *(Row(n, ("limit",), plain=True) for n in ("near_text", "near_vector")),
     *(Row(n, ("top_k",)) for n in (
         "InMemoryEmbeddingRetriever", "InMemoryBM25Retriever", "ChromaEmbeddingRetriever", "ChromaQueryTextRetriever",
         "PineconeEmbeddingRetriever", "QdrantEmbeddingRetriever", "WeaviateEmbeddingRetriever",
         "PgvectorEmbeddingRetriever",
         "ElasticsearchEmbeddingRetriever", "ElasticsearchBM25Retriever", "OpenSearchEmbeddingRetriever",
         "FAISSEmbeddingRetriever", "MilvusEmbeddingRetriever")),
-    Row("VectorStoreRetriever", ("search_kwargs.k",)),
+    *(Row(n, ("search_kwargs.k",)) for n in (
+        "VectorStoreRetriever", "ParentDocumentRetriever", "MultiVectorRetriever", "SelfQueryRetriever")),
     *(Row(n, ("k",)) for n in ("Retrieve", "from_documents", "from_texts", "TFIDFRetriever", "KNNRetriever")),
 )  # fmt: skip
 _BY_NAME: dict[str, list[Row]] = {}
@@ -104,10 +122,17 @@ _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # const
 WORDS = (
     "similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k=",
     "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever",
-    "Retrieve(", "query_embedding",
+    "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "memory.search(", "mem0",
 )  # fmt: skip
 _RERANK = re.compile(
-    r"rerank|CrossEncoder|ContextualCompressionRetriever|\bFlashrank|\branker\b|\bRRF\b|reciprocal_rank", re.IGNORECASE
+    r"re_?rank|cross_?encoder|compressor|compress_documents|contextual_?compression|(?:^|_)ranker|(?:^|_)rrf|reciprocal"
+    r"|rank_fusion",
+    re.IGNORECASE,
+)
+_PROMPTED = re.compile(
+    r"prompt|llm|context|answer|question|chat|complet|generate_|messages|\brag|rag_|_rag\b|agent|assistant|tool"
+    r"|relevant_doc",
+    re.IGNORECASE,
 )
 
 
@@ -115,23 +140,32 @@ def check(file: File) -> Iterator[Report]:
     """Report each retrieval whose k is a number at or above the limit."""
     most = file.options["max_top_k"]
     for call in file.module.calls_of(_BY_NAME):
-        func = call.func
-        name = file.names.path(func).rpartition(".")[2].lstrip("?@")
+        path = file.names.path(call.func)
+        name = path.rpartition(".")[2].lstrip("?@")
         for row in _BY_NAME.get(name, ()):
-            if row.needs and not any(n in file.arguments(call).known for n in row.needs):
+            if row.needs and file.any_of(call, row.needs).presence is not Presence.PRESENT:
                 continue
-            if name in _LOADERS and "Retriever" not in file.names.path(func):
+            if name in _LOADERS and "Retriever" not in path:
+                continue
+            if row is _MEM0 and not ("mem0" in path or (spelling(call.func) or "").endswith("memory.search")):
                 continue
             found = file.any_of(call, row.ks)
             k = file.constant(found.value) if found.presence is Presence.PRESENT else None
-            if isinstance(k, int) and not isinstance(k, bool) and most <= k < _EVERYTHING and not _reranked(file, call):
-                assert found.value is not None
-                message = (
-                    f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or "
-                    f"rerank and keep the best few."
-                )
-                yield Report(call, message, None, _fix(file, found.value, most // 2))
-                break
+            if not isinstance(k, int) or isinstance(k, bool) or not most <= k < _EVERYTHING:
+                continue
+            if (
+                (row.plain and (path.startswith("@") or not _for_a_prompt(file, call)))
+                or _reranks(file)
+                or narrowed(file, call, most)
+            ):
+                continue
+            assert found.value is not None
+            message = (
+                f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or "
+                f"rerank and keep the best few."
+            )
+            yield Report(call, message, None, _fix(file, found.value, most // 2))
+            break
 
 
 def _fix(file: File, value: ast.expr, number: int) -> Fix | None:
@@ -141,13 +175,28 @@ def _fix(file: File, value: ast.expr, number: int) -> Fix | None:
     return Fix(f"Retrieve {number}", (Edit("replace", Span.of(literal), "", str(max(1, number))),))
 
 
-def _reranked(file: File, call: ast.Call) -> bool:
-    """Whether a reranker is at work where the call's result goes: in its function or class, or in module-level code."""
+def _for_a_prompt(file: File, call: ast.Call) -> bool:
+    """Whether the class, function or script around a search speaks of prompts, and the search returns texts."""
+    include = file.arguments(call).known.get("include")  # Chroma returns what is listed
+    if isinstance(include, ast.List) and "documents" not in [file.constant(item) for item in include.elts]:
+        return False
     place = file.module.class_of(call) or file.module.function_of(call)
-    plain = (s for s in file.module.tree.body if not isinstance(s, Function | ast.ClassDef))
-    for part in [place] if place is not None else plain:
-        for node in ast.walk(part):
-            text = getattr(node, "id", "") or getattr(node, "attr", "") or getattr(node, "arg", "")
-            if isinstance(text, str) and _RERANK.search(text):
-                return True
-    return False
+    around = [place] if place is not None else [s for s in file.module.tree.body if not isinstance(s, Function)]
+    return any(_PROMPTED.search(ast.unparse(part)) for part in around)
+
+
+def _reranks(file: File) -> bool:
+    """Whether a reranker, a fusion of rankings or a compressor is at work in the file."""
+    if "reranks" not in file.memory:
+        file.memory["reranks"] = any(_RERANK.search(name) for name in _words(file.module.tree))
+    return bool(file.memory["reranks"])
+
+
+def _words(tree: ast.AST) -> Iterator[str]:
+    """The names in a tree, and the texts given as keywords (`mode="reciprocal_rerank"`)."""
+    for node in ast.walk(tree):
+        for field in ("id", "attr", "arg", "name"):
+            if isinstance(text := getattr(node, field, None), str):
+                yield text
+        if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value.value

@@ -64,7 +64,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tokenguard.lint.loops import innermost_loop, own_nodes
+from tokenguard.lint.loops import innermost_loop, own_nodes, through_helpers
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 
@@ -87,13 +87,17 @@ _ENDLESS = re.compile(r"stop_reason|finish_reason|tool_calls|function_call|tool_
 
 def check(file: File) -> Iterator[Report]:
     """Report the `while` loops around generation calls that only the model can end."""
+    direct = [call for call, _ in file.generations]
+    helped = [call for call, _ in through_helpers(file, direct)]  # `reply = self.ask(messages)`
     loops: dict[ast.While, ast.Call] = {}
-    for call, _ in file.generations:
+    for call in (*direct, *helped):
         loop = innermost_loop(file, call)
-        if isinstance(loop, ast.While) and not _leaves_after(file, call, loop):
+        if not isinstance(loop, ast.While) or _leaves_after(file, call, loop):
+            continue
+        if call in direct or _ENDLESS.search(ast.unparse(loop)):  # the loop looks into the reply
             loops.setdefault(loop, call)
     for loop in loops:
-        if _model_decides(file, loop) and not _bounded(file, loop):
+        if _model_decides(file, loop) and not _bounded(file, loop, {*direct, *helped}):
             message = (
                 "Only the model ends this loop of requests, and each turn sends the conversation again. "
                 "Count the turns, or set a deadline or budget."
@@ -125,7 +129,7 @@ def _model_decides(file: File, loop: ast.While) -> bool:
     return bool(_ENDLESS.search(text)) and not _BOUNDED.search(text)
 
 
-def _bounded(file: File, loop: ast.While) -> bool:
+def _bounded(file: File, loop: ast.While, requests: set[ast.Call]) -> bool:
     counted = {n.target.id for n in own_nodes(loop) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
     counted |= {
         n.target.attr for n in own_nodes(loop) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Attribute)
@@ -137,10 +141,11 @@ def _bounded(file: File, loop: ast.While) -> bool:
                 name = part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else ""
                 if name in counted or (name and _BOUNDED.search(name)):
                     return True
-        elif isinstance(node, ast.Call):
+        elif isinstance(node, ast.Call) and node not in requests:
             func = node.func
             name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-            if name in _PEOPLE and not (name in _GETTERS and node.args and name in ("get", "pop")):
+            searched = bool(node.args) and (name in ("get", "pop") or isinstance(node.args[0], ast.GeneratorExp))
+            if name in _PEOPLE and not (name in _GETTERS and searched):  # a key of a dict, an item of an answer
                 return True
             if _BOUNDED.search(name) and isinstance(file.module.parents.get(node), ast.Expr | ast.Await):
                 return True  # budget.charge(...), check_limits(...)

@@ -4,6 +4,9 @@ The SDKs of OpenAI, Anthropic and others send a failed request up to two more ti
 attempts around that makes nine requests for one answer, during an outage of all times. Let one of the two retry: set
 `max_retries=0` on the client, or drop the decorator.
 
+A retry for what the SDK does not retry (`ValidationError`, `JSONDecodeError`) multiplies nothing, and is left alone; so
+is one whose condition cannot be read.
+
 Bad:
 
     from openai import OpenAI
@@ -17,14 +20,20 @@ Bad:
 
 Good:
 
+    import json
+
     from openai import OpenAI
-    from tenacity import retry, stop_after_attempt
+    from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
     client = OpenAI(max_retries=0)
 
     @retry(stop=stop_after_attempt(3))
     def ask(messages):
         return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500)
+
+    @retry(stop=stop_after_attempt(3), retry=retry_if_exception_type(ValueError))
+    def ask_for_json(messages):
+        return json.loads(OpenAI().responses.create(model="gpt-4.1", input=messages, max_output_tokens=500).output_text)
 
     def make(settings):
         patient = OpenAI(**settings)
@@ -49,6 +58,12 @@ from tokenguard.lint.surface import CALL_WORDS, CLIENTS
 SEVERITY = "warning"
 WORDS = CALL_WORDS
 
+# What the SDKs retry: broken connections, timeouts, and the answers 408, 409, 429 and 500 upwards; with their bases.
+_RETRIED = frozenset({"Exception", "BaseException", "OSError", "ConnectionError", "TimeoutError", "HTTPError",
+                      "OpenAIError", "AnthropicError", "APIError", "APIStatusError", "APIConnectionError",
+                      "APITimeoutError", "RateLimitError", "InternalServerError", "ConflictError", "Timeout",
+                      "ApiError", "HTTPStatusError", "TransportError", "RequestError"})  # fmt: skip
+
 
 def check(file: File) -> Iterator[Report]:
     """Report retry decorators around calls of a client that is known to keep its own retries."""
@@ -62,6 +77,8 @@ def check(file: File) -> Iterator[Report]:
             continue
         for decorator, library in decorators:
             seen.add(decorator)
+            if not _overlaps(file, decorator, library):
+                continue
             name = file.names.path(client.func).rpartition(".")[2]
             yield Report(
                 decorator,
@@ -77,3 +94,22 @@ def _retries_off(file: File, call: ast.Call, client: ast.Call) -> bool:
     ):
         return True
     return "with_options" in ast.unparse(call.func)
+
+
+def _overlaps(file: File, decorator: ast.expr, library: str) -> bool:
+    """Whether a decorator surely retries something that the SDK retries, too: everything, or an error named here."""
+    if not isinstance(decorator, ast.Call):
+        return True
+    names = {"tenacity": "retry", "backoff": "exception", "retry": "exceptions", "stamina": "on"}
+    condition = file.arguments(decorator).known.get(names.get(library, ""))
+    if library == "backoff" and len(decorator.args) > 1:
+        condition = decorator.args[1]
+    elif library == "retry" and decorator.args:
+        condition = decorator.args[0]
+    if condition is None:
+        return library != "retrying" or not any(k.arg and k.arg.startswith("retry_on") for k in decorator.keywords)
+    if "not_exception" in ast.unparse(condition):
+        return True
+    errors = condition.args if library == "tenacity" and isinstance(condition, ast.Call) else [condition]
+    listed = [e for error in errors for e in (error.elts if isinstance(error, ast.Tuple | ast.List) else [error])]
+    return any(file.names.path(error).rpartition(".")[2].lstrip("?") in _RETRIED for error in listed)

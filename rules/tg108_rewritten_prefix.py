@@ -29,7 +29,7 @@ Good:
 
     def chat(messages, turns):
         for turn in turns:
-            messages.append({"role": "user", "content": f"{turn.text}\\n\\nKnown so far: {turn.facts}"})
+            messages.append({"role": "user", "content": f"{turn.text}\n\nKnown so far: {turn.facts}"})
             client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500)
 
     def separate(questions):

@@ -2,8 +2,8 @@
 
 OpenAI sends the token counts of a stream only when asked to, in one more chunk at the end. Without them the cost of
 the call is a guess. The fix (unsafe: that last chunk has no `choices`, and code that reads `chunk.choices[0]` without
-looking must learn to skip it) asks for them. Clients of other servers (`base_url`) are left alone: not all of them
-know the option.
+looking must learn to skip it) asks for them. Clients of other servers (`base_url`, `provider`) are left alone: not all
+of them know the option.
 
 Bad:
 
@@ -65,4 +65,4 @@ def check(file: File) -> Iterator[Report]:
 def _elsewhere(file: File, call: ast.Call) -> bool:
     """Whether the client may talk to another server than OpenAI's."""
     client = made_by(file, call.func)
-    return client is not None and file.look(client, "base_url").presence is not Presence.ABSENT
+    return client is None or file.any_of(client, ("base_url", "provider")).presence is not Presence.ABSENT

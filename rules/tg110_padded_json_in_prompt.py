@@ -29,7 +29,7 @@ Bad:
 
     def ask(client, records):
         text = json.dumps(records, indent=4, ensure_ascii=False)  # TG110
-        prompt = "Summarise:\\n" + text
+        prompt = "Summarise:\n" + text
         return client.responses.create(model="gpt-4.1-mini", input=prompt, max_output_tokens=300)
 
 Good:
@@ -38,7 +38,7 @@ Good:
 
     def ask(client, records):
         text = json.dumps(records, ensure_ascii=False)  # TG110
-        prompt = "Summarise:\\n" + text
+        prompt = "Summarise:\n" + text
         return client.responses.create(model="gpt-4.1-mini", input=prompt, max_output_tokens=300)
 """
 

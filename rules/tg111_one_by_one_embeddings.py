@@ -19,6 +19,13 @@ Bad:
     def embed_all(documents):
         return [client.embeddings.create(model="text-embedding-3-small", input=[d.text]) for d in documents]  # TG111
 
+    def get_embedding(text):
+        return client.embeddings.create(model="text-embedding-3-small", input=[text]).data[0].embedding
+
+    def index(chunks, frame):
+        frame["vector"] = frame["text"].apply(get_embedding)  # TG111
+        return [get_embedding(chunk) for chunk in chunks]  # TG111
+
 Good:
 
     from openai import OpenAI
@@ -43,9 +50,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tokenguard.lint.loops import innermost_loop
+from tokenguard.lint.loops import innermost_loop, through_helpers
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher
+from tokenguard.lint.syntax import Function, spelling
 
 SEVERITY = "warning"
 WORDS = ("embeddings.create", "embed_content", "get_text_embedding", "embedding(", "Embedding.create")
@@ -55,23 +63,62 @@ _BATCH = re.compile(r"batch|group|slice|window|part|bucket", re.IGNORECASE)
 
 
 def check(file: File) -> Iterator[Report]:
-    """Report embedding calls whose input is the item of the loop around them."""
-    for call in file.module.calls_of(_LAST):
-        if not _CALLS.fullmatch(file.names.path(call.func)):
-            continue
-        known = file.arguments(call).known
-        text = (
-            known.get("input") or known.get("contents") or known.get("texts") or (call.args[0] if call.args else None)
-        )
-        if text is None:
-            continue
-        for names, source in _items(file, call):
-            used = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)} & names
-            if used and _single(text) and not _BATCH.search(ast.unparse(source) + " ".join(used)):
-                yield Report(
-                    call,
-                    "One embeddings request per text. The API takes a list: collect the texts and send them together.",
-                )
+    """Report embedding calls whose input is the item of the loop around them, there or in a helper of this file."""
+    calls = [c for c in file.module.calls_of(_LAST) if _CALLS.fullmatch(file.names.path(c.func))]
+    for call in calls:
+        if (text := _text(file, call)) is not None and _each(file, call, text):
+            yield _report(call)
+    helpers = {}
+    for call in calls:
+        function = file.module.function_of(call)
+        if function is not None and _embeds_one(file, call, function):
+            helpers[function.name] = function
+    for call, function in through_helpers(file, calls):
+        if function is helpers.get(function.name) and any(_each(file, call, arg) for arg in _given(call)):
+            yield _report(call)
+    for call in file.module.calls_of(("apply", "map")) if helpers else ():
+        if call.args and _stands_for(call.args[0]) in helpers:
+            yield _report(call)
+
+
+def _report(call: ast.Call) -> Report:
+    return Report(
+        call, "One embeddings request per text. The API takes a list: collect the texts and send them together."
+    )
+
+
+def _text(file: File, call: ast.Call) -> ast.expr | None:
+    known = file.arguments(call).known
+    return known.get("input") or known.get("contents") or known.get("texts") or (call.args[0] if call.args else None)
+
+
+def _given(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(k.value for k in call.keywords)]
+
+
+def _each(file: File, call: ast.Call, text: ast.expr) -> bool:
+    """Whether `text` is the item of the loop around `call`."""
+    for names, source in _items(file, call):
+        used = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)} & names
+        if used and _single(text) and not _BATCH.search(ast.unparse(source) + " ".join(used)):
+            return True
+    return False
+
+
+def _embeds_one(file: File, call: ast.Call, function: Function) -> bool:
+    """Whether a helper embeds its one text: `input=[text]`, or a parameter whose name is no plural."""
+    text = _text(file, call)
+    parameters = {a.arg for a in (*function.args.posonlyargs, *function.args.args)}
+    if isinstance(text, ast.List):
+        return len(text.elts) == 1 and bool({n.id for n in ast.walk(text) if isinstance(n, ast.Name)} & parameters)
+    return isinstance(text, ast.Name) and text.id in parameters and not _BATCH.search(text.id) and text.id[-1] != "s"
+
+
+def _stands_for(node: ast.expr) -> str:
+    """The function that `apply(get_embedding)` or `apply(lambda text: get_embedding(text))` names."""
+    if isinstance(node, ast.Lambda) and isinstance(node.body, ast.Call):
+        node = node.body.func
+    return (spelling(node) or "").rpartition(".")[2]
 
 
 def _items(file: File, call: ast.Call) -> Iterator[tuple[set[str], ast.expr]]:

@@ -34,7 +34,7 @@ Bad:
         return client.messages.create(  # TG112
             model="claude-opus-4-1",
             max_tokens=5,
-            messages=[{"role": "user", "content": f"Is this spam? Answer yes or no.\\n{text}"}],
+            messages=[{"role": "user", "content": f"Is this spam? Answer yes or no.\n{text}"}],
         )
 
 Good:
@@ -47,7 +47,7 @@ Good:
         return client.messages.create(
             model="claude-haiku-4-5",
             max_tokens=5,
-            messages=[{"role": "user", "content": f"Is this spam? Answer yes or no.\\n{text}"}],
+            messages=[{"role": "user", "content": f"Is this spam? Answer yes or no.\n{text}"}],
         )
 """  # noqa: E501 - an example line
 

@@ -90,9 +90,12 @@ def _comprehension(file: File, node: ast.expr) -> ast.ListComp | ast.GeneratorEx
 
 
 def _few(file: File, tasks: ast.ListComp | ast.GeneratorExp) -> bool:
-    most = file.options["max_at_once"]
+    most: int = file.options["max_at_once"]
     source = tasks.generators[0].iter
-    if isinstance(source, ast.List | ast.Tuple | ast.Set | ast.Dict):
+    listed = file.written(source)
+    if isinstance(listed, ast.List | ast.Tuple | ast.Set):
+        return len(listed.elts) <= most
+    if isinstance(source, ast.Dict):
         return True
     if (
         isinstance(source, ast.Call)

@@ -14,9 +14,9 @@ Bad:
 
     def ask(question, names):
         tools = [{"type": "function", "name": n} for n in set(names)]  # TG115
-        examples = "\\n".join(open(f).read() for f in glob.glob("examples/*.txt"))  # TG115
+        examples = "\n".join(open(f).read() for f in glob.glob("examples/*.txt"))  # TG115
         return client.responses.create(
-            model="gpt-4.1", instructions="Examples:\\n" + examples, tools=tools, input=question, max_output_tokens=500
+            model="gpt-4.1", instructions="Examples:\n" + examples, tools=tools, input=question, max_output_tokens=500
         )
 
 Good:
@@ -28,9 +28,9 @@ Good:
 
     def ask(question, names):
         tools = [{"type": "function", "name": n} for n in sorted(set(names))]  # TG115
-        examples = "\\n".join(open(f).read() for f in sorted(glob.glob("examples/*.txt")))  # TG115
+        examples = "\n".join(open(f).read() for f in sorted(glob.glob("examples/*.txt")))  # TG115
         return client.responses.create(
-            model="gpt-4.1", instructions="Examples:\\n" + examples, tools=tools, input=question, max_output_tokens=500
+            model="gpt-4.1", instructions="Examples:\n" + examples, tools=tools, input=question, max_output_tokens=500
         )
 """
 

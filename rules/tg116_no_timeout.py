@@ -1,8 +1,12 @@
-"""A client or call waits for ever.
+"""A client or call waits for ever, or as long as its SDK likes.
 
-`timeout=None` is not the SDK's default (ten minutes): it switches the timeout off. One stuck request then holds a
-worker for good, while the caller's own retry pays for another. Leave it out, or set a number of seconds. The fix
-(unsafe) leaves it out.
+`timeout=None` is not the SDK's default: it switches the timeout off. One stuck request then holds a worker for good,
+while the caller's own retry pays for another. That is a warning; the fix (unsafe) writes `seconds`.
+
+The default alone is a note. OpenAI's and Anthropic's clients wait ten minutes for an answer and try three times, so a
+request that hangs is given up after half an hour. Where someone waits for the answer, say how long: the answers of
+most calls are there within a minute. Clients with an `http_client` of their own, and files in which calls name a
+timeout, are left alone; `default = false` silences these notes.
 
 Bad:
 
@@ -17,10 +21,22 @@ Good:
 
     from openai import OpenAI
 
-    client = OpenAI(max_retries=1)  # TG116
+    client = OpenAI(timeout=120, max_retries=1)  # TG116
 
     def ask(messages):
-        return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500)  # TG116
+        return client.chat.completions.create(model="gpt-4.1", messages=messages, max_tokens=500, timeout=120)  # TG116
+
+Bad:
+
+    import anthropic
+
+    client = anthropic.Anthropic()  # TG116
+
+Good:
+
+    import anthropic
+
+    client = anthropic.Anthropic(timeout=120)  # TG116
 """
 
 from __future__ import annotations
@@ -28,13 +44,36 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.surface import CLIENTS
 
 SEVERITY = "warning"
-WORDS = ("timeout=None", "timeout = None")
-_LAST = tuple({client.rpartition(".")[2] for client in CLIENTS})
+OPTIONS = {"seconds": 120, "default": True}
+WORDS = ("timeout=None", "timeout = None", "Timeout(None", "OpenAI", "Anthropic")
+
+# The SDKs in which `timeout=None` means no timeout; Cohere and Mistral take it for "the default".
+_WAITING = (
+    "openai.OpenAI",
+    "openai.AsyncOpenAI",
+    "openai.AzureOpenAI",
+    "openai.AsyncAzureOpenAI",
+    "anthropic.Anthropic",
+    "anthropic.AsyncAnthropic",
+    "anthropic.AnthropicBedrock",
+    "anthropic.AsyncAnthropicBedrock",
+    "anthropic.AnthropicVertex",
+    "anthropic.AsyncAnthropicVertex",
+)  # fmt: skip ; wait 600 s by default
+_OTHERS = (
+    "groq.Groq",
+    "groq.AsyncGroq",
+    "together.Together",
+    "together.AsyncTogether",
+    "cerebras.cloud.sdk.Cerebras",
+    "cerebras.cloud.sdk.AsyncCerebras",
+)  # fmt: skip ; wait 60 s
+_LAST = tuple({client.rpartition(".")[2] for client in (*_WAITING, *_OTHERS)})
 _CALLS = (
     "*.chat.completions.create",
     "*.chat.completions.parse",
@@ -42,19 +81,50 @@ _CALLS = (
     "*.responses.parse",
     "*.messages.create",
 )
+_TIMEOUTS = ("httpx.Timeout", "httpx2.Timeout", "openai.Timeout", "anthropic.Timeout")
 
 
 def check(file: File) -> Iterator[Report]:
-    """Report a literal `timeout=None` on the clients and requests that take it for "no timeout"."""
-    clients = [c for c in file.module.calls_of(_LAST) if file.names.path(c.func) in CLIENTS]
-    for call in [*clients, *(c for c, surface in file.generations if surface.path in _CALLS)]:
-        if any(
-            k.arg == "timeout" and isinstance(k.value, ast.Constant) and k.value.value is None for k in call.keywords
-        ):
-            fix = Fix("Leave timeout out", (Edit("unset", Span.of(call), "timeout"),))
+    """Report timeouts that are switched off, and clients that are made without one."""
+    clients = [
+        (c, path) for c in file.module.calls_of(_LAST) if (path := file.names.path(c.func)) in _WAITING + _OTHERS
+    ]
+    calls = [c for c, surface in file.generations if surface.path in _CALLS]
+    options = [c for c in file.module.calls_of(("with_options",)) if _written(c) is not None]
+    for call in [*(c for c, _ in clients), *calls, *options]:
+        if _is_off(file, _written(call)):
             yield Report(
                 call,
-                "timeout=None switches the timeout off: a stuck request waits for ever. Leave it out, or set seconds.",
+                "timeout=None switches the timeout off: a stuck request waits for ever. Set the seconds.",
                 None,
-                fix,
+                _fix(file, call),
             )
+    if not file.options["default"] or any(_written(c) is not None for c in (*calls, *options)):
+        return
+    for call, path in clients:
+        absent = file.any_of(call, ("timeout", "http_client")).presence is Presence.ABSENT
+        if absent and path in _WAITING and _written(call) is None:
+            yield Report(
+                call,
+                "No timeout is set: this client waits ten minutes for an answer, and tries three times. Say how "
+                "long an answer is worth waiting for.",
+                "info",
+                _fix(file, call),
+            )
+
+
+def _written(call: ast.Call) -> ast.expr | None:
+    return next((k.value for k in call.keywords if k.arg == "timeout"), None)
+
+
+def _is_off(file: File, value: ast.expr | None) -> bool:
+    """Whether a timeout is None, or one of httpx's with nothing but None."""
+    if isinstance(value, ast.Call) and file.names.path(value.func) in _TIMEOUTS:
+        parts = [*value.args, *(k.value for k in value.keywords)]
+        return len(parts) == 1 and _is_off(file, parts[0])
+    return isinstance(value, ast.Constant) and value.value is None
+
+
+def _fix(file: File, call: ast.Call) -> Fix:
+    seconds = str(file.options["seconds"])
+    return Fix(f"Set timeout to {seconds}", (Edit("set", Span.of(call), "timeout", seconds),))

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from tokenguard.cli.lint import explain, lint
 
-BAD = "from openai import OpenAI\nclient = OpenAI()\nreply = client.responses.create(model='m', input='x')\n"
+BAD = "from openai import OpenAI\nclient = OpenAI(timeout=60)\nreply = client.responses.create(model='m', input='x')\n"
 FIXED = BAD.replace("input='x'", "input='x', max_output_tokens=1024")
 CLEAN = "print('hello')\n"
 

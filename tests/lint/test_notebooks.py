@@ -12,7 +12,7 @@ from tokenguard.cli.lint import lint
 
 CELLS = [
     ("markdown", "# Title\n"),
-    ("code", "%pip install openai\nfrom openai import OpenAI\nclient = OpenAI()"),
+    ("code", "%pip install openai\nfrom openai import OpenAI\nclient = OpenAI(timeout=60)"),
     ("code", "files = !ls\nfor f in files:\n    %time print(f)\n"),
     ("code", "%%bash\necho (\n"),
     ("code", "def broken(:\n"),

@@ -1,4 +1,4 @@
-"""TG103 to TG117 beyond their pages: the shapes they must find, and those they must leave alone."""
+"""TG104 to TG117 beyond their pages: the shapes they must find, and those they must leave alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ HEAD = "from openai import OpenAI\nclient = OpenAI()\n"
 ASK = "client.chat.completions.create(model='gpt-4.1', messages=m, max_tokens=5)"
 
 FOUND = {
-    "TG103 constant": "K = 50\ndef f(db, q):\n    return db.similarity_search(q, k=K)",
-    "TG103 chroma": "def f(c, q):\n    return c.query(query_texts=[q], n_results=30)",
-    "TG103 pinecone": "def f(index, v):\n    return index.query(vector=v, top_k=100, include_metadata=True)",
-    "TG103 qdrant": "def f(c, v):\n    return c.search(collection_name='d', query_vector=v, limit=64)",
-    "TG103 llama-index retriever": "from llama_index.core.retrievers import VectorIndexRetriever\ndef f(i):\n    return VectorIndexRetriever(index=i, similarity_top_k=25)",
-    "TG103 haystack": "from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever\ndef f(s):\n    return InMemoryEmbeddingRetriever(s, top_k=40)",
-    "TG103 dict of search_kwargs": "def f(db):\n    kw = {'k': 60}\n    return db.as_retriever(search_kwargs=kw)",
     "TG104 flag": HEAD + f"def f(m):\n    while True:\n        r = {ASK}\n        if r.choices[0].finish_reason == 'stop':\n            break\n        m.append(r)",
     "TG104 async": "async def f(c, m):\n    while 1:\n        r = await c.messages.create(model='m', max_tokens=5, messages=m)\n        if r.stop_reason != 'tool_use':\n            return r\n        m.append(r)",
     "TG105 backoff": HEAD + f"import backoff\n@backoff.on_exception(backoff.expo, Exception)\ndef f(m):\n    return {ASK}",
@@ -34,16 +27,6 @@ FOUND = {
 }  # fmt: skip
 
 SILENT = {
-    "TG103 reranked": "from cohere import Client\ndef f(db, q, reranker):\n    docs = db.similarity_search(q, k=50)\n    return reranker.rerank(q, docs)[:5]",
-    "TG103 compression retriever": "from langchain.retrievers import ContextualCompressionRetriever\ndef f(db, c):\n    return ContextualCompressionRetriever(base_compressor=c, base_retriever=db.as_retriever(search_kwargs={'k': 50}))",
-    "TG103 node postprocessor": "def f(index, cohere_rerank):\n    return index.as_query_engine(similarity_top_k=40, node_postprocessors=[cohere_rerank])",
-    "TG103 sampling": "def f(c, m):\n    return c.messages.create(model='c', max_tokens=5, messages=m, top_k=50)",
-    "TG103 vllm sampling": "from vllm import SamplingParams\np = SamplingParams(top_k=50, max_tokens=9)",
-    "TG103 sql": "def f(session, Doc):\n    return session.query(Doc).limit(100).all()",
-    "TG103 list everything": "def f(store):\n    return store.list(top_k=10000)",
-    "TG103 topk of torch": "import torch\ndef f(x):\n    return torch.topk(x, k=50)",
-    "TG103 below": "def f(db, q):\n    return db.similarity_search(q, k=19)",
-    "TG103 variable": "def f(db, q, k):\n    return db.similarity_search(q, k=k)",
     "TG104 counter": HEAD + f"def f(m):\n    n = 0\n    while True:\n        n += 1\n        r = {ASK}\n        if n >= 8 or not r.choices:\n            return r",
     "TG104 budget": HEAD + f"def f(m, budget):\n    while True:\n        budget.charge(1)\n        m.append({ASK})\n        if budget.exhausted:\n            return m",
     "TG104 person": HEAD + f"def f(m):\n    while True:\n        m.append(input())\n        print({ASK})",

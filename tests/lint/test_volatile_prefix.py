@@ -68,6 +68,8 @@ SILENT = {
     "enumerated list": ask("'\\n'.join(f'{i}. {x}' for i, x in enumerate(q))"),
     "operating system": "import platform, time\ndef f(run):\n    return run(system=f'{platform.system()} {time.time()}')",
     "elapsed time in a log": "import time\ndef f(log, system_prompt):\n    log.info('took %s', time.time())\n    return system_prompt",
+    "once, by a private function": HEAD
+    + "def _texts():\n    system_prompt = f'Started {datetime.datetime.now()}'\n    return system_prompt\nTEXTS = _texts()",
     "replaced": ask("s", "s = f'{time.time()}'\ns = 'Hi'"),
 }
 

@@ -32,6 +32,14 @@ def page(rule: Rule) -> str:
         head
         + rule.page
         + (f"\nOptions, with their defaults:\n\n    [lint.rules.{rule.id}]{options}\n" if options else "")
+        + f"\n{_silence(rule)}\n"
+    )
+
+
+def _silence(rule: Rule) -> str:
+    return (
+        f"To keep a line as it is, end it with `# tokenguard: ignore[{rule.id}] why`; to leave the rule out, set "
+        f'`ignore = ["{rule.id}"]` in `[lint]`.'
     )
 
 
@@ -44,7 +52,7 @@ def markdown(rule: Rule) -> str:
     )
     options = "".join(f"{key} = {_toml(value)}\n" for key, value in rule.options.items())
     settings = f"\nOptions, with their defaults:\n\n```toml\n[lint.rules.{rule.id}]\n{options}```\n" if options else ""
-    return f"# {rule.id} {rule.name}\n\nSeverity: {rule.severity}\n\n{text}{settings}"
+    return f"# {rule.id} {rule.name}\n\nSeverity: {rule.severity}\n\n{text}{settings}\n{_silence(rule)}\n"
 
 
 def _toml(value: object) -> str:

@@ -277,11 +277,16 @@ class Facts:
                 return found[0].constant(found[1], depth + 1)
         return None
 
+    def written(self, node: ast.expr) -> ast.expr:
+        """The expression that `node` stands for: itself, or what a name of this file is bound to once."""
+        for _ in range(_DEPTH):
+            found = self.module.scope_at(node).lookup(node.id) if isinstance(node, ast.Name) else None
+            if not found or len(found[1]) != 1 or found[1][0].kind != "assign" or found[1][0].value is None:
+                break
+            node = found[1][0].value
+        return node
+
     def literal_node(self, node: ast.expr) -> ast.Constant | None:
         """The literal that gives `node` its value, if it is in this file."""
-        if isinstance(node, ast.Constant):
-            return node
-        found = self.module.scope_at(node).lookup(node.id) if isinstance(node, ast.Name) else None
-        if found and len(found[1]) == 1 and found[1][0].kind == "assign" and found[1][0].value is not None:
-            return self.literal_node(found[1][0].value)
-        return None
+        written = self.written(node)
+        return written if isinstance(written, ast.Constant) else None

@@ -365,11 +365,12 @@ class Flow:
         if func.attr == "join":
             return receiver + self._all(arguments, given, depth)
         if func.attr in _THROUGH:
+            fills = func.attr in _FILLS or (func.attr == "replace" and len(arguments) == 2)  # .replace("{now}", now)
             found = [
                 t
                 for a in arguments
-                for t in self._at(a, self.taints(a, given, depth), placed=func.attr in _FILLS)
-                if t.kind != "order" or func.attr in _FILLS
+                for t in self._at(a, self.taints(a, given, depth), placed=fills)
+                if t.kind != "order" or fills
             ]
             return receiver + found
         return None
@@ -417,7 +418,8 @@ class Flow:
         other, definition = found
         if isinstance(definition, Function) and isinstance(node, ast.Call):
             inner = self._parameters(definition, args, keywords, given, depth)
-            return [t._replace(node=node, placed=False) for t in self._results(other, definition, inner, depth)]
+            # A text made there is shown at this call; a bare value where it enters a text here.
+            return [t._replace(node=node) for t in self._results(other, definition, inner, depth)]
         return []
 
     def _parameters(

@@ -31,6 +31,17 @@ def innermost_loop(file: File, node: ast.AST) -> Loop | None:
     return None
 
 
+def through_helpers(file: File, calls: list[ast.Call]) -> list[tuple[ast.Call, Function]]:
+    """The calls of those functions of this file that make one of `calls` outside of a loop, each with its function."""
+    helpers = {}
+    for call in calls:
+        function = file.module.function_of(call)
+        if function is not None and innermost_loop(file, call) is None:
+            helpers[function.name] = function
+    found = [(call, helpers[name]) for name in helpers for call in file.module.calls_of((name,))]
+    return [(c, f) for c, f in found if file.names.definition(file.names.path(c.func)) is f]
+
+
 def own_nodes(loop: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a loop without those of functions defined in it."""
     pending = list(ast.iter_child_nodes(loop))
@@ -59,11 +70,15 @@ def made_by(file: File, node: ast.expr) -> ast.Call | None:
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
             owner = file.module.class_of(node)
             bindings = file.module.attributes(owner).get(node.attr, []) if owner else []
-            made = [b.value for b in bindings if isinstance(b.value, ast.Call)]
-            return made[0] if len(made) == 1 == len(bindings) else None
+            return _only_call([b.value for b in bindings])
         node = node.value
     if isinstance(node, ast.Name):
         found = file.module.scope_at(node).lookup(node.id)
-        values = [b.value for b in found[1] if b.kind in ("assign", "with")] if found else []
-        return values[0] if len(values) == 1 and isinstance(values[0], ast.Call) else None
+        return _only_call([b.value for b in found[1] if b.kind in ("assign", "with")] if found else [])
     return node if isinstance(node, ast.Call) else None
+
+
+def _only_call(values: list[ast.expr | None]) -> ast.Call | None:
+    """The one call among the values of a name, beside the None it may start with."""
+    given = [v for v in values if not (isinstance(v, ast.Constant) and v.value is None)]
+    return given[0] if len(given) == 1 and isinstance(given[0], ast.Call) else None

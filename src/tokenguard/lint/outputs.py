@@ -107,21 +107,26 @@ def github(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Ru
 
 
 def junit(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> str:
-    """JUnit XML: a test case per finding, or one passing case when there is none."""
+    """JUnit XML: a test case per finding, a note as a skipped one; one passing case when there is none."""
+    cases = [_case(f, sources) for f in findings] or ['    <testcase name="tokenguard lint" classname="tokenguard"/>\n']
+    notes = sum(f.severity == "info" for f in findings)
+    head = f'name="tokenguard lint" tests="{len(cases)}" failures="{len(findings) - notes}" errors="0"'
+    return (f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites {head}>\n'
+            f'  <testsuite {head} skipped="{notes}">\n{"".join(cases)}  </testsuite>\n</testsuites>\n')  # fmt: skip
+
+
+def _case(finding: Finding, sources: Sources) -> str:
     from xml.sax.saxutils import escape, quoteattr
 
-    cases = [
-        f"    <testcase name={quoteattr(f'{f.rule} {f.name}')} classname={quoteattr(_xml(f.path))} "
-        f'file={quoteattr(_xml(f.path))} line="{f.span.line}">\n'
-        f"      <failure type={quoteattr(f.severity)} "
-        f"message={quoteattr(_xml(f.message))}>{escape(_xml(where(f, sources.column(f))))}</failure>\n"
-        "    </testcase>\n"
-        for f in findings
-    ] or ['    <testcase name="tokenguard lint" classname="tokenguard"/>\n']
-    body = "".join(cases)
-    head = f'tests="{len(cases)}" failures="{len(findings)}" errors="0"'
-    return (f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="tokenguard lint" {head}>\n'
-            f'  <testsuite name="tokenguard lint" {head}>\n{body}  </testsuite>\n</testsuites>\n')  # fmt: skip
+    path, message = quoteattr(_xml(finding.path)), quoteattr(_xml(finding.message))
+    place = escape(_xml(where(finding, sources.column(finding))))
+    verdict = (
+        f"<skipped message={message}>{place}</skipped>"
+        if finding.severity == "info"
+        else f'<failure type="{finding.severity}" message={message}>{place}</failure>'
+    )
+    return (f'    <testcase name={quoteattr(f"{finding.rule} {finding.name}")} classname={path} file={path} '
+            f'line="{finding.span.line}">\n      {verdict}\n    </testcase>\n')  # fmt: skip
 
 
 def _xml(value: str) -> str:

@@ -57,8 +57,8 @@ class File(Facts):
     def surfaces(self) -> list[tuple[ast.Call, Surface]]:
         """Every call of a generation API or model constructor, in source order, with its row."""
         found = []
-        for call in self.module.calls_of(last_names()):
-            surface = surface_of(self.names.path(call.func))
+        for call in self.module.calls_of((*last_names(), "to_thread")):
+            surface = surface_of(self.names.path(_called(call)))
             if surface is not None and (not surface.needs or self._has(call, surface.needs)):
                 found.append((call, surface))
         return sorted(found, key=lambda pair: (pair[0].lineno, pair[0].col_offset))
@@ -75,6 +75,12 @@ class File(Facts):
     def limit_at(self, call: ast.Call) -> Limit | None:
         """The policy's output limit that is known to hold for `call`."""
         return limit_for(self, call, self.limits) if self.limits else None
+
+
+def _called(call: ast.Call) -> ast.expr:
+    """What is called: `client.messages.create` also in `asyncio.to_thread(client.messages.create, model=...)`."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return call.args[0] if name == "to_thread" and call.args else call.func
 
 
 class Rule(NamedTuple):

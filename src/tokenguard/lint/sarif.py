@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,6 +21,7 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 def document(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> dict[str, Any]:
     """One run with its rules and results. Columns count in Unicode code points, from 1."""
     used = sorted({(f.rule, f.name) for f in findings})
+    seen: Counter[tuple[str, ...]] = Counter()
     index = {rule: i for i, (rule, _) in enumerate(used)}
     return {
         "$schema": SCHEMA,
@@ -31,7 +33,7 @@ def document(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, 
                 "rules": [_rule(rule, name, rules.get(rule)) for rule, name in used],
             }},
             "columnKind": "unicodeCodePoints",
-            "results": [_result(f, index[f.rule], sources) for f in findings],
+            "results": [_result(f, index[f.rule], sources, seen) for f in findings],
         }],
     }  # fmt: skip
 
@@ -48,7 +50,7 @@ def _rule(rule_id: str, name: str, rule: Rule | None) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, index: int, sources: Sources) -> dict[str, Any]:
+def _result(finding: Finding, index: int, sources: Sources, seen: Counter[tuple[str, ...]]) -> dict[str, Any]:
     line = sources.line(finding)
     last = sources.lines(finding.path, finding.cell)
     end = last[finding.span.end_line - 1] if 0 < finding.span.end_line <= len(last) else ""
@@ -56,8 +58,10 @@ def _result(finding: Finding, index: int, sources: Sources) -> dict[str, Any]:
     region: dict[str, Any] = {"startLine": finding.span.line, "startColumn": sources.column(finding)}
     if finding.span.end_line > finding.span.line or end_column >= region["startColumn"]:
         region |= {"endLine": finding.span.end_line, "endColumn": end_column}
-    # The same finding keeps its fingerprint when lines move above it.
-    print_of = hashlib.sha256(f"{finding.rule}\0{finding.path}\0{line.strip()}".encode()).hexdigest()[:32]
+    # The same finding keeps its fingerprint when lines move above it; equal lines are told apart by their number.
+    key = (finding.rule, finding.path, line.strip())
+    print_of = hashlib.sha256("\0".join((*key, str(seen[key]))).encode()).hexdigest()[:32]
+    seen[key] += 1
     result: dict[str, Any] = {
         "ruleId": finding.rule,
         "ruleIndex": index,

@@ -65,8 +65,12 @@ def run(paths: tuple[str, ...], options: Options) -> int:
     findings = lint_paths(config, files, jobs=options.jobs, cache=cache)
     linter = Linter(config)
     sources = outputs.Sources()
-    if options.baseline is not None or options.write_baseline is not None:
-        findings = _baselined(findings, options, sources)
+    if options.write_baseline is not None:
+        return _write_baseline(options.write_baseline, findings, sources)
+    if options.baseline is not None:
+        from tokenguard.lint import baseline
+
+        findings = baseline.new(options.baseline, findings, sources)
     if options.add_ignore:
         return _add_ignores(findings)
     if options.fixing:
@@ -101,7 +105,7 @@ def _report(findings: list[Finding], sources: outputs.Sources, linter: Linter, o
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         sys.stdout.flush()
     if options.form == "text" and not options.statistics:
-        pass
+        _say(_summary(findings))
 
 
 def _on_terminal() -> bool:
@@ -114,17 +118,19 @@ def _summary(findings: list[Finding]) -> str:
     parts = [f"{n} {kind}" for kind in ("error", "warning", "info") if (n := sum(f.severity == kind for f in findings))]
     fixable = sum(f.fix is not None for f in findings)
     more = f" {fixable} can be fixed with --fix or --unsafe-fixes." if fixable else ""
-    return f"{len(findings)} finding{'s' if len(findings) != 1 else ''} ({', '.join(parts)}).{more}"
+    return f"{_count(len(findings), 'finding')} ({', '.join(parts)}).{more}"
 
 
-def _baselined(findings: list[Finding], options: Options, sources: outputs.Sources) -> list[Finding]:
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _write_baseline(file: Path, findings: list[Finding], sources: outputs.Sources) -> int:
     from tokenguard.lint import baseline
 
-    if options.write_baseline is not None:
-        baseline.write(options.write_baseline, findings, sources)
-        return []
-    assert options.baseline is not None
-    return baseline.new(options.baseline, findings, sources)
+    baseline.write(file, findings, sources)
+    _say(f"Wrote {_count(len(findings), 'finding')} to {file}.")
+    return 0
 
 
 def _mended(linter: Linter, source: bytes, path: str, *, unsafe: bool) -> tuple[bytes, list[Finding]]:
@@ -160,6 +166,8 @@ def _fix_files(linter: Linter, findings: list[Finding], options: Options) -> lis
         left = [f for f in left if f.path != path] + lint_source(linter, changed, path)
     if options.diff:
         return mended
+    if mended:
+        _say(f"Fixed {_count(len(mended), 'finding')}.")
     return sorted(left, key=lambda f: f.order)
 
 
@@ -197,6 +205,7 @@ def _add_ignores(findings: list[Finding]) -> int:
             changed, count = _commented(source, places)
             added += count
             _write(path, changed)
+    _say(f"Added {_count(added, 'ignore comment')} to {_count(len(wanted), 'file')}.")
     return 0
 
 

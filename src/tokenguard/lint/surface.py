@@ -45,6 +45,7 @@ CALLS: tuple[Surface, ...] = (
             "*.chat.completions.create_with_completion", "*.chat.completions.create_partial",
             "*.chat.completions.create_iterable", "*.chat.completions.with_raw_response.create"),
     *_calls(("max_tokens",), "openai.ChatCompletion.create", "openai.ChatCompletion.acreate"),
+    *_calls((), "openai.Completion.create", "openai.Completion.acreate"),  # 16 tokens by default
     *_calls(("max_output_tokens",), "*.responses.create", "*.responses.parse", "*.responses.stream"),
     *_calls((), "*.messages.create", "*.messages.stream", needs="max_tokens"),
     *_calls(_GOOGLE, "*.models.generate_content", "*.models.generate_content_stream", needs="contents",
@@ -115,9 +116,9 @@ MODELS: tuple[Surface, ...] = (
 
 # Words for the prefilters of rules: a file with a request of `CALLS` has one of the first, one with a constructor of
 # `MODELS` one of the second (short names are only taken as calls or as imports under another name).
-CALL_WORDS = (".completions", "ChatCompletion", ".responses", ".messages", "generate_content", ".converse", "litellm",
-              "router.completion", "router.acompletion", ".complete(", ".complete_async(", "chat.stream", "chat.parse",
-              "cohere", "writerai", "ollama")  # fmt: skip
+CALL_WORDS = (".completions", "ChatCompletion", "openai.Completion", ".responses", ".messages", "generate_content",
+              ".converse", "litellm", "router.completion", "router.acompletion", ".complete(", ".complete_async(",
+              "chat.stream", "chat.parse", "cohere", "writerai", "ollama")  # fmt: skip
 
 
 def _model_words() -> tuple[str, ...]:

@@ -1,0 +1,78 @@
+"""TG103 on the shapes of real retrieval code."""
+
+from __future__ import annotations
+
+import pytest
+
+ASK = "    return llm.invoke(f'{docs} {question}')"
+LLAMA = "from llama_index.core.retrievers import VectorIndexRetriever, QueryFusionRetriever\n"
+
+FOUND = {
+    "constant": "K = 50\ndef f(db, question):\n    return db.similarity_search(question, k=K)",
+    "chroma": "def f(c, question):\n    return c.query(query_texts=[question], n_results=30)",
+    "pinecone": "def context(index, v):\n    return index.query(vector=v, top_k=100, include_metadata=True)",
+    "qdrant": "def context(c, v):\n    return c.search(collection_name='d', query_vector=v, limit=64)",
+    "mem0": "from mem0 import Memory\nm = Memory()\ndef context(q):\n    return m.search(q, user_id='ann', limit=40)",
+    "mem0 of the object": "class A:\n    def answer(self, q):\n        return self.memory.search(q, user_id='ann', limit=40)",
+    "crewai memory": "def f(agent_memory, prompt):\n    return prompt + str(agent_memory.recall(prompt, limit=20))",
+    "llama-index retriever": LLAMA + "def f(i):\n    return VectorIndexRetriever(index=i, similarity_top_k=25)",
+    "haystack": "from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever\ndef f(s):\n    return InMemoryEmbeddingRetriever(s, top_k=40)",
+    "dict of search_kwargs": "def f(db):\n    kw = {'k': 60}\n    return db.as_retriever(search_kwargs=kw)",
+    "joined into a prompt": f"def f(index, v, llm, question):\n    res = index.query(vector=v, top_k=30, include_metadata=True)\n    docs = '\\n'.join(m['metadata']['text'] for m in res['matches'])\n{ASK}",
+    "texts cut, not the list": f"def f(idx, llm, question):\n    nodes = idx.as_retriever(similarity_top_k=30).retrieve(question)\n    docs = '\\n'.join(n.get_content()[:300] for n in nodes)\n{ASK}",
+    "a preview is printed": f"def f(db, llm, question):\n    chunks = db.similarity_search(question, k=30)\n    for c in chunks:\n        print(c.page_content[:80])\n    docs = ' '.join(c.page_content for c in chunks)\n{ASK}",
+    "the answer is cut": "def f(db, llm, question, chain_of):\n    chain = chain_of(db.as_retriever(search_kwargs={'k': 50}), llm)\n    answer = chain.invoke(question)\n    return answer[:2000]",
+    "cut, but not by much": f"def f(r, llm, question):\n    docs = r.as_retriever(search_kwargs={{'k': 50}}).invoke(question)[:40]\n{ASK}",
+    "parents of small pieces": "from langchain.retrievers import ParentDocumentRetriever\ndef f(vs, store):\n    return ParentDocumentRetriever(vectorstore=vs, docstore=store, search_kwargs={'k': 30})",
+    "a tool's results": "class Search(BaseTool):\n    def _run(self, query):\n        return '\\n'.join(d.page_content for d in self.db.similarity_search(query, k=50))",
+    "a loop that skips": f"def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=30):\n        if not d.metadata:\n            continue\n        docs.append(d)\n{ASK}",
+}  # fmt: skip
+
+SILENT = {
+    "reranked": "from cohere import Client\ndef f(db, q, reranker, prompt):\n    docs = db.similarity_search(q, k=50)\n    return reranker.rerank(q, docs)[:5]",
+    "cross encoder elsewhere in the file": "def f(db, question):\n    return db.similarity_search(question, k=50)\ndef g(cross_encoder, pairs):\n    return cross_encoder.predict(pairs)",
+    "rank fusion": "def search(question, db, bm25, reciprocal_rank_fusion):\n    return reciprocal_rank_fusion([db.similarity_search(question, k=20), bm25.search(question)])",
+    "fusion by its mode": LLAMA
+    + "def f(a, b):\n    return QueryFusionRetriever([a, b], similarity_top_k=30, mode='reciprocal_rerank')",
+    "compression retriever": "from langchain.retrievers import ContextualCompressionRetriever\ndef f(db, c):\n    return ContextualCompressionRetriever(base_compressor=c, base_retriever=db.as_retriever(search_kwargs={'k': 50}))",
+    "compressor": "def answer(db, compressor, question):\n    return compressor.compress_documents(db.similarity_search(question, k=20), question)",
+    "node postprocessor": "def f(index, cohere_rerank):\n    return index.as_query_engine(similarity_top_k=40, node_postprocessors=[cohere_rerank])",
+    "sliced": "def answer(question, db, role):\n    raw = db.similarity_search(question, k=30)\n    return [d for d in raw if d.metadata.get('role') == role][:10]",
+    "sliced on the spot": "def answer(question, db):\n    return db.similarity_search(question, k=30)[:5]",
+    "sliced by a parameter": "def answer(question, c, top_k):\n    res = c.query(query_texts=[question], n_results=50)\n    out = []\n    for doc in res['documents'][0]:\n        out.append(doc)\n    return out[:top_k]",
+    "sliced in the loop's head": "def prompt(v, index):\n    res = index.query(vector=v, top_k=30, include_metadata=True)\n    return [m['metadata']['text'] for m in res['matches'][:12]]",
+    "sorted and cut": "def answer(question, db):\n    hits = db.similarity_search_with_score(question, k=40)\n    best = sorted(hits, key=lambda h: h[1])\n    return best[:5]",
+    "taken until enough": "def answer(question, index, v, enough):\n    best = []\n    for m in index.query(vector=v, top_k=50, include_metadata=True).matches:\n        best.append(m)\n        if len(best) >= enough:\n            break\n    return best",
+    "retriever run, then cut": "def prompt(vs, question):\n    retriever = vs.as_retriever(search_kwargs={'k': 50})\n    docs = retriever.invoke(question)\n    return docs[:6]",
+    "nlargest": "import heapq\ndef answer(question, db):\n    return heapq.nlargest(5, db.similarity_search_with_score(question, k=40))",
+    "no prompt in sight": "def gifs(index, v, card):\n    found = index.query(vector=v, top_k=30, include_metadata=True)\n    card([m['metadata']['url'] for m in found['matches']])",
+    "chess": "def move(index, embedding):\n    return index.query(vector=embedding, top_k=30, include_metadata=True)",
+    "listing without a query": "def history(prompt, c, when):\n    return c.query(query_embeddings=None, n_results=50, where={'at': when})",
+    "taken in a numbered loop": "def answer(question, c, n):\n    res = c.query(query_texts=[question], n_results=30)\n    kept = []\n    for i in range(len(res['documents'][0])):\n        if res['metadatas'][0][i]['year'] == 2024:\n            kept.append(res['documents'][0][i])\n    return kept[:n]",
+    "grouped, then the first groups": "def answer(question, c, v, groups):\n    res = c.query(query_embeddings=[v], n_results=30)\n    for doc, meta in zip(res['documents'][0], res['metadatas'][0]):\n        groups[meta['title']].append(doc)\n    out = []\n    for i, (title, docs) in enumerate(groups.items()):\n        if i >= 5:\n            break\n        out.append(docs)\n    return out",
+    "query object, taken until enough": "from llama_index.core.vector_stores import VectorStoreQuery\ndef answer(store, v, best, most):\n    res = store.query(VectorStoreQuery(query_embedding=v, similarity_top_k=500))\n    for i in zip(res.ids, res.similarities):\n        best.append(i)\n        if len(best) >= most:\n            break\n    return best",
+    "only metadata": "def pictures(prompt, c, v):\n    return c.query(query_embeddings=[v], n_results=30, include=['metadatas', 'distances'])",
+    "prompts elsewhere in the file": "def check(index, v):\n    for m in index.query(vector=v, top_k=20, include_metadata=True).matches:\n        print(m.id)\ndef ask(llm, prompt):\n    return llm(prompt)",
+    "sampling": "def f(c, m):\n    return c.messages.create(model='c', max_tokens=5, messages=m, top_k=50)",
+    "vllm sampling": "from vllm import SamplingParams\np = SamplingParams(top_k=50, max_tokens=9)",
+    "sql": "def prompt(session, Doc):\n    return session.query(Doc).limit(100).all()",
+    "scroll": "def prompt(client):\n    return client.scroll(collection_name='d', limit=200, with_payload=True)",
+    "paged list of an api": "def f(client, messages):\n    return client.beta.threads.messages.list('t', order='asc', limit=100)",
+    "search by user of another kind": "def f(api, prompt):\n    return api.search(user_id='u', query=prompt)",
+    "list everything": "def f(store, prompt):\n    return store.list(top_k=10000)",
+    "topk of torch": "import torch\ndef f(x):\n    return torch.topk(x, k=50)",
+    "below": "def f(db, question):\n    return db.similarity_search(question, k=19)",
+    "variable": "def f(db, question, k):\n    return db.similarity_search(question, k=k)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", FOUND.values(), ids=list(FOUND))
+def test_found(lint, code: str) -> None:
+    """Every retrieval whose many pieces reach a prompt, once."""
+    assert [f.rule for f in lint(code, "TG103")] == ["TG103"]
+
+
+@pytest.mark.parametrize("code", SILENT.values(), ids=list(SILENT))
+def test_silent(lint, code: str) -> None:
+    """What is reranked, cut down, listed, or no retrieval for a prompt."""
+    assert [f.message for f in lint(code, "TG103")] == []
