@@ -286,6 +286,12 @@ def test_reference_is_current() -> None:
     assert path.read_text() == page.reference()
 
 
+def test_none_in_a_mapping():
+    """A mapping may hold what no file can: that is an error with its place."""
+    with pytest.raises(PolicyError, match=r"None: leave the key out"):
+        policy.from_mapping({"lint": {"x": [{"y": None}]}}, "settings")
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

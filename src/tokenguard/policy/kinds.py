@@ -132,6 +132,26 @@ def _table(value: object) -> Mapping[str, Any]:
     return value
 
 
+def _plain(value: Any) -> Any:
+    """The value, if a file could hold it: TOML has no word for nothing."""
+    if value is None:
+        raise Wrong("TOML has no value for None: leave the key out")
+    if isinstance(value, Mapping):
+        for key, member in value.items():
+            _at(key, member)
+    elif isinstance(value, list | tuple):
+        for position, member in enumerate(value):
+            _at(position, member)
+    return value
+
+
+def _at(key: str | int, member: object) -> None:
+    try:
+        _plain(member)
+    except Wrong as wrong:
+        raise Wrong(wrong.why, key, *wrong.at) from None
+
+
 def _glob(value: object) -> str:
     text = _text(value)
     if re.search(r"\[(?![^\]]+\])", text):
@@ -255,7 +275,7 @@ LEDGER_URL: Final = Kind(
 WEBHOOK: Final = Kind("http(s) URL", _url("https", "http"), _mask_path)
 CALLBACK: Final = Kind('"package.module:function"', _callback)
 PRICES: Final = Kind("table of prices", _prices)
-OPAQUE: Final = Kind("table", lambda value: dict(_table(value)))
+OPAQUE: Final = Kind("table", lambda value: dict(_plain(_table(value))))
 
 
 def choice(*choices: str) -> Kind:
