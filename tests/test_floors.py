@@ -14,7 +14,7 @@ FLOORS = (
     ("names", "errors", "usage", "call"),
     ("prices", "tokens", "policy", "ledger", "providers"),
     ("scope", "callsite", "repeats", "spans", "content", "store", "telemetry"),
-    ("breakers", "flights", "alerts", "guard", "metering"),
+    ("breakers", "flights", "pending", "alerts", "guard", "metering"),
     ("seams",),
     ("runtime", "instrument", "autoload", "report", "demo", "cli", "__init__", "__main__", "lint", "rules"),
 )

@@ -25,6 +25,7 @@ from tokenguard import names, scope
 from tokenguard.call import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost
 from tokenguard.callsite import call_site
 from tokenguard.errors import GuardrailViolation
+from tokenguard.pending import Pending
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.repeats import Failure, Repeats, fingerprint, identity
@@ -235,6 +236,7 @@ class Meter:
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.include_usage = include_usage
         self.repeats = Repeats()
+        self.pending = Pending()
         self._refusing_hosts: set[str] = set()
         """Hosts that refused a request because of the option we had added."""
 
@@ -344,8 +346,12 @@ class Meter:
             except Exception as failure:
                 call.finish(None)
                 raise failure from None
-            if reading is not None:
+            if reading is None:
+                return
+            if reading.complete or reading.id is None:
                 call.finish(reading)
+            else:
+                self.pending.keep(reading.id, call)
         elif isinstance(error, Exception):
             call.finish(None, outcome=names.ERROR, error=error)
         else:  # cancelled, or the interpreter is stopping: nobody waits for the answer any more

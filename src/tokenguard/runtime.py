@@ -80,6 +80,7 @@ class Installation:
         for owner, name, original in reversed(self._restore):
             setattr(owner, name, original)
         self._restore.clear()
+        self.meter.pending.give_up()
         self.telemetry.flush()
 
 

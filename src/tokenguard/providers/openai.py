@@ -80,6 +80,10 @@ PAID_TOOLS = frozenset({"web_search_call", "file_search_call", "code_interpreter
 """Output items of the Responses API that OpenAI bills by the call (https://openai.com/api/pricing)."""
 
 
+GOES_ON = frozenset({"queued", "in_progress"})
+"""The statuses of a response that the provider is yet to finish (`background=True`)."""
+
+
 def read_responses(response: object) -> Reading:
     """A Responses API response."""
     body = fields(response)
@@ -95,6 +99,7 @@ def read_responses(response: object) -> Reading:
         service_tier=text(body.get("service_tier")),
         error=None if error is None else text(fields(error).get("code")) or "error",
         extra_fees=any(kind in PAID_TOOLS for kind in kinds),
+        complete=body.get("status") not in GOES_ON,
     )
 
 

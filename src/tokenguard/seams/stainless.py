@@ -135,6 +135,14 @@ def _exchange(client: Any, cast_to: Any, options: Any, stream: bool, family: Fam
     return StainlessExchange(client, cast_to, options, api, _endpoint(client, family.sdk), body, stream, native_span)
 
 
+def _asked(meter: Meter, options: Any, result: Any) -> None:
+    """See whether somebody has asked for the answer of a call in the background, and whether it is there."""
+    call = meter.pending.waits(str(options.url))
+    response = _unread_or_raw(result)
+    if call is not None and (response is None or hasattr(response, "_content")):
+        meter.pending.seen(call, result if response is None else json.loads(response._content))
+
+
 def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
     """Wrap the request methods of an SDK's `_base_client` module; returns what to restore."""
     omitted = (getattr(module, name, None) for name in ("Omit", "NotGiven"))
@@ -156,11 +164,17 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
         stream = bool(kwargs.get("stream"))
         return meter.contain("looking at a request", _exchange, client, cast_to, options, stream, family)
 
+    def ask(options: Any, result: Any) -> Any:
+        """Pass on the result of a request that is no model call; it may bring the end of one."""
+        if meter.pending:
+            meter.contain("asking for a response", _asked, meter, options, result)
+        return result
+
     def request(original: Any) -> Any:
         def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
             exchange = open_exchange(self, cast_to, options, kwargs)
             if exchange is None:
-                return original(self, cast_to, options, *args, **kwargs)
+                return ask(options, original(self, cast_to, options, *args, **kwargs))
             return drive(meter.flow(exchange), lambda: original(self, cast_to, options, *args, **kwargs))
 
         return request
@@ -169,7 +183,7 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
         async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
             exchange = open_exchange(self, cast_to, options, kwargs)
             if exchange is None:
-                return await original(self, cast_to, options, *args, **kwargs)
+                return ask(options, await original(self, cast_to, options, *args, **kwargs))
             return await drive_async(meter.flow(exchange), lambda: original(self, cast_to, options, *args, **kwargs))
 
         return request

@@ -1,0 +1,63 @@
+"""Calls that the provider goes on with in the background: measured when somebody asks for their answer.
+
+A Responses call with `background=True` returns at once, with an id and without usage. It stays open, span and
+reservation too, until `retrieve` (or `cancel`) brings its end; one that nobody has asked for when the process ends is
+ended then, as an estimate.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from tokenguard import names
+
+if TYPE_CHECKING:
+    from tokenguard.metering import Call
+
+REMEMBERED = 1024
+
+
+class Pending:
+    """The open calls of this process by response id."""
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[str, Call] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def keep(self, response_id: str, call: Call) -> None:
+        """The provider goes on with this call."""
+        with self._lock:
+            if not self._calls:
+                atexit.unregister(self.give_up)
+                atexit.register(self.give_up)
+            self._calls[response_id] = call
+            oldest = self._calls.popitem(last=False)[1] if len(self._calls) > REMEMBERED else None
+        if oldest is not None:
+            oldest.finish(None, outcome=names.ABANDONED)
+
+    def waits(self, path: str) -> Call | None:
+        """The open call whose answer is asked for at this path: `/responses/ID` or `/responses/ID/cancel`."""
+        _, _, rest = path.partition("/responses/")
+        return self._calls.get(rest.partition("?")[0].partition("/")[0])
+
+    def seen(self, call: Call, response: object) -> None:
+        """What was answered when somebody asked for this call: its end, or that it still goes on."""
+        reading = call.read(response)
+        if reading.complete and reading.id is not None:
+            with self._lock:
+                self._calls.pop(reading.id, None)
+            call.finish(reading)
+
+    def give_up(self) -> None:
+        """End what is still open; nobody will ask any more."""
+        with self._lock:
+            calls = list(self._calls.values())
+            self._calls.clear()
+        for call in calls:
+            call.finish(None, outcome=names.ABANDONED)
