@@ -46,6 +46,13 @@ def floor(processor: Any, reader: Any) -> None:
     by_hand.install()
 
 
+def wide_floor(processor: Any, reader: Any) -> None:
+    """The floor with as many attributes as TokenGuard's span has: what they alone cost in OpenTelemetry's SDK."""
+    import floor as by_hand
+
+    by_hand.install({f"more.{n}": f"value {n}" if n % 2 else n / 7 for n in range(14)})
+
+
 def tokenguard(processor: Any, reader: Any) -> None:
     """TokenGuard with everything on, as `tokenguard.install()` leaves it."""
     import tokenguard
@@ -121,6 +128,7 @@ OURS = (*BASE, f"--editable={ROOT}")
 CONTENDERS = (
     Contender("bare", ("openai", "anthropic", "opentelemetry-sdk"), OURS, nothing, NATIVE_OFF),
     Contender("floor", (), OURS, floor, NATIVE_OFF),
+    Contender("floor with 26 attributes", (), OURS, wide_floor, NATIVE_OFF),
     Contender("tokenguard", ("tokenguard-otel",), OURS, tokenguard, settle=drained),
     Contender("tokenguard, no local store", (), OURS, tokenguard, {"TOKENGUARD_STORE": "off"}, settle=drained),
     Contender(

@@ -42,6 +42,7 @@ class Call:
                 "gen_ai.response.finish_reasons": (finish_reason or "",),
                 "gen_ai.usage.input_tokens": tokens_in,
                 "gen_ai.usage.output_tokens": tokens_out,
+                **self.meters.more,
             }
         )
         labels = {
@@ -58,9 +59,10 @@ class Call:
 
 
 class Meters:
-    """The tracer and the two histograms."""
+    """The tracer and the two histograms; `more` attributes go on each span."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: dict[str, Any]) -> None:
+        self.more = more
         meter = metrics.get_meter("floor")
         self.tracer = trace.get_tracer("floor")
         self.duration = meter.create_histogram(
@@ -167,14 +169,14 @@ def wrap_async(owner: Any, start: Callable[[dict[str, Any]], Call], answered: Ca
     owner.create = create
 
 
-def install() -> None:
+def install(more: dict[str, Any] | None = None) -> None:
     """Wrap the methods that the scenarios call."""
     from anthropic.resources.messages import Messages
     from openai.resources import Embeddings
     from openai.resources.chat.completions import AsyncCompletions, Completions
     from openai.resources.responses import Responses
 
-    meters = Meters()
+    meters = Meters(more or {})
     chat = functools.partial(Call, meters, "chat", "openai", "api.openai.com")
     embeddings = functools.partial(Call, meters, "embeddings", "openai", "api.openai.com")
     messages = functools.partial(Call, meters, "chat", "anthropic", "api.anthropic.com")
