@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
+from tokenguard.providers.google import EMBED, GENERATE
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
@@ -35,9 +36,10 @@ SDKS = (
     Sdk("groq._base_client", "groq", "stainless"),
     Sdk("together._base_client", "together", "stainless"),
     Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless"),
+    Sdk("google.genai._api_client", "gcp.gemini", "google_genai"),
 )
 
-APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)
+APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED)
 """The wire formats that are known by the path of a request, the longer paths first."""
 
 CLIENTS = {
