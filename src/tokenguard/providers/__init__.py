@@ -37,6 +37,8 @@ SDKS = (
     Sdk("together._base_client", "together", "stainless"),
     Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai"),
+    Sdk("botocore.client", "aws.bedrock", "botocore"),
+    Sdk("aiobotocore.client", "aws.bedrock", "botocore"),
 )
 
 APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED)

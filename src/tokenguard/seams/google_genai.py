@@ -26,7 +26,7 @@ from tokenguard.providers.google import EMBED
 from tokenguard.seams.watch import Watch
 
 RESOURCE = re.compile(r"/(?:publishers/(?P<publisher>[^/]+)/)?(?P<kind>models|tunedModels|endpoints)/(?P<id>[^/:]+):")
-"""The model in a request's URL: `/models/ID:`, `/publishers/google/models/ID:`, `/tunedModels/ID:`, `/endpoints/ID:`."""
+"""The model in a URL: `/models/ID:`, `/publishers/google/models/ID:`, `/tunedModels/ID:`, `/endpoints/ID:`."""
 
 EMBEDDINGS_FACTS = re.compile(r'"(?P<key>usageMetadata|statistics)"\s*:\s*')
 """What is looked for in an embeddings response, so that the vectors need not be decoded a second time."""
@@ -133,7 +133,7 @@ def _embeddings_facts(body: str) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=512)
-def _target(url: str, client: type, vertex: bool) -> Target | None:
+def _target(url: str, client: Any, vertex: bool) -> Target | None:
     """What a URL asks for; `None` for one that is no model call."""
     api = api_of(url)
     found = RESOURCE.search(url)
