@@ -155,7 +155,8 @@ def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleEx
     """The request as an exchange, or `None` when it is no model call."""
     if request.method not in ("post", "POST") or not isinstance(request.data, Mapping):
         return None
-    target = _target(request.url, type(client), bool(client.vertexai))
+    kind: Any = type(client)
+    target = _target(request.url, kind, bool(client.vertexai))
     if target is None:
         return None
     if (retries := _retry_options(client, options)) is not None:
