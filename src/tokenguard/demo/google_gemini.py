@@ -69,7 +69,7 @@ def question_of(body: Mapping[str, Any]) -> Question:
         model=str(body["model"]),
         said=said,
         instructions="".join(part.get("text", "") for part in system),
-        tools=[Tool(each["name"], lower(each.get("parametersJsonSchema") or each["parameters"])) for each in declared],
+        tools=[Tool(each["name"], schema_of(each)) for each in declared],
         choice={"ANY": "required", "NONE": "none"}.get(str(mode), "auto"),
         rounds=rounds,
         result=result,
@@ -78,6 +78,12 @@ def question_of(body: Mapping[str, Any]) -> Question:
         stop=settings.get("stopSequences") or (),
         thinks=(settings.get("thinkingConfig") or {}).get("thinkingBudget", 0) != 0,
     )
+
+
+def schema_of(declared: Mapping[str, Any]) -> Any:
+    """The schema of a function's parameters, by whichever of its names."""
+    keys = ("parametersJsonSchema", "parameters_json_schema", "parameters")
+    return next((lower(schema) for key in keys if (schema := declared.get(key))), {})
 
 
 def lower(schema: Any) -> Any:
