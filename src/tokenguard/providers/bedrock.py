@@ -119,6 +119,7 @@ CONVERSE = Api(
     converse_last_tool_calls,
     converse_capped,
     settings="inferenceConfig",
+    marks_cache=True,
 )
 
 # --- the bodies of InvokeModel ----------------------------------------------------------------------------------------
