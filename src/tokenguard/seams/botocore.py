@@ -283,20 +283,18 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
         # Signing a request may call another service, whose resends are its own.
         def refused(attempts: int, operation: Any) -> bool:
             most = resend_cap.get()
-            return (
-                most is not None and attempts > most and current_call.get() is not None and operation.name in OPERATIONS
-            )
+            return most is not None and attempts > most and _is_sending(operation)
 
-        def seen(again: bool, operation: Any, error: BaseException | None) -> bool:
-            if again and operation.name in OPERATIONS and (call := current_call.get()) is not None:
-                meter.contain("seeing a resend", call.resending, error)
+        def seen(again: bool, operation: Any, *outcome: Any) -> bool:
+            if again and _is_sending(operation) and (call := current_call.get()) is not None:
+                meter.contain("seeing a resend", lambda: call.resending(_caught(*outcome)))
             return again
 
         def ask(self: Any, attempts: int, operation_model: Any, request_dict: Any, *args: Any, **kwargs: Any) -> Any:
             if refused(attempts, operation_model):
                 return False
             again = original(self, attempts, operation_model, request_dict, *args, **kwargs)
-            return seen(again, operation_model, _caught(args, kwargs))
+            return seen(again, operation_model, args, kwargs)
 
         async def aask(
             self: Any, attempts: int, operation_model: Any, request_dict: Any, *args: Any, **kwargs: Any
@@ -304,13 +302,18 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
             if refused(attempts, operation_model):
                 return False
             again = await original(self, attempts, operation_model, request_dict, *args, **kwargs)
-            return seen(again, operation_model, _caught(args, kwargs))
+            return seen(again, operation_model, args, kwargs)
 
         return aask if inspect.iscoroutinefunction(original) else ask
 
     wrap(getattr(module, sender), "_make_api_call", make_api_call)
     wrap(getattr(import_module(endpoints), resender), "_needs_retry", needs_retry)
     return restore
+
+
+def _is_sending(operation: Any) -> bool:
+    """Whether it is a call of ours that botocore sends with this operation."""
+    return operation.name in OPERATIONS and current_call.get() is not None
 
 
 def _caught(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseException | None:

@@ -204,7 +204,7 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
 
             def resending(state: Any) -> None:
                 if (call := current_call.get()) is not None:
-                    meter.contain("seeing a resend", call.resending, state.outcome.exception())
+                    meter.contain("seeing a resend", lambda: call.resending(state.outcome.exception()))
                 if before_sleep is not None:
                     before_sleep(state)
 
@@ -215,9 +215,8 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
     def aiohttp_session(original: Any) -> Any:
         async def session(self: Any, *args: Any, **kwargs: Any) -> Any:
             # Asked for again while the SDK handles the failure of its first attempt.
-            error = sys.exc_info()[1]
-            if error is not None and (call := current_call.get()) is not None and _caught_while_sending(error):
-                meter.contain("seeing a resend", call.resending, error)
+            if (error := sys.exc_info()[1]) is not None and (call := current_call.get()) is not None:
+                meter.contain("seeing a resend", _caught_while_sending, error, call)
             return await original(self, *args, **kwargs)
 
         return session
@@ -247,7 +246,8 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
     return restore
 
 
-def _caught_while_sending(error: BaseException) -> bool:
-    """Whether it is the SDK's sending method that caught this error, and not the application around it."""
+def _caught_while_sending(error: BaseException, call: Call) -> None:
+    """Note a resend if it is the SDK's sending method that caught this error, and not the application around it."""
     trace = error.__traceback__
-    return trace is not None and trace.tb_frame.f_code.co_name == "_async_request_once"
+    if trace is not None and trace.tb_frame.f_code.co_name == "_async_request_once":
+        call.resending(error)
