@@ -141,9 +141,13 @@ class BodyWatch(Watch):
 
 def _watch(stream: Any, watch: Watch, methods: Mapping[str, Callable[[Any], Any]]) -> None:
     """Have a stream watched from now on."""
-    stream._tokenguard_watch = watch
     kind: Any = type(stream)
-    stream.__class__ = _watched(kind, tuple(methods.items()))
+    try:
+        stream.__class__ = _watched(kind, tuple(methods.items()))
+    except TypeError:  # aiobotocore 2's bodies are proxies of another object: what the headers said must do
+        watch.over(None)
+    else:
+        stream._tokenguard_watch = watch
 
 
 @lru_cache(maxsize=64)
