@@ -61,6 +61,7 @@ HOSTS = {
     "api.anthropic.com": "anthropic",
     "amazonaws.com": "aws.bedrock",
     "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "rep.googleapis.com": "gcp.vertex_ai",
     "generativelanguage.googleapis.com": "gcp.gemini",
     "openrouter.ai": "openrouter",
     "api.groq.com": "groq",
@@ -92,6 +93,8 @@ HOSTS = {
 }
 """Ends of host names with the provider behind them. OpenTelemetry's `gen_ai.provider.name` values where it has one."""
 
+REGIONAL = re.compile(r"^[a-z0-9-]+-(?=aiplatform\.)")
+"""What Vertex AI puts before its host's name for a region: `us-central1-aiplatform.googleapis.com`."""
 OLLAMA_PORT = 11434
 SELF_HOSTED = re.compile(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
 """Servers that people run themselves are recognised by the name they gave the machine."""
@@ -115,7 +118,7 @@ def _provider(client: type, host: str, port: int) -> str | None:
     for base in client.__mro__:
         if base.__name__ in CLIENTS:
             return CLIENTS[base.__name__]
-    labels = host.lower().split(".")
+    labels = REGIONAL.sub("", host.lower()).split(".")
     for n in range(len(labels)):
         if found := HOSTS.get(".".join(labels[n:])):
             return found

@@ -87,7 +87,7 @@ class BedrockExchange:
         elif "body" in self._params:
             _watch(result["body"], BodyWatch(call, result["ResponseMetadata"].get("HTTPHeaders", {})), BODY_METHODS)
         else:
-            return self.api.read(result)
+            return call.read(result)
         return None
 
 
@@ -133,7 +133,7 @@ class BodyWatch(Watch):
     def _fold(self, events: bytes) -> Reading:
         if self._otherwise is not None and not self._call.api.caps:
             return self._otherwise  # no need to decode vectors
-        return self._call.api.read(json.loads(events))
+        return self._call.read(json.loads(events))
 
 
 # --- subclasses of the SDK's streams ---------------------------------------------------------------------------------
