@@ -12,7 +12,7 @@ from typing import Any
 
 from tokenguard.providers.anthropic import MESSAGES, thinking_within
 from tokenguard.providers.api import Api
-from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded
+from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import CHAT
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
 from tokenguard.usage import Usage
@@ -169,7 +169,7 @@ def read_text(response: object) -> Reading:
 
 
 def fold_text(body: bytes) -> Reading:
-    """The chunks of such a completion: the last has its totals."""
+    """The chunks of such a completion: the last has its totals, but for the input, which Meta tells in the first."""
     reading = Reading(complete=False)
     for n, data in enumerate(backwards(body)):
         said = read_text(decoded(data))
@@ -180,6 +180,9 @@ def fold_text(body: bytes) -> Reading:
         )
         if n >= TAIL_EVENTS:
             break
+    if reading.usage is not None and reading.usage.input is None:
+        first = read_text(decoded(next(forwards(body), b""))).usage
+        reading = reading._replace(usage=reading.usage._replace(input=first.input if first else None))
     return reading._replace(complete=bool(reading.finish_reasons))
 
 
@@ -193,7 +196,7 @@ def _with_metrics(fold: Callable[[bytes], Reading]) -> Callable[[bytes], Reading
 
     def fold_invoke(body: bytes) -> Reading:
         reading = fold(body)
-        if reading.usage is None or reading.usage.output is None:
+        if reading.usage is None or reading.usage.input is None or reading.usage.output is None:
             metrics = fields(decoded(next(backwards(body), b"")).get(METRICS))
             if metrics:
                 return reading._replace(
