@@ -265,6 +265,23 @@ def test_resends(where, provider, installed, spans):
     assert spans.attributes["http.request.resend_count"] == 2
 
 
+def test_resend_of_its_own(provider, installed, spans, monkeypatch):
+    """The one resend that the SDK makes on aiohttp untold is seen too, and no error that an application handles."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("google.genai._api_client.random.randint", lambda least, most: -1)  # else it waits for seconds
+
+    async def work(client):
+        try:
+            raise ConnectionError
+        except ConnectionError:
+            await client.models.generate_content(model=FLASH, contents="Hello?")
+        provider.fail_next("refuse_connection")
+        await client.models.generate_content(model=FLASH, contents=QUESTION)
+
+    asynchronously(provider, work)
+    assert [span.attributes.get("http.request.resend_count", 0) for span in spans] == [0, 1]
+
+
 def test_clients_from_before(provider, installed, spans):
     """A client that was made before `install()` is measured as well, its resends too."""
     tokenguard.uninstall()
