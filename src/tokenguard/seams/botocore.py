@@ -91,10 +91,14 @@ class BedrockExchange:
         return None
 
 
+_encode = json.JSONEncoder(default=repr).encode
+"""Events may hold bytes; `json.dumps` would make an encoder for each of them."""
+
+
 def _event(event: Mapping[str, Any]) -> bytes:
     """An event of a stream as JSON: as it is, or the model's own within the chunk that carries it."""
     chunk = event.get("chunk")
-    data = json.dumps(event, default=repr).encode() if chunk is None else bytes(chunk["bytes"])
+    data = _encode(event).encode() if chunk is None else bytes(chunk["bytes"])
     return b"data: " + data + b"\n\n"
 
 
