@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import logging
+from types import SimpleNamespace
 
 import httpx2
 import openai
 import pytest
+from google.genai.types import HttpOptions, HttpRetryOptions
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 import tokenguard
 from canned import MESSAGES, Script, async_openai_client, openai_client
+from canned_clouds import BEDROCK_SONNET, Refusing, bedrock_answer, bedrock_client, gemini, google_client
 from tokenguard import callsite, metering, prices, providers, repeats, runtime, scope, spans, telemetry
 from tokenguard.providers import openai as openai_formats
-from tokenguard.seams import stainless, tap
+from tokenguard.seams import botocore, google_genai, stainless, tap, watch
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 
@@ -39,7 +43,9 @@ STEPS = [
     (stainless, "tap"),
     (tap, "_tapped"),
     (tap.Tap, "__init__"),
-    (tap.Tap, "_parse"),
+    (tap.Tap, "_events"),
+    (tap.Tap, "_fold"),
+    (watch.Watch, "__init__"),
     (tap, "_without_usage"),
     (metering.Call, "__init__"),
     (metering.Call, "resending"),
@@ -119,6 +125,7 @@ def lenient(monkeypatch):
     monkeypatch.setenv("TOKENGUARD_STRICT", "0")
     monkeypatch.setattr(openai.OpenAI, "_calculate_retry_timeout", lambda *a, **k: 0.0)
     monkeypatch.setattr(openai.AsyncOpenAI, "_calculate_retry_timeout", lambda *a, **k: 0.0)
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
     logging.getLogger("tokenguard").setLevel(logging.CRITICAL)
     yield
     logging.getLogger("tokenguard").setLevel(logging.NOTSET)
@@ -144,6 +151,77 @@ def test_internal_failure(owner, step, scenario, lenient, installed, monkeypatch
         got = contextvars.copy_context().run(outcome, SCENARIOS[scenario])
         runtime._installed.telemetry.flush()
     assert without_the_usage_chunk(got) == without_the_usage_chunk(expected)
+
+
+# --- the SDKs with seams of their own ---------------------------------------------------------------------------------
+
+CLOUD_STEPS = [
+    (google_genai, "_exchange"),
+    (google_genai, "_target"),
+    (google_genai, "_retry_options"),
+    (google_genai, "_event"),
+    (google_genai, "_embeddings_facts"),
+    (google_genai, "_caught_while_sending"),
+    (google_genai.GoogleExchange, "__init__"),
+    (google_genai.GoogleExchange, "read"),
+    (google_genai.GoogleExchange, "shared_as"),
+    (botocore, "_exchange"),
+    (botocore, "_endpoint"),
+    (botocore, "_event"),
+    (botocore, "_watch"),
+    (botocore, "_watched"),
+    (botocore, "invoked"),
+    (botocore, "read_headers"),
+    (botocore, "_caught"),
+    (botocore.BedrockExchange, "__init__"),
+    (botocore.BedrockExchange, "read"),
+    (botocore.BodyWatch, "__init__"),
+    (botocore.BodyWatch, "keep"),
+    (botocore.BodyWatch, "_events"),
+    (botocore.BodyWatch, "_fold"),
+    (watch.Watch, "__init__"),
+    (watch.Watch, "_events"),
+    (watch.Watch, "_fold"),
+    (metering.Call, "__init__"),
+    (metering.Call, "resending"),
+    (metering.Meter, "_begin"),
+    (metering.Meter, "_open"),
+    (metering.Meter, "_close"),
+    (metering.Meter, "settle"),
+]
+
+
+def cloud_calls():
+    """What the SDKs' own objects say of one of each kind of call; the first attempt of each is refused."""
+    retries = HttpRetryOptions(attempts=2, initial_delay=0.001, max_delay=0.001, jitter=0)
+    http = HttpOptions(retry_options=retries, client_args={"transport": httpx2.MockTransport(Refusing(gemini))})
+    with google_client(http_options=http) as google:
+        ask = {"model": "gemini-2.5-flash", "contents": "Capital of France?"}
+        yield google.models.generate_content(**ask).text
+        yield [chunk.text for chunk in google.models.generate_content_stream(**ask)]
+        yield google.models.embed_content(model="gemini-embedding-001", contents="x").embeddings[0].values
+    bedrock = bedrock_client(Refusing(bedrock_answer))
+    yield bedrock.converse(modelId=BEDROCK_SONNET, messages=[{"role": "user", "content": [{"text": "x"}]}])["output"]
+    body = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": MESSAGES})
+    yield json.load(bedrock.invoke_model(modelId=BEDROCK_SONNET, body=body)["body"])
+    asked = {"modelId": BEDROCK_SONNET, "messages": [{"role": "user", "content": [{"text": "x"}]}]}
+    yield list(bedrock.converse_stream(**asked)["stream"])
+    bedrock.close()
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"), CLOUD_STEPS, ids=[f"{o.__name__.split('.')[-1]}.{s}" for o, s in CLOUD_STEPS]
+)
+def test_internal_failure_in_other_seams(owner, step, lenient, installed, monkeypatch):
+    """The same for SDKs that are not of the Stainless family."""
+    tokenguard.uninstall()
+    expected = list(cloud_calls())
+    tokenguard.install()
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, fail)
+        got = contextvars.copy_context().run(outcome, lambda: list(cloud_calls()))
+        runtime._installed.telemetry.flush()
+    assert got == expected
 
 
 def test_apis_that_fail(lenient, installed, monkeypatch):

@@ -292,7 +292,7 @@ class Guard:
         sent = self._count(call) if counted else bound.tokens
         output = 0
         if call.api.caps:
-            choices = call.request.get("n")
+            choices = call.api.settings_of(call.request).get(call.api.choices)
             output = (call.output_cap or UNCAPPED_OUTPUT) * (choices if type(choices) is int and choices > 1 else 1)
         worst = self.prices.worst_case_nano(
             call.endpoint.provider,

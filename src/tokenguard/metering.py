@@ -550,8 +550,14 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
 
 CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)
 
-BILLED_FAILURES = frozenset({"ReadTimeout", "ReadError", "RemoteProtocolError"})
-"""Transport errors (httpx's names) after which the provider has the request and may go on with it."""
+BILLED_FAILURES = frozenset(
+    {
+        *("ReadTimeout", "ReadError", "RemoteProtocolError"),  # httpx
+        *("SocketTimeoutError", "ServerDisconnectedError"),  # aiohttp
+        *("ReadTimeoutError", "AioReadTimeoutError", "ConnectionClosedError", "ResponseStreamingError"),  # botocore
+    }
+)
+"""Transport errors after which the provider has the request and may go on with it."""
 
 
 def _undecided() -> GuardrailViolation:
@@ -566,7 +572,7 @@ def may_be_billed(error: BaseException | None) -> bool:
     """Whether a call that ended like this may be on the bill: it was sent, and its answer was not waited for."""
     if error is None:
         return False
-    if not isinstance(error, Exception):
+    if not isinstance(error, Exception) or type(error) is TimeoutError:  # aiohttp's, for the request as a whole
         return True
     return any(type(each).__name__ in BILLED_FAILURES for each in (error, error.__cause__, error.__context__))
 

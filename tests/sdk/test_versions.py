@@ -163,6 +163,6 @@ def test_abandoned(name, provider, installed, spans):
 
 def test_versions_are_known():
     """Says in the log which versions these were."""
-    for name in ("openai", "anthropic", "groq", "together"):
+    for name in ("openai", "anthropic", "groq", "together", "boto3", "aiobotocore"):
         if importlib.util.find_spec(name):
             print(name, importlib.import_module(name).__version__)

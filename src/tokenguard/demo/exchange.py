@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tokenguard.demo.answers import Model
@@ -34,6 +35,10 @@ class Reply(NamedTuple):
     broken: Event | None = None
     """The event by which this wire format reports a failure in mid-stream."""
     status: int = 200
+    framed: Callable[[Event], bytes] | None = None
+    """How an event of the stream is put on the wire, where it is not a server-sent one but AWS's."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """What else the response's headers say."""
 
 
 @dataclass
@@ -42,7 +47,7 @@ class Received:
 
     path: str
     api: str
-    """`chat`, `completions`, `embeddings`, `responses`, `messages`, `count`, or empty for other paths."""
+    """`chat`, `responses`, `messages`, `generate_content`, `converse` and others; empty for unknown paths."""
     headers: Mapping[str, str]
     body: Mapping[str, Any]
     at: float

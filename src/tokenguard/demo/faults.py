@@ -101,7 +101,7 @@ def replaced(node: Mapping[str, Any], usage: Any) -> dict[str, Any]:
     """A body with its usage objects replaced, wherever they sit; `None` takes them out."""
     body = {}
     for key, value in node.items():
-        if key == "usage" and value is not None:
+        if key in ("usage", "usageMetadata") and value is not None:
             if usage is not None:
                 body[key] = usage
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import select
 import socket
 import sys
@@ -11,8 +12,9 @@ import time
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from tokenguard.demo import anthropic_messages, openai_chat, openai_responses
+from tokenguard.demo import anthropic_messages, bedrock_runtime, google_gemini, openai_chat, openai_responses
 from tokenguard.demo.exchange import Answerer, Event, Received, Refusal, Reply
 from tokenguard.demo.faults import ERRORS, MALFORMED, Fault, replaced, with_usage, without_usage
 from tokenguard.tokens import count_text
@@ -29,8 +31,18 @@ ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/responses", "responses", openai_responses.responses),
     ("/messages/count_tokens", "count", anthropic_messages.count_tokens),
     ("/messages", "messages", anthropic_messages.messages),
+    (":generateContent", "generate_content", google_gemini.generate),
+    (":streamGenerateContent", "generate_content", google_gemini.generate),
+    (":batchEmbedContents", "embed_content", google_gemini.embed),
+    ("/converse", "converse", bedrock_runtime.converse),
+    ("/converse-stream", "converse", bedrock_runtime.converse),
+    ("/invoke", "invoke", bedrock_runtime.invoke),
+    ("/invoke-with-response-stream", "invoke", bedrock_runtime.invoke),
 )
 """Ends of paths, so that any prefix works: `/v1`, `/openai/v1`, Azure's `/openai/deployments/NAME`."""
+MODEL_IN_PATH = re.compile(r"/(?:deployments|models?)/(?P<model>[^/:]+?)(?P<end>[:/][A-Za-z-]+)*$")
+"""Azure's, Google's and Bedrock's paths name the model, and the last two say whether a stream is wanted."""
+EVENT_STREAM = "application/vnd.amazon.eventstream"
 
 
 class Server(ThreadingHTTPServer):
@@ -105,8 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             body = None
         body = body if isinstance(body, dict) else {}
-        if "/deployments/" in path:
-            body.setdefault("model", path.partition("/deployments/")[2].partition("/")[0])
+        if named := MODEL_IN_PATH.search(path):
+            body.setdefault("model", unquote(named["model"]))
+            if "stream" in path.rpartition(named["model"])[2]:
+                body["stream"] = True
         api, answerer = next(((api, f) for end, api, f in ROUTES if path.endswith(end)), ("", None))
         received = self._receive(path, api, body)
         fault = received.fault = self.server.provider.faults.next(path, body)
@@ -156,7 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _key(self) -> str:
         bearer = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-        return self.headers.get("x-api-key") or self.headers.get("api-key") or bearer
+        names = ("x-api-key", "api-key", "x-goog-api-key")
+        return next((key for name in names if (key := self.headers.get(name))), bearer)
 
     def _is_anthropic(self) -> bool:
         return self.headers.get("anthropic-version") is not None
@@ -184,8 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
         self, received: Received, reply: Reply, fields: Mapping[str, str] | None = None, cut: bool = False
     ) -> None:
         content = json.dumps(reply.body, ensure_ascii=False).encode("utf-8", "replace")
-        length = {"Content-Type": "application/json", "Content-Length": str(len(content)), **(fields or {})}
-        head = self._head(reply.status, length)
+        length = {"Content-Type": "application/json", "Content-Length": str(len(content)), **reply.headers}
+        head = self._head(reply.status, {**length, **(fields or {})})
         received.status = reply.status
         if cut:  # the connection goes away in the middle of the answer
             self.close_connection = True
@@ -199,15 +214,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, received: Received, refusal: Refusal, fault: Fault | None = None) -> None:
         error: dict[str, Any] = {"message": str(refusal), "type": refusal.kind}
-        if self._is_anthropic():
-            body: dict[str, Any] = {"type": "error", "error": error, "request_id": self.server.provider.desk.id("req_")}
+        wait = {}
+        body: dict[str, Any]
+        if received.api in ("generate_content", "embed_content"):
+            body = google_gemini.refused(refusal.status, str(refusal))
+        elif received.api in ("converse", "invoke"):
+            body = {"message": str(refusal)}
+            wait["x-amzn-ErrorType"] = bedrock_runtime.ERRORS.get(refusal.status, "InternalServerException")
+        elif self._is_anthropic():
+            body = {"type": "error", "error": error, "request_id": self.server.provider.desk.id("req_")}
         else:
             body = {"error": {**error, "param": refusal.param, "code": refusal.code}}
-        wait = {}
         if fault is not None and fault.retry_after is not None:
             # The SDKs take `Retry-After: 0` for none and wait half a second; a millisecond they obey.
             milliseconds = max(fault.retry_after * 1000, 1)
-            wait = {"Retry-After": f"{fault.retry_after:g}", "retry-after-ms": f"{milliseconds:g}"}
+            wait |= {"Retry-After": f"{fault.retry_after:g}", "retry-after-ms": f"{milliseconds:g}"}
         self._send(received, Reply(body, status=refusal.status), wait)
 
     def _stream(self, received: Received, reply: Reply, fault: Fault | None) -> None:
@@ -218,14 +239,15 @@ class _Handler(BaseHTTPRequestHandler):
             received.billed = _as_far_as(reply, events, received.model)
             if fault.what == "stream_error" and reply.broken is not None:
                 events.append(reply.broken)
-        fields = {"Content-Type": "text/event-stream; charset=utf-8", "Transfer-Encoding": "chunked"}
+        kind = "text/event-stream; charset=utf-8" if reply.framed is None else EVENT_STREAM
+        fields = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
         head = self._head(200, {**fields, "Cache-Control": "no-cache"})
         received.status = 200
         sent = 0
         try:
             for event in events:
                 sent += 1
-                self.wfile.write(head + _chunk(event))
+                self.wfile.write(head + _chunk((reply.framed or _server_sent)(event)))
                 head = b""
                 time.sleep(self.server.provider.chunk_delay)
                 if self._left():
@@ -255,8 +277,11 @@ def _as_far_as(reply: Reply, events: Sequence[Event], model: str) -> Usage | Non
     return reply.billed._replace(output=made, reasoning=min(reply.billed.reasoning or 0, made))
 
 
-def _chunk(event: Event) -> bytes:
+def _server_sent(event: Event) -> bytes:
     data = event.data if isinstance(event.data, str) else json.dumps(event.data, ensure_ascii=False)
     name = f"event: {event.name}\n" if event.name else ""
-    content = f"{name}data: {data}\n\n".encode("utf-8", "replace")
+    return f"{name}data: {data}\n\n".encode("utf-8", "replace")
+
+
+def _chunk(content: bytes) -> bytes:
     return f"{len(content):x}\r\n".encode() + content + b"\r\n"

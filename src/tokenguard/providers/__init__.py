@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
+from tokenguard.providers.google import EMBED, GENERATE
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
@@ -35,9 +36,12 @@ SDKS = (
     Sdk("groq._base_client", "groq", "stainless"),
     Sdk("together._base_client", "together", "stainless"),
     Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless"),
+    Sdk("google.genai._api_client", "gcp.gemini", "google_genai"),
+    Sdk("botocore.client", "aws.bedrock", "botocore"),
+    Sdk("aiobotocore.client", "aws.bedrock", "botocore"),
 )
 
-APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)
+APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED)
 """The wire formats that are known by the path of a request, the longer paths first."""
 
 CLIENTS = {
@@ -57,6 +61,7 @@ HOSTS = {
     "api.anthropic.com": "anthropic",
     "amazonaws.com": "aws.bedrock",
     "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "rep.googleapis.com": "gcp.vertex_ai",
     "generativelanguage.googleapis.com": "gcp.gemini",
     "openrouter.ai": "openrouter",
     "api.groq.com": "groq",
@@ -88,6 +93,8 @@ HOSTS = {
 }
 """Ends of host names with the provider behind them. OpenTelemetry's `gen_ai.provider.name` values where it has one."""
 
+REGIONAL = re.compile(r"^[a-z0-9-]+-(?=aiplatform\.)")
+"""What Vertex AI puts before its host's name for a region: `us-central1-aiplatform.googleapis.com`."""
 OLLAMA_PORT = 11434
 SELF_HOSTED = re.compile(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
 """Servers that people run themselves are recognised by the name they gave the machine."""
@@ -111,7 +118,7 @@ def _provider(client: type, host: str, port: int) -> str | None:
     for base in client.__mro__:
         if base.__name__ in CLIENTS:
             return CLIENTS[base.__name__]
-    labels = host.lower().split(".")
+    labels = REGIONAL.sub("", host.lower()).split(".")
     for n in range(len(labels)):
         if found := HOSTS.get(".".join(labels[n:])):
             return found

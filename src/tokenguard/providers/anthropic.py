@@ -104,14 +104,20 @@ MIN_THINKING = 1024
 (https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking)."""
 
 
-def messages_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
-    """An Anthropic request with this output cap; thinking gets less than it, or is off where that is too little."""
-    capped = {**body, "max_tokens": cap}
-    thinking = fields(body.get("thinking"))
+def thinking_within(thinking: Mapping[str, Any], cap: int) -> Mapping[str, Any]:
+    """The `thinking` of a request with this output cap: less than it, or off where that is too little."""
     budget = count(thinking.get("budget_tokens"))
-    if budget is not None and budget >= cap:
-        room = cap - 1
-        capped["thinking"] = {**thinking, "budget_tokens": room} if room >= MIN_THINKING else {"type": "disabled"}
+    if budget is None or budget < cap:
+        return thinking
+    room = cap - 1
+    return {**thinking, "budget_tokens": room} if room >= MIN_THINKING else {"type": "disabled"}
+
+
+def messages_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """An Anthropic request with this output cap."""
+    capped = {**body, "max_tokens": cap}
+    if thinking := fields(body.get("thinking")):
+        capped["thinking"] = thinking_within(thinking, cap)
     return capped
 
 

@@ -39,6 +39,8 @@ class Api(NamedTuple):
     """Whether the provider writes to its prompt cache only what the request marks (`tokens.request.CACHE_MARKS`)."""
     settings: str = ""
     """The key of the object in the request that holds the cap and the temperature; empty where the request does."""
+    choices: str = "n"
+    """The key of the settings that says how many answers are wanted."""
 
     def output_cap(self, body: Mapping[str, Any]) -> int | None:
         """The output tokens that a request asks for at the most; `None` where it sets no cap."""

@@ -47,7 +47,8 @@ def decoded(data: bytes) -> Mapping[str, Any]:
 
 
 STREAMED_TEXT = re.compile(
-    rb'"(content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal)"\s*:\s*'
+    rb'"(content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal'
+    rb'|input|generation|outputText)"\s*:\s*'
     rb'("(?:[^"\\]|\\.)*")'
 )
 

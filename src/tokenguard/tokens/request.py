@@ -28,6 +28,7 @@ OPENAI_TOOLS = 0.65
 """Tokens of tool schemas, for one of their compact JSON: OpenAI rewrites them in a terser notation."""
 ANTHROPIC_TOOLS = 1.15
 ANTHROPIC_TOOLS_PREAMBLE = 500
+NOVA_TOOLS_PREAMBLE = 850
 """Tokens of tool schemas for one of their compact JSON, and the system prompt that having tools brings along."""
 
 MEDIA = {"image_url": 765, "input_image": 765, "image": 1600}
@@ -47,11 +48,26 @@ OPAQUE = frozenset(
         "encrypted_content",
         "signature",
         "cache_control",
+        "thoughtSignature",
+        "thought_signature",
+        "toolUseId",
+        "cachePoint",
+        "mimeType",
     }
 )
 """Keys whose values the model does not read as text."""
+KEYED_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data", "image", "document", "video", "audio"})
+"""Keys of Gemini's and Converse's parts that hold media; `image` and its like do where they have a `source`."""
 OWN_TOOLS = frozenset({None, "function", "custom", "namespace"})
 """`type`s of tools that the request itself describes; others are hosted, and bring text of their own."""
+HOSTED_TOOLS = frozenset(
+    {
+        *("googleSearch", "google_search", "googleSearchRetrieval", "enterpriseWebSearch", "googleMaps", "google_maps"),
+        *("codeExecution", "code_execution", "urlContext", "url_context", "fileSearch", "file_search", "retrieval"),
+        *("computerUse", "computer_use", "systemTool"),
+    }
+)
+"""Keys of Gemini's and Converse's tools that their servers run."""
 OWN_FORMATS = re.compile(r"gpt-oss|-search|-audio|-realtime")
 """OpenAI models whose requests are wrapped in more than the usual format."""
 
@@ -61,7 +77,10 @@ BOUND_TOOLS = 1000
 BOUND_PER_ITEM = 4
 """Room in the upper bound for what formats add: around each object, once a request, for having tools, and for the
 punctuation around each key and list item."""
-REMEMBERS = ("previous_response_id", "conversation", "container", "web_search_options")
+REMEMBERS = (
+    *("previous_response_id", "conversation", "container", "web_search_options"),
+    *("cachedContent", "promptVariables"),  # Gemini, Bedrock
+)
 """Keys of a request that have the provider add text of its own."""
 CACHE_MARKS = frozenset({"cache_control", "cachePoint"})
 """Keys with which a request marks what the provider shall cache (Anthropic, Bedrock)."""
@@ -88,7 +107,7 @@ class Bound(NamedTuple):
 
 
 def count_request(api: str, body: Mapping[str, Any], model: str | None = None) -> Count:
-    """The input tokens of a request body in the wire format `api`: chat, completions, responses, embeddings, messages.
+    """The input tokens of a request body in the wire format `api`, by its `Api.id`; unknown ones are read like chats.
 
     `model` defaults to the body's own. Exact for plain text to OpenAI's models; tools, structured outputs, media and
     other providers are estimates. Odd bodies do not raise: what is not understood is counted as its JSON text.
@@ -96,13 +115,22 @@ def count_request(api: str, body: Mapping[str, Any], model: str | None = None) -
     name = model or body.get("model")
     tally = _Tally(name if isinstance(name, str) else None)
     if api in _INPUTS:
-        tally.inputs(body.get(_INPUTS[api]))
+        for key in _INPUTS[api]:
+            tally.inputs(body.get(key))
     else:
         tally.conversation(api, body)
     return Count(tally.tokens, tally.exact and not _has_more(body))
 
 
-_INPUTS = {"embeddings": "input", "completions": "prompt"}
+_INPUTS: Mapping[str, tuple[str, ...]] = {
+    "embeddings": ("input",),
+    "completions": ("prompt",),
+    "embed_content": ("requests", "content", "instances"),
+    "invoke_embeddings": ("inputText", "texts", "singleEmbeddingParams"),
+    "invoke_titan": ("inputText",),
+    "invoke_text": ("prompt", "message", "chat_history"),
+}
+"""Where the text sits in formats that are no conversation of messages."""
 
 
 def estimate_request(api: str, body: Mapping[str, Any], model: str | None = None) -> int:
@@ -116,7 +144,8 @@ def upper_bound_request(body: Mapping[str, Any]) -> Bound:
     Media (base64, URLs, files) are left out and make it incomplete, as does text that only the server knows.
     """
     walk = _Walk()
-    tokens = BOUND_PER_REQUEST + (BOUND_TOOLS if body.get("tools") or body.get("functions") else 0)
+    tools = body.get("tools") or body.get("functions") or body.get("toolConfig")
+    tokens = BOUND_PER_REQUEST + (BOUND_TOOLS if tools else 0)
     for key, value in body.items():
         tokens += upper_bound(key) + BOUND_PER_ITEM + walk(value, key in TOKEN_LISTS)
     marked = walk.marked or not CACHE_MARKS.isdisjoint(body)
@@ -148,7 +177,7 @@ class _Walk:
         return upper_bound(node) if isinstance(node, str) else len(str(node))
 
     def _object(self, node: Mapping[object, object]) -> int:
-        if _kind(node) in NOT_TEXT:
+        if _kind(node) in NOT_TEXT or (not KEYED_MEDIA.isdisjoint(node) and _holds_media(node)):
             self.complete = False
             return BOUND_PER_OBJECT
         total = BOUND_PER_OBJECT
@@ -164,7 +193,7 @@ class _Walk:
 def _has_more(body: Mapping[str, Any]) -> bool:
     """Whether the provider will bill input that the body does not hold."""
     reasoning = body.get("reasoning")
-    tools = body.get("tools")
+    tools = _tools(body)
     return (
         any(body[key] for key in REMEMBERS if key in body)
         or isinstance(body.get("prompt"), Mapping)  # a stored prompt; as text it is the legacy completions' own
@@ -173,13 +202,34 @@ def _has_more(body: Mapping[str, Any]) -> bool:
     )
 
 
+def _tools(body: Mapping[str, Any]) -> object:
+    """The tools that a request offers, in any format."""
+    config = body.get("toolConfig")  # Converse's; Gemini's, of that name, has no tools in it
+    return body.get("tools") or body.get("functions") or (config.get("tools") if isinstance(config, Mapping) else None)
+
+
 def _hosted(tool: object) -> bool:
-    return isinstance(tool, Mapping) and _kind(tool) not in OWN_TOOLS
+    return isinstance(tool, Mapping) and (_kind(tool) not in OWN_TOOLS or not HOSTED_TOOLS.isdisjoint(tool))
+
+
+def _holds_media(node: Mapping[Any, Any]) -> bool:
+    """Whether a part of Gemini's or Converse's is a picture, sound or file."""
+    for key in KEYED_MEDIA.intersection(node):
+        held = node[key]
+        if isinstance(held, Mapping) and ("source" in held or "Data" in key or "_data" in key):
+            return True
+    return False
 
 
 def _kind(node: Mapping[Any, Any]) -> str | None:
     kind = node.get("type")
     return kind if isinstance(kind, str) else None
+
+
+_CONVERSATIONS = {"responses": ("input", "instructions"), "generate_content": ("contents", "systemInstruction")}
+"""The keys of the messages and of the instructions, where they are not `messages` and `system`."""
+_TEXTS = frozenset({"text", "value", "content", "parts", "message"})
+"""The keys of objects in which embeddings and completions keep their text."""
 
 
 class _Tally:
@@ -194,27 +244,36 @@ class _Tally:
     def conversation(self, api: str, body: Mapping[str, Any]) -> None:
         """Messages, instructions, tools and the form of the answer."""
         self.tokens += PRIMING_REASONING if self.reasons else PRIMING
-        messages = body.get("input" if api == "responses" else "messages")
+        messages_key, system_key = _CONVERSATIONS.get(api, ("messages", "system"))
+        messages = body.get(messages_key)
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        if system := body.get("instructions" if api == "responses" else "system"):
-            self.message({"role": "system", "content": system})
+        if system := body.get(system_key):
+            self.message(system if api == "generate_content" else {"role": "system", "content": system})
         for message in messages if isinstance(messages, list | tuple) else ():
             self.message(message)
-        if tools := body.get("tools") or body.get("functions"):
-            anthropic = api == "messages"
+        if tools := _tools(body):
+            anthropic = api == "messages" or "anthropic." in (self.model or "")
             self.described(tools, ANTHROPIC_TOOLS if anthropic else OPENAI_TOOLS)
             self.tokens += ANTHROPIC_TOOLS_PREAMBLE if anthropic else 0
-        for key in ("response_format", "text", "output_config"):
+            self.tokens += NOVA_TOOLS_PREAMBLE if "amazon.nova" in (self.model or "") else 0
+        for key in ("response_format", "text", "output_config", "outputConfig"):  # Gemini bills no schema of its own
             if (wanted := body.get(key)) and wanted not in ({"type": "text"}, {"format": {"type": "text"}}):
                 self.described(wanted)
 
     def inputs(self, value: object) -> None:
-        """A text, a token, or a list of either or of such lists: what embeddings and legacy completions take."""
+        """A text, a token, or a list of either or of such lists: what embeddings and legacy completions take.
+
+        Of an object, the texts in it.
+        """
         if isinstance(value, str):
             self.text(value)
         elif isinstance(value, int):
             self.tokens += 1
+        elif isinstance(value, Mapping):
+            if not _holds_media(value):
+                for key in _TEXTS.intersection(value):
+                    self.inputs(value[key])
         elif isinstance(value, Iterable):
             for member in value:
                 self.inputs(member)
@@ -228,7 +287,7 @@ class _Tally:
         if self.reasons and message.get("role") == "assistant":
             self.tokens += CHANNEL
         for key, value in message.items():
-            if key == "content":
+            if key in ("content", "parts"):
                 self.content(value)
             elif key == "role" and isinstance(value, str):
                 self.text(value)
@@ -249,11 +308,13 @@ class _Tally:
     def part(self, part: Mapping[str, Any]) -> None:
         """A part of a message: text, a picture, a tool's call or its result."""
         kind = _kind(part)
-        if kind in ("text", "input_text", "output_text"):
+        if kind in ("text", "input_text", "output_text") or (kind is None and isinstance(part.get("text"), str)):
             self.text(part.get("text"))
             return
         self.exact = False
-        if kind in MEDIA:
+        if _holds_media(part):
+            self.tokens += MEDIA["image"]
+        elif kind in MEDIA:
             self.tokens += MEDIA[kind]
         elif kind == "tool_result":
             self.content(part.get("content"))

@@ -1,0 +1,129 @@
+"""Amazon Bedrock's Converse, and `InvokeModel` for Claude, as they are on the wire: JSON, and AWS's event stream."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tokenguard.demo import anthropic_messages
+from tokenguard.demo.answers import Answer, Question, Tool, words
+from tokenguard.demo.exchange import Desk, Event, Refusal, Reply
+from tokenguard.tokens import estimate_request
+from tokenguard.usage import Usage
+
+ERRORS = {400: "ValidationException", 403: "AccessDeniedException", 404: "ResourceNotFoundException"}
+ERRORS |= {429: "ThrottlingException", 500: "InternalServerException", 503: "ServiceUnavailableException"}
+BROKEN = Event({"message": "The model could not go on."}, "modelStreamErrorException")
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "stop_sequence": "stop_sequence"}
+
+
+def framed(event: Event) -> bytes:
+    """An event as a message of AWS's event stream encoding: lengths, headers, payload, checksums.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html
+    """
+    name = event.name or ""
+    kind = "exception" if name.endswith("Exception") else "event"
+    fields = {f":{kind}-type": name, ":content-type": "application/json", ":message-type": kind}
+    headers = b"".join(
+        struct.pack("!B", len(key)) + key.encode() + struct.pack("!BH", 7, len(value)) + value.encode()
+        for key, value in fields.items()
+    )
+    payload = json.dumps(event.data).encode()
+    prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
+    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + payload
+    return message + struct.pack("!I", zlib.crc32(message))
+
+
+def converse(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /model/{model}/converse` and `/converse-stream`."""
+    if not body.get("messages"):
+        raise Refusal(400, "ValidationException", "The messages are empty.")
+    answer = desk.model.answer(question_of(body))
+    billed = Usage(estimate_request("converse", body), answer.output_tokens)
+    blocks: list[dict[str, Any]] = [{"text": answer.text}] if answer.text else []
+    blocks += [
+        {"toolUse": {"toolUseId": desk.id("tooluse_", 22), "name": call.name, "input": json.loads(call.arguments)}}
+        for call in answer.calls
+    ]
+    whole = {
+        "output": {"message": {"role": "assistant", "content": blocks}},
+        "stopReason": STOP_REASONS[answer.finish],
+        "usage": usage_json(billed),
+        "metrics": {"latencyMs": 1},
+    }
+    return Reply(whole, list(events_of(whole, answer)) if body.get("stream") else [], billed, BROKEN, framed=framed)
+
+
+def invoke(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /model/{model}/invoke` and `/invoke-with-response-stream`, for Claude; counts are in the headers too."""
+    reply = anthropic_messages.messages(desk, body, key)
+    billed = reply.billed or Usage()
+    apart = (billed.input or 0) - (billed.cache_read or 0) - (billed.cache_write or 0)
+    counts = {
+        "x-amzn-bedrock-input-token-count": apart,
+        "x-amzn-bedrock-output-token-count": billed.output or 0,
+        "x-amzn-bedrock-cache-read-input-token-count": billed.cache_read or 0,
+        "x-amzn-bedrock-cache-write-input-token-count": billed.cache_write or 0,
+    }
+    events = [
+        Event({"bytes": base64.b64encode(json.dumps(event.data).encode()).decode()}, "chunk", event.text)
+        for event in reply.events
+    ]
+    headers = {} if events else {name: str(count) for name, count in counts.items()}
+    return reply._replace(events=events, broken=BROKEN, framed=framed, headers=headers)
+
+
+def question_of(body: Mapping[str, Any]) -> Question:
+    """What the request asks of the model."""
+    rounds, result, said = 0, "", ""
+    for message in reversed(body["messages"]):
+        blocks = message.get("content") or []
+        if message.get("role") != "user":
+            rounds += any("toolUse" in block for block in blocks)
+        elif found := [block["toolResult"] for block in blocks if "toolResult" in block]:
+            result = result or json.dumps([each.get("content") for each in found])
+        else:
+            said = "".join(block.get("text", "") for block in blocks)
+            break
+    settings, config = body.get("inferenceConfig") or {}, body.get("toolConfig") or {}
+    offered = [tool["toolSpec"] for tool in config.get("tools") or () if "toolSpec" in tool]
+    return Question(
+        model=str(body["model"]),
+        said=said,
+        instructions="".join(block.get("text", "") for block in body.get("system") or ()),
+        tools=[Tool(each["name"], each["inputSchema"]["json"]) for each in offered],
+        choice="required" if "any" in (config.get("toolChoice") or {}) else "auto",
+        rounds=rounds,
+        result=result,
+        cap=settings.get("maxTokens"),
+        stop=settings.get("stopSequences") or (),
+    )
+
+
+def usage_json(billed: Usage) -> dict[str, Any]:
+    """`usage` of Converse."""
+    sent, made = billed.input or 0, billed.output or 0
+    return {"inputTokens": sent, "outputTokens": made, "totalTokens": sent + made}
+
+
+def events_of(whole: Mapping[str, Any], answer: Answer) -> Iterator[Event]:
+    """The answer as its stream of events: the usage comes last, behind the end of the message."""
+    yield Event({"role": "assistant"}, "messageStart")
+    for n, block in enumerate(whole["output"]["message"]["content"]):
+        at = {"contentBlockIndex": n}
+        if "toolUse" in block:
+            tool = block["toolUse"]
+            start = {key: tool[key] for key in ("toolUseId", "name")}
+            yield Event({"start": {"toolUse": start}, **at}, "contentBlockStart")
+            yield Event({"delta": {"toolUse": {"input": json.dumps(tool["input"])}}, **at}, "contentBlockDelta")
+        else:
+            for word in words(answer.text):
+                yield Event({"delta": {"text": word}, **at}, "contentBlockDelta", word)
+        yield Event(at, "contentBlockStop")
+    yield Event({"stopReason": whole["stopReason"]}, "messageStop")
+    yield Event({"usage": whole["usage"], "metrics": whole["metrics"]}, "metadata")

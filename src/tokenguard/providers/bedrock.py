@@ -1,0 +1,273 @@
+"""Amazon Bedrock's wire formats: Converse, and the bodies that `InvokeModel` passes to each family of models.
+
+`InvokeModel` takes a family's own format: Anthropic's and OpenAI's are known from elsewhere, the others are here. Where
+a body tells no usage, the headers of its response do, and the last event of its stream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tokenguard.providers.anthropic import MESSAGES, thinking_within
+from tokenguard.providers.api import Api
+from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.openai import CHAT
+from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
+from tokenguard.usage import Usage
+
+# --- Converse, and Nova's own format, which is the same ---------------------------------------------------------------
+
+CONVERSE_USAGE: Shape = {
+    # Nova's spellings first, so that Converse's wins.
+    "cacheReadInputTokenCount": "cache_read",
+    "cacheWriteInputTokenCount": "cache_write",
+    "inputTokens": "input",
+    "outputTokens": "output",
+    "cacheReadInputTokens": "cache_read",
+    "cacheWriteInputTokens": "cache_write",
+}
+
+
+def _converse_usage(node: object) -> Usage | None:
+    """Input leaves the cache out, whoever made the model: `totalTokens` is input, cache and output."""
+    usage = read_usage(node, CONVERSE_USAGE, excludes_cache=True)
+    hour = [
+        count(each.get("inputTokens")) for each in items(fields(node).get("cacheDetails")) if each.get("ttl") == "1h"
+    ]
+    return usage if usage is None or not hour else usage._replace(cache_write_1h=sum(n or 0 for n in hour))
+
+
+def read_converse(response: object) -> Reading:
+    """A Converse response. It names its model only where a prompt router chose it."""
+    body = fields(response)
+    message = fields(fields(body.get("output")).get("message"))
+    router = fields(fields(body.get("trace")).get("promptRouter"))
+    reason = text(body.get("stopReason"))
+    usage = fields(body.get("usage"))
+    return Reading(
+        usage=_converse_usage(usage),
+        model=text(router.get("invokedModelId")),
+        finish_reasons=(reason,) if reason else (),
+        tool_calls=sum("toolUse" in block for block in items(message.get("content"))),
+        service_tier=text(fields(body.get("serviceTier")).get("type")),
+        extra_fees=any(count(n) for n in fields(usage.get("serverToolUsage")).values()),
+    )
+
+
+TOOL_USE = re.compile(rb'"contentBlockStart"\s*:\s*\{[^{}]*(?:\{[^{}]*)?"toolUse"')
+
+
+def fold_converse(body: bytes) -> Reading:
+    """The events of a Converse stream: why it stopped, and then what it used, come last."""
+    stop: str | None = None
+    metadata: Mapping[str, Any] = {}
+    for n, data in enumerate(backwards(body)):
+        event = decoded(data)
+        metadata = metadata or fields(event.get("metadata"))
+        stop = stop or text(fields(event.get("messageStop")).get("stopReason"))
+        if stop or n >= TAIL_EVENTS:
+            break
+    return read_converse({**metadata, "stopReason": stop})._replace(
+        tool_calls=len(TOOL_USE.findall(body)), complete=stop is not None
+    )
+
+
+def converse_tool_steps(body: Mapping[str, Any]) -> int:
+    """Rounds of tool calls and results since the last word of the user."""
+    steps = 0
+    messages = body.get("messages")
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        content = list(items(fields(message).get("content")))
+        if fields(message).get("role") != "user":
+            steps += any("toolUse" in block for block in content)
+        elif not any("toolResult" in block for block in content):
+            break
+    return steps
+
+
+def converse_last_tool_calls(body: Mapping[str, Any]) -> int:
+    """Tool calls in the model's latest turn."""
+    messages = body.get("messages")
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        if fields(message).get("role") == "assistant":
+            return sum("toolUse" in block for block in items(fields(message).get("content")))
+    return 0
+
+
+def converse_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A request with this output cap; Claude's thinking gets less than it."""
+    settings = fields(body.get(CONVERSE.settings))
+    used = [key for key in CONVERSE.caps if settings.get(key) is not None] or ["maxTokens"]
+    capped = {**body, CONVERSE.settings: {**settings, **dict.fromkeys(used, cap)}}
+    extra = fields(body.get("additionalModelRequestFields"))
+    if extra.get("thinking") is not None:
+        thinking = thinking_within(fields(extra["thinking"]), cap)
+        capped["additionalModelRequestFields"] = {**extra, "thinking": thinking}
+    return capped
+
+
+CONVERSE = Api(
+    "converse",
+    "chat",
+    (),
+    ("maxTokens", "max_new_tokens"),
+    read_converse,
+    fold_converse,
+    converse_tool_steps,
+    converse_last_tool_calls,
+    converse_capped,
+    settings="inferenceConfig",
+    marks_cache=True,
+)
+
+# --- the bodies of InvokeModel ----------------------------------------------------------------------------------------
+
+INVOKE_USAGE: Shape = {
+    "prompt_token_count": "input",  # Meta
+    "generation_token_count": "output",
+    "inputTextTokenCount": "input",  # Titan
+    "totalOutputTextTokenCount": "output",
+}
+METRICS_USAGE: Shape = {
+    "inputTokenCount": "input",
+    "outputTokenCount": "output",
+    "cacheReadInputTokenCount": "cache_read",
+    "cacheWriteInputTokenCount": "cache_write",
+}
+HEADERS_USAGE: Shape = {
+    "x-amzn-bedrock-input-token-count": "input",
+    "x-amzn-bedrock-output-token-count": "output",
+    "x-amzn-bedrock-cache-read-input-token-count": "cache_read",
+    "x-amzn-bedrock-cache-write-input-token-count": "cache_write",
+}
+METRICS = "amazon-bedrock-invocationMetrics"
+
+
+def read_headers(headers: Mapping[str, str]) -> Usage | None:
+    """What the headers of an `InvokeModel` response say; caching is apart from the input."""
+    counts = {key: int(value) for key, value in headers.items() if key in HEADERS_USAGE and value.isdecimal()}
+    return read_usage(counts, HEADERS_USAGE, excludes_cache=True)
+
+
+def read_text(response: object) -> Reading:
+    """A completion by Titan, Meta, Mistral, Cohere, or who else answers in fields like theirs."""
+    body = fields(response)
+    answers = [body, *(one for key in ("results", "outputs", "generations", "choices") for one in items(body.get(key)))]
+    keys = ("completionReason", "stop_reason", "finish_reason")
+    usage = read_usage(body, INVOKE_USAGE)
+    counted = [n for one in items(body.get("results")) if (n := count(one.get("tokenCount"))) is not None]
+    if counted:
+        usage = (usage or Usage())._replace(output=sum(counted))
+    return Reading(
+        usage=usage,
+        id=text(body.get("id")) or text(body.get("generation_id")),
+        finish_reasons=tuple(reason for one in answers for key in keys if (reason := text(one.get(key)))),
+        tool_calls=len(list(items(body.get("tool_calls")))),
+    )
+
+
+def fold_text(body: bytes) -> Reading:
+    """The chunks of such a completion: the last has its totals, but for the input, which Meta tells in the first."""
+    reading = Reading(complete=False)
+    for n, data in enumerate(backwards(body)):
+        said = read_text(decoded(data))
+        reading = reading._replace(
+            usage=reading.usage or (said.usage if said.finish_reasons else None),
+            finish_reasons=reading.finish_reasons or said.finish_reasons,
+            id=reading.id or said.id,
+        )
+        if n >= TAIL_EVENTS:
+            break
+    if reading.usage is not None and reading.usage.input is None:
+        first = read_text(decoded(next(forwards(body), b""))).usage
+        reading = reading._replace(usage=reading.usage._replace(input=first.input if first else None))
+    return reading._replace(complete=bool(reading.finish_reasons))
+
+
+def read_vectors(response: object) -> Reading:
+    """An embeddings response: Titan tells its tokens, the others leave it to the headers."""
+    return Reading(usage=read_usage(response, INVOKE_USAGE))
+
+
+def _with_metrics(fold: Callable[[bytes], Reading]) -> Callable[[bytes], Reading]:
+    """`fold`, for streams whose last event has Bedrock's own counts, of use where the model's format has none."""
+
+    def fold_invoke(body: bytes) -> Reading:
+        reading = fold(body)
+        if reading.usage is None or reading.usage.input is None or reading.usage.output is None:
+            metrics = fields(decoded(next(backwards(body), b"")).get(METRICS))
+            if metrics:
+                return reading._replace(
+                    usage=read_usage(metrics, METRICS_USAGE, excludes_cache=True), complete=reading.error is None
+                )
+        return reading
+
+    return fold_invoke
+
+
+def text_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A completion request with this output cap, under the name that its family has for it."""
+    used = [key for key in TEXT.caps if body.get(key) is not None]
+    own = "max_gen_len" if "meta.llama" in str(body.get("model")) else "max_tokens"
+    return {**body, **dict.fromkeys(used or (own,), cap)}
+
+
+def titan_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A Titan request with this output cap."""
+    return {**body, TITAN.settings: {**fields(body.get(TITAN.settings)), "maxTokenCount": cap}}
+
+
+TEXT = Api(
+    "invoke_text",
+    "text_completion",
+    (),
+    ("max_tokens", "max_gen_len", "maxTokens"),
+    read_text,
+    _with_metrics(fold_text),
+    capped=text_capped,
+)
+TITAN = Api(
+    "invoke_titan",
+    "text_completion",
+    (),
+    ("maxTokenCount",),
+    read_text,
+    _with_metrics(fold_text),
+    capped=titan_capped,
+    settings="textGenerationConfig",
+)
+VECTORS = Api("invoke_embeddings", "embeddings", (), (), read_vectors, fold_text)
+ANTHROPIC = MESSAGES._replace(fold=_with_metrics(MESSAGES.fold))
+NOVA = CONVERSE._replace(fold=_with_metrics(CONVERSE.fold))
+OPENAI = CHAT._replace(fold=_with_metrics(CHAT.fold), include_usage=False)  # Bedrock counts every stream
+
+FAMILIES: tuple[tuple[frozenset[str], Api], ...] = (
+    (frozenset({"anthropic_version"}), ANTHROPIC),
+    (frozenset({"schemaVersion", "inferenceConfig"}), NOVA),
+    (frozenset({"textGenerationConfig"}), TITAN),
+    (frozenset({"texts", "input_type", "singleEmbeddingParams", "embeddingTypes", "normalize", "dimensions"}), VECTORS),
+    (frozenset({"messages"}), OPENAI),
+)
+"""Request bodies by a key that no other family has: a profile's ARN does not say whose model it runs."""
+
+
+NOT_BY_TOKEN = re.compile(r"stability\.|luma\.|twelvelabs\.|titan-image|nova-(?:canvas|reel|sonic)|rerank")
+"""Models that make pictures, films and sound, or sort documents."""
+
+
+def invoked(body: Mapping[str, Any], model: str) -> Api | None:
+    """The wire format of an `InvokeModel` body; `None` for a model that is not billed by the token.
+
+    >>> invoked({"prompt": "Hi", "max_gen_len": 9}, "meta.llama3-8b-instruct-v1:0").id
+    'invoke_text'
+    """
+    if NOT_BY_TOKEN.search(model):
+        return None
+    if "embed" in model:
+        return VECTORS
+    if "amazon.nova" in model:
+        return NOVA
+    found = next((api for keys, api in FAMILIES if not keys.isdisjoint(body)), TEXT)
+    return TITAN if found is TEXT and "inputText" in body else found

@@ -1,0 +1,330 @@
+"""boto3, which is botocore, and aiobotocore: Amazon Bedrock's runtime.
+
+Every call of every AWS service goes through `_make_api_call` with the name of its operation; the four that run a model
+are looked at, and everything else passes untouched. What is read later, an event stream or the body of `InvokeModel`,
+gets a subclass of its own class. An event stream that the application stops reading counts as given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from tokenguard.metering import Call, Meter, current_call, drive, drive_async
+from tokenguard.providers import Api, Endpoint, Reading, endpoint_of
+from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers
+from tokenguard.seams.watch import Watch
+
+SERVICE = "bedrock-runtime"
+OPERATIONS = {
+    "Converse": False,
+    "ConverseStream": True,
+    "InvokeModel": False,
+    "InvokeModelWithResponseStream": True,
+}
+"""The operations that run a model, and whether they stream."""
+CLIENTS = {
+    "botocore.client": ("BaseClient", "botocore.endpoint", "Endpoint"),
+    "aiobotocore.client": ("AioBaseClient", "aiobotocore.endpoint", "AioEndpoint"),
+}
+"""By watched module: the class that sends, and where the class is that resends."""
+
+resend_cap: ContextVar[int | None] = ContextVar("tokenguard_resend_cap", default=None)
+"""How often botocore may resend what it is sending now; `None` leaves that to botocore."""
+
+
+class BedrockExchange:
+    """One request of a Bedrock client."""
+
+    __slots__ = ("_client", "_most", "_params", "api", "body", "endpoint", "stream")
+    native_span = False
+
+    def __init__(self, client: Any, params: Mapping[str, Any], api: Api, body: Mapping[str, Any], stream: bool) -> None:
+        self._client = client
+        self._params = params
+        self._most: int | None = None
+        self.api = api
+        self.body: Mapping[str, Any] = {"model": params.get("modelId"), **body}
+        self.endpoint = _endpoint(client.meta.endpoint_url)
+        self.stream = stream
+
+    def send(self, make_api_call: Callable[[Mapping[str, Any]], Any]) -> Any:
+        """Have it sent, with the parameters and the resends that it has by now."""
+        resend_cap.set(self._most)
+        return make_api_call(self._params)
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Send this body instead; its model goes back where Bedrock wants it."""
+        own = dict(body)
+        model = own.pop("model", None)
+        if "body" in self._params:
+            own = {**self._params, "body": json.dumps(own).encode()}
+        self._params = {**own, "modelId": model}
+
+    def cap_retries(self, most: int) -> None:
+        """Let botocore send the request again this often at the most."""
+        self._most = most
+
+    @property
+    def shared_as(self) -> object:
+        """What identical requests must agree on to share an answer; a body can be read but once."""
+        return None if self.stream or "body" in self._params else self._client.meta.endpoint_url
+
+    def read(self, result: Any, call: Call) -> Reading | None:
+        """Read a Converse response; have the others watched."""
+        if self.stream:
+            stream = result["body" if "body" in self._params else "stream"]
+            _watch(stream, Watch(call, _event), STREAM_METHODS)
+        elif "body" in self._params:
+            _watch(result["body"], BodyWatch(call, result["ResponseMetadata"].get("HTTPHeaders", {})), BODY_METHODS)
+        else:
+            return call.read(result)
+        return None
+
+
+_encode = json.JSONEncoder(default=repr).encode
+"""Events may hold bytes; `json.dumps` would make an encoder for each of them."""
+
+
+def _event(event: Mapping[str, Any]) -> bytes:
+    """An event of a stream as JSON: as it is, or the model's own within the chunk that carries it."""
+    chunk = event.get("chunk")
+    data = _encode(event).encode() if chunk is None else bytes(chunk["bytes"])
+    return b"data: " + data + b"\n\n"
+
+
+class BodyWatch(Watch):
+    """Watches the body of an `InvokeModel` response, which the application reads as it likes, or never."""
+
+    __slots__ = ()
+
+    def __init__(self, call: Call, headers: Mapping[str, str]) -> None:
+        usage = read_headers(headers)
+        super().__init__(call, bytes, None if usage is None else Reading(usage=usage))
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """A piece of the body is read meanwhile; if that fails, the body is over."""
+        try:
+            yield
+        except BaseException as error:
+            self.over(error)
+            raise
+
+    def read_of(self, body: Any, piece: bytes, amount: int | None) -> None:
+        """A piece of the body was read: `amount` was asked for, or all of the rest. Never raises."""
+        try:
+            self.keep(bytes(piece))
+            size = body._content_length
+            whole = size is not None and body._amount_read >= int(size)
+            if whole or amount is None or amount < 0 or (amount > 0 and not piece):
+                self.over(None)
+        except Exception as error:
+            self._call.failed("watching a body", error)
+
+    def _events(self, items: list[bytes]) -> bytes:
+        return b"".join(items)
+
+    def _fold(self, events: bytes) -> Reading:
+        if self._otherwise is not None and not self._call.api.caps:
+            return self._otherwise  # no need to decode vectors
+        return self._call.read(json.loads(events))
+
+
+# --- subclasses of the SDK's streams ---------------------------------------------------------------------------------
+
+
+def _watch(stream: Any, watch: Watch, methods: Mapping[str, Callable[[Any], Any]]) -> None:
+    """Have a stream watched from now on."""
+    kind: Any = type(stream)
+    try:
+        stream.__class__ = _watched(kind, tuple(methods.items()))
+    except TypeError:  # aiobotocore 2's bodies are proxies of another object: what the headers said must do
+        watch.over(None)
+    else:
+        stream._tokenguard_watch = watch
+
+
+@lru_cache(maxsize=64)
+def _watched(base: Any, methods: tuple[tuple[str, Callable[[Any], Any]], ...]) -> Any:
+    """A subclass that is named like its base, with those of the methods wrapped that it has."""
+    own = {name: make(getattr(base, name)) for name, make in methods if hasattr(base, name)}
+    return type(base.__name__, (base,), {**own, "__module__": base.__module__, "__qualname__": base.__qualname__})
+
+
+def _iterating(original: Any) -> Any:
+    def iterate(self: Any) -> Any:
+        return self._tokenguard_watch.read(original(self))
+
+    return iterate
+
+
+def _aiterating(original: Any) -> Any:
+    def iterate(self: Any) -> Any:
+        return self._tokenguard_watch.aread(original(self))
+
+    return iterate
+
+
+def _closing(original: Any) -> Any:
+    def close(self: Any) -> Any:
+        closed = original(self)  # a coroutine, in one of aiobotocore's transports
+        self._tokenguard_watch.closed()
+        return closed
+
+    return close
+
+
+def _reading(original: Any) -> Any:
+    """`read`, of either kind: what it returns is a piece of the body, all of the rest of it without an amount."""
+
+    def read(self: Any, amt: int | None = None) -> Any:
+        with self._tokenguard_watch.failing():
+            piece = original(self, amt)
+        self._tokenguard_watch.read_of(self, piece, amt)
+        return piece
+
+    async def aread(self: Any, amt: int | None = None) -> Any:
+        with self._tokenguard_watch.failing():
+            piece = await original(self, amt)
+        self._tokenguard_watch.read_of(self, piece, amt)
+        return piece
+
+    return aread if inspect.iscoroutinefunction(original) else read
+
+
+def _reading_into(original: Any) -> Any:
+    """`readinto`, of either kind."""
+
+    def readinto(self: Any, b: Any) -> Any:
+        with self._tokenguard_watch.failing():
+            size = original(self, b)
+        self._tokenguard_watch.read_of(self, b[:size], len(b))
+        return size
+
+    async def areadinto(self: Any, b: Any) -> Any:
+        with self._tokenguard_watch.failing():
+            size = await original(self, b)
+        self._tokenguard_watch.read_of(self, b[:size], len(b))
+        return size
+
+    return areadinto if inspect.iscoroutinefunction(original) else readinto
+
+
+STREAM_METHODS = {"__iter__": _iterating, "__aiter__": _aiterating, "close": _closing}
+BODY_METHODS = {"read": _reading, "readinto": _reading_into, "close": _closing, "aclose": _closing}
+
+
+# --- the seam --------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=512)
+def _endpoint(url: str) -> Endpoint:
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    return endpoint_of(object, parts.hostname or "", port, "aws.bedrock")
+
+
+def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | None:
+    """The request as an exchange, or `None` when it is no model call."""
+    if client.meta.service_model.service_name != SERVICE or not isinstance(params, Mapping):
+        return None
+    api: Api | None
+    if operation.startswith("Converse"):
+        api, body = CONVERSE, {key: value for key, value in params.items() if key != "modelId"}
+    else:
+        given = params.get("body")
+        try:
+            body = json.loads(given) if isinstance(given, str | bytes | bytearray) else {}
+        except ValueError:
+            body = {}
+        if not isinstance(body, Mapping):
+            return None
+        api = invoked(body, str(params.get("modelId")))
+    return None if api is None else BedrockExchange(client, params, api, body, OPERATIONS[operation])
+
+
+def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
+    """Wrap what sends and resends in `botocore.client` or `aiobotocore.client`; returns what to restore."""
+    sender, endpoints, resender = CLIENTS[module.__name__]
+    restore: list[tuple[Any, str, Any]] = []
+
+    def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        original = getattr(owner, name, None)
+        if original is None:  # a version without it: that fact is missing, and nothing else
+            return
+        restore.append((owner, name, original))
+        setattr(owner, name, functools.wraps(original)(make(original)))
+
+    def look(client: Any, operation: str, params: Any) -> BedrockExchange | None:
+        if operation not in OPERATIONS:
+            return None
+        return meter.contain("looking at a request", _exchange, client, operation, params)
+
+    def make_api_call(original: Any) -> Any:
+        def call(self: Any, operation_name: str, api_params: Any) -> Any:
+            exchange = look(self, operation_name, api_params)
+            if exchange is None:
+                return original(self, operation_name, api_params)
+            make = functools.partial(original, self, operation_name)
+            return drive(meter.flow(exchange), lambda: exchange.send(make))
+
+        async def acall(self: Any, operation_name: str, api_params: Any) -> Any:
+            exchange = look(self, operation_name, api_params)
+            if exchange is None:
+                return await original(self, operation_name, api_params)
+            make = functools.partial(original, self, operation_name)
+            return await drive_async(meter.flow(exchange), lambda: exchange.send(make))
+
+        return acall if inspect.iscoroutinefunction(original) else call
+
+    def needs_retry(original: Any) -> Any:
+        # Signing a request may call another service, whose resends are its own.
+        def refused(attempts: int, operation: Any) -> bool:
+            most = resend_cap.get()
+            return most is not None and attempts > most and _is_sending(operation)
+
+        def seen(again: bool, operation: Any, *outcome: Any) -> bool:
+            if again and _is_sending(operation) and (call := current_call.get()) is not None:
+                meter.contain("seeing a resend", lambda: call.resending(_caught(*outcome)))
+            return again
+
+        def ask(self: Any, attempts: int, operation_model: Any, request_dict: Any, *args: Any, **kwargs: Any) -> Any:
+            if refused(attempts, operation_model):
+                return False
+            again = original(self, attempts, operation_model, request_dict, *args, **kwargs)
+            return seen(again, operation_model, args, kwargs)
+
+        async def aask(
+            self: Any, attempts: int, operation_model: Any, request_dict: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            if refused(attempts, operation_model):
+                return False
+            again = await original(self, attempts, operation_model, request_dict, *args, **kwargs)
+            return seen(again, operation_model, args, kwargs)
+
+        return aask if inspect.iscoroutinefunction(original) else ask
+
+    wrap(getattr(module, sender), "_make_api_call", make_api_call)
+    wrap(getattr(import_module(endpoints), resender), "_needs_retry", needs_retry)
+    return restore
+
+
+def _is_sending(operation: Any) -> bool:
+    """Whether it is a call of ours that botocore sends with this operation."""
+    return operation.name in OPERATIONS and current_call.get() is not None
+
+
+def _caught(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseException | None:
+    """The exception of an attempt, of `_needs_retry(..., response=None, caught_exception=None)`."""
+    error = args[1] if len(args) > 1 else kwargs.get("caught_exception")
+    return error if isinstance(error, BaseException) else None

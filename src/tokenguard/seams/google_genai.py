@@ -1,0 +1,253 @@
+"""google-genai: the Gemini API and Vertex AI.
+
+Every request goes through `BaseApiClient._request` or `_async_request`, with its URL, which names the model, and its
+body; chats and automatic function calling send each of theirs there. Many other things go the same way, so only the
+paths of known wire formats are looked at.
+
+A streamed answer is watched where the SDK reads it, in its own `HttpResponse`, whatever transport it came by (httpx,
+httpx2, aiohttp, requests). Resends are tenacity's, and one that the SDK itself makes on aiohttp.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from tokenguard.metering import Call, Meter, current_call, drive, drive_async
+from tokenguard.providers import Api, Endpoint, Reading, api_of, endpoint_of
+from tokenguard.providers.google import EMBED
+from tokenguard.seams.watch import Watch
+
+RESOURCE = re.compile(r"/(?:publishers/(?P<publisher>[^/]+)/)?(?P<kind>models|tunedModels|endpoints)/(?P<id>[^/:]+):")
+"""The model in a URL: `/models/ID:`, `/publishers/google/models/ID:`, `/tunedModels/ID:`, `/endpoints/ID:`."""
+
+EMBEDDINGS_FACTS = re.compile(r'"(?P<key>usageMetadata|statistics)"\s*:\s*')
+"""What is looked for in an embeddings response, so that the vectors need not be decoded a second time."""
+
+
+class Target(NamedTuple):
+    """What a request's URL says."""
+
+    api: Api
+    endpoint: Endpoint
+    model: str
+
+
+class GoogleExchange:
+    """One request of a google-genai client."""
+
+    __slots__ = ("_client", "_request", "_url", "api", "body", "endpoint", "options", "stream")
+    native_span = False
+
+    def __init__(self, client: Any, request: Any, options: Any, target: Target, stream: bool) -> None:
+        self._client = client
+        self._request = request
+        self._url: str = request.url
+        self.options = options
+        """The request's own `HttpOptions`, of which the SDK takes how often it may resend."""
+        self.api = target.api
+        self.endpoint = target.endpoint
+        self.body: Mapping[str, Any] = {"model": target.model, **request.data}
+        self.stream = stream
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Send this body instead; its model goes back into the URL, and into each request of a batch of embeddings."""
+        data = dict(body)
+        model = data.pop("model", None)
+        self._request.url = self._url
+        if isinstance(model, str) and model != self.body["model"]:
+            self._request.url = RESOURCE.sub(lambda found: _resource(found, model), self._url, count=1)
+            if isinstance(data.get("requests"), list):
+                data["requests"] = [{**each, "model": f"models/{model}"} for each in data["requests"]]
+        self._request.data = data
+
+    def cap_retries(self, most: int) -> None:
+        """Let the SDK send the request again this often at the most."""
+        retries = _retry_options(self._client, self.options)
+        asked = getattr(retries, "attempts", None) or DEFAULT_ATTEMPTS
+        kind: Any = sys.modules[RETRY_TYPES].HttpRetryOptions
+        attempts = min(asked, most + 1) if retries is not None else 1
+        capped = kind(attempts=attempts) if retries is None else retries.model_copy(update={"attempts": attempts})
+        self.options = _with_retries(capped)
+
+    @property
+    def shared_as(self) -> object:
+        """What identical requests must agree on to share an answer: the project is part of the URL."""
+        return None if self.stream else (type(self._client), self._url)
+
+    def read(self, result: Any, call: Call) -> Reading | None:
+        """Read the body, which is there as text, or have its stream watched."""
+        if self.stream:
+            result._tokenguard_watch = Watch(call, _event)
+            return None
+        body = result.response_stream[0] if result.response_stream else ""
+        return call.read(_embeddings_facts(body) if self.api is EMBED else json.loads(body or "{}"))
+
+
+DEFAULT_ATTEMPTS = 5
+"""Attempts of the SDK where its retry options name none (`_RETRY_ATTEMPTS`)."""
+RETRY_TYPES = "google.genai.types"
+
+
+def _retry_options(client: Any, options: Any) -> Any:
+    """The retry options in force for a request: its own, or else its client's; `None` where nothing is resent."""
+    own = options.get("retry_options") if isinstance(options, Mapping) else getattr(options, "retry_options", None)
+    if isinstance(own, Mapping):
+        return sys.modules[RETRY_TYPES].HttpRetryOptions(**own)
+    return own or getattr(client._http_options, "retry_options", None)
+
+
+def _with_retries(retries: Any) -> Any:
+    """Options that hold nothing else: the SDK has put the others into the request by now."""
+    return sys.modules[RETRY_TYPES].HttpOptions(retry_options=retries)
+
+
+def _resource(found: re.Match[str], model: str) -> str:
+    """`model` in place of the one found in a URL; a tuned model's or an endpoint's becomes one of the publisher's."""
+    publisher = found["publisher"] or ("google" if found["kind"] == "endpoints" else None)
+    return f"/{f'publishers/{publisher}/' if publisher else ''}models/{quote(model, safe='')}:"
+
+
+def _event(chunk: str) -> bytes:
+    # Line breaks between the values of pretty-printed JSON; within its strings they are escaped.
+    return b"data: " + chunk.replace("\n", " ").encode() + b"\n\n"
+
+
+def _embeddings_facts(body: str) -> Mapping[str, Any]:
+    """An embeddings response without its vectors."""
+    decode = json.JSONDecoder().raw_decode
+    predictions = []
+    for found in EMBEDDINGS_FACTS.finditer(body):
+        value, _ = decode(body, found.end())
+        if found["key"] == "usageMetadata":
+            return {"usageMetadata": value}
+        predictions.append({"embeddings": {"statistics": value}})
+    return {"predictions": predictions}
+
+
+@lru_cache(maxsize=512)
+def _target(url: str, client: Any, vertex: bool) -> Target | None:
+    """What a URL asks for; `None` for one that is no model call."""
+    api = api_of(url)
+    found = RESOURCE.search(url)
+    if api is None or found is None:
+        return None
+    model = unquote(found["id"])
+    if found["kind"] != "models":
+        model = f"{found['kind']}/{model}"
+    if url.endswith(":predict") and "embed" not in model:  # pictures and films are made by prediction too
+        return None
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    return Target(
+        api, endpoint_of(client, parts.hostname or "", port, "gcp.vertex_ai" if vertex else "gcp.gemini"), model
+    )
+
+
+def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleExchange | None:
+    """The request as an exchange, or `None` when it is no model call."""
+    if request.method not in ("post", "POST") or not isinstance(request.data, Mapping):
+        return None
+    kind: Any = type(client)
+    target = _target(request.url, kind, bool(client.vertexai))
+    if target is None:
+        return None
+    if (retries := _retry_options(client, options)) is not None:
+        # As the request's own, so that tenacity is set up now, with the hook below.
+        options = _with_retries(retries)
+    return GoogleExchange(client, request, options, target, stream)
+
+
+def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
+    """Wrap what sends, resends and streams in `google.genai._api_client`; returns what to restore."""
+    restore: list[tuple[Any, str, Any]] = []
+
+    def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        original = getattr(owner, name, None)
+        if original is None:  # an SDK version without it: that fact is missing, and nothing else
+            return
+        restore.append((owner, name, original))
+        setattr(owner, name, functools.wraps(original)(make(original)))
+
+    def request(original: Any) -> Any:
+        def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
+            exchange = meter.contain("looking at a request", _exchange, self, http_request, http_options, stream)
+            if exchange is None:
+                return original(self, http_request, http_options, stream)
+            return drive(meter.flow(exchange), lambda: original(self, http_request, exchange.options, stream))
+
+        return request
+
+    def async_request(original: Any) -> Any:
+        async def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
+            exchange = meter.contain("looking at a request", _exchange, self, http_request, http_options, stream)
+            if exchange is None:
+                return await original(self, http_request, http_options, stream)
+            send: Callable[[], Any] = lambda: original(self, http_request, exchange.options, stream)  # noqa: E731
+            return await drive_async(meter.flow(exchange), send)
+
+        return request
+
+    def retry_args(original: Any) -> Any:
+        def arguments(options: Any) -> Any:
+            given = original(options)
+            if options is None:
+                return given
+            before_sleep = given.get("before_sleep")
+
+            def resending(state: Any) -> None:
+                if (call := current_call.get()) is not None:
+                    meter.contain("seeing a resend", lambda: call.resending(state.outcome.exception()))
+                if before_sleep is not None:
+                    before_sleep(state)
+
+            return {**given, "before_sleep": resending}
+
+        return arguments
+
+    def aiohttp_session(original: Any) -> Any:
+        async def session(self: Any, *args: Any, **kwargs: Any) -> Any:
+            # Asked for again while the SDK handles the failure of its first attempt.
+            if (error := sys.exc_info()[1]) is not None and (call := current_call.get()) is not None:
+                meter.contain("seeing a resend", _caught_while_sending, error, call)
+            return await original(self, *args, **kwargs)
+
+        return session
+
+    def chunks(original: Any) -> Any:
+        def iterate(self: Any) -> Iterator[str]:
+            watch: Watch | None = self.__dict__.pop("_tokenguard_watch", None)
+            found: Iterator[str] = original(self)
+            return found if watch is None else watch.read(found)
+
+        return iterate
+
+    def async_chunks(original: Any) -> Any:
+        def iterate(self: Any) -> AsyncIterator[str]:
+            watch: Watch | None = self.__dict__.pop("_tokenguard_watch", None)
+            found: AsyncIterator[str] = original(self)
+            return found if watch is None else watch.aread(found)
+
+        return iterate
+
+    wrap(module.BaseApiClient, "_request", request)
+    wrap(module.BaseApiClient, "_async_request", async_request)
+    wrap(module.BaseApiClient, "_get_aiohttp_session", aiohttp_session)
+    wrap(module, "retry_args", retry_args)
+    wrap(module.HttpResponse, "_iter_response_stream", chunks)
+    wrap(module.HttpResponse, "_aiter_response_stream", async_chunks)
+    return restore
+
+
+def _caught_while_sending(error: BaseException, call: Call) -> None:
+    """Note a resend if it is the SDK's sending method that caught this error, and not the application around it."""
+    trace = error.__traceback__
+    if trace is not None and trace.tb_frame.f_code.co_name == "_async_request_once":
+        call.resending(error)
