@@ -15,7 +15,7 @@ import tokenguard
 from canned import MESSAGES, Script, async_openai_client, openai_client
 from tokenguard import callsite, metering, prices, providers, repeats, runtime, scope, spans, telemetry
 from tokenguard.providers import openai as openai_formats
-from tokenguard.seams import stainless, tap
+from tokenguard.seams import stainless, tap, watch
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 
@@ -39,7 +39,9 @@ STEPS = [
     (stainless, "tap"),
     (tap, "_tapped"),
     (tap.Tap, "__init__"),
-    (tap.Tap, "_parse"),
+    (tap.Tap, "_events"),
+    (tap.Tap, "_fold"),
+    (watch.Watch, "__init__"),
     (tap, "_without_usage"),
     (metering.Call, "__init__"),
     (metering.Call, "resending"),

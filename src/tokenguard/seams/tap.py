@@ -10,60 +10,37 @@ content once, when the body is over.
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import re
 import time
-import weakref
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from tokenguard import names
 from tokenguard.metering import Call
 from tokenguard.providers import Reading
-from tokenguard.providers.events import decoded, streamed_text
-
-MAX_CHUNKS = 2**18
-"""A stream of more chunks loses its beginning here, and with it what only the beginning told."""
+from tokenguard.providers.events import decoded
+from tokenguard.seams.watch import Watch
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 EVENT_STREAM_PAYLOAD = re.compile(rb'"bytes"\s*:\s*"([A-Za-z0-9+/=]+)"')
 
 
-class Tap:
-    """Watches one response body on behalf of a call, and finishes the call when the body is over."""
+class Tap(Watch):
+    """Watches one response body on behalf of a call."""
 
-    __slots__ = ("__weakref__", "_call", "_chunks", "_content_type", "_first_ns", "_reader")
+    __slots__ = ("_content_type",)
 
     def __init__(self, call: Call, content_type: str) -> None:
-        self._call = call
+        super().__init__(call, bytes)
         self._content_type = content_type
-        self._first_ns: int | None = None
-        self._chunks: deque[bytes] = deque(maxlen=MAX_CHUNKS)
-        self._reader: Any = None
 
-    # --- reading -----------------------------------------------------------------------------------------------------
-
-    def read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """The chunks as they come."""
-        reader = self._read(chunks)
-        self._reader = weakref.ref(reader)
-        return reader
-
-    def aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks of an asynchronous body as they come."""
-        reader = self._aread(chunks)
-        self._reader = weakref.ref(reader)
-        return reader
-
-    # The two below are the one place where a line of code runs for every chunk, so they are written out.
+    # As in `Watch`, and keeping from the caller what only we had asked for.
 
     def _read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        keep, hiding, waiting, held = self._chunks.append, self._call.hide_usage, True, b""
+        keep, hiding, waiting, held = self._items.append, self._call.hide_usage, True, b""
         ending: BaseException | None = None
         try:
             for chunk in chunks:
@@ -85,7 +62,7 @@ class Tap:
             self.over(ending)
 
     async def _aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        keep, hiding, waiting, held = self._chunks.append, self._call.hide_usage, True, b""
+        keep, hiding, waiting, held = self._items.append, self._call.hide_usage, True, b""
         ending: BaseException | None = None
         try:
             async for chunk in chunks:
@@ -113,55 +90,17 @@ class Tap:
             self._call.failed("hiding the usage chunk", error)
             return data, b""
 
-    # --- ending ------------------------------------------------------------------------------------------------------
-
-    def closed(self) -> None:
-        """The response was closed; while the reader runs, it is the reader that closes it."""
-        reader = self._reader and self._reader()
-        if reader is None or not (getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)):
-            self.over(GeneratorExit())
-
-    def over(self, ending: BaseException | None) -> None:
-        """Finish the call with what the body told: `None` is its own end, `GeneratorExit` a reader that stopped."""
-        call = self._call
-        if call.finished:
-            return
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        try:
-            reading, events = self._parse(body)
-        except Exception:  # a body that is not what its content type says, or was cut off
-            reading, events = Reading(complete=False), body
-        outcome = names.OK
-        error: BaseException | str | None = None
-        if reading.error is not None:
-            outcome, error = names.ERROR, reading.error
-        elif isinstance(ending, Exception):
-            outcome, error = names.ERROR, ending
-        elif ending is not None and not reading.complete:
-            outcome = names.ABANDONED
-            error = None if isinstance(ending, GeneratorExit) else ending
-        call.finish(
-            reading,
-            outcome=outcome,
-            error=error,
-            first_chunk_ns=self._first_ns if call.stream else None,
-            generated=lambda: streamed_text(events),
-        )
-
-    def _parse(self, body: bytes) -> tuple[Reading, bytes]:
-        if self._content_type.startswith("application/json"):
-            return self._call.read(json.loads(body)), b""
+    def _events(self, items: list[bytes]) -> bytes:
+        body = b"".join(items)
         if self._content_type.startswith(EVENT_STREAM):
-            body = b"".join(
-                b"data: " + base64.b64decode(payload) + b"\n\n" for payload in EVENT_STREAM_PAYLOAD.findall(body)
-            )
-        return self._call.api.fold(body), body
+            payloads = map(base64.b64decode, EVENT_STREAM_PAYLOAD.findall(body))
+            return b"".join(b"data: " + payload + b"\n\n" for payload in payloads)
+        return body
 
-    def __del__(self) -> None:
-        # Dropped without ever being read, maybe by an interpreter that is half gone.
-        with contextlib.suppress(Exception):
-            self.over(GeneratorExit())
+    def _fold(self, events: bytes) -> Reading:
+        if self._content_type.startswith("application/json"):
+            return self._call.read(json.loads(events))
+        return self._call.api.fold(events)
 
 
 def _without_usage(data: bytes) -> tuple[bytes, bytes]:
