@@ -9,13 +9,27 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
+from tokenguard.providers import cohere, mistral, ollama, writer
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
-__all__ = ["APIS", "HOSTS", "SDKS", "Api", "Endpoint", "Reading", "Sdk", "api_of", "endpoint_of"]
+__all__ = [
+    "APIS",
+    "HOSTS",
+    "OWN_APIS",
+    "SDKS",
+    "Api",
+    "Endpoint",
+    "Reading",
+    "Sdk",
+    "api_of",
+    "endpoint_of",
+    "located",
+]
 
 
 class Sdk(NamedTuple):
@@ -35,10 +49,21 @@ SDKS = (
     Sdk("groq._base_client", "groq", "stainless"),
     Sdk("together._base_client", "together", "stainless"),
     Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless"),
+    Sdk("writerai._base_client", "writer", "stainless"),
+    Sdk("mistralai.client.basesdk", "mistral_ai", "mistral"),
+    Sdk("mistralai.azure.client.basesdk", "mistral_ai", "mistral"),
+    Sdk("cohere.core.http_client", "cohere", "cohere"),
+    Sdk("ollama._client", "ollama", "ollama"),
+    Sdk("huggingface_hub.inference._client", "huggingface", "huggingface"),
+    Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface"),
+    Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm"),
 )
 
 APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)
-"""The wire formats that are known by the path of a request, the longer paths first."""
+"""The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
+
+OWN_APIS = {"mistral_ai": mistral.APIS, "cohere": cohere.APIS, "ollama": ollama.APIS, "writer": writer.APIS}
+"""The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
 
 CLIENTS = {
     "BaseAzureClient": "azure.ai.openai",
@@ -83,6 +108,8 @@ HOSTS = {
     "dashscope.aliyuncs.com": "alibaba",
     "dashscope-intl.aliyuncs.com": "alibaba",
     "api.minimax.io": "minimax",
+    "api.writer.com": "writer",
+    "ollama.com": "ollama",
     "api.z.ai": "z_ai",
     "us-south.ml.cloud.ibm.com": "ibm.watsonx.ai",
 }
@@ -121,13 +148,28 @@ def _provider(client: type, host: str, port: int) -> str | None:
 
 
 @lru_cache(maxsize=512)
-def api_of(url: str) -> Api | None:
-    """The wire format spoken at a request path, or `None` for one that is no model call.
+def api_of(url: str, provider: str = "") -> Api | None:
+    """The wire format spoken at a request path, in this provider's own way if it has one; `None`: no model call.
 
     >>> api_of("/openai/v1/chat/completions").id
     'chat'
+    >>> api_of("/v1/rerank", "cohere").operation
+    'rerank'
     >>> api_of("/threads/t1/messages") is None
     True
     """
     path = url.partition("?")[0]
-    return next((api for api in APIS for end in api.paths if path.endswith(end)), None)
+    known = (*OWN_APIS.get(provider, ()), *APIS)
+    return next((api for api in known for end in api.paths if path.endswith(end)), None)
+
+
+@lru_cache(maxsize=512)
+def located(url: str, default: str) -> tuple[Endpoint, str]:
+    """Where a whole URL points: the endpoint, and the path; `default` is the provider unless the host says else.
+
+    >>> located("https://api.cohere.com/v2/chat", "cohere")
+    (Endpoint(provider='cohere', host='api.cohere.com', port=443), '/v2/chat')
+    """
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    return endpoint_of(object, parts.hostname or "", port, default), parts.path

@@ -47,7 +47,7 @@ def decoded(data: bytes) -> Mapping[str, Any]:
 
 
 STREAMED_TEXT = re.compile(
-    rb'"(content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal)"\s*:\s*'
+    rb'"(content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal|response)"\s*:\s*'
     rb'("(?:[^"\\]|\\.)*")'
 )
 
