@@ -34,6 +34,8 @@ class Reply(NamedTuple):
     broken: Event | None = None
     """The event by which this wire format reports a failure in mid-stream."""
     status: int = 200
+    lines: bool = False
+    """Whether the stream is lines of JSON and not server-sent events."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Received:
 
     path: str
     api: str
-    """`chat`, `completions`, `embeddings`, `responses`, `messages`, `count`, or empty for other paths."""
+    """`chat`, `completions`, `embeddings`, `responses`, `messages`, `count` and so on, or empty for other paths."""
     headers: Mapping[str, str]
     body: Mapping[str, Any]
     at: float

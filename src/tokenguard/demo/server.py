@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from tokenguard.demo import anthropic_messages, openai_chat, openai_responses
+from tokenguard.demo import anthropic_messages, cohere_api, ollama_api, openai_chat, openai_responses
 from tokenguard.demo.exchange import Answerer, Event, Received, Refusal, Reply
 from tokenguard.demo.faults import ERRORS, MALFORMED, Fault, replaced, with_usage, without_usage
 from tokenguard.tokens import count_text
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from tokenguard.demo.provider import SimulatedProvider
 
 ROUTES: Sequence[tuple[str, str, Answerer]] = (
+    ("/api/chat", "ollama_chat", ollama_api.chat),
+    ("/api/generate", "ollama_generate", ollama_api.generate),
+    ("/api/embed", "ollama_embed", ollama_api.embed),
+    ("/v1/chat", "chat_v1", cohere_api.chat_v1),
+    ("/v2/chat", "chat_v2", cohere_api.chat),
+    ("/embed", "embed", cohere_api.embed),
+    ("/rerank", "rerank", cohere_api.rerank),
     ("/chat/completions", "chat", openai_chat.chat),
     ("/completions", "completions", openai_chat.completions),
     ("/embeddings", "embeddings", openai_chat.embeddings),
@@ -137,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(fault.what, kinds[self._is_anthropic()], kinds[2], code)
         if answerer is None:
             raise Refusal(404, ERRORS[404][self._is_anthropic()], f"Invalid URL (POST {path})")
-        if not (key := self._key()):
+        if not (key := self._key()) and not path.startswith("/api/"):  # Ollama asks for none
             raise Refusal(401, ERRORS[401][self._is_anthropic()], "No API key was provided.")
         time.sleep(provider.latency + (fault.seconds if fault is not None else 0.0))
         try:
@@ -218,14 +225,15 @@ class _Handler(BaseHTTPRequestHandler):
             received.billed = _as_far_as(reply, events, received.model)
             if fault.what == "stream_error" and reply.broken is not None:
                 events.append(reply.broken)
-        fields = {"Content-Type": "text/event-stream; charset=utf-8", "Transfer-Encoding": "chunked"}
+        kind = "application/x-ndjson" if reply.lines else "text/event-stream; charset=utf-8"
+        fields = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
         head = self._head(200, {**fields, "Cache-Control": "no-cache"})
         received.status = 200
         sent = 0
         try:
             for event in events:
                 sent += 1
-                self.wfile.write(head + _chunk(event))
+                self.wfile.write(head + _chunk(event, reply.lines))
                 head = b""
                 time.sleep(self.server.provider.chunk_delay)
                 if self._left():
@@ -255,8 +263,8 @@ def _as_far_as(reply: Reply, events: Sequence[Event], model: str) -> Usage | Non
     return reply.billed._replace(output=made, reasoning=min(reply.billed.reasoning or 0, made))
 
 
-def _chunk(event: Event) -> bytes:
+def _chunk(event: Event, line: bool) -> bytes:
     data = event.data if isinstance(event.data, str) else json.dumps(event.data, ensure_ascii=False)
     name = f"event: {event.name}\n" if event.name else ""
-    content = f"{name}data: {data}\n\n".encode("utf-8", "replace")
+    content = (f"{data}\n" if line else f"{name}data: {data}\n\n").encode("utf-8", "replace")
     return f"{len(content):x}\r\n".encode() + content + b"\r\n"

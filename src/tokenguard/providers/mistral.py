@@ -9,6 +9,7 @@ CHAT = openai.CHAT._replace(
 )
 FIM = openai.COMPLETIONS._replace(paths=("/fim/completions",), include_usage=False)
 """Fill in the middle: a prompt and a suffix, answered in chat's shape."""
-EMBEDDINGS = openai.EMBEDDINGS
+EMBEDDINGS = openai.EMBEDDINGS._replace(read=openai.read_chat)
+"""They tell of zero tokens of output."""
 
 APIS = (CHAT, FIM, EMBEDDINGS)
