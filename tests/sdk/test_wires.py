@@ -304,11 +304,16 @@ def test_budget(client, provider, installed):
     """A budget is spent by these calls as by any other, and refuses the one that could pass it."""
     tokenguard.install(policy.loads('[[budget]]\nname = "small"\nlimit_usd = 0.00005\n[ledger]\nurl = "memory:"'))
     mistral = client("mistral")
-    before = len(provider.requests)
-    with pytest.raises(tokenguard.BudgetExceeded):
+    mistral.chat.complete(**M)
+
+    def again():
         for _ in range(50):
             mistral.chat.complete(**M)
-    assert 1 <= len(provider.requests) - before < 50
+
+    with pytest.raises(tokenguard.BudgetExceeded) as refused:
+        again()
+    assert refused.value.observed > refused.value.limit == pytest.approx(0.00005)
+    assert 0 < sum(record.cost_usd or 0.0 for record in installed.records) <= 0.00005
 
 
 def test_cohere_resends(client, provider, installed, spans):

@@ -95,7 +95,7 @@ class SentExchange:
             return None
         if isinstance(result, bytes):
             return self.api.read(json.loads(result))
-        if not hasattr(result, "iter_bytes"):
+        if not hasattr(result, "iter_bytes"):  # a model of the SDK's
             return self.api.read(result)
         if not self.stream and hasattr(result, "_content"):
             return self.api.read(json.loads(result._content))

@@ -88,7 +88,7 @@ class Bound(NamedTuple):
 
 
 def count_request(api: str, body: Mapping[str, Any], model: str | None = None) -> Count:
-    """The input tokens of a request body in the wire format `api`: chat, completions, responses, embeddings, messages.
+    """The input tokens of a request body in the wire format `api`, an `Api.id`: chat, responses, messages and so on.
 
     `model` defaults to the body's own. Exact for plain text to OpenAI's models; tools, structured outputs, media and
     other providers are estimates. Odd bodies do not raise: what is not understood is counted as its JSON text.
@@ -96,13 +96,24 @@ def count_request(api: str, body: Mapping[str, Any], model: str | None = None) -
     name = model or body.get("model")
     tally = _Tally(name if isinstance(name, str) else None)
     if api in _INPUTS:
-        tally.inputs(body.get(_INPUTS[api]))
+        tally.inputs([body.get(key) for key in _INPUTS[api]])
     else:
         tally.conversation(api, body)
     return Count(tally.tokens, tally.exact and not _has_more(body))
 
 
-_INPUTS = {"embeddings": "input", "completions": "prompt"}
+_INPUTS = {
+    "embeddings": ("input",),
+    "completions": ("prompt",),
+    "ollama_embed": ("input",),
+    "ollama_generate": ("system", "prompt"),
+    "cohere_embed": ("texts",),
+    "cohere_rerank": ("query", "documents"),
+}
+"""Where the text is in requests that hold no conversation."""
+
+
+_INSTRUCTIONS = {"responses": "instructions", "cohere_chat_v1": "preamble"}
 
 
 def estimate_request(api: str, body: Mapping[str, Any], model: str | None = None) -> int:
@@ -195,9 +206,12 @@ class _Tally:
         """Messages, instructions, tools and the form of the answer."""
         self.tokens += PRIMING_REASONING if self.reasons else PRIMING
         messages = body.get("input" if api == "responses" else "messages")
+        if api == "cohere_chat_v1":
+            said = {"role": "USER", "message": body.get("message")}
+            messages = [*(body.get("chat_history") or ()), said, *(body.get("tool_results") or ())]
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        if system := body.get("instructions" if api == "responses" else "system"):
+        if system := body.get(_INSTRUCTIONS.get(api, "system")):
             self.message({"role": "system", "content": system})
         for message in messages if isinstance(messages, list | tuple) else ():
             self.message(message)
@@ -215,6 +229,8 @@ class _Tally:
             self.text(value)
         elif isinstance(value, int):
             self.tokens += 1
+        elif isinstance(value, Mapping):
+            self.described(value)
         elif isinstance(value, Iterable):
             for member in value:
                 self.inputs(member)
