@@ -12,6 +12,11 @@ import tokenguard
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
 
+pytestmark = [  # old clients cannot be closed
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 MESSAGES = [{"role": "user", "content": "Which of your plans has a warranty?"}]
 MAX = 40
 LOOK_UP = {

@@ -22,12 +22,14 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
 def _looking(stream: bool) -> Any:
     def look(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentExchange | None:
-        path = args[0] if args else kwargs.get("path")
         given = kwargs.get("json")
-        api = api_of(f"/{path}", "cohere")
-        if api is None or not isinstance(given, Mapping):
+        if not isinstance(given, Mapping):
             return None
-        endpoint, _ = located(client.get_base_url(kwargs.get("base_url")), "cohere")
+        url = f"{client.get_base_url(kwargs.get('base_url'))}/{args[0] if args else kwargs.get('path')}"
+        endpoint, path = located(url, "cohere")
+        api = api_of(path, "cohere")
+        if api is None:
+            return None
         omitted = kwargs.get("omit")
         body = {key: value for key, value in given.items() if value is not omitted}
 
