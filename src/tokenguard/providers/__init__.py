@@ -57,6 +57,11 @@ SDKS = (
     Sdk("huggingface_hub.inference._client", "huggingface", "huggingface"),
     Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface"),
     Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm"),
+    # No SDKs, but pools of threads that frameworks call them from.
+    Sdk("dspy.utils.parallelizer", "", "threads"),
+    Sdk("haystack.components.agents.tool_calling", "", "threads"),
+    Sdk("haystack.components.extractors.llm_metadata_extractor", "", "threads"),
+    Sdk("haystack.components.extractors.image.llm_document_content_extractor", "", "threads"),
 )
 
 APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES)
