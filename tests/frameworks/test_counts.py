@@ -1,4 +1,4 @@
-"""Frameworks above the SDKs: calls, tokens and cost are the provider's own count, each once, and belong to their caller.
+"""Frameworks above the SDKs: their calls, tokens and cost are the provider's own count, and belong to their caller.
 
 None of them knows of TokenGuard. `make matrix` installs them in environments of their own; elsewhere they are skipped.
 Their own spans, if they make any, are parents: only the leaf calls to a model carry cost.
@@ -60,9 +60,12 @@ def openai_agents(provider):
 def openai_agents_streamed(provider):
     agents = pytest.importorskip("agents")
     agents.set_tracing_disabled(True)
-    agent = agents.Agent(name="stock", model=MODEL, tools=[agents.function_tool(look_up)])
+    import openai
 
     async def run():
+        # The framework keeps one client for all: this loop's must not be left to others.
+        model = agents.OpenAIResponsesModel(MODEL, openai.AsyncOpenAI())
+        agent = agents.Agent(name="stock", model=model, tools=[agents.function_tool(look_up)])
         async for _ in agents.Runner.run_streamed(agent, ASK).stream_events():
             pass
 
@@ -104,7 +107,9 @@ def pydantic_ai(provider):
 
 def pydantic_ai_instrumented(provider):
     """With its own spans on."""
-    pytest.importorskip("pydantic_ai").Agent(f"openai-chat:{MODEL}", tools=[look_up], instrument=True).run_sync(ASK)
+    agent = pytest.importorskip("pydantic_ai").Agent(f"openai-chat:{MODEL}", tools=[look_up])
+    agent.instrument = True
+    agent.run_sync(ASK)
 
 
 def llama_index_agent(provider):
