@@ -41,22 +41,26 @@ class Sdk(NamedTuple):
     """The provider it talks to, unless the host says else."""
     seam: str
     """The module of `tokenguard.seams` whose `patch(module, meter)` wraps it."""
+    package: str = ""
+    """What it is called on the package index, where that is not the module's first name."""
+    tested: str = ""
+    """The major versions that the tests run with; empty for the newest alone."""
 
 
 SDKS = (
-    Sdk("openai._base_client", "openai", "stainless"),
-    Sdk("anthropic._base_client", "anthropic", "stainless"),
-    Sdk("groq._base_client", "groq", "stainless"),
-    Sdk("together._base_client", "together", "stainless"),
-    Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless"),
-    Sdk("writerai._base_client", "writer", "stainless"),
-    Sdk("mistralai.client.basesdk", "mistral_ai", "mistral"),
-    Sdk("mistralai.azure.client.basesdk", "mistral_ai", "mistral"),
-    Sdk("cohere.core.http_client", "cohere", "cohere"),
-    Sdk("ollama._client", "ollama", "ollama"),
-    Sdk("huggingface_hub.inference._client", "huggingface", "huggingface"),
-    Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface"),
-    Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm"),
+    Sdk("openai._base_client", "openai", "stainless", tested="1 to 3"),
+    Sdk("anthropic._base_client", "anthropic", "stainless", tested="0 to 2"),
+    Sdk("groq._base_client", "groq", "stainless", tested="0 and 1"),
+    Sdk("together._base_client", "together", "stainless", tested="2 and 3"),
+    Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless", "cerebras-cloud-sdk", "1"),
+    Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3"),
+    Sdk("mistralai.client.basesdk", "mistral_ai", "mistral", tested="2 and 3"),
+    Sdk("mistralai.azure.client.basesdk", "mistral_ai", "mistral", tested="2 and 3"),
+    Sdk("cohere.core.http_client", "cohere", "cohere", tested="5.13 to 7"),
+    Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6"),
+    Sdk("huggingface_hub.inference._client", "huggingface", "huggingface", tested="0.30 to 2"),
+    Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface", tested="0.30 to 2"),
+    Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm", tested="1"),
     # No SDKs, but pools of threads that frameworks call them from.
     Sdk("dspy.utils.parallelizer", "", "threads"),
     Sdk("haystack.components.agents.tool_calling", "", "threads"),

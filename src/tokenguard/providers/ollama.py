@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tokenguard.providers.api import Api
+from tokenguard.providers.api import Api, no_tool_steps
 from tokenguard.providers.events import decoded
 from tokenguard.providers.openai import chat_last_tool_calls, chat_tool_steps
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
@@ -51,7 +51,13 @@ CHAT = Api(
     capped,
     settings="options",
 )
-GENERATE = CHAT._replace(id="ollama_generate", operation="text_completion", paths=("/api/generate",))
+GENERATE = CHAT._replace(
+    id="ollama_generate",
+    operation="text_completion",
+    paths=("/api/generate",),
+    tool_steps=no_tool_steps,
+    last_tool_calls=no_tool_steps,
+)
 EMBED = Api("ollama_embed", "embeddings", ("/api/embed", "/api/embeddings"), (), read, fold)
 
 APIS = (CHAT, GENERATE, EMBED)
