@@ -94,11 +94,11 @@ class SentExchange:
             call.finish(None, outcome=names.ERROR, error=Refused(status))
             return None
         if isinstance(result, bytes):
-            return self.api.read(json.loads(result))
+            return call.read(json.loads(result))
         if not hasattr(result, "iter_bytes"):  # a model of the SDK's
-            return self.api.read(result)
+            return call.read(result)
         if not self.stream and hasattr(result, "_content"):
-            return self.api.read(json.loads(result._content))
+            return call.read(json.loads(result._content))
         tap(result, call)
         return None
 
