@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# The newest of mistralai, cohere, ollama and huggingface_hub are in the development environment.
 SETS = {
     "openai-1": ["openai>=1.109,<2", "anthropic<1", "groq<1", "together<3", "cerebras-cloud-sdk<1.60"],
     "openai-2": ["openai>=2,<3", "anthropic>=1,<2"],
@@ -27,7 +28,6 @@ SETS = {
         "huggingface_hub[inference]>=0.30,<0.31",
     ],
     "wires-6": ["cohere>=6,<7", "huggingface_hub>=1,<1.1"],
-    "wires-new": ["mistralai>=3", "cohere>=7", "ollama>=0.6", "huggingface_hub>=2"],
 }
 FRAMEWORKS = {
     "frameworks": ["openai-agents", "langchain", "langchain-openai", "langchain-anthropic", "pydantic-ai-slim[openai]"],

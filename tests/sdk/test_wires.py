@@ -214,9 +214,10 @@ REFUSED = {"mistral": M, "cohere": C, "ollama": O, "huggingface": H}
 @pytest.mark.parametrize("kind", ["chat", "stream"])
 def test_refused(name, kind, client, provider, installed, spans):
     """What the provider refuses raises the SDK's own error, has no cost, and is an error on its span."""
+    refused = client(name)
     provider.fail_next(400)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - each SDK has its own
-        SYNC[f"{name} {kind}"](client(name))
+        SYNC[f"{name} {kind}"](refused)
     assert type(caught.value).__module__.split(".")[0] in ("mistralai", "cohere", "ollama", "huggingface_hub")
     (span,) = spans
     assert not span.status.is_ok
