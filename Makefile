@@ -21,7 +21,7 @@ check: setup       ## ruff, types, and our own linter
 bench: setup       ## the README's table; some 15 minutes, on a quiet machine
 	$(PY) benchmarks/run.py --readme
 docs: setup        ## the generated pages
-	$(BIN)/python -m tokenguard.policy.page > docs/policy.md && $(BIN)/python -m tokenguard.lint.explain docs/rules
+	$(BIN)/python -m tokenguard.policy.page > docs/policy.md && $(BIN)/python -m tokenguard.providers.page > docs/providers.md && $(BIN)/python -m tokenguard.lint.explain docs/rules
 wheel: setup       ## dist/*.whl
 	$(BIN)/python -m build --wheel
 clean:             ## what the above made

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# The newest of mistralai, cohere, ollama and huggingface_hub are in the development environment.
 SETS = {
     "openai-1": [
         *("openai>=1.109,<2", "anthropic<1", "groq<1", "together<3", "cerebras-cloud-sdk<1.60"),
@@ -26,10 +27,15 @@ SETS = {
         *("openai>=3", "anthropic>=2", "groq", "together", "cerebras-cloud-sdk"),
         *("google-genai>=3", "boto3>=1.43", "aiobotocore>=3"),
     ],
+    "wires-old": [
+        *("mistralai>=2,<2.1", "cohere>=5.13,<5.14", "ollama>=0.4.5,<0.5", "huggingface_hub[inference]>=0.30,<0.31"),
+    ],
+    "wires-6": ["cohere>=6,<7", "huggingface_hub>=1,<1.1"],
 }
 FRAMEWORKS = {
     "frameworks": ["openai-agents", "langchain", "langchain-openai", "langchain-anthropic", "pydantic-ai-slim[openai]"],
     "llama-index": ["llama-index-core", "llama-index-llms-openai"],
+    "litellm": ["litellm", "dspy", "instructor", "haystack-ai", "crewai"],
 }
 TOOLS = ["pytest>=9", "pytest-asyncio>=1.2", "httpx2>=2"]
 

@@ -98,3 +98,20 @@ def test_vertex(streamed, installed, spans):
     assert attributes["gen_ai.usage.input_tokens"] == 2600
     assert attributes["tokenguard.cost.status"] in ("exact", "estimated")
     assert attributes["tokenguard.cost.usd"] > 0
+
+
+def test_writer(installed, spans):
+    """Writer's SDK: OpenAI's chat shape at a path of its own, where Cohere's old one is elsewhere."""
+    import httpx
+    from writerai import Writer
+
+    from canned import chat_body
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={**chat_body(), "model": "palmyra-x5"}))
+    with Writer(api_key="k", http_client=httpx.Client(transport=transport)) as client:
+        client.chat.chat(model="palmyra-x5", messages=MESSAGES, max_tokens=50)
+    attributes = spans.attributes
+    assert attributes["gen_ai.provider.name"] == "writer"
+    assert attributes["gen_ai.request.max_tokens"] == 50
+    assert attributes["gen_ai.usage.input_tokens"] == 1200
+    assert attributes["tokenguard.cost.status"] == "unpriced"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import importlib
 import json
 import logging
 from types import SimpleNamespace
 
+import httpx
 import httpx2
 import openai
 import pytest
@@ -15,11 +17,23 @@ from google.genai.types import HttpOptions, HttpRetryOptions
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 import tokenguard
-from canned import MESSAGES, Script, async_openai_client, openai_client
+from canned import MESSAGES, Script, async_openai_client, canned, event_stream, openai_client, sse
 from canned_clouds import BEDROCK_SONNET, Refusing, bedrock_answer, bedrock_client, gemini, google_client
 from tokenguard import callsite, metering, prices, providers, repeats, runtime, scope, spans, telemetry
 from tokenguard.providers import openai as openai_formats
-from tokenguard.seams import botocore, google_genai, stainless, tap, watch
+from tokenguard.seams import (
+    botocore,
+    cohere,
+    google_genai,
+    huggingface,
+    mistral,
+    ollama,
+    parts,
+    sending,
+    stainless,
+    tap,
+    watch,
+)
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 
@@ -312,3 +326,119 @@ def test_user_errors_pass_unchanged(installed):
     with pytest.raises(openai.APIConnectionError) as caught:
         openai_client(Script(httpx2.ConnectError("refused")), max_retries=0).chat.completions.create(**CHAT)
     assert str(caught.value.__cause__) == "refused"
+
+
+# --- SDKs with wire formats of their own -----------------------------------------------------------------------------
+
+
+def mistral_calls():
+    from mistralai.client import Mistral
+
+    client = Mistral(api_key="k", client=httpx2.Client(transport=httpx2.MockTransport(mistral_answer)))
+    yield client.chat.complete(model="mistral-small-latest", messages=MESSAGES).choices[0].message.content
+    yield [event.data.choices for event in client.chat.stream(model="mistral-small-latest", messages=MESSAGES)]
+
+
+def mistral_answer(request):
+    asked = json.loads(request.content)
+    answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "mistral-small-latest"}
+    usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
+    said = {"role": "assistant", "content": "Paris."}
+    if asked.get("stream"):
+        choice = {"index": 0, "delta": said, "finish_reason": "stop"}
+        return event_stream(sse([{**answer, "choices": [choice], "usage": usage}], done=True))
+    return httpx2.Response(
+        200, json={**answer, "choices": [{"index": 0, "message": said, "finish_reason": "stop"}], "usage": usage}
+    )
+
+
+def cohere_calls():
+    import cohere
+
+    usage = {"billed_units": {"input_tokens": 20, "output_tokens": 5}}
+    end = {"finish_reason": "COMPLETE", "usage": usage}
+    events = [{"type": "message-start", "id": "1"}, {"type": "message-end", "delta": end}]
+
+    def answer(request):
+        if json.loads(request.content).get("stream"):
+            return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=b"".join(sse(events)))
+        message = {"role": "assistant", "content": [{"type": "text", "text": "Paris."}]}
+        return httpx.Response(200, json={"id": "1", "message": message, **end})
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as http:
+        client = cohere.ClientV2(api_key="k", httpx_client=http)
+        yield client.chat(model="command-r", messages=MESSAGES).message.content[0].text
+        yield [event.type for event in client.chat_stream(model="command-r", messages=MESSAGES)]
+
+
+def ollama_calls():
+    import ollama
+
+    end = {"model": "llama3.2", "done": True, "prompt_eval_count": 20, "eval_count": 5}
+    answer = {**end, "message": {"role": "assistant", "content": "Paris."}}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=json.dumps(answer).encode() + b"\n"))
+    client = ollama.Client(transport=transport)
+    yield client.chat(model="llama3.2", messages=MESSAGES).message.content
+    yield [part.message.content for part in client.chat(model="llama3.2", messages=MESSAGES, stream=True)]
+    with pytest.raises(ConnectionError):
+        ollama.Client(transport=httpx.MockTransport(unreachable)).chat(model="llama3.2", messages=MESSAGES)
+
+
+def unreachable(request):
+    raise httpx.ConnectError("refused")
+
+
+def huggingface_calls():
+    module = importlib.import_module("huggingface_hub.inference._client")
+    transport = httpx2.MockTransport(canned)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "get_session", lambda: httpx2.Client(transport=transport))
+        client = module.InferenceClient(base_url="http://localhost/v1", api_key="k")
+        yield client.chat_completion(MESSAGES, model="m").choices[0].message.content
+        # A failure between asking for usage and hiding it may show one harmless chunk more.
+        yield [
+            c.choices[0].delta.content for c in client.chat_completion(MESSAGES, model="m", stream=True) if c.choices
+        ]
+
+
+WIRES = {
+    each.__name__.removesuffix("_calls"): each
+    for each in (mistral_calls, cohere_calls, ollama_calls, huggingface_calls)
+}
+WIRE_STEPS = [
+    (sending.SentExchange, "__init__"),
+    (sending.SentExchange, "read"),
+    (sending.SentExchange, "replace_body"),
+    (sending, "tap"),
+    (sending, "Parts"),
+    (parts, "tells_only_usage"),
+    (mistral, "located"),
+    (mistral, "api_of"),
+    (mistral, "_traced"),
+    (mistral, "json"),
+    (cohere, "located"),
+    (ollama, "_line"),
+    (ollama, "located"),
+    (huggingface, "_line"),
+    (huggingface, "api_of"),
+    (watch.Watch, "__init__"),
+    (watch.Watch, "_fold"),
+    (metering.Meter, "_begin"),
+    (metering.Meter, "_open"),
+    (metering.Meter, "_close"),
+    (metering.Meter, "settle"),
+]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(("owner", "step"), WIRE_STEPS, ids=[f"{o.__name__.split('.')[-1]}.{s}" for o, s in WIRE_STEPS])
+def test_internal_failure_of_other_seams(owner, step, wire, lenient, installed, monkeypatch):
+    """The same for SDKs that are not of the Stainless family."""
+    tokenguard.uninstall()
+    expected = list(WIRES[wire]())
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, fail)
+        tokenguard.install()
+        got = contextvars.copy_context().run(lambda: list(WIRES[wire]()))
+        runtime._installed.telemetry.flush()
+    assert got == expected

@@ -577,9 +577,19 @@ def may_be_billed(error: BaseException | None) -> bool:
     return any(type(each).__name__ in BILLED_FAILURES for each in (error, error.__cause__, error.__context__))
 
 
+class Refused(Exception):
+    """The provider refused the request, as a seam sees it that gets the response before the SDK raises its error."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status_code = status
+
+
 def type_name(error: BaseException) -> str:
-    """`error.type` of an exception: its qualified name, `openai.RateLimitError`."""
+    """`error.type` of an exception: its qualified name, `openai.RateLimitError`; or the status of a refusal, `429`."""
     kind = type(error)
+    if kind is Refused:
+        return str(error.status_code)  # type: ignore[attr-defined] # it is one
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 

@@ -86,6 +86,9 @@ class CallSpan:
         span.end()
         return {**self._start, **attributes}
 
+    def let_go(self) -> None:
+        """The answer is gone: who has not ended the span by now will not do it."""
+
     def identity(self) -> SpanContext:
         """What identifies the span: much less to keep than the span."""
         return self._span.get_span_context()
@@ -143,6 +146,11 @@ class NativeSpan(CallSpan):
         if self._pending == 0 and self._really_end is not None:
             self._really_end(self._end_time)
 
+    def let_go(self) -> None:
+        """End the span of a stream that was dropped, and that the SDK has forgotten."""
+        if self._pending == 1:
+            self._done()
+
     def end(self, attributes: Attributes, outcome: str) -> Attributes:
         """Write the attributes, and end the span if the SDK is done with it."""
         everything = {**self._start, **attributes}
@@ -150,6 +158,8 @@ class NativeSpan(CallSpan):
             native = getattr(self._span, "attributes", None) or {}
             # The SDK knows its own errors best; everything else is ours.
             self._span.set_attributes({k: v for k, v in everything.items() if k != names.ERROR_TYPE or k not in native})
+            if outcome == names.ERROR and getattr(self._span, "status", ERROR_STATUS).is_unset:
+                self._span.set_status(ERROR_STATUS)
         self._done()
         return everything
 

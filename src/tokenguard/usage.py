@@ -36,6 +36,8 @@ class Usage(NamedTuple):
     """The part of `output` that is audio."""
     input_image: int | None = None
     """The part of `input` that is images."""
+    request: int | None = None
+    """What is billed by the request and not by tokens, where the provider counts it: a rerank's searches."""
 
     def plus(self, other: Usage) -> Usage:
         """The sum, count by count; a count stays unknown only when both sides do not know it.

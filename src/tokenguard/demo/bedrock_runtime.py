@@ -17,6 +17,7 @@ from tokenguard.usage import Usage
 
 ERRORS = {400: "ValidationException", 403: "AccessDeniedException", 404: "ResourceNotFoundException"}
 ERRORS |= {429: "ThrottlingException", 500: "InternalServerException", 503: "ServiceUnavailableException"}
+EVENT_STREAM = "application/vnd.amazon.eventstream"
 BROKEN = Event({"message": "The model could not go on."}, "modelStreamErrorException")
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "stop_sequence": "stop_sequence"}
 
@@ -56,7 +57,14 @@ def converse(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         "usage": usage_json(billed),
         "metrics": {"latencyMs": 1},
     }
-    return Reply(whole, list(events_of(whole, answer)) if body.get("stream") else [], billed, BROKEN, framed=framed)
+    return Reply(
+        whole,
+        list(events_of(whole, answer)) if body.get("stream") else [],
+        billed,
+        BROKEN,
+        framed=framed,
+        content_type=EVENT_STREAM,
+    )
 
 
 def invoke(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
@@ -75,7 +83,7 @@ def invoke(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         for event in reply.events
     ]
     headers = {} if events else {name: str(count) for name, count in counts.items()}
-    return reply._replace(events=events, broken=BROKEN, framed=framed, headers=headers)
+    return reply._replace(events=events, broken=BROKEN, framed=framed, content_type=EVENT_STREAM, headers=headers)
 
 
 def question_of(body: Mapping[str, Any]) -> Question:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +17,31 @@ from tokenguard.usage import Usage
 
 
 class Event(NamedTuple):
-    """One server-sent event."""
+    """One event of a stream."""
 
     data: Mapping[str, Any] | str
     name: str | None = None
     text: str = ""
     """The generated text it carries: what has been billed when the stream ends behind it."""
+
+
+def server_sent(event: Event) -> bytes:
+    """An event as server-sent ones are."""
+    name = f"event: {event.name}\n" if event.name else ""
+    return f"{name}data: {_text(event)}\n\n".encode("utf-8", "replace")
+
+
+def json_line(event: Event) -> bytes:
+    """An event as a line of JSON."""
+    return f"{_text(event)}\n".encode("utf-8", "replace")
+
+
+def _text(event: Event) -> str:
+    return event.data if isinstance(event.data, str) else json.dumps(event.data, ensure_ascii=False)
+
+
+SERVER_SENT = "text/event-stream; charset=utf-8"
+JSON_LINES = "application/x-ndjson"
 
 
 class Reply(NamedTuple):
@@ -35,8 +55,10 @@ class Reply(NamedTuple):
     broken: Event | None = None
     """The event by which this wire format reports a failure in mid-stream."""
     status: int = 200
-    framed: Callable[[Event], bytes] | None = None
-    """How an event of the stream is put on the wire, where it is not a server-sent one but AWS's."""
+    framed: Callable[[Event], bytes] = server_sent
+    """How an event of the stream is put on the wire."""
+    content_type: str = SERVER_SENT
+    """Of the stream."""
     headers: Mapping[str, str] = MappingProxyType({})
     """What else the response's headers say."""
 

@@ -46,6 +46,8 @@ def chat(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     """`POST /chat/completions`."""
     messages = required(body, "messages")
     model = str(required(body, "model"))
+    if _is_mistral(body) and "stream_options" in body:
+        raise Refusal(422, "invalid_request_error", "Extra inputs are not permitted: stream_options")
     usage = desk.cache.openai(f"{key} {model}", body, transcript(body), estimate_request("chat", body), desk.now())
     question = chat_question(body, messages)
     answers = [desk.model.answer(question._replace(number=n)) for n in range(int(body.get("n") or 1))]
@@ -65,6 +67,10 @@ def chat(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     counted = usage_json(billed)
     events = chat_events(head, choices, counted, body) if body.get("stream") else []
     return Reply({**head, "choices": choices, "usage": counted}, events, billed, BROKEN)
+
+
+def _is_mistral(body: Mapping[str, Any]) -> bool:
+    return str(body.get("model")).startswith("mistral-")
 
 
 def chat_question(body: Mapping[str, Any], messages: list[Mapping[str, Any]]) -> Question:
@@ -154,7 +160,8 @@ def chat_events(
     head: Mapping[str, Any], choices: list[dict[str, Any]], usage: Mapping[str, Any], body: Mapping[str, Any]
 ) -> list[Event]:
     """The completion in chunks, the choices in turn as they come when there are several."""
-    counted = bool((body.get("stream_options") or {}).get("include_usage"))
+    # Mistral tells it unasked, and refuses to be asked.
+    counted = bool((body.get("stream_options") or {}).get("include_usage")) or _is_mistral(body)
     base = {**head, "object": "chat.completion.chunk"}
 
     def chunk(index: int, delta: Mapping[str, Any], text: str = "", reason: str | None = None) -> Event:
@@ -233,7 +240,11 @@ def embeddings(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         data.append({"object": "embedding", "index": n, "embedding": value})
     tokens = estimate_request("embeddings", body)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return Reply({"object": "list", "data": data, "model": model, "usage": usage}, billed=Usage(input=tokens))
+    head: dict[str, Any] = {"object": "list", "model": model}
+    if _is_mistral(body):
+        head["id"] = desk.id("emb-")
+        usage["completion_tokens"] = 0
+    return Reply({**head, "data": data, "usage": usage}, billed=Usage(input=tokens))
 
 
 def direction(text: str, size: int) -> array.array[float]:

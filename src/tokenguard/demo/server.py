@@ -14,7 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from tokenguard.demo import anthropic_messages, bedrock_runtime, google_gemini, openai_chat, openai_responses
+from tokenguard.demo import (
+    anthropic_messages,
+    bedrock_runtime,
+    cohere_api,
+    google_gemini,
+    ollama_api,
+    openai_chat,
+    openai_responses,
+)
 from tokenguard.demo.exchange import Answerer, Event, Received, Refusal, Reply
 from tokenguard.demo.faults import ERRORS, MALFORMED, Fault, replaced, with_usage, without_usage
 from tokenguard.tokens import count_text
@@ -24,6 +32,13 @@ if TYPE_CHECKING:
     from tokenguard.demo.provider import SimulatedProvider
 
 ROUTES: Sequence[tuple[str, str, Answerer]] = (
+    ("/api/chat", "ollama_chat", ollama_api.chat),
+    ("/api/generate", "ollama_generate", ollama_api.generate),
+    ("/api/embed", "ollama_embed", ollama_api.embed),
+    ("/v1/chat", "chat_v1", cohere_api.chat_v1),
+    ("/v2/chat", "chat_v2", cohere_api.chat),
+    ("/embed", "embed", cohere_api.embed),
+    ("/rerank", "rerank", cohere_api.rerank),
     ("/chat/completions", "chat", openai_chat.chat),
     ("/completions", "completions", openai_chat.completions),
     ("/embeddings", "embeddings", openai_chat.embeddings),
@@ -42,7 +57,6 @@ ROUTES: Sequence[tuple[str, str, Answerer]] = (
 """Ends of paths, so that any prefix works: `/v1`, `/openai/v1`, Azure's `/openai/deployments/NAME`."""
 MODEL_IN_PATH = re.compile(r"/(?:deployments|models?)/(?P<model>[^/:]+?)(?P<end>[:/][A-Za-z-]+)*$")
 """Azure's, Google's and Bedrock's paths name the model, and the last two say whether a stream is wanted."""
-EVENT_STREAM = "application/vnd.amazon.eventstream"
 
 
 class Server(ThreadingHTTPServer):
@@ -151,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(fault.what, kinds[self._is_anthropic()], kinds[2], code)
         if answerer is None:
             raise Refusal(404, ERRORS[404][self._is_anthropic()], f"Invalid URL (POST {path})")
-        if not (key := self._key()):
+        if not (key := self._key()) and not path.startswith("/api/"):  # Ollama asks for none
             raise Refusal(401, ERRORS[401][self._is_anthropic()], "No API key was provided.")
         time.sleep(provider.latency + (fault.seconds if fault is not None else 0.0))
         try:
@@ -239,15 +253,14 @@ class _Handler(BaseHTTPRequestHandler):
             received.billed = _as_far_as(reply, events, received.model)
             if fault.what == "stream_error" and reply.broken is not None:
                 events.append(reply.broken)
-        kind = "text/event-stream; charset=utf-8" if reply.framed is None else EVENT_STREAM
-        fields = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
+        fields = {"Content-Type": reply.content_type, "Transfer-Encoding": "chunked"}
         head = self._head(200, {**fields, "Cache-Control": "no-cache"})
         received.status = 200
         sent = 0
         try:
             for event in events:
                 sent += 1
-                self.wfile.write(head + _chunk((reply.framed or _server_sent)(event)))
+                self.wfile.write(head + _chunk(reply.framed(event)))
                 head = b""
                 time.sleep(self.server.provider.chunk_delay)
                 if self._left():
@@ -275,12 +288,6 @@ def _as_far_as(reply: Reply, events: Sequence[Event], model: str) -> Usage | Non
         return None
     made = min(count_text("".join(event.text for event in events), model), reply.billed.output or 0)
     return reply.billed._replace(output=made, reasoning=min(reply.billed.reasoning or 0, made))
-
-
-def _server_sent(event: Event) -> bytes:
-    data = event.data if isinstance(event.data, str) else json.dumps(event.data, ensure_ascii=False)
-    name = f"event: {event.name}\n" if event.name else ""
-    return f"{name}data: {data}\n\n".encode("utf-8", "replace")
 
 
 def _chunk(content: bytes) -> bytes:

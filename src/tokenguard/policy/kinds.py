@@ -224,7 +224,7 @@ def _price(value: object) -> str | dict[str, float]:
     for name in rates:
         if name not in OVERRIDE_KEYS:
             raise Wrong(f"no such rate{nearest(name, OVERRIDE_KEYS)} Rates are {', '.join(OVERRIDE_KEYS)}", name)
-    if "input" not in rates:
+    if "input" not in rates and "request" not in rates:  # a search is paid by the search
         raise Wrong('it needs at least "input", in USD per million tokens')
     return {name: float(_nested(lambda rate: _number(rate, 0, 1e6), rate, name)) for name, rate in rates.items()}
 

@@ -15,7 +15,7 @@ from tokenguard.prices.models import seller, spellings
 from tokenguard.usage import Usage
 
 OVERRIDE_KEYS: Final = tuple(name for name in Usage._fields if name != "reasoning")
-"""The rates that an override may state: one for each count that is billed apart."""
+"""The rates that an override may state: one for each count that is billed apart (`request`: per million of them)."""
 
 
 class Override(NamedTuple):
@@ -67,6 +67,6 @@ def _rates(where: str, raw: Mapping[str, float]) -> dict[str, Decimal]:
             raise PolicyError(f'{where}: there is no rate "{name}"{hint} Rates are {", ".join(OVERRIDE_KEYS)}')
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
             raise PolicyError(f"{where}: {name} = {rate!r} is no rate; give USD per million tokens, 0 or more")
-    if "input" not in raw:
+    if "input" not in raw and "request" not in raw:  # searches have a price, and tokens that cost nothing
         raise PolicyError(f'{where}: "input" is missing; give it in USD per million tokens')
     return {name: Decimal(str(rate)) for name, rate in raw.items()}

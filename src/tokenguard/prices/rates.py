@@ -44,7 +44,7 @@ class Card(NamedTuple):
     output_audio: int
     input_image: int
     request: int = 0
-    """Femto-dollars per call, whatever its tokens."""
+    """Femto-dollars per call, whatever its tokens; per search, where the provider counts those."""
 
 
 OUTPUT: Final = Card._fields.index("output")
@@ -146,15 +146,17 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
     Counts that contradict each other never make a part negative: they are mended first, and the basis becomes
     `inconsistent_usage`.
     """
-    sent, generated, read, written, w30m, w1h, w12h, reasoning, heard, reheard, spoken, seen = usage
-    if sent is None or (generated is None and not any(index == OUTPUT for index, _ in rates.assumed)):
+    sent, generated, read, written, w30m, w1h, w12h, reasoning, heard, reheard, spoken, seen, requests = usage
+    by_request = requests is not None and sent is None and generated is None
+    uncounted = sent is None or (generated is None and not any(index == OUTPUT for index, _ in rates.assumed))
+    if uncounted and not by_request:
         basis = basis or MISSING
     sent, generated, read, written = sent or 0, generated or 0, read or 0, written or 0
     plain = sent - read - written
     if plain < 0 or generated < 0 or read < 0 or written < 0:
         return charge(rates, mended(usage), basis or INCONSISTENT)
     card = rates.card(sent)
-    input_cost = plain * card.input + card.request
+    input_cost = plain * card.input + (1 if requests is None else requests) * card.request
     output_cost = generated * card.output
     read_cost = read * card.cache_read
     write_cost = written * card.cache_write
@@ -197,7 +199,9 @@ def mended(usage: Usage) -> Usage:
     300
     """
     counts = Usage(*(max(count or 0, 0) for count in usage))
-    sent, generated, read, written, w30m, w1h, w12h, reasoning, heard, reheard, spoken, seen = (n or 0 for n in counts)
+    sent, generated, read, written, w30m, w1h, w12h, reasoning, heard, reheard, spoken, seen, _ = (
+        n or 0 for n in counts
+    )
     written = max(written, w30m + w1h + w12h)
     sent = max(sent, read + written)
     plain = sent - read - written
@@ -205,7 +209,9 @@ def mended(usage: Usage) -> Usage:
     heard = min(heard - reheard, plain) + reheard
     spoken = min(spoken, generated)
     reasoning = min(reasoning, generated - spoken)
-    return Usage(sent, generated, read, written, w30m, w1h, w12h, reasoning, heard, reheard, spoken, seen)
+    return Usage(
+        sent, generated, read, written, w30m, w1h, w12h, reasoning, heard, reheard, spoken, seen, usage.request
+    )
 
 
 def dollars(charged: Charge) -> Cost:

@@ -9,14 +9,28 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
+from tokenguard.providers import cohere, mistral, ollama, writer
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, GENERATE
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
-__all__ = ["APIS", "HOSTS", "SDKS", "Api", "Endpoint", "Reading", "Sdk", "api_of", "endpoint_of"]
+__all__ = [
+    "APIS",
+    "HOSTS",
+    "OWN_APIS",
+    "SDKS",
+    "Api",
+    "Endpoint",
+    "Reading",
+    "Sdk",
+    "api_of",
+    "endpoint_of",
+    "located",
+]
 
 
 class Sdk(NamedTuple):
@@ -28,21 +42,41 @@ class Sdk(NamedTuple):
     """The provider it talks to, unless the host says else."""
     seam: str
     """The module of `tokenguard.seams` whose `patch(module, meter)` wraps it."""
+    package: str = ""
+    """What it is called on the package index, where that is not the module's first name."""
+    tested: str = ""
+    """The major versions that the tests run with; empty for the newest alone."""
 
 
 SDKS = (
-    Sdk("openai._base_client", "openai", "stainless"),
-    Sdk("anthropic._base_client", "anthropic", "stainless"),
-    Sdk("groq._base_client", "groq", "stainless"),
-    Sdk("together._base_client", "together", "stainless"),
-    Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless"),
-    Sdk("google.genai._api_client", "gcp.gemini", "google_genai"),
-    Sdk("botocore.client", "aws.bedrock", "botocore"),
-    Sdk("aiobotocore.client", "aws.bedrock", "botocore"),
+    Sdk("openai._base_client", "openai", "stainless", tested="1 to 3"),
+    Sdk("anthropic._base_client", "anthropic", "stainless", tested="0 to 2"),
+    Sdk("groq._base_client", "groq", "stainless", tested="0 and 1"),
+    Sdk("together._base_client", "together", "stainless", tested="2 and 3"),
+    Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless", "cerebras-cloud-sdk", "1"),
+    Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3"),
+    Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3"),
+    Sdk("botocore.client", "aws.bedrock", "botocore", "boto3", "1.35 to 1.43"),
+    Sdk("aiobotocore.client", "aws.bedrock", "botocore", tested="2.15 to 3"),
+    Sdk("mistralai.client.basesdk", "mistral_ai", "mistral", tested="2 and 3"),
+    Sdk("mistralai.azure.client.basesdk", "mistral_ai", "mistral", tested="2 and 3"),
+    Sdk("cohere.core.http_client", "cohere", "cohere", tested="5.13 to 7"),
+    Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6"),
+    Sdk("huggingface_hub.inference._client", "huggingface", "huggingface", tested="0.30 to 2"),
+    Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface", tested="0.30 to 2"),
+    Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm", tested="1"),
+    # No SDKs, but pools of threads that frameworks call them from.
+    Sdk("dspy.utils.parallelizer", "", "threads"),
+    Sdk("haystack.components.agents.tool_calling", "", "threads"),
+    Sdk("haystack.components.extractors.llm_metadata_extractor", "", "threads"),
+    Sdk("haystack.components.extractors.image.llm_document_content_extractor", "", "threads"),
 )
 
 APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED)
-"""The wire formats that are known by the path of a request, the longer paths first."""
+"""The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
+
+OWN_APIS = {"mistral_ai": mistral.APIS, "cohere": cohere.APIS, "ollama": ollama.APIS, "writer": writer.APIS}
+"""The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
 
 CLIENTS = {
     "BaseAzureClient": "azure.ai.openai",
@@ -88,6 +122,8 @@ HOSTS = {
     "dashscope.aliyuncs.com": "alibaba",
     "dashscope-intl.aliyuncs.com": "alibaba",
     "api.minimax.io": "minimax",
+    "api.writer.com": "writer",
+    "ollama.com": "ollama",
     "api.z.ai": "z_ai",
     "us-south.ml.cloud.ibm.com": "ibm.watsonx.ai",
 }
@@ -128,13 +164,28 @@ def _provider(client: type, host: str, port: int) -> str | None:
 
 
 @lru_cache(maxsize=512)
-def api_of(url: str) -> Api | None:
-    """The wire format spoken at a request path, or `None` for one that is no model call.
+def api_of(url: str, provider: str = "") -> Api | None:
+    """The wire format spoken at a request path, in this provider's own way if it has one; `None`: no model call.
 
     >>> api_of("/openai/v1/chat/completions").id
     'chat'
+    >>> api_of("/v1/rerank", "cohere").operation
+    'rerank'
     >>> api_of("/threads/t1/messages") is None
     True
     """
     path = url.partition("?")[0]
-    return next((api for api in APIS for end in api.paths if path.endswith(end)), None)
+    known = (*OWN_APIS.get(provider, ()), *APIS)
+    return next((api for api in known for end in api.paths if path.endswith(end)), None)
+
+
+@lru_cache(maxsize=512)
+def located(url: str, default: str) -> tuple[Endpoint, str]:
+    """Where a whole URL points: the endpoint, and the path; `default` is the provider unless the host says else.
+
+    >>> located("https://api.cohere.com/v2/chat", "cohere")
+    (Endpoint(provider='cohere', host='api.cohere.com', port=443), '/v2/chat')
+    """
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    return endpoint_of(object, parts.hostname or "", port, default), parts.path

@@ -46,7 +46,7 @@ class Api(NamedTuple):
         """The output tokens that a request asks for at the most; `None` where it sets no cap."""
         settings = self.settings_of(body)
         for key in self.caps:
-            if type(cap := settings.get(key)) is int:
+            if type(cap := settings.get(key)) is int and cap >= 0:  # Ollama's -1 and -2 are no caps
                 return cap
         return None
 

@@ -48,7 +48,7 @@ def decoded(data: bytes) -> Mapping[str, Any]:
 
 STREAMED_TEXT = re.compile(
     rb'"(content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal'
-    rb'|input|generation|outputText)"\s*:\s*'
+    rb'|input|generation|outputText|response)"\s*:\s*'
     rb'("(?:[^"\\]|\\.)*")'
 )
 

@@ -119,7 +119,7 @@ class Family(NamedTuple):
 def _exchange(client: Any, cast_to: Any, options: Any, stream: bool, family: Family) -> StainlessExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     given = options.__dict__  # pydantic looks up absent fields slowly
-    api = api_of(given["url"])
+    api = api_of(given["url"], family.sdk)
     if api is None or given["method"] not in ("post", "POST"):
         return None
     body = given.get("json_data")

@@ -107,10 +107,11 @@ def _without_usage(data: bytes) -> tuple[bytes, bytes]:
     """The whole events in `data`, but for the one that tells the usage nobody asked for, and what is left over."""
     ends = [match.end() for match in EVENT_END.finditer(data)]
     events = (data[start:end] for start, end in pairwise((0, *ends)))
-    return b"".join(event for event in events if not _tells_only_usage(event)), data[ends[-1] :] if ends else data
+    return b"".join(event for event in events if not tells_only_usage(event)), data[ends[-1] :] if ends else data
 
 
-def _tells_only_usage(event: bytes) -> bool:
+def tells_only_usage(event: bytes) -> bool:
+    """Whether an event of a chat stream has nothing but the usage."""
     if b"choices" not in event:
         return False
     chunk = decoded(event.partition(b"data:")[2].strip())

@@ -149,3 +149,4 @@ class Watch:
         # Dropped without ever being read, maybe by an interpreter that is half gone.
         with contextlib.suppress(Exception):
             self.over(GeneratorExit())
+            self._call.span.let_go()

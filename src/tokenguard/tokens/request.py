@@ -115,8 +115,7 @@ def count_request(api: str, body: Mapping[str, Any], model: str | None = None) -
     name = model or body.get("model")
     tally = _Tally(name if isinstance(name, str) else None)
     if api in _INPUTS:
-        for key in _INPUTS[api]:
-            tally.inputs(body.get(key))
+        tally.inputs([body.get(key) for key in _INPUTS[api]])
     else:
         tally.conversation(api, body)
     return Count(tally.tokens, tally.exact and not _has_more(body))
@@ -129,6 +128,10 @@ _INPUTS: Mapping[str, tuple[str, ...]] = {
     "invoke_embeddings": ("inputText", "texts", "singleEmbeddingParams"),
     "invoke_titan": ("inputText",),
     "invoke_text": ("prompt", "message", "chat_history"),
+    "ollama_embed": ("input",),
+    "ollama_generate": ("system", "prompt"),
+    "cohere_embed": ("texts",),
+    "cohere_rerank": ("query", "documents"),
 }
 """Where the text sits in formats that are no conversation of messages."""
 
@@ -226,7 +229,11 @@ def _kind(node: Mapping[Any, Any]) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-_CONVERSATIONS = {"responses": ("input", "instructions"), "generate_content": ("contents", "systemInstruction")}
+_CONVERSATIONS = {
+    "responses": ("input", "instructions"),
+    "generate_content": ("contents", "systemInstruction"),
+    "cohere_chat_v1": ("chat_history", "preamble"),
+}
 """The keys of the messages and of the instructions, where they are not `messages` and `system`."""
 _TEXTS = frozenset({"text", "value", "content", "parts", "message"})
 """The keys of objects in which embeddings and completions keep their text."""
@@ -246,6 +253,9 @@ class _Tally:
         self.tokens += PRIMING_REASONING if self.reasons else PRIMING
         messages_key, system_key = _CONVERSATIONS.get(api, ("messages", "system"))
         messages = body.get(messages_key)
+        if api == "cohere_chat_v1":
+            said = {"role": "USER", "message": body.get("message")}
+            messages = [*(messages or ()), said, *(body.get("tool_results") or ())]
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         if system := body.get(system_key):
@@ -271,9 +281,11 @@ class _Tally:
         elif isinstance(value, int):
             self.tokens += 1
         elif isinstance(value, Mapping):
-            if not _holds_media(value):
-                for key in _TEXTS.intersection(value):
-                    self.inputs(value[key])
+            texts = _TEXTS.intersection(value)
+            for key in texts:
+                self.inputs(value[key])
+            if not texts and not _holds_media(value):
+                self.described(value)
         elif isinstance(value, Iterable):
             for member in value:
                 self.inputs(member)

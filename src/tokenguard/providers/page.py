@@ -1,0 +1,95 @@
+"""docs/providers.md, made from the rows: `python -m tokenguard.providers.page > docs/providers.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenguard.prices.models import PROVIDERS as PRICED
+from tokenguard.providers import APIS, CLIENTS, HOSTS, OWN_APIS, SDKS, Api
+from tokenguard.providers.api import no_tool_steps
+
+HEAD = """\
+# Providers
+
+Written from the rows in `src/tokenguard/providers/` by `make docs`.
+
+## SDKs
+
+Each is wrapped in the one place where it sends a request, when it is imported; versions are those that the tests run
+with (`make matrix`). Synchronous and asynchronous clients, streams, errors and the SDK's own resends are all one span a
+call. Frameworks need no rows: their calls go through these SDKs, and their own spans are parents without a cost.
+"""
+WIRES = """\
+## Wire formats
+
+*Cap* is where `then = "clamp"` sets the output cap, *tool rounds* says whether `max_tool_steps` can count them from the
+request. A format that generates nothing has neither, and no stream. All are priced by what the response reports.
+"""
+SELLERS = """\
+## Hosts
+
+A client that points at one of these talks to that provider, whatever SDK it is; `*.` stands for any subdomain. Others
+keep the name that their SDK's row has. *Prices* are those of the bundled list; where there is none, calls are
+`unpriced` unless `[prices]` has them.
+"""
+TAIL = """\
+## Not covered
+
+Realtime and websocket calls, gRPC clients (xai-sdk), batch result files, OCR and other work that is billed by the page,
+Mistral's agents behind `/conversations`, audio, image and moderation endpoints; a search (a rerank) has a price only
+from `[prices]`, as `{ request = 2000 }`: USD per million searches. litellm's requests to Bedrock are signed before they
+can be changed: a limit there can refuse, and not clamp or downgrade.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    parts = [
+        HEAD,
+        _table(("package", "versions", "provider", "seam"), _sdks()),
+        WIRES,
+        _table(("spoken by", "format", "operation", "paths", "cap", "tool rounds", "streams"), _apis()),
+        SELLERS,
+        _table(("provider", "hosts", "prices"), _hosts()),
+        TAIL,
+    ]
+    return "\n".join(parts)
+
+
+def _sdks() -> Iterable[tuple[str, ...]]:
+    seen = {}
+    for sdk in SDKS:
+        if sdk.provider:  # the others are no SDKs
+            seen[sdk.package or sdk.module.partition(".")[0]] = sdk
+    for package, sdk in seen.items():
+        yield f"`{package}`", sdk.tested or "newest", f"`{sdk.provider}`", f"`seams/{sdk.seam}.py`"
+
+
+def _apis() -> Iterable[tuple[str, ...]]:
+    for spoken_by, apis in (("many", APIS), *((f"`{name}`", own) for name, own in OWN_APIS.items())):
+        for api in apis:
+            yield spoken_by, f"`{api.id}`", api.operation, ", ".join(f"`{path}`" for path in api.paths), *_how(api)
+
+
+def _how(api: Api) -> tuple[str, str, str]:
+    cap = f"`{api.settings}.{api.caps[0]}`" if api.settings and api.caps else f"`{api.caps[0]}`" if api.caps else ""
+    return cap, "" if api.tool_steps is no_tool_steps else "yes", "yes" if api.caps else ""
+
+
+def _hosts() -> Iterable[tuple[str, ...]]:
+    providers: dict[str, list[str]] = {}
+    for host, provider in HOSTS.items():
+        providers.setdefault(provider, []).append(f"`*.{host}`")
+    for provider in CLIENTS.values():
+        providers.setdefault(provider, [])
+    for provider in sorted(providers):
+        yield f"`{provider}`", ", ".join(providers[provider]), "yes" if provider in PRICED else ""
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201 - how docs/providers.md is written

@@ -1,0 +1,36 @@
+"""huggingface_hub: every task of an `InferenceClient` goes through `_inner_post`; chat is the one with usage."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from tokenguard.metering import Meter
+from tokenguard.providers import api_of, located
+from tokenguard.seams.sending import Restore, SentExchange, wrap
+
+
+def patch(module: ModuleType, meter: Meter) -> Restore:
+    """Wrap the client in `_client` or in `_generated._async_client`; returns what to restore."""
+    restore: Restore = []
+    for name in ("InferenceClient", "AsyncInferenceClient"):
+        if hasattr(owner := getattr(module, name, None), "_inner_post"):
+            wrap(owner, "_inner_post", _look, meter, restore)
+    return restore
+
+
+def _look(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentExchange | None:
+    request = args[0] if args else kwargs["request_parameters"]
+    endpoint, path = located(request.url, "huggingface")
+    api = api_of(path, "huggingface")
+    if api is None or not isinstance(request.json, Mapping):
+        return None
+    put = functools.partial(setattr, request, "json")
+    stream = bool(kwargs.get("stream"))
+    return SentExchange(api, endpoint, request.json, stream, put, kind="huggingface", encode=_line)
+
+
+def _line(line: str | bytes) -> bytes:
+    return (line.encode() if isinstance(line, str) else line) + b"\n"
