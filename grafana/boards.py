@@ -524,7 +524,7 @@ HEALTH = Board(
             [
                 Query(
                     f"{total(histogram_count(BAR, WITH_ERROR), ERROR_TYPE)}"
-                    f" / on () group_left ({total(histogram_count(BAR))} > 0)",
+                    f" / on () group_left () ({total(histogram_count(BAR))} > 0)",
                     f"{{{{{ERROR_TYPE}}}}}",
                 )
             ],
