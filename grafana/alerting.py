@@ -87,9 +87,7 @@ def tokens_per_call(window: str, ago: str = "") -> str:
 
 def hit_share(window: str) -> str:
     """The share of input that was read from a cache, by feature."""
-    return share(
-        total(grew(names.TOKENS, window, READ), FEATURE), total(grew(names.TOKENS, window, INPUT), FEATURE)
-    )
+    return share(total(grew(names.TOKENS, window, READ), FEATURE), total(grew(names.TOKENS, window, INPUT), FEATURE))
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------
@@ -151,6 +149,8 @@ OVERFLOW = " + ".join(
     )
 )
 
+CIRCUITS = f"max by (breaker, {PROVIDER}, {REQUEST_MODEL}) ({prometheus_name(names.BREAKER_STATE)})"
+
 ON_BUDGET = "Budget {{ $labels.budget }} {{ $labels.key }}"
 ON_FEATURE = f"Feature {{{{ $labels.{FEATURE} }}}}"
 
@@ -164,7 +164,7 @@ GROUPS: dict[str, tuple[str, tuple[Alert, ...]]] = {
                 ANOMALY,
                 "30m",
                 ON_FEATURE + " spends far more than in the past week",
-                "The last 24 hours cost {{ $value | humanize }} deviations more than the mean of the seven days before.",
+                "The last 24 hours cost {{ $value | humanize }} deviations more than the mean of the week before.",
                 COST,
                 "Spend by $by",
             ),
@@ -185,8 +185,8 @@ GROUPS: dict[str, tuple[str, tuple[Alert, ...]]] = {
                 f"and on ({FEATURE}) {total(grew(names.CALLS, '1h', SENT), FEATURE)} > 20",
                 "15m",
                 ON_FEATURE + " no longer finds its prompts in the cache",
-                "The share of input read from the cache is {{ $value | humanizePercentage }} lower in the last hour than "
-                "over the day.",
+                "The share of input read from the cache is {{ $value | humanizePercentage }} lower in the last hour "
+                "than over the day.",
                 WASTE,
                 "Cache hit share by feature",
             ),
@@ -196,7 +196,7 @@ GROUPS: dict[str, tuple[str, tuple[Alert, ...]]] = {
                 f"{UNPRICED} / ({total(grew(names.CALLS, '1h', SENT), FEATURE)} > 0) > 0.01",
                 "10m",
                 ON_FEATURE + " calls a model without a known price",
-                "{{ $value | humanizePercentage }} of the last hour's calls have no known cost: sums and budgets lack them.",
+                "{{ $value | humanizePercentage }} of the last hour's calls have no known cost: sums lack them.",
                 COST,
                 "Unpriced calls",
             ),
@@ -275,7 +275,7 @@ GROUPS: dict[str, tuple[str, tuple[Alert, ...]]] = {
             Alert(
                 "TokenGuardBreakerOpen",
                 "warning",
-                f"max by (breaker, {PROVIDER}, {REQUEST_MODEL}) ({prometheus_name(names.BREAKER_STATE)}) == 2",
+                f"{CIRCUITS} == 2",
                 "5m",
                 "Breaker {{ $labels.breaker }} is open for {{ $labels.gen_ai_request_model }}",
                 "The provider has failed again and again, and calls to this model are refused.",
@@ -344,9 +344,7 @@ def grafana(rules: dict[str, Any]) -> dict[str, Any]:
 
 
 def _managed(rule: dict[str, Any]) -> dict[str, Any]:
-    annotations = {
-        key: value.replace("$value", "$values.query.Value") for key, value in rule["annotations"].items()
-    }
+    annotations = {key: value.replace("$value", "$values.query.Value") for key, value in rule["annotations"].items()}
     query = {"refId": "query", "expr": rule["expr"], "instant": True, "range": False, "editorMode": "code"}
     found = {"refId": "found", "type": "math", "expression": "is_number($query) || is_nan($query) || is_inf($query)"}
     return {

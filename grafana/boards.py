@@ -82,13 +82,12 @@ FLOWING = 'type=~"input|output"'
 # --- cost ------------------------------------------------------------------------------------------------------------
 
 MONTH_SPENT = total(of(names.COST_USD, RANGE))
-PROJECTED = (
-    f"{MONTH_SPENT} * scalar(days_in_month()) * 86400"
-    " / ((scalar(day_of_month()) - 1) * 86400 + time() % 86400)"
-)
+PROJECTED = f"{MONTH_SPENT} * scalar(days_in_month()) * 86400 / ((scalar(day_of_month()) - 1) * 86400 + time() % 86400)"
 BY_MODEL = total(of(names.COST_USD, BAR), MODEL)
 PRICE_PER_MTOK = f"{BY_MODEL} / ({total(of(names.TOKENS, BAR, FLOWING), MODEL)} > 0) * 1e6"
-LARGE = f"(sum({BY_MODEL} and on ({MODEL}) ({PRICE_PER_MTOK} >= $large)) or 0 * sum({BY_MODEL})) / (sum({BY_MODEL}) > 0)"
+LARGE = (
+    f"(sum({BY_MODEL} and on ({MODEL}) ({PRICE_PER_MTOK} >= $large)) or 0 * sum({BY_MODEL})) / (sum({BY_MODEL}) > 0)"
+)
 PER_CALL = {
     "today": f"{total(of(names.TOKENS, '1d', FLOWING), FEATURE)} / {total(of(names.CALLS, '1d', SENT), FEATURE)}",
     "a week ago": (
@@ -461,7 +460,9 @@ WITH_ERROR = f'{ERROR_TYPE}!=""'
 
 def latencies(metric: Metric) -> list[Query]:
     """The quantiles of a duration by model."""
-    return [Query(quantile(q, metric, BAR, MODEL), f"{{{{{MODEL}}}}} {title}", exemplars=True) for q, title in QUANTILES]
+    return [
+        Query(quantile(q, metric, BAR, MODEL), f"{{{{{MODEL}}}}} {title}", exemplars=True) for q, title in QUANTILES
+    ]
 
 
 HEALTH = Board(

@@ -1,4 +1,6 @@
-"""Writes the dashboards and the alert rules:  python grafana/build.py [--check]
+"""Writes the dashboards and the alert rules.
+
+    python grafana/build.py [--check]
 
 Dashboards are Grafana's classic JSON (schemaVersion 42): what file provisioning takes in every Grafana from 11 to 13.
 Alert rules are written as Prometheus rules, and Grafana's own form is made from those. Nothing of it is edited by hand;

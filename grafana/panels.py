@@ -181,7 +181,9 @@ def steps(*at: tuple[float | None, str]) -> dict[str, Any]:
 
 def bars(title: str, unit: str, expr: str, legend: str, description: str, **more: Any) -> Panel:
     """What came in each interval, stacked."""
-    return Panel("timeseries", title, unit, [Query(expr, legend)], description, **{"defaults": {"custom": BARS}, **more})
+    return Panel(
+        "timeseries", title, unit, [Query(expr, legend)], description, **{"defaults": {"custom": BARS}, **more}
+    )
 
 
 def lines(title: str, unit: str, queries: Sequence[Query], description: str, **more: Any) -> Panel:
@@ -199,10 +201,11 @@ def ranking(title: str, unit: str, expr: str, label: str, description: str, **mo
 def traces_link(values: dict[str, str]) -> dict[str, Any]:
     """A link to the traces whose spans have these values, which are Grafana's own variables, by metric label."""
     conditions = " && ".join(f'span.{SPAN_ATTRIBUTES[label]} = "{value}"' for label, value in values.items())
+    traceql = f"{{ {conditions} }}".replace('"', '\\"')
+    query = f'{{"refId":"A","datasource":{{"type":"tempo","uid":"{TEMPO}"}},"queryType":"traceql","query":"{traceql}"}}'
     panes = (
-        '{"traces":{"datasource":"%s","queries":[{"refId":"A","datasource":{"type":"tempo","uid":"%s"},'
-        '"queryType":"traceql","query":"%s"}],"range":{"from":"${__from}","to":"${__to}"}}}'
-    ) % (TEMPO, TEMPO, f"{{ {conditions} }}".replace('"', '\\"'))
+        f'{{"traces":{{"datasource":"{TEMPO}","queries":[{query}],"range":{{"from":"${{__from}}","to":"${{__to}}"}}}}}}'
+    )
     # Grafana fills in its variables before anything is decoded, so these stay as they are.
     url = f"/explore?schemaVersion=1&orgId=1&panes={quote(panes, safe='${}:,._')}"
     return {"title": "Traces", "url": url, "targetBlank": True}

@@ -77,7 +77,7 @@ def trace_sink():
 
 @contextlib.contextmanager
 def stack(folder):
-    """The collector with the configuration that is shipped, and beside its way the two others: (endpoint, ways, traces).
+    """The collector as it is shipped, with two more ways beside its own: (endpoint, ways, traces).
 
     The Prometheus behind OTLP runs with the flags of the compose file, the others with none that change samples.
     """
@@ -104,9 +104,7 @@ def stack(folder):
                     },
                     "service": {
                         "pipelines": {
-                            "metrics": {
-                                "exporters": ["otlp_http/prometheus", "prometheus", "prometheus_remote_write"]
-                            }
+                            "metrics": {"exporters": ["otlp_http/prometheus", "prometheus", "prometheus_remote_write"]}
                         }
                     },
                 }

@@ -127,7 +127,7 @@ def prometheus(folder, config=None, flags=(), data=None):
         yield Prometheus(port)
 
 
-# --- the dashboards' queries -------------------------------------------------------------------------------------------
+# --- the dashboards' queries -----------------------------------------------------------------------------------------
 
 CHOSEN = {"tenant": ".*", "feature": ".*", "route": ".*", "model": ".*", "by": "tokenguard_tenant", "large": "2"}
 

@@ -21,9 +21,11 @@ from tokenguard.demo import guarded, workload
 def routes(client):
     """More routes than the policy lets be labels."""
     for n in range(40):
-        with tokenguard.attribution(tenant="acme", feature="search", route=f"/item/{n}", team="web"):
-            with contextlib.suppress(tokenguard.BudgetExceeded):
-                client.embeddings.create(model="text-embedding-3-small", input="a short text")
+        with (
+            tokenguard.attribution(tenant="acme", feature="search", route=f"/item/{n}", team="web"),
+            contextlib.suppress(tokenguard.BudgetExceeded),
+        ):
+            client.embeddings.create(model="text-embedding-3-small", input="a short text")
 
 
 def unknown_model(client):

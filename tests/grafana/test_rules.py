@@ -71,9 +71,21 @@ class Case(NamedTuple):
 
 CASES = [
     # 14.40 USD a day for eight days; then five times as much, or a tenth more.
-    Case("TokenGuardSpendAnomaly", cost((0.05, 8 * DAY), (0.25, DAY)), cost((0.05, 8 * DAY), (0.055, DAY)), "215h", evaluated="1h"),
+    Case(
+        "TokenGuardSpendAnomaly",
+        cost((0.05, 8 * DAY), (0.25, DAY)),
+        cost((0.05, 8 * DAY), (0.055, DAY)),
+        "215h",
+        evaluated="1h",
+    ),
     # Steady, but cheap: five times nearly nothing is nearly nothing.
-    Case("TokenGuardSpendAnomaly", cost((0.05, 8 * DAY), (0.25, DAY)), cost((5e-4, 8 * DAY), (25e-4, DAY)), "215h", evaluated="1h"),
+    Case(
+        "TokenGuardSpendAnomaly",
+        cost((0.05, 8 * DAY), (0.25, DAY)),
+        cost((5e-4, 8 * DAY), (25e-4, DAY)),
+        "215h",
+        evaluated="1h",
+    ),
     Case(
         "TokenGuardTokensPerCallJump",
         {**calls("ok", (1, 9 * DAY)), **tokens("input", (1000, 8 * DAY), (2000, DAY))},
@@ -84,7 +96,11 @@ CASES = [
     Case(
         "TokenGuardCacheHitDrop",
         {**calls("ok", (5, DAY)), **tokens("input", (1e3, DAY)), **tokens("cache_read", (800, DAY - HOUR), (0, HOUR))},
-        {**calls("ok", (5, DAY)), **tokens("input", (1e3, DAY)), **tokens("cache_read", (800, DAY - HOUR), (700, HOUR))},
+        {
+            **calls("ok", (5, DAY)),
+            **tokens("input", (1e3, DAY)),
+            **tokens("cache_read", (800, DAY - HOUR), (700, HOUR)),
+        },
         "23h45m",
     ),
     Case(
@@ -97,8 +113,8 @@ CASES = [
     Case("TokenGuardBudgetAlmostSpent", budget(gauge((9.5, DAY))), budget(gauge((8.9, DAY)))),
     Case("TokenGuardBudgetAlmostSpent", budget(gauge((9.5, DAY))), budget(gauge((10, DAY)))),
     Case("TokenGuardBudgetSpent", budget(gauge((10, DAY))), budget(gauge((9.99, DAY)))),
-    # An even spend of 10 USD in a day is 0.007 a minute. Six times that is too fast; twice is not, nor is a spurt of half
-    # an hour that is over.
+    # An even spend of 10 USD in a day is 0.007 a minute. Six times that is too fast; twice is not, nor is a spurt
+    # of half an hour that is over.
     Case("TokenGuardBudgetBurn", budget(counter((0.042, 150))), budget(counter((0.014, 150))), "2h", 1),
     Case("TokenGuardBudgetBurn", budget(counter((0.042, 150))), budget(counter((0.1, 90), (0, 60))), "2h", 1),
     Case(
