@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Prints where `otelcol`, `prometheus` and `promtool` are, for PATH:  PATH="$(grafana/stack.sh):$PATH"
 #
-# They are built from their Go modules, once: some 8 minutes on 2 cores. TOKENGUARD_STACK is where they are kept (default
+# They are built from their Go modules, once: some 6 minutes on 2 cores. TOKENGUARD_STACK is where they are kept (default
 # ~/.cache/tokenguard/stack). Needs Go 1.26 or newer. Exits 1 and says why where something cannot be built; what was
-# built before stays.
+# built before stays. On Debian 12 there is a `promtool2` as well: Prometheus 2.42's, to see that it takes every query.
 set -euo pipefail
 
 COLLECTOR=0.155.0  # the newest for which every part below is published
@@ -47,6 +47,21 @@ YAML
     mv source/otelcol "$1/"
 }
 
+# The old promtool is Debian's own. Nothing depends on it but one test.
+fetch_old_promtool() {
+    local folder=$keep/promtool2
+    if [ ! -d "$folder" ] && command -v apt-get dpkg-deb >/dev/null; then
+        local work
+        work=$(mktemp -d)
+        if (cd "$work" && chmod 755 . && apt-get download -qq prometheus && dpkg-deb -x ./*.deb . && mkdir bin &&
+            ./usr/bin/promtool --version 2>&1 | grep -q 'version 2\.' && mv usr/bin/promtool bin/promtool2) >&2 2>/dev/null; then
+            mv "$work/bin" "$folder"
+        fi
+        rm -rf "$work"
+    fi
+    [ ! -d "$folder" ] || printf ':%s' "$folder"
+}
+
 # build NAME VERSION: into a directory of its own, complete or not at all.
 build() {
     local folder=$keep/$1-$2 work
@@ -70,4 +85,6 @@ build() {
     printf '%s' "$folder"
 }
 
-echo "$(build prometheus "$PROMETHEUS"):$(build collector "$COLLECTOR")"
+prometheus=$(build prometheus "$PROMETHEUS")
+collector=$(build collector "$COLLECTOR")
+echo "$prometheus:$collector$(fetch_old_promtool)"
