@@ -295,7 +295,7 @@ GROUPS: dict[str, tuple[str, tuple[Alert, ...]]] = {
                 "Telemetry is incomplete or coarser than it should be",
                 "In the last hour {{ $value | humanize }} values were counted under `other`, overflowed, or were lost.",
                 HEALTH,
-                "Values under `other` by label",
+                "Values counted as other by label",
             ),
             Alert(
                 "TokenGuardPricesOld",

@@ -484,7 +484,7 @@ HEALTH = Board(
             "Requests that an SDK or the application sent again.",
         ),
         stat(
-            "Values under `other`",
+            "Values counted as other",
             COUNT,
             or_zero(total(gain(prometheus_name(names.SERIES_OVERFLOW), RANGE)), total(of(names.CALLS, RANGE))),
             "How often a label had too many values, and one was counted under `other`. Totals stay right.",
@@ -571,7 +571,7 @@ HEALTH = Board(
             traces=[MODEL],
         ),
         bars(
-            "Values under `other` by label",
+            "Values counted as other by label",
             COUNT,
             total(gain(prometheus_name(names.SERIES_OVERFLOW), BAR), "label"),
             "{{label}}",

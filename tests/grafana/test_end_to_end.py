@@ -10,6 +10,8 @@ import pytest
 from .conftest import WAYS
 from .parts import alerts, filled_in, panel, seconds_since, targets
 
+pytestmark = pytest.mark.xdist_group("run")  # what they share takes its time, and is made once
+
 EMPTY = {
     ("Tokens per call", "B"): "asks for a week ago, and nothing ran then",
     ("Lost and failed telemetry", "C"): "the collector has dropped nothing",
