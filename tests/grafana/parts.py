@@ -137,7 +137,7 @@ def seconds_since(time_from, now):
     moment = datetime.fromtimestamp(now, UTC)
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     start = {"now/d": midnight, "now/M": midnight.replace(day=1)}[time_from]
-    return int(now - start.timestamp())
+    return max(int(now - start.timestamp()), 1)
 
 
 def filled_in(expr, seconds, interval=60, **chosen):

@@ -105,11 +105,13 @@ def test_the_ways_agree(run):
 
 
 def test_exemplars_and_traces(run):
-    """Spans have gone to the place of Tempo, and the histogram's exemplars name their traces."""
+    """Spans have gone to the place of Tempo, and the exemplars of the latency panel name their traces."""
     assert run.traces
+    shown = panel("tokenguard-reliability", "Latency by model")["targets"][0]
+    assert shown["exemplar"]
     found = run.ways["otlp"].get(
         "query_exemplars",
-        query="gen_ai_client_operation_duration_seconds_bucket",
+        query=filled_in(shown["expr"], 0),
         start=run.began,
         end=time.time(),
     )
