@@ -16,7 +16,7 @@ FLOORS = (
     ("scope", "callsite", "repeats", "spans", "content", "store", "telemetry"),
     ("breakers", "flights", "pending", "alerts", "guard", "metering"),
     ("seams",),
-    ("runtime", "instrument", "autoload", "report", "demo", "cli", "__init__", "__main__", "lint", "rules"),
+    ("runtime", "instrument", "autoload", "report", "demo", "cli", "__init__", "__main__", "lint", "rules", "grafana"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

@@ -9,6 +9,7 @@ model, operation and attribution, and remembered.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -24,6 +25,7 @@ from tokenguard.flights import Flights
 from tokenguard.ledger import NANO, Ledger, Refusal, Reservation, nano, open_ledger
 from tokenguard.policy import CompiledPolicy, Limit, Matched, Policy
 from tokenguard.policy.match import Tightest
+from tokenguard.policy.windows import FOREVER
 from tokenguard.prices import PriceBook
 from tokenguard.tokens import Bound, count_request, is_exact, upper_bound_request
 from tokenguard.usage import Usage
@@ -64,6 +66,13 @@ class Worst(NamedTuple):
 def _place(policy: Policy) -> tuple[LedgerConfig, Path]:
     """Where a policy keeps its budgets."""
     return policy.ledger, Path(policy.source).parent
+
+
+def _progress(start: int, end: int, now: float) -> dict[names.Metric, float]:
+    """How far a window is and how long; nothing for one without an end."""
+    if end >= FOREVER:
+        return {}
+    return {names.BUDGET_ELAPSED: min(max((now - start) / (end - start), 0.0), 1.0), names.BUDGET_WINDOW: end - start}
 
 
 class Guard:
@@ -420,6 +429,7 @@ class Guard:
         """The open accounts of dollar budgets, for gauges."""
         if self.ledger is None:
             return []
+        now = time.time()
         limits = {budget.name: budget.limit_usd for budget in self.policy.budgets}
         return [
             (
@@ -429,6 +439,7 @@ class Guard:
                     names.BUDGET_LIMIT_USD: limit,
                     names.BUDGET_SPENT_USD: account.spent_nano / NANO,
                     names.BUDGET_RESERVED_USD: account.reserved_nano / NANO,
+                    **_progress(account.window_start, account.window_end, now),
                 },
             )
             for account in self.ledger.accounts()

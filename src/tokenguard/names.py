@@ -104,10 +104,16 @@ class Metric(NamedTuple):
 
 
 DURATION: Final = Metric("gen_ai.client.operation.duration", "s", "histogram", "Duration of a GenAI call")
+FIRST_CHUNK: Final = Metric(
+    "gen_ai.client.operation.time_to_first_chunk", "s", "histogram", "Time to the first chunk of a streamed GenAI call"
+)
 TOKEN_USAGE: Final = Metric("gen_ai.client.token.usage", "{token}", "histogram", "Tokens of a GenAI call")
 CALLS: Final = Metric("tokenguard.calls", "{call}", "counter", "LLM calls by outcome")
+UNCAPPED_CALLS: Final = Metric("tokenguard.calls.uncapped", "{call}", "counter", "Calls with no cap on their output")
+UNPRICED_CALLS: Final = Metric("tokenguard.calls.unpriced", "{call}", "counter", "Answered calls without a known cost")
 TOKENS: Final = Metric("tokenguard.tokens", "{token}", "counter", "Tokens by type")
 COST_USD: Final = Metric("tokenguard.cost.usd", "{USD}", "counter", "Cost of LLM calls")
+COST_PART_USD: Final = Metric("tokenguard.cost.part.usd", "{USD}", "counter", "Cost of LLM calls by what it paid for")
 SAVED_USD: Final = Metric("tokenguard.saved.usd", "{USD}", "updown", "Cost saved, by lever")
 RETRIES: Final = Metric("tokenguard.retries", "{retry}", "counter", "Requests that were sent again")
 RETRY_COST_USD: Final = Metric("tokenguard.retry.cost.usd", "{USD}", "counter", "Cost of attempts that were repeated")
@@ -117,8 +123,15 @@ BUDGET_ALERTS: Final = Metric("tokenguard.budget.alerts", "{alert}", "counter", 
 BUDGET_LIMIT_USD: Final = Metric("tokenguard.budget.limit.usd", "{USD}", "gauge", "Limit of a budget")
 BUDGET_SPENT_USD: Final = Metric("tokenguard.budget.spent.usd", "{USD}", "gauge", "Spent from a budget in its window")
 BUDGET_RESERVED_USD: Final = Metric("tokenguard.budget.reserved.usd", "{USD}", "gauge", "Reserved by calls in flight")
+BUDGET_ELAPSED: Final = Metric("tokenguard.budget.elapsed.ratio", "1", "gauge", "Share of its window that is over")
+BUDGET_WINDOW: Final = Metric("tokenguard.budget.window", "s", "gauge", "Length of a budget's window")
+BREAKER_STATE: Final = Metric("tokenguard.breaker.state", "{state}", "gauge", "0 closed, 1 half open, 2 open")
 TASKS: Final = Metric("tokenguard.tasks", "{task}", "counter", "Units of business work by outcome")
 TASK_COST_USD: Final = Metric("tokenguard.task.cost.usd", "{USD}", "counter", "Cost of units of business work")
+SERIES_OVERFLOW: Final = Metric("tokenguard.series.overflow", "{value}", "counter", "Values counted under `other`")
+DROPPED_RECORDS: Final = Metric("tokenguard.records.dropped", "{record}", "counter", "Calls and tasks not counted")
+INTERNAL_ERRORS: Final = Metric("tokenguard.internal.errors", "{error}", "counter", "Errors inside TokenGuard")
+PRICES_AGE: Final = Metric("tokenguard.prices.age", "s", "gauge", "Since the price table's newest price took effect")
 
 SECONDS_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)

@@ -38,6 +38,7 @@ class Installation:
         _telemetry = _telemetry or Telemetry(_store)
         self.telemetry = _telemetry
         asks_usage = os.environ.get(names.ENV_INCLUDE_USAGE, "1").lower() not in ("0", "false", "no", "off")
+        self.telemetry.watch_prices(PriceBook.newest)
         capture = None
         if names.ENV_CAPTURE_CONTENT in os.environ:
             from tokenguard.content import Capture
@@ -60,6 +61,7 @@ class Installation:
             guard = Guard(policy, prices, after=self.meter.guard)
             guard.alerter.on_alert = self.telemetry.count_alert
         self.telemetry.watch_budgets(tuple if guard is None else guard.balances)
+        self.telemetry.watch_breakers(dict if guard is None else guard.breakers.states)
         self.telemetry.max_values = policy.attribution.max_values
         self.meter.prices = prices
         self.meter.guard = guard

@@ -42,12 +42,16 @@ QUEUE_LENGTH = 65_536
 """Records that wait for the drain; past it the oldest are dropped, and counted."""
 MAX_VALUES = 200
 """Distinct values of one metric attribute; further ones are counted under `other`."""
+MAX_SERIES = 1500
+"""Label sets of one metric; a further one gives up its attribution. The SDK's own limit is 2,000, past which it would
+keep the last value of many and not their sum."""
 OTHER = "other"
 
 Key = tuple[tuple[str, AttributeValue], ...]
 Sums = dict[names.Metric, dict[Key, float]]
 
 DIMENSIONS = (names.PROVIDER, names.RESPONSE_MODEL, *map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
+ATTRIBUTION = frozenset(map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
 TASK_DIMENSIONS = ("tenant", "feature")
 TOKEN_TYPES = (
     (names.INPUT_TOKENS, "input"),
@@ -56,10 +60,21 @@ TOKEN_TYPES = (
     (names.CACHE_WRITE_TOKENS, "cache_write"),
     (names.REASONING_TOKENS, "reasoning"),
 )
+COST_PARTS = (
+    (names.COST_INPUT, "input"),
+    (names.COST_OUTPUT, "output"),
+    (names.COST_CACHE_READ, "cache_read"),
+    (names.COST_CACHE_WRITE, "cache_write"),
+)
+UNCAPPED = ("embeddings",)
+"""Operations whose output has no length to cap."""
 COUNTERS = (
     names.CALLS,
+    names.UNCAPPED_CALLS,
+    names.UNPRICED_CALLS,
     names.TOKENS,
     names.COST_USD,
+    names.COST_PART_USD,
     names.SAVED_USD,
     names.RETRIES,
     names.RETRY_COST_USD,
@@ -68,9 +83,17 @@ COUNTERS = (
     names.GUARD_DECISIONS,
     names.GUARD_PREVENTED_USD,
     names.BUDGET_ALERTS,
+    names.SERIES_OVERFLOW,
 )
 GUARD_ATTRIBUTES = tuple(map(names.attribution_attribute, ("tenant", "feature")))
-BUDGET_GAUGES = (names.BUDGET_LIMIT_USD, names.BUDGET_SPENT_USD, names.BUDGET_RESERVED_USD)
+BUDGET_GAUGES = (
+    names.BUDGET_LIMIT_USD,
+    names.BUDGET_SPENT_USD,
+    names.BUDGET_RESERVED_USD,
+    names.BUDGET_ELAPSED,
+    names.BUDGET_WINDOW,
+)
+BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class Finished(NamedTuple):
@@ -81,6 +104,14 @@ class Finished(NamedTuple):
     """The call's span, for exemplars."""
     histograms: bool
     """Whether the GenAI histograms are ours to record: not where an outer instrumentation records them."""
+
+
+class Histograms(NamedTuple):
+    """The GenAI histograms."""
+
+    duration: Histogram
+    first_chunk: Histogram
+    usage: Histogram
 
 
 class Sink(Protocol):
@@ -103,9 +134,11 @@ class Telemetry:
         """Internal errors so far: observation swallowed them, and the first of each place is in the log."""
         self._logged: set[str] = set()
         self._make_sink = sink
-        self._instruments: tuple[Histogram, Histogram] | None = None
+        self._instruments: Histograms | None = None
         self._sums: Sums = {metric: {} for metric in COUNTERS}
         self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
+        self._circuits: Callable[[], Mapping[tuple[str, str, str], str]] = dict
+        self._newest_price: Callable[[], float | None] = lambda: None
         self._values: dict[str, set[AttributeValue]] = {}
         self._reset()
         _instances.add(self)
@@ -214,16 +247,17 @@ class Telemetry:
         if self._instruments is not None:
             return
         meter = metrics.get_meter(SCOPE)
-        duration, usage = (
+        duration, first_chunk, usage = (
             meter.create_histogram(
                 metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=buckets
             )
             for metric, buckets in (
                 (names.DURATION, names.SECONDS_BUCKETS),
+                (names.FIRST_CHUNK, names.SECONDS_BUCKETS),
                 (names.TOKEN_USAGE, names.TOKEN_BUCKETS),
             )
         )
-        self._instruments = (duration, usage)
+        self._instruments = Histograms(duration, first_chunk, usage)
         for metric in COUNTERS:
             create = (
                 meter.create_observable_up_down_counter if metric.kind == "updown" else meter.create_observable_counter
@@ -231,6 +265,13 @@ class Telemetry:
             create(metric.name, [self._observe(metric)], metric.unit, metric.description)
         for metric in BUDGET_GAUGES:
             meter.create_observable_gauge(metric.name, [self._gauge(metric)], metric.unit, metric.description)
+        for create_one, metric, observe in (
+            (meter.create_observable_counter, names.DROPPED_RECORDS, _single(lambda: self.dropped)),
+            (meter.create_observable_counter, names.INTERNAL_ERRORS, _single(lambda: self.failures)),
+            (meter.create_observable_gauge, names.BREAKER_STATE, self._observe_circuits),
+            (meter.create_observable_gauge, names.PRICES_AGE, _single(self._prices_age)),
+        ):
+            create_one(metric.name, [observe], metric.unit, metric.description)
 
     def _observe(self, metric: names.Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
@@ -246,12 +287,16 @@ class Telemetry:
         if value in values:
             return value
         if len(values) >= self.max_values:
+            self._add(names.SERIES_OVERFLOW, (("label", key),), 1)
             return OTHER
         values.add(value)
         return value
 
     def _add(self, metric: names.Metric, key: Key, amount: float) -> None:
         sums = self._sums[metric]
+        if len(sums) >= MAX_SERIES and key not in sums:
+            key = tuple((name, OTHER if name in ATTRIBUTION else value) for name, value in key)
+            self._add(names.SERIES_OVERFLOW, (("label", "all"),), 1)
         sums[key] = sums.get(key, 0) + amount
 
     def _count_call(self, item: Finished) -> None:
@@ -261,13 +306,20 @@ class Telemetry:
             seen = {**seen, names.RESPONSE_MODEL: seen[names.REQUEST_MODEL]}
         key: Key = tuple((name, self._bounded(name, seen[name])) for name in DIMENSIONS if name in seen)
         self._add(names.CALLS, (*key, ("outcome", record.outcome)), 1)
+        if record.outcome != names.BLOCKED and _uncapped(seen):
+            self._add(names.UNCAPPED_CALLS, key, 1)
         for attribute, kind in TOKEN_TYPES:
             if (tokens := seen.get(attribute)) is not None:
                 self._add(names.TOKENS, (*key, ("type", kind)), _number(tokens))
         cost = record.cost
         if cost is not None:
-            if cost.total is not None:
+            if cost.total is None:
+                self._add(names.UNPRICED_CALLS, key, 1)
+            else:
                 self._add(names.COST_USD, (*key, ("status", cost.status)), cost.total)
+                for attribute, part in COST_PARTS:
+                    if (usd := seen.get(attribute)) is not None:
+                        self._add(names.COST_PART_USD, (*key, ("part", part)), _number(usd))
             if cost.saved:
                 self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), cost.saved)
         if retries := _number(seen.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in seen):
@@ -307,34 +359,55 @@ class Telemetry:
         """Show budgets as gauges: `balances` gives each open account as budget, key and values by metric."""
         self._balances = balances
 
+    def watch_breakers(self, circuits: Callable[[], Mapping[tuple[str, str, str], str]]) -> None:
+        """Show circuits as gauges: `circuits` gives the state of each by breaker, provider and model."""
+        self._circuits = circuits
+
+    def watch_prices(self, newest: Callable[[], float | None]) -> None:
+        """Show the price table's age: `newest` gives when its newest price took effect, in Unix seconds, if known."""
+        self._newest_price = newest
+
     def _gauge(self, metric: names.Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            found: dict[Key, float] = {}
             try:
-                return [
-                    Observation(values[metric], {"budget": budget, "key": self._bounded("key", key)})
-                    for budget, key, values in self._balances()
-                    if metric in values
-                ]
+                for budget, key, values in self._balances():
+                    if metric in values:
+                        labels: Key = (("budget", budget), ("key", self._bounded("key", key)))
+                        # Accounts past the bound are one account: their money adds up, their window is the same.
+                        adds = metric.unit == names.COST_USD.unit
+                        found[labels] = values[metric] + (found.get(labels, 0) if adds else 0)
             except Exception as error:
                 self._contained("reading budgets", error)
-                return []
+            return [Observation(value, dict(labels)) for labels, value in found.items()]
 
         return observe
 
-    def _record_histograms(
-        self, instruments: tuple[Histogram, Histogram], item: Finished, seen: dict[str, AttributeValue]
-    ) -> None:
-        duration, usage = instruments
+    def _observe_circuits(self, _options: CallbackOptions) -> Iterable[Observation]:
+        return [
+            Observation(
+                BREAKER_STATES[state], {"breaker": breaker, names.PROVIDER: provider, names.REQUEST_MODEL: model}
+            )
+            for (breaker, provider, model), state in self._circuits().items()
+        ]
+
+    def _prices_age(self) -> float | None:
+        newest = self._newest_price()
+        return None if newest is None else time.time() - newest
+
+    def _record_histograms(self, instruments: Histograms, item: Finished, seen: dict[str, AttributeValue]) -> None:
         attributes: dict[str, Any] = {
             name: self._bounded(name, seen[name])
             for name in (names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.RESPONSE_MODEL, names.ERROR_TYPE)
             if name in seen
         }
         context = trace.set_span_in_context(trace.NonRecordingSpan(item.span), EMPTY)
-        duration.record(item.record.duration_ns / 1e9, attributes, context)
+        instruments.duration.record(item.record.duration_ns / 1e9, attributes, context)
+        if (first := seen.get(names.TIME_TO_FIRST_CHUNK)) is not None:
+            instruments.first_chunk.record(_number(first), attributes, context)
         for attribute, kind in TOKEN_TYPES[:2]:
             if (tokens := seen.get(attribute)) is not None:
-                usage.record(_number(tokens), {**attributes, names.TOKEN_TYPE: kind}, context)
+                instruments.usage.record(_number(tokens), {**attributes, names.TOKEN_TYPE: kind}, context)
 
     def _count_task(self, task: TaskRecord) -> None:
         key: Key = (
@@ -348,6 +421,21 @@ class Telemetry:
         )
         self._add(names.TASKS, key, 1)
         self._add(names.TASK_COST_USD, key, task.cost_usd)
+
+
+def _single(read: Callable[[], float | None]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    """A callback with one point without attributes, or none."""
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        value = read()
+        return () if value is None else (Observation(value),)
+
+    return observe
+
+
+def _uncapped(seen: Mapping[str, AttributeValue]) -> bool:
+    """Whether a call left the length of its output to the model."""
+    return names.REQUEST_MAX_TOKENS not in seen and seen.get(names.OPERATION) not in UNCAPPED
 
 
 def _number(value: AttributeValue) -> float:

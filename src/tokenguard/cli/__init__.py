@@ -24,6 +24,7 @@ COMMANDS = {
     "prices": Row("tokenguard.cli.prices", "prices", "The rates of a model, and where they come from."),
     "policy": Row("tokenguard.cli.policy", "policy", "Check the policy file, or show the effective policy."),
     "budgets": Row("tokenguard.cli.policy", "budgets", "Each budget's limit, spent, reserved, remaining."),
+    "grafana": Row("tokenguard.cli.grafana", "grafana", "Dashboards and alert rules for your Grafana."),
     "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs."),
     "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page."),
 }

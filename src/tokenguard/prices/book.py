@@ -64,6 +64,11 @@ class PriceBook:
         """
         listed.version()
 
+    @staticmethod
+    def newest() -> float | None:
+        """When the newest price in the list took effect, in Unix seconds; `None` before the list is needed."""
+        return listed.newest()
+
     # --- rates ------------------------------------------------------------------------------------------------------
 
     def rates(self, provider: str, model: Model, *, tier: Tier = STANDARD, at_ns: int | None = None) -> Rates | None:

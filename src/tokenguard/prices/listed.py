@@ -6,9 +6,10 @@ Its data is read and its own look-up is not used: that one remembers every name 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from tokenguard.prices.models import PROVIDERS, spellings
@@ -16,6 +17,7 @@ from tokenguard.prices.rates import OUTPUT, Rates, complete
 from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
 
 if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, PriceVariant, Provider
 
 KEYS: Final[Mapping[str, str]] = {
@@ -36,6 +38,9 @@ FREE: Final = ":free"
 """How the names of models end that cost nothing; the list has no rates for them. See https://openrouter.ai/docs/faq."""
 
 NOTHING: Final = dict.fromkeys(("input", "output", "cache_read", "cache_write"), Decimal(0))
+
+_loaded = False
+"""Whether the list is in memory: a thread of OpenTelemetry's may ask for its age, and must not import it."""
 
 Price = Mapping[str, tuple[tuple[int, Decimal], ...]]
 """Per rate: (input tokens above which it holds for the whole call, USD per million tokens), ascending from 0."""
@@ -70,17 +75,49 @@ def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
 def version() -> str:
     """The price list's name and version, and when it was updated if the application has it update itself."""
     from genai_prices import __version__
-    from genai_prices.data_snapshot import get_snapshot
 
-    snapshot = get_snapshot()
+    snapshot = _snapshot()
     updated = f", updated {snapshot.timestamp:%Y-%m-%d %H:%M}" if snapshot.from_auto_update else ""
     return f"genai-prices {__version__}{updated}"
 
 
+def newest() -> float | None:
+    """When the newest price of the list took effect, in Unix seconds: the list is that recent at least.
+
+    The list itself has no date, unless the application has it update itself. `None` while nobody has loaded it: it is
+    not loaded for this.
+    """
+    if not _loaded:
+        return None
+    snapshot = _snapshot()
+    if snapshot.from_auto_update:
+        return snapshot.timestamp.timestamp()
+    return _newest_start(datetime.now(UTC).date())
+
+
+@lru_cache(maxsize=1)
+def _newest_start(today: date) -> float | None:
+    starts = [
+        start
+        for provider in _snapshot().providers
+        for model in provider.models
+        for price in (model.prices if isinstance(model.prices, list) else ())
+        if (start := getattr(price.constraint, "start_date", None)) is not None and start <= today
+    ]
+    return datetime.combine(max(starts), datetime.min.time(), UTC).timestamp() if starts else None
+
+
 def _providers() -> dict[str, Provider]:
+    return {provider.id: provider for provider in _snapshot().providers}
+
+
+def _snapshot() -> DataSnapshot:
+    global _loaded
     from genai_prices.data_snapshot import get_snapshot
 
-    return {provider.id: provider for provider in get_snapshot().providers}
+    snapshot = get_snapshot()
+    _loaded = True
+    return snapshot
 
 
 def _rates(

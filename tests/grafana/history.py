@@ -1,0 +1,178 @@
+"""Nine days of a simulated product, as OpenMetrics: what needs a past (a week ago, a month so far) is tried on it.
+
+It ends at `NOW`, always the same, so that the pictures of the dashboards change only with the dashboards.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+from datetime import UTC, datetime
+
+from .parts import program
+
+NOW = int(datetime(2026, 11, 18, 16, 20, tzinfo=UTC).timestamp())
+DAYS = 9
+STEP, GAUGE_STEP = 600, 240
+GAUGES_FOR = 86400
+PRICES = {  # USD per million tokens: input, cache read, cache write, output
+    "gpt-4o-2024-08-06": (2.5, 1.25, 2.5, 10.0),
+    "gpt-4o-mini-2024-07-18": (0.15, 0.075, 0.15, 0.6),
+    "claude-sonnet-4-6": (3.0, 0.3, 3.75, 15.0),
+    "claude-opus-4-8": (5.0, 0.5, 6.25, 25.0),
+}
+FEATURES = (  # feature, route, version, team, model, calls an hour, tokens in, share cached, tokens out
+    ("support_bot", "/chat", "v14", "support", "gpt-4o-2024-08-06", 90, 3400, 0.62, 210),
+    ("concierge", "/premium/chat", "v3", "support", "claude-sonnet-4-6", 30, 4200, 0.75, 320),
+    ("rag_answers", "/ask", "top5", "search", "gpt-4o-mini-2024-07-18", 240, 1800, 0.1, 80),
+    ("triage", "inbox", "v1", "operations", "claude-opus-4-8", 60, 420, 0.0, 6),
+)
+TENANTS = {"acme": 1.0, "globex": 0.55, "initech": 0.3}
+BOUNDS = (0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
+
+
+def write(path):
+    """Write the samples, a metric after the other."""
+    families = {}
+    for name, labels, at, value in samples():
+        inside = ",".join(f'{key}="{text}"' for key, text in labels.items())
+        families.setdefault(name, []).append(f"{name}{{{inside}}} {value:.9g} {at}")
+    path.write_text("\n".join(line for lines in families.values() for line in lines) + "\n# EOF\n")
+
+
+def load(folder):
+    """A directory with Prometheus' blocks of all this."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text, data = folder / "history.txt", folder / "blocks"
+    write(text)
+    command = [program("promtool"), "tsdb", "create-blocks-from", "openmetrics", "-q", str(text), str(data)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    text.unlink()
+    return data
+
+
+def samples():
+    """(metric, labels, time, value) of everything."""
+    chance, start = random.Random(5), NOW - DAYS * 86400
+    sums = {}
+
+    def add(name, labels, amount):
+        key = (name, tuple(labels.items()))
+        sums[key] = sums.get(key, 0.0) + amount
+
+    for at in range(start, NOW + 1, STEP):
+        hour = at / 3600 % 24
+        busy = 0.25 + 0.75 * math.exp(-((hour - 14) ** 2) / 18)
+        for feature, route, version, team, model, pace, sent, cached, generated in FEATURES:
+            grown = 1.45 if feature == "rag_answers" and at > NOW - 30 * 3600 else 1.0
+            lost = feature == "support_bot" and NOW - 5 * 3600 < at < NOW - 2 * 3600
+            for tenant, size in TENANTS.items():
+                calls = round(pace * size * busy * STEP / 3600 * chance.uniform(0.7, 1.3))
+                one(add, chance, (tenant, feature, route, version, team, model), calls, sent * grown,
+                    0.05 if lost else cached, generated)  # fmt: skip
+        for (name, labels), value in sums.items():
+            yield name, dict(labels), at, value
+    yield from gauges(chance)
+
+
+def one(add, chance, whose, calls, sent, cached, generated):
+    """The calls of one tenant and feature in one step."""
+    tenant, feature, route, version, team, model = whose
+    work = {"tokenguard_tenant": tenant, "tokenguard_feature": feature}
+    provider = "anthropic" if model.startswith("claude") else "openai"
+    labels = {
+        **work,
+        "tokenguard_route": route,
+        "tokenguard_prompt_version": version,
+        "tokenguard_team": team,
+        "gen_ai_provider_name": provider,
+        "gen_ai_response_model": model,
+    }
+    failed = sum(chance.random() < 0.008 for _ in range(calls))
+    abandoned = sum(chance.random() < 0.02 for _ in range(calls)) if "chat" in route else 0
+    blocked = calls // 8 if tenant == "initech" and chance.random() < 0.1 else 0
+    for outcome, number in (
+        ("ok", calls - failed - abandoned),
+        ("error", failed),
+        ("abandoned", abandoned),
+        ("blocked", blocked),
+    ):
+        add("tokenguard_calls_total", {**labels, "outcome": outcome}, number)
+    tokens = {"input": calls * sent, "cache_read": calls * sent * cached, "output": calls * generated}
+    for kind, number in tokens.items():
+        add("tokenguard_tokens_total", {**labels, "type": kind}, number)
+    plain, read, write_, out = PRICES[model]
+    written = tokens["input"] * 0.02 * (cached > 0)
+    paid = {
+        "input": (tokens["input"] - tokens["cache_read"] - written) * plain / 1e6,
+        "cache_read": tokens["cache_read"] * read / 1e6,
+        "cache_write": written * write_ / 1e6,
+        "output": tokens["output"] * out / 1e6,
+    }
+    for part, usd in paid.items():
+        add("tokenguard_cost_part_usd_total", {**labels, "part": part}, usd)
+    add("tokenguard_cost_usd_total", {**labels, "status": "exact"}, sum(paid.values()))
+    saved = tokens["cache_read"] * (plain - read) / 1e6 - written * (write_ - plain) / 1e6
+    add("tokenguard_saved_usd", {**labels, "lever": "prompt_cache"}, saved)
+    add("tokenguard_retries_total", labels, failed * 2)
+    add("tokenguard_retry_cost_usd_total", labels, failed * 0.3 * sum(paid.values()) / max(calls, 1))
+    if feature in ("triage", "rag_answers"):
+        add("tokenguard_calls_uncapped_total", labels, calls if feature == "triage" else calls // 4)
+    if tenant == "globex" and feature == "triage":
+        add("tokenguard_calls_unpriced_total", labels, calls // 50)
+    if feature in ("support_bot", "concierge"):
+        for outcome, number in (("ok", calls // 3), ("error", calls // 30)):
+            add("tokenguard_tasks_total", {**work, "task": "resolve", "outcome": outcome}, number)
+            add("tokenguard_task_cost_usd_total", {**work, "task": "resolve", "outcome": outcome},
+                sum(paid.values()) * (0.9 if outcome == "ok" else 0.1))  # fmt: skip
+    if blocked:
+        rule = {**work, "rule": "tenant per day", "action": "block"}
+        add("tokenguard_guard_decisions_total", rule, blocked)
+        add("tokenguard_guard_prevented_usd_total", rule, blocked * 0.02)
+    add("tokenguard_guard_decisions_total", {**work, "rule": "short answers", "action": "clamp"}, calls // 9)
+    histograms(add, chance, provider, model, calls, failed)
+    for health in ("records_dropped", "internal_errors"):
+        add(f"tokenguard_{health}_total", {}, 0)
+    add("tokenguard_series_overflow_total", {"label": "tokenguard_prompt_version"}, chance.random() < 0.001)
+    add("tokenguard_budget_alerts_total", {"budget": "tenant per day", "key": f"tenant={tenant}", "threshold": "0.8"},
+        chance.random() < 0.002)  # fmt: skip
+
+
+def histograms(add, chance, provider, model, calls, failed):
+    """Durations of the calls, and the time to their first chunk."""
+    typical = 3.2 if "opus" in model else 1.9 if "claude" in model else 0.8
+    labels = {"gen_ai_provider_name": provider, "gen_ai_response_model": model, "gen_ai_operation_name": "chat"}
+    for name, scale in (("duration", 1.0), ("time_to_first_chunk", 0.35)):
+        metric = f"gen_ai_client_operation_{name}_seconds"
+        took = [chance.lognormvariate(math.log(typical * scale), 0.5) for _ in range(calls - failed)]
+        for bound in (*BOUNDS, math.inf):
+            le = "+Inf" if bound == math.inf else f"{bound:g}"
+            add(f"{metric}_bucket", {**labels, "le": le}, sum(each <= bound for each in took))
+        add(f"{metric}_count", labels, len(took))
+    for kind in ("openai.RateLimitError", "openai.APITimeoutError"):
+        name = "gen_ai_client_operation_duration_seconds_count"
+        add(name, {**labels, "error_type": kind}, sum(chance.random() < 0.5 for _ in range(failed)))
+
+
+def gauges(chance):
+    """Budgets, breakers and the price table over the last day."""
+    day = 86400
+    for at in range(NOW - GAUGES_FOR, NOW + 1, GAUGE_STEP):
+        elapsed = at % day / day
+        curve = elapsed**1.4
+        for tenant, (limit, share) in {"acme": (20.0, 1.5), "globex": (10.0, 1.05), "initech": (5.0, 0.6)}.items():
+            account = {"budget": "tenant per day", "key": f"tenant={tenant}"}
+            for name, value in (
+                ("limit_usd", limit),
+                ("spent_usd", min(limit * share * curve, limit)),
+                ("reserved_usd", limit * 0.01 * chance.random()),
+                ("elapsed_ratio", elapsed),
+                ("window_seconds", day),
+            ):
+                yield f"tokenguard_budget_{name}", account, at, value
+        for model, opened in (("gpt-4o", NOW - 9 * 3600), ("claude-opus-4-8", NOW - 3 * 3600)):
+            state = 2 if opened < at < opened + 1500 else 1 if opened + 1500 <= at < opened + 2200 else 0
+            circuit = {"breaker": "provider down", "gen_ai_provider_name": "openai", "gen_ai_request_model": model}
+            yield "tokenguard_breaker_state", circuit, at, state
+        yield "tokenguard_prices_age_seconds", {}, at, at - (NOW - 9 * day)
