@@ -22,14 +22,28 @@ from tokenguard import names
 from tokenguard.call import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost, TaskRecord
 from tokenguard.usage import Usage
 
-VERSION: Final = 1
+VERSION: Final = 2
 ENV_DAYS: Final = "TOKENGUARD_STORE_DAYS"
 DEFAULT_DAYS: Final = 90.0
 FOREVER_DAYS: Final = 36_500
 NS_PER_DAY: Final = 86_400 * 10**9
 MEMORY: Final = ":memory:"
+TEMPORARY: Final = ""
+PRIVATE: Final = (MEMORY, TEMPORARY)
+"""Paths of stores that are this process's own, and gone when they are closed."""
 BUSY_SECONDS: Final = 5.0
-"""How long a writer waits for another process to finish its transaction."""
+"""How long a batch waits for other processes to be done with the file."""
+EXIT_SECONDS: Final = 0.5
+"""The same while the process ends."""
+PAUSE_SECONDS: Final = 0.005
+ATTEMPT_SECONDS: Final = 0.1
+"""How long one attempt waits, with the lock that a fork waits for."""
+MAX_WAITING: Final = 10_000
+"""Records that are kept for the next batch when the file stayed busy; past it the oldest are dropped."""
+MIGRATION_ROWS: Final = 10_000
+"""Rows of an older file that one transaction brings up to date: some 0.1 s, which is what other writers wait."""
+MIGRATION_SECONDS: Final = 0.25
+"""How long one batch goes on with that."""
 
 COLUMNS: Final[Mapping[str, str]] = {
     # column: attribute
@@ -49,6 +63,10 @@ COLUMNS: Final[Mapping[str, str]] = {
     "code_line": names.CODE_LINE,
     "code_function": names.CODE_FUNCTION,
     "cost_usd": names.COST,
+    "input_usd": names.COST_INPUT,
+    "output_usd": names.COST_OUTPUT,
+    "cache_read_usd": names.COST_CACHE_READ,
+    "cache_write_usd": names.COST_CACHE_WRITE,
     "cost_status": names.COST_STATUS,
     "saved_usd": names.COST_SAVED,
     "retry_attempt": names.RETRY_ATTEMPT,
@@ -60,6 +78,9 @@ COLUMNS: Final[Mapping[str, str]] = {
     "task": names.TASK,
     **{key: names.attribution_attribute(key) for key in names.ATTRIBUTION_KEYS},
 }
+
+SINCE_VERSION_2: Final = ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd")
+"""Columns that files of version 1 lack: there, these attributes are in the JSON."""
 
 _SCHEMA = f"""
 CREATE TABLE calls (
@@ -88,31 +109,54 @@ _INSERT_TASK = f"INSERT INTO tasks ({', '.join(_TASK)}) VALUES ({', '.join('?' *
 class Store:
     """A store that is written to. Methods raise `sqlite3.Error` or `OSError`; whoever writes contains them.
 
-    `path` is a file, made with its folder on the first write, or `:memory:`. Records older than `TOKENGUARD_STORE_DAYS`
-    (90; 0 keeps all) are deleted when the file is opened.
+    `path` is a file, made with its folder on the first write, or `:memory:`, or empty for a temporary file. Records
+    older than `TOKENGUARD_STORE_DAYS` (90; 0 keeps all) are deleted when the file is opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = str(path)
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        if self.path != MEMORY:
+        self._patience = BUSY_SECONDS
+        self._waiting: list[CallRecord | TaskRecord] = []
+        self._migrated: int | None = None
+        """Up to which row a file of an older version is up to date; `None` when all of it is."""
+        if self.path not in PRIVATE:
             _files.add(self)
 
     def write(self, records: Sequence[CallRecord | TaskRecord]) -> None:
-        """Keep the records, all or none of them."""
+        """Keep the records, all or none of them.
+
+        Where other processes keep the file busy for longer than `BUSY_SECONDS`, this raises, and the records are
+        written with the next ones.
+        """
+        with _lock:
+            batch, self._waiting = [*self._waiting, *records], []
+        began = time.monotonic()
+        while True:
+            try:
+                with _lock:
+                    self._insert(batch)
+                break
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error):
+                    raise
+                if time.monotonic() - began > self._patience:
+                    with _lock:
+                        self._waiting = [*batch, *self._waiting][-MAX_WAITING:]
+                    raise
+            time.sleep(PAUSE_SECONDS)  # without the lock
+        with _lock:
+            self._migrate()
+
+    def _insert(self, records: Sequence[CallRecord | TaskRecord]) -> None:
         calls = [record for record in records if isinstance(record, CallRecord)]
         tasks = [_task_row(record) for record in records if isinstance(record, TaskRecord)]
-        with _lock:
-            try:
-                self._insert(map(_call_row, calls), tasks)
-            except (ValueError, OverflowError, sqlite3.ProgrammingError):  # a value that SQLite or JSON cannot hold
-                self._insert(map(_careful_row, calls), tasks)
-
-    def _insert(self, calls: Iterable[tuple[Any, ...]], tasks: Iterable[tuple[Any, ...]]) -> None:
-        with self.connection() as connection:
-            connection.executemany(_INSERT_CALL, calls)
-            connection.executemany(_INSERT_TASK, tasks)
+        connection = self.connection()
+        try:
+            _insert(connection, map(_call_row, calls), tasks)
+        except (ValueError, OverflowError, sqlite3.ProgrammingError):  # a value that SQLite or JSON cannot hold
+            _insert(connection, map(_careful_row, calls), tasks)
 
     def connection(self) -> sqlite3.Connection:
         """The connection; another one where the file was deleted or replaced meanwhile."""
@@ -121,7 +165,26 @@ class Store:
         if self._connection is None:
             self._connection = _open(self.path)
             self._inode = _inode(self.path)
+            self._migrated = None if _version(self._connection) == VERSION else 0
         return self._connection
+
+    def _migrate(self) -> None:
+        """Bring some more rows of an older file up to date: each batch does a bit, so that none takes long."""
+        until = time.monotonic() + MIGRATION_SECONDS
+        # A process that ends leaves the rest to the next one.
+        while self._connection is not None and self._migrated is not None and self._patience == BUSY_SECONDS:
+            try:
+                self._migrated = _migrate(self._connection, self._migrated)
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error):
+                    raise
+                return
+            if time.monotonic() > until:
+                return
+
+    def hurry(self) -> None:
+        """The process ends: from now on, even in a batch under way, no other process is waited for long."""
+        self._patience = EXIT_SECONDS
 
     def close(self) -> None:
         """Let go of the file. A later write opens it again."""
@@ -129,6 +192,17 @@ class Store:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
+
+
+def _insert(connection: sqlite3.Connection, calls: Iterable[tuple[Any, ...]], tasks: Iterable[tuple[Any, ...]]) -> None:
+    with connection:
+        connection.executemany(_INSERT_CALL, calls)
+        connection.executemany(_INSERT_TASK, tasks)
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    """Whether another process has the file. SQLite itself does not wait for some changes, that to a WAL among them."""
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 
 # SQLite keeps what it knows of its file locks per process, and the locks themselves do not survive a fork: a child
@@ -145,8 +219,14 @@ def _before_fork() -> None:
             store.close()
 
 
+def _after_fork_in_child() -> None:
+    for store in list(_files):
+        store._waiting = []  # the parent writes them
+    _lock.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
 
 
 def _inode(path: str) -> int:
@@ -198,7 +278,8 @@ def open_for_reading(path: str | os.PathLike[str]) -> sqlite3.Connection:
 def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)
     try:
-        _check_version(_version(connection), path)
+        if _check_version(_version(connection), path) != VERSION:
+            _show_as_current(connection)
     except BaseException:
         connection.close()
         raise
@@ -206,20 +287,22 @@ def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
 
 
 def _open(path: str) -> sqlite3.Connection:
-    if path != MEMORY:
+    if path not in PRIVATE:
         folder = Path(path).parent
         folder.mkdir(parents=True, exist_ok=True)
         ignore = folder / ".gitignore"
         if folder.name == Path(names.DEFAULT_STORE).parent.name and not ignore.exists():
             ignore.write_text("*\n")
-    # One connection, used under the lock, from whichever thread drains.
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+    # One connection, used under the lock, from whichever thread drains. A transaction that writes says so when it
+    # begins: one that began as a reader's cannot wait for another writer.
+    connection = sqlite3.connect(path, timeout=ATTEMPT_SECONDS, isolation_level="IMMEDIATE", check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         if _version(connection) == 0:
             _create(connection)
-        _check_version(_version(connection), path)
+        if _check_version(_version(connection), path) != VERSION:
+            _add_columns(connection)
         _prune(connection)
     except BaseException:
         connection.close()
@@ -232,12 +315,13 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _check_version(version: int, path: str | os.PathLike[str]) -> None:
-    if version != VERSION:
+def _check_version(version: int, path: str | os.PathLike[str]) -> int:
+    if version not in (1, VERSION):
         raise sqlite3.DatabaseError(
             f"{path} is no store of this TokenGuard (version {version}, not {VERSION}): move it away, or set "
             f"{names.ENV_STORE} to another file"
         )
+    return version
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -247,6 +331,55 @@ def _create(connection: sqlite3.Connection) -> None:
         if _version(connection) == 0:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
+
+
+# A file of version 1 gets its new columns at once, which takes a million rows no longer, and their values bit by bit.
+# It is of version 2 when all are in. Until then, readers take from the JSON what the columns do not have yet.
+
+
+def _in_json(column: str) -> str:
+    return f"""json_extract(more, '$."{COLUMNS[column]}"')"""
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        there = _columns(connection)
+        for column in SINCE_VERSION_2:
+            if column not in there:
+                connection.execute(f"ALTER TABLE calls ADD COLUMN {column}")
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    return {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
+
+
+def _migrate(connection: sqlite3.Connection, done: int) -> int | None:
+    """Fill the new columns of the rows that follow row `done`; returns the last one, or `None` when that was all."""
+    last = done + MIGRATION_ROWS
+    values = ", ".join(map(_in_json, SINCE_VERSION_2))
+    with connection:
+        connection.execute(
+            f"UPDATE calls SET ({', '.join(SINCE_VERSION_2)}) = ({values}) "  # noqa: S608
+            f"WHERE id > ? AND id <= ? AND more IS NOT NULL AND {SINCE_VERSION_2[0]} IS NULL",
+            (done, last),
+        )
+        (rest,) = connection.execute("SELECT max(id) > ? FROM calls", (last,)).fetchone()
+        if rest:
+            return last
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    return None
+
+
+def _show_as_current(connection: sqlite3.Connection) -> None:
+    """Put a view over the calls of an older file, which reads as the table of this version does."""
+    there = _columns(connection)
+    same = ", ".join(("id", *_FIXED, *(column for column in COLUMNS if column not in SINCE_VERSION_2), "more"))
+    new = ", ".join(
+        f"{f'coalesce({column}, {_in_json(column)})' if column in there else _in_json(column)} AS {column}"
+        for column in SINCE_VERSION_2
+    )
+    connection.execute(f"CREATE TEMP VIEW calls AS SELECT {same}, {new} FROM main.calls")  # noqa: S608
 
 
 def _prune(connection: sqlite3.Connection) -> None:
