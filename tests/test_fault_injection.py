@@ -287,6 +287,12 @@ def test_store_failure(failure, lenient, installed):
         def write(self, records):
             raise failure
 
+        def hurry(self):
+            pass
+
+        def close(self):
+            raise failure
+
     telemetry = runtime._installed.telemetry
     telemetry._make_sink, telemetry._keeps = Full, True
     try:

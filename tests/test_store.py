@@ -390,6 +390,19 @@ def test_reading_does_not_need_writing(tmp_path):
     store.close()
 
 
+def test_reading_leaves_one_file(tmp_path):
+    """A reader changes nothing, and takes the log of SQLite's that it made away with it."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    store.write([call()])
+    store.close()
+    with closing(open_for_reading(path)) as reader:
+        assert reader.execute("SELECT count(*) FROM calls").fetchone() == (1,)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.execute("DELETE FROM calls")
+    assert [file.name for file in tmp_path.iterdir()] == ["u.db"]
+
+
 def test_trouble(tmp_path):
     """A missing file, a file that is no database and one of another version say so."""
     with pytest.raises(FileNotFoundError):
@@ -402,3 +415,79 @@ def test_trouble(tmp_path):
     other.close()
     with pytest.raises(sqlite3.DatabaseError, match="version 99"):
         Store(tmp_path / "other.db").write([call()])
+
+
+PROGRAM = """
+import os, sys, time
+from tokenguard.call import TaskRecord
+from tokenguard.store import Store
+from tokenguard.telemetry import Telemetry
+
+telemetry = Telemetry(lambda: Store(sys.argv[1]))
+
+def put(name):
+    telemetry.put(TaskRecord(name, time.time_ns(), 1, "ok", 0.5, 1))
+
+put("first")
+"""
+
+
+def ran(path, rest=""):
+    """Run the program to its end: how long it took after it was ready, and what it said on standard error."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", f"{PROGRAM}{rest}\nprint(flush=True)", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    program.stdout.readline()
+    began = time.monotonic()
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 0, errors
+    return time.monotonic() - began, errors
+
+
+@pytest.mark.parametrize("rest", ["", "time.sleep(0.3)", "time.sleep(0.3)\nput('last')"])
+def test_exit_leaves_one_file(tmp_path, rest):
+    """At its exit, after the last drain, a program closes the store: no log of SQLite's is left beside it."""
+    path = tmp_path / "u.db"
+    _, errors = ran(path, rest)
+    assert errors == ""
+    assert [file.name for file in tmp_path.iterdir()] == ["u.db"]
+    assert len(list(read_store(path))) == 1 + rest.count("put")
+
+
+@pytest.mark.parametrize("rest", ["", "time.sleep(0.3)"], ids=["before the drain", "during the drain"])
+def test_exit_waits_for_nobody(tmp_path, rest):
+    """A program whose store another process holds ends all the same, soon and with its own exit code."""
+    path = tmp_path / "u.db"
+    Store(path).write([call()])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        seconds, errors = ran(path, rest)
+    assert seconds < 3
+    assert "database is locked" in errors
+
+
+def test_exit_of_a_forked_child(tmp_path):
+    """A child that ends leaves its parent's connection alone, and the parent writes on."""
+    path = tmp_path / "u.db"
+    rest = """
+telemetry.flush()
+for name in ("quiet", "busy"):
+    child = os.fork()
+    if child == 0:
+        if name == "busy":
+            put("child")
+        sys.exit()
+    os.waitpid(child, 0)
+put("second")
+telemetry.flush()
+put("third")
+"""
+    _, errors = ran(path, rest)
+    assert errors == ""
+    assert [file.name for file in tmp_path.iterdir()] == ["u.db"]
+    assert [record.name for record in read_store(path)] == ["first", "child", "second", "third"]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

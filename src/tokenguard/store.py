@@ -265,14 +265,14 @@ def open_for_reading(path: str | os.PathLike[str]) -> sqlite3.Connection:
     """A connection to an existing store; raises `FileNotFoundError`, or `sqlite3.DatabaseError` if it is none."""
     if not Path(path).is_file():
         raise FileNotFoundError(2, "no store there", str(path))
-    uri = f"{Path(path).resolve().as_uri()}?mode=ro"
+    uri = Path(path).resolve().as_uri()
     try:
-        return _reader(uri, path)
+        return _reader(f"{uri}?mode=rw", path)  # with mode=ro, the log that a reader makes beside the file would stay
     except sqlite3.OperationalError:
         # Readers of a WAL file make files beside it; where the folder cannot be written, nobody else writes either.
         if os.access(Path(path).resolve().parent, os.W_OK):
             raise
-        return _reader(f"{uri}&immutable=1", path)
+        return _reader(f"{uri}?mode=ro&immutable=1", path)
 
 
 def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
@@ -280,6 +280,7 @@ def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
     try:
         if _check_version(_version(connection), path) != VERSION:
             _show_as_current(connection)
+        connection.execute("PRAGMA query_only = 1")
     except BaseException:
         connection.close()
         raise
