@@ -102,8 +102,10 @@ _INSERT_CALL = (
     f"INSERT INTO calls ({', '.join((*_FIXED, *COLUMNS, 'more'))}) "  # noqa: S608 - our own names
     f"VALUES ({', '.join('?' * (len(_FIXED) + len(COLUMNS) + 1))})"
 )
-_TASK = ("name", "start_ns", "duration_ns", "outcome", "cost_usd", "calls", "attribution")
-_INSERT_TASK = f"INSERT INTO tasks ({', '.join(_TASK)}) VALUES ({', '.join('?' * len(_TASK))})"  # noqa: S608
+TASK_COLUMNS: Final = ("name", "start_ns", "duration_ns", "outcome", "cost_usd", "calls", "attribution")
+_INSERT_TASK = f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)}) VALUES ({', '.join('?' * len(TASK_COLUMNS))})"  # noqa: S608
+_SELECT_CALLS = f"SELECT {', '.join((*_FIXED, *COLUMNS, 'more'))} FROM calls"  # noqa: S608
+_SELECT_TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"  # noqa: S608
 
 
 class Store:
@@ -245,20 +247,18 @@ def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Ite
     connection = open_for_reading(path)
     try:
         since = 0 if since_ns is None else since_ns
-        columns = ", ".join((*_FIXED, *COLUMNS, "more"))
-        for row in connection.execute(
-            f"SELECT {columns} FROM calls WHERE start_ns >= ? ORDER BY start_ns",  # noqa: S608
-            (since,),
-        ):
+        for row in connection.execute(f"{_SELECT_CALLS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
             yield _call(row)
-        for row in connection.execute(
-            f"SELECT {', '.join(_TASK)} FROM tasks WHERE start_ns >= ? ORDER BY start_ns",  # noqa: S608
-            (since,),
-        ):
-            facts = dict(zip(_TASK, row, strict=True))
+        for row in connection.execute(f"{_SELECT_TASKS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
+            facts = dict(zip(TASK_COLUMNS, row, strict=True))
             yield TaskRecord(**{**facts, "attribution": json.loads(facts["attribution"])})
     finally:
         connection.close()
+
+
+def copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Add all the rows of one store to another."""
+    _insert(target, source.execute(_SELECT_CALLS), source.execute(_SELECT_TASKS))
 
 
 def open_for_reading(path: str | os.PathLike[str]) -> sqlite3.Connection:
