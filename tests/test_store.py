@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from tokenguard import names
 from tokenguard import store as storing
 from tokenguard.call import CallRecord, TaskRecord
-from tokenguard.store import Store, open_for_reading, read_store
+from tokenguard.store import TEMPORARY, Store, gather, open_for_reading, read_store
 
 NOW = time.time_ns()
 
@@ -251,6 +252,27 @@ def test_version_1_is_read(tmp_path):
         assert list(read_store(path)) == calls
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_stores_are_gathered(tmp_path):
+    """Stores of either version are added up in a temporary one, and a call that it has already is left out."""
+    calls = version_1(tmp_path / "old.db", 10)
+    assert len({each.span_id for each in calls}) == 1
+    new = Store(tmp_path / "new.db")
+    new.write([call(1, **PARTS), replace(call(2, **PARTS), span_id="c" * 16), replace(call(3, **PARTS), span_id="")])
+    new.write([TaskRecord("resolve", NOW, 5, "ok", 0.5, 2)])
+    new.close()
+    gathered = Store(TEMPORARY)
+    target = gathered.connection()
+    assert gather(target, tmp_path / "old.db") == 0
+    assert target.execute(SUMS).fetchone() == (10, 10 * 0.25, 5 * 0.125, 5 * 0.0625, 5 * 0.0625)
+    assert gather(target, tmp_path / "new.db") == 1
+    assert gather(target, tmp_path / "new.db") == 2
+    assert target.execute(SUMS).fetchone()[:3] == (13, 13 * 0.25, 8 * 0.125)
+    assert target.execute("SELECT count(*) FROM tasks").fetchone() == (1,)
+    with pytest.raises(FileNotFoundError):
+        gather(target, tmp_path / "none.db")
+    gathered.close()
 
 
 def test_a_large_file_of_version_1(tmp_path, monkeypatch):

@@ -13,10 +13,11 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tokenguard import names
 from tokenguard.call import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost, TaskRecord
@@ -29,6 +30,8 @@ FOREVER_DAYS: Final = 36_500
 NS_PER_DAY: Final = 86_400 * 10**9
 MEMORY: Final = ":memory:"
 TEMPORARY: Final = ""
+TEMPORARY_KIB: Final = 128 * 1024
+"""How much of a temporary store is kept in memory."""
 PRIVATE: Final = (MEMORY, TEMPORARY)
 """Paths of stores that are this process's own, and gone when they are closed."""
 BUSY_SECONDS: Final = 5.0
@@ -102,10 +105,10 @@ _INSERT_CALL = (
     f"INSERT INTO calls ({', '.join((*_FIXED, *COLUMNS, 'more'))}) "  # noqa: S608 - our own names
     f"VALUES ({', '.join('?' * (len(_FIXED) + len(COLUMNS) + 1))})"
 )
-TASK_COLUMNS: Final = ("name", "start_ns", "duration_ns", "outcome", "cost_usd", "calls", "attribution")
-_INSERT_TASK = f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)}) VALUES ({', '.join('?' * len(TASK_COLUMNS))})"  # noqa: S608
+_TASK = ("name", "start_ns", "duration_ns", "outcome", "cost_usd", "calls", "attribution")
+_INSERT_TASK = f"INSERT INTO tasks ({', '.join(_TASK)}) VALUES ({', '.join('?' * len(_TASK))})"  # noqa: S608
 _SELECT_CALLS = f"SELECT {', '.join((*_FIXED, *COLUMNS, 'more'))} FROM calls"  # noqa: S608
-_SELECT_TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"  # noqa: S608
+_SELECT_TASKS = f"SELECT {', '.join(_TASK)} FROM tasks"  # noqa: S608
 
 
 class Store:
@@ -250,36 +253,77 @@ def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Ite
         for row in connection.execute(f"{_SELECT_CALLS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
             yield _call(row)
         for row in connection.execute(f"{_SELECT_TASKS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
-            facts = dict(zip(TASK_COLUMNS, row, strict=True))
+            facts = dict(zip(_TASK, row, strict=True))
             yield TaskRecord(**{**facts, "attribution": json.loads(facts["attribution"])})
     finally:
         connection.close()
 
 
-def copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Add all the rows of one store to another."""
-    _insert(target, source.execute(_SELECT_CALLS), source.execute(_SELECT_TASKS))
-
-
 def open_for_reading(path: str | os.PathLike[str]) -> sqlite3.Connection:
     """A connection to an existing store; raises `FileNotFoundError`, or `sqlite3.DatabaseError` if it is none."""
+    return _at(path, partial(_reader, path=path))
+
+
+def gather(target: sqlite3.Connection, path: str | os.PathLike[str]) -> int:
+    """Add the rows of the store at `path` to a temporary one, less those that it has already.
+
+    A call is had where its span is: those without one are all added. Returns how many calls were left out; raises as
+    `open_for_reading` does.
+    """
+
+    def attach(uri: str) -> None:
+        target.execute("ATTACH ? AS source", (uri,))
+
+    _at(path, attach)
+    try:
+        if _check_version(_version(target, "source"), path) == VERSION:
+            calls = "source.calls"
+        else:
+            calls = _as_current(target, "source")
+        with target:
+            target.execute("CREATE INDEX IF NOT EXISTS calls_by_span ON calls (trace_id, span_id)")
+            (last,) = target.execute("SELECT coalesce(max(id), 0) FROM main.calls").fetchone()
+            columns = ", ".join((*_FIXED, *COLUMNS, "more"))
+            added = target.execute(
+                f"INSERT INTO main.calls ({columns}) SELECT {columns} FROM {calls} AS new WHERE new.span_id = '' OR "  # noqa: S608
+                "NOT EXISTS (SELECT 1 FROM main.calls AS had WHERE had.trace_id = new.trace_id AND "
+                "had.span_id = new.span_id AND had.id <= ?)",
+                (last,),
+            ).rowcount
+            (there,) = target.execute("SELECT count(*) FROM source.calls").fetchone()
+            columns = ", ".join(_TASK)
+            same = " AND ".join(f"had.{column} = new.{column}" for column in _TASK)
+            target.execute(
+                f"INSERT INTO main.tasks ({columns}) SELECT {columns} FROM source.tasks AS new "  # noqa: S608
+                f"WHERE NOT EXISTS (SELECT 1 FROM main.tasks AS had WHERE {same})"
+            )
+    finally:
+        target.execute("DETACH source")
+    return int(there - added)
+
+
+Opened = TypeVar("Opened")
+
+
+def _at(path: str | os.PathLike[str], open_at: Callable[[str], Opened]) -> Opened:
+    """What `open_at` makes of the URI of an existing store."""
     if not Path(path).is_file():
         raise FileNotFoundError(2, "no store there", str(path))
     uri = Path(path).resolve().as_uri()
     try:
-        return _reader(f"{uri}?mode=rw", path)  # with mode=ro, the log that a reader makes beside the file would stay
+        return open_at(f"{uri}?mode=rw")  # with mode=ro, the log that a reader makes beside the file would stay
     except sqlite3.OperationalError:
         # Readers of a WAL file make files beside it; where the folder cannot be written, nobody else writes either.
         if os.access(Path(path).resolve().parent, os.W_OK):
             raise
-        return _reader(f"{uri}?mode=ro&immutable=1", path)
+        return open_at(f"{uri}?mode=ro&immutable=1")
 
 
 def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)
     try:
         if _check_version(_version(connection), path) != VERSION:
-            _show_as_current(connection)
+            connection.execute(f"CREATE TEMP VIEW calls AS SELECT * FROM {_as_current(connection)}")  # noqa: S608
         connection.execute("PRAGMA query_only = 1")
     except BaseException:
         connection.close()
@@ -296,10 +340,14 @@ def _open(path: str) -> sqlite3.Connection:
             ignore.write_text("*\n")
     # One connection, used under the lock, from whichever thread drains. A transaction that writes says so when it
     # begins: one that began as a reader's cannot wait for another writer.
-    connection = sqlite3.connect(path, timeout=ATTEMPT_SECONDS, isolation_level="IMMEDIATE", check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=ATTEMPT_SECONDS, isolation_level="IMMEDIATE", check_same_thread=False, uri=path in PRIVATE
+    )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        if path == TEMPORARY:
+            connection.execute(f"PRAGMA cache_size = -{TEMPORARY_KIB}")
         if _version(connection) == 0:
             _create(connection)
         if _check_version(_version(connection), path) != VERSION:
@@ -311,8 +359,8 @@ def _open(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+def _version(connection: sqlite3.Connection, schema: str = "main") -> int:
+    (version,) = connection.execute(f"PRAGMA {schema}.user_version").fetchone()
     return int(version)
 
 
@@ -351,8 +399,8 @@ def _add_columns(connection: sqlite3.Connection) -> None:
                 connection.execute(f"ALTER TABLE calls ADD COLUMN {column}")
 
 
-def _columns(connection: sqlite3.Connection) -> set[str]:
-    return {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
+def _columns(connection: sqlite3.Connection, schema: str = "main") -> set[str]:
+    return {row[1] for row in connection.execute(f"PRAGMA {schema}.table_info(calls)")}
 
 
 def _migrate(connection: sqlite3.Connection, done: int) -> int | None:
@@ -372,15 +420,15 @@ def _migrate(connection: sqlite3.Connection, done: int) -> int | None:
     return None
 
 
-def _show_as_current(connection: sqlite3.Connection) -> None:
-    """Put a view over the calls of an older file, which reads as the table of this version does."""
-    there = _columns(connection)
+def _as_current(connection: sqlite3.Connection, schema: str = "main") -> str:
+    """The SQL of the calls of an older file, with the columns of this version."""
+    there = _columns(connection, schema)
     same = ", ".join(("id", *_FIXED, *(column for column in COLUMNS if column not in SINCE_VERSION_2), "more"))
     new = ", ".join(
         f"{f'coalesce({column}, {_in_json(column)})' if column in there else _in_json(column)} AS {column}"
         for column in SINCE_VERSION_2
     )
-    connection.execute(f"CREATE TEMP VIEW calls AS SELECT {same}, {new} FROM main.calls")  # noqa: S608
+    return f"(SELECT {same}, {new} FROM {schema}.calls)"  # noqa: S608
 
 
 def _prune(connection: sqlite3.Connection) -> None:

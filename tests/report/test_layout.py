@@ -126,6 +126,9 @@ def test_names_are_text(tmp_path):
         (layout.share, 0.0, "0%"),
         (layout.share, 0.018, "1.8%"),
         (layout.share, 1, "100%"),
+        (layout.share, 0.9999999999, "100%"),
+        (layout.share, 0.996, ">99%"),
+        (layout.share, 0.0004, "<0.1%"),
         (layout.count, 0, ""),
     ],
 )

@@ -90,12 +90,12 @@ WIDE = """\
 spent $0.1540   calls 10   tokens in / out 19.0k / 603   cache hit 8.3%   saved by caching $0.0020
 retries 2 ($0.0050)   errors 1 (10%)   blocked 1 ($0.3500 prevented)
 
-feature  calls  input  output  cache hit    saved  retry cost  errors  blocked      cost  share
-rag          4  16.0k     400         0%        -                                $0.1200    78%
-support      4  3,000     200        75%  $0.0020     $0.0050       1            $0.0340    22%
-batch        1      -       -          -        -                            1     $0.00     0%
-(none)       1      7       3          -        -                                     -*      -
-total       10  19.0k     603       8.3%  $0.0020     $0.0050       1        1  $0.1540*   100%
+feature  calls  input  output  cache hit    saved  errors  blocked  cost/1k calls      cost  share
+rag          4  16.0k     400         0%        -                          $30.00   $0.1200    78%
+support      4  3,000     200        75%  $0.0020       1                  $11.33   $0.0340    22%
+batch        1      -       -          -        -                1              -     $0.00     0%
+(none)       1      7       3          -        -                               -        -*      -
+total       10  19.0k     603       8.3%  $0.0020       1        1         $22.00  $0.1540*   100%
 
 task     succeeded  failed     cost  per success
 resolve          1       1  $0.0300      $0.0300

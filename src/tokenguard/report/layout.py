@@ -50,8 +50,14 @@ def tokens(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share of 1 as a percentage."""
-    return UNKNOWN if value is None else f"{value:.0%}" if value == 0 or value >= 0.0995 else f"{value:.1%}"
+    """A share of 1 as a percentage: 0% is nothing and 100% is all, not nearly so."""
+    if value is None:
+        return UNKNOWN
+    if 0 < value < 0.0005:
+        return "<0.1%"
+    if 0.995 <= value < 1 - 1e-9:  # sums in another order differ by less
+        return ">99%"
+    return f"{value:.0%}" if value == 0 or value >= 0.0995 else f"{value:.1%}"
 
 
 def count(value: float | None) -> str:
@@ -78,7 +84,7 @@ COLUMNS = (
     Column("retry cost", "retry_cost_usd", lambda value: usd(value) if value else "", 4),
     Column("errors", "errors", count, 4),
     Column("blocked", "blocked", count, 5),
-    Column("cost/1k calls", "cost_per_1000_calls_usd", usd, 1),
+    Column("cost/1k calls", "cost_per_1000_calls_usd", usd, 6),
     Column("cost", "cost_usd", usd),
     Column("", "cost_share", lambda value: "", 3),
     Column("share", "cost_share", share, 8),

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -18,12 +18,11 @@ from typing import IO, Any, NamedTuple, cast
 from tokenguard import names
 from tokenguard.call import AttributeValue, CallRecord
 from tokenguard.errors import TokenGuardError
-from tokenguard.store import MEMORY, TASK_COLUMNS, TEMPORARY, Store, copy, open_for_reading
+from tokenguard.store import MEMORY, TEMPORARY, Store, gather, open_for_reading
 
 OPERATIONS = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
 """Operations of calls to a model. Spans of agents and workflows carry sums of these, and are not counted again."""
 BATCH = 2000
-MAX_ID = 2**63 - 1
 SQLITE_MAGIC = b"SQLite format 3\x00"
 GZIP_MAGIC = b"\x1f\x8b"
 WOULD_DO = "Give a store, or the lines that the OpenTelemetry collector's file exporter writes (format: json)."
@@ -95,51 +94,31 @@ def empty() -> sqlite3.Connection:
 def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
     """All the records in one temporary store, each span once."""
     connection = _lenient(together.connection())
-    begins = []
+    repeated = 0
     for path in stores:
-        begins.append(_last_ids(connection))
-        with closing(_opened(path)) as store, _told(path):
-            copy(store, connection)
-    before_files, _ = _last_ids(connection)
+        with _told(path):
+            repeated += gather(connection, path)
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()
     for path in files:
         with _told(path):
             records = _records(path)
             while batch := list(islice(records, BATCH)):
                 together.write(batch)
+    return Source(connection, repeated + _forget_repeated(connection, last))
+
+
+def _forget_repeated(connection: sqlite3.Connection, last: int) -> int:
+    """Delete the calls after row `last` whose span an earlier row has; returns how many.
+
+    They are from files, and a collector may write a line again: there is no span twice in one of them either.
+    """
     with connection:
-        connection.execute("CREATE INDEX calls_by_span ON calls (trace_id, span_id)")
-        repeated = sum(_forget_repeated(connection, *ids) for ids in begins[1:])
-        # A file is written by a collector, which may write a line again: there is no span twice in it either.
-        repeated += _delete_repeated(connection, before_files, MAX_ID)
-    return Source(connection, repeated)
-
-
-def _last_ids(connection: sqlite3.Connection) -> tuple[int, int]:
-    """The last row of the calls, and of the tasks."""
-    (ids,) = connection.execute(
-        "SELECT coalesce(max(calls.id), 0), (SELECT coalesce(max(id), 0) FROM tasks) FROM calls"
-    )
-    return ids[0], ids[1]
-
-
-def _forget_repeated(connection: sqlite3.Connection, last_call: int, last_task: int) -> int:
-    """Leave out of the store that was read after these rows what an earlier one has; returns how many calls."""
-    same = " AND ".join(f"earlier.{column} = tasks.{column}" for column in TASK_COLUMNS)
-    connection.execute(
-        f"DELETE FROM tasks WHERE id > ? AND EXISTS (SELECT 1 FROM tasks AS earlier WHERE {same} AND earlier.id <= ?)",  # noqa: S608
-        (last_task, last_task),
-    )
-    return _delete_repeated(connection, last_call, last_call)
-
-
-def _delete_repeated(connection: sqlite3.Connection, after: int, until: int) -> int:
-    """Delete the calls after one row whose span an earlier one up to another row has; calls without a span stay."""
-    return connection.execute(
-        "DELETE FROM calls WHERE id > ? AND span_id <> '' AND EXISTS (SELECT 1 FROM calls AS earlier WHERE "
-        "earlier.trace_id = calls.trace_id AND earlier.span_id = calls.span_id AND earlier.id < calls.id "
-        "AND earlier.id <= ?)",
-        (after, until),
-    ).rowcount
+        connection.execute("CREATE INDEX IF NOT EXISTS calls_by_span ON calls (trace_id, span_id)")
+        return connection.execute(
+            "DELETE FROM calls WHERE id > ? AND span_id <> '' AND EXISTS (SELECT 1 FROM calls AS earlier WHERE "
+            "earlier.trace_id = calls.trace_id AND earlier.span_id = calls.span_id AND earlier.id < calls.id)",
+            (last,),
+        ).rowcount
 
 
 def _begins(path: Path, *magics: bytes) -> bool:
