@@ -290,7 +290,7 @@ def test_store_failure(failure, lenient, installed):
         def hurry(self):
             pass
 
-        def close(self):
+        def finish(self):
             raise failure
 
     telemetry = runtime._installed.telemetry

@@ -491,6 +491,21 @@ def test_exit_waits_for_nobody(tmp_path, rest):
     assert "database is locked" in errors
 
 
+def test_exit_writes_what_waited(tmp_path):
+    """What a busy file refused is written at the exit, though no call came after it."""
+    path = tmp_path / "u.db"
+    Store(path).write([call()])
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        let_go = threading.Timer(2.5, lambda: other.execute("COMMIT"))
+        let_go.start()
+        rest = "import tokenguard.store\ntokenguard.store.BUSY_SECONDS = 0.1\ntelemetry.flush()\ntime.sleep(3)"
+        _, errors = ran(path, rest)
+        let_go.join()
+    assert "database is locked" in errors
+    assert [getattr(record, "name", None) for record in read_store(path)] == [None, "first"]
+
+
 def test_exit_of_a_forked_child(tmp_path):
     """A child that ends leaves its parent's connection alone, and the parent writes on."""
     path = tmp_path / "u.db"

@@ -191,6 +191,14 @@ class Store:
         """The process ends: from now on, even in a batch under way, no other process is waited for long."""
         self._patience = EXIT_SECONDS
 
+    def finish(self) -> None:
+        """Write what a busy file refused, and let go of the file."""
+        try:
+            if self._waiting:
+                self.write(())
+        finally:
+            self.close()
+
     def close(self) -> None:
         """Let go of the file. A later write opens it again."""
         with _lock:

@@ -94,8 +94,8 @@ class Sink(Protocol):
         """The process ends: wait for nobody, in a batch under way neither."""
         ...
 
-    def close(self) -> None:
-        """Let go of what is open; may raise."""
+    def finish(self) -> None:
+        """Write what still waits, and let go of what is open; may raise."""
         ...
 
 
@@ -221,7 +221,7 @@ class Telemetry:
         with self._lock:
             try:
                 if self._sink is not None:
-                    self._sink.close()
+                    self._sink.finish()
             except Exception as error:
                 self._contained("closing the local store", error)
 

@@ -253,7 +253,7 @@ def test_plain_terminals(tmp_path, exotic, arguments, environment):
 
 def test_other_terminals_are_drawn_on(tmp_path, exotic):
     """A terminal that can draw gets colour, lines and bars."""
-    text = on_a_terminal(tmp_path, "report").decode()
+    text = on_a_terminal(tmp_path, "report", COLUMNS="120").decode()
     assert {"\x1b", "─", "█", "╭"} <= {*text}
     assert "\x1b" in on_a_terminal(tmp_path).decode()
 
