@@ -14,10 +14,11 @@ from dataclasses import replace
 
 import pytest
 
-from tokenguard import names
+from tokenguard import names, storefile
 from tokenguard import store as storing
 from tokenguard.call import CallRecord, TaskRecord
-from tokenguard.store import TEMPORARY, Store, gather, open_for_reading, read_store
+from tokenguard.store import Store, read_store
+from tokenguard.storefile import TEMPORARY, gather, open_for_reading
 
 NOW = time.time_ns()
 
@@ -277,7 +278,7 @@ def test_stores_are_gathered(tmp_path):
 
 def test_a_large_file_of_version_1(tmp_path, monkeypatch):
     """No batch waits for a large file to be migrated: each does a part, and a writer goes on where another ended."""
-    monkeypatch.setattr(storing, "MIGRATION_ROWS", 7)
+    monkeypatch.setattr(storefile, "MIGRATION_ROWS", 7)
     monkeypatch.setattr(storing, "MIGRATION_SECONDS", 1e-9)
     path = tmp_path / "u.db"
     version_1(path, 50)

@@ -78,7 +78,7 @@ def _next(command: str) -> str:
 
 def _recorded(path: str) -> tuple[int, int]:
     """How many calls a store holds, and when the last one began; none where it cannot be read."""
-    from tokenguard.store import open_for_reading
+    from tokenguard.storefile import open_for_reading
 
     try:
         with closing(open_for_reading(Path(path))) as connection:

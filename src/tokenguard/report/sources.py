@@ -18,7 +18,8 @@ from typing import IO, Any, NamedTuple, cast
 from tokenguard import names
 from tokenguard.call import AttributeValue, CallRecord
 from tokenguard.errors import TokenGuardError
-from tokenguard.store import MEMORY, TEMPORARY, Store, gather, open_for_reading
+from tokenguard.store import Store
+from tokenguard.storefile import MEMORY, TEMPORARY, gather, open_for_reading
 
 OPERATIONS = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
 """Operations of calls to a model. Spans of agents and workflows carry sums of these, and are not counted again."""
