@@ -301,6 +301,12 @@ def test_store_failure(failure, lenient, installed):
         def write(self, records):
             raise failure
 
+        def hurry(self):
+            pass
+
+        def finish(self):
+            raise failure
+
     telemetry = runtime._installed.telemetry
     telemetry._make_sink, telemetry._keeps = Full, True
     try:

@@ -13,7 +13,7 @@ ROOT = Path(tokenguard.__file__).parent
 FLOORS = (
     ("names", "errors", "usage", "call"),
     ("prices", "tokens", "policy", "ledger", "providers"),
-    ("scope", "callsite", "repeats", "spans", "content", "store", "telemetry"),
+    ("scope", "callsite", "repeats", "spans", "content", "store", "storefile", "telemetry"),
     ("breakers", "flights", "pending", "alerts", "guard", "metering"),
     ("seams",),
     ("runtime", "instrument", "autoload", "report", "demo", "cli", "__init__", "__main__", "lint", "rules", "grafana"),

@@ -145,3 +145,15 @@ ENV_STRICT: Final = "TOKENGUARD_STRICT"
 ENV_CAPTURE_CONTENT: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 DEFAULT_STORE: Final = ".tokenguard/usage.db"
+STORE_OFF: Final = ("", "0", "off", "none")
+
+
+def store_path(setting: str | None) -> str | None:
+    """Where the local store is, by what `TOKENGUARD_STORE` says (`None`: nothing); `None` where it is off.
+
+    >>> store_path(None), store_path("/tmp/u.db"), store_path("Off")
+    ('.tokenguard/usage.db', '/tmp/u.db', None)
+    """
+    if setting is None:
+        return DEFAULT_STORE
+    return None if setting.strip().lower() in STORE_OFF else setting

@@ -135,18 +135,19 @@ def _store() -> Any:
 
     Asked at the first records, when OpenTelemetry has been set up or has failed to be.
     """
-    path = os.environ.get(names.ENV_STORE)
-    if path is None:
+    setting = os.environ.get(names.ENV_STORE)
+    path = names.store_path(setting)
+    if setting is None:
         from opentelemetry import trace
 
         exported = any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in ("", "_TRACES"))
         if exported and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             return None
-    elif path.lower() in ("", "0", "off", "none"):
+    if path is None:
         return None
     from tokenguard.store import Store
 
-    return Store(path or names.DEFAULT_STORE)
+    return Store(path)
 
 
 # --- watching imports ------------------------------------------------------------------------------------------------

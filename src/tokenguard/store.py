@@ -1,7 +1,6 @@
 """The local store: finished calls and tasks in a SQLite file, for `tokenguard report` with nothing else set up.
 
-What reports group and add up by has a column of its own, named in `COLUMNS`; every other attribute of a call is kept as
-JSON beside them, so that a record read back equals the one that was written. Several processes may write one file.
+A record read back equals the one that was written. Several processes may write one file; `storefile` has its tables.
 """
 
 from __future__ import annotations
@@ -15,113 +14,131 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
-from tokenguard import names
 from tokenguard.call import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost, TaskRecord
+from tokenguard.storefile import (
+    CALL_COLUMNS,
+    COLUMNS,
+    PRIVATE,
+    TASK_COLUMNS,
+    VERSION,
+    is_busy,
+    migrate,
+    open_for_reading,
+    open_for_writing,
+    version,
+)
 from tokenguard.usage import Usage
 
-VERSION: Final = 1
-ENV_DAYS: Final = "TOKENGUARD_STORE_DAYS"
-DEFAULT_DAYS: Final = 90.0
-FOREVER_DAYS: Final = 36_500
-NS_PER_DAY: Final = 86_400 * 10**9
-MEMORY: Final = ":memory:"
 BUSY_SECONDS: Final = 5.0
-"""How long a writer waits for another process to finish its transaction."""
+"""How long a batch waits for other processes to be done with the file."""
+EXIT_SECONDS: Final = 0.5
+"""The same while the process ends."""
+PAUSE_SECONDS: Final = 0.005
+MAX_WAITING: Final = 10_000
+"""Records that are kept for the next batch when the file stayed busy; past it the oldest are dropped."""
+MIGRATION_SECONDS: Final = 0.25
+"""How long one batch goes on with that."""
 
-COLUMNS: Final[Mapping[str, str]] = {
-    # column: attribute
-    "operation": names.OPERATION,
-    "provider": names.PROVIDER,
-    "request_model": names.REQUEST_MODEL,
-    "response_model": names.RESPONSE_MODEL,
-    "max_tokens": names.REQUEST_MAX_TOKENS,
-    "input_tokens": names.INPUT_TOKENS,
-    "output_tokens": names.OUTPUT_TOKENS,
-    "cache_read_tokens": names.CACHE_READ_TOKENS,
-    "cache_write_tokens": names.CACHE_WRITE_TOKENS,
-    "reasoning_tokens": names.REASONING_TOKENS,
-    "error_type": names.ERROR_TYPE,
-    "resends": names.RESEND_COUNT,
-    "code_file": names.CODE_FILE,
-    "code_line": names.CODE_LINE,
-    "code_function": names.CODE_FUNCTION,
-    "cost_usd": names.COST,
-    "cost_status": names.COST_STATUS,
-    "saved_usd": names.COST_SAVED,
-    "retry_attempt": names.RETRY_ATTEMPT,
-    "retry_cost_usd": names.RETRY_COST,
-    "tool_steps": names.TOOL_STEPS,
-    "guard_action": names.GUARD_ACTION,
-    "guard_rule": names.GUARD_RULE,
-    "prevented_usd": names.GUARD_PREVENTED,
-    "task": names.TASK,
-    **{key: names.attribution_attribute(key) for key in names.ATTRIBUTION_KEYS},
-}
-
-_SCHEMA = f"""
-CREATE TABLE calls (
-    id INTEGER PRIMARY KEY, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL, outcome TEXT NOT NULL,
-    trace_id TEXT NOT NULL, span_id TEXT NOT NULL, {", ".join(COLUMNS)}, more TEXT
-);
-CREATE INDEX calls_by_start ON calls (start_ns);
-CREATE TABLE tasks (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL,
-    outcome TEXT NOT NULL, cost_usd REAL NOT NULL, calls INTEGER NOT NULL, attribution TEXT NOT NULL
-);
-CREATE INDEX tasks_by_start ON tasks (start_ns);
-PRAGMA user_version = {VERSION};
-"""  # columns have no type: a value comes back as what it went in as
 _ATTRIBUTES = tuple(COLUMNS.values())
 _KNOWN = frozenset(_ATTRIBUTES)
-_FIXED = ("start_ns", "duration_ns", "outcome", "trace_id", "span_id")
 _INSERT_CALL = (
-    f"INSERT INTO calls ({', '.join((*_FIXED, *COLUMNS, 'more'))}) "  # noqa: S608 - our own names
-    f"VALUES ({', '.join('?' * (len(_FIXED) + len(COLUMNS) + 1))})"
+    f"INSERT INTO calls ({', '.join(CALL_COLUMNS)}) "  # noqa: S608 - our own names
+    f"VALUES ({', '.join('?' * len(CALL_COLUMNS))})"
 )
-_TASK = ("name", "start_ns", "duration_ns", "outcome", "cost_usd", "calls", "attribution")
-_INSERT_TASK = f"INSERT INTO tasks ({', '.join(_TASK)}) VALUES ({', '.join('?' * len(_TASK))})"  # noqa: S608
+_INSERT_TASK = f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)}) VALUES ({', '.join('?' * len(TASK_COLUMNS))})"  # noqa: S608
+_SELECT_CALLS = f"SELECT {', '.join(CALL_COLUMNS)} FROM calls"  # noqa: S608
+_SELECT_TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"  # noqa: S608
 
 
 class Store:
     """A store that is written to. Methods raise `sqlite3.Error` or `OSError`; whoever writes contains them.
 
-    `path` is a file, made with its folder on the first write, or `:memory:`. Records older than `TOKENGUARD_STORE_DAYS`
-    (90; 0 keeps all) are deleted when the file is opened.
+    `path` is a file, made with its folder on the first write, or `:memory:`, or empty for a temporary file. Records
+    older than `TOKENGUARD_STORE_DAYS` (90; 0 keeps all) are deleted when the file is opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = str(path)
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        if self.path != MEMORY:
+        self._patience = BUSY_SECONDS
+        self._waiting: list[CallRecord | TaskRecord] = []
+        self._migrated: int | None = None
+        """Up to which row a file of an older version is up to date; `None` when all of it is."""
+        if self.path not in PRIVATE:
             _files.add(self)
 
     def write(self, records: Sequence[CallRecord | TaskRecord]) -> None:
-        """Keep the records, all or none of them."""
+        """Keep the records, all or none of them.
+
+        Where other processes keep the file busy for longer than `BUSY_SECONDS`, this raises, and the records are
+        written with the next ones.
+        """
+        with _lock:
+            batch, self._waiting = [*self._waiting, *records], []
+        began = time.monotonic()
+        while True:
+            try:
+                with _lock:
+                    self._insert(batch)
+                break
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                if time.monotonic() - began > self._patience:
+                    with _lock:
+                        self._waiting = [*batch, *self._waiting][-MAX_WAITING:]
+                    raise
+            time.sleep(PAUSE_SECONDS)  # without the lock
+        with _lock:
+            self._migrate()
+
+    def _insert(self, records: Sequence[CallRecord | TaskRecord]) -> None:
         calls = [record for record in records if isinstance(record, CallRecord)]
         tasks = [_task_row(record) for record in records if isinstance(record, TaskRecord)]
-        with _lock:
-            try:
-                self._insert(map(_call_row, calls), tasks)
-            except (ValueError, OverflowError, sqlite3.ProgrammingError):  # a value that SQLite or JSON cannot hold
-                self._insert(map(_careful_row, calls), tasks)
-
-    def _insert(self, calls: Iterable[tuple[Any, ...]], tasks: Iterable[tuple[Any, ...]]) -> None:
-        with self.connection() as connection:
-            connection.executemany(_INSERT_CALL, calls)
-            connection.executemany(_INSERT_TASK, tasks)
+        connection = self.connection()
+        try:
+            _insert(connection, map(_call_row, calls), tasks)
+        except (ValueError, OverflowError, sqlite3.ProgrammingError):  # a value that SQLite or JSON cannot hold
+            _insert(connection, map(_careful_row, calls), tasks)
 
     def connection(self) -> sqlite3.Connection:
         """The connection; another one where the file was deleted or replaced meanwhile."""
         if self._connection is not None and self._inode != _inode(self.path):
             self.close()
         if self._connection is None:
-            self._connection = _open(self.path)
+            self._connection = open_for_writing(self.path)
             self._inode = _inode(self.path)
+            self._migrated = None if version(self._connection) == VERSION else 0
         return self._connection
+
+    def _migrate(self) -> None:
+        """Bring some more rows of an older file up to date: each batch does a bit, so that none takes long."""
+        until = time.monotonic() + MIGRATION_SECONDS
+        # A process that ends leaves the rest to the next one.
+        while self._connection is not None and self._migrated is not None and self._patience == BUSY_SECONDS:
+            try:
+                self._migrated = migrate(self._connection, self._migrated)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                return
+            if time.monotonic() > until:
+                return
+
+    def hurry(self) -> None:
+        """The process ends: from now on, even in a batch under way, no other process is waited for long."""
+        self._patience = EXIT_SECONDS
+
+    def finish(self) -> None:
+        """Write what a busy file refused, and let go of the file."""
+        try:
+            if self._waiting:
+                self.write(())
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let go of the file. A later write opens it again."""
@@ -129,6 +146,12 @@ class Store:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
+
+
+def _insert(connection: sqlite3.Connection, calls: Iterable[tuple[Any, ...]], tasks: Iterable[tuple[Any, ...]]) -> None:
+    with connection:
+        connection.executemany(_INSERT_CALL, calls)
+        connection.executemany(_INSERT_TASK, tasks)
 
 
 # SQLite keeps what it knows of its file locks per process, and the locks themselves do not survive a fork: a child
@@ -145,8 +168,14 @@ def _before_fork() -> None:
             store.close()
 
 
+def _after_fork_in_child() -> None:
+    for store in list(_files):
+        store._waiting = []  # the parent writes them
+    _lock.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
 
 
 def _inode(path: str) -> int:
@@ -165,101 +194,13 @@ def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Ite
     connection = open_for_reading(path)
     try:
         since = 0 if since_ns is None else since_ns
-        columns = ", ".join((*_FIXED, *COLUMNS, "more"))
-        for row in connection.execute(
-            f"SELECT {columns} FROM calls WHERE start_ns >= ? ORDER BY start_ns",  # noqa: S608
-            (since,),
-        ):
+        for row in connection.execute(f"{_SELECT_CALLS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
             yield _call(row)
-        for row in connection.execute(
-            f"SELECT {', '.join(_TASK)} FROM tasks WHERE start_ns >= ? ORDER BY start_ns",  # noqa: S608
-            (since,),
-        ):
-            facts = dict(zip(_TASK, row, strict=True))
+        for row in connection.execute(f"{_SELECT_TASKS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
+            facts = dict(zip(TASK_COLUMNS, row, strict=True))
             yield TaskRecord(**{**facts, "attribution": json.loads(facts["attribution"])})
     finally:
         connection.close()
-
-
-def open_for_reading(path: str | os.PathLike[str]) -> sqlite3.Connection:
-    """A connection to an existing store; raises `FileNotFoundError`, or `sqlite3.DatabaseError` if it is none."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(2, "no store there", str(path))
-    uri = f"{Path(path).resolve().as_uri()}?mode=ro"
-    try:
-        return _reader(uri, path)
-    except sqlite3.OperationalError:
-        # Readers of a WAL file make files beside it; where the folder cannot be written, nobody else writes either.
-        if os.access(Path(path).resolve().parent, os.W_OK):
-            raise
-        return _reader(f"{uri}&immutable=1", path)
-
-
-def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)
-    try:
-        _check_version(_version(connection), path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _open(path: str) -> sqlite3.Connection:
-    if path != MEMORY:
-        folder = Path(path).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        ignore = folder / ".gitignore"
-        if folder.name == Path(names.DEFAULT_STORE).parent.name and not ignore.exists():
-            ignore.write_text("*\n")
-    # One connection, used under the lock, from whichever thread drains.
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        if _version(connection) == 0:
-            _create(connection)
-        _check_version(_version(connection), path)
-        _prune(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _check_version(version: int, path: str | os.PathLike[str]) -> None:
-    if version != VERSION:
-        raise sqlite3.DatabaseError(
-            f"{path} is no store of this TokenGuard (version {version}, not {VERSION}): move it away, or set "
-            f"{names.ENV_STORE} to another file"
-        )
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    """Make the tables, once: another process may be doing the same."""
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        if _version(connection) == 0:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-
-
-def _prune(connection: sqlite3.Connection) -> None:
-    try:
-        days = float(os.environ.get(ENV_DAYS, ""))
-    except ValueError:
-        days = DEFAULT_DAYS
-    if not 0 < days < FOREVER_DAYS:
-        return  # all are kept
-    before = time.time_ns() - int(days * NS_PER_DAY)
-    with connection:
-        for table in ("calls", "tasks"):
-            connection.execute(f"DELETE FROM {table} WHERE start_ns < ?", (before,))  # noqa: S608
 
 
 def _call_row(record: CallRecord) -> tuple[Any, ...]:

@@ -121,6 +121,14 @@ class Sink(Protocol):
         """Keep the records; may raise."""
         ...
 
+    def hurry(self) -> None:
+        """The process ends: wait for nobody, in a batch under way neither."""
+        ...
+
+    def finish(self) -> None:
+        """Write what still waits, and let go of what is open; may raise."""
+        ...
+
 
 class Telemetry:
     """The queue, the sums and the instruments of this process."""
@@ -150,6 +158,7 @@ class Telemetry:
         self._thread: threading.Thread | None = None
         self._sink: Sink | None = None  # a connection does not survive a fork
         self._keeps = True
+        self._ending = False
 
     # --- the caller's side: cheap, and it never raises -----------------------------------------------------------
 
@@ -186,10 +195,10 @@ class Telemetry:
                 return
             self._make_instruments()
             # Runs before the exit handlers of the OpenTelemetry SDK, which were registered before the first call.
-            atexit.register(self.flush)
+            atexit.register(self._finish)
             if (util := sys.modules.get("multiprocessing.util")) is not None:
                 # A forked worker of multiprocessing leaves without exit handlers, and calls its finalizers instead.
-                util.Finalize(None, self.flush, exitpriority=10)
+                util.Finalize(None, self._finish, exitpriority=10)
             self._thread = threading.Thread(target=self._run, name="tokenguard-drain", daemon=True)
             try:
                 self._thread.start()
@@ -230,9 +239,24 @@ class Telemetry:
                     if self._sink is None:
                         self._keeps = False
                     else:
+                        if self._ending:
+                            self._sink.hurry()
                         self._sink.write(records)
                 except Exception as error:
                     self._contained("writing the local store", error)
+
+    def _finish(self) -> None:
+        """The last drain of the process, after which the store's file is let go of."""
+        self._ending = True
+        if self._sink is not None:
+            self._sink.hurry()  # a drain that is waiting for another process has the lock
+        self.flush()
+        with self._lock:
+            try:
+                if self._sink is not None:
+                    self._sink.finish()
+            except Exception as error:
+                self._contained("closing the local store", error)
 
     def _contained(self, where: str, error: Exception) -> None:
         """An error in the drain has no caller to reach, in strict mode either."""

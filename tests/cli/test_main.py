@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -129,9 +130,140 @@ def test_report(run, stored):
     assert "rag" in out
     assert "$0.5000" in out
     code, out, _ = run("report", "--format", "json", "--by", "feature", "--where", "feature=r*")
-    assert json.loads(out)["rows"][0]["feature"] == "rag"
+    assert json.loads(out)["rows"][0]["keys"]["feature"] == "rag"
     code, out, _ = run("report", "--since", "2026-12-01")
     assert (code, "no call that matches" in out) == (0, True)
+
+
+def test_the_store_is_off(run, stored):
+    """With the store switched off, by any of its words, the report says so and how to read one all the same."""
+    for word in ("off", "0", "None", " OFF ", ""):
+        code, out, err = run("report", TOKENGUARD_STORE=word)
+        assert (code, err) == (0, "")
+        assert f"TOKENGUARD_STORE={word} switches the local store off" in out
+        assert f"--source {names.DEFAULT_STORE}" in out
+        assert "rag" in run("report", "--source", names.DEFAULT_STORE, TOKENGUARD_STORE=word)[1]
+    code, out, err = run("report", "--format", "json", TOKENGUARD_STORE="off")
+    assert (json.loads(out)["total"]["calls"], "switches the local store off" in err) == (0, True)
+
+
+def test_several_sources(run, stored, tmp_path):
+    """Sources add up, a span that is in two of them is counted once, and the page says so."""
+    attributes = [{"key": names.OPERATION, "value": {"stringValue": "chat"}}]
+    spans = [{"traceId": "c" * 32, "spanId": "d" * 16, "startTimeUnixNano": "1", "attributes": attributes}] * 2
+    (tmp_path / "t.json").write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}))
+    code, out, err = run("report", "--source", names.DEFAULT_STORE, "--source", "t.json", "--source", "./t.json")
+    assert (code, err) == (0, "")
+    assert "calls 2 " in out
+    assert ".tokenguard/usage.db + t.json" in out
+    assert "Found more than once in the sources, by trace and span id, and counted once: 1" in out
+
+
+def test_many_groups(run, tmp_path):
+    """A table shows the dearest groups, and states the rest; programs get all."""
+    store = Store(tmp_path / names.DEFAULT_STORE)
+    now = time.time_ns()
+    store.write(
+        [
+            CallRecord(now + n, 1, "ok", {names.OPERATION: "chat", names.COST: n / 1024, "tokenguard.user": f"u{n}"})
+            for n in range(100)
+        ]
+    )
+    store.close()
+    _, out, _ = run("report", "--by", "user")
+    rows = [line for line in out.splitlines() if line.startswith("u") and line[1].isdigit()]
+    assert (len(rows), rows[0].split()[0]) == (20, "u99")
+    assert "... and 80 more ($3.09, 64% of the cost)" in out
+    assert len(json.loads(run("report", "--by", "user", "--format", "json")[1])["rows"]) == 100
+    assert run("report", "--by", "user", "--format", "csv")[1].count("\n") == 101
+    assert "... and 70 more" in run("report", "--by", "user", "--limit", "30")[1]
+
+
+def test_alone(run, stored, tmp_path):
+    """`tokenguard` alone shows what there is and what to do next, and that is no error."""
+    code, out, err = run()
+    assert (code, err) == (0, "")
+    for name in cli.group.list_commands(None):
+        assert f"  tokenguard {name}" in out
+    assert "  tokenguard-instrument python app.py" in out
+    assert "Recorded in .tokenguard/usage.db: 1 call, the last at 2026-11-02" in out
+    assert "Next:  tokenguard report\n" in out
+    assert len(out.splitlines()) <= 24 + 4
+    assert max(map(len, out.splitlines())) <= 120
+    assert "The local store is off" in run(TOKENGUARD_STORE="off")[1]
+    _, out, _ = run(TOKENGUARD_STORE="elsewhere.db")
+    assert "Nothing is recorded in elsewhere.db yet.\nNext:  tokenguard demo\n" in out
+    (tmp_path / "text.db").write_text("no database" * 100)
+    assert "Nothing is recorded in text.db yet." in run(TOKENGUARD_STORE="text.db")[1]
+
+
+def on_a_terminal(folder, *arguments, **environment):
+    """What a command writes to a terminal."""
+    ours, theirs = os.openpty()
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith(("TOKENGUARD_", "COLUMNS", "NO_COLOR", "TERM", "LC_"))
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tokenguard", *arguments],
+        cwd=folder,
+        env=env | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"} | environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    written = b""
+    with open(ours, "rb", buffering=0) as terminal:
+        try:
+            while part := terminal.read(65_536):
+                written += part
+        except OSError:  # how Linux says that the other end is closed
+            pass
+    assert process.wait(timeout=60) == 0
+    return written
+
+
+@pytest.fixture
+def exotic(tmp_path):
+    """A store whose feature has a name that is not ASCII."""
+    store = Store(tmp_path / names.DEFAULT_STORE)
+    attributes = {names.OPERATION: "chat", names.COST: 0.5, "tokenguard.feature": "données"}
+    store.write([CallRecord(time.time_ns() + n, 1, "ok", attributes) for n in range(2)])
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}],
+    ids=str,
+)
+@pytest.mark.parametrize("arguments", [("report",), ("prices", "gpt-4o"), ()], ids=["report", "prices", "alone"])
+def test_plain_terminals(tmp_path, exotic, arguments, environment):
+    """A terminal that cannot draw, or should not, gets plain text; of a name, what its encoding has."""
+    written = on_a_terminal(tmp_path, *arguments, **environment)
+    encoding = environment.get("PYTHONIOENCODING", "utf-8")
+    text = written.decode(encoding)
+    assert "\x1b" not in text
+    if arguments == ("report",):
+        name = "donn?es" if encoding == "ascii" else "données"
+        assert name in text
+        text = text.replace(name, "")
+    assert text.isascii()
+
+
+def test_other_terminals_are_drawn_on(tmp_path, exotic):
+    """A terminal that can draw gets colour, lines and bars."""
+    text = on_a_terminal(tmp_path, "report", COLUMNS="120").decode()
+    assert {"\x1b", "─", "█", "╭"} <= {*text}
+    assert "\x1b" in on_a_terminal(tmp_path).decode()
+
+
+def test_a_pipe_without_utf8(run, exotic):
+    """No encoding breaks a page; JSON stays JSON."""
+    code, out, err = run("report", PYTHONIOENCODING="ascii")
+    assert (code, err, "donn?es" in out) == (0, "", True)
+    code, out, err = run("report", "--format", "json", PYTHONIOENCODING="ascii")
+    assert (code, json.loads(out)["rows"][0]["keys"]) == (0, {"feature": "données"})
 
 
 def test_a_reader_that_leaves(tmp_path, stored):

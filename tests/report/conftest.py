@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import md5
 
 import pytest
 
@@ -31,12 +32,21 @@ def call(hours, feature, model, tokens, cost, outcome="ok", **more):
     for key in ("tenant", "prompt_version"):
         if key in more:
             attributes[f"tokenguard.{key}"] = more[key]
-    return CallRecord(START + hours * HOUR, 10**9, outcome, attributes, "a" * 32, f"{hours:016x}")
+    span_id = md5(repr((hours, feature, outcome)).encode()).hexdigest()[:16]
+    return CallRecord(START + hours * HOUR, 10**9, outcome, attributes, "a" * 32, span_id)
 
 
 def records():
     """Twelve calls and three tasks."""
-    long = {"tenant": "acme", "prompt_version": "v14", n.COST_SAVED: 0.0, "tokenguard.attr.region": "eu"}
+    long = {
+        "tenant": "acme",
+        "prompt_version": "v14",
+        n.COST_SAVED: 0.0,
+        "tokenguard.attr.region": "eu",
+        n.COST_INPUT: 0.375,
+        n.COST_OUTPUT: 0.125,
+        n.COST_CACHE_READ: 0.0,
+    }
     warm = {"tenant": "acme", n.COST_SAVED: 0.3, "tokenguard.attr.region": "us"}
     return [
         *(call(hour, "support_answer", "gpt-4o", (6000, 200, 0), 0.5, **long) for hour in range(4)),

@@ -7,17 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from report.conftest import HOUR, START
+from report.conftest import HOUR, START, call
 from tokenguard import names
+from tokenguard.call import TaskRecord
 from tokenguard.errors import TokenGuardError
 from tokenguard.report import figures
 from tokenguard.report.figures import DIMENSIONS, Query, ask, moment
-from tokenguard.report.sources import open_source
+from tokenguard.report.findings import find
+from tokenguard.report.sources import open_sources
+from tokenguard.store import Store
 
 
 @pytest.fixture
 def connection(store_path):
-    with closing(open_source(store_path)) as opened:
+    with closing(open_sources([store_path]).connection) as opened:
         yield opened
 
 
@@ -132,3 +135,58 @@ def test_moments():
 def test_every_named_column_is_a_name_of_ours(connection):
     """The dimensions cover the attribution keys of the contract."""
     assert set(names.ATTRIBUTION_KEYS) <= set(DIMENSIONS)
+
+
+def test_a_limit_keeps_the_last_days(connection):
+    """Of days a limit keeps the last, in their order; what it leaves out is counted and priced."""
+    report = ask(connection, Query(by=("day",), limit=1))
+    assert [row.keys for row in report.rows] == [("2026-11-03",)]
+    assert (report.more, report.more_usd) == (1, pytest.approx(2.501))
+    assert ask(connection, Query(limit=1)).more_usd == pytest.approx(0.751)
+    first = ask(connection, Query(by=("day",), sort="cost_usd", limit=1))
+    assert [row.keys for row in first.rows] == [("2026-11-02",)]
+
+
+@pytest.mark.parametrize(("hours", "indexed"), [(1, False), (75, True), (80, True)])
+def test_the_index_of_times_is_for_few_calls(tmp_path, monkeypatch, hours, indexed):
+    """A period that holds most of the calls is read as fast as the whole: in one pass, and not through the index."""
+    monkeypatch.setenv("TOKENGUARD_STORE_DAYS", "0")
+    store = Store(tmp_path / "u.db")
+    store.write([call(hour, "rag", "gpt-4o", (5000, 1, 0), 0.25) for hour in range(80)])
+    store.close()
+    with closing(open_sources([tmp_path / "u.db"]).connection) as opened:
+        asked = []
+        opened.set_trace_callback(asked.append)
+        report = ask(opened, Query(since_ns=START + hours * HOUR))
+        find(opened, report)
+        opened.set_trace_callback(None)
+        assert report.total.figures["calls"] == 80 - hours
+        plans = [
+            (plan[3], sql)
+            for sql in asked
+            if "LIMIT 10" not in sql  # to find out how many there are is what the index is for
+            for plan in opened.execute(f"EXPLAIN QUERY PLAN {sql}")
+            if plan[3].startswith("SEARCH calls USING INDEX calls_by_start")
+        ]
+    assert bool(plans) == indexed, plans
+
+
+def test_a_task_without_an_end(tmp_path):
+    """Where calls name a task and nothing says how it ended, its cost is known, and its cost per success is not."""
+    store = Store(tmp_path / "u.db")
+    store.write(
+        [
+            call(0, "bot", "gpt-4o", (5, 1, 0), 0.25, **{names.TASK: "resolve"}),
+            call(1, "bot", "gpt-4o", (5, 1, 0), None, **{names.TASK: "triage"}),
+            call(2, "bot", "gpt-4o", (5, 1, 0), 0.25, **{names.TASK: "find"}),
+            TaskRecord("find", START, 1, "ok", 0.25, 1),
+        ]
+    )
+    store.close()
+    with closing(open_sources([tmp_path / "u.db"]).connection) as opened:
+        assert ask(opened, Query()).tasks == [
+            ("find", 1, 0, 0.25, 0.25),
+            ("resolve", None, None, 0.25, None),
+            ("triage", None, None, None, None),
+        ]
+        assert [task.task for task in ask(opened, Query(since_ns=START + HOUR)).tasks] == ["triage"]

@@ -32,8 +32,11 @@ def priced(cost, sent=1000, made=100, **more):
     return {names.COST: cost, names.COST_STATUS: "exact", names.INPUT_TOKENS: sent, names.OUTPUT_TOKENS: made, **more}
 
 
+COLD = {names.CACHE_READ_TOKENS: 0, names.COST_INPUT: 0.02, names.COST_OUTPUT: 0.01}
+
+
 def rag(n):
-    return record(n, feature="rag", prompt_version="v1", **priced(0.03, 4000, **{names.CACHE_READ_TOKENS: 0}))
+    return record(n, feature="rag", prompt_version="v1", **priced(0.03, 4000, **COLD))
 
 
 RECORDS = [
@@ -85,27 +88,28 @@ def run(*arguments, width=100, code=0):
 
 WIDE = """\
 spent $0.1540   calls 10   tokens in / out 19.0k / 603   cache hit 8.3%   saved by caching $0.0020
-retries cost $0.0050   errors 1   blocked 1 ($0.3500 prevented)
+retries 2 ($0.0050)   errors 1 (10%)   blocked 1 ($0.3500 prevented)
 
-feature  calls  input  output  cache hit    saved  retry cost  errors  blocked      cost  share
-rag          4  16.0k     400         0%        -                                $0.1200    78%
-support      4  3,000     200        75%  $0.0020     $0.0050       1            $0.0340    22%
-batch        1      -       -          -        -                            1     $0.00     0%
-(none)       1      7       3          -        -                                     -*      -
-total       10  19.0k     603       8.3%  $0.0020     $0.0050       1        1  $0.1540*   100%
+feature  calls  input  output  cache hit    saved  errors  blocked  cost/1k calls      cost  share
+rag          4  16.0k     400         0%        -                          $30.00   $0.1200    78%
+support      4  3,000     200        75%  $0.0020       1                  $11.33   $0.0340    22%
+batch        1      -       -          -        -                1              -     $0.00     0%
+(none)       1      7       3          -        -                               -        -*      -
+total       10  19.0k     603       8.3%  $0.0020       1        1         $22.00  $0.1540*   100%
 
 task     succeeded  failed     cost  per success
 resolve          1       1  $0.0300      $0.0300
 
-! "day" blocked 1 call before sending ($0.3500): see whose with --where outcome=blocked --by tenant,feature
-! 7 of 9 generation calls set no output cap ($0.1240): set one, or let a [[limit]] with max_output_tokens and \
-then = "clamp" do it
-! rag v1 sent 4,000 input tokens a call to gpt-4o, 4 times; 0% of them came from the cache ($0.1200): put what \
-never changes first and what does (a clock, an id, the question) last
-! 2 requests sent again ($0.0050): look at their errors with --by error; cap them with max_retries in a \
-[[limit]]
-! 1 stream ended before the answer was read to its end ($0.0040): see where with --by call_site --where \
-outcome=abandoned; a provider may bill what nobody read
+! $0.0800 of uncached input: rag v1 sent 4,000 input tokens a call to gpt-4o, 4 times; 0% of them came from the \
+cache. Put what never changes first and what does (a clock, an id, the question) last.
+! $0.0050 spent on retries: 2 requests sent again. Look at their errors with --by error; cap them with max_retries in \
+a [[limit]].
+! $0.0040 spent on unread answers: 1 stream ended before the answer was read to its end. See where with --by \
+call_site --where outcome=abandoned; a provider may bill what nobody read.
+! $0.1240 spent without a ceiling: 7 of 9 generation calls set no output cap. Set one, or let a [[limit]] with \
+max_output_tokens and then = "clamp" do it.
+! $0.3500 at worst prevented: "day" blocked 1 call before sending. See whose with --where outcome=blocked --by \
+tenant,feature.
 
 * The cost leaves out 1 call with no known price (openai/gpt-9). Add the price to tokenguard.toml: [prices] \
 "openai/gpt-9" = { input = ..., output = ... }, in USD per million tokens
@@ -136,7 +140,7 @@ def test_json(store):
     """JSON has every figure with its unit in its name, and null for what is not known."""
     found = json.loads(run("--source", store, "--by", "feature,tenant", "--format", "json"))
     assert found["by"] == ["feature", "tenant"]
-    rows = {(row["feature"], row["tenant"]): row for row in found["rows"]}
+    rows = {(row["keys"]["feature"], row["keys"]["tenant"]): row for row in found["rows"]}
     assert rows["support", "acme"]["cache_hit_share"] == 0.75
     assert rows["support", "zeta"]["cache_hit_share"] is None
     assert rows["support", "zeta"]["retry_cost_usd"] == 0.005
@@ -244,7 +248,7 @@ def otlp(records):
     for each in records:
         span = {
             "traceId": "a" * 32,
-            "spanId": "b" * 16,
+            "spanId": f"{each.start_ns:016x}",
             "name": "chat gpt-4o",
             "kind": 3,
             "startTimeUnixNano": str(each.start_ns),

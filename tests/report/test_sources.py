@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from contextlib import closing
 
 import pytest
+from rich.console import Console
 
 from report.conftest import records
 from tokenguard import names
 from tokenguard.call import CallRecord
 from tokenguard.report.figures import Query, ask
 from tokenguard.report.findings import find
-from tokenguard.report.sources import SourceError, open_source
+from tokenguard.report.layout import print_table
+from tokenguard.report.sources import SourceError, open_sources
+from tokenguard.store import Store
 
 
 def value(content):
@@ -72,7 +76,7 @@ def http():
 
 
 def figures(path, by=("feature", "model", "outcome")):
-    with closing(open_source(path)) as connection:
+    with closing(open_sources([path]).connection) as connection:
         report = ask(connection, Query(by=by))
         return report._replace(tasks=[]), find(connection, report)
 
@@ -160,7 +164,7 @@ def test_what_cannot_be_read(tmp_path, content):
     path = tmp_path / "source"
     path.write_bytes(content)
     with pytest.raises(SourceError) as caught:
-        open_source(path)
+        open_sources([path])
     assert str(caught.value).startswith(str(path))
     assert "Give a store" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -170,4 +174,66 @@ def test_nothing_there(tmp_path):
     """A path that is not there, and a folder with nothing to read in it, are refused too."""
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(SourceError, match="Give a store"):
-            open_source(path)
+            open_sources([path])
+
+
+def total(*paths):
+    source = open_sources(paths)
+    with closing(source.connection):
+        report = ask(source.connection, Query())
+        return report.total.figures["calls"], source.repeated, report.tasks
+
+
+def test_a_span_in_two_sources_is_counted_once(store_path, tmp_path):
+    """A store, a file with some of its spans and more, and a copy of either: each span once, and each task."""
+    other = CallRecord(CALLS[0].start_ns, 1, "ok", {names.OPERATION: "chat", names.COST: 1.0}, "c" * 32, "d" * 16)
+    (tmp_path / "traces.json").write_text(line(*map(span, CALLS[:5]), span(other)))
+    (tmp_path / "copy.json").write_text(line(span(other), span(CALLS[0])))
+    (tmp_path / "copy.db").write_bytes(store_path.read_bytes())
+    alone = total(store_path)
+    assert alone[:2] == (12, 0)
+    assert total(store_path, store_path, tmp_path / "." / "usage.db") == alone
+    for paths in (("usage.db", "traces.json"), ("traces.json", "usage.db"), ("usage.db", "traces.json", "traces.json")):
+        assert total(*(tmp_path / path for path in paths)) == (13, 5, alone[2])
+    assert total(store_path, tmp_path / "copy.db") == (12, 12, alone[2])
+    everything = [tmp_path / name for name in ("traces.json", "copy.json", "usage.db", "copy.db")]
+    assert total(*everything) == (13, 12 + 5 + 2, alone[2])
+    assert total(tmp_path / "traces.json", tmp_path / "copy.json")[:2] == (6, 2)
+
+
+def test_calls_of_one_span_in_a_store(tmp_path):
+    """Calls inside an instrumentation's span share it, and those without a tracer have none: all of them count."""
+    shared = [CallRecord(n, 1, "ok", {names.OPERATION: "chat"}, "c" * 32, "d" * 16) for n in range(3)]
+    untraced = [CallRecord(n, 1, "ok", {names.OPERATION: "chat"}) for n in range(2)]
+    for name, kept in (("a.db", shared), ("b.db", untraced)):
+        store = Store(tmp_path / name)
+        store.write(kept)
+        store.close()
+    (tmp_path / "traces.json").write_text(line(span(shared[0]), span(shared[0])))
+    assert total(tmp_path / "a.db", tmp_path / "b.db")[:2] == (5, 0)
+    assert total(tmp_path / "traces.json", tmp_path / "a.db")[:2] == (3, 2)
+    assert total(tmp_path / "traces.json")[:2] == (1, 1)
+
+
+def test_the_end_of_a_task_is_not_in_otlp(tmp_path):
+    """Spans name the task, and not how it ended: its cost per success is said to be unknown."""
+    path = tmp_path / "traces.json"
+    attributes = {names.OPERATION: "chat", names.COST: 0.25, names.TASK: "resolve"}
+    path.write_text(line(span(CallRecord(1, 1, "ok", attributes, "c" * 32, "d" * 16))))
+    assert total(path)[2] == [("resolve", None, None, 0.25, None)]
+    out = io.StringIO()
+    with closing(open_sources([path]).connection) as connection:
+        print_table(ask(connection, Query()), [], "traces.json", Console(file=out, width=200))
+    assert "resolve          -       -  $0.2500            -" in out.getvalue()
+    assert "Cost per successful task: unknown for resolve" in out.getvalue()
+    assert "unknown from OTLP" in out.getvalue()
+
+
+def test_a_source_that_cannot_be_read_among_others(store_path, tmp_path):
+    """One bad source of several is named."""
+    (tmp_path / "bad.json").write_text("hello\n")
+    with pytest.raises(SourceError, match=r"bad\.json, line 1: no OTLP-JSON"):
+        open_sources([store_path, tmp_path / "bad.json"])
+    (tmp_path / "bad.db").write_bytes(b"SQLite format 3\x00 and then nonsense" * 50)
+    with pytest.raises(SourceError, match=r"bad\.db: cannot be read"):
+        open_sources([store_path, tmp_path / "bad.db"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
+import os
 import sys
 from typing import Any, NamedTuple
 
@@ -11,22 +13,48 @@ import click
 
 
 class Row(NamedTuple):
-    """One command: where it is, and what it does."""
+    """One command: where it is, what it does, which part of the overview it is in, and how it is shown there."""
 
     module: str
     name: str
     says: str
+    part: str = "Also"
+    example: str = ""
 
 
 COMMANDS = {
-    "report": Row("tokenguard.cli.report", "report", "What was spent, on what, saved, retried, blocked."),
-    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report."),
-    "prices": Row("tokenguard.cli.prices", "prices", "The rates of a model, and where they come from."),
-    "policy": Row("tokenguard.cli.policy", "policy", "Check the policy file, or show the effective policy."),
-    "budgets": Row("tokenguard.cli.policy", "budgets", "Each budget's limit, spent, reserved, remaining."),
-    "grafana": Row("tokenguard.cli.grafana", "grafana", "Dashboards and alert rules for your Grafana."),
-    "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs."),
-    "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page."),
+    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "See it"),
+    "report": Row(
+        "tokenguard.cli.report",
+        "report",
+        "What was spent, on what, saved, retried, blocked.",
+        "Measure",
+        "report --by feature,model",
+    ),
+    "prices": Row(
+        "tokenguard.cli.prices",
+        "prices",
+        "The rates of a model, and where they come from.",
+        "Measure",
+        "prices gpt-4o",
+    ),
+    "policy": Row(
+        "tokenguard.cli.policy",
+        "policy",
+        "Check the policy file, or show the effective policy.",
+        "Guard",
+        "policy check",
+    ),
+    "budgets": Row("tokenguard.cli.policy", "budgets", "Each budget's limit, spent, reserved, remaining.", "Guard"),
+    "grafana": Row(
+        "tokenguard.cli.grafana",
+        "grafana",
+        "Dashboards and alert rules for your Grafana.",
+        "Watch",
+        "grafana export monitoring",
+    ),
+    "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
+    "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page.", "Before it ships", "explain TG102"),
 }
 
 
@@ -68,18 +96,39 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Measure a program with no change to it:  tokenguard-instrument python app.py",
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
-def group() -> None:
+@click.pass_context
+def group(ctx: click.Context) -> None:
     """Know what every LLM call costs, stop the ones that cost too much, catch the waste before it ships."""
+    if ctx.invoked_subcommand is None:
+        from tokenguard.cli.overview import Line, overview
+
+        there = {name: COMMANDS[name] for name in group.list_commands(ctx)}
+        lines = [Line(row.part, f"tokenguard {row.example or name}", row.says) for name, row in there.items()]
+        click.echo(overview(lines), color=None if _shows_colour() else False)
+
+
+def _shows_colour() -> bool:
+    utf8 = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    return utf8 and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _never_fail_to_print() -> None:
+    """What the encoding of the terminal lacks is shown as `?`: better than to end in the middle of a page."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """The command `tokenguard`. Errors of ours are one line, and exit code 2."""
     from tokenguard.errors import TokenGuardError
 
+    _never_fail_to_print()
     try:
         return group.main(arguments, prog_name="tokenguard")
     except TokenGuardError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -147,14 +146,16 @@ def _usd(amount: float | None) -> str:
 
 def _print(lines: list[_Line]) -> None:
     """A table on a terminal, plain columns with a tab between them anywhere else."""
+    from tokenguard.cli.terminal import console, is_fancy
+
     if not lines:
         click.echo("No budget is defined, and none has spent anything.")
         return
-    if not sys.stdout.isatty():
+    out = console()
+    if not is_fancy(out):
         for line in (_TITLES, *lines):
             click.echo("\t".join(line))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -163,4 +164,4 @@ def _print(lines: list[_Line]) -> None:
         column.justify = "right"
     for line in lines:
         table.add_row(*[Text(cell, "red" if cell.startswith("-") else "") for cell in line])
-    Console().print(table)
+    out.print(table)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from tokenguard.cli.terminal import console as standard_output
+from tokenguard.cli.terminal import is_fancy
 from tokenguard.errors import PolicyError
 from tokenguard.policy import load
 from tokenguard.prices import Card, PriceBook, Rates, Tier
@@ -80,11 +81,9 @@ def _named(model: str) -> tuple[str, str] | None:
 
 
 def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+    console = standard_output(markup=True)
     title = f"{rates.model} at {seller}" + (f", {tier}" if tier else "")
-    table = Table("USD per million tokens", box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+    table = Table("USD per million tokens", box=box.SIMPLE_HEAD if is_fancy(console) else None, pad_edge=False)
     thresholds = [above for above, _ in rates.bands[1:]]
     for number, (above, _) in enumerate(rates.bands):
         head = f"above {above:,} input" if above else f"up to {thresholds[0]:,} input" if thresholds else "rate"

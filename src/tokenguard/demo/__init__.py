@@ -108,11 +108,12 @@ def _run(module: str, provider: SimulatedProvider, store: Path, policy: Path) ->
 
 def show(demo: Demo) -> None:
     """Print the reports, and what the provider charged beside what was measured."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from tokenguard.cli.terminal import console as standard_output
+
+    console = standard_output(markup=True)
     for arguments in REPORTS:
         _report(console, arguments, demo.store)
     table = Table(box=None, padding=(0, 1, 0, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -27,10 +27,15 @@ DIMENSIONS = {
     "rule": "guard_rule",
     "action": "guard_action",
 }
-"""What calls can be grouped by, in SQL; any other word is a custom attribution key."""
+"""What calls can be grouped by, in SQL; any other word is a custom attribution key, also with `CUSTOM` before it."""
+
+CUSTOM = "attr."
 
 CHRONOLOGICAL = ("day", "hour")
-"""Dimensions whose groups read best in their own order."""
+"""Dimensions whose groups read best in their own order, and of which a limit keeps the last."""
+
+INDEXED_PART = 8
+"""One in so many calls at most is found by its time: to go through the index for more takes longer than to read all."""
 
 _PRICED = "count(cost_usd)"
 _UNPRICED = (
@@ -86,12 +91,12 @@ class Row(NamedTuple):
 
 
 class TaskRow(NamedTuple):
-    """One kind of task: a unit of business work."""
+    """One kind of task: a unit of business work. `None` is unknown: calls that came by OTLP do not say how it ended."""
 
     task: str
-    succeeded: int
-    failed: int
-    cost_usd: float
+    succeeded: int | None
+    failed: int | None
+    cost_usd: float | None
     cost_per_success_usd: float | None
 
 
@@ -108,6 +113,8 @@ class Query:
     sort: str | None = None
     """A figure, largest first, or a dimension of `by`; unless said, time where `by` starts with it, or else cost."""
     limit: int | None = None
+    scan: bool = True
+    """Whether all calls are read to find those of the period, or their index by time; `ask` decides."""
 
 
 class Report(NamedTuple):
@@ -118,6 +125,8 @@ class Report(NamedTuple):
     rows: list[Row]
     more: int
     """Groups that the limit left out."""
+    more_usd: float
+    """What those cost, as far as it is known."""
     tasks: list[TaskRow]
     unpriced: list[tuple[str, int]]
     """Models without a price, as provider/model, with their calls."""
@@ -129,7 +138,7 @@ def expression(dimension: str) -> str:
     """The SQL of a dimension."""
     if dimension in DIMENSIONS:
         return DIMENSIONS[dimension]
-    return _custom("more", f"tokenguard.attr.{dimension}")
+    return _custom("more", names.attribution_attribute(dimension.removeprefix(CUSTOM)))
 
 
 def conditions(query: Query) -> tuple[str, list[int | str]]:
@@ -143,6 +152,7 @@ def conditions(query: Query) -> tuple[str, list[int | str]]:
 
 def ask(connection: sqlite3.Connection, query: Query) -> Report:
     """The figures for a query. Raises `TokenGuardError` where it makes no sense."""
+    query = replace(query, scan=_is_large(connection, query))
     where, values = conditions(query)
     figures = ", ".join(f"{sql} AS {name}" for name, sql in FIGURES.items())
     order = _order(query)
@@ -159,19 +169,21 @@ def ask(connection: sqlite3.Connection, query: Query) -> Report:
     ).fetchall()
     sums = dict(zip(FIGURES, total, strict=True))
     spent = sums["cost_usd"]
+    kept, rest = _limited(found, query)
     rows = [
         Row(
             tuple(None if key is None else str(key) for key in row[:count]),
             _with_share(dict(zip(FIGURES, row[count:], strict=True)), spent),
         )
-        for row in found
+        for row in kept
     ]
-    kept = rows if query.limit is None else rows[: query.limit]
+    cost = count + list(FIGURES).index("cost_usd")
     return Report(
         query,
         Row((), _with_share(sums, spent)),
-        kept,
-        len(rows) - len(kept),
+        rows,
+        len(rest),
+        sum(row[cost] or 0.0 for row in rest),
         _tasks(connection, query),
         _unpriced(connection, query) if sums["unpriced_calls"] else [],
         first,
@@ -184,8 +196,26 @@ def _with_share(figures: dict[str, Any], spent: float | None) -> dict[str, Any]:
     return {**figures, "cost_share": cost / spent if spent and cost is not None else None}
 
 
+def _limited(rows: list[Any], query: Query) -> tuple[list[Any], list[Any]]:
+    """The groups that the limit keeps, and the others."""
+    if query.limit is None:
+        return rows, []
+    if in_time(query):
+        return rows[-query.limit :], rows[: -query.limit]
+    return rows[: query.limit], rows[query.limit :]
+
+
+def in_time(query: Query) -> bool:
+    """Whether the groups are in the order of time, so that a limit keeps the last ones."""
+    return _sort(query) in CHRONOLOGICAL
+
+
+def _sort(query: Query) -> str:
+    return query.sort or (query.by[0] if query.by[0] in CHRONOLOGICAL else "cost_usd")
+
+
 def _order(query: Query) -> str:
-    sort = query.sort or (query.by[0] if query.by[0] in CHRONOLOGICAL else "cost_usd")
+    sort = _sort(query)
     if sort in query.by:
         return str(query.by.index(sort) + 1)
     if sort not in FIGURES:
@@ -196,10 +226,25 @@ def _order(query: Query) -> str:
 
 
 def _period(query: Query) -> tuple[list[str], list[int | str]]:
-    """No bound, no condition: going through the index of times would make a full scan four times as long."""
-    bounds = (("start_ns >= ?", query.since_ns), ("start_ns < ?", query.until_ns))
+    """The conditions on time. The plus sign keeps SQLite from the index."""
+    start = "+start_ns" if query.scan else "start_ns"
+    bounds = ((f"{start} >= ?", query.since_ns), (f"{start} < ?", query.until_ns))
     asked = [(test, value) for test, value in bounds if value is not None]
     return ["1", *(test for test, _ in asked)], [value for _, value in asked]
+
+
+def _is_large(connection: sqlite3.Connection, query: Query) -> bool:
+    """Whether a query's period holds so many of the calls that it is quicker to read them all."""
+    if query.since_ns is None and query.until_ns is None:
+        return True
+    where, values = conditions(Query(since_ns=query.since_ns, until_ns=query.until_ns, scan=False))
+    (all_calls,) = connection.execute("SELECT (SELECT max(id) FROM calls) - (SELECT min(id) FROM calls)").fetchone()
+    few = (all_calls or 0) // INDEXED_PART
+    (inside,) = connection.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM calls WHERE {where} LIMIT ?)",  # noqa: S608
+        (*values, few + 1),
+    ).fetchone()
+    return bool(inside > few)
 
 
 def _custom(column: str, key: str) -> str:
@@ -226,9 +271,9 @@ def _tasks(connection: sqlite3.Connection, query: Query) -> list[TaskRow]:
         elif dimension in DIMENSIONS and dimension not in names.ATTRIBUTION_KEYS:
             return []  # a task has no model and no call site
         else:
-            tests.append(f"coalesce({_custom('attribution', dimension)}, '') GLOB ?")
+            tests.append(f"coalesce({_custom('attribution', dimension.removeprefix(CUSTOM))}, '') GLOB ?")
         values.append(glob)
-    return [
+    ended = [
         TaskRow(*row)
         for row in connection.execute(
             "SELECT name, sum(outcome = 'ok'), sum(outcome <> 'ok'), sum(cost_usd), "  # noqa: S608
@@ -237,6 +282,16 @@ def _tasks(connection: sqlite3.Connection, query: Query) -> list[TaskRow]:
             values,
         )
     ]
+    where, values = conditions(query)
+    untold = [
+        TaskRow(*row)
+        for row in connection.execute(
+            f"SELECT task, NULL, NULL, sum(cost_usd), NULL FROM calls WHERE {where} AND task IS NOT NULL "  # noqa: S608
+            "AND task NOT IN (SELECT name FROM tasks) GROUP BY 1 ORDER BY 4 DESC NULLS LAST, 1",
+            values,
+        )
+    ]
+    return ended + untold
 
 
 SPAN = re.compile(r"(\d+)(m|h|d|w)")

@@ -12,12 +12,14 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tokenguard.report.figures import DIMENSIONS, Report, Row, many
+from tokenguard.cli.terminal import is_fancy
+from tokenguard.report.figures import CUSTOM, DIMENSIONS, Report, Row, in_time, many
 from tokenguard.report.findings import Finding
 
 UNKNOWN = "-"
@@ -48,8 +50,14 @@ def tokens(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share of 1 as a percentage."""
-    return UNKNOWN if value is None else f"{value:.0%}" if value == 0 or value >= 0.0995 else f"{value:.1%}"
+    """A share of 1 as a percentage: 0% is nothing and 100% is all, not nearly so."""
+    if value is None:
+        return UNKNOWN
+    if 0 < value < 0.0005:
+        return "<0.1%"
+    if 0.995 <= value < 1 - 1e-9:  # sums in another order differ by less
+        return ">99%"
+    return f"{value:.0%}" if value == 0 or value >= 0.0995 else f"{value:.1%}"
 
 
 def count(value: float | None) -> str:
@@ -76,7 +84,7 @@ COLUMNS = (
     Column("retry cost", "retry_cost_usd", lambda value: usd(value) if value else "", 4),
     Column("errors", "errors", count, 4),
     Column("blocked", "blocked", count, 5),
-    Column("per 1k calls", "cost_per_1000_calls_usd", usd, 1),
+    Column("cost/1k calls", "cost_per_1000_calls_usd", usd, 6),
     Column("cost", "cost_usd", usd),
     Column("", "cost_share", lambda value: "", 3),
     Column("share", "cost_share", share, 8),
@@ -84,15 +92,14 @@ COLUMNS = (
 """In their order. The column without a title is the bar."""
 
 
-def console() -> Console:
-    """Standard output: a terminal as wide as it is, and a pipe as wide as `COLUMNS` says, or 120."""
-    out = Console(highlight=False, markup=False, emoji=False)
-    return out if out.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, markup=False, width=120)
+def print_table(
+    report: Report, findings: Sequence[Finding], source: str, console: Console, notes: Sequence[str] = ()
+) -> None:
+    """The report for people: coloured on a terminal, plain text elsewhere. `console` must not read markup.
 
-
-def print_table(report: Report, findings: Sequence[Finding], source: str, console: Console) -> None:
-    """The report for people: coloured on a terminal, plain text in a pipe. `console` must not read markup."""
-    fancy = console.is_terminal
+    `notes` are said at its end, beside its own.
+    """
+    fancy = is_fancy(console)
     _headline(report, source, console)
     rows = [*report.rows, report.total] if len(report.rows) > 1 else report.rows
     columns = [column for column in COLUMNS if _says_something(column, rows, fancy)]
@@ -113,20 +120,29 @@ def print_table(report: Report, findings: Sequence[Finding], source: str, consol
     )
     key_widths = _widened(reserved, wanted, room)
     for dimension, width in zip(report.query.by, key_widths, strict=True):
-        table.add_column(Text(dimension), overflow="ellipsis", no_wrap=True, width=width)
+        table.add_column(Text(dimension), overflow="crop", no_wrap=True, width=width)
     for n in kept:
         table.add_column(Text(columns[n].title), justify="right", no_wrap=True, min_width=widths[n])
     for n, (key, cell) in enumerate(zip(keys, cells, strict=True)):
         last = n == len(report.rows)
         if last:
             table.add_section()
-        table.add_row(*map(_cut, key, key_widths), *(cell[k] for k in kept), style="bold" if last and fancy else "")
+        cut = [_cut(text, width, fancy) for text, width in zip(key, key_widths, strict=True)]
+        table.add_row(*cut, *(cell[k] for k in kept), style="bold" if last and fancy else "")
     console.print(table)
     if report.more:
-        console.print(f"... and {report.more:,} more, which the total counts too", style="dim" if fancy else "")
+        console.print(_rest(report), style="dim" if fancy else "")
     _tasks(report, console, fancy)
     _findings(findings, console, fancy)
-    _footnotes(report, console)
+    _footnotes([*_notes(report), *notes], console, fancy)
+
+
+def _rest(report: Report) -> str:
+    """What the limit left out."""
+    which = "before these" if in_time(report.query) else "more"
+    spent = report.total.figures["cost_usd"]
+    part = f", {share(report.more_usd / spent)} of the cost" if spent else ""
+    return f"... and {report.more:,} {which} ({usd(report.more_usd)}{part}), which the total counts; --limit shows more"
 
 
 def _says_something(column: Column, rows: Sequence[Row], fancy: bool) -> bool:
@@ -165,12 +181,12 @@ def _headline(report: Report, source: str, console: Console) -> None:
         ("saved by caching", usd(total["saved_usd"])),
     ]
     if total["retries"]:
-        parts.append(("retries cost", usd(total["retry_cost_usd"])))
+        parts.append(("retries", f"{total['retries']:,} ({usd(total['retry_cost_usd'])})"))
     if total["errors"]:
-        parts.append(("errors", f"{total['errors']:,}"))
+        parts.append(("errors", f"{total['errors']:,} ({share(total['errors'] / total['calls'])})"))
     if total["blocked"]:
         parts.append(("blocked", f"{total['blocked']:,} ({usd(total['prevented_usd'])} prevented)"))
-    fancy = console.is_terminal
+    fancy = is_fancy(console)
     when = f"{_when(report.first_ns)} to {_when(report.last_ns)} UTC"
     lines = [Text()]
     for title, value in parts:
@@ -233,7 +249,7 @@ def _tasks(report: Report, console: Console, fancy: bool) -> None:
     for task in report.tasks:
         table.add_row(
             Text(clean(task.task)),
-            f"{task.succeeded:,}",
+            UNKNOWN if task.succeeded is None else f"{task.succeeded:,}",
             count(task.failed),
             usd(task.cost_usd),
             usd(task.cost_per_success_usd),
@@ -249,14 +265,15 @@ def _findings(findings: Sequence[Finding], console: Console, fancy: bool) -> Non
     for finding in findings:
         line = Text.assemble(
             ("▸ " if fancy else "! ", "yellow" if fancy else ""),
-            clean(finding.says),
-            (f" ({usd(finding.usd)})" if finding.usd else "", "bold" if fancy else ""),
-            (f": {finding.next_step}", "dim" if fancy else ""),
+            (f"{usd(finding.usd)} {finding.usd_is}: " if finding.usd else "", "bold" if fancy else ""),
+            f"{clean(finding.says)}. ",
+            (f"{finding.next_step[0].upper()}{finding.next_step[1:]}.", "dim" if fancy else ""),
         )
         console.print(line, soft_wrap=not fancy)
 
 
-def _footnotes(report: Report, console: Console) -> None:
+def _notes(report: Report) -> list[str]:
+    """What the figures do not hold."""
     total = report.total.figures
     notes = []
     if report.unpriced:
@@ -272,11 +289,21 @@ def _footnotes(report: Report, console: Console) -> None:
             f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated: tokens or a "
             "rate were not reported"
         )
+    untold = [task.task for task in report.tasks if task.succeeded is None]
+    if untold:
+        notes.append(
+            f"Cost per successful task: unknown for {', '.join(map(clean, untold[:3]))}"
+            f"{', ...' if len(untold) > 3 else ''}, as no end is recorded. It is unknown from OTLP, where spans do not "
+            "say how a task ended; the local store does"
+        )
     for n, dimension in enumerate(report.query.by):
         if dimension not in DIMENSIONS and all(row.keys[n] is None for row in report.rows):
             near = get_close_matches(dimension, DIMENSIONS, 1)
             notes.append(f"No call has a key {clean(dimension)!r}{f'; there is {near[0]!r}' if near else ''}")
-    fancy = console.is_terminal
+    return notes
+
+
+def _footnotes(notes: Sequence[str], console: Console, fancy: bool) -> None:
     if notes:
         console.print()
     for note in notes:
@@ -300,9 +327,17 @@ def _short(key: str) -> str:
     return key
 
 
-def _cut(key: Text, width: int) -> Text:
-    """A path that is too long loses its beginning: the file and line are at its end."""
-    return Text(f"…{key.plain[1 - width :]}") if os.sep in key.plain and len(key) > width else key
+def _cut(key: Text, width: int, fancy: bool) -> Text:
+    """A key that is too long loses its end; a path its beginning, as file and line are at its end."""
+    if key.cell_len <= width:
+        return key
+    dots = "…" if fancy else "..."
+    if os.sep not in key.plain:
+        return Text(f"{set_cell_size(key.plain, width - len(dots))}{dots}", key.style)
+    kept = key.plain
+    while cell_len(kept) > width - len(dots):
+        kept = kept[1:]
+    return Text(f"{dots}{kept}", key.style)
 
 
 def _when(ns: int | None) -> str:
@@ -313,29 +348,34 @@ def _iso(ns: int | None) -> str | None:
     return None if ns is None else datetime.fromtimestamp(ns // 10**9, UTC).isoformat()
 
 
-def as_json(report: Report, findings: Sequence[Finding]) -> str:
-    """The report for programs. Units are in the names: `_usd`, `_tokens`, shares of 1; unknown is null."""
+def as_json(report: Report, findings: Sequence[Finding], *, utf8: bool = True) -> str:
+    """The report for programs. Units are in the names: `_usd`, `_tokens`, shares of 1; unknown is null.
+
+    A row's keys are an object of their own: a key of the user's may be named as a figure is.
+    """
     return json.dumps(
         {
             "by": list(report.query.by),
             "first_call": _iso(report.first_ns),
             "last_call": _iso(report.last_ns),
             "total": report.total.figures,
-            "rows": [{**dict(zip(report.query.by, row.keys, strict=True)), **row.figures} for row in report.rows],
+            "rows": [{"keys": dict(zip(report.query.by, row.keys, strict=True)), **row.figures} for row in report.rows],
+            "more_rows": report.more,
             "tasks": [task._asdict() for task in report.tasks],
             "unpriced": [{"model": model, "calls": calls} for model, calls in report.unpriced],
             "findings": [finding._asdict() for finding in findings],
         },
         indent=2,
-        ensure_ascii=False,
+        ensure_ascii=not utf8,
     )
 
 
 def as_csv(report: Report) -> str:
-    """The rows as CSV, with a header; unknown is empty."""
+    """The rows as CSV, with a header; unknown is empty. A key that is named as a figure is has `attr.` before it."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*report.query.by, *report.total.figures])
+    keys = (f"{CUSTOM}{key}" if key in report.total.figures else key for key in report.query.by)
+    writer.writerow([*keys, *report.total.figures])
     for row in report.rows:
         writer.writerow([*row.keys, *row.figures.values()])
     return out.getvalue()

@@ -9,15 +9,17 @@ import gzip
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from tokenguard import names
 from tokenguard.call import AttributeValue, CallRecord
 from tokenguard.errors import TokenGuardError
-from tokenguard.store import MEMORY, Store, open_for_reading
+from tokenguard.store import Store
+from tokenguard.storefile import MEMORY, TEMPORARY, gather, open_for_reading
 
 OPERATIONS = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
 """Operations of calls to a model. Spans of agents and workflows carry sums of these, and are not counted again."""
@@ -31,27 +33,93 @@ class SourceError(TokenGuardError):
     """A source that cannot be read; the message says what it is and what would do."""
 
 
-def open_source(path: Path) -> sqlite3.Connection:
-    """A connection to the records in `path`: a store, OTLP-JSON lines (maybe gzipped), or a folder of either.
+class Source(NamedTuple):
+    """The records that were asked for."""
 
-    Raises `SourceError`.
+    connection: sqlite3.Connection
+    repeated: int = 0
+    """Calls that were left out because an earlier source, or an earlier line of OTLP-JSON, has their span."""
+
+
+def open_sources(paths: Sequence[Path]) -> Source:
+    """The records in `paths`: each a store, OTLP-JSON lines (maybe gzipped), or a folder of either.
+
+    A span that several of them hold is counted once, by trace id and span id; a store's record goes before that of a
+    file, as it knows more. Raises `SourceError`.
     """
+    stores: dict[Path, Path] = {}
+    files: dict[Path, Path] = {}
+    for path in paths:
+        with _told(path):
+            store = path / Path(names.DEFAULT_STORE).name if path.is_dir() else path
+            if _begins(store, SQLITE_MAGIC):
+                stores[store.resolve()] = store
+            else:
+                files |= {file.resolve(): file for file in (_lines_in(path) if path.is_dir() else [path])}
+    if len(stores) == 1 and not files:
+        return Source(_opened(*stores.values()))
+    together = Store(TEMPORARY)
     try:
-        store = path / Path(names.DEFAULT_STORE).name if path.is_dir() else path
-        if _begins(store, SQLITE_MAGIC):
-            connection = open_for_reading(store)
-        else:
-            connection = _from_otlp(_lines_in(path) if path.is_dir() else [path])
+        return _gathered(together, list(stores.values()), list(files.values()))
+    except BaseException:
+        together.close()
+        raise
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong with a source names it, and says what would do."""
+    try:
+        yield
     except (OSError, EOFError, zlib.error, sqlite3.Error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise SourceError(f"{path}: cannot be read: {said}. {WOULD_DO}") from error
-    connection.text_factory = lambda text: text.decode(errors="replace")  # one odd value is no reason to stop
+
+
+def _opened(store: Path) -> sqlite3.Connection:
+    with _told(store):
+        return _lenient(open_for_reading(store))
+
+
+def _lenient(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """One odd text is no reason to stop."""
+    connection.text_factory = lambda text: text.decode(errors="replace")
     return connection
 
 
 def empty() -> sqlite3.Connection:
     """No records at all."""
     return Store(MEMORY).connection()
+
+
+def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
+    """All the records in one temporary store, each span once."""
+    connection = _lenient(together.connection())
+    repeated = 0
+    for path in stores:
+        with _told(path):
+            repeated += gather(connection, path)
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()
+    for path in files:
+        with _told(path):
+            records = _records(path)
+            while batch := list(islice(records, BATCH)):
+                together.write(batch)
+    return Source(connection, repeated + _forget_repeated(connection, last))
+
+
+def _forget_repeated(connection: sqlite3.Connection, last: int) -> int:
+    """Delete the calls after row `last` whose span an earlier row has; returns how many.
+
+    They are from files, and a collector may write a line again: there is no span twice in one of them either.
+    """
+    with connection:
+        connection.execute("CREATE INDEX IF NOT EXISTS calls_by_span ON calls (trace_id, span_id)")
+        return connection.execute(
+            "DELETE FROM calls WHERE id > ? AND span_id <> '' AND EXISTS (SELECT 1 FROM calls AS earlier WHERE "
+            "earlier.trace_id = calls.trace_id AND earlier.span_id = calls.span_id AND earlier.id < calls.id)",
+            (last,),
+        ).rowcount
 
 
 def _begins(path: Path, *magics: bytes) -> bool:
@@ -69,19 +137,6 @@ def _lines_in(folder: Path) -> list[Path]:
     if not files:
         raise SourceError(f"{folder}: holds no store and no OTLP-JSON lines. {WOULD_DO}")
     return files
-
-
-def _from_otlp(files: list[Path]) -> sqlite3.Connection:
-    store = Store(MEMORY)
-    try:
-        for file in files:
-            records = _records(file)
-            while batch := list(islice(records, BATCH)):
-                store.write(batch)
-    except BaseException:
-        store.close()
-        raise
-    return store.connection()
 
 
 def _records(path: Path) -> Iterator[CallRecord]:
