@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _installed: Installation | None = None
+default_store: str | None = names.DEFAULT_STORE
+"""Where calls are kept when nothing is configured; the pytest plugin says nowhere."""
 _telemetry: Telemetry | None = None
 """Made once: OpenTelemetry knows an instrument by its name, and a second one would be deaf."""
 
@@ -140,11 +142,14 @@ def _store() -> Any:
         exported = any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in ("", "_TRACES"))
         if exported and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             return None
+        path = default_store
+        if path is None:
+            return None
     elif path.lower() in ("", "0", "off", "none"):
         return None
     from tokenguard.store import Store
 
-    return Store(path or names.DEFAULT_STORE)
+    return Store(path)
 
 
 # --- watching imports ------------------------------------------------------------------------------------------------
