@@ -8,15 +8,17 @@ from textwrap import dedent
 # What runs inside one process must not be imported anew by each run in it.
 import anthropic  # noqa: F401
 import anyio.pytest_plugin  # noqa: F401
+import genai_prices  # noqa: F401
 import openai  # noqa: F401
 import pytest
 import pytest_asyncio.plugin  # noqa: F401
 
-import canned  # noqa: F401
+import canned
 import tokenguard.ledger.sqlite
 import tokenguard.seams.stainless
 import tokenguard.testing.plugin  # noqa: F401
 
+WITHOUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # hypothesis takes a second and a half to import
 INI = """\
 [pytest]
 asyncio_mode = auto
@@ -56,7 +58,7 @@ class Project:
         if text is not None:
             self.write(name, "import pytest\nfrom asking import *\n" + dedent(text))
         run = self.pytester.runpytest_subprocess if apart else self.pytester.runpytest_inprocess
-        return run("-p", "no:cacheprovider", "-p", "no:randomly", *arguments)
+        return run(*WITHOUT, *arguments)
 
 
 @pytest.fixture

@@ -41,8 +41,16 @@ def test_a_test_over_its_budget_fails(project):
 @pytest.mark.parametrize(
     ("limit", "body", "line"),
     [
-        ("max_input_tokens=1000", "ask()", "input tokens: 1,200 spent, 1,000 allowed by max_input_tokens; call 1 went over."),
-        ("max_output_tokens=500", "ask(); ask()", "output tokens: 600 spent, 500 allowed by max_output_tokens; call 2 went"),
+        (
+            "max_input_tokens=1000",
+            "ask()",
+            "input tokens: 1,200 spent, 1,000 allowed by max_input_tokens; call 1 went over.",
+        ),
+        (
+            "max_output_tokens=500",
+            "ask(); ask()",
+            "output tokens: 600 spent, 500 allowed by max_output_tokens; call 2 went",
+        ),
         ("max_calls=0", "ask()", "calls: 1 spent, 0 allowed by max_calls; call 1 went over."),
         (
             "max_retries=0",
@@ -223,7 +231,10 @@ def test_an_unknown_cost_is_not_zero(project):
         "cost: at least $0 spent, $1.00 allowed by max_cost_usd, and call 1 has no known price. Add its model under "
         "[prices] in tokenguard.toml." in text
     )
-    assert "output tokens: at least 0 spent, 1,000 allowed by max_output_tokens, and call 1 came back without token" in text
+    assert (
+        "output tokens: at least 0 spent, 1,000 allowed by max_output_tokens, and call 1 came back without token"
+        in text
+    )
     assert "1 call without a known price" in text
 
 
@@ -267,7 +278,7 @@ def test_a_failure_of_its_own_stays(project):
     result.assert_outcomes(failed=1, skipped=1, xfailed=1)
     text = said(result)
     assert "AssertionError: assert 'Paris' == 'London'" in text
-    assert "- tokenguard call -" in text
+    assert "- Captured tokenguard call -" in text
     assert text.count("token budget: calls 1 of 0") == 1
 
 
@@ -323,7 +334,10 @@ def test_retries_are_those_of_the_test(project):
 @pytest.mark.parametrize(
     ("mark", "line"),
     [
-        ("max_cost=1", "token_budget(max_cost=1): there is no such key; did you mean \"max_cost_usd\"? Keys: max_cost_usd,"),
+        (
+            "max_cost=1",
+            'token_budget(max_cost=1): there is no such key; did you mean "max_cost_usd"? Keys: max_cost_usd,',
+        ),
         ("max_cost_usd=-1", "token_budget(max_cost_usd=-1): it must not be negative."),
         ("max_calls=1.5", "token_budget(max_calls=1.5): it must be a whole number."),
         ("max_calls=True", "token_budget(max_calls=True): it must be a number."),
@@ -331,24 +345,34 @@ def test_retries_are_those_of_the_test(project):
         ("max_cost_usd=float('nan')", "token_budget(max_cost_usd=nan): it must be a number."),
         ("min_cache_hit=60", "token_budget(min_cache_hit=60): it must be a share from 0 to 1, or from 0% to 100%."),
         ("tolerance='x%'", "token_budget(tolerance='x%'): it must be a number."),
-        ("0.01", "token_budget(0.01): a value without a name; write token_budget(max_cost_usd=...). Keys: max_cost_usd,"),
+        (
+            "0.01",
+            "token_budget(0.01): a value without a name; write token_budget(max_cost_usd=...). Keys: max_cost_usd,",
+        ),
         ("", "token_budget() allows anything; give it one of max_cost_usd,"),
     ],
 )
-@pytest.mark.parametrize("workers", [[], ["-n1"]], ids=["here", "xdist"])
-def test_a_wrong_marker_is_a_usage_error(project, mark, line, workers):
+def test_a_wrong_marker_is_a_usage_error(project, mark, line):
     """Before anything runs: the test, the key, the value and what is wrong; exit code 4."""
-    if workers and not mark.startswith("max_cost="):
-        pytest.skip("one of them will do")
-    text = f"""
-        def test_other():
-            open("ran", "w")
-
-        @pytest.mark.token_budget({mark})
-        def test_it():
-            pass
-        """
-    result = project.run(text, *workers, apart=bool(workers))
+    result = project.run(WRONG.replace("MARK", mark))
     assert result.ret == 4
     assert f"ERROR: test_it.py::test_it: {line}" in said(result)
+    assert not (project.path / "ran").exists()
+
+
+WRONG = """
+    def test_other():
+        open("ran", "w")
+
+    @pytest.mark.token_budget(MARK)
+    def test_it():
+        pass
+"""
+
+
+def test_a_wrong_marker_under_xdist(project):
+    """The same where workers collect."""
+    result = project.run(WRONG.replace("MARK", "max_tokens=1"), "-n2", apart=True)
+    assert result.ret == 4
+    assert "ERROR: test_it.py::test_it: token_budget(max_tokens=1): there is no such key" in said(result)
     assert not (project.path / "ran").exists()

@@ -165,6 +165,7 @@ class Running:
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
         """Charge a fixture that several tests share to itself, at its setup and at its teardown."""
+        __tracebackhide__ = True
         if fixturedef.scope == "function":
             return (yield)
         where = fixturedef.baseid or request.node.nodeid
@@ -184,6 +185,7 @@ class Running:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """An attempt begins."""
+        __tracebackhide__ = True
         spending = self._begin(item)
         with self._spent(spending):
             return (yield)
@@ -191,6 +193,7 @@ class Running:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Judge what the test has spent; a failure of its own stays, and says it beside."""
+        __tracebackhide__ = True
         spending = self.of(item)
         with self._spent(spending):
             try:
@@ -206,6 +209,7 @@ class Running:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Judge again what spent more at its teardown."""
+        __tracebackhide__ = True
         try:
             result = yield
         finally:
@@ -225,6 +229,7 @@ class Running:
     @contextlib.contextmanager
     def _spent(self, spending: Spending) -> Iterator[None]:
         """Fail a test whose call the run's budget has refused, whatever the test made of that."""
+        __tracebackhide__ = True
         try:
             yield
         except Exception:
@@ -268,16 +273,15 @@ class Running:
             self.summary.notes[f"{name}: {moved}"] = None
         if grown is None:
             return None
-        allowed = f"tolerance {judgement.percent(tolerance)}"
+        allowed = judgement.percent(tolerance)
         if self.settings.growth == "warn":
-            self.summary.notes[f"{name}: grew: {grown}; {allowed}"] = None
+            self.summary.notes[f"{name}: grew by more than {allowed}: {grown}"] = None
             return None
         return "\n".join(
             [
                 f"grown since the baseline: {grown}",
-                f"  {BASELINE} allows it a {allowed}.",
                 *([f"  {moved[0].upper()}{moved[1:]}."] if moved else []),
-                "  If that is meant: pytest --tokenguard-update, and commit the file.",
+                f"  {BASELINE} allows {allowed} more. If that is meant: pytest --tokenguard-update, and commit the file.",
                 "",
                 *judgement.call_table(list(spending.records), set()),
             ]

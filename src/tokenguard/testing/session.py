@@ -13,6 +13,7 @@ from tokenguard.ledger import Entry, Refusal, Reservation, nano, open_ledger
 from tokenguard.policy import LedgerConfig, Policy
 from tokenguard.policy.windows import FOREVER
 from tokenguard.prices import PriceBook
+from tokenguard.testing.figures import usd
 from tokenguard.usage import Usage
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def spent_text(call: Call, refused: Refusal) -> str:
         return f"budget spent: {what}: the run's ledger cannot be reached, so nobody knows what is left."
     if refused.unit == "usd":
         taken, limit, asked = (
-            f"${refused.in_unit(n):.6f}" for n in (refused.spent + refused.reserved, refused.limit, refused.asked)
+            usd(refused.in_unit(n)) for n in (refused.spent + refused.reserved, refused.limit, refused.asked)
         )
         return (
             f"budget spent: {what} can come to {asked}, and {taken} of --tokenguard-max-cost={limit[1:]} is spent or "

@@ -182,7 +182,7 @@ class Summary:
         rest = list(self._rest())
         if not (spent.calls or spent.blocked or rest or self.problems or self.asked):
             return
-        terminal.section("tokenguard")
+        terminal.write_sep("=", "tokenguard")
         terminal.write_line(_headline(spent))
         for title, rows in self._tables():
             terminal.write_line("")
@@ -196,14 +196,14 @@ class Summary:
             terminal.write_line(f"FAILED {problem}.", red=True)
 
     def _tables(self) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-        for title, which in (("test", False), ("shared by tests", True)):
+        for title, which, what in (("test", False, "attempt"), ("shared by tests", True, "worker")):
             owners = self._owners(shared=which)
             top = owners[: self.wanted.top]
             if top:
                 left_out = len(owners) - len(top)
                 yield (
                     f"{title}, the {self.wanted.top} most expensive of {len(owners)}" if left_out else title,
-                    [_row(owner, figures, attempts) for owner, figures, attempts in top],
+                    [_row(owner, figures, many(times, what) if times > 1 else "") for owner, figures, times in top],
                 )
 
     def _rest(self) -> Iterator[str]:
@@ -266,9 +266,9 @@ def _titles(first: str) -> tuple[str, ...]:
     return (first, "calls", "input", "cache hit", "output", "cost")
 
 
-def _row(owner: str, figures: Figures, attempts: int) -> tuple[str, ...]:
+def _row(owner: str, figures: Figures, times: str) -> tuple[str, ...]:
     return (
-        f"{owner} ({attempts} attempts)" if attempts > 1 else owner,
+        f"{owner}, {times}" if times else owner,
         f"{figures.calls:,}",
         f"{figures.input_tokens:,}",
         "-" if figures.cache_hit is None else percent(figures.cache_hit),
