@@ -222,7 +222,9 @@ def test_nothing_is_imported_until_asked(project):
 
         def test_it():
             ours = {name for name in sys.modules if name.partition(".")[0] in ("tokenguard", "opentelemetry", "openai")}
-            assert ours == {"tokenguard", "tokenguard.pytest_plugin"}
+            assert ours == {
+                "tokenguard", "tokenguard.pytest_plugin", "tokenguard.testing", "tokenguard.testing.options"
+            }
         """,
     )
     result = project.run(None, "test_plain.py", apart=True)

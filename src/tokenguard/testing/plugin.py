@@ -7,11 +7,10 @@ controller adds up what they send: with each report, in case they crash, and at 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +19,10 @@ import pytest
 
 from tokenguard import names, runtime, scope
 from tokenguard.errors import PolicyError
-from tokenguard.policy import load
-from tokenguard.pytest_plugin import BASELINE, setting
-from tokenguard.repeats import Repeats
+from tokenguard.policy import Policy, load
 from tokenguard.testing import baseline, judgement
 from tokenguard.testing.account import Account, account_of
+from tokenguard.testing.options import BASELINE, setting
 from tokenguard.testing.session import RULE, SessionBudget
 from tokenguard.testing.settings import MARK, budget_of, settings
 from tokenguard.testing.spending import Recorder, Spending
@@ -48,21 +46,26 @@ class Running:
         self.file = config.rootpath / BASELINE
         self.before = self._baseline()
         self.summary = Summary(self.settings, self.file, self.before, asked=bool(setting(config, "")))
-        self._current: tuple[pytest.Item, Spending] | None = None
+        self._item: pytest.Item | None = None
+        """The test that runs."""
+        self._judged: int | None = None
+        """How many calls it had made when it was judged; `None` before, and after it has failed."""
         self._ids: dict[str, str] = {}
         """The tests' ids in pytest's reports, by their names here."""
-        self._judged: dict[str, int] = {}
-        """By test: how many calls it had made when it was judged; absent once it has failed."""
         self._folder: Path | None = None
         self.session = self._session()
         self.recorder = Recorder(self.session)
+        self._policy = self._measuring()
         self._was = scope.on_call, runtime.default_store
         self._installed = False
         config.add_cleanup(self._stop)
+        if self.worker is not None:
+            config.pluginmanager.register(Sending(self))
+        elif self.controls or self.settings.update:
+            config.pluginmanager.register(Receiving(self.summary))
         if not self.controls:
             scope.on_call = self.recorder.begun
             runtime.default_store = None
-            self._policy = self._measuring()
             self._install()
 
     # --- start and stop ----------------------------------------------------------------------------------------------
@@ -86,7 +89,7 @@ class Running:
         url = "memory:" if self.worker is None else self.worker["tokenguard_ledger"]
         return SessionBudget(wanted.max_cost, wanted.max_calls, url)
 
-    def _measuring(self) -> Any:
+    def _measuring(self) -> Policy:
         """The policy that is found, without its rules: tests want its prices, and not to spend from its budgets."""
         try:
             return replace(load(), limits=(), budgets=(), breakers=(), shares=())
@@ -136,29 +139,17 @@ class Running:
 
     def of(self, item: pytest.Item) -> Spending:
         """What the test has spent in this attempt."""
-        if self._current is None or self._current[0] is not item:
-            return self._begin(item)  # started by the first test that asks for the fixture by name
-        return self._current[1]
+        if self._item is not item:
+            self._begin(item)  # started by the first test that asks for the fixture by name
+        return self.recorder.running()
 
-    def _begin(self, item: pytest.Item) -> Spending:
-        self._end()
-        self._install()
-        if (installed := runtime._installed) is not None:
-            installed.meter.repeats = Repeats()  # another test's failures do not make this one's calls retries
-        name = _name(item)
-        self._ids[name] = item.nodeid
-        spending = self.recorder.open(name)
-        self.recorder.push(spending)
-        self._current = item, spending
-        self._judged[item.nodeid] = -1
-        return spending
-
-    def _end(self) -> None:
-        if self._current is not None:
-            _, spending = self._current
-            spending.end()
-            self.recorder.pop(spending)
-            self._current = None
+    def _begin(self, item: pytest.Item) -> None:
+        if runtime._installed is None:
+            self._install()
+        self._item = item
+        self._judged = None
+        self._ids[name := _name(item)] = item.nodeid
+        self.recorder.run(name)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -170,7 +161,7 @@ class Running:
             return (yield)
         where = fixturedef.baseid or request.node.nodeid
         name = f"{fixturedef.scope} fixture {fixturedef.argname}" + (f" ({where})" if where else "")
-        owner = self.recorder.open(name, shared=True)
+        owner = self.recorder.fixture(name)
         # Finalizers run last in, first out: this one after the fixture's own, the other one before them.
         fixturedef.addfinalizer(lambda: self.recorder.pop(owner))
         self.recorder.push(owner)
@@ -186,24 +177,30 @@ class Running:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """An attempt begins."""
         __tracebackhide__ = True
-        spending = self._begin(item)
-        with self._spent(spending):
-            return (yield)
+        self._begin(item)
+        try:
+            result = yield
+        except Exception:
+            self._stop_if_refused()
+            raise
+        self._stop_if_refused()
+        return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Judge what the test has spent; a failure of its own stays, and says it beside."""
         __tracebackhide__ = True
-        spending = self.of(item)
-        with self._spent(spending):
-            try:
-                result = yield
-            except Exception:
-                self._judged.pop(item.nodeid, None)
-                if (why := self._over_budget(item, spending)) is not None:
-                    item.add_report_section("call", "tokenguard", why)
-                raise
-        self._judge(item, spending)
+        if self._item is not item:
+            self._begin(item)
+        try:
+            result = yield
+        except (Exception, pytest.fail.Exception):
+            self._stop_if_refused()
+            if (why := self._over_budget(item)) is not None:
+                item.add_report_section("call", "tokenguard", why)
+            raise
+        self._stop_if_refused()
+        self._judge(item)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -212,52 +209,48 @@ class Running:
         __tracebackhide__ = True
         try:
             result = yield
+            if self._judged is not None:
+                self._judge(item)
         finally:
-            spending = self.of(item)
-            self._end()
-            if spending.records:
+            spending = self.recorder.spending
+            self._item = None
+            self.recorder.run(None)
+            if spending is not None:
                 figures = spending.figures
                 own = [pair for pair in item.user_properties if not pair[0].startswith("tokenguard.")]
-                item.user_properties[:] = [
-                    *own,
-                    *((f"tokenguard.{name}", getattr(figures, name)) for name in PROPERTIES),
-                ]
-        if 0 <= self._judged.get(item.nodeid, -1) < len(spending.records):
-            self._judge(item, spending)
+                new = [(f"tokenguard.{name}", getattr(figures, name)) for name in PROPERTIES]
+                item.user_properties[:] = [*own, *new]
         return result
 
-    @contextlib.contextmanager
-    def _spent(self, spending: Spending) -> Iterator[None]:
+    def _stop_if_refused(self) -> None:
         """Fail a test whose call the run's budget has refused, whatever the test made of that."""
         __tracebackhide__ = True
-        try:
-            yield
-        except Exception:
-            if self._refused(spending):
-                raise self._stopped() from None
-            raise
-        if self._refused(spending):
-            raise self._stopped()
-
-    def _refused(self, spending: Spending) -> bool:
-        return self.session is not None and any(
+        spending = self.recorder.spending
+        if self.session is None or spending is None:
+            return
+        if any(
             record.outcome == names.BLOCKED and record.attributes.get(names.GUARD_RULE) == RULE
             for record in list(spending.records)
-        )
+        ):
+            raise pytest.fail.Exception(self.session.said, pytrace=False) from None
 
-    def _stopped(self) -> BaseException:
-        assert self.session is not None
-        return pytest.fail.Exception(self.session.said, pytrace=False)
+    def _over_budget(self, item: pytest.Item) -> str | None:
+        spending = self.recorder.spending
+        if spending is None or MARK not in item.keywords:
+            return None  # without a call, nothing can be too much
+        return judgement.over_budget(spending, budget_of(item))
 
-    def _over_budget(self, item: pytest.Item, spending: Spending) -> str | None:
-        return judgement.over_budget(spending, budget_of(item)) if MARK in item.keywords else None
-
-    def _judge(self, item: pytest.Item, spending: Spending) -> None:
-        """Fail a test that spent more than it may, or more than it used to."""
-        self._judged[item.nodeid] = len(spending.records)
-        why = self._over_budget(item, spending) or self._grown(item, spending)
+    def _judge(self, item: pytest.Item) -> None:
+        """Fail a test that spent more than it may, or more than it used to; once for the same calls."""
+        __tracebackhide__ = True
+        spending = self.recorder.spending
+        calls = 0 if spending is None else len(spending.records)
+        if calls == self._judged:
+            return
+        self._judged = calls
+        why = self._over_budget(item) or (None if spending is None else self._grown(item, spending))
         if why is not None:
-            del self._judged[item.nodeid]
+            self._judged = None
             raise pytest.fail.Exception(why, pytrace=False)
 
     def _grown(self, item: pytest.Item, spending: Spending) -> str | None:
@@ -281,7 +274,8 @@ class Running:
             [
                 f"grown since the baseline: {grown}",
                 *([f"  {moved[0].upper()}{moved[1:]}."] if moved else []),
-                f"  {BASELINE} allows {allowed} more. If that is meant: pytest --tokenguard-update, and commit the file.",
+                f"  {BASELINE} allows {allowed} more. "
+                "If that is meant: pytest --tokenguard-update, and commit the file.",
                 "",
                 *judgement.call_table(list(spending.records), set()),
             ]
@@ -298,22 +292,8 @@ class Running:
         """Take what a worker has measured."""
         self.summary.receive(json.loads(measured))
 
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """In a worker: send with each report what its test has spent until then."""
-        report = yield
-        if self.worker is not None and any(each.records for each in self.recorder.spendings.get(_name(item), ())):
-            setattr(report, REPORT, json.dumps(self._account(_name(item))))
-        return report
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note how a test went, and what a worker says it spent."""
-        self.summary.went(report)
-        sent = getattr(report, REPORT, None)
-        if sent is not None and self.controls:
-            self.summary.add(Account(**json.loads(sent)))
-
-    def _account(self, owner: str) -> dict[str, Any]:
+    def account(self, owner: str) -> dict[str, Any]:
+        """What an owner has spent until now, as plain data."""
         worker = "" if self.worker is None else self.worker["workerid"]
         return account_of(
             self.recorder.spendings[owner],
@@ -328,13 +308,14 @@ class Running:
     @pytest.hookimpl(trylast=True)  # after the last fixtures' teardown
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Add up, write the files, and judge the run."""
-        self._end()
+        self.recorder.run(None)
         summary = self.summary
         if not self.controls:
-            accounts = [self._account(owner) for owner in self.recorder.spendings]
+            owners = self.recorder.spendings.items()
+            accounts = [self.account(owner) for owner, several in owners if any(each.records for each in several)]
             if self.worker is not None:
                 sent = {
-                    "accounts": [each for each in accounts if each["attempts"]],
+                    "accounts": accounts,
                     "notes": list(summary.notes),
                     "vanished": summary.vanished,
                     "usage_error": summary.usage_error,
@@ -351,6 +332,34 @@ class Running:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print what was spent."""
         self.summary.show(terminalreporter)
+
+
+class Sending:
+    """In a worker: each report says what its test has spent until then, in case the worker crashes."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add the account of the test."""
+        report = yield
+        if _name(item) in self._running.recorder.spendings:
+            setattr(report, REPORT, json.dumps(self._running.account(_name(item))))
+        return report
+
+
+class Receiving:
+    """Where the run is summed up: how its tests went, and what workers say of them."""
+
+    def __init__(self, summary: Summary) -> None:
+        self._summary = summary
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note it."""
+        self._summary.went(report)
+        if (sent := getattr(report, REPORT, None)) is not None:
+            self._summary.add(Account(**json.loads(sent)))
 
 
 def _name(item: pytest.Item) -> str:

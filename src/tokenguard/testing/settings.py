@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from tokenguard.policy.kinds import nearest
-from tokenguard.pytest_plugin import OPTIONS, setting
+from tokenguard.testing.options import OPTIONS, setting
 
 MARK: Final = "token_budget"
 

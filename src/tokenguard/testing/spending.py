@@ -6,12 +6,14 @@ other (event loops of their own, threads). Pytest itself does one thing at a tim
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenguard import runtime
 from tokenguard.policy import Policy, from_mapping, load
+from tokenguard.repeats import Repeats
 from tokenguard.scope import Meter
 from tokenguard.testing.figures import Figures, figures_of, total
 from tokenguard.testing.prefix import Prefixes
@@ -92,39 +94,60 @@ class Spending(Meter):
 
 
 class Recorder:
-    """Charges every call of the process to its owner."""
+    """Charges every call of the process to its owner. A test that makes no call costs nothing here."""
 
     def __init__(self, session: SessionBudget | None) -> None:
         self.session = session
         self.spendings: dict[str, list[Spending]] = {}
         """By owner: a test's node id, with a spending for each attempt, or the words for a fixture."""
-        self.shared: set[str] = set()
+        self.shared: set[str] = {OUTSIDE}
         """The owners that are not tests."""
-        self._outside = self.open(OUTSIDE, shared=True)
-        self._owners: list[Spending] = [self._outside]
+        self.spending: Spending | None = None
+        """Of the attempt that runs, once it has made a call."""
+        self._owner = OUTSIDE
+        self._fresh = False
+        self._fixtures: list[Spending] = []
+        """The shared fixtures that are being set up or torn down, the innermost last."""
+        self._lock = threading.Lock()
 
-    def open(self, owner: str, *, shared: bool = False) -> Spending:
-        """A new spending of an owner; shared ones have one for good."""
-        several = self.spendings.setdefault(owner, [])
-        if shared:
-            self.shared.add(owner)
-        if not shared or not several:
-            several.append(Spending())
-        return several[-1]
+    def run(self, owner: str | None) -> None:
+        """An attempt at a test begins; `None`: it is over."""
+        if self.spending is not None:
+            self.spending.end()
+        self._owner, self.spending, self._fresh = owner or OUTSIDE, None, owner is not None
+        self._fixtures.clear()
 
-    def push(self, owner: Spending) -> None:
-        """From now on, calls are this owner's."""
-        self._owners.append(owner)
+    def running(self) -> Spending:
+        """The spending of the attempt that runs; of what runs outside of tests, if none does."""
+        with self._lock:
+            if self.spending is None:
+                several = self.spendings.setdefault(self._owner, [])
+                if not several or self._owner not in self.shared:
+                    several.append(Spending())
+                self.spending = several[-1]
+            return self.spending
 
-    def pop(self, owner: Spending) -> None:
-        """Its time is over; calls are those before's again."""
-        if owner in self._owners[1:]:
-            while self._owners.pop() is not owner:
+    def fixture(self, name: str) -> Spending:
+        """The spending of a shared fixture."""
+        self.shared.add(name)
+        return self.spendings.setdefault(name, [Spending()])[0]
+
+    def push(self, fixture: Spending) -> None:
+        """A shared fixture is at work: calls are its own."""
+        self._fixtures.append(fixture)
+
+    def pop(self, fixture: Spending) -> None:
+        """It is done."""
+        if fixture in self._fixtures:
+            while self._fixtures.pop() is not fixture:
                 pass
 
     def begun(self, call: Call, meter: Metering) -> None:
         """A call begins: charge it to whose time it is."""
-        owner = self._owners[-1]
+        if self._fresh:
+            self._fresh = False
+            meter.repeats = Repeats()  # another test's failures do not make this one's calls retries
+        owner = self._fixtures[-1] if self._fixtures else self.running()
         call.scope = call.scope._replace(meters=(*call.scope.meters, owner))
         owner.prefixes.add(call.request)
         if self.session is not None:
