@@ -67,6 +67,7 @@ def project(pytester, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     tests = str(Path(canned.__file__).parent)
     monkeypatch.setenv("PYTHONPATH", tests)
+    tokenguard.uninstall()  # the run that tests is not the run that is tested
     monkeypatch.syspath_prepend(pytester.path)
     return Project(pytester)
 

@@ -276,8 +276,7 @@ def test_ends_as_it_began(project):
     """After a run in this process nothing is installed, and nothing watches."""
     from tokenguard import runtime, scope
 
+    before = runtime._installed, scope.on_call, runtime.default_store
     project.run("def test_it(tokenguard):\n    ask()\n", "--tokenguard-max-calls=3", "--tokenguard-then=stop")
-    assert runtime._installed is None
-    assert scope.on_call is None
-    assert runtime.default_store is not None
+    assert (runtime._installed, scope.on_call, runtime.default_store) == before
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tokenguard-ledger")]

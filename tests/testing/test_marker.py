@@ -36,6 +36,7 @@ def test_a_test_over_its_budget_fails(project):
     )
     assert "FAILED test_it.py::test_refund - Failed: token budget: cost $0.000566" in said(result)
     assert "_pytest" not in said(result)  # no traceback of ours
+    assert "traceback" not in said(result)
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,6 @@ class Running:
 
     def _stop_if_refused(self) -> None:
         """Fail a test whose call the run's budget has refused, whatever the test made of that."""
-        __tracebackhide__ = True
         spending = self.recorder.spending
         if self.session is None or spending is None:
             return
@@ -242,7 +241,6 @@ class Running:
 
     def _judge(self, item: pytest.Item) -> None:
         """Fail a test that spent more than it may, or more than it used to; once for the same calls."""
-        __tracebackhide__ = True
         spending = self.recorder.spending
         calls = 0 if spending is None else len(spending.records)
         if calls == self._judged:
