@@ -16,7 +16,7 @@ import pytest_asyncio.plugin  # noqa: F401
 import canned
 import tokenguard.ledger.sqlite
 import tokenguard.seams.stainless
-import tokenguard.testing.plugin  # noqa: F401
+import tokenguard.testing.plugin
 
 WITHOUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # hypothesis takes a second and a half to import
 INI = """\
