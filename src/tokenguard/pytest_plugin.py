@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from tokenguard.testing.options import BASELINE, OPTIONS, ini, setting
+from tokenguard.testing.options import BASELINE, OPTIONS, USAGE_ERROR, ini, setting
 
 if TYPE_CHECKING:
     from tokenguard.testing.plugin import Running
@@ -55,7 +55,14 @@ def running(config: pytest.Config) -> Running:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Start when a test asks for it."""
     if config.pluginmanager.hasplugin("tokenguard-running") or any(map(_asks, items)):
-        running(config).collected(items)
+        try:
+            running(config).collected(items)
+        except pytest.UsageError as wrong:
+            output = getattr(config, "workeroutput", None)
+            if output is None:
+                raise
+            output["tokenguard_error"] = str(wrong)
+            items.clear()
 
 
 def _asks(item: pytest.Item) -> bool:
@@ -71,10 +78,30 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Under xdist, in the controller: a worker has ended, and says what it measured."""
-    measured = getattr(node, "workeroutput", {}).get("tokenguard")  # a worker that crashed has no output
-    if measured is not None:
-        running(node.config).receive(measured)
+    """Under xdist, in the controller: a worker has ended, and says what it measured, or what it found wrong."""
+    output = getattr(node, "workeroutput", {})  # one that crashed has none
+    plugins = node.config.pluginmanager
+    if "tokenguard_error" in output:
+        if not plugins.hasplugin(USAGE_ERROR):
+            plugins.register(UsageError(output["tokenguard_error"]), USAGE_ERROR)
+    elif "tokenguard" in output:
+        running(node.config).receive(output["tokenguard"])
+
+
+class UsageError:
+    """Under xdist, in the controller: what a worker found wrong. A worker's own exception would look like a crash."""
+
+    def __init__(self, says: str) -> None:
+        self._says = says
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Exit with 4."""
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say it."""
+        terminalreporter.write_line(f"ERROR: {self._says}", red=True)
 
 
 @pytest.fixture

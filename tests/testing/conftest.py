@@ -14,9 +14,12 @@ import pytest
 import pytest_asyncio.plugin  # noqa: F401
 
 import canned
+import tokenguard.guard
 import tokenguard.ledger.sqlite
+import tokenguard.policy.files
 import tokenguard.seams.stainless
 import tokenguard.testing.plugin
+import tokenguard.testing.session
 
 WITHOUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # hypothesis takes a second and a half to import
 INI = """\

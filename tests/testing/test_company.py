@@ -240,6 +240,35 @@ def test_nothing_is_imported_until_asked(project):
     assert min(times) < 0.005
 
 
+def test_measuring_waits_for_an_sdk(project):
+    """A run that measures imports OpenTelemetry with the first SDK; a test may be what imports it."""
+    project.write(
+        "test_late.py",
+        """
+        import sys
+
+        def test_before(tokenguard):
+            assert not {"openai", "anthropic", "opentelemetry"} & set(sys.modules)
+
+        def test_here(tokenguard):
+            from asking import ask
+            tokenguard.policy(limit=[{"name": "short", "max_output_tokens": 10}])
+            try:
+                ask(max_completion_tokens=20)
+            except Exception as error:
+                assert type(error).__name__ == "LimitExceeded"
+            assert tokenguard.calls == 1
+
+        def test_after(tokenguard):
+            from asking import ask
+            ask(max_completion_tokens=20)
+            assert tokenguard.calls == 1
+        """,
+    )
+    result = project.run(None, "test_late.py", apart=True)
+    result.assert_outcomes(passed=3)
+
+
 def test_the_marker_is_registered(project):
     """`--strict-markers` knows it, and `--markers` and `--help` tell of it."""
     text = "@pytest.mark.token_budget(max_calls=0)\ndef test_it():\n    pass\n"

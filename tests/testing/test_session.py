@@ -205,3 +205,8 @@ def test_a_wrong_policy_file(project):
     result = project.run(THREE, "--tokenguard")
     assert result.ret == 4
     assert "tokenguard.toml:2" in said(result)
+    # Found by a worker, which is the first to see that a test asks.
+    result = project.run("def test_it(tokenguard):\n    pass\n", "-n1", apart=True)
+    assert result.ret == 4
+    assert "tokenguard.toml:2" in said(result)
+    assert "INTERNALERROR" not in said(result)

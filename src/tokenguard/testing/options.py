@@ -24,6 +24,12 @@ OPTIONS: Final = {
 """By what follows `--tokenguard`: the value's form (empty: a switch) and the sentence. Each has an ini key, too."""
 
 
+RULE: Final = "pytest session"
+"""The `rule` of calls that are refused because the run's budget is spent."""
+USAGE_ERROR: Final = "tokenguard-usage-error"
+"""The plugin that is registered where a worker has found something wrong."""
+
+
 def ini(end: str) -> str:
     """The ini key of an option.
 

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from tokenguard import names, runtime, scope
 from tokenguard.errors import PolicyError
-from tokenguard.policy import Policy, load
+from tokenguard.policy.find import may_exist
+from tokenguard.providers import SDKS
 from tokenguard.testing import baseline, judgement
 from tokenguard.testing.account import Account, account_of
-from tokenguard.testing.options import BASELINE, setting
-from tokenguard.testing.session import RULE, SessionBudget
+from tokenguard.testing.options import BASELINE, RULE, USAGE_ERROR, setting
 from tokenguard.testing.settings import MARK, budget_of, settings
 from tokenguard.testing.spending import Recorder, Spending
 from tokenguard.testing.summary import Summary
+
+if TYPE_CHECKING:
+    from tokenguard.policy import Policy
+    from tokenguard.testing.session import SessionBudget
 
 REPORT: Final = "tokenguard_account"
 """The attribute of a test's report that carries its account from a worker to the controller."""
@@ -57,7 +62,8 @@ class Running:
         self.recorder = Recorder(self.session)
         self._policy = self._measuring()
         self._was = scope.on_call, runtime.default_store
-        self._installed = False
+        self._foreign = runtime._installed is not None
+        """Whether a program has installed TokenGuard itself, and keeps it."""
         config.add_cleanup(self._stop)
         if self.worker is not None:
             config.pluginmanager.register(Sending(self))
@@ -86,25 +92,38 @@ class Running:
         if self.controls:
             self._folder = Path(tempfile.mkdtemp(prefix="tokenguard-pytest-"))
             return None
+        from tokenguard.testing.session import SessionBudget
+
         url = "memory:" if self.worker is None else self.worker["tokenguard_ledger"]
         return SessionBudget(wanted.max_cost, wanted.max_calls, url)
 
-    def _measuring(self) -> Policy:
+    def _measuring(self) -> Policy | None:
         """The policy that is found, without its rules: tests want its prices, and not to spend from its budgets."""
+        if not may_exist():
+            return None
+        from tokenguard.policy import load
+
         try:
             return replace(load(), limits=(), budgets=(), breakers=(), shares=())
         except PolicyError as wrong:
             raise pytest.UsageError(str(wrong)) from None
 
     def _install(self) -> None:
-        """Measure; what a program has installed itself stays as it is."""
-        if runtime._installed is None:
-            runtime.install(self._policy)
-            self._installed = True
+        """Measure, as soon as there is an SDK; what a program has installed itself stays as it is."""
+        if runtime._installed is not None:
+            return
+        if any(sdk.module in sys.modules for sdk in SDKS):
+            from tokenguard.policy import Policy
+
+            runtime.unwatch_imports()
+            runtime.install(self._policy or Policy())
+        elif not runtime.watching_imports():
+            runtime.watch_imports({sdk.module: lambda _module: self._install() for sdk in SDKS})
 
     def _stop(self) -> None:
         scope.on_call, runtime.default_store = self._was
-        if self._installed:
+        if not self._foreign:
+            runtime.unwatch_imports()
             runtime.uninstall()
         if self.session is not None:
             self.session.close()
@@ -115,16 +134,9 @@ class Running:
 
     def collected(self, items: list[pytest.Item]) -> None:
         """Check the markers before anything runs, and see which tests of the baseline are no more."""
-        try:
-            for item in items:
-                if MARK in item.keywords:
-                    budget_of(item)
-        except pytest.UsageError as wrong:
-            if self.worker is None:
-                raise
-            self.summary.usage_error = str(wrong)  # a worker's own would look like a crash; the controller says it
-            items.clear()
-            return
+        for item in items:
+            if MARK in item.keywords:
+                budget_of(item)
         selected = any("::" in argument for argument in self.config.args) or self.config.getoption("lf", False)
         if self.before and not selected:
             ids = {_name(item) for item in items}
@@ -307,6 +319,8 @@ class Running:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Add up, write the files, and judge the run."""
         self.recorder.run(None)
+        if self.config.pluginmanager.hasplugin(USAGE_ERROR):
+            return  # nothing ran
         summary = self.summary
         if not self.controls:
             owners = self.recorder.spendings.items()
@@ -316,7 +330,6 @@ class Running:
                     "accounts": accounts,
                     "notes": list(summary.notes),
                     "vanished": summary.vanished,
-                    "usage_error": summary.usage_error,
                 }
                 self.config.workeroutput["tokenguard"] = json.dumps(sent)  # type: ignore[attr-defined] # xdist's
                 return

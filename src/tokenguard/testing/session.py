@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tokenguard import names
 from tokenguard.call import Cost
@@ -14,13 +14,11 @@ from tokenguard.policy import LedgerConfig, Policy
 from tokenguard.policy.windows import FOREVER
 from tokenguard.prices import PriceBook
 from tokenguard.testing.figures import usd
+from tokenguard.testing.options import RULE
 from tokenguard.usage import Usage
 
 if TYPE_CHECKING:
     from tokenguard.metering import Answer, Call, Exchange, Step
-
-RULE: Final = "pytest session"
-"""The `rule` of calls that are refused because the run's budget is spent."""
 
 
 class SessionBudget:

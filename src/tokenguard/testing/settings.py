@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from tokenguard.policy.kinds import nearest
 from tokenguard.testing.options import OPTIONS, setting
 
 MARK: Final = "token_budget"
@@ -148,6 +147,8 @@ def _read(mark: pytest.Mark, nodeid: str) -> dict[str, Any]:
     read = {}
     for key, value in mark.kwargs.items():
         if key not in KEYS:
+            from tokenguard.policy.kinds import nearest
+
             raise pytest.UsageError(
                 f"{nodeid}: {MARK}({key}={value!r}): there is no such key{nearest(key, KEYS)} Keys: {known}"
             )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenguard import runtime
-from tokenguard.policy import Policy, from_mapping, load
 from tokenguard.repeats import Repeats
 from tokenguard.scope import Meter
 from tokenguard.testing.figures import Figures, figures_of, total
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from tokenguard.guard import Guard
     from tokenguard.metering import Call
     from tokenguard.metering import Meter as Metering
+    from tokenguard.policy import Policy
     from tokenguard.prices import PriceBook
     from tokenguard.runtime import Installation
     from tokenguard.testing.session import SessionBudget
@@ -58,6 +58,8 @@ class Spending(Meter):
 
         Budgets of tables are kept in memory, unless they name a ledger. Raises `PolicyError`.
         """
+        from tokenguard.policy import Policy, from_mapping, load
+
         if isinstance(source, Policy):
             chosen = source
         elif source is None or isinstance(source, Mapping):
@@ -66,10 +68,10 @@ class Spending(Meter):
             raise TypeError("tokenguard.policy() takes a file or the tables of one, not both")
         else:
             chosen = load(Path(source))
+        if runtime._installed is None:  # no SDK is imported yet
+            runtime.install(Policy())
         installed = runtime._installed
-        if installed is None:
-            runtime.install(chosen)
-            return
+        assert installed is not None
         meter = installed.meter
         if self._before is None:
             self._before = installed, meter.prices, meter.guard, installed.telemetry.max_values

@@ -34,7 +34,6 @@ class Summary:
         self.vanished: list[str] = []
         self.notes: dict[str, None] = {}
         """Sentences, once each."""
-        self.usage_error: str | None = None
         self.problems: list[str] = []
         """Why the run fails."""
         self.said: list[str] = []
@@ -56,7 +55,6 @@ class Summary:
             self.add(Account(**each))
         self.notes.update(dict.fromkeys(measured["notes"]))
         self.vanished = sorted({*self.vanished, *measured["vanished"]})
-        self.usage_error = self.usage_error or measured["usage_error"]
 
     def went(self, report: pytest.TestReport) -> None:
         """Note how a test went."""
@@ -94,8 +92,6 @@ class Summary:
 
     def finish(self) -> int:
         """Judge the run and write its files; the exit status, 0 if all is well."""
-        if self.usage_error is not None:
-            return pytest.ExitCode.USAGE_ERROR
         self._judge()
         status = pytest.ExitCode.TESTS_FAILED if self.problems else pytest.ExitCode.OK
         for write in (self._update, self._write_json, self._tell_github):
@@ -175,9 +171,6 @@ class Summary:
 
     def show(self, terminal: Any) -> None:
         """Print the section of the terminal's summary."""
-        if self.usage_error is not None:
-            terminal.write_line(f"ERROR: {self.usage_error}", red=True)
-            return
         spent = self.total
         rest = list(self._rest())
         if not (spent.calls or spent.blocked or rest or self.problems or self.asked):
