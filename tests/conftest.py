@@ -20,6 +20,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import tokenguard
 from tokenguard import runtime
 
+pytest_plugins = ["pytester"]
+
 LOOPBACK = ("127.", "::1", "localhost")
 
 _connect = socket.socket.connect

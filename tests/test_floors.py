@@ -17,6 +17,8 @@ FLOORS = (
     ("breakers", "flights", "pending", "alerts", "guard", "metering"),
     ("seams",),
     ("runtime", "instrument", "autoload", "report", "demo", "cli", "__init__", "__main__", "lint", "rules", "grafana"),
+    ("testing",),
+    ("pytest_plugin",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

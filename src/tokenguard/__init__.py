@@ -10,21 +10,25 @@ with tokenguard.attribution(tenant="t1", feature="support"), tokenguard.meter() 
 print(m.cost_usd, m.input_tokens, m.cache_read_tokens)
 ```
 
-What is named here is the API; everything else may change.
+What is named here is the API; everything else may change. The names are imported when they are used: pytest imports
+this package at every start, for its plugin. PYTEST_DONT_REWRITE: there is nothing here to assert.
 """
 
 from __future__ import annotations
 
-from tokenguard.errors import (
-    BudgetExceeded,
-    CircuitOpen,
-    GuardrailViolation,
-    LimitExceeded,
-    PolicyError,
-    TokenGuardError,
-)
-from tokenguard.runtime import install, uninstall
-from tokenguard.scope import attribution, meter, task
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenguard.errors import (
+        BudgetExceeded,
+        CircuitOpen,
+        GuardrailViolation,
+        LimitExceeded,
+        PolicyError,
+        TokenGuardError,
+    )
+    from tokenguard.runtime import install, uninstall
+    from tokenguard.scope import attribution, meter, task
 
 __all__ = [
     "BudgetExceeded",
@@ -40,3 +44,14 @@ __all__ = [
     "uninstall",
 ]
 __version__ = "0.1.0"
+
+_MODULES = {"install": "runtime", "uninstall": "runtime", "attribution": "scope", "meter": "scope", "task": "scope"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+    return value

@@ -372,6 +372,8 @@ class Meter:
     def _begin(self, exchange: Exchange) -> Call:
         """Start the call: whose it is, what it asks for, and whether it has been tried before."""
         call = Call(self, exchange)
+        if scope.on_call is not None:
+            scope.on_call(call, self)
         api, body = call.api, call.request
         attributes = call.attributes
         attributes.update(call.scope.attributes)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _installed: Installation | None = None
+default_store: str | None = names.DEFAULT_STORE
+"""Where calls are kept when nothing is configured; the pytest plugin says nowhere."""
 _telemetry: Telemetry | None = None
 """Made once: OpenTelemetry knows an instrument by its name, and a second one would be deaf."""
 
@@ -109,7 +111,7 @@ def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
         if _installed is None:
             _installed = installation
             scope.on_task_end = installation.telemetry.put
-            _watch_imports({sdk.module: installation.patch for sdk in SDKS})
+            watch_imports({sdk.module: installation.patch for sdk in SDKS})
 
 
 def _policy(policy: str | os.PathLike[str] | Policy | None) -> Policy:
@@ -124,7 +126,7 @@ def uninstall() -> None:
     with _lock:
         if _installed is None:
             return
-        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _ImportWatch)]
+        unwatch_imports()
         scope.on_task_end = None
         _installed.close()
         _installed = None
@@ -143,6 +145,7 @@ def _store() -> Any:
         exported = any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in ("", "_TRACES"))
         if exported and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             return None
+        path = default_store
     if path is None:
         return None
     from tokenguard.store import Store
@@ -153,7 +156,7 @@ def _store() -> Any:
 # --- watching imports ------------------------------------------------------------------------------------------------
 
 
-def _watch_imports(hooks: dict[str, Callable[[ModuleType], None]]) -> None:
+def watch_imports(hooks: dict[str, Callable[[ModuleType], None]]) -> None:
     """Call each hook with its module: now if it is imported already, else right after its import."""
     waiting = {}
     for name, hook in hooks.items():
@@ -164,6 +167,16 @@ def _watch_imports(hooks: dict[str, Callable[[ModuleType], None]]) -> None:
             hook(module)
     if waiting:
         sys.meta_path.insert(0, _ImportWatch(waiting))
+
+
+def unwatch_imports() -> None:
+    """No hook of `watch_imports` is called any more."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _ImportWatch)]
+
+
+def watching_imports() -> bool:
+    """Whether some hook waits for its module."""
+    return any(isinstance(finder, _ImportWatch) for finder in sys.meta_path)
 
 
 class _ImportWatch:
@@ -179,7 +192,9 @@ class _ImportWatch:
         if hook is None:
             return None
         for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
+            if isinstance(finder, _ImportWatch):  # of several watches, the latest one has the module
+                continue
+            spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
                 self._follow(spec.loader, name, hook)
                 return spec

@@ -42,6 +42,10 @@ class Scope(NamedTuple):
 _scope: ContextVar[Scope] = ContextVar("tokenguard_scope", default=Scope())  # noqa: B039 - it is immutable
 current: Callable[[], Scope] = _scope.get
 
+on_call: Callable[[Any, Any], None] | None = None
+"""Sees every call of the process begin (`metering.Call`, and the `metering.Meter` it takes), in whatever context it is
+made, and may add a meter to its scope; the pytest plugin sets it."""
+
 on_task_end: Callable[[TaskRecord], None] | None = None
 """Receives finished tasks; `install()` sets it."""
 
