@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import httpx2
 
 import tokenguard
@@ -100,3 +105,35 @@ def test_of_another_process(installed, spans):
     client.responses.create(**ASKED)
     client.responses.retrieve("resp_other")
     assert len(spans) == 0
+
+
+PROGRAM = """
+import sys
+import json
+import os
+import subprocess
+import sys
+
+import httpx2
+import openai
+
+def answer(request):
+    return httpx2.Response(200, json={"id": "r1", "object": "response", "status": "queued", "output": []})
+
+client = openai.OpenAI(api_key="k", http_client=httpx2.Client(transport=httpx2.MockTransport(answer)))
+client.responses.create(model="gpt-4o-mini", input="Research this.", background=True)
+"""
+
+
+def test_a_program_that_ends(tmp_path):
+    """A program that starts one and ends leaves its record."""
+    env = {**os.environ, "TOKENGUARD_STORE": str(tmp_path / "usage.db")}
+    command = [sys.executable, "-m", "tokenguard", "report", "--format", "json", "--by", "model"]
+    script = tmp_path / "app.py"
+    script.write_text(PROGRAM)
+    instrument = [sys.executable, "-c", "from tokenguard.instrument import main; main()", str(script)]
+    done = subprocess.run(instrument, env=env, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    shown = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert '"gpt-4o-mini"' in shown
+    assert json.loads(shown)["total"]["calls"] == 1

@@ -236,7 +236,7 @@ class Meter:
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.include_usage = include_usage
         self.repeats = Repeats()
-        self.pending = Pending()
+        self.pending = Pending(telemetry.flush)
         self._refusing_hosts: set[str] = set()
         """Hosts that refused a request because of the option we had added."""
 

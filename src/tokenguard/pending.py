@@ -10,9 +10,11 @@ from __future__ import annotations
 import atexit
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tokenguard import names
+from tokenguard.tokens import count_text
 
 if TYPE_CHECKING:
     from tokenguard.metering import Call
@@ -23,7 +25,9 @@ REMEMBERED = 1024
 class Pending:
     """The open calls of this process by response id."""
 
-    def __init__(self) -> None:
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
+        """Hands on the records of calls that end as the process does."""
         self._calls: OrderedDict[str, Call] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -34,6 +38,7 @@ class Pending:
         """The provider goes on with this call."""
         with self._lock:
             if not self._calls:
+                count_text("-", call.model)  # loads what an estimate needs: at the process's end it cannot be imported
                 atexit.unregister(self.give_up)
                 atexit.register(self.give_up)
             self._calls[response_id] = call
@@ -61,3 +66,5 @@ class Pending:
             self._calls.clear()
         for call in calls:
             call.finish(None, outcome=names.ABANDONED)
+        if calls:
+            self._flush()
