@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/guard.py
 
 The path of a call without its SDK, in one process, medians over interleaved rounds: what comes before the request is
-sent (the decision), and what comes after the answer (settling). All 30 rules apply to the call. The prompt is 100 kB,
-so that only its length may decide.
+sent (the decision), and what comes after the answer (settling); and the decision by itself, in a loop, where the
+processor's caches are its own. All 30 rules apply to the call. The prompt is 100 kB, so that only its length may
+decide.
 """
 
 from __future__ import annotations
@@ -75,6 +76,24 @@ def turns(meter: metering.Meter, client: openai.OpenAI, options: FinalRequestOpt
     return before / TURNS / 1000, after / TURNS / 1000
 
 
+def alone(meter: metering.Meter, client: openai.OpenAI, options: FinalRequestOptions) -> float:
+    """Microseconds of the decision by itself, in a loop: matching, limits, the bound, and the reservation."""
+    guard = meter.guard
+    exchange = stainless._exchange(client, dict, options, False, FAMILY)
+    calls = [meter._begin(exchange) for _ in range(TURNS)]
+    start = time.perf_counter_ns()
+    for call in calls:
+        guard.match(call)
+        deciding = guard.admit(call, exchange)
+        _, operation, arguments = next(deciding)
+        with contextlib.suppress(StopIteration):
+            deciding.send(Answer(operation(*arguments)))
+    taken = time.perf_counter_ns() - start
+    for call in calls:
+        guard.ledger.release(call.reservation)
+    return taken / TURNS / 1000
+
+
 def main() -> None:
     client = openai.OpenAI(api_key="k")
     options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data=BODY)
@@ -86,6 +105,7 @@ def main() -> None:
             tokenguard.install(policy.loads(ledger.format(folder=folder) + RULES, str(Path(folder, "tokenguard.toml"))))
             guards[name] = meter.guard
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in guards}
+        decisions: dict[str, list[float]] = {name: [] for name in LEDGERS}
         with tokenguard.attribution(tenant="t", feature="f"):
             for _ in range(ROUNDS):
                 for name in random.sample(list(guards), len(guards)):
@@ -93,14 +113,17 @@ def main() -> None:
                     turns(meter, client, options)
                     gc.collect()
                     times[name].append(turns(meter, client, options))
+                    if meter.guard is not None:
+                        decisions[name].append(alone(meter, client, options))
         medians = {
             name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()
         }
         bare = medians.pop("no policy")
-        print(f"{'us a call':24}{'before':>9}{'after':>9}")
+        print(f"{'us a call':24}{'before':>9}{'after':>9}{'decision alone':>17}")
         print(f"{'without a policy':24}{bare[0]:9.1f}{bare[1]:9.1f}")
         for name, (before, after) in medians.items():
-            print(f"{'added, ' + name:24}{before - bare[0]:9.1f}{after - bare[1]:9.1f}")
+            decision = statistics.median(decisions[name])
+            print(f"{'added, ' + name:24}{before - bare[0]:9.1f}{after - bare[1]:9.1f}{decision:17.1f}")
         for guard in guards.values():
             if guard is not None:
                 guard.close()

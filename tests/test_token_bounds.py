@@ -79,3 +79,18 @@ def test_a_number_among_texts_hides_none():
     """An embeddings input that begins with a number, and goes on with text, is bounded by the text."""
     body = {"model": "text-embedding-3-small", "input": [1, LONG]}
     assert upper_bound_request(body).tokens >= count_request("embeddings", body).tokens > 1000
+
+
+def test_marks_are_seen_wherever_they_are():
+    """A request that marks anything for the cache says so: a text, a tool, a picture, or itself."""
+    mark = {"cache_control": {"type": "ephemeral"}}
+    picture = {"type": "image", "source": {"type": "base64", "data": "AAAA"}}
+    for body in (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", **mark}]}]},
+        {"messages": [{"role": "user", "content": [{**picture, **mark}]}]},
+        {"tools": [{"name": "f", "input_schema": {}, **mark}]},
+        {"system": [{"text": "x"}, {"cachePoint": {"type": "default"}}]},
+        mark,
+    ):
+        assert upper_bound_request(body).marked
+    assert not upper_bound_request({"messages": [{"role": "user", "content": [picture]}]}).marked

@@ -77,13 +77,17 @@ BOUND_TOOLS = 1000
 BOUND_PER_ITEM = 4
 """Room in the upper bound for what formats add: around each object, once a request, for having tools, and for the
 punctuation around each key and list item."""
-REMEMBERS = (
-    *("previous_response_id", "conversation", "container", "web_search_options"),
-    *("cachedContent", "promptVariables"),  # Gemini, Bedrock
+REMEMBERS = frozenset(
+    {
+        *("previous_response_id", "conversation", "container", "web_search_options"),
+        *("cachedContent", "promptVariables"),  # Gemini, Bedrock
+    }
 )
 """Keys of a request that have the provider add text of its own."""
 CACHE_MARKS = frozenset({"cache_control", "cachePoint"})
 """Keys with which a request marks what the provider shall cache (Anthropic, Bedrock)."""
+TELLING = KEYED_MEDIA | CACHE_MARKS | {"type"}
+"""Keys that tell of more than text."""
 TOKEN_LISTS = frozenset({"input", "prompt"})
 """Where embeddings and legacy completions take tokens in place of text."""
 
@@ -150,7 +154,8 @@ def upper_bound_request(body: Mapping[str, Any]) -> Bound:
     tools = body.get("tools") or body.get("functions") or body.get("toolConfig")
     tokens = BOUND_PER_REQUEST + (BOUND_TOOLS if tools else 0)
     for key, value in body.items():
-        tokens += upper_bound(key) + BOUND_PER_ITEM + walk(value, key in TOKEN_LISTS)
+        tokens += BOUND_PER_ITEM + (len(key) if key.isascii() else upper_bound(key))
+        tokens += len(value) if type(value) is str and value.isascii() else walk(value, key in TOKEN_LISTS)
     marked = walk.marked or not CACHE_MARKS.isdisjoint(body)
     return Bound(tokens, walk.complete and not _has_more(body), marked)
 
@@ -180,16 +185,16 @@ class _Walk:
         return upper_bound(node) if isinstance(node, str) else len(str(node))
 
     def _object(self, node: Mapping[object, object]) -> int:
-        if _kind(node) in NOT_TEXT or (not KEYED_MEDIA.isdisjoint(node) and _holds_media(node)):
-            self.complete = False
-            return BOUND_PER_OBJECT
+        if not TELLING.isdisjoint(node):  # most objects have none of these keys
+            self.marked = self.marked or not CACHE_MARKS.isdisjoint(node)
+            if _kind(node) in NOT_TEXT or _holds_media(node):
+                self.complete = False
+                return BOUND_PER_OBJECT
         total = BOUND_PER_OBJECT
         for key, child in node.items():
             name = key if type(key) is str else str(key)
             total += BOUND_PER_ITEM + (len(name) if name.isascii() else upper_bound(name))
             total += len(child) if type(child) is str and child.isascii() else self(child)
-        if not CACHE_MARKS.isdisjoint(node):
-            self.marked = True
         return total
 
 
@@ -198,7 +203,7 @@ def _has_more(body: Mapping[str, Any]) -> bool:
     reasoning = body.get("reasoning")
     tools = _tools(body)
     return (
-        any(body[key] for key in REMEMBERS if key in body)
+        (not REMEMBERS.isdisjoint(body) and any(map(body.get, REMEMBERS)))
         or isinstance(body.get("prompt"), Mapping)  # a stored prompt; as text it is the legacy completions' own
         or (isinstance(reasoning, Mapping) and reasoning.get("mode") is not None)
         or (isinstance(tools, list | tuple) and any(_hosted(tool) for tool in tools))
