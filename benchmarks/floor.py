@@ -169,6 +169,16 @@ def wrap_async(owner: Any, start: Callable[[dict[str, Any]], Call], answered: Ca
     owner.create = create
 
 
+@functools.cache
+def meters() -> Meters:
+    """Those of this process."""
+    return Meters(MORE)
+
+
+MORE: dict[str, Any] = {}
+"""Attributes that go on each span beside the 12."""
+
+
 def install(more: dict[str, Any] | None = None) -> None:
     """Wrap the methods that the scenarios call."""
     from anthropic.resources.messages import Messages
@@ -176,10 +186,10 @@ def install(more: dict[str, Any] | None = None) -> None:
     from openai.resources.chat.completions import AsyncCompletions, Completions
     from openai.resources.responses import Responses
 
-    meters = Meters(more or {})
-    chat = functools.partial(Call, meters, "chat", "openai", "api.openai.com")
-    embeddings = functools.partial(Call, meters, "embeddings", "openai", "api.openai.com")
-    messages = functools.partial(Call, meters, "chat", "anthropic", "api.anthropic.com")
+    MORE.update(more or {})
+    chat = functools.partial(Call, meters(), "chat", "openai", "api.openai.com")
+    embeddings = functools.partial(Call, meters(), "embeddings", "openai", "api.openai.com")
+    messages = functools.partial(Call, meters(), "chat", "anthropic", "api.anthropic.com")
     wrap(Completions, chat, openai_answer, openai_chunks)
     wrap_async(AsyncCompletions, chat, openai_answer)
     wrap(Responses, chat, responses_answer, None)

@@ -38,6 +38,9 @@ TURNS = {
     "anthropic": 80,
     "anthropic stream": 8,
     "anthropic stream short": 60,
+    "google": 30,
+    "bedrock": 30,
+    "mistral": 30,
 }
 """Turns of each scenario in a round: each takes a few hundredths of a second."""
 CALLS_PER_TURN = {"async 64": 64}

@@ -52,6 +52,9 @@ COLUMNS = (
     ("anthropic", "anthropic", calls, None),
     ("anthropic_cpu", "anthropic", calls, "cpu"),
     ("anthropic_chunk", "anthropic stream", chunks, None),
+    ("google", "google", calls, None),
+    ("bedrock", "bedrock", calls, None),
+    ("mistral", "mistral", calls, None),
 )
 """Key, scenario, how it is counted, and the clock: `None` is the one asked for the caller's path."""
 
@@ -109,6 +112,12 @@ def cells(name: str, row: dict[str, Any], all_figures: dict[str, Any]) -> list[s
         number(middle("anthropic")),
         ratio("anthropic"),
         number(middle("anthropic_chunk"), 2),
+        number(middle("google")),
+        ratio("google"),
+        number(middle("bedrock")),
+        ratio("bedrock"),
+        number(middle("mistral")),
+        ratio("mistral"),
         number(row["added_start_ms"]),
         number(row["added_rss"] / 1e6 if row["added_rss"] is not None else None),
     ]
@@ -127,6 +136,12 @@ HEADER = (
     "anthropic us",
     "x floor",
     "us per chunk",
+    "google us",
+    "x floor",
+    "bedrock us",
+    "x floor",
+    "mistral us",
+    "x floor",
     "start ms",
     "RSS MB",
 )

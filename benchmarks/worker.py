@@ -92,6 +92,7 @@ class Worker:
         for scenario in self.scenarios.values():
             for _ in range(2):
                 scenario(3)
+        self.scenarios |= self.cloud_scenarios()
         self.flush()
         self.hello = {
             "start_ms": time.process_time() * 1e3,  # from the process's start to the end of its first calls
@@ -202,6 +203,16 @@ class Worker:
             "anthropic stream short": streams(messages, canned.message_stream, short),
         }
         return {name: run for name, run in scenarios.items() if name.startswith(self.contender.scenarios)}
+
+    def cloud_scenarios(self) -> dict[str, Callable[[int], None]]:
+        """Those of `clouds` whose SDK is installed; each is set up by its first turn, which is no round's."""
+        import clouds
+
+        return {
+            name: clouds.scenario(name, self.contender.clouds)
+            for name in clouds.installed()
+            if name.startswith(self.contender.scenarios)
+        }
 
     def flush(self) -> None:
         """Export every finished span, and let the contender finish what it queued."""
