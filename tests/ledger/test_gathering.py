@@ -64,6 +64,17 @@ def test_is_written_by_itself(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_close_ends_the_thread(ledger: SqliteLedger) -> None:
+    """A ledger that is closed leaves no thread behind, and can be used again."""
+    for _ in range(2):
+        ledger.settle_soon(reserved(ledger, 0.25), nano(0.125), 0)
+        writer = ledger._writer
+        assert writer is not None
+        ledger.close()
+        assert not writer.is_alive()
+    assert seen_by_others(ledger).spent_nano == nano(0.25)
+
+
 def test_release_soon(ledger: SqliteLedger) -> None:
     """What is released is free for the next call of this process at once."""
     ledger.release_soon(reserved(ledger, 1.0))

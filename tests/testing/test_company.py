@@ -306,6 +306,8 @@ def test_ends_as_it_began(project):
     from tokenguard import runtime, scope
 
     before = runtime._installed, scope.on_call, runtime.default_store
+    threads = set(threading.enumerate())
     project.run("def test_it(tokenguard):\n    ask()\n", "--tokenguard-max-calls=3", "--tokenguard-then=stop")
     assert (runtime._installed, scope.on_call, runtime.default_store) == before
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tokenguard-ledger")]
+    new = set(threading.enumerate()) - threads
+    assert not [thread for thread in new if thread.name.startswith("tokenguard-ledger")]

@@ -99,6 +99,7 @@ class SqliteLedger(Ledger):
         self._wake = threading.Event()
         self._waking = threading.Lock()
         self._writer: threading.Thread | None = None
+        self._stop = threading.Event()
         self._leaves = False
         """Whether the end of this process writes what is gathered then."""
 
@@ -167,26 +168,37 @@ class SqliteLedger(Ledger):
         if not self._leaves:
             self._leaves = True
             _flush_at_exit(self)
-        self._writer = threading.Thread(target=self._write, name="tokenguard-ledger", daemon=True)
+        self._stop = threading.Event()
+        self._writer = threading.Thread(target=self._write, args=(self._stop,), name="tokenguard-ledger", daemon=True)
         try:
             self._writer.start()
         except RuntimeError:  # the interpreter is going down: the exit handler writes
             self._writer = None
 
-    def _write(self) -> None:
-        """Write what no reservation took along, as long as there are calls."""
-        while True:
+    def _write(self, stop: threading.Event) -> None:
+        """Write what no reservation took along, as long as there are calls and the ledger is open."""
+        while not stop.is_set():
             if self._wake.wait(_IDLE_S):
-                time.sleep(_GATHER_S)
+                if stop.wait(_GATHER_S):
+                    return
                 self._wake.clear()
                 if not self.flush():
-                    time.sleep(_LOST_S)
+                    stop.wait(_LOST_S)
                     self._wake.set()
                 continue
             with self._waking:
-                if not self._wake.is_set():
+                if not self._wake.is_set() and not stop.is_set():
                     self._writer = None
                     return
+
+    def _end_writer(self) -> None:
+        with self._waking:
+            writer, self._writer = self._writer, None
+            self._stop.set()
+            self._wake.set()
+        if writer is not None:
+            writer.join()
+        self._wake.clear()
 
     def flush(self) -> bool:
         """Write what was gathered now; whether the file could be written. Never raises."""
@@ -248,6 +260,7 @@ class SqliteLedger(Ledger):
     def close(self) -> None:
         """See `Ledger.close`."""
         super().close()
+        self._end_writer()
         self.flush()
         with self._lock:
             if self._connection is not None:
