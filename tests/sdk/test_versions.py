@@ -140,8 +140,8 @@ def test_async(name, provider, installed, spans):
 @pytest.mark.parametrize("name", ["openai chat", "anthropic messages", "groq chat", "together chat", "cerebras chat"])
 def test_resends(name, provider, installed, spans):
     """The SDK's own resends are counted."""
-    provider.fail_next(500, times=2, retry_after=0)
     with clients(name.split()[0], provider, asynchronous=False) as client:
+        provider.fail_next(500, times=2, retry_after=0)
         SYNC[name](client)
     (span,) = [span for span in spans if "gen_ai.usage.input_tokens" in span.attributes]
     assert span.attributes["http.request.resend_count"] == 2
