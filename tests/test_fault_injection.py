@@ -180,7 +180,7 @@ CLOUD_STEPS = [
     (google_genai.GoogleExchange, "read"),
     (google_genai.GoogleExchange, "shared_as"),
     (botocore, "_exchange"),
-    (botocore, "_endpoint"),
+    (botocore, "located"),
     (botocore, "_event"),
     (botocore, "_watch"),
     (botocore, "_watched"),

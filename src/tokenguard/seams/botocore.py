@@ -17,12 +17,12 @@ from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
 
 from tokenguard.metering import Call, Meter, current_call, drive, drive_async
-from tokenguard.providers import Api, Endpoint, Reading, endpoint_of
+from tokenguard.providers import Api, Reading, located
 from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers
 from tokenguard.seams.watch import Watch
+from tokenguard.seams.wrapping import Restore, replace
 
 SERVICE = "bedrock-runtime"
 OPERATIONS = {
@@ -54,7 +54,7 @@ class BedrockExchange:
         self._most: int | None = None
         self.api = api
         self.body: Mapping[str, Any] = {"model": params.get("modelId"), **body}
-        self.endpoint = _endpoint(client.meta.endpoint_url)
+        self.endpoint, _ = located(client.meta.endpoint_url, "aws.bedrock")
         self.stream = stream
 
     def send(self, make_api_call: Callable[[Mapping[str, Any]], Any]) -> Any:
@@ -227,13 +227,6 @@ BODY_METHODS = {"read": _reading, "readinto": _reading_into, "close": _closing, 
 # --- the seam --------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=512)
-def _endpoint(url: str) -> Endpoint:
-    parts = urlsplit(url)
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    return endpoint_of(object, parts.hostname or "", port, "aws.bedrock")
-
-
 def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     if client.meta.service_model.service_name != SERVICE or not isinstance(params, Mapping):
@@ -253,17 +246,11 @@ def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | Non
     return None if api is None else BedrockExchange(client, params, api, body, OPERATIONS[operation])
 
 
-def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
+def patch(module: ModuleType, meter: Meter) -> Restore:
     """Wrap what sends and resends in `botocore.client` or `aiobotocore.client`; returns what to restore."""
     sender, endpoints, resender = CLIENTS[module.__name__]
-    restore: list[tuple[Any, str, Any]] = []
-
-    def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = getattr(owner, name, None)
-        if original is None:  # a version without it: that fact is missing, and nothing else
-            return
-        restore.append((owner, name, original))
-        setattr(owner, name, functools.wraps(original)(make(original)))
+    restore: Restore = []
+    wrap = functools.partial(replace, restore)
 
     def look(client: Any, operation: str, params: Any) -> BedrockExchange | None:
         if operation not in OPERATIONS:

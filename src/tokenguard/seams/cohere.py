@@ -8,7 +8,8 @@ from typing import Any
 
 from tokenguard.metering import Meter
 from tokenguard.providers import api_of, located
-from tokenguard.seams.sending import Restore, SentExchange, wrap
+from tokenguard.seams.sending import SentExchange, wrap
+from tokenguard.seams.wrapping import Restore
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:

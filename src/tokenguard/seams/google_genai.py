@@ -18,12 +18,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from tokenguard.metering import Call, Meter, current_call, drive, drive_async
-from tokenguard.providers import Api, Endpoint, Reading, api_of, endpoint_of
+from tokenguard.providers import Api, Endpoint, Reading, api_of, located
 from tokenguard.providers.google import EMBED
 from tokenguard.seams.watch import Watch
+from tokenguard.seams.wrapping import Restore, replace
 
 RESOURCE = re.compile(r"/(?:publishers/(?P<publisher>[^/]+)/)?(?P<kind>models|tunedModels|endpoints)/(?P<id>[^/:]+):")
 """The model in a URL: `/models/ID:`, `/publishers/google/models/ID:`, `/tunedModels/ID:`, `/endpoints/ID:`."""
@@ -133,7 +134,7 @@ def _embeddings_facts(body: str) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=512)
-def _target(url: str, client: Any, vertex: bool) -> Target | None:
+def _target(url: str, vertex: bool) -> Target | None:
     """What a URL asks for; `None` for one that is no model call."""
     api = api_of(url)
     found = RESOURCE.search(url)
@@ -144,19 +145,15 @@ def _target(url: str, client: Any, vertex: bool) -> Target | None:
         model = f"{found['kind']}/{model}"
     if url.endswith(":predict") and "embed" not in model:  # pictures and films are made by prediction too
         return None
-    parts = urlsplit(url)
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    return Target(
-        api, endpoint_of(client, parts.hostname or "", port, "gcp.vertex_ai" if vertex else "gcp.gemini"), model
-    )
+    endpoint, _ = located(url, "gcp.vertex_ai" if vertex else "gcp.gemini")
+    return Target(api, endpoint, model)
 
 
 def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     if request.method not in ("post", "POST") or not isinstance(request.data, Mapping):
         return None
-    kind: Any = type(client)
-    target = _target(request.url, kind, bool(client.vertexai))
+    target = _target(request.url, bool(client.vertexai))
     if target is None:
         return None
     if (retries := _retry_options(client, options)) is not None:
@@ -165,16 +162,10 @@ def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleEx
     return GoogleExchange(client, request, options, target, stream)
 
 
-def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
+def patch(module: ModuleType, meter: Meter) -> Restore:
     """Wrap what sends, resends and streams in `google.genai._api_client`; returns what to restore."""
-    restore: list[tuple[Any, str, Any]] = []
-
-    def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = getattr(owner, name, None)
-        if original is None:  # an SDK version without it: that fact is missing, and nothing else
-            return
-        restore.append((owner, name, original))
-        setattr(owner, name, functools.wraps(original)(make(original)))
+    restore: Restore = []
+    wrap = functools.partial(replace, restore)
 
     def request(original: Any) -> Any:
         def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 from tokenguard.errors import GuardrailViolation
 from tokenguard.metering import Meter
 from tokenguard.providers import api_of, located
-from tokenguard.seams.sending import Restore, SentExchange, wrap
+from tokenguard.seams.sending import SentExchange, wrap
+from tokenguard.seams.wrapping import Restore
 
 PROVIDERS = {
     "mistral": "mistral_ai",

@@ -17,7 +17,8 @@ from opentelemetry import trace
 
 from tokenguard.metering import Meter, current_call
 from tokenguard.providers import SDKS, api_of, located
-from tokenguard.seams.sending import Restore, SentExchange, wrap
+from tokenguard.seams.sending import SentExchange, wrap
+from tokenguard.seams.wrapping import Restore, replace
 from tokenguard.spans import NativeSpan
 
 PROVIDERS = {sdk.module: sdk.provider for sdk in SDKS if sdk.seam == "mistral"}
@@ -57,13 +58,9 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     wrap(module.BaseSDK, "do_request", look, meter, restore)
     wrap(module.BaseSDK, "do_request_async", look, meter, restore)
     for name in ("retry", "retry_async"):
-        original = getattr(module.utils, name)
-        restore.append((module.utils, name, original))
-        setattr(module.utils, name, _retrying(original, meter))
+        replace(restore, module.utils, name, lambda original: _retrying(original, meter))
     if hooks is not None:
-        started = hooks.get_traced_request_and_span
-        restore.append((hooks, "get_traced_request_and_span", started))
-        hooks.get_traced_request_and_span = _adopting(started, meter)  # type: ignore[attr-defined] # a module
+        replace(restore, hooks, "get_traced_request_and_span", lambda started: _adopting(started, meter))
     return restore
 
 

@@ -7,7 +7,6 @@ puts the meter around it, whether it is a function, a coroutine or a context man
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import sys
@@ -20,8 +19,7 @@ from tokenguard.metering import Call, Meter, Refused, current_call, drive, drive
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.seams.parts import Parts
 from tokenguard.seams.tap import tap
-
-Restore = list[tuple[Any, str, Any]]
+from tokenguard.seams.wrapping import Restore, replace
 
 
 class SentExchange:
@@ -112,9 +110,6 @@ The keyword arguments are the call's own: the exchange changes the request by ch
 
 def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore) -> None:
     """Put the meter around the method `name` of `owner`; a version of the SDK without it is left alone."""
-    original = getattr(owner, name, None)
-    if original is None:
-        return
 
     def exchange_of(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentExchange | None:
         call = current_call.get()
@@ -123,8 +118,7 @@ def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore) -> N
             return None
         return meter.contain("looking at a request", look, client, args, kwargs)
 
-    restore.append((owner, name, original))
-    setattr(owner, name, functools.wraps(original)(_wrapper(original, exchange_of, meter)))
+    replace(restore, owner, name, lambda original: _wrapper(original, exchange_of, meter))
 
 
 def _wrapper(original: Any, exchange_of: Look, meter: Meter) -> Any:

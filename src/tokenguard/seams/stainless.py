@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from tokenguard.metering import Call, Meter, current_call, drive, drive_async
 from tokenguard.providers import SDKS, Api, Endpoint, Reading, api_of, endpoint_of
 from tokenguard.seams.tap import tap
+from tokenguard.seams.wrapping import Restore, replace
 from tokenguard.spans import NativeSpan
 
 RAW_RESPONSE_HEADER = "x-stainless-raw-response"
@@ -143,7 +144,7 @@ def _asked(meter: Meter, options: Any, result: Any) -> None:
         meter.pending.seen(call, result if response is None else json.loads(response._content))
 
 
-def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
+def patch(module: ModuleType, meter: Meter) -> Restore:
     """Wrap the request methods of an SDK's `_base_client` module; returns what to restore."""
     omitted = (getattr(module, name, None) for name in ("Omit", "NotGiven"))
     family = Family(
@@ -151,14 +152,8 @@ def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
         hasattr(module, "start_api_call_span"),
         frozenset(kind for kind in omitted if kind is not None),
     )
-    restore: list[tuple[Any, str, Any]] = []
-
-    def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = getattr(owner, name, None)
-        if original is None:  # an SDK version without it: that fact is missing, and nothing else
-            return
-        restore.append((owner, name, original))
-        setattr(owner, name, functools.wraps(original)(make(original)))
+    restore: Restore = []
+    wrap = functools.partial(replace, restore)
 
     def open_exchange(client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
         stream = bool(kwargs.get("stream"))
