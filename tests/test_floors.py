@@ -11,7 +11,7 @@ import tokenguard
 
 ROOT = Path(tokenguard.__file__).parent
 FLOORS = (
-    ("names", "errors", "usage", "call"),
+    ("names", "errors", "usage", "call", "leaving"),
     ("prices", "tokens", "policy", "ledger", "providers"),
     ("scope", "callsite", "repeats", "spans", "content", "store", "storefile", "telemetry"),
     ("breakers", "flights", "pending", "alerts", "guard", "metering"),

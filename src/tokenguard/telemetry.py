@@ -9,10 +9,8 @@ to its span.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -27,6 +25,7 @@ from opentelemetry.trace import SpanContext
 
 from tokenguard import names
 from tokenguard.call import AttributeValue, CallRecord, TaskRecord
+from tokenguard.leaving import at_exit
 from tokenguard.spans import hex_ids
 
 if TYPE_CHECKING:
@@ -195,10 +194,7 @@ class Telemetry:
                 return
             self._make_instruments()
             # Runs before the exit handlers of the OpenTelemetry SDK, which were registered before the first call.
-            atexit.register(self._finish)
-            if (util := sys.modules.get("multiprocessing.util")) is not None:
-                # A forked worker of multiprocessing leaves without exit handlers, and calls its finalizers instead.
-                util.Finalize(None, self._finish, exitpriority=10)
+            at_exit(self._finish)
             self._thread = threading.Thread(target=self._run, name="tokenguard-drain", daemon=True)
             try:
                 self._thread.start()

@@ -6,11 +6,9 @@ of the next reservation, or by a thread a moment later; until then it stands as 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import random
 import sqlite3
-import sys
 import threading
 import time
 import weakref
@@ -20,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from tokenguard.leaving import at_exit
 from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger, log
 from tokenguard.ledger.entry import (
     Alert,
@@ -382,10 +381,7 @@ def _flush_at_exit(ledger: SqliteLedger) -> None:
         if (method := flush()) is not None:
             method()
 
-    atexit.register(leave)
-    if (util := sys.modules.get("multiprocessing.util")) is not None:
-        # A forked worker of multiprocessing leaves without exit handlers, and calls its finalizers instead.
-        util.Finalize(None, leave, exitpriority=10)
+    at_exit(leave)
 
 
 def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:
