@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 import tokenguard
 from canned import MESSAGES, Script, async_openai_client, canned, event_stream, openai_client, sse
 from canned_clouds import BEDROCK_SONNET, Refusing, bedrock_answer, bedrock_client, gemini, google_client
-from tokenguard import callsite, metering, prices, providers, repeats, runtime, scope, spans, telemetry
+from tokenguard import callsite, metering, prices, providers, repeats, runtime, scope, spans, telemetry, tokens
 from tokenguard.providers import openai as openai_formats
 from tokenguard.seams import (
     botocore,
@@ -78,12 +78,13 @@ STEPS = [
     (metering, "_describe_money"),
     (metering, "outer_owner"),
     (metering, "silencing"),
-    (metering, "estimate_request"),
-    (metering, "estimate_tokens"),
+    (tokens, "estimate_request"),
+    (tokens, "estimate_tokens"),
     (prices.PriceBook, "cost"),
     (repeats.Repeats, "before"),
     (repeats.Repeats, "failed"),
     (repeats.Repeats, "succeeded"),
+    (spans, "set_attributes"),
     (spans.CallSpan, "__init__"),
     (spans.CallSpan, "end"),
     (spans.CallSpan, "ids"),

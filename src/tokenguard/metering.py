@@ -31,7 +31,6 @@ from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.repeats import Failure, Repeats, fingerprint, identity
 from tokenguard.spans import NO_SPAN, CallSpan, NativeSpan, OuterSpan, outer_owner, silencing
 from tokenguard.telemetry import Finished, Telemetry
-from tokenguard.tokens import estimate_request, estimate_tokens
 from tokenguard.usage import Usage
 
 if TYPE_CHECKING:  # what is not guarded imports no guard
@@ -415,17 +414,18 @@ class Meter:
             name = f"{name} {call.model}"
         if call.stream:
             start[names.REQUEST_STREAM] = True
+        call.attributes.update(start)
         parent = otel_context.get_current()
         owner = outer_owner(parent, start)
         if owner is not None:
-            call.span = OuterSpan(owner, parent, start)
+            call.span = OuterSpan(owner, parent)
         elif native:
-            call.span = NativeSpan(name, parent, start)
+            call.span = NativeSpan(name, parent)
         else:
             span = self.telemetry.tracer.start_span(
                 name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
             )
-            call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)), start)
+            call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
 
     # --- settle ------------------------------------------------------------------------------------------------------
 
@@ -453,9 +453,8 @@ class Meter:
             self._remember(call, reading, outcome, error, cost)
         finally:
             span = call.span
-            record = CallRecord(
-                call.start_ns, duration, outcome, span.end(call.attributes, outcome), usage=usage, cost=cost
-            )
+            span.end(call.attributes, outcome)
+            record = CallRecord(call.start_ns, duration, outcome, call.attributes, usage=usage, cost=cost)
             if call.scope.meters:
                 record.trace_id, record.span_id = span.ids()
                 for each in call.scope.meters:
@@ -481,6 +480,8 @@ class Meter:
             basis = "abandoned_stream" if outcome == names.ABANDONED and generated else "missing_usage"
             if generated is None and error is not None:
                 basis = "timed_out" if isinstance(error, Exception) else "cancelled"
+            from tokenguard.tokens import estimate_request, estimate_tokens  # the seams have loaded it
+
             known = usage or Usage()
             usage = known._replace(
                 input=estimate_request(call.api.id, call.request, call.model) if known.input is None else known.input,

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tokenguard import names
-from tokenguard.tokens import count_text
 
 if TYPE_CHECKING:
     from tokenguard.metering import Call
@@ -38,6 +37,8 @@ class Pending:
         """The provider goes on with this call."""
         with self._lock:
             if not self._calls:
+                from tokenguard.tokens import count_text
+
                 count_text("-", call.model)  # loads what an estimate needs: at the process's end it cannot be imported
                 atexit.unregister(self.give_up)
                 atexit.register(self.give_up)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import marshal
 import threading
 import zlib
@@ -76,6 +75,8 @@ def fingerprint(api: str, provider: str, body: Mapping[str, Any]) -> str:
 
 def identity(body: Mapping[str, Any]) -> bytes:
     """A digest of the request that nobody can make another request for: equal only for equal requests."""
+    import hashlib  # three milliseconds, that only a policy with shared calls needs
+
     return hashlib.sha256(_bytes(body)).digest()
 
 

@@ -57,17 +57,38 @@ def hex_ids(ids: SpanContext) -> tuple[str, str]:
     return (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
 
 
+PLAIN = frozenset((str, bool, int, float, tuple))
+"""Types of attribute values that OpenTelemetry's SDK takes as they are; our tuples are of strings."""
+
+
+def set_attributes(span: Any, attributes: Attributes) -> None:
+    """`span.set_attributes`, a tenth of its time for attributes that need no cleaning and that the span has room for.
+
+    The SDK looks at each value to clean and shorten it, and takes a lock for it; for the twenty of a call that is
+    more than all else that a span costs. Where the SDK's own mapping is not as known here, its method is called.
+    """
+    try:
+        bounded = span._attributes
+        room = bounded.maxlen is None or len(bounded._dict) + len(attributes) <= bounded.maxlen
+        if room and bounded.max_value_len is None and PLAIN.issuperset(map(type, attributes.values())):
+            with span._lock:
+                if not bounded._immutable:
+                    bounded._dict.update(attributes)
+            return
+    except AttributeError:
+        pass
+    span.set_attributes(attributes)
+
+
 class CallSpan:
     """The span that a call started for itself."""
 
-    __slots__ = ("_span", "_start", "context")
+    __slots__ = ("_span", "context")
     owned = True
     """Whether the GenAI metrics of the call are ours to record."""
 
-    def __init__(self, span: Span, context: Context, start: Attributes) -> None:
+    def __init__(self, span: Span, context: Context) -> None:
         self._span = span
-        self._start = start
-        """The attributes that the span started with."""
         self.context = context
         """What is current while the request is sent."""
 
@@ -76,15 +97,14 @@ class CallSpan:
         if self._span.is_recording():
             self._span.set_attributes(attributes)
 
-    def end(self, attributes: Attributes, outcome: str) -> Attributes:
-        """Write the attributes and end the span; returns all the attributes of the call."""
+    def end(self, attributes: Attributes, outcome: str) -> None:
+        """Write the attributes of the call, and end the span."""
         span = self._span
         if span.is_recording():
-            span.set_attributes(attributes)
+            set_attributes(span, attributes)
             if outcome == names.ERROR:
                 span.set_status(ERROR_STATUS)
         span.end()
-        return {**self._start, **attributes}
 
     def let_go(self) -> None:
         """The answer is gone: who has not ended the span by now will not do it."""
@@ -107,12 +127,10 @@ class OuterSpan(CallSpan):
     __slots__ = ()
     owned = False
 
-    def end(self, attributes: Attributes, outcome: str) -> Attributes:
+    def end(self, attributes: Attributes, outcome: str) -> None:
         """Write the attributes; the end is its owner's."""
-        everything = {**self._start, **attributes}
         if self._span.is_recording():
-            self._span.set_attributes(everything)
-        return everything
+            self._span.set_attributes(attributes)
 
 
 class NativeSpan(CallSpan):
@@ -120,8 +138,8 @@ class NativeSpan(CallSpan):
 
     __slots__ = ("_end_time", "_name", "_pending", "_really_end")
 
-    def __init__(self, name: str, context: Context, start: Attributes) -> None:
-        super().__init__(INVALID_SPAN, context, start)
+    def __init__(self, name: str, context: Context) -> None:
+        super().__init__(INVALID_SPAN, context)
         self._name = name
         self._pending = 1
         self._end_time: int | None = None
@@ -151,17 +169,15 @@ class NativeSpan(CallSpan):
         if self._pending == 1:
             self._done()
 
-    def end(self, attributes: Attributes, outcome: str) -> Attributes:
+    def end(self, attributes: Attributes, outcome: str) -> None:
         """Write the attributes, and end the span if the SDK is done with it."""
-        everything = {**self._start, **attributes}
         if self._span.is_recording():
             native = getattr(self._span, "attributes", None) or {}
             # The SDK knows its own errors best; everything else is ours.
-            self._span.set_attributes({k: v for k, v in everything.items() if k != names.ERROR_TYPE or k not in native})
+            self._span.set_attributes({k: v for k, v in attributes.items() if k != names.ERROR_TYPE or k not in native})
             if outcome == names.ERROR and getattr(self._span, "status", ERROR_STATUS).is_unset:
                 self._span.set_status(ERROR_STATUS)
         self._done()
-        return everything
 
 
-NO_SPAN = CallSpan(INVALID_SPAN, Context(), {})
+NO_SPAN = CallSpan(INVALID_SPAN, Context())

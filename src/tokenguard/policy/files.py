@@ -31,7 +31,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Policy:
         return _load(Path(path))
     if named := os.environ.get(names.ENV_POLICY):
         return _load(Path(named), hint=f" (named by the environment variable {names.ENV_POLICY})")
-    for candidate in candidates():
+    for candidate in map(Path, candidates()):
         if candidate.name == FILE:
             return _load(candidate)
         if (policy := _in_pyproject(candidate)) is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from tokenguard import names
@@ -13,19 +12,18 @@ FILE: Final = "tokenguard.toml"
 PYPROJECT: Final = "pyproject.toml"
 
 
-def candidates() -> Iterator[Path]:
+def candidates() -> Iterator[str]:
     """The files that may hold the policy, from the working directory upwards, the nearest first."""
     try:
-        here = Path.cwd()
+        folder = os.getcwd()
     except OSError:  # the working directory was deleted: nothing to find
         return
-    for folder in (here, *here.parents):
-        for name in (FILE, PYPROJECT):
-            try:
-                if (folder / name).exists():
-                    yield folder / name
-            except OSError:  # a parent that may not be searched
-                continue
+    while True:
+        yield from filter(os.path.exists, (os.path.join(folder, name) for name in (FILE, PYPROJECT)))
+        above = os.path.dirname(folder)
+        if above == folder:
+            return
+        folder = above
 
 
 def may_exist() -> bool:
@@ -33,10 +31,11 @@ def may_exist() -> bool:
     if os.environ.get(names.ENV_POLICY):
         return True
     for path in candidates():
-        if path.name == FILE:
+        if path.endswith(FILE):
             return True
         try:
-            data = path.read_bytes()
+            with open(path, "rb") as file:
+                data = file.read()
             # Not its mere name: a project that depends on TokenGuard need not configure it there.
             if b"tool.tokenguard" in data or (b"[tool]" in data and b"tokenguard" in data):
                 return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -63,6 +62,8 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
 
 def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
     """The known models with names most like `model`, as `provider/model`, at one seller or at all known ones."""
+    from difflib import get_close_matches
+
     providers = _providers()
     ours = [each for each in dict.fromkeys(PROVIDERS.values()) if each in providers]
     names: dict[str, str] = {}

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from difflib import get_close_matches
 from fnmatch import translate
 from typing import Final, NamedTuple
 
@@ -62,6 +61,8 @@ def _alias(where: str, value: str) -> str:
 def _rates(where: str, raw: Mapping[str, float]) -> dict[str, Decimal]:
     for name, rate in raw.items():
         if name not in OVERRIDE_KEYS:
+            from difflib import get_close_matches
+
             near = get_close_matches(str(name), OVERRIDE_KEYS, n=1)
             hint = f'; did you mean "{near[0]}"?' if near else ""
             raise PolicyError(f'{where}: there is no rate "{name}"{hint} Rates are {", ".join(OVERRIDE_KEYS)}')
