@@ -173,7 +173,7 @@ def test_findings(store_path):
         assert find(connection, early) == []
     assert says == [
         ("support_answer v14 sent 6,000 input tokens a call to gpt-4o, 4 times; 0% of them came from the cache", 1.5),
-        ("1 stream ended before the answer was read to its end", 0.2),
+        ("1 call ended before the answer was read to its end", 0.2),
         ("2 requests sent again", 0.02),
         ("1 of 11 generation calls set no output cap", 0.001),
         ('"digest per day" blocked 1 call before sending', 0.75),

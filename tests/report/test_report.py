@@ -104,7 +104,7 @@ resolve          1       1  $0.0300      $0.0300
 cache. Put what never changes first and what does (a clock, an id, the question) last.
 ! $0.0050 spent on retries: 2 requests sent again. Look at their errors with --by error; cap them with max_retries in \
 a [[limit]].
-! $0.0040 spent on unread answers: 1 stream ended before the answer was read to its end. See where with --by \
+! $0.0040 spent on unread answers: 1 call ended before the answer was read to its end. See where with --by \
 call_site --where outcome=abandoned; a provider may bill what nobody read.
 ! $0.1240 spent without a ceiling: 7 of 9 generation calls set no output cap. Set one, or let a [[limit]] with \
 max_output_tokens and then = "clamp" do it.

@@ -56,7 +56,7 @@ def _losses(report: Report) -> Iterator[Finding]:
         )
     if total["abandoned"]:
         yield Finding(
-            f"{many(total['abandoned'], 'stream')} ended before the answer was read to its end",
+            f"{many(total['abandoned'], 'call')} ended before the answer was read to its end",
             total["abandoned_usd"],
             "spent on unread answers",
             "see where with --by call_site --where outcome=abandoned; a provider may bill what nobody read",
