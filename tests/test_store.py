@@ -164,6 +164,31 @@ def test_what_a_busy_file_refused_is_written_later(tmp_path, monkeypatch):
     assert list(read_store(path)) == [call(n) for n in range(4)]
 
 
+def test_what_is_lost_is_counted(tmp_path, monkeypatch):
+    """More than can wait for a busy file, and what a full disk refuses: it is known how much the file lacks."""
+    monkeypatch.setattr(storing, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(storing, "MAX_WAITING", 2)
+    store = Store(tmp_path / "u.db")
+    store.write([call()])
+    store.close()
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                store.write([call(1), call(2)])
+    assert store.dropped == 2
+    store.write([])
+    assert len(list(read_store(store.path))) == 3
+
+    pages = store.connection().execute("PRAGMA page_count").fetchone()[0]
+    store.connection().execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.write([call(n) for n in range(3, 503)])
+    store.close()
+    assert store.dropped == 2 + 500
+    assert len(list(read_store(store.path))) == 3
+
+
 def test_a_fork_does_not_wait_for_another_process(tmp_path):
     """While a batch waits for a busy file, the program may fork."""
     path = tmp_path / "u.db"

@@ -129,7 +129,9 @@ BREAKER_STATE: Final = Metric("tokenguard.breaker.state", "{state}", "gauge", "0
 TASKS: Final = Metric("tokenguard.tasks", "{task}", "counter", "Units of business work by outcome")
 TASK_COST_USD: Final = Metric("tokenguard.task.cost.usd", "{USD}", "counter", "Cost of units of business work")
 SERIES_OVERFLOW: Final = Metric("tokenguard.series.overflow", "{value}", "counter", "Values counted under `other`")
-DROPPED_RECORDS: Final = Metric("tokenguard.records.dropped", "{record}", "counter", "Calls and tasks not counted")
+DROPPED_RECORDS: Final = Metric(
+    "tokenguard.records.dropped", "{record}", "counter", "Calls and tasks not counted, or not stored"
+)
 INTERNAL_ERRORS: Final = Metric("tokenguard.internal.errors", "{error}", "counter", "Errors inside TokenGuard")
 PRICES_AGE: Final = Metric("tokenguard.prices.age", "s", "gauge", "Since the price table's newest price took effect")
 

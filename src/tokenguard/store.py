@@ -65,6 +65,8 @@ class Store:
         self._inode = 0
         self._patience = BUSY_SECONDS
         self._waiting: list[CallRecord | TaskRecord] = []
+        self.dropped = 0
+        """Records that are in no file and never will be."""
         self._migrated: int | None = None
         """Up to which row a file of an older version is up to date; `None` when all of it is."""
         if self.path not in PRIVATE:
@@ -84,12 +86,15 @@ class Store:
                 with _lock:
                     self._insert(batch)
                 break
-            except sqlite3.OperationalError as error:
+            except Exception as error:
                 if not is_busy(error):
+                    self.dropped += len(batch)
                     raise
                 if time.monotonic() - began > self._patience:
                     with _lock:
-                        self._waiting = [*batch, *self._waiting][-MAX_WAITING:]
+                        kept = [*batch, *self._waiting]
+                        self._waiting = kept[-MAX_WAITING:]
+                        self.dropped += len(kept) - len(self._waiting)
                     raise
             time.sleep(PAUSE_SECONDS)  # without the lock
         with _lock:
@@ -171,6 +176,7 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     for store in list(_files):
         store._waiting = []  # the parent writes them
+        store.dropped = 0
     _lock.release()
 
 

@@ -280,6 +280,10 @@ def _prune(connection: sqlite3.Connection) -> None:
             connection.execute(f"DELETE FROM {table} WHERE start_ns < ?", (before,))  # noqa: S608
 
 
-def is_busy(error: sqlite3.OperationalError) -> bool:
+def is_busy(error: Exception) -> bool:
     """Whether another process has the file. SQLite itself does not wait for some changes, that to a WAL among them."""
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+    )

@@ -116,6 +116,9 @@ class Histograms(NamedTuple):
 class Sink(Protocol):
     """Where records are kept: the local store."""
 
+    dropped: int
+    """Records that it could not keep."""
+
     def write(self, records: Sequence[CallRecord | TaskRecord]) -> None:
         """Keep the records; may raise."""
         ...
@@ -286,7 +289,7 @@ class Telemetry:
         for metric in BUDGET_GAUGES:
             meter.create_observable_gauge(metric.name, [self._gauge(metric)], metric.unit, metric.description)
         for create_one, metric, observe in (
-            (meter.create_observable_counter, names.DROPPED_RECORDS, _single(lambda: self.dropped)),
+            (meter.create_observable_counter, names.DROPPED_RECORDS, _single(self._lost)),
             (meter.create_observable_counter, names.INTERNAL_ERRORS, _single(lambda: self.failures)),
             (meter.create_observable_gauge, names.BREAKER_STATE, self._observe_circuits),
             (meter.create_observable_gauge, names.PRICES_AGE, _single(self._prices_age)),
@@ -410,6 +413,9 @@ class Telemetry:
             )
             for (breaker, provider, model), state in self._circuits().items()
         ]
+
+    def _lost(self) -> int:
+        return self.dropped + (0 if self._sink is None else self._sink.dropped)
 
     def _prices_age(self) -> float | None:
         newest = self._newest_price()
