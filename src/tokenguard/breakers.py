@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from tokenguard.policy import Breaker
+from tokenguard.providers import rpc
 
 
 class _Circuit:
@@ -101,12 +102,13 @@ def provider_failed(error: BaseException | str | None) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that an SDK's error carries, wherever it does."""
+    """The HTTP status that an SDK's error carries, wherever it does, or that its gRPC code stands for."""
     response = getattr(error, "response", None)
     places = (
         getattr(error, "status_code", None),
         getattr(error, "code", None),
         getattr(response, "status_code", None),
         response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None,
+        rpc.HTTP_STATUS.get(rpc.code_of(error) or ""),
     )
     return next((status for status in places if type(status) is int), None)

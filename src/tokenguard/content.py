@@ -221,10 +221,10 @@ def _message(member: object) -> dict[str, Any]:
 def answers(response: object) -> list[dict[str, Any]]:
     """The messages of a response, each with its finish reason."""
     body = fields(response)
-    if body.get("choices") is not None:  # chat and legacy completions
+    if (choices := body.get("choices") or body.get("outputs")) is not None:  # chat and legacy completions; xAI
         return [
             _answer(choice.get("message") or choice.get("text"), choice.get("finish_reason"))
-            for choice in items(body["choices"])
+            for choice in items(choices)
         ]
     if body.get("candidates") is not None:  # Gemini
         return [

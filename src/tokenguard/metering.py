@@ -27,9 +27,9 @@ from tokenguard.callsite import call_site
 from tokenguard.errors import GuardrailViolation
 from tokenguard.pending import Pending
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
-from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.providers import Api, Endpoint, Reading, rpc
 from tokenguard.repeats import Failure, Repeats, fingerprint, identity
-from tokenguard.spans import NO_SPAN, CallSpan, NativeSpan, OuterSpan, outer_owner, silencing
+from tokenguard.spans import NO_SPAN, CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
 from tokenguard.telemetry import Finished, Telemetry
 from tokenguard.usage import Usage
 
@@ -66,8 +66,11 @@ class Exchange(Protocol):
     endpoint: Endpoint
     body: Mapping[str, Any]
     stream: bool
-    native_span: bool
-    """Whether the SDK will start a GenAI span of its own for this request."""
+
+    @property
+    def native_span(self) -> bool | trace.Span:
+        """Whether the SDK will start a GenAI span of its own for this request; the span, where it has started it."""
+        ...
 
     @property
     def shared_as(self) -> object:
@@ -400,7 +403,7 @@ class Meter:
             exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
             call.hide_usage = True
 
-    def _start_span(self, call: Call, native: bool) -> None:
+    def _start_span(self, call: Call, native: bool | trace.Span) -> None:
         endpoint = call.endpoint
         start: dict[str, AttributeValue] = {
             names.OPERATION: call.api.operation,
@@ -417,10 +420,10 @@ class Meter:
         call.attributes.update(start)
         parent = otel_context.get_current()
         owner = outer_owner(parent, start)
-        if owner is not None:
+        if owner is not None and owner is not native:
             call.span = OuterSpan(owner, parent)
         elif native:
-            call.span = NativeSpan(name, parent)
+            call.span = NativeSpan(name, parent) if native is True else HeldSpan(native, name, parent)
         else:
             span = self.telemetry.tracer.start_span(
                 name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
@@ -491,10 +494,12 @@ class Meter:
         cost = self.prices.cost(
             call.endpoint.provider, (reading.model, call.model), usage, tier=tier, at_ns=call.start_ns, basis=basis
         )
-        if reading.reported_cost is not None and basis is None and call.endpoint.provider == "openrouter":
+        if reading.reported_cost is not None and basis is None and call.endpoint.provider in REPORT_COSTS:
             cost = as_reported(cost, reading.reported_cost)
         if reading.extra_fees and cost.status == names.EXACT:
             cost = cost._replace(status=names.ESTIMATED, basis="tool_fees_excluded")
+        if not reading.complete and outcome != names.OK and cost.status == names.EXACT:  # xAI counts along the way
+            cost = cost._replace(status=names.ESTIMATED, basis="abandoned_stream")
         # An estimate prices the call; it is not what the provider reported, so it is not recorded as usage.
         return cost, (reading.usage if basis else usage)
 
@@ -504,7 +509,7 @@ class Meter:
         if outcome == names.OK:
             self.repeats.succeeded(call.fingerprint)
             steps = call.attributes.get(names.TOOL_STEPS, 0)
-            if reading.id is not None and (steps or reading.tool_calls) and call.api.id == "responses":
+            if reading.id is not None and (steps or reading.tool_calls) and call.api.id in CHAINED:
                 self.repeats.stepped(reading.id, int(steps))  # type: ignore[arg-type] # it is an int
         elif error is not None and outcome != names.BLOCKED:  # a stream that its reader closed early is no failure
             spent = cost.total if cost is not None and cost.total is not None else 0.0
@@ -551,6 +556,12 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             attributes[names.RETRY_COST] = retry_cost
 
 
+REPORT_COSTS = frozenset({"openrouter", "x_ai"})
+"""Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""
+
+CHAINED = frozenset({"responses", "xai_chat"})
+"""The wire formats in which a request may continue the provider's own record of a conversation."""
+
 CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)
 
 BILLED_FAILURES = frozenset(
@@ -577,6 +588,8 @@ def may_be_billed(error: BaseException | None) -> bool:
         return False
     if not isinstance(error, Exception) or type(error) is TimeoutError:  # aiohttp's, for the request as a whole
         return True
+    if rpc.code_of(error) in rpc.UNWAITED:
+        return True
     return any(type(each).__name__ in BILLED_FAILURES for each in (error, error.__cause__, error.__context__))
 
 
@@ -589,7 +602,12 @@ class Refused(Exception):
 
 
 def type_name(error: BaseException) -> str:
-    """`error.type` of an exception: its qualified name, `openai.RateLimitError`; or the status of a refusal, `429`."""
+    """`error.type` of an exception: its qualified name, `openai.RateLimitError`; or a refusal's status, `429`.
+
+    Of an error of gRPC, whose classes tell nothing, its code: `UNAVAILABLE`.
+    """
+    if (code := rpc.code_of(error)) is not None:
+        return code
     kind = type(error)
     if kind is Refused:
         return str(error.status_code)  # type: ignore[attr-defined] # it is one

@@ -56,9 +56,13 @@ class Pending:
         """What was answered when somebody asked for this call: its end, or that it still goes on."""
         reading = call.read(response)
         if reading.complete and reading.id is not None:
-            with self._lock:
-                self._calls.pop(reading.id, None)
+            self.ended(reading.id)
             call.finish(reading)
+
+    def ended(self, response_id: str) -> Call | None:
+        """Take out the call that was kept under this id: nobody needs to ask for it any more."""
+        with self._lock:
+            return self._calls.pop(response_id, None)
 
     def give_up(self) -> None:
         """End what is still open; nobody will ask any more."""

@@ -180,4 +180,30 @@ class NativeSpan(CallSpan):
         self._done()
 
 
+class HeldSpan(NativeSpan):
+    """A span that the SDK has around what it sends, and ends itself: held open until the call is done, too.
+
+    The SDK writes its own account of the usage when the answer is there, so ours is written again after it.
+    """
+
+    __slots__ = ("_facts",)
+
+    def __init__(self, span: Span, name: str, context: Context) -> None:
+        super().__init__(name, context)
+        self._facts: Attributes = {}
+        self.adopt(span)
+
+    def _sdk_ended(self, end_time: int | None = None) -> None:
+        self.write(self._facts)
+        super()._sdk_ended(end_time)
+
+    def let_go(self) -> None:
+        """The SDK ends it, whatever becomes of a stream."""
+
+    def end(self, attributes: Attributes, outcome: str) -> None:
+        """Write the attributes, and end the span if the SDK is done with it."""
+        self._facts = attributes
+        super().end(attributes, outcome)
+
+
 NO_SPAN = CallSpan(INVALID_SPAN, Context())

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tokenguard.providers import cohere, mistral, ollama, writer
+from tokenguard.providers import cohere, mistral, ollama, writer, xai
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, GENERATE
@@ -64,6 +64,8 @@ SDKS = (
     Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6"),
     Sdk("huggingface_hub.inference._client", "huggingface", "huggingface", tested="0.30 to 2"),
     Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface", tested="0.30 to 2"),
+    Sdk("xai_sdk.client", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
+    Sdk("xai_sdk.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm", tested="1"),
     # No SDKs, but pools of threads that frameworks call them from.
     Sdk("dspy.utils.parallelizer", "", "threads"),
@@ -75,7 +77,13 @@ SDKS = (
 APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED)
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
-OWN_APIS = {"mistral_ai": mistral.APIS, "cohere": cohere.APIS, "ollama": ollama.APIS, "writer": writer.APIS}
+OWN_APIS = {
+    "mistral_ai": mistral.APIS,
+    "cohere": cohere.APIS,
+    "ollama": ollama.APIS,
+    "writer": writer.APIS,
+    "x_ai": xai.APIS,
+}
 """The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
 
 CLIENTS = {

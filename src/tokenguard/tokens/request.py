@@ -80,7 +80,7 @@ punctuation around each key and list item."""
 REMEMBERS = frozenset(
     {
         *("previous_response_id", "conversation", "container", "web_search_options"),
-        *("cachedContent", "promptVariables"),  # Gemini, Bedrock
+        *("cachedContent", "promptVariables", "search_parameters"),  # Gemini, Bedrock, xAI
     }
 )
 """Keys of a request that have the provider add text of its own."""

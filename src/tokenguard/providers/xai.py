@@ -1,0 +1,148 @@
+"""xAI's own wire format: the messages of its gRPC service, as `seams/xai.py` reads them.
+
+Their shapes are in https://github.com/xai-org/xai-proto (chat.proto, usage.proto). What an answer is was called
+`choices` up to xai-sdk 1.2, and is called `outputs` since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tokenguard.providers.api import Api
+from tokenguard.providers.events import decoded, forwards
+from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
+from tokenguard.usage import Usage
+
+USAGE: Shape = {
+    "prompt_tokens": "input",
+    "completion_tokens": "output",
+    "cached_prompt_text_tokens": "cache_read",
+    "reasoning_tokens": "reasoning",
+    "prompt_image_tokens": "input_image",
+}
+ZEROS = dict.fromkeys(USAGE, 0)
+"""A protobuf message leaves out what is zero: a usage that is there tells all of its counts."""
+USD_PER_TICK = 1e-10
+"""Of `cost_in_usd_ticks`, which covers all that the request did, tools included (`cost.py` of xai-sdk)."""
+
+CLIENT_SIDE = frozenset({"function", "TOOL_CALL_TYPE_CLIENT_SIDE_TOOL"})
+"""The `type`s of tool calls that the application answers; the others were run, and answered, by xAI."""
+
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+def read(response: object) -> Reading:
+    """A completion; what a deferred one answers first has only its id, and the rest is asked for later."""
+    body = fields(response)
+    if (deferred := text(body.get("request_id"))) is not None:
+        return Reading(id=deferred, complete=False)
+    outputs = list(_outputs(body))
+    return _facts(body)._replace(
+        finish_reasons=tuple(str(output["finish_reason"]) for output in outputs if "finish_reason" in output),
+        tool_calls=sum(len(_calls(output.get("message"))) for output in outputs),
+    )
+
+
+def fold(body: bytes) -> Reading:
+    """The chunks of a stream: each has the usage so far, the last one of an output why it ended."""
+    last: dict[str, Any] = {}
+    reasons: dict[int, str] = {}
+    seen: set[int] = set()
+    calls = 0
+    for data in forwards(body):
+        chunk = decoded(data)
+        last.update(chunk)
+        for output in _outputs(chunk):
+            index = output.get("index", 0)
+            seen.add(index)
+            calls += len(_calls(output.get("delta")))
+            if reason := text(output.get("finish_reason")):
+                reasons[index] = reason
+    return _facts(last)._replace(
+        finish_reasons=tuple(reasons[index] for index in sorted(reasons)),
+        tool_calls=calls,
+        complete=bool(seen) and seen <= reasons.keys(),
+    )
+
+
+def _facts(body: Mapping[str, Any]) -> Reading:
+    """What a completion, and the last chunk of a stream, say of the call as a whole."""
+    said = fields(body.get("usage"))
+    ticks = said.get("cost_in_usd_ticks")
+    tier = text(body.get("service_tier"))
+    return Reading(
+        usage=_usage(said),
+        model=text(body.get("model")),
+        id=text(body.get("id")),
+        service_tier=tier and tier.removeprefix("SERVICE_TIER_").lower(),
+        reported_cost=None if ticks is None else ticks * USD_PER_TICK,
+        extra_fees=ticks is None and bool(said.get("server_side_tools_used") or said.get("num_sources_used")),
+    )
+
+
+def _usage(said: Mapping[str, Any]) -> Usage | None:
+    """The tokens. Reasoning is counted beside `completion_tokens`, and in `total_tokens`.
+
+    https://docs.x.ai/docs/key-information/consumption-and-rate-limits
+    """
+    if not said:
+        return None
+    usage = read_usage({**ZEROS, **said}, USAGE)
+    if usage is None or usage.input is None or usage.output is None:
+        return usage
+    total = said.get("total_tokens")
+    return usage._replace(output=total - usage.input if total else usage.output + (usage.reasoning or 0))
+
+
+def _outputs(body: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    return items(body.get("outputs") or body.get("choices"))
+
+
+def _calls(message: object) -> list[Mapping[str, Any]]:
+    """The tool calls of a message that the application answers."""
+    return [call for call in items(fields(message).get("tool_calls")) if call.get("type") in CLIENT_SIDE]
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def tool_steps(body: Mapping[str, Any]) -> int:
+    """Rounds of the application's tools since the last word of the user."""
+    steps = 0
+    for message in reversed(list(items(body.get("messages")))):
+        if message.get("role") == "user":
+            break
+        steps += message.get("role") == "assistant" and bool(_calls(message))
+    return steps
+
+
+def last_tool_calls(body: Mapping[str, Any]) -> int:
+    """Tool calls in the model's latest turn."""
+    turns = (message for message in reversed(list(items(body.get("messages")))) if message.get("role") == "assistant")
+    return len(_calls(next(turns, None)))
+
+
+def capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A request with this output cap."""
+    return {**body, "max_tokens": cap}
+
+
+# --- the rows ---------------------------------------------------------------------------------------------------------
+
+SERVICE = "/xai_api.Chat/"
+
+CHAT = Api(
+    "xai_chat",
+    "chat",
+    tuple(f"{SERVICE}{method}" for method in ("GetCompletion", "GetCompletionChunk", "StartDeferredCompletion")),
+    ("max_tokens",),
+    read,
+    fold,
+    tool_steps,
+    last_tool_calls,
+    capped,
+)
+COMPACT = Api("xai_compact", "chat", (f"{SERVICE}CompactContext",), (), read, fold)
+
+APIS = (CHAT, COMPACT)

@@ -1,0 +1,277 @@
+"""xai-sdk, which talks gRPC: every request goes through a method of the generated `ChatStub`.
+
+A stub keeps its methods as values of its own, made from the channel; what stands in the class in their place hands them
+out metered, whenever the stub was made. The messages are read into plain values, and a request is changed in a copy.
+
+The SDK starts a span for nearly every call, and has it current by the time it sends: that span gets our facts. What
+gRPC itself sends again, when the provider is unavailable, happens inside its core and cannot be seen or capped.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from opentelemetry import trace
+
+from tokenguard import names
+from tokenguard.metering import Call, Meter, drive, drive_async
+from tokenguard.providers import Reading, api_of, located
+from tokenguard.providers.xai import SERVICE
+from tokenguard.seams.parts import Parts
+from tokenguard.seams.wrapping import Restore, replace
+
+PROVIDER = "x_ai"
+HOST = "api.x.ai"
+"""Where a client goes that says nothing else, the SDK's default."""
+METHODS = ("GetCompletion", "GetCompletionChunk", "StartDeferredCompletion", "CompactContext")
+"""The methods of the stub that run a model."""
+STREAMED = "GetCompletionChunk"
+DEFERRED = "StartDeferredCompletion"
+ASKING = "GetDeferredCompletion"
+"""The method that asks for what a deferred request has come to."""
+NOTED = "tokenguard_host"
+"""Where a stub has a note of its client's host."""
+
+# --- reading and changing messages ------------------------------------------------------------------------------------
+
+
+def plain(message: Any) -> dict[str, Any]:
+    """A protobuf message as plain values: what is set, by its name; enumerations by the names of their values.
+
+    Which of several fields was chosen (`oneof`) is told as `type`, as JSON formats do; a role is `user`, as there.
+    """
+    said: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        said[field.name] = _value(field, value)
+        chosen = field.containing_oneof
+        if chosen is not None and not chosen.name.startswith("_"):  # an optional field is a oneof, too
+            said.setdefault("type", field.name)
+    return said
+
+
+def _value(field: Any, value: Any) -> Any:
+    kind = type(value)
+    if kind is str or kind is bool or kind is bytes:
+        return value
+    if kind is int:
+        return value if field.enum_type is None else _named(field, value)
+    if kind is float:
+        return round(value, 6)  # most are single precision: 0.7 comes back as 0.699999988
+    if hasattr(value, "ListFields"):
+        return plain(value)
+    if hasattr(value, "items"):
+        return {str(key): _value(field.message_type.fields_by_name["value"], each) for key, each in value.items()}
+    return [_value(field, each) for each in value]
+
+
+def _named(field: Any, number: int) -> str | int:
+    known = field.enum_type.values_by_number.get(number)
+    if known is None:  # newer than the SDK
+        return number
+    name: str = known.name
+    return name.removeprefix("ROLE_").lower() if field.name == "role" else name
+
+
+def _event(chunk: Any) -> bytes:
+    """A chunk of a stream as an event."""
+    return b"data: " + json.dumps(plain(chunk), default=str).encode() + b"\n\n"
+
+
+class RpcExchange:
+    """One request of a stub."""
+
+    __slots__ = (
+        *("_args", "_kwargs", "_method", "_original", "_request"),
+        *("api", "body", "endpoint", "instead", "native_span", "stream"),
+    )
+
+    def __init__(self, stub: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._method = method
+        self._original = stub.__dict__[method]
+        self._args = args
+        self._kwargs = kwargs
+        self._request = args[0] if args else kwargs["request"]
+        self.body: Mapping[str, Any] = plain(self._request)
+        api = api_of(SERVICE + method, PROVIDER)
+        assert api is not None, "each method has a format"
+        self.api = api
+        self.endpoint, _ = located(f"https://{stub.__dict__.get(NOTED, HOST).rpartition('/')[2]}", PROVIDER)
+        self.stream = method == STREAMED
+        self.native_span = _own_span()
+        self.instead: Any = None
+        """What the caller gets instead of the stream: one that is watched."""
+
+    @property
+    def shared_as(self) -> object:
+        """What identical requests must agree on to share an answer; a deferred one is asked for by its own id."""
+        return None if self.stream or self._method == DEFERRED else self._method
+
+    def cap_retries(self, most: int) -> None:
+        """Nothing: how often gRPC sends again is a setting of the channel."""
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Send a copy of the caller's request, with what differs from it in this body."""
+        request = type(self._request)()
+        request.CopyFrom(self._request)
+        for key, value in body.items():
+            if value is not self.body.get(key):
+                setattr(request, key, value)
+        if self._args:
+            self._args = (request, *self._args[1:])
+        else:
+            self._kwargs = {**self._kwargs, "request": request}
+
+    def send(self) -> Any:
+        """Have it sent, as it is by now."""
+        return self._original(*self._args, **self._kwargs)
+
+    def read(self, result: Any, call: Call) -> Reading | None:
+        """Read a message; put a watch on a stream of them."""
+        if not self.stream:
+            return call.read(plain(result))
+        parts = Parts(call, _event)
+        self.instead = parts.aread(result) if hasattr(result, "__aiter__") else parts.read(result)
+        return None
+
+
+def _own_span() -> trace.Span | bool:
+    """The span that the SDK has started for what it is about to send, if it has."""
+    span = trace.get_current_span()
+    scope = getattr(span, "instrumentation_scope", None)
+    return span if span.is_recording() and str(getattr(scope, "name", "")).startswith("xai_sdk.") else False
+
+
+# --- the seam ---------------------------------------------------------------------------------------------------------
+
+
+class Method:
+    """Stands in a stub's class for a method that each stub keeps as its own value."""
+
+    def __init__(self, name: str, metered: Callable[[Any, str], Any]) -> None:
+        self._name = name
+        self._metered = metered
+
+    def __get__(self, stub: Any, owner: type | None = None) -> Any:
+        return self if stub is None else self._metered(stub, self._name)
+
+    def __set__(self, stub: Any, value: Any) -> None:
+        stub.__dict__[self._name] = value
+
+
+class LateStream:
+    """An asynchronous stream whose request takes the meter's path when the first part is asked for."""
+
+    __slots__ = ("_open", "_parts")
+
+    def __init__(self, start: Callable[[], Awaitable[Any]]) -> None:
+        self._open = start
+        self._parts: Any = None
+
+    def __aiter__(self) -> LateStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._parts is None:
+            self._parts = aiter(await self._open())
+        return await anext(self._parts)
+
+
+def patch(module: ModuleType, meter: Meter) -> Restore:
+    """Wrap the stub that `xai_sdk.chat` uses, or have the clients of `xai_sdk.client` note their host."""
+    restore: Restore = []
+    if module.__name__ == "xai_sdk.client":
+        replace(restore, module.BaseClient, "__init__", lambda original: _noting_host(original, meter))
+        return restore
+    generated = module.chat_pb2_grpc
+    for name in (*METHODS, ASKING):
+        if hasattr(generated.ChatServicer, name):  # a version without it has it nowhere
+            restore.append((generated.ChatStub, name, None))  # as good as nothing: each stub has its own
+            make = _asking if name == ASKING else _metered
+            setattr(generated.ChatStub, name, Method(name, functools.partial(make, meter)))
+    return restore
+
+
+def _noting_host(original: Callable[..., None], meter: Meter) -> Callable[..., None]:
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        meter.contain("noting a host", _note_host, self, kwargs.get("api_host") or HOST)
+
+    return init
+
+
+def _note_host(client: Any, host: str) -> None:
+    setattr(client.chat._stub, NOTED, host)
+
+
+def _asynchronous(method: Any) -> bool:
+    return any(kind.__module__.startswith("grpc.aio") for kind in type(method).__mro__)
+
+
+def _metered(meter: Meter, stub: Any, name: str) -> Any:
+    original = stub.__dict__[name]
+
+    def look(args: tuple[Any, ...], kwargs: dict[str, Any]) -> RpcExchange | None:
+        return meter.contain("looking at a request", RpcExchange, stub, name, args, kwargs)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        exchange = look(args, kwargs)
+        if exchange is None:
+            return original(*args, **kwargs)
+        result = drive(meter.flow(exchange), exchange.send)
+        return result if exchange.instead is None else exchange.instead
+
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        exchange = look(args, kwargs)
+        if exchange is None:
+            return await original(*args, **kwargs)
+        return await drive_async(meter.flow(exchange), exchange.send)
+
+    def astream(*args: Any, **kwargs: Any) -> Any:
+        async def start() -> Any:
+            exchange = look(args, kwargs)
+            if exchange is None:
+                return original(*args, **kwargs)
+
+            async def send() -> Any:
+                return exchange.send()
+
+            result = await drive_async(meter.flow(exchange), send)
+            return result if exchange.instead is None else exchange.instead
+
+        return LateStream(start)
+
+    if not _asynchronous(original):
+        return call
+    return astream if name == STREAMED else acall
+
+
+def _asking(meter: Meter, stub: Any, name: str) -> Any:
+    """What asks for a deferred completion; its answer may bring the end of a call."""
+    original = stub.__dict__[name]
+
+    def asked(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+        if meter.pending:
+            meter.contain("asking for a response", _asked, meter, args[0] if args else kwargs["request"], result)
+        return result
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return asked(args, kwargs, original(*args, **kwargs))
+
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        return asked(args, kwargs, await original(*args, **kwargs))
+
+    return acall if _asynchronous(original) else call
+
+
+def _asked(meter: Meter, request: Any, result: Any) -> None:
+    status = plain(result).get("status")
+    if status == "PENDING" or (call := meter.pending.ended(request.request_id)) is None:
+        return
+    if status == "DONE":
+        call.finish(call.read(plain(result.response)))
+    else:
+        call.finish(None, outcome=names.ERROR, error=str(status).lower())
