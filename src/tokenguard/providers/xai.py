@@ -1,6 +1,6 @@
-"""xAI's own wire format: the messages of its gRPC service, as `seams/xai.py` reads them.
+"""xAI's own wire format: the messages of its gRPC service, as `seams/xai.py` reads them; and what its HTTP does apart.
 
-Their shapes are in https://github.com/xai-org/xai-proto (chat.proto, usage.proto). What an answer is was called
+The messages' shapes are in https://github.com/xai-org/xai-proto (chat.proto, usage.proto). What an answer is was called
 `choices` up to xai-sdk 1.2, and is called `outputs` since.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import decoded, forwards
 from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
@@ -95,6 +96,14 @@ def _usage(said: Mapping[str, Any]) -> Usage | None:
     return usage._replace(output=total - usage.input if total else usage.output + (usage.reasoning or 0))
 
 
+def _beside(reading: Reading) -> Reading:
+    """The same for a chat completion over HTTP, where reasoning is counted beside `completion_tokens`, too."""
+    usage = reading.usage
+    if usage is None or usage.output is None or not usage.reasoning:
+        return reading
+    return reading._replace(usage=usage._replace(output=usage.output + usage.reasoning))
+
+
 def _outputs(body: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     return items(body.get("outputs") or body.get("choices"))
 
@@ -145,4 +154,8 @@ CHAT = Api(
 )
 COMPACT = Api("xai_compact", "chat", (f"{SERVICE}CompactContext",), (), read, fold)
 
-APIS = (CHAT, COMPACT)
+HTTP_CHAT = openai.CHAT._replace(
+    read=lambda response: _beside(openai.read_chat(response)), fold=lambda body: _beside(openai.fold_chat(body))
+)
+
+APIS = (CHAT, COMPACT, HTTP_CHAT)

@@ -3,6 +3,8 @@
 A stub keeps its methods as values of its own, made from the channel; what stands in the class in their place hands them
 out metered, whenever the stub was made. The messages are read into plain values, and a request is changed in a copy.
 
+A deferred request is a call from its start to the answer that says it is done, or to where the SDK stops asking.
+
 The SDK starts a span for nearly every call, and has it current by the time it sends: that span gets our facts. What
 gRPC itself sends again, when the provider is unavailable, happens inside its core and cannot be seen or capped.
 """
@@ -10,8 +12,10 @@ gRPC itself sends again, when the provider is unavailable, happens inside its co
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +37,8 @@ STREAMED = "GetCompletionChunk"
 DEFERRED = "StartDeferredCompletion"
 ASKING = "GetDeferredCompletion"
 """The method that asks for what a deferred request has come to."""
+awaited: ContextVar[str | None] = ContextVar("tokenguard_xai_deferred", default=None)
+"""The id of the deferred request that was started last, and is asked for now."""
 NOTED = "tokenguard_host"
 """Where a stub has a note of its client's host."""
 
@@ -131,6 +137,8 @@ class RpcExchange:
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a message; put a watch on a stream of them."""
+        if self._method == DEFERRED:
+            awaited.set(result.request_id)
         if not self.stream:
             return call.read(plain(result))
         parts = Parts(call, _event)
@@ -181,10 +189,13 @@ class LateStream:
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
-    """Wrap the stub that `xai_sdk.chat` uses, or have the clients of `xai_sdk.client` note their host."""
+    """Wrap what is in one of the SDK's modules: the stub that it uses, its clients, or its chats."""
     restore: Restore = []
     if module.__name__ == "xai_sdk.client":
         replace(restore, module.BaseClient, "__init__", lambda original: _noting_host(original, meter))
+        return restore
+    if module.__name__ != "xai_sdk.chat":
+        replace(restore, module.Chat, "_defer", lambda original: _deferring(original, meter))
         return restore
     generated = module.chat_pb2_grpc
     for name in (*METHODS, ASKING):
@@ -275,3 +286,31 @@ def _asked(meter: Meter, request: Any, result: Any) -> None:
         call.finish(call.read(plain(result.response)))
     else:
         call.finish(None, outcome=names.ERROR, error=str(status).lower())
+
+
+def _deferring(original: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
+    """What starts a deferred request and asks until it is done; where it gives up, nobody will ask any more."""
+
+    def defer(*args: Any, **kwargs: Any) -> Any:
+        awaited.set(None)
+        try:
+            return original(*args, **kwargs)
+        except BaseException as error:
+            meter.contain("giving up", _given_up, meter, error)
+            raise
+
+    async def adefer(*args: Any, **kwargs: Any) -> Any:
+        awaited.set(None)
+        try:
+            return await original(*args, **kwargs)
+        except BaseException as error:
+            meter.contain("giving up", _given_up, meter, error)
+            raise
+
+    return adefer if inspect.iscoroutinefunction(original) else defer
+
+
+def _given_up(meter: Meter, error: BaseException) -> None:
+    started = awaited.get()
+    if started is not None and (call := meter.pending.ended(started)) is not None:
+        call.finish(None, outcome=names.ERROR if isinstance(error, Exception) else names.ABANDONED, error=error)
