@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# The newest of mistralai, cohere, ollama and huggingface_hub are in the development environment.
+# The newest of mistralai, cohere, ollama, huggingface_hub and xai-sdk are in the development environment.
 SETS = {
     "openai-1": [
         *("openai>=1.109,<2", "anthropic<1", "groq<1", "together<3", "cerebras-cloud-sdk<1.60"),
@@ -29,8 +29,9 @@ SETS = {
     ],
     "wires-old": [
         *("mistralai>=2,<2.1", "cohere>=5.13,<5.14", "ollama>=0.4.5,<0.5", "huggingface_hub[inference]>=0.30,<0.31"),
+        "xai-sdk>=1,<1.1",
     ],
-    "wires-6": ["cohere>=6,<7", "huggingface_hub>=1,<1.1"],
+    "wires-6": ["cohere>=6,<7", "huggingface_hub>=1,<1.1", "xai-sdk>=1.3,<1.4"],
 }
 FRAMEWORKS = {
     "frameworks": ["openai-agents", "langchain", "langchain-openai", "langchain-anthropic", "pydantic-ai-slim[openai]"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import datetime
 import importlib
 import json
 import logging
@@ -19,8 +20,9 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 import tokenguard
 from canned import MESSAGES, Script, async_openai_client, canned, event_stream, openai_client, sse
 from canned_clouds import BEDROCK_SONNET, Refusing, bedrock_answer, bedrock_client, gemini, google_client
-from tokenguard import callsite, metering, prices, providers, repeats, runtime, scope, spans, telemetry, tokens
+from tokenguard import callsite, metering, pending, prices, providers, repeats, runtime, scope, spans, telemetry, tokens
 from tokenguard.providers import openai as openai_formats
+from tokenguard.providers import rpc
 from tokenguard.seams import (
     botocore,
     cohere,
@@ -33,6 +35,7 @@ from tokenguard.seams import (
     stainless,
     tap,
     watch,
+    xai,
 )
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
@@ -408,9 +411,44 @@ def huggingface_calls():
         ]
 
 
+def xai_calls():
+    import grpc
+    import xai_sdk
+
+    from canned_xai import MODEL, Refuse, XaiServer
+
+    def chat(client):
+        return client.chat.create(model=MODEL).append(xai_sdk.chat.user("Capital of France?"))
+
+    async def asynchronously(host):
+        client = xai_sdk.AsyncClient(api_key="k", api_host=host)
+        said = [(await chat(client).sample()).content, (await chat(client).defer(interval=QUICKLY)).content]
+        said += [chunk.content async for _, chunk in chat(client).stream()]
+        await client.close()
+        return said
+
+    with XaiServer() as server:
+        client = xai_sdk.Client(api_key="k", api_host=server.host)
+        yield chat(client).sample().content
+        yield [chunk.content for _, chunk in chat(client).stream()]
+        yield chat(client).defer(interval=QUICKLY).content
+        server.chat.script = [Refuse(grpc.StatusCode.INTERNAL)] * 2
+        with pytest.raises(grpc.RpcError, match="said no"):
+            chat(client).sample()
+        with pytest.raises(grpc.RpcError, match="said no"):
+            list(chat(client).stream())
+        server.chat.pending = 10**6
+        with pytest.raises(TimeoutError):
+            chat(client).defer(timeout=QUICKLY, interval=QUICKLY)
+        client.close()
+        server.chat.pending = 0
+        yield asyncio.run(asynchronously(server.host))
+
+
+QUICKLY = datetime.timedelta(milliseconds=1)
 WIRES = {
     each.__name__.removesuffix("_calls"): each
-    for each in (mistral_calls, cohere_calls, ollama_calls, huggingface_calls)
+    for each in (mistral_calls, cohere_calls, ollama_calls, huggingface_calls, xai_calls)
 }
 WIRE_STEPS = [
     (sending.SentExchange, "__init__"),
@@ -426,6 +464,20 @@ WIRE_STEPS = [
     (cohere, "located"),
     (ollama, "_line"),
     (ollama, "located"),
+    (xai, "plain"),
+    (xai, "_event"),
+    (xai, "_own_span"),
+    (xai, "_note_host"),
+    (xai, "_asked"),
+    (xai, "_given_up"),
+    (xai, "Parts"),
+    (xai.RpcExchange, "__init__"),
+    (xai.RpcExchange, "read"),
+    (rpc, "code_of"),
+    (spans.HeldSpan, "__init__"),
+    (spans.HeldSpan, "end"),
+    (pending.Pending, "keep"),
+    (pending.Pending, "ended"),
     (huggingface, "_line"),
     (huggingface, "api_of"),
     (watch.Watch, "__init__"),

@@ -193,6 +193,16 @@ def test_provider_by_host(options, provider, installed, spans):
     assert spans.attributes["gen_ai.provider.name"] == provider
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_xai_over_http(stream, installed, spans):
+    """At api.x.ai reasoning is counted beside `completion_tokens`, and is billed as output."""
+    client = openai_client(base_url="https://api.x.ai/v1")
+    answer = client.chat.completions.create(model="grok-4.3", messages=MESSAGES, stream=stream)
+    list(answer) if stream else None
+    assert spans.attributes["gen_ai.usage.output_tokens"] == 300 + 128
+    assert spans.attributes["gen_ai.usage.reasoning.output_tokens"] == 128
+
+
 def test_azure_client(installed, spans):
     """An Azure client is Azure wherever it points; it asks for a deployment, and the answer names the model."""
     import httpx2

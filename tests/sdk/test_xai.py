@@ -607,7 +607,7 @@ def test_budget(url, client, server, installed, tmp_path):
         "prompt_tokens": 20,
         "completion_tokens": 30,
         "total_tokens": 50,
-    }  # no more than can be reserved
+    }  # within its caps
     rules = f'[[budget]]\nname = "small"\nlimit_usd = 0.001\n[ledger]\nurl = "{url.format(tmp_path)}"'
     tokenguard.install(policy.loads(rules))
 

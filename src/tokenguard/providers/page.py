@@ -18,6 +18,12 @@ Written from the rows in `src/tokenguard/providers/` by `make docs`.
 Each is wrapped in the one place where it sends a request, when it is imported; versions are those that the tests run
 with (`make matrix`). Synchronous and asynchronous clients, streams, errors and the SDK's own resends are all one span a
 call. Frameworks need no rows: their calls go through these SDKs, and their own spans are parents without a cost.
+
+xai-sdk talks gRPC: `error.type` is the status code (`UNAVAILABLE`), which breakers take for the HTTP status that it
+stands for. What gRPC sends again by itself happens inside its core: it is part of the call, neither counted nor capped.
+The SDK's own spans get the facts. They carry the conversation, too, which is the SDK's doing:
+`XAI_SDK_DISABLE_SENSITIVE_TELEMETRY_ATTRIBUTES=1` stops it. Its formats are read by the SDK's protos, not from recorded
+traffic.
 """
 WIRES = """\
 ## Wire formats
@@ -35,10 +41,11 @@ keep the name that their SDK's row has. *Prices* are those of the bundled list; 
 TAIL = """\
 ## Not covered
 
-Realtime and websocket calls, gRPC clients (xai-sdk), batch result files, OCR and other work that is billed by the page,
-Mistral's agents behind `/conversations`, audio, image and moderation endpoints; a search (a rerank) has a price only
-from `[prices]`, as `{ request = 2000 }`: USD per million searches. litellm's requests to Bedrock are signed before they
-can be changed: a limit there can refuse, and not clamp or downgrade.
+Realtime and websocket calls, gRPC clients other than xai-sdk, batch result files, OCR and other work that is billed by
+the page, Mistral's agents behind `/conversations`, audio, image, video and moderation endpoints; a search (a rerank)
+has a price only from `[prices]`, as `{ request = 2000 }`: USD per million searches. litellm's requests to Bedrock are
+signed before they can be changed: a limit there can refuse, and not clamp or downgrade. Having xAI compact a
+conversation is measured; it has no output cap, so that its worst case is its input's.
 """
 
 

@@ -130,10 +130,13 @@ def _exchange(client: Any, cast_to: Any, options: Any, stream: bool, family: Fam
         body = {key: value for key, value in body.items() if type(value) not in family.omitted}
     if extra := given.get("extra_json"):
         body = {**body, **extra}
+    endpoint = _endpoint(client, family.sdk)
+    if endpoint.provider != family.sdk:  # who may speak it in a way of its own
+        api = api_of(given["url"], endpoint.provider) or api
     # anthropic 2.x: `_tracer` is there once OpenTelemetry can give one, and requests with a name get a span.
     native_span = family.traces and bool(given.get("span_name")) and client._tracer is not None
     stream = stream or body.get("stream") is True
-    return StainlessExchange(client, cast_to, options, api, _endpoint(client, family.sdk), body, stream, native_span)
+    return StainlessExchange(client, cast_to, options, api, endpoint, body, stream, native_span)
 
 
 def _asked(meter: Meter, options: Any, result: Any) -> None:
