@@ -205,6 +205,24 @@ def test_client_from_before(server, spans, request):
     getattr(client, "close", lambda: None)()
 
 
+def test_stub_itself(client, server, installed, spans):
+    """A program that uses the generated stub is measured, and can do with it what it could."""
+    stub, request = client.chat._stub, chat(client).proto
+    assert stub.GetCompletion(request=request, timeout=5).id == "rsp_1"
+    stream = stub.GetCompletionChunk(request)
+    assert next(stream).id == "rsp_1"
+    stream.cancel()
+    with pytest.raises(grpc.RpcError):
+        list(stream)
+    assert stub.GetCompletion.future(request).result().id == "rsp_1"
+    assert stub.GetCompletion.with_call(request)[0].id == "rsp_1"
+    assert [record.outcome for record in installed.records] == ["ok", "error"]
+    assert spans.all()[1].attributes["error.type"] == "CANCELLED"
+    mine = chat_pb2.GetChatCompletionResponse(id="mine")
+    stub.GetCompletion = lambda request: mine  # as a test of the application may do
+    assert stub.GetCompletion(request) is mine
+
+
 def test_compaction(client, server, installed, spans):
     """Having a conversation compacted is a call of the model, too."""
     if not hasattr(client.chat, "compact_context"):

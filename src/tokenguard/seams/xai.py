@@ -37,6 +37,8 @@ STREAMED = "GetCompletionChunk"
 DEFERRED = "StartDeferredCompletion"
 ASKING = "GetDeferredCompletion"
 """The method that asks for what a deferred request has come to."""
+OTHER_WAYS = ("with_call", "future")
+"""How else a method can be called; the SDK does not, and what does is not measured."""
 awaited: ContextVar[str | None] = ContextVar("tokenguard_xai_deferred", default=None)
 """The id of the deferred request that was started last, and is asked for now."""
 NOTED = "tokenguard_host"
@@ -142,7 +144,7 @@ class RpcExchange:
         if not self.stream:
             return call.read(plain(result))
         parts = Parts(call, _event)
-        self.instead = parts.aread(result) if hasattr(result, "__aiter__") else parts.read(result)
+        self.instead = parts.aread(result) if hasattr(result, "__aiter__") else Stream(result, parts)
         return None
 
 
@@ -168,6 +170,25 @@ class Method:
 
     def __set__(self, stub: Any, value: Any) -> None:
         stub.__dict__[self._name] = value
+
+
+class Stream:
+    """A stream that is watched; whatever else it can do is gRPC's own."""
+
+    __slots__ = ("_call", "_parts")
+
+    def __init__(self, call: Any, watch: Parts) -> None:
+        self._call = call
+        self._parts = watch.read(call)
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._parts)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
 
 
 class LateStream:
@@ -255,9 +276,12 @@ def _metered(meter: Meter, stub: Any, name: str) -> Any:
 
         return LateStream(start)
 
-    if not _asynchronous(original):
-        return call
-    return astream if name == STREAMED else acall
+    if _asynchronous(original):
+        return astream if name == STREAMED else acall
+    for way in OTHER_WAYS:
+        if hasattr(original, way):
+            setattr(call, way, getattr(original, way))
+    return call
 
 
 def _asking(meter: Meter, stub: Any, name: str) -> Any:
