@@ -499,7 +499,8 @@ class Meter:
         if reading.extra_fees and cost.status == names.EXACT:
             cost = cost._replace(status=names.ESTIMATED, basis="tool_fees_excluded")
         if not reading.complete and outcome != names.OK and cost.status == names.EXACT:  # xAI counts along the way
-            cost = cost._replace(status=names.ESTIMATED, basis="abandoned_stream")
+            unread = "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
+            cost = cost._replace(status=names.ESTIMATED, basis=unread)
         # An estimate prices the call; it is not what the provider reported, so it is not recorded as usage.
         return cost, (reading.usage if basis else usage)
 
