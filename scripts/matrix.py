@@ -28,10 +28,11 @@ SETS = {
         *("google-genai>=3", "boto3>=1.43", "aiobotocore>=3"),
     ],
     "wires-old": [
-        *("mistralai>=2,<2.1", "cohere>=5.13,<5.14", "ollama>=0.4.5,<0.5", "huggingface_hub[inference]>=0.30,<0.31"),
-        "xai-sdk>=1,<1.1",
+        *("mistralai[agents,gcp]>=2,<2.1", "cohere>=5.13,<5.14", "ollama>=0.4.5,<0.5"),
+        *("huggingface_hub[inference]>=0.30,<0.31", "xai-sdk>=1,<1.1"),
     ],
     "wires-6": ["cohere>=6,<7", "huggingface_hub>=1,<1.1", "xai-sdk>=1.3,<1.4"],
+    "mistral-3": ["mistralai[agents,gcp]>=3"],  # with what its own loop around an agent needs
 }
 FRAMEWORKS = {
     "frameworks": ["openai-agents", "langchain", "langchain-openai", "langchain-anthropic", "pydantic-ai-slim[openai]"],

@@ -185,7 +185,8 @@ class Guard:
 
     def _limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
         for exceeded in self._exceeded(call, exchange, limit):
-            if limit.then == "downgrade" and call.model != limit.downgrade_to:
+            # An agent's model is the provider's to know, and a request that names one beside it would be refused.
+            if limit.then == "downgrade" and call.model not in (None, limit.downgrade_to):
                 self._downgrade(call, exchange, limit.name, str(limit.downgrade_to))
                 return
             self._decide(call, limit.name, "warn" if limit.then == "warn" else "block")

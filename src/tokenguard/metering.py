@@ -387,7 +387,7 @@ class Meter:
         if isinstance(temperature := api.settings_of(body).get("temperature"), (int, float)):
             attributes[names.REQUEST_TEMPERATURE] = float(temperature)
         if steps := api.tool_steps(body):
-            attributes[names.TOOL_STEPS] = steps + self.repeats.steps_before(body.get("previous_response_id"))
+            attributes[names.TOOL_STEPS] = steps + self.repeats.steps_before(body.get(api.goes_on_from))
         attributes.update(call_site())
         call.fingerprint = fingerprint(api.id, call.endpoint.provider, body)
         attributes[names.FINGERPRINT] = call.fingerprint
@@ -510,8 +510,9 @@ class Meter:
         if outcome == names.OK:
             self.repeats.succeeded(call.fingerprint)
             steps = call.attributes.get(names.TOOL_STEPS, 0)
-            if reading.id is not None and (steps or reading.tool_calls) and call.api.id in CHAINED:
-                self.repeats.stepped(reading.id, int(steps))  # type: ignore[arg-type] # it is an int
+            named = reading.conversation or reading.id
+            if named is not None and (steps or reading.tool_calls) and call.api.goes_on_from:
+                self.repeats.stepped(named, int(steps))  # type: ignore[arg-type] # it is an int
         elif error is not None and outcome != names.BLOCKED:  # a stream that its reader closed early is no failure
             spent = cost.total if cost is not None and cost.total is not None else 0.0
             self.repeats.failed(call.fingerprint, call.start_perf, spent)
@@ -523,6 +524,8 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
         attributes[names.RESPONSE_MODEL] = reading.model
     if reading.id is not None:
         attributes[names.RESPONSE_ID] = reading.id
+    if reading.conversation is not None:
+        attributes[names.CONVERSATION_ID] = reading.conversation
     if reading.finish_reasons:
         attributes[names.FINISH_REASONS] = reading.finish_reasons
     if reading.tool_calls:
@@ -559,9 +562,6 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
 
 REPORT_COSTS = frozenset({"openrouter", "x_ai"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""
-
-CHAINED = frozenset({"responses", "xai_chat"})
-"""The wire formats in which a request may continue the provider's own record of a conversation."""
 
 CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)
 

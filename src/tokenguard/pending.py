@@ -1,13 +1,14 @@
 """Calls that the provider goes on with in the background: measured when somebody asks for their answer.
 
-A Responses call with `background=True` returns at once, with an id and without usage. It stays open, span and
-reservation too, until `retrieve` (or `cancel`) brings its end; one that nobody has asked for when the process ends is
-ended then, as an estimate.
+A call with `background=True`, of the Responses API or of Google's Interactions, returns at once, with an id and without
+usage. It stays open, span and reservation too, until somebody gets it (or cancels it) at its end; one that nobody has
+asked for when the process ends is ended then, as an estimate.
 """
 
 from __future__ import annotations
 
 import atexit
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tokenguard.metering import Call
 
 REMEMBERED = 1024
+ASKED = re.compile(r"/(?:responses|interactions)/([^/?]+)")
+"""The id in a path where the answer of such a call is asked for: `/responses/ID`, `/interactions/ID/cancel`."""
 
 
 class Pending:
@@ -48,9 +51,9 @@ class Pending:
             oldest.finish(None, outcome=names.ABANDONED)
 
     def waits(self, path: str) -> Call | None:
-        """The open call whose answer is asked for at this path: `/responses/ID` or `/responses/ID/cancel`."""
-        _, _, rest = path.partition("/responses/")
-        return self._calls.get(rest.partition("?")[0].partition("/")[0])
+        """The open call whose answer is asked for at this path, if there is one."""
+        found = ASKED.search(path)
+        return self._calls.get(found[1]) if found else None
 
     def seen(self, call: Call, response: object) -> None:
         """What was answered when somebody asked for this call: its end, or that it still goes on."""

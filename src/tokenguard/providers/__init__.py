@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tokenguard.providers import cohere, mistral, ollama, writer, xai
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
-from tokenguard.providers.google import EMBED, GENERATE
+from tokenguard.providers.google import EMBED, GENERATE, INTERACTIONS
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
@@ -46,6 +46,8 @@ class Sdk(NamedTuple):
     """What it is called on the package index, where that is not the module's first name."""
     tested: str = ""
     """The major versions that the tests run with; empty for the newest alone."""
+    speaks: str = ""
+    """Whose own wire formats it speaks, where they are not those of the provider it talks to."""
 
 
 SDKS = (
@@ -58,8 +60,11 @@ SDKS = (
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3"),
     Sdk("botocore.client", "aws.bedrock", "botocore", "boto3", "1.35 to 1.43"),
     Sdk("aiobotocore.client", "aws.bedrock", "botocore", tested="2.15 to 3"),
-    Sdk("mistralai.client.basesdk", "mistral_ai", "mistral", tested="2 and 3"),
-    Sdk("mistralai.azure.client.basesdk", "mistral_ai", "mistral", tested="2 and 3"),
+    Sdk("google.genai._interactions._base_client", "gcp.gemini", "stainless", "google-genai", "2 and 3"),
+    Sdk("google.genai._gaos.basesdk", "gcp.gemini", "speakeasy", "google-genai", "2 and 3"),
+    Sdk("mistralai.client.basesdk", "mistral_ai", "speakeasy", tested="2 and 3"),
+    Sdk("mistralai.azure.client.basesdk", "azure.ai.inference", "speakeasy", "mistralai", "2 and 3", "mistral_ai"),
+    Sdk("mistralai.gcp.client.basesdk", "gcp.vertex_ai", "speakeasy", "mistralai", "2 and 3", "mistral_ai"),
     Sdk("cohere.core.http_client", "cohere", "cohere", tested="5.13 to 7"),
     Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6"),
     Sdk("huggingface_hub.inference._client", "huggingface", "huggingface", tested="0.30 to 2"),
@@ -76,7 +81,7 @@ SDKS = (
     Sdk("haystack.components.extractors.image.llm_document_content_extractor", "", "threads"),
 )
 
-APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED)
+APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED, INTERACTIONS)
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
 OWN_APIS = {
@@ -186,7 +191,13 @@ def api_of(url: str, provider: str = "") -> Api | None:
     """
     path = url.partition("?")[0]
     known = (*OWN_APIS.get(provider, ()), *APIS)
-    return next((api for api in known for end in api.paths if path.endswith(end)), None)
+    return next((api for api in known for end in api.paths if _ends(path, end)), None)
+
+
+def _ends(path: str, end: str) -> bool:
+    if "*" not in end:
+        return path.endswith(end)
+    return re.search(re.escape(end).replace(r"\*", "[^/]+") + "$", path) is not None
 
 
 @lru_cache(maxsize=512)

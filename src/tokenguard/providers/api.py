@@ -25,7 +25,7 @@ class Api(NamedTuple):
     operation: str
     """`gen_ai.operation.name`."""
     paths: tuple[str, ...]
-    """The ends of the request path, as the SDK passes it."""
+    """The ends of the request path, as the SDK passes it; `*` stands for a name within it."""
     caps: tuple[str, ...]
     """The keys of the request's settings that may hold the output cap; the first is the one to set."""
     read: Callable[[object], Reading]
@@ -41,6 +41,10 @@ class Api(NamedTuple):
     """The key of the object in the request that holds the cap and the temperature; empty where the request does."""
     choices: str = "n"
     """The key of the settings that says how many answers are wanted."""
+    goes_on_from: str = ""
+    """The key of the request that names the answer, or the conversation, which it continues on the provider's side."""
+    changes: bool = False
+    """Whether a request changes what it names, so that two of the same words are not the same."""
 
     def output_cap(self, body: Mapping[str, Any]) -> int | None:
         """The output tokens that a request asks for at the most; `None` where it sets no cap."""

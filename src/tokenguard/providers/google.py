@@ -1,4 +1,4 @@
-"""Google's wire formats: generated content and embeddings, as the Gemini API and Vertex AI speak them.
+"""Google's wire formats: generated content, interactions and embeddings, as the Gemini API and Vertex AI speak them.
 
 Field names are the JSON's; contents that an application passes as dicts reach the wire as it wrote them, so those are
 looked for in both spellings (`functionCall`, `function_call`).
@@ -8,41 +8,81 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from tokenguard.errors import GuardrailViolation
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.openai import result_rounds, results_sent
 from tokenguard.providers.reading import Reading, count, fields, items, text
 from tokenguard.usage import Usage
 
 # --- usage ------------------------------------------------------------------------------------------------------------
 
 
-def read_google_usage(node: object) -> Usage | None:
+class Counts(NamedTuple):
+    """Where an object of usage keeps its counts, of tokens and of tokens by modality."""
+
+    prompt: str
+    tools: str
+    answer: str
+    thoughts: str
+    cached: str
+    total: str
+    heard: tuple[str, ...]
+    reheard: str
+    spoken: str
+
+
+GENERATE_USAGE = Counts(
+    "promptTokenCount",
+    "toolUsePromptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+    "cachedContentTokenCount",
+    "totalTokenCount",
+    ("promptTokensDetails", "toolUsePromptTokensDetails"),
+    "cacheTokensDetails",
+    "candidatesTokensDetails",
+)
+INTERACTIONS_USAGE = Counts(
+    "total_input_tokens",
+    "total_tool_use_tokens",
+    "total_output_tokens",
+    "total_thought_tokens",
+    "total_cached_tokens",
+    "total_tokens",
+    ("input_tokens_by_modality", "tool_use_tokens_by_modality"),
+    "cached_tokens_by_modality",
+    "output_tokens_by_modality",
+)
+
+
+def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None:
     """`usageMetadata`: the prompt holds the cached part; tool results are counted apart from it, thoughts from answers.
 
     Protobuf's JSON leaves out zeros, so that a response without candidates is known by its total
-    (https://ai.google.dev/api/generate-content#UsageMetadata).
+    (https://ai.google.dev/api/generate-content#UsageMetadata, https://ai.google.dev/api/interactions-api).
     """
     said = fields(node)
-    prompt = count(said.get("promptTokenCount"))
+    prompt = count(said.get(at.prompt))
     if prompt is None:
         return None
-    tools = count(said.get("toolUsePromptTokenCount")) or 0
+    tools = count(said.get(at.tools)) or 0
     sent = prompt + tools
-    answer, thoughts = count(said.get("candidatesTokenCount")), count(said.get("thoughtsTokenCount"))
+    answer, thoughts = count(said.get(at.answer)), count(said.get(at.thoughts))
     if answer is None and thoughts is None:
-        total = count(said.get("totalTokenCount"))
+        total = count(said.get(at.total))
         generated = None if total is None else max(total - sent, 0)
     else:
         generated = (answer or 0) + (thoughts or 0)
-    heard = _kinds(said, "promptTokensDetails", "toolUsePromptTokensDetails")
-    reheard = _kinds(said, "cacheTokensDetails")
-    spoken = _kinds(said, "candidatesTokensDetails")
+    heard = _kinds(said, *at.heard)
+    reheard = _kinds(said, at.reheard)
+    spoken = _kinds(said, at.spoken)
     return Usage(
         input=sent,
         output=generated,
-        cache_read=count(said.get("cachedContentTokenCount")),
+        cache_read=count(said.get(at.cached)),
         reasoning=thoughts,
         input_audio=heard.get("AUDIO"),
         cache_audio_read=reheard.get("AUDIO"),
@@ -56,8 +96,8 @@ def _kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
     kinds: dict[str, int] = {}
     for key in details:
         for detail in items(said.get(key)):
-            kind = str(detail.get("modality"))
-            kinds[kind] = kinds.get(kind, 0) + (count(detail.get("tokenCount")) or 0)
+            kind = str(detail.get("modality")).upper()
+            kinds[kind] = kinds.get(kind, 0) + (count(detail.get("tokenCount")) or count(detail.get("tokens")) or 0)
     return kinds
 
 
@@ -149,6 +189,52 @@ def fold_generate(body: bytes) -> Reading:
     )
 
 
+GOES_ON = frozenset({"queued", "in_progress"})
+"""The statuses of an interaction that the provider is yet to finish (`background=True`)."""
+
+
+def read_interaction(response: object) -> Reading:
+    """An interaction: the steps that came of its input, and what they took together."""
+    body = fields(response)
+    usage = fields(body.get("usage"))
+    status = text(body.get("status"))
+    return Reading(
+        usage=read_google_usage(usage, INTERACTIONS_USAGE),
+        model=text(body.get("model")),
+        id=text(body.get("id")),
+        finish_reasons=(status,) if status else (),
+        tool_calls=sum(step.get("type") == "function_call" for step in items(body.get("steps"))),
+        service_tier=text(body.get("service_tier")),
+        error=status if status == "failed" else None,
+        extra_fees=bool(usage.get("grounding_tool_count")),  # searches and maps, billed by the request
+        complete=status not in GOES_ON,
+    )
+
+
+CALL_STEP = re.compile(rb'"type"\s*:\s*"function_call"')
+
+
+def fold_interaction(body: bytes) -> Reading:
+    """The events of an interaction's stream: the last one carries the whole of it but for its steps."""
+    error: str | None = None
+    whole: Mapping[str, Any] | None = None
+    for n, data in enumerate(backwards(body)):
+        event = decoded(data)
+        kind = event.get("event_type")
+        if kind == "error":
+            error = text(fields(event.get("error")).get("code")) or "error"
+        if kind == "interaction.completed":
+            whole = fields(event.get("interaction"))
+        if whole is not None or n >= TAIL_EVENTS:
+            break
+    first = next((event for data in forwards(body) if (event := decoded(data)).get("interaction")), {})
+    if whole is None:
+        return read_interaction(first.get("interaction"))._replace(finish_reasons=(), error=error, complete=False)
+    begun = (data for data in forwards(body) if b'"step.start"' in data)
+    calls = sum(CALL_STEP.search(data) is not None for data in begun)
+    return read_interaction({**fields(first.get("interaction")), **whole})._replace(tool_calls=calls, complete=True)
+
+
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
@@ -201,4 +287,46 @@ EMBED = Api(
     (),
     read_embed,
     fold_generate,
+)
+
+
+def _is_result(kind: str) -> bool:
+    return kind == "function_result"
+
+
+def interaction_tool_steps(body: Mapping[str, Any]) -> int:
+    """Rounds of function results in a request; those of earlier interactions in the chain are the caller's to add."""
+    return result_rounds(body.get("input"), _is_result)
+
+
+def interaction_last_tool_calls(body: Mapping[str, Any]) -> int:
+    """Function calls in the model's latest turn: the results that are sent back now."""
+    return results_sent(body.get("input"), _is_result)
+
+
+def interaction_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A request with this output cap, which holds the thoughts as well; one to an agent has no such setting."""
+    if "agent" in body:
+        raise GuardrailViolation(
+            f"interactions {body['agent']}: an agent takes no output cap, and a limit wants one of {cap:,} tokens. Keep "
+            'agents out of the limit with when = { model = "*-*" }: an agent has no model.',
+            rule="agent without a cap",
+            limit=cap,
+        )
+    settings = fields(body.get(INTERACTIONS.settings))
+    return {**body, INTERACTIONS.settings: {**settings, "max_output_tokens": cap}}
+
+
+INTERACTIONS = Api(
+    "interactions",
+    "chat",
+    ("/interactions",),
+    ("max_output_tokens",),
+    read_interaction,
+    fold_interaction,
+    interaction_tool_steps,
+    interaction_last_tool_calls,
+    interaction_capped,
+    settings="generation_config",
+    goes_on_from="previous_interaction_id",
 )

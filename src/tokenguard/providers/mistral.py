@@ -1,15 +1,133 @@
-"""Mistral's wire formats: OpenAI's chat shape, but streams tell their usage unasked, and the asking is refused."""
+"""Mistral's wire formats: OpenAI's chat shape, but streams tell their usage unasked, and the asking is refused.
+
+On Azure and Vertex AI the formats are the same, at paths of theirs. Agents and connectors are behind `/conversations`:
+what was said before, and to whom, is the provider's to know, and an answer is a list of entries.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from tokenguard.providers import openai
+from tokenguard.providers.api import Api
+from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.reading import Reading, fields, items, read_usage, text
 
 CHAT = openai.CHAT._replace(
-    paths=("/chat/completions", "/agents/completions"), caps=("max_tokens",), include_usage=False
+    paths=("/chat/completions", "/agents/completions", "/rawPredict", "/streamRawPredict"),
+    caps=("max_tokens",),
+    include_usage=False,
 )
-FIM = openai.COMPLETIONS._replace(paths=("/fim/completions",), include_usage=False)
+FIM = openai.COMPLETIONS._replace(
+    paths=("/fim/completions", "/rawPredict#fim", "/streamRawPredict#fim"), include_usage=False
+)
 """Fill in the middle: a prompt and a suffix, answered in chat's shape."""
 EMBEDDINGS = openai.EMBEDDINGS._replace(read=openai.read_chat)
 """They tell of zero tokens of output."""
 
-APIS = (CHAT, FIM, EMBEDDINGS)
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+ANSWERS = ("message.output", "function.call")
+"""How the types of those entries begin, whole or in a stream's pieces, that the model has written for the caller."""
+CONVERSATION = re.compile(r"/conversations/([^/]+)(?:/restart)?$")
+
+
+def conversation_of(path: str) -> str | None:
+    """The conversation that a request at this path goes on with.
+
+    >>> conversation_of("/v1/conversations/conv_1/restart")
+    'conv_1'
+    """
+    found = CONVERSATION.search(path)
+    return found[1] if found else None
+
+
+def _reading(usage: object, entries: Iterable[Mapping[str, Any]], conversation: object) -> Reading:
+    """What the entries of an answer say of the call.
+
+    Connectors (web search, code, documents) feed the model tokens that are counted apart from the prompt, and are
+    themselves billed by the call (https://mistral.ai/pricing).
+    """
+    said = fields(usage)
+    counted = read_usage(said, openai.CHAT_USAGE)
+    connectors = said.get("connector_tokens") or 0
+    if counted is not None and counted.input is not None:
+        counted = counted._replace(input=counted.input + connectors)
+    answers = [entry for entry in entries if str(entry.get("type")).startswith(ANSWERS)]
+    last: Mapping[str, Any] = answers[-1] if answers else {}
+    calls = {entry["tool_call_id"] for entry in answers if "tool_call_id" in entry}  # of a stream, in pieces
+    return Reading(
+        usage=counted,
+        model=text(last.get("model")),
+        id=text(last.get("id")),
+        tool_calls=len(calls),
+        extra_fees=bool(connectors or said.get("connectors")),
+        conversation=text(conversation),
+    )
+
+
+def read_conversation(response: object) -> Reading:
+    """The answer to new entries of a conversation."""
+    body = fields(response)
+    return _reading(body.get("usage"), items(body.get("outputs")), body.get("conversation_id"))
+
+
+def fold_conversation(body: bytes) -> Reading:
+    """The events of a conversation's stream: the last one carries the usage, and those of the answer the model."""
+    usage: object = None
+    error: str | None = None
+    said: Mapping[str, Any] = {}
+    for n, data in enumerate(backwards(body)):
+        event = decoded(data)
+        kind = event.get("type")
+        if kind == "conversation.response.done":
+            usage = event.get("usage")
+        elif kind == "conversation.response.error":
+            error = str(event.get("code") or "error")
+        elif kind == "message.output.delta":
+            said = event
+        if said or n >= TAIL_EVENTS:
+            break
+    first = next((event for data in forwards(body) if (event := decoded(data)).get("conversation_id")), {})
+    calls = [decoded(data) for data in forwards(body) if b'"function.call.delta"' in data]
+    reading = _reading(usage, [*calls, said], first.get("conversation_id"))
+    return reading._replace(error=error, complete=usage is not None)
+
+
+def _is_result(kind: str) -> bool:
+    return kind == "function.result"
+
+
+def conversation_tool_steps(body: Mapping[str, Any]) -> int:
+    """Rounds of function calls since the last word of the user; those of earlier requests are the caller's to add."""
+    return openai.result_rounds(body.get("inputs"), _is_result)
+
+
+def conversation_last_tool_calls(body: Mapping[str, Any]) -> int:
+    """Function calls in the model's latest turn: the results that are sent back now."""
+    return openai.results_sent(body.get("inputs"), _is_result)
+
+
+def conversation_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A request with this output cap."""
+    return {**body, "completion_args": {**fields(body.get("completion_args")), "max_tokens": cap}}
+
+
+CONVERSATIONS = Api(
+    "conversations",
+    "invoke_agent",
+    ("/conversations", "/conversations/*", "/conversations/*/restart"),
+    ("max_tokens",),
+    read_conversation,
+    fold_conversation,
+    conversation_tool_steps,
+    conversation_last_tool_calls,
+    conversation_capped,
+    settings="completion_args",
+    goes_on_from="conversation_id",
+    changes=True,
+)
+
+APIS = (CHAT, FIM, EMBEDDINGS, CONVERSATIONS)

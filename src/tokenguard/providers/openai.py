@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenguard.providers.api import Api
@@ -179,20 +179,37 @@ def chat_tool_steps(body: Mapping[str, Any]) -> int:
     return steps
 
 
-def responses_tool_steps(body: Mapping[str, Any]) -> int:
-    """The same for the Responses API; rounds of earlier responses in the chain are the caller's to add."""
-    steps = 0
-    last = None
-    conversation = body.get("input")
+def result_rounds(conversation: object, is_result: Callable[[str], bool]) -> int:
+    """Rounds of tool results since the last word of the user, in a list of typed items; those of one stand together."""
+    steps, before = 0, False
     for item in reversed(conversation) if isinstance(conversation, list) else ():
         member = fields(item)
-        if member.get("role") == "user":
+        if member.get("role") == "user" or member.get("type") == "user_input":
             break
-        kind = str(member.get("type", ""))
-        # The results of one round stand together, behind its calls.
-        steps += kind.endswith("_call_output") and not (last or "").endswith("_call_output")
-        last = kind
+        result = is_result(str(member.get("type", "")))
+        steps += result and not before
+        before = result
     return steps
+
+
+def results_sent(conversation: object, is_result: Callable[[str], bool]) -> int:
+    """Tool calls in the model's latest turn, by the results that are sent back now."""
+    made = 0
+    for item in reversed(conversation) if isinstance(conversation, list) else ():
+        if is_result(str(fields(item).get("type", ""))):
+            made += 1
+        elif made:
+            break
+    return made
+
+
+def _is_result(kind: str) -> bool:
+    return kind.endswith("_call_output")
+
+
+def responses_tool_steps(body: Mapping[str, Any]) -> int:
+    """The same for a Responses request; rounds of earlier responses in the chain are the caller's to add."""
+    return result_rounds(body.get("input"), _is_result)
 
 
 def chat_last_tool_calls(body: Mapping[str, Any]) -> int:
@@ -206,14 +223,7 @@ def chat_last_tool_calls(body: Mapping[str, Any]) -> int:
 
 def responses_last_tool_calls(body: Mapping[str, Any]) -> int:
     """The same for the Responses API: the results that are sent back now."""
-    made = 0
-    conversation = body.get("input")
-    for item in reversed(conversation) if isinstance(conversation, list) else ():
-        if str(fields(item).get("type", "")).endswith("_call_output"):
-            made += 1
-        elif made:
-            break
-    return made
+    return results_sent(body.get("input"), _is_result)
 
 
 # --- the output cap of a request --------------------------------------------------------------------------------------
@@ -276,5 +286,6 @@ RESPONSES = Api(
     responses_tool_steps,
     responses_last_tool_calls,
     responses_capped,
+    goes_on_from="previous_response_id",
 )
 EMBEDDINGS = Api("embeddings", "embeddings", ("/embeddings",), (), read_embeddings, fold_chat)

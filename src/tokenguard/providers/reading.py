@@ -35,6 +35,8 @@ class Reading(NamedTuple):
     """USD, where the provider itself says what it charged (OpenRouter)."""
     extra_fees: bool = False
     """Whether something was billed that is not tokens (a web search, say)."""
+    conversation: str | None = None
+    """The id of the conversation that the provider keeps, where it names that and not each answer."""
 
 
 def fields(node: object) -> Mapping[str, Any]:

@@ -151,6 +151,7 @@ CHAT = Api(
     tool_steps,
     last_tool_calls,
     capped,
+    goes_on_from="previous_response_id",
 )
 COMPACT = Api("xai_compact", "chat", (f"{SERVICE}CompactContext",), (), read, fold)
 

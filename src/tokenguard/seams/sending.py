@@ -108,8 +108,15 @@ The keyword arguments are the call's own: the exchange changes the request by ch
 """
 
 
-def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore) -> None:
-    """Put the meter around the method `name` of `owner`; a version of the SDK without it is left alone."""
+Seen = Callable[[Mapping[str, Any], Any], None]
+"""Looks at the keyword arguments and the result of a request that is no model call: it may be the end of an open one."""
+
+
+def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore, seen: Seen | None = None) -> None:
+    """Put the meter around the method `name` of `owner`; a version of the SDK without it is left alone.
+
+    `seen` is shown what comes of other requests while calls are open that the provider goes on with.
+    """
 
     def exchange_of(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentExchange | None:
         call = current_call.get()
@@ -118,10 +125,15 @@ def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore) -> N
             return None
         return meter.contain("looking at a request", look, client, args, kwargs)
 
-    replace(restore, owner, name, lambda original: _wrapper(original, exchange_of, meter))
+    def other(kwargs: Mapping[str, Any], result: Any) -> Any:
+        if seen is not None and meter.pending:
+            meter.contain("asking for a response", seen, kwargs, result)
+        return result
+
+    replace(restore, owner, name, lambda original: _wrapper(original, exchange_of, other, meter))
 
 
-def _wrapper(original: Any, exchange_of: Look, meter: Meter) -> Any:
+def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any], Any], Any], meter: Meter) -> Any:
     inner = inspect.unwrap(original)
     managed = inner is not original  # `@contextmanager` and its asynchronous twin leave the generator behind them
     if managed and inspect.isgeneratorfunction(inner):
@@ -155,8 +167,7 @@ def _wrapper(original: Any, exchange_of: Look, meter: Meter) -> Any:
         async def coroutine(self: Any, *args: Any, **kwargs: Any) -> Any:
             exchange = exchange_of(self, args, kwargs)
             if exchange is None:
-                return await original(self, *args, **kwargs)
-
+                return other(kwargs, await original(self, *args, **kwargs))
             result = await drive_async(meter.flow(exchange), lambda: original(self, *args, **kwargs))
             return result if exchange.instead is None else exchange.instead
 
@@ -165,7 +176,7 @@ def _wrapper(original: Any, exchange_of: Look, meter: Meter) -> Any:
     def function(self: Any, *args: Any, **kwargs: Any) -> Any:
         exchange = exchange_of(self, args, kwargs)
         if exchange is None:
-            return original(self, *args, **kwargs)
+            return other(kwargs, original(self, *args, **kwargs))
         result = drive(meter.flow(exchange), lambda: original(self, *args, **kwargs))
         return result if exchange.instead is None else exchange.instead
 

@@ -81,6 +81,7 @@ REMEMBERS = frozenset(
     {
         *("previous_response_id", "conversation", "container", "web_search_options"),
         *("cachedContent", "promptVariables", "search_parameters"),  # Gemini, Bedrock, xAI
+        *("previous_interaction_id", "cached_content", "agent", "agent_id", "conversation_id"),  # Google's, Mistral's
     }
 )
 """Keys of a request that have the provider add text of its own."""
@@ -238,6 +239,8 @@ _CONVERSATIONS = {
     "responses": ("input", "instructions"),
     "generate_content": ("contents", "systemInstruction"),
     "cohere_chat_v1": ("chat_history", "preamble"),
+    "conversations": ("inputs", "instructions"),
+    "interactions": ("input", "system_instruction"),
 }
 """The keys of the messages and of the instructions, where they are not `messages` and `system`."""
 _TEXTS = frozenset({"text", "value", "content", "parts", "message"})
@@ -263,6 +266,8 @@ class _Tally:
             messages = [*(messages or ()), said, *(body.get("tool_results") or ())]
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
+        elif isinstance(messages, Mapping):
+            messages = [messages]
         if system := body.get(system_key):
             self.message(system if api == "generate_content" else {"role": "system", "content": system})
         for message in messages if isinstance(messages, list | tuple) else ():
