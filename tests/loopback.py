@@ -39,7 +39,7 @@ class Loopback:
         self.server.shutdown()
         self.server.server_close()
 
-    def _handler(here):  # noqa: N805 - `self` is the handler's
+    def _handler(here):
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -65,7 +65,7 @@ class Loopback:
                 except OSError:  # the client has gone
                     self.close_connection = True
 
-            do_GET = do_POST = do_DELETE = reply  # noqa: N815 - as `BaseHTTPRequestHandler` wants them
+            do_GET = do_POST = do_DELETE = reply
 
         return Handler
 

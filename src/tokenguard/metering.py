@@ -356,6 +356,7 @@ class Meter:
                 self.pending.keep(reading.id, call)
         elif isinstance(error, Exception):
             call.finish(None, outcome=names.ERROR, error=error)
+            call.span.let_go()  # mistralai 2 forgets the span of a request that had no answer
         else:  # cancelled, or the interpreter is stopping: nobody waits for the answer any more
             call.finish(None, outcome=names.ABANDONED, error=error)
 

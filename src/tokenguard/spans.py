@@ -162,7 +162,7 @@ class NativeSpan(CallSpan):
             self._really_end(self._end_time)
 
     def let_go(self) -> None:
-        """End the span of a stream that was dropped, and that the SDK has forgotten."""
+        """End the span of a stream that was dropped, or of a request that failed, and that the SDK has forgotten."""
         if self._pending == 1:
             self._done()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 
 import pytest
@@ -88,6 +89,36 @@ def chat_events(model):
     for word, reason in (("The ", None), ("Pro plan.", "stop")):
         choice = {"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": reason}
         yield {**head, "choices": [choice]} | ({"usage": USAGE} if reason else {})
+
+
+class Ours:
+    """The spans of calls; the SDK, where it traces, has spans of its own for what came of them."""
+
+    def __init__(self, every):
+        self.every = every
+
+    def __iter__(self):
+        return (span for span in self.every if "tokenguard.call.fingerprint" in span.attributes)
+
+    def __len__(self):
+        return sum(1 for _ in self)
+
+    @property
+    def one(self):
+        (span,) = self
+        return span
+
+    @property
+    def attributes(self):
+        return dict(self.one.attributes)
+
+    def clear(self):
+        self.every.clear()
+
+
+@pytest.fixture
+def spans(spans):
+    return Ours(spans)
 
 
 @pytest.fixture
@@ -211,7 +242,7 @@ def test_conversation_capped(at, installed, spans):
     assert provider.asked[0].body["completion_args"]["temperature"] == 0.5
     assert provider.asked[1].body["completion_args"] == {"max_tokens": 7}
     assert all("conversation_id" not in asked.body for asked in provider.asked)
-    first, _ = spans.all()
+    first, _ = spans
     assert first.attributes["tokenguard.guard.original_max_tokens"] == 50
     assert first.attributes["gen_ai.request.temperature"] == 0.5
 
@@ -326,10 +357,8 @@ def test_responses(at, installed, spans):
     responses = getattr(mistral(provider).beta, "responses", None) or getattr(mistral(provider), "responses", None)
     if responses is None:
         pytest.skip("this version has none")
-    try:
+    with contextlib.suppress(client_module.errors.MistralError):  # it wants more of a response than is said here
         responses.create(model=MODEL, input="Hello")
-    except client_module.errors.MistralError:  # the SDK wants more of a response than is said here
-        pass
     assert spans.attributes["gen_ai.usage.input_tokens"] == 100
     assert spans.attributes["tokenguard.cost.status"] == "exact"
 
@@ -351,8 +380,8 @@ def vertex(provider):
 HOSTED = {"azure.ai.inference": azure, "gcp.vertex_ai": vertex}
 ASKED = {"model": "mistral-small-2503", "messages": INPUTS, "max_tokens": 40}
 PATHS = {
-    ("azure.ai.inference", False): "/models/chat/completions?api-version=2024-05-01-preview",
-    ("azure.ai.inference", True): "/models/chat/completions?api-version=2024-05-01-preview",
+    ("azure.ai.inference", False): "/chat/completions?api-version=2024-05-01-preview",
+    ("azure.ai.inference", True): "/chat/completions?api-version=2024-05-01-preview",
     ("gcp.vertex_ai", False): "/v1/projects/p/locations/europe-west4/publishers/mistralai/models/{}:rawPredict",
     ("gcp.vertex_ai", True): "/v1/projects/p/locations/europe-west4/publishers/mistralai/models/{}:streamRawPredict",
 }
@@ -377,7 +406,7 @@ def test_hosted(seller, asynchronous, stream, at, installed, spans):
         asyncio.run(run())
     else:
         list(client.chat.stream(**ASKED)) if stream else client.chat.complete(**ASKED)
-    assert provider.asked[0].path.partition("#")[0] == PATHS[seller, stream].format(model)
+    assert provider.asked[0].path.partition("#")[0].removeprefix("/models") == PATHS[seller, stream].format(model)
     attributes = spans.attributes
     assert attributes["gen_ai.provider.name"] == seller
     assert attributes["gen_ai.operation.name"] == "chat"
@@ -409,7 +438,7 @@ def test_hosted_guarded(seller, at, installed, spans):
     HOSTED[seller](provider).chat.complete(**ASKED)
     (asked,) = provider.asked
     assert (asked.body["max_tokens"], asked.body["model"]) == (7, "mistral-tiny")
-    assert asked.path.startswith(PATHS[seller, False].format("mistral-tiny"))
+    assert asked.path.removeprefix("/models").startswith(PATHS[seller, False].format("mistral-tiny"))
     assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(100 * 1e-6 + 20 * 2e-6)
     assert spans.attributes["tokenguard.cost.status"] == "exact"
 

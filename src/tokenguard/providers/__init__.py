@@ -208,5 +208,7 @@ def located(url: str, default: str) -> tuple[Endpoint, str]:
     (Endpoint(provider='cohere', host='api.cohere.com', port=443), '/v2/chat')
     """
     parts = urlsplit(url)
+    if default == "gcp.gemini" and "/projects/" in parts.path:
+        default = "gcp.vertex_ai"
     port = parts.port or (80 if parts.scheme == "http" else 443)
     return endpoint_of(object, parts.hostname or "", port, default), parts.path

@@ -295,7 +295,7 @@ def _is_result(kind: str) -> bool:
 
 
 def interaction_tool_steps(body: Mapping[str, Any]) -> int:
-    """Rounds of function results in a request; those of earlier interactions in the chain are the caller's to add."""
+    """Rounds of function results in a request; those of earlier interactions are the caller's to add."""
     return result_rounds(body.get("input"), _is_result)
 
 
@@ -308,8 +308,8 @@ def interaction_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapp
     """A request with this output cap, which holds the thoughts as well; one to an agent has no such setting."""
     if "agent" in body:
         raise GuardrailViolation(
-            f"interactions {body['agent']}: an agent takes no output cap, and a limit wants one of {cap:,} tokens. Keep "
-            'agents out of the limit with when = { model = "*-*" }: an agent has no model.',
+            f"interactions {body['agent']}: an agent takes no output cap, and a limit wants one of {cap:,} tokens. "
+            'Keep agents out of the limit with when = { model = "*-*" }: an agent has no model.',
             rule="agent without a cap",
             limit=cap,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tokenguard.prices.models import PROVIDERS as PRICED
-from tokenguard.providers import APIS, CLIENTS, HOSTS, OWN_APIS, SDKS, Api
+from tokenguard.providers import APIS, CLIENTS, HOSTS, OWN_APIS, SDKS, Api, Sdk
 from tokenguard.providers.api import no_tool_steps
 
 HEAD = """\
@@ -41,9 +41,13 @@ keep the name that their SDK's row has. *Prices* are those of the bundled list; 
 TAIL = """\
 ## Not covered
 
-Realtime and websocket calls, gRPC clients other than xai-sdk, batch result files, OCR and other work that is billed by
-the page, Mistral's agents behind `/conversations`, audio, image, video and moderation endpoints; a search (a rerank)
-has a price only from `[prices]`, as `{ request = 2000 }`: USD per million searches. litellm's requests to Bedrock are
+Realtime and websocket calls (google-genai's live sessions among them), gRPC clients other than xai-sdk, batch result
+files, OCR and other work that is billed by the page, audio, image, video and moderation endpoints, and the storage of
+caches. What a hosted tool costs by the call (a search, a connector) is not in the cost, which is an estimate then; a
+search (a rerank) has a price only from `[prices]`, as `{ request = 2000 }`: USD per million searches. A request to an
+agent (Mistral's conversations, Google's interactions) names no model: its cost is known by the model that the answer
+names; Google's agents name none. The bundled list has no prices for Mistral's models on Azure and Vertex AI. An
+interaction in the background that is read as a stream ends with the next plain `get`. litellm's requests to Bedrock are
 signed before they can be changed: a limit there can refuse, and not clamp or downgrade. Having xAI compact a
 conversation is measured; it has no output cap, so that its worst case is its input's.
 """
@@ -64,12 +68,14 @@ def page() -> str:
 
 
 def _sdks() -> Iterable[tuple[str, ...]]:
-    seen = {}
+    rows: dict[str, list[Sdk]] = {}
     for sdk in SDKS:
         if sdk.provider:  # the others are no SDKs
-            seen[sdk.package or sdk.module.partition(".")[0]] = sdk
-    for package, sdk in seen.items():
-        yield f"`{package}`", sdk.tested or "newest", f"`{sdk.provider}`", f"`seams/{sdk.seam}.py`"
+            rows.setdefault(sdk.package or sdk.module.partition(".")[0], []).append(sdk)
+    for package, sdks in rows.items():
+        providers = ", ".join(dict.fromkeys(f"`{sdk.provider}`" for sdk in sdks))
+        seams = ", ".join(dict.fromkeys(f"`seams/{sdk.seam}.py`" for sdk in sdks))
+        yield f"`{package}`", sdks[0].tested or "newest", providers, seams
 
 
 def _apis() -> Iterable[tuple[str, ...]]:

@@ -109,7 +109,7 @@ The keyword arguments are the call's own: the exchange changes the request by ch
 
 
 Seen = Callable[[Mapping[str, Any], Any], None]
-"""Looks at the keyword arguments and the result of a request that is no model call: it may be the end of an open one."""
+"""Looks at the keyword arguments and the result of a request that is no model call: it may end one that is open."""
 
 
 def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore, seen: Seen | None = None) -> None:

@@ -102,7 +102,8 @@ def _endpoint(client: Any, sdk: str) -> Endpoint:
     if kept is not None and kept[0] is url:
         return kept[1]
     port = url.port or (80 if url.scheme == "http" else 443)
-    endpoint = endpoint_of(type(client), url.host, port, sdk)
+    default = "gcp.vertex_ai" if getattr(client, "_is_vertex", False) else sdk  # google-genai's interactions
+    endpoint = endpoint_of(type(client), url.host, port, default)
     client.__dict__["_tokenguard_endpoint"] = (url, endpoint)
     return endpoint
 
