@@ -24,7 +24,7 @@ from canned import (
     responses_body,
 )
 from tokenguard import runtime
-from tokenguard.content import answers, messages, parts
+from tokenguard.said import answers, messages, parts
 
 ENV = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 KEYS = ("gen_ai.system_instructions", "gen_ai.input.messages", "gen_ai.output.messages")
@@ -79,7 +79,7 @@ def test_other_words_record_nothing(capturing, spans, caplog):
         ),
         (
             lambda: list(openai_client().chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)),
-            [{"role": "assistant", "parts": [{"type": "text", "content": "Paris."}]}],
+            said("Paris.", "stop"),
         ),
         (
             lambda: openai_client().chat.completions.with_raw_response.create(model="gpt-4o-mini", messages=MESSAGES),
@@ -91,7 +91,7 @@ def test_other_words_record_nothing(capturing, spans, caplog):
         ),
         (
             lambda: list(openai_client().responses.create(model="gpt-4o-mini", input=MESSAGES, stream=True)),
-            [{"role": "assistant", "parts": [{"type": "text", "content": "Paris."}]}],
+            said("Paris.", "completed"),
         ),
         (
             lambda: anthropic_client().messages.create(model=SONNET, messages=MESSAGES, max_tokens=20),
@@ -101,7 +101,7 @@ def test_other_words_record_nothing(capturing, spans, caplog):
             lambda: list(
                 anthropic_client().messages.create(model=SONNET, messages=MESSAGES, max_tokens=9, stream=True)
             ),
-            [{"role": "assistant", "parts": [{"type": "text", "content": "Paris."}]}],
+            said("Paris.", "end_turn"),
         ),
     ],
     ids=["chat", "chat stream", "chat raw", "responses", "responses stream", "messages", "messages stream"],

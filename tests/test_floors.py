@@ -13,7 +13,7 @@ ROOT = Path(tokenguard.__file__).parent
 FLOORS = (
     ("names", "errors", "usage", "call", "leaving"),
     ("prices", "tokens", "policy", "ledger", "providers"),
-    ("scope", "callsite", "repeats", "spans", "content", "store", "storefile", "telemetry"),
+    ("scope", "callsite", "repeats", "spans", "said", "content", "store", "storefile", "telemetry"),
     ("breakers", "flights", "pending", "alerts", "guard", "metering"),
     ("seams",),
     ("runtime", "instrument", "autoload", "report", "demo", "cli", "__init__", "__main__", "lint", "rules", "grafana"),

@@ -146,7 +146,7 @@ class Call:
         """How this very request has failed before."""
         self.output_cap: int | None = None
         self.answer: object = None
-        """The response, where its content is to be recorded."""
+        """The response, or the events of its stream, where its content is to be recorded."""
         self.span: CallSpan = NO_SPAN
         self.entered: tuple[Token[Call | None], Token[Any]] | None = None
         """What undoes making the call and its span current."""
@@ -177,6 +177,11 @@ class Call:
         if self._meter.capture is not None:
             self.answer = response
         return self.api.read(response)
+
+    def heard(self, events: bytes) -> None:
+        """What a stream has said, which is over."""
+        if self._meter.capture is not None:
+            self.answer = events
 
     def repeated_within(self, seconds: float) -> int:
         """How often this very request has failed lately, by the application's own repeats."""
@@ -453,7 +458,7 @@ class Meter:
             if call.guard is not None:
                 self.contain("settling a budget", call.guard.settle, call, reading.usage, cost, outcome, error)
             if self.capture is not None and outcome != names.BLOCKED:
-                self.contain("recording content", self.capture.record, call, generated)
+                self.contain("recording content", self.capture.record, call)
             self._remember(call, reading, outcome, error, cost)
         finally:
             span = call.span

@@ -329,7 +329,7 @@ def test_resends(at, gemini, installed, spans):
 def test_timed_out(at, gemini, installed, spans):
     """An answer that was not waited for may be on the bill, so its cost is an estimate."""
     provider = at(interaction())
-    provider.delays = [0.6]
+    provider.delays = [0.6] * 3
     with pytest.raises(Exception, match="timed out"):
         gemini(provider, retry_options={"attempts": 1}, timeout=250).interactions.create(**ASKED)
     assert "Timeout" in spans.attributes["error.type"]

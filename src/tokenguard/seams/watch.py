@@ -114,6 +114,7 @@ class Watch:
         events = b""
         try:
             events = self._events(list(self._items))
+            call.heard(events)
             reading = self._fold(events)
         except Exception:  # a stream that is not what it says it is, or was cut off
             reading = Reading(complete=False)
