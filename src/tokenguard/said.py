@@ -15,6 +15,9 @@ from tokenguard.providers.events import decoded
 from tokenguard.providers.openai import FINAL_RESPONSE
 from tokenguard.providers.reading import fields, items
 
+SIGNATURES = frozenset({"thoughtSignature", "thought_signature", "thought"})
+"""Keys of Gemini's parts that do not say what they are."""
+
 Part = dict[str, Any]
 Message = dict[str, Any]
 
@@ -40,7 +43,7 @@ def _part(block: Mapping[str, Any]) -> Part:
         for key in keys:
             if block.get(key) is not None and (part := make(block, block[key])) is not None:
                 return part
-    return {"type": str(block.get("type") or next(iter(block)))}
+    return {"type": str(block.get("type") or next((key for key in block if key not in SIGNATURES), "reasoning"))}
 
 
 def _text(block: Mapping[str, Any], said: object) -> Part | None:
@@ -129,6 +132,8 @@ CONTENT = ("content", "parts", "message")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "tool_plan")
 """The keys of a message that hold its content, and what the model thought before it."""
 OF_MESSAGES = frozenset({*CONTENT, *THOUGHTS, "tool_calls", "role"})
+MESSAGE_TYPES = frozenset({None, "message", "message.input", "message.output", "model_output", "user_input"})
+"""What items are called that are messages; one of another type that has a `content` is a tool's result."""
 ROLES = {"model": "assistant", "chatbot": "assistant", "user_input": "user"}
 """What formats call the roles that have another name here."""
 
@@ -139,7 +144,8 @@ def _said(member: object) -> list[Part]:
     if str(block.get("role")).lower() == "tool":
         results = items(block.get("tool_results") or [block])  # Cohere's first version has several in one message
         return [part for result in results if (part := _answered(result, None)) is not None]
-    if block.get("type") in TYPED or OF_MESSAGES.isdisjoint(block):
+    typed = "role" not in block and block.get("type") not in MESSAGE_TYPES
+    if typed or OF_MESSAGES.isdisjoint(block):
         return _parts(member)
     said = [part for key in THOUGHTS if (part := _reasoning(block, block.get(key) or None)) is not None][:1]
     said += _parts(_first(block, *CONTENT))
@@ -278,7 +284,7 @@ class Draft:
         """A part, or the next piece of one."""
         begun = self._begun(part)
         if begun is None:
-            if part["type"] not in UNSAID:
+            if part["type"] not in UNSAID and part.get("name", "") is not None:  # else of a call that a server makes
                 self.parts.append(dict(part))
         elif part["type"] == "tool_call":
             both = begun["arguments"], part["arguments"]
@@ -286,18 +292,18 @@ class Draft:
                 begun["arguments"] = both[0] + both[1]
             elif both[1]:
                 begun["arguments"] = both[1]
-        elif "content" in part:
+        else:
             begun["content"] += part["content"]
 
     def _begun(self, part: Part) -> Part | None:
         """The part that this is a piece of: text goes on at the end, a call where it is named, or has no name."""
         last = self.parts[-1] if self.parts else None
+        same = last is not None and last["type"] == part["type"]
         if part["type"] != "tool_call":
-            return last if last is not None and last["type"] == part["type"] != "tool_call_response" else None
-        calls = [each for each in self.parts if each["type"] == "tool_call"]
+            return last if same and "content" in part else None
         if part["id"] is not None:
-            return next((each for each in calls if each["id"] == part["id"]), None)
-        return calls[-1] if calls and part["name"] is None else None
+            return next((each for each in self.parts if each.get("id") == part["id"]), None)
+        return last if same and part["name"] is None else None
 
     def message(self) -> Message:
         """The answer, as far as it has come."""

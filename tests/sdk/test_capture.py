@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+from importlib import import_module
 
 import pytest
 
@@ -53,19 +53,19 @@ KEPT = []
 
 
 def mistral(provider, tools, stream):
-    client = pytest.importorskip("mistralai.client").Mistral(api_key="k", server_url=provider.url)
+    client = import_module("mistralai.client").Mistral(api_key="k", server_url=provider.url)
     asked = {"model": "mistral-small-latest", "messages": [SYSTEM, USER], **({"tools": [LOOK_UP]} if tools else {})}
     return client.chat.stream(**asked) if stream else client.chat.complete(**asked)
 
 
 def cohere(provider, tools, stream):
-    client = pytest.importorskip("cohere").ClientV2(api_key="k", base_url=provider.url)
+    client = import_module("cohere").ClientV2(api_key="k", base_url=provider.url)
     asked = {"model": "command-r-08-2024", "messages": [SYSTEM, USER], **({"tools": [LOOK_UP]} if tools else {})}
     return client.chat_stream(**asked) if stream else client.chat(**asked)
 
 
 def cohere1(provider, tools, stream):
-    client = pytest.importorskip("cohere").Client(api_key="k", base_url=provider.url)
+    client = import_module("cohere").Client(api_key="k", base_url=provider.url)
     asked = {"model": "command-r-08-2024", "preamble": "Be brief.", "message": QUESTION}
     if tools:
         parameters = {"query": {"type": "str", "required": True}}
@@ -74,12 +74,12 @@ def cohere1(provider, tools, stream):
 
 
 def ollama(provider, tools, stream):
-    client = pytest.importorskip("ollama").Client(host=provider.url)
+    client = import_module("ollama").Client(host=provider.url)
     return client.chat("llama3.2", [SYSTEM, USER], tools=[LOOK_UP] if tools else None, stream=stream)
 
 
 def google(provider, tools, stream):
-    genai = pytest.importorskip("google.genai")
+    genai = import_module("google.genai")
     KEPT.append(genai.Client(api_key="k", http_options={"base_url": provider.url}))
     declared = {"name": "look_up", "parameters": {"type": "OBJECT", "properties": {"query": {"type": "STRING"}}}}
     config = {"system_instruction": "Be brief.", "thinking_config": {"thinking_budget": 0}}
@@ -91,6 +91,13 @@ def google(provider, tools, stream):
 
 
 CALLS = {each.__name__: each for each in (mistral, cohere, cohere1, ollama, google)}
+MODULES = {
+    "mistral": "mistralai.client",
+    "cohere": "cohere",
+    "cohere1": "cohere",
+    "ollama": "ollama",
+    "google": "google.genai",
+}
 
 
 def content(spans):
@@ -107,6 +114,7 @@ def content(spans):
 @pytest.mark.parametrize("name", CALLS)
 def test_text(name, stream, provider, capturing, spans):
     """Instructions, question and answer are recorded in the convention's form, alike whole and streamed."""
+    pytest.importorskip(MODULES[name])
     provider.answer_next(ANSWER)
     made = CALLS[name](provider, False, stream)
     list(made) if stream else None
@@ -129,6 +137,7 @@ SIMULATED.remove(("mistral", True))  # it streams a call in one piece, which the
 @pytest.mark.parametrize(("name", "stream"), SIMULATED)
 def test_calls(name, stream, provider, capturing, spans):
     """What the model calls is a part of its own, with its arguments as an object."""
+    pytest.importorskip(MODULES[name])
     made = CALLS[name](provider, True, stream)
     list(made) if stream else None
     (answer,) = content(spans)["output"]
@@ -231,7 +240,7 @@ def bedrock_events():
 def test_converse(stream, capturing, spans):
     """And Bedrock's Converse."""
     pytest.importorskip("boto3")
-    clouds = importlib.import_module("canned_clouds")
+    clouds = import_module("canned_clouds")
     tool = {"toolUse": {"toolUseId": "t", "name": "look_up", "input": {"query": "plans"}}}
     message = {"role": "assistant", "content": [{"text": ANSWER}, tool]}
     usage = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
