@@ -28,10 +28,10 @@ from tokenguard.seams import (
     cohere,
     google_genai,
     huggingface,
-    mistral,
     ollama,
     parts,
     sending,
+    speakeasy,
     stainless,
     tap,
     watch,
@@ -343,10 +343,30 @@ def test_user_errors_pass_unchanged(installed):
 
 def mistral_calls():
     from mistralai.client import Mistral
+    from mistralai.client.utils import BackoffStrategy, RetryConfig
 
     client = Mistral(api_key="k", client=httpx2.Client(transport=httpx2.MockTransport(mistral_answer)))
     yield client.chat.complete(model="mistral-small-latest", messages=MESSAGES).choices[0].message.content
     yield [event.data.choices for event in client.chat.stream(model="mistral-small-latest", messages=MESSAGES)]
+    retries = RetryConfig("backoff", BackoffStrategy(1, 2, 1.0, 60_000), True)
+    asked = {"model": "mistral-small-latest", "inputs": "What is the capital of France?", "retries": retries}
+    refused: list[int] = []
+
+    def second(request):
+        refused.append(1)
+        return httpx2.Response(503) if len(refused) == 1 else httpx2.Response(200, json=CONVERSATION)
+
+    client = Mistral(api_key="k", client=httpx2.Client(transport=httpx2.MockTransport(second)))
+    yield client.beta.conversations.start(**asked).outputs
+    yield len(refused)
+
+
+CONVERSATION = {
+    "object": "conversation.response",
+    "conversation_id": "c",
+    "outputs": [{"type": "message.output", "role": "assistant", "content": "Paris."}],
+    "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
+}
 
 
 def mistral_answer(request):
@@ -457,10 +477,13 @@ WIRE_STEPS = [
     (sending, "tap"),
     (sending, "Parts"),
     (parts, "tells_only_usage"),
-    (mistral, "located"),
-    (mistral, "api_of"),
-    (mistral, "_traced"),
-    (mistral, "json"),
+    (speakeasy, "located"),
+    (speakeasy, "api_of"),
+    (speakeasy, "conversation_of"),
+    (speakeasy, "_traced"),
+    (speakeasy, "json"),
+    (speakeasy, "may_be_billed"),
+    (speakeasy.Attempts, "_next"),
     (cohere, "located"),
     (ollama, "_line"),
     (ollama, "located"),

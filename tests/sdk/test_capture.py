@@ -150,6 +150,7 @@ def test_calls(name, stream, provider, capturing, spans):
 
 def test_streamed_call(capturing, spans):
     """Mistral streams a call in one piece."""
+    pytest.importorskip("mistralai.client")
     call = {"id": "c", "index": 0, "function": {"name": "look_up", "arguments": '{"query": "plans"}'}}
     choice = {"index": 0, "delta": {"role": "assistant", "content": "", "tool_calls": [call]}}
     head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "mistral-small-latest"}

@@ -14,6 +14,7 @@ genai = pytest.importorskip("google.genai")
 from google.genai import errors, types  # noqa: E402 - only where it is installed
 
 import tokenguard  # noqa: E402
+from loopback import Loopback  # noqa: E402
 from tokenguard.demo.provider import SimulatedProvider  # noqa: E402
 from tokenguard.errors import BudgetExceeded, LimitExceeded  # noqa: E402
 from tokenguard.policy import Policy, loads  # noqa: E402
@@ -178,6 +179,33 @@ def test_not_a_model_call(client, provider, installed, spans):
     with pytest.raises(errors.ClientError):
         client.models.count_tokens(model=FLASH, contents=QUESTION)
     assert len(spans) == 0
+
+
+def test_caches(installed, spans):
+    """Making a cache and counting tokens is no call; what is read from a cache is priced as that."""
+    usage = {"promptTokenCount": 5000, "cachedContentTokenCount": 4000, "candidatesTokenCount": 10}
+
+    def answer(asked):
+        if "cachedContents" in asked.path:
+            return {"name": "cachedContents/c1", "model": f"models/{FLASH}", "usageMetadata": {"totalTokenCount": 4000}}
+        if "countTokens" in asked.path:
+            return {"totalTokens": 5000, "cachedContentTokenCount": 4000}
+        candidate = {"content": {"role": "model", "parts": [{"text": "Yes."}]}, "finishReason": "STOP", "index": 0}
+        return {"candidates": [candidate], "modelVersion": FLASH, "usageMetadata": {**usage, "totalTokenCount": 5010}}
+
+    with Loopback(answer) as running, genai.Client(api_key="k", http_options=options(running)) as client:
+        made = client.caches.create(model=FLASH, config={"contents": [QUESTION], "ttl": "60s"})
+        client.caches.get(name=made.name)
+        client.models.count_tokens(model=FLASH, contents=QUESTION)
+        assert len(spans) == 0
+        client.models.generate_content(model=FLASH, contents=QUESTION, config={"cached_content": made.name})
+        assert running.asked[-1].body["cachedContent"] == "cachedContents/c1"
+    attributes = spans.attributes
+    assert attributes["gen_ai.usage.input_tokens"] == 5000
+    assert attributes["gen_ai.usage.cache_read.input_tokens"] == 4000
+    assert attributes["tokenguard.cost.cache_read_usd"] == pytest.approx(4000 * 0.03e-6)
+    assert attributes["tokenguard.cost.input_usd"] == pytest.approx(1000 * 0.3e-6)
+    assert attributes["tokenguard.cost.saved_usd"] == pytest.approx(4000 * 0.27e-6)
 
 
 # --- endings ---------------------------------------------------------------------------------------------------------

@@ -147,7 +147,8 @@ class Attempts:
         self._meter.contain("seeing an attempt", self._next)
 
     def __exit__(self, kind: type | None, error: BaseException | None, where: TracebackType | None) -> None:
-        self._billed = may_be_billed(error)  # the error itself would be a cycle, through its frames
+        # Not the error itself: that would be a cycle, through its frames.
+        self._billed = bool(self._meter.contain("seeing an attempt", may_be_billed, error))
 
     def _next(self) -> None:
         """One more is about to be made."""
