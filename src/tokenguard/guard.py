@@ -306,7 +306,7 @@ class Guard:
             output = (call.output_cap or UNCAPPED_OUTPUT) * (choices if type(choices) is int and choices > 1 else 1)
         worst = self.prices.worst_case_nano(
             call.endpoint.provider,
-            call.model,
+            call.priced_as,
             sent,
             output,
             at_ns=call.start_ns,
@@ -315,9 +315,13 @@ class Guard:
         return Worst(sent, output, worst, counted)
 
     def _no_price(self, call: Call, rule: str, limit: float | None, kind: type[V]) -> V:
+        model = call.priced_as
+        what = f"no price is known for it at {call.endpoint.provider}"
+        advice = f'Add "{call.endpoint.provider}/{model}" under [prices], or an `unpriced` ceiling'
+        if model is None:
+            what, advice = "its model is the provider's to choose", "Name the model, or set an `unpriced` ceiling"
         return kind(
-            f'{call.api.operation} {call.model}: no price is known for it at {call.endpoint.provider}, so "{rule}" '
-            f'cannot be kept. Add "{call.endpoint.provider}/{call.model}" under [prices], or an `unpriced` ceiling.',
+            f'{call.api.operation} {model or "with an agent"}: {what}, so "{rule}" cannot be kept. {advice}.',
             rule=rule,
             limit=limit,
             attribution=call.attribution,
@@ -357,7 +361,7 @@ class Guard:
                 worst = self._worst(call, counted=True)
                 continue
             budget = matched.budget(held.entry.budget)
-            if budget.then == "downgrade" and call.model != budget.downgrade_to:
+            if budget.then == "downgrade" and call.model not in (None, budget.downgrade_to):
                 self._downgrade(call, exchange, budget.name, str(budget.downgrade_to))
                 worst = self._worst(call, counted=False)
                 continue
@@ -416,7 +420,7 @@ class Guard:
             return nano(cost.total * (1 + call.billed_resends), up=True)
         assumed = None
         if usage is not None:
-            assumed = self.prices.cost_nano(call.endpoint.provider, call.model, usage, at_ns=call.start_ns)
+            assumed = self.prices.cost_nano(call.endpoint.provider, call.priced_as, usage, at_ns=call.start_ns)
         return held.nano if assumed is None else assumed
 
     def _learn(self, key: tuple[str, str], ratio: float) -> None:

@@ -117,6 +117,7 @@ class Call:
         "reservation",
         "retried",
         "scope",
+        "served_before",
         "span",
         "start_ns",
         "start_perf",
@@ -140,6 +141,8 @@ class Call:
         """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
         model = exchange.body.get("model")
         self.model: str | None = model if isinstance(model, str) else None
+        self.served_before: str | None = None
+        """The model that has answered there before, where the request names none: an agent's."""
         self.resends = 0
         self.billed_resends = 0
         self.retried: Failure | None = None
@@ -159,6 +162,11 @@ class Call:
         self.counted: int | None = None
         self.corrected: int | None = None
         """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
+
+    @property
+    def priced_as(self) -> str | None:
+        """The model whose prices tell what the call may come to."""
+        return self.model or self.served_before
 
     @property
     def finished(self) -> bool:
@@ -395,6 +403,8 @@ class Meter:
         if steps := api.tool_steps(body):
             attributes[names.TOOL_STEPS] = steps + self.repeats.steps_before(body.get(api.goes_on_from))
         attributes.update(call_site())
+        if call.model is None and api.chosen_by:
+            call.served_before = self.repeats.model_of(*map(body.get, api.chosen_by))
         call.fingerprint = fingerprint(api.id, call.endpoint.provider, body)
         attributes[names.FINGERPRINT] = call.fingerprint
         call.retried = self.repeats.before(call.fingerprint, call.start_perf)
@@ -498,7 +508,7 @@ class Meter:
             )
         tier = Tier(reading.service_tier, reading.speed) if reading.service_tier or reading.speed else STANDARD
         cost = self.prices.cost(
-            call.endpoint.provider, (reading.model, call.model), usage, tier=tier, at_ns=call.start_ns, basis=basis
+            call.endpoint.provider, (reading.model, call.priced_as), usage, tier=tier, at_ns=call.start_ns, basis=basis
         )
         if reading.reported_cost is not None and basis is None and call.endpoint.provider in REPORT_COSTS:
             cost = as_reported(cost, reading.reported_cost)
@@ -516,6 +526,8 @@ class Meter:
         if outcome == names.OK:
             self.repeats.succeeded(call.fingerprint)
             steps = call.attributes.get(names.TOOL_STEPS, 0)
+            if call.api.chosen_by and (model := reading.model or call.priced_as) is not None:
+                self.repeats.served(model, reading.conversation, *map(call.request.get, call.api.chosen_by))
             named = reading.conversation or reading.id
             if named is not None and (steps or reading.tool_calls) and call.api.goes_on_from:
                 self.repeats.stepped(named, int(steps))  # type: ignore[arg-type] # it is an int

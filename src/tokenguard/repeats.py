@@ -1,4 +1,4 @@
-"""What a process remembers between calls: requests that failed, and tool rounds of chained responses."""
+"""What a process remembers between calls: requests that failed, tool rounds of chained responses, agents' models."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ class Failure(NamedTuple):
 
 
 class Repeats:
-    """The failed requests of the last minutes by fingerprint, and the tool rounds behind each response id."""
+    """The failed requests of the last minutes by fingerprint, the tool rounds behind each response id, and the model
+    behind each agent and conversation.
+    """
 
     def __init__(self, window_ns: int = WINDOW_NS) -> None:
         self._window_ns = window_ns
         self._failures: OrderedDict[str, Failure] = OrderedDict()
         self._steps: OrderedDict[str, int] = OrderedDict()
+        self._models: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
 
     def before(self, fingerprint: str, now_ns: int) -> Failure | None:
@@ -64,6 +67,18 @@ class Repeats:
             self._steps[response_id] = steps
             while len(self._steps) > REMEMBERED:
                 self._steps.popitem(last=False)
+
+    def model_of(self, *chosen_by: object) -> str | None:
+        """The model that has answered for one of these before: an agent, a conversation."""
+        known = (self._models.get(name) for name in chosen_by if isinstance(name, str))
+        return next((model for model in known if model is not None), None)
+
+    def served(self, model: str, *chosen_by: object) -> None:
+        """This model has answered for them."""
+        with self._lock:
+            self._models.update((name, model) for name in chosen_by if isinstance(name, str))
+            while len(self._models) > REMEMBERED:
+                self._models.popitem(last=False)
 
 
 def fingerprint(api: str, provider: str, body: Mapping[str, Any]) -> str:

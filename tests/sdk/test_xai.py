@@ -713,7 +713,7 @@ def test_content(client, server, spans, monkeypatch):
     assert sent[:3] == [*asked, {"role": "assistant", "parts": [said, call]}]
     assert sent[3]["role"] == "tool"
     assert "not found" in repr(sent[3])
-    words = [{"role": "assistant", "parts": [{"type": "text", "content": SAID}]}]
+    words = [{"role": "assistant", "parts": [{"type": "text", "content": SAID}], "finish_reason": "REASON_STOP"}]
     assert json.loads(second.attributes["gen_ai.output.messages"]) == words
 
 

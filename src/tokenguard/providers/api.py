@@ -43,6 +43,8 @@ class Api(NamedTuple):
     """The key of the settings that says how many answers are wanted."""
     goes_on_from: str = ""
     """The key of the request that names the answer, or the conversation, which it continues on the provider's side."""
+    chosen_by: tuple[str, ...] = ()
+    """The keys of the request that name what has a model of its own: an agent, or a conversation with one."""
     changes: bool = False
     """Whether a request changes what it names, so that two of the same words are not the same."""
 

@@ -19,6 +19,7 @@ CHAT = openai.CHAT._replace(
     paths=("/chat/completions", "/agents/completions", "/rawPredict", "/streamRawPredict"),
     caps=("max_tokens",),
     include_usage=False,
+    chosen_by=("agent_id",),
 )
 FIM = openai.COMPLETIONS._replace(
     paths=("/fim/completions", "/rawPredict#fim", "/streamRawPredict#fim"), include_usage=False
@@ -127,6 +128,7 @@ CONVERSATIONS = Api(
     conversation_capped,
     settings="completion_args",
     goes_on_from="conversation_id",
+    chosen_by=("conversation_id", "agent_id"),
     changes=True,
 )
 
