@@ -24,9 +24,7 @@ class Failure(NamedTuple):
 
 
 class Repeats:
-    """The failed requests of the last minutes by fingerprint, the tool rounds behind each response id, and the model
-    behind each agent and conversation.
-    """
+    """The failed requests of the last minutes by fingerprint, the tool rounds behind each response, agents' models."""
 
     def __init__(self, window_ns: int = WINDOW_NS) -> None:
         self._window_ns = window_ns

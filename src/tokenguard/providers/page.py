@@ -46,10 +46,11 @@ files, OCR and other work that is billed by the page, audio, image, video and mo
 caches. What a hosted tool costs by the call (a search, a connector) is not in the cost, which is an estimate then; a
 search (a rerank) has a price only from `[prices]`, as `{ request = 2000 }`: USD per million searches. A request to an
 agent (Mistral's conversations, Google's interactions) names no model: its cost is known by the model that the answer
-names, and until an agent has answered once a budget does with it what `unpriced` says; Google's agents name none. The bundled list has no prices for Mistral's models on Azure and Vertex AI. An
-interaction in the background that is read as a stream ends with the next plain `get`. litellm's requests to Bedrock are
-signed before they can be changed: a limit there can refuse, and not clamp or downgrade. Having xAI compact a
-conversation is measured; it has no output cap, so that its worst case is its input's.
+names, and until an agent has answered once a budget does with it what `unpriced` says; Google's agents name none. The
+bundled list has no prices for Mistral's models on Azure and Vertex AI. An interaction in the background that is read as
+a stream ends with the next plain `get`. litellm's requests to Bedrock are signed before they can be changed: a limit
+there can refuse, and not clamp or downgrade. Having xAI compact a conversation is measured; it has no output cap, so
+that its worst case is its input's.
 """
 
 
