@@ -532,6 +532,28 @@ def test_completions(request_body, response, events):
         assert [part["content"] for part in streamed(events)[0]["parts"] if part["type"] == "text"] == texts
 
 
+def test_whose_it_is():
+    """What has no role is the user's, unless only a model says such a thing."""
+    picture = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
+    assert messages({"contents": [{"parts": [picture]}]})[0]["role"] == "user"
+    assert messages({"contents": [{"parts": [GEMINI_CALL]}]})[0]["role"] == "assistant"
+    assert [each["role"] for each in messages({"input": [{"type": "text", "text": "?"}, {"type": "image"}]})] == [
+        "user",
+        "user",
+    ]
+    assert messages({"input": [{"type": "web_search_call", "id": "w"}]})[0]["role"] == "assistant"
+
+
+def test_what_says_nothing():
+    """Vectors and ranks are no messages, and neither is a stored prompt."""
+    assert answers({"results": [{"index": 0, "relevance_score": 0.9}], "id": "r"}) == []
+    assert answers({"data": [{"embedding": [0.1]}], "usage": {}}) == []
+    assert answers({"choices": []}) == []
+    assert answers(None) == []
+    assert streamed(b"") == []
+    assert messages({"prompt": {"id": "pmpt_1"}}) == []
+
+
 def test_several_answers():
     """Each choice is a message, in a stream too."""
     choices = [{"index": n, "delta": {"content": f"{n}!"}, "finish_reason": "stop"} for n in (0, 1)]

@@ -351,3 +351,32 @@ def test_recorded_requests_are_counted_and_bounded():
                 wrong.append((request, counted.tokens, billed))
     assert exact >= 40
     assert len(wrong) <= 1, wrong
+
+
+WORDS = "Which of your plans has a warranty, and for how long does it run?"
+AS_CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": WORDS}]
+ENTRIES = [{"role": "user", "content": WORDS}]
+STEPS = [{"type": "user_input", "content": [{"type": "text", "text": WORDS}]}]
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        ("conversations", {"instructions": "Be brief.", "inputs": ENTRIES}),
+        ("conversations", {"instructions": "Be brief.", "inputs": WORDS}),
+        ("interactions", {"system_instruction": "Be brief.", "input": WORDS}),
+        ("interactions", {"system_instruction": "Be brief.", "input": STEPS}),
+        ("interactions", {"system_instruction": "Be brief.", "input": {"type": "text", "text": WORDS}}),
+    ],
+)
+def test_agents_formats(api, body):
+    """The same words count the same in Mistral's conversations and Google's interactions as in a chat."""
+    chat = count_request("chat", {"model": "gpt-4o", "messages": AS_CHAT}).tokens
+    assert abs(count_request(api, {"model": "gpt-4o", **body}).tokens - chat) <= 1
+    assert upper_bound_request(body).complete
+
+
+@pytest.mark.parametrize("key", ["conversation_id", "agent_id", "previous_interaction_id", "agent", "cached_content"])
+def test_what_the_provider_adds(key):
+    """A request to an agent, or that goes on from something, does not hold all that is billed."""
+    assert not upper_bound_request({"input": WORDS, key: "x"}).complete

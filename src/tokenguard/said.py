@@ -134,6 +134,8 @@ THOUGHTS = ("reasoning_content", "reasoning", "thinking", "tool_plan")
 OF_MESSAGES = frozenset({*CONTENT, *THOUGHTS, "tool_calls", "role"})
 MESSAGE_TYPES = frozenset({None, "message", "message.input", "message.output", "model_output", "user_input"})
 """What items are called that are messages; one of another type that has a `content` is a tool's result."""
+INPUTS = frozenset({"", "text", "input_text", "image", "audio", "document", "video"})
+"""What items are called, if anything, that a user may send without a message around them."""
 ROLES = {"model": "assistant", "chatbot": "assistant", "user_input": "user"}
 """What formats call the roles that have another name here."""
 
@@ -164,8 +166,8 @@ def _message(member: object) -> Message:
     role = str(block.get("role") or block.get("type") or "").lower()
     if kinds == {"tool_call_response"}:
         role = "tool"
-    elif block.get("role") is None and role != "user_input":  # an item of a conversation that is no message
-        role = "user" if kinds <= {"text"} and role in ("", "text", "input_text") else "assistant"
+    elif block.get("role") is None and role != "user_input":  # an item of a conversation that says not whose it is
+        role = "user" if role in INPUTS and kinds.isdisjoint(("tool_call", "reasoning")) else "assistant"
     return {"role": ROLES.get(role, role), "parts": said}
 
 
@@ -188,7 +190,7 @@ def messages(request: Mapping[str, Any]) -> list[Message]:
         return [_message(member) for member in (*(request.get("chat_history") or ()), *now, *results)]
     for key in ("messages", "input", "inputs", "contents", "prompt", "inputText"):
         given = request.get(key)
-        if isinstance(given, str) or type(given) is dict:
+        if isinstance(given, str) or (key == "input" and isinstance(given, Mapping)):
             given = [given]
         if isinstance(given, list | tuple):
             return [_message(member) for member in given if isinstance(member, str) or fields(member)]
@@ -214,7 +216,8 @@ def answers(response: object) -> list[Message]:
     for key in ("choices", "candidates", "results", "generations", "outputs"):
         several = list(items(body.get(key)))
         if several and not any("type" in each for each in several):
-            return [_answer(_one(each), _first(each, *REASONS)) for each in several]
+            found = [(_one(each), _first(each, *REASONS)) for each in several]
+            return [_answer(said, reason) for said, reason in found if said or reason is not None]
     for key in ("output", "outputs", "steps"):  # the items of one answer
         if isinstance(body.get(key), list | tuple):
             said = [part for item in items(body[key]) if item.get("type") != "user_input" for part in _said(item)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -213,6 +214,18 @@ def test_connectors(name, at, installed, spans):
     assert spans.attributes["tokenguard.cost.basis"] == "tool_fees_excluded"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_agents_completions(stream, at, installed, spans):
+    """The older way to an agent is a chat whose model the answer names."""
+    agents = mistral(at(list(chat_events(MODEL)) if stream else chat_body(MODEL))).agents
+    asked = {"agent_id": "ag_1", "messages": INPUTS}
+    list(agents.stream(**asked)) if stream else agents.complete(**asked)
+    assert spans.attributes["gen_ai.operation.name"] == "chat"
+    assert "gen_ai.request.model" not in spans.attributes
+    assert spans.attributes["gen_ai.response.model"] == MODEL
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(COST)
+
+
 def test_what_is_no_turn(at, installed, spans):
     """Reading a conversation, and making an agent, is no call."""
     entry = {**SAID, "type": "message.output"}
@@ -330,6 +343,26 @@ def test_same_words_elsewhere(at, installed, spans):
         client.append(conversation_id=name, inputs=INPUTS)
     first, second = (span.attributes["tokenguard.call.fingerprint"] for span in spans)
     assert first != second
+
+
+@pytest.mark.parametrize(("kind", "sent"), [("chat", 1), ("append", 2)])
+def test_not_shared(kind, sent, at, installed, spans):
+    """What is said twice at once in a conversation is said twice, where identical chats share one answer."""
+    tokenguard.install(policy.loads('[[share]]\nname = "all"'))
+    provider = at(lambda asked: chat_body(MODEL) if "chat" in asked.path else answered())
+    provider.delays = [0.4, 0.4]
+    client = mistral(provider)
+
+    def call():
+        if kind == "chat":
+            client.chat.complete(model=MODEL, messages=INPUTS)
+        else:
+            client.beta.conversations.append(conversation_id="conv_1", inputs=INPUTS)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(call), pool.submit(call)]:
+            done.result()
+    assert len(provider.asked) == sent
 
 
 def test_conversation_abandoned(at, installed, spans):
