@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import httpx2
+import pytest
+from opentelemetry.trace import StatusCode
 
 import tokenguard
 from canned import async_openai_client, openai_client, responses_body
@@ -51,6 +53,26 @@ def test_measured_when_it_is_there(installed, spans):
     assert spans.attributes["tokenguard.cost.status"] == "exact"
     assert measured.calls == 1
     assert not installed.meter.pending
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_failed(background, installed, spans):
+    """A response that comes back whole, but failed, is an error; what it used, if it says so, is what it cost."""
+
+    def provider(request):
+        failed = {**responses_body("failed"), "output": [], "error": {"code": "server_error", "message": "sorry"}}
+        begun = {**responses_body("queued"), "output": [], "usage": None}
+        return httpx2.Response(200, json=begun if background and request.method == "POST" else failed)
+
+    client = openai_client(provider)
+    made = client.responses.create(**{**ASKED, "background": background})
+    if background:
+        made = client.responses.retrieve(made.id)
+    assert made.status == "failed"
+    assert spans.one.status.status_code is StatusCode.ERROR
+    assert spans.attributes["error.type"] == "server_error"
+    assert spans.attributes["tokenguard.cost.status"] == "exact"
+    assert [record.outcome for record in installed.records] == ["error"]
 
 
 async def test_async_and_raw(installed, spans):

@@ -222,6 +222,8 @@ class Call:
             del self._open  # atomic: a stream may be closed by one thread and collected in another
         except AttributeError:
             return
+        if reading is not None and reading.error is not None:  # the provider's word goes first
+            outcome, error = names.ERROR, reading.error
         try:
             self._meter.settle(self, reading or Reading(), outcome, error, first_chunk_ns, generated)
         except Exception as failure:
@@ -497,7 +499,7 @@ class Meter:
             if generated is None and isinstance(error, BaseException) and not may_be_billed(error):
                 return None, None
             basis = "abandoned_stream" if outcome == names.ABANDONED and generated else "missing_usage"
-            if generated is None and error is not None:
+            if generated is None and isinstance(error, BaseException):
                 basis = "timed_out" if isinstance(error, Exception) else "cancelled"
             from tokenguard.tokens import estimate_request, estimate_tokens  # the seams have loaded it
 

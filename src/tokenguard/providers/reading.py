@@ -28,7 +28,7 @@ class Reading(NamedTuple):
     service_tier: str | None = None
     speed: str | None = None
     error: str | None = None
-    """The type of an error that the provider reported inside a stream that had begun well."""
+    """The type of an error that the provider reported in an answer that had begun well: the call has failed."""
     complete: bool = True
     """Whether a stream came to its own end."""
     reported_cost: float | None = None

@@ -123,9 +123,7 @@ class Watch:
             reading = reading._replace(usage=self._otherwise.usage, complete=True)
         outcome = names.OK
         error: BaseException | str | None = None
-        if reading.error is not None:
-            outcome, error = names.ERROR, reading.error
-        elif isinstance(ending, Exception):
+        if isinstance(ending, Exception):
             outcome, error = names.ERROR, ending
         elif ending is not None and not reading.complete:
             outcome = names.ABANDONED
