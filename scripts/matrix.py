@@ -22,7 +22,7 @@ SETS = {
         *("openai>=1.109,<2", "anthropic<1", "groq<1", "together<3", "cerebras-cloud-sdk<1.60"),
         *("google-genai>=2,<2.1", "boto3>=1.35,<1.36", "aiobotocore>=2.15,<2.16"),
     ],
-    "openai-2": ["openai>=2,<3", "anthropic>=1,<2"],
+    "openai-2": ["openai>=2,<3", "anthropic>=1,<2", "google-genai>=2.34,<3"],
     "openai-3": [
         *("openai>=3", "anthropic>=2", "groq", "together", "cerebras-cloud-sdk"),
         *("google-genai>=3", "boto3>=1.43", "aiobotocore>=3"),
