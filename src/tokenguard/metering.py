@@ -377,7 +377,7 @@ class Meter:
 
     def _refused_option(self, call: Call, error: BaseException) -> bool:
         """Whether the provider refused the `stream_options` we added; such a host is not asked again."""
-        said = str(error)
+        said = f"{error} {getattr(error, 'text', '')}"  # litellm has the provider's words there
         refused = getattr(error, "status_code", None) in (400, 422) and (
             "stream_options" in said or "include_usage" in said
         )

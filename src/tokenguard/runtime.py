@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -18,6 +19,7 @@ from tokenguard import names, scope
 
 if TYPE_CHECKING:
     from tokenguard.policy import Policy
+    from tokenguard.providers import Sdk
     from tokenguard.telemetry import Telemetry
 
 _lock = threading.RLock()
@@ -68,16 +70,14 @@ class Installation:
         self.meter.prices = prices
         self.meter.guard = guard
 
-    def patch(self, module: ModuleType) -> None:
-        """Wrap an SDK module that has just been imported, or was imported before."""
-        from tokenguard.providers import SDKS
-
+    def patch(self, sdk: Sdk, module: ModuleType) -> None:
+        """Wrap an SDK's module that has just been imported, or was imported before."""
         try:
-            seam = next(sdk.seam for sdk in SDKS if sdk.module == module.__name__)
-            self._restore.extend(import_module(f"tokenguard.seams.{seam}").patch(module, self.meter))
-            self.meter.prices.warm()
+            self._restore.extend(import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk))
+            if sdk.warms:
+                self.meter.prices.warm()
         except Exception as error:
-            self.telemetry.internal_error(f"wrapping {module.__name__}", error)
+            self.telemetry.internal_error(f"wrapping {sdk.module}", error)
 
     def close(self) -> None:
         """Unwrap the SDKs; what was measured is flushed."""
@@ -111,7 +111,7 @@ def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
         if _installed is None:
             _installed = installation
             scope.on_task_end = installation.telemetry.put
-            watch_imports({sdk.module: installation.patch for sdk in SDKS})
+            watch_imports({sdk.module: partial(installation.patch, sdk) for sdk in SDKS})
 
 
 def _policy(policy: str | os.PathLike[str] | Policy | None) -> Policy:

@@ -55,7 +55,7 @@ ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/invoke-with-response-stream", "invoke", bedrock_runtime.invoke),
 )
 """Ends of paths, so that any prefix works: `/v1`, `/openai/v1`, Azure's `/openai/deployments/NAME`."""
-MODEL_IN_PATH = re.compile(r"/(?:deployments|models?)/(?P<model>[^/:]+?)(?P<end>[:/][A-Za-z-]+)*$")
+MODEL_IN_PATH = re.compile(r"/(?:deployments|models?)/(?P<model>[^/]+?)(?P<end>[:/][A-Za-z-]+)*$")
 """Azure's, Google's and Bedrock's paths name the model, and the last two say whether a stream is wanted."""
 
 

@@ -41,13 +41,15 @@ class Sdk(NamedTuple):
     provider: str
     """The provider it talks to, unless the host says else."""
     seam: str
-    """The module of `tokenguard.seams` whose `patch(module, meter)` wraps it."""
+    """The module of `tokenguard.seams` whose `patch(module, meter, row)` wraps it."""
     package: str = ""
     """What it is called on the package index, where that is not the module's first name."""
     tested: str = ""
     """The major versions that the tests run with; empty for the newest alone."""
     speaks: str = ""
     """Whose own wire formats it speaks, where they are not those of the provider it talks to."""
+    warms: bool = True
+    """Whether who imports it will call a model, so that the price list is loaded then."""
 
 
 SDKS = (
@@ -58,8 +60,8 @@ SDKS = (
     Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless", "cerebras-cloud-sdk", "1"),
     Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3"),
-    Sdk("botocore.client", "aws.bedrock", "botocore", "boto3", "1.35 to 1.43"),
-    Sdk("aiobotocore.client", "aws.bedrock", "botocore", tested="2.15 to 3"),
+    Sdk("botocore.client", "aws.bedrock", "botocore", "boto3", "1.35 to 1.43", warms=False),
+    Sdk("aiobotocore.client", "aws.bedrock", "botocore", tested="2.15 to 3", warms=False),
     Sdk("google.genai._interactions._base_client", "gcp.gemini", "stainless", "google-genai", "2 and 3"),
     Sdk("google.genai._gaos.basesdk", "gcp.gemini", "speakeasy", "google-genai", "2 and 3"),
     Sdk("mistralai.client.basesdk", "mistral_ai", "speakeasy", tested="2 and 3"),
@@ -74,11 +76,13 @@ SDKS = (
     Sdk("xai_sdk.sync.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("xai_sdk.aio.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm", tested="1"),
-    # No SDKs, but pools of threads that frameworks call them from.
-    Sdk("dspy.utils.parallelizer", "", "threads"),
-    Sdk("haystack.components.agents.tool_calling", "", "threads"),
-    Sdk("haystack.components.extractors.llm_metadata_extractor", "", "threads"),
-    Sdk("haystack.components.extractors.image.llm_document_content_extractor", "", "threads"),
+    Sdk("litellm.llms.custom_httpx.aiohttp_handler", "litellm", "litellm", tested="1"),
+    # No SDKs: who signs what litellm sends to Bedrock, and pools of threads that frameworks call models from.
+    Sdk("botocore.auth", "", "signing", warms=False),
+    Sdk("dspy.utils.parallelizer", "", "threads", warms=False),
+    Sdk("haystack.components.agents.tool_calling", "", "threads", warms=False),
+    Sdk("haystack.components.extractors.llm_metadata_extractor", "", "threads", warms=False),
+    Sdk("haystack.components.extractors.image.llm_document_content_extractor", "", "threads", warms=False),
 )
 
 APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED, INTERACTIONS)
@@ -109,6 +113,7 @@ HOSTS = {
     "models.ai.azure.com": "azure.ai.inference",
     "api.anthropic.com": "anthropic",
     "amazonaws.com": "aws.bedrock",
+    "api.aws": "aws.bedrock",
     "aiplatform.googleapis.com": "gcp.vertex_ai",
     "rep.googleapis.com": "gcp.vertex_ai",
     "generativelanguage.googleapis.com": "gcp.gemini",

@@ -6,9 +6,12 @@ a body tells no usage, the headers of its response do, and the last event of its
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote, unquote
 
 from tokenguard.providers.anthropic import MESSAGES, thinking_within
 from tokenguard.providers.api import Api
@@ -16,6 +19,68 @@ from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forward
 from tokenguard.providers.openai import CHAT
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
 from tokenguard.usage import Usage
+
+# --- URLs and event streams, for who speaks to Bedrock without botocore -----------------------------------------------
+
+RESOURCE = re.compile(r"(?<=/model/)(?P<id>[^/]+)(?=/(?P<operation>converse|invoke)(?:-(?:with-response-)?stream)?$)")
+"""The model in a path: `/model/ID/converse`, `/model/ID/invoke-with-response-stream`."""
+
+
+def model_in(url: str) -> str | None:
+    """The model that a URL names; `None` where it names none.
+
+    >>> model_in("https://host/model/anthropic.claude-v2%3A1/converse-stream")
+    'anthropic.claude-v2:1'
+    """
+    found = RESOURCE.search(url)
+    return None if found is None else unquote(found["id"])
+
+
+def put_model(url: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The URL and the body of a request whose `model` is in the body: it goes into the URL."""
+    own = dict(body)
+    model = own.pop("model", None)
+    if isinstance(model, str) and model != model_in(url):
+        url = RESOURCE.sub(quote(model, safe=""), url)
+    return url, own
+
+
+def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
+    """The wire format of a request to a URL that names its model; `None`: it is not billed by the token."""
+    found = RESOURCE.search(url)
+    if found is None or found["operation"] == "converse":
+        return CONVERSE
+    return invoked(body, unquote(found["id"]))
+
+
+EVENT_TYPE = re.compile(rb":(event|exception)-type\x07(..)", re.DOTALL)
+
+
+def server_sent(body: bytes) -> bytes:
+    """An event stream of AWS as server-sent events, as far as it came.
+
+    Each message has its length, the length of its headers, a checksum, the headers, the payload and a checksum
+    (https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html). An event of Converse is named by
+    its header, and its payload is what botocore has under that name; one of `InvokeModel` has the model's own within.
+    """
+    events, at = [], 0
+    while at + 16 <= len(body):
+        size, headers = int.from_bytes(body[at : at + 4]), int.from_bytes(body[at + 4 : at + 8])
+        message, at = body[at : at + size], at + max(size, 16)
+        found = EVENT_TYPE.search(message, 12, 12 + headers)
+        if len(message) < size or found is None:
+            continue
+        kind = message[found.end() : found.end() + int.from_bytes(found[2])].decode()
+        payload = message[12 + headers : -4]
+        if found[1] == b"exception":
+            payload = json.dumps({"type": "error", "error": {"type": kind}}).encode()
+        elif kind == "chunk":
+            payload = base64.b64decode(json.loads(payload)["bytes"])
+        else:
+            payload = b'{"%b": %b}' % (kind.encode(), payload)
+        events.append(b"data: " + payload + b"\n\n")
+    return b"".join(events)
+
 
 # --- Converse, and Nova's own format, which is the same ---------------------------------------------------------------
 
@@ -62,15 +127,17 @@ TOOL_USE = re.compile(rb'"contentBlockStart"\s*:\s*\{[^{}]*(?:\{[^{}]*)?"toolUse
 def fold_converse(body: bytes) -> Reading:
     """The events of a Converse stream: why it stopped, and then what it used, come last."""
     stop: str | None = None
+    error: str | None = None
     metadata: Mapping[str, Any] = {}
     for n, data in enumerate(backwards(body)):
         event = decoded(data)
+        error = error or text(fields(event.get("error")).get("type"))
         metadata = metadata or fields(event.get("metadata"))
         stop = stop or text(fields(event.get("messageStop")).get("stopReason"))
         if stop or n >= TAIL_EVENTS:
             break
     return read_converse({**metadata, "stopReason": stop})._replace(
-        tool_calls=len(TOOL_USE.findall(body)), complete=stop is not None
+        tool_calls=len(TOOL_USE.findall(body)), error=error, complete=stop is not None and error is None
     )
 
 

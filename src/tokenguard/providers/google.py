@@ -9,13 +9,55 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 from tokenguard.errors import GuardrailViolation
+from tokenguard.providers import mistral
+from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import result_rounds, results_sent
 from tokenguard.providers.reading import Reading, count, fields, items, text
 from tokenguard.usage import Usage
+
+# --- URLs -------------------------------------------------------------------------------------------------------------
+
+RESOURCE = re.compile(r"/(?:publishers/(?P<publisher>[^/]+)/)?(?P<kind>models|tunedModels|endpoints)/(?P<id>[^/:]+):")
+"""The model in a URL: `/models/ID:`, `/publishers/google/models/ID:`, `/tunedModels/ID:`, `/endpoints/ID:`."""
+
+
+def model_in(url: str) -> str | None:
+    """The model that a URL names, a tuned model or an endpoint with its kind; `None` where it names none.
+
+    >>> model_in("https://host/v1beta/models/gemini-2.5-flash:generateContent")
+    'gemini-2.5-flash'
+    """
+    found = RESOURCE.search(url)
+    if found is None:
+        return None
+    model = unquote(found["id"])
+    return model if found["kind"] == "models" else f"{found['kind']}/{model}"
+
+
+def put_model(url: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The URL and the body of a request whose `model` is in the body: it goes where Google wants it.
+
+    That is the URL, and each request of a batch of embeddings.
+    """
+    own = dict(body)
+    model = own.pop("model", None)
+    if isinstance(model, str) and model != model_in(url):
+        url = RESOURCE.sub(lambda found: _resource(found, model), url, count=1)
+        if isinstance(own.get("requests"), list):
+            own["requests"] = [{**each, "model": f"models/{model}"} for each in own["requests"]]
+    return url, own
+
+
+def _resource(found: re.Match[str], model: str) -> str:
+    """`model` in place of the one found in a URL; a tuned model's or an endpoint's becomes one of the publisher's."""
+    publisher = found["publisher"] or ("google" if found["kind"] == "endpoints" else None)
+    return f"/{f'publishers/{publisher}/' if publisher else ''}models/{quote(model, safe='')}:"
+
 
 # --- usage ------------------------------------------------------------------------------------------------------------
 
@@ -330,3 +372,22 @@ INTERACTIONS = Api(
     settings="generation_config",
     goes_on_from="previous_interaction_id",
 )
+PUBLISHERS = {"anthropic": MESSAGES, "mistralai": mistral.CHAT}
+"""Who sells models on Vertex AI in a wire format of their own, which `:rawPredict` and `:streamRawPredict` pass on."""
+
+
+def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
+    """The wire format of a request to a URL that names its model; `None`: it is no model call.
+
+    >>> api_at("/v1/projects/p/locations/l/publishers/anthropic/models/claude-sonnet-4-5:rawPredict", {}).id
+    'messages'
+    """
+    path = url.partition("?")[0]
+    found = RESOURCE.search(path)
+    if found is None:
+        return None
+    if path.endswith(":predict") and "embed" not in found["id"]:  # pictures and films are made by prediction too
+        return None
+    if path.endswith((":rawPredict", ":streamRawPredict")):
+        return PUBLISHERS.get(found["publisher"])
+    return next((api for api in (GENERATE, EMBED) if path.endswith(api.paths)), None)

@@ -48,9 +48,9 @@ search (a rerank) has a price only from `[prices]`, as `{ request = 2000 }`: USD
 agent (Mistral's conversations, Google's interactions) names no model: its cost is known by the model that the answer
 names, and until an agent has answered once a budget does with it what `unpriced` says; Google's agents name none. The
 bundled list has no prices for Mistral's models on Azure and Vertex AI. An interaction in the background that is read as
-a stream ends with the next plain `get`. litellm's requests to Bedrock are signed before they can be changed: a limit
-there can refuse, and not clamp or downgrade. Having xAI compact a conversation is measured; it has no output cap, so
-that its worst case is its input's.
+a stream ends with the next plain `get`. Having xAI compact a conversation is measured; it has no output cap, so that
+its worst case is its input's. litellm's pass-through routes, SageMaker's endpoints, and SDKs without a row (dashscope,
+zai-sdk) are not seen.
 """
 
 

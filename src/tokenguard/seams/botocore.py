@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.metering import Call, Meter, current_call, drive, drive_async
-from tokenguard.providers import Api, Reading, located
+from tokenguard.providers import Api, Reading, Sdk, located
 from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers
 from tokenguard.seams.watch import Watch
 from tokenguard.seams.wrapping import Restore, replace
@@ -33,10 +33,10 @@ OPERATIONS = {
 }
 """The operations that run a model, and whether they stream."""
 CLIENTS = {
-    "botocore.client": ("BaseClient", "botocore.endpoint", "Endpoint"),
-    "aiobotocore.client": ("AioBaseClient", "aiobotocore.endpoint", "AioEndpoint"),
+    "botocore.client": ("", "botocore.endpoint"),
+    "aiobotocore.client": ("Aio", "aiobotocore.endpoint"),
 }
-"""By watched module: the class that sends, and where the class is that resends."""
+"""By watched module: what its classes' names begin with, and where the class is that resends."""
 
 resend_cap: ContextVar[int | None] = ContextVar("tokenguard_resend_cap", default=None)
 """How often botocore may resend what it is sending now; `None` leaves that to botocore."""
@@ -246,9 +246,9 @@ def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | Non
     return None if api is None else BedrockExchange(client, params, api, body, OPERATIONS[operation])
 
 
-def patch(module: ModuleType, meter: Meter) -> Restore:
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what sends and resends in `botocore.client` or `aiobotocore.client`; returns what to restore."""
-    sender, endpoints, resender = CLIENTS[module.__name__]
+    prefix, endpoints = CLIENTS[sdk.module]
     restore: Restore = []
     wrap = functools.partial(replace, restore)
 
@@ -301,8 +301,17 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
         return aask if inspect.iscoroutinefunction(original) else ask
 
-    wrap(getattr(module, sender), "_make_api_call", make_api_call)
-    wrap(getattr(import_module(endpoints), resender), "_needs_retry", needs_retry)
+    def create_client(original: Any) -> Any:
+        def create(*args: Any, **kwargs: Any) -> Any:  # its value may be a coroutine: it is passed on as it is
+            if SERVICE in (*args[1:2], kwargs.get("service_name")):  # models will be called
+                meter.contain("loading the prices", meter.prices.warm)
+            return original(*args, **kwargs)
+
+        return create
+
+    wrap(getattr(module, f"{prefix}ClientCreator"), "create_client", create_client)
+    wrap(getattr(module, f"{prefix}BaseClient"), "_make_api_call", make_api_call)
+    wrap(getattr(import_module(endpoints), f"{prefix}Endpoint"), "_needs_retry", needs_retry)
     return restore
 
 

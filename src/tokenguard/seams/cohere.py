@@ -7,12 +7,12 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.metering import Meter
-from tokenguard.providers import api_of, located
+from tokenguard.providers import Sdk, api_of, located
 from tokenguard.seams.sending import SentExchange, wrap
 from tokenguard.seams.wrapping import Restore
 
 
-def patch(module: ModuleType, meter: Meter) -> Restore:
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the two clients of `cohere.core.http_client`; returns what to restore."""
     restore: Restore = []
     for owner in (module.HttpClient, module.AsyncHttpClient):
@@ -22,7 +22,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
 
 def _looking(stream: bool) -> Any:
-    def look(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentExchange | None:
+    def look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
         given = kwargs.get("json")
         if not isinstance(given, Mapping):
             return None

@@ -18,16 +18,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
 
 from tokenguard.metering import Call, Meter, current_call, drive, drive_async
-from tokenguard.providers import Api, Endpoint, Reading, api_of, located
-from tokenguard.providers.google import EMBED
+from tokenguard.providers import Api, Endpoint, Reading, Sdk, located
+from tokenguard.providers.google import EMBED, api_at, model_in, put_model
 from tokenguard.seams.watch import Watch
 from tokenguard.seams.wrapping import Restore, replace
-
-RESOURCE = re.compile(r"/(?:publishers/(?P<publisher>[^/]+)/)?(?P<kind>models|tunedModels|endpoints)/(?P<id>[^/:]+):")
-"""The model in a URL: `/models/ID:`, `/publishers/google/models/ID:`, `/tunedModels/ID:`, `/endpoints/ID:`."""
 
 EMBEDDINGS_FACTS = re.compile(r'"(?P<key>usageMetadata|statistics)"\s*:\s*')
 """What is looked for in an embeddings response, so that the vectors need not be decoded a second time."""
@@ -60,14 +56,7 @@ class GoogleExchange:
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead; its model goes back into the URL, and into each request of a batch of embeddings."""
-        data = dict(body)
-        model = data.pop("model", None)
-        self._request.url = self._url
-        if isinstance(model, str) and model != self.body["model"]:
-            self._request.url = RESOURCE.sub(lambda found: _resource(found, model), self._url, count=1)
-            if isinstance(data.get("requests"), list):
-                data["requests"] = [{**each, "model": f"models/{model}"} for each in data["requests"]]
-        self._request.data = data
+        self._request.url, self._request.data = put_model(self._url, body)
 
     def cap_retries(self, most: int) -> None:
         """Let the SDK send the request again this often at the most."""
@@ -110,12 +99,6 @@ def _with_retries(retries: Any) -> Any:
     return sys.modules[RETRY_TYPES].HttpOptions(retry_options=retries)
 
 
-def _resource(found: re.Match[str], model: str) -> str:
-    """`model` in place of the one found in a URL; a tuned model's or an endpoint's becomes one of the publisher's."""
-    publisher = found["publisher"] or ("google" if found["kind"] == "endpoints" else None)
-    return f"/{f'publishers/{publisher}/' if publisher else ''}models/{quote(model, safe='')}:"
-
-
 def _event(chunk: str) -> bytes:
     # Line breaks between the values of pretty-printed JSON; within its strings they are escaped.
     return b"data: " + chunk.replace("\n", " ").encode() + b"\n\n"
@@ -136,14 +119,8 @@ def _embeddings_facts(body: str) -> Mapping[str, Any]:
 @lru_cache(maxsize=512)
 def _target(url: str, vertex: bool) -> Target | None:
     """What a URL asks for; `None` for one that is no model call."""
-    api = api_of(url)
-    found = RESOURCE.search(url)
-    if api is None or found is None:
-        return None
-    model = unquote(found["id"])
-    if found["kind"] != "models":
-        model = f"{found['kind']}/{model}"
-    if url.endswith(":predict") and "embed" not in model:  # pictures and films are made by prediction too
+    api, model = api_at(url, {}), model_in(url)
+    if api is None or model is None:
         return None
     endpoint, _ = located(url, "gcp.vertex_ai" if vertex else "gcp.gemini")
     return Target(api, endpoint, model)
@@ -162,7 +139,7 @@ def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleEx
     return GoogleExchange(client, request, options, target, stream)
 
 
-def patch(module: ModuleType, meter: Meter) -> Restore:
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what sends, resends and streams in `google.genai._api_client`; returns what to restore."""
     restore: Restore = []
     wrap = functools.partial(replace, restore)

@@ -8,12 +8,12 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.metering import Meter
-from tokenguard.providers import api_of, located
+from tokenguard.providers import Sdk, api_of, located
 from tokenguard.seams.sending import SentExchange, wrap
 from tokenguard.seams.wrapping import Restore
 
 
-def patch(module: ModuleType, meter: Meter) -> Restore:
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the client in `_client` or in `_generated._async_client`; returns what to restore."""
     restore: Restore = []
     for name in ("InferenceClient", "AsyncInferenceClient"):
@@ -22,7 +22,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return restore
 
 
-def _look(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentExchange | None:
+def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
     request = args[0] if args else kwargs["request_parameters"]
     endpoint, path = located(request.url, "huggingface")
     api = api_of(path, "huggingface")

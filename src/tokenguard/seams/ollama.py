@@ -7,12 +7,12 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.metering import Meter
-from tokenguard.providers import api_of, located
+from tokenguard.providers import Sdk, api_of, located
 from tokenguard.seams.sending import SentExchange, wrap
 from tokenguard.seams.wrapping import Restore
 
 
-def patch(module: ModuleType, meter: Meter) -> Restore:
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the two clients of `ollama._client`; returns what to restore."""
     restore: Restore = []
     wrap(module.Client, "_request", _look, meter, restore)
@@ -20,7 +20,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return restore
 
 
-def _look(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentExchange | None:
+def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
     kind, _, path = args[:3]  # the answer's model, POST, the path
     api = api_of(path, "ollama")
     if api is None:

@@ -91,8 +91,9 @@ class SentExchange:
         if status >= 400:  # the SDK raises it later
             call.finish(None, outcome=names.ERROR, error=Refused(status))
             return None
-        if isinstance(result, bytes):
-            return call.read(json.loads(result))
+        whole = result if isinstance(result, bytes) else getattr(result, "_body", None)  # aiohttp's, if it is read
+        if isinstance(whole, bytes):
+            return call.api.fold(whole) if self.stream else call.read(json.loads(whole))
         if not hasattr(result, "iter_bytes"):  # a model of the SDK's
             return call.read(result)
         if not self.stream and hasattr(result, "_content"):
@@ -101,10 +102,10 @@ class SentExchange:
         return None
 
 
-Look = Callable[[Any, tuple[Any, ...], dict[str, Any]], SentExchange | None]
+Look = Callable[[Any, list[Any], dict[str, Any]], SentExchange | None]
 """From an SDK's client and the arguments of its method to the exchange; `None` for what is no model call.
 
-The keyword arguments are the call's own: the exchange changes the request by changing them.
+The arguments are the call's own: the exchange changes the request by changing them.
 """
 
 
@@ -118,7 +119,7 @@ def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore, seen
     `seen` is shown what comes of other requests while calls are open that the provider goes on with.
     """
 
-    def exchange_of(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentExchange | None:
+    def exchange_of(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
         call = current_call.get()
         if call is not None and not call.finished:  # a send within a call: the SDK sends it again
             meter.contain("seeing a resend", call.resending, sys.exc_info()[1])
@@ -139,7 +140,8 @@ def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any
     if managed and inspect.isgeneratorfunction(inner):
 
         @contextmanager
-        def manager(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        def manager(self: Any, *given: Any, **kwargs: Any) -> Iterator[Any]:
+            args = list(given)
             with ExitStack() as stack:
                 exchange = exchange_of(self, args, kwargs)
 
@@ -152,7 +154,8 @@ def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any
     if managed and inspect.isasyncgenfunction(inner):
 
         @asynccontextmanager
-        async def async_manager(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async def async_manager(self: Any, *given: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            args = list(given)
             async with AsyncExitStack() as stack:
                 exchange = exchange_of(self, args, kwargs)
 
@@ -164,7 +167,8 @@ def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any
         return async_manager
     if inspect.iscoroutinefunction(inner):
 
-        async def coroutine(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def coroutine(self: Any, *given: Any, **kwargs: Any) -> Any:
+            args = list(given)
             exchange = exchange_of(self, args, kwargs)
             if exchange is None:
                 return other(kwargs, await original(self, *args, **kwargs))
@@ -173,7 +177,8 @@ def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any
 
         return coroutine
 
-    def function(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def function(self: Any, *given: Any, **kwargs: Any) -> Any:
+        args = list(given)
         exchange = exchange_of(self, args, kwargs)
         if exchange is None:
             return other(kwargs, original(self, *args, **kwargs))

@@ -18,30 +18,27 @@ from typing import Any
 from opentelemetry import trace
 
 from tokenguard.metering import Meter, current_call, may_be_billed
-from tokenguard.providers import SDKS, api_of, located
+from tokenguard.providers import Sdk, api_of, located
 from tokenguard.providers.mistral import conversation_of
 from tokenguard.seams.sending import SentExchange, wrap
 from tokenguard.seams.wrapping import Restore, replace
 from tokenguard.spans import NativeSpan
 
-ROWS = {sdk.module: sdk for sdk in SDKS if sdk.seam == "speakeasy"}
 
-
-def patch(module: ModuleType, meter: Meter) -> Restore:
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the methods of a `basesdk` module that send, retry and start spans; returns what to restore."""
-    row = ROWS[module.__name__]
     # The hooks' module is imported by now: `basesdk` needs them.
     hooks = sys.modules.get(module.__name__.replace("basesdk", "_hooks.tracing"))
     restore: Restore = []
 
-    def look(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentExchange | None:
+    def look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
         request = kwargs["request"]
         if request.method != "POST":
             return None
-        endpoint, path = located(str(request.url), row.provider)
+        endpoint, path = located(str(request.url), sdk.provider)
         if request.url.fragment == "fim":  # what the SDK tells two operations of one path apart by, on Vertex AI
             path += "#fim"
-        api = api_of(path, row.speaks or row.provider)
+        api = api_of(path, sdk.speaks or sdk.provider)
         if api is None:
             return None
         # A conversation is named in the URL alone; what is said in it is no repeat of the same words in another.

@@ -15,14 +15,12 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from tokenguard.metering import Call, Meter, current_call, drive, drive_async
-from tokenguard.providers import SDKS, Api, Endpoint, Reading, api_of, endpoint_of
+from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of
 from tokenguard.seams.tap import tap
 from tokenguard.seams.wrapping import Restore, replace
 from tokenguard.spans import NativeSpan
 
 RAW_RESPONSE_HEADER = "x-stainless-raw-response"
-
-MODULES = {sdk.module: sdk.provider for sdk in SDKS}
 
 
 class StainlessExchange:
@@ -148,11 +146,11 @@ def _asked(meter: Meter, options: Any, result: Any) -> None:
         meter.pending.seen(call, result if response is None else json.loads(response._content))
 
 
-def patch(module: ModuleType, meter: Meter) -> Restore:
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the request methods of an SDK's `_base_client` module; returns what to restore."""
     omitted = (getattr(module, name, None) for name in ("Omit", "NotGiven"))
     family = Family(
-        MODULES[module.__name__],
+        sdk.provider,
         hasattr(module, "start_api_call_span"),
         frozenset(kind for kind in omitted if kind is not None),
     )

@@ -9,7 +9,6 @@ content once, when the body is over.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
@@ -20,12 +19,12 @@ from typing import Any
 
 from tokenguard.metering import Call
 from tokenguard.providers import Reading
+from tokenguard.providers.bedrock import server_sent
 from tokenguard.providers.events import decoded
 from tokenguard.seams.watch import Watch
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
-EVENT_STREAM_PAYLOAD = re.compile(rb'"bytes"\s*:\s*"([A-Za-z0-9+/=]+)"')
 
 
 class Tap(Watch):
@@ -93,8 +92,7 @@ class Tap(Watch):
     def _events(self, items: list[bytes]) -> bytes:
         body = b"".join(items)
         if self._content_type.startswith(EVENT_STREAM):
-            payloads = map(base64.b64decode, EVENT_STREAM_PAYLOAD.findall(body))
-            return b"".join(b"data: " + payload + b"\n\n" for payload in payloads)
+            return server_sent(body)
         return body
 
     def _fold(self, events: bytes) -> Reading:

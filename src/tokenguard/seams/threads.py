@@ -13,6 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.metering import Meter
+from tokenguard.providers import Sdk
+from tokenguard.seams.wrapping import Restore
 
 
 class ContextExecutor(ThreadPoolExecutor):
@@ -23,7 +25,7 @@ class ContextExecutor(ThreadPoolExecutor):
         return super().submit(copy_context().run, fn, *args, **kwargs)
 
 
-def patch(module: ModuleType, meter: Meter) -> list[tuple[Any, str, Any]]:
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Replace the executor that a module has imported by name; returns what to restore."""
     if getattr(module, "ThreadPoolExecutor", None) is not ThreadPoolExecutor:
         return []

@@ -23,7 +23,7 @@ from opentelemetry import trace
 
 from tokenguard import names
 from tokenguard.metering import Call, Meter, drive, drive_async
-from tokenguard.providers import Reading, api_of, located
+from tokenguard.providers import Reading, Sdk, api_of, located
 from tokenguard.providers.xai import SERVICE
 from tokenguard.seams.parts import Parts
 from tokenguard.seams.wrapping import Restore, replace
@@ -209,7 +209,7 @@ class LateStream:
         return await anext(self._parts)
 
 
-def patch(module: ModuleType, meter: Meter) -> Restore:
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what is in one of the SDK's modules: the stub that it uses, its clients, or its chats."""
     restore: Restore = []
     if module.__name__ == "xai_sdk.client":
