@@ -38,6 +38,7 @@ FRAMEWORKS = {
     "frameworks": ["openai-agents", "langchain", "langchain-openai", "langchain-anthropic", "pydantic-ai-slim[openai]"],
     "llama-index": ["llama-index-core", "llama-index-llms-openai"],
     "litellm": ["litellm", "dspy", "instructor", "haystack-ai", "crewai"],
+    "litellm-all": ["litellm[proxy]", "boto3"],  # responses and streamed messages want the proxy's packages
 }
 TOOLS = ["pytest>=9", "pytest-asyncio>=1.2", "httpx2>=2"]
 

@@ -46,6 +46,8 @@ ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/responses", "responses", openai_responses.responses),
     ("/messages/count_tokens", "count", anthropic_messages.count_tokens),
     ("/messages", "messages", anthropic_messages.messages),
+    (":rawPredict", "messages", anthropic_messages.messages),
+    (":streamRawPredict", "messages", anthropic_messages.messages),
     (":generateContent", "generate_content", google_gemini.generate),
     (":streamGenerateContent", "generate_content", google_gemini.generate),
     (":batchEmbedContents", "embed_content", google_gemini.embed),

@@ -77,6 +77,7 @@ SDKS = (
     Sdk("xai_sdk.aio.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm", tested="1"),
     Sdk("litellm.llms.custom_httpx.aiohttp_handler", "litellm", "litellm", tested="1"),
+    Sdk("litellm.litellm_core_utils.litellm_logging", "litellm", "litellm", tested="1"),
     # No SDKs: who signs what litellm sends to Bedrock, and pools of threads that frameworks call models from.
     Sdk("botocore.auth", "", "signing", warms=False),
     Sdk("dspy.utils.parallelizer", "", "threads", warms=False),

@@ -48,11 +48,13 @@ def exchange_at(
             continue
         endpoint, _ = located(address, provider or home)
 
-        def moved(body: Mapping[str, Any], wire: Any = wire) -> None:
+        def moved(body: Mapping[str, Any], wire: Any = wire, model: str = model) -> None:
             where, own = wire.put_model(url, body)
-            put(where, {**own, "model": body["model"]} if "model" in given else own)
+            if "model" in given:  # some say it twice, in words of their own
+                own["model"] = given["model"] if body["model"] == model else body["model"]
+            put(where, own)
 
-        return AddressedExchange(api, endpoint, {"model": model, **given}, stream, moved, kind=sender)
+        return AddressedExchange(api, endpoint, {**given, "model": model}, stream, moved, kind=sender)
     endpoint, path = located(address, provider or sender)
     if (api := api_of(path, endpoint.provider)) is None:
         return None

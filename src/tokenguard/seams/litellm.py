@@ -8,9 +8,11 @@ above (routers, fallbacks, caches, litellm's retries) is made of these calls.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
+from weakref import ref
 
 from tokenguard.errors import GuardrailViolation
 from tokenguard.metering import Meter
@@ -23,8 +25,10 @@ from tokenguard.seams.wrapping import Restore, replace
 PROVIDERS = {
     "mistral": "mistral_ai",
     "codestral": "mistral_ai",
+    "text-completion-codestral": "mistral_ai",
     "cohere_chat": "cohere",
     "ollama_chat": "ollama",
+    "aiohttp_openai": "openai",
     "azure": "azure.ai.openai",
     "azure_ai": "azure.ai.inference",
     "bedrock": "aws.bedrock",
@@ -41,29 +45,58 @@ PROVIDERS = {
 """litellm's names of providers that are called otherwise here."""
 
 
+asked: ContextVar[Callable[[], Any]] = ContextVar("tokenguard_litellm_asked", default=lambda: None)
+"""The `Logging` of what litellm does now: made as it begins, it learns on the way whom litellm asks."""
+
+
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
-    """Wrap the handlers of `http_handler`, or the one of `aiohttp_handler`; returns what to restore."""
+    """Wrap those of the classes below that `module` defines; returns what to restore."""
     restore: Restore = []
-    for name in ("HTTPHandler", "AsyncHTTPHandler"):
-        if (owner := module.__dict__.get(name)) is not None and owner.__module__ == module.__name__:
-            wrap(owner, "post", _look, meter, restore)
-            # How it sends again over a new connection, once.
-            wrap(owner, "single_connection_post_request", _look, meter, restore)
-    if (owner := getattr(module, "BaseLLMAIOHTTPHandler", None)) is not None:
-        replace(restore, owner, "_make_common_async_call", _read)
-        wrap(owner, "_make_common_async_call", _look_aiohttp, meter, restore)
+    for kind, wrap_methods in CLASSES.items():
+        owner = getattr(module, kind, None)
+        if owner is not None and owner.__module__ == module.__name__:
+            wrap_methods(owner, meter, restore)
     return restore
 
 
+def _handler(owner: Any, meter: Meter, restore: Restore) -> None:
+    wrap(owner, "post", _look, meter, restore)
+    # How the asynchronous one sends again over a new connection, once.
+    wrap(owner, "single_connection_post_request", _look, meter, restore)
+
+
+def _aiohttp_handler(owner: Any, meter: Meter, restore: Restore) -> None:
+    replace(restore, owner, "_make_common_async_call", _read)
+    wrap(owner, "_make_common_async_call", _look_aiohttp, meter, restore)
+
+
+def _logging(owner: Any, meter: Meter, restore: Restore) -> None:
+    def init(original: Any) -> Any:
+        def begin(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            asked.set(ref(self))
+
+        return begin
+
+    replace(restore, owner, "__init__", init)
+
+
+CLASSES = {
+    "HTTPHandler": _handler,
+    "AsyncHTTPHandler": _handler,
+    "BaseLLMAIOHTTPHandler": _aiohttp_handler,
+    "Logging": _logging,
+}
+"""By the name of a class, what wraps it."""
+
+
 def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
-    url = args[0] if args else kwargs["url"]
+    url = str(args[0] if args else kwargs["url"])
     key = next((key for key in ("json", "data", "content") if kwargs.get(key)), "json")
     given = kwargs.get(key)
     body = json.loads(given) if isinstance(given, str | bytes) else given
     if not isinstance(body, Mapping):
         return None
-    details = getattr(kwargs.get("logging_obj"), "model_call_details", None) or {}
-    named = str(details.get("custom_llm_provider") or "")
     headers = kwargs.get("headers") or {}
     signed = any(name.lower() == "x-amz-date" for name in headers)
 
@@ -84,8 +117,12 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
         else:
             kwargs["url"] = url
 
-    stream = bool(kwargs.get("stream"))
-    return exchange_at(str(url), body, stream, PROVIDERS.get(named, named), put, sender="litellm")
+    return exchange_at(url, body, bool(kwargs.get("stream")), _provider(), put, sender="litellm")
+
+
+def _provider() -> str:
+    named = str(getattr(asked.get()(), "model_call_details", {}).get("custom_llm_provider") or "")
+    return PROVIDERS.get(named, named)
 
 
 def _look_aiohttp(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
@@ -96,7 +133,7 @@ def _look_aiohttp(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentE
     def put(url: str, body: Mapping[str, Any]) -> None:
         kwargs["data"] = body
 
-    return exchange_at(str(kwargs["api_base"]), body, False, "openai", put, sender="litellm")
+    return exchange_at(str(kwargs["api_base"]), body, False, _provider(), put, sender="litellm")
 
 
 def _read(original: Any) -> Any:
