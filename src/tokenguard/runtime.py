@@ -49,7 +49,8 @@ class Installation:
 
             capture = Capture.asked()
         self.meter = Meter(self.telemetry, PriceBook(), include_usage=asks_usage, capture=capture)
-        self._restore: list[tuple[Any, str, Any]] = []
+        self._restores: list[list[tuple[Any, str, Any]]] = []
+        """What each seam has replaced; it may add to its own later."""
 
     def put_under(self, policy: Policy) -> None:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
@@ -73,7 +74,7 @@ class Installation:
     def patch(self, sdk: Sdk, module: ModuleType) -> None:
         """Wrap an SDK's module that has just been imported, or was imported before."""
         try:
-            self._restore.extend(import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk))
+            self._restores.append(import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk))
             if sdk.warms:
                 self.meter.prices.warm()
         except Exception as error:
@@ -81,9 +82,10 @@ class Installation:
 
     def close(self) -> None:
         """Unwrap the SDKs; what was measured is flushed."""
-        for owner, name, original in reversed(self._restore):
-            setattr(owner, name, original)
-        self._restore.clear()
+        for restore in reversed(self._restores):
+            for owner, name, original in reversed(restore):
+                setattr(owner, name, original)
+        self._restores.clear()
         self.meter.pending.give_up()
         self.telemetry.flush()
 

@@ -296,7 +296,7 @@ def test_refused(name, way, provider, installed, spans):
 def test_broken_stream(name, way, provider, installed, spans):
     """An event stream that ends in an exception of Bedrock's is an error, and what it cost is an estimate."""
     provider.fail_next("stream_error", after=4)
-    with tokenguard.meter() as measured, pytest.raises(Exception, match="could not go on|modelStream"):
+    with tokenguard.meter() as measured, pytest.raises(Exception, match=r"could not go on|modelStream"):
         way(name, provider)
     settled(measured, 1)
     assert measured.records[0].outcome == "error"

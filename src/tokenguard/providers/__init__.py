@@ -78,6 +78,8 @@ SDKS = (
     Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm", tested="1"),
     Sdk("litellm.llms.custom_httpx.aiohttp_handler", "litellm", "litellm", tested="1"),
     Sdk("litellm.litellm_core_utils.litellm_logging", "litellm", "litellm", tested="1"),
+    Sdk("langchain_mistralai.chat_models", "mistral_ai", "httpx_clients", "langchain-mistralai", "1"),
+    Sdk("langchain_mistralai.embeddings", "mistral_ai", "httpx_clients", "langchain-mistralai", "1"),
     # No SDKs: who signs what litellm sends to Bedrock, and pools of threads that frameworks call models from.
     Sdk("botocore.auth", "", "signing", warms=False),
     Sdk("dspy.utils.parallelizer", "", "threads", warms=False),

@@ -1,0 +1,155 @@
+"""Integrations that send with an HTTP client of their own: measured and guarded as an SDK is.
+
+`make matrix` installs them in environments of their own; elsewhere they are skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+import tokenguard
+from tokenguard import LimitExceeded, policy
+from tokenguard.demo.provider import SimulatedProvider
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
+MODEL = "mistral-small-latest"
+ASK = "Find part 4711 in any warehouse."
+CAP = 40
+
+
+@pytest.fixture(scope="module")
+def running():
+    with SimulatedProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(running, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    running.requests.clear()
+    running.faults._script.clear()
+    return running
+
+
+@pytest.fixture
+def mistral(provider):
+    """Langchain's chat model for Mistral, made before TokenGuard is there."""
+    tokenguard.uninstall()
+    module = pytest.importorskip("langchain_mistralai")
+    return module.ChatMistralAI(
+        model_name=MODEL, endpoint=provider.openai_url, api_key="k", max_tokens=CAP, max_retries=1
+    )
+
+
+def invoke(chat):
+    chat.invoke(ASK)
+
+
+def stream(chat):
+    list(chat.stream(ASK))
+
+
+def ainvoke(chat):
+    asyncio.run(chat.ainvoke(ASK))
+
+
+def astream(chat):
+    async def run():
+        async for _ in chat.astream(ASK):
+            pass
+
+    asyncio.run(run())
+
+
+WAYS = (invoke, stream, ainvoke, astream)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_mistral(way, mistral, provider, installed, spans):
+    """One span, with the provider's own count, its name and a price."""
+    with tokenguard.attribution(tenant="acme"), tokenguard.meter() as measured:
+        way(mistral)
+        gc.collect()
+    (sent,) = provider.requests
+    assert measured.calls == 1
+    assert spans.attributes["gen_ai.provider.name"] == "mistral_ai"
+    assert spans.attributes["gen_ai.request.model"] == MODEL
+    assert spans.attributes["gen_ai.usage.input_tokens"] == sent.billed.input
+    assert spans.attributes["gen_ai.usage.output_tokens"] == sent.billed.output
+    assert spans.attributes["tokenguard.cost.status"] == "exact"
+    assert spans.attributes["tokenguard.tenant"] == "acme"
+    assert spans.attributes.get("gen_ai.request.stream", False) == ("stream" in way.__name__)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_mistral_embeddings(asynchronous, provider, installed, spans):
+    """A request of many texts is one span; an attempt that failed is one as well."""
+    module = pytest.importorskip("langchain_mistralai")
+    made = module.MistralAIEmbeddings(endpoint=provider.openai_url, api_key="k", max_retries=2, wait_time=0)
+    provider.fail_next(429)
+    if asynchronous:
+        vectors = asyncio.run(made.aembed_documents(["a plan", "a warranty"]))
+    else:
+        vectors = made.embed_documents(["a plan", "a warranty"])
+    assert len(vectors) == 2
+    refused, answered = spans
+    assert refused.attributes["error.type"] == "429"
+    assert answered.attributes["gen_ai.operation.name"] == "embeddings"
+    assert answered.attributes["gen_ai.usage.input_tokens"] == provider.requests[-1].billed.input
+    assert answered.attributes["tokenguard.retry.attempt"] == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_mistral_is_guarded(way, mistral, provider, installed, spans):
+    """Its cap and its model are replaced on the way, and what is too much is not sent."""
+    rules = """
+    [[limit]]
+    name = "short"
+    max_output_tokens = 7
+    then = "clamp"
+    [[limit]]
+    name = "cheap"
+    max_input_tokens = 1
+    then = "downgrade"
+    downgrade_to = "mistral-tiny-2407"
+    """
+    tokenguard.install(policy.loads(rules))
+    way(mistral)
+    gc.collect()
+    (sent,) = provider.requests
+    assert (sent.body["max_tokens"], sent.model) == (7, "mistral-tiny-2407")
+    assert spans.attributes["tokenguard.guard.original_max_tokens"] == CAP
+    assert spans.attributes["gen_ai.usage.output_tokens"] == sent.billed.output <= 7
+    tokenguard.install(policy.loads('[[limit]]\nname = "tiny"\nmax_input_tokens = 1'))
+    with pytest.raises(LimitExceeded):
+        way(mistral)
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_mistral_refused(way, mistral, provider, installed, spans):
+    """A refusal raises what it always did, and costs nothing."""
+    provider.fail_next(400)
+    with pytest.raises(Exception, match="400"):
+        way(mistral)
+    assert spans.attributes["error.type"] == "400"
+    assert "tokenguard.cost.status" not in spans.attributes
+
+
+@pytest.mark.parametrize("way", [invoke, stream])
+def test_uninstalled(way, mistral, provider, installed, spans):
+    """After `uninstall()` the client that was watched sends as before, and after another `install()` it is watched."""
+    way(mistral)
+    tokenguard.uninstall()
+    way(mistral)
+    gc.collect()
+    assert len(spans) == 1
+    tokenguard.install()
+    way(mistral)
+    gc.collect()
+    assert len(spans) == 2
+    assert len(provider.requests) == 3
+    assert not any("http.request.resend_count" in span.attributes for span in spans)
