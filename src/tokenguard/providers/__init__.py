@@ -86,6 +86,8 @@ SDKS = (
     Sdk("haystack.components.agents.tool_calling", "", "threads", warms=False),
     Sdk("haystack.components.extractors.llm_metadata_extractor", "", "threads", warms=False),
     Sdk("haystack.components.extractors.image.llm_document_content_extractor", "", "threads", warms=False),
+    Sdk("haystack.components.retrievers.multi_query_embedding_retriever", "", "threads", warms=False),
+    Sdk("haystack.components.retrievers.multi_retriever", "", "threads", warms=False),
 )
 
 APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED, INTERACTIONS)

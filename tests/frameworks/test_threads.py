@@ -1,0 +1,131 @@
+"""Frameworks that call models in a pool of threads: the calls belong to whoever asked for them.
+
+None of them hands its threads the caller's context by itself. `make matrix` installs them in an environment of their
+own; elsewhere they are skipped.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from opentelemetry import trace
+
+import tokenguard
+from tokenguard.demo.provider import SimulatedProvider
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
+MODEL = "gpt-4.1-mini"
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+@pytest.fixture
+def provider(monkeypatch):
+    with SimulatedProvider(tool_rounds=1) as running:
+        monkeypatch.setenv("OPENAI_BASE_URL", running.openai_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        monkeypatch.setenv("HAYSTACK_TELEMETRY_ENABLED", "False")
+        yield running
+
+
+def chat():
+    return pytest.importorskip("haystack.components.generators.chat").OpenAIChatGenerator(model=MODEL)
+
+
+def documents(*texts, **more):
+    return [pytest.importorskip("haystack").Document(content=text, **more) for text in texts]
+
+
+def metadata_extractor(provider, tmp_path):
+    module = pytest.importorskip("haystack.components.extractors.llm_metadata_extractor")
+    extractor = module.LLMMetadataExtractor("Name what is in {{ document.content }}", chat())
+    extractor.run(documents("a plan", "a warranty", "a part"))
+
+
+def document_content_extractor(provider, tmp_path):
+    pytest.importorskip("PIL")
+    module = pytest.importorskip("haystack.components.extractors.image.llm_document_content_extractor")
+    image = tmp_path / "page.png"
+    image.write_bytes(base64.b64decode(PIXEL))
+    extractor = module.LLMDocumentContentExtractor(chat_generator=chat())
+    extractor.run(documents(None, None, meta={"file_path": str(image)})[:1])
+
+
+def agent_with_tools(provider, tmp_path):
+    """The tool asks a model in its turn."""
+    import openai
+
+    def look_up(query: str) -> str:
+        client = openai.OpenAI()
+        return str(client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": query}]).usage)
+
+    haystack = pytest.importorskip("haystack.tools")
+    parameters = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
+    tool = haystack.Tool(name="look_up", description="Search the stock.", parameters=parameters, function=look_up)
+    agent = pytest.importorskip("haystack.components.agents").Agent(chat_generator=chat(), tools=[tool])
+    message = pytest.importorskip("haystack.dataclasses").ChatMessage.from_user("Find part 4711.")
+    agent.run(messages=[message])
+    assert len(provider.calls) >= 3
+
+
+def embedding_retriever():
+    store = pytest.importorskip("haystack.document_stores.in_memory").InMemoryDocumentStore()
+    store.write_documents(documents("a plan", "a warranty", embedding=[0.5] * 1536)[:1])
+    return pytest.importorskip("haystack.components.retrievers").InMemoryEmbeddingRetriever(store)
+
+
+def embedder():
+    return pytest.importorskip("haystack.components.embedders").OpenAITextEmbedder()
+
+
+def multi_query_retriever(provider, tmp_path):
+    module = pytest.importorskip("haystack.components.retrievers.multi_query_embedding_retriever")
+    retriever = module.MultiQueryEmbeddingRetriever(retriever=embedding_retriever(), query_embedder=embedder())
+    retriever.run(queries=["a plan", "a warranty", "a part"])
+
+
+def multi_retriever(provider, tmp_path):
+    module = pytest.importorskip("haystack.components.retrievers.multi_retriever")
+    text = pytest.importorskip("haystack.components.retrievers").TextEmbeddingRetriever
+    retriever = text(retriever=embedding_retriever(), text_embedder=embedder())
+    module.MultiRetriever(retrievers={"one": retriever}).run(query="a plan")
+
+
+def dspy_evaluate(provider, tmp_path):
+    dspy = pytest.importorskip("dspy")
+    lm = dspy.LM(f"openai/{MODEL}", api_base=provider.openai_url, api_key="k", cache=False)
+    with dspy.context(lm=lm):
+        provider.answer_next(*["[[ ## answer ## ]]\nthree\n\n[[ ## completed ## ]]"] * 3)
+        examples = [dspy.Example(question=f"How many {n}?", answer="three").with_inputs("question") for n in range(3)]
+        judge = dspy.Evaluate(devset=examples, metric=lambda *_: 1.0, num_threads=2, display_progress=False)
+        judge(dspy.Predict("question -> answer"))
+
+
+RUNS = [
+    metadata_extractor,
+    document_content_extractor,
+    agent_with_tools,
+    multi_query_retriever,
+    multi_retriever,
+    dspy_evaluate,
+]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_attribution_flows_through(run, provider, tmp_path, installed, spans):
+    """Each call carries the attribution that was set around the framework, counts in its meter, and is in its trace."""
+    tracer = trace.get_tracer("application")
+    with (
+        tokenguard.attribution(tenant="acme", feature=run.__name__),
+        tokenguard.meter() as measured,
+        tracer.start_as_current_span("request"),
+    ):
+        run(provider, tmp_path)
+    assert provider.calls
+    assert measured.calls == len(provider.calls)
+    assert measured.input_tokens == provider.billed.input
+    calls = [span for span in spans if "gen_ai.operation.name" in span.attributes]
+    assert {span.attributes["tokenguard.feature"] for span in calls} == {run.__name__}
+    assert {span.attributes["tokenguard.tenant"] for span in calls} == {"acme"}
+    (root,) = [span for span in spans if span.name == "request"]
+    assert {span.context.trace_id for span in calls} == {root.context.trace_id}
