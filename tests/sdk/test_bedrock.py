@@ -7,6 +7,8 @@ import contextlib
 import gc
 import io
 import json
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -521,3 +523,27 @@ def test_async_cancelled(provider, installed, spans):
     asynchronously(provider, work)
     assert installed.records[-1].outcome == "abandoned"
     assert installed.records[-1].cost.basis == "cancelled"
+
+
+def test_events_are_taken_apart(bedrock, provider, installed, spans):
+    """What a reader takes out of an event was told all the same."""
+    for event in bedrock().converse_stream(**CONVERSE)["stream"]:
+        if "metadata" in event:
+            event["metadata"].pop("usage")
+    assert spans.attributes["gen_ai.usage.output_tokens"] == provider.requests[-1].billed.output
+
+
+PRICES_AFTER = """
+import sys, tokenguard
+tokenguard.install()
+import boto3
+boto3.client("s3", region_name="us-east-1")
+assert "genai_prices" not in sys.modules, "S3 needs no prices"
+boto3.client("bedrock-runtime", region_name="us-east-1")
+assert "genai_prices" in sys.modules, "a model will be called"
+"""
+
+
+def test_prices_are_loaded_for_models_alone():
+    """The price list is loaded as a client of Bedrock is made, and not for any other service."""
+    subprocess.run([sys.executable, "-c", PRICES_AFTER], check=True, timeout=60)

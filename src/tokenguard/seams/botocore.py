@@ -13,6 +13,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from copy import copy
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
@@ -83,7 +84,7 @@ class BedrockExchange:
         """Read a Converse response; have the others watched."""
         if self.stream:
             stream = result["body" if "body" in self._params else "stream"]
-            _watch(stream, Watch(call, _event), STREAM_METHODS)
+            _watch(stream, EventWatch(call, _event), STREAM_METHODS)
         elif "body" in self._params:
             _watch(result["body"], BodyWatch(call, result["ResponseMetadata"].get("HTTPHeaders", {})), BODY_METHODS)
         else:
@@ -100,6 +101,16 @@ def _event(event: Mapping[str, Any]) -> bytes:
     chunk = event.get("chunk")
     data = _encode(event).encode() if chunk is None else bytes(chunk["bytes"])
     return b"data: " + data + b"\n\n"
+
+
+class EventWatch(Watch):
+    """Watches an event stream, whose reader may take its events apart: langchain-aws takes the usage out of them."""
+
+    __slots__ = ()
+
+    def _keeping(self) -> Callable[[Any], None]:
+        keep = self._items.append
+        return lambda event: keep({name: copy(value) for name, value in event.items()})
 
 
 class BodyWatch(Watch):

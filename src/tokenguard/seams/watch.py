@@ -64,10 +64,14 @@ class Watch:
             self._first_ns = time.perf_counter_ns()
         self._items.append(item)
 
+    def _keeping(self) -> Callable[[Any], None]:
+        """What keeps an item as it passes."""
+        return self._items.append
+
     # The two below are the one place where a line of code runs for every item, so they are written out.
 
     def _read(self, items: Iterator[Any]) -> Iterator[Any]:
-        keep, waiting = self._items.append, True
+        keep, waiting = self._keeping(), True
         ending: BaseException | None = None
         try:
             for item in items:
@@ -83,7 +87,7 @@ class Watch:
             self.over(ending)
 
     async def _aread(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        keep, waiting = self._items.append, True
+        keep, waiting = self._keeping(), True
         ending: BaseException | None = None
         try:
             async for item in items:
