@@ -37,8 +37,21 @@ SETS = {
 FRAMEWORKS = {
     "frameworks": ["openai-agents", "langchain", "langchain-openai", "langchain-anthropic", "pydantic-ai-slim[openai]"],
     "llama-index": ["llama-index-core", "llama-index-llms-openai"],
-    "litellm": ["litellm", "dspy", "instructor", "haystack-ai", "crewai"],
+    "litellm": ["litellm", "dspy", "instructor", "haystack-ai", "crewai[anthropic,google-genai,bedrock]", "pillow"],
     "litellm-all": ["litellm[proxy]", "boto3"],  # responses and streamed messages want the proxy's packages
+    "langchain": [
+        *("langchain-mistralai", "langchain-cohere", "langchain-google-genai", "langchain-aws", "langchain-ollama"),
+        "langchain-groq",
+    ],
+    "integrations": [
+        *("llama-index-llms-mistralai", "llama-index-llms-cohere", "llama-index-llms-ollama"),
+        *("llama-index-llms-bedrock-converse", "llama-index-llms-google-genai", "smolagents[openai]"),
+        "pydantic-ai-slim[mistral,bedrock,google,groq,huggingface]",
+    ],
+    "haystack": [
+        *("cohere-haystack", "ollama-haystack", "amazon-bedrock-haystack", "mistral-haystack"),
+        *("ag2[openai]", "semantic-kernel"),
+    ],
 }
 TOOLS = ["pytest>=9", "pytest-asyncio>=1.2", "httpx2>=2"]
 

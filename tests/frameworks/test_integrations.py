@@ -107,17 +107,11 @@ def smolagents(provider):
     list(model.generate_stream([{"role": "user", "content": ASK}]))
 
 
-def smolagents_bedrock(provider):
-    kind = pytest.importorskip("smolagents").AmazonBedrockModel
-    pytest.importorskip("boto3")
-    kind(NOVA)([{"role": "user", "content": [{"type": "text", "text": ASK}]}])
-
-
 def ag2(provider):
-    configuration = {"model": "gpt-4.1-mini", "base_url": provider.openai_url, "api_key": "k", "cache_seed": None}
-    module = pytest.importorskip("autogen")
-    agent = module.ConversableAgent("clerk", llm_config=module.LLMConfig(configuration))
-    agent.generate_reply([{"role": "user", "content": ASK}])
+    configuration = pytest.importorskip("ag2.config").OpenAIConfig(
+        "gpt-4.1-mini", base_url=provider.openai_url, api_key="k"
+    )
+    asyncio.run(pytest.importorskip("ag2").Agent("clerk", config=configuration).ask(ASK))
 
 
 def semantic_kernel(provider):
@@ -186,7 +180,6 @@ RUNS = {
         "qwen/qwen3", "huggingface", "HuggingFace", api_key="k", base_url="{openai}"
     ),
     "smolagents": smolagents,
-    "smolagents bedrock": smolagents_bedrock,
     "ag2": ag2,
     "semantic-kernel": semantic_kernel,
     "cohere-haystack": haystack("cohere", "CohereChatGenerator", model=COHERE, api_base_url="{url}"),

@@ -15,6 +15,8 @@ import pytest
 import tokenguard
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
+from tokenguard.seams import addressed, signing, tap
+from tokenguard.seams import litellm as seam
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # it looks for tokenizers there
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -424,3 +426,39 @@ def test_blocked(name, way, provider, installed, spans):
     assert cause(caught.value).rule == "tiny"
     assert not provider.requests
     assert spans.attributes["tokenguard.guard.action"] == "block"
+
+
+# --- what fails inside ------------------------------------------------------------------------------------------------
+
+
+class Injected(Exception):
+    """What is injected; were it to reach the user, the test would see it."""
+
+
+def fail(*args, **kwargs):
+    raise Injected
+
+
+STEPS = [
+    (seam, "_provider"),
+    (seam, "exchange_at"),
+    (seam, "_note"),
+    (addressed, "located"),
+    (addressed.AddressedExchange, "__init__"),
+    (addressed.AddressedExchange, "read"),
+    (signing, "_note"),
+    (tap, "server_sent"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("owner", "step"), STEPS, ids=[step for _, step in STEPS])
+def test_internal_failure(owner, step, way, provider, installed, monkeypatch):
+    """Whatever fails inside TokenGuard, litellm's call goes on as it would without."""
+    monkeypatch.setenv("TOKENGUARD_STRICT", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, fail)
+        way(f"bedrock/converse/{CLAUDE}", provider)
+        gc.collect()
+    (sent,) = provider.calls
+    assert sent.delivered

@@ -110,7 +110,14 @@ class EventWatch(Watch):
 
     def _keeping(self) -> Callable[[Any], None]:
         keep = self._items.append
-        return lambda event: keep({name: copy(value) for name, value in event.items()})
+
+        def keep_copy(event: Mapping[str, Any]) -> None:
+            try:
+                keep({name: copy(value) for name, value in event.items()})
+            except Exception as error:
+                self._call.failed("keeping an event", error)
+
+        return keep_copy
 
 
 class BodyWatch(Watch):

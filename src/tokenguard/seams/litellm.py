@@ -74,11 +74,15 @@ def _logging(owner: Any, meter: Meter, restore: Restore) -> None:
     def init(original: Any) -> Any:
         def begin(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
-            asked.set(ref(self))
+            meter.contain("noting a call", _note, self)
 
         return begin
 
     replace(restore, owner, "__init__", init)
+
+
+def _note(logging: Any) -> None:
+    asked.set(ref(logging))
 
 
 CLASSES = {
