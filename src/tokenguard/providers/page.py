@@ -17,7 +17,7 @@ Written from the rows in `src/tokenguard/providers/` by `make docs`.
 
 Each is wrapped in the one place where it sends a request, when it is imported; versions are those that the tests run
 with (`make matrix`). Synchronous and asynchronous clients, streams, errors and the SDK's own resends are all one span a
-call. Frameworks need no rows: their calls go through these SDKs, and their own spans are parents without a cost.
+call.
 
 xai-sdk talks gRPC: `error.type` is the status code (`UNAVAILABLE`), which breakers take for the HTTP status that it
 stands for. What gRPC sends again by itself happens inside its core: it is part of the call, neither counted nor capped.
@@ -25,6 +25,30 @@ The SDK's own spans get the facts. They carry the conversation, too, which is th
 `XAI_SDK_DISABLE_SENSITIVE_TELEMETRY_ATTRIBUTES=1` stops it. Its formats are read by the SDK's protos, not from recorded
 traffic.
 """
+FRAMEWORKS = """\
+## Frameworks
+
+Frameworks need no rows: their calls go through these SDKs, and their own spans are parents without a cost. Those below
+are run by the tests (`make matrix`), in their newest versions, and every request of theirs was seen. Those that call
+models in pools of threads (dspy, haystack) have the caller's attribution handed on to them.
+"""
+REACHED = (
+    (
+        "openai-agents, langchain-openai, llama-index-llms-openai, pydantic-ai, instructor, haystack-ai, "
+        "mistral-haystack, crewai, smolagents, semantic-kernel, ag2",
+        "openai",
+    ),
+    ("langchain-anthropic, crewai", "anthropic"),
+    ("langchain-groq, pydantic-ai", "groq"),
+    ("langchain-google-genai, llama-index-llms-google-genai, pydantic-ai, crewai", "google-genai"),
+    ("langchain-aws, llama-index-llms-bedrock-converse, amazon-bedrock-haystack, pydantic-ai, crewai", "boto3"),
+    ("llama-index-llms-mistralai, pydantic-ai", "mistralai"),
+    ("langchain-cohere, llama-index-llms-cohere, cohere-haystack", "cohere"),
+    ("langchain-ollama, llama-index-llms-ollama, ollama-haystack", "ollama"),
+    ("pydantic-ai", "huggingface_hub"),
+    ("dspy", "litellm"),
+)
+"""Frameworks and their packages, with the SDK that each sends through: what tests/frameworks has seen."""
 WIRES = """\
 ## Wire formats
 
@@ -59,6 +83,8 @@ def page() -> str:
     parts = [
         HEAD,
         _table(("package", "versions", "provider", "seam"), _sdks()),
+        FRAMEWORKS,
+        _table(("framework or package", "sends through"), _reached()),
         WIRES,
         _table(("spoken by", "format", "operation", "paths", "cap", "tool rounds", "streams"), _apis()),
         SELLERS,
@@ -77,6 +103,11 @@ def _sdks() -> Iterable[tuple[str, ...]]:
         providers = ", ".join(dict.fromkeys(f"`{sdk.provider}`" for sdk in sdks))
         seams = ", ".join(dict.fromkeys(f"`seams/{sdk.seam}.py`" for sdk in sdks))
         yield f"`{package}`", sdks[0].tested or "newest", providers, seams
+
+
+def _reached() -> Iterable[tuple[str, ...]]:
+    for packages, sdk in REACHED:
+        yield ", ".join(f"`{package}`" for package in packages.split(", ")), f"`{sdk}`"
 
 
 def _apis() -> Iterable[tuple[str, ...]]:

@@ -98,7 +98,10 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
     url = str(args[0] if args else kwargs["url"])
     key = next((key for key in ("json", "data", "content") if kwargs.get(key)), "json")
     given = kwargs.get(key)
-    body = json.loads(given) if isinstance(given, str | bytes) else given
+    try:
+        body = json.loads(given) if isinstance(given, str | bytes) else given
+    except ValueError:  # a form, a file
+        return None
     if not isinstance(body, Mapping):
         return None
     headers = kwargs.get("headers") or {}
