@@ -153,3 +153,78 @@ def test_uninstalled(way, mistral, provider, installed, spans):
     assert len(spans) == 2
     assert len(provider.requests) == 3
     assert not any("http.request.resend_count" in span.attributes for span in spans)
+
+
+# --- dspy, whose own engine has an HTTP client of its own -------------------------------------------------------------
+
+DSPY = {
+    # where it is, and where the cap is
+    "openai/gpt-4.1-mini": ("/v1", lambda body: body.get("max_completion_tokens") or body["max_tokens"]),
+    "anthropic/claude-sonnet-4-6": ("/v1", lambda body: body["max_tokens"]),
+    "gemini/gemini-2.5-flash": ("", lambda body: body["generationConfig"]["maxOutputTokens"]),
+}
+
+
+def called(lm):
+    lm(ASK)
+
+
+def acalled(lm):
+    asyncio.run(lm.acall(ASK))
+
+
+@pytest.fixture
+def native(provider):
+    """Makes a model of dspy's that goes through its own engine."""
+    dspy = pytest.importorskip("dspy")
+    pytest.importorskip("dspy._vendor.lm15")
+
+    def make(name):
+        return dspy.LM(
+            name, api_base=provider.url + DSPY[name][0], api_key="k", cache=False, engine="lm15", max_tokens=CAP
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("way", [called, acalled])
+@pytest.mark.parametrize("name", DSPY)
+def test_dspy(name, way, native, provider, installed, spans):
+    """One span, with the provider's own count, under the caller's attribution."""
+    with tokenguard.attribution(tenant="acme"), tokenguard.meter() as measured:
+        way(native(name))
+        gc.collect()
+    (sent,) = provider.calls
+    assert "lm15" in sent.headers["user-agent"]
+    assert measured.calls == 1
+    assert measured.records[0].outcome == "ok"
+    assert spans.attributes["gen_ai.request.model"] == name.partition("/")[2]
+    assert spans.attributes["gen_ai.usage.input_tokens"] == sent.billed.input
+    assert spans.attributes["gen_ai.usage.output_tokens"] == sent.billed.output
+    assert spans.attributes["tokenguard.tenant"] == "acme"
+
+
+@pytest.mark.parametrize("way", [called, acalled])
+@pytest.mark.parametrize("name", DSPY)
+def test_dspy_is_guarded(name, way, native, provider, installed, spans):
+    """Its cap is replaced on the way, and what is too much is not sent."""
+    tokenguard.install(policy.loads('[[limit]]\nname = "short"\nmax_output_tokens = 7\nthen = "clamp"'))
+    way(native(name))
+    gc.collect()
+    (sent,) = provider.calls
+    assert DSPY[name][1](sent.body) == 7
+    assert spans.attributes["gen_ai.usage.output_tokens"] == sent.billed.output <= 7
+    tokenguard.install(policy.loads('[[limit]]\nname = "tiny"\nmax_input_tokens = 1'))
+    with pytest.raises(Exception, match="tiny"):
+        way(native(name))
+    assert len(provider.calls) == 1
+
+
+@pytest.mark.parametrize("way", [called, acalled])
+def test_dspy_refused(way, native, provider, installed, spans):
+    """A refusal raises dspy's error, and costs nothing."""
+    provider.fail_next(400)
+    with pytest.raises(Exception, match=r"400|not valid"):
+        way(native("openai/gpt-4.1-mini"))
+    assert spans.attributes["error.type"] == "400"
+    assert "tokenguard.cost.status" not in spans.attributes

@@ -34,13 +34,21 @@ class AddressedExchange(SentExchange):
 
 
 def exchange_at(
-    url: str, given: Mapping[str, Any], stream: bool, provider: str, put: Put, *, sender: str
+    url: str,
+    given: Mapping[str, Any],
+    stream: bool,
+    provider: str,
+    put: Put,
+    *,
+    sender: str,
+    watch: Callable[[Any, Call], None] | None = None,
 ) -> SentExchange | None:
     """The exchange of a request to `url` with this body; `None` when it is no model call.
 
     `provider` is whom it goes to, unless the host says else. Where that is empty, it is whose wire format it is, or
-    goes by the name of its `sender`.
+    goes by the name of its `sender`. `watch` is as in `SentExchange`.
     """
+    kind = None if watch else sender  # what is yet to be read can be read but once
     address, _, _ = url.partition("?")
     stream = stream or given.get("stream") is True
     for wire, home in WIRES:
@@ -54,8 +62,8 @@ def exchange_at(
                 own["model"] = given["model"] if body["model"] == model else body["model"]
             put(where, own)
 
-        return AddressedExchange(api, endpoint, {**given, "model": model}, stream, moved, kind=sender)
+        return AddressedExchange(api, endpoint, {**given, "model": model}, stream, moved, kind=kind, watch=watch)
     endpoint, path = located(address, provider or sender)
     if (api := api_of(path, endpoint.provider)) is None:
         return None
-    return SentExchange(api, endpoint, given, stream, lambda body: put(url, body), kind=sender)
+    return SentExchange(api, endpoint, given, stream, lambda body: put(url, body), kind=kind, watch=watch)

@@ -30,6 +30,7 @@ class SentExchange:
         "_encode",
         "_kind",
         "_put",
+        "_watch",
         "api",
         "body",
         "endpoint",
@@ -50,6 +51,7 @@ class SentExchange:
         cap: Callable[[int], None] | None = None,
         native_span: bool = False,
         encode: Callable[[Any], bytes] | None = None,
+        watch: Callable[[Any, Call], None] | None = None,
     ) -> None:
         self.api = api
         self.endpoint = endpoint
@@ -64,6 +66,8 @@ class SentExchange:
         self.native_span = native_span
         self._encode = encode
         """The bytes of a part of a stream, where that is an iterator and not an HTTP body."""
+        self._watch = watch
+        """Watches a response that is neither httpx's nor a model, and is yet to be read."""
         self.instead: Any = None
         """What the caller gets instead of the SDK's iterator: one that is watched."""
 
@@ -87,9 +91,12 @@ class SentExchange:
             parts = Parts(call, self._encode)
             self.instead = parts.aread(result) if hasattr(result, "__aiter__") else parts.read(result)
             return None
-        status = getattr(result, "status_code", 200)
+        status = getattr(result, "status_code" if self._watch is None else "status", 200)
         if status >= 400:  # the SDK raises it later
             call.finish(None, outcome=names.ERROR, error=Refused(status))
+            return None
+        if self._watch is not None:
+            self._watch(result, call)
             return None
         whole = result if isinstance(result, bytes) else getattr(result, "_body", None)  # aiohttp's, if it is read
         if isinstance(whole, bytes):
