@@ -48,6 +48,9 @@ def provider(running, monkeypatch):
     # There is no Google here to give one.
     monkeypatch.setattr(vertex, "get_access_token", lambda self, *args, **kwargs: ("token", "project"))
     monkeypatch.setattr(vertex, "get_access_token_async", token, raising=False)
+    # It keeps one session for all loops.
+    monkeypatch.setattr(litellm.main.base_llm_aiohttp_handler, "client_session", None)
+    monkeypatch.setattr(litellm.main.base_llm_aiohttp_handler, "transport", None)
     running.requests.clear()
     running.faults._script.clear()
     return running
@@ -236,8 +239,9 @@ def test_httpx_below(provider, installed, spans, monkeypatch):
 def test_refused_option(way, provider, installed, spans):
     """A host that refuses our asking for a stream's usage gets the request as it was."""
     provider.refuse_next("stream_options")
-    way("deepseek/deepseek-chat", provider)
-    gc.collect()
+    with tokenguard.meter() as measured:
+        way("deepseek/deepseek-chat", provider)
+        settled(measured, 1)
     assert ["stream_options" in received.body for received in provider.requests] == [True, False]
     assert spans.attributes["gen_ai.response.finish_reasons"]
 
