@@ -189,13 +189,14 @@ def dspy_parallel(provider):
 
 def instructor(provider):
     """A structured answer, asked for again when it does not fit."""
+    module = pytest.importorskip("instructor")
     import openai
     from pydantic import BaseModel
 
     class Part(BaseModel):
         number: int
 
-    client = pytest.importorskip("instructor").from_openai(openai.OpenAI())
+    client = module.from_openai(openai.OpenAI())
     client.chat.completions.create(
         model=MODEL, response_model=Part, messages=[{"role": "user", "content": ASK}], max_retries=2
     )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 
 import pytest
@@ -19,6 +20,7 @@ NOVA = "amazon.nova-lite-v1:0"
 COHERE = "command-r-08-2024"
 GEMINI = "gemini-2.5-flash"
 MISTRAL = "mistral-small-latest"
+needed = functools.partial(pytest.importorskip, exc_type=ImportError)  # some say what is missing in words of their own
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def langchain(module, kind, **options):
     """Langchain's chat models: asked, streamed, and both without blocking."""
 
     def run(provider):
-        chat = getattr(pytest.importorskip(module), kind)(**at(options, provider))
+        chat = getattr(needed(module), kind)(**at(options, provider))
         chat.invoke(ASK)
         list(chat.stream(ASK))
 
@@ -61,8 +63,8 @@ def llama_index(module, kind, **options):
     """Llama-index's models."""
 
     def run(provider):
-        llm = getattr(pytest.importorskip(f"llama_index.llms.{module}"), kind)(**at(options, provider))
-        message = pytest.importorskip("llama_index.core.llms").ChatMessage(ASK)
+        llm = getattr(needed(f"llama_index.llms.{module}"), kind)(**at(options, provider))
+        message = needed("llama_index.core.llms").ChatMessage(ASK)
         llm.chat([message])
         if module != "mistralai":  # it wants the usage beside a choice, which the simulated provider tells apart
             list(llm.stream_chat([message]))
@@ -75,9 +77,9 @@ def pydantic_ai(model, provider_name, kind, **options):
     """Pydantic AI's models."""
 
     def run(provider):
-        agents = pytest.importorskip("pydantic_ai")
-        models = pytest.importorskip(f"pydantic_ai.models.{provider_name}")
-        providers = pytest.importorskip(f"pydantic_ai.providers.{provider_name}")
+        agents = needed("pydantic_ai")
+        models = needed(f"pydantic_ai.models.{provider_name}")
+        providers = needed(f"pydantic_ai.providers.{provider_name}")
         source = getattr(providers, f"{kind}Provider")(**at(options, provider))
         agent = agents.Agent(getattr(models, MODELS.get(kind, f"{kind}Model"))(model, provider=source))
 
@@ -102,23 +104,20 @@ def at(options, provider):
 
 
 def smolagents(provider):
-    model = pytest.importorskip("smolagents").OpenAIModel("gpt-4.1-mini", api_base=provider.openai_url, api_key="k")
+    model = needed("smolagents").OpenAIModel("gpt-4.1-mini", api_base=provider.openai_url, api_key="k")
     model([{"role": "user", "content": ASK}])
     list(model.generate_stream([{"role": "user", "content": ASK}]))
 
 
 def ag2(provider):
-    configuration = pytest.importorskip("ag2.config").OpenAIConfig(
-        "gpt-4.1-mini", base_url=provider.openai_url, api_key="k"
-    )
-    asyncio.run(pytest.importorskip("ag2").Agent("clerk", config=configuration).ask(ASK))
+    configuration = needed("ag2.config").OpenAIConfig("gpt-4.1-mini", base_url=provider.openai_url, api_key="k")
+    asyncio.run(needed("ag2").Agent("clerk", config=configuration).ask(ASK))
 
 
 def semantic_kernel(provider):
-    import openai
-
-    module = pytest.importorskip("semantic_kernel.connectors.ai.open_ai")
-    history = pytest.importorskip("semantic_kernel.contents").ChatHistory()
+    openai = needed("openai")
+    module = needed("semantic_kernel.connectors.ai.open_ai")
+    history = needed("semantic_kernel.contents").ChatHistory()
     history.add_user_message(ASK)
 
     async def awaited():
@@ -138,8 +137,8 @@ def haystack(module, kind, **options):
     def run(provider):
         made = at(options, provider)
         where = f"haystack_integrations.components.generators.{module}"
-        message = pytest.importorskip("haystack.dataclasses").ChatMessage.from_user(ASK)
-        getattr(pytest.importorskip(where), kind)(**made).run(messages=[message])
+        message = needed("haystack.dataclasses").ChatMessage.from_user(ASK)
+        getattr(needed(where), kind)(**made).run(messages=[message])
 
     return run
 
@@ -148,8 +147,8 @@ def crewai(model, module, **options):
     """Crewai's own clients."""
 
     def run(provider):
-        pytest.importorskip(module)
-        pytest.importorskip("crewai").LLM(model=model, **at(options, provider)).call(ASK)
+        needed(module)
+        needed("crewai").LLM(model=model, **at(options, provider)).call(ASK)
 
     return run
 

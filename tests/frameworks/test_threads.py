@@ -53,7 +53,7 @@ def document_content_extractor(provider, tmp_path):
 
 def agent_with_tools(provider, tmp_path):
     """The tool asks a model in its turn."""
-    import openai
+    openai = pytest.importorskip("openai")
 
     def look_up(query: str) -> str:
         client = openai.OpenAI()
