@@ -5,14 +5,17 @@ tests/sdk runs with the oldest and the newest version of each SDK, tests/framewo
     python3 scripts/matrix.py            # all sets
     python3 scripts/matrix.py openai-1   # one
 
-Environments are made once, under .venvs, and made again when their line here changes.
+Environments are made once, under .venvs, and made again when their line here changes. As many sets run at a time as the
+machine has processors.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,12 +60,14 @@ TOOLS = ["pytest>=9", "pytest-asyncio>=1.2", "httpx2>=2"]
 
 
 def main() -> None:
-    failed = [name for name in sys.argv[1:] or [*SETS, *FRAMEWORKS] if run(name)]
+    names = sys.argv[1:] or [*SETS, *FRAMEWORKS]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        failed = [name for name, code in zip(names, pool.map(run, names), strict=True) if code]
     sys.exit(f"failed with: {', '.join(failed)}" if failed else 0)
 
 
 def run(name: str) -> int:
-    """The exit code of the tests with one set."""
+    """Print how the tests went with one set, and return their exit code."""
     packages = {**SETS, **FRAMEWORKS}[name]
     tests = "sdk" if name in SETS else "frameworks"
     wanted = [*packages, *TOOLS]
@@ -72,11 +77,15 @@ def run(name: str) -> int:
         maker = [sys.executable, str(ROOT / "scripts" / "make_venv.py"), str(venv)]
         subprocess.run([*maker, "--editable", str(ROOT), *wanted], check=True)
         (venv / ".done").touch()
-    print(f"== {name}: {', '.join(packages)}", flush=True)
     command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "--rootdir", str(ROOT), str(ROOT / "tests" / tests)]
     # What frameworks warn of, at their end too, is theirs; of an old SDK only that it is old.
     ignored = "ignore::DeprecationWarning" if name in SETS else "ignore"
-    return subprocess.run([*command, "-W", ignored], cwd=ROOT).returncode
+    ran = subprocess.run(
+        [*command, "-W", ignored], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    # In one piece: another set may be at work beside it.
+    print(f"== {name}: {', '.join(packages)}\n{ran.stdout}", end="", flush=True)
+    return ran.returncode
 
 
 if __name__ == "__main__":
