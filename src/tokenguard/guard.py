@@ -311,6 +311,7 @@ class Guard:
             output,
             at_ns=call.start_ns,
             writes=() if call.api.marks_cache and not bound.marked else None,
+            requests=call.api.requests(call.request),
         )
         return Worst(sent, output, worst, counted)
 

@@ -12,6 +12,7 @@ run it. A seam hands in an `Exchange`, and for a response that is read later its
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar, Token
@@ -57,6 +58,21 @@ class Answer(NamedTuple):
 
     value: Any = None
     error: BaseException | None = None
+
+    def copied(self) -> Answer:
+        """The same answer for another caller: nothing that one of them changes is the other's."""
+        import copy
+
+        error = self.error
+        if error is None:
+            return Answer(copy.deepcopy(self.value))
+        # Not by `copy`: the exceptions of many SDKs cannot be made from their own `args` alone.
+        twin = type(error).__new__(type(error), *error.args)
+        twin.args = error.args
+        twin.__dict__.update(error.__dict__)
+        twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+        twin.__suppress_context__ = error.__suppress_context__
+        return Answer(error=twin.with_traceback(error.__traceback__))
 
 
 class Exchange(Protocol):
@@ -272,8 +288,9 @@ class Meter:
         flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
             shared: Answer | None = (yield flight.answer).value
-            if shared is not None:
-                return shared
+            own = None if shared is None else self.contain("copying an answer", shared.copied)
+            if own is not None:
+                return own
         answer: Answer | None = None
         try:
             yield from self._admit(guard, exchange, call)
@@ -686,6 +703,9 @@ def _done(step: Any) -> Any:
     if type(step) is tuple:
         _, operation, arguments = step
         return operation(*arguments)
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return None  # who leads may need this very thread to go on: then each goes by itself
     return step.result()
 
 

@@ -44,7 +44,7 @@ def chat(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
 
 def chat_v1(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     """`POST /v1/chat`, whose streams are lines of JSON."""
-    said = str(required(body, "message"))
+    said = str(body.get("message") if body.get("tool_results") else required(body, "message"))
     answer = desk.model.answer(
         chat_question({"model": "command-r", **body, "tools": ()}, [{"role": "user", "content": said}])
     )

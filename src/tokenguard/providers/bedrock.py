@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from tokenguard.providers.anthropic import MESSAGES, thinking_within
 from tokenguard.providers.api import Api
+from tokenguard.providers.cohere import v1_last_tool_calls, v1_tool_steps
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import CHAT
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
@@ -293,7 +294,9 @@ TEXT = Api(
     ("max_tokens", "max_gen_len", "maxTokens"),
     read_text,
     _with_metrics(fold_text),
-    capped=text_capped,
+    v1_tool_steps,  # Cohere's; the others have no tools in this format
+    v1_last_tool_calls,
+    text_capped,
 )
 TITAN = Api(
     "invoke_titan",
