@@ -400,8 +400,10 @@ class Guard:
         """Charge what the call came to, give back the rest, and learn from it."""
         matched = call.matched
         if matched is not None:
+            # Whatever breaks off an answer that had begun is the provider's: some SDKs raise it without a status.
+            failed = provider_failed(error) or (call.begun and isinstance(error, Exception))
+            works = True if outcome == names.OK else False if failed else None
             for breaker in matched.breakers:
-                works = True if outcome == names.OK else False if provider_failed(error) else None
                 self.breakers.ended(breaker, call.endpoint.provider, call.model or "", works)
         if call.corrected is not None and call.counted and usage is not None and usage.input:
             self._learn((call.endpoint.provider, call.model or ""), usage.input / call.counted)

@@ -116,6 +116,7 @@ class Call:
         "api",
         "attributes",
         "attribution",
+        "begun",
         "billed_resends",
         "bound",
         "corrected",
@@ -161,6 +162,8 @@ class Call:
         """The model that has answered there before, where the request names none: an agent's."""
         self.resends = 0
         self.billed_resends = 0
+        self.begun = False
+        """Whether its answer had begun to come in before the call ended."""
         self.retried: Failure | None = None
         """How this very request has failed before."""
         self.output_cap: int | None = None
@@ -607,8 +610,9 @@ CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SA
 BILLED_FAILURES = frozenset(
     {
         *("ReadTimeout", "ReadError", "RemoteProtocolError"),  # httpx
-        *("SocketTimeoutError", "ServerDisconnectedError"),  # aiohttp
+        *("SocketTimeoutError", "ServerDisconnectedError", "ClientPayloadError"),  # aiohttp
         *("ReadTimeoutError", "AioReadTimeoutError", "ConnectionClosedError", "ResponseStreamingError"),  # botocore
+        *("IncompleteReadError", "ProtocolError"),  # the same, and urllib3 below it
     }
 )
 """Transport errors after which the provider has the request and may go on with it."""

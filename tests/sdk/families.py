@@ -630,6 +630,7 @@ class Caller:
     def __call__(self, **more: Any) -> Any:
         """The whole answer: the SDK's object, or the list of a stream's items."""
         if self.variant.asynchronous:
+            self._run(asyncio.sleep(0.002))  # what an earlier call's error has kept alive is closed by the loop
             return self._run(self.call(**more))
         result = self.kind.send(self._client, self.ask(**more))
         return list(self.kind.items(result)) if self.variant.stream else self.kind.whole(result)
@@ -638,9 +639,11 @@ class Caller:
         """The same, within the event loop."""
         result = await self.begin(**more)
         if self.variant.stream:
-            items = [item async for item in self.kind.items(result)]
-            await asyncio.sleep(0.002)  # a generator that the SDK left behind is closed by the loop, a moment later
-            return items
+            try:
+                return [item async for item in self.kind.items(result)]
+            finally:
+                del result
+                await asyncio.sleep(0.002)  # a generator that the SDK left behind is closed by the loop, a moment later
         whole = self.kind.whole(result)
         return await whole if inspect.isawaitable(whole) else whole
 

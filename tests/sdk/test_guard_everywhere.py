@@ -53,8 +53,6 @@ class Requests(list):
 def running():
     with SimulatedProvider() as provider:
         clients = Clients(provider.url)
-        gc.collect()
-        gc.freeze()  # the SDKs are large: to walk them again in each test takes longer than the tests
         yield provider, clients
         gc.unfreeze()
         clients.close()
@@ -67,6 +65,12 @@ def provider(running):
     yield provider
     provider.faults._script.clear()
     provider.chunk_delay = 0.0
+
+
+@pytest.fixture
+def spans(spans):
+    gc.freeze()  # what is left of SDKs and of earlier tests need not be walked again
+    return spans
 
 
 @pytest.fixture
@@ -98,6 +102,14 @@ def at_once(monkeypatch):
         monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
     if importlib.util.find_spec("aiobotocore"):
         monkeypatch.setattr("aiobotocore.endpoint.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": asleep}))
+
+
+@contextlib.contextmanager
+def its_own_error():
+    """The SDK raises an error of its own, and not the guard."""
+    with pytest.raises(Exception) as failed:  # noqa: PT011 - each SDK has its own
+        yield
+    assert not isinstance(failed.value, GuardrailViolation)
 
 
 def limit(rows, then="block"):
@@ -228,34 +240,32 @@ def test_tool_steps(variant, caller, under, provider, spans):
 
 
 @over(RESENDING)
-@pytest.mark.parametrize("status", [500, 429])
-def test_resends(variant, status, caller, under, provider, spans, at_once):
+def test_resends(variant, caller, under, provider, spans, at_once):
     """What the SDK itself sends again is seen, is one call, and is stopped where the limit says."""
     call = caller(variant, resends=3)
-    provider.fail_next(status, times=2, retry_after=0.001)
+    provider.fail_next(500, retry_after=0.001)
+    provider.fail_next(429, retry_after=0.001)
     call()
     assert len(provider.requests) == 3
     assert spans.attributes["http.request.resend_count"] == 2
     spans.clear()
     under(limit("max_retries = 1"))
-    provider.fail_next(status, times=9, retry_after=0.001)
-    with pytest.raises(Exception) as failed:  # noqa: PT011 - each SDK has its own
+    provider.fail_next(429, times=9, retry_after=0.001)
+    with its_own_error():
         call(said="Something else?")
-    assert not isinstance(failed.value, GuardrailViolation)
     assert len(provider.requests) == 5
     assert spans.attributes["http.request.resend_count"] == 1
 
 
-@over(VARIANTS)
+@over(WHOLE)
 def test_repeats(variant, caller, under, provider):
     """Where the application repeats what fails, in place of the SDK, the limit ends that too."""
     call = caller(variant)
     under(limit("max_retries = 1"))
     provider.fail_next(500, times=9, retry_after=0.001)
     for _ in range(2):
-        with pytest.raises(Exception) as failed:  # noqa: PT011 - each SDK has its own
+        with its_own_error():
             call()
-        assert not isinstance(failed.value, GuardrailViolation)
     with pytest.raises(LimitExceeded, match="retries 2"):
         call()
     assert len(provider.requests) == 2
@@ -264,21 +274,23 @@ def test_repeats(variant, caller, under, provider):
 # --- breaker ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("failure", [500, "refuse_connection", "disconnect", "stream_error"])
 @over(VARIANTS)
-@pytest.mark.parametrize("failure", [500, "refuse_connection", "stream_error", "disconnect"])
-def test_breaker(variant, failure, caller, under, provider, monkeypatch, at_once):
+def test_breaker(variant, failure, caller, under, provider, at_once):
     """The provider's failures open it, whatever they are; then nothing is sent until a probe has come back well."""
-    if failure in ("stream_error", "disconnect") and not variant.stream:
+    if failure == "stream_error" and not variant.stream:
         pytest.skip("the answer is no stream")
+    if failure == "disconnect" and str(variant) == "bedrock converse":
+        pytest.skip("to botocore, half an answer is one")
     call = caller(variant)
     guard = under('[[breaker]]\nname = "cb"\nfailures = 2\ncooldown = 10\n')
     clock = [1000.0]
     guard.breakers._clock = lambda: clock[0]
     provider.fail_next(failure, times=2, retry_after=0.001)
     for n in range(2):
-        with pytest.raises(Exception) as failed:  # noqa: PT011 - each SDK has its own
+        # Some SDKs hand on an error in a stream as an event.
+        with contextlib.suppress(Exception) if failure == "stream_error" else its_own_error():
             call(said=f"{n}?")
-        assert not isinstance(failed.value, GuardrailViolation)
     sent = len(provider.requests)
     with pytest.raises(CircuitOpen, match="failed 2 times in a row"):
         call()
@@ -289,16 +301,15 @@ def test_breaker(variant, failure, caller, under, provider, monkeypatch, at_once
     assert len(provider.requests) == sent + 2
 
 
-@over(VARIANTS)
+@over(WHOLE)
 def test_breaker_and_the_callers_mistakes(variant, caller, under, provider):
     """A request that is refused for its own fault says nothing of the provider."""
     call = caller(variant)
     under('[[breaker]]\nname = "cb"\nfailures = 1\ncooldown = 10\n')
     provider.fail_next(400, times=2)
     for _ in range(2):
-        with pytest.raises(Exception) as failed:  # noqa: PT011 - each SDK has its own
+        with its_own_error():
             call()
-        assert not isinstance(failed.value, GuardrailViolation)
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------
@@ -329,9 +340,8 @@ def test_budget_of_refused_calls(variant, caller, under, provider):
     call = caller(variant)
     guard = under(budget(1.0) + rates(variant.kind))
     provider.fail_next(400)
-    with pytest.raises(Exception) as failed:  # noqa: PT011 - each SDK has its own
+    with its_own_error():
         call()
-    assert not isinstance(failed.value, GuardrailViolation)
     assert (balance(guard).spent_nano, balance(guard).reserved_nano) == (0, 0)
 
 
@@ -495,7 +505,7 @@ name = "s"
 
 @over(VARIANTS)
 def test_observe(variant, caller, under, provider, spans, at_once):
-    """`observe` changes nothing: each call goes out as it was asked for, resends and all, and the span tells the rest."""
+    """`observe` changes nothing: each call goes out as it was asked for, resends and all; the span tells the rest."""
     call = caller(variant, resends=2) if variant.resends else caller(variant)
     call(cap=300)
     under('mode = "observe"\n' + EVERYTHING + rates(variant.kind))
@@ -511,7 +521,7 @@ def test_observe(variant, caller, under, provider, spans, at_once):
     assert spans.attributes["gen_ai.request.model"] == variant.kind.model
 
 
-@over(VARIANTS)
+@over(WHOLE)
 @pytest.mark.parametrize("word", ["allow", "block"])
 def test_internal_error(variant, word, caller, under, provider, monkeypatch):
     """When the guard itself fails, the call goes on, or is refused, as the policy says."""

@@ -165,7 +165,8 @@ class PriceBook:
 
         `input_tokens` and `output_tokens` are upper bounds. `writes` are the cache writes that the request can cause,
         as counts of `Usage` (`("cache_write",)`; `()` for none); by default any, if the model has a listed write rate.
-        `media=False` says that the request has no audio or images. `requests` is how many it is billed as. `None`: no known price, and no ceiling.
+        `media=False` says that the request has no audio or images. `requests` is how many it is billed as. `None`: no
+        known price, and no ceiling.
         """
         slot = (time.time_ns() if at_ns is None else at_ns) // SLOT_NS
         try:

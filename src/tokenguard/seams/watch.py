@@ -115,6 +115,7 @@ class Watch:
         call = self._call
         if call.finished:
             return
+        call.begun = self._first_ns is not None
         events = b""
         try:
             events = self._events(list(self._items))
