@@ -282,8 +282,7 @@ class Meter:
         """One call from start to answer."""
         call = self.contain("beginning a call", self._begin, exchange)
         if call is None:
-            if self.guard is not None and self.guard.policy.on_internal_error == "block":
-                raise _undecided()
+            self._unguarded()
             return (yield SEND)
         guard = call.guard
         if guard is None:
@@ -349,6 +348,20 @@ class Meter:
             answer = yield SEND
         self.contain("closing a call", self._close, exchange, call, answer)
         return answer
+
+    def look(self, look: Callable[..., T | None], *arguments: Any) -> T | None:
+        """What a seam finds a request to be: `None` for no model call, and where looking fails."""
+        try:
+            return look(*arguments)
+        except Exception as failure:
+            self.telemetry.internal_error("looking at a request", failure)
+            self._unguarded()
+            return None
+
+    def _unguarded(self) -> None:
+        """Refuse what cannot be guarded, if the policy says so."""
+        if self.guard is not None and self.guard.policy.on_internal_error == "block":
+            raise _undecided()
 
     def contain(self, where: str, step: Callable[..., T], *arguments: Any) -> T | None:
         """Run a step of our own: if it fails, that is noted, and the user's call goes on."""

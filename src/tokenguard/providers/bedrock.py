@@ -323,6 +323,20 @@ FAMILIES: tuple[tuple[frozenset[str], Api], ...] = (
 """Request bodies by a key that no other family has: a profile's ARN does not say whose model it runs."""
 
 
+FAMILY = re.compile(r"\b(anthropic|amazon\.nova|amazon\.titan|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.")
+"""Whose model an id or an inference profile names."""
+
+
+def same_family(model: object, other: object) -> bool:
+    """Whether two models may take the same `InvokeModel` body, as far as their ids tell.
+
+    >>> same_family("us.meta.llama3-3-70b-instruct-v1:0", "us.anthropic.claude-haiku-4-5-20251001-v1:0")
+    False
+    """
+    one, another = FAMILY.search(str(model)), FAMILY.search(str(other))
+    return one is None or another is None or one[1] == another[1]
+
+
 NOT_BY_TOKEN = re.compile(r"stability\.|luma\.|twelvelabs\.|titan-image|nova-(?:canvas|reel|sonic)|rerank")
 """Models that make pictures, films and sound, or sort documents."""
 
