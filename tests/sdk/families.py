@@ -70,7 +70,7 @@ class Kind(NamedTuple):
     """Whether a conversation may hold rounds of tools."""
     streams: bool = False
     resends: str = "all"
-    """Of what the SDK itself sends a failed request again: `all`, `whole` answers, or `none`."""
+    """Of what the SDK itself sends a failed request again: `all`, `whole` answers, or nothing."""
     shares: bool = True
     """Whether an answer (that is no stream) can be shared."""
     async_sdk: str = ""
@@ -514,21 +514,21 @@ KINDS = (
     Kind("cohere rerank", "cohere", "cohere", "rerank-v4.0-pro", "rerank-v4.0-fast", cohere("V2"), cohere_rerank),
     Kind(
         *("ollama chat", "ollama", "ollama", "llama3.3", "llama3.2", ollama, ollama_chat, ("options", "num_predict")),
-        resends="none",
+        resends="",
         **GENERATES,
     ),
     Kind(
         *("ollama generate", "ollama", "ollama", "llama3.3", "llama3.2", ollama, ollama_generate),
         ("options", "num_predict"),
         streams=True,
-        resends="none",
+        resends="",
     ),
-    Kind("ollama embed", "ollama", "ollama", "mxbai-embed-large", "all-minilm", ollama, ollama_embed, resends="none"),
+    Kind("ollama embed", "ollama", "ollama", "mxbai-embed-large", "all-minilm", ollama, ollama_embed, resends=""),
     Kind(
         *("huggingface chat", "huggingface_hub", "huggingface"),
         *("meta-llama/Llama-3.3-70B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
         *(huggingface, huggingface_chat, ("max_tokens",)),
-        resends="none",
+        resends="",
         **GENERATES,
     ),
 )
