@@ -320,8 +320,6 @@ class Meter:
                 raise undecided from failure
 
     def _refuse(self, call: Call, refusal: GuardrailViolation) -> None:
-        if names.GUARD_ACTION in call.attributes:  # what was to be clamped, and cannot be, is blocked
-            call.attributes[names.GUARD_ACTION] = "block"
         self._start_span(call, native=False)
         call.finish(None, outcome=names.BLOCKED, error=refusal)
 

@@ -694,7 +694,9 @@ def test_many_left_streams(variant, caller, under, provider, installed):
     assert len(installed.records) == LEFT
     assert balance(guard).reserved_nano == 0
     assert balance(guard).spent_nano > 0
-    assert len(alive()) - before < LEFT / 2  # timers and connections of the loop keep their contexts for a while
+    kept = len(alive()) - before
+    # A loop keeps up to 100 cancelled timers, each with its context, and that the call it was made in.
+    assert kept < (LEFT if variant.asynchronous else LEFT / 10)
 
 
 LEFT = 120
@@ -762,7 +764,7 @@ def test_collected_within_a_lock(which, caller, under, provider, installed, runn
 
 
 def test_every_kind_is_here():
-    """Each seam of an SDK has a kind of call here, but for those that are tested elsewhere, and does as its row says."""
+    """Each seam has a kind of call here, but for those that are tested elsewhere, and does as its row says."""
     elsewhere = {"litellm", "xai", "httpx_clients", "lm15", "signing", "threads"}
     providers = {kind.provider for kind in KINDS}
     assert {sdk.seam for sdk in SDKS} - elsewhere == {
