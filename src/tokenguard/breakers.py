@@ -32,7 +32,7 @@ class Breakers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._circuits: dict[tuple[str, str, str], _Circuit] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
 
     def refuses(self, breaker: Breaker, provider: str, model: str) -> float | None:
         """How many seconds the circuit stays open, or `None` when the call may go: it is closed, or this is the probe.
@@ -85,8 +85,14 @@ class Breakers:
         }
 
 
-TRANSPORT_ERRORS = frozenset({"APIConnectionError", "TransportError", "ConnectionError", "HTTPClientError", "OSError"})
-"""Base classes of the errors of no answer, by name: the SDKs' own, httpx's, requests', botocore's and Python's."""
+TRANSPORT_ERRORS = frozenset(
+    {
+        *("APIConnectionError", "TransportError", "ConnectionError", "OSError"),
+        *("HTTPClientError", "IncompleteReadError", "ProtocolError", "ClientConnectionError", "ClientPayloadError"),
+    }
+)
+"""Base classes of the errors of no answer, or half of one, by name: the SDKs' own, httpx's, requests' and Python's;
+botocore's two, urllib3's, and aiohttp's two."""
 OVERLOADED = frozenset({408, 429})
 """Client errors by number that are the provider's state and not the request's fault."""
 
@@ -94,7 +100,7 @@ OVERLOADED = frozenset({408, 429})
 def provider_failed(error: BaseException | str | None) -> bool:
     """Whether an error is the provider's failure: a 5xx, 429 or 408, no answer, or one that broke off a stream."""
     if not isinstance(error, Exception):
-        return isinstance(error, str) and not error.startswith("invalid")
+        return isinstance(error, str) and not error.lower().startswith("invalid")
     status = status_of(error)
     if status is not None:
         return status >= 500 or status in OVERLOADED
@@ -111,4 +117,4 @@ def status_of(error: BaseException) -> int | None:
         response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None,
         rpc.HTTP_STATUS.get(rpc.code_of(error) or ""),
     )
-    return next((status for status in places if type(status) is int), None)
+    return next((status for status in places if type(status) is int and status > 0), None)

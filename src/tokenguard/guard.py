@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from opentelemetry import baggage
 
@@ -260,7 +260,7 @@ class Guard:
             return
         if call.output_cap is not None:
             call.attributes.setdefault(names.GUARD_ORIGINAL_MAX_TOKENS, call.output_cap)
-        call.change(exchange, call.api.capped(call.request, cap, call.endpoint.provider))
+        self._change(call, exchange, rule, call.api.capped(call.request, cap, call.endpoint.provider))
         call.attributes[names.REQUEST_MAX_TOKENS] = cap
 
     def _downgrade(self, call: Call, exchange: Exchange, rule: str, model: str) -> None:
@@ -268,8 +268,17 @@ class Guard:
         if not self.enforces:
             return
         call.attributes.setdefault(names.GUARD_ORIGINAL_MODEL, call.model or "")
-        call.change(exchange, {**call.request, "model": model})
+        self._change(call, exchange, rule, {**call.request, "model": model})
         call.model = model
+
+    def _change(self, call: Call, exchange: Exchange, rule: str, body: Mapping[str, Any]) -> None:
+        """Send this body instead; a request that cannot be changed is refused."""
+        try:
+            call.change(exchange, body)
+        except GuardrailViolation as refusal:
+            self._decide(call, rule, "block")
+            refusal.rule = rule
+            raise
 
     # --- counting ------------------------------------------------------------------------------------------------
 
@@ -311,6 +320,7 @@ class Guard:
             output,
             at_ns=call.start_ns,
             writes=() if call.api.marks_cache and not bound.marked else None,
+            requests=call.api.requests(call.request),
         )
         return Worst(sent, output, worst, counted)
 
@@ -399,8 +409,10 @@ class Guard:
         """Charge what the call came to, give back the rest, and learn from it."""
         matched = call.matched
         if matched is not None:
+            # Whatever breaks off an answer that had begun is the provider's: some SDKs raise it without a status.
+            failed = provider_failed(error) or (call.begun and isinstance(error, Exception))
+            works = True if outcome == names.OK else False if failed else None
             for breaker in matched.breakers:
-                works = True if outcome == names.OK else False if provider_failed(error) else None
                 self.breakers.ended(breaker, call.endpoint.provider, call.model or "", works)
         if call.corrected is not None and call.counted and usage is not None and usage.input:
             self._learn((call.endpoint.provider, call.model or ""), usage.input / call.counted)

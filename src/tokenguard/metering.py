@@ -12,6 +12,7 @@ run it. A seam hands in an `Exchange`, and for a response that is read later its
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar, Token
@@ -58,6 +59,21 @@ class Answer(NamedTuple):
     value: Any = None
     error: BaseException | None = None
 
+    def copied(self) -> Answer:
+        """The same answer for another caller: nothing that one of them changes is the other's."""
+        import copy
+
+        error = self.error
+        if error is None:
+            return Answer(copy.deepcopy(self.value))
+        # Not by `copy`: the exceptions of many SDKs cannot be made from their own `args` alone.
+        twin = type(error).__new__(type(error), *error.args)
+        twin.args = error.args
+        twin.__dict__.update(error.__dict__)
+        twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+        twin.__suppress_context__ = error.__suppress_context__
+        return Answer(error=twin.with_traceback(error.__traceback__))
+
 
 class Exchange(Protocol):
     """What a seam tells of one request, and what it can do for it."""
@@ -100,6 +116,7 @@ class Call:
         "api",
         "attributes",
         "attribution",
+        "begun",
         "billed_resends",
         "bound",
         "corrected",
@@ -145,6 +162,8 @@ class Call:
         """The model that has answered there before, where the request names none: an agent's."""
         self.resends = 0
         self.billed_resends = 0
+        self.begun = False
+        """Whether its answer had begun to come in before the call ended."""
         self.retried: Failure | None = None
         """How this very request has failed before."""
         self.output_cap: int | None = None
@@ -263,8 +282,7 @@ class Meter:
         """One call from start to answer."""
         call = self.contain("beginning a call", self._begin, exchange)
         if call is None:
-            if self.guard is not None and self.guard.policy.on_internal_error == "block":
-                raise _undecided()
+            self._unguarded()
             return (yield SEND)
         guard = call.guard
         if guard is None:
@@ -272,8 +290,9 @@ class Meter:
         flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
             shared: Answer | None = (yield flight.answer).value
-            if shared is not None:
-                return shared
+            own = None if shared is None else self.contain("copying an answer", shared.copied)
+            if own is not None:
+                return own
         answer: Answer | None = None
         try:
             yield from self._admit(guard, exchange, call)
@@ -301,8 +320,6 @@ class Meter:
                 raise undecided from failure
 
     def _refuse(self, call: Call, refusal: GuardrailViolation) -> None:
-        if names.GUARD_ACTION in call.attributes:  # what was to be clamped, and cannot be, is blocked
-            call.attributes[names.GUARD_ACTION] = "block"
         self._start_span(call, native=False)
         call.finish(None, outcome=names.BLOCKED, error=refusal)
 
@@ -329,6 +346,20 @@ class Meter:
             answer = yield SEND
         self.contain("closing a call", self._close, exchange, call, answer)
         return answer
+
+    def look(self, look: Callable[..., T | None], *arguments: Any) -> T | None:
+        """What a seam finds a request to be: `None` for no model call, and where looking fails."""
+        try:
+            return look(*arguments)
+        except Exception as failure:
+            self.telemetry.internal_error("looking at a request", failure)
+            self._unguarded()
+            return None
+
+    def _unguarded(self) -> None:
+        """Refuse what cannot be guarded, if the policy says so."""
+        if self.guard is not None and self.guard.policy.on_internal_error == "block":
+            raise _undecided()
 
     def contain(self, where: str, step: Callable[..., T], *arguments: Any) -> T | None:
         """Run a step of our own: if it fails, that is noted, and the user's call goes on."""
@@ -590,8 +621,9 @@ CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SA
 BILLED_FAILURES = frozenset(
     {
         *("ReadTimeout", "ReadError", "RemoteProtocolError"),  # httpx
-        *("SocketTimeoutError", "ServerDisconnectedError"),  # aiohttp
+        *("SocketTimeoutError", "ServerDisconnectedError", "ClientPayloadError"),  # aiohttp
         *("ReadTimeoutError", "AioReadTimeoutError", "ConnectionClosedError", "ResponseStreamingError"),  # botocore
+        *("IncompleteReadError", "ProtocolError"),  # the same, and urllib3 below it
     }
 )
 """Transport errors after which the provider has the request and may go on with it."""
@@ -686,6 +718,9 @@ def _done(step: Any) -> Any:
     if type(step) is tuple:
         _, operation, arguments = step
         return operation(*arguments)
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return None  # who leads may need this very thread to go on: then each goes by itself
     return step.result()
 
 

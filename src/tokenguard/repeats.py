@@ -31,7 +31,7 @@ class Repeats:
         self._failures: OrderedDict[str, Failure] = OrderedDict()
         self._steps: OrderedDict[str, int] = OrderedDict()
         self._models: OrderedDict[str, str] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
 
     def before(self, fingerprint: str, now_ns: int) -> Failure | None:
         """The failures of this very request, if it is being tried again."""

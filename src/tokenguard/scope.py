@@ -208,7 +208,7 @@ class Meter(_Scoped):
     def __init__(self) -> None:
         self.records: list[CallRecord] = []
         """The finished calls, in the order they finished."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
         self._usage = Usage()
         self.cost_usd: float = 0.0
         self.retries: int = 0
@@ -228,8 +228,12 @@ class Meter(_Scoped):
         attributes = record.attributes
         with self._lock:
             self.records.append(record)
-            if record.usage is not None:
-                self._usage = self._usage.plus(record.usage)
+            while record.usage is not None:
+                before = self._usage
+                after = before.plus(record.usage)
+                if self._usage is before:  # else the collector has ended a stream meanwhile
+                    self._usage = after
+                    break
             if record.cost_usd is not None:
                 self.cost_usd += record.cost_usd
             elif record.outcome != names.BLOCKED and record.usage is not None:

@@ -1,4 +1,4 @@
-"""Amazon Bedrock's Converse, and `InvokeModel` for Claude, as they are on the wire: JSON, and AWS's event stream."""
+"""Amazon Bedrock's Converse and `InvokeModel`, as they are on the wire: JSON, and AWS's event stream."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import base64
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from tokenguard.demo import anthropic_messages
+from tokenguard.demo import anthropic_messages, cohere_api
 from tokenguard.demo.answers import Answer, Question, Tool, words
-from tokenguard.demo.exchange import Desk, Event, Refusal, Reply
-from tokenguard.tokens import estimate_request
+from tokenguard.demo.exchange import Answerer, Desk, Event, Refusal, Reply
+from tokenguard.tokens import count_text, estimate_request
 from tokenguard.usage import Usage
 
 ERRORS = {400: "ValidationException", 403: "AccessDeniedException", 404: "ResourceNotFoundException"}
@@ -68,22 +68,120 @@ def converse(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
 
 
 def invoke(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
-    """`POST /model/{model}/invoke` and `/invoke-with-response-stream`, for Claude; counts are in the headers too."""
-    reply = anthropic_messages.messages(desk, body, key)
+    """`POST /model/{model}/invoke` and `/invoke-with-response-stream`; counts are in the headers or the last event."""
+    reply = family_of(body)(desk, body, key)
     billed = reply.billed or Usage()
-    apart = (billed.input or 0) - (billed.cache_read or 0) - (billed.cache_write or 0)
     counts = {
-        "x-amzn-bedrock-input-token-count": apart,
-        "x-amzn-bedrock-output-token-count": billed.output or 0,
-        "x-amzn-bedrock-cache-read-input-token-count": billed.cache_read or 0,
-        "x-amzn-bedrock-cache-write-input-token-count": billed.cache_write or 0,
+        "input": (billed.input or 0) - (billed.cache_read or 0) - (billed.cache_write or 0),
+        "output": billed.output or 0,
+        "cache-read-input": billed.cache_read or 0,
+        "cache-write-input": billed.cache_write or 0,
     }
-    events = [
-        Event({"bytes": base64.b64encode(json.dumps(event.data).encode()).decode()}, "chunk", event.text)
-        for event in reply.events
-    ]
-    headers = {} if events else {name: str(count) for name, count in counts.items()}
+    events = []
+    for n, event in enumerate(reply.events, 1):
+        data = dict(event.data) if isinstance(event.data, Mapping) else {}
+        if n == len(reply.events):
+            data["amazon-bedrock-invocationMetrics"] = {_camel(name): count for name, count in counts.items()}
+        events.append(Event({"bytes": base64.b64encode(json.dumps(data).encode()).decode()}, "chunk", event.text))
+    headers = {} if events else {f"x-amzn-bedrock-{name}-token-count": str(count) for name, count in counts.items()}
     return reply._replace(events=events, broken=BROKEN, framed=framed, content_type=EVENT_STREAM, headers=headers)
+
+
+def _camel(name: str) -> str:
+    """`cache-read-input` as `cacheReadInputTokenCount`."""
+    first, *others = name.split("-")
+    return f"{first}{''.join(map(str.title, others))}TokenCount"
+
+
+def family_of(body: Mapping[str, Any]) -> Answerer:
+    """Who answers a body of `InvokeModel`: each family of models has a format of its own."""
+    if "anthropic_version" in body:
+        return anthropic_messages.messages
+    if "inferenceConfig" in body or "schemaVersion" in body:
+        return nova
+    return text_of(next(family for family in TEXTS if family.key in body))
+
+
+def nova(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """Nova's own format: Converse's, but for the name of the cap, and the events are named inside."""
+    settings = body.get("inferenceConfig") or {}
+    asked = {
+        **body,
+        "inferenceConfig": {**settings, "maxTokens": settings.get("max_new_tokens", settings.get("maxTokens"))},
+    }
+    reply = converse(desk, asked, key)
+    return reply._replace(events=[Event({str(event.name): event.data}, text=event.text) for event in reply.events])
+
+
+class Family(NamedTuple):
+    """One family of models that complete a text."""
+
+    key: str
+    """The key of a request that no other family has, but for those behind it in `TEXTS`."""
+    said: str
+    """The key of the text that is to be completed."""
+    cap: str
+    whole: Callable[[Answer, Usage], dict[str, Any]]
+    piece: Callable[[str, Usage], dict[str, Any]]
+    """A word in a stream."""
+    last: Callable[[Answer, Usage], dict[str, Any]]
+
+
+def text_of(family: Family) -> Answerer:
+    """Answers in the format of this family."""
+
+    def answerer(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+        said, model = str(body[family.said]), str(body["model"])
+        answer = desk.model.answer(Question(model=model, said=said, cap=body.get(family.cap)))
+        billed = Usage(count_text(said, model), answer.output_tokens)
+        events = [
+            *(Event(family.piece(word, billed), text=word) for word in words(answer.text)),
+            Event(family.last(answer, billed)),
+        ]
+        return Reply(family.whole(answer, billed), events if body.get("stream") else [], billed)
+
+    return answerer
+
+
+TEXTS = (
+    Family(  # Cohere
+        "message",
+        "message",
+        "max_tokens",
+        lambda answer, _: {
+            "text": answer.text,
+            "generation_id": "g",
+            "finish_reason": cohere_api.FINISH[answer.finish],
+        },
+        lambda word, _: {"is_finished": False, "event_type": "text-generation", "text": word},
+        lambda answer, _: {
+            "is_finished": True,
+            "event_type": "stream-end",
+            "finish_reason": cohere_api.FINISH[answer.finish],
+        },
+    ),
+    Family(  # Meta
+        "max_gen_len",
+        "prompt",
+        "max_gen_len",
+        lambda answer, billed: _llama(answer.text, billed, answer.finish),
+        lambda word, billed: _llama(word, billed, None),
+        lambda answer, billed: _llama("", billed, answer.finish),
+    ),
+    Family(  # Mistral
+        "prompt",
+        "prompt",
+        "max_tokens",
+        lambda answer, _: {"outputs": [{"text": answer.text, "stop_reason": answer.finish}]},
+        lambda word, _: {"outputs": [{"text": word, "stop_reason": None}]},
+        lambda answer, _: {"outputs": [{"text": "", "stop_reason": answer.finish}]},
+    ),
+)
+
+
+def _llama(text: str, billed: Usage, finish: str | None) -> dict[str, Any]:
+    counts = {"prompt_token_count": billed.input, "generation_token_count": billed.output if finish else 1}
+    return {"generation": text, **counts, "stop_reason": finish}
 
 
 def question_of(body: Mapping[str, Any]) -> Question:

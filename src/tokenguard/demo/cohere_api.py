@@ -39,12 +39,13 @@ def chat(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         *(_event("tool-call-start", index=n, delta={"message": {"tool_calls": call}}) for n, call in enumerate(calls)),
         _event("message-end", delta=end),
     ]
-    return Reply({**head, "message": message, **end}, events if body.get("stream") else (), billed)
+    broken = _event("message-end", delta={"error": "the model could not go on", "finish_reason": "ERROR"})
+    return Reply({**head, "message": message, **end}, events if body.get("stream") else (), billed, broken)
 
 
 def chat_v1(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     """`POST /v1/chat`, whose streams are lines of JSON."""
-    said = str(required(body, "message"))
+    said = str(body.get("message") if body.get("tool_results") else required(body, "message"))
     answer = desk.model.answer(
         chat_question({"model": "command-r", **body, "tools": ()}, [{"role": "user", "content": said}])
     )
@@ -59,7 +60,9 @@ def chat_v1(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         ),
         Event({"is_finished": True, "event_type": "stream-end", "finish_reason": reason, "response": whole}),
     ]
-    return Reply(whole, events if body.get("stream") else (), billed, framed=json_line, content_type=JSON_LINES)
+    failed = {**whole, "finish_reason": "ERROR"}
+    broken = Event({"is_finished": True, "event_type": "stream-end", "finish_reason": "ERROR", "response": failed})
+    return Reply(whole, events if body.get("stream") else (), billed, broken, framed=json_line, content_type=JSON_LINES)
 
 
 def embed(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:

@@ -42,7 +42,7 @@ class Fault:
     after: int = 2
     """How many events of a stream come before it breaks."""
     seconds: float = 0.0
-    """How long a `delay` is."""
+    """How long the answer is held back: a `delay`, or before another failure."""
     path: str = ""
     """Only requests whose path ends so."""
     option: str = ""

@@ -114,8 +114,8 @@ class SimulatedProvider:
     ) -> None:
         """Let the next requests fail: with a status, or in one of the ways of `faults.KINDS`.
 
-        `after` is how many events of a stream come before `disconnect` or `stream_error`; `seconds` is the length of a
-        `delay`; `path` is the end of the path of the requests that are meant.
+        `after` is how many events of a stream come before `disconnect` or `stream_error`; `seconds` is how long the
+        answer is held back; `path` is the end of the path of the requests that are meant.
         """
         self.faults.script(Fault(what, times, retry_after, after, seconds, path))
 

@@ -23,7 +23,7 @@ from tokenguard.demo import (
     openai_chat,
     openai_responses,
 )
-from tokenguard.demo.exchange import Answerer, Event, Received, Refusal, Reply
+from tokenguard.demo.exchange import Answerer, Desk, Event, Received, Refusal, Reply
 from tokenguard.demo.faults import ERRORS, MALFORMED, Fault, replaced, with_usage, without_usage
 from tokenguard.tokens import count_text
 from tokenguard.usage import Usage
@@ -31,11 +31,17 @@ from tokenguard.usage import Usage
 if TYPE_CHECKING:
     from tokenguard.demo.provider import SimulatedProvider
 
+
+def v1_chat(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """The path that Cohere's old API and Writer's share; Writer's is OpenAI's format."""
+    return (openai_chat.chat if "messages" in body else cohere_api.chat_v1)(desk, body, key)
+
+
 ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/api/chat", "ollama_chat", ollama_api.chat),
     ("/api/generate", "ollama_generate", ollama_api.generate),
     ("/api/embed", "ollama_embed", ollama_api.embed),
-    ("/v1/chat", "chat_v1", cohere_api.chat_v1),
+    ("/v1/chat", "chat_v1", v1_chat),
     ("/v2/chat", "chat_v2", cohere_api.chat),
     ("/embed", "embed", cohere_api.embed),
     ("/rerank", "rerank", cohere_api.rerank),
@@ -157,6 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, path: str, answerer: Answerer | None, body: Mapping[str, Any], fault: Fault | None) -> Reply:
         provider = self.server.provider
+        if fault is not None:
+            time.sleep(fault.seconds)
         if fault is not None and isinstance(fault.what, int):
             kinds = ERRORS.get(fault.what, ERRORS[500])
             code = "rate_limit_exceeded" if fault.what == 429 else None
@@ -169,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(404, ERRORS[404][self._is_anthropic()], f"Invalid URL (POST {path})")
         if not (key := self._key()) and not path.startswith("/api/"):  # Ollama asks for none
             raise Refusal(401, ERRORS[401][self._is_anthropic()], "No API key was provided.")
-        time.sleep(provider.latency + (fault.seconds if fault is not None else 0.0))
+        time.sleep(provider.latency)
         try:
             with provider.desk.lock:
                 return answerer(provider.desk, body, key)

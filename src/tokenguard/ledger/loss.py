@@ -41,7 +41,7 @@ class SurvivingLedger(Ledger):
         self._reconciling = threading.Lock()
         self._closes: deque[tuple[Reservation, int, int, bool]] = deque(maxlen=_MAX_PENDING)
         self._charges: dict[str, tuple[Entry, int, int]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
 
     @property
     def lost(self) -> bool:
@@ -189,6 +189,6 @@ class SurvivingLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock, self._reconciling = threading.Lock(), threading.Lock()
+        self._lock, self._reconciling = threading.RLock(), threading.Lock()
         self._closes.clear()  # the parent's to settle
         self._charges.clear()

@@ -83,7 +83,7 @@ class MemoryLedger(Ledger):
 
     def __init__(self, *, lease_s: float = LEASE_S, clock: Clock = time.time) -> None:
         super().__init__(lease_s=lease_s, clock=clock)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
         self._accounts: dict[str, _Account] = {}
         self._reservations: dict[str, Reservation] = {}
         self._orphans: dict[str, Reservation] = {}
@@ -223,8 +223,10 @@ class MemoryLedger(Ledger):
     def _charge_orphans(self) -> None:
         """Charge in full what nobody settled before its lease ended. Until it is looked at, it counts as reserved."""
         now = self._clock()
-        for orphan in [reservation for reservation in self._reservations.values() if reservation.expires <= now]:
-            self._orphans[orphan.id] = self._reservations.pop(orphan.id)
+        for orphan in list(self._reservations.values()):
+            if orphan.expires > now or self._reservations.pop(orphan.id, None) is None:
+                continue
+            self._orphans[orphan.id] = orphan
             accounts: list[_Account] = orphan.held  # type: ignore[assignment]
             for account in accounts:
                 account.reserved_nano -= orphan.nano
@@ -239,7 +241,7 @@ class MemoryLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._reservations = {}
         for account in self._accounts.values():
             account.reserved_nano = account.reserved_tokens = 0

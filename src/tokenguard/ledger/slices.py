@@ -65,7 +65,7 @@ class SlicedLedger(Ledger):
         self._share = share
         self._slice_lease_s = slice_lease_s
         self._idle_s = idle_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
         self._slices: dict[str, _Slice] = {}
         self._keeper: threading.Thread | None = None
         self._wake = threading.Event()
@@ -219,7 +219,7 @@ class SlicedLedger(Ledger):
 
     def _retire(self, which: Callable[[_Slice], bool]) -> list[_Slice]:
         with self._lock:
-            found = [mine for mine in self._slices.values() if which(mine)]
+            found = [mine for mine in list(self._slices.values()) if which(mine)]
             for mine in found:
                 self._drop(mine)
             return [mine for mine in found if not mine.calls]
@@ -250,7 +250,7 @@ class SlicedLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._slices = {}  # they are the parent's to spend
         self._keeper = None
         self._wake = threading.Event()

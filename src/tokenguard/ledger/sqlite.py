@@ -96,7 +96,7 @@ class SqliteLedger(Ledger):
         self._purge_at = 0.0
         self._gathered: deque[_Settlement] = deque()
         self._wake = threading.Event()
-        self._waking = threading.Lock()
+        self._waking = threading.RLock()  # the collector may end a stream while its own thread holds it
         self._writer: threading.Thread | None = None
         self._stop = threading.Event()
         self._leaves = False
@@ -365,7 +365,7 @@ class SqliteLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock, self._waking, self._wake = threading.Lock(), threading.Lock(), threading.Event()
+        self._lock, self._waking, self._wake = threading.Lock(), threading.RLock(), threading.Event()
         self._writer, self._leaves = None, False
         self._gathered.clear()  # the parent's to write
         if self._connection is not None:

@@ -155,7 +155,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Single flight: identical calls that are under way at the same time are sent once and share the answer."""
+    """Single flight: identical calls under way at the same time are sent once, and each gets a copy; no streams."""
 
     name: str = _row(kinds.NAME, ..., _NAME)
     when: When = _row(kinds.WHEN, When(), _WHEN + " Name only calls that may safely share an answer.")

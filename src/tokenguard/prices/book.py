@@ -159,19 +159,21 @@ class PriceBook:
         at_ns: int | None = None,
         writes: tuple[str, ...] | None = None,
         media: bool = True,
+        requests: int = 1,
     ) -> int | None:
         """The most a call can cost, in nano-dollars: all input at the dearest rate it could be billed at.
 
         `input_tokens` and `output_tokens` are upper bounds. `writes` are the cache writes that the request can cause,
         as counts of `Usage` (`("cache_write",)`; `()` for none); by default any, if the model has a listed write rate.
-        `media=False` says that the request has no audio or images. `None`: no known price, and no ceiling.
+        `media=False` says that the request has no audio or images. `requests` is how many it is billed as. `None`: no
+        known price, and no ceiling.
         """
         slot = (time.time_ns() if at_ns is None else at_ns) // SLOT_NS
         try:
             bands = self._dearest(provider, model, tier, slot, writes, media)
         except LookupError:
             bands = None if self._ceiling is None else dearest(self._ceiling, writes, media=media)
-        return None if bands is None else worst_case(bands, input_tokens, output_tokens)
+        return None if bands is None else worst_case(bands, input_tokens, output_tokens, requests)
 
 
 def _ceiling(input_per_mtok: float, output_per_mtok: float) -> Rates:

@@ -251,10 +251,10 @@ def dearest(rates: Rates, writes: Collection[str] | None, *, media: bool) -> Dea
     )
 
 
-def worst_case(bands: Dearest, input_tokens: int, output_tokens: int) -> int:
+def worst_case(bands: Dearest, input_tokens: int, output_tokens: int, requests: int = 1) -> int:
     """The most that so many tokens can cost, in nano-dollars, rounded up."""
     most = 0
     for above, sent, generated, request in bands:
         if above == 0 or input_tokens > above:
-            most = max(most, input_tokens * sent + output_tokens * generated + request)
+            most = max(most, input_tokens * sent + output_tokens * generated + requests * request)
     return -(-most // NANO)

@@ -50,24 +50,45 @@ class Sdk(NamedTuple):
     """Whose own wire formats it speaks, where they are not those of the provider it talks to."""
     warms: bool = True
     """Whether who imports it will call a model, so that the price list is loaded then."""
+    resends: str = ""
+    """What the SDK itself sends again after a failure, where it is set up to: `all`, `whole` answers, or nothing."""
+    shares: str = "whole"
+    """The answers that `[[share]]` can share, of the whole ones: a stream or an unread body is its caller's own."""
 
 
 SDKS = (
-    Sdk("openai._base_client", "openai", "stainless", tested="1 to 3"),
-    Sdk("anthropic._base_client", "anthropic", "stainless", tested="0 to 2"),
-    Sdk("groq._base_client", "groq", "stainless", tested="0 and 1"),
-    Sdk("together._base_client", "together", "stainless", tested="2 and 3"),
-    Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless", "cerebras-cloud-sdk", "1"),
-    Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3"),
-    Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3"),
-    Sdk("botocore.client", "aws.bedrock", "botocore", "boto3", "1.35 to 1.43", warms=False),
-    Sdk("aiobotocore.client", "aws.bedrock", "botocore", tested="2.15 to 3", warms=False),
+    Sdk("openai._base_client", "openai", "stainless", tested="1 to 3", resends="all"),
+    Sdk("anthropic._base_client", "anthropic", "stainless", tested="0 to 2", resends="all"),
+    Sdk("groq._base_client", "groq", "stainless", tested="0 and 1", resends="all"),
+    Sdk("together._base_client", "together", "stainless", tested="2 and 3", resends="all"),
+    Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless", "cerebras-cloud-sdk", "1", resends="all"),
+    Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3", resends="all"),
+    Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3", resends="all"),
+    Sdk(
+        "botocore.client",
+        "aws.bedrock",
+        "botocore",
+        "boto3",
+        "1.35 to 1.43",
+        warms=False,
+        resends="all",
+        shares="Converse",
+    ),
+    Sdk(
+        "aiobotocore.client",
+        "aws.bedrock",
+        "botocore",
+        tested="2.15 to 3",
+        warms=False,
+        resends="all",
+        shares="Converse",
+    ),
     Sdk("google.genai._interactions._base_client", "gcp.gemini", "stainless", "google-genai", "2 and 3"),
     Sdk("google.genai._gaos.basesdk", "gcp.gemini", "speakeasy", "google-genai", "2 and 3"),
-    Sdk("mistralai.client.basesdk", "mistral_ai", "speakeasy", tested="2 and 3"),
+    Sdk("mistralai.client.basesdk", "mistral_ai", "speakeasy", tested="2 and 3", resends="all"),
     Sdk("mistralai.azure.client.basesdk", "azure.ai.inference", "speakeasy", "mistralai", "2 and 3", "mistral_ai"),
     Sdk("mistralai.gcp.client.basesdk", "gcp.vertex_ai", "speakeasy", "mistralai", "2 and 3", "mistral_ai"),
-    Sdk("cohere.core.http_client", "cohere", "cohere", tested="5.13 to 7"),
+    Sdk("cohere.core.http_client", "cohere", "cohere", tested="5.13 to 7", resends="whole"),
     Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6"),
     Sdk("huggingface_hub.inference._client", "huggingface", "huggingface", tested="0.30 to 2"),
     Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface", tested="0.30 to 2"),

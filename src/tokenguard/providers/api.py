@@ -18,6 +18,11 @@ def no_tool_steps(body: Mapping[str, Any]) -> int:
     return 0
 
 
+def one_request(body: Mapping[str, Any]) -> int:
+    """For calls that are one of what the provider counts as a request."""
+    return 1
+
+
 class Api(NamedTuple):
     """One wire format."""
 
@@ -47,6 +52,8 @@ class Api(NamedTuple):
     """The keys of the request that name what has a model of its own: an agent, or a conversation with one."""
     changes: bool = False
     """Whether a request changes what it names, so that two of the same words are not the same."""
+    requests: Callable[[Mapping[str, Any]], int] = one_request
+    """At most how many requests a call is billed as, where a request has a price."""
 
     def output_cap(self, body: Mapping[str, Any]) -> int | None:
         """The output tokens that a request asks for at the most; `None` where it sets no cap."""

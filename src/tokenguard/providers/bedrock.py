@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from tokenguard.providers.anthropic import MESSAGES, thinking_within
 from tokenguard.providers.api import Api
+from tokenguard.providers.cohere import v1_last_tool_calls, v1_tool_steps
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import CHAT
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
@@ -293,7 +294,9 @@ TEXT = Api(
     ("max_tokens", "max_gen_len", "maxTokens"),
     read_text,
     _with_metrics(fold_text),
-    capped=text_capped,
+    v1_tool_steps,  # Cohere's; the others have no tools in this format
+    v1_last_tool_calls,
+    text_capped,
 )
 TITAN = Api(
     "invoke_titan",
@@ -318,6 +321,20 @@ FAMILIES: tuple[tuple[frozenset[str], Api], ...] = (
     (frozenset({"messages"}), OPENAI),
 )
 """Request bodies by a key that no other family has: a profile's ARN does not say whose model it runs."""
+
+
+FAMILY = re.compile(r"\b(anthropic|amazon\.nova|amazon\.titan|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.")
+"""Whose model an id or an inference profile names."""
+
+
+def same_family(model: object, other: object) -> bool:
+    """Whether two models may take the same `InvokeModel` body, as far as their ids tell.
+
+    >>> same_family("us.meta.llama3-3-70b-instruct-v1:0", "us.anthropic.claude-haiku-4-5-20251001-v1:0")
+    False
+    """
+    one, another = FAMILY.search(str(model)), FAMILY.search(str(other))
+    return one is None or another is None or one[1] == another[1]
 
 
 NOT_BY_TOKEN = re.compile(r"stability\.|luma\.|twelvelabs\.|titan-image|nova-(?:canvas|reel|sonic)|rerank")

@@ -74,6 +74,8 @@ def capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any
 
 def v1_tool_steps(body: Mapping[str, Any]) -> int:
     """Rounds of tool calls and results since the last word of the user: results not in the history come on top."""
+    if body.get("message") and not body.get("tool_results"):  # a new word
+        return 0
     steps = 1 if body.get("tool_results") else 0
     history = body.get("chat_history")
     for message in reversed(history) if isinstance(history, list) else ():
@@ -87,6 +89,27 @@ def v1_tool_steps(body: Mapping[str, Any]) -> int:
 def v1_last_tool_calls(body: Mapping[str, Any]) -> int:
     """Tool calls whose results are sent back now."""
     return len(body.get("tool_results") or ())
+
+
+SEARCH = 100
+"""Documents in one search, the unit in which reranking is billed."""
+CHUNK = 500
+"""Tokens of a document, the query included, above which it counts as several; of no document more than `MOST_CHUNKS`
+(https://cohere.com/pricing, and `max_tokens_per_doc` in https://docs.cohere.com/reference/rerank)."""
+MOST_CHUNKS = 10
+
+
+def searches(body: Mapping[str, Any]) -> int:
+    """At most how many searches a rerank is billed as: no text has more tokens than bytes."""
+    documents = body.get("documents")
+    query = _size(body.get("query"))
+    sizes = map(_size, documents) if isinstance(documents, list | tuple) else ()
+    chunks = sum(min(-(-(query + size) // CHUNK), MOST_CHUNKS) for size in sizes)
+    return max(-(-chunks // SEARCH), 1)
+
+
+def _size(said: object) -> int:
+    return len(str(said).encode("utf-8", "replace"))
 
 
 CHAT = Api(
@@ -112,7 +135,7 @@ CHAT_V1 = Api(
     capped,
 )
 EMBED = Api("cohere_embed", "embeddings", ("/v2/embed", "/v1/embed"), (), read, fold)
-RERANK = Api("cohere_rerank", "rerank", ("/v2/rerank", "/v1/rerank"), (), read, fold)
+RERANK = Api("cohere_rerank", "rerank", ("/v2/rerank", "/v1/rerank"), (), read, fold, requests=searches)
 """Billed by the search, of which a call with many documents can be several."""
 
 APIS = (CHAT, CHAT_V1, EMBED, RERANK)

@@ -19,6 +19,10 @@ Each is wrapped in the one place where it sends a request, when it is imported; 
 with (`make matrix`). Synchronous and asynchronous clients, streams, errors and the SDK's own resends are all one span a
 call.
 
+*Resends* is what the SDK itself sends again after a failure, where it is set up to: `max_retries` bounds that, and the
+application's own repeats everywhere. *Shared* are the answers that `[[share]]` can share; a stream, or a body that is
+yet to be read, is its caller's own.
+
 xai-sdk talks gRPC: `error.type` is the status code (`UNAVAILABLE`), which breakers take for the HTTP status that it
 stands for. What gRPC sends again by itself happens inside its core: it is part of the call, neither counted nor capped.
 The SDK's own spans get the facts. They carry the conversation, too, which is the SDK's doing:
@@ -82,7 +86,7 @@ def page() -> str:
     """The whole page, in Markdown."""
     parts = [
         HEAD,
-        _table(("package", "versions", "provider", "seam"), _sdks()),
+        _table(("package", "versions", "provider", "seam", "resends", "shared"), _sdks()),
         FRAMEWORKS,
         _table(("framework or package", "sends through"), _reached()),
         WIRES,
@@ -102,7 +106,7 @@ def _sdks() -> Iterable[tuple[str, ...]]:
     for package, sdks in rows.items():
         providers = ", ".join(dict.fromkeys(f"`{sdk.provider}`" for sdk in sdks))
         seams = ", ".join(dict.fromkeys(f"`seams/{sdk.seam}.py`" for sdk in sdks))
-        yield f"`{package}`", sdks[0].tested or "newest", providers, seams
+        yield f"`{package}`", sdks[0].tested or "newest", providers, seams, sdks[0].resends, sdks[0].shares
 
 
 def _reached() -> Iterable[tuple[str, ...]]:

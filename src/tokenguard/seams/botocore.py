@@ -19,9 +19,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from tokenguard.errors import GuardrailViolation
 from tokenguard.metering import Call, Meter, current_call, drive, drive_async
 from tokenguard.providers import Api, Reading, Sdk, located
-from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers
+from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers, same_family
 from tokenguard.seams.watch import Watch
 from tokenguard.seams.wrapping import Restore, replace
 
@@ -68,6 +69,18 @@ class BedrockExchange:
         own = dict(body)
         model = own.pop("model", None)
         if "body" in self._params:
+            if len(self.body) == 1:
+                raise GuardrailViolation(
+                    f"{self.body['model']}: the body of this InvokeModel request is no JSON object, so it cannot be "
+                    'changed. Give it as JSON, or use a limit with then = "block".',
+                    rule="",
+                )
+            if not same_family(self.body["model"], model):
+                raise GuardrailViolation(
+                    f"{self.body['model']}: the body of an InvokeModel request is in the format of its model's family, "
+                    f"so it cannot be sent to {model}. Name a model of the same family, or use Converse.",
+                    rule="",
+                )
             own = {**self._params, "body": json.dumps(own).encode()}
         self._params = {**own, "modelId": model}
 
@@ -250,18 +263,28 @@ def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | Non
     if client.meta.service_model.service_name != SERVICE or not isinstance(params, Mapping):
         return None
     api: Api | None
+    body: Mapping[str, Any]
     if operation.startswith("Converse"):
         api, body = CONVERSE, {key: value for key, value in params.items() if key != "modelId"}
     else:
-        given = params.get("body")
-        try:
-            body = json.loads(given) if isinstance(given, str | bytes | bytearray) else {}
-        except ValueError:
-            body = {}
-        if not isinstance(body, Mapping):
-            return None
+        body = _parsed(params.get("body"))
         api = invoked(body, str(params.get("modelId")))
     return None if api is None else BedrockExchange(client, params, api, body, OPERATIONS[operation])
+
+
+def _parsed(given: Any) -> Mapping[str, Any]:
+    """The JSON object in the body of an `InvokeModel` request, which may be a file; empty where it is none."""
+    if hasattr(given, "read") and hasattr(given, "seek"):
+        at = given.tell()
+        data = given.read()
+        given.seek(at)
+    else:
+        data = given
+    try:
+        body = json.loads(data) if isinstance(data, str | bytes | bytearray) else {}
+    except ValueError:
+        return {}
+    return body if isinstance(body, Mapping) else {}
 
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
@@ -273,7 +296,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def look(client: Any, operation: str, params: Any) -> BedrockExchange | None:
         if operation not in OPERATIONS:
             return None
-        return meter.contain("looking at a request", _exchange, client, operation, params)
+        return meter.look(_exchange, client, operation, params)
 
     def make_api_call(original: Any) -> Any:
         def call(self: Any, operation_name: str, api_params: Any) -> Any:

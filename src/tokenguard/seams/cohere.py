@@ -11,6 +11,9 @@ from tokenguard.providers import Sdk, api_of, located
 from tokenguard.seams.sending import SentExchange, wrap
 from tokenguard.seams.wrapping import Restore
 
+EXTRA = "additional_body_parameters"
+"""The option of a request whose values go into its body."""
+
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the two clients of `cohere.core.http_client`; returns what to restore."""
@@ -32,10 +35,14 @@ def _looking(stream: bool) -> Any:
         if api is None:
             return None
         omitted = kwargs.get("omit")
-        body = {key: value for key, value in given.items() if value is not omitted}
+        extra = (kwargs.get("request_options") or {}).get(EXTRA) or {}
+        body = {**{key: value for key, value in given.items() if value is not omitted}, **extra}
 
         def put(body: Mapping[str, Any]) -> None:
             kwargs["json"] = body
+            if extra:  # part of the body by now, and would win over it
+                options = kwargs["request_options"]
+                kwargs["request_options"] = {key: value for key, value in options.items() if key != EXTRA}
 
         def cap(most: int) -> None:
             options = kwargs.get("request_options") or {}

@@ -146,7 +146,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def request(original: Any) -> Any:
         def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
-            exchange = meter.contain("looking at a request", _exchange, self, http_request, http_options, stream)
+            exchange = meter.look(_exchange, self, http_request, http_options, stream)
             if exchange is None:
                 return original(self, http_request, http_options, stream)
             return drive(meter.flow(exchange), lambda: original(self, http_request, exchange.options, stream))
@@ -155,7 +155,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def async_request(original: Any) -> Any:
         async def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
-            exchange = meter.contain("looking at a request", _exchange, self, http_request, http_options, stream)
+            exchange = meter.look(_exchange, self, http_request, http_options, stream)
             if exchange is None:
                 return await original(self, http_request, http_options, stream)
             send: Callable[[], Any] = lambda: original(self, http_request, exchange.options, stream)  # noqa: E731

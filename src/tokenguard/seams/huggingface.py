@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -28,8 +27,15 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
     api = api_of(path, "huggingface")
     if api is None or not isinstance(request.json, Mapping):
         return None
-    put = functools.partial(setattr, request, "json")
     stream = bool(kwargs.get("stream"))
+    asked = request.json.get("model")
+
+    def put(body: Mapping[str, Any]) -> None:
+        request.json = body
+        if (model := body.get("model")) != asked:
+            # Hugging Face's own inference names the model in its URL as well.
+            request.url = request.url.replace(f"/models/{asked}/", f"/models/{model}/")
+
     return SentExchange(api, endpoint, request.json, stream, put, kind="huggingface", encode=_line)
 
 

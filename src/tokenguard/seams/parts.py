@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenguard import names
 from tokenguard.seams.tap import tells_only_usage
-from tokenguard.seams.watch import Watch
+from tokenguard.seams.watch import Watch, closed
 
 
 class Parts(Watch):
@@ -24,9 +24,12 @@ class Parts(Watch):
         return super().aread(self._all_shown(items) if self._call.hide_usage else items)
 
     async def _all_shown(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        async for item in items:
-            if self._shown(item):
-                yield item
+        try:
+            async for item in items:
+                if self._shown(item):
+                    yield item
+        finally:
+            await closed(items)
 
     def _shown(self, item: Any) -> bool:
         try:

@@ -131,7 +131,7 @@ def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore, seen
         if call is not None and not call.finished:  # a send within a call: the SDK sends it again
             meter.contain("seeing a resend", call.resending, sys.exc_info()[1])
             return None
-        return meter.contain("looking at a request", look, client, args, kwargs)
+        return meter.look(look, client, args, kwargs)
 
     def other(kwargs: Mapping[str, Any], result: Any) -> Any:
         if seen is not None and meter.pending:

@@ -14,12 +14,15 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from tokenguard.errors import GuardrailViolation
 from tokenguard.metering import Call, Meter, current_call, drive, drive_async
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of
 from tokenguard.seams.tap import tap
 from tokenguard.seams.wrapping import Restore, replace
 from tokenguard.spans import NativeSpan
 
+DEPLOYMENT = "/deployments/"
+"""In the URL of Azure clients that are made for one deployment."""
 RAW_RESPONSE_HEADER = "x-stainless-raw-response"
 
 
@@ -50,6 +53,13 @@ class StainlessExchange:
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead; `extra_body` is part of it already."""
+        if body.get("model") != self.body.get("model") and DEPLOYMENT in self._client._base_url.path:
+            raise GuardrailViolation(
+                f"{self.body.get('model')}: the client's URL names one deployment, {self._client._base_url.path}, "
+                "which runs its own model whatever a request asks for. Make the client without `azure_deployment`, or "
+                'use a limit with then = "block".',
+                rule="",
+            )
         self._options.json_data = body
         self._options.extra_json = None
 
@@ -159,7 +169,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def open_exchange(client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
         stream = bool(kwargs.get("stream"))
-        return meter.contain("looking at a request", _exchange, client, cast_to, options, stream, family)
+        return meter.look(_exchange, client, cast_to, options, stream, family)
 
     def ask(options: Any, result: Any) -> Any:
         """Pass on the result of a request that is no model call; it may bring the end of one."""

@@ -21,7 +21,7 @@ from tokenguard.metering import Call
 from tokenguard.providers import Reading
 from tokenguard.providers.bedrock import server_sent
 from tokenguard.providers.events import decoded
-from tokenguard.seams.watch import Watch
+from tokenguard.seams.watch import Watch, closed
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
@@ -59,6 +59,7 @@ class Tap(Watch):
             raise
         finally:
             self.over(ending)
+            del ending  # its traceback holds this frame, and so the SDK's stream
 
     async def _aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         keep, hiding, waiting, held = self._items.append, self._call.hide_usage, True, b""
@@ -81,6 +82,8 @@ class Tap(Watch):
             raise
         finally:
             self.over(ending)
+            del ending
+            await closed(chunks)
 
     def _hide(self, data: bytes) -> tuple[bytes, bytes]:
         try:

@@ -27,6 +27,12 @@ MAX_ITEMS = 2**18
 """A stream of more items loses its beginning here, and with it what only the beginning told."""
 
 
+async def closed(items: Any) -> None:
+    """Close an asynchronous generator with the one that read it, as it would be without that one."""
+    if (aclose := getattr(items, "aclose", None)) is not None:
+        await aclose()
+
+
 class Watch:
     """Watches one stream on behalf of a call, and finishes the call when the stream is over.
 
@@ -85,6 +91,7 @@ class Watch:
             raise
         finally:
             self.over(ending)
+            del ending  # its traceback holds this frame, and so the SDK's stream
 
     async def _aread(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         keep, waiting = self._keeping(), True
@@ -101,6 +108,8 @@ class Watch:
             raise
         finally:
             self.over(ending)
+            del ending
+            await closed(items)
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
@@ -115,6 +124,7 @@ class Watch:
         call = self._call
         if call.finished:
             return
+        call.begun = self._first_ns is not None
         events = b""
         try:
             events = self._events(list(self._items))

@@ -247,7 +247,7 @@ def _metered(meter: Meter, stub: Any, name: str) -> Any:
     original = stub.__dict__[name]
 
     def look(args: tuple[Any, ...], kwargs: dict[str, Any]) -> RpcExchange | None:
-        return meter.contain("looking at a request", RpcExchange, stub, name, args, kwargs)
+        return meter.look(RpcExchange, stub, name, args, kwargs)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         exchange = look(args, kwargs)

@@ -57,9 +57,9 @@ REMEMBERED_LENGTH = 256
 """Characters. Shorter texts are counted again in less time than it takes to be clever."""
 REMEMBERED_TEXTS = 4096
 
-_loading = threading.Lock()
+_loading = threading.RLock()  # the collector may end a stream while its own thread holds one
 _encodings: dict[str, Encoding] = {}
-_remembering = threading.Lock()
+_remembering = threading.RLock()
 _remembered: OrderedDict[tuple[str, int, int], int] = OrderedDict()
 
 
