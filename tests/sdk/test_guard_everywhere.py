@@ -387,7 +387,7 @@ def test_budget_of_cancelled_calls(variant, caller, under, provider, installed, 
 
     async def work():
         calling = asyncio.ensure_future(call.call())
-        while not provider.requests:
+        while not provider.requests and not calling.done():
             await asyncio.sleep(0.005)
         calling.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -8,6 +8,7 @@ import gc
 import json
 import sys
 import threading
+import time
 
 import pytest
 
@@ -495,7 +496,7 @@ def test_cancelled(name, server, installed, spans):
         if name == "defer":
             server.chat.hold.set()
         task = asyncio.create_task(ASYNC[name](client))
-        while not server.chat.requests:
+        while not server.chat.requests and not task.done():
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.05)
         task.cancel()
@@ -656,8 +657,10 @@ def test_single_flight(client, server, installed, spans):
     threads = [threading.Thread(target=lambda: said.append(SYNC["sample"](client))) for _ in range(3)]
     for thread in threads:
         thread.start()
-    while not server.chat.requests or next(iter(installed.meter.guard.flights._flying.values())).followers < 2:
-        pass
+    flying = installed.meter.guard.flights._flying
+    until = time.monotonic() + 10
+    while not server.chat.requests or next(iter(flying.values())).followers < 2:
+        assert time.monotonic() < until, "nobody waits for the answer of another"
     server.chat.hold.set()
     for thread in threads:
         thread.join()
