@@ -6,7 +6,7 @@ import tokenguard
 tokenguard.install()  # or no code at all: `tokenguard-instrument python app.py`
 
 with tokenguard.attribution(tenant="t1", feature="support"), tokenguard.meter() as m:
-    ...  # calls through openai, anthropic, groq, together or cerebras
+    ...  # calls through openai, anthropic, google-genai, boto3 or any other SDK in docs/providers.md
 print(m.cost_usd, m.input_tokens, m.cache_read_tokens)
 ```
 
