@@ -44,6 +44,8 @@ RESENDING = [variant for variant in VARIANTS if variant.resends]
 WHOLE = [variant for variant in VARIANTS if not variant.stream]
 SYNC = [variant for variant in WHOLE if not variant.asynchronous]
 
+ASYNC_BODIES = [variant for variant in WHOLE if variant.asynchronous and variant.kind.name.startswith("bedrock invoke")]
+
 
 class Requests(list):
     """What the server received; `on_each` is called as each of them comes in."""
@@ -53,6 +55,16 @@ class Requests(list):
     def append(self, request):
         super().append(request)
         self.on_each()
+
+
+@pytest.fixture(autouse=True)
+def _collected_between_tests():
+    """Some SDKs leave streams in cycles, and httpcore waits for itself if one is collected while its pool is locked."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.freeze()  # what is left of SDKs and of earlier tests need not be walked again
+    gc.enable()
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +83,6 @@ def provider(running):
     yield provider
     provider.faults._script.clear()
     provider.chunk_delay = 0.0
-
-
-@pytest.fixture
-def spans(spans):
-    gc.freeze()  # what is left of SDKs and of earlier tests need not be walked again
-    return spans
 
 
 @pytest.fixture
@@ -104,6 +110,9 @@ def at_once(monkeypatch):
     async def asleep(seconds):
         pass
 
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("google.genai")
+        monkeypatch.setattr("google.genai._api_client.random.randint", lambda least, most: -1)
     if importlib.util.find_spec("botocore"):
         monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
     if importlib.util.find_spec("aiobotocore"):
@@ -292,12 +301,15 @@ def test_breaker(variant, failure, caller, under, provider, at_once):
     guard = under('[[breaker]]\nname = "cb"\nfailures = 2\ncooldown = 10\n')
     clock = [1000.0]
     guard.breakers._clock = lambda: clock[0]
-    provider.fail_next(failure, times=2, retry_after=0.001)
+    if failure == "disconnect" and variant in ASYNC_BODIES and metadata.version("aiobotocore") < "3":
+        pytest.skip("its bodies cannot be watched")
+    provider.fail_next(failure, times=9, retry_after=0.001)
     for n in range(2):
         # Some SDKs hand on an error in a stream as an event.
         with contextlib.suppress(Exception) if failure == "stream_error" else its_own_error():
             call(said=f"{n}?")
     gc.collect()  # the traceback of an error may keep the stream that it came from
+    provider.faults._script.clear()
     sent = len(provider.requests)
     with pytest.raises(CircuitOpen, match="failed 2 times in a row"):
         call()
@@ -702,6 +714,8 @@ def test_many_left_streams(variant, caller, under, provider, installed):
     before = len(alive())
     for n in range(LEFT):
         call.leave("closed" if n % 2 else "dropped", cap=9)
+        if n % 10 == 0:
+            gc.collect()
     gc.collect()
     assert len(installed.records) == LEFT
     assert balance(guard).reserved_nano == 0
