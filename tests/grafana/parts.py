@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 RULES = GRAFANA / "alerts" / "tokenguard.yaml"
+RECORDING = GRAFANA / "rules" / "tokenguard.yaml"
 MISSING = 'not on PATH; build it once with: PATH="$(grafana/stack.sh):$PATH"'
 
 
