@@ -24,7 +24,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Observation
 from opentelemetry.trace import SpanContext
 
 from tokenguard import names
-from tokenguard.call import AttributeValue, CallRecord, TaskRecord
+from tokenguard.call import AttributeValue, CallRecord, Record, TaskRecord
 from tokenguard.leaving import at_exit
 from tokenguard.spans import hex_ids
 
@@ -119,7 +119,7 @@ class Sink(Protocol):
     dropped: int
     """Records that it could not keep."""
 
-    def write(self, records: Sequence[CallRecord | TaskRecord]) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         """Keep the records; may raise."""
         ...
 
@@ -214,7 +214,7 @@ class Telemetry:
     def flush(self) -> None:
         """Take everything off the queue: add it up, record it, store it. Safe from any thread."""
         with self._lock:
-            records: list[CallRecord | TaskRecord] = []
+            records: list[Record] = []
             while True:
                 try:
                     item = self._queue.popleft()
