@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 
 from tokenguard.facts import names
-from tokenguard.facts.record import CallRecord, TaskRecord
+from tokenguard.facts.record import CallRecord, TaskRecord, ToolsetRecord
 from tokenguard.store import file as storefile
 from tokenguard.store import store as storing
 from tokenguard.store.file import TEMPORARY, gather, open_for_reading
@@ -229,23 +229,28 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_by_start ON tasks (start_ns);
 PRAGMA user_version = 1;
 """
+VERSION_2 = VERSION_1.replace(
+    "cost_status,", "input_usd, output_usd, cache_read_usd, cache_write_usd, cost_status,"
+).replace("user_version = 1", "user_version = 2")
 PARTS = {names.COST_INPUT: 0.125, names.COST_OUTPUT: 0.0625, names.COST_CACHE_READ: 0.0625, names.COST_CACHE_WRITE: 0.0}
 SUMS = "SELECT count(*), sum(cost_usd), sum(input_usd), sum(output_usd), sum(cache_read_usd) FROM calls"
 
 
-def version_1(path, rows):
-    """A store as version 1 wrote it, with this many calls, and the calls."""
-    calls = [call(n, **PARTS) if n % 2 else call(n) for n in range(rows)]
+def version_1(path, rows, schema=VERSION_1):
+    """A store as version 1 wrote it, or 2, with this many calls, and the calls."""
+    calls = [call(n, **PARTS, **{names.REQUEST_TEMPERATURE: 0.5}) if n % 2 else call(n) for n in range(rows)]
     kept = {names.OPERATION: "operation", names.INPUT_TOKENS: "input_tokens", names.COST: "cost_usd"}
+    if schema is VERSION_2:
+        kept |= dict(zip(PARTS, ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"), strict=True))
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executescript(VERSION_1)
+        connection.executescript(schema)
         connection.executemany(
             f"INSERT INTO calls (start_ns, duration_ns, outcome, trace_id, span_id, {', '.join(kept.values())}, more) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"VALUES (?, ?, ?, ?, ?, {'?, ' * len(kept)} ?)",
             [
                 (
                     *(each.start_ns, each.duration_ns, each.outcome, each.trace_id, each.span_id),
-                    *(each.attributes[attribute] for attribute in kept),
+                    *map(each.attributes.get, kept),
                     json.dumps({key: value for key, value in each.attributes.items() if key not in kept}),
                 )
                 for each in calls
@@ -254,21 +259,23 @@ def version_1(path, rows):
     return calls
 
 
-def test_version_1_is_migrated(tmp_path):
-    """The first batch of a writer brings a file of version 1 up to date, and its records are the same as before."""
+@pytest.mark.parametrize("schema", [VERSION_1, VERSION_2])
+def test_an_older_version_is_migrated(tmp_path, schema):
+    """The first batch of a writer brings an older file up to date, and its records are the same as before."""
     path = tmp_path / "u.db"
-    calls = version_1(path, 10)
+    calls = version_1(path, 10, schema)
     writer = Store(path)
     writer.write([call(10, **PARTS)])
     writer.close()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (storefile.VERSION,)
         assert connection.execute(SUMS).fetchone() == (11, 11 * 0.25, 6 * 0.125, 6 * 0.0625, 6 * 0.0625)
+        assert connection.execute("SELECT count(temperature), count(request_hash) FROM calls").fetchone() == (5, 0)
     assert list(read_store(path)) == [*calls, call(10, **PARTS)]
 
 
-def test_version_1_is_read(tmp_path):
-    """A reader sees the columns of a file of version 1, and does not change it; nor where it is half migrated."""
+def test_an_older_version_is_read(tmp_path):
+    """A reader sees the columns of an older file, and does not change it; nor where it is half migrated."""
     path = tmp_path / "u.db"
     calls = version_1(path, 10)
     for statements in ("", "ALTER TABLE calls ADD COLUMN input_usd; UPDATE calls SET input_usd = 0.125 WHERE id = 2"):
@@ -276,18 +283,20 @@ def test_version_1_is_read(tmp_path):
             connection.executescript(statements)
         with closing(open_for_reading(path)) as connection:
             assert connection.execute(SUMS).fetchone() == (10, 10 * 0.25, 5 * 0.125, 5 * 0.0625, 5 * 0.0625)
+            assert connection.execute("SELECT sum(temperature), count(break_kind) FROM calls").fetchone() == (2.5, 0)
+            assert connection.execute("SELECT count(*) FROM toolsets").fetchone() == (0,)
         assert list(read_store(path)) == calls
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
 
 
 def test_stores_are_gathered(tmp_path):
-    """Stores of either version are added up in a temporary one, and a call that it has already is left out."""
+    """Stores of any version are added up in a temporary one, and a call that it has already is left out."""
     calls = version_1(tmp_path / "old.db", 10)
     assert len({each.span_id for each in calls}) == 1
     new = Store(tmp_path / "new.db")
     new.write([call(1, **PARTS), replace(call(2, **PARTS), span_id="c" * 16), replace(call(3, **PARTS), span_id="")])
-    new.write([TaskRecord("resolve", NOW, 5, "ok", 0.5, 2)])
+    new.write([TaskRecord("resolve", NOW, 5, "ok", 0.5, 2), ToolsetRecord("abc", {"search": 0.75, "look": 0.25})])
     new.close()
     gathered = Store(TEMPORARY)
     target = gathered.connection()
@@ -297,6 +306,10 @@ def test_stores_are_gathered(tmp_path):
     assert gather(target, tmp_path / "new.db") == 2
     assert target.execute(SUMS).fetchone()[:3] == (13, 13 * 0.25, 8 * 0.125)
     assert target.execute("SELECT count(*) FROM tasks").fetchone() == (1,)
+    assert target.execute("SELECT * FROM toolsets ORDER BY name").fetchall() == [
+        ("abc", "look", 0.25),
+        ("abc", "search", 0.75),
+    ]
     with pytest.raises(FileNotFoundError):
         gather(target, tmp_path / "none.db")
     gathered.close()
@@ -322,7 +335,7 @@ def test_a_large_file_of_version_1(tmp_path, monkeypatch):
             assert connection.execute(SUMS).fetchone()[2] == (25 + n - 49) * 0.125
     writer.close()
     assert versions[0] == 1
-    assert versions[-1] == 2
+    assert versions[-1] == storefile.VERSION
     assert sorted(versions) == versions
 
 

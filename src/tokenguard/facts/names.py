@@ -62,6 +62,29 @@ GUARD_ORIGINAL_MAX_TOKENS: Final = "tokenguard.guard.original_max_tokens"
 GUARD_MODE: Final = "tokenguard.guard.mode"
 GUARD_PREVENTED: Final = "tokenguard.guard.prevented_usd"
 SHARED_CALLS: Final = "tokenguard.guard.shared_calls"
+REQUEST_HASH: Final = "tokenguard.request.hash"
+"""16 hex digits, equal for requests that are equal to the letter; looked at after the call, like what follows."""
+INPUT_TOOLSET: Final = "tokenguard.input.toolset"
+"""16 hex digits that name the tools a request offers; the store says how large each of them is."""
+BREAK_KIND: Final = "tokenguard.cache.break.kind"
+BREAK_SECTION: Final = "tokenguard.cache.break.section"
+BREAK_INDEX: Final = "tokenguard.cache.break.index"
+BREAK_OFFSET: Final = "tokenguard.cache.break.offset"
+BREAK_TOKENS: Final = "tokenguard.cache.break.tokens"
+BREAK_USD: Final = "tokenguard.cache.break.usd"
+
+INPUT_SECTIONS: Final = ("system", "tools", "history", "tool_results", "last", "media")
+"""Where a request's input is: the parts that `tokenguard.input.<section>_tokens` count, which sum to the input."""
+
+
+def input_attribute(section: str) -> str:
+    """The span attribute of a section's tokens.
+
+    >>> input_attribute("history")
+    'tokenguard.input.history_tokens'
+    """
+    return f"tokenguard.input.{section}_tokens"
+
 
 ATTRIBUTION_KEYS: Final = ("tenant", "feature", "route", "prompt_version", "team", "user")
 """The attribution keys with an attribute of their own, `tokenguard.<key>`; any other is `tokenguard.attr.<key>`."""
@@ -111,6 +134,9 @@ FIRST_CHUNK: Final = Metric(
 TOKEN_USAGE: Final = Metric("gen_ai.client.token.usage", "{token}", "histogram", "Tokens of a GenAI call")
 CALLS: Final = Metric("tokenguard.calls", "{call}", "counter", "LLM calls by outcome")
 UNCAPPED_CALLS: Final = Metric("tokenguard.calls.uncapped", "{call}", "counter", "Calls with no cap on their output")
+CACHE_BREAKS: Final = Metric(
+    "tokenguard.cache.breaks", "{break}", "counter", "Prompts that the provider's cache could have held, and did not"
+)
 UNPRICED_CALLS: Final = Metric("tokenguard.calls.unpriced", "{call}", "counter", "Answered calls without a known cost")
 TOKENS: Final = Metric("tokenguard.tokens", "{token}", "counter", "Tokens by type")
 COST_USD: Final = Metric("tokenguard.cost.usd", "{USD}", "counter", "Cost of LLM calls")

@@ -102,3 +102,17 @@ class TaskRecord:
     """The sum over its calls whose price is known."""
     calls: int
     attribution: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ToolsetRecord:
+    """The tools that requests offer, told once: `CallRecord`s name it by its hash."""
+
+    hash: str
+    """`tokenguard.input.toolset` of the calls."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """The part of the section `tools` that each tool's definition is, by name."""
+
+
+Record = CallRecord | TaskRecord | ToolsetRecord
+"""What is kept of a program's calls."""

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from tokenguard.facts import names
 
-VERSION: Final = 2
+VERSION: Final = 3
 ENV_DAYS: Final = "TOKENGUARD_STORE_DAYS"
 DEFAULT_DAYS: Final = 90.0
 FOREVER_DAYS: Final = 36_500
@@ -65,11 +65,29 @@ COLUMNS: Final[Mapping[str, str]] = {
     "guard_rule": names.GUARD_RULE,
     "prevented_usd": names.GUARD_PREVENTED,
     "task": names.TASK,
+    "temperature": names.REQUEST_TEMPERATURE,
+    "first_chunk_s": names.TIME_TO_FIRST_CHUNK,
+    "conversation_id": names.CONVERSATION_ID,
+    "request_hash": names.REQUEST_HASH,
+    **{f"{section}_tokens": names.input_attribute(section) for section in names.INPUT_SECTIONS},
+    "toolset": names.INPUT_TOOLSET,
+    "break_kind": names.BREAK_KIND,
+    "break_section": names.BREAK_SECTION,
+    "break_index": names.BREAK_INDEX,
+    "break_offset": names.BREAK_OFFSET,
+    "break_tokens": names.BREAK_TOKENS,
+    "break_usd": names.BREAK_USD,
     **{key: names.attribution_attribute(key) for key in names.ATTRIBUTION_KEYS},
 }
 
-SINCE_VERSION_2: Final = ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd")
-"""Columns that files of version 1 lack: there, these attributes are in the JSON."""
+IN_JSON_BEFORE: Final[Mapping[int, tuple[str, ...]]] = {
+    2: ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"),
+    3: ("temperature", "first_chunk_s", "conversation_id"),
+}
+"""Columns by the version that brought them: in files of an older one, these attributes are in the JSON."""
+
+_TOOLSETS = "CREATE TABLE IF NOT EXISTS {}toolsets (hash TEXT, name TEXT, share REAL, PRIMARY KEY (hash, name))"
+"""How large each tool is in a set of tools that calls name by its hash; since version 3."""
 
 _SCHEMA = f"""
 CREATE TABLE calls (
@@ -82,10 +100,12 @@ CREATE TABLE tasks (
     outcome TEXT NOT NULL, cost_usd REAL NOT NULL, calls INTEGER NOT NULL, attribution TEXT NOT NULL
 );
 CREATE INDEX tasks_by_start ON tasks (start_ns);
+{_TOOLSETS.format("")};
 PRAGMA user_version = {VERSION};
 """  # columns have no type: a value comes back as what it went in as
 _FIXED = ("start_ns", "duration_ns", "outcome", "trace_id", "span_id")
 CALL_COLUMNS: Final = (*_FIXED, *COLUMNS, "more")
+TOOLSET_COLUMNS: Final = ("hash", "name", "share")
 TASK_COLUMNS: Final = ("name", "start_ns", "duration_ns", "outcome", "cost_usd", "calls", "attribution")
 """What a record is made of: all columns but the row's id."""
 
@@ -128,6 +148,8 @@ def gather(target: sqlite3.Connection, path: str | os.PathLike[str]) -> int:
                 f"INSERT INTO main.tasks ({columns}) SELECT {columns} FROM source.tasks AS new "  # noqa: S608
                 f"WHERE NOT EXISTS (SELECT 1 FROM main.tasks AS had WHERE {same})"
             )
+            if _has_toolsets(target, "source"):
+                target.execute("INSERT OR IGNORE INTO main.toolsets SELECT hash, name, share FROM source.toolsets")
     finally:
         target.execute("DETACH source")
     return int(there - added)
@@ -155,6 +177,8 @@ def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
     try:
         if _check_version(version(connection), path) != VERSION:
             connection.execute(f"CREATE TEMP VIEW calls AS SELECT * FROM {_as_current(connection)}")  # noqa: S608
+            if not _has_toolsets(connection):
+                connection.execute(_TOOLSETS.format("temp."))
         connection.execute("PRAGMA query_only = 1")
     except BaseException:
         connection.close()
@@ -201,7 +225,7 @@ def version(connection: sqlite3.Connection, schema: str = "main") -> int:
 
 
 def _check_version(found: int, path: str | os.PathLike[str]) -> int:
-    if found not in (1, VERSION):
+    if not 1 <= found <= VERSION:
         raise sqlite3.DatabaseError(
             f"{path} is no store of this TokenGuard (version {found}, not {VERSION}): move it away, or set "
             f"{names.ENV_STORE} to another file"
@@ -218,21 +242,32 @@ def _create(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
 
 
-# A file of version 1 gets its new columns at once, which takes a million rows no longer, and their values bit by bit.
-# It is of version 2 when all are in. Until then, readers take from the JSON what the columns do not have yet.
+# An older file gets its new columns at once, which takes a million rows no longer, and their values bit by bit. It is
+# of this version when all are in. Until then, readers take from the JSON what the columns do not have yet.
 
 
 def _in_json(column: str) -> str:
     return f"""json_extract(more, '$."{COLUMNS[column]}"')"""
 
 
+def _in_json_of(version: int) -> tuple[str, ...]:
+    """The columns whose values a file of this version has in the JSON."""
+    return tuple(column for since, columns in IN_JSON_BEFORE.items() if since > version for column in columns)
+
+
+def _has_toolsets(connection: sqlite3.Connection, schema: str = "main") -> bool:
+    query = f"SELECT count(*) FROM {schema}.sqlite_master WHERE name = 'toolsets'"  # noqa: S608 - our own names
+    return bool(connection.execute(query).fetchone()[0])
+
+
 def _add_columns(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         there = _columns(connection)
-        for column in SINCE_VERSION_2:
+        for column in COLUMNS:
             if column not in there:
                 connection.execute(f"ALTER TABLE calls ADD COLUMN {column}")
+        connection.execute(_TOOLSETS.format(""))
 
 
 def _columns(connection: sqlite3.Connection, schema: str = "main") -> set[str]:
@@ -242,11 +277,12 @@ def _columns(connection: sqlite3.Connection, schema: str = "main") -> set[str]:
 def migrate(connection: sqlite3.Connection, done: int) -> int | None:
     """Fill the new columns of the rows that follow row `done`; returns the last one, or `None` when that was all."""
     last = done + MIGRATION_ROWS
-    values = ", ".join(map(_in_json, SINCE_VERSION_2))
+    columns = _in_json_of(version(connection))
+    values = ", ".join(f"coalesce({column}, {_in_json(column)})" for column in columns)
     with connection:
         connection.execute(
-            f"UPDATE calls SET ({', '.join(SINCE_VERSION_2)}) = ({values}) "  # noqa: S608
-            f"WHERE id > ? AND id <= ? AND more IS NOT NULL AND {SINCE_VERSION_2[0]} IS NULL",
+            f"UPDATE calls SET ({', '.join(columns)}) = ({values}) "  # noqa: S608
+            "WHERE id > ? AND id <= ? AND more IS NOT NULL",
             (done, last),
         )
         (rest,) = connection.execute("SELECT max(id) > ? FROM calls", (last,)).fetchone()
@@ -259,12 +295,14 @@ def migrate(connection: sqlite3.Connection, done: int) -> int | None:
 def _as_current(connection: sqlite3.Connection, schema: str = "main") -> str:
     """The SQL of the calls of an older file, with the columns of this version."""
     there = _columns(connection, schema)
-    same = ", ".join(("id", *_FIXED, *(column for column in COLUMNS if column not in SINCE_VERSION_2), "more"))
-    new = ", ".join(
-        f"{f'coalesce({column}, {_in_json(column)})' if column in there else _in_json(column)} AS {column}"
-        for column in SINCE_VERSION_2
-    )
-    return f"(SELECT {same}, {new} FROM {schema}.calls)"  # noqa: S608
+    in_json = _in_json_of(version(connection, schema))
+
+    def value(column: str) -> str:
+        own = column if column in there else "NULL"
+        return f"coalesce({own}, {_in_json(column)})" if column in in_json else own
+
+    columns = ", ".join(f"{value(column)} AS {column}" for column in COLUMNS)
+    return f"(SELECT {', '.join(('id', *_FIXED))}, {columns}, more FROM {schema}.calls)"  # noqa: S608
 
 
 def _prune(connection: sqlite3.Connection) -> None:

@@ -16,13 +16,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost, TaskRecord
+from tokenguard.facts.record import (
+    COST_ATTRIBUTES,
+    USAGE_ATTRIBUTES,
+    AttributeValue,
+    CallRecord,
+    Cost,
+    Record,
+    TaskRecord,
+    ToolsetRecord,
+)
 from tokenguard.facts.usage import Usage
 from tokenguard.store.file import (
     CALL_COLUMNS,
     COLUMNS,
     PRIVATE,
     TASK_COLUMNS,
+    TOOLSET_COLUMNS,
     VERSION,
     is_busy,
     migrate,
@@ -48,8 +58,12 @@ _INSERT_CALL = (
     f"VALUES ({', '.join('?' * len(CALL_COLUMNS))})"
 )
 _INSERT_TASK = f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)}) VALUES ({', '.join('?' * len(TASK_COLUMNS))})"  # noqa: S608
+_INSERT_TOOL = f"INSERT OR IGNORE INTO toolsets ({', '.join(TOOLSET_COLUMNS)}) VALUES (?, ?, ?)"  # noqa: S608
 _SELECT_CALLS = f"SELECT {', '.join(CALL_COLUMNS)} FROM calls"  # noqa: S608
 _SELECT_TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"  # noqa: S608
+
+
+_Rows = Iterable[tuple[Any, ...]]
 
 
 class Store:
@@ -64,7 +78,7 @@ class Store:
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._patience = BUSY_SECONDS
-        self._waiting: list[CallRecord | TaskRecord] = []
+        self._waiting: list[Record] = []
         self.dropped = 0
         """Records that are in no file and never will be."""
         self._migrated: int | None = None
@@ -72,7 +86,7 @@ class Store:
         if self.path not in PRIVATE:
             _files.add(self)
 
-    def write(self, records: Sequence[CallRecord | TaskRecord]) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         """Keep the records, all or none of them.
 
         Where other processes keep the file busy for longer than `BUSY_SECONDS`, this raises, and the records are
@@ -100,14 +114,15 @@ class Store:
         with _lock:
             self._migrate()
 
-    def _insert(self, records: Sequence[CallRecord | TaskRecord]) -> None:
+    def _insert(self, records: Sequence[Record]) -> None:
         calls = [record for record in records if isinstance(record, CallRecord)]
         tasks = [_task_row(record) for record in records if isinstance(record, TaskRecord)]
+        tools = [row for record in records if isinstance(record, ToolsetRecord) for row in _tool_rows(record)]
         connection = self.connection()
         try:
-            _insert(connection, map(_call_row, calls), tasks)
+            _insert(connection, map(_call_row, calls), tasks, tools)
         except (ValueError, OverflowError, sqlite3.ProgrammingError):  # a value that SQLite or JSON cannot hold
-            _insert(connection, map(_careful_row, calls), tasks)
+            _insert(connection, map(_careful_row, calls), tasks, tools)
 
     def connection(self) -> sqlite3.Connection:
         """The connection; another one where the file was deleted or replaced meanwhile."""
@@ -153,10 +168,11 @@ class Store:
                 connection.close()
 
 
-def _insert(connection: sqlite3.Connection, calls: Iterable[tuple[Any, ...]], tasks: Iterable[tuple[Any, ...]]) -> None:
+def _insert(connection: sqlite3.Connection, calls: _Rows, tasks: _Rows, tools: _Rows) -> None:
     with connection:
         connection.executemany(_INSERT_CALL, calls)
         connection.executemany(_INSERT_TASK, tasks)
+        connection.executemany(_INSERT_TOOL, tools)
 
 
 # SQLite keeps what it knows of its file locks per process, and the locks themselves do not survive a fork: a child
@@ -255,6 +271,11 @@ def _task_row(record: TaskRecord) -> tuple[Any, ...]:
         record.calls,
         json.dumps(dict(record.attribution)),
     )
+
+
+def _tool_rows(record: ToolsetRecord) -> Iterator[tuple[Any, ...]]:
+    for name, share in record.shares.items():
+        yield record.hash, name.encode(errors="replace").decode(), share
 
 
 def _call(row: tuple[Any, ...]) -> CallRecord:

@@ -19,7 +19,7 @@ from typing import Protocol
 from opentelemetry import trace
 
 from tokenguard.facts import names
-from tokenguard.facts.record import CallRecord, TaskRecord
+from tokenguard.facts.record import Record, TaskRecord
 from tokenguard.process.exit import at_exit
 from tokenguard.telemetry.metrics import MAX_VALUES, SCOPE, Finished, Metrics
 from tokenguard.telemetry.spans import hex_ids
@@ -38,7 +38,7 @@ class Sink(Protocol):
     dropped: int
     """Records that it could not keep."""
 
-    def write(self, records: Sequence[CallRecord | TaskRecord]) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         """Keep the records; may raise."""
         ...
 
@@ -133,7 +133,7 @@ class Telemetry:
     def flush(self) -> None:
         """Take everything off the queue: add it up, record it, store it. Safe from any thread."""
         with self._lock:
-            records: list[CallRecord | TaskRecord] = []
+            records: list[Record] = []
             while True:
                 try:
                     item = self._queue.popleft()
