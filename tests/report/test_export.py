@@ -15,7 +15,7 @@ from tokenguard.report.figures import FIGURES, QUANTILES, ask
 from tokenguard.report.findings import find
 from tokenguard.report.query import Query
 from tokenguard.report.sources import open_sources
-from tokenguard.store import Store
+from tokenguard.store.store import Store
 
 
 def test_json(store_path):
@@ -71,3 +71,17 @@ def test_json_for_a_terminal_without_utf8(tmp_path):
         report = ask(connection, Query())
     assert json.loads(export.as_json(report, [], utf8=False)) == json.loads(export.as_json(report, []))
     assert export.as_json(report, [], utf8=False).isascii()
+
+
+@pytest.mark.parametrize("value", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1+1", " =1"])
+def test_no_cell_is_a_formula(tmp_path, value):
+    """What callers name their tenants is text in a spreadsheet, too, and has no control characters in CSV."""
+    store = Store(tmp_path / "u.db")
+    store.write([call(n, "a\x1b[2J\u202eb", "gpt-4o", (5, 1, 0), 0.25, tenant=value) for n in range(2)])
+    store.close()
+    with closing(open_sources([tmp_path / "u.db"]).records) as records:
+        text = export.as_csv(ask(records, Query(by=("feature", "tenant"))))
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert row["feature"] == "a?[2J?b"
+    assert row["tenant"].startswith(("'", "?"))
+    assert row["cost_usd"] == "0.5"

@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 
 from report.conftest import records
-from tokenguard import names
-from tokenguard.call import CallRecord
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord
 from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
 from tokenguard.report.query import Query
 from tokenguard.report.sources import SourceError, open_sources
 from tokenguard.report.table import print_table
-from tokenguard.store import Store
+from tokenguard.store.store import Store
 
 
 def value(content):

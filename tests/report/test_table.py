@@ -12,14 +12,14 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from report.conftest import START, call
-from tokenguard import names
-from tokenguard.cli.terminal import is_fancy
+from tokenguard.facts import names
 from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
 from tokenguard.report.query import Query
 from tokenguard.report.sources import open_sources
 from tokenguard.report.table import print_table
-from tokenguard.store import Store
+from tokenguard.report.terminal import is_fancy
+from tokenguard.store.store import Store
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -173,3 +173,40 @@ def test_the_rest_is_stated(store_path):
     text = printed(store_path, 120, terminal=False, limit=1)
     assert "... and 3 more ($0.7510, 27% of the cost), which the total counts; --limit shows more" in text
     assert "... and 1 before these (" in printed(store_path, 120, terminal=False, limit=1, by=("day",))
+
+
+def test_repeats_are_a_finding(tmp_path):
+    """Requests that were answered before, exactly the same, are one line with what all but the first answer cost."""
+    store = Store(tmp_path / "u.db")
+    same = {names.REQUEST_HASH: "a" * 16}
+    store.write(
+        [
+            *(call(n, "bot", "gpt-4o", (50, 9, 0), 0.25, **same) for n in range(4)),
+            *(call(n, "rag", "gpt-4o", (50, 9, 0), 0.5, **{names.REQUEST_HASH: "b" * 16}) for n in range(2)),
+            call(5, "bot", "gpt-4o", (50, 9, 0), 9.0, **{names.REQUEST_HASH: "c" * 16}),
+            call(6, "bot", "gpt-4o", (50, 9, 0), 9.0),
+            call(7, "bot", "gpt-4o", (None,) * 3, None, "error", **same),
+            call(8, "bot", "gpt-4o", (50, 9, 0), 0.25, **same, **{names.RETRY_ATTEMPT: 1}),  # told as a retry
+        ]
+    )
+    store.close()
+    with closing(open_sources([tmp_path / "u.db"]).records) as records:
+        findings = find(records, ask(records, Query()))
+    (repeats,) = (finding for finding in findings if finding.usd_is == "spent on repeats")
+    assert repeats.usd == pytest.approx(3 * 0.25 + 0.5)
+    assert repeats.says == ("4 identical calls asked again what had been answered (2 distinct requests; bot 3, rag 1)")
+
+
+def test_columns_that_have_no_room_are_named(store_path):
+    """A narrow table says which figures it leaves out; a wide one has them all."""
+    said = " ".join(printed(store_path, 80).split())
+    assert "No room at 80 columns for tokens/call, saved, retries, retry cost, errors, blocked, p50, cost/1k" in said
+    assert "No room" not in printed(store_path, 200)
+
+
+def test_no_colour_is_unreadable(store_path):
+    """Nothing is yellow, which a light background swallows, and what to do is no dimmer than what is wrong."""
+    text = printed(store_path, 120, colour="standard")
+    assert "\x1b[33m" not in text
+    step = next(line for line in text.splitlines() if "Put what never changes" in line)
+    assert "\x1b[2m" not in step

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from tokenguard import names
+from tokenguard.facts import names
 
 if TYPE_CHECKING:
     from tokenguard.report.engine import Records

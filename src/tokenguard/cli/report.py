@@ -58,8 +58,7 @@ def report(
 
 
 def _print(found: Report, insights: list[Finding], going: Trend | None, form: str, shown: str, repeated: int) -> None:
-    from tokenguard.cli import terminal
-    from tokenguard.report import export
+    from tokenguard.report import export, terminal
 
     if form == "csv":
         click.echo(export.as_csv(found), nl=False)

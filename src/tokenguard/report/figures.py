@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from tokenguard import names
-from tokenguard.errors import TokenGuardError
+from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.report.query import (
     COLUMNS,
@@ -115,11 +115,12 @@ FIGURES: Final[Mapping[str, Callable[[Measures], Any]]] = {
 `cost_per_1000_calls_usd` is over the calls whose cost is known, `tokens_per_call` over those that report tokens. `ask`
 adds to these the `QUANTILES`, `cost_share`, the part of the total cost, and `change_usd`, against the period before.
 """
+_LATENCY: Final = "CASE WHEN outcome = 'ok' THEN duration_ns / 1000000000.0 END"
 QUANTILES: Final = {
-    "latency_p50_s": ("latency", 0.5),
-    "latency_p95_s": ("latency", 0.95),
-    "first_chunk_p50_s": ("first_chunk", 0.5),
-    "first_chunk_p95_s": ("first_chunk", 0.95),
+    "latency_p50_s": (_LATENCY, 0.5),
+    "latency_p95_s": (_LATENCY, 0.95),
+    "first_chunk_p50_s": ("first_chunk_s", 0.5),
+    "first_chunk_p95_s": ("first_chunk_s", 0.95),
 }
 """Figures in seconds, over the calls that were answered. They do not add up: each group, and the total, has its own."""
 
@@ -259,11 +260,7 @@ def _figures(measures: Measures, quantiles: Measures, spent: float | None, befor
 
 
 def _quantile_sql(dialect: Dialect) -> list[str]:
-    values = {
-        "latency": "CASE WHEN outcome = 'ok' THEN duration_ns / 1000000000.0 END",
-        "first_chunk": attribute(dialect, "more", names.TIME_TO_FIRST_CHUNK),
-    }
-    return [dialect.quantile(values[of], q) for of, q in QUANTILES.values()]
+    return [dialect.quantile(value, q) for value, q in QUANTILES.values()]
 
 
 def _quantiles(records: Records, query: Query) -> dict[str, float | None]:

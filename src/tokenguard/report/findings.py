@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from tokenguard import names
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
-from tokenguard.report.query import COLUMNS, attribute, conditions
+from tokenguard.report.query import COLUMNS, conditions
 from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
@@ -60,11 +59,10 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     """Requests that were sent again though they had been answered. The loss is what all but the first answer cost."""
     dialect = records.dialect
     where, values = conditions(report.query, dialect)
-    same = attribute(dialect, "more", names.FINGERPRINT)
     by_feature = records.rows(
         "WITH same AS ("  # noqa: S608
-        f"SELECT feature, {same} AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
-        f"WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL AND {same} IS NOT NULL "
+        f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
+        f"WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL AND request_hash IS NOT NULL "
         "GROUP BY 1, 2 HAVING count(*) > 1) "
         "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "
         "ORDER BY 4 DESC NULLS LAST, 2 DESC, 1",

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Final
 
-from tokenguard import names
-from tokenguard.errors import TokenGuardError
+from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
 
 COLUMNS: Final = {
@@ -26,13 +26,13 @@ COLUMNS: Final = {
     "rule": "guard_rule",
     "action": "guard_action",
     "trace": "nullif(trace_id, '')",
+    "conversation": "conversation_id",
+    "request": "request_hash",
 }
 """Keys that have columns, with their SQL."""
 TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
-ATTRIBUTES: Final = {"conversation": names.CONVERSATION_ID, "fingerprint": names.FINGERPRINT}
-"""Keys that are span attributes without a column."""
-DIMENSIONS: Final = (*COLUMNS, *TIMES, *ATTRIBUTES)
+DIMENSIONS: Final = (*COLUMNS, *TIMES)
 """What calls can be grouped by; any other word is a custom attribution key, also with `CUSTOM` before it."""
 CUSTOM: Final = "attr."
 INDEXED_PART: Final = 8
@@ -73,7 +73,7 @@ def expression(dimension: str, dialect: Dialect) -> str:
         return COLUMNS[dimension]
     if dimension in TIMES:
         return dialect.stamp("start_ns", TIMES[dimension])
-    return attribute(dialect, "more", ATTRIBUTES.get(dimension) or _custom(dimension))
+    return attribute(dialect, "more", _custom(dimension))
 
 
 def _custom(dimension: str) -> str:

@@ -14,7 +14,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tokenguard.cli.terminal import is_fancy
 from tokenguard.report.figures import Report, Row, in_time, many
 from tokenguard.report.findings import Finding
 from tokenguard.report.labels import NO_VALUE, clean, when
@@ -34,6 +33,7 @@ from tokenguard.report.numbers import (
     usd,
     usds,
 )
+from tokenguard.report.terminal import is_fancy
 from tokenguard.report.trend import Trend
 
 MIN_KEY = 12
