@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.providers import NOT_GENERATING
 
 DIMENSIONS = {
     **{key: key for key in names.ATTRIBUTION_KEYS},
@@ -37,6 +38,8 @@ CHRONOLOGICAL = ("day", "hour")
 INDEXED_PART = 8
 """One in so many calls at most is found by its time: to go through the index for more takes longer than to read all."""
 
+GENERATES = f"operation NOT IN ({', '.join(map(repr, sorted(NOT_GENERATING)))})"
+"""Whether a call's answer has a length that its request could cap."""
 _PRICED = "count(cost_usd)"
 _UNPRICED = (
     "count(iif(cost_usd IS NULL AND outcome <> 'blocked' AND (cost_status = 'unpriced' OR "
@@ -65,9 +68,9 @@ FIGURES = {
     "abandoned_usd": "coalesce(sum(iif(outcome = 'abandoned', cost_usd, NULL)), 0.0)",
     "blocked": "count(iif(outcome = 'blocked', 1, NULL))",
     "prevented_usd": "coalesce(sum(iif(outcome = 'blocked', prevented_usd, NULL)), 0.0)",
-    "generations": "count(iif(operation <> 'embeddings' AND outcome <> 'blocked', 1, NULL))",
-    "uncapped": "count(iif(max_tokens IS NULL AND operation <> 'embeddings' AND outcome <> 'blocked', 1, NULL))",
-    "uncapped_usd": "coalesce(sum(iif(max_tokens IS NULL AND operation <> 'embeddings', cost_usd, NULL)), 0.0)",
+    "generations": f"count(iif({GENERATES} AND outcome <> 'blocked', 1, NULL))",
+    "uncapped": f"count(iif(max_tokens IS NULL AND {GENERATES} AND outcome <> 'blocked', 1, NULL))",
+    "uncapped_usd": f"coalesce(sum(iif(max_tokens IS NULL AND {GENERATES}, cost_usd, NULL)), 0.0)",
     "cost_per_1000_calls_usd": f"sum(cost_usd) * 1000.0 / nullif({_PRICED}, 0)",
 }
 """Each with its unit in its name: tokens, USD, a share of 1, or a count. Unknown is null.

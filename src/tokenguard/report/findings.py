@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tokenguard.report.figures import DIMENSIONS, Report, conditions, many
+from tokenguard.report.figures import DIMENSIONS, GENERATES, Report, conditions, many
 
 MIN_CALLS = 3
 CACHEABLE = 1024
@@ -76,7 +76,7 @@ def _cold_prompts(connection: sqlite3.Connection, report: Report) -> Iterator[Fi
         f"SELECT feature, prompt_version AS version, {DIMENSIONS['model']} AS model, count(*) AS calls, "
         "avg(input_tokens) AS tokens, sum(cache_read_tokens) * 1.0 / sum(input_tokens) AS share, "
         "sum(input_usd + coalesce(cache_write_usd, 0.0)) AS usd "
-        f"FROM calls WHERE {where} AND outcome = 'ok' AND operation <> 'embeddings' AND input_tokens >= {CACHEABLE} "
+        f"FROM calls WHERE {where} AND outcome = 'ok' AND {GENERATES} AND input_tokens >= {CACHEABLE} "
         f"AND cache_read_tokens IS NOT NULL GROUP BY 1, 2, 3 HAVING calls >= {MIN_CALLS}), "
         f"cold AS (SELECT * FROM prompts WHERE share < {COLD} ORDER BY usd DESC NULLS LAST, calls DESC LIMIT {FEW}) "
         "SELECT cold.*, warm.version, warm.share FROM cold LEFT JOIN prompts AS warm ON warm.feature IS cold.feature "

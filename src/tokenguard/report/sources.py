@@ -18,11 +18,14 @@ from typing import IO, Any, NamedTuple, cast
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import AttributeValue, CallRecord
+from tokenguard.providers import OPERATIONS
 from tokenguard.store.file import MEMORY, TEMPORARY, gather, open_for_reading
 from tokenguard.store.store import Store
 
-OPERATIONS = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
-"""Operations of calls to a model. Spans of agents and workflows carry sums of these, and are not counted again."""
+AGENTS = "invoke_agent"
+"""The operation of agents. A framework's own spans of it carry sums of the calls within, which are not counted again;
+where the agent is the provider's, the span is TokenGuard's."""
+OURS = "tokenguard."
 BATCH = 2000
 SQLITE_MAGIC = b"SQLite format 3\x00"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -170,7 +173,9 @@ def _call(span: Mapping[str, Any]) -> CallRecord | None:
         for each in span.get("attributes") or ()
         if (value := _value(each.get("value"))) is not None
     }
-    if names.COST_STATUS not in attributes and attributes.get(names.OPERATION) not in OPERATIONS:
+    operation = attributes.get(names.OPERATION)
+    ours = operation in OPERATIONS and any(name.startswith(OURS) for name in attributes)
+    if names.COST_STATUS not in attributes and not ours and (operation not in OPERATIONS or operation == AGENTS):
         return None
     start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))
     trace_id, span_id = (str(span.get(key) or "") for key in ("traceId", "spanId"))
