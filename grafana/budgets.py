@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from queries import ENVIRONMENT, SERVICE, prometheus_name
 
-from tokenguard import names
+from tokenguard.facts import names
 
 ACCOUNT = (SERVICE, ENVIRONMENT, "budget", "key")
 UNITS = {

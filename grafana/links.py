@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from queries import FEATURE, MODEL, PICKERS, PROVIDER, ROUTE, TEAM, TENANT, VERSION
 
-from tokenguard import names
+from tokenguard.facts import names
 
 TEMPO = "${tempo}"
 SPAN_ATTRIBUTES = {

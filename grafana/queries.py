@@ -1,4 +1,4 @@
-"""PromQL for TokenGuard's metrics: names from `tokenguard.names`, and the few forms that every query is made of.
+"""PromQL for TokenGuard's metrics: names from `tokenguard.facts.names`, and the few forms that every query is made of.
 
 What the queries keep to, so that they read the same through Prometheus' OTLP endpoint, the collector's Prometheus
 exporter and remote write, on Prometheus 2.42 and 3, Mimir and VictoriaMetrics: they group by labels of the metrics'
@@ -7,8 +7,8 @@ points and by `job`, never match an `le`, name every metric, and use no syntax t
 
 from __future__ import annotations
 
-from tokenguard import names
-from tokenguard.names import Metric
+from tokenguard.facts import names
+from tokenguard.facts.names import Metric
 
 TENANT, FEATURE, ROUTE, VERSION, TEAM = (
     names.attribution_attribute(key).replace(".", "_") for key in names.METRIC_ATTRIBUTION_KEYS

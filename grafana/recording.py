@@ -24,7 +24,7 @@ from queries import (
     total,
 )
 
-from tokenguard import names
+from tokenguard.facts import names
 
 DAILY = {
     FEATURE: "tokenguard:feature_cost_usd:sum1d",

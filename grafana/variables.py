@@ -6,7 +6,7 @@ from typing import Any
 
 from queries import PICKERS, REPORTING, prometheus_name
 
-from tokenguard import names
+from tokenguard.facts import names
 
 PROMETHEUS = {"type": "prometheus", "uid": "${datasource}"}
 BUCKET, RECORDED = "bucket", "recorded"

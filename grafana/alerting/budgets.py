@@ -6,7 +6,7 @@ from boards import BUDGETS
 from budgets import ACCOUNT, AHEAD, ELAPSED, USED, WINDOW, rate_of_use
 from queries import ENVIRONMENT, SERVICE, gain, prometheus_name, total
 
-from tokenguard import names
+from tokenguard.facts import names
 
 from .rule import Alert
 

@@ -19,8 +19,8 @@ from queries import (
     share,
 )
 
-from tokenguard import names
-from tokenguard.names import Metric
+from tokenguard.facts import names
+from tokenguard.facts.names import Metric
 
 from .rule import Alert
 

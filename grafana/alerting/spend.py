@@ -6,7 +6,7 @@ from boards import COST, WASTE
 from queries import ENVIRONMENT, FEATURE, TENANT, kept, or_zero, share
 from recording import DAILY
 
-from tokenguard import names
+from tokenguard.facts import names
 
 from .rule import Alert
 

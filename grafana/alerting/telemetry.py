@@ -5,7 +5,7 @@ from __future__ import annotations
 from boards import RELIABILITY
 from queries import ENVIRONMENT, REPORTING, SERVICE, gain, or_zero, prometheus_name, total
 
-from tokenguard import names
+from tokenguard.facts import names
 
 from .rule import ON_SERVICE, PLACE, Alert
 

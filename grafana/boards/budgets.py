@@ -9,7 +9,7 @@ from panels import COUNT, RATIO, SECONDS, SHARE, USD, Board, Column, Panel, Quer
 from queries import TENANT, WHERE, gain, picked, prometheus_name, share, total
 from variables import several
 
-from tokenguard import names
+from tokenguard.facts import names
 
 from .parts import AHEAD, ANNOTATIONS, BAR, BLOCKED, RANGE, barred, ranged
 

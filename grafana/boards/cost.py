@@ -6,7 +6,7 @@ from panels import CENTS, COUNT, SHARE, TOKENS, USD, Board, Column, Panel, Query
 from queries import FEATURE, MODEL, share
 from variables import textbox
 
-from tokenguard import names
+from tokenguard.facts import names
 
 from .parts import (
     ANNOTATIONS,

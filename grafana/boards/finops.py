@@ -6,7 +6,7 @@ from budgets import ANY, MONTHLY
 from panels import CENTS, COUNT, SHARE, USD, Board, Column, Panel, Query, bars, lines, ranking, stat, steps
 from queries import FEATURE, REPORTING, TEAM, WHERE, picked, prometheus_name
 
-from tokenguard import names
+from tokenguard.facts import names
 
 from .parts import (
     ANNOTATIONS,

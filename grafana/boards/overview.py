@@ -6,7 +6,7 @@ from budgets import accounts
 from panels import COUNT, RATIO, SECONDS, SHARE, TOKENS, USD, Board, Column, Panel, Query, bars, compared, lines, steps
 from queries import DURATION, MODEL, TENANT, WHERE, picked, share
 
-from tokenguard import names
+from tokenguard.facts import names
 
 from .budgets import AT_RISK
 from .parts import (

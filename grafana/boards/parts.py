@@ -25,8 +25,8 @@ from queries import (
 )
 from variables import custom
 
-from tokenguard import names
-from tokenguard.names import Metric
+from tokenguard.facts import names
+from tokenguard.facts.names import Metric
 
 RANGE, BAR = "$__range", "$__interval"
 AHEAD = f"-{BAR}"

@@ -22,8 +22,8 @@ from queries import (
     total,
 )
 
-from tokenguard import names
-from tokenguard.names import Metric
+from tokenguard.facts import names
+from tokenguard.facts.names import Metric
 
 from .parts import AHEAD, ANNOTATIONS, BAR, ENOUGH, FAILED, RANGE, SENT, barred, p, ranged
 

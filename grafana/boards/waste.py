@@ -5,7 +5,7 @@ from __future__ import annotations
 from panels import COUNT, SHARE, USD, Board, Panel, Query, bars, lines, ranking, stat
 from queries import FEATURE, or_zero, share
 
-from tokenguard import names
+from tokenguard.facts import names
 
 from .parts import ABANDONED, ANNOTATIONS, ENOUGH, INPUT, READ, SENT, barred, ranged, trailing
 

@@ -1,0 +1,199 @@
+"""Every name that others build on, written once: span attributes, metrics, environment variables, defaults.
+
+Dashboards, alert rules and queries depend on these. OpenTelemetry's names come from the GenAI semantic conventions
+(https://github.com/open-telemetry/semantic-conventions-genai), which are in development, so they are spelled out here
+rather than imported from a package that deprecates them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+# --- span attributes: OpenTelemetry ----------------------------------------------------------------------------------
+
+OPERATION: Final = "gen_ai.operation.name"
+PROVIDER: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_ID: Final = "gen_ai.response.id"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
+REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - tokens of text
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+ERROR_TYPE: Final = "error.type"
+RESEND_COUNT: Final = "http.request.resend_count"
+CODE_FILE: Final = "code.file.path"
+CODE_LINE: Final = "code.line.number"
+CODE_FUNCTION: Final = "code.function.name"
+
+# --- span attributes: TokenGuard -------------------------------------------------------------------------------------
+
+COST: Final = "tokenguard.cost.usd"
+COST_STATUS: Final = "tokenguard.cost.status"
+COST_BASIS: Final = "tokenguard.cost.basis"
+COST_INPUT: Final = "tokenguard.cost.input_usd"
+COST_OUTPUT: Final = "tokenguard.cost.output_usd"
+COST_CACHE_READ: Final = "tokenguard.cost.cache_read_usd"
+COST_CACHE_WRITE: Final = "tokenguard.cost.cache_write_usd"
+COST_SAVED: Final = "tokenguard.cost.saved_usd"
+FINGERPRINT: Final = "tokenguard.call.fingerprint"
+RETRY_ATTEMPT: Final = "tokenguard.retry.attempt"
+RETRY_COST: Final = "tokenguard.retry.cost_usd"
+TASK: Final = "tokenguard.task"
+TOOL_STEPS: Final = "tokenguard.tool.steps"
+TOOL_CALLS: Final = "tokenguard.tool.calls"
+GUARD_ACTION: Final = "tokenguard.guard.action"
+GUARD_RULE: Final = "tokenguard.guard.rule"
+GUARD_ORIGINAL_MODEL: Final = "tokenguard.guard.original_model"
+GUARD_ORIGINAL_MAX_TOKENS: Final = "tokenguard.guard.original_max_tokens"
+GUARD_MODE: Final = "tokenguard.guard.mode"
+GUARD_PREVENTED: Final = "tokenguard.guard.prevented_usd"
+SHARED_CALLS: Final = "tokenguard.guard.shared_calls"
+REQUEST_HASH: Final = "tokenguard.request.hash"
+"""16 hex digits, equal for requests that are equal to the letter; looked at after the call, like what follows."""
+INPUT_TOOLSET: Final = "tokenguard.input.toolset"
+"""16 hex digits that name the tools a request offers; the store says how large each of them is."""
+BREAK_KIND: Final = "tokenguard.cache.break.kind"
+BREAK_SECTION: Final = "tokenguard.cache.break.section"
+BREAK_INDEX: Final = "tokenguard.cache.break.index"
+BREAK_OFFSET: Final = "tokenguard.cache.break.offset"
+BREAK_TOKENS: Final = "tokenguard.cache.break.tokens"
+BREAK_USD: Final = "tokenguard.cache.break.usd"
+
+INPUT_SECTIONS: Final = ("system", "tools", "history", "tool_results", "last", "media")
+"""Where a request's input is: the parts that `tokenguard.input.<section>_tokens` count, which sum to the input."""
+
+
+def input_attribute(section: str) -> str:
+    """The span attribute of a section's tokens.
+
+    >>> input_attribute("history")
+    'tokenguard.input.history_tokens'
+    """
+    return f"tokenguard.input.{section}_tokens"
+
+
+ATTRIBUTION_KEYS: Final = ("tenant", "feature", "route", "prompt_version", "team", "user")
+"""The attribution keys with an attribute of their own, `tokenguard.<key>`; any other is `tokenguard.attr.<key>`."""
+
+METRIC_ATTRIBUTION_KEYS: Final = ("tenant", "feature", "route", "prompt_version", "team")
+"""The attribution keys that metrics carry: `user` and custom keys have too many values."""
+
+
+def attribution_attribute(key: str) -> str:
+    """The span attribute of an attribution key.
+
+    >>> attribution_attribute("tenant"), attribution_attribute("region")
+    ('tokenguard.tenant', 'tokenguard.attr.region')
+    """
+    return f"tokenguard.{key}" if key in ATTRIBUTION_KEYS else f"tokenguard.attr.{key}"
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+EXACT: Final = "exact"
+ESTIMATED: Final = "estimated"
+UNPRICED: Final = "unpriced"
+
+OK: Final = "ok"
+ERROR: Final = "error"
+BLOCKED: Final = "blocked"
+ABANDONED: Final = "abandoned"
+
+BLOCK: Final = "block"
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+class Metric(NamedTuple):
+    """One instrument: its OTel name, unit (in braces where it counts things), kind and sentence."""
+
+    name: str
+    unit: str
+    kind: str  # "histogram", "counter", "updown" or "gauge"
+    description: str
+
+
+DURATION: Final = Metric("gen_ai.client.operation.duration", "s", "histogram", "Duration of a GenAI call")
+FIRST_CHUNK: Final = Metric(
+    "gen_ai.client.operation.time_to_first_chunk", "s", "histogram", "Time to the first chunk of a streamed GenAI call"
+)
+TOKEN_USAGE: Final = Metric("gen_ai.client.token.usage", "{token}", "histogram", "Tokens of a GenAI call")
+CALLS: Final = Metric("tokenguard.calls", "{call}", "counter", "LLM calls by outcome")
+UNCAPPED_CALLS: Final = Metric("tokenguard.calls.uncapped", "{call}", "counter", "Calls with no cap on their output")
+CACHE_BREAKS: Final = Metric(
+    "tokenguard.cache.breaks", "{break}", "counter", "Prompts that the provider's cache could have held, and did not"
+)
+UNPRICED_CALLS: Final = Metric("tokenguard.calls.unpriced", "{call}", "counter", "Answered calls without a known cost")
+TOKENS: Final = Metric("tokenguard.tokens", "{token}", "counter", "Tokens by type")
+COST_USD: Final = Metric("tokenguard.cost.usd", "{USD}", "counter", "Cost of LLM calls")
+COST_PART_USD: Final = Metric("tokenguard.cost.part.usd", "{USD}", "counter", "Cost of LLM calls by what it paid for")
+SAVED_USD: Final = Metric("tokenguard.saved.usd", "{USD}", "updown", "Cost saved, by lever")
+RETRIES: Final = Metric("tokenguard.retries", "{retry}", "counter", "Requests that were sent again")
+RETRY_COST_USD: Final = Metric("tokenguard.retry.cost.usd", "{USD}", "counter", "Cost of attempts that were repeated")
+GUARD_DECISIONS: Final = Metric("tokenguard.guard.decisions", "{decision}", "counter", "Guard decisions by action")
+GUARD_PREVENTED_USD: Final = Metric("tokenguard.guard.prevented.usd", "{USD}", "counter", "Worst case of blocked calls")
+BUDGET_ALERTS: Final = Metric("tokenguard.budget.alerts", "{alert}", "counter", "Thresholds that budgets reached")
+BUDGET_LIMIT_USD: Final = Metric("tokenguard.budget.limit.usd", "{USD}", "gauge", "Limit of a budget")
+BUDGET_SPENT_USD: Final = Metric("tokenguard.budget.spent.usd", "{USD}", "gauge", "Spent from a budget in its window")
+BUDGET_RESERVED_USD: Final = Metric("tokenguard.budget.reserved.usd", "{USD}", "gauge", "Reserved by calls in flight")
+BUDGET_LIMIT_TOKENS: Final = Metric("tokenguard.budget.limit.tokens", "{token}", "gauge", "Limit of a budget in tokens")
+BUDGET_SPENT_TOKENS: Final = Metric("tokenguard.budget.spent.tokens", "{token}", "gauge", "Tokens spent in its window")
+BUDGET_REFUSALS: Final = Metric("tokenguard.budget.refusals", "{refusal}", "counter", "Calls that a budget refused")
+BUDGET_ELAPSED: Final = Metric("tokenguard.budget.elapsed.ratio", "1", "gauge", "Share of its window that is over")
+BUDGET_WINDOW: Final = Metric("tokenguard.budget.window", "s", "gauge", "Length of a budget's window")
+LEDGER_LOST: Final = Metric("tokenguard.ledger.lost", "{ledger}", "gauge", "1 while the shared ledger is out of reach")
+BREAKER_STATE: Final = Metric("tokenguard.breaker.state", "{state}", "gauge", "0 closed, 1 half open, 2 open")
+TASKS: Final = Metric("tokenguard.tasks", "{task}", "counter", "Units of business work by outcome")
+TASK_COST_USD: Final = Metric("tokenguard.task.cost.usd", "{USD}", "counter", "Cost of units of business work")
+SERIES_OVERFLOW: Final = Metric("tokenguard.series.overflow", "{value}", "counter", "Values counted under `other`")
+DROPPED_RECORDS: Final = Metric(
+    "tokenguard.records.dropped", "{record}", "counter", "Calls and tasks not counted, or not stored"
+)
+INTERNAL_ERRORS: Final = Metric("tokenguard.internal.errors", "{error}", "counter", "Errors inside TokenGuard")
+PRICES_AGE: Final = Metric("tokenguard.prices.age", "s", "gauge", "Since the price table's newest price took effect")
+
+INFERENCE_DURATION: Final = Metric(
+    "gen_ai.client.inference.duration", "s", "histogram", "Duration of a GenAI call, by the newer conventions"
+)
+INFERENCE_FIRST_CHUNK: Final = Metric(
+    "gen_ai.client.inference.time_to_first_chunk", "s", "histogram", "Time to the first chunk, by the newer conventions"
+)
+
+SECONDS_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+
+# --- environment -----------------------------------------------------------------------------------------------------
+
+ENV_POLICY: Final = "TOKENGUARD_POLICY"
+ENV_STORE: Final = "TOKENGUARD_STORE"
+ENV_INCLUDE_USAGE: Final = "TOKENGUARD_INCLUDE_USAGE"
+ENV_STRICT: Final = "TOKENGUARD_STRICT"
+ENV_CAPTURE_CONTENT: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+DEFAULT_STORE: Final = ".tokenguard/usage.db"
+STORE_OFF: Final = ("", "0", "off", "none")
+
+
+def store_path(setting: str | None) -> str | None:
+    """Where the local store is, by what `TOKENGUARD_STORE` says (`None`: nothing); `None` where it is off.
+
+    >>> store_path(None), store_path("/tmp/u.db"), store_path("Off")
+    ('.tokenguard/usage.db', '/tmp/u.db', None)
+    """
+    if setting is None:
+        return DEFAULT_STORE
+    return None if setting.strip().lower() in STORE_OFF else setting
