@@ -18,13 +18,13 @@ UNITS = {
 ANY = f"max by ({', '.join(ACCOUNT)})"
 
 
-def per_unit(of: str, labels: str = "") -> str:
-    """An expression for each account and unit, with `unit` as a label; `of` has `{spent}` and `{limit}`."""
-    each = (
-        f'label_replace({ANY} ({of.format(spent=prometheus_name(spent) + labels, limit=prometheus_name(limit) + labels)}), '
-        f'"unit", "{unit}", "", "")'
+def per_unit(form: str, labels: str = "") -> str:
+    """An expression of `{spent}` and `{limit}` for each account and unit, with `unit` as a label."""
+    named = {
+        unit: form.format(spent=prometheus_name(spent) + labels, limit=prometheus_name(limit) + labels)
         for unit, (spent, limit) in UNITS.items()
-    )
+    }
+    each = (f'label_replace({ANY} ({expr}), "unit", "{unit}", "", "")' for unit, expr in named.items())
     return f"({' or '.join(each)})"
 
 

@@ -38,6 +38,12 @@ def traces_link(values: dict[str, str]) -> dict[str, Any]:
     return {"title": "Traces", "url": url, "targetBlank": True}
 
 
+def by_link(uid: str, value: str) -> dict[str, Any]:
+    """A link to the same dashboard with this value of what the picker `by` names."""
+    url = f"/d/{uid}?${{__url_time_range}}&${{datasource:queryparam}}&var-${{by:text}}={value}"
+    return {"title": "Filter by this", "url": url, "targetBlank": False}
+
+
 def filter_link(uid: str, values: dict[str, str], pickers: Sequence[str]) -> dict[str, Any]:
     """A link to the same dashboard with these values chosen, and the other pickers as they are."""
     variables = {label: name for name, label in PICKERS.items()}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from links import filter_link, traces_link
+from links import by_link, filter_link, traces_link
 from queries import PICKERS
 from variables import BUCKET, COMMON, PROMETHEUS, picker
 
@@ -73,6 +73,8 @@ class Panel:
     """The narrowest step of a range, where it is not what the chart's width gives."""
     traces: Sequence[str] = ()
     """The labels by which a series leads to its traces, and to the dashboard filtered by it."""
+    by: str = ""
+    """Grafana's variable with a series' value of the picker `by`, for a link to the dashboard filtered by that."""
     defaults: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     columns: Sequence[Column] = ()
@@ -136,7 +138,12 @@ class Panel:
         return {**target, "interval": self.step} if self.step else target
 
     def _defaults(self, uid: str, pickers: Sequence[str]) -> dict[str, Any]:
-        defaults = {**PLAIN.get(self.kind, {}), "unit": self.unit, "decimals": DECIMALS[self.unit], "noValue": self.none}
+        defaults = {
+            **PLAIN.get(self.kind, {}),
+            "unit": self.unit,
+            "decimals": DECIMALS[self.unit],
+            "noValue": self.none,
+        }
         defaults |= {"thresholds": {"mode": "absolute", "steps": [{"value": None, "color": "text"}]}, **self.defaults}
         if self.traces:
             titles = {column.key: column.title for column in self.columns}
@@ -144,6 +151,8 @@ class Panel:
             where = "data" if titles else "field"
             values = {label: f"${{__{where}.{path}:percentencode}}" for label, path in of.items()}
             defaults["links"] = [filter_link(uid, values, pickers), traces_link(values)]
+        if self.by:
+            defaults["links"] = [by_link(uid, self.by)]
         return defaults
 
     def _overrides(self) -> list[dict[str, Any]]:
@@ -235,7 +244,12 @@ def compared(title: str, unit: str, versions: dict[str, str], description: str, 
     named = {query.legend: signed for query in queries[1:]}
     options = {"orientation": "horizontal", "textMode": "value_and_name", "text": {"titleSize": 14, "valueSize": 24}}
     return Panel(
-        "stat", title, unit, queries, description, **{"width": 4, "height": 5, "named": named, "options": options, **more}
+        "stat",
+        title,
+        unit,
+        queries,
+        description,
+        **{"width": 4, "height": 5, "named": named, "options": options, **more},
     )
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from panels import Board, text
 
-PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted((Path(__file__).parent / "runbooks").glob("*.md"))}
+PAGES = {
+    page.stem: page.read_text(encoding="utf-8") for page in sorted((Path(__file__).parent / "runbooks").glob("*.md"))
+}
 UID = "tokenguard-runbooks"
 
 

@@ -96,9 +96,7 @@ COMMON = (
         },
         "1d",
     ),
-    computed(
-        RECORDED, {"yes": f"count(last_over_time({REPORTING}[15m] offset ${{__range_s}}s)) > 0"}, "no|"
-    ),
+    computed(RECORDED, {"yes": f"count(last_over_time({REPORTING}[15m] offset ${{__range_s}}s)) > 0"}, "no|"),
 )
-"""`bucket` is how wide a bar is: five minutes, an hour, or a day. `recorded` fits no counter where what is recorded covers the range,
-and otherwise every counter, which have no such label."""
+"""`bucket` is how wide a bar is: five minutes, an hour, or a day. `recorded` fits no counter where what is recorded
+covers the range, and otherwise every counter, which have no such label."""

@@ -23,8 +23,10 @@ def accounts(condition: str) -> str:
 
 
 def burning(long: str, short: str, windows: str) -> str:
-    """Accounts more than half used, that used a tenth of their limit in the longer time, and three times as fast as
-    evenly in both: they are used up before their window ends."""
+    """Accounts that are used too fast, and will be used up before their window ends.
+
+    More than half is used, a tenth of the limit in the longer time, and three times as much as evenly in both times.
+    """
     on = f"on ({', '.join(ACCOUNT)})"
     return f"""\
 ({USED} >= 0.5) < 1

@@ -47,9 +47,7 @@ def unusual(label: str, *reasons: str) -> str:
         ),
         "new": f"{day} > {NEW} unless max_over_time({day}[28d:1h] offset 1d) unless {day} < {everything}",
     }
-    return "\nor ".join(
-        f'label_replace({forms[reason]}, "reason", "{reason}", "", "")' for reason in reasons or forms
-    )
+    return "\nor ".join(f'label_replace({forms[reason]}, "reason", "{reason}", "", "")' for reason in reasons or forms)
 
 
 def tokens_per_call(ago: str = "") -> str:
@@ -95,7 +93,7 @@ ALERTS = (
         f"{fewer_hits('1d')} > 0.2 unless {fewer_hits('7d')} <= 0.2",
         "15m",
         ON_FEATURE + ": prompt cache hit rate dropped",
-        "The share of input read from the cache is {{ $value | humanizePercentage }} lower than at this hour yesterday.",
+        "The share of input read from the cache is {{ $value | humanizePercentage }} below yesterday's at this hour.",
         WASTE,
         "Cache hit share by feature",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from boards import RELIABILITY
-from queries import ENVIRONMENT, REPORTING, SERVICE, gain, or_zero, prometheus_name, total
+from queries import REPORTING, SERVICE, gain, or_zero, prometheus_name, total
 
 from tokenguard.facts import names
 
@@ -24,8 +24,7 @@ ALERTS = (
     Alert(
         "TokenGuardTelemetryMissing",
         "critical",
-        f"{REPORTING} offset 1d and count_over_time({REPORTING}[1d]) >= 144\n"
-        f"unless last_over_time({REPORTING}[15m])",
+        f"{REPORTING} offset 1d and count_over_time({REPORTING}[1d]) >= 144\nunless last_over_time({REPORTING}[15m])",
         "5m",
         ON_SERVICE + " no longer sends telemetry",
         "{{ $value }} processes reported at this time yesterday, and for most of the day since; now none does.",
@@ -48,7 +47,7 @@ ALERTS = (
         f"{ERRORS} >= 5 or {ERRORS} > 0.1 * ({CALLS} > 0)",
         "5m",
         "TokenGuard fails inside " + f"{{{{ $labels.{SERVICE} }}}}",
-        "{{ $value | humanize }} internal errors in 15 minutes. Such calls go on without a guard, unless the policy says "
+        "{{ $value | humanize }} internal errors in 15 minutes. Such calls go on unguarded, unless the policy says "
         "otherwise.",
         RELIABILITY,
         "Lost and failed telemetry",

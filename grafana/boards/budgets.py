@@ -5,7 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from budgets import ANY, accounts, projected, used
-from panels import COUNT, RATIO, SECONDS, SHARE, USD, Board, Column, Panel, Query, bars, limit, lines, ranking, stat, steps
+from panels import (
+    COUNT,
+    RATIO,
+    SECONDS,
+    SHARE,
+    USD,
+    Board,
+    Column,
+    Panel,
+    Query,
+    bars,
+    limit,
+    lines,
+    ranking,
+    stat,
+    steps,
+)
 from queries import TENANT, WHERE, gain, picked, prometheus_name, share, total
 from variables import several
 
@@ -109,8 +125,9 @@ BUDGETS = Board(
             "Budgets",
             SHARE,
             [Query(expr, name) for name, expr in accounts(CHOSEN, 50).items()],
-            "The 50 fullest accounts, in USD or tokens. Each service's account is its own. The end is projected from the "
-            "window so far, and exhaustion from the last hour. A row leads to the calls that its budget decided on.",
+            "The 50 fullest accounts, in USD or tokens. Each service's account is its own. The end is projected "
+            "from the window so far, and exhaustion from the last hour. A row leads to the calls that its budget "
+            "decided on.",
             width=24,
             height=10,
             none=NO_BUDGETS,

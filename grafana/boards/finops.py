@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from budgets import ANY, MONTHLY
+from budgets import ACCOUNT, ANY, MONTHLY
 from panels import CENTS, COUNT, SHARE, USD, Board, Column, Panel, Query, bars, lines, ranking, stat, steps
 from queries import FEATURE, REPORTING, TEAM, WHERE, picked, prometheus_name
 
@@ -24,9 +24,8 @@ from .parts import (
 )
 
 LIMIT = prometheus_name(names.BUDGET_LIMIT_USD) + picked(WHERE, 'key=~"team=[^,]*"')
-BUDGET_OF_TEAM = (
-    f'sum by ({TEAM}) (label_replace({ANY} ({LIMIT}) and on (job, budget, key) {MONTHLY}, "{TEAM}", "$1", "key", "team=(.*)"))'
-)
+OF_MONTHS = f"{ANY} ({LIMIT}) and on ({', '.join(ACCOUNT)}) {MONTHLY}"
+BUDGET_OF_TEAM = f'sum by ({TEAM}) (label_replace({OF_MONTHS}, "{TEAM}", "$1", "key", "team=(.*)"))'
 ACTUAL, FORECAST = recorded(names.COST_USD, RANGE, TEAM), forecast(TEAM)
 SHOWN, BEFORE = recorded(names.COST_USD, RANGE, *TEAMS), recorded(names.COST_USD, RANGE, *TEAMS, ago="30d")
 COVERED = f"300 * scalar(count_over_time(sum({REPORTING})[$__range:5m])) / $__range_s"
@@ -58,9 +57,9 @@ FINOPS = Board(
             "Month covered",
             SHARE,
             COVERED,
-            "How much of the month so far the recording rules have seen. Below 100 %, the month's figures lack the rest: "
-            "the rules were loaded later, or Prometheus keeps less than a month (its default is 15 days; start it with "
-            "`--storage.tsdb.retention.time=90d`).",
+            "How much of the month so far the recording rules have seen. Below 100 %, the month's figures lack the "
+            "rest: the rules were loaded later, or Prometheus keeps less than a month (its default is 15 days; start "
+            "it with `--storage.tsdb.retention.time=90d`).",
             time_from=MONTH,
             none=UNRECORDED,
             defaults=steps((None, "red"), (0.9, "orange"), (0.99, "green")),
@@ -162,8 +161,8 @@ FINOPS = Board(
             USD,
             barred(names.SAVED_USD, "lever"),
             "{{lever}}",
-            "Prompt caching, shared flights, cached answers, routes, clamped output, batches. Below 0 while cache writes "
-            "cost more than reads have saved.",
+            "Prompt caching, shared flights, cached answers, routes, clamped output, batches. Below 0 while cache "
+            "writes cost more than reads have saved.",
             none="nothing saved",
         ),
         ranking(
@@ -179,7 +178,8 @@ FINOPS = Board(
             USD,
             [
                 Query(
-                    f"{trailing(names.TASK_COST_USD, 'task')} / ({trailing(names.TASKS, 'task', matching=SUCCEEDED)} > 0)",
+                    f"{trailing(names.TASK_COST_USD, 'task')}"
+                    f" / ({trailing(names.TASKS, 'task', matching=SUCCEEDED)} > 0)",
                     "{{task}}",
                 )
             ],

@@ -28,7 +28,11 @@ from .reliability import BREAKERS
 
 NOW = "in this range"
 RISKS = [column.key for column in AT_RISK]
-SPEND, CALLS, TOKENS_USED = ranged(names.COST_USD), ranged(names.CALLS, matching=SENT), ranged(names.TOKENS, matching=FLOWING)
+SPEND, CALLS, TOKENS_USED = (
+    ranged(names.COST_USD),
+    ranged(names.CALLS, matching=SENT),
+    ranged(names.TOKENS, matching=FLOWING),
+)
 ERRORS = share(ranged(names.CALLS, matching=FAILED), CALLS)
 LATENCY = p(0.95, DURATION, RANGE)
 TENANTS = f"count({ranged(names.CALLS, TENANT)} > 0)"
@@ -62,6 +66,7 @@ OVERVIEW = Board(
             "The accounts that end furthest over their limit at the pace of their window so far, or are furthest used.",
             width=16,
             none="no budgets",
+            traces=["budget"],
             columns=AT_RISK,
             options={"sortBy": [{"displayName": "Used", "desc": True}]},
         ),
@@ -71,6 +76,7 @@ OVERVIEW = Board(
             f"topk(10, {barred(names.COST_USD, '$by')})",
             "__auto",
             "USD in each bar, of the ten that cost most in it.",
+            by="${__series.name:percentencode}",
             width=16,
         ),
         Panel(
@@ -82,6 +88,7 @@ OVERVIEW = Board(
                 Query(f"{BY_VALUE} and {MOST_MOVED}", "usd"),
             ],
             "What costs most more or less than in the same time a day earlier.",
+            by="${__data.fields.Value:percentencode}",
             columns=(
                 Column("value", "Value"),
                 Column("usd", "Spend", USD),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from panels import PROMETHEUS
 from queries import (
     FEATURE,
     LABELS,
@@ -23,7 +22,7 @@ from queries import (
     recorded_name,
     total,
 )
-from variables import custom
+from variables import PROMETHEUS, custom
 
 from tokenguard.facts import names
 from tokenguard.facts.names import Metric
@@ -101,7 +100,7 @@ def recorded(metric: Metric, window: str, *by: str, matching: str = "", ago: str
 
 
 def forecast(*by: str) -> str:
-    """The whole month: what it has cost, and its rest at the pace of the last seven days, or of those that are known."""
+    """The whole month: what it has cost, and its rest at the pace of the last seven days, so far as they are known."""
     known = f"scalar(count_over_time(sum({REPORTING})[7d:5m]) * 300)"
     week = recorded(names.COST_USD, "7d", *by)
     return f"({recorded(names.COST_USD, RANGE, *by)} + {week} / {known} * {MONTH_LEFT})"

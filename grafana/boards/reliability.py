@@ -205,7 +205,7 @@ RELIABILITY = Board(
             "Ledger",
             COUNT,
             [Query(f"max by (job) ({prometheus_name(names.LEDGER_LOST)}{HERE})", "{{job}}")],
-            "1 while a service cannot reach its shared ledger, and budgets are counted by each process or calls refused.",
+            "1 while a service cannot reach its shared ledger: each process counts budgets alone, or refuses calls.",
             none="no shared ledger",
             step="5m",
             defaults={"min": 0, "max": 1},

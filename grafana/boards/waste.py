@@ -28,8 +28,8 @@ WASTE = Board(
             "Cache savings",
             USD,
             ranged(names.SAVED_USD),
-            "Against the plain input rate, by prompt caching and every other lever; negative while cache writes cost more "
-            "than reads have saved.",
+            "Against the plain input rate, by prompt caching and every other lever; negative while cache writes cost "
+            "more than reads have saved.",
             none="nothing saved",
         ),
         stat(
@@ -68,7 +68,9 @@ WASTE = Board(
             SHARE,
             [
                 Query(
-                    share(trailing(names.TOKENS, FEATURE, matching=READ), trailing(names.TOKENS, FEATURE, matching=INPUT))
+                    share(
+                        trailing(names.TOKENS, FEATURE, matching=READ), trailing(names.TOKENS, FEATURE, matching=INPUT)
+                    )
                     + f" and {CALLED}",
                     PER_FEATURE,
                 )

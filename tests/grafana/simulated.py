@@ -89,7 +89,10 @@ def durations(metric, seconds, samples, **labels):
     bounds = (1.28, 2.56, 5.12, 10.24, 20.48, "+Inf")
     found = {}
     for bound in bounds:
-        paces = [(pace if bound == "+Inf" or took <= bound else 0, n) for (took, pace), n in zip(seconds, samples, strict=True)]
+        paces = [
+            (pace if bound == "+Inf" or took <= bound else 0, n)
+            for (took, pace), n in zip(seconds, samples, strict=True)
+        ]
         found |= series(f"{metric}_bucket", counter(*paces), le=bound, **{MODEL: "m", **labels})
         if bound == "+Inf":
             found |= series(f"{metric}_count", counter(*paces), **{MODEL: "m", **labels})

@@ -101,7 +101,9 @@ SPEND = [
         5,
     ),
     anomaly("a new tenant of 8 USD a day", "", recorded(TENANT, "new", *[8] * 12, late=4), 16),
-    anomaly("a Sunday of ten times a Sunday", "weekday", recorded(FEATURE, "chat", *WEEK, *WEEK, *WEEK[:6], 100), 21, 24),
+    anomaly(
+        "a Sunday of ten times a Sunday", "weekday", recorded(FEATURE, "chat", *WEEK, *WEEK, *WEEK[:6], 100), 21, 24
+    ),
     anomaly("weekends and weekdays as ever", "", recorded(FEATURE, "chat", *WEEK, *WEEK, *WEEK, *WEEK[:2]), 23),
     anomaly("a holiday, and the week after it", "", recorded(FEATURE, "chat", *WEEK, *WEEK, 10, *WEEK[1:], *WEEK), 28),
     *(
@@ -181,7 +183,9 @@ def nights(days):
 
 CACHE = [
     Case("TokenGuardCacheHitDrop", "no hits any more", True, cached((0.8, 2 * DAY - 2 * HOUR), (0, 2 * HOUR)), 47.9),
-    Case("TokenGuardCacheHitDrop", "a tenth fewer hits", False, cached((0.8, 2 * DAY - 2 * HOUR), (0.7, 2 * HOUR)), 47.9),
+    Case(
+        "TokenGuardCacheHitDrop", "a tenth fewer hits", False, cached((0.8, 2 * DAY - 2 * HOUR), (0.7, 2 * HOUR)), 47.9
+    ),
     Case(
         "TokenGuardCacheHitDrop",
         "a few calls without hits",
@@ -195,14 +199,17 @@ CACHE = [
         "TokenGuardUnpricedSpend",
         "a tenth of the calls",
         True,
-        calls("ok", counter((10, DAY))) | series("tokenguard_calls_unpriced_total", counter((1, DAY)), **{FEATURE: "chat"}),
+        calls("ok", counter((10, DAY)))
+        | series("tokenguard_calls_unpriced_total", counter((1, DAY)), **{FEATURE: "chat"}),
     ),
     Case(
         "TokenGuardUnpricedSpend",
         "none since long ago, and a gap",
         False,
         calls("ok", counter((10, DAY), (None, 30), (10, DAY)))
-        | series("tokenguard_calls_unpriced_total", counter((0, DAY), (None, 30), (0, DAY), start=200), **{FEATURE: "chat"}),
+        | series(
+            "tokenguard_calls_unpriced_total", counter((0, DAY), (None, 30), (0, DAY), start=200), **{FEATURE: "chat"}
+        ),
         40,
         16,
     ),
@@ -260,14 +267,21 @@ BUDGETS = [
         BURN,
         "a month's budget, five times as fast for a day",
         True,
-        budget(counter((1, DAY)), 600, 0.3, MONTH) | budget(counter((0.6, DAY), start=330), 600, 0.3, MONTH, key="late"),
+        budget(counter((1, DAY)), 600, 0.3, MONTH)
+        | budget(counter((0.6, DAY), start=330), 600, 0.3, MONTH, key="late"),
         20,
     ),
     Case(
         BURN,
         "a month's budget, spent by day only",
         False,
-        budget(counter(*[(0, 12 * HOUR), (4 / DAY, 12 * HOUR)] * 2, start=310), 600, counter((1 / 30 / DAY, 2 * DAY), start=0.5), MONTH, samples=2 * DAY),
+        budget(
+            counter(*[(0, 12 * HOUR), (4 / DAY, 12 * HOUR)] * 2, start=310),
+            600,
+            counter((1 / 30 / DAY, 2 * DAY), start=0.5),
+            MONTH,
+            samples=2 * DAY,
+        ),
         47,
     ),
     Case(PROJECTED, "a month that ends at 150 %", True, budget(45, 100, 0.3, MONTH)),
@@ -301,18 +315,76 @@ SLOW = [
     )
 ]
 CALLS = [
-    Case(FAILS, "every call", True, calls("ok", counter((10, DAY), (0, HOUR))) | calls("error", counter((0, DAY), (10, HOUR))), 24.9),
-    Case(FAILS, "every call of a feature with six an hour", True, calls("ok", counter((0.5, DAY), (0, 3 * HOUR))) | calls("error", counter((0, DAY), (0.5, 3 * HOUR))), 26.9),
+    Case(
+        FAILS,
+        "every call",
+        True,
+        calls("ok", counter((10, DAY), (0, HOUR))) | calls("error", counter((0, DAY), (10, HOUR))),
+        24.9,
+    ),
+    Case(
+        FAILS,
+        "every call of a feature with six an hour",
+        True,
+        calls("ok", counter((0.5, DAY), (0, 3 * HOUR))) | calls("error", counter((0, DAY), (0.5, 3 * HOUR))),
+        26.9,
+    ),
     Case(FAILS, "every call of a new model", True, calls("error", f"_x{DAY} " + counter((10, HOUR))), 24.9),
     Case(FAILS, "one in a hundred", False, calls("ok", counter((10, DAY))) | calls("error", counter((0.1, DAY))), 20),
-    Case(FAILS, "two of three, of three in all", False, calls("ok", counter((0, 20), (1, 1), (0, DAY))) | calls("error", counter((0, 20), (2, 1), (0, DAY))), 20),
-    Case(FAILS, "a gap after an outage long ago", False, calls("ok", counter((10, DAY), (None, 30), (10, HOUR), start=5)) | calls("error", counter((0, DAY), (None, 30), (0, HOUR), start=500)), 27, 26),
-    Case(STORM, "two resends for each call", True, calls("ok", counter((10, DAY))) | retries((0, DAY - HOUR), (20, HOUR)), 23.9),
-    Case(STORM, "a resend for five calls", False, calls("ok", counter((10, DAY))) | retries((0, DAY - HOUR), (2, HOUR)), 23.9),
+    Case(
+        FAILS,
+        "two of three, of three in all",
+        False,
+        calls("ok", counter((0, 20), (1, 1), (0, DAY))) | calls("error", counter((0, 20), (2, 1), (0, DAY))),
+        20,
+    ),
+    Case(
+        FAILS,
+        "a gap after an outage long ago",
+        False,
+        calls("ok", counter((10, DAY), (None, 30), (10, HOUR), start=5))
+        | calls("error", counter((0, DAY), (None, 30), (0, HOUR), start=500)),
+        27,
+        26,
+    ),
+    Case(
+        STORM,
+        "two resends for each call",
+        True,
+        calls("ok", counter((10, DAY))) | retries((0, DAY - HOUR), (20, HOUR)),
+        23.9,
+    ),
+    Case(
+        STORM,
+        "a resend for five calls",
+        False,
+        calls("ok", counter((10, DAY))) | retries((0, DAY - HOUR), (2, HOUR)),
+        23.9,
+    ),
     Case(STORM, "thin traffic", False, calls("ok", counter((0.5, DAY))) | retries((0, DAY - HOUR), (1, HOUR)), 23.9),
-    Case(BLOCKING, "half of the calls, suddenly", True, calls("ok", counter((10, DAY))) | calls("blocked", counter((0, DAY - HOUR), (10, HOUR))), 23.9),
-    Case(BLOCKING, "a fifth, as ever", False, calls("ok", counter((10, DAY))) | calls("blocked", counter((2.5, DAY))), 23.9, 12),
-    Case(BLOCKING, "three calls", False, calls("ok", counter((0.1, DAY))) | calls("blocked", counter((0, DAY - HOUR), (0.25, HOUR))), 23.9, 12),
+    Case(
+        BLOCKING,
+        "half of the calls, suddenly",
+        True,
+        calls("ok", counter((10, DAY))) | calls("blocked", counter((0, DAY - HOUR), (10, HOUR))),
+        23.9,
+    ),
+    Case(
+        BLOCKING,
+        "a fifth, as ever",
+        False,
+        calls("ok", counter((10, DAY))) | calls("blocked", counter((2.5, DAY))),
+        23.9,
+        12,
+    ),
+    Case(
+        BLOCKING,
+        "three calls",
+        False,
+        calls("ok", counter((0.1, DAY))) | calls("blocked", counter((0, DAY - HOUR), (0.25, HOUR))),
+        23.9,
+        12,
+    ),
     Case(OPEN, "open", True, breaker(gauge((2, DAY)))),
     Case(OPEN, "open, with a probe now and then", True, breaker(" ".join(["2 2 2 1 2"] * 24)), 1.9, minutes=1),
     Case(OPEN, "open for three minutes", False, breaker(gauge((0, 30), (2, 3), (0, 30))), 1, minutes=1),
@@ -331,19 +403,93 @@ def own(name, *paces, start=0.0, **labels):
 TELEMETRY = [
     Case(MISSING, "nothing arrives any more", True, calls("ok", counter((1, 2 * DAY), (None, 2 * HOUR))), 49.5),
     Case(MISSING, "no calls, but telemetry", False, calls("ok", counter((1, DAY), (0, 2 * DAY))), 71),
-    Case(MISSING, "a nightly job of two hours", False, calls("ok", counter((1, 2 * HOUR), (None, 22 * HOUR), (1, 2 * HOUR), (None, 22 * HOUR), (1, 2 * HOUR), (None, 6 * HOUR))), 55),
-    Case(MISSING, "one of two processes ends", False, calls("ok", counter((1, 2 * DAY))) | calls("ok", counter((1, 3 * DAY)), instance="2"), 71),
-    Case(MISSING, "a restart as another process", False, calls("ok", counter((1, 2 * DAY))) | calls("ok", f"_x{2 * DAY} " + counter((1, DAY)), instance="2"), 71),
-    Case(INTERNAL, "with every call", True, calls("ok", counter((10, DAY))) | own("internal_errors_total", (0, DAY - HOUR), (10, HOUR)), 23.9),
-    Case(INTERNAL, "with every call of a few", True, calls("ok", counter((0.25, DAY))) | own("internal_errors_total", (0, DAY - HOUR), (0.25, HOUR)), 23.9),
-    Case(INTERNAL, "one, once", False, calls("ok", counter((10, DAY))) | own("internal_errors_total", (0, 99), (1, 1), (0, 99)), 16),
-    Case(INTERNAL, "none since, and a gap", False, calls("ok", counter((10, DAY), (None, 30), (10, DAY))) | own("internal_errors_total", (0, DAY), (None, 30), (0, DAY), start=99), 40, 30),
+    Case(
+        MISSING,
+        "a nightly job of two hours",
+        False,
+        calls(
+            "ok",
+            counter(
+                (1, 2 * HOUR), (None, 22 * HOUR), (1, 2 * HOUR), (None, 22 * HOUR), (1, 2 * HOUR), (None, 6 * HOUR)
+            ),
+        ),
+        55,
+    ),
+    Case(
+        MISSING,
+        "one of two processes ends",
+        False,
+        calls("ok", counter((1, 2 * DAY))) | calls("ok", counter((1, 3 * DAY)), instance="2"),
+        71,
+    ),
+    Case(
+        MISSING,
+        "a restart as another process",
+        False,
+        calls("ok", counter((1, 2 * DAY))) | calls("ok", f"_x{2 * DAY} " + counter((1, DAY)), instance="2"),
+        71,
+    ),
+    Case(
+        INTERNAL,
+        "with every call",
+        True,
+        calls("ok", counter((10, DAY))) | own("internal_errors_total", (0, DAY - HOUR), (10, HOUR)),
+        23.9,
+    ),
+    Case(
+        INTERNAL,
+        "with every call of a few",
+        True,
+        calls("ok", counter((0.25, DAY))) | own("internal_errors_total", (0, DAY - HOUR), (0.25, HOUR)),
+        23.9,
+    ),
+    Case(
+        INTERNAL,
+        "one, once",
+        False,
+        calls("ok", counter((10, DAY))) | own("internal_errors_total", (0, 99), (1, 1), (0, 99)),
+        16,
+    ),
+    Case(
+        INTERNAL,
+        "none since, and a gap",
+        False,
+        calls("ok", counter((10, DAY), (None, 30), (10, DAY)))
+        | own("internal_errors_total", (0, DAY), (None, 30), (0, DAY), start=99),
+        40,
+        30,
+    ),
     Case(LEDGER, "out of reach", True, series("tokenguard_ledger_lost", gauge((0, 60), (1, 60))), 1.9, minutes=1),
-    Case(LEDGER, "out of reach for a minute", False, series("tokenguard_ledger_lost", gauge((0, 60), (1, 1), (0, 60))), 1.9, minutes=1),
-    Case(OVERFLOW, "a label with too many values", True, calls("ok", counter((1, DAY))) | own("series_overflow_total", (1, DAY), label="x")),
+    Case(
+        LEDGER,
+        "out of reach for a minute",
+        False,
+        series("tokenguard_ledger_lost", gauge((0, 60), (1, 1), (0, 60))),
+        1.9,
+        minutes=1,
+    ),
+    Case(
+        OVERFLOW,
+        "a label with too many values",
+        True,
+        calls("ok", counter((1, DAY))) | own("series_overflow_total", (1, DAY), label="x"),
+    ),
     Case(OVERFLOW, "lost records", True, calls("ok", counter((1, DAY))) | own("records_dropped_total", (1, DAY))),
-    Case(OVERFLOW, "the SDK's own overflow", True, series("tokenguard_calls_total", counter((1, DAY)), otel_metric_overflow="true")),
-    Case(OVERFLOW, "none since, and a gap", False, calls("ok", counter((1, DAY), (None, 30), (1, DAY))) | own("series_overflow_total", (0, DAY), (None, 30), (0, DAY), start=9, label="x"), 40, 30),
+    Case(
+        OVERFLOW,
+        "the SDK's own overflow",
+        True,
+        series("tokenguard_calls_total", counter((1, DAY)), otel_metric_overflow="true"),
+    ),
+    Case(
+        OVERFLOW,
+        "none since, and a gap",
+        False,
+        calls("ok", counter((1, DAY), (None, 30), (1, DAY)))
+        | own("series_overflow_total", (0, DAY), (None, 30), (0, DAY), start=9, label="x"),
+        40,
+        30,
+    ),
     Case("TokenGuardPricesOld", "130 days", True, series("tokenguard_prices_age_seconds", gauge((130 * 86400, DAY)))),
     Case("TokenGuardPricesOld", "30 days", False, series("tokenguard_prices_age_seconds", gauge((30 * 86400, DAY)))),
     Case(RULES_MISSING, "the recording rules run", False, calls("ok", counter((1, DAY))), 20),
