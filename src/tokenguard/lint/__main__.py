@@ -1,5 +1,6 @@
 """`python -m tokenguard.lint` is `tokenguard lint`."""
 
-from tokenguard.cli.lint import lint
+from tokenguard.lint.arguments import main
 
-lint(prog_name="tokenguard lint")
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -136,6 +135,8 @@ def load_installed(rules: dict[str, Rule]) -> None:
 
 
 def _from_file(file: Path) -> ModuleType:
+    import importlib.util
+
     spec = importlib.util.spec_from_file_location(f"tokenguard_plugin_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None

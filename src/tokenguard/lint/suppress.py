@@ -7,14 +7,15 @@ Comments that silence nothing are themselves reported, as TG001.
 
 from __future__ import annotations
 
-import io
 import re
-import tokenize
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.prefilter import Entry
+
+if TYPE_CHECKING:
+    import tokenize
 
 UNUSED = "TG001"
 _NOQAS = ("noqa", "NOQA")
@@ -46,6 +47,9 @@ class Ignore(NamedTuple):
 
 def ignores(text: str) -> list[Ignore]:
     """The silencing comments of a source text, in order."""
+    import io
+    import tokenize
+
     found: list[Ignore] = []
     start = 0
     try:
@@ -77,6 +81,9 @@ def _ignore(token: tokenize.TokenInfo, start: int) -> Iterator[Ignore]:
 
 def logical_end(text: str, line: int) -> int:
     """The last line of the logical line that `line` is in."""
+    import io
+    import tokenize
+
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.NEWLINE and token.start[0] >= line:
