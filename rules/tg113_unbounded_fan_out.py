@@ -50,6 +50,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 from tokenguard.lint.syntax import Function
@@ -57,7 +58,7 @@ from tokenguard.lint.syntax import Function
 SEVERITY = "warning"
 OPTIONS = {"max_at_once": 10}
 WORDS = CALL_WORDS
-_BOUND = re.compile(
+_BOUND = lazy(
     r"sem(?:aphore|_|$)|limiter|throttl|rate_?limit|max_concurren|concurrency|chunk|batch|pool|islice|slots|queue",
     re.IGNORECASE,
 )

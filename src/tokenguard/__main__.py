@@ -4,6 +4,8 @@
 to import as linting a file.
 """
 
+import gc
+import os
 import sys
 from typing import Any
 
@@ -11,12 +13,23 @@ from typing import Any
 def main() -> Any:
     """Run the command."""
     if sys.argv[1:2] == ["lint"]:
-        from tokenguard.lint.arguments import main as lint
-
         return lint(sys.argv[2:])
     from tokenguard.cli import main as commands
 
     return commands()
+
+
+def lint(arguments: list[str]) -> None:
+    """Run the linter and end the process at once: to take it down object by object takes a tenth of the time."""
+    gc.disable()  # what is imported stays
+    from tokenguard.lint.arguments import main as run
+
+    try:
+        run(arguments)
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1 if end.code else 0)
 
 
 if __name__ == "__main__":

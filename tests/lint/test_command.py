@@ -278,8 +278,8 @@ def test_start_up_is_light(project: Path) -> None:
     """Linting a clean file imports nothing that is not needed for it."""
     (project / "clean.py").write_text(CLEAN)
     code = (
-        "import sys\nfrom tokenguard.__main__ import main\nsys.argv = ['tokenguard', 'lint', 'clean.py']\n"
-        "try: main()\nexcept SystemExit: pass\n"
+        "import sys\nfrom tokenguard.lint.arguments import main\n"
+        "try: main(['clean.py'])\nexcept SystemExit: pass\n"
         "print([m for m in ('opentelemetry', 'libcst', 'rich', 'click', 'asyncio', 'multiprocessing', 'inspect',"
         " 'dataclasses', 'tokenize', 'hashlib', 'tempfile', 'difflib') if m in sys.modules])"
     )

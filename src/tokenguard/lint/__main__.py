@@ -1,6 +1,8 @@
 """`python -m tokenguard.lint` is `tokenguard lint`."""
 
-from tokenguard.lint.arguments import main
+import sys
+
+from tokenguard.__main__ import lint
 
 if __name__ == "__main__":
-    main()
+    lint(sys.argv[1:])

@@ -15,7 +15,7 @@ from typing import Any
 from tokenguard.lint.config import ConfigError
 from tokenguard.lint.finding import SEVERITIES
 from tokenguard.lint.outputs import FORMATS
-from tokenguard.lint.session import Options, run
+from tokenguard.lint.session import Options, Session
 
 
 def _codes(text: str) -> list[str]:
@@ -104,6 +104,15 @@ def parser() -> argparse.ArgumentParser:
     running.flag("--no-cache", says="Neither read nor write the cache.")
     running.value("-j", "--jobs", type=_jobs, default=0, metavar="N", says="Processes; 0: one per CPU.")
     return made
+
+
+def run(paths: tuple[str, ...], options: Options) -> int:
+    """Do what the command line says; the exit status. Raises ConfigError."""
+    if options.watch:
+        from tokenguard.lint.watch import watch
+
+        return watch(paths, options)
+    return Session(options).run(paths)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokenguard.lint.finding import Finding
-from tokenguard.lint.sources import Sources
+from tokenguard.lint.lines import Sources
 
 if TYPE_CHECKING:
     from tokenguard.lint.rulebook import Rule

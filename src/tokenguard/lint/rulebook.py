@@ -27,11 +27,12 @@ from tokenguard.lint.facts import Facts
 from tokenguard.lint.finding import SEVERITIES, Fix, Severity
 from tokenguard.lint.limits import Limit, limit_for
 from tokenguard.lint.names import is_double
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.surface import APPLIERS, Surface, last_names, surface_of
 
-_FILE = re.compile(r"([a-z]+\d+)_(\w+)\.py")
-_BLOCK = re.compile(r"^(Bad|Good):\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
+_FILE = lazy(r"([a-z]+\d+)_(\w+)\.py")
+_BLOCK = lazy(r"^(Bad|Good):\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
 
 
 class Report(NamedTuple):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tokenguard.lint.finding import Finding
-from tokenguard.lint.sources import Sources
+from tokenguard.lint.lines import Sources
 
 if TYPE_CHECKING:
     from tokenguard.lint.rulebook import Rule

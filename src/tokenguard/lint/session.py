@@ -13,9 +13,9 @@ from tokenguard.lint.config import Config, ConfigError, Settings
 from tokenguard.lint.engine import Linter
 from tokenguard.lint.files import Found, discover
 from tokenguard.lint.finding import Finding
+from tokenguard.lint.lines import Sources
 from tokenguard.lint.rulebook import Rule
 from tokenguard.lint.run import Run, lint_source
-from tokenguard.lint.sources import Sources
 
 _RANK = {"info": 0, "warning": 1, "error": 2}
 
@@ -75,15 +75,6 @@ class Options(NamedTuple):
     def settings(self) -> Settings:
         """The settings of every folder. Raises ConfigError."""
         return Settings(self.config, isolated=self.isolated, change=self.change)
-
-
-def run(paths: tuple[str, ...], options: Options) -> int:
-    """Do what the command line says; the exit status. Raises ConfigError."""
-    if options.watch:
-        from tokenguard.lint.watch import watch
-
-        return watch(paths, options)
-    return Session(options).run(paths)
 
 
 class Session:

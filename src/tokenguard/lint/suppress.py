@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.lint.finding import Finding, Span
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
 
 if TYPE_CHECKING:
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 UNUSED = "TG001"
 _NOQAS = ("noqa", "NOQA")
 WORDS: tuple[Entry, ...] = ("tokenguard:", *((code, *_NOQAS) for code in ("TG0", "TG1", "tg0", "tg1")))
-_NOQA = re.compile(r"#\s*noqa(?P<codes>\s*:\s*[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*)?(?!\s*:)", re.IGNORECASE)
-_OURS = re.compile(r"#\s*tokenguard:\s*ignore(?:\[(?P<codes>[^\]]*)\])?(?!-)")
-_MENTIONED = re.compile(r"noqa|tokenguard:", re.IGNORECASE)
-_NAMED = re.compile(r"#\s*noqa\s*:[^\n]*\bTG\d|tokenguard:\s*ignore", re.IGNORECASE)  # may be unused
-_CODE = re.compile(r"[A-Z]+[0-9]+")
+_NOQA = lazy(r"#\s*noqa(?P<codes>\s*:\s*[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*)?(?!\s*:)", re.IGNORECASE)
+_OURS = lazy(r"#\s*tokenguard:\s*ignore(?:\[(?P<codes>[^\]]*)\])?(?!-)")
+_MENTIONED = lazy(r"noqa|tokenguard:", re.IGNORECASE)
+_NAMED = lazy(r"#\s*noqa\s*:[^\n]*\bTG\d|tokenguard:\s*ignore", re.IGNORECASE)  # may be unused
+_CODE = lazy(r"[A-Z]+[0-9]+")
 
 
 class Ignore(NamedTuple):
