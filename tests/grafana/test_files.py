@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ import yaml
 from tokenguard.cli import main
 from tokenguard.facts import names
 
-from .parts import DASHBOARDS, GRAFANA, alerts, filled_in, recordings, targets
+from .parts import DASHBOARDS, GRAFANA, RECORDING, RULES, alerts, filled_in, recordings, targets
 
 with warnings.catch_warnings():
     # It would rather have dashboards in v2, which Grafana's file provisioning refuses.
