@@ -71,10 +71,10 @@ def tokenguard(processor: Any, reader: Any) -> None:
 
 def drained() -> None:
     """Wait for TokenGuard's queue: its metrics and its local store are written off the caller's path."""
-    from tokenguard import runtime
+    from tokenguard.installation import runtime
 
     if runtime._installed is not None:
-        runtime._installed.telemetry.flush()
+        runtime.installed().telemetry.flush()
 
 
 def openllmetry(processor: Any, reader: Any) -> None:

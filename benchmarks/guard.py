@@ -26,8 +26,10 @@ import openai
 from openai._models import FinalRequestOptions
 
 import tokenguard
-from tokenguard import metering, policy, runtime
-from tokenguard.metering import SEND, Answer
+from tokenguard import policy
+from tokenguard.call.flow import SEND, Answer
+from tokenguard.installation import runtime
+from tokenguard.metering.meter import Meter
 from tokenguard.seams import stainless
 
 BODY = {
@@ -58,7 +60,7 @@ ANSWER = {
 }
 
 
-def turns(meter: metering.Meter, client: openai.OpenAI, options: FinalRequestOptions) -> tuple[float, float]:
+def turns(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> tuple[float, float]:
     """Microseconds a call takes before it is sent, and after its answer, over some calls."""
     before = after = 0
     for _ in range(TURNS):
@@ -76,11 +78,11 @@ def turns(meter: metering.Meter, client: openai.OpenAI, options: FinalRequestOpt
     return before / TURNS / 1000, after / TURNS / 1000
 
 
-def alone(meter: metering.Meter, client: openai.OpenAI, options: FinalRequestOptions) -> float:
+def alone(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> float:
     """Microseconds of the decision by itself, in a loop: matching, limits, the bound, and the reservation."""
     guard = meter.guard
     exchange = stainless._exchange(client, dict, options, False, FAMILY)
-    calls = [meter._begin(exchange) for _ in range(TURNS)]
+    calls = [meter._begin(exchange)[0] for _ in range(TURNS)]
     start = time.perf_counter_ns()
     for call in calls:
         guard.match(call)
@@ -98,7 +100,7 @@ def main() -> None:
     client = openai.OpenAI(api_key="k")
     options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data=BODY)
     tokenguard.install(policy.Policy())
-    meter = runtime._installed.meter
+    meter = runtime.installed().meter
     guards = {"no policy": None}
     with tempfile.TemporaryDirectory() as folder:
         for name, ledger in LEDGERS.items():

@@ -7,8 +7,8 @@ import sys
 import time
 import timeit
 
+from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier
-from tokenguard.usage import Usage
 
 AT = 1_795_176_000 * 10**9
 PLAIN = Usage(input=1_000, output=100, cache_read=0, reasoning=64)

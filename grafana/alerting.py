@@ -11,8 +11,8 @@ from boards import BLOCKED, COST, FLOWING, GUARD, HEALTH, INPUT, READ, SENT, WAS
 from panels import Board
 from queries import FEATURE, PROVIDER, REQUEST_MODEL, gain, prometheus_name, share, total
 
-from tokenguard import names
-from tokenguard.names import Metric
+from tokenguard.facts import names
+from tokenguard.facts.names import Metric
 
 RUNBOOKS = "runbooks"
 """Where the pages are, seen from an alert; `tokenguard grafana export --runbooks URL` puts an address in its place."""

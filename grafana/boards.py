@@ -43,8 +43,8 @@ from queries import (
     total,
 )
 
-from tokenguard import names
-from tokenguard.names import Metric
+from tokenguard.facts import names
+from tokenguard.facts.names import Metric
 
 RANGE, BAR = "$__range", "$__interval"
 

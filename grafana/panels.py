@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from queries import FEATURE, MODEL, ROUTE, TENANT, prometheus_name
 
-from tokenguard import names
+from tokenguard.facts import names
 
 SCHEMA = 42
 WIDTH = 24

@@ -7,8 +7,8 @@ exporter and remote write, on Prometheus 2.42 and 3: they group by labels of the
 
 from __future__ import annotations
 
-from tokenguard import names
-from tokenguard.names import Metric
+from tokenguard.facts import names
+from tokenguard.facts.names import Metric
 
 TENANT, FEATURE, ROUTE, VERSION, TEAM = (
     names.attribution_attribute(key).replace(".", "_") for key in names.METRIC_ATTRIBUTION_KEYS

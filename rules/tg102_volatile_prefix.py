@@ -87,8 +87,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from tokenguard.lint.changing import Grain, Taint
 from tokenguard.lint.finding import Severity
-from tokenguard.lint.flow import Flow, Grain, Taint
+from tokenguard.lint.flow import Flow
 from tokenguard.lint.prompts import PROMPT_WORDS, loops_around, prefixes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.syntax import Function

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tokenguard
-from tokenguard import runtime
+from tokenguard.installation import runtime
 
 pytest_plugins = ["pytester"]
 
@@ -53,7 +53,7 @@ def installed():
     """TokenGuard installed for one test."""
     tokenguard.uninstall()
     tokenguard.install()
-    here = runtime._installed
+    here = runtime.installed()
     put = here.telemetry.put
     here.records = []
 

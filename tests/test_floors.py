@@ -11,29 +11,25 @@ import tokenguard
 
 ROOT = Path(tokenguard.__file__).parent
 FLOORS = (
-    ("names", "errors", "usage", "call", "leaving"),
-    ("prices", "tokens", "policy", "ledger", "providers"),
-    ("scope", "callsite", "repeats", "spans", "said", "content", "store", "storefile", "telemetry"),
-    ("breakers", "flights", "pending", "alerts", "guard", "metering"),
+    ("facts", "process"),
+    ("prices", "tokens", "policy", "ledger", "providers", "store"),
+    ("telemetry",),
+    ("call",),
+    ("guard",),
+    ("metering",),
     ("seams",),
-    ("runtime", "instrument", "autoload", "report", "demo", "cli", "__init__", "__main__", "lint", "rules", "grafana"),
+    ("installation", "report", "lint", "rules", "grafana"),
+    ("demo", "cli", "__init__", "__main__"),
     ("testing",),
     ("pytest_plugin",),
 )
+"""The rooms, lowest floor first. A room may import from the floors below its own, and from its own."""
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
 
-def runtime_imports(tree):
-    """The modules that a file imports when it runs, not only for its types."""
-    typing_only = {
-        id(node)
-        for test in ast.walk(tree)
-        if isinstance(test, ast.If) and getattr(test.test, "id", "") == "TYPE_CHECKING"
-        for node in ast.walk(test)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
+def imports(file):
+    """The modules that a file imports, for its types alone too."""
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tokenguard"):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
@@ -46,18 +42,72 @@ def room(module):
     return parts[1] if len(parts) > 1 and parts[1] in FLOOR else "__init__"
 
 
-def test_imports_point_down():
-    """No module imports from a floor above its own."""
-    wrong = []
+def files():
+    """Every file of the package, with its room."""
     for file in ROOT.rglob("*.py"):
-        here = file.relative_to(ROOT).parts[0].removesuffix(".py")
+        # A `__main__` is a face, whatever room it opens.
+        here = "__main__" if file.stem == "__main__" else file.relative_to(ROOT).parts[0].removesuffix(".py")
         assert here in FLOOR, f"{here} has no floor yet"
-        wrong += [
-            f"{file.relative_to(ROOT)} imports {module}"
-            for module in runtime_imports(ast.parse(file.read_text()))
-            if room(module) != "__init__" and FLOOR[room(module)] > FLOOR[here]
-        ]
+        yield here, file
+
+
+def test_imports_point_down():
+    """No module imports from a floor above its own, not even a type."""
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {module}"
+        for here, file in files()
+        for module in imports(file)
+        if room(module) != "__init__" and FLOOR[room(module)] > FLOOR[here]
+    ]
     assert wrong == []
+
+
+def test_no_circles():
+    """Neither rooms nor files import each other in a circle, however long."""
+    rooms, modules = {}, {}
+    known = {
+        ".".join(("tokenguard", *f.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        for _, f in files()
+    }
+    for here, file in files():
+        name = ".".join(("tokenguard", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        for module in imports(file):
+            if room(module) not in ("__init__", here):
+                rooms.setdefault(here, set()).add(room(module))
+            # `from tokenguard.prices import PriceBook` imports the package, whatever the name is.
+            target = module if module in known else module.rpartition(".")[0]
+            if target != name and target != "tokenguard":
+                modules.setdefault(name, set()).add(target)
+    assert circle(rooms) == []
+    assert circle({name: targets for name, targets in modules.items() if ".lint." not in name}) == []
+
+
+def circle(arrows):
+    """A circle among the arrows, as the names along it; empty where there is none."""
+    done = set()
+
+    def walk(name, path):
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for following in sorted(arrows.get(name, ())):
+            if found := walk(following, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(arrows) if (found := walk(name, []))), [])
+
+
+def test_the_api_is_what_is_named():
+    """`__all__` is the whole public API: each name is there, and says that it is imported from `tokenguard`."""
+    assert sorted(tokenguard.__all__) == tokenguard.__all__
+    for name in tokenguard.__all__:
+        assert getattr(tokenguard, name) is not None
+    public = {name for name in vars(tokenguard) if not name.startswith("_")} - set(tokenguard.__all__)
+    rooms = {path.stem for path in ROOT.iterdir()}
+    assert public - rooms <= {"TYPE_CHECKING", "Any", "annotations"}
 
 
 def imported(statement):

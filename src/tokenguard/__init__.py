@@ -19,7 +19,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokenguard.errors import (
+    from tokenguard.call.scope import attribution, meter, task
+    from tokenguard.facts.errors import (
         BudgetExceeded,
         CircuitOpen,
         GuardrailViolation,
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
         PolicyError,
         TokenGuardError,
     )
-    from tokenguard.runtime import install, uninstall
-    from tokenguard.scope import attribution, meter, task
+    from tokenguard.installation.runtime import install, uninstall
 
 __all__ = [
     "BudgetExceeded",
@@ -45,7 +45,10 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_MODULES = {"install": "runtime", "uninstall": "runtime", "attribution": "scope", "meter": "scope", "task": "scope"}
+_MODULES = {
+    **dict.fromkeys(("install", "uninstall"), "installation.runtime"),
+    **dict.fromkeys(("attribution", "meter", "task"), "call.scope"),
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -53,5 +56,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'facts.errors')}"), name)
     return value

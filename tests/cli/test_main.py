@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from tokenguard import cli, names
-from tokenguard.call import CallRecord
-from tokenguard.store import Store
+from tokenguard import cli
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord
+from tokenguard.store.store import Store
 
 
 @pytest.fixture

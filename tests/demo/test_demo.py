@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from tokenguard import demo
-from tokenguard.call import CallRecord
 from tokenguard.demo.comparison import PRICE_LIST, Rates, price
-from tokenguard.store import read_store
-from tokenguard.usage import Usage
+from tokenguard.facts.record import CallRecord
+from tokenguard.facts.usage import Usage
+from tokenguard.store.store import read_store
 
 
 def test_the_bill_by_hand():

@@ -17,8 +17,9 @@ import pytest
 import tokenguard
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
-from tokenguard.seams import addressed, signing, tap
 from tokenguard.seams import litellm as seam
+from tokenguard.seams import signing
+from tokenguard.seams.common import addressed, tap
 
 if find_spec("litellm") is None:  # other tests of this process go on without these settings
     pytest.skip("needs litellm", allow_module_level=True)

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from tokenguard.call import CallRecord
 from tokenguard.demo import INSTRUMENT
 from tokenguard.demo.provider import SimulatedProvider
-from tokenguard.store import read_store
+from tokenguard.facts.record import CallRecord
+from tokenguard.store.store import read_store
 
 from .parts import GRAFANA, Prometheus, free_ports, program, prometheus, running, until
 

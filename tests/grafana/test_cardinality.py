@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from canned import OPENAI_COST
-from tokenguard import names
 from tokenguard.demo import INSTRUMENT
 from tokenguard.demo.provider import SimulatedProvider
-from tokenguard.telemetry import MAX_SERIES, MAX_VALUES
+from tokenguard.facts import names
+from tokenguard.telemetry.metrics import MAX_SERIES, MAX_VALUES
 
 from .conftest import environment, stack
 from .many import BUSY, ROUTES, TENANTS

@@ -14,8 +14,8 @@ import promql_parser
 import pytest
 import yaml
 
-from tokenguard import names
 from tokenguard.cli import main
+from tokenguard.facts import names
 
 from .parts import DASHBOARDS, GRAFANA, RULES, alerts, filled_in, targets
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tokenguard import policy
-from tokenguard.errors import PolicyError
+from tokenguard.facts.errors import PolicyError
 from tokenguard.ledger import Entry, MemoryLedger, Reservation, nano, open_ledger
 from tokenguard.ledger import memory as memory_module
 from tokenguard.ledger.base import RETAIN_S

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenguard import policy
-from tokenguard.errors import PolicyError
+from tokenguard.facts.errors import PolicyError
 from tokenguard.policy import page
 from tokenguard.policy.files import MAX_BYTES
 from tokenguard.policy.locate import Lines

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenguard.errors import PolicyError
+from tokenguard.facts.errors import PolicyError
+from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier
-from tokenguard.usage import Usage
 
 from .conftest import AT
 
@@ -166,7 +166,7 @@ def test_the_list_is_left_as_it_is():
 def test_the_list_is_imported_at_the_first_miss():
     """Making a book, and pricing by an override, imports neither the price list nor what it imports."""
     code = (
-        "import sys; from tokenguard.prices import PriceBook; from tokenguard.usage import Usage\n"
+        "import sys; from tokenguard.prices import PriceBook; from tokenguard.facts.usage import Usage\n"
         "book = PriceBook({'x/y': {'input': 1.0}}); assert book.cost('x', 'y', Usage(1)).total == 1e-6\n"
         "assert not {'genai_prices', 'pydantic', 'httpx2', 'httpx'} & set(sys.modules)\n"
         "assert book.cost('openai', 'gpt-4o', Usage(1, 0)).total and 'genai_prices' in sys.modules"

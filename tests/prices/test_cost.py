@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pytest
 
+from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier, as_reported
-from tokenguard.usage import Usage
 
 from .conftest import AT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenguard.said import answers, messages, streamed, system_instructions
+from tokenguard.providers.messages import answers, messages, streamed, system_instructions
 
 FOLDER = Path(__file__).parents[3] / "shared" / "recordings"
 FAMILIES = (

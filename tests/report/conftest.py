@@ -7,9 +7,9 @@ from hashlib import md5
 
 import pytest
 
-from tokenguard import names as n
-from tokenguard.call import CallRecord, TaskRecord
-from tokenguard.store import Store
+from tokenguard.facts import names as n
+from tokenguard.facts.record import CallRecord, TaskRecord
+from tokenguard.store.store import Store
 
 START = int(datetime(2026, 11, 2, 9, tzinfo=UTC).timestamp()) * 10**9
 HOUR = 3600 * 10**9

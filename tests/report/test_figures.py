@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from report.conftest import HOUR, START, call
-from tokenguard import names
-from tokenguard.call import TaskRecord
-from tokenguard.errors import TokenGuardError
+from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.record import TaskRecord
 from tokenguard.report import figures
 from tokenguard.report.figures import DIMENSIONS, Query, ask, moment
 from tokenguard.report.findings import find
 from tokenguard.report.sources import open_sources
-from tokenguard.store import Store
+from tokenguard.store.store import Store
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from report.conftest import START, call
-from tokenguard import names
-from tokenguard.cli.terminal import is_fancy
+from tokenguard.facts import names
 from tokenguard.report import layout
 from tokenguard.report.figures import FIGURES, Query, ask
 from tokenguard.report.findings import find
 from tokenguard.report.sources import open_sources
-from tokenguard.store import Store
+from tokenguard.report.terminal import is_fancy
+from tokenguard.store.store import Store
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tokenguard import names
-from tokenguard.call import CallRecord, TaskRecord
 from tokenguard.cli import group
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord, TaskRecord
 from tokenguard.report import figures, sources
-from tokenguard.store import Store
+from tokenguard.store.store import Store
 
 START = int(datetime(2026, 11, 20, 10, tzinfo=UTC).timestamp()) * 10**9
 

@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from report.conftest import records
-from tokenguard import names
-from tokenguard.call import CallRecord
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord
 from tokenguard.report.figures import Query, ask
 from tokenguard.report.findings import find
 from tokenguard.report.layout import print_table
 from tokenguard.report.sources import SourceError, open_sources
-from tokenguard.store import Store
+from tokenguard.store.store import Store
 
 
 def value(content):

@@ -23,9 +23,9 @@ from botocore.stub import Stubber  # noqa: E402
 from urllib3.exceptions import HTTPError  # noqa: E402
 
 import tokenguard  # noqa: E402
-from tokenguard import names  # noqa: E402
 from tokenguard.demo.provider import SimulatedProvider  # noqa: E402
-from tokenguard.errors import BudgetExceeded, LimitExceeded  # noqa: E402
+from tokenguard.facts import names  # noqa: E402
+from tokenguard.facts.errors import BudgetExceeded, LimitExceeded  # noqa: E402
 from tokenguard.policy import Policy, loads  # noqa: E402
 
 SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"

@@ -9,8 +9,8 @@ import pytest
 
 import tokenguard
 from loopback import Loopback
-from tokenguard import runtime
 from tokenguard.demo.provider import SimulatedProvider
+from tokenguard.installation import runtime
 
 pytestmark = [  # old clients cannot be closed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -38,7 +38,7 @@ def capturing(monkeypatch):
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
     tokenguard.uninstall()
     tokenguard.install()
-    yield runtime._installed
+    yield runtime.installed()
     tokenguard.uninstall()
 
 

@@ -1,7 +1,7 @@
 """The user's call is sacred, through every seam: whatever fails inside TokenGuard, the SDK's answer is the same.
 
-`tests/test_fault_injection.py` goes into the depth of each seam; here every seam, synchronous or not, streamed or not,
-is gone through with each step of the common path failing in turn, under a policy that has every kind of rule.
+`metering/test_fault_injection.py` goes into the depth of each seam; here every seam, synchronous or not, streamed or
+not, is gone through with each step of the common path failing in turn, under a policy that has every kind of rule.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ import pytest
 from families import VARIANTS, Caller, Clients, over
 
 import tokenguard
-from tokenguard import guard, metering, policy, runtime
-from tokenguard.breakers import Breakers
+from tokenguard import policy
+from tokenguard.call import call
 from tokenguard.demo.provider import SimulatedProvider
-from tokenguard.flights import Flights
+from tokenguard.guard.admission import Guard
+from tokenguard.guard.breakers import Breakers
+from tokenguard.guard.single_flight import Flights
+from tokenguard.guard.worst_case import WorstCase
+from tokenguard.installation import runtime
 from tokenguard.ledger import MemoryLedger
-from tokenguard.seams import botocore, cohere, google_genai, huggingface, ollama, sending, speakeasy, stainless, watch
+from tokenguard.metering import meter
+from tokenguard.metering.settling import Settling
+from tokenguard.seams import botocore, cohere, google_genai, huggingface, ollama, speakeasy, stainless
+from tokenguard.seams.common import sending, watch
 
 pytestmark = [  # old clients cannot be closed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -49,13 +56,12 @@ SEEN = {
 }
 """A kind of call through each seam, and each way in which a seam reads."""
 STEPS = [
-    *((metering.Meter, name) for name in ("_begin", "_match", "_open", "_close", "_answered", "settle", "_price")),
-    *((metering, name) for name in ("call_site", "fingerprint", "identity", "outer_owner")),
-    (metering.Call, "__init__"),
-    *(
-        (guard.Guard, name)
-        for name in ("attribute", "match", "admit", "settle", "_within", "_bound", "_worst", "_reserve")
-    ),
+    *((meter.Meter, name) for name in ("_begin", "_match", "_open", "_close", "_answered")),
+    *((Settling, name) for name in ("settle", "_price")),
+    *((meter, name) for name in ("call_site", "fingerprint", "identity", "outer_owner")),
+    (call.Call, "__init__"),
+    *((Guard, name) for name in ("attribute", "match", "admit", "settle", "_within", "_reserve")),
+    *((WorstCase, name) for name in ("bound", "of")),
     *((MemoryLedger, name) for name in ("reserve", "_close")),
     *((Breakers, name) for name in ("refuses", "ended")),
     (Flights, "join"),
@@ -118,7 +124,7 @@ def test_internal_failure(variant, running, installed, monkeypatch, caplog):
             patch.setattr(owner, step, fail)
             got = seen(call)
             gc.collect(0)
-            runtime._installed.telemetry.flush()
+            runtime.installed().telemetry.flush()
         if got != expected:
             wrong[f"{owner.__name__}.{step}"] = got
     tokenguard.install(policy.Policy())

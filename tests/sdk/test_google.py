@@ -17,7 +17,7 @@ from google.genai import errors, types  # noqa: E402 - only where it is installe
 import tokenguard  # noqa: E402
 from loopback import Loopback  # noqa: E402
 from tokenguard.demo.provider import SimulatedProvider  # noqa: E402
-from tokenguard.errors import BudgetExceeded, LimitExceeded  # noqa: E402
+from tokenguard.facts.errors import BudgetExceeded, LimitExceeded  # noqa: E402
 from tokenguard.policy import Policy, loads  # noqa: E402
 
 FLASH = "gemini-2.5-flash"

@@ -23,13 +23,15 @@ import pytest
 from families import CLAUDES, KINDS, VARIANTS, Ask, Caller, Clients, Variant, cohere1_turns, over
 
 import tokenguard
-from tokenguard import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded, names, policy, runtime
+from tokenguard import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
-from tokenguard.guard import Guard
-from tokenguard.metering import Call
+from tokenguard.facts import names
+from tokenguard.guard.admission import Guard
+from tokenguard.installation import runtime
+from tokenguard.metering.meter import Call
 from tokenguard.policy import Policy
 from tokenguard.providers import SDKS
-from tokenguard.seams.watch import Watch
+from tokenguard.seams.common.watch import Watch
 
 pytestmark = [  # old clients cannot be closed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -97,7 +99,7 @@ def under(installed):
 
     def put(text):
         tokenguard.install(policy.loads(text + '[ledger]\nurl = "memory:"\n', "tokenguard.toml"))
-        return runtime._installed.meter.guard
+        return runtime.installed().meter.guard
 
     yield put
     tokenguard.install(Policy())
@@ -181,7 +183,7 @@ def test_block(variant, caller, under, provider, spans):
     assert refused.value.observed > 1
     assert spans.attributes["tokenguard.guard.action"] == "block"
     assert spans.attributes["tokenguard.guard.rule"] == "l"
-    assert spans.attributes["error.type"] == "tokenguard.errors.LimitExceeded"
+    assert spans.attributes["error.type"] == "tokenguard.LimitExceeded"
     assert "tokenguard.cost.usd" not in spans.attributes
 
 
@@ -777,7 +779,7 @@ def test_collected_within_a_lock(which, caller, under, provider, installed, runn
             ring.append(ring)
             next(iter(ring[0]))
             owner = {"ledger": guard.ledger, "breakers": guard.breakers, "meter": measured}.get(which)
-            owner = owner or runtime._installed.meter.repeats
+            owner = owner or runtime.installed().meter.repeats
             lock = owner._lock = Meanwhile(owner._lock)
             del ring
             provider.fail_next(500, retry_after=0.001)

@@ -303,11 +303,12 @@ def test_instrumented(project):
 
 def test_ends_as_it_began(project):
     """After a run in this process nothing is installed, and nothing watches."""
-    from tokenguard import runtime, scope
+    from tokenguard.call import scope
+    from tokenguard.installation import runtime
 
-    before = runtime._installed, scope.on_call, runtime.default_store
+    before = runtime.installed(), scope.on_call, runtime.default_store
     threads = set(threading.enumerate())
     project.run("def test_it(tokenguard):\n    ask()\n", "--tokenguard-max-calls=3", "--tokenguard-then=stop")
-    assert (runtime._installed, scope.on_call, runtime.default_store) == before
+    assert (runtime.installed(), scope.on_call, runtime.default_store) == before
     new = set(threading.enumerate()) - threads
     assert not [thread for thread in new if thread.name.startswith("tokenguard-ledger")]

@@ -126,7 +126,7 @@ def _never_fail_to_print() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """The command `tokenguard`. Errors of ours are one line, and exit code 2."""
-    from tokenguard.errors import TokenGuardError
+    from tokenguard.facts.errors import TokenGuardError
 
     _never_fail_to_print()
     try:

@@ -9,7 +9,7 @@ import click
 def demo() -> None:
     """Run a small product against a simulated provider on loopback, through the real SDKs, and report what it cost."""
     from tokenguard.demo import DemoUnavailable, run_demo
-    from tokenguard.errors import TokenGuardError
+    from tokenguard.facts.errors import TokenGuardError
 
     try:
         run_demo()

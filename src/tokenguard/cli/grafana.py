@@ -17,7 +17,7 @@ def grafana() -> None:
 @click.option("--runbooks", metavar="URL", help="Where you publish the runbooks; alerts then link there.")
 def export(directory: Path, runbooks: str | None) -> None:
     """Write dashboards, alert rules, collector and provisioning files to DIRECTORY."""
-    from tokenguard.errors import TokenGuardError
+    from tokenguard.facts.errors import TokenGuardError
     from tokenguard.grafana import export as write
 
     try:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import click
 
-from tokenguard import __version__, names
+from tokenguard import __version__
+from tokenguard.facts import names
 
 PROMISE = "Know what every LLM call costs, stop the ones that cost too much, catch the waste before it ships."
 
@@ -78,7 +79,7 @@ def _next(command: str) -> str:
 
 def _recorded(path: str) -> tuple[int, int]:
     """How many calls a store holds, and when the last one began; none where it cannot be read."""
-    from tokenguard.storefile import open_for_reading
+    from tokenguard.store.file import open_for_reading
 
     try:
         with closing(open_for_reading(Path(path))) as connection:

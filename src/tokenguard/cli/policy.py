@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from tokenguard.errors import PolicyError
+from tokenguard.facts.errors import PolicyError
 
 if TYPE_CHECKING:
     from tokenguard.ledger import Balance, Ledger
@@ -146,7 +146,7 @@ def _usd(amount: float | None) -> str:
 
 def _print(lines: list[_Line]) -> None:
     """A table on a terminal, plain columns with a tab between them anywhere else."""
-    from tokenguard.cli.terminal import console, is_fancy
+    from tokenguard.report.terminal import console, is_fancy
 
     if not lines:
         click.echo("No budget is defined, and none has spent anything.")

@@ -9,14 +9,14 @@ import click
 from rich import box
 from rich.table import Table
 
-from tokenguard.cli.terminal import console as standard_output
-from tokenguard.cli.terminal import is_fancy
-from tokenguard.errors import PolicyError
+from tokenguard.facts.errors import PolicyError
 from tokenguard.policy import load
 from tokenguard.prices import Card, PriceBook, Rates, Tier
 from tokenguard.prices.listed import nearest
 from tokenguard.prices.models import PROVIDERS
 from tokenguard.prices.rates import DERIVED
+from tokenguard.report.terminal import console as standard_output
+from tokenguard.report.terminal import is_fancy
 
 LABELS = {
     "input": "input",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from tokenguard import names
+from tokenguard.facts import names
 
 NOTHING_YET = """No calls are recorded at {} yet. Run a program under TokenGuard first:
 
@@ -53,8 +53,7 @@ def report(
     KEY is tenant, feature, route, prompt_version, team, user, a key of your own, model, provider, operation, call_site,
     day, hour, task, outcome, error, rule or action. attr.KEY is a key of your own that is named as another is.
     """
-    from tokenguard.cli import terminal
-    from tokenguard.report import figures, findings, layout, sources
+    from tokenguard.report import figures, findings, layout, sources, terminal
 
     now = datetime.now(UTC)
     query = figures.Query(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenguard import names
+from tokenguard.facts import names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +68,7 @@ def run_demo(store: str | Path = STORE, *, report: bool = True) -> Demo:
     _require_sdks()
     from tokenguard.demo.comparison import compare
     from tokenguard.demo.provider import SimulatedProvider
-    from tokenguard.store import read_store
+    from tokenguard.store.store import read_store
 
     path = _fresh(Path(store))
     guarded = _fresh(path.with_name(f"{path.stem}-guarded{path.suffix}"))
@@ -76,7 +76,7 @@ def run_demo(store: str | Path = STORE, *, report: bool = True) -> Demo:
         provider.faults.retry_after = 0.05
         provider.fail_next("stream_error", after=20, path="/messages")
         _run("tokenguard.demo.workload", provider, path, POLICY)
-    from tokenguard.call import CallRecord
+    from tokenguard.facts.record import CallRecord
 
     calls = [record for record in read_store(path) if isinstance(record, CallRecord)]
     lines = compare(provider.requests, calls)
@@ -111,7 +111,7 @@ def show(demo: Demo) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from tokenguard.cli.terminal import console as standard_output
+    from tokenguard.report.terminal import console as standard_output
 
     console = standard_output(markup=True)
     for arguments in REPORTS:

@@ -12,8 +12,8 @@ from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.caching import MOST_BREAKPOINTS, breakpoints, parts
 from tokenguard.demo.exchange import DATED, Desk, Event, Refusal, Reply, dated
 from tokenguard.demo.openai_chat import plain
+from tokenguard.facts.usage import Usage
 from tokenguard.tokens import estimate_request
-from tokenguard.usage import Usage
 
 BROKEN = Event({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "error")
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "stop_sequence": "stop_sequence"}

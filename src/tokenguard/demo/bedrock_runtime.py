@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from tokenguard.demo import anthropic_messages, cohere_api
 from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import Answerer, Desk, Event, Refusal, Reply
+from tokenguard.facts.usage import Usage
 from tokenguard.tokens import count_text, estimate_request
-from tokenguard.usage import Usage
 
 ERRORS = {400: "ValidationException", 403: "AccessDeniedException", 404: "ResourceNotFoundException"}
 ERRORS |= {429: "ThrottlingException", 500: "InternalServerException", 503: "ServiceUnavailableException"}

@@ -18,9 +18,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tokenguard.facts.usage import Usage
 from tokenguard.tokens.request import estimate_request
 from tokenguard.tokens.text import O200K, encoding, encoding_name
-from tokenguard.usage import Usage
 
 LEAST = 1024
 STEP = 128

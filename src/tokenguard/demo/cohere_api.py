@@ -9,8 +9,8 @@ from typing import Any
 from tokenguard.demo.answers import Answer, words
 from tokenguard.demo.exchange import JSON_LINES, Desk, Event, Reply, json_line
 from tokenguard.demo.openai_chat import chat_question, direction, required
+from tokenguard.facts.usage import Usage
 from tokenguard.tokens import count_text
-from tokenguard.usage import Usage
 
 PREAMBLE = 66
 """Tokens that Cohere puts around a prompt, and does not bill."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tokenguard import names
-from tokenguard.call import CallRecord
 from tokenguard.demo.exchange import Received
-from tokenguard.usage import Usage
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord
+from tokenguard.facts.usage import Usage
 
 
 class Rates(NamedTuple):

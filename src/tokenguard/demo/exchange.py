@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tokenguard.demo.answers import Model
 from tokenguard.demo.caching import PromptCache
-from tokenguard.usage import Usage
+from tokenguard.facts.usage import Usage
 
 
 class Event(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any
 
 from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import Desk, Event, Refusal, Reply
+from tokenguard.facts.usage import Usage
 from tokenguard.tokens import estimate_request
-from tokenguard.usage import Usage
 
 BROKEN = Event({"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}})
 STATUSES = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}

@@ -9,8 +9,8 @@ from typing import Any
 from tokenguard.demo.answers import Answer, words
 from tokenguard.demo.exchange import JSON_LINES, Desk, Event, Reply, json_line
 from tokenguard.demo.openai_chat import chat_question, direction, required
+from tokenguard.facts.usage import Usage
 from tokenguard.tokens import count_text, estimate_request
-from tokenguard.usage import Usage
 
 FIRST = "2026-01-01T00:00:00.000000Z"
 BROKEN = Event({"error": "an error was encountered while running the model"})

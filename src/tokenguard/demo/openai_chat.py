@@ -13,9 +13,9 @@ from typing import Any
 
 from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import DATED, Desk, Event, Refusal, Reply, dated
+from tokenguard.facts.usage import Usage
 from tokenguard.tokens import estimate_request
 from tokenguard.tokens.text import reasons
-from tokenguard.usage import Usage
 
 FINGERPRINT = "fp_50cad350e4"
 BROKEN = Event(

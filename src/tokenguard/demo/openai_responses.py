@@ -10,9 +10,9 @@ from typing import Any
 from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import Desk, Event, Refusal, Reply, dated
 from tokenguard.demo.openai_chat import bill, plain, required, served, transcript
+from tokenguard.facts.usage import Usage
 from tokenguard.tokens import estimate_request
 from tokenguard.tokens.text import reasons
-from tokenguard.usage import Usage
 
 REMEMBERED = 1000
 """Stored responses; the oldest are forgotten."""

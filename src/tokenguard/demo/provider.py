@@ -23,7 +23,7 @@ from tokenguard.demo.answers import Model
 from tokenguard.demo.exchange import Desk, Received
 from tokenguard.demo.faults import Fault, Faults, Kind
 from tokenguard.demo.server import Server
-from tokenguard.usage import Usage
+from tokenguard.facts.usage import Usage
 
 
 class SimulatedProvider:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from tokenguard.demo import (
@@ -24,12 +24,19 @@ from tokenguard.demo import (
     openai_responses,
 )
 from tokenguard.demo.exchange import Answerer, Desk, Event, Received, Refusal, Reply
-from tokenguard.demo.faults import ERRORS, MALFORMED, Fault, replaced, with_usage, without_usage
+from tokenguard.demo.faults import ERRORS, MALFORMED, Fault, Faults, replaced, with_usage, without_usage
+from tokenguard.facts.usage import Usage
 from tokenguard.tokens import count_text
-from tokenguard.usage import Usage
 
-if TYPE_CHECKING:
-    from tokenguard.demo.provider import SimulatedProvider
+
+class Provider(Protocol):
+    """What the server asks of the provider that it serves (`provider.SimulatedProvider`)."""
+
+    desk: Desk
+    faults: Faults
+    latency: float
+    chunk_delay: float
+    requests: list[Received]
 
 
 def v1_chat(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
@@ -74,7 +81,7 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 256
 
-    def __init__(self, port: int, provider: SimulatedProvider) -> None:
+    def __init__(self, port: int, provider: Provider) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.provider = provider
         self._open: set[socket.socket] = set()

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from tokenguard.errors import PolicyError
+from tokenguard.facts.errors import PolicyError
 from tokenguard.ledger.base import Ledger
 from tokenguard.ledger.entry import LedgerError
 from tokenguard.ledger.memory import MemoryLedger
 
-if TYPE_CHECKING:
-    from tokenguard.policy.model import LedgerConfig
+
+class LedgerSettings(Protocol):
+    """What the policy's `[ledger]` says (`policy.LedgerConfig`)."""
+
+    @property
+    def url(self) -> str: ...  # noqa: D102 - the policy's page describes them
+    @property
+    def lease(self) -> float: ...  # noqa: D102
+    @property
+    def timeout(self) -> float: ...  # noqa: D102
+    @property
+    def on_loss(self) -> str: ...  # noqa: D102
+    @property
+    def slice(self) -> float: ...  # noqa: D102
+    @property
+    def slice_lease(self) -> float: ...  # noqa: D102
+    @property
+    def slice_idle(self) -> float: ...  # noqa: D102
+
 
 SQLITE_WAIT_S = 10.0
 """At least this long a SQLite ledger waits for its lock: other processes at work are not a loss."""
 
 
-def open_ledger(config: LedgerConfig, source: str = "") -> Ledger:
+def open_ledger(config: LedgerSettings, source: str = "") -> Ledger:
     """The ledger of `config`, with slices and survival of its loss as configured. Nothing is connected to yet.
 
     `source` is the policy's file (`Policy.source`), where a relative SQLite path starts. Raises `PolicyError` where a

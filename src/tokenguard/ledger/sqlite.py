@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from tokenguard.leaving import at_exit
 from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger, log
 from tokenguard.ledger.entry import (
     Alert,
@@ -31,6 +30,7 @@ from tokenguard.ledger.entry import (
     new_id,
     refusal,
 )
+from tokenguard.process.exit import at_exit
 
 _VERSION: Final = 1
 _SCHEMA: Final = f"""

@@ -9,124 +9,45 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping
-from enum import IntEnum
 from typing import NamedTuple
 
+from tokenguard.lint.changing import COUNTERS, IDS, LISTINGS, PARTS, RANDOM, Grain, Taint, clock, regrain
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.syntax import Binding, Function
 
 _DEPTH = 10
-
-
-class Grain(IntEnum):
-    """How often a value changes."""
-
-    DAY = 1
-    HOUR = 2
-    CALL = 3
-
-
-class Taint(NamedTuple):
-    """A changing value: the expression where it enters the text, what makes it change, and how often."""
-
-    node: ast.expr
-    source: str
-    grain: Grain
-    kind: str  # "value", "order" (of a set or listing) or "padding" (pretty-printed)
-    origin: ast.expr  # the expression that makes it
-    placed: bool = False  # it has entered a text, where it is to be reported
-
-
-_CLOCKS: dict[str, Grain] = {
-    **dict.fromkeys(("datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.now",
-                     "datetime.utcnow", "time.time", "time.time_ns", "time.monotonic", "time.perf_counter",
-                     "time.ctime",
-                     "time.asctime", "time.localtime", "time.gmtime", "pendulum.now", "arrow.now", "arrow.utcnow",
-                     "django.utils.timezone.now", "pandas.Timestamp.now", "pandas.Timestamp.utcnow"), Grain.CALL),
-    **dict.fromkeys(("datetime.date.today", "pendulum.today", "django.utils.timezone.localdate"), Grain.DAY),
-}  # fmt: skip
-_RANDOM = re.compile(
-    r"uuid\.uuid[1-8]|uuid\.UUID\(\).*|random\.(?!seed|Random$)\w+|numpy\.random\.\w+|secrets\.\w+|os\.urandom|os\.getpid|shortuuid\.uuid"
-    r"|random\.Random\(\)\.\w+|nanoid\.generate|ulid\.(new|ULID)|time\.strftime"
-)
-_IDS = re.compile(r"(?:^|_)(request|trace|correlation|span|message|invocation|call)_?id$", re.IGNORECASE)
-_FINE = re.compile(r"%[-#]?[MSfXcsTrpI]|%-?[MSIT]|\b(mm|ss)\b")
-_PARTS = {"year": None, "month": None, "day": Grain.DAY, "weekday": Grain.DAY, "isoweekday": Grain.DAY,
-          "date": Grain.DAY, "toordinal": Grain.DAY, "hour": Grain.HOUR, "tzinfo": None, "tzname": None,
-          "utcoffset": None}  # fmt: skip
-_THROUGH = frozenset(
-    [
-        "strip",
-        "lstrip",
-        "rstrip",
-        "upper",
-        "lower",
-        "title",
-        "format_map",
-        "encode",
-        "decode",
-        "isoformat",
-        "timestamp",
-        "hex",
-        "timetuple",
-        "replace",
-        "astimezone",
-        "splitlines",
-        "expandtabs",
-        "center",
-        "ljust",
-        "rjust",
-        "zfill",
-        "removeprefix",
-        "removesuffix",
-        "partition",
-        "copy",
-        "text",
-        "content",
-        "dedent",
-        "items",
-        "render",
-        "substitute",
-        "safe_substitute",
-        "format",
-        "format_messages",
-        "format_prompt",
-        "partial",
-        "join",
-        "timestamp_ms",
-        "ctime",
-        "get",
-    ]
-)
+_THROUGH = frozenset({
+    "strip", "lstrip", "rstrip", "upper", "lower", "title", "format_map", "encode", "decode",
+    "isoformat", "timestamp", "hex", "timetuple", "replace", "astimezone", "splitlines",
+    "expandtabs", "center", "ljust", "rjust", "zfill", "removeprefix", "removesuffix", "partition",
+    "copy", "text", "content", "dedent", "items", "render", "substitute", "safe_substitute",
+    "format", "format_messages", "format_prompt", "partial", "join", "timestamp_ms", "ctime", "get",
+})  # fmt: skip
 _FILLS = frozenset({"format", "render", "substitute", "safe_substitute", "partial", "format_messages", "format_prompt"})
-_COPIES = frozenset(
-    [
-        "str",
-        "repr",
-        "dedent",
-        "Template",
-        "int",
-        "float",
-        "round",
-        "list",
-        "tuple",
-        "sorted",
-        "dumps",
-        "format",
-        "fill",
-        "indent",
-        "cleandoc",
-        "TextBlock",
-        "from_template",
-        "escape",
-        "cast",
-        "ascii",
-        "enumerate",
-        "reversed",
-    ]
-)
-_COUNTERS = ("?range", "?enumerate", "itertools.count")
-_LISTINGS = re.compile(r"(?:.*\.)?(glob|iglob|rglob|listdir|scandir|iterdir)$")
+_COPIES = frozenset({
+    "str", "repr", "dedent", "Template", "int", "float", "round", "list", "tuple", "sorted",
+    "dumps", "format", "fill", "indent", "cleandoc", "TextBlock", "from_template", "escape", "cast",
+    "ascii", "enumerate", "reversed",
+})  # fmt: skip
+_SHOWN = frozenset({"hex", "int", "microsecond", "second", "minute", "template", "text", "content"})  # attributes
+_CONVERTERS = frozenset({"ctime", "localtime", "gmtime", "asctime"})  # of the time they are given, else of now
+_DIRECTORIES = frozenset({"glob", "rglob", "iterdir", "iglob", "listdir"})
+
+
+class Frame(NamedTuple):
+    """Where a walk is: the taints of the parameters around it, and how deep it has gone."""
+
+    given: Mapping[str, list[Taint]]
+    depth: int
+
+
+class Called(NamedTuple):
+    """A call that a walk has come to: the path of its function, that path's last name, and all it is given."""
+
+    node: ast.Call
+    path: str
+    last: str
+    arguments: list[ast.expr]
 
 
 class Flow:
@@ -136,111 +57,110 @@ class Flow:
         self.facts = facts
         self.loops: frozenset[ast.AST] = frozenset()  # those around the prompt in question: their counters change it
         self._busy: set[ast.AST] = set()
+        self._call_kinds = (
+            self._time, self._random, self._padding, self._unordered, self._sorted, self._local, self._method,
+            self._copied, self._imported,
+        )  # fmt: skip
 
-    def taints(
-        self, node: ast.expr | None, given: Mapping[str, list[Taint]] | None = None, depth: int = 0
-    ) -> list[Taint]:
-        """What changes in the text or list that `node` makes; `given` holds the taints of the parameters around it."""
-        if node is None or depth > _DEPTH or node in self._busy:
+    def taints(self, node: ast.expr | None, frame: Frame = Frame({}, 0)) -> list[Taint]:  # noqa: B008 - a value
+        """What changes in the text or list that `node` makes."""
+        if node is None or frame.depth > _DEPTH or node in self._busy:
             return []
         self._busy.add(node)
         try:
-            return self._taints(node, given or {}, depth + 1)
+            return self._taints(node, Frame(frame.given, frame.depth + 1))
         finally:
             self._busy.discard(node)
 
-    def _all(self, nodes: Iterable[ast.expr | None], given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
-        return [t for node in nodes for t in self.taints(node, given, depth)]
+    def returns(self, function: Function) -> list[Taint]:
+        """What changes in the text that `function` returns."""
+        return self._results(self.facts, function, Frame({}, 0))
+
+    def _all(self, nodes: Iterable[ast.expr | None], frame: Frame) -> list[Taint]:
+        return [t for node in nodes for t in self.taints(node, frame)]
 
     def _at(self, node: ast.expr, taints: list[Taint], *, placed: bool = False) -> list[Taint]:
         """The taints as they pass `node`: reported there, unless they entered a text before."""
         return [t if t.placed else t._replace(node=node, placed=placed) for t in taints]
 
-    def _taints(self, node: ast.expr, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
+    def _taints(self, node: ast.expr, frame: Frame) -> list[Taint]:
         match node:
-            case ast.JoinedStr(values=values):
-                return self._all(values, given, depth)
             case ast.FormattedValue(value=value, format_spec=spec):
-                found = self._at(value, self.taints(value, given, depth), placed=True)
+                found = self._at(value, self.taints(value, frame), placed=True)
                 text = _plain(spec)
-                return [t for f in found if (t := _regrain(f, text)) is not None] if text and "%" in text else found
-            case ast.BinOp(left=left, right=right):
-                if isinstance(node.op, ast.Mod):
-                    return self.taints(left, given, depth) + self._at(
-                        right, self.taints(right, given, depth), placed=True
-                    )
-                return self._all((left, right), given, depth)
-            case ast.BoolOp(values=values):
-                return self._all(values, given, depth)
-            case ast.IfExp(body=body, orelse=orelse):
-                return self._all((body, orelse), given, depth)
+                return [t for f in found if (t := regrain(f, text)) is not None] if text and "%" in text else found
+            case ast.BinOp(left=left, right=right, op=ast.Mod()):
+                return self.taints(left, frame) + self._at(right, self.taints(right, frame), placed=True)
+            case ast.BinOp(left=left, right=right) | ast.IfExp(body=left, orelse=right):
+                return self._all((left, right), frame)
+            case ast.JoinedStr(values=parts) | ast.BoolOp(values=parts) | ast.Dict(values=parts):
+                return self._all(parts, frame)
+            case ast.List(elts=parts) | ast.Tuple(elts=parts):
+                return self._all(parts, frame)
             case (
                 ast.Await(value=value)
                 | ast.NamedExpr(value=value)
                 | ast.Starred(value=value)
                 | ast.UnaryOp(operand=value)
+                | ast.Lambda(body=value)
             ):
-                return self.taints(value, given, depth)
-            case ast.List(elts=elts) | ast.Tuple(elts=elts):
-                return self._all(elts, given, depth)
-            case ast.Set(elts=elts):
-                return self._order(node, "a set's order") if len(elts) > 1 or isinstance(elts[0], ast.Starred) else []
+                return self.taints(value, frame)
+            case ast.Set(elts=parts):
+                return self._order(node, "a set's order") if len(parts) > 1 or isinstance(parts[0], ast.Starred) else []
             case ast.SetComp():
                 return self._order(node, "a set's order")
-            case ast.Dict(values=values):
-                return self._all(values, given, depth)
-            case ast.ListComp(elt=elt, generators=generators) | ast.GeneratorExp(elt=elt, generators=generators):
-                orders = [t for g in generators for t in self.taints(g.iter, given, depth) if t.kind == "order"]
-                return self.taints(elt, given, depth) + orders
-            case ast.DictComp(value=value, generators=generators):
-                orders = [t for g in generators for t in self.taints(g.iter, given, depth) if t.kind == "order"]
-                return self.taints(value, given, depth) + orders
+            case (
+                ast.ListComp(elt=value, generators=generators)
+                | ast.GeneratorExp(elt=value, generators=generators)
+                | ast.DictComp(value=value, generators=generators)
+            ):
+                orders = [t for g in generators for t in self.taints(g.iter, frame) if t.kind == "order"]
+                return self.taints(value, frame) + orders
             case ast.Subscript(value=value, slice=key):
-                return self._item(node, value, key, given, depth)
-            case ast.Lambda(body=body):
-                return self.taints(body, given, depth)
+                return self._item(node, value, key, frame)
             case ast.Name(id=name):
-                return self._name(node, name, given, depth)
+                return self._name(node, name, frame)
             case ast.Attribute():
-                return self._attribute(node, given, depth)
+                return self._attribute(node, frame)
             case ast.Call():
-                return self._call(node, given, depth)
+                return self._call(node, frame)
         return []
 
     def _order(self, node: ast.expr, source: str) -> list[Taint]:
         return [Taint(node, source, Grain.CALL, "order", node)]
 
-    def _item(
-        self, node: ast.Subscript, value: ast.expr, key: ast.expr, given: Mapping[str, list[Taint]], depth: int
-    ) -> list[Taint]:
+    def _item(self, node: ast.Subscript, value: ast.expr, key: ast.expr, frame: Frame) -> list[Taint]:
         text = self.facts.constant(key)
         if isinstance(text, str) and isinstance(value, ast.Name | ast.Attribute):
             found = self.facts.view(value).known.get(text)
             if found is not None:
-                return self._at(node, self.taints(found, given, depth))
-            return [Taint(node, f"{text!r}", Grain.CALL, "value", node)] if _IDS.search(text) else []
-        return [t for t in self.taints(value, given, depth) if t.kind == "value" or not isinstance(key, ast.Slice)]
+                return self._at(node, self.taints(found, frame))
+            return [Taint(node, f"{text!r}", Grain.CALL, "value", node)] if IDS.search(text) else []
+        return [t for t in self.taints(value, frame) if t.kind == "value" or not isinstance(key, ast.Slice)]
 
-    def _name(self, node: ast.Name, name: str, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
-        if name in given:
-            return self._at(node, given[name])
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def _name(self, node: ast.Name, name: str, frame: Frame) -> list[Taint]:
+        if name in frame.given:
+            return self._at(node, frame.given[name])
         found = self.facts.module.scope_at(node).lookup(name)
         if found is None:
             return []
         scope, bindings = found
-        if scope is self.facts.module.top and self.facts.module.function_of(node) is not None:
+        once = scope is self.facts.module.top and self.facts.module.function_of(node) is not None
+        if once:
             bindings = [b for b in bindings if b.kind == "import"]  # made once, when the module is loaded
         taints: list[Taint] = []
         before = [b for b in bindings if getattr(b.node, "lineno", 0) <= node.lineno] or bindings
-        for binding in self._live(before, node):
-            taints += self._binding(node, name, binding, given, depth)
-        if scope is not self.facts.module.top or not self.facts.module.function_of(node):
+        for binding in self.live(before, node):
+            taints += self._binding(node, name, binding, frame)
+        if not once:
             for part in scope.names.get(f"{name}[]", ()):
                 if part.kind == "append":
-                    taints += self.taints(part.value, given, depth)
+                    taints += self.taints(part.value, frame)
         return taints
 
-    def _live(self, bindings: list[Binding], use: ast.expr) -> list[Binding]:
+    def live(self, bindings: list[Binding], use: ast.expr) -> list[Binding]:
         """Without those that a later plain assignment in an enclosing block surely replaces."""
         blocks = {id(self.facts.module.parents.get(use)), *(id(a) for a in self.facts.module.ancestors(use))}
         for index in range(len(bindings) - 1, 0, -1):
@@ -251,208 +171,189 @@ class Flow:
                     return bindings[index:]
         return bindings
 
-    def _binding(
-        self, node: ast.Name, name: str, binding: Binding, given: Mapping[str, list[Taint]], depth: int
-    ) -> list[Taint]:
+    def _binding(self, node: ast.Name, name: str, binding: Binding, frame: Frame) -> list[Taint]:
         match binding.kind:
             case "assign" | "augment" | "with":
                 if binding.value is node:
                     return []
-                found = self.taints(binding.value, given, depth)
+                found = self.taints(binding.value, frame)
                 return found if _is_text(binding.value) else self._at(node, found)
-            case "param":
-                if _IDS.search(name):
-                    return [Taint(node, f"the parameter {name}", Grain.CALL, "value", node)]
+            case "param" if IDS.search(name):
+                return [Taint(node, f"the parameter {name}", Grain.CALL, "value", node)]
             case "loop":
-                orders = [t for t in self.taints(binding.value, given, depth) if t.kind == "value"]
-                if orders:
-                    return orders
-                if binding.node in self.loops and self._is_counter(binding, name):
+                values = [t for t in self.taints(binding.value, frame) if t.kind == "value"]
+                if not values and binding.node in self.loops and self._is_counter(binding, name):
                     return [Taint(node, f"the counter {name}", Grain.CALL, "value", node)]
+                return values
             case "def" if isinstance(binding.node, Function):  # instructions=make_instructions
-                return self._results(self.facts, binding.node, {}, depth)
+                return self._results(self.facts, binding.node, Frame({}, frame.depth))
             case "import":
-                return self._elsewhere(node, binding.target, [], {}, given, depth)
+                return self._elsewhere(node, binding.target, [], {}, frame) or []
         return []
 
     def _is_counter(self, binding: Binding, name: str) -> bool:
         """Whether `name` is the number of an enumeration, rather than its item."""
-        counting = isinstance(binding.value, ast.Call) and self.facts.names.path(binding.value.func) in _COUNTERS
+        counting = isinstance(binding.value, ast.Call) and self.facts.names.path(binding.value.func) in COUNTERS
         target = getattr(binding.node, "target", None)
         first = target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target
         return counting and isinstance(first, ast.Name) and first.id == name
 
-    def _attribute(self, node: ast.Attribute, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
+    def _attribute(self, node: ast.Attribute, frame: Frame) -> list[Taint]:
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
             owner = self.facts.module.class_of(node)
             bindings = self.facts.module.attributes(owner).get(node.attr, []) if owner else []
             taints: list[Taint] = []
             for binding in bindings:
                 if isinstance(binding.node, Function) and _is_property(binding.node):
-                    taints += self._results(self.facts, binding.node, {}, depth)
+                    taints += self._results(self.facts, binding.node, Frame({}, frame.depth))
                 elif binding.kind in ("assign", "augment") and self.facts.module.function_of(binding.node) is not None:
-                    taints += self.taints(binding.value, {}, depth)
+                    taints += self.taints(binding.value, Frame({}, frame.depth))
             if taints or bindings:
                 return self._at(node, taints)
-        base = self.taints(node.value, given, depth)
-        if base and node.attr in _PARTS:
-            grain = _PARTS[node.attr]
+        base = self.taints(node.value, frame)
+        if base and node.attr in PARTS:
+            grain = PARTS[node.attr]
             return [t._replace(node=node, grain=grain) for t in base] if grain else []
-        if not base and _IDS.search(node.attr):
+        if not base and IDS.search(node.attr):
             return [Taint(node, ast.unparse(node), Grain.CALL, "value", node)]
-        return (
-            self._at(node, base)
-            if node.attr in ("hex", "int", "microsecond", "second", "minute", "template", "text", "content")
-            else []
-        )
+        return self._at(node, base) if node.attr in _SHOWN else []
 
-    def _call(self, node: ast.Call, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
+    # -- calls: the first kind that knows a call answers ---------------------------------------------------------------
+
+    def _call(self, node: ast.Call, frame: Frame) -> list[Taint]:
         path = self.facts.names.path(node.func)
-        last = path.rpartition(".")[2].lstrip("?@")
         arguments = [*node.args, *(k.value for k in node.keywords)]
-        clock = _clock(path)
-        if clock is not None and not (last in ("ctime", "localtime", "gmtime", "asctime") and node.args):
-            return [Taint(node, ast.unparse(node.func) + "()", clock, "value", node)]
-        if path == "time.strftime":
-            taint = Taint(node, "time.strftime()", Grain.CALL, "value", node)
-            timed = len(node.args) < 2 or bool(self.taints(node.args[1], given, depth))
-            return [t] if timed and (t := _regrain(taint, self._format(node))) else []
-        if path == "?next" or _RANDOM.fullmatch(path):
-            if path == "?next" and "count" not in self.facts.names.path(node.args[0] if node.args else None):
-                return []
-            return [Taint(node, ast.unparse(node.func) + "()", Grain.CALL, "value", node)]
-        if (last in ("dumps", "model_dump_json") and self._indented(node)) or path == "pprint.pformat":
-            return [
-                Taint(node, ast.unparse(node.func) + "(indent)" * (last != "pformat"), Grain.CALL, "padding", node),
-                *self._all(arguments, given, depth),
-            ]
-        if path in ("?set", "?frozenset"):
-            return self._order(node, "a set's order") if node.args else []
-        if _LISTINGS.fullmatch(path) and (path[0] != "?" or last in ("glob", "rglob", "iterdir", "iglob", "listdir")):
-            return self._order(node, "the order of a directory listing")
-        if path == "?sorted" or last in ("sorted", "natsorted"):
-            return [t for t in self._all(arguments, given, depth) if t.kind != "order"]
-        if path.startswith("@") and "." not in path.removeprefix("@self."):
-            return self._local(node, path, given, depth)
-        if isinstance(node.func, ast.Attribute):
-            found = self._method(node, node.func, arguments, given, depth)
-            if found is not None:
-                return found
-        if last in _COPIES:
-            return self._all(arguments, given, depth)
-        return self._elsewhere(node, path, node.args, {k.arg: k.value for k in node.keywords if k.arg}, given, depth)
+        call = Called(node, path, path.rpartition(".")[2].lstrip("?@"), arguments)
+        return next((found for kind in self._call_kinds if (found := kind(call, frame)) is not None), [])
 
-    def _method(
-        self,
-        node: ast.Call,
-        func: ast.Attribute,
-        arguments: list[ast.expr],
-        given: Mapping[str, list[Taint]],
-        depth: int,
-    ) -> list[Taint] | None:
-        receiver = self.taints(func.value, given, depth)
+    def _time(self, call: Called, frame: Frame) -> list[Taint] | None:
+        """A clock, or `time.strftime` of one."""
+        grain = clock(call.path)
+        if grain is not None and not (call.last in _CONVERTERS and call.node.args):
+            return [_made(call.node, "()", grain)]
+        if call.path != "time.strftime":
+            return None
+        timed = len(call.node.args) < 2 or bool(self.taints(call.node.args[1], frame))
+        taint = regrain(_made(call.node, "()"), self._format(call.node)) if timed else None
+        return [] if taint is None else [taint]
+
+    def _random(self, call: Called, frame: Frame) -> list[Taint] | None:
+        """A random number, a uuid, the next number of a count."""
+        if call.path == "?next":
+            first = call.node.args[0] if call.node.args else None
+            return [_made(call.node, "()")] if "count" in self.facts.names.path(first) else []
+        return [_made(call.node, "()")] if RANDOM.fullmatch(call.path) else None
+
+    def _padding(self, call: Called, frame: Frame) -> list[Taint] | None:
+        """Pretty-printing, which pads, and what changes in what is printed."""
+        if call.path == "pprint.pformat":
+            padded = _made(call.node, "", kind="padding")
+        elif call.last in ("dumps", "model_dump_json") and self._indented(call.node):
+            padded = _made(call.node, "(indent)", kind="padding")
+        else:
+            return None
+        return [padded, *self._all(call.arguments, frame)]
+
+    def _unordered(self, call: Called, frame: Frame) -> list[Taint] | None:
+        """A set, or a directory listing."""
+        if call.path in ("?set", "?frozenset"):
+            return self._order(call.node, "a set's order") if call.node.args else []
+        if LISTINGS.fullmatch(call.path) and (call.path[0] != "?" or call.last in _DIRECTORIES):
+            return self._order(call.node, "the order of a directory listing")
+        return None
+
+    def _sorted(self, call: Called, frame: Frame) -> list[Taint] | None:
+        if call.last not in ("sorted", "natsorted"):
+            return None
+        return [t for t in self._all(call.arguments, frame) if t.kind != "order"]
+
+    def _local(self, call: Called, frame: Frame) -> list[Taint] | None:
+        """A function or method of this file."""
+        if not call.path.startswith("@") or "." in call.path.removeprefix("@self."):
+            return None
+        definition = self.facts.names.definition(call.path)
+        if not isinstance(definition, Function):
+            return []
+        inner = self._parameters(definition, call.node.args, _keywords(call.node), frame)
+        return self._at(call.node, self._results(self.facts, definition, Frame(inner, frame.depth)))
+
+    def _method(self, call: Called, frame: Frame) -> list[Taint] | None:
+        """A method that keeps what is in its object, a part of it, or fills it in."""
+        node, func = call.node, call.node.func
+        if not isinstance(func, ast.Attribute):
+            return None
+        receiver = self.taints(func.value, frame)
         if func.attr == "strftime":
-            return [t for r in self._at(node, receiver) if (t := _regrain(r, self._format(node))) is not None]
+            return [t for r in self._at(node, receiver) if (t := regrain(r, self._format(node))) is not None]
         if func.attr == "isoformat" and _plain(node.args[0] if node.args else None) == "hours":
             return [t._replace(grain=Grain.HOUR) for t in receiver]
-        if func.attr in _PARTS and receiver and all(t.kind == "value" for t in receiver):
-            grain = _PARTS[func.attr]
+        if func.attr in PARTS and receiver and all(t.kind == "value" for t in receiver):
+            grain = PARTS[func.attr]
             return [t._replace(node=node, grain=min(t.grain, grain)) for t in receiver] if grain else []
         if func.attr == "replace" and any(k.arg == "hour" for k in node.keywords):
             return [t._replace(node=node, grain=Grain.DAY) for t in receiver]
-        if func.attr == "get" and node.args and (receiver or not self._known_dict(func.value)):
+        if func.attr == "get" and node.args and (receiver or not self.facts.view(func.value).known):
             return receiver
         if func.attr == "join":
-            return receiver + self._all(arguments, given, depth)
-        if func.attr in _THROUGH:
-            fills = func.attr in _FILLS or (func.attr == "replace" and len(arguments) == 2)  # .replace("{now}", now)
-            found = [
-                t
-                for a in arguments
-                for t in self._at(a, self.taints(a, given, depth), placed=fills)
-                if t.kind != "order" or fills
-            ]
-            return receiver + found
-        return None
+            return receiver + self._all(call.arguments, frame)
+        return receiver + self._filled(call, func.attr, frame) if func.attr in _THROUGH else None
+
+    def _filled(self, call: Called, method: str, frame: Frame) -> list[Taint]:
+        """What the arguments of a method bring into its text; `.replace("{now}", now)` fills a template, too."""
+        fills = method in _FILLS or (method == "replace" and len(call.arguments) == 2)
+        taints = [t for a in call.arguments for t in self._at(a, self.taints(a, frame), placed=fills)]
+        return [t for t in taints if t.kind != "order" or fills]
+
+    def _copied(self, call: Called, frame: Frame) -> list[Taint] | None:
+        return self._all(call.arguments, frame) if call.last in _COPIES else None
+
+    def _imported(self, call: Called, frame: Frame) -> list[Taint] | None:
+        return self._elsewhere(call.node, call.path, call.node.args, _keywords(call.node), frame)
+
+    def _elsewhere(
+        self, node: ast.expr, path: str, args: list[ast.expr], keywords: Mapping[str, ast.expr], frame: Frame
+    ) -> list[Taint] | None:
+        """What a function of another module returns: a text made there is shown at this call."""
+        found = self.facts.elsewhere(path)
+        if found is None or not isinstance(found[1], Function) or not isinstance(node, ast.Call):
+            return None
+        inner = self._parameters(found[1], args, keywords, frame)
+        return [t._replace(node=node) for t in self._results(found[0], found[1], Frame(inner, frame.depth))]
+
+    def _parameters(
+        self, function: Function, args: list[ast.expr], keywords: Mapping[str, ast.expr], frame: Frame
+    ) -> dict[str, list[Taint]]:
+        """The taints of a function's parameters, of those that have any."""
+        names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+        if names[:1] in (["self"], ["cls"]):
+            names = names[1:]
+        inner = {name: self.taints(arg, frame) for name, arg in zip(names, args, strict=False)}
+        inner.update({name: self.taints(value, frame) for name, value in keywords.items()})
+        return {name: taints for name, taints in inner.items() if taints}
+
+    def _results(self, facts: Facts, function: Function, frame: Frame) -> list[Taint]:
+        flow = self if facts is self.facts else Flow(facts)
+        return flow._all(facts.module.results(function), Frame(frame.given, frame.depth + 1))
 
     def _indented(self, node: ast.Call) -> bool:
         indent = next((k.value for k in node.keywords if k.arg == "indent"), None)
         return indent is not None and self.facts.constant(indent) not in (None, 0)
 
-    def _known_dict(self, node: ast.expr) -> bool:
-        return bool(self.facts.view(node).known)
-
     def _format(self, call: ast.Call) -> str | None:
+        """The strftime pattern a call is given; a name with `date` in it is taken for one of a date."""
         text = self.facts.constant(call.args[0]) if call.args else None
         if isinstance(text, str):
             return text
-        return (
-            "%Y-%m-%d" if call.args and re.search(r"date(?!_?time)", ast.unparse(call.args[0]), re.IGNORECASE) else None
-        )
-
-    def _local(self, node: ast.Call, path: str, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
-        definition = self.facts.names.definition(path)
-        if not isinstance(definition, Function):
-            return []
-        method = path.startswith("@self.")
-        inner = self._parameters(
-            definition, node.args, {k.arg: k.value for k in node.keywords if k.arg}, given, depth, skip=method
-        )
-        return self._at(node, self._results(self.facts, definition, inner, depth))
-
-    def _elsewhere(
-        self,
-        node: ast.expr,
-        path: str,
-        args: list[ast.expr],
-        keywords: Mapping[str, ast.expr],
-        given: Mapping[str, list[Taint]],
-        depth: int,
-    ) -> list[Taint]:
-        project = self.facts.project
-        if project is None or path[:1] in "?@" or "(" in path or path == ".":
-            return []
-        found = project.find(self.facts.module, path)
-        if found is None:
-            return []
-        other, definition = found
-        if isinstance(definition, Function) and isinstance(node, ast.Call):
-            inner = self._parameters(definition, args, keywords, given, depth)
-            # A text made there is shown at this call; a bare value where it enters a text here.
-            return [t._replace(node=node) for t in self._results(other, definition, inner, depth)]
-        return []
-
-    def _parameters(
-        self,
-        function: Function,
-        args: list[ast.expr],
-        keywords: Mapping[str, ast.expr],
-        given: Mapping[str, list[Taint]],
-        depth: int,
-        *,
-        skip: bool = False,
-    ) -> dict[str, list[Taint]]:
-        names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
-        if skip and names[:1] in (["self"], ["cls"]):
-            names = names[1:]
-        inner = {name: self.taints(arg, given, depth) for name, arg in zip(names, args, strict=False)}
-        inner.update({name: self.taints(value, given, depth) for name, value in keywords.items()})
-        return {name: taints for name, taints in inner.items() if taints}
-
-    def _results(self, facts: Facts, function: Function, given: Mapping[str, list[Taint]], depth: int) -> list[Taint]:
-        flow = self if facts is self.facts else Flow(facts)
-        return flow._all(facts.module.results(function), given, depth + 1)
-
-    def returns(self, function: Function) -> list[Taint]:
-        """What changes in the text that `function` returns."""
-        return self._results(self.facts, function, {}, 0)
+        dated = call.args and re.search(r"date(?!_?time)", ast.unparse(call.args[0]), re.IGNORECASE)
+        return "%Y-%m-%d" if dated else None
 
 
-def _clock(path: str) -> Grain | None:
-    grain = _CLOCKS.get(path)
-    if grain is None and path.endswith((".datetime.now", ".datetime.utcnow", ".datetime.today", "timezone.now")):
-        return Grain.CALL
-    return grain
+def _made(node: ast.Call, suffix: str, grain: Grain = Grain.CALL, kind: str = "value") -> Taint:
+    return Taint(node, ast.unparse(node.func) + suffix, grain, kind, node)
+
+
+def _keywords(node: ast.Call) -> dict[str, ast.expr]:
+    return {k.arg: k.value for k in node.keywords if k.arg}
 
 
 def _is_text(node: ast.expr | None) -> bool:
@@ -472,16 +373,3 @@ def _plain(node: ast.expr | None) -> str:
     if isinstance(node, ast.JoinedStr):
         return "".join(v.value for v in node.values if isinstance(v, ast.Constant) and isinstance(v.value, str))
     return ""
-
-
-def _regrain(taint: Taint, pattern: str | None) -> Taint | None:
-    """The taint of a time printed by a strftime pattern; None when the pattern shows nothing below a month."""
-    if pattern is None or "%" not in pattern:
-        return taint
-    if re.search(r"%-?[MSfXcTsrR]", pattern):
-        return taint
-    if re.search(r"%-?[HIpk]", pattern):
-        return taint._replace(grain=min(taint.grain, Grain.HOUR))
-    if re.search(r"%-?[daAjwuexDFUWV]", pattern):
-        return taint._replace(grain=Grain.DAY)
-    return None

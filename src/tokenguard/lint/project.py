@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tokenguard.lint.facts import Facts
 from tokenguard.lint.syntax import Function, Module
 
 _CAPACITY = 256  # parsed modules kept
@@ -19,31 +18,31 @@ class Project:
     """Modules of one tree, parsed on demand."""
 
     def __init__(self) -> None:
-        self._modules: dict[Path, Facts | None] = {}
+        self._modules: dict[Path, Module | None] = {}
         self._homes: dict[tuple[Path, str], Path | None] = {}
         self.consulted: set[str] = set()
 
-    def find(self, module: Module, path: str) -> tuple[Facts, Function | ast.ClassDef | ast.expr] | None:
-        """The facts of the module that defines `path`, and the function, class or value it is; None if out of sight."""
+    def find(self, module: Module, path: str) -> tuple[Module, Function | ast.ClassDef | ast.expr] | None:
+        """The module that defines `path`, and the function, class or value it is; None if out of sight."""
         for _ in range(3):  # re-exports
             located = self._locate(module, path.split("."))
             if located is None:
                 return None
-            facts, name = located
-            found = facts.module.top.names.get(name)
+            home, name = located
+            found = home.top.names.get(name)
             if not found:
                 return None
             binding = found[-1]
             if isinstance(binding.node, Function | ast.ClassDef):
-                return facts, binding.node
+                return home, binding.node
             if binding.kind == "assign" and binding.value is not None and len(found) == 1:
-                return facts, binding.value
+                return home, binding.value
             if binding.kind != "import":
                 return None
-            module, path = facts.module, binding.target
+            module, path = home, binding.target
         return None
 
-    def _locate(self, module: Module, parts: list[str]) -> tuple[Facts, str] | None:
+    def _locate(self, module: Module, parts: list[str]) -> tuple[Module, str] | None:
         if not module.path or module.path == "-":
             return None
         here = Path(module.path).parent
@@ -79,18 +78,18 @@ class Project:
             self._homes[key] = home
         return self._homes[key]
 
-    def _under(self, base: Path, parts: list[str]) -> tuple[Facts, str] | None:
+    def _under(self, base: Path, parts: list[str]) -> tuple[Module, str] | None:
         """Split `parts` into a module file under `base` and the name in it; deeper attributes are out of sight."""
         if not parts:
             return None
         folder = base.joinpath(*parts[:-1])
         for file in (folder.with_suffix(".py") if len(parts) > 1 else base / "__init__.py", folder / "__init__.py"):
-            facts = self._parse(file)
-            if facts is not None:
-                return facts, parts[-1]
+            module = self._parse(file)
+            if module is not None:
+                return module, parts[-1]
         return None
 
-    def _parse(self, file: Path) -> Facts | None:
+    def _parse(self, file: Path) -> Module | None:
         self.consulted.add(str(file))
         if file not in self._modules:
             if len(self._modules) >= _CAPACITY:
@@ -98,7 +97,7 @@ class Project:
             self._modules[file] = None
             try:
                 if file.is_file() and file.stat().st_size <= _LARGEST:
-                    self._modules[file] = Facts(Module(str(file), file.read_bytes()), self)
+                    self._modules[file] = Module(str(file), file.read_bytes())
             except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
                 pass
         return self._modules[file]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tokenguard import names
-from tokenguard.errors import PolicyError
+from tokenguard.facts import names
+from tokenguard.facts.errors import PolicyError
 from tokenguard.policy.find import FILE, PYPROJECT, candidates
 from tokenguard.policy.locate import Lines
 from tokenguard.policy.locate import Path as Keys

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from tokenguard import names
+from tokenguard.facts import names
 
 FILE: Final = "tokenguard.toml"
 PYPROJECT: Final = "pyproject.toml"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final, NamedTuple
 
-from tokenguard import names
+from tokenguard.facts import names
 from tokenguard.policy import kinds
 from tokenguard.policy.kinds import Kind, choice
 

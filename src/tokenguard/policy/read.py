@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from typing import Any, Final
 
-from tokenguard.errors import PolicyError
+from tokenguard.facts.errors import PolicyError
 from tokenguard.policy.kinds import LEDGER_URL, Wrong, nearest
 from tokenguard.policy.locate import Path
 from tokenguard.policy.model import CHECKS, Budget, Policy, Row, Share, rows

@@ -9,13 +9,13 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
-from tokenguard.call import Cost
+from tokenguard.facts.record import Cost
+from tokenguard.facts.usage import Usage
 from tokenguard.prices import listed
 from tokenguard.prices.models import PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
 from tokenguard.prices.overrides import Override, read
 from tokenguard.prices.rates import Dearest, Rates, charge, complete, dearest, dollars, nano, worst_case
 from tokenguard.prices.tiers import STANDARD, Tier, assumed, marks
-from tokenguard.usage import Usage
 
 Model = str | tuple[str | None, ...] | None
 """A model's name, or several for one call: the model that answered, then the one that was asked for."""

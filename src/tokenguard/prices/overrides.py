@@ -9,9 +9,9 @@ from decimal import Decimal
 from fnmatch import translate
 from typing import Final, NamedTuple
 
-from tokenguard.errors import PolicyError
+from tokenguard.facts.errors import PolicyError
+from tokenguard.facts.usage import Usage
 from tokenguard.prices.models import seller, spellings
-from tokenguard.usage import Usage
 
 OVERRIDE_KEYS: Final = tuple(name for name in Usage._fields if name != "reasoning")
 """The rates that an override may state: one for each count that is billed apart (`request`: per million of them)."""

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final, NamedTuple
 
-from tokenguard import names
-from tokenguard.call import Cost
-from tokenguard.usage import Usage
+from tokenguard.facts import names
+from tokenguard.facts.record import Cost
+from tokenguard.facts.usage import Usage
 
 USD: Final = 10**15
 """Femto-dollars in a dollar."""

@@ -101,8 +101,8 @@ SDKS = (
     Sdk("litellm.litellm_core_utils.litellm_logging", "litellm", "litellm", tested="1"),
     Sdk("langchain_mistralai.chat_models", "mistral_ai", "httpx_clients", "langchain-mistralai", "1"),
     Sdk("langchain_mistralai.embeddings", "mistral_ai", "httpx_clients", "langchain-mistralai", "1"),
-    Sdk("dspy._vendor.lm15.transports._sync", "dspy", "lm15", tested="3"),
-    Sdk("dspy._vendor.lm15.transports._async", "dspy", "lm15", tested="3"),
+    Sdk("dspy._vendor.lm15.transports._sync", "dspy", "dspy", tested="3"),
+    Sdk("dspy._vendor.lm15.transports._async", "dspy", "dspy", tested="3"),
     # No SDKs: who signs what litellm sends to Bedrock, and pools of threads that frameworks call models from.
     Sdk("botocore.auth", "", "signing", warms=False),
     Sdk("dspy.utils.parallelizer", "", "threads", warms=False),

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
+from tokenguard.facts.usage import Usage
 from tokenguard.providers.anthropic import MESSAGES, thinking_within
 from tokenguard.providers.api import Api
 from tokenguard.providers.cohere import v1_last_tool_calls, v1_tool_steps
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import CHAT
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
-from tokenguard.usage import Usage
 
 # --- URLs and event streams, for who speaks to Bedrock without botocore -----------------------------------------------
 

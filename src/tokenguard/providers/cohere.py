@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import chat_last_tool_calls, chat_tool_steps
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
-from tokenguard.usage import Usage
 
 TOKENS: Shape = {"input_tokens": "input", "output_tokens": "output", "search_units": "request"}
 USAGE: Shape = {"tokens": TOKENS, "billed_units": TOKENS}

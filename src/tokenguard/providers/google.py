@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from tokenguard.errors import GuardrailViolation
+from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.facts.usage import Usage
 from tokenguard.providers import mistral
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import result_rounds, results_sent
 from tokenguard.providers.reading import Reading, count, fields, items, text
-from tokenguard.usage import Usage
 
 # --- URLs -------------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from tokenguard.usage import Usage
+from tokenguard.facts.usage import Usage
 
 Shape = Mapping[str, "str | Shape"]
 """The keys of a JSON object, each with the `Usage` count it holds or the shape of the object below it."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tokenguard.facts.usage import Usage
 from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import decoded, forwards
 from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
-from tokenguard.usage import Usage
 
 USAGE: Shape = {
     "prompt_tokens": "input",

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from tokenguard import names
-from tokenguard.errors import TokenGuardError
+from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
 
 DIMENSIONS = {
     **{key: key for key in names.ATTRIBUTION_KEYS},

@@ -18,9 +18,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tokenguard.cli.terminal import is_fancy
 from tokenguard.report.figures import CUSTOM, DIMENSIONS, Report, Row, in_time, many
 from tokenguard.report.findings import Finding
+from tokenguard.report.terminal import is_fancy
 
 UNKNOWN = "-"
 NO_VALUE = "(none)"

@@ -15,11 +15,11 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from tokenguard import names
-from tokenguard.call import AttributeValue, CallRecord
-from tokenguard.errors import TokenGuardError
-from tokenguard.store import Store
-from tokenguard.storefile import MEMORY, TEMPORARY, gather, open_for_reading
+from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.record import AttributeValue, CallRecord
+from tokenguard.store.file import MEMORY, TEMPORARY, gather, open_for_reading
+from tokenguard.store.store import Store
 
 OPERATIONS = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
 """Operations of calls to a model. Spans of agents and workflows carry sums of these, and are not counted again."""

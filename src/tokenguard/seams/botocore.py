@@ -19,12 +19,14 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from tokenguard.errors import GuardrailViolation
-from tokenguard.metering import Call, Meter, current_call, drive, drive_async
+from tokenguard.call.call import Call, current_call
+from tokenguard.call.flow import drive, drive_async
+from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Reading, Sdk, located
 from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers, same_family
-from tokenguard.seams.watch import Watch
-from tokenguard.seams.wrapping import Restore, replace
+from tokenguard.seams.common.watch import Watch
+from tokenguard.seams.common.wrapping import Restore, replace
 
 SERVICE = "bedrock-runtime"
 OPERATIONS = {
@@ -128,7 +130,7 @@ class EventWatch(Watch):
             try:
                 keep({name: copy(value) for name, value in event.items()})
             except Exception as error:
-                self._call.failed("keeping an event", error)
+                self._call.internal_error("keeping an event", error)
 
         return keep_copy
 
@@ -160,7 +162,7 @@ class BodyWatch(Watch):
             if whole or amount is None or amount < 0 or (amount > 0 and not piece):
                 self.over(None)
         except Exception as error:
-            self._call.failed("watching a body", error)
+            self._call.internal_error("watching a body", error)
 
     def _events(self, items: list[bytes]) -> bytes:
         return b"".join(items)
@@ -345,7 +347,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def create_client(original: Any) -> Any:
         def create(*args: Any, **kwargs: Any) -> Any:  # its value may be a coroutine: it is passed on as it is
             if SERVICE in (*args[1:2], kwargs.get("service_name")):  # models will be called
-                meter.contain("loading the prices", meter.prices.warm)
+                meter.contain("loading the prices", meter.settling.prices.warm)
             return original(*args, **kwargs)
 
         return create

@@ -19,11 +19,13 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from tokenguard.metering import Call, Meter, current_call, drive, drive_async
+from tokenguard.call.call import Call, current_call
+from tokenguard.call.flow import drive, drive_async
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, located
 from tokenguard.providers.google import EMBED, api_at, model_in, put_model
-from tokenguard.seams.watch import Watch
-from tokenguard.seams.wrapping import Restore, replace
+from tokenguard.seams.common.watch import Watch
+from tokenguard.seams.common.wrapping import Restore, replace
 
 EMBEDDINGS_FACTS = re.compile(r'"(?P<key>usageMetadata|statistics)"\s*:\s*')
 """What is looked for in an embeddings response, so that the vectors need not be decoded a second time."""

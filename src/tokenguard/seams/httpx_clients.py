@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from tokenguard.metering import Meter
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk
-from tokenguard.seams.addressed import exchange_at
-from tokenguard.seams.sending import SentExchange, wrap
-from tokenguard.seams.wrapping import Restore, replace
+from tokenguard.seams.common.addressed import exchange_at
+from tokenguard.seams.common.sending import SentExchange, wrap
+from tokenguard.seams.common.wrapping import Restore, replace
 
 METHODS = {
     "langchain_mistralai.chat_models": ("ChatMistralAI.completion_with_retry", "acompletion_with_retry"),

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from tokenguard.metering import Meter
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk, api_of, located
-from tokenguard.seams.sending import SentExchange, wrap
-from tokenguard.seams.wrapping import Restore
+from tokenguard.seams.common.sending import SentExchange, wrap
+from tokenguard.seams.common.wrapping import Restore
 
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:

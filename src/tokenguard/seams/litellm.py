@@ -14,13 +14,13 @@ from types import ModuleType
 from typing import Any
 from weakref import ref
 
-from tokenguard.errors import GuardrailViolation
-from tokenguard.metering import Meter
+from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk
-from tokenguard.seams.addressed import exchange_at
-from tokenguard.seams.sending import SentExchange, wrap
+from tokenguard.seams.common.addressed import exchange_at
+from tokenguard.seams.common.sending import SentExchange, wrap
+from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.seams.signing import signed_again
-from tokenguard.seams.wrapping import Restore, replace
 
 PROVIDERS = {
     "mistral": "mistral_ai",

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from tokenguard.metering import Meter
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk
-from tokenguard.seams.wrapping import Restore, replace
+from tokenguard.seams.common.wrapping import Restore, replace
 
 HEADER = "Authorization"
 STALE = frozenset({"authorization", "content-length", "x-amz-date", "x-amz-security-token"})

@@ -17,12 +17,14 @@ from typing import Any
 
 from opentelemetry import trace
 
-from tokenguard.metering import Meter, current_call, may_be_billed
+from tokenguard.call.call import current_call
+from tokenguard.call.failures import may_be_billed
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk, api_of, located
 from tokenguard.providers.mistral import conversation_of
-from tokenguard.seams.sending import SentExchange, wrap
-from tokenguard.seams.wrapping import Restore, replace
-from tokenguard.spans import NativeSpan
+from tokenguard.seams.common.sending import SentExchange, wrap
+from tokenguard.seams.common.wrapping import Restore, replace
+from tokenguard.telemetry.spans import NativeSpan
 
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from tokenguard.errors import GuardrailViolation
-from tokenguard.metering import Call, Meter, current_call, drive, drive_async
+from tokenguard.call.call import Call, current_call
+from tokenguard.call.flow import drive, drive_async
+from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of
-from tokenguard.seams.tap import tap
-from tokenguard.seams.wrapping import Restore, replace
-from tokenguard.spans import NativeSpan
+from tokenguard.seams.common.tap import tap
+from tokenguard.seams.common.wrapping import Restore, replace
+from tokenguard.telemetry.spans import NativeSpan
 
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""

@@ -12,9 +12,9 @@ from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
-from tokenguard.metering import Meter
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk
-from tokenguard.seams.wrapping import Restore
+from tokenguard.seams.common.wrapping import Restore
 
 
 class ContextExecutor(ThreadPoolExecutor):

@@ -21,12 +21,14 @@ from typing import Any
 
 from opentelemetry import trace
 
-from tokenguard import names
-from tokenguard.metering import Call, Meter, drive, drive_async
+from tokenguard.call.call import Call
+from tokenguard.call.flow import drive, drive_async
+from tokenguard.facts import names
+from tokenguard.metering.meter import Meter
 from tokenguard.providers import Reading, Sdk, api_of, located
 from tokenguard.providers.xai import SERVICE
-from tokenguard.seams.parts import Parts
-from tokenguard.seams.wrapping import Restore, replace
+from tokenguard.seams.common.parts import Parts
+from tokenguard.seams.common.wrapping import Restore, replace
 
 PROVIDER = "x_ai"
 HOST = "api.x.ai"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tokenguard import names
-from tokenguard.call import CallRecord
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord
 from tokenguard.testing.figures import Figures, total
 from tokenguard.testing.spending import Spending
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tokenguard import names
-from tokenguard.call import CallRecord
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord
 
 
 class Figures(NamedTuple):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tokenguard import names
-from tokenguard.call import CallRecord
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord
 from tokenguard.testing.baseline import Entry
 from tokenguard.testing.figures import Figures, cost_text, figures_of, many, table, usd
 from tokenguard.testing.spending import Spending

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tokenguard import names, runtime, scope
-from tokenguard.errors import PolicyError
+from tokenguard.call import scope
+from tokenguard.facts import names
+from tokenguard.facts.errors import PolicyError
+from tokenguard.installation import imports, runtime
 from tokenguard.policy.find import may_exist
 from tokenguard.providers import SDKS
 from tokenguard.testing import baseline, judgement
@@ -62,7 +64,7 @@ class Running:
         self.recorder = Recorder(self.session)
         self._policy = self._measuring()
         self._was = scope.on_call, runtime.default_store
-        self._foreign = runtime._installed is not None
+        self._foreign = runtime.installed() is not None
         """Whether a program has installed TokenGuard itself, and keeps it."""
         config.add_cleanup(self._stop)
         if self.worker is not None:
@@ -110,20 +112,20 @@ class Running:
 
     def _install(self) -> None:
         """Measure, as soon as there is an SDK; what a program has installed itself stays as it is."""
-        if runtime._installed is not None:
+        if runtime.installed() is not None:
             return
         if any(sdk.module in sys.modules for sdk in SDKS):
             from tokenguard.policy import Policy
 
-            runtime.unwatch_imports()
+            imports.unwatch_imports()
             runtime.install(self._policy or Policy())
-        elif not runtime.watching_imports():
-            runtime.watch_imports({sdk.module: lambda _module: self._install() for sdk in SDKS})
+        elif not imports.watching_imports():
+            imports.watch_imports({sdk.module: lambda _module: self._install() for sdk in SDKS})
 
     def _stop(self) -> None:
         scope.on_call, runtime.default_store = self._was
         if not self._foreign:
-            runtime.unwatch_imports()
+            imports.unwatch_imports()
             runtime.uninstall()
         if self.session is not None:
             self.session.close()
@@ -156,7 +158,7 @@ class Running:
         return self.recorder.running()
 
     def _begin(self, item: pytest.Item) -> None:
-        if runtime._installed is None:
+        if runtime.installed() is None:
             self._install()
         self._item = item
         self._judged = None

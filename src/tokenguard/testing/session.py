@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from tokenguard import names
-from tokenguard.call import Cost
-from tokenguard.errors import BudgetExceeded
-from tokenguard.guard import Guard
+from tokenguard.facts import names
+from tokenguard.facts.errors import BudgetExceeded
+from tokenguard.facts.record import Cost
+from tokenguard.facts.usage import Usage
+from tokenguard.guard.admission import Guard
 from tokenguard.ledger import Entry, Refusal, Reservation, nano, open_ledger
 from tokenguard.policy import LedgerConfig, Policy
 from tokenguard.policy.windows import FOREVER
 from tokenguard.prices import PriceBook
 from tokenguard.testing.figures import usd
 from tokenguard.testing.options import RULE
-from tokenguard.usage import Usage
 
 if TYPE_CHECKING:
-    from tokenguard.metering import Answer, Call, Exchange, Step
+    from tokenguard.call.call import Call, Exchange
+    from tokenguard.call.flow import Answer, Step
 
 
 class SessionBudget:
@@ -69,7 +70,7 @@ class SessionGuard(Guard):
 
     def _hold(self, call: Call) -> Generator[Step, Answer, None]:
         ledger, entry = self._session.ledger, self._session.entry
-        worst = self._worst(call, counted=False)
+        worst = self.worst_case.of(call, counted=False)
         while True:
             if worst.nano is None and entry.limit_nano is not None:
                 self._decide(call, RULE, "block")
@@ -83,7 +84,7 @@ class SessionGuard(Guard):
                 return
             if worst.counted or held.unit != "usd":
                 break
-            worst = self._worst(call, counted=True)
+            worst = self.worst_case.of(call, counted=True)
         self._decide(call, RULE, "block")
         self._prevented(call, worst)
         raise self._say(

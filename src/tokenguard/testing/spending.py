@@ -11,28 +11,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenguard import runtime
-from tokenguard.repeats import Repeats
-from tokenguard.scope import Meter
+from tokenguard.call.repeats import Repeats
+from tokenguard.call.scope import Measurement
+from tokenguard.installation import runtime
 from tokenguard.testing.figures import Figures, figures_of, total
 from tokenguard.testing.prefix import Prefixes
 
 if TYPE_CHECKING:
     import os
 
-    from tokenguard.guard import Guard
-    from tokenguard.metering import Call
-    from tokenguard.metering import Meter as Metering
+    from tokenguard.call.call import Call
+    from tokenguard.guard.admission import Guard
+    from tokenguard.installation.runtime import Installation
+    from tokenguard.metering.meter import Meter
+    from tokenguard.metering.settling import Settling
     from tokenguard.policy import Policy
     from tokenguard.prices import PriceBook
-    from tokenguard.runtime import Installation
     from tokenguard.testing.session import SessionBudget
 
 OUTSIDE = "outside of tests"
 """The owner of calls made while no test runs: by modules that are imported, say."""
 
 
-class Spending(Meter):
+class Spending(Measurement):
     """What one owner's calls came to: a test's, one attempt at it, or a fixture's that several tests share.
 
     A meter, as `tokenguard.meter()` gives: `.cost_usd`, `.calls`, `.records`, `.input_tokens` and so on.
@@ -68,13 +69,13 @@ class Spending(Meter):
             raise TypeError("tokenguard.policy() takes a file or the tables of one, not both")
         else:
             chosen = load(Path(source))
-        if runtime._installed is None:  # no SDK is imported yet
+        if runtime.installed() is None:  # no SDK is imported yet
             runtime.install(Policy())
-        installed = runtime._installed
+        installed = runtime.installed()
         assert installed is not None
         meter = installed.meter
         if self._before is None:
-            self._before = installed, meter.prices, meter.guard, installed.telemetry.max_values
+            self._before = installed, meter.settling.prices, meter.guard, installed.telemetry.metrics.max_values
         else:
             self._drop(meter)
         meter.guard = None  # what an earlier guard has learnt is not this one's
@@ -86,10 +87,11 @@ class Spending(Meter):
             installed, prices, guard, most = self._before
             self._drop(installed.meter)
             self._before = None
-            installed.meter.prices, installed.meter.guard, installed.telemetry.max_values = prices, guard, most
-            installed.telemetry.watch_budgets(tuple if guard is None else guard.balances)
+            installed.meter.settling.prices, installed.meter.guard = prices, guard
+            installed.telemetry.metrics.max_values = most
+            installed.telemetry.metrics.watch_budgets(tuple if guard is None else guard.balances)
 
-    def _drop(self, meter: Metering) -> None:
+    def _drop(self, meter: Meter) -> None:
         """Close the guard that `policy` made."""
         if self._before is not None and meter.guard is not None and meter.guard is not self._before[2]:
             meter.guard.close()
@@ -144,13 +146,12 @@ class Recorder:
             while self._fixtures.pop() is not fixture:
                 pass
 
-    def begun(self, call: Call, meter: Metering) -> None:
-        """A call begins: charge it to whose time it is."""
+    def begun(self, call: Call, settling: Settling, guard: Guard | None) -> Guard | None:
+        """A call begins: charge it to whose time it is, and say who guards it."""
         if self._fresh:
             self._fresh = False
-            meter.repeats = Repeats()  # another test's failures do not make this one's calls retries
+            settling.repeats = Repeats()  # another test's failures do not make this one's calls retries
         owner = self._fixtures[-1] if self._fixtures else self.running()
         call.scope = call.scope._replace(meters=(*call.scope.meters, owner))
         owner.prefixes.add(call.request)
-        if self.session is not None:
-            call.guard = self.session.before(call.guard, meter.prices)
+        return guard if self.session is None else self.session.before(guard, settling.prices)

@@ -1,0 +1,244 @@
+"""A call in flight, and the exchange that a seam hands in for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, Protocol
+
+from opentelemetry import trace
+
+from tokenguard.call import scope
+from tokenguard.call.failures import may_be_billed
+from tokenguard.call.repeats import Failure
+from tokenguard.facts import names
+from tokenguard.facts.record import AttributeValue, Cost
+from tokenguard.facts.usage import Usage
+from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.telemetry.spans import NO_SPAN, CallSpan
+
+if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
+    from tokenguard.ledger import Reservation
+    from tokenguard.policy import Matched
+    from tokenguard.tokens import Bound
+
+
+class Settling(Protocol):
+    """Who ends a call: prices it, ends its span, and hands its record on."""
+
+    captures: bool
+    """Whether the call is to keep what was answered, for its content to be recorded."""
+
+    def settle(
+        self,
+        call: Call,
+        reading: Reading,
+        outcome: str,
+        error: BaseException | str | None,
+        first_chunk_ns: int | None,
+        generated: Callable[[], str] | None,
+    ) -> None:
+        """End the call; asked once."""
+        ...
+
+    def internal_error(self, where: str, error: BaseException) -> None:
+        """Note an internal error; raises only in strict mode."""
+        ...
+
+
+class Guarding(Protocol):
+    """Who has admitted a call, and charges it at its end."""
+
+    def settle(
+        self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str, error: BaseException | str | None
+    ) -> None:
+        """Charge what the call came to."""
+        ...
+
+
+class Exchange(Protocol):
+    """What a seam tells of one request, and what it can do for it."""
+
+    api: Api
+    endpoint: Endpoint
+    body: Mapping[str, Any]
+    stream: bool
+
+    @property
+    def native_span(self) -> bool | trace.Span:
+        """Whether the SDK will start a GenAI span of its own for this request; the span, where it has started it."""
+        ...
+
+    @property
+    def shared_as(self) -> object:
+        """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
+        ...
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Send this body instead."""
+        ...
+
+    def cap_retries(self, most: int) -> None:
+        """Let the SDK send the request again this often at the most."""
+        ...
+
+    def read(self, result: Any, call: Call) -> Reading | None:
+        """What the SDK's result says; `None` when it is yet to be read, and a tap will finish the call."""
+        ...
+
+
+class Call:
+    """A call in flight: begun, and finished exactly once."""
+
+    __slots__ = (
+        "_open",
+        "_settling",
+        "action",
+        "answer",
+        "api",
+        "attributes",
+        "attribution",
+        "begun",
+        "billed_resends",
+        "bound",
+        "corrected",
+        "cost",
+        "counted",
+        "endpoint",
+        "entered",
+        "fingerprint",
+        "guard",
+        "hide_usage",
+        "matched",
+        "model",
+        "output_cap",
+        "request",
+        "resends",
+        "reservation",
+        "retried",
+        "scope",
+        "served_before",
+        "span",
+        "start_ns",
+        "start_perf",
+        "stream",
+        "tool_steps",
+    )
+
+    def __init__(self, settling: Settling, exchange: Exchange) -> None:
+        self.start_ns = time.time_ns()
+        self.start_perf = time.perf_counter_ns()
+        self._settling = settling
+        self._open = True
+        self.api = exchange.api
+        self.endpoint = exchange.endpoint
+        self.request = exchange.body
+        self.stream = exchange.stream
+        self.scope = scope.current()
+        self.attribution = self.scope.attribution
+        self.attributes: dict[str, AttributeValue] = {}
+        self.fingerprint = ""
+        self.hide_usage = False
+        """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
+        model = exchange.body.get("model")
+        self.model: str | None = model if isinstance(model, str) else None
+        self.served_before: str | None = None
+        """The model that has answered there before, where the request names none: an agent's."""
+        self.resends = 0
+        self.billed_resends = 0
+        self.begun = False
+        """Whether its answer had begun to come in before the call ended."""
+        self.retried: Failure | None = None
+        """How this very request has failed before."""
+        self.output_cap: int | None = None
+        self.tool_steps = 0
+        """Tool rounds since the last word of the user."""
+        self.action = "allow"
+        """The strongest decision of the guard so far."""
+        self.cost: Cost | None = None
+        """What it came to, once it has ended; `None` where it is not on any bill."""
+        self.answer: object = None
+        """The response, or the events of its stream, where its content is to be recorded."""
+        self.span: CallSpan = NO_SPAN
+        self.entered: tuple[Token[Call | None], Token[Any]] | None = None
+        """What undoes making the call and its span current."""
+        self.guard: Guarding | None = None
+        """The guard at the call's start sees it to its end, whatever policy is in force by then."""
+        # The guard's notes:
+        self.matched: Matched | None = None
+        self.reservation: Reservation | None = None
+        self.bound: Bound | None = None
+        self.counted: int | None = None
+        self.corrected: int | None = None
+        """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
+
+    @property
+    def priced_as(self) -> str | None:
+        """The model whose prices tell what the call may come to."""
+        return self.model or self.served_before
+
+    @property
+    def finished(self) -> bool:
+        """Whether the call has ended."""
+        return not hasattr(self, "_open")
+
+    def change(self, exchange: Exchange, body: Mapping[str, Any]) -> None:
+        """Send this body instead of the caller's."""
+        exchange.replace_body(body)
+        self.request = body
+        self.bound = self.counted = self.corrected = None
+        self.output_cap = self.api.output_cap(body)
+
+    def read(self, response: object) -> Reading:
+        """What a response says, decoded JSON or the SDK's model of it."""
+        if self._settling.captures:
+            self.answer = response
+        return self.api.read(response)
+
+    def keep_stream(self, events: bytes) -> None:
+        """The events of a stream that is over."""
+        if self._settling.captures:
+            self.answer = events
+
+    def repeated_within(self, seconds: float) -> int:
+        """How often this very request has failed lately, by the application's own repeats."""
+        failed = self.retried
+        return failed.times if failed is not None and self.start_perf - failed.last_ns < seconds * 1e9 else 0
+
+    def resending(self, error: BaseException | None) -> None:
+        """The SDK is about to send the request again: after `error`, or after the provider refused it."""
+        self.resends += 1
+        self.billed_resends += may_be_billed(error)
+
+    def internal_error(self, where: str, error: Exception) -> None:
+        """Note an internal error on the call's way."""
+        self._settling.internal_error(where, error)
+
+    def finish(
+        self,
+        reading: Reading | None,
+        *,
+        outcome: str = names.OK,
+        error: BaseException | str | None = None,
+        first_chunk_ns: int | None = None,
+        generated: Callable[[], str] | None = None,
+    ) -> None:
+        """End the call, once; later calls do nothing. Never raises, except in strict mode.
+
+        `generated` gives the text that a stream has brought, for an estimate where its usage never came.
+        """
+        try:
+            del self._open  # atomic: a stream may be closed by one thread and collected in another
+        except AttributeError:
+            return
+        if reading is not None and reading.error is not None:  # the provider's word goes first
+            outcome, error = names.ERROR, reading.error
+        try:
+            self._settling.settle(self, reading or Reading(), outcome, error, first_chunk_ns, generated)
+        except Exception as failure:
+            self._settling.internal_error("finishing a call", failure)
+
+
+current_call: ContextVar[Call | None] = ContextVar("tokenguard_call", default=None)
+"""The call that an SDK is sending right now, for the hooks that watch it from inside."""

@@ -1,0 +1,108 @@
+"""The flow of a call: a generator that yields what must happen outside of it, and the two drivers that run it.
+
+Written once, it serves synchronous and asynchronous callers; httpx's `auth_flow` is the model.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from tokenguard.ledger import Ledger
+
+SEND: Final = "send"
+"""What the flow yields where the SDK's own send belongs."""
+
+Step = Union[str, "tuple[Ledger, Callable[..., Any], tuple[Any, ...]]", "Future[Any]"]
+"""What a flow yields: `SEND`, a ledger's operation with its arguments, or an answer that somebody else is getting."""
+
+
+class Answer(NamedTuple):
+    """What came of a step that the flow asked for."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+    def copied(self) -> Answer:
+        """The same answer for another caller: nothing that one of them changes is the other's."""
+        import copy
+
+        error = self.error
+        if error is None:
+            return Answer(copy.deepcopy(self.value))
+        # Not by `copy`: the exceptions of many SDKs cannot be made from their own `args` alone.
+        twin = type(error).__new__(type(error), *error.args)
+        twin.args = error.args
+        twin.__dict__.update(error.__dict__)
+        twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+        twin.__suppress_context__ = error.__suppress_context__
+        return Answer(error=twin.with_traceback(error.__traceback__))
+
+
+Flow = Generator[Step, Answer, Answer]
+
+
+def drive(flow: Flow, send: Callable[[], Any]) -> Any:
+    """Run a flow around a synchronous send; returns its value or raises its error."""
+    step = next(flow)
+    while True:
+        try:
+            answer = Answer(send() if step is SEND else _done(step))
+        except BaseException as error:
+            answer = Answer(error=error)
+        try:
+            step = flow.send(answer)
+        except StopIteration as end:
+            answer = end.value
+            break
+    if answer.error is None:
+        return answer.value
+    try:
+        raise answer.error
+    finally:
+        del answer  # or the error's traceback would keep this frame, and this frame the error
+
+
+async def drive_async(flow: Flow, send: Callable[[], Awaitable[Any]]) -> Any:
+    """`drive` for a coroutine."""
+    step = next(flow)
+    while True:
+        try:
+            answer = Answer(await (send() if step is SEND else _done_async(step)))
+        except BaseException as error:
+            answer = Answer(error=error)
+        try:
+            step = flow.send(answer)
+        except StopIteration as end:
+            answer = end.value
+            break
+    if answer.error is None:
+        return answer.value
+    try:
+        raise answer.error
+    finally:
+        del answer
+
+
+def _done(step: Any) -> Any:
+    if type(step) is tuple:
+        _, operation, arguments = step
+        return operation(*arguments)
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return None  # who leads may need this very thread to go on: then each goes by itself
+    return step.result()
+
+
+async def _done_async(step: Any) -> Any:
+    if type(step) is tuple:
+        ledger, operation, arguments = step
+        return await ledger.run(operation, *arguments)
+    import asyncio
+
+    # Shielded: a follower that is cancelled must not cancel the answer of the others.
+    return await asyncio.shield(asyncio.wrap_future(step))

@@ -1,0 +1,57 @@
+"""Where the user's code made the call: the first frame outside SDKs, frameworks and the standard library."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from types import FrameType
+
+from tokenguard.facts import names
+from tokenguard.facts.record import AttributeValue
+
+MAX_FRAMES = 120
+_LIBRARIES = tuple(
+    {
+        os.path.realpath(path) + os.sep
+        for path in (
+            *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+            os.path.dirname(os.path.dirname(__file__)),
+        )
+    }
+)
+_DEMO = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "demo") + os.sep
+
+_known: dict[str, bool] = {}
+"""By file name. Not by code object: those hash their whole content at every look-up."""
+
+
+def _is_library(file: str) -> bool:
+    if file.startswith("<"):  # <frozen importlib>, <string>: an interpreter's or a framework's own
+        return not file.startswith(("<stdin>", "<ipython", "<string>"))
+    path = os.path.realpath(file)
+    if path.startswith(_DEMO):
+        return False
+    return path.startswith(_LIBRARIES) or "/site-packages/" in path or "/dist-packages/" in path
+
+
+def call_site() -> dict[str, AttributeValue]:
+    """The nearest user frame as `code.*` attributes; empty when there is none (a task started by a framework)."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(MAX_FRAMES):
+        if frame is None:
+            break
+        code = frame.f_code
+        library = _known.get(code.co_filename)
+        if library is None:
+            if len(_known) > 10_000:  # names of code made at run time would pile up
+                _known.clear()
+            library = _known[code.co_filename] = _is_library(code.co_filename)
+        if not library:
+            return {
+                names.CODE_FILE: code.co_filename,
+                names.CODE_LINE: frame.f_lineno,
+                names.CODE_FUNCTION: code.co_qualname,
+            }
+        frame = frame.f_back
+    return {}

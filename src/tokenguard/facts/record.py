@@ -1,0 +1,118 @@
+"""What is known of one call: its cost, and the record that spans, metrics, the store and `meter()` are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from tokenguard.facts import names
+from tokenguard.facts.usage import Usage
+
+AttributeValue = str | bool | int | float | tuple[str, ...]
+
+
+class Cost(NamedTuple):
+    """What a call cost, in USD. The four parts sum to `total`; all are `None` when the model has no known price."""
+
+    status: str = names.UNPRICED
+    """`exact`, `estimated` (tokens or rate assumed: `basis` says which) or `unpriced`."""
+    basis: str | None = None
+    total: float | None = None
+    input: float | None = None
+    """The input that was neither read from nor written to the cache."""
+    output: float | None = None
+    cache_read: float | None = None
+    cache_write: float | None = None
+    saved: float | None = None
+    """What prompt caching saved against the plain input rate; negative while writes cost more than reads saved."""
+
+
+USAGE_ATTRIBUTES: Final = {
+    "input": names.INPUT_TOKENS,
+    "output": names.OUTPUT_TOKENS,
+    "cache_read": names.CACHE_READ_TOKENS,
+    "cache_write": names.CACHE_WRITE_TOKENS,
+    "reasoning": names.REASONING_TOKENS,
+}
+"""The attribute of each count of a `Usage` that has one."""
+COST_ATTRIBUTES: Final = (
+    names.COST_STATUS,
+    names.COST_BASIS,
+    names.COST,
+    names.COST_INPUT,
+    names.COST_OUTPUT,
+    names.COST_CACHE_READ,
+    names.COST_CACHE_WRITE,
+    names.COST_SAVED,
+)
+"""The attributes of a `Cost`, in its order."""
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """One finished call.
+
+    `attributes` are exactly the span's, by the names in `names.py`; everything else here is what a span has besides
+    attributes. Reports need no more than this, so a record read back from the store or from OTLP is the same thing.
+    """
+
+    start_ns: int
+    """Unix time, nanoseconds."""
+    duration_ns: int
+    outcome: str
+    """`ok`, `error`, `blocked` or `abandoned`."""
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    trace_id: str = ""
+    """32 hex digits, or empty without a tracer."""
+    span_id: str = ""
+    usage: Usage | None = field(default=None, compare=False)
+    """What the provider reported; from `attributes`, but for the lifetimes of cache writes."""
+    cost: Cost | None = field(default=None, compare=False)
+    """As in `attributes`."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered, or else the one that was asked."""
+        value = self.attributes.get(names.RESPONSE_MODEL) or self.attributes.get(names.REQUEST_MODEL)
+        return None if value is None else str(value)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the call cost; `None` when it is not known."""
+        return None if self.cost is None else self.cost.total
+
+    @property
+    def call_site(self) -> str | None:
+        """Where the user's code made the call, as `path:line`."""
+        path = self.attributes.get(names.CODE_FILE)
+        return None if path is None else f"{path}:{self.attributes.get(names.CODE_LINE, 0)}"
+
+
+@dataclass(slots=True)
+class TaskRecord:
+    """One finished `task(...)`: a unit of business work, for cost per successful task."""
+
+    name: str
+    start_ns: int
+    duration_ns: int
+    outcome: str
+    """`ok` or `error`."""
+    cost_usd: float
+    """The sum over its calls whose price is known."""
+    calls: int
+    attribution: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ToolsetRecord:
+    """The tools that requests offer, told once: `CallRecord`s name it by its hash."""
+
+    hash: str
+    """`tokenguard.input.toolset` of the calls."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """The part of the section `tools` that each tool's definition is, by name."""
+
+
+Record = CallRecord | TaskRecord | ToolsetRecord
+"""What is kept of a program's calls."""

@@ -1,0 +1,1 @@
+"""Whether a call may go out, and as what: limits, budgets, breakers, shared calls, alerts."""

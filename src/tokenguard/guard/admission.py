@@ -1,0 +1,398 @@
+"""The guard: whether a call may go out, and as what. Asked by the meter, before anything is sent.
+
+`admit` is a generator: it yields what must be waited for (a ledger's round trip), as the meter's flow does, and raises
+a `GuardrailViolation` for a call that must not be made. Whatever it changes, it changes in the request's own body, by
+the rules of that request's wire format. What the rules of one call decide is decided once per combination of provider,
+model, operation and attribution, and remembered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from opentelemetry import baggage
+
+from tokenguard.call.failures import provider_failed
+from tokenguard.facts import names
+from tokenguard.facts.errors import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded
+from tokenguard.facts.record import Cost
+from tokenguard.facts.usage import Usage
+from tokenguard.guard.alerts import Alerter
+from tokenguard.guard.breakers import Breakers
+from tokenguard.guard.single_flight import Flights
+from tokenguard.guard.worst_case import Worst, WorstCase
+from tokenguard.ledger import NANO, Ledger, Refusal, Reservation, nano, open_ledger
+from tokenguard.policy import CompiledPolicy, Limit, Matched, Policy
+from tokenguard.policy.match import Tightest
+from tokenguard.policy.windows import FOREVER
+from tokenguard.prices import PriceBook
+
+if TYPE_CHECKING:
+    from tokenguard.call.call import Call, Exchange
+    from tokenguard.call.flow import Answer, Step
+    from tokenguard.policy.model import LedgerConfig
+
+log = logging.getLogger("tokenguard")
+
+V = TypeVar("V", bound=GuardrailViolation)
+
+ACTIONS = ("allow", "warn", "clamp", "downgrade", "block")
+"""In order of severity: the strongest one of a call is the one on its span."""
+
+
+def _place(policy: Policy) -> tuple[LedgerConfig, Path]:
+    """Where a policy keeps its budgets."""
+    return policy.ledger, Path(policy.source).parent
+
+
+def _progress(start: int, end: int, now: float) -> dict[names.Metric, float]:
+    """How far a window is and how long; nothing for one without an end."""
+    if end >= FOREVER:
+        return {}
+    return {names.BUDGET_ELAPSED: min(max((now - start) / (end - start), 0.0), 1.0), names.BUDGET_WINDOW: end - start}
+
+
+class Guard:
+    """A policy at work. To change the policy, make a new guard `after` the old one and swap the one reference.
+
+    The new one takes over what the old one has learnt, and its ledger where that stays the same; a call under way is
+    settled by the guard that admitted it.
+    """
+
+    def __init__(self, policy: Policy, prices: PriceBook, after: Guard | None = None) -> None:
+        self.policy = policy
+        self.compiled = CompiledPolicy(policy)
+        self.prices = prices
+        self.enforces = policy.mode == "enforce"
+        self.ledger: Ledger | None = None
+        if policy.budgets:
+            same = after is not None and _place(after.policy) == _place(policy)
+            self.ledger = (after.ledger if after and same else None) or open_ledger(policy.ledger, policy.source)
+        self.breakers: Breakers = Breakers() if after is None else after.breakers
+        self.flights: Flights = Flights() if after is None else after.flights
+        self.worst_case: WorstCase = WorstCase(prices, None if after is None else after.worst_case)
+        self.alerter = Alerter(policy.alerts)
+        if self.ledger is not None:
+            self.ledger.on_alerts = self.alerter.tell
+
+    # --- before the call -----------------------------------------------------------------------------------------
+
+    def attribute(self, call: Call) -> None:
+        """Complete a call's attribution with the policy's defaults and what it takes from baggage."""
+        own = self.policy.attribution
+        if not own.from_baggage and not own.defaults:
+            return
+        found = {key: str(value) for key in own.from_baggage if (value := baggage.get_baggage(key)) is not None}
+        call.attribution = {**own.defaults, **found, **call.scope.attribution}
+        for key, value in call.attribution.items():
+            call.attributes[names.attribution_attribute(key)] = value
+
+    def match(self, call: Call) -> Matched:
+        """The rules that apply to a call, from here on."""
+        call.matched = self.compiled.match(
+            call.endpoint.provider, call.model or "", call.api.operation, call.attribution
+        )
+        return call.matched
+
+    def admit(self, call: Call, exchange: Exchange) -> Generator[Step, Answer, None]:
+        """Let the call pass, as it is or changed, with its worst case reserved; or raise."""
+        matched = call.matched
+        assert matched is not None, "a call is matched before it is admitted"
+        for breaker in matched.breakers:
+            opened = self.breakers.refuses(breaker, call.endpoint.provider, call.model or "")
+            if opened is not None:
+                self._decide(call, breaker.name, "block")
+                if self.enforces:
+                    call.matched = None  # it never was a test of the provider
+                    raise CircuitOpen(
+                        f"{call.endpoint.provider} {call.model} failed {breaker.failures} times in a row, so the "
+                        f'breaker "{breaker.name}" is open for another {opened:.0f} s. Wait, or use another model.',
+                        rule=breaker.name,
+                        limit=breaker.failures,
+                        observed=breaker.failures,
+                        attribution=call.attribution,
+                    )
+        if matched.limits:
+            if matched.tightest.retries_enforced is not None and self.enforces:
+                exchange.cap_retries(matched.tightest.retries_enforced)
+            if not self._within(call, matched.tightest):
+                for limit in matched.limits:
+                    self._limit(call, exchange, limit)
+        if matched.budgets and self.ledger is not None:
+            yield from self._reserve(call, exchange, matched, self.ledger)
+
+    def _decide(self, call: Call, rule: str, action: str) -> None:
+        """Note a decision on the call; its strongest one stays."""
+        if ACTIONS.index(action) > ACTIONS.index(call.action):
+            call.action = call.attributes[names.GUARD_ACTION] = action
+            call.attributes[names.GUARD_RULE] = rule
+            if not self.enforces:
+                call.attributes[names.GUARD_MODE] = "observe"
+
+    def _prevented(self, call: Call, worst: Worst) -> None:
+        """Note what a refused call could have cost."""
+        if worst.usd is not None:
+            call.attributes[names.GUARD_PREVENTED] = worst.usd
+
+    # --- limits --------------------------------------------------------------------------------------------------
+
+    def _within(self, call: Call, tightest: Tightest) -> bool:
+        """Whether the call is within all limits at once, as nearly all are, by what costs nothing to know."""
+        steps = call.tool_steps
+        if steps and (
+            tightest.tool_calls_per_turn is not None
+            or (tightest.tool_steps is not None and steps > tightest.tool_steps)
+        ):
+            return False
+        if tightest.retries is not None and call.retried is not None:
+            return False
+        if tightest.output_tokens is not None and call.api.caps:
+            cap = call.output_cap
+            if cap is None or cap > tightest.output_tokens:
+                return False
+        if tightest.input_tokens is not None:
+            bound = self.worst_case.bound(call)
+            if not bound.complete or bound.tokens > tightest.input_tokens:
+                return False
+        if tightest.cost_usd is not None:
+            usd = self.worst_case.of(call, counted=False).usd
+            return usd is not None and usd <= tightest.cost_usd
+        return True
+
+    def _limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
+        for exceeded in self._exceeded(call, exchange, limit):
+            # An agent's model is the provider's to know, and a request that names one beside it would be refused.
+            if limit.then == "downgrade" and call.model not in (None, limit.downgrade_to):
+                self._downgrade(call, exchange, limit.name, str(limit.downgrade_to))
+                return
+            self._decide(call, limit.name, "warn" if limit.then == "warn" else "block")
+            if limit.then == "warn":
+                log.warning("tokenguard: %s", exceeded)
+            elif self.enforces:
+                self._prevented(call, self.worst_case.of(call, counted=False))
+                raise exceeded
+
+    def _exceeded(self, call: Call, exchange: Exchange, limit: Limit) -> Generator[LimitExceeded, None, None]:
+        """The ceilings of a limit that the call passes, cheapest question first; a clamp is done on the way."""
+
+        def passed(what: str, value: float, ceiling: float, advice: str, show: str = "{:,}") -> LimitExceeded:
+            return LimitExceeded(
+                f"{call.api.operation} {call.model}: {what} {show.format(value)}, and the limit "
+                f'"{limit.name}" allows {show.format(ceiling)}. {advice}',
+                rule=limit.name,
+                limit=ceiling,
+                observed=value,
+                attribution=call.attribution,
+            )
+
+        steps = call.tool_steps
+        if limit.max_tool_steps is not None and steps > limit.max_tool_steps:
+            yield passed("tool rounds", steps, limit.max_tool_steps, "End the run, or ask the user how to go on.")
+        if limit.max_tool_calls_per_turn is not None and steps:
+            made = call.api.last_tool_calls(call.request)
+            if made > limit.max_tool_calls_per_turn:
+                yield passed("tool calls in one turn", made, limit.max_tool_calls_per_turn, "Offer fewer tools.")
+        if limit.max_retries is not None:
+            attempt = call.repeated_within(limit.retry_window)
+            if attempt > limit.max_retries:
+                yield passed("retries", attempt, limit.max_retries, "Stop retrying; the same request keeps failing.")
+        if limit.max_output_tokens is not None and call.api.caps:
+            asked = call.output_cap
+            if asked is None or asked > limit.max_output_tokens:
+                if limit.then == "clamp":
+                    self._clamp(call, exchange, limit.name, limit.max_output_tokens)
+                elif asked is None:
+                    yield LimitExceeded(
+                        f'{call.api.operation} {call.model}: no output cap, and the limit "{limit.name}" wants one of '
+                        f'at most {limit.max_output_tokens:,} tokens. Set {call.api.caps[0]}, or use then = "clamp".',
+                        rule=limit.name,
+                        limit=limit.max_output_tokens,
+                        attribution=call.attribution,
+                    )
+                else:
+                    advice = f'Lower {call.api.caps[0]}, or use then = "clamp".'
+                    yield passed("output cap", asked, limit.max_output_tokens, advice)
+        if limit.max_input_tokens is not None:
+            sent = self.worst_case.input(call, limit.max_input_tokens)
+            if sent > limit.max_input_tokens:
+                yield passed(
+                    "input tokens", sent, limit.max_input_tokens, "Send less: fewer chunks, a shorter history."
+                )
+        if limit.max_cost_usd is not None:
+            worst = self.worst_case.of(call, counted=False)
+            if worst.usd is None or worst.usd > limit.max_cost_usd:
+                worst = self.worst_case.of(call, counted=True)
+            if worst.usd is None:
+                if self.policy.unpriced != "allow":
+                    yield self._no_price(call, limit.name, limit.max_cost_usd, LimitExceeded)
+            elif worst.usd > limit.max_cost_usd:
+                what = f"{worst.input:,} input and up to {worst.output:,} output tokens can cost"
+                advice = "Send less, lower the output cap, or use a cheaper model."
+                yield passed(what, worst.usd, limit.max_cost_usd, advice, "${:.6f}")
+
+    def _clamp(self, call: Call, exchange: Exchange, rule: str, cap: int) -> None:
+        self._decide(call, rule, "clamp")
+        if not self.enforces:
+            return
+        if call.output_cap is not None:
+            call.attributes.setdefault(names.GUARD_ORIGINAL_MAX_TOKENS, call.output_cap)
+        self._change(call, exchange, rule, call.api.capped(call.request, cap, call.endpoint.provider))
+        call.attributes[names.REQUEST_MAX_TOKENS] = cap
+
+    def _downgrade(self, call: Call, exchange: Exchange, rule: str, model: str) -> None:
+        self._decide(call, rule, "downgrade")
+        if not self.enforces:
+            return
+        call.attributes.setdefault(names.GUARD_ORIGINAL_MODEL, call.model or "")
+        self._change(call, exchange, rule, {**call.request, "model": model})
+        call.model = model
+
+    def _change(self, call: Call, exchange: Exchange, rule: str, body: Mapping[str, Any]) -> None:
+        """Send this body instead; a request that cannot be changed is refused."""
+        try:
+            call.change(exchange, body)
+        except GuardrailViolation as refusal:
+            self._decide(call, rule, "block")
+            refusal.rule = rule
+            raise
+
+    def _no_price(self, call: Call, rule: str, limit: float | None, kind: type[V]) -> V:
+        model = call.priced_as
+        what = f"no price is known for it at {call.endpoint.provider}"
+        advice = f'Add "{call.endpoint.provider}/{model}" under [prices], or an `unpriced` ceiling'
+        if model is None:
+            what, advice = "its model is the provider's to choose", "Name the model, or set an `unpriced` ceiling"
+        return kind(
+            f'{call.api.operation} {model or "with an agent"}: {what}, so "{rule}" cannot be kept. {advice}.',
+            rule=rule,
+            limit=limit,
+            attribution=call.attribution,
+        )
+
+    # --- budgets -------------------------------------------------------------------------------------------------
+
+    def _reserve(
+        self, call: Call, exchange: Exchange, matched: Matched, ledger: Ledger
+    ) -> Generator[Step, Answer, None]:
+        """Hold the call's worst case in every budget that it falls under, in one atomic step."""
+        entries = matched.entries(ledger.now(), enforce=self.enforces)
+        worst = self.worst_case.of(call, counted=False)
+        while True:
+            if worst.nano is None and self.policy.unpriced != "allow":
+                for budget, _ in matched.budgets:
+                    if budget.limit_usd is not None and budget.then != "warn":
+                        self._decide(call, budget.name, "block")
+                        if self.enforces:
+                            raise self._no_price(call, budget.name, budget.limit_usd, BudgetExceeded)
+            answer = yield ledger, ledger.reserve, (entries, worst.nano or 0, worst.input + worst.output)
+            if answer.error is not None:
+                raise answer.error
+            held: Reservation | Refusal = answer.value
+            if isinstance(held, Reservation):
+                if held.over and not worst.counted:
+                    # Over only by a bound that is loose: count, and ask again.
+                    ledger.release(held)
+                    worst = self.worst_case.of(call, counted=True)
+                    continue
+                call.reservation = held
+                for over in held.over:  # what only watches would have refused
+                    watching = matched.budget(over.entry.budget)
+                    self._decide(call, watching.name, "warn" if watching.then == "warn" else "block")
+                return
+            if not worst.counted:
+                worst = self.worst_case.of(call, counted=True)
+                continue
+            budget = matched.budget(held.entry.budget)
+            if budget.then == "downgrade" and call.model not in (None, budget.downgrade_to):
+                self._downgrade(call, exchange, budget.name, str(budget.downgrade_to))
+                worst = self.worst_case.of(call, counted=False)
+                continue
+            self._decide(call, budget.name, "block")
+            self._prevented(call, worst)
+            raise self._refused(call, held)
+
+    def _refused(self, call: Call, refusal: Refusal) -> BudgetExceeded:
+        entry, unit = refusal.entry, refusal.in_unit
+
+        def amount(value: int) -> str:
+            return f"${unit(value):.6f}" if refusal.unit == "usd" else f"{value:,} tokens"
+
+        whose = f" for {entry.key}" if entry.key else ""
+        if refusal.lost:
+            said = 'the ledger cannot be reached, and the policy says on_loss = "block". Bring it back'
+        else:
+            said = (
+                f"{amount(refusal.spent)} spent and {amount(refusal.reserved)} reserved of {amount(refusal.limit)}, "
+                f"and this call can come to {amount(refusal.asked)}. Wait for the next window, raise the limit"
+            )
+        return BudgetExceeded(
+            f'{call.api.operation} {call.model}: budget "{entry.budget}"{whose}: {said}, or send less.',
+            rule=entry.budget,
+            limit=unit(refusal.limit),
+            observed=unit(refusal.spent + refusal.reserved + refusal.asked),
+            attribution=call.attribution,
+        )
+
+    # --- after the call ------------------------------------------------------------------------------------------
+
+    def settle(
+        self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str, error: BaseException | str | None
+    ) -> None:
+        """Charge what the call came to, give back the rest, and learn from it."""
+        matched = call.matched
+        if matched is not None:
+            # Whatever breaks off an answer that had begun is the provider's: some SDKs raise it without a status.
+            failed = provider_failed(error) or (call.begun and isinstance(error, Exception))
+            works = True if outcome == names.OK else False if failed else None
+            for breaker in matched.breakers:
+                self.breakers.ended(breaker, call.endpoint.provider, call.model or "", works)
+        if usage is not None:
+            self.worst_case.learn(call, usage)
+        held, ledger = call.reservation, self.ledger
+        if held is None or ledger is None:
+            return
+        call.reservation = None
+        if cost is None:  # refused, by us or by the provider: nothing is billed
+            ledger.release_soon(held)
+            return
+        ledger.settle_soon(held, self._spent(call, usage, cost, held), held.tokens if usage is None else usage.total)
+
+    def _spent(self, call: Call, usage: Usage | None, cost: Cost, held: Reservation) -> int:
+        """Nano-dollars to charge: what the call cost, at the policy's ceiling without a price, or what was reserved."""
+        if cost.total is not None:
+            # A failed attempt that the provider may still bill is charged with the call that repeated it.
+            return nano(cost.total * (1 + call.billed_resends), up=True)
+        assumed = None
+        if usage is not None:
+            assumed = self.prices.cost_nano(call.endpoint.provider, call.priced_as, usage, at_ns=call.start_ns)
+        return held.nano if assumed is None else assumed
+
+    def balances(self) -> list[tuple[str, str, dict[names.Metric, float]]]:
+        """The open accounts of dollar budgets, for gauges."""
+        if self.ledger is None:
+            return []
+        now = time.time()
+        limits = {budget.name: budget.limit_usd for budget in self.policy.budgets}
+        return [
+            (
+                account.budget,
+                account.key,
+                {
+                    names.BUDGET_LIMIT_USD: limit,
+                    names.BUDGET_SPENT_USD: account.spent_nano / NANO,
+                    names.BUDGET_RESERVED_USD: account.reserved_nano / NANO,
+                    **_progress(account.window_start, account.window_end, now),
+                },
+            )
+            for account in self.ledger.accounts()
+            if (limit := limits.get(account.budget)) is not None
+        ]
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        if self.ledger is not None:
+            self.ledger.close()

@@ -1,0 +1,95 @@
+"""What a call can come to at the most, before it is made."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tokenguard.call.call import Call
+from tokenguard.facts.usage import Usage
+from tokenguard.ledger import NANO
+from tokenguard.prices import PriceBook
+from tokenguard.tokens import Bound, count_request, is_exact, upper_bound_request
+
+UNCAPPED_OUTPUT = 4096
+"""Output tokens reserved for a call that sets no cap. Only a cap makes a budget's promise a promise."""
+SAFETY = 1.1
+"""What a count that is not exact is multiplied by, until reported usage has told the true ratio."""
+
+
+class Worst(NamedTuple):
+    """What a call can come to at the most."""
+
+    input: int
+    output: int
+    nano: int | None
+    """Nano-dollars; `None` when the model has no known price."""
+    counted: bool
+    """Whether the input was counted; otherwise it is the upper bound."""
+
+    @property
+    def usd(self) -> float | None:
+        """The same in USD."""
+        return None if self.nano is None else self.nano / NANO
+
+
+class WorstCase:
+    """Bounds, counts and prices requests. It learns from reported usage how far its counts are off."""
+
+    def __init__(self, prices: PriceBook, after: WorstCase | None = None) -> None:
+        self._prices = prices
+        self._ratios: dict[tuple[str, str], float] = {} if after is None else after._ratios
+        """Reported over counted input tokens, by provider and model, where the count is not exact."""
+
+    def input(self, call: Call, enough: int) -> int:
+        """The input tokens of a call: its upper bound where that is no more than `enough`, else the count."""
+        bound = self.bound(call)
+        if bound.complete and bound.tokens <= enough:
+            return bound.tokens
+        return self.count(call)
+
+    def bound(self, call: Call) -> Bound:
+        """What the input tokens cannot pass: one walk over the request."""
+        if call.bound is None:
+            call.bound = upper_bound_request(call.request)
+        return call.bound
+
+    def count(self, call: Call) -> int:
+        """The input tokens as counted; where the count is not exact, by the ratio that was learnt."""
+        if call.counted is None:
+            count = count_request(call.api.id, call.request, call.model)
+            call.counted = count.tokens
+            if not count.exact or not is_exact(call.model):
+                ratio = self._ratios.get((call.endpoint.provider, call.model or ""), SAFETY)
+                call.corrected = int(count.tokens * ratio) + 1
+        return call.counted if call.corrected is None else call.corrected
+
+    def of(self, call: Call, *, counted: bool) -> Worst:
+        """What the call can come to, from its bound or from its count."""
+        bound = self.bound(call)
+        counted = counted or not bound.complete  # pictures, say, are not in the bound
+        sent = self.count(call) if counted else bound.tokens
+        output = 0
+        if call.api.caps:
+            choices = call.api.settings_of(call.request).get(call.api.choices)
+            output = (call.output_cap or UNCAPPED_OUTPUT) * (choices if type(choices) is int and choices > 1 else 1)
+        worst = self._prices.worst_case_nano(
+            call.endpoint.provider,
+            call.priced_as,
+            sent,
+            output,
+            at_ns=call.start_ns,
+            writes=() if call.api.marks_cache and not bound.marked else None,
+            requests=call.api.requests(call.request),
+        )
+        return Worst(sent, output, worst, counted)
+
+    def learn(self, call: Call, usage: Usage) -> None:
+        """Compare what was counted with what the provider reports."""
+        if call.corrected is None or not call.counted or not usage.input:
+            return
+        key, ratio = (call.endpoint.provider, call.model or ""), usage.input / call.counted
+        known = self._ratios.get(key)
+        if known is None and len(self._ratios) >= 4096:
+            self._ratios.clear()
+        # A little above what was seen, moving with it: an estimate that is short would let a budget be overspent.
+        self._ratios[key] = ratio * 1.02 if known is None else max(ratio * 1.02, known * 0.9 + ratio * 0.1)

@@ -1,0 +1,1 @@
+"""How a process comes to be measured: `install()`, `tokenguard-instrument`, and what watches imports."""

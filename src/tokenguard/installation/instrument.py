@@ -1,0 +1,106 @@
+"""`tokenguard-instrument CMD...`: run a program with every provider SDK measured, and no line of it changed.
+
+A directory with a `sitecustomize` goes first on PYTHONPATH, so that the program and every Python it starts (workers,
+subprocesses) install TokenGuard before anything else, and OpenTelemetry's own auto-instrumentation after that: an
+exporter that is missing, or an instrumentation that fails, takes the telemetry down and not the meter.
+
+`TokenGuardInstrumentor` lets a plain `opentelemetry-instrument` find TokenGuard as well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+AUTOLOAD = str(Path(__file__).parent / "autoload")
+
+OTLP_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS", "_LOGS"))
+
+USAGE = """\
+usage: tokenguard-instrument COMMAND [ARGS...]
+
+Runs COMMAND with every LLM call measured: python app.py, python -m app, gunicorn app:app, and whatever they start.
+A file or module name is run with this Python: `tokenguard-instrument app.py`, `tokenguard-instrument -m app`.
+
+With OTEL_EXPORTER_OTLP_ENDPOINT set, spans and metrics go there; with none, calls go to the local store
+(TOKENGUARD_STORE, default .tokenguard/usage.db), and `tokenguard report` shows them.
+"""
+
+
+def main() -> None:
+    """The command `tokenguard-instrument`."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from tokenguard import __version__
+
+        print(f"tokenguard-instrument {__version__}")  # noqa: T201
+        sys.exit(0)
+    if arguments[0] == "-m" or arguments[0].endswith(".py"):
+        arguments.insert(0, sys.executable)
+    program = shutil.which(arguments[0])
+    if program is None:
+        print(  # noqa: T201
+            f"tokenguard-instrument: no command {arguments[0]!r} on PATH. Give the whole command: "
+            "tokenguard-instrument python app.py",
+            file=sys.stderr,
+        )
+        sys.exit(127)
+    sys.stdout.flush()
+    os.execve(program, arguments, environment(os.environ))  # noqa: S606 - running the user's command is the purpose
+
+
+def environment(base: Mapping[str, str]) -> dict[str, str]:
+    """`base` with what makes a Python started in it measure itself."""
+    env = dict(base)
+    paths = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path and path != AUTOLOAD]
+    env["PYTHONPATH"] = os.pathsep.join([AUTOLOAD, *paths])
+    endpoints = [env[name] for name in OTLP_ENDPOINTS if env.get(name)]
+    for signal in ("TRACES", "METRICS"):
+        # With no endpoint nobody listens: the local store has the records.
+        env.setdefault(f"OTEL_{signal}_EXPORTER", "otlp" if endpoints else "none")
+    env.setdefault("OTEL_LOGS_EXPORTER", "none")
+    if any(endpoint.rstrip("/").endswith(":4318") or "/v1/" in endpoint for endpoint in endpoints):
+        # The port of OTLP over HTTP; Python's default protocol is gRPC.
+        env.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    return env
+
+
+def start_opentelemetry() -> None:
+    """OpenTelemetry's auto-instrumentation, and its SDK where no distribution has set it up; may raise."""
+    from opentelemetry import trace
+    from opentelemetry.instrumentation.auto_instrumentation import initialize
+
+    initialize()
+    exporters = (os.environ.get(f"OTEL_{signal}_EXPORTER", "none") for signal in ("TRACES", "METRICS"))
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider) and set(exporters) != {"none"}:
+        # What opentelemetry-distro does; it is no dependency, as the first distribution installed wins over others.
+        from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+        _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+
+
+class TokenGuardInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """What OpenTelemetry's auto-instrumentation calls; the same as `tokenguard.install()`."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None: SDKs are wrapped when they are imported, whichever there are."""
+        return []
+
+    def _instrument(self, **kwargs: Any) -> None:
+        from tokenguard.installation.runtime import install
+
+        install(kwargs.get("policy"))
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        from tokenguard.installation.runtime import uninstall
+
+        uninstall()

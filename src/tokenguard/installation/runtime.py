@@ -1,0 +1,159 @@
+"""`install()`: from now on, every call through a known SDK takes the meter's path.
+
+SDKs that are imported already are wrapped now, the others when they are imported; none is imported for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import partial
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from tokenguard.call import scope
+from tokenguard.facts import names
+from tokenguard.installation.imports import unwatch_imports, watch_imports
+
+if TYPE_CHECKING:
+    from tokenguard.policy import Policy
+    from tokenguard.providers import Sdk
+    from tokenguard.telemetry.drain import Telemetry
+
+_lock = threading.RLock()
+_installed: Installation | None = None
+default_store: str | None = names.DEFAULT_STORE
+"""Where calls are kept when nothing is configured; the pytest plugin says nowhere."""
+_telemetry: Telemetry | None = None
+"""Made once: OpenTelemetry knows an instrument by its name, and a second one would be deaf."""
+
+
+class Installation:
+    """What `install()` set up in this process, and how to take it back."""
+
+    def __init__(self) -> None:
+        from tokenguard.metering.meter import Meter
+        from tokenguard.prices import PriceBook
+        from tokenguard.telemetry.drain import Telemetry
+
+        global _telemetry
+        _telemetry = _telemetry or Telemetry(_store)
+        self.telemetry = _telemetry
+        asks_usage = os.environ.get(names.ENV_INCLUDE_USAGE, "1").lower() not in ("0", "false", "no", "off")
+        self.telemetry.metrics.watch_prices(PriceBook.newest)
+        capture = None
+        if names.ENV_CAPTURE_CONTENT in os.environ:
+            from tokenguard.metering.content import Capture
+
+            capture = Capture.asked()
+        self.meter = Meter(self.telemetry, PriceBook(), include_usage=asks_usage, capture=capture)
+        self._restores: list[list[tuple[Any, str, Any]]] = []
+        """What each seam has replaced; it may add to its own later."""
+
+    def put_under(self, policy: Policy) -> None:
+        """Put the calls that begin from now on under this policy; those under way keep theirs."""
+        from tokenguard.prices import PriceBook
+
+        assumed = policy.unpriced
+        ceiling = None if isinstance(assumed, str) else (assumed.input_per_mtok, assumed.output_per_mtok)
+        prices = PriceBook(policy.prices, ceiling, origin=f"{policy.source or 'the policy'}, [prices]")
+        guard = None
+        if policy.rules or policy.attribution.defaults or policy.attribution.from_baggage:
+            from tokenguard.guard.admission import Guard
+
+            guard = Guard(policy, prices, after=self.meter.guard)
+            guard.alerter.on_alert = self.telemetry.metrics.count_alert
+        self.telemetry.metrics.watch_budgets(tuple if guard is None else guard.balances)
+        self.telemetry.metrics.watch_breakers(dict if guard is None else guard.breakers.states)
+        self.telemetry.metrics.max_values = policy.attribution.max_values
+        self.meter.settling.prices = prices
+        self.meter.guard = guard
+
+    def patch(self, sdk: Sdk, module: ModuleType) -> None:
+        """Wrap an SDK's module that has just been imported, or was imported before."""
+        try:
+            self._restores.append(import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk))
+            if sdk.warms:
+                self.meter.settling.prices.warm()
+        except Exception as error:
+            self.telemetry.internal_error(f"wrapping {sdk.module}", error)
+
+    def close(self) -> None:
+        """Unwrap the SDKs; what was measured is flushed."""
+        for restore in reversed(self._restores):
+            for owner, name, original in reversed(restore):
+                setattr(owner, name, original)
+        self._restores.clear()
+        self.meter.pending.give_up()
+        self.telemetry.flush()
+
+
+def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
+    """Measure, and guard, every call through the provider SDKs in this process.
+
+    Idempotent: installed already, it only takes over the policy, if one is given, for the calls that follow. `policy`
+    is a file or a `Policy`; `None` discovers `tokenguard.toml`. Spans and metrics go to OpenTelemetry's global
+    providers; calls go to the local store where no OTLP endpoint is configured, or where `TOKENGUARD_STORE` names one.
+
+    Raises `PolicyError` when the policy cannot be used; nothing is installed or changed then.
+    """
+    global _installed
+    with _lock:
+        if _installed is not None and policy is None:
+            return
+        from tokenguard.policy.find import may_exist
+        from tokenguard.providers import SDKS
+
+        chosen = _policy(policy) if policy is not None or may_exist() else None
+        installation = _installed or Installation()
+        if chosen is not None:
+            installation.put_under(chosen)
+        if _installed is None:
+            _installed = installation
+            scope.on_task_end = installation.telemetry.put
+            watch_imports({sdk.module: partial(installation.patch, sdk) for sdk in SDKS})
+
+
+def installed() -> Installation | None:
+    """What `install()` has set up in this process, if it has."""
+    return _installed
+
+
+def _policy(policy: str | os.PathLike[str] | Policy | None) -> Policy:
+    from tokenguard.policy import Policy, load
+
+    return policy if isinstance(policy, Policy) else load(policy)
+
+
+def uninstall() -> None:
+    """Take `install()` back: the SDKs are as they were. Calls in flight are still measured to their end."""
+    global _installed
+    with _lock:
+        if _installed is None:
+            return
+        unwatch_imports()
+        scope.on_task_end = None
+        _installed.close()
+        _installed = None
+
+
+def _store() -> Any:
+    """The local store, where a path is given or nobody else gets the records; `None` elsewhere. May raise.
+
+    Asked at the first records, when OpenTelemetry has been set up or has failed to be.
+    """
+    setting = os.environ.get(names.ENV_STORE)
+    path = names.store_path(setting)
+    if setting is None:
+        from opentelemetry import trace
+
+        exported = any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in ("", "_TRACES"))
+        if exported and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            return None
+        path = default_store
+    if path is None:
+        return None
+    from tokenguard.store.store import Store
+
+    return Store(path)

@@ -1,0 +1,278 @@
+"""The one path that every call takes.
+
+```text
+seam -> begin (whose, what, fingerprint) -> guard (limits, budgets) -> span -> SEND -> received or failed
+     -> settle (usage, price, span, records, budgets)
+```
+
+Only this room starts spans and contains internal errors: whatever fails in here is noted, and the user's call goes on.
+A seam hands in an `Exchange`, and for a response that is read later its tap ends the `Call`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+
+from tokenguard.call import scope
+from tokenguard.call.call import Call, Exchange, current_call
+from tokenguard.call.flow import SEND, Answer, Flow, Step
+from tokenguard.call.repeats import fingerprint, identity
+from tokenguard.call.site import call_site
+from tokenguard.facts import names
+from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.facts.record import AttributeValue
+from tokenguard.metering.background import Pending
+from tokenguard.metering.settling import Settling
+from tokenguard.prices import PriceBook
+from tokenguard.telemetry.drain import Telemetry
+from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
+
+if TYPE_CHECKING:  # a program without a policy loads no guard
+    from tokenguard.guard.admission import Guard
+    from tokenguard.guard.single_flight import Place
+    from tokenguard.metering.content import Capture
+
+T = TypeVar("T")
+
+
+class Meter:
+    """Measures calls: begins them, reads what came back, prices it, and hands the records on."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        prices: PriceBook,
+        guard: Guard | None = None,
+        *,
+        include_usage: bool = True,
+        capture: Capture | None = None,
+    ) -> None:
+        self.telemetry = telemetry
+        self.settling = Settling(telemetry, prices, capture)
+        self.guard = guard
+        """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
+        self.include_usage = include_usage
+        self.pending = Pending(telemetry.flush)
+        self._refusing_hosts: set[str] = set()
+        """Hosts that refused a request because of the option we had added."""
+
+    # --- the flow ----------------------------------------------------------------------------------------------------
+
+    def flow(self, exchange: Exchange) -> Flow:
+        """One call from start to answer."""
+        begun = self.contain("beginning a call", self._begin, exchange)
+        if begun is None:
+            self._unguarded()
+            return (yield SEND)
+        call, guard = begun
+        if guard is None:
+            return (yield from self._send(exchange, call))
+        flight = self.contain("matching a call", self._match, guard, exchange, call)
+        if flight is not None and not flight.leads:
+            shared: Answer | None = (yield flight.answer).value
+            own = None if shared is None else self.contain("copying an answer", shared.copied)
+            if own is not None:
+                return own
+        answer: Answer | None = None
+        try:
+            yield from self._admit(guard, exchange, call)
+            answer = yield from self._send(exchange, call)
+            return answer
+        finally:
+            if flight is not None and flight.leads:
+                if flight.followers:
+                    self.contain("counting a flight", self._count_followers, call, flight.followers)
+                # Where no answer came (the leader was cancelled, or refused), each follower goes by itself.
+                flight.land(answer if answer is not None and isinstance(answer.error, Exception | None) else None)
+
+    def _admit(self, guard: Guard, exchange: Exchange, call: Call) -> Generator[Step, Answer, None]:
+        """Ask the guard; a refusal is recorded and raised, and an internal error does as the policy says."""
+        try:
+            yield from guard.admit(call, exchange)
+        except GuardrailViolation as refusal:
+            self.contain("recording a refusal", self._refuse, call, refusal)
+            raise
+        except Exception as failure:
+            self.telemetry.internal_error("guarding a call", failure)
+            if guard.policy.on_internal_error == "block":
+                undecided = _undecided()
+                self.contain("recording a refusal", self._refuse, call, undecided)
+                raise undecided from failure
+
+    def _refuse(self, call: Call, refusal: GuardrailViolation) -> None:
+        self._start_span(call, native=False)
+        call.finish(None, outcome=names.BLOCKED, error=refusal)
+
+    def _match(self, guard: Guard, exchange: Exchange, call: Call) -> Place | None:
+        """Find the call's rules, and where they let identical calls share, its place in their flight."""
+        matched = guard.match(call)
+        if matched.share is None or not guard.enforces or (kind := exchange.shared_as) is None:
+            return None
+        return guard.flights.join((matched.share_key, call.endpoint, call.api.id, identity(call.request), kind))
+
+    def _count_followers(self, call: Call, followers: int) -> None:
+        cost = None if call.cost is None else call.cost.total
+        if cost is not None:
+            facts = {names.PROVIDER: call.endpoint.provider, names.RESPONSE_MODEL: call.model or "", **call.attributes}
+            self.telemetry.metrics.count_saved("single_flight", facts, cost * followers)
+
+    def _send(self, exchange: Exchange, call: Call) -> Flow:
+        """Send the request inside its span, and see to the answer."""
+        self.contain("opening a call", self._open, exchange, call)
+        answer = yield SEND
+        if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
+            exchange.replace_body(call.request)
+            call.hide_usage = False
+            answer = yield SEND
+        self.contain("closing a call", self._close, exchange, call, answer)
+        return answer
+
+    def look(self, look: Callable[..., T | None], *arguments: Any) -> T | None:
+        """What a seam finds a request to be: `None` for no model call, and where looking fails."""
+        try:
+            return look(*arguments)
+        except Exception as failure:
+            self.telemetry.internal_error("looking at a request", failure)
+            self._unguarded()
+            return None
+
+    def _unguarded(self) -> None:
+        """Refuse what cannot be guarded, if the policy says so."""
+        if self.guard is not None and self.guard.policy.on_internal_error == "block":
+            raise _undecided()
+
+    def contain(self, where: str, step: Callable[..., T], *arguments: Any) -> T | None:
+        """Run a step of our own: if it fails, that is noted, and the user's call goes on."""
+        try:
+            return step(*arguments)
+        except Exception as failure:
+            self.telemetry.internal_error(where, failure)
+            return None
+
+    def _open(self, exchange: Exchange, call: Call) -> None:
+        """Start the span, and make it and the call current while the request is sent."""
+        self._start_span(call, exchange.native_span)
+        if call.stream and call.api.include_usage and self.include_usage:
+            self._ask_usage(exchange, call)
+        call.entered = (current_call.set(call), otel_context.attach(call.span.context))
+
+    def _close(self, exchange: Exchange, call: Call, answer: Answer) -> None:
+        """Undo what `_open` made current, and see what came of the request."""
+        try:
+            # A coroutine that is thrown away may be closed in another context, where the tokens are errors.
+            if call.entered is not None and type(answer.error) is not GeneratorExit:
+                entered, attached = call.entered
+                call.entered = None
+                otel_context.detach(attached)
+                current_call.reset(entered)
+        finally:
+            self._answered(exchange, call, answer)
+
+    def _answered(self, exchange: Exchange, call: Call, answer: Answer) -> None:
+        error = answer.error
+        if error is None:
+            try:
+                reading = exchange.read(answer.value, call)
+            except Exception as failure:
+                call.finish(None)
+                raise failure from None
+            if reading is None:
+                return
+            if reading.complete or reading.id is None:
+                call.finish(reading)
+            else:
+                self.pending.keep(reading.id, call)
+        elif isinstance(error, Exception):
+            call.finish(None, outcome=names.ERROR, error=error)
+            call.span.let_go()  # mistralai 2 forgets the span of a request that had no answer
+        else:  # cancelled, or the interpreter is stopping: nobody waits for the answer any more
+            call.finish(None, outcome=names.ABANDONED, error=error)
+
+    def _refused_option(self, call: Call, error: BaseException) -> bool:
+        """Whether the provider refused the `stream_options` we added; such a host is not asked again."""
+        said = f"{error} {getattr(error, 'text', '')}"  # litellm has the provider's words there
+        refused = getattr(error, "status_code", None) in (400, 422) and (
+            "stream_options" in said or "include_usage" in said
+        )
+        if refused:
+            self._refusing_hosts.add(call.endpoint.host)
+        return refused
+
+    # --- begin -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, exchange: Exchange) -> tuple[Call, Guard | None]:
+        """Start the call: whose it is, what it asks for, and whether it has been tried before; and who guards it."""
+        guard = self.guard
+        call = Call(self.settling, exchange)
+        if scope.on_call is not None:
+            guard = scope.on_call(call, self.settling, guard)
+        call.guard = guard
+        api, body = call.api, call.request
+        attributes = call.attributes
+        attributes.update(call.scope.attributes)
+        if guard is not None:
+            guard.attribute(call)
+        call.output_cap = api.output_cap(body)
+        if call.output_cap is not None:
+            attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
+        if isinstance(temperature := api.settings_of(body).get("temperature"), (int, float)):
+            attributes[names.REQUEST_TEMPERATURE] = float(temperature)
+        if steps := api.tool_steps(body):
+            call.tool_steps = steps + self.settling.repeats.steps_before(body.get(api.goes_on_from))
+            attributes[names.TOOL_STEPS] = call.tool_steps
+        attributes.update(call_site())
+        if call.model is None and api.chosen_by:
+            call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
+        call.fingerprint = fingerprint(api.id, call.endpoint.provider, body)
+        attributes[names.FINGERPRINT] = call.fingerprint
+        call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
+        if call.retried is not None:
+            attributes[names.RETRY_ATTEMPT] = call.retried.times
+        return call, guard
+
+    def _ask_usage(self, exchange: Exchange, call: Call) -> None:
+        """Have the provider tell a stream's usage where it would not by itself."""
+        options = call.request.get("stream_options") or {}
+        if not options.get("include_usage") and call.endpoint.host not in self._refusing_hosts:
+            exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
+            call.hide_usage = True
+
+    def _start_span(self, call: Call, native: bool | trace.Span) -> None:
+        endpoint = call.endpoint
+        start: dict[str, AttributeValue] = {
+            names.OPERATION: call.api.operation,
+            names.PROVIDER: endpoint.provider,
+            names.SERVER_ADDRESS: endpoint.host,
+            names.SERVER_PORT: endpoint.port,
+        }
+        name = call.api.operation
+        if call.model is not None:
+            start[names.REQUEST_MODEL] = call.model
+            name = f"{name} {call.model}"
+        if call.stream:
+            start[names.REQUEST_STREAM] = True
+        call.attributes.update(start)
+        parent = otel_context.get_current()
+        owner = outer_owner(parent, start)
+        if owner is not None and owner is not native:
+            call.span = OuterSpan(owner, parent)
+        elif native:
+            call.span = NativeSpan(name, parent) if native is True else HeldSpan(native, name, parent)
+        else:
+            span = self.telemetry.tracer.start_span(
+                name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
+            )
+            call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
+
+
+def _undecided() -> GuardrailViolation:
+    return GuardrailViolation(
+        'TokenGuard itself failed, and the policy says on_internal_error = "block": the call was not sent. The log has '
+        "the cause.",
+        rule="on_internal_error",
+    )

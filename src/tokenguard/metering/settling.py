@@ -1,0 +1,188 @@
+"""The end of a call: what was used, what it cost, its span's end, and the record that is handed on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tokenguard.call.call import Call
+from tokenguard.call.failures import may_be_billed, type_name
+from tokenguard.call.repeats import Repeats
+from tokenguard.facts import names
+from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, CallRecord, Cost
+from tokenguard.facts.usage import Usage
+from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
+from tokenguard.providers import Reading
+from tokenguard.telemetry.drain import Telemetry
+from tokenguard.telemetry.metrics import Finished
+
+if TYPE_CHECKING:
+    from tokenguard.metering.content import Capture
+
+
+class Settling:
+    """Ends calls. One a process; its price book is replaced as a whole with the policy."""
+
+    def __init__(self, telemetry: Telemetry, prices: PriceBook, capture: Capture | None = None) -> None:
+        self.telemetry = telemetry
+        self.prices = prices
+        self.repeats = Repeats()
+        self.internal_error = telemetry.internal_error
+        self._capture = capture
+        self.captures = capture is not None
+        """Whether calls keep their answers, for their content to be recorded."""
+
+    def settle(
+        self,
+        call: Call,
+        reading: Reading,
+        outcome: str,
+        error: BaseException | str | None,
+        first_chunk_ns: int | None,
+        generated: Callable[[], str] | None,
+    ) -> None:
+        """Write down what came of the call, end its span and hand the record on."""
+        duration = time.perf_counter_ns() - call.start_perf
+        usage: Usage | None = None
+        cost: Cost | None = None
+        try:
+            _describe(call, reading, error, first_chunk_ns)
+            cost, usage = self._price(call, reading, outcome, error, generated)
+            call.cost = cost
+            _describe_money(call, cost, usage)
+            if call.guard is not None:
+                self._contain("settling a budget", call.guard.settle, call, reading.usage, cost, outcome, error)
+            if self._capture is not None and outcome != names.BLOCKED:
+                self._contain("recording content", self._capture.record, call)
+            self._remember(call, reading, outcome, error, cost)
+        finally:
+            span = call.span
+            span.end(call.attributes, outcome)
+            record = CallRecord(call.start_ns, duration, outcome, call.attributes, usage=usage, cost=cost)
+            if call.scope.meters:
+                record.trace_id, record.span_id = span.ids()
+                for each in call.scope.meters:
+                    each.add(record)
+            self.telemetry.put(Finished(record, span.identity(), span.owned))
+
+    def _price(
+        self,
+        call: Call,
+        reading: Reading,
+        outcome: str,
+        error: BaseException | str | None,
+        generated: Callable[[], str] | None,
+    ) -> tuple[Cost | None, Usage | None]:
+        """The cost, and the usage that the provider reported; no cost where the call is on no bill."""
+        if outcome == names.BLOCKED:
+            return None, None
+        usage = reading.usage
+        told = usage is not None and (usage.output is not None or generated is None)
+        if not told and generated is None and isinstance(error, BaseException) and not may_be_billed(error):
+            return None, None  # the provider refused it
+        basis = None if told else _untold(outcome, error, generated)
+        priced = usage if usage is not None and told else _estimated(call, usage or Usage(), generated)
+        tier = Tier(reading.service_tier, reading.speed) if reading.service_tier or reading.speed else STANDARD
+        cost = self.prices.cost(
+            call.endpoint.provider, (reading.model, call.priced_as), priced, tier=tier, at_ns=call.start_ns, basis=basis
+        )
+        if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
+            cost = as_reported(cost, reading.reported_cost)
+        if cost.status == names.EXACT and (doubt := _doubt(reading, outcome)) is not None:
+            cost = cost._replace(status=names.ESTIMATED, basis=doubt)
+        return cost, usage
+
+    def _remember(
+        self, call: Call, reading: Reading, outcome: str, error: BaseException | str | None, cost: Cost | None
+    ) -> None:
+        if outcome == names.OK:
+            self.repeats.succeeded(call.fingerprint)
+            if call.api.chosen_by and (model := reading.model or call.priced_as) is not None:
+                self.repeats.served(model, reading.conversation, *map(call.request.get, call.api.chosen_by))
+            named = reading.conversation or reading.id
+            if named is not None and (call.tool_steps or reading.tool_calls) and call.api.goes_on_from:
+                self.repeats.stepped(named, call.tool_steps)
+        elif error is not None and outcome != names.BLOCKED:  # a stream that its reader closed early is no failure
+            spent = cost.total if cost is not None and cost.total is not None else 0.0
+            self.repeats.failed(call.fingerprint, call.start_perf, spent)
+
+    def _contain(self, where: str, step: Callable[..., object], *arguments: object) -> None:
+        try:
+            step(*arguments)
+        except Exception as failure:
+            self.internal_error(where, failure)
+
+
+def _untold(outcome: str, error: BaseException | str | None, generated: Callable[[], str] | None) -> str:
+    """The basis of an estimate, where the provider has not told the usage."""
+    if generated is not None:
+        return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
+    if isinstance(error, BaseException):
+        return "timed_out" if isinstance(error, Exception) else "cancelled"
+    return "missing_usage"
+
+
+def _estimated(call: Call, known: Usage, generated: Callable[[], str] | None) -> Usage:
+    """The usage as well as it is known: the input counted, and the output by the text that a stream has brought."""
+    from tokenguard.tokens import estimate_request, estimate_tokens  # the seams have loaded it
+
+    return known._replace(
+        input=estimate_request(call.api.id, call.request, call.model) if known.input is None else known.input,
+        output=estimate_tokens(generated(), call.model) if generated is not None else None,
+    )
+
+
+def _doubt(reading: Reading, outcome: str) -> str | None:
+    """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
+    if not reading.complete and outcome != names.OK:  # xAI counts along the way
+        return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
+    return "tool_fees_excluded" if reading.extra_fees else None
+
+
+def _describe(call: Call, reading: Reading, error: BaseException | str | None, first_chunk_ns: int | None) -> None:
+    attributes = call.attributes
+    if reading.model is not None:
+        attributes[names.RESPONSE_MODEL] = reading.model
+    if reading.id is not None:
+        attributes[names.RESPONSE_ID] = reading.id
+    if reading.conversation is not None:
+        attributes[names.CONVERSATION_ID] = reading.conversation
+    if reading.finish_reasons:
+        attributes[names.FINISH_REASONS] = reading.finish_reasons
+    if reading.tool_calls:
+        attributes[names.TOOL_CALLS] = reading.tool_calls
+    if first_chunk_ns is not None:
+        attributes[names.TIME_TO_FIRST_CHUNK] = (first_chunk_ns - call.start_perf) / 1e9
+    if error is not None:
+        attributes[names.ERROR_TYPE] = error if isinstance(error, str) else type_name(error)
+    if call.resends:
+        attributes[names.RESEND_COUNT] = call.resends
+
+
+def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
+    attributes = call.attributes
+    if usage is not None:
+        for field, name in USAGE_ATTRIBUTES.items():
+            tokens = getattr(usage, field)
+            if tokens is not None:
+                attributes[name] = tokens
+    if cost is not None:
+        for name, value in zip(COST_ATTRIBUTES, cost, strict=True):
+            if value is not None:
+                attributes[name] = value
+        if usage is not None and usage.cache_read is None and usage.cache_write is None:
+            # Nothing is known of a cache: its parts would be zeros that nobody reported.
+            for name in CACHE_ATTRIBUTES:
+                attributes.pop(name, None)
+        # What repeating has cost: failed attempts at this request, and resends after the SDK stopped waiting, each of
+        # which the provider is taken to have worked on as long as on the one that was answered.
+        retry_cost = (call.retried.cost if call.retried else 0.0) + call.billed_resends * (cost.total or 0.0)
+        if retry_cost:
+            attributes[names.RETRY_COST] = retry_cost
+
+
+REPORT_COSTS = frozenset({"openrouter", "x_ai"})
+"""Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""
+
+CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)

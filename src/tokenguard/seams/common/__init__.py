@@ -1,0 +1,1 @@
+"""What the seams share: no file here is about one SDK."""

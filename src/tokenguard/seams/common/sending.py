@@ -1,0 +1,198 @@
+"""What the SDKs have in common that send a JSON body through an HTTP client and are not of the Stainless family.
+
+Each has a method that gets the body among its keyword arguments and brings back an HTTP response, the SDK's own model
+of it, or an iterator over the parts of a stream. A seam says where the body is (`Look`) and names the method; `wrap`
+puts the meter around it, whether it is a function, a coroutine or a context manager.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+from tokenguard.call.call import Call, current_call
+from tokenguard.call.failures import Refused
+from tokenguard.call.flow import drive, drive_async
+from tokenguard.facts import names
+from tokenguard.metering.meter import Meter
+from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.seams.common.parts import Parts
+from tokenguard.seams.common.tap import tap
+from tokenguard.seams.common.wrapping import Restore, replace
+
+
+class SentExchange:
+    """One request of such an SDK."""
+
+    __slots__ = (
+        "_cap",
+        "_encode",
+        "_kind",
+        "_put",
+        "_watch",
+        "api",
+        "body",
+        "endpoint",
+        "instead",
+        "native_span",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        api: Api,
+        endpoint: Endpoint,
+        body: Mapping[str, Any],
+        stream: bool,
+        put: Callable[[Mapping[str, Any]], None],
+        *,
+        kind: object = None,
+        cap: Callable[[int], None] | None = None,
+        native_span: bool = False,
+        encode: Callable[[Any], bytes] | None = None,
+        watch: Callable[[Any, Call], None] | None = None,
+    ) -> None:
+        self.api = api
+        self.endpoint = endpoint
+        self.body = body
+        self.stream = stream
+        self._put = put
+        """Sends another body."""
+        self._kind = kind
+        """What the result's type depends on, besides the request."""
+        self._cap = cap
+        """Limits the SDK's own resends, where it has any."""
+        self.native_span = native_span
+        self._encode = encode
+        """The bytes of a part of a stream, where that is an iterator and not an HTTP body."""
+        self._watch = watch
+        """Watches a response that is neither httpx's nor a model, and is yet to be read."""
+        self.instead: Any = None
+        """What the caller gets instead of the SDK's iterator: one that is watched."""
+
+    @property
+    def shared_as(self) -> object:
+        """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
+        return None if self.stream else self._kind
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Send this body instead."""
+        self._put(body)
+
+    def cap_retries(self, most: int) -> None:
+        """Let the SDK send the request again this often at the most."""
+        if self._cap is not None:
+            self._cap(most)
+
+    def read(self, result: Any, call: Call) -> Reading | None:
+        """Read a response, JSON bytes or a model; put a tap on what is yet to be read."""
+        if self.stream and self._encode is not None:
+            parts = Parts(call, self._encode)
+            self.instead = parts.aread(result) if hasattr(result, "__aiter__") else parts.read(result)
+            return None
+        status = getattr(result, "status_code" if self._watch is None else "status", 200)
+        if status >= 400:  # the SDK raises it later
+            call.finish(None, outcome=names.ERROR, error=Refused(status))
+            return None
+        if self._watch is not None:
+            self._watch(result, call)
+            return None
+        whole = result if isinstance(result, bytes) else getattr(result, "_body", None)  # aiohttp's, if it is read
+        if isinstance(whole, bytes):
+            return call.api.fold(whole) if self.stream else call.read(json.loads(whole))
+        if not hasattr(result, "iter_bytes"):  # a model of the SDK's
+            return call.read(result)
+        if not self.stream and hasattr(result, "_content"):
+            return call.read(json.loads(result._content))
+        tap(result, call)
+        return None
+
+
+Look = Callable[[Any, list[Any], dict[str, Any]], SentExchange | None]
+"""From an SDK's client and the arguments of its method to the exchange; `None` for what is no model call.
+
+The arguments are the call's own: the exchange changes the request by changing them.
+"""
+
+
+Seen = Callable[[Mapping[str, Any], Any], None]
+"""Looks at the keyword arguments and the result of a request that is no model call: it may end one that is open."""
+
+
+def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore, seen: Seen | None = None) -> None:
+    """Put the meter around the method `name` of `owner`; a version of the SDK without it is left alone.
+
+    `seen` is shown what comes of other requests while calls are open that the provider goes on with.
+    """
+
+    def exchange_of(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
+        call = current_call.get()
+        if call is not None and not call.finished:  # a send within a call: the SDK sends it again
+            meter.contain("seeing a resend", call.resending, sys.exc_info()[1])
+            return None
+        return meter.look(look, client, args, kwargs)
+
+    def other(kwargs: Mapping[str, Any], result: Any) -> Any:
+        if seen is not None and meter.pending:
+            meter.contain("asking for a response", seen, kwargs, result)
+        return result
+
+    replace(restore, owner, name, lambda original: _wrapper(original, exchange_of, other, meter))
+
+
+def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any], Any], Any], meter: Meter) -> Any:
+    inner = inspect.unwrap(original)
+    managed = inner is not original  # `@contextmanager` and its asynchronous twin leave the generator behind them
+    if managed and inspect.isgeneratorfunction(inner):
+
+        @contextmanager
+        def manager(self: Any, *given: Any, **kwargs: Any) -> Iterator[Any]:
+            args = list(given)
+            with ExitStack() as stack:
+                exchange = exchange_of(self, args, kwargs)
+
+                def send() -> Any:
+                    return stack.enter_context(original(self, *args, **kwargs))
+
+                yield send() if exchange is None else drive(meter.flow(exchange), send)
+
+        return manager
+    if managed and inspect.isasyncgenfunction(inner):
+
+        @asynccontextmanager
+        async def async_manager(self: Any, *given: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            args = list(given)
+            async with AsyncExitStack() as stack:
+                exchange = exchange_of(self, args, kwargs)
+
+                def send() -> Awaitable[Any]:
+                    return stack.enter_async_context(original(self, *args, **kwargs))
+
+                yield await (send() if exchange is None else drive_async(meter.flow(exchange), send))
+
+        return async_manager
+    if inspect.iscoroutinefunction(inner):
+
+        async def coroutine(self: Any, *given: Any, **kwargs: Any) -> Any:
+            args = list(given)
+            exchange = exchange_of(self, args, kwargs)
+            if exchange is None:
+                return other(kwargs, await original(self, *args, **kwargs))
+            result = await drive_async(meter.flow(exchange), lambda: original(self, *args, **kwargs))
+            return result if exchange.instead is None else exchange.instead
+
+        return coroutine
+
+    def function(self: Any, *given: Any, **kwargs: Any) -> Any:
+        args = list(given)
+        exchange = exchange_of(self, args, kwargs)
+        if exchange is None:
+            return other(kwargs, original(self, *args, **kwargs))
+        result = drive(meter.flow(exchange), lambda: original(self, *args, **kwargs))
+        return result if exchange.instead is None else exchange.instead
+
+    return function

@@ -1,0 +1,153 @@
+"""A tap on a response body that is yet to be read.
+
+Whoever reads a streamed response (the SDK's own stream, a helper on top of it, `with_streaming_response`, or the
+application line by line) reads it through the response's `iter_bytes` or `aiter_bytes`, and gives it up through `close`
+or `aclose`, or by dropping it. So the response, httpx's or httpx2's, gets a subclass of its own class in which these
+four are watched, and everything above stays what it was. The tap keeps a reference to each chunk, and looks at the
+content once, when the body is over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from tokenguard.call.call import Call
+from tokenguard.providers import Reading
+from tokenguard.providers.bedrock import server_sent
+from tokenguard.providers.events import decoded
+from tokenguard.seams.common.watch import Watch, closed
+
+EVENT_STREAM = "application/vnd.amazon.eventstream"
+EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+
+
+class Tap(Watch):
+    """Watches one response body on behalf of a call."""
+
+    __slots__ = ("_content_type",)
+
+    def __init__(self, call: Call, content_type: str) -> None:
+        super().__init__(call, bytes)
+        self._content_type = content_type
+
+    # As in `Watch`, and keeping from the caller what only we had asked for.
+
+    def _read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        keep, hiding, waiting, held = self._items.append, self._call.hide_usage, True, b""
+        ending: BaseException | None = None
+        try:
+            for chunk in chunks:
+                keep(chunk)
+                if waiting:
+                    waiting = False
+                    self._first_ns = time.perf_counter_ns()
+                if hiding and (held or b"[]" in chunk or not chunk.endswith(b"\n\n")):
+                    chunk, held = self._hide(held + chunk)
+                    if not chunk:
+                        continue
+                yield chunk
+            if held:
+                yield held
+        except BaseException as error:
+            ending = error
+            raise
+        finally:
+            self.over(ending)
+            del ending  # its traceback holds this frame, and so the SDK's stream
+
+    async def _aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        keep, hiding, waiting, held = self._items.append, self._call.hide_usage, True, b""
+        ending: BaseException | None = None
+        try:
+            async for chunk in chunks:
+                keep(chunk)
+                if waiting:
+                    waiting = False
+                    self._first_ns = time.perf_counter_ns()
+                if hiding and (held or b"[]" in chunk or not chunk.endswith(b"\n\n")):
+                    chunk, held = self._hide(held + chunk)
+                    if not chunk:
+                        continue
+                yield chunk
+            if held:
+                yield held
+        except BaseException as error:
+            ending = error
+            raise
+        finally:
+            self.over(ending)
+            del ending
+            await closed(chunks)
+
+    def _hide(self, data: bytes) -> tuple[bytes, bytes]:
+        try:
+            return _without_usage(data)
+        except Exception as error:
+            self._call.internal_error("hiding the usage chunk", error)
+            return data, b""
+
+    def _events(self, items: list[bytes]) -> bytes:
+        body = b"".join(items)
+        if self._content_type.startswith(EVENT_STREAM):
+            return server_sent(body)
+        return body
+
+    def _fold(self, events: bytes) -> Reading:
+        if self._content_type.startswith("application/json"):
+            return self._call.read(json.loads(events))
+        return self._call.api.fold(events)
+
+
+def _without_usage(data: bytes) -> tuple[bytes, bytes]:
+    """The whole events in `data`, but for the one that tells the usage nobody asked for, and what is left over."""
+    ends = [match.end() for match in EVENT_END.finditer(data)]
+    events = (data[start:end] for start, end in pairwise((0, *ends)))
+    return b"".join(event for event in events if not tells_only_usage(event)), data[ends[-1] :] if ends else data
+
+
+def tells_only_usage(event: bytes) -> bool:
+    """Whether an event of a chat stream has nothing but the usage."""
+    if b"choices" not in event:
+        return False
+    chunk = decoded(event.partition(b"data:")[2].strip())
+    return chunk.get("choices") == [] and bool(chunk.get("usage"))
+
+
+def tap(response: Any, call: Call) -> None:
+    """Put a tap on an httpx or httpx2 response that has not been read yet."""
+    response._tokenguard_tap = Tap(call, response.headers.get("content-type", ""))
+    kind: Any = type(response)
+    response.__class__ = _tapped(kind)
+
+
+@lru_cache(maxsize=64)
+def _tapped(base: Any) -> Any:
+    class Tapped(base):  # type: ignore[misc] # the base is the transport's
+        def iter_bytes(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+            chunks: Iterator[bytes] = super().iter_bytes(*args, **kwargs)
+            reader: Iterator[bytes] = self._tokenguard_tap.read(chunks)
+            return reader
+
+        def aiter_bytes(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+            chunks: AsyncIterator[bytes] = super().aiter_bytes(*args, **kwargs)
+            reader: AsyncIterator[bytes] = self._tokenguard_tap.aread(chunks)
+            return reader
+
+        def close(self) -> None:
+            super().close()
+            self._tokenguard_tap.closed()
+
+        async def aclose(self) -> None:
+            await super().aclose()
+            self._tokenguard_tap.closed()
+
+    Tapped.__name__ = base.__name__
+    Tapped.__qualname__ = base.__qualname__
+    Tapped.__module__ = base.__module__
+    return Tapped

@@ -1,0 +1,1 @@
+"""The local store: finished calls and tasks in one SQLite file."""

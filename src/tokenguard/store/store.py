@@ -1,0 +1,302 @@
+"""The local store: finished calls and tasks in a SQLite file, for `tokenguard report` with nothing else set up.
+
+A record read back equals the one that was written. Several processes may write one file; `file` has its tables.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from tokenguard.facts.record import (
+    COST_ATTRIBUTES,
+    USAGE_ATTRIBUTES,
+    AttributeValue,
+    CallRecord,
+    Cost,
+    Record,
+    TaskRecord,
+    ToolsetRecord,
+)
+from tokenguard.facts.usage import Usage
+from tokenguard.store.file import (
+    CALL_COLUMNS,
+    COLUMNS,
+    PRIVATE,
+    TASK_COLUMNS,
+    TOOLSET_COLUMNS,
+    VERSION,
+    is_busy,
+    migrate,
+    open_for_reading,
+    open_for_writing,
+    version,
+)
+
+BUSY_SECONDS: Final = 5.0
+"""How long a batch waits for other processes to be done with the file."""
+EXIT_SECONDS: Final = 0.5
+"""The same while the process ends."""
+PAUSE_SECONDS: Final = 0.005
+MAX_WAITING: Final = 10_000
+"""Records that are kept for the next batch when the file stayed busy; past it the oldest are dropped."""
+MIGRATION_SECONDS: Final = 0.25
+"""How long one batch goes on with that."""
+
+_ATTRIBUTES = tuple(COLUMNS.values())
+_KNOWN = frozenset(_ATTRIBUTES)
+_INSERT_CALL = (
+    f"INSERT INTO calls ({', '.join(CALL_COLUMNS)}) "  # noqa: S608 - our own names
+    f"VALUES ({', '.join('?' * len(CALL_COLUMNS))})"
+)
+_INSERT_TASK = f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)}) VALUES ({', '.join('?' * len(TASK_COLUMNS))})"  # noqa: S608
+_INSERT_TOOL = f"INSERT OR IGNORE INTO toolsets ({', '.join(TOOLSET_COLUMNS)}) VALUES (?, ?, ?)"  # noqa: S608
+_SELECT_CALLS = f"SELECT {', '.join(CALL_COLUMNS)} FROM calls"  # noqa: S608
+_SELECT_TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"  # noqa: S608
+
+
+_Rows = Iterable[tuple[Any, ...]]
+
+
+class Store:
+    """A store that is written to. Methods raise `sqlite3.Error` or `OSError`; whoever writes contains them.
+
+    `path` is a file, made with its folder on the first write, or `:memory:`, or empty for a temporary file. Records
+    older than `TOKENGUARD_STORE_DAYS` (90; 0 keeps all) are deleted when the file is opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = str(path)
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        self._patience = BUSY_SECONDS
+        self._waiting: list[Record] = []
+        self.dropped = 0
+        """Records that are in no file and never will be."""
+        self._migrated: int | None = None
+        """Up to which row a file of an older version is up to date; `None` when all of it is."""
+        if self.path not in PRIVATE:
+            _files.add(self)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Keep the records, all or none of them.
+
+        Where other processes keep the file busy for longer than `BUSY_SECONDS`, this raises, and the records are
+        written with the next ones.
+        """
+        with _lock:
+            batch, self._waiting = [*self._waiting, *records], []
+        began = time.monotonic()
+        while True:
+            try:
+                with _lock:
+                    self._insert(batch)
+                break
+            except Exception as error:
+                if not is_busy(error):
+                    self.dropped += len(batch)
+                    raise
+                if time.monotonic() - began > self._patience:
+                    with _lock:
+                        kept = [*batch, *self._waiting]
+                        self._waiting = kept[-MAX_WAITING:]
+                        self.dropped += len(kept) - len(self._waiting)
+                    raise
+            time.sleep(PAUSE_SECONDS)  # without the lock
+        with _lock:
+            self._migrate()
+
+    def _insert(self, records: Sequence[Record]) -> None:
+        calls = [record for record in records if isinstance(record, CallRecord)]
+        tasks = [_task_row(record) for record in records if isinstance(record, TaskRecord)]
+        tools = [row for record in records if isinstance(record, ToolsetRecord) for row in _tool_rows(record)]
+        connection = self.connection()
+        try:
+            _insert(connection, map(_call_row, calls), tasks, tools)
+        except (ValueError, OverflowError, sqlite3.ProgrammingError):  # a value that SQLite or JSON cannot hold
+            _insert(connection, map(_careful_row, calls), tasks, tools)
+
+    def connection(self) -> sqlite3.Connection:
+        """The connection; another one where the file was deleted or replaced meanwhile."""
+        if self._connection is not None and self._inode != _inode(self.path):
+            self.close()
+        if self._connection is None:
+            self._connection = open_for_writing(self.path)
+            self._inode = _inode(self.path)
+            self._migrated = None if version(self._connection) == VERSION else 0
+        return self._connection
+
+    def _migrate(self) -> None:
+        """Bring some more rows of an older file up to date: each batch does a bit, so that none takes long."""
+        until = time.monotonic() + MIGRATION_SECONDS
+        # A process that ends leaves the rest to the next one.
+        while self._connection is not None and self._migrated is not None and self._patience == BUSY_SECONDS:
+            try:
+                self._migrated = migrate(self._connection, self._migrated)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                return
+            if time.monotonic() > until:
+                return
+
+    def hurry(self) -> None:
+        """The process ends: from now on, even in a batch under way, no other process is waited for long."""
+        self._patience = EXIT_SECONDS
+
+    def finish(self) -> None:
+        """Write what a busy file refused, and let go of the file."""
+        try:
+            if self._waiting:
+                self.write(())
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file. A later write opens it again."""
+        with _lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+
+def _insert(connection: sqlite3.Connection, calls: _Rows, tasks: _Rows, tools: _Rows) -> None:
+    with connection:
+        connection.executemany(_INSERT_CALL, calls)
+        connection.executemany(_INSERT_TASK, tasks)
+        connection.executemany(_INSERT_TOOL, tools)
+
+
+# SQLite keeps what it knows of its file locks per process, and the locks themselves do not survive a fork: a child
+# would take locks for held that are not (https://www.sqlite.org/howtocorrupt.html, section 2.6). So no connection
+# crosses a fork: all are closed before, and each process opens its own at its next write.
+_files: weakref.WeakSet[Store] = weakref.WeakSet()
+_lock = threading.RLock()
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    for store in list(_files):
+        with suppress(sqlite3.Error):
+            store.close()
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_files):
+        store._waiting = []  # the parent writes them
+        store.dropped = 0
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
+
+
+def _inode(path: str) -> int:
+    """The file's identity; 0 where there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Iterator[CallRecord | TaskRecord]:
+    """The records of a store, as they were written, since a Unix time in nanoseconds: calls first, then tasks.
+
+    Raises `FileNotFoundError`, and `sqlite3.DatabaseError` for a file that is no store.
+    """
+    connection = open_for_reading(path)
+    try:
+        since = 0 if since_ns is None else since_ns
+        for row in connection.execute(f"{_SELECT_CALLS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
+            yield _call(row)
+        for row in connection.execute(f"{_SELECT_TASKS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
+            facts = dict(zip(TASK_COLUMNS, row, strict=True))
+            yield TaskRecord(**{**facts, "attribution": json.loads(facts["attribution"])})
+    finally:
+        connection.close()
+
+
+def _call_row(record: CallRecord) -> tuple[Any, ...]:
+    attributes = record.attributes
+    more = {key: value for key, value in attributes.items() if key not in _KNOWN}
+    return _row(record, attributes, more)
+
+
+def _careful_row(record: CallRecord) -> tuple[Any, ...]:
+    """The row of a record with odd values: what no column can hold goes to the JSON; what is no number is unknown."""
+    known = {key: value for key, value in record.attributes.items() if not _is_no_number(value)}
+    columns = {key: value for key, value in known.items() if key in _KNOWN and _fits(value)}
+    return _row(record, columns, {key: value for key, value in known.items() if key not in columns})
+
+
+def _row(record: CallRecord, columns: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (
+        record.start_ns,
+        record.duration_ns,
+        record.outcome,
+        record.trace_id,
+        record.span_id,
+        *map(columns.get, _ATTRIBUTES),
+        json.dumps(more, allow_nan=False) if more else None,
+    )
+
+
+def _is_no_number(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _fits(value: object) -> bool:
+    """Whether a column gives the value back as it was."""
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+
+
+def _task_row(record: TaskRecord) -> tuple[Any, ...]:
+    return (
+        record.name.encode(errors="replace").decode(),
+        record.start_ns,
+        record.duration_ns,
+        record.outcome,
+        record.cost_usd,
+        record.calls,
+        json.dumps(dict(record.attribution)),
+    )
+
+
+def _tool_rows(record: ToolsetRecord) -> Iterator[tuple[Any, ...]]:
+    for name, share in record.shares.items():
+        yield record.hash, name.encode(errors="replace").decode(), share
+
+
+def _call(row: tuple[Any, ...]) -> CallRecord:
+    start_ns, duration_ns, outcome, trace_id, span_id, *values, more = row
+    attributes: dict[str, AttributeValue] = {
+        attribute: value for attribute, value in zip(_ATTRIBUTES, values, strict=True) if value is not None
+    }
+    for key, value in json.loads(more).items() if more else ():
+        attributes[key] = tuple(value) if isinstance(value, list) else value
+    read = attributes.get
+    counts: dict[str, Any] = {
+        field: count for field, name in USAGE_ATTRIBUTES.items() if (count := read(name)) is not None
+    }
+    cost: tuple[Any, ...] = tuple(map(read, COST_ATTRIBUTES))
+    return CallRecord(
+        start_ns,
+        duration_ns,
+        outcome,
+        attributes,
+        trace_id,
+        span_id,
+        Usage(**counts) if counts else None,
+        Cost(*cost) if cost[0] is not None else None,
+    )

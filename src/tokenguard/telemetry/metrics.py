@@ -1,0 +1,331 @@
+"""The metrics: sums of what was counted, and the instruments that show them.
+
+Counters are own sums behind observable instruments (a dictionary add, a tenth of an SDK record); the GenAI histograms
+are recorded with each call's context, so exemplars still lead to its span.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry import metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+from opentelemetry.trace import SpanContext
+
+from tokenguard.facts import names
+from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
+
+if TYPE_CHECKING:
+    from tokenguard.ledger import Alert
+
+SCOPE = "tokenguard"
+EMPTY = Context()
+MAX_VALUES = 200
+"""Distinct values of one metric attribute; further ones are counted under `other`."""
+MAX_SERIES = 1500
+"""Label sets of one metric; a further one gives up its attribution. The SDK's own limit is 2,000, past which it would
+keep the last value of many and not their sum."""
+OTHER = "other"
+
+Key = tuple[tuple[str, AttributeValue], ...]
+Sums = dict[names.Metric, dict[Key, float]]
+
+DIMENSIONS = (names.PROVIDER, names.RESPONSE_MODEL, *map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
+ATTRIBUTION = frozenset(map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
+TASK_DIMENSIONS = ("tenant", "feature")
+TOKEN_TYPES = (
+    (names.INPUT_TOKENS, "input"),
+    (names.OUTPUT_TOKENS, "output"),
+    (names.CACHE_READ_TOKENS, "cache_read"),
+    (names.CACHE_WRITE_TOKENS, "cache_write"),
+    (names.REASONING_TOKENS, "reasoning"),
+)
+COST_PARTS = (
+    (names.COST_INPUT, "input"),
+    (names.COST_OUTPUT, "output"),
+    (names.COST_CACHE_READ, "cache_read"),
+    (names.COST_CACHE_WRITE, "cache_write"),
+)
+UNCAPPED = ("embeddings",)
+"""Operations whose output has no length to cap."""
+COUNTERS = (
+    names.CALLS,
+    names.UNCAPPED_CALLS,
+    names.UNPRICED_CALLS,
+    names.TOKENS,
+    names.COST_USD,
+    names.COST_PART_USD,
+    names.SAVED_USD,
+    names.RETRIES,
+    names.RETRY_COST_USD,
+    names.TASKS,
+    names.TASK_COST_USD,
+    names.GUARD_DECISIONS,
+    names.GUARD_PREVENTED_USD,
+    names.BUDGET_ALERTS,
+    names.SERIES_OVERFLOW,
+)
+GUARD_ATTRIBUTES = tuple(map(names.attribution_attribute, ("tenant", "feature")))
+BUDGET_GAUGES = (
+    names.BUDGET_LIMIT_USD,
+    names.BUDGET_SPENT_USD,
+    names.BUDGET_RESERVED_USD,
+    names.BUDGET_ELAPSED,
+    names.BUDGET_WINDOW,
+)
+BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
+
+
+class Finished(NamedTuple):
+    """A call on its way to the metrics and the store."""
+
+    record: CallRecord
+    span: SpanContext
+    """The call's span, for exemplars."""
+    histograms: bool
+    """Whether the GenAI histograms are ours to record: not where an outer instrumentation records them."""
+
+
+class Histograms(NamedTuple):
+    """The GenAI histograms."""
+
+    duration: Histogram
+    first_chunk: Histogram
+    usage: Histogram
+
+
+class Metrics:
+    """The sums and the instruments of this process. Whoever counts holds `lock`."""
+
+    def __init__(
+        self,
+        flush: Callable[[], None],
+        note: Callable[[str, Exception], None],
+        *,
+        dropped: Callable[[], int],
+        failures: Callable[[], int],
+        max_values: int = MAX_VALUES,
+    ) -> None:
+        self.max_values = max_values
+        self.lock = threading.RLock()
+        self._flush = flush
+        """Brings what waits in the queue here: before every read."""
+        self._note = note
+        self._dropped = dropped
+        self._failures = failures
+        self._instruments: Histograms | None = None
+        self._sums: Sums = {metric: {} for metric in COUNTERS}
+        self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
+        self._circuits: Callable[[], Mapping[tuple[str, str, str], str]] = dict
+        self._newest_price: Callable[[], float | None] = lambda: None
+        self._values: dict[str, set[AttributeValue]] = {}
+
+    def forget(self) -> None:
+        """Begin at zero: what was counted is another process's."""
+        self._sums = {metric: {} for metric in COUNTERS}
+
+    def make(self) -> None:
+        """Make the instruments, once."""
+        if self._instruments is not None:
+            return
+        meter = metrics.get_meter(SCOPE)
+        duration, first_chunk, usage = (
+            meter.create_histogram(
+                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=buckets
+            )
+            for metric, buckets in (
+                (names.DURATION, names.SECONDS_BUCKETS),
+                (names.FIRST_CHUNK, names.SECONDS_BUCKETS),
+                (names.TOKEN_USAGE, names.TOKEN_BUCKETS),
+            )
+        )
+        self._instruments = Histograms(duration, first_chunk, usage)
+        for metric in COUNTERS:
+            create = (
+                meter.create_observable_up_down_counter if metric.kind == "updown" else meter.create_observable_counter
+            )
+            create(metric.name, [self._observe(metric)], metric.unit, metric.description)
+        for metric in BUDGET_GAUGES:
+            meter.create_observable_gauge(metric.name, [self._gauge(metric)], metric.unit, metric.description)
+        for create_one, metric, observe in (
+            (meter.create_observable_counter, names.DROPPED_RECORDS, _single(self._dropped)),
+            (meter.create_observable_counter, names.INTERNAL_ERRORS, _single(self._failures)),
+            (meter.create_observable_gauge, names.BREAKER_STATE, self._observe_circuits),
+            (meter.create_observable_gauge, names.PRICES_AGE, _single(self._prices_age)),
+        ):
+            create_one(metric.name, [observe], metric.unit, metric.description)
+
+    def _observe(self, metric: names.Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            # The SDK calls observables before it collects, so the histograms below are complete too.
+            self._flush()
+            with self.lock:
+                return [Observation(value, dict(key)) for key, value in self._sums[metric].items()]
+
+        return observe
+
+    def _bounded(self, key: str, value: AttributeValue) -> AttributeValue:
+        values = self._values.setdefault(key, set())
+        if value in values:
+            return value
+        if len(values) >= self.max_values:
+            self._add(names.SERIES_OVERFLOW, (("label", key),), 1)
+            return OTHER
+        values.add(value)
+        return value
+
+    def _add(self, metric: names.Metric, key: Key, amount: float) -> None:
+        sums = self._sums[metric]
+        if len(sums) >= MAX_SERIES and key not in sums:
+            key = tuple((name, OTHER if name in ATTRIBUTION else value) for name, value in key)
+            self._add(names.SERIES_OVERFLOW, (("label", "all"),), 1)
+        sums[key] = sums.get(key, 0) + amount
+
+    def count_call(self, item: Finished) -> None:
+        """Count a finished call. The caller has the lock."""
+        record = item.record
+        seen = record.attributes
+        if names.RESPONSE_MODEL not in seen and names.REQUEST_MODEL in seen:
+            seen = {**seen, names.RESPONSE_MODEL: seen[names.REQUEST_MODEL]}
+        key: Key = tuple((name, self._bounded(name, seen[name])) for name in DIMENSIONS if name in seen)
+        self._add(names.CALLS, (*key, ("outcome", record.outcome)), 1)
+        if record.outcome != names.BLOCKED and _uncapped(seen):
+            self._add(names.UNCAPPED_CALLS, key, 1)
+        for attribute, kind in TOKEN_TYPES:
+            if (tokens := seen.get(attribute)) is not None:
+                self._add(names.TOKENS, (*key, ("type", kind)), _number(tokens))
+        cost = record.cost
+        if cost is not None:
+            if cost.total is None:
+                self._add(names.UNPRICED_CALLS, key, 1)
+            else:
+                self._add(names.COST_USD, (*key, ("status", cost.status)), cost.total)
+                for attribute, part in COST_PARTS:
+                    if (usd := seen.get(attribute)) is not None:
+                        self._add(names.COST_PART_USD, (*key, ("part", part)), _number(usd))
+            if cost.saved:
+                self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), cost.saved)
+        if retries := _number(seen.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in seen):
+            self._add(names.RETRIES, key, retries)
+            if retry_cost := seen.get(names.RETRY_COST):
+                self._add(names.RETRY_COST_USD, key, _number(retry_cost))
+        if (action := seen.get(names.GUARD_ACTION)) is not None:
+            self._count_decision(seen, action)
+        if item.histograms and self._instruments is not None:
+            self._record_histograms(self._instruments, item, seen)
+
+    def _count_decision(self, seen: dict[str, AttributeValue], action: AttributeValue) -> None:
+        key: Key = (
+            ("rule", seen.get(names.GUARD_RULE, "")),
+            ("action", action),
+            *((name, self._bounded(name, seen[name])) for name in GUARD_ATTRIBUTES if name in seen),
+        )
+        if (mode := seen.get(names.GUARD_MODE)) is not None:
+            key = (*key, ("mode", mode))
+        self._add(names.GUARD_DECISIONS, key, 1)
+        if prevented := seen.get(names.GUARD_PREVENTED):
+            self._add(names.GUARD_PREVENTED_USD, key, _number(prevented))
+
+    def count_alert(self, alert: Alert) -> None:
+        """Count a budget's threshold that was reached."""
+        with self.lock:
+            key = (("budget", alert.entry.budget), ("key", self._bounded("key", alert.entry.key)))
+            self._add(names.BUDGET_ALERTS, (*key, ("threshold", alert.threshold)), 1)
+
+    def count_saved(self, lever: str, attributes: Mapping[str, AttributeValue], usd: float) -> None:
+        """Count money that a lever saved."""
+        with self.lock:
+            key: Key = tuple((name, self._bounded(name, attributes[name])) for name in DIMENSIONS if name in attributes)
+            self._add(names.SAVED_USD, (*key, ("lever", lever)), usd)
+
+    def watch_budgets(self, balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]]) -> None:
+        """Show budgets as gauges: `balances` gives each open account as budget, key and values by metric."""
+        self._balances = balances
+
+    def watch_breakers(self, circuits: Callable[[], Mapping[tuple[str, str, str], str]]) -> None:
+        """Show circuits as gauges: `circuits` gives the state of each by breaker, provider and model."""
+        self._circuits = circuits
+
+    def watch_prices(self, newest: Callable[[], float | None]) -> None:
+        """Show the price table's age: `newest` gives when its newest price took effect, in Unix seconds, if known."""
+        self._newest_price = newest
+
+    def _gauge(self, metric: names.Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            found: dict[Key, float] = {}
+            try:
+                for budget, key, values in self._balances():
+                    if metric in values:
+                        labels: Key = (("budget", budget), ("key", self._bounded("key", key)))
+                        # Accounts past the bound are one account: their money adds up, their window is the same.
+                        adds = metric.unit == names.COST_USD.unit
+                        found[labels] = values[metric] + (found.get(labels, 0) if adds else 0)
+            except Exception as error:
+                self._note("reading budgets", error)
+            return [Observation(value, dict(labels)) for labels, value in found.items()]
+
+        return observe
+
+    def _observe_circuits(self, _options: CallbackOptions) -> Iterable[Observation]:
+        return [
+            Observation(
+                BREAKER_STATES[state], {"breaker": breaker, names.PROVIDER: provider, names.REQUEST_MODEL: model}
+            )
+            for (breaker, provider, model), state in self._circuits().items()
+        ]
+
+    def _prices_age(self) -> float | None:
+        newest = self._newest_price()
+        return None if newest is None else time.time() - newest
+
+    def _record_histograms(self, instruments: Histograms, item: Finished, seen: dict[str, AttributeValue]) -> None:
+        attributes: dict[str, Any] = {
+            name: self._bounded(name, seen[name])
+            for name in (names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.RESPONSE_MODEL, names.ERROR_TYPE)
+            if name in seen
+        }
+        context = trace.set_span_in_context(trace.NonRecordingSpan(item.span), EMPTY)
+        instruments.duration.record(item.record.duration_ns / 1e9, attributes, context)
+        if (first := seen.get(names.TIME_TO_FIRST_CHUNK)) is not None:
+            instruments.first_chunk.record(_number(first), attributes, context)
+        for attribute, kind in TOKEN_TYPES[:2]:
+            if (tokens := seen.get(attribute)) is not None:
+                instruments.usage.record(_number(tokens), {**attributes, names.TOKEN_TYPE: kind}, context)
+
+    def count_task(self, task: TaskRecord) -> None:
+        """Count a finished task. The caller has the lock."""
+        key: Key = (
+            ("task", self._bounded("task", task.name)),
+            ("outcome", task.outcome),
+            *(
+                (attribute, self._bounded(attribute, task.attribution[k]))
+                for k in TASK_DIMENSIONS
+                if k in task.attribution and (attribute := names.attribution_attribute(k))
+            ),
+        )
+        self._add(names.TASKS, key, 1)
+        self._add(names.TASK_COST_USD, key, task.cost_usd)
+
+
+def _single(read: Callable[[], float | None]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    """A callback with one point without attributes, or none."""
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        value = read()
+        return () if value is None else (Observation(value),)
+
+    return observe
+
+
+def _uncapped(seen: Mapping[str, AttributeValue]) -> bool:
+    """Whether a call left the length of its output to the model."""
+    return names.REQUEST_MAX_TOKENS not in seen and seen.get(names.OPERATION) not in UNCAPPED
+
+
+def _number(value: AttributeValue) -> float:
+    """An attribute that is a number; anything else counts nothing."""
+    return value if isinstance(value, (int, float)) else 0

@@ -1,0 +1,207 @@
+"""Whose span a call is on: its own, one that the SDK starts itself, or that of an instrumentation around the SDK."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.context import Context, set_value
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    get_current_span,
+    set_span_in_context,
+)
+
+from tokenguard.facts import names
+from tokenguard.facts.record import AttributeValue
+
+Attributes = dict[str, AttributeValue]
+
+OWNER_KEY = "opentelemetry.genai.client.inference.context"
+"""Context key of opentelemetry-util-genai: whoever set it owns the inference, and those inside it stay silent."""
+
+
+def outer_owner(context: Context, start: Attributes) -> Span | None:
+    """The span of an instrumentation around the SDK that owns the call which starts with these attributes, if any.
+
+    It says so by util-genai's context key, or its span does: a client span of the same operation and model (util-genai
+    has no key for embeddings).
+    """
+    span = get_current_span(context)
+    if OWNER_KEY in context:
+        return span
+    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.CLIENT:
+        return None
+    theirs = getattr(span, "attributes", None) or {}
+    same = theirs.get(names.OPERATION) == start[names.OPERATION]
+    return span if same and theirs.get(names.REQUEST_MODEL) == start.get(names.REQUEST_MODEL) else None
+
+
+def silencing(context: Context) -> Context:
+    """`context` with the mark that keeps GenAI instrumentations inside the SDK from a second span, if any is loaded."""
+    util = sys.modules.get("opentelemetry.util.genai.invocation")
+    if util is None or not hasattr(util, "InferenceData"):
+        return context
+    return set_value(OWNER_KEY, util.InferenceData(), context)
+
+
+def hex_ids(ids: SpanContext) -> tuple[str, str]:
+    """Trace id and span id in hex; empty without a tracer."""
+    return (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
+
+
+PLAIN = frozenset((str, bool, int, float, tuple))
+"""Types of attribute values that OpenTelemetry's SDK takes as they are; our tuples are of strings."""
+
+
+def set_attributes(span: Any, attributes: Mapping[str, AttributeValue]) -> None:
+    """`span.set_attributes`, a tenth of its time for attributes that need no cleaning and that the span has room for.
+
+    The SDK looks at each value to clean and shorten it, and takes a lock for it; for the twenty of a call that is
+    more than all else that a span costs. Where the SDK's own mapping is not as known here, its method is called.
+    """
+    try:
+        bounded = span._attributes
+        room = bounded.maxlen is None or len(bounded._dict) + len(attributes) <= bounded.maxlen
+        if room and bounded.max_value_len is None and PLAIN.issuperset(map(type, attributes.values())):
+            with span._lock:
+                if not bounded._immutable:
+                    bounded._dict.update(attributes)
+            return
+    except AttributeError:
+        pass
+    span.set_attributes(attributes)
+
+
+class CallSpan:
+    """The span that a call started for itself."""
+
+    __slots__ = ("_span", "context")
+    owned = True
+    """Whether the GenAI metrics of the call are ours to record."""
+
+    def __init__(self, span: Span, context: Context) -> None:
+        self._span = span
+        self.context = context
+        """What is current while the request is sent."""
+
+    def write(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Write attributes before the end, or such as are for the span alone."""
+        if self._span.is_recording():
+            set_attributes(self._span, attributes)
+
+    def end(self, attributes: Attributes, outcome: str) -> None:
+        """Write the attributes of the call, and end the span."""
+        self.write(attributes)
+        if outcome == names.ERROR and self._span.is_recording():
+            self._span.set_status(ERROR_STATUS)
+        self._span.end()
+
+    def let_go(self) -> None:
+        """The answer is gone: who has not ended the span by now will not do it."""
+
+    def identity(self) -> SpanContext:
+        """What identifies the span: much less to keep than the span."""
+        return self._span.get_span_context()
+
+    def ids(self) -> tuple[str, str]:
+        """Trace id and span id in hex; empty without a tracer."""
+        return hex_ids(self._span.get_span_context())
+
+
+ERROR_STATUS = Status(StatusCode.ERROR)  # no description: a provider's message may quote the prompt
+
+
+class OuterSpan(CallSpan):
+    """The span of an instrumentation around the SDK: it gets our facts; starting, naming and ending it is theirs."""
+
+    __slots__ = ()
+    owned = False
+
+    def end(self, attributes: Attributes, outcome: str) -> None:
+        """Write the attributes; the end is its owner's."""
+        self.write(attributes)
+
+
+class NativeSpan(CallSpan):
+    """The span that the SDK starts inside its own request method, kept open until the SDK and the call are done."""
+
+    __slots__ = ("_end_time", "_name", "_pending", "_really_end")
+
+    def __init__(self, name: str, context: Context) -> None:
+        super().__init__(INVALID_SPAN, context)
+        self._name = name
+        self._pending = 1
+        self._end_time: int | None = None
+        self._really_end: Any = None
+
+    def adopt(self, span: Span) -> None:
+        """The SDK has started its span."""
+        self._span = span
+        self.context = set_span_in_context(span, self.context)
+        if span.is_recording():
+            span.update_name(self._name)
+            self._pending = 2
+            self._really_end = span.end
+            span.end = self._sdk_ended  # type: ignore[method-assign]
+
+    def _sdk_ended(self, end_time: int | None = None) -> None:
+        self._end_time = end_time or time.time_ns()
+        self._done()
+
+    def _done(self) -> None:
+        self._pending -= 1
+        if self._pending == 0 and self._really_end is not None:
+            self._really_end(self._end_time)
+
+    def let_go(self) -> None:
+        """End the span of a stream that was dropped, or of a request that failed, and that the SDK has forgotten."""
+        if self._pending == 1:
+            self._done()
+
+    def end(self, attributes: Attributes, outcome: str) -> None:
+        """Write the attributes, and end the span if the SDK is done with it."""
+        if self._span.is_recording():
+            native = getattr(self._span, "attributes", None) or {}
+            if names.ERROR_TYPE in attributes and names.ERROR_TYPE in native:  # the SDK knows its own errors best
+                attributes = {**attributes, names.ERROR_TYPE: native[names.ERROR_TYPE]}
+            set_attributes(self._span, attributes)
+            if outcome == names.ERROR and getattr(self._span, "status", ERROR_STATUS).is_unset:
+                self._span.set_status(ERROR_STATUS)
+        self._done()
+
+
+class HeldSpan(NativeSpan):
+    """A span that the SDK has around what it sends, and ends itself: held open until the call is done, too.
+
+    The SDK writes its own account of the usage when the answer is there, so ours is written again after it.
+    """
+
+    __slots__ = ("_facts",)
+
+    def __init__(self, span: Span, name: str, context: Context) -> None:
+        super().__init__(name, context)
+        self._facts: Attributes = {}
+        self.adopt(span)
+
+    def _sdk_ended(self, end_time: int | None = None) -> None:
+        self.write(self._facts)
+        super()._sdk_ended(end_time)
+
+    def let_go(self) -> None:
+        """The SDK ends it, whatever becomes of a stream."""
+
+    def end(self, attributes: Attributes, outcome: str) -> None:
+        """Write the attributes, and end the span if the SDK is done with it."""
+        self._facts = attributes
+        super().end(attributes, outcome)
+
+
+NO_SPAN = CallSpan(INVALID_SPAN, Context())

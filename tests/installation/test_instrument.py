@@ -1,0 +1,339 @@
+"""`tokenguard-instrument`, as a user runs it: programs that never heard of TokenGuard, started in every way."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+from tokenguard.demo.provider import SimulatedProvider
+from tokenguard.facts.record import CallRecord
+from tokenguard.installation.instrument import environment
+from tokenguard.store.store import read_store
+
+BIN = Path(sys.executable).parent
+INSTRUMENT = [sys.executable, "-c", "from tokenguard.installation.instrument import main; main()"]
+
+APP = """
+import openai, sys
+client = openai.OpenAI()
+messages = [{"role": "user", "content": "Hello"}]
+answer = client.chat.completions.create(model="gpt-4o-mini", messages=messages, max_tokens=20)
+print(answer.usage.total_tokens)
+"""
+FORKED = """
+import multiprocessing, openai
+def ask():
+    messages = [{"role": "user", "content": "Hello"}]
+    openai.OpenAI().chat.completions.create(model="gpt-4o-mini", messages=messages, max_tokens=20)
+if __name__ == "__main__":
+    ask()
+    workers = [multiprocessing.get_context("fork").Process(target=ask) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+"""
+PARENT = """
+import subprocess, sys
+subprocess.run([sys.executable, "app.py"], check=True)
+"""
+WEB = """
+import openai
+client = openai.OpenAI()
+ask = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20}
+def app(environ, start_response):
+    answer = client.chat.completions.create(**ask)
+    start_response("200 OK", [("content-type", "text/plain")])
+    return [str(answer.usage.total_tokens).encode()]
+async def asgi(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    client = openai.AsyncOpenAI()
+    answer = await client.chat.completions.create(**ask)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(answer.usage.total_tokens).encode()})
+"""
+
+
+@pytest.fixture(scope="module")
+def provider():
+    with SimulatedProvider() as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in (("app.py", APP), ("parent.py", PARENT), ("forked.py", FORKED), ("web.py", WEB)):
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def env(provider, folder, **more):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TOKENGUARD_"))}
+    return {
+        **kept,
+        "OPENAI_BASE_URL": provider.openai_url,
+        "OPENAI_API_KEY": "k",
+        "TOKENGUARD_STORE": str(folder / "usage.db"),
+        **more,
+    }
+
+
+def run(command, folder, environ, code=0):
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def calls(folder):
+    return [record for record in read_store(folder / "usage.db") if isinstance(record, CallRecord)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["python", "app.py"],
+        ["app.py"],
+        ["python", "-m", "app"],
+        ["-m", "app"],
+        ["python", "parent.py"],
+    ],
+    ids=" ".join,
+)
+def test_ways_to_start(command, provider, folder):
+    """A script, a module, a subprocess of a program: each call is in the store, and the program runs as before."""
+    command = [sys.executable if word == "python" else word for word in command]
+    done = run([*INSTRUMENT, *command], folder, env(provider, folder))
+    assert int(done.stdout) > 0
+    assert done.stderr == ""
+    (call,) = calls(folder)
+    assert call.model == "gpt-4o-mini-2024-07-18"
+    assert call.cost_usd > 0
+    assert call.call_site.endswith("app.py:5")
+
+
+def test_forked_workers(provider, folder):
+    """Each process records its own calls once, also one that leaves without exit handlers."""
+    run([*INSTRUMENT, sys.executable, "forked.py"], folder, env(provider, folder))
+    assert len(calls(folder)) == 4
+
+
+def test_exit_code_and_arguments(provider, folder):
+    """The command's exit code and arguments are its own."""
+    (folder / "exit.py").write_text("import sys; print(sys.argv[1:]); sys.exit(7)")
+    done = run([*INSTRUMENT, sys.executable, "exit.py", "--help", "-m"], folder, env(provider, folder), code=7)
+    assert done.stdout.strip() == "['--help', '-m']"
+
+
+def test_usage_and_missing_command(provider, folder):
+    """Without a command it says how to use it; a command that is not there is named."""
+    assert "usage: tokenguard-instrument COMMAND" in run(INSTRUMENT, folder, env(provider, folder), code=2).stderr
+    done = run([*INSTRUMENT, "no-such-command"], folder, env(provider, folder), code=127)
+    assert "no command 'no-such-command' on PATH" in done.stderr
+
+
+def test_other_sitecustomize_still_runs(provider, folder):
+    """A `sitecustomize` that was there before ours runs after it."""
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text("print('mine')")
+    environ = env(provider, folder, PYTHONPATH=str(folder / "site"))
+    assert run([*INSTRUMENT, sys.executable, "app.py"], folder, environ).stdout.startswith("mine\n")
+    assert len(calls(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"OTEL_TRACES_EXPORTER": "no_such_exporter", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+        {"OTEL_PYTHON_CONFIGURATOR": "no_such", "OTEL_PYTHON_DISTRO": "no_such"},
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"},
+        {"OTEL_SDK_DISABLED": "true"},
+    ],
+    ids=lambda trouble: next(iter(trouble)),
+)
+def test_telemetry_trouble_does_not_take_the_meter_down(trouble, provider, folder):
+    """When OpenTelemetry cannot start, calls are measured all the same."""
+    done = run([*INSTRUMENT, sys.executable, "app.py"], folder, env(provider, folder, **trouble))
+    assert int(done.stdout) > 0
+    assert len(calls(folder)) == 1
+
+
+def test_guard_needs_no_code(provider, folder):
+    """A `tokenguard.toml` beside the program is enforced."""
+    (folder / "tokenguard.toml").write_text('[[limit]]\nname = "tiny"\nmax_input_tokens = 1\n')
+    done = run([*INSTRUMENT, sys.executable, "app.py"], folder, env(provider, folder), code=1)
+    assert 'LimitExceeded: chat gpt-4o-mini: input tokens 8, and the limit "tiny" allows 1.' in done.stderr
+
+
+def test_broken_policy_fails_the_start(provider, folder):
+    """A policy that cannot be read stops the program before it starts, with the file, the line and the fix."""
+    (folder / "tokenguard.toml").write_text('[[limit]]\nname = "tiny"\nmax_inptu_tokens = 1\n')
+    done = run([*INSTRUMENT, sys.executable, "app.py"], folder, env(provider, folder), code=2)
+    assert "tokenguard.toml:3" in done.stderr
+    assert "max_input_tokens" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plain_opentelemetry_instrument(provider, folder):
+    """`opentelemetry-instrument` finds TokenGuard by its entry point."""
+    environ = env(provider, folder, OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none")
+    command = [str(BIN / "opentelemetry-instrument"), sys.executable, "app.py"]
+    run(command, folder, environ)
+    assert len(calls(folder)) == 1
+
+
+def ask(port, process):
+    for _ in range(200):
+        assert process.poll() is None, process.communicate()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as response:
+                return response.read()
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the server did not answer")
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "gunicorn --preload", "uvicorn", "uvicorn workers"])
+def test_servers(server, provider, folder):
+    """Workers of gunicorn and uvicorn, forked or spawned, are measured, and lose nothing when they are stopped."""
+    port = free_port()
+    if server.startswith("gunicorn"):
+        command = [str(BIN / "gunicorn"), "-w", "2", "-b", f"127.0.0.1:{port}", *server.split()[1:], "web:app"]
+    else:
+        workers = ["--workers", "2"] if "workers" in server else []
+        command = [str(BIN / "uvicorn"), "--port", str(port), *workers, "web:asgi"]
+    process = subprocess.Popen(
+        [*INSTRUMENT, *command],
+        cwd=folder,
+        env=env(provider, folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        for _ in range(4):
+            assert int(ask(port, process)) > 0
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert len(calls(folder)) == 4
+
+
+# --- OTLP ------------------------------------------------------------------------------------------------------------
+
+
+class Received:
+    """What a collector got."""
+
+    def __init__(self):
+        self.spans = []
+        self.metrics = set()
+
+    def trace(self, request):
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                self.spans += scope.spans
+
+    def measure(self, request):
+        for resource in request.resource_metrics:
+            for scope in resource.scope_metrics:
+                self.metrics |= {metric.name for metric in scope.metrics}
+
+
+@pytest.fixture
+def http_collector():
+    received = Received()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers.get("content-encoding") == "gzip":
+                body = gzip.decompress(body)
+            if self.path == "/v1/traces":
+                received.trace(trace_service_pb2.ExportTraceServiceRequest.FromString(body))
+            elif self.path == "/v1/metrics":
+                received.measure(metrics_service_pb2.ExportMetricsServiceRequest.FromString(body))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", "http/protobuf", received
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def grpc_collector():
+    received = Received()
+
+    class Traces(trace_service_pb2_grpc.TraceServiceServicer):
+        def Export(self, request, context):
+            received.trace(request)
+            return trace_service_pb2.ExportTraceServiceResponse()
+
+    class Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
+        def Export(self, request, context):
+            received.measure(request)
+            return metrics_service_pb2.ExportMetricsServiceResponse()
+
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Traces(), server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"http://127.0.0.1:{port}", None, received
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize("collector", ["http_collector", "grpc_collector"])
+def test_otlp(collector, request, provider, folder):
+    """With an endpoint set, spans and metrics go there over HTTP or gRPC, at the latest when the program ends."""
+    endpoint, protocol, received = request.getfixturevalue(collector)
+    environ = env(provider, folder, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_SERVICE_NAME="shop")
+    del environ["TOKENGUARD_STORE"]
+    if protocol:
+        environ["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
+    run([*INSTRUMENT, sys.executable, "app.py"], folder, environ)
+    (span,) = [span for span in received.spans if span.name.startswith("chat ")]
+    attributes = {each.key: each.value for each in span.attributes}
+    assert attributes["tokenguard.cost.usd"].double_value > 0
+    assert {"gen_ai.client.operation.duration", "gen_ai.client.token.usage", "tokenguard.cost.usd"} <= received.metrics
+    assert not (folder / ".tokenguard").exists()
+
+
+def test_protocol_is_guessed_from_the_port():
+    """The port of OTLP over HTTP means OTLP over HTTP; what the user says stays."""
+    assert (
+        environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"})["OTEL_EXPORTER_OTLP_PROTOCOL"] == "http/protobuf"
+    )
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL" not in environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"})
+    said = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    assert environment(said)["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc"
+    assert json.dumps(environment({})["OTEL_TRACES_EXPORTER"]) == '"none"'

@@ -1,0 +1,237 @@
+"""Google's and Bedrock's formats in the process: exact costs, odd usages, streams that break off, recorded content."""
+
+from __future__ import annotations
+
+import json
+
+import httpx2
+import pytest
+from google.genai.types import HttpOptions
+
+import tokenguard
+from canned_clouds import BEDROCK_SONNET, bedrock_client, gemini, google_client
+from tokenguard.facts.usage import Usage
+from tokenguard.providers import bedrock, endpoint_of, google
+from tokenguard.tokens import upper_bound_request
+
+# $0.30 in, 0.03 read from the cache, 2.50 out.
+GEMINI_COST = (200 * 0.30 + 1000 * 0.03 + 300 * 2.50) / 1e6
+# 3.30 in, 0.33 read, 4.125 written, 16.50 out: the regional premium of a tenth on each.
+CONVERSE_COST = (100 * 3.3 + 2000 * 0.33 + 500 * 4.125 + 150 * 16.5) / 1e6
+CONVERSE = {"modelId": BEDROCK_SONNET, "messages": [{"role": "user", "content": [{"text": "Capital of France?"}]}]}
+
+
+@pytest.fixture
+def client():
+    http = HttpOptions(client_args={"transport": httpx2.MockTransport(gemini)})
+    with google_client(http_options=http) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_gemini_cost(stream, client, installed, spans):
+    """Cached input is part of the prompt, thoughts are output beside the answer, and each has its rate."""
+    ask = {"model": "gemini-2.5-flash", "contents": "Capital of France?"}
+    list(client.models.generate_content_stream(**ask)) if stream else client.models.generate_content(**ask)
+    attributes = spans.attributes
+    assert attributes["tokenguard.cost.usd"] == pytest.approx(GEMINI_COST, abs=1e-12)
+    assert attributes["tokenguard.cost.status"] == "exact"
+    assert attributes["gen_ai.usage.input_tokens"] == 1200
+    assert attributes["gen_ai.usage.cache_read.input_tokens"] == 1000
+    assert attributes["gen_ai.usage.output_tokens"] == 300
+    assert attributes["gen_ai.usage.reasoning.output_tokens"] == 100
+    assert attributes["gen_ai.response.id"] == "r1"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_converse_cost(stream, installed, spans):
+    """What was read from the cache and written to it comes on top of `inputTokens`, at the region's rates."""
+    client = bedrock_client()
+    list(client.converse_stream(**CONVERSE)["stream"]) if stream else client.converse(**CONVERSE)
+    attributes = spans.attributes
+    assert attributes["tokenguard.cost.usd"] == pytest.approx(CONVERSE_COST, abs=1e-12)
+    assert attributes["tokenguard.cost.status"] == "exact"
+    assert attributes["gen_ai.usage.input_tokens"] == 2600
+    assert attributes["gen_ai.usage.cache_write.input_tokens"] == 500
+
+
+def test_content(client, spans, monkeypatch):
+    """Prompts and answers of these formats are recorded like any other's, where the variable asks for it."""
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    tokenguard.uninstall()
+    tokenguard.install()
+    client.models.generate_content(model="gemini-2.5-flash", contents="Capital of France?")
+    bedrock_client().converse(**CONVERSE)
+    tokenguard.uninstall()
+    for span in spans:
+        asked = json.loads(span.attributes["gen_ai.input.messages"])
+        said = json.loads(span.attributes["gen_ai.output.messages"])
+        assert asked == [{"role": "user", "parts": [{"type": "text", "content": "Capital of France?"}]}]
+        assert said[0]["parts"] == [{"type": "text", "content": "Paris."}]
+    assert len(spans) == 2
+
+
+# --- usage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "usage"),
+    [
+        ({"promptTokenCount": 9, "totalTokenCount": 9}, Usage(9, 0)),  # a refused prompt: zeros are left out
+        ({"promptTokenCount": 9, "thoughtsTokenCount": 5, "totalTokenCount": 14}, Usage(9, 5, reasoning=5)),
+        (
+            {"promptTokenCount": 9, "toolUsePromptTokenCount": 100, "candidatesTokenCount": 2, "totalTokenCount": 111},
+            Usage(109, 2),
+        ),
+        (
+            {
+                "promptTokenCount": 60,
+                "cachedContentTokenCount": 40,
+                "candidatesTokenCount": 8,
+                "promptTokensDetails": [
+                    {"modality": "AUDIO", "tokenCount": 50},
+                    {"modality": "IMAGE", "tokenCount": 6},
+                    {"modality": "TEXT", "tokenCount": 4},
+                ],
+                "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 40}],
+                "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 8}],
+            },
+            Usage(60, 8, 40, input_audio=50, cache_audio_read=40, output_audio=8, input_image=6),
+        ),
+        ({"trafficType": "ON_DEMAND"}, None),
+        ({"promptTokenCount": "many"}, None),
+        (None, None),
+    ],
+)
+def test_gemini_usage(said, usage):
+    """`usageMetadata` in its varieties."""
+    assert google.read_google_usage(said) == usage
+
+
+def test_vertex_predictions():
+    """Vertex AI's predictions count each text, and may not count at all."""
+    statistics = [{"embeddings": {"statistics": {"token_count": n}}} for n in (3, 4)]
+    assert google.read_embed({"predictions": statistics}).usage == Usage(7)
+    assert google.read_embed({"predictions": [{"embeddings": {}}]}).usage is None
+
+
+def test_gemini_stream_cut_short():
+    """What a stream tells before its end is not the whole output, and is not taken for it."""
+    chunk = {"usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 2, "totalTokenCount": 11}}
+    reading = google.fold_generate(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+    assert reading.usage == Usage(9)
+    assert not reading.complete
+
+
+def sse(*events):
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+METRICS = {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 5, "outputTokenCount": 3}}
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "events", "usage", "reasons"),
+    [
+        (
+            {"prompt": "x", "max_gen_len": 9},
+            "meta.llama3-8b-instruct-v1:0",
+            [
+                {"generation": "Hi", "prompt_token_count": 5, "generation_token_count": 1, "stop_reason": None},
+                {"generation": "", "generation_token_count": 3, "stop_reason": "stop", **METRICS},
+            ],
+            Usage(5, 3),
+            ("stop",),
+        ),
+        (
+            {"inputText": "x"},
+            "amazon.titan-text-lite-v1",
+            [
+                {"outputText": "Hi", "inputTextTokenCount": 5, "totalOutputTextTokenCount": 1},
+                {"inputTextTokenCount": 5, "totalOutputTextTokenCount": 3, "completionReason": "FINISH"},
+            ],
+            Usage(5, 3),
+            ("FINISH",),
+        ),
+        (
+            {"prompt": "x"},
+            "mistral.mistral-7b-instruct-v0:2",
+            [{"outputs": [{"text": "Hi", "stop_reason": None}]}, {"outputs": [{"stop_reason": "stop"}], **METRICS}],
+            Usage(5, 3),
+            ("stop",),
+        ),
+        (
+            {"messages": [], "inferenceConfig": {}},
+            "amazon.nova-lite-v1:0",
+            [
+                {"messageStart": {"role": "assistant"}},
+                {"contentBlockDelta": {"delta": {"text": "Hi"}}},
+                {"messageStop": {"stopReason": "end_turn"}},
+                {"metadata": {"usage": {"inputTokens": 4, "outputTokens": 3, "cacheReadInputTokenCount": 1}}},
+            ],
+            Usage(5, 3, 1),
+            ("end_turn",),
+        ),
+    ],
+)
+def test_invoked_streams(body, model, events, usage, reasons):
+    """The families' streams, by their own counts or Bedrock's; cut short, nothing is known of the output."""
+    api = bedrock.invoked(body, model)
+    whole = api.fold(sse(*events))
+    assert (whole.usage, whole.finish_reasons, whole.complete) == (usage, reasons, True)
+    cut = api.fold(sse(events[0]))
+    assert not cut.complete
+    assert cut.usage is None or cut.usage.output is None
+
+
+def test_tool_calls_of_streams():
+    """Tool calls in streams are counted where they begin."""
+    starts = [{"contentBlockStart": {"start": {"toolUse": {"name": "f"}}, "contentBlockIndex": n}} for n in (1, 2)]
+    assert bedrock.fold_converse(sse(*starts, {"messageStop": {"stopReason": "tool_use"}})).tool_calls == 2
+    parts = [{"functionCall": {"name": "f", "args": {}}}]
+    chunk = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}], "usageMetadata": {}}
+    assert google.fold_generate(sse(chunk)).tool_calls == 1
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"inlineData": {"mimeType": "image/png", "data": "x" * 9000}},
+        {"file_data": {"file_uri": "gs://b/f.pdf"}},
+        {"image": {"format": "png", "source": {"bytes": b"x" * 9000}}},
+        {"document": {"name": "d", "format": "pdf", "source": {"s3Location": {"uri": "s3://b/d.pdf"}}}},
+    ],
+)
+def test_media_are_not_bounded_as_text(part):
+    """A picture's bytes are no tokens, and a bound without them says that it is not complete."""
+    bound = upper_bound_request({"contents": [{"role": "user", "parts": [part]}]})
+    assert bound.tokens < 200
+    assert not bound.complete
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"cachedContent": "cachedContents/1"},
+        {"tools": [{"googleSearch": {}}]},
+        {"tools": None, "toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
+        {"promptVariables": {"a": {"text": "b"}}},
+    ],
+)
+def test_what_the_server_adds_is_not_bounded(more):
+    """Cached contents, hosted tools and stored prompts bring text that is not in the request."""
+    plain = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}], "tools": [{"functionDeclarations": []}]}
+    assert upper_bound_request(plain).complete
+    assert not upper_bound_request({**plain, **more}).complete
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["aiplatform.googleapis.com", "us-central1-aiplatform.googleapis.com", "aiplatform.eu.rep.googleapis.com"],
+)
+def test_vertex_hosts(host):
+    """Vertex AI is known by its hosts, global, regional and of a continent, whatever SDK calls them."""
+    assert endpoint_of(object, host, 443, "openai").provider == "gcp.vertex_ai"

@@ -1,0 +1,570 @@
+"""The local store: what goes in comes out, from many processes, and trouble is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord, TaskRecord, ToolsetRecord
+from tokenguard.store import file as storefile
+from tokenguard.store import store as storing
+from tokenguard.store.file import TEMPORARY, gather, open_for_reading
+from tokenguard.store.store import Store, read_store
+
+NOW = time.time_ns()
+
+
+def call(n=0, **attributes):
+    return CallRecord(
+        NOW + n,
+        1_000,
+        "ok",
+        {
+            names.OPERATION: "chat",
+            names.INPUT_TOKENS: 12,
+            names.COST: 0.25,
+            names.FINISH_REASONS: ("stop", "length"),
+            "tokenguard.attr.region": "eu",
+            **attributes,
+        },
+        "a" * 32,
+        "b" * 16,
+    )
+
+
+def test_round_trip(tmp_path):
+    """Records come back equal: ints as ints, floats as floats, sequences as tuples, absent as absent."""
+    store = Store(tmp_path / "u.db")
+    task = TaskRecord("resolve", NOW, 5, "ok", 0.5, 2, {"tenant": "ü"})
+    store.write([call(), task, call(1, **{names.COST: 1.0, names.CACHE_READ_TOKENS: 0, "tokenguard.user": "7"})])
+    records = list(read_store(tmp_path / "u.db"))
+    assert records == [
+        call(),
+        call(1, **{names.COST: 1.0, names.CACHE_READ_TOKENS: 0, "tokenguard.user": "7"}),
+        task,
+    ]
+    assert type(records[1].attributes[names.COST]) is float
+    assert list(read_store(tmp_path / "u.db", since_ns=NOW + 1)) == [records[1]]
+    store.close()
+
+
+def test_default_folder_is_ignored_by_git(tmp_path, monkeypatch):
+    """The default folder keeps itself out of version control."""
+    monkeypatch.chdir(tmp_path)
+    store = Store(names.DEFAULT_STORE)
+    store.write([call()])
+    store.close()
+    assert (tmp_path / ".tokenguard" / ".gitignore").read_text() == "*\n"
+
+
+def test_old_records_go(tmp_path, monkeypatch):
+    """Opening a store deletes what is older than it keeps."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    store.write([CallRecord(NOW - 100 * 86_400 * 10**9, 1, "ok"), call()])
+    store.close()
+    store = Store(path)
+    store.write([])
+    store.close()
+    assert len(list(read_store(path))) == 1
+
+
+def test_many_processes(tmp_path):
+    """Several processes write one file at once, from its creation on, and nothing is lost."""
+    path = tmp_path / "u.db"
+    program = (
+        "import sys, time\nfrom tokenguard.facts.record import CallRecord\nfrom tokenguard.store.store import Store\n"
+        "store = Store(sys.argv[1])\n"
+        "for n in range(25):\n    store.write([CallRecord(time.time_ns(), 1, 'ok') for _ in range(4)])\n"
+    )
+    workers = [subprocess.Popen([sys.executable, "-c", program, str(path)]) for _ in range(6)]
+    assert [worker.wait() for worker in workers] == [0] * 6
+    assert len(list(read_store(path))) == 600
+
+
+RACERS = 8
+RACES = 40
+
+
+def test_many_processes_create_the_file(tmp_path):
+    """Where processes meet at a file that is not there yet, the first batch of each is kept."""
+    program = (
+        "import sys, time\nfrom tokenguard.facts.record import CallRecord\nfrom tokenguard.store.store import Store\n"
+        "print(flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    store = Store(line.strip())\n"
+        "    store.write([CallRecord(time.time_ns(), 1, 'ok')])\n"
+        "    store.close()\n"
+        "    print(flush=True)\n"
+    )
+    racers = [
+        subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(RACERS)
+    ]
+    for racer in racers:
+        racer.stdout.readline()
+    for race in range(RACES):
+        for racer in racers:
+            racer.stdin.write(f"{tmp_path / str(race)}.db\n")
+            racer.stdin.flush()
+        for racer in racers:
+            racer.stdout.readline()
+    for racer in racers:
+        racer.communicate(timeout=30)
+    assert [racer.returncode for racer in racers] == [0] * RACERS
+    assert [len(list(read_store(tmp_path / f"{race}.db"))) for race in range(RACES)] == [RACERS] * RACES
+
+
+def test_a_file_that_is_busy_when_it_is_opened(tmp_path):
+    """A file that another process holds while it is being made is waited for, where SQLite itself would not."""
+    path = tmp_path / "u.db"
+    other = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    other.execute("CREATE TABLE unrelated (x)")
+    other.execute("BEGIN IMMEDIATE")
+    let_go = threading.Timer(0.4, lambda: other.execute("COMMIT"))
+    let_go.start()
+    store = Store(path)
+    store.write([call()])
+    store.close()
+    let_go.join()
+    other.close()
+    assert list(read_store(path)) == [call()]
+
+
+def test_what_a_busy_file_refused_is_written_later(tmp_path, monkeypatch):
+    """A batch that could not be written in time is told, and goes with the next; a child leaves it to its parent."""
+    monkeypatch.setattr(storing, "BUSY_SECONDS", 0.2)
+    path = tmp_path / "u.db"
+    first = Store(path)
+    first.write([call()])
+    first.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        waiting = Store(path)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            waiting.write([call(1)])
+    child = os.fork()
+    if child == 0:
+        try:
+            waiting.write([call(3)])
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    waiting.write([call(2)])
+    waiting.close()
+    assert list(read_store(path)) == [call(n) for n in range(4)]
+
+
+def test_what_is_lost_is_counted(tmp_path, monkeypatch):
+    """More than can wait for a busy file, and what a full disk refuses: it is known how much the file lacks."""
+    monkeypatch.setattr(storing, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(storing, "MAX_WAITING", 2)
+    store = Store(tmp_path / "u.db")
+    store.write([call()])
+    store.close()
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                store.write([call(1), call(2)])
+    assert store.dropped == 2
+    store.write([])
+    assert len(list(read_store(store.path))) == 3
+
+    pages = store.connection().execute("PRAGMA page_count").fetchone()[0]
+    store.connection().execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.write([call(n) for n in range(3, 503)])
+    store.close()
+    assert store.dropped == 2 + 500
+    assert len(list(read_store(store.path))) == 3
+
+
+def test_a_fork_does_not_wait_for_another_process(tmp_path):
+    """While a batch waits for a busy file, the program may fork."""
+    path = tmp_path / "u.db"
+    busy = Store(path)
+    busy.write([call()])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        writer = threading.Thread(target=busy.write, args=([call(1)],))
+        writer.start()
+        time.sleep(0.2)
+        began = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        took = time.monotonic() - began
+        os.waitpid(child, 0)
+        other.execute("COMMIT")
+        writer.join()
+    busy.close()
+    assert took < 1.5
+    assert list(read_store(path)) == [call(), call(1)]
+
+
+VERSION_1 = """
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL, outcome TEXT NOT NULL,
+    trace_id TEXT NOT NULL, span_id TEXT NOT NULL, operation, provider, request_model, response_model, max_tokens,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, error_type, resends,
+    code_file, code_line, code_function, cost_usd, cost_status, saved_usd, retry_attempt, retry_cost_usd, tool_steps,
+    guard_action, guard_rule, prevented_usd, task, tenant, feature, route, prompt_version, team, user, more TEXT
+);
+CREATE INDEX calls_by_start ON calls (start_ns);
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL,
+    outcome TEXT NOT NULL, cost_usd REAL NOT NULL, calls INTEGER NOT NULL, attribution TEXT NOT NULL
+);
+CREATE INDEX tasks_by_start ON tasks (start_ns);
+PRAGMA user_version = 1;
+"""
+VERSION_2 = VERSION_1.replace(
+    "cost_status,", "input_usd, output_usd, cache_read_usd, cache_write_usd, cost_status,"
+).replace("user_version = 1", "user_version = 2")
+PARTS = {names.COST_INPUT: 0.125, names.COST_OUTPUT: 0.0625, names.COST_CACHE_READ: 0.0625, names.COST_CACHE_WRITE: 0.0}
+SUMS = "SELECT count(*), sum(cost_usd), sum(input_usd), sum(output_usd), sum(cache_read_usd) FROM calls"
+
+
+def version_1(path, rows, schema=VERSION_1):
+    """A store as version 1 wrote it, or 2, with this many calls, and the calls."""
+    calls = [call(n, **PARTS, **{names.REQUEST_TEMPERATURE: 0.5}) if n % 2 else call(n) for n in range(rows)]
+    kept = {names.OPERATION: "operation", names.INPUT_TOKENS: "input_tokens", names.COST: "cost_usd"}
+    if schema is VERSION_2:
+        kept |= dict(zip(PARTS, ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"), strict=True))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(schema)
+        connection.executemany(
+            f"INSERT INTO calls (start_ns, duration_ns, outcome, trace_id, span_id, {', '.join(kept.values())}, more) "
+            f"VALUES (?, ?, ?, ?, ?, {'?, ' * len(kept)} ?)",
+            [
+                (
+                    *(each.start_ns, each.duration_ns, each.outcome, each.trace_id, each.span_id),
+                    *map(each.attributes.get, kept),
+                    json.dumps({key: value for key, value in each.attributes.items() if key not in kept}),
+                )
+                for each in calls
+            ],
+        )
+    return calls
+
+
+@pytest.mark.parametrize("schema", [VERSION_1, VERSION_2])
+def test_an_older_version_is_migrated(tmp_path, schema):
+    """The first batch of a writer brings an older file up to date, and its records are the same as before."""
+    path = tmp_path / "u.db"
+    calls = version_1(path, 10, schema)
+    writer = Store(path)
+    writer.write([call(10, **PARTS)])
+    writer.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (storefile.VERSION,)
+        assert connection.execute(SUMS).fetchone() == (11, 11 * 0.25, 6 * 0.125, 6 * 0.0625, 6 * 0.0625)
+        assert connection.execute("SELECT count(temperature), count(request_hash) FROM calls").fetchone() == (5, 0)
+    assert list(read_store(path)) == [*calls, call(10, **PARTS)]
+
+
+def test_an_older_version_is_read(tmp_path):
+    """A reader sees the columns of an older file, and does not change it; nor where it is half migrated."""
+    path = tmp_path / "u.db"
+    calls = version_1(path, 10)
+    for statements in ("", "ALTER TABLE calls ADD COLUMN input_usd; UPDATE calls SET input_usd = 0.125 WHERE id = 2"):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(statements)
+        with closing(open_for_reading(path)) as connection:
+            assert connection.execute(SUMS).fetchone() == (10, 10 * 0.25, 5 * 0.125, 5 * 0.0625, 5 * 0.0625)
+            assert connection.execute("SELECT sum(temperature), count(break_kind) FROM calls").fetchone() == (2.5, 0)
+            assert connection.execute("SELECT count(*) FROM toolsets").fetchone() == (0,)
+        assert list(read_store(path)) == calls
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_stores_are_gathered(tmp_path):
+    """Stores of any version are added up in a temporary one, and a call that it has already is left out."""
+    calls = version_1(tmp_path / "old.db", 10)
+    assert len({each.span_id for each in calls}) == 1
+    new = Store(tmp_path / "new.db")
+    new.write([call(1, **PARTS), replace(call(2, **PARTS), span_id="c" * 16), replace(call(3, **PARTS), span_id="")])
+    new.write([TaskRecord("resolve", NOW, 5, "ok", 0.5, 2), ToolsetRecord("abc", {"search": 0.75, "look": 0.25})])
+    new.close()
+    gathered = Store(TEMPORARY)
+    target = gathered.connection()
+    assert gather(target, tmp_path / "old.db") == 0
+    assert target.execute(SUMS).fetchone() == (10, 10 * 0.25, 5 * 0.125, 5 * 0.0625, 5 * 0.0625)
+    assert gather(target, tmp_path / "new.db") == 1
+    assert gather(target, tmp_path / "new.db") == 2
+    assert target.execute(SUMS).fetchone()[:3] == (13, 13 * 0.25, 8 * 0.125)
+    assert target.execute("SELECT count(*) FROM tasks").fetchone() == (1,)
+    assert target.execute("SELECT * FROM toolsets ORDER BY name").fetchall() == [
+        ("abc", "look", 0.25),
+        ("abc", "search", 0.75),
+    ]
+    with pytest.raises(FileNotFoundError):
+        gather(target, tmp_path / "none.db")
+    gathered.close()
+
+
+def test_a_large_file_of_version_1(tmp_path, monkeypatch):
+    """No batch waits for a large file to be migrated: each does a part, and a writer goes on where another ended."""
+    monkeypatch.setattr(storefile, "MIGRATION_ROWS", 7)
+    monkeypatch.setattr(storing, "MIGRATION_SECONDS", 1e-9)
+    path = tmp_path / "u.db"
+    version_1(path, 50)
+    versions = []
+    writer = Store(path)
+    for n in range(50, 65):
+        writer.write([call(n, **PARTS)])
+        if n == 52:
+            writer.close()
+            writer = Store(path)
+        with closing(sqlite3.connect(path)) as connection:
+            versions += connection.execute("PRAGMA user_version").fetchone()
+            # Whatever the state, a reader of the file sees all.
+        with closing(open_for_reading(path)) as connection:
+            assert connection.execute(SUMS).fetchone()[2] == (25 + n - 49) * 0.125
+    writer.close()
+    assert versions[0] == 1
+    assert versions[-1] == storefile.VERSION
+    assert sorted(versions) == versions
+
+
+def test_fork(tmp_path):
+    """A forked child opens the file for itself."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    store.write([call()])
+    child = os.fork()
+    if child == 0:
+        try:
+            store.write([call(1)])
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    store.write([call(2)])
+    store.close()
+    assert len(list(read_store(path))) == 3
+
+
+def test_a_fork_while_a_thread_writes(tmp_path):
+    """No connection crosses a fork: parent and children write on, and the file stays whole."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    done = threading.Event()
+
+    def keep_writing():
+        while not done.is_set():
+            store.write([call()])
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    children = []
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            try:
+                store.write([call(**{"tokenguard.user": "child"})] * 10)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
+    done.set()
+    writer.join()
+    store.close()
+    records = list(read_store(path))
+    assert sum(record.attributes.get("tokenguard.user") == "child" for record in records) == 50
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_odd_values(tmp_path):
+    """What no column can hold is kept all the same, and does not take its batch along; what is no number is unknown."""
+    odd = call(
+        1,
+        **{
+            names.INPUT_TOKENS: 2**70,
+            names.REQUEST_MODEL: ("a", "b"),
+            "tokenguard.user": "half a \ud83d",
+            "tokenguard.attr.page": "\udfff",
+        },
+    )
+    store = Store(tmp_path / "u.db")
+    store.write([call(), odd, call(2, **{names.COST: float("nan"), names.REQUEST_TEMPERATURE: float("inf")})])
+    store.close()
+    first, second, third = read_store(tmp_path / "u.db")
+    assert (first, second) == (call(), odd)
+    assert names.COST not in third.attributes
+    assert names.REQUEST_TEMPERATURE not in third.attributes
+
+
+def test_a_deleted_file_is_made_again(tmp_path):
+    """Where the file was deleted under a running program, the next write makes it again."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    store.write([call()])
+    for file in tmp_path.iterdir():
+        file.unlink()
+    store.write([call(1)])
+    store.close()
+    assert list(read_store(path)) == [call(1)]
+
+
+@pytest.mark.parametrize("days", ["0", "inf", "-1", "many"])
+def test_keeping_all(tmp_path, monkeypatch, days):
+    """0 keeps all records; a number of days that is none is the default."""
+    monkeypatch.setenv("TOKENGUARD_STORE_DAYS", days)
+    path = tmp_path / "u.db"
+    for _ in range(2):
+        store = Store(path)
+        store.write([CallRecord(NOW - 50 * 86_400 * 10**9, 1, "ok")])
+        store.close()
+    assert len(list(read_store(path))) == 2
+
+
+def test_any_file_name(tmp_path):
+    """A path with characters that mean something in a URI is a path."""
+    path = tmp_path / "a#b?c%20d" / "ü e.db"
+    store = Store(path)
+    store.write([call()])
+    store.close()
+    assert list(read_store(path)) == [call()]
+
+
+def test_reading_does_not_need_writing(tmp_path):
+    """A reader sees what a writer that is still there has written."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    store.write([call()])
+    assert list(read_store(path)) == [call()]
+    store.write([call(1)])
+    assert len(list(read_store(path))) == 2
+    store.close()
+
+
+def test_reading_leaves_one_file(tmp_path):
+    """A reader changes nothing, and takes the log of SQLite's that it made away with it."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    store.write([call()])
+    store.close()
+    with closing(open_for_reading(path)) as reader:
+        assert reader.execute("SELECT count(*) FROM calls").fetchone() == (1,)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.execute("DELETE FROM calls")
+    assert [file.name for file in tmp_path.iterdir()] == ["u.db"]
+
+
+def test_trouble(tmp_path):
+    """A missing file, a file that is no database and one of another version say so."""
+    with pytest.raises(FileNotFoundError):
+        list(read_store(tmp_path / "none.db"))
+    (tmp_path / "text").write_text("not a database, though long enough to look at twice" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        Store(tmp_path / "text").write([call()])
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("PRAGMA user_version = 99")
+    other.close()
+    with pytest.raises(sqlite3.DatabaseError, match="version 99"):
+        Store(tmp_path / "other.db").write([call()])
+
+
+PROGRAM = """
+import os, sys, time
+from tokenguard.facts.record import TaskRecord
+from tokenguard.store.store import Store
+from tokenguard.telemetry.drain import Telemetry
+
+telemetry = Telemetry(lambda: Store(sys.argv[1]))
+
+def put(name):
+    telemetry.put(TaskRecord(name, time.time_ns(), 1, "ok", 0.5, 1))
+
+put("first")
+"""
+
+
+def ran(path, rest=""):
+    """Run the program to its end: how long it took after it was ready, and what it said on standard error."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", f"{PROGRAM}{rest}\nprint(flush=True)", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    program.stdout.readline()
+    began = time.monotonic()
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 0, errors
+    return time.monotonic() - began, errors
+
+
+@pytest.mark.parametrize("rest", ["", "time.sleep(0.3)", "time.sleep(0.3)\nput('last')"])
+def test_exit_leaves_one_file(tmp_path, rest):
+    """At its exit, after the last drain, a program closes the store: no log of SQLite's is left beside it."""
+    path = tmp_path / "u.db"
+    _, errors = ran(path, rest)
+    assert errors == ""
+    assert [file.name for file in tmp_path.iterdir()] == ["u.db"]
+    assert len(list(read_store(path))) == 1 + rest.count("put")
+
+
+@pytest.mark.parametrize("rest", ["", "time.sleep(0.3)"], ids=["before the drain", "during the drain"])
+def test_exit_waits_for_nobody(tmp_path, rest):
+    """A program whose store another process holds ends all the same, soon and with its own exit code."""
+    path = tmp_path / "u.db"
+    Store(path).write([call()])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        seconds, errors = ran(path, rest)
+    assert seconds < 3
+    assert "database is locked" in errors
+
+
+def test_exit_writes_what_waited(tmp_path):
+    """What a busy file refused is written at the exit, though no call came after it."""
+    path = tmp_path / "u.db"
+    Store(path).write([call()])
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        let_go = threading.Timer(2.5, lambda: other.execute("COMMIT"))
+        let_go.start()
+        rest = "from tokenguard.store import store\nstore.BUSY_SECONDS = 0.1\ntelemetry.flush()\ntime.sleep(3)"
+        _, errors = ran(path, rest)
+        let_go.join()
+    assert "database is locked" in errors
+    assert [getattr(record, "name", None) for record in read_store(path)] == [None, "first"]
+
+
+def test_exit_of_a_forked_child(tmp_path):
+    """A child that ends leaves its parent's connection alone, and the parent writes on."""
+    path = tmp_path / "u.db"
+    rest = """
+telemetry.flush()
+for name in ("quiet", "busy"):
+    child = os.fork()
+    if child == 0:
+        if name == "busy":
+            put("child")
+        sys.exit()
+    os.waitpid(child, 0)
+put("second")
+telemetry.flush()
+put("third")
+"""
+    _, errors = ran(path, rest)
+    assert errors == ""
+    assert [file.name for file in tmp_path.iterdir()] == ["u.db"]
+    assert [record.name for record in read_store(path)] == ["first", "child", "second", "third"]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
