@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tokenguard import names
+from tokenguard.advice.proposal import Batch, Cache, Route, Shorten
+from tokenguard.advice.replay import Replayed
+from tokenguard.advice.steps import Step, applies, exceeds, matcher
+from tokenguard.facts import names
+from tokenguard.policy import Limit, Policy, Share
+from tokenguard.prices import PriceBook
+
+STOPPED: Final = frozenset({"stop", "end_turn", "stop_sequence", "completed", "complete", "STOP", "COMPLETE"})
+"""Finish reasons of whole answers, which are what a cache keeps."""
+SHORTER, LONGER = 0.7, 1.5
+"""How much shorter or longer another model's answers are taken to be at most."""
+
+
 class Cached(Step):
     """Requests that are equal to an earlier one, and get its answer."""
 
@@ -175,7 +187,9 @@ class Shortened(Step):
         return [f"{' and '.join(parts)} is enough for as good an answer"]
 
 
-HOLDS: Final = frozenset({"changed", "shortened", "model", "unmarked"})
+HOLDS: Final = "prompt cache holds"
+LASTS: Final = "cached for an hour"
+MENDABLE: Final = frozenset({"changed", "shortened", "model", "unmarked"})
 """The breaks that the program itself can mend."""
 Group = tuple[str | None, ...]
 
@@ -192,14 +206,14 @@ class Held(Step):
     kind = "prompt_cache"
 
     def __init__(self, book: PriceBook, unmarked: Mapping[Group, int]) -> None:
-        super().__init__("prompt cache holds")
+        super().__init__(HOLDS)
         self._book = book
         self._unmarked = unmarked
         """Prompts that nobody marks for the cache, and their tokens: marked, they have to be written first."""
 
     def _change(self, call: Replayed) -> None:
         fact = call.fact
-        if fact.break_kind in HOLDS and fact.break_tokens:
+        if fact.break_kind in MENDABLE and fact.break_tokens:
             read_instead(call, self._book, fact.break_tokens)
         elif self._unmarked and fact.break_kind is None and fact.outcome == names.OK:
             usage, tokens = call.usage, self._unmarked.get(group_of(call))
@@ -216,7 +230,7 @@ class Lifetime(Step):
     kind = "lifetime"
 
     def __init__(self, book: PriceBook) -> None:
-        super().__init__("cached for an hour")
+        super().__init__(LASTS)
         self._book = book
 
     def _change(self, call: Replayed) -> None:

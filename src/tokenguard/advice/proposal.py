@@ -1,7 +1,8 @@
 """A proposal: a policy file, with tables beside the policy that say what else would change.
 
-`[[cache]]` and `[[route]]` are levers; `[whatif]` holds assumptions, of what no policy can do by itself: to send work
-in batches, to put a prompt in the order that a provider's cache wants, to send less.
+`[[cache]]` and `[[route]]` are levers, and `[whatif]` holds what no policy can do by itself: to send work in batches,
+to put a prompt in the order that a provider's cache wants, to send less. Levers may stand in `[whatif]` too, as
+`[[whatif.cache]]`: there they are replayed, and never put in force.
 """
 
 # ruff: noqa: RUF009 - `row` is `dataclasses.field` with a row of the grammar as metadata
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tokenguard.errors import PolicyError
+from tokenguard.facts.errors import PolicyError
 from tokenguard.policy import Policy, When, kinds
 from tokenguard.policy.files import raw
 from tokenguard.policy.kinds import choice, nearest
@@ -43,8 +44,8 @@ class Route:
     """Calls that go to another model of the same provider."""
 
     name: str = row(kinds.NAME, ..., _NAME)
-    when: When = row(kinds.WHEN, When(), _WHEN)
     to: str = row(kinds.MODEL, ..., "The model that answers instead.")
+    when: When = row(kinds.WHEN, When(), _WHEN)
     share: float = row(kinds.SHARE, 1.0, "The share of these calls that goes there.")
     max_input_tokens: int | None = row(kinds.POSITIVE, None, "Only calls with at most this much input.")
     max_output_tokens: int | None = row(kinds.POSITIVE, None, "Only calls whose answer had at most this length.")
@@ -73,6 +74,8 @@ class Shorten:
 class Assumed:
     """What is assumed besides the policy's rules."""
 
+    caches: tuple[Cache, ...] = row(None, (), "", toml="cache", table=Cache)
+    routes: tuple[Route, ...] = row(None, (), "", toml="route", table=Route)
     batches: tuple[Batch, ...] = row(None, (), "", toml="batch", table=Batch)
     shortens: tuple[Shorten, ...] = row(None, (), "", toml="shorten", table=Shorten)
     prompt_cache: bool = row(
@@ -104,18 +107,21 @@ class Proposal:
     """The file; empty without one."""
 
 
-IN_POLICY: Final = frozenset(each.toml for each in rows(Policy))
+LEVERS: Final = ("cache", "route")
+"""Tables beside the policy's own; the policy knows `[whatif]`, and leaves it to this."""
 BESIDE: Final = tuple(each.toml for each in rows(_Beside))
 
 
 def load(path: str | os.PathLike[str]) -> Proposal:
     """The proposal in a file; raises `PolicyError`, which names each key that is wrong and its line."""
     tables, line_of, source = raw(path)
-    policy = read({key: value for key, value in tables.items() if key not in BESIDE}, str(path), line_of, source)
+    policy = read({key: value for key, value in tables.items() if key not in LEVERS}, str(path), line_of, source)
     own = {key: value for key, value in tables.items() if key in BESIDE}
     beside: _Beside = read_table(_Beside, own, str(path), line_of)
     known = policy.known_keys
-    rules: tuple[Any, ...] = (*beside.caches, *beside.routes, *beside.whatif.batches, *beside.whatif.shortens)
+    assumed = beside.whatif
+    caches, routes = (*beside.caches, *assumed.caches), (*beside.routes, *assumed.routes)
+    rules: tuple[Any, ...] = (*caches, *routes, *assumed.batches, *assumed.shortens)
     for rule in rules:
         keys = [key for key, _ in rule.when.patterns] + list(getattr(rule, "per", ()))
         for key in keys:
@@ -124,4 +130,4 @@ def load(path: str | os.PathLike[str]) -> Proposal:
                     f'{path}: "{rule.name}": no such attribution key "{key}"{nearest(key, known)} A key of your own is '
                     f'declared once: [attribution] keys = ["{key}"]'
                 )
-    return Proposal(policy, beside.caches, beside.routes, beside.whatif, str(Path(path)))
+    return Proposal(policy, caches, routes, assumed, str(Path(path)))

@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from tokenguard import names
-from tokenguard.call import Cost
+from tokenguard.facts import names
+from tokenguard.facts.record import Cost
+from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier
 from tokenguard.report.figures import Query, conditions
-from tokenguard.usage import Usage
 
 STORED: Final = (
     *("start_ns", "duration_ns", "outcome", "operation", "provider", "request_model", "response_model"),

@@ -1,25 +1,19 @@
-"""The steps of a proposal: each changes the calls that it is for, and says what it assumes."""
+"""A step of a proposal changes the calls that it is for, and says what it assumes. Here are those that refuse."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from tokenguard import names
-from tokenguard.advice.proposal import Batch, Cache, Route, Shorten
+from tokenguard.advice.proposal import Batch, Route, Shorten
 from tokenguard.advice.replay import Replayed
 from tokenguard.ledger.entry import NANO
-from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy, Share
+from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy
 from tokenguard.policy.windows import window_bounds
 from tokenguard.prices import PriceBook
 
 UNCAPPED_OUTPUT: Final = 4096
 """Output tokens that a budget reserves for a call without a cap."""
-STOPPED: Final = frozenset({"stop", "end_turn", "stop_sequence", "completed", "complete", "STOP", "COMPLETE"})
-"""Finish reasons of whole answers, which are what a cache keeps."""
-SHORTER, LONGER = 0.7, 1.5
-"""How much shorter or longer another model's answers are taken to be at most, where none are recorded."""
-
 Applies = Callable[[Replayed], Any]
 """Whether a rule is for a call: what it matched, or nothing."""
 
@@ -174,5 +168,3 @@ class Budgeted(Step):
 
     def _assumes(self) -> list[str]:
         return ["calls come one after the other; a refused one is not made in another way, or in the next window"]
-
-

@@ -14,17 +14,11 @@ from __future__ import annotations
 import sqlite3
 from typing import Final, NamedTuple
 
-from tokenguard import names
-from tokenguard.advice.proposal import Proposal
-from tokenguard.advice.replay import Fact, Replayed, facts
-from tokenguard.advice.steps import (
+from tokenguard.advice.levers import (
     LONGER,
     SHORTER,
     Batched,
-    Block,
-    Budgeted,
     Cached,
-    Clamp,
     Downgraded,
     Group,
     Held,
@@ -32,8 +26,11 @@ from tokenguard.advice.steps import (
     Priced,
     Routed,
     Shortened,
-    Step,
 )
+from tokenguard.advice.proposal import Proposal
+from tokenguard.advice.replay import Fact, Replayed, facts
+from tokenguard.advice.steps import Block, Budgeted, Clamp, Step
+from tokenguard.facts import names
 from tokenguard.policy import Limit
 from tokenguard.policy.model import CALL_KEYS
 from tokenguard.prices import PriceBook

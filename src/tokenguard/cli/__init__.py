@@ -31,6 +31,13 @@ COMMANDS = {
         "Measure",
         "report --by feature,model",
     ),
+    "whatif": Row(
+        "tokenguard.cli.whatif",
+        "whatif",
+        "What a policy would have saved, step by step.",
+        "Measure",
+        "whatif --suggest",
+    ),
     "prices": Row(
         "tokenguard.cli.prices",
         "prices",
