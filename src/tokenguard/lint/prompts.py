@@ -47,6 +47,7 @@ PROMPT_WORDS = (
     '"system"', "'system'", '"developer"', "'developer'", "system=", "system =", "instructions=", "instructions =",
     "instructions(", ".instructions", "MessageRole.", *CALL_WORDS,
 )  # fmt: skip
+TEXT_WORDS = (*PROMPT_WORDS, '"role"', "'role'", "role=", "Message(")  # a file with any text of a prompt has one
 
 
 class Prefix(NamedTuple):

@@ -4,7 +4,7 @@
 prints; the `Bad:` and `Good:` blocks in it are its tests. It defines
 
     SEVERITY = "warning"                     # of a finding that names none itself
-    WORDS = (".completions", "ChatOpenAI")   # a file without any of these cannot have a finding
+    WORDS = (".completions", "ChatOpenAI")   # a file without any of these cannot have a finding (see `prefilter`)
     OPTIONS = {"max_top_k": 20}              # optional: what [lint.rules.TG101] may set, with defaults
     def check(file: File) -> Iterator[Report]: ...
 
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.finding import SEVERITIES, Fix, Severity
 from tokenguard.lint.limits import Limit, limit_for
+from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.surface import Surface, last_names, surface_of
 
 _FILE = re.compile(r"([a-z]+\d+)_(\w+)\.py")
@@ -89,7 +90,7 @@ class Rule(NamedTuple):
     id: str
     name: str
     severity: Severity
-    words: tuple[str, ...]
+    words: tuple[Entry, ...]
     options: Mapping[str, Any]
     check: Callable[[File], Iterator[Report]]
     page: str

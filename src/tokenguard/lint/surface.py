@@ -9,8 +9,11 @@ for nothing (browser_use.ChatOpenAI, agno's Claude, llama-index's Anthropic) has
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Literal, NamedTuple
+
+from tokenguard.lint.prefilter import Entry
 
 OPENAI_CAPS = ("max_completion_tokens", "max_tokens", "extra_body.max_tokens", "extra_body.max_completion_tokens")
 
@@ -114,20 +117,33 @@ MODELS: tuple[Surface, ...] = (
         *_models(("max_tokens",), "agents*", "ModelSettings"))),
 )  # fmt: skip
 
-# Words for the prefilters of rules: a file with a request of `CALLS` has one of the first, one with a constructor of
-# `MODELS` one of the second (short names are only taken as calls or as imports under another name).
-CALL_WORDS = (".completions", "ChatCompletion", "openai.Completion", ".responses", ".messages", "generate_content",
-              ".converse", "litellm", "router.completion", "router.acompletion", ".complete(", ".complete_async(",
-              "chat.stream", "chat.parse", "cohere", "writerai", "ollama")  # fmt: skip
+
+_COMMON = frozenset({"openai", "google", "azure", "vertexai", "agents"})  # names that much other code has in it, too
 
 
-def _model_words() -> tuple[str, ...]:
-    names = {row.path.rpartition(".")[2] for row in MODELS}
-    words = {word for n in names for word in ((n,) if len(n) > 10 else (f"{n}(", f"{n} as"))}
-    return tuple(sorted(w for w in words if not any(other != w and other in w for other in words)))
+def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
+    """The words for the prefilters of rules: a file with a call of one of these dotted paths satisfies one of them.
+
+    A path that starts with a package needs the package's name and the last name: `("langchain", "ChatOpenAI", ...)`.
+    Of `*.responses.create` the end is written out, or `.responses` ends a line: the call goes on below, or a local
+    holds what is before it.
+    """
+    plain: dict[str, None] = {}
+    both: dict[str, dict[str, None]] = {}
+    for path in paths:
+        package, *rest = (name.strip("*()") for name in path.split("."))
+        if not path.startswith("*"):
+            telling, other = (max(rest, key=len), package) if package in _COMMON else (package, rest[-1])
+            both.setdefault(telling, {})[other] = None
+        elif len(rest) > 1:
+            plain |= dict.fromkeys((f".{rest[-2]}.{rest[-1]}", f".{rest[-2]}\n", f".{rest[-2]}\r"))
+        else:
+            plain[f"{package}.{rest[-1]}"] = None
+    return (*plain, *((key, *others) for key, others in both.items()))
 
 
-MODEL_WORDS = _model_words()
+CALL_WORDS = words_of(row.path for row in CALLS)
+MODEL_WORDS = words_of(row.path for row in MODELS)
 EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content",
               "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create")  # fmt: skip
 RUNS = (

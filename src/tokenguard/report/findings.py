@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
-from tokenguard.report.figures import DIMENSIONS, Report, conditions, many
+from tokenguard.report.engine import Records
+from tokenguard.report.figures import Report, many
+from tokenguard.report.query import COLUMNS, conditions
+from tokenguard.report.trend import Outlier
 
-MIN_CALLS = 3
-CACHEABLE = 1024
+MIN_CALLS: Final = 3
+CACHEABLE: Final = 1024
 """Input tokens below which providers do not cache a prompt (OpenAI, and most of Anthropic's models)."""
-COLD = 0.05
+COLD: Final = 0.05
 """The cache hit share below which a prompt is said not to be cached."""
-WARM = 0.5
+WARM: Final = 0.5
 """The cache hit share from which on another version of a prompt shows how it is done."""
-FEW = 3
+FEW: Final = 3
 """How many findings of one kind are told."""
 
 
@@ -28,10 +31,55 @@ class Finding(NamedTuple):
     next_step: str
 
 
-def find(connection: sqlite3.Connection, report: Report) -> list[Finding]:
+def find(records: Records, report: Report, outliers: Sequence[Outlier] = ()) -> list[Finding]:
     """The findings about a report's calls: losses, then risks, then what was prevented; the dearest first in each."""
-    kinds = ([*_cold_prompts(connection, report), *_losses(report)], _risks(report), _blocked(connection, report))
+    losses = [
+        *_outliers(outliers),
+        *_cold_prompts(records, report),
+        *_repeats(records, report),
+        *_losses(report),
+    ]
+    kinds = (losses, _risks(report), _blocked(records, report))
     return [finding for kind in kinds for finding in sorted(kind, key=lambda finding: -(finding.usd or 0.0))]
+
+
+def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
+    for found in outliers[:FEW]:
+        yield Finding(
+            f"{found.feature or 'calls with no feature'} cost ${found.usd:,.2f} on {found.day}, where the median of "
+            f"its {found.days} days before is ${found.usual_usd:,.2f}",
+            found.usd - found.usual_usd,
+            "above its usual day",
+            f"see what is new with --by model,prompt_version,tenant --since {found.day}"
+            + (f" --where feature={found.feature}" if found.feature else ""),
+        )
+
+
+def _repeats(records: Records, report: Report) -> Iterator[Finding]:
+    """Requests that were sent again though they had been answered. The loss is what all but the first answer cost."""
+    dialect = records.dialect
+    where, values = conditions(report.query, dialect)
+    by_feature = records.rows(
+        "WITH same AS ("  # noqa: S608
+        f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
+        f"WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL AND request_hash IS NOT NULL "
+        "GROUP BY 1, 2 HAVING count(*) > 1) "
+        "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "
+        "ORDER BY 4 DESC NULLS LAST, 2 DESC, 1",
+        values,
+    )
+    if not by_feature:
+        return
+    calls, requests = (sum(int(row[n]) for row in by_feature) for n in (1, 2))
+    known = [usd for *_, usd in by_feature if usd is not None]
+    most = ", ".join(f"{feature or 'no feature'} {int(times):,}" for feature, times, *_ in by_feature[:FEW])
+    yield Finding(
+        f"{many(calls, 'identical call')} asked again what had been answered ({many(requests, 'distinct request')}; "
+        f"{most}{', ...' if len(by_feature) > FEW else ''})",
+        math.fsum(known) if known else None,
+        "spent on repeats",
+        "see them with tokenguard calls --repeated; where the same answer will do, keep it",
+    )
 
 
 def _risks(report: Report) -> Iterator[Finding]:
@@ -63,24 +111,27 @@ def _losses(report: Report) -> Iterator[Finding]:
         )
 
 
-def _cold_prompts(connection: sqlite3.Connection, report: Report) -> Iterator[Finding]:
+def _cold_prompts(records: Records, report: Report) -> Iterator[Finding]:
     """Prompts that are long enough to be cached, sent again and again, and next to never found in the cache.
 
     The loss is what their uncached input cost, written to the cache or not. Where another version of the prompt is
     read from the cache, it is named.
     """
-    where, values = conditions(report.query)
+    dialect = records.dialect
+    where, values = conditions(report.query, dialect)
     told = set()
-    for *prompt, calls, tokens, share, usd, warm_version, warm_share in connection.execute(
-        "WITH prompts AS MATERIALIZED ("  # noqa: S608
-        f"SELECT feature, prompt_version AS version, {DIMENSIONS['model']} AS model, count(*) AS calls, "
+    for *prompt, calls, tokens, share, usd, warm_version, warm_share in records.rows(
+        "WITH prompts AS ("  # noqa: S608
+        f"SELECT feature, prompt_version AS version, {COLUMNS['model']} AS model, count(*) AS calls, "
         "avg(input_tokens) AS tokens, sum(cache_read_tokens) * 1.0 / sum(input_tokens) AS share, "
         "sum(input_usd + coalesce(cache_write_usd, 0.0)) AS usd "
-        f"FROM calls WHERE {where} AND outcome = 'ok' AND operation <> 'embeddings' AND input_tokens >= {CACHEABLE} "
-        f"AND cache_read_tokens IS NOT NULL GROUP BY 1, 2, 3 HAVING calls >= {MIN_CALLS}), "
+        f"FROM {dialect.calls} WHERE {where} AND outcome = 'ok' AND operation <> 'embeddings' "
+        f"AND input_tokens >= {CACHEABLE} AND cache_read_tokens IS NOT NULL "
+        f"GROUP BY 1, 2, 3 HAVING count(*) >= {MIN_CALLS}), "
         f"cold AS (SELECT * FROM prompts WHERE share < {COLD} ORDER BY usd DESC NULLS LAST, calls DESC LIMIT {FEW}) "
-        "SELECT cold.*, warm.version, warm.share FROM cold LEFT JOIN prompts AS warm ON warm.feature IS cold.feature "
-        f"AND warm.model IS cold.model AND warm.version <> cold.version AND warm.share >= {WARM} "
+        "SELECT cold.*, warm.version, warm.share FROM cold LEFT JOIN prompts AS warm ON coalesce(warm.feature, '') = "
+        "coalesce(cold.feature, '') AND coalesce(warm.model, '') = coalesce(cold.model, '') "
+        f"AND warm.version <> cold.version AND warm.share >= {WARM} "
         "ORDER BY cold.usd DESC NULLS LAST, cold.calls DESC, cold.feature, cold.version, cold.model, warm.share DESC",
         values,
     ):
@@ -100,13 +151,14 @@ def _cold_prompts(connection: sqlite3.Connection, report: Report) -> Iterator[Fi
         )
 
 
-def _blocked(connection: sqlite3.Connection, report: Report) -> Iterator[Finding]:
+def _blocked(records: Records, report: Report) -> Iterator[Finding]:
     if not report.total.figures["blocked"]:
         return
-    where, values = conditions(report.query)
-    for rule, calls, usd in connection.execute(
-        f"SELECT guard_rule, count(*), sum(prevented_usd) FROM calls WHERE {where} AND outcome = 'blocked' "  # noqa: S608
-        f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {FEW}",
+    dialect = records.dialect
+    where, values = conditions(report.query, dialect)
+    for rule, calls, usd in records.rows(
+        f"SELECT guard_rule, count(*), sum(prevented_usd) FROM {dialect.calls} WHERE {where} "  # noqa: S608
+        f"AND outcome = 'blocked' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {FEW}",
         values,
     ):
         yield Finding(

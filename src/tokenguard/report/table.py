@@ -1,115 +1,127 @@
-"""A report on paper: a table for people, JSON and CSV for programs."""
+"""A report for people: a table, what stands out, and what to do about it."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tokenguard.report.figures import CUSTOM, DIMENSIONS, Report, Row, in_time, many
+from tokenguard.report.figures import Report, Row, in_time, many
 from tokenguard.report.findings import Finding
+from tokenguard.report.labels import NO_VALUE, clean, when
+from tokenguard.report.numbers import (
+    UNKNOWN,
+    change,
+    changes,
+    counts,
+    durations,
+    plain,
+    seconds,
+    share,
+    shares,
+    spent,
+    token_counts,
+    tokens,
+    usd,
+    usds,
+)
 from tokenguard.report.terminal import is_fancy
+from tokenguard.report.trend import Trend
 
-UNKNOWN = "-"
-NO_VALUE = "(none)"
 MIN_KEY = 12
 """Characters that a key keeps, however narrow the terminal."""
+KEYS_PART = 0.4
+"""The part of the width that keys may take before the last of the figures."""
 GAP = 2
 BAR_WIDTH = 8
-
-
-def usd(value: float | None) -> str:
-    """Dollars, with as many digits as say something."""
-    if value is None:
-        return UNKNOWN
-    size = abs(value)
-    digits = 2 if size >= 1 or size == 0 else 4 if size >= 0.001 else 6
-    return f"{'-' if value < 0 else ''}${size:,.{digits}f}"
-
-
-def tokens(value: float | None) -> str:
-    """Tokens, in thousands and millions where there are many."""
-    if value is None:
-        return UNKNOWN
-    for size, unit, start in ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e3, "k", 1e4)):
-        if value >= start * 0.99995:  # from where on it is rounded up to the start
-            return f"{value / size:,.1f}{unit}"
-    return f"{value:,.0f}"
-
-
-def share(value: float | None) -> str:
-    """A share of 1 as a percentage: 0% is nothing and 100% is all, not nearly so."""
-    if value is None:
-        return UNKNOWN
-    if 0 < value < 0.0005:
-        return "<0.1%"
-    if 0.995 <= value < 1 - 1e-9:  # sums in another order differ by less
-        return ">99%"
-    return f"{value:.0%}" if value == 0 or value >= 0.0995 else f"{value:.1%}"
-
-
-def count(value: float | None) -> str:
-    """A count; nothing where there was none."""
-    return UNKNOWN if value is None else f"{value:,}" if value else ""
+WRONG = "bold red"
+TOLD = "magenta"
+"""What is to be noticed. Yellow cannot be read on a light background, nor blue on a dark one."""
 
 
 class Column(NamedTuple):
-    """One column: its title, the figure, how it is shown, and how much it is missed when there is no room for it."""
+    """One column: its title, the figure, how its numbers are shown, and how much it is missed where room is short."""
 
     title: str
     figure: str
-    show: Callable[[Any], str]
+    show: Callable[[Sequence[Any]], list[str]]
     worth: int = 10
+    style: str = ""
 
 
 COLUMNS = (
-    Column("calls", "calls", lambda n: f"{n:,}", 9),
-    Column("input", "input_tokens", tokens, 7),
-    Column("output", "output_tokens", tokens, 7),
-    Column("cache hit", "cache_hit_share", share, 8),
-    Column("saved", "saved_usd", usd, 6),
-    Column("retries", "retries", count, 2),
-    Column("retry cost", "retry_cost_usd", lambda value: usd(value) if value else "", 4),
-    Column("errors", "errors", count, 4),
-    Column("blocked", "blocked", count, 5),
-    Column("cost/1k calls", "cost_per_1000_calls_usd", usd, 6),
-    Column("cost", "cost_usd", usd),
-    Column("", "cost_share", lambda value: "", 3),
-    Column("share", "cost_share", share, 8),
+    Column("calls", "calls", plain, 13),
+    Column("input", "input_tokens", token_counts, 9),
+    Column("output", "output_tokens", token_counts, 9),
+    Column("tokens/call", "tokens_per_call", token_counts, 3),
+    Column("cache hit", "cache_hit_share", shares, 10),
+    Column("saved", "saved_usd", usds, 7),
+    Column("retries", "retries", counts, 2, TOLD),
+    Column("retry cost", "retry_cost_usd", spent, 4, TOLD),
+    Column("errors", "errors", counts, 5, WRONG),
+    Column("blocked", "blocked", counts, 6, TOLD),
+    Column("p50", "latency_p50_s", durations, 4),
+    Column("p95", "latency_p95_s", durations, 8),
+    Column("first chunk", "first_chunk_p50_s", durations, 3),
+    Column("cost/1k calls", "cost_per_1000_calls_usd", usds, 6),
+    Column("cost", "cost_usd", usds, 14, "bold"),
+    Column("change", "change", changes, 11),
+    Column("", "cost_share", lambda values: [" " * BAR_WIDTH for _ in values], 1),
+    Column("share", "cost_share", shares, 12),
 )
 """In their order. The column without a title is the bar."""
 
 
 def print_table(
-    report: Report, findings: Sequence[Finding], source: str, console: Console, notes: Sequence[str] = ()
+    report: Report,
+    findings: Sequence[Finding],
+    source: str,
+    console: Console,
+    notes: Sequence[str] = (),
+    trend: Trend | None = None,
 ) -> None:
     """The report for people: coloured on a terminal, plain text elsewhere. `console` must not read markup.
 
     `notes` are said at its end, beside its own.
     """
     fancy = is_fancy(console)
-    _headline(report, source, console)
+    _headline(report, source, console, trend)
+    hidden = _groups(report, console, fancy)
+    if hidden:
+        titles = ", ".join(column.title for column in hidden if column.title)
+        console.print(
+            Text(
+                f"No room at {console.width} columns for {titles}: a wider terminal shows them, as --format json does",
+                style="dim" if fancy else "",
+            ),
+            soft_wrap=not fancy,
+        )
+    if report.more:
+        console.print(_rest(report), style="dim" if fancy else "")
+    _tasks(report, console, fancy)
+    _findings(findings, console, fancy)
+    _footnotes([*_notes(report), *notes], console, fancy)
+
+
+def _groups(report: Report, console: Console, fancy: bool) -> list[Column]:
+    """The table of the groups; returns the columns that there was no room for."""
     rows = [*report.rows, report.total] if len(report.rows) > 1 else report.rows
     columns = [column for column in COLUMNS if _says_something(column, rows, fancy)]
-    cells = [[_cell(column, row, fancy) for column in columns] for row in rows]
+    cells = list(zip(*(_cells(column, rows, fancy) for column in columns), strict=True))
     keys = [[_key(key, fancy) for key in row.keys] for row in rows]
     if len(report.rows) > 1:
         keys[-1] = [Text("total"), *[Text()] * (len(report.query.by) - 1)]
     widths = [max(len(column.title), *(len(row[n]) for row in cells)) for n, column in enumerate(columns)]
     wanted = [max(len(dimension), *(key[n].cell_len for key in keys)) for n, dimension in enumerate(report.query.by)]
-    reserved = [min(width, max(MIN_KEY, console.width // (3 * len(wanted)))) for width in wanted]
+    reserved = [min(width, max(MIN_KEY, int(console.width * KEYS_PART) // len(wanted))) for width in wanted]
     kept, room = _fit(columns, widths, console.width - sum(reserved) - GAP * len(reserved))
     table = Table(
         box=box.SIMPLE_HEAD if fancy else None,
@@ -130,11 +142,7 @@ def print_table(
         cut = [_cut(text, width, fancy) for text, width in zip(key, key_widths, strict=True)]
         table.add_row(*cut, *(cell[k] for k in kept), style="bold" if last and fancy else "")
     console.print(table)
-    if report.more:
-        console.print(_rest(report), style="dim" if fancy else "")
-    _tasks(report, console, fancy)
-    _findings(findings, console, fancy)
-    _footnotes([*_notes(report), *notes], console, fancy)
+    return [column for n, column in enumerate(columns) if n not in kept]
 
 
 def _rest(report: Report) -> str:
@@ -148,7 +156,10 @@ def _rest(report: Report) -> str:
 def _says_something(column: Column, rows: Sequence[Row], fancy: bool) -> bool:
     if not column.title:
         return fancy
-    return any(column.show(row.figures[column.figure]) for row in rows)
+    values = [row.figure(column.figure) for row in rows]
+    if column.show in (counts, plain, spent):
+        return any(values)
+    return column.figure == "cost_usd" or any(value is not None for value in values)
 
 
 def _fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> tuple[list[int], int]:
@@ -171,10 +182,12 @@ def _widened(widths: Sequence[int], wanted: Sequence[int], room: int) -> list[in
     return given
 
 
-def _headline(report: Report, source: str, console: Console) -> None:
+def _headline(report: Report, source: str, console: Console, trend: Trend | None) -> None:
     total = report.total.figures
+    changed = report.total.figure("change")
+    versus = f" ({change(*changed)} against the period before)" if changed else ""
     parts = [
-        ("spent", usd(total["cost_usd"])),
+        ("spent", f"{usd(total['cost_usd'])}{versus}"),
         ("calls", f"{total['calls']:,}"),
         ("tokens in / out", f"{tokens(total['input_tokens'])} / {tokens(total['output_tokens'])}"),
         ("cache hit", share(total["cache_hit_share"])),
@@ -186,8 +199,12 @@ def _headline(report: Report, source: str, console: Console) -> None:
         parts.append(("errors", f"{total['errors']:,} ({share(total['errors'] / total['calls'])})"))
     if total["blocked"]:
         parts.append(("blocked", f"{total['blocked']:,} ({usd(total['prevented_usd'])} prevented)"))
+    if total["latency_p95_s"] is not None:
+        parts.append(("p50 / p95", f"{seconds(total['latency_p50_s'])} / {seconds(total['latency_p95_s'])}"))
+    if trend is not None and trend.forecast_usd is not None:
+        parts.append(("this month", f"{usd(trend.month_usd)}, {usd(trend.forecast_usd)} by its end at this rate"))
     fancy = is_fancy(console)
-    when = f"{_when(report.first_ns)} to {_when(report.last_ns)} UTC"
+    period = f"{when(report.first_ns)} to {when(report.last_ns)} UTC"
     lines = [Text()]
     for title, value in parts:
         piece = Text.assemble((f"{title} ", "dim" if fancy else ""), (value, "bold" if fancy else ""))
@@ -197,11 +214,11 @@ def _headline(report: Report, source: str, console: Console) -> None:
             lines[-1].append("   ")
         lines[-1].append_text(piece)
     if fancy:
-        head = Text.assemble(("TokenGuard", "bold cyan"), f"  {when}")
+        head = Text.assemble(("TokenGuard", "bold"), f"  {period}")
         foot = Text(clean(source), style="dim")
         console.print(Panel(Group(*lines), title=head, title_align="left", subtitle=foot, subtitle_align="right"))
     else:
-        console.print(f"TokenGuard  {when}  {clean(source)}", soft_wrap=True)
+        console.print(f"TokenGuard  {period}  {clean(source)}", soft_wrap=True)
         for line in lines:
             console.print(line)
     console.print()
@@ -213,23 +230,19 @@ def _key(key: str | None, fancy: bool) -> Text:
     return Text(clean(_short(key)))
 
 
-def _cell(column: Column, row: Row, fancy: bool) -> Text:
-    value = row.figures[column.figure]
+def _cells(column: Column, rows: Sequence[Row], fancy: bool) -> list[Text]:
+    values = [row.figure(column.figure) for row in rows]
     if not column.title:
-        return _bar(value or 0.0)
-    shown = column.show(value)
-    style = ""
-    if shown == UNKNOWN:
-        style = "dim"
-    elif column.figure == "saved_usd" and value:
-        style = "green" if value > 0 else "red"
-    elif column.figure in ("errors", "blocked", "retry_cost_usd") and value:
-        style = "yellow"
-    elif column.figure == "cost_usd":
-        style = "bold"
-    if column.figure == "cost_usd" and row.figures["unpriced_calls"]:
-        shown = f"{shown}*"
-    return Text(shown, style=style if fancy else "")
+        return [_bar(value or 0.0) for value in values]
+    marked = column.figure == "cost_usd" and any(row.figures["unpriced_calls"] for row in rows)
+    cells = []
+    for row, value, shown in zip(rows, values, column.show(values), strict=True):
+        mark = ("*" if row.figures["unpriced_calls"] else " ") if marked else ""
+        style = "dim" if shown == UNKNOWN else column.style if value else ""
+        if column.figure == "saved_usd" and value and value < 0:
+            style = "red"
+        cells.append(Text(f"{shown}{mark}", style=style if fancy else ""))
+    return cells
 
 
 def _bar(part: float) -> Text:
@@ -250,7 +263,7 @@ def _tasks(report: Report, console: Console, fancy: bool) -> None:
         table.add_row(
             Text(clean(task.task)),
             UNKNOWN if task.succeeded is None else f"{task.succeeded:,}",
-            count(task.failed),
+            *counts([task.failed]),
             usd(task.cost_usd),
             usd(task.cost_per_success_usd),
         )
@@ -259,17 +272,23 @@ def _tasks(report: Report, console: Console, fancy: bool) -> None:
 
 
 def _findings(findings: Sequence[Finding], console: Console, fancy: bool) -> None:
+    """Each on a line of its own, and on a terminal what to do about it on the next."""
     if not findings:
         return
     console.print()
     for finding in findings:
         line = Text.assemble(
-            ("▸ " if fancy else "! ", "yellow" if fancy else ""),
+            ("▸ " if fancy else "! ", TOLD if fancy else ""),
             (f"{usd(finding.usd)} {finding.usd_is}: " if finding.usd else "", "bold" if fancy else ""),
             f"{clean(finding.says)}. ",
-            (f"{finding.next_step[0].upper()}{finding.next_step[1:]}.", "dim" if fancy else ""),
         )
-        console.print(line, soft_wrap=not fancy)
+        step = Text(f"{clean(finding.next_step[0].upper())}{clean(finding.next_step[1:])}.")
+        if fancy:
+            line.rstrip()
+            console.print(line)
+            console.print(Padding(Text.assemble(("→ ", TOLD), step), (0, 0, 0, 2)))
+        else:
+            console.print(line.append_text(step), soft_wrap=True)
 
 
 def _notes(report: Report) -> list[str]:
@@ -296,10 +315,6 @@ def _notes(report: Report) -> list[str]:
             f"{', ...' if len(untold) > 3 else ''}, as no end is recorded. It is unknown from OTLP, where spans do not "
             "say how a task ended; the local store does"
         )
-    for n, dimension in enumerate(report.query.by):
-        if dimension not in DIMENSIONS and all(row.keys[n] is None for row in report.rows):
-            near = get_close_matches(dimension, DIMENSIONS, 1)
-            notes.append(f"No call has a key {clean(dimension)!r}{f'; there is {near[0]!r}' if near else ''}")
     return notes
 
 
@@ -308,15 +323,6 @@ def _footnotes(notes: Sequence[str], console: Console, fancy: bool) -> None:
         console.print()
     for note in notes:
         console.print(Text(note, style="dim" if fancy else ""), soft_wrap=not fancy)
-
-
-def clean(text: str) -> str:
-    r"""Text that a terminal takes for text: what callers name their tenants is not ours to trust.
-
-    >>> clean("a\x1b[2Jb")
-    'a?[2Jb'
-    """
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _short(key: str) -> str:
@@ -338,44 +344,3 @@ def _cut(key: Text, width: int, fancy: bool) -> Text:
     while cell_len(kept) > width - len(dots):
         kept = kept[1:]
     return Text(f"{dots}{kept}", key.style)
-
-
-def _when(ns: int | None) -> str:
-    return UNKNOWN if ns is None else f"{datetime.fromtimestamp(ns / 1e9, UTC):%Y-%m-%d %H:%M}"
-
-
-def _iso(ns: int | None) -> str | None:
-    return None if ns is None else datetime.fromtimestamp(ns // 10**9, UTC).isoformat()
-
-
-def as_json(report: Report, findings: Sequence[Finding], *, utf8: bool = True) -> str:
-    """The report for programs. Units are in the names: `_usd`, `_tokens`, shares of 1; unknown is null.
-
-    A row's keys are an object of their own: a key of the user's may be named as a figure is.
-    """
-    return json.dumps(
-        {
-            "by": list(report.query.by),
-            "first_call": _iso(report.first_ns),
-            "last_call": _iso(report.last_ns),
-            "total": report.total.figures,
-            "rows": [{"keys": dict(zip(report.query.by, row.keys, strict=True)), **row.figures} for row in report.rows],
-            "more_rows": report.more,
-            "tasks": [task._asdict() for task in report.tasks],
-            "unpriced": [{"model": model, "calls": calls} for model, calls in report.unpriced],
-            "findings": [finding._asdict() for finding in findings],
-        },
-        indent=2,
-        ensure_ascii=not utf8,
-    )
-
-
-def as_csv(report: Report) -> str:
-    """The rows as CSV, with a header; unknown is empty. A key that is named as a figure is has `attr.` before it."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    keys = (f"{CUSTOM}{key}" if key in report.total.figures else key for key in report.query.by)
-    writer.writerow([*keys, *report.total.figures])
-    for row in report.rows:
-        writer.writerow([*row.keys, *row.figures.values()])
-    return out.getvalue()
