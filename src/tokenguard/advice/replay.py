@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +10,8 @@ from tokenguard.facts import names
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier
-from tokenguard.report.figures import Query, conditions
+from tokenguard.report.engine import Records
+from tokenguard.report.query import Query, conditions
 
 STORED: Final = (
     *("start_ns", "duration_ns", "outcome", "operation", "provider", "request_model", "response_model"),
@@ -20,6 +20,8 @@ STORED: Final = (
     *("retry_attempt", "tool_steps", "temperature", "request_hash", "toolset", "break_kind", "break_tokens"),
     *(*names.ATTRIBUTION_KEYS, "more"),
 )
+PAGE: Final = 10_000
+"""Calls that are in memory at a time."""
 CUSTOM: Final = names.attribution_attribute("")
 """How the attributes of custom attribution keys begin."""
 
@@ -87,14 +89,23 @@ class Fact(NamedTuple):
         return found
 
 
-def facts(connection: sqlite3.Connection, query: Query) -> Iterator[Fact]:
+def facts(records: Records, query: Query) -> Iterator[Fact]:
     """The calls of a query, in the order in which they were made."""
-    where, values = conditions(query)
-    columns = ", ".join(STORED)
-    yield from map(
-        Fact._make,
-        connection.execute(f"SELECT {columns} FROM calls WHERE {where} ORDER BY start_ns, id", values),  # noqa: S608
-    )
+    where, values = conditions(query, records.dialect)
+    columns = ", ".join(f'"{column}"' for column in STORED)
+    last = (-1, -1)
+    while True:
+        rows = records.rows(
+            f"SELECT {columns}, id FROM {records.dialect.calls} WHERE {where} "  # noqa: S608 - our own names
+            f"AND (start_ns > ? OR (start_ns = ? AND id > ?)) ORDER BY start_ns, id LIMIT {PAGE}",
+            (*values, last[0], last[0], last[1]),
+        )
+        for *row, number in rows:
+            fact = Fact._make(row)
+            yield fact
+            last = (fact.start_ns, number)
+        if len(rows) < PAGE:
+            return
 
 
 Parts = tuple[float, float, float, float]

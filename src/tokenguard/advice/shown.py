@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
@@ -14,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenguard.advice.waterfall import Line, Waterfall
-from tokenguard.report.layout import clean, share, usd
+from tokenguard.report.labels import clean, iso, markdown, when
+from tokenguard.report.numbers import share, usd
 from tokenguard.report.terminal import is_fancy
 
 WORDS: Final = {
@@ -36,7 +36,7 @@ BAR: Final = 16
 def print_table(fall: Waterfall, source: str, console: Console) -> None:
     """The waterfall for people: each step with what it saves and what is left."""
     fancy = is_fancy(console)
-    head = f"What if: {clean(source)}  {_when(fall.first_ns)} to {_when(fall.last_ns)} UTC, {fall.calls:,} calls"
+    head = f"What if: {clean(source)}  {when(fall.first_ns)} to {when(fall.last_ns)} UTC, {fall.calls:,} calls"
     console.print(Text(head, "bold" if fancy else ""), soft_wrap=True)
     console.print()
     table = Table(
@@ -120,50 +120,46 @@ def _unknown(fall: Waterfall) -> Iterator[str]:
     yield from map(clean, fall.notes)
 
 
-def _when(ns: int | None) -> str:
-    return "-" if ns is None else f"{datetime.fromtimestamp(ns / 1e9, UTC):%Y-%m-%d %H:%M}"
-
-
-def as_json(fall: Waterfall) -> str:
+def as_json(fall: Waterfall, source: str) -> str:
     """The waterfall for programs. Money is USD, shares are of 1, unknown is null."""
-    return json.dumps(
-        {
-            "calls": fall.calls,
-            "unpriced_calls": fall.unpriced,
-            "spent_usd": fall.spent_usd,
-            "steps": [line._asdict() for line in fall.lines],
-            "left_usd": fall.left_usd,
-            "left_usd_interval": [fall.low_usd, fall.high_usd],
-            "saved_usd": fall.spent_usd - fall.left_usd,
-            "saved_share": fall.saved_share,
-            "first_call": _when(fall.first_ns) if fall.first_ns else None,
-            "last_call": _when(fall.last_ns) if fall.last_ns else None,
-            "notes": list(fall.notes),
-        },
-        indent=2,
+    return (
+        json.dumps(
+            {
+                "proposal": source,
+                "calls": fall.calls,
+                "unpriced_calls": fall.unpriced,
+                "spent_usd": fall.spent_usd,
+                "steps": [line._asdict() for line in fall.lines],
+                "left_usd": fall.left_usd,
+                "left_usd_interval": [fall.low_usd, fall.high_usd],
+                "saved_usd": fall.spent_usd - fall.left_usd,
+                "saved_share": fall.saved_share,
+                "first_call": iso(fall.first_ns),
+                "last_call": iso(fall.last_ns),
+                "notes": list(fall.notes),
+            },
+            indent=2,
+        )
+        + "\n"
     )
 
 
 def as_markdown(fall: Waterfall, source: str) -> str:
     """The waterfall as a Markdown table, with what it assumes below."""
-
-    def cell(text: str) -> str:
-        return clean(text).replace("|", "\\|").replace("<", "&lt;")
-
     lines = [
-        f"**What if: {cell(source)}** {_when(fall.first_ns)} to {_when(fall.last_ns)} UTC, {fall.calls:,} calls",
+        f"**What if: {markdown(source)}** {when(fall.first_ns)} to {when(fall.last_ns)} UTC, {fall.calls:,} calls",
         "",
         "| step | by | calls | saves | left |",
         "|---|---|---:|---:|---:|",
         f"| spent | | {fall.calls:,} | | {usd(fall.spent_usd)} |",
         *(
-            f"| {cell(line.name)} | {WORDS[line.kind]} | {line.calls:,} | {_saves(line)} | {usd(line.left_usd)} |"
+            f"| {markdown(line.name)} | {WORDS[line.kind]} | {line.calls:,} | {_saves(line)} | {usd(line.left_usd)} |"
             for line in fall.lines
         ),
         f"| **would be** | | | **{_total(fall)}** | **{usd(fall.left_usd)}** |",
     ]
     for title, sentences in (("Assumed", _assumptions(fall)), ("Not known", _unknown(fall))):
-        told = [f"- {cell(sentence)}" for sentence in sentences]
+        told = [f"- {markdown(sentence)}" for sentence in sentences]
         lines += ["", f"{title}:", "", *told] if told else []
     return "\n".join([*lines, ""])
 
@@ -202,13 +198,13 @@ def as_svg(fall: Waterfall, source: str) -> str:
     rows.append(_bar_svg(last, "would be", "", 0.0, max(0.0, fall.left_usd), "left", told, scale))
     height = TOP + ROW * (last + 1) + 12
     title = f"What if: {clean(source)}"
-    when = f"{fall.calls:,} calls, {_when(fall.first_ns)} to {_when(fall.last_ns)} UTC"
+    period = f"{fall.calls:,} calls, {when(fall.first_ns)} to {when(fall.last_ns)} UTC"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'role="img" aria-label="{escape(title)}"><style>{STYLE}</style>'
         f'<rect class="ground" width="{WIDTH}" height="{height}"/>'
         f'<text class="head" x="16" y="26">{escape(title)}</text>'
-        f'<text class="dim" x="16" y="45">{when}</text>'
+        f'<text class="dim" x="16" y="45">{period}</text>'
         f"{''.join(rows)}</svg>\n"
     )
 

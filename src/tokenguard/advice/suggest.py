@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -19,8 +18,9 @@ from tokenguard.advice.proposal import Assumed, Cache, Proposal, Route
 from tokenguard.advice.waterfall import Waterfall, waterfall
 from tokenguard.policy import Limit, When
 from tokenguard.prices import PriceBook
-from tokenguard.report.figures import Query, conditions
-from tokenguard.report.layout import usd
+from tokenguard.report.engine import Records
+from tokenguard.report.numbers import usd
+from tokenguard.report.query import Query, conditions
 
 PAYS: Final = 0.005
 """The share of what was spent from which on a step is worth its lines."""
@@ -43,16 +43,13 @@ Reasons = dict[str, list[str]]
 """What is said above each step, by its name."""
 
 
-def suggestion(
-    connection: sqlite3.Connection, query: Query, start: Proposal, now: PriceBook
-) -> tuple[Proposal, Reasons]:
+def suggestion(records: Records, query: Query, start: Proposal, now: PriceBook) -> tuple[Proposal, Reasons]:
     """The steps that would have paid, beside those that a proposal has already."""
-    where, values = conditions(query)
     reasons: Reasons = {}
-    caches = tuple(_caches(connection, where, values))
-    limits = tuple(_limits(connection, where, values, reasons))
-    routes = tuple(_routes(connection, where, values, reasons))
-    assumed = _assumed(connection, where, values, reasons)
+    caches = tuple(_caches(records, query))
+    limits = tuple(_limits(records, query, reasons))
+    routes = tuple(_routes(records, query, reasons))
+    assumed = _assumed(records, query, reasons)
     tried = replace(
         start,
         policy=replace(start.policy, limits=(*start.policy.limits, *limits)),
@@ -60,7 +57,7 @@ def suggestion(
         routes=(*start.routes, *(replace(route, share=1.0) for route in routes)),
         assumed=replace(start.assumed, prompt_cache=assumed.prompt_cache, cache_lifetime=assumed.cache_lifetime),
     )
-    fall = waterfall(connection, query, tried, now)
+    fall = waterfall(records, query, tried, now)
     pays = {line.name for line in fall.lines if line.saved_usd > 0 and line.saved_usd >= PAYS * fall.spent_usd}
     whole = {line.name: line.saved_usd for line in fall.lines}
     for route in routes:
@@ -80,6 +77,12 @@ def suggestion(
     return paying, reasons
 
 
+def _of(records: Records, query: Query, sql: str, *more: int) -> list[tuple[Any, ...]]:
+    """The rows of a statement about a query's calls, which are `{calls}` in it, up to its WHERE."""
+    where, values = conditions(query, records.dialect)
+    return records.rows(sql.replace("{calls}", f"{records.dialect.calls} WHERE {where}"), (*values, *more))
+
+
 def _when(feature: str | None, **more: str) -> When:
     keys = {"feature": feature or "", **more}
     # A feature's name is no glob.
@@ -90,24 +93,26 @@ def _called(feature: str | None) -> str:
     return feature or "calls without a feature"
 
 
-def _caches(connection: sqlite3.Connection, where: str, values: list[Any]) -> Iterator[Cache]:
-    for feature, has_tenant in connection.execute(
-        "SELECT feature, min(tenant IS NOT NULL) FROM calls WHERE "  # noqa: S608
-        f"{where} AND outcome = 'ok' AND request_hash IS NOT NULL AND toolset IS NULL "
+def _caches(records: Records, query: Query) -> Iterator[Cache]:
+    for feature, has_tenant in _of(
+        records,
+        query,
+        "SELECT feature, count(*) = count(tenant) FROM {calls} "
+        "AND outcome = 'ok' AND request_hash IS NOT NULL AND toolset IS NULL "
         "AND (temperature = 0 OR operation = 'embeddings') "
         "GROUP BY feature HAVING count(*) > count(DISTINCT coalesce(tenant, '') || request_hash) ORDER BY 1",
-        values,
     ):
         per = ("tenant",) if has_tenant else ()
         yield Cache(name=f"{_called(feature)}: answers", when=_when(feature), per=per)
 
 
-def _limits(connection: sqlite3.Connection, where: str, values: list[Any], reasons: Reasons) -> Iterator[Limit]:
+def _limits(records: Records, query: Query, reasons: Reasons) -> Iterator[Limit]:
     lengths: dict[str | None, list[int]] = {}
-    for feature, tokens in connection.execute(
-        f"SELECT feature, output_tokens FROM calls WHERE {where} AND outcome = 'ok' AND max_tokens IS NULL "  # noqa: S608
+    for feature, tokens in _of(
+        records,
+        query,
+        "SELECT feature, output_tokens FROM {calls} AND outcome = 'ok' AND max_tokens IS NULL "
         "AND operation <> 'embeddings' AND output_tokens IS NOT NULL ORDER BY 1, 2",
-        values,
     ):
         lengths.setdefault(feature, []).append(tokens)
     for feature, found in lengths.items():
@@ -117,21 +122,26 @@ def _limits(connection: sqlite3.Connection, where: str, values: list[Any], reaso
             name = f"{_called(feature)}: length"
             reasons[name] = [f"99 of 100 of its {len(found):,} uncapped answers have at most {longest:,} tokens"]
             yield Limit(name=name, when=_when(feature), max_output_tokens=cap, then="clamp")
-    for feature, calls in connection.execute(
-        f"SELECT feature, count(*) FROM calls WHERE {where} AND retry_attempt > ? GROUP BY 1 ORDER BY 1",  # noqa: S608
-        (*values, RETRIES),
+    for feature, calls in _of(
+        records,
+        query,
+        "SELECT feature, count(*) FROM {calls} AND retry_attempt > ? GROUP BY 1 ORDER BY 1",
+        RETRIES,
     ):
         name = f"{_called(feature)}: repeats"
         reasons[name] = [f"{calls:,} calls are the same request for the fourth time or more, after it failed"]
         yield Limit(name=name, when=_when(feature), max_retries=RETRIES)
 
 
-def _routes(connection: sqlite3.Connection, where: str, values: list[Any], reasons: Reasons) -> Iterator[Route]:
-    for feature, model, calls, longest in connection.execute(
-        f"SELECT feature, request_model, count(*), max(output_tokens) FROM calls WHERE {where} "  # noqa: S608
+def _routes(records: Records, query: Query, reasons: Reasons) -> Iterator[Route]:
+    for feature, model, calls, longest in _of(
+        records,
+        query,
+        "SELECT feature, request_model, count(*), max(output_tokens) FROM {calls} "
         "AND outcome = 'ok' AND toolset IS NULL AND operation <> 'embeddings' AND request_model IS NOT NULL "
-        f"GROUP BY 1, 2 HAVING count(*) >= {ENOUGH} AND max(output_tokens) <= {SHORT} ORDER BY 1, 2",
-        values,
+        "GROUP BY 1, 2 HAVING count(*) >= ? AND max(output_tokens) <= ? ORDER BY 1, 2",
+        ENOUGH,
+        SHORT,
     ):
         small = next((small for large, small in SMALLER if large.search(model)), None)
         if small is not None:
@@ -143,13 +153,14 @@ def _routes(connection: sqlite3.Connection, where: str, values: list[Any], reaso
             yield Route(name=name, when=_when(feature, model=model), to=small, share=TRIAL)
 
 
-def _assumed(connection: sqlite3.Connection, where: str, values: list[Any], reasons: Reasons) -> Assumed:
+def _assumed(records: Records, query: Query, reasons: Reasons) -> Assumed:
     kinds: set[str] = set()
-    for kind, feature, version, section, index, offset, calls, lost in connection.execute(
-        "SELECT break_kind, feature, prompt_version, break_section, break_index, break_offset, count(*), "  # noqa: S608
-        f"sum(break_usd) FROM calls WHERE {where} AND break_kind IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6 "
+    for kind, feature, version, section, index, offset, calls, lost in _of(
+        records,
+        query,
+        "SELECT break_kind, feature, prompt_version, break_section, break_index, break_offset, count(*), "
+        "sum(break_usd) FROM {calls} AND break_kind IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6 "
         "ORDER BY 8 DESC NULLS LAST LIMIT 20",
-        values,
     ):
         kinds.add(kind)
         step = LASTS if kind == "expired" else HOLDS

@@ -11,7 +11,6 @@ calls without a known cost stay out of the money, and are counted beside it.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final, NamedTuple
 
 from tokenguard.advice.levers import (
@@ -34,7 +33,8 @@ from tokenguard.facts import names
 from tokenguard.policy import Limit
 from tokenguard.policy.model import CALL_KEYS
 from tokenguard.prices import PriceBook
-from tokenguard.report.figures import Query, conditions
+from tokenguard.report.engine import Records
+from tokenguard.report.query import Query, conditions
 
 LENGTHS: Final = (1.0, SHORTER, LONGER)
 """How long other models' answers are: as expected, and at either end of the interval."""
@@ -80,9 +80,9 @@ class Waterfall(NamedTuple):
         return (self.spent_usd - self.left_usd) / self.spent_usd if self.spent_usd else None
 
 
-def waterfall(connection: sqlite3.Connection, query: Query, proposal: Proposal, now: PriceBook) -> Waterfall:
+def waterfall(records: Records, query: Query, proposal: Proposal, now: PriceBook) -> Waterfall:
     """Replay the calls of a query through a proposal; `now` has the prices that are in force."""
-    ways = [_steps(proposal, now, length, connection, query) for length in LENGTHS]
+    ways = [_steps(proposal, now, length, records, query) for length in LENGTHS]
     if not any(isinstance(step, Routed) for step in ways[0]):
         ways = ways[:1]  # no tokens can change
     defaults = proposal.policy.attribution.defaults
@@ -91,7 +91,7 @@ def waterfall(connection: sqlite3.Connection, query: Query, proposal: Proposal, 
     spent = 0.0
     first: int | None = None
     last: int | None = None
-    for fact in facts(connection, query):
+    for fact in facts(records, query):
         calls += 1
         first, last = first or fact.start_ns, fact.start_ns
         if fact.outcome == names.BLOCKED:
@@ -153,9 +153,7 @@ def _notes(refused: int, proposal: Proposal) -> list[str]:
     return notes
 
 
-def _steps(
-    proposal: Proposal, now: PriceBook, length: float, connection: sqlite3.Connection, query: Query
-) -> list[Step]:
+def _steps(proposal: Proposal, now: PriceBook, length: float, records: Records, query: Query) -> list[Step]:
     """The steps, in the order in which a call meets them."""
     policy, assumed = proposal.policy, proposal.assumed
     offered = PriceBook(policy.prices) if policy.prices else now
@@ -169,7 +167,7 @@ def _steps(
     steps += [Budgeted(budget, now) for budget in policy.budgets if budget.then == "block"]
     steps += [Batched(batch, now) for batch in assumed.batches]
     if assumed.prompt_cache:
-        steps.append(Held(now, _unmarked(connection, query)))
+        steps.append(Held(now, _unmarked(records, query)))
     if assumed.cache_lifetime == "1h":
         steps.append(Lifetime(now))
     if policy.prices:
@@ -184,14 +182,14 @@ def _blocks(limit: Limit) -> bool:
     return limit.then == "block"
 
 
-def _unmarked(connection: sqlite3.Connection, query: Query) -> dict[Group, int]:
+def _unmarked(records: Records, query: Query) -> dict[Group, int]:
     """The prompts that nobody marks for the provider's cache, with their tokens."""
-    where, values = conditions(query)
+    where, values = conditions(query, records.dialect)
     return {
         tuple(group): round(tokens)
-        for *group, tokens in connection.execute(
-            "SELECT provider, request_model, tenant, feature, prompt_version, avg(break_tokens) FROM calls "  # noqa: S608
-            f"WHERE {where} AND break_kind = 'unmarked' GROUP BY 1, 2, 3, 4, 5",
+        for *group, tokens in records.rows(
+            "SELECT provider, request_model, tenant, feature, prompt_version, avg(break_tokens) "  # noqa: S608
+            f"FROM {records.dialect.calls} WHERE {where} AND break_kind = 'unmarked' GROUP BY 1, 2, 3, 4, 5",
             values,
         )
     }
