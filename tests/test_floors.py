@@ -13,6 +13,7 @@ ROOT = Path(tokenguard.__file__).parent
 FLOORS = (
     ("facts", "process"),
     ("prices", "tokens", "policy", "ledger", "providers", "store"),
+    ("inputs",),
     ("telemetry",),
     ("call",),
     ("guard",),
