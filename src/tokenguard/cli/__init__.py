@@ -38,6 +38,13 @@ COMMANDS = {
         "Measure",
         "whatif --suggest",
     ),
+    "calls": Row(
+        "tokenguard.cli.calls",
+        "calls",
+        "The dearest, slowest, failed, repeated calls, one by one.",
+        "Measure",
+        "calls --sort latency",
+    ),
     "prices": Row(
         "tokenguard.cli.prices",
         "prices",
@@ -52,7 +59,7 @@ COMMANDS = {
         "Guard",
         "policy check",
     ),
-    "budgets": Row("tokenguard.cli.policy", "budgets", "Each budget's limit, spent, reserved, remaining.", "Guard"),
+    "budgets": Row("tokenguard.cli.budgets", "budgets", "How much of each budget is used, and what is left.", "Guard"),
     "grafana": Row(
         "tokenguard.cli.grafana",
         "grafana",

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.providers import NOT_GENERATING
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.report.query import (
     COLUMNS,
@@ -28,7 +29,9 @@ from tokenguard.report.query import (
     reads_all,
 )
 
-_ANSWERED: Final = "operation <> 'embeddings' AND outcome <> 'blocked'"
+GENERATES: Final = f"operation NOT IN ({', '.join(map(repr, sorted(NOT_GENERATING)))})"
+"""Whether a call's answer has a length that its request could cap."""
+_ANSWERED: Final = f"{GENERATES} AND outcome <> 'blocked'"
 MEASURES: Final = {
     "calls": "count(*)",
     "input_tokens": "sum(input_tokens)",
@@ -57,7 +60,7 @@ MEASURES: Final = {
     "prevented_usd": "sum(prevented_usd) FILTER (WHERE outcome = 'blocked')",
     "generations": f"count(*) FILTER (WHERE {_ANSWERED})",
     "uncapped": f"count(*) FILTER (WHERE max_tokens IS NULL AND {_ANSWERED})",
-    "uncapped_usd": "sum(cost_usd) FILTER (WHERE max_tokens IS NULL AND operation <> 'embeddings')",
+    "uncapped_usd": f"sum(cost_usd) FILTER (WHERE max_tokens IS NULL AND {GENERATES})",
 }
 """SQL aggregates whose values add up over groups: tokens, USD or counts; null where no call says."""
 

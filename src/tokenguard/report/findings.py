@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from tokenguard.report.engine import Records
-from tokenguard.report.figures import Report, many
+from tokenguard.report.figures import GENERATES, Report, many
 from tokenguard.report.query import COLUMNS, conditions
 from tokenguard.report.trend import Outlier
 
@@ -125,7 +125,7 @@ def _cold_prompts(records: Records, report: Report) -> Iterator[Finding]:
         f"SELECT feature, prompt_version AS version, {COLUMNS['model']} AS model, count(*) AS calls, "
         "avg(input_tokens) AS tokens, sum(cache_read_tokens) * 1.0 / sum(input_tokens) AS share, "
         "sum(input_usd + coalesce(cache_write_usd, 0.0)) AS usd "
-        f"FROM {dialect.calls} WHERE {where} AND outcome = 'ok' AND operation <> 'embeddings' "
+        f"FROM {dialect.calls} WHERE {where} AND outcome = 'ok' AND {GENERATES} "
         f"AND input_tokens >= {CACHEABLE} AND cache_read_tokens IS NOT NULL "
         f"GROUP BY 1, 2, 3 HAVING count(*) >= {MIN_CALLS}), "
         f"cold AS (SELECT * FROM prompts WHERE share < {COLD} ORDER BY usd DESC NULLS LAST, calls DESC LIMIT {FEW}) "

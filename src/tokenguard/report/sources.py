@@ -19,12 +19,15 @@ from typing import IO, Any, NamedTuple, cast
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import AttributeValue, CallRecord
+from tokenguard.providers import OPERATIONS
 from tokenguard.report.engine import Records, SqliteRecords
 from tokenguard.store.file import COLUMNS, MEMORY, TEMPORARY, gather, open_for_reading
 from tokenguard.store.store import Store
 
-OPERATIONS = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
-"""Operations of calls to a model. Spans of agents and workflows carry sums of these, and are not counted again."""
+AGENTS = "invoke_agent"
+"""The operation of agents. A framework's own spans of it carry sums of the calls within, which are not counted again;
+where the agent is the provider's, the span is TokenGuard's."""
+OURS = "tokenguard."
 COUNTED = frozenset(COLUMNS[column] for column in COLUMNS if column.endswith(("_tokens", "_usd")))
 """Attributes that reports add up."""
 MAY_BE_NEGATIVE = frozenset({names.COST_SAVED})
@@ -171,7 +174,9 @@ def _call(span: Mapping[str, Any]) -> CallRecord | None:
         for each in span.get("attributes") or ()
         if (value := _value(each.get("value"))) is not None
     }
-    if names.COST_STATUS not in attributes and attributes.get(names.OPERATION) not in OPERATIONS:
+    operation = attributes.get(names.OPERATION)
+    ours = operation in OPERATIONS and any(name.startswith(OURS) for name in attributes)
+    if names.COST_STATUS not in attributes and not ours and (operation not in OPERATIONS or operation == AGENTS):
         return None
     _check_numbers(attributes)
     start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))

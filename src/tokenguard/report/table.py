@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from rich import box
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
+from tokenguard.report import grid
 from tokenguard.report.figures import Report, Row, in_time, many
 from tokenguard.report.findings import Finding
 from tokenguard.report.labels import NO_VALUE, clean, when
@@ -36,11 +33,6 @@ from tokenguard.report.numbers import (
 from tokenguard.report.terminal import is_fancy
 from tokenguard.report.trend import Trend
 
-MIN_KEY = 12
-"""Characters that a key keeps, however narrow the terminal."""
-KEYS_PART = 0.4
-"""The part of the width that keys may take before the last of the figures."""
-GAP = 2
 BAR_WIDTH = 8
 WRONG = "bold red"
 TOLD = "magenta"
@@ -53,7 +45,7 @@ class Column(NamedTuple):
     title: str
     figure: str
     show: Callable[[Sequence[Any]], list[str]]
-    worth: int = 10
+    worth: int
     style: str = ""
 
 
@@ -94,16 +86,7 @@ def print_table(
     """
     fancy = is_fancy(console)
     _headline(report, source, console, trend)
-    hidden = _groups(report, console, fancy)
-    if hidden:
-        titles = ", ".join(column.title for column in hidden if column.title)
-        console.print(
-            Text(
-                f"No room at {console.width} columns for {titles}: a wider terminal shows them, as --format json does",
-                style="dim" if fancy else "",
-            ),
-            soft_wrap=not fancy,
-        )
+    _groups(report, console, fancy)
     if report.more:
         console.print(_rest(report), style="dim" if fancy else "")
     _tasks(report, console, fancy)
@@ -111,38 +94,18 @@ def print_table(
     _footnotes([*_notes(report), *notes], console, fancy)
 
 
-def _groups(report: Report, console: Console, fancy: bool) -> list[Column]:
-    """The table of the groups; returns the columns that there was no room for."""
+def _groups(report: Report, console: Console, fancy: bool) -> None:
     rows = [*report.rows, report.total] if len(report.rows) > 1 else report.rows
-    columns = [column for column in COLUMNS if _says_something(column, rows, fancy)]
-    cells = list(zip(*(_cells(column, rows, fancy) for column in columns), strict=True))
     keys = [[_key(key, fancy) for key in row.keys] for row in rows]
     if len(report.rows) > 1:
         keys[-1] = [Text("total"), *[Text()] * (len(report.query.by) - 1)]
-    widths = [max(len(column.title), *(len(row[n]) for row in cells)) for n, column in enumerate(columns)]
-    wanted = [max(len(dimension), *(key[n].cell_len for key in keys)) for n, dimension in enumerate(report.query.by)]
-    reserved = [min(width, max(MIN_KEY, int(console.width * KEYS_PART) // len(wanted))) for width in wanted]
-    kept, room = _fit(columns, widths, console.width - sum(reserved) - GAP * len(reserved))
-    table = Table(
-        box=box.SIMPLE_HEAD if fancy else None,
-        pad_edge=False,
-        header_style="bold" if fancy else "",
-        show_edge=False,
-        padding=(0, GAP - 1 if fancy else GAP, 0, 0),  # the box adds a space of its own
-    )
-    key_widths = _widened(reserved, wanted, room)
-    for dimension, width in zip(report.query.by, key_widths, strict=True):
-        table.add_column(Text(dimension), overflow="crop", no_wrap=True, width=width)
-    for n in kept:
-        table.add_column(Text(columns[n].title), justify="right", no_wrap=True, min_width=widths[n])
-    for n, (key, cell) in enumerate(zip(keys, cells, strict=True)):
-        last = n == len(report.rows)
-        if last:
-            table.add_section()
-        cut = [_cut(text, width, fancy) for text, width in zip(key, key_widths, strict=True)]
-        table.add_row(*cut, *(cell[k] for k in kept), style="bold" if last and fancy else "")
-    console.print(table)
-    return [column for n, column in enumerate(columns) if n not in kept]
+    names = [grid.Column(dimension, cells, name=True) for dimension, *cells in zip(report.query.by, *keys, strict=True)]
+    figures = [
+        grid.Column(column.title, _cells(column, rows, fancy), column.worth)
+        for column in COLUMNS
+        if _says_something(column, rows, fancy)
+    ]
+    grid.print_grid(console, [*names, *figures], total=len(report.rows) > 1)
 
 
 def _rest(report: Report) -> str:
@@ -160,26 +123,6 @@ def _says_something(column: Column, rows: Sequence[Row], fancy: bool) -> bool:
     if column.show in (counts, plain, spent):
         return any(values)
     return column.figure == "cost_usd" or any(value is not None for value in values)
-
-
-def _fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> tuple[list[int], int]:
-    """The columns there is room for, by their worth, and the room that is left; a number is never cut."""
-    kept: list[int] = []
-    for n in sorted(range(len(columns)), key=lambda n: -columns[n].worth):
-        if widths[n] + GAP <= room:
-            kept.append(n)
-            room -= widths[n] + GAP
-    return sorted(kept), room
-
-
-def _widened(widths: Sequence[int], wanted: Sequence[int], room: int) -> list[int]:
-    """The widths of the keys' columns, with the room that is left given to those that want it."""
-    given = []
-    for width, wish in zip(widths, wanted, strict=True):
-        more = min(wish - width, max(0, room))
-        room -= more
-        given.append(width + more)
-    return given
 
 
 def _headline(report: Report, source: str, console: Console, trend: Trend | None) -> None:
@@ -227,7 +170,7 @@ def _headline(report: Report, source: str, console: Console, trend: Trend | None
 def _key(key: str | None, fancy: bool) -> Text:
     if key is None:
         return Text(NO_VALUE, style="dim" if fancy else "")
-    return Text(clean(_short(key)))
+    return grid.name(key)
 
 
 def _cells(column: Column, rows: Sequence[Row], fancy: bool) -> list[Text]:
@@ -253,22 +196,16 @@ def _bar(part: float) -> Text:
 def _tasks(report: Report, console: Console, fancy: bool) -> None:
     if not report.tasks:
         return
-    table = Table(
-        box=box.SIMPLE_HEAD if fancy else None, pad_edge=False, show_edge=False, header_style="bold" if fancy else ""
-    )
-    table.add_column("task")
-    for title in ("succeeded", "failed", "cost", "per success"):
-        table.add_column(title, justify="right")
-    for task in report.tasks:
-        table.add_row(
-            Text(clean(task.task)),
-            UNKNOWN if task.succeeded is None else f"{task.succeeded:,}",
-            *counts([task.failed]),
-            usd(task.cost_usd),
-            usd(task.cost_per_success_usd),
-        )
+    columns = {
+        "succeeded": [UNKNOWN if task.succeeded is None else f"{task.succeeded:,}" for task in report.tasks],
+        "failed": counts([task.failed for task in report.tasks]),
+        "cost": usds([task.cost_usd for task in report.tasks]),
+        "per success": usds([task.cost_per_success_usd for task in report.tasks]),
+    }
     console.print()
-    console.print(table)
+    names = grid.Column("task", [grid.name(task.task) for task in report.tasks], name=True)
+    figures = [grid.Column(title, [Text(cell) for cell in cells]) for title, cells in columns.items()]
+    grid.print_grid(console, [names, *figures])
 
 
 def _findings(findings: Sequence[Finding], console: Console, fancy: bool) -> None:
@@ -323,24 +260,3 @@ def _footnotes(notes: Sequence[str], console: Console, fancy: bool) -> None:
         console.print()
     for note in notes:
         console.print(Text(note, style="dim" if fancy else ""), soft_wrap=not fancy)
-
-
-def _short(key: str) -> str:
-    """A path as seen from here, where that is shorter."""
-    if key.startswith(os.sep):
-        relative = os.path.relpath(key)
-        return relative if len(relative) < len(key) else key
-    return key
-
-
-def _cut(key: Text, width: int, fancy: bool) -> Text:
-    """A key that is too long loses its end; a path its beginning, as file and line are at its end."""
-    if key.cell_len <= width:
-        return key
-    dots = "…" if fancy else "..."
-    if os.sep not in key.plain:
-        return Text(f"{set_cell_size(key.plain, width - len(dots))}{dots}", key.style)
-    kept = key.plain
-    while cell_len(kept) > width - len(dots):
-        kept = kept[1:]
-    return Text(f"{dots}{kept}", key.style)

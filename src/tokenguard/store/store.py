@@ -217,7 +217,7 @@ def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Ite
     try:
         since = 0 if since_ns is None else since_ns
         for row in connection.execute(f"{_SELECT_CALLS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
-            yield _call(row)
+            yield call_of(row)
         for row in connection.execute(f"{_SELECT_TASKS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
             facts = dict(zip(TASK_COLUMNS, row, strict=True))
             yield TaskRecord(**{**facts, "attribution": json.loads(facts["attribution"])})
@@ -278,7 +278,8 @@ def _tool_rows(record: ToolsetRecord) -> Iterator[tuple[Any, ...]]:
         yield record.hash, name.encode(errors="replace").decode(), share
 
 
-def _call(row: tuple[Any, ...]) -> CallRecord:
+def call_of(row: Sequence[Any]) -> CallRecord:
+    """The record of a row of `CALL_COLUMNS`."""
     start_ns, duration_ns, outcome, trace_id, span_id, *values, more = row
     attributes: dict[str, AttributeValue] = {
         attribute: value for attribute, value in zip(_ATTRIBUTES, values, strict=True) if value is not None
