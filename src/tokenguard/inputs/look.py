@@ -43,7 +43,7 @@ class Looker:
     def look(self, record: CallRecord, api: Api, snapshot: bytes) -> Seen:
         """What a request says of a call that is over; `snapshot` is the request as it was when the call began."""
         found: dict[str, AttributeValue] = {names.REQUEST_HASH: _digest(snapshot)}
-        if not api.caps or record.outcome == names.BLOCKED:
+        if not api.generates or record.outcome == names.BLOCKED:
             return Seen(found)
         *_, body = marshal.loads(snapshot)  # noqa: S302 - our own, of this process
         request = taken_apart(body)
