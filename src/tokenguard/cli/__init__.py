@@ -52,6 +52,7 @@ COMMANDS = {
         "Measure",
         "prices gpt-4o",
     ),
+    "store": Row("tokenguard.cli.store", "store", "Prune the local store, or export it.", "Measure", "store prune"),
     "policy": Row(
         "tokenguard.cli.policy",
         "policy",

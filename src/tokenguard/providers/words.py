@@ -82,8 +82,15 @@ class Words(NamedTuple):
 
 def _texts(given: object) -> list[Message]:
     several = given if isinstance(given, list | tuple) else [given]
-    found = (messages.parts(each) for each in several if isinstance(each, str | Mapping))
+    found = (messages.parts(_content(each)) for each in several if isinstance(each, str | Mapping))
     return [{"role": "user", "parts": parts} for parts in found if parts]
+
+
+def _content(text: object) -> object:
+    """What is in an object that wraps a text: Gemini's `content`, and its `parts`."""
+    while isinstance(text, Mapping) and (inner := text.get("content") or text.get("parts")):
+        text = inner
+    return text
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from tokenguard.store.sums import summed_to, teach
+
 QUANTILES: Final = (0.5, 0.95)
 """The quantiles that reports ask for."""
 
@@ -35,6 +37,8 @@ class Records(Protocol):
     """Recorded calls and tasks, whichever engine holds them."""
 
     dialect: Dialect
+    summed: int | None
+    """The last row of the calls that the daily sums have (`store.sums`); `None` where there are no sums."""
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement."""
@@ -67,6 +71,8 @@ class SqliteRecords:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         connection.text_factory = _lenient
+        teach(connection)
+        self.summed = summed_to(connection)
         for q in QUANTILES:
             connection.create_aggregate(f"quantile_{q * 100:g}", 1, _quantile(q))
 

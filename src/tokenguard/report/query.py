@@ -12,19 +12,11 @@ from typing import Final
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
+from tokenguard.store.sums import KEYS
 
 COLUMNS: Final = {
-    **{key: f'"{key}"' for key in names.ATTRIBUTION_KEYS},
-    "model": "coalesce(response_model, request_model)",
+    **KEYS,
     "request_model": "request_model",
-    "provider": "provider",
-    "operation": "operation",
-    "call_site": "code_file || ':' || code_line",
-    "task": "task",
-    "outcome": "outcome",
-    "error": "error_type",
-    "rule": "guard_rule",
-    "action": "guard_action",
     "trace": "nullif(trace_id, '')",
     "conversation": "conversation_id",
     "request": "request_hash",
