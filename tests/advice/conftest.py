@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tokenguard.advice import proposal as proposals
@@ -14,7 +16,8 @@ from tokenguard.report.engine import SqliteRecords
 from tokenguard.report.query import Query
 from tokenguard.store.store import Store
 
-START = 1_764_000_000 * 10**9
+START = (int(time.time()) - 2 * 86_400) * 10**9
+"""Within what a store keeps."""
 SECOND = 10**9
 BOOK = PriceBook()
 DAY = Query()

@@ -1,8 +1,8 @@
 """Which of two versions is the better buy: cost per success of two arms, with an interval, from the recorded tasks.
 
-An arm is the tasks with one value of a key, such as `prompt_version=v14`. Compared is the ratio of what a success costs.
-Its interval is a bootstrap over tasks, by percentiles of the logarithm; its verdict is a word only where the interval
-excludes that there is no difference.
+An arm is the tasks with one value of a key, such as `prompt_version=v14`; or the calls, for what no task says, such as
+`model=gpt-4o-mini`. Compared is the ratio of what a success costs. Its interval is a bootstrap over tasks, by
+percentiles of the logarithm; its verdict is a word only where the interval excludes that there is no difference.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Records, interpolated
-from tokenguard.report.query import CUSTOM, Query, attribute, conditions, period
+from tokenguard.report.query import COLUMNS, CUSTOM, Query, attribute, conditions, period
 
 RESAMPLES: Final = 2_000
 CONFIDENCE: Final = 0.95
@@ -37,6 +38,8 @@ class Arm(NamedTuple):
 
     key: str
     value: str
+    unit: str
+    """`task`, or `call` where no task says the key."""
     tasks: tuple[Task, ...]
     input_tokens: float | None
     """A call, on average."""
@@ -90,8 +93,8 @@ class Comparison(NamedTuple):
 def compare(records: Records, query: Query, first: str, second: str, task: str | None, seed: int = 1) -> Comparison:
     """Compare the tasks of two arms, each given as `key=value`, of the tasks named `task` (a glob) if one is.
 
-    The tasks of an arm are those with this value in their attribution; for what no attribution says (`model=`), those
-    whose calls say it, by the task's attribution and time. Raises `TokenGuardError` where an arm is none.
+    The tasks of an arm are those with this value in their attribution. For what no attribution says (`model=`), each
+    call counts as a task of its own, which succeeds if it is answered. Raises `TokenGuardError` where an arm is none.
     """
     one, other = (_arm(records, query, text, task) for text in (first, second))
     return compared(one, other, seed)
@@ -150,6 +153,14 @@ def _arm(records: Records, query: Query, text: str, task: str | None) -> Arm:
     key, sign, value = text.partition("=")
     if not sign or not key or not value:
         raise TokenGuardError(f"{text!r} is no arm: write key=value, as in prompt_version=v14 or model=gpt-4o-mini")
+    if key in COLUMNS and key not in names.ATTRIBUTION_KEYS:
+        unit, tasks = "call", _single_calls(records, _of(query, key, value, task))
+    else:
+        unit, tasks = "task", _tasks(records, query, key, value, task)
+    return Arm(key, value, unit, tasks, *_figures(records, _of(query, key, value, task)))
+
+
+def _tasks(records: Records, query: Query, key: str, value: str, task: str | None) -> tuple[Task, ...]:
     dialect = records.dialect
     tests, values = period(query)
     if task is not None:
@@ -161,19 +172,28 @@ def _arm(records: Records, query: Query, text: str, task: str | None) -> Arm:
         f"WHERE {' AND '.join(tests)} ORDER BY start_ns",
         (*values, value),
     )
-    tasks = tuple(Task(usd, calls, outcome == names.OK, ns / 1e9) for usd, calls, outcome, ns in found)
-    return Arm(key, value, tasks, *_calls(records, query, key, value, task))
+    return tuple(Task(usd, calls, outcome == names.OK, ns / 1e9) for usd, calls, outcome, ns in found)
 
 
-def _calls(
-    records: Records, query: Query, key: str, value: str, task: str | None
-) -> tuple[float | None, float | None, float | None, float | None]:
-    """Tokens a call and latency of an arm's calls."""
-    from dataclasses import replace
-
+def _of(query: Query, key: str, value: str, task: str | None) -> Query:
+    """The calls of an arm."""
     glob = "".join(f"[{letter}]" if letter in "*?[" else letter for letter in value)
-    chosen = replace(query, where=(*query.where, (key, glob), *((("task", task),) if task is not None else ())))
-    where, values = conditions(chosen, records.dialect)
+    return replace(query, where=(*query.where, (key, glob), *((("task", task),) if task is not None else ())))
+
+
+def _single_calls(records: Records, query: Query) -> tuple[Task, ...]:
+    where, values = conditions(query, records.dialect)
+    found = records.rows(
+        f"SELECT coalesce(cost_usd, 0.0), outcome, duration_ns FROM {records.dialect.calls} "  # noqa: S608
+        f"WHERE {where} AND outcome <> 'blocked' AND (cost_usd IS NOT NULL OR outcome = 'error') ORDER BY start_ns",
+        values,
+    )
+    return tuple(Task(usd, 1, outcome == names.OK, ns / 1e9) for usd, outcome, ns in found)
+
+
+def _figures(records: Records, query: Query) -> tuple[float | None, float | None, float | None, float | None]:
+    """Tokens a call and latency of an arm's calls."""
+    where, values = conditions(query, records.dialect)
     latency = "duration_ns / 1000000000.0"
     quantiles = ", ".join(records.dialect.quantile(latency, q) for q in (0.5, 0.95))
     ((sent, generated, p50, p95),) = records.rows(

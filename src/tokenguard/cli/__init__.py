@@ -38,6 +38,13 @@ COMMANDS = {
         "Measure",
         "whatif --suggest",
     ),
+    "compare": Row(
+        "tokenguard.cli.compare",
+        "compare",
+        "Two versions, by what a success costs.",
+        "Measure",
+        "compare prompt_version=v13 prompt_version=v14",
+    ),
     "calls": Row(
         "tokenguard.cli.calls",
         "calls",
