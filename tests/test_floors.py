@@ -21,6 +21,7 @@ FLOORS = (
     ("seams",),
     ("installation", "report", "lint", "rules", "grafana"),
     ("advice",),
+    ("page",),
     ("demo", "cli", "__init__", "__main__"),
     ("testing",),
     ("pytest_plugin",),
