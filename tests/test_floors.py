@@ -19,6 +19,7 @@ FLOORS = (
     ("metering",),
     ("seams",),
     ("installation", "report", "lint", "rules", "grafana"),
+    ("page",),
     ("demo", "cli", "__init__", "__main__"),
     ("testing",),
     ("pytest_plugin",),
