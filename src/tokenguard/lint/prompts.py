@@ -246,9 +246,11 @@ def _prompts_by_name(file: File) -> Iterator[ast.expr]:
 
 # -- tools -------------------------------------------------------------------------------------------------------------
 
+TOOL_WORDS = ("tool", "Tool", "kernel_function", "ai_function", "ai_callable")
 _TOOL_MARKS = re.compile(
     r"(?:.*[.?@])?(tool|tool_plain|function_tool|kernel_function|ai_function|ai_callable|beta_tool)(\(\))?"
 )
+_TOOL_PARTS = ("func", "fn", "function", "coroutine")
 _TOOL_MAKERS = frozenset({"Tool", "FunctionTool", "StructuredTool", "function_tool", "from_function", "from_defaults",
                           "tool", "beta_tool", "add_tool", "register_tool"})  # fmt: skip
 _TOOL_BASES = re.compile(r".*\b\w*Tool$")
@@ -274,10 +276,7 @@ def _given_as_tools(file: File) -> set[str]:
                     listed = file.written(keyword.value)
                     given += listed.elts if isinstance(listed, ast.List | ast.Tuple) else []
         for call in file.module.calls_of(_TOOL_MAKERS):
-            given += [
-                *call.args[:3],
-                *(k.value for k in call.keywords if k.arg in ("func", "fn", "function", "coroutine")),
-            ]
+            given += [*call.args[:3], *(k.value for k in call.keywords if k.arg in _TOOL_PARTS)]
         file.memory["tools"] = {(spelling(node) or "").rpartition(".")[2] for node in given} - {""}
     found: set[str] = file.memory["tools"]
     return found
