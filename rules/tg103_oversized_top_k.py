@@ -66,6 +66,7 @@ from typing import NamedTuple
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.reach import calls, reaches_prompt
 from tokenguard.lint.results import narrowed
 from tokenguard.lint.rulebook import File, Report
@@ -129,20 +130,20 @@ WORDS = (
     "top_k", "num_results", ("k=", "search", "retriev", "recall", "relevant", "context", "similar"),
     "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "memory.search(", "mem0",
 )  # fmt: skip
-_RERANK = re.compile(
+_RERANK = lazy(
     r"re_?rank|cross_?encoder|compressor|compress_documents|contextual_?compression|(?:^|_)ranker|(?:^|_)rrf|reciprocal"
     r"|rank_fusion",
     re.IGNORECASE,
 )
 # A word of prompts: on its own, or set off by an underscore or a capital letter; not the `tool` in `itertools`.
-_PROMPTED = re.compile(
+_PROMPTED = lazy(
     r"(?<![A-Za-z])(?:prompt|llm|context|answer|question|chat|completion|message|rag|agent|assistant|tool|relevant_doc)s?"
     r"(?![a-z])|(?<=[a-z])(?:Prompt|LLM|Context|Answer|Question|Chat|RAG|Agent|Assistant|Tool)s?(?![a-z])|generate_"
 )
-_SEARCH = re.compile(
+_SEARCH = lazy(
     r"(?:^|_)(?:search|retrieve|retrieval|query|lookup|recall|similar|relevant|context|chunks|passages)(?:_|$)"
 )
-_SAMPLES = re.compile(r"generat|complet|create|config|sampl|invoke|chat|predict|params|settings")
+_SAMPLES = lazy(r"generat|complet|create|config|sampl|invoke|chat|predict|params|settings")
 _SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "max_new_tokens", "do_sample", "messages", "prompt"})
 _KS = ("k", "top_k", "n_results", "num_results", "similarity_top_k")
 

@@ -104,6 +104,7 @@ from collections.abc import Iterator
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import Loop, innermost_loop, own_nodes, through_helpers
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 from tokenguard.lint.syntax import Function
@@ -118,7 +119,7 @@ _TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_stream
 _ENDLESSLY = 100_000  # turns; so many are no limit
 
 # What bounds a loop from outside, or makes it a person's or a queue's loop.
-_BOUNDED = re.compile(
+_BOUNDED = lazy(
     r"budget|deadline|timeout|time_left|max_|_max$|limit|remaining|attempt|retries|n_steps|num_steps|is_last_step|elapsed|monotonic|perf_counter"
     r"|should_stop|cancel|shutdown|stop_event|is_set|running$|closed|has_next|next_page|page_token|cursor|poll|after$",
     re.IGNORECASE,
@@ -127,11 +128,11 @@ _PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "r
                 "receive_json", "get_message", "get_user_input", "user_input", "prompt_async", "listen",
                 "accept", "get", "get_nowait", "popleft", "pop", "blpop", "brpop", "read", "anext",
                 "next", "sleep"})  # fmt: skip
-_OF_ONE_CALL = re.compile(r"think|reason|_tokens$|image|max_len|max_retries", re.IGNORECASE)  # no bound of a loop
-_RUNS = re.compile(r"agent|run|chat|loop|graph|crew|invoke|stream|executor|solve|converse|limits", re.IGNORECASE)
-_ENDS = re.compile(r"exit|stop|finish|abort|cancel|end|fail", re.IGNORECASE)
+_OF_ONE_CALL = lazy(r"think|reason|_tokens$|image|max_len|max_retries", re.IGNORECASE)  # no bound of a loop
+_RUNS = lazy(r"agent|run|chat|loop|graph|crew|invoke|stream|executor|solve|converse|limits", re.IGNORECASE)
+_ENDS = lazy(r"exit|stop|finish|abort|cancel|end|fail", re.IGNORECASE)
 _GETTERS = frozenset({"get", "pop", "popleft", "read", "next", "anext", "sleep"})
-_ENDLESS = re.compile(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|status\b")
+_ENDLESS = lazy(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|status\b")
 
 
 def check(file: File) -> Iterator[Report]:

@@ -52,6 +52,7 @@ import re
 from collections.abc import Iterator
 
 from tokenguard.lint.loops import innermost_loop, own_nodes
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
 from tokenguard.lint.syntax import Function, spelling
@@ -60,8 +61,8 @@ SEVERITY = "warning"
 WORDS = words_of(EMBEDDINGS)
 _CALLS = matcher(EMBEDDINGS)
 _LAST = tuple({path.rpartition(".")[2] for path in EMBEDDINGS})
-_MANY = re.compile(r"batch|many|embeddings|documents|texts|bulk|_all$", re.IGNORECASE)
-_BATCH = re.compile(r"batch|group|slice|window|part|bucket", re.IGNORECASE)
+_MANY = lazy(r"batch|many|embeddings|documents|texts|bulk|_all$", re.IGNORECASE)
+_BATCH = lazy(r"batch|group|slice|window|part|bucket", re.IGNORECASE)
 
 
 def check(file: File) -> Iterator[Report]:
@@ -154,8 +155,8 @@ def _is_one(file: File, text: ast.expr, function: Function, depth: int = 0) -> b
     """Whether `text` is one parameter of `function`, or made of one."""
     parameters = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
     if isinstance(text, ast.List):
-        used = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)}
-        return len(text.elts) == 1 and (bool(used & parameters) or _is_one(file, text.elts[0], function, depth + 1))
+        named = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)}
+        return len(text.elts) == 1 and (bool(named & parameters) or _is_one(file, text.elts[0], function, depth + 1))
     if isinstance(text, ast.Name) and text.id in parameters:
         return not _BATCH.search(text.id) and text.id[-1] != "s"
     made = file.written(text)

@@ -38,6 +38,9 @@ COMMANDS = {
         "Measure",
         "calls --sort latency",
     ),
+    "dashboard": Row(
+        "tokenguard.cli.dashboard", "dashboard", "A page to look at, on this machine, while programs run.", "Measure"
+    ),
     "prices": Row(
         "tokenguard.cli.prices",
         "prices",
@@ -45,6 +48,7 @@ COMMANDS = {
         "Measure",
         "prices gpt-4o",
     ),
+    "store": Row("tokenguard.cli.store", "store", "Prune the local store, or export it.", "Measure", "store prune"),
     "policy": Row(
         "tokenguard.cli.policy",
         "policy",

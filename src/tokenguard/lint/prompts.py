@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import CALL_WORDS, RUNS, Surface, matcher
 from tokenguard.lint.syntax import Function, spelling
@@ -15,7 +16,7 @@ Part = Literal["text", "tools"]
 _RUN_PATHS = matcher(RUNS)
 _RUN_NAMES = tuple(path.rpartition(".")[2] for path in RUNS)
 _SYSTEM_ROLES = frozenset({"system", "developer"})
-_SYSTEM_NAME = re.compile(
+_SYSTEM_NAME = lazy(
     r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt)(_template|_text|_str|_content)?$"
 )
 _KEYWORDS = (
@@ -27,18 +28,18 @@ _KEYWORDS = (
     "system_instructions",
     "sys_prompt",
 )
-_SYSTEM_CLASSES = re.compile(
+_SYSTEM_CLASSES = lazy(
     r".*\b(SystemMessage|SystemPromptPart|SystemMessagePromptTemplate|ChatSystemMessage)(\.from_template|\.from_system)?$"
 )
-_SYSTEM_ROLE = re.compile(r"\b(system|developer)('|\"|$|_message_role)", re.IGNORECASE)
-_DECORATORS = re.compile(r".*\.(system_prompt|instructions)(\(\))?$")
-_SYSTEM_FUNCTION = re.compile(
+_SYSTEM_ROLE = lazy(r"\b(system|developer)('|\"|$|_message_role)", re.IGNORECASE)
+_DECORATORS = lazy(r".*\.(system_prompt|instructions)(\(\))?$")
+_SYSTEM_FUNCTION = lazy(
     r"(?!(?:set|update|validate|check|log|print|is|has|add|append|save|load|parse|extract|test|strip|remove|hash|merge|split"
     r"|find|count|convert)_)(?:\w+_)?(system_?prompt|system_?message|system_?instructions?)s?"
     r"|(?:(?:get|build|make|agent|dynamic|create|generate)_)?instructions",
 )
 # `instructions=` and `system=` mean something else to these
-_OTHERS = re.compile(
+_OTHERS = lazy(
     r"(?:.*\.)?(platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
 )
 _HOLDERS = frozenset({"ChatMessage", "Message", "from_template", "from_system"})
@@ -200,10 +201,8 @@ def contents(file: File) -> Iterator[ast.expr]:
 
 
 _USER = frozenset({"user", "human"})
-_PROMPT_NAME = re.compile(
-    r"(?:^|_)(?:prompt|instructions?|user_message|user_content|query_text)$|^prompt_", re.IGNORECASE
-)
-_PROMPT_FUNCTION = re.compile(r"(?:^|_)prompts?$|(?:^|_)(?:build|make|create|get|format|render)_\w*prompt\w*$")
+_PROMPT_NAME = lazy(r"(?:^|_)(?:prompt|instructions?|user_message|user_content|query_text)$|^prompt_", re.IGNORECASE)
+_PROMPT_FUNCTION = lazy(r"(?:^|_)prompts?$|(?:^|_)(?:build|make|create|get|format|render)_\w*prompt\w*$")
 
 
 def lasts(file: File) -> Iterator[ast.expr]:
@@ -247,13 +246,13 @@ def _prompts_by_name(file: File) -> Iterator[ast.expr]:
 # -- tools -------------------------------------------------------------------------------------------------------------
 
 TOOL_WORDS = ("tool", "Tool", "kernel_function", "ai_function", "ai_callable")
-_TOOL_MARKS = re.compile(
+_TOOL_MARKS = lazy(
     r"(?:.*[.?@])?(tool|tool_plain|function_tool|kernel_function|ai_function|ai_callable|beta_tool)(\(\))?"
 )
 _TOOL_PARTS = ("func", "fn", "function", "coroutine")
 _TOOL_MAKERS = frozenset({"Tool", "FunctionTool", "StructuredTool", "function_tool", "from_function", "from_defaults",
                           "tool", "beta_tool", "add_tool", "register_tool"})  # fmt: skip
-_TOOL_BASES = re.compile(r".*\b\w*Tool$")
+_TOOL_BASES = lazy(r".*\b\w*Tool$")
 
 
 def is_tool(file: File, function: Function) -> bool:
