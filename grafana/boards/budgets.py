@@ -102,8 +102,9 @@ BUDGETS = Board(
         stat(
             "Blocked spend (max)",
             USD,
-            f"{ranged(names.GUARD_PREVENTED_USD)} or 0 * {ranged(names.CALLS)}",
+            f"{ranged(names.GUARD_PREVENTED_USD)} or 0 * {ranged(names.GUARD_DECISIONS)}",
             "What refused calls could have cost at the most. The real cost would have been less.",
+            none="no decisions",
         ),
         stat(
             "Reserved in flight",
