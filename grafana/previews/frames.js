@@ -37,7 +37,7 @@ export function rangeOf(panel, board) {
 }
 
 export function fill(text, values) {
-  return text.replace(/\$\{?([A-Za-z_]+)(?::\w+)?\}?/g, (whole, name) => values[name] ?? variables[name] ?? whole);
+  return text.replace(/\$\{?([A-Za-z_]+)\}?/g, (whole, name) => values[name] ?? variables[name] ?? whole);
 }
 
 async function ask(path, parameters) {
@@ -113,7 +113,7 @@ function set(config, path, value) {
 function configured(frames, { defaults, overrides }, theme) {
   frames.forEach((frame) => {
     frame.fields.forEach((field, index) => {
-      const name = field.config.displayNameFromDS ?? field.name;
+      const name = field.config.displayName ?? field.config.displayNameFromDS ?? field.name;
       const own = overrides.filter((each) => each.matcher.options === name).flatMap((each) => each.properties);
       const base = field.type === FieldType.number ? defaults : { custom: defaults.custom };
       field.config = own.reduce((config, { id, value }) => set(config, id, value), { ...base, ...field.config });

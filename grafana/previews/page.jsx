@@ -2,8 +2,9 @@
 // alerts, the bar of pickers) is drawn plainly here.
 import React from 'react';
 import { createRoot } from 'react-dom/client';
-import { ThemeContext, createTheme, getDisplayValueAlignmentFactors } from '@grafana/data';
-import { BarGauge, BigValue, GlobalStyles, Table, TimeSeries, VizRepeater } from '@grafana/ui';
+import { ThemeContext, createTheme, getDisplayValueAlignmentFactors, getFieldDisplayName, sortDataFrame } from '@grafana/data';
+import { BarGauge, BigValue, GlobalStyles, TimeSeries, VizRepeater } from '@grafana/ui';
+import { TableNG } from '@grafana/ui/unstable';
 import 'uplot/dist/uPlot.min.css';
 import { fill, load } from './frames.js';
 
@@ -67,7 +68,7 @@ function Ranking({ panel, frames, width, height }) {
       valueDisplayMode={panel.options.valueMode}
       itemSpacing={8}
       lcdCellWidth={12}
-      namePlacement="auto"
+      namePlacement={panel.options.namePlacement}
       alignmentFactors={alignmentFactors}
     />
   );
@@ -138,8 +139,10 @@ const KINDS = {
   timeseries: Lines,
   'state-timeline': States,
   table: ({ panel, frames, width, height }) => {
-    const sorted = panel.options.sortBy?.map(({ displayName, desc }) => ({ displayName, desc }));
-    return <Table data={frames[0]} width={width} height={height} cellHeight="sm" initialSortBy={sorted} />;
+    const [{ displayName, desc }] = panel.options.sortBy;
+    const column = frames[0].fields.findIndex((field) => getFieldDisplayName(field, frames[0]) === displayName);
+    const sorted = sortDataFrame(frames[0], column, desc);
+    return <TableNG data={sorted} width={width} height={height} cellHeight="sm" structureRev={1} />;
   },
 };
 
@@ -185,6 +188,8 @@ function Panel({ panel, width, height }) {
   return <Kind panel={panel} {...found} width={width} height={height} />;
 }
 
+const cut = { overflow: 'hidden', textOverflow: 'ellipsis', fontSize: 11, textAlign: 'right', paddingLeft: 8 };
+
 function Framed({ panel }) {
   const { x, y, w, h } = panel.gridPos;
   const [outer, tall] = [w * COLUMN - GAP, h * ROW - GAP];
@@ -192,9 +197,9 @@ function Framed({ panel }) {
   const own = { 'now/d': 'Today so far', 'now/M': 'This month so far' }[panel.timeFrom];
   return (
     <div style={{ ...box, background: theme.colors.background.primary, border: `1px solid ${theme.colors.border.weak}`, overflow: 'hidden' }}>
-      <div style={{ padding: '7px 8px 3px', fontWeight: 500, whiteSpace: 'nowrap' }}>
-        {fill(panel.title, { by: variables.by_text })}
-        {own && <span style={{ float: 'right', fontSize: 11, color: theme.colors.text.link }}>◷ {own}</span>}
+      <div style={{ padding: '7px 8px 3px', fontWeight: 500, whiteSpace: 'nowrap', display: 'flex', height: 32 }}>
+        <span style={{ flex: 'none' }}>{fill(panel.title, { by: variables.by_text })}</span>
+        {own && <span style={{ flex: 1, ...cut, color: theme.colors.text.link }}>◷ {own}</span>}
       </div>
       <div style={{ padding: '0 8px' }}>
         <Shown>

@@ -152,7 +152,7 @@ def one(add, chance, whose, calls, sent, cached, generated):
     if tenant == "globex" and feature == "triage":
         add("tokenguard_calls_unpriced_total", labels, calls // 50)
     if feature in ("support_bot", "concierge"):
-        for outcome, number in (("ok", calls // 3), ("error", calls // 30)):
+        for outcome, number in (("ok", calls / 3), ("error", calls / 30)):
             add("tokenguard_tasks_total", {**work, "task": "resolve", "outcome": outcome}, number)
             add("tokenguard_task_cost_usd_total", {**work, "task": "resolve", "outcome": outcome},
                 sum(paid.values()) * (0.9 if outcome == "ok" else 0.1))  # fmt: skip

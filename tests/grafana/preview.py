@@ -37,7 +37,7 @@ def bundle(folder):
         install = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
         subprocess.run(install, cwd=home, check=True, stdout=subprocess.DEVNULL)
     options = ["--bundle", "--format=iife", "--jsx=automatic", "--log-level=error", f"--outdir={folder}"]
-    loaders = [f"--loader:.{kind}=dataurl" for kind in ("svg", "png", "woff2")]
+    loaders = [f"--loader:.{kind}=dataurl" for kind in ("svg", "png", "ttf", "woff2")]
     define = '--define:process.env.NODE_ENV="production"'
     subprocess.run(["node_modules/.bin/esbuild", "page.jsx", *options, *loaders, define], cwd=home, check=True)
 
@@ -67,7 +67,7 @@ def draw(server, board, width, target, folder):
     page = folder / "page.html"
     page.write_text(
         '<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="page.css"><div id="root"></div>'
-        f'<script>window.PREVIEW = {json.dumps(settings).replace("<", chr(92) + "u003c")};</script>'
+        f"<script>window.PREVIEW = {json.dumps(settings).replace('<', chr(92) + 'u003c')};</script>"
         '<script src="page.js"></script>'
     )
     browser = next(found for name in ("chromium", "google-chrome") if (found := shutil.which(name)))
