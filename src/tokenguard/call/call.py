@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from tokenguard.call import scope
 from tokenguard.call.failures import may_be_billed
@@ -15,6 +17,8 @@ from tokenguard.call.repeats import Failure
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
+from tokenguard.process.forks import at_fork
+from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
@@ -50,10 +54,22 @@ class Settling(Protocol):
 class Guarding(Protocol):
     """Who has admitted a call, and charges it at its end."""
 
+    def give_back(self, call: Call) -> None:
+        """Nothing was sent: what was reserved for it is free."""
+        ...
+
     def settle(
         self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str, error: BaseException | str | None
     ) -> None:
         """Charge what the call came to."""
+        ...
+
+
+class Ending(Protocol):
+    """Who ends a call whose answer is yet to be read."""
+
+    def over(self, ending: BaseException | None) -> None:
+        """End the call by what has come so far."""
         ...
 
 
@@ -92,6 +108,7 @@ class Call:
     """A call in flight: begun, and finished exactly once."""
 
     __slots__ = (
+        "__weakref__",
         "_open",
         "_settling",
         "action",
@@ -109,15 +126,19 @@ class Call:
         "entered",
         "fingerprint",
         "guard",
+        "handed_on",
         "hide_usage",
         "matched",
         "model",
+        "outer",
         "output_cap",
+        "reader",
         "request",
         "resends",
         "reservation",
         "retried",
         "scope",
+        "sent",
         "served_before",
         "span",
         "start_ns",
@@ -147,6 +168,8 @@ class Call:
         """The model that has answered there before, where the request names none: an agent's."""
         self.resends = 0
         self.billed_resends = 0
+        self.sent = False
+        """Whether it has been handed to the SDK to be sent."""
         self.begun = False
         """Whether its answer had begun to come in before the call ended."""
         self.retried: Failure | None = None
@@ -161,8 +184,14 @@ class Call:
         self.answer: object = None
         """The response, or the events of its stream, where its content is to be recorded."""
         self.span: CallSpan = NO_SPAN
+        self.outer: Context | None = None
+        """The OpenTelemetry context around the call."""
         self.entered: tuple[Token[Call | None], Token[Any]] | None = None
         """What undoes making the call and its span current."""
+        self.reader: weakref.ref[Ending] | None = None
+        """The watch on its answer, where that is yet to be read."""
+        self.handed_on = 0
+        """How much of its end has been handed on: for the settling."""
         self.guard: Guarding | None = None
         """The guard at the call's start sees it to its end, whatever policy is in force by then."""
         # The guard's notes:
@@ -172,6 +201,7 @@ class Call:
         self.counted: int | None = None
         self.corrected: int | None = None
         """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
+        _open_calls[id(self)] = weakref.ref(self)
 
     @property
     def priced_as(self) -> str | None:
@@ -228,17 +258,79 @@ class Call:
 
         `generated` gives the text that a stream has brought, for an estimate where its usage never came.
         """
-        try:
-            del self._open  # atomic: a stream may be closed by one thread and collected in another
-        except AttributeError:
+        if not self._ends():
             return
         if reading is not None and reading.error is not None:  # the provider's word goes first
             outcome, error = names.ERROR, reading.error
+        try:
+            self._settle(reading, outcome, error, first_chunk_ns, generated)
+        except BaseException as raised:
+            if interrupt(raised) is not None or not isinstance(raised, Exception):
+                # A signal handler's: what is left is done, and the program gets what it has raised.
+                self._settle(reading, outcome, error, first_chunk_ns, generated)
+            raise
+
+    def _settle(
+        self,
+        reading: Reading | None,
+        outcome: str,
+        error: BaseException | str | None,
+        first_chunk_ns: int | None,
+        generated: Callable[[], str] | None,
+    ) -> None:
         try:
             self._settling.settle(self, reading or Reading(), outcome, error, first_chunk_ns, generated)
         except Exception as failure:
             self._settling.internal_error("finishing a call", failure)
 
+    def drop(self) -> None:
+        """The call was interrupted before it was sent: it leaves no record, and nothing reserved."""
+        if self._ends() and self.guard is not None:
+            self.guard.give_back(self)
+
+    def abandon(self) -> None:
+        """Nobody will read the rest of its answer, or wait for it."""
+        reader = None if self.reader is None else self.reader()
+        if reader is not None:
+            reader.over(GeneratorExit())
+        elif self.sent:
+            self.finish(None, outcome=names.ABANDONED)
+        else:
+            self.drop()
+
+    def _ends(self) -> bool:
+        """Take the call's one end; false when it has ended."""
+        try:
+            del self._open  # atomic: a stream may be closed by one thread and collected in another
+        except AttributeError:
+            return False
+        _open_calls.pop(id(self), None)
+        return True
+
+
+_open_calls: dict[int, weakref.ref[Call]] = {}
+"""The calls of this process that have not ended, by their id."""
+
+
+def open_calls() -> list[Call]:
+    """The calls that have begun and not ended."""
+    return [call for known in list(_open_calls.values()) if (call := known()) is not None]
+
+
+def end_open_calls() -> None:
+    """End them: the process ends."""
+    for call in open_calls():
+        call.abandon()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: the calls that were open belong to the parent, whoever reads their answers here."""
+    for call in open_calls():
+        call._ends()
+    _open_calls.clear()
+
+
+at_fork(_leave_to_parent)
 
 current_call: ContextVar[Call | None] = ContextVar("tokenguard_call", default=None)
 """The call that an SDK is sending right now, for the hooks that watch it from inside."""

@@ -228,7 +228,7 @@ class RedisLedger(Ledger):
         return self._clock() + self._ahead_s
 
     def reserve(
-        self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
+        self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None, *, lease_s: float | None = None
     ) -> Reservation | Refusal:
         """See `Ledger.reserve`."""
         lease = self.lease_s if lease_s is None else lease_s

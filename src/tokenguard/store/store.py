@@ -27,6 +27,7 @@ from tokenguard.facts.record import (
     ToolsetRecord,
 )
 from tokenguard.facts.usage import Usage
+from tokenguard.process.forks import at_fork
 from tokenguard.store.file import (
     CALL_COLUMNS,
     COLUMNS,
@@ -196,8 +197,11 @@ def _after_fork_in_child() -> None:
     _lock.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
+def _after_fork_in_parent() -> None:
+    _lock.release()
+
+
+at_fork(_after_fork_in_child, before=_before_fork, in_parent=_after_fork_in_parent)
 
 
 def _inode(path: str) -> int:

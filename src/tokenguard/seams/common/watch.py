@@ -20,6 +20,7 @@ from typing import Any
 
 from tokenguard.call.call import Call
 from tokenguard.facts import names
+from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Reading
 from tokenguard.providers.events import streamed_text
 
@@ -49,6 +50,7 @@ class Watch:
         self._first_ns: int | None = None
         self._items: deque[Any] = deque(maxlen=MAX_ITEMS)
         self._reader: Any = None
+        call.reader = weakref.ref(self)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -130,14 +132,15 @@ class Watch:
             events = self._events(list(self._items))
             call.keep_stream(events)
             reading = self._fold(events)
-        except Exception:  # a stream that is not what it says it is, or was cut off
+        except Exception as failure:  # a stream that is not what it says it is, or was cut off
+            if interrupt(failure) is not None:
+                raise
             reading = Reading(complete=False)
-        self._items.clear()
         if self._otherwise is not None and (reading.usage is None or reading.usage.output is None):
             reading = reading._replace(usage=self._otherwise.usage, complete=True)
         outcome = names.OK
         error: BaseException | str | None = None
-        if isinstance(ending, Exception):
+        if isinstance(ending, Exception) and interrupt(ending) is None:
             outcome, error = names.ERROR, ending
         elif ending is not None and not reading.complete:
             outcome = names.ABANDONED
@@ -149,6 +152,7 @@ class Watch:
             first_chunk_ns=self._first_ns if call.stream else None,
             generated=(lambda: streamed_text(events)) if call.api.caps else None,
         )
+        self._items.clear()
 
     def _events(self, items: list[Any]) -> bytes:
         """The items as server-sent events."""
