@@ -179,6 +179,11 @@ def responses(client: Any, ask: Ask) -> Any:
     )
 
 
+def completions(client: Any, ask: Ask) -> Any:
+    """A legacy completion."""
+    return client.completions.create(model=ask.model, prompt=ask.said, **ask.capped("max_tokens"), **ask.streaming)
+
+
 def embeddings(client: Any, ask: Ask) -> Any:
     return client.embeddings.create(model=ask.model, input=ask.said)
 
@@ -424,6 +429,11 @@ KINDS = (
         **GENERATES,
     ),
     Kind("openai responses", "openai", "openai", *GPT, OPENAI, responses, ("max_output_tokens",), **GENERATES),
+    Kind(
+        *("openai completions", "openai", "openai", "gpt-3.5-turbo-instruct", "babbage-002"),
+        *(OPENAI, completions, ("max_tokens",)),
+        streams=True,
+    ),
     Kind("openai embeddings", "openai", "openai", *VECTORS, OPENAI, embeddings),
     Kind(
         *("anthropic messages", "anthropic", "anthropic", "claude-sonnet-4-6", "claude-haiku-4-5"),
