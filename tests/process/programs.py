@@ -1,7 +1,6 @@
-"""What the programs of these tests begin with: TokenGuard under a budget, and a client whose provider is in the process.
+"""What the programs of these tests begin with: TokenGuard under a budget, and a client with its provider beside it.
 
-Each program is run as `python -c BEGINNING + its own lines`, in a folder of its own, where the store, the ledger and the
-policy are.
+Each program runs in a folder of its own, where the store, the ledger and the policy are.
 """
 
 from __future__ import annotations
@@ -22,16 +21,18 @@ if sys.argv[1:] == ["guarded"]:
 else:
     tokenguard.install()
 import httpx2, openai
-CHUNK = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":"word "},"finish_reason":null}]}\\n\\n'
+CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o",
+         "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
+STREAM = b"data: %s\\n\\n" % json.dumps(CHUNK).encode() * 50
 ANSWER = {"id": "c", "object": "chat.completion", "created": 1, "model": "gpt-4o",
           "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}],
           "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}}
-JOB = {"id": "resp_1", "object": "response", "created_at": 1, "status": "queued", "background": True, "model": "gpt-4.1",
-       "output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+JOB = {"id": "resp_1", "object": "response", "created_at": 1, "status": "queued", "background": True,
+       "model": "gpt-4.1", "output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
 def provider(request):
     body = json.loads(request.content)
     if body.get("stream"):
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=CHUNK * 50)
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=STREAM)
     return httpx2.Response(200, json=JOB if body.get("background") else ANSWER)
 client = openai.OpenAI(api_key="k", http_client=httpx2.Client(transport=httpx2.MockTransport(provider)))
 ASK = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50}

@@ -1,4 +1,4 @@
-"""However a program ends, what it had finished is kept, what was open is ended, and it takes no longer than without us."""
+"""However a program ends, what it had finished is kept, what was open is ended, and nothing keeps it from ending."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ OPEN_AT_THE_END = {
         "begun = threading.Event(); threading.Thread(target=work, daemon=True).start(); begun.wait()"
     ),
     "in a loop of asyncio": (
-        "import asyncio\nclient = openai.AsyncOpenAI(api_key='k', http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(provider)))\n"
-        "async def main():\n    global held\n    held = await stream()\n    async for chunk in held: break\nasyncio.run(main())"
+        "import asyncio\n"
+        "http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(provider))\n"
+        "client = openai.AsyncOpenAI(api_key='k', http_client=http_client)\n"
+        "async def main():\n    global held\n    held = await stream()\n    async for chunk in held: break\n"
+        "asyncio.run(main())"
     ),
 }
 
@@ -82,9 +85,13 @@ METHODS = ("fork", "spawn", "forkserver")
 WORKERS = {
     "a pool as a context manager": ("with context.Pool(3) as pool: pool.map(one, range(9))", 9),
     "a pool that is closed": ("pool = context.Pool(2); pool.map(one, range(4)); pool.close(); pool.join()", 4),
-    "processes": ("ps = [context.Process(target=one) for _ in range(3)]\n[p.start() for p in ps]; [p.join() for p in ps]", 3),
+    "processes": (
+        "ps = [context.Process(target=one) for _ in range(3)]; [p.start() for p in ps]; [p.join() for p in ps]",
+        3,
+    ),
     "a process that is terminated": (
-        "q = context.Queue(); p = context.Process(target=lives, args=(q,)); p.start(); q.get(); p.terminate(); p.join()\n"
+        "q = context.Queue(); p = context.Process(target=lives, args=(q,)); p.start(); q.get()\n"
+        "    p.terminate(); p.join()\n"
         "    assert p.exitcode == -signal.SIGTERM, p.exitcode",
         1,
     ),
@@ -93,7 +100,7 @@ WORKERS = {
         "    with ProcessPoolExecutor(2, mp_context=context) as pool: list(pool.map(one, range(4)))",
         4,
     ),
-}  # fmt: skip
+}
 WORKING = """
 def lives(queue):
     one(); queue.put(1); time.sleep(60)
@@ -133,8 +140,8 @@ def test_a_workers_slice_goes_back(tmp_path: Path, method: str) -> None:
 def test_a_workers_background_call(tmp_path: Path, method: str) -> None:
     """A call that the provider goes on with, begun in a worker, is recorded as abandoned when the worker ends."""
     work = "p = context.Process(target=job); p.start(); p.join()"
-    job = "\ndef job():\n    client.responses.create(model='gpt-4.1', input='hi', background=True, max_output_tokens=50)\n"
-    ended = run(tmp_path, job + WORKING.format(method=method, before="pass", work=work))
+    call = "client.responses.create(model='gpt-4.1', input='hi', background=True, max_output_tokens=50)"
+    ended = run(tmp_path, f"\ndef job():\n    {call}\n" + WORKING.format(method=method, before="pass", work=work))
     assert (ended.code, ended.output) == (0, "")
     assert ended.outcomes == [ABANDONED]
     assert ended.reserved == 0
@@ -142,9 +149,14 @@ def test_a_workers_background_call(tmp_path: Path, method: str) -> None:
 
 SIGNALLED = {
     "in the main thread": "one()\nprint('ready', flush=True)\ntime.sleep(60)",
-    "in another thread": "t = threading.Thread(target=one); t.start(); t.join()\nprint('ready', flush=True)\ntime.sleep(60)",
-    "in asyncio": "import asyncio\nasync def main():\n    one()\n    print('ready', flush=True)\n    await asyncio.sleep(60)\nasyncio.run(main())",
-}  # fmt: skip
+    "in another thread": (
+        "t = threading.Thread(target=one); t.start(); t.join()\nprint('ready', flush=True)\ntime.sleep(60)"
+    ),
+    "in asyncio": (
+        "import asyncio\nasync def main():\n    one()\n    print('ready', flush=True)\n    await asyncio.sleep(60)\n"
+        "asyncio.run(main())"
+    ),
+}
 
 
 @pytest.mark.parametrize("where", SIGNALLED)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import trace
@@ -13,11 +14,11 @@ from opentelemetry.context import Context
 
 from tokenguard.call import scope
 from tokenguard.call.failures import may_be_billed
+from tokenguard.call.open import Watching, open_calls
 from tokenguard.call.repeats import Failure
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
-from tokenguard.process.forks import at_fork
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
@@ -65,14 +66,6 @@ class Guarding(Protocol):
         ...
 
 
-class Ending(Protocol):
-    """Who ends a call whose answer is yet to be read."""
-
-    def over(self, ending: BaseException | None) -> None:
-        """End the call by what has come so far."""
-        ...
-
-
 class Exchange(Protocol):
     """What a seam tells of one request, and what it can do for it."""
 
@@ -108,7 +101,6 @@ class Call:
     """A call in flight: begun, and finished exactly once."""
 
     __slots__ = (
-        "__weakref__",
         "_open",
         "_settling",
         "action",
@@ -123,7 +115,6 @@ class Call:
         "cost",
         "counted",
         "endpoint",
-        "entered",
         "fingerprint",
         "guard",
         "handed_on",
@@ -186,9 +177,7 @@ class Call:
         self.span: CallSpan = NO_SPAN
         self.outer: Context | None = None
         """The OpenTelemetry context around the call."""
-        self.entered: tuple[Token[Call | None], Token[Any]] | None = None
-        """What undoes making the call and its span current."""
-        self.reader: weakref.ref[Ending] | None = None
+        self.reader: weakref.ref[Watching] | None = None
         """The watch on its answer, where that is yet to be read."""
         self.handed_on = 0
         """How much of its end has been handed on: for the settling."""
@@ -201,7 +190,7 @@ class Call:
         self.counted: int | None = None
         self.corrected: int | None = None
         """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
-        _open_calls[id(self)] = weakref.ref(self)
+        open_calls[id(self)] = self
 
     @property
     def priced_as(self) -> str | None:
@@ -258,11 +247,14 @@ class Call:
 
         `generated` gives the text that a stream has brought, for an estimate where its usage never came.
         """
-        if not self._ends():
+        try:
+            del self._open  # atomic: a stream may be closed by one thread and collected in another
+        except AttributeError:
             return
         if reading is not None and reading.error is not None:  # the provider's word goes first
             outcome, error = names.ERROR, reading.error
         try:
+            open_calls.pop(id(self), None)
             self._settle(reading, outcome, error, first_chunk_ns, generated)
         except BaseException as raised:
             if interrupt(raised) is not None or not isinstance(raised, Exception):
@@ -285,52 +277,29 @@ class Call:
 
     def drop(self) -> None:
         """The call was interrupted before it was sent: it leaves no record, and nothing reserved."""
-        if self._ends() and self.guard is not None:
+        try:
+            del self._open
+        except AttributeError:
+            return
+        open_calls.pop(id(self), None)
+        if self.guard is not None:
             self.guard.give_back(self)
 
     def abandon(self) -> None:
         """Nobody will read the rest of its answer, or wait for it."""
-        reader = None if self.reader is None else self.reader()
-        if reader is not None:
-            reader.over(GeneratorExit())
+        watch = None if self.reader is None else self.reader()
+        if watch is not None:
+            watch.over(GeneratorExit())
         elif self.sent:
             self.finish(None, outcome=names.ABANDONED)
         else:
             self.drop()
 
-    def _ends(self) -> bool:
-        """Take the call's one end; false when it has ended."""
-        try:
-            del self._open  # atomic: a stream may be closed by one thread and collected in another
-        except AttributeError:
-            return False
-        _open_calls.pop(id(self), None)
-        return True
+    def disown(self) -> None:
+        """In a forked child: to end it is the parent's."""
+        with contextlib.suppress(AttributeError):
+            del self._open
 
-
-_open_calls: dict[int, weakref.ref[Call]] = {}
-"""The calls of this process that have not ended, by their id."""
-
-
-def open_calls() -> list[Call]:
-    """The calls that have begun and not ended."""
-    return [call for known in list(_open_calls.values()) if (call := known()) is not None]
-
-
-def end_open_calls() -> None:
-    """End them: the process ends."""
-    for call in open_calls():
-        call.abandon()
-
-
-def _leave_to_parent() -> None:
-    """In a forked child: the calls that were open belong to the parent, whoever reads their answers here."""
-    for call in open_calls():
-        call._ends()
-    _open_calls.clear()
-
-
-at_fork(_leave_to_parent)
 
 current_call: ContextVar[Call | None] = ContextVar("tokenguard_call", default=None)
 """The call that an SDK is sending right now, for the hooks that watch it from inside."""

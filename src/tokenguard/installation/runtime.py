@@ -37,12 +37,12 @@ class Installation:
     """What `install()` set up in this process, and how to take it back."""
 
     def __init__(self) -> None:
-        from tokenguard.call.call import end_open_calls
+        from tokenguard.call.open import end_all
         from tokenguard.metering.meter import Meter
         from tokenguard.prices import PriceBook
         from tokenguard.telemetry.drain import Telemetry
 
-        ends.at_end(Stage.CALLS, end_open_calls)
+        ends.at_end(Stage.CALLS, end_all)
         ends.heed_signals()
         global _telemetry
         _telemetry = _telemetry or Telemetry(_store)

@@ -102,10 +102,7 @@ class Meter:
         """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
         if call.finished:
             return
-        if current_call.get() is call:
-            current_call.set(None)
-            if call.outer is not None and otel_context.get_current() is call.span.context:
-                otel_context.attach(call.outer)
+        self._leave(call)
         if call.sent:
             call.finish(None, outcome=names.ABANDONED, error=error)
         else:
@@ -181,19 +178,23 @@ class Meter:
         self._start_span(call, exchange.native_span)
         if call.stream and call.api.include_usage and self.include_usage:
             self._ask_usage(exchange, call)
-        call.entered = (current_call.set(call), otel_context.attach(call.span.context))
+        current_call.set(call)
+        otel_context.attach(call.span.context)
 
     def _close(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         """Undo what `_open` made current, and see what came of the request."""
-        try:
-            # A coroutine that is thrown away may be closed in another context, where the tokens are errors.
-            if call.entered is not None and type(answer.error) is not GeneratorExit:
-                entered, attached = call.entered
-                call.entered = None
-                otel_context.detach(attached)
-                current_call.reset(entered)
-        finally:
-            self._answered(exchange, call, answer)
+        self._leave(call)
+        self._answered(exchange, call, answer)
+
+    def _leave(self, call: Call) -> None:
+        """Make current again what was so before.
+
+        A coroutine that is thrown away may be closed in another context, where nothing is ours to change.
+        """
+        if current_call.get() is call:
+            current_call.set(None)
+        if call.outer is not None and otel_context.get_current() is call.span.context:
+            otel_context.attach(call.outer)  # not `detach`, which logs and swallows what a signal handler raises
 
     def _answered(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         error = answer.error

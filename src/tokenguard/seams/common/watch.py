@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from tokenguard.call.call import Call
+from tokenguard.call.open import sweeper
 from tokenguard.facts import names
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Reading
@@ -40,7 +41,7 @@ class Watch:
     `Api` adds up. `otherwise` is what is known of the call where the stream itself says nothing of its usage.
     """
 
-    __slots__ = ("__weakref__", "_call", "_encode", "_first_ns", "_items", "_otherwise", "_reader")
+    __slots__ = ("__weakref__", "_call", "_encode", "_first_ns", "_items", "_otherwise", "_reader", "put_down")
 
     def __init__(self, call: Call, encode: Callable[[Any], bytes], otherwise: Reading | None = None) -> None:
         self._call = call
@@ -49,7 +50,10 @@ class Watch:
         self._first_ns: int | None = None
         self._items: deque[Any] = deque(maxlen=MAX_ITEMS)
         self._reader: Any = None
+        self.put_down = False
+        """Whether its reader has stopped iterating, and not begun again."""
         call.reader = weakref.ref(self)
+        sweeper.wake()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -116,9 +120,21 @@ class Watch:
 
     def closed(self) -> None:
         """The stream was closed; while the reader runs, it is the reader that closes it."""
-        reader = self._reader and self._reader()
-        if reader is None or not (getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)):
+        if not self._is_read():
             self.over(GeneratorExit())
+
+    def progress(self) -> object:
+        """The last item, or something in its place; `None` while the reader waits for the next one."""
+        if self._is_read():
+            return None
+        try:
+            return self._items[-1]
+        except IndexError:
+            return self
+
+    def _is_read(self) -> bool:
+        reader = self._reader and self._reader()
+        return getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)
 
     def over(self, ending: BaseException | None) -> None:
         """Finish the call with what the stream told: `None` is its own end, `GeneratorExit` a reader that stopped."""
