@@ -38,6 +38,9 @@ COMMANDS = {
         "Measure",
         "calls --sort latency",
     ),
+    "dashboard": Row(
+        "tokenguard.cli.dashboard", "dashboard", "A page to look at, on this machine, while programs run.", "Measure"
+    ),
     "prices": Row(
         "tokenguard.cli.prices",
         "prices",

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Literal, NamedTuple
 
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
 
 OPENAI_CAPS = ("max_completion_tokens", "max_tokens", "extra_body.max_tokens", "extra_body.max_completion_tokens")
@@ -190,14 +191,14 @@ def _pattern(path: str) -> str:
 @cache
 def matcher(paths: tuple[str, ...]) -> re.Pattern[str]:
     """A pattern that fully matches any of `paths`."""
-    return re.compile("|".join(f"(?:{_pattern(p)})" for p in paths))
+    return lazy("|".join(f"(?:{_pattern(p)})" for p in paths))
 
 
 @cache
 def _index() -> dict[str, list[tuple[re.Pattern[str], Surface]]]:
     index: dict[str, list[tuple[re.Pattern[str], Surface]]] = {}
     for row in (*CALLS, *MODELS):
-        index.setdefault(row.path.rpartition(".")[2], []).append((re.compile(_pattern(row.path)), row))
+        index.setdefault(row.path.rpartition(".")[2], []).append((lazy(_pattern(row.path)), row))
     return index
 
 
