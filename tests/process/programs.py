@@ -94,7 +94,7 @@ def run(
                 process.terminate()
                 break
     try:
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=180)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

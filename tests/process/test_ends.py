@@ -86,8 +86,8 @@ WORKERS = {
     "a pool as a context manager": ("with context.Pool(3) as pool: pool.map(one, range(9))", 9),
     "a pool that is closed": ("pool = context.Pool(2); pool.map(one, range(4)); pool.close(); pool.join()", 4),
     "processes": (
-        "ps = [context.Process(target=one) for _ in range(3)]; [p.start() for p in ps]; [p.join() for p in ps]",
-        3,
+        "ps = [context.Process(target=one) for _ in range(2)]; [p.start() for p in ps]; [p.join() for p in ps]",
+        2,
     ),
     "a process that is terminated": (
         "q = context.Queue(); p = context.Process(target=lives, args=(q,)); p.start(); q.get()\n"
@@ -132,7 +132,7 @@ def test_a_workers_slice_goes_back(tmp_path: Path, method: str) -> None:
     """A slice that a worker has leased is returned when the worker ends."""
     ended = run(tmp_path, WORKING.format(method=method, before="pass", work=WORKERS["processes"][0]), slices=True)
     assert (ended.code, ended.output) == (0, "")
-    assert ended.spent == pytest.approx(3 * 0.00035)
+    assert ended.spent == pytest.approx(2 * 0.00035)
     assert ended.reserved == 0
 
 
