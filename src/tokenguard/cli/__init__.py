@@ -31,6 +31,20 @@ COMMANDS = {
         "Measure",
         "report --by feature,model",
     ),
+    "whatif": Row(
+        "tokenguard.cli.whatif",
+        "whatif",
+        "What a policy would have saved, step by step.",
+        "Measure",
+        "whatif --suggest",
+    ),
+    "compare": Row(
+        "tokenguard.cli.compare",
+        "compare",
+        "Two versions, by what a success costs.",
+        "Measure",
+        "compare prompt_version=v13 prompt_version=v14",
+    ),
     "calls": Row(
         "tokenguard.cli.calls",
         "calls",

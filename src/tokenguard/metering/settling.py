@@ -77,7 +77,7 @@ class Settling:
             for each in call.scope.meters:
                 each.add(record)
         call.handed_on = 3
-        self.telemetry.put(Finished(record, span.identity(), span.owned))
+        self.telemetry.put(Finished(record, span.identity(), span.owned, call.api, call.snapshot))
 
     def _price(
         self,
