@@ -574,9 +574,31 @@ VARIANTS = tuple(
 )
 
 
-def over(variants: Sequence[Variant]) -> Any:
-    """Parametrize a test with these."""
-    return pytest.mark.parametrize("variant", variants, ids=str)
+def over(variants: Sequence[Variant], *, contract: bool = False) -> Any:
+    """Parametrize a test with these.
+
+    One variant of each kind runs in the quick loop, now a synchronous one, now an asynchronous one, now a stream; the
+    others are marked `everywhere`. With `contract`, a synchronous and an asynchronous variant of each run with old
+    versions of the SDKs, too.
+    """
+    quick, old = set(), set()
+    for n, kind in enumerate(dict.fromkeys(variant.kind.name for variant in variants)):
+        own = [variant for variant in variants if variant.kind.name == kind]
+        quick.add(own[n % len(own)])
+        old |= {next(v for v in own if not v.asynchronous), own[-1]} if contract else set()  # the last one is a stream
+    marked = [
+        pytest.param(
+            variant,
+            marks=[
+                pytest.mark.table,
+                *([] if variant in quick else [pytest.mark.everywhere]),
+                *([pytest.mark.contract] if variant in old else []),
+            ],
+            id=str(variant),
+        )
+        for variant in variants
+    ]
+    return pytest.mark.parametrize("variant", marked)
 
 
 class Clients:

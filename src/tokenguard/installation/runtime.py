@@ -25,6 +25,8 @@ _lock = threading.RLock()
 _installed: Installation | None = None
 default_store: str | None = names.DEFAULT_STORE
 """Where calls are kept when nothing is configured; the pytest plugin says nowhere."""
+_kept_days: int | None = None
+"""For how long, where a policy says."""
 _telemetry: Telemetry | None = None
 """Made once: OpenTelemetry knows an instrument by its name, and a second one would be deaf."""
 
@@ -55,6 +57,8 @@ class Installation:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
         from tokenguard.prices import PriceBook
 
+        global _kept_days
+        _kept_days = policy.store.keep_days
         assumed = policy.unpriced
         ceiling = None if isinstance(assumed, str) else (assumed.input_per_mtok, assumed.output_per_mtok)
         prices = PriceBook(policy.prices, ceiling, origin=f"{policy.source or 'the policy'}, [prices]")
@@ -68,12 +72,20 @@ class Installation:
         self.telemetry.metrics.watch_breakers(dict if guard is None else guard.breakers.states)
         self.telemetry.metrics.max_values = policy.attribution.max_values
         self.meter.settling.prices = prices
+        if self.telemetry.looker is not None:
+            self.telemetry.looker.prices = prices
         self.meter.guard = guard
 
     def patch(self, sdk: Sdk, module: ModuleType) -> None:
         """Wrap an SDK's module that has just been imported, or was imported before."""
         try:
             self._restores.append(import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk))
+            if self.telemetry.looker is None:
+                # Now, in the thread that imports the SDK: not in one of our own beside the application's imports.
+                from tokenguard.inputs.look import Looker
+
+                self.telemetry.looker = Looker()
+            self.telemetry.looker.prices = self.meter.settling.prices
             if sdk.warms:
                 self.meter.settling.prices.warm()
         except Exception as error:
@@ -156,4 +168,4 @@ def _store() -> Any:
         return None
     from tokenguard.store.store import Store
 
-    return Store(path)
+    return Store(path) if _kept_days is None else Store(path, _kept_days)

@@ -67,7 +67,7 @@ class Settling:
                 record.trace_id, record.span_id = span.ids()
                 for each in call.scope.meters:
                     each.add(record)
-            self.telemetry.put(Finished(record, span.identity(), span.owned))
+            self.telemetry.put(Finished(record, span.identity(), span.owned, call.api, call.snapshot))
 
     def _believed(self, reading: Reading) -> Reading:
         """What was read, without counts beyond all reason: they would fill every budget, and are nobody's usage."""

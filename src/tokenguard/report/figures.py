@@ -7,64 +7,16 @@ the sum of the groups, and sums that were kept of calls long gone give the figur
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
-from tokenguard.providers import NOT_GENERATING
-from tokenguard.report.engine import Dialect, Records
-from tokenguard.report.query import (
-    COLUMNS,
-    CUSTOM,
-    DIMENSIONS,
-    TIMES,
-    Query,
-    attribute,
-    check_keys,
-    conditions,
-    expression,
-    period,
-    reads_all,
-)
-
-GENERATES: Final = f"operation NOT IN ({', '.join(map(repr, sorted(NOT_GENERATING)))})"
-"""Whether a call's answer has a length that its request could cap."""
-_ANSWERED: Final = f"{GENERATES} AND outcome <> 'blocked'"
-MEASURES: Final = {
-    "calls": "count(*)",
-    "input_tokens": "sum(input_tokens)",
-    "output_tokens": "sum(output_tokens)",
-    "counted_calls": "count(*) FILTER (WHERE input_tokens IS NOT NULL OR output_tokens IS NOT NULL)",
-    "cache_read_tokens": "sum(cache_read_tokens)",
-    "cache_write_tokens": "sum(cache_write_tokens)",
-    # Over the calls that report it: those that do not are unknown, not misses.
-    "cacheable_tokens": "sum(input_tokens) FILTER (WHERE cache_read_tokens IS NOT NULL)",
-    "priced_calls": "count(cost_usd)",
-    "priced_usd": "sum(cost_usd)",
-    "estimated_usd": "sum(cost_usd) FILTER (WHERE cost_status = 'estimated')",
-    # Calls that were answered, at a price nobody knows.
-    "unpriced_calls": (
-        "count(*) FILTER (WHERE cost_usd IS NULL AND outcome <> 'blocked' AND (cost_status = 'unpriced' OR "
-        "input_tokens IS NOT NULL OR output_tokens IS NOT NULL))"
-    ),
-    "saved_usd": "sum(saved_usd)",
-    "resends": "sum(resends)",
-    "repeats": "count(retry_attempt)",
-    "retry_cost_usd": "sum(retry_cost_usd)",
-    "errors": "count(*) FILTER (WHERE outcome = 'error')",
-    "abandoned": "count(*) FILTER (WHERE outcome = 'abandoned')",
-    "abandoned_usd": "sum(cost_usd) FILTER (WHERE outcome = 'abandoned')",
-    "blocked": "count(*) FILTER (WHERE outcome = 'blocked')",
-    "prevented_usd": "sum(prevented_usd) FILTER (WHERE outcome = 'blocked')",
-    "generations": f"count(*) FILTER (WHERE {_ANSWERED})",
-    "uncapped": f"count(*) FILTER (WHERE max_tokens IS NULL AND {_ANSWERED})",
-    "uncapped_usd": f"sum(cost_usd) FILTER (WHERE max_tokens IS NULL AND {GENERATES})",
-}
-"""SQL aggregates whose values add up over groups: tokens, USD or counts; null where no call says."""
-
-Measures = Mapping[str, Any]
+from tokenguard.report.engine import Records
+from tokenguard.report.measured import QUANTILES, Keys, Measures, added, first_recorded, measured
+from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, attribute, check_keys, period
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
@@ -118,14 +70,6 @@ FIGURES: Final[Mapping[str, Callable[[Measures], Any]]] = {
 `cost_per_1000_calls_usd` is over the calls whose cost is known, `tokens_per_call` over those that report tokens. `ask`
 adds to these the `QUANTILES`, `cost_share`, the part of the total cost, and `change_usd`, against the period before.
 """
-_LATENCY: Final = "CASE WHEN outcome = 'ok' THEN duration_ns / 1000000000.0 END"
-QUANTILES: Final = {
-    "latency_p50_s": (_LATENCY, 0.5),
-    "latency_p95_s": (_LATENCY, 0.95),
-    "first_chunk_p50_s": ("first_chunk_s", 0.5),
-    "first_chunk_p95_s": ("first_chunk_s", 0.95),
-}
-"""Figures in seconds, over the calls that were answered. They do not add up: each group, and the total, has its own."""
 
 
 def many(count: int, thing: str) -> str:
@@ -173,14 +117,15 @@ class Report(NamedTuple):
     """Models without a price, as provider/model, with their calls."""
     first_ns: int | None
     last_ns: int | None
+    summed: bool = False
+    """Whether it is from daily sums: then latencies are within 5 %, or not known."""
 
 
 def ask(records: Records, query: Query) -> Report:
     """The figures for a query. Raises `TokenGuardError` where it makes no sense, or a cost is none."""
     _check_sort(query)
     check_keys(records, query)
-    query = replace(query, scan=reads_all(records, query))
-    groups = measured(records, query)
+    groups, quantiles, summed = measured(records, query, timed=True)
     sums = added(group.measures for group in groups.values())
     spent = _cost(sums)
     before = _spent_before(records, query)
@@ -192,7 +137,7 @@ def ask(records: Records, query: Query) -> Report:
     all_before = None if before is None else math.fsum(before.values())
     return Report(
         query,
-        Row((), _figures(sums, _quantiles(records, query), spent, all_before)),
+        Row((), _figures(sums, quantiles, spent, all_before)),
         kept,
         len(rest),
         math.fsum(row.figures["cost_usd"] or 0.0 for row in rest),
@@ -200,59 +145,8 @@ def ask(records: Records, query: Query) -> Report:
         _unpriced(records, query) if sums["unpriced_calls"] else [],
         min((group.first_ns for group in groups.values()), default=None),
         max((group.last_ns for group in groups.values()), default=None),
+        summed,
     )
-
-
-class Group(NamedTuple):
-    """What was measured of one group of calls."""
-
-    measures: dict[str, Any]
-    quantiles: dict[str, float | None]
-    first_ns: int
-    last_ns: int
-
-
-Keys = tuple[str | None, ...]
-
-
-def measured(records: Records, query: Query) -> dict[Keys, Group]:
-    """The groups of a query's calls."""
-    dialect = records.dialect
-    where, values = conditions(query, dialect)
-    count, quantiles = len(query.by), _quantile_sql(dialect)
-    wanted = [*(expression(key, dialect) for key in query.by), *MEASURES.values(), *quantiles]
-    groups: dict[Keys, Group] = {}
-    for row in records.rows(
-        f"SELECT {', '.join(wanted)}, min(start_ns), max(start_ns), min(cost_usd) FROM {dialect.calls} "  # noqa: S608
-        f"WHERE {where} GROUP BY {', '.join(str(n + 1) for n in range(count))}",
-        values,
-    ):
-        *found, first, last, lowest = row
-        measures = dict(zip(MEASURES, found[count:], strict=False))
-        _check_money(lowest, measures["priced_usd"])
-        keys = tuple(None if key is None else str(key) for key in found[:count])
-        groups[keys] = Group(measures, dict(zip(QUANTILES, found[count + len(MEASURES) :], strict=True)), first, last)
-    return groups
-
-
-def added(parts: Iterable[Measures]) -> dict[str, Any]:
-    """The measures of several groups together."""
-    parts = list(parts)
-    total: dict[str, Any] = {}
-    for name, sql in MEASURES.items():
-        values = [part[name] for part in parts if part[name] is not None]
-        exact = sum if sql.startswith("count") or not name.endswith("_usd") else math.fsum
-        total[name] = exact(values) if values or sql.startswith("count") else None
-    return total
-
-
-def _check_money(*amounts: float | None) -> None:
-    for amount in amounts:
-        if amount is not None and not 0 <= amount < math.inf:
-            raise TokenGuardError(
-                f"a call has a cost of {amount} USD, which is none: no sum is shown. Find it with "
-                "tokenguard calls --sort cost, and leave its source out"
-            )
 
 
 def _figures(measures: Measures, quantiles: Measures, spent: float | None, before_usd: float | None) -> dict[str, Any]:
@@ -262,41 +156,16 @@ def _figures(measures: Measures, quantiles: Measures, spent: float | None, befor
     return {**figures, **quantiles, "change_usd": change, "cost_share": _ratio(cost, spent)}
 
 
-def _quantile_sql(dialect: Dialect) -> list[str]:
-    return [dialect.quantile(value, q) for value, q in QUANTILES.values()]
-
-
-def _quantiles(records: Records, query: Query) -> dict[str, float | None]:
-    """The quantiles of all the calls together."""
-    dialect = records.dialect
-    where, values = conditions(query, dialect)
-    (row,) = records.rows(
-        f"SELECT {', '.join(_quantile_sql(dialect))} FROM {dialect.calls} WHERE {where}",  # noqa: S608
-        values,
-    )
-    return dict(zip(QUANTILES, row, strict=True))
-
-
 def _spent_before(records: Records, query: Query) -> dict[Keys, float] | None:
     """What each group cost in the period before, of the same length; `None` where its calls are not all recorded."""
     before = query.before()
     if before is None or set(query.by) & set(TIMES):
         return None
-    ((first,),) = records.rows(f"SELECT min(start_ns) FROM {records.dialect.calls}")  # noqa: S608
+    first = first_recorded(records)
     if first is None or first > (before.since_ns or 0):
         return None
-    dialect = records.dialect
-    where, values = conditions(before, dialect)
-    count = len(query.by)
-    keys = ", ".join(expression(key, dialect) for key in query.by)
-    return {
-        tuple(None if key is None else str(key) for key in found): cost or 0.0
-        for *found, cost in records.rows(
-            f"SELECT {keys}, sum(cost_usd) FROM {dialect.calls} WHERE {where} "  # noqa: S608
-            f"GROUP BY {', '.join(str(n + 1) for n in range(count))}",
-            values,
-        )
-    }
+    found = measured(records, before, ("priced_usd",)).groups
+    return {keys: group.measures["priced_usd"] or 0.0 for keys, group in found.items()}
 
 
 def _limited(rows: list[Row], query: Query) -> tuple[list[Row], list[Row]]:
@@ -341,14 +210,13 @@ def _sorted(rows: list[Row], query: Query) -> list[Row]:
 
 
 def _unpriced(records: Records, query: Query) -> list[tuple[str, int]]:
-    dialect = records.dialect
-    where, values = conditions(query, dialect)
-    found = records.rows(
-        f"SELECT coalesce(provider || '/', '') || coalesce({COLUMNS['model']}, '?'), {MEASURES['unpriced_calls']} "  # noqa: S608
-        f"FROM {dialect.calls} WHERE {where} AND cost_usd IS NULL GROUP BY 1 ORDER BY 2 DESC, 1",
-        values,
-    )
-    return [(model, calls) for model, calls in found if calls]
+    found = measured(records, replace(query, by=("provider", "model")), ("unpriced_calls",)).groups
+    models = [
+        (f"{provider}/{model or '?'}" if provider else model or "?", group.measures["unpriced_calls"])
+        for (provider, model), group in found.items()
+        if group.measures["unpriced_calls"]
+    ]
+    return sorted(models, key=lambda each: (-each[1], each[0]))
 
 
 def _tasks(records: Records, query: Query) -> list[TaskRow]:
@@ -363,25 +231,50 @@ def _tasks(records: Records, query: Query) -> list[TaskRow]:
             key = attribute(dialect, "attribution", dimension.removeprefix(CUSTOM))
             tests.append(dialect.glob(f"coalesce({key}, '')"))
         values.append(glob)
-    ended = [
-        TaskRow(name, succeeded, failed, cost, _ratio(cost, succeeded))
-        for name, succeeded, failed, cost in records.rows(
+    where = " AND ".join(tests)
+    done: dict[str, tuple[int, int, float]] = {}
+    for name, succeeded, failed, cost in (
+        *records.rows(
             "SELECT name, count(*) FILTER (WHERE outcome = 'ok'), count(*) FILTER (WHERE outcome <> 'ok'), "  # noqa: S608
-            f"sum(cost_usd) FROM {dialect.tasks} WHERE {' AND '.join(tests)} GROUP BY 1",
+            f"sum(cost_usd) FROM {dialect.tasks} WHERE {where} GROUP BY 1",
             values,
-        )
-    ]
-    where, values = conditions(query, dialect)
+        ),
+        *_tasks_gone(records, query),
+    ):
+        had = done.get(name, (0, 0, 0.0))
+        done[name] = (had[0] + succeeded, had[1] + failed, had[2] + cost)
+    ended = [TaskRow(name, won, lost, cost, _ratio(cost, won)) for name, (won, lost, cost) in done.items()]
     untold = [
-        TaskRow(name, None, None, cost, None)
-        for name, cost in records.rows(
-            f"SELECT task, sum(cost_usd) FROM {dialect.calls} WHERE {where} AND task IS NOT NULL "  # noqa: S608
-            f"AND task NOT IN (SELECT name FROM {dialect.tasks}) GROUP BY 1",
-            values,
-        )
+        TaskRow(name, None, None, group.measures["priced_usd"], None)
+        for (name,), group in measured(records, replace(query, by=("task",)), ("priced_usd",)).groups.items()
+        if name is not None and name not in done and not _has_ended(records, name)
     ]
     return [
         task
         for kind in (ended, untold)
         for task in sorted(kind, key=lambda task: (task.cost_usd is None, -(task.cost_usd or 0.0), task.task))
     ]
+
+
+def _tasks_gone(records: Records, query: Query) -> list[tuple[Any, ...]]:
+    """The sums of tasks that were pruned, by name; none where their days, or other conditions, are in question."""
+    if records.summed is None or any(key != "task" for key, _ in query.where):
+        return []
+    tests, values = ["1 = 1"], []
+    for bound, test in ((query.since_ns, "day >= ?"), (query.until_ns, "day < ?")):
+        if bound is not None:
+            tests.append(test)
+            values.append(f"{datetime.fromtimestamp(bound // 10**9, UTC):{TIMES['day']}}")
+    for _, glob in query.where:
+        tests.append(records.dialect.glob("name"))
+        values.append(glob)
+    return records.rows(
+        "SELECT name, sum(succeeded), sum(failed), sum(cost_usd) "  # noqa: S608
+        f"FROM task_sums WHERE {' AND '.join(tests)} GROUP BY 1",
+        values,
+    )
+
+
+def _has_ended(records: Records, name: str) -> bool:
+    """Whether a task of this name ever ended: then those of a period are in flight, or were then."""
+    return bool(records.rows(f"SELECT 1 FROM {records.dialect.tasks} WHERE name = ? LIMIT 1", (name,)))  # noqa: S608

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from tokenguard.report.engine import Records
-from tokenguard.report.figures import GENERATES, Report, many
-from tokenguard.report.query import COLUMNS, conditions
+from tokenguard.report.figures import Report, many
+from tokenguard.report.measured import measured
+from tokenguard.report.query import conditions, reads_all
 from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
-CACHEABLE: Final = 1024
-"""Input tokens below which providers do not cache a prompt (OpenAI, and most of Anthropic's models)."""
+LONG: Final = ("long_calls", "long_tokens", "long_read_tokens", "long_uncached_usd")
+LAST_CALLS: Final = 50_000
+"""So many of the last calls are looked through for repeats."""
 COLD: Final = 0.05
 """The cache hit share below which a prompt is said not to be cached."""
 WARM: Final = 0.5
@@ -58,11 +61,13 @@ def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
 def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     """Requests that were sent again though they had been answered. The loss is what all but the first answer cost."""
     dialect = records.dialect
-    where, values = conditions(report.query, dialect)
+    query = replace(report.query, scan=reads_all(records, report.query))
+    where, values = conditions(query, dialect)
     by_feature = records.rows(
         "WITH same AS ("  # noqa: S608
         f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
-        f"WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL AND request_hash IS NOT NULL "
+        f"WHERE {where} AND id > (SELECT max(id) - {LAST_CALLS} FROM {dialect.calls}) AND outcome = 'ok' "
+        "AND retry_attempt IS NULL AND request_hash IS NOT NULL "
         "GROUP BY 1, 2 HAVING count(*) > 1) "
         "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "
         "ORDER BY 4 DESC NULLS LAST, 2 DESC, 1",
@@ -72,10 +77,11 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
         return
     calls, requests = (sum(int(row[n]) for row in by_feature) for n in (1, 2))
     known = [usd for *_, usd in by_feature if usd is not None]
+    among = f" among the last {LAST_CALLS:,}" if report.total.figures["calls"] > LAST_CALLS else ""
     most = ", ".join(f"{feature or 'no feature'} {int(times):,}" for feature, times, *_ in by_feature[:FEW])
     yield Finding(
-        f"{many(calls, 'identical call')} asked again what had been answered ({many(requests, 'distinct request')}; "
-        f"{most}{', ...' if len(by_feature) > FEW else ''})",
+        f"{many(calls, 'identical call')}{among} asked again what had been answered "
+        f"({many(requests, 'distinct request')}; {most}{', ...' if len(by_feature) > FEW else ''})",
         math.fsum(known) if known else None,
         "spent on repeats",
         "see them with tokenguard calls --repeated; where the same answer will do, keep it",
@@ -111,42 +117,57 @@ def _losses(report: Report) -> Iterator[Finding]:
         )
 
 
+class _Prompt(NamedTuple):
+    """The calls of one version of a prompt that are long enough to be cached."""
+
+    feature: str | None
+    version: str | None
+    model: str | None
+    calls: int
+    tokens: int
+    share: float
+    usd: float | None
+
+
 def _cold_prompts(records: Records, report: Report) -> Iterator[Finding]:
     """Prompts that are long enough to be cached, sent again and again, and next to never found in the cache.
 
     The loss is what their uncached input cost, written to the cache or not. Where another version of the prompt is
     read from the cache, it is named.
     """
-    dialect = records.dialect
-    where, values = conditions(report.query, dialect)
-    told = set()
-    for *prompt, calls, tokens, share, usd, warm_version, warm_share in records.rows(
-        "WITH prompts AS ("  # noqa: S608
-        f"SELECT feature, prompt_version AS version, {COLUMNS['model']} AS model, count(*) AS calls, "
-        "avg(input_tokens) AS tokens, sum(cache_read_tokens) * 1.0 / sum(input_tokens) AS share, "
-        "sum(input_usd + coalesce(cache_write_usd, 0.0)) AS usd "
-        f"FROM {dialect.calls} WHERE {where} AND outcome = 'ok' AND {GENERATES} "
-        f"AND input_tokens >= {CACHEABLE} AND cache_read_tokens IS NOT NULL "
-        f"GROUP BY 1, 2, 3 HAVING count(*) >= {MIN_CALLS}), "
-        f"cold AS (SELECT * FROM prompts WHERE share < {COLD} ORDER BY usd DESC NULLS LAST, calls DESC LIMIT {FEW}) "
-        "SELECT cold.*, warm.version, warm.share FROM cold LEFT JOIN prompts AS warm ON coalesce(warm.feature, '') = "
-        "coalesce(cold.feature, '') AND coalesce(warm.model, '') = coalesce(cold.model, '') "
-        f"AND warm.version <> cold.version AND warm.share >= {WARM} "
-        "ORDER BY cold.usd DESC NULLS LAST, cold.calls DESC, cold.feature, cold.version, cold.model, warm.share DESC",
-        values,
-    ):
-        if tuple(prompt) in told:
-            continue
-        told.add(tuple(prompt))
-        feature, version, model = prompt
-        name = " ".join(filter(None, (feature, version))) or "a prompt with no feature"
-        sibling = f" ({warm_version}: {warm_share:.0%})" if warm_version else ""
+    query = replace(report.query, by=("feature", "prompt_version", "model"))
+    prompts = [
+        _Prompt(
+            feature,
+            version,
+            model,
+            of["long_calls"],
+            of["long_tokens"],
+            of["long_read_tokens"] / of["long_tokens"],
+            of["long_uncached_usd"],
+        )
+        for (feature, version, model), (of, *_) in measured(records, query, LONG).groups.items()
+        if of["long_calls"] >= MIN_CALLS
+    ]
+    prompts.sort(key=lambda prompt: (prompt.usd is None, -(prompt.usd or 0.0), -prompt.calls, str(prompt)))
+    for cold in [prompt for prompt in prompts if prompt.share < COLD][:FEW]:
+        warm = max(
+            (
+                each
+                for each in prompts
+                if (each.feature, each.model) == (cold.feature, cold.model) and each.version and each.share >= WARM
+            ),
+            key=lambda each: each.share,
+            default=None,
+        )
+        name = " ".join(filter(None, (cold.feature, cold.version))) or "a prompt with no feature"
+        sibling = f" ({warm.version}: {warm.share:.0%})" if warm else ""
         yield Finding(
-            f"{name} sent {tokens:,.0f} input tokens a call to {model}, {calls:,} times; {share:.0%} of them came "
-            f"from the cache{sibling}",
-            usd,
+            f"{name} sent {cold.tokens / cold.calls:,.0f} input tokens a call to {cold.model}, {cold.calls:,} times; "
+            f"{cold.share:.0%} of them came from the cache{sibling}",
+            cold.usd,
             "of uncached input",
-            f"{f'compare it with {warm_version}: ' if warm_version else ''}put what never changes first and what does "
+            f"{f'compare it with {warm.version}: ' if warm else ''}put what never changes first and what does "
             "(a clock, an id, the question) last",
         )
 
@@ -154,13 +175,9 @@ def _cold_prompts(records: Records, report: Report) -> Iterator[Finding]:
 def _blocked(records: Records, report: Report) -> Iterator[Finding]:
     if not report.total.figures["blocked"]:
         return
-    dialect = records.dialect
-    where, values = conditions(report.query, dialect)
-    for rule, calls, usd in records.rows(
-        f"SELECT guard_rule, count(*), sum(prevented_usd) FROM {dialect.calls} WHERE {where} "  # noqa: S608
-        f"AND outcome = 'blocked' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {FEW}",
-        values,
-    ):
+    found = measured(records, replace(report.query, by=("rule",)), ("blocked", "prevented_usd")).groups
+    rules = [(rule, of["blocked"], of["prevented_usd"]) for (rule,), (of, *_) in found.items() if of["blocked"]]
+    for rule, calls, usd in sorted(rules, key=lambda each: (-each[1], each[0] or ""))[:FEW]:
         yield Finding(
             f'"{rule}" blocked {many(calls, "call")} before sending',
             usd,

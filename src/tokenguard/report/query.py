@@ -12,19 +12,11 @@ from typing import Final
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
+from tokenguard.store.sums import KEYS
 
 COLUMNS: Final = {
-    **{key: f'"{key}"' for key in names.ATTRIBUTION_KEYS},
-    "model": "coalesce(response_model, request_model)",
+    **KEYS,
     "request_model": "request_model",
-    "provider": "provider",
-    "operation": "operation",
-    "call_site": "code_file || ':' || code_line",
-    "task": "task",
-    "outcome": "outcome",
-    "error": "error_type",
-    "rule": "guard_rule",
-    "action": "guard_action",
     "trace": "nullif(trace_id, '')",
     "conversation": "conversation_id",
     "request": "request_hash",
@@ -110,10 +102,10 @@ def reads_all(records: Records, query: Query) -> bool:
         return True
     tests, values = period(Query(since_ns=query.since_ns, until_ns=query.until_ns, scan=False))
     calls = records.dialect.calls
-    ((all_calls,),) = records.rows(f"SELECT max(id) - min(id) FROM {calls}")  # noqa: S608 - our own SQL
+    ((all_calls,),) = records.rows(f"SELECT (SELECT max(id) FROM {calls}) - (SELECT min(id) FROM {calls})")  # noqa: S608 - our own SQL
     few = (all_calls or 0) // INDEXED_PART
     ((inside,),) = records.rows(
-        f"SELECT count(*) FROM (SELECT 1 FROM {calls} WHERE {' AND '.join(tests)} LIMIT ?) AS some",  # noqa: S608
+        f"SELECT count(*) FROM (SELECT 1 FROM {calls} WHERE {' AND '.join(tests)} LIMIT ?) AS few",  # noqa: S608
         (*values, few + 1),
     )
     return bool(inside > few)

@@ -245,6 +245,8 @@ def _notes(report: Report) -> list[str]:
             f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated: tokens or a "
             "rate were not reported"
         )
+    if report.summed:
+        notes.append("From daily sums: latencies are within 5 %, where the sums have them")
     untold = [task.task for task in report.tasks if task.succeeded is None]
     if untold:
         notes.append(

@@ -11,7 +11,8 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 from tokenguard.report.engine import Records
-from tokenguard.report.query import TIMES, Query, conditions
+from tokenguard.report.measured import measured
+from tokenguard.report.query import Query
 
 HISTORY_DAYS: Final = 28
 """The past that a day is held against: four weeks, so that each weekday is in it as often."""
@@ -80,16 +81,13 @@ def trend(records: Records, query: Query, now: datetime) -> Trend | None:
 
 def _days(records: Records, query: Query, first: date) -> dict[str | None, Days]:
     """What each feature cost, by UTC day."""
-    dialect = records.dialect
     since = int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp()) * 10**9
-    where, values = conditions(replace(query, since_ns=since, until_ns=None), dialect)
+    groups = measured(
+        records, replace(query, by=("feature", "day"), since_ns=since, until_ns=None), ("priced_usd",)
+    ).groups
     found: dict[str | None, Days] = {}
-    for feature, day, usd in records.rows(
-        f"SELECT feature, {dialect.stamp('start_ns', TIMES['day'])}, sum(cost_usd) FROM {dialect.calls} "  # noqa: S608
-        f"WHERE {where} GROUP BY 1, 2",
-        values,
-    ):
-        found.setdefault(feature, {})[date.fromisoformat(day)] = usd or 0.0
+    for (feature, day), group in groups.items():
+        found.setdefault(feature, {})[date.fromisoformat(str(day))] = group.measures["priced_usd"] or 0.0
     return found
 
 
