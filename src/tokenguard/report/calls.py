@@ -69,7 +69,7 @@ def calls(
     where, values = _among(records, query, last)
     if failed:
         where += f" AND outcome = '{names.ERROR}'"
-    order = f"{ORDERS[sort]} DESC NULLS LAST, start_ns DESC"
+    order = f"{ORDERS[sort]} DESC NULLS LAST, start_ns DESC, id"
     return list(_selected(records, f"{where} ORDER BY {order} LIMIT ?", (*values, query.limit or MANY)))
 
 

@@ -105,7 +105,7 @@ def reads_all(records: Records, query: Query) -> bool:
     ((all_calls,),) = records.rows(f"SELECT (SELECT max(id) FROM {calls}) - (SELECT min(id) FROM {calls})")  # noqa: S608 - our own SQL
     few = (all_calls or 0) // INDEXED_PART
     ((inside,),) = records.rows(
-        f"SELECT count(*) FROM (SELECT 1 FROM {calls} WHERE {' AND '.join(tests)} LIMIT ?) AS some",  # noqa: S608
+        f"SELECT count(*) FROM (SELECT 1 FROM {calls} WHERE {' AND '.join(tests)} LIMIT ?) AS few",  # noqa: S608
         (*values, few + 1),
     )
     return bool(inside > few)
