@@ -50,6 +50,8 @@ class Linter:
         if suppress.UNUSED in self.enabled:
             wanted[suppress.UNUSED] = suppress.WORDS
         self._prefilter = Prefilter(wanted)
+        self._names = {BROKEN: "unreadable-file", suppress.UNUSED: "unused-ignore"}
+        self._names |= {rule.id: rule.name for rule in self.all_rules.values()}
         self._parses_all = BROKEN in self.enabled and BROKEN in config.select
         self.project = Project()
 
@@ -92,7 +94,7 @@ class Linter:
         except LookupError as error:  # an encoding nobody knows, in a coding comment
             return self.broken(path, f"Cannot be decoded: {error}")
         if findings or suppress.UNUSED in concerned:
-            findings = suppress.apply(findings, decode(source), path, self.enabled)
+            findings = suppress.apply(findings, decode(source), path, self.enabled, self._names)
         return sorted(findings, key=lambda f: f.order)
 
     def broken(self, path: str, message: str, line: int = 1) -> list[Finding]:
