@@ -42,8 +42,8 @@ def page(rule: Rule) -> str:
 def _silence(rule: Rule) -> str:
     return (
         f"To keep a line as it is, end it with `# tokenguard: ignore[{rule.id}] why`; to leave the rule out, set "
-        f'`ignore = ["{rule.id}"]` in `[lint]`. `# noqa: {rule.id}` works, too, but ruff removes codes that it does not '
-        'know, unless its `lint.external` is `["TG"]`.'
+        f'`ignore = ["{rule.id}"]` in `[lint]`. `# noqa: {rule.id}` works, too, but ruff removes codes that it does '
+        'not know, unless its `lint.external` is `["TG"]`.'
     )
 
 
