@@ -22,7 +22,7 @@ COLUMNS: Final = {
     "request": "request_hash",
 }
 """Keys that have columns, with their SQL."""
-TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00"}
+TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
 DIMENSIONS: Final = (*COLUMNS, *TIMES)
 """What calls can be grouped by; any other word is a custom attribution key, also with `CUSTOM` before it."""
