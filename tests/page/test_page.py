@@ -217,13 +217,10 @@ def test_budgets_on_the_page(nasty):
 def test_what_would_save(tmp_path):
     """The page has what a policy would have saved, step by step, and what each step assumes."""
     found = records(nasty=False)
-    for record in found[:-1]:
-        record.attributes |= {
-            names.REQUEST_HASH: "same",
-            names.REQUEST_TEMPERATURE: 0.0,
-            names.FINISH_REASONS: ("stop",),
-        }
-        record.attributes["tokenguard.feature"] = "faq"
+    same = {names.REQUEST_HASH: "same", names.REQUEST_TEMPERATURE: 0.0, names.FINISH_REASONS: ("stop",)}
+    for n, record in enumerate(found[:-1]):
+        record.start_ns = time.time_ns() - n * 10**9
+        record.attributes |= {**same, "tokenguard.feature": "faq"}
     path = write(tmp_path / "u.db", found)
     opened = open_sources([path]).records
     sections = advised(opened, Query())

@@ -111,6 +111,18 @@ def reads_all(records: Records, query: Query) -> bool:
     return bool(inside > few)
 
 
+def newest(records: Records, query: Query, calls: int) -> Query:
+    """The query, of about so many of the last calls that are recorded at most: what looks at each call takes time."""
+    some = f"FROM {records.dialect.calls}"
+    ((first, count),) = records.rows(
+        f"SELECT (SELECT min(start_ns) {some} WHERE id > (SELECT max(id) - {calls} {some})), "
+        f"(SELECT max(id) {some}) - (SELECT min(id) {some})"
+    )
+    if first is None or count < calls or first <= (query.since_ns or 0):
+        return query
+    return replace(query, since_ns=first)
+
+
 def check_keys(records: Records, query: Query) -> None:
     """Raise `TokenGuardError` for a key that no call has, with the nearest that some have."""
     for dimension in (*query.by, *(dimension for dimension, _ in query.where)):
