@@ -92,9 +92,9 @@ def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> Non
     for name, label in LABELS.items():
         if _tells(rates, name):
             usd = [f"{rates.usd_per_mtok(name, above + 1).normalize():f}" for above, _ in rates.bands]
-            table.add_row(label, *usd, dict(rates.assumed).get(Card._fields.index(name), ""))
+            table.add_row(label, *usd, dict(rates.assumed).get(PLACE[name], ""))
     if fee := rates.bands[0][1].request:
-        table.add_row("per call", *[f"{fee / 10**15:g}" for _ in rates.bands], "USD, whatever its tokens")
+        table.add_row("per call", *[f"{fee / FEMTO_PER_USD:g}" for _ in rates.bands], "USD, whatever its tokens")
     console.print(f"[bold]{title}[/bold]")
     console.print(table)
     if thresholds:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from tokenguard.prices.models import PROVIDERS, spellings
-from tokenguard.prices.rates import OUTPUT, Rates, complete
+from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete
 from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
 
 if TYPE_CHECKING:
@@ -30,8 +30,16 @@ KEYS: Final[Mapping[str, str]] = {
     "cache_audio_read": "cache_audio_read_mtok",
     "output_audio": "output_audio_mtok",
     "input_image": "input_image_mtok",
+    "output_image": "output_image_mtok",
 }
 """Our names of rates to the price list's; all are USD per million tokens."""
+
+PER_THOUSAND: Final[Mapping[str, str]] = {
+    "request": "requests_kcount",
+    "web_searches": "web_searches_kcount",
+    "file_searches": "storage_searches_kcount",
+}
+"""The same for what is billed by the use, in USD per thousand."""
 
 FREE: Final = ":free"
 """How the names of models end that cost nothing; the list has no rates for them. See https://openrouter.ai/docs/faq."""
@@ -141,7 +149,7 @@ def _rates(
     cards = [complete(_above(price, start), model.id, factor) for start in starts]
     derived = cards[0][1]
     if getattr(listed_price, "output_image_mtok", None) is not None:
-        derived[OUTPUT] = "assumed_text_output"  # images cost more, and `Usage` does not know them
+        derived[PLACE["output"]] = TEXT_OUTPUT
     sold = "" if owner is provider else f", sold by {provider.id}"
     return Rates(
         tuple((start, card) for start, (card, _) in zip(starts, cards, strict=True)),
@@ -166,14 +174,15 @@ def _price(listed_price: ModelPrice, *, free: bool) -> Price:
         return {name: ((0, usd),) for name, usd in NOTHING.items()}
     price: dict[str, tuple[tuple[int, Decimal], ...]] = {}
     for ours, theirs in KEYS.items():
-        value = getattr(listed_price, theirs)
+        value = getattr(listed_price, theirs, None)
         if isinstance(value, Decimal):
             price[ours] = ((0, value),)
         elif value is not None:
             price[ours] = ((0, value.base), *((step.start, step.price) for step in value.tiers))
-    per_thousand = getattr(listed_price, "requests_kcount", None)
-    if isinstance(per_thousand, Decimal):
-        price["request"] = ((0, per_thousand * 1000),)
+    for ours, theirs in PER_THOUSAND.items():
+        per_thousand = getattr(listed_price, theirs, None)
+        if isinstance(per_thousand, Decimal):
+            price[ours] = ((0, per_thousand * 1000),)
     return price
 
 
