@@ -14,7 +14,7 @@ from tokenguard.policy import load
 from tokenguard.prices import Card, PriceBook, Rates, Tier
 from tokenguard.prices.listed import nearest
 from tokenguard.prices.models import PROVIDERS
-from tokenguard.prices.rates import DERIVED
+from tokenguard.prices.rates import DERIVED, FEMTO_PER_USD, PLACE
 from tokenguard.report.terminal import console as standard_output
 from tokenguard.report.terminal import is_fancy
 

@@ -13,7 +13,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
-from tokenguard.providers import Reading
+from tokenguard.providers import Reading, geo_of
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
 
@@ -83,13 +83,16 @@ class Settling:
             return None, None  # the provider refused it
         basis = None if told else _untold(outcome, error, generated)
         priced = usage if usage is not None and told else _estimated(call, usage or Usage(), generated)
-        tier = Tier(reading.service_tier, reading.speed) if reading.service_tier or reading.speed else STANDARD
+        geo = reading.geo or geo_of(call.endpoint.host)
+        special = reading.service_tier or reading.speed or geo
+        tier = Tier(reading.service_tier, reading.speed, geo) if special else STANDARD
         cost = self.prices.cost(
             call.endpoint.provider, (reading.model, call.priced_as), priced, tier=tier, at_ns=call.start_ns, basis=basis
         )
         if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
             cost = as_reported(cost, reading.reported_cost)
-        if cost.status == names.EXACT and (doubt := _doubt(reading, outcome)) is not None:
+            call.attributes[names.COST_SOURCE] = names.REPORTED
+        if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
         return cost, usage
 
@@ -133,11 +136,14 @@ def _estimated(call: Call, known: Usage, generated: Callable[[], str] | None) ->
     )
 
 
-def _doubt(reading: Reading, outcome: str) -> str | None:
+def _doubt(call: Call, reading: Reading, outcome: str) -> str | None:
     """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
-    return "tool_fees_excluded" if reading.extra_fees else None
+    if names.COST_SOURCE in call.attributes:  # the provider's own word covers its tools
+        return None
+    asked = any(call.request.get(key) is not None for key in call.api.fees)
+    return "tool_fees_excluded" if reading.extra_fees or asked else None
 
 
 def _describe(call: Call, reading: Reading, error: BaseException | str | None, first_chunk_ns: int | None) -> None:
@@ -182,7 +188,7 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""
 
 CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)

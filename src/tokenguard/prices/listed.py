@@ -5,6 +5,7 @@ Its data is read and its own look-up is not used: that one remembers every name 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,7 +18,7 @@ from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
-    from genai_prices.types import ModelInfo, ModelPrice, PriceVariant, Provider
+    from genai_prices.types import MatchLogic, ModelInfo, ModelPrice, PriceVariant, Provider
 
 KEYS: Final[Mapping[str, str]] = {
     "input": "input_mtok",
@@ -62,10 +63,41 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
     for name, basis in spellings(provider_id, model):
         found = provider.find_model(name, all_providers=list(providers.values()))
         if found is not None:
+            if basis is None and not is_named(found.match, name):
+                basis = NEAREST
             return _rates(providers, provider, found, tier, at, basis)
     if provider_id == "openrouter" and model.endswith(FREE):
         return Rates(((0, complete(NOTHING, "")[0]),), f"OpenRouter's {FREE} models", f"openrouter/{model}")
     return None
+
+
+NEAREST: Final = "nearest_model"
+"""The basis of a price whose model's name only begins as this one does, or is like it."""
+SAME_MODEL: Final = re.compile(
+    r"(?:[-@.:_]?(?:\d{8}|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,6}|v\d+(?:[.:]\d+)*(?::\d+k)?"
+    r"|latest|preview|exp|experimental|beta|stable|instruct|it|chat|hf|maas|default|global|fp8|bf16|int4|nvfp4))*"
+)
+"""What may follow a model's name without making it another model: a snapshot, a version, a packing of its weights."""
+
+
+def is_named(clause: MatchLogic, name: str) -> bool:
+    """Whether a name that `clause` matches is this model's, and not one that only begins with it.
+
+    `gpt-5-nano-2026-01-01` is gpt-5-nano; `gpt-5-nano-next` may be anything.
+    """
+    name = name.lower()
+    if name.startswith("ft:") or not clause.is_match(name):
+        return name.startswith("ft:")
+    for part in getattr(clause, "or_", ()):
+        if is_named(part, name):
+            return True
+    if hasattr(clause, "or_"):
+        return False
+    begins = getattr(clause, "starts_with", None) or getattr(clause, "contains", None)
+    if begins is None:
+        return True  # an exact name, a pattern of the list's own, or an end
+    rest = name.rpartition(begins.lower())[2]
+    return SAME_MODEL.fullmatch(rest) is not None
 
 
 def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
@@ -88,6 +120,11 @@ def version() -> str:
     snapshot = _snapshot()
     updated = f", updated {snapshot.timestamp:%Y-%m-%d %H:%M}" if snapshot.from_auto_update else ""
     return f"genai-prices {__version__}{updated}"
+
+
+def edition() -> int:
+    """Another number whenever the application has updated the list; 0 until it is loaded."""
+    return id(_snapshot()) if _loaded else 0
 
 
 def newest() -> float | None:
@@ -132,7 +169,7 @@ def _snapshot() -> DataSnapshot:
 def _rates(
     providers: Mapping[str, Provider], provider: Provider, model: ModelInfo, tier: Tier, at: datetime, basis: str | None
 ) -> Rates | None:
-    unlisted = marks(tier, provider.id)
+    unlisted = marks(tier, provider.id, model.id)
     context = dict(CONTEXT[mark] for mark in unlisted if mark in CONTEXT)
     owner = next((each for each in providers.values() if any(model is own for own in each.models)), provider)
     # A seller may ask other than the owner for a tier, so the owner's variants say nothing here.
