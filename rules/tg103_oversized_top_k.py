@@ -64,6 +64,7 @@ from typing import NamedTuple
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.results import narrowed
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.syntax import Function, spelling
@@ -124,12 +125,12 @@ WORDS = (
     "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever",
     "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "memory.search(", "mem0",
 )  # fmt: skip
-_RERANK = re.compile(
+_RERANK = lazy(
     r"re_?rank|cross_?encoder|compressor|compress_documents|contextual_?compression|(?:^|_)ranker|(?:^|_)rrf|reciprocal"
     r"|rank_fusion",
     re.IGNORECASE,
 )
-_PROMPTED = re.compile(
+_PROMPTED = lazy(
     r"prompt|llm|context|answer|question|chat|complet|generate_|messages|\brag|rag_|_rag\b|agent|assistant|tool"
     r"|relevant_doc",
     re.IGNORECASE,

@@ -65,6 +65,7 @@ import re
 from collections.abc import Iterator
 
 from tokenguard.lint.loops import innermost_loop, own_nodes, through_helpers
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 
@@ -72,7 +73,7 @@ SEVERITY = "warning"
 WORDS = CALL_WORDS
 
 # What bounds a loop from outside, or makes it a person's or a queue's loop.
-_BOUNDED = re.compile(
+_BOUNDED = lazy(
     r"budget|deadline|timeout|time_left|max_|_max$|limit|remaining|attempt|retries|n_steps|num_steps|is_last_step|elapsed|monotonic|perf_counter"
     r"|should_stop|cancel|shutdown|stop_event|is_set|running$|closed|has_next|next_page|page_token|cursor|poll|after$",
     re.IGNORECASE,
@@ -82,7 +83,7 @@ _PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "r
                 "accept", "get", "get_nowait", "popleft", "pop", "blpop", "brpop", "read", "anext",
                 "next", "sleep"})  # fmt: skip
 _GETTERS = frozenset({"get", "pop", "popleft", "read", "next", "anext", "sleep"})
-_ENDLESS = re.compile(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|status\b")
+_ENDLESS = lazy(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|status\b")
 
 
 def check(file: File) -> Iterator[Report]:

@@ -51,6 +51,7 @@ import re
 from collections.abc import Iterator
 
 from tokenguard.lint.loops import innermost_loop, through_helpers
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
 from tokenguard.lint.syntax import Function, spelling
@@ -59,7 +60,7 @@ SEVERITY = "warning"
 WORDS = words_of(EMBEDDINGS)
 _CALLS = matcher(EMBEDDINGS)
 _LAST = tuple({path.rpartition(".")[2] for path in EMBEDDINGS})
-_BATCH = re.compile(r"batch|group|slice|window|part|bucket", re.IGNORECASE)
+_BATCH = lazy(r"batch|group|slice|window|part|bucket", re.IGNORECASE)
 
 
 def check(file: File) -> Iterator[Report]:

@@ -119,6 +119,7 @@ class Call:
         "retried",
         "scope",
         "served_before",
+        "snapshot",
         "span",
         "start_ns",
         "start_perf",
@@ -139,6 +140,8 @@ class Call:
         self.attribution = self.scope.attribution
         self.attributes: dict[str, AttributeValue] = {}
         self.fingerprint = ""
+        self.snapshot: bytes | None = None
+        """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
         self.hide_usage = False
         """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
         model = exchange.body.get("model")

@@ -12,6 +12,7 @@ from tokenguard.cli.recorded import asked, chosen, now, recorded
 if TYPE_CHECKING:
     from tokenguard.report.figures import Report
     from tokenguard.report.findings import Finding
+    from tokenguard.report.query import Query
     from tokenguard.report.trend import Trend
 
 TOP = 20
@@ -25,7 +26,9 @@ TOP = 20
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help=f"At most N groups; a table shows {TOP} unless said."
 )
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv", "md"]), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "csv", "md", "html"]), default="table", show_default=True
+)
 def report(
     by: tuple[str, ...],
     since: str | None,
@@ -45,6 +48,9 @@ def report(
     from tokenguard.report import figures, findings, trend
 
     query = asked(since, until, where, by, sort=sort, limit=limit or (TOP if form in ("table", "md") else None))
+    if form == "html":
+        _print_page(query, source)
+        return
     with recorded(source) as there:
         found = figures.ask(there.records, query)
         going = None if form == "csv" else trend.trend(there.records, query, now())
@@ -55,6 +61,17 @@ def report(
         _print(found, insights, going, form, there.shown, there.repeated)
     if not calls:
         click.echo(there.nothing(), err=form != "table")
+
+
+def _print_page(query: Query, source: tuple[str, ...]) -> None:
+    """The page as one file, which needs nothing else: for a browser, or to mail."""
+    from tokenguard.cli.budgets import standing
+    from tokenguard.page.document import document
+    from tokenguard.page.gathered import gathered
+
+    with recorded(source) as there:
+        page = gathered(there.records, query, there.shown, now(), standing() if not source else ())
+    click.echo(document(page), nl=False)
 
 
 def _print(found: Report, insights: list[Finding], going: Trend | None, form: str, shown: str, repeated: int) -> None:

@@ -28,7 +28,7 @@ POLICY = Path(__file__).with_name("demo.toml")
 GUARDED_POLICY = Path(__file__).with_name("guarded.toml")
 SDKS = ("openai", "anthropic")
 
-INSTRUMENT = (sys.executable, "-c", "from tokenguard.instrument import main; main()")
+INSTRUMENT = (sys.executable, "-c", "from tokenguard.installation.instrument import main; main()")
 COMMAND = (sys.executable, "-c", "from tokenguard.cli import main; main()")
 REPORTS = (("--by", "feature"), ("--by", "prompt_version", "--where", "feature=support_bot"))
 """The reports that are shown: arguments of `tokenguard report`."""

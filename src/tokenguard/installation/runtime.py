@@ -72,12 +72,20 @@ class Installation:
         self.telemetry.metrics.watch_breakers(dict if guard is None else guard.breakers.states)
         self.telemetry.metrics.max_values = policy.attribution.max_values
         self.meter.settling.prices = prices
+        if self.telemetry.looker is not None:
+            self.telemetry.looker.prices = prices
         self.meter.guard = guard
 
     def patch(self, sdk: Sdk, module: ModuleType) -> None:
         """Wrap an SDK's module that has just been imported, or was imported before."""
         try:
             self._restores.append(import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk))
+            if self.telemetry.looker is None:
+                # Now, in the thread that imports the SDK: not in one of our own beside the application's imports.
+                from tokenguard.inputs.look import Looker
+
+                self.telemetry.looker = Looker()
+            self.telemetry.looker.prices = self.meter.settling.prices
             if sdk.warms:
                 self.meter.settling.prices.warm()
         except Exception as error:

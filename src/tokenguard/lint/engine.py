@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from tokenguard.lint import suppress
 from tokenguard.lint.config import Config, ConfigError
-from tokenguard.lint.files import matches
+from tokenguard.lint.files import matches, relative
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.prefilter import Prefilter
 from tokenguard.lint.project import Project
 from tokenguard.lint.rulebook import File, Rule, load, load_installed
+from tokenguard.lint.sources import decode
 from tokenguard.lint.syntax import Module, parse
 
 BROKEN = "TG000"
@@ -23,9 +22,15 @@ class Linter:
     def __init__(self, config: Config, *, prefilter: bool = True, everything: bool = False) -> None:
         """Load the rules, those of installed packages when they are selected or `everything` is asked for.
 
-        Raises ConfigError for an unknown rule id or option.
+        Raises ConfigError for an unknown rule id or option, and for settings that name a folder of rules where the
+        command line does not allow it: whoever clones a repository would run its code.
         """
         self.config = config
+        if config.plugins and not config.allow_plugins:
+            raise ConfigError(
+                f"{config.file}: [lint] plugins = {list(config.plugins)} would run the code in these folders. If you "
+                "trust it, pass --allow-plugins; if not, --isolated lints without these settings."
+            )
         try:
             self.all_rules = load(config.plugins, config.root)
             if everything or any(
@@ -116,25 +121,6 @@ class Linter:
         ignores = self.config.per_file_ignores
         if not ignores:
             return set()
-        import os
-
-        relative = os.path.relpath(path, self.config.root).replace(os.sep, "/")
-        codes = [code for glob, codes in ignores.items() if matches(relative, (glob,)) for code in codes]
+        place = relative(path, self.config)
+        codes = [code for glob, codes in ignores.items() if matches(place, (glob,)) for code in codes]
         return {r.id for r in self.rules if any(r.id.startswith(code) for code in codes)}
-
-
-def decode(source: bytes) -> str:
-    """The text of a Python source, by its byte order mark or coding comment; the BOM is dropped."""
-    import io
-    import tokenize
-
-    try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
-    except (SyntaxError, LookupError):
-        encoding = "utf-8"
-    return source.decode(encoding, "replace").removeprefix("\ufeff")
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines of a text as the parser counts them: only line feeds and carriage returns end one."""
-    return re.split(r"\r\n|\r|\n", text)

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from tokenguard.lint.engine import Linter
 from tokenguard.lint.rulebook import Rule
 
 BUILT_IN = {
@@ -63,6 +64,27 @@ def _toml(value: object) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list | tuple) else str(value)
+
+
+def settings(linter: Linter, path: str) -> str:
+    """The settings that hold for `path`, as TOML with a comment where they come from."""
+    config = linter.config
+    lists = {"select": config.select, "ignore": config.ignore, "exclude": config.exclude, "plugins": config.plugins}
+    lines = [f"# {path}: {config.file or 'no settings file'}", "[lint]"]
+    lines += [f"{key} = {_toml(value)}" for key, value in lists.items()]
+    lines.append(f"respect-gitignore = {_toml(config.respect_gitignore)}")
+    if config.severity:
+        lines += ["", "[lint.severity]", *(f"{rule} = {_toml(value)}" for rule, value in config.severity.items())]
+    if config.per_file_ignores:
+        lines += ["", "[lint.per-file-ignores]"]
+        lines += [f'"{glob}" = {_toml(codes)}' for glob, codes in config.per_file_ignores.items()]
+    for rule in linter.rules:
+        if linter.options[rule.id]:
+            lines += ["", f"[lint.rules.{rule.id}]"]
+            lines += [f"{key} = {_toml(value)}" for key, value in linter.options[rule.id].items()]
+    rules = {**{code: name for code, (name, _) in BUILT_IN.items()}, **{r.id: r.name for r in linter.rules}}
+    lines += ["", "# Enabled:", *(f"#   {code} {name}" for code, name in rules.items() if code in linter.enabled)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def write_docs(folder: Path) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import CALL_WORDS, RUNS, Surface, matcher
 from tokenguard.lint.syntax import Function
@@ -15,7 +16,7 @@ Part = Literal["text", "tools"]
 _RUN_PATHS = matcher(RUNS)
 _RUN_NAMES = tuple(path.rpartition(".")[2] for path in RUNS)
 _SYSTEM_ROLES = frozenset({"system", "developer"})
-_SYSTEM_NAME = re.compile(
+_SYSTEM_NAME = lazy(
     r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt)(_template|_text|_str|_content)?$"
 )
 _KEYWORDS = (
@@ -27,18 +28,18 @@ _KEYWORDS = (
     "system_instructions",
     "sys_prompt",
 )
-_SYSTEM_CLASSES = re.compile(
+_SYSTEM_CLASSES = lazy(
     r".*\b(SystemMessage|SystemPromptPart|SystemMessagePromptTemplate|ChatSystemMessage)(\.from_template|\.from_system)?$"
 )
-_SYSTEM_ROLE = re.compile(r"\b(system|developer)('|\"|$|_message_role)", re.IGNORECASE)
-_DECORATORS = re.compile(r".*\.(system_prompt|instructions)(\(\))?$")
-_SYSTEM_FUNCTION = re.compile(
+_SYSTEM_ROLE = lazy(r"\b(system|developer)('|\"|$|_message_role)", re.IGNORECASE)
+_DECORATORS = lazy(r".*\.(system_prompt|instructions)(\(\))?$")
+_SYSTEM_FUNCTION = lazy(
     r"(?!(?:set|update|validate|check|log|print|is|has|add|append|save|load|parse|extract|test|strip|remove|hash|merge|split"
     r"|find|count|convert)_)(?:\w+_)?(system_?prompt|system_?message|system_?instructions?)s?"
     r"|(?:(?:get|build|make|agent|dynamic|create|generate)_)?instructions",
 )
 # `instructions=` and `system=` mean something else to these
-_OTHERS = re.compile(
+_OTHERS = lazy(
     r"(?:.*\.)?(platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
 )
 _HOLDERS = frozenset({"ChatMessage", "Message", "from_template", "from_system"})

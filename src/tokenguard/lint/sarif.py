@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tokenguard.lint.finding import Finding
+from tokenguard.lint.lines import Sources
 
 if TYPE_CHECKING:
-    from tokenguard.lint.outputs import Sources
     from tokenguard.lint.rulebook import Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -7,23 +7,25 @@ Comments that silence nothing are themselves reported, as TG001.
 
 from __future__ import annotations
 
-import io
 import re
-import tokenize
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.lint.finding import Finding, Span
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
+
+if TYPE_CHECKING:
+    import tokenize
 
 UNUSED = "TG001"
 _NOQAS = ("noqa", "NOQA")
 WORDS: tuple[Entry, ...] = ("tokenguard:", *((code, *_NOQAS) for code in ("TG0", "TG1", "tg0", "tg1")))
-_NOQA = re.compile(r"#\s*noqa(?P<codes>\s*:\s*[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*)?(?!\s*:)", re.IGNORECASE)
-_OURS = re.compile(r"#\s*tokenguard:\s*ignore(?:\[(?P<codes>[^\]]*)\])?(?!-)")
-_MENTIONED = re.compile(r"noqa|tokenguard:", re.IGNORECASE)
-_NAMED = re.compile(r"#\s*noqa\s*:[^\n]*\bTG\d|tokenguard:\s*ignore", re.IGNORECASE)  # may be unused
-_CODE = re.compile(r"[A-Z]+[0-9]+")
+_NOQA = lazy(r"#\s*noqa(?P<codes>\s*:\s*[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*)?(?!\s*:)", re.IGNORECASE)
+_OURS = lazy(r"#\s*tokenguard:\s*ignore(?:\[(?P<codes>[^\]]*)\])?(?!-)")
+_MENTIONED = lazy(r"noqa|tokenguard:", re.IGNORECASE)
+_NAMED = lazy(r"#\s*noqa\s*:[^\n]*\bTG\d|tokenguard:\s*ignore", re.IGNORECASE)  # may be unused
+_CODE = lazy(r"[A-Z]+[0-9]+")
 
 
 class Ignore(NamedTuple):
@@ -46,6 +48,9 @@ class Ignore(NamedTuple):
 
 def ignores(text: str) -> list[Ignore]:
     """The silencing comments of a source text, in order."""
+    import io
+    import tokenize
+
     found: list[Ignore] = []
     start = 0
     try:
@@ -77,6 +82,9 @@ def _ignore(token: tokenize.TokenInfo, start: int) -> Iterator[Ignore]:
 
 def logical_end(text: str, line: int) -> int:
     """The last line of the logical line that `line` is in."""
+    import io
+    import tokenize
+
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.NEWLINE and token.start[0] >= line:

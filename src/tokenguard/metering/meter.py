@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind
 from tokenguard.call import scope
 from tokenguard.call.call import Call, Exchange, current_call
 from tokenguard.call.flow import SEND, Answer, Flow, Step
-from tokenguard.call.repeats import fingerprint, identity
+from tokenguard.call.repeats import fingerprint, identity, snapshot
 from tokenguard.call.site import call_site
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
@@ -38,6 +38,10 @@ if TYPE_CHECKING:  # a program without a policy loads no guard
     from tokenguard.metering.content import Capture
 
 T = TypeVar("T")
+
+
+MAX_SNAPSHOT = 2**21
+"""Bytes of a request that are kept until it has been looked at; larger ones are not looked at."""
 
 
 class Meter:
@@ -228,7 +232,10 @@ class Meter:
         attributes.update(call_site())
         if call.model is None and api.chosen_by:
             call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
-        call.fingerprint = fingerprint(api.id, call.endpoint.provider, body)
+        request, is_plain = snapshot(api.id, call.endpoint.provider, body)
+        if is_plain and len(request) <= MAX_SNAPSHOT:
+            call.snapshot = request
+        call.fingerprint = fingerprint(request)
         attributes[names.FINGERPRINT] = call.fingerprint
         call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
         if call.retried is not None:

@@ -64,7 +64,7 @@ class Settling:
                 record.trace_id, record.span_id = span.ids()
                 for each in call.scope.meters:
                     each.add(record)
-            self.telemetry.put(Finished(record, span.identity(), span.owned))
+            self.telemetry.put(Finished(record, span.identity(), span.owned, call.api, call.snapshot))
 
     def _price(
         self,

@@ -15,7 +15,7 @@ from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
 LONG: Final = ("long_calls", "long_tokens", "long_read_tokens", "long_uncached_usd")
-LAST_CALLS: Final = 200_000
+LAST_CALLS: Final = 50_000
 """So many of the last calls are looked through for repeats."""
 COLD: Final = 0.05
 """The cache hit share below which a prompt is said not to be cached."""
@@ -77,10 +77,11 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
         return
     calls, requests = (sum(int(row[n]) for row in by_feature) for n in (1, 2))
     known = [usd for *_, usd in by_feature if usd is not None]
+    among = f" among the last {LAST_CALLS:,}" if report.total.figures["calls"] > LAST_CALLS else ""
     most = ", ".join(f"{feature or 'no feature'} {int(times):,}" for feature, times, *_ in by_feature[:FEW])
     yield Finding(
-        f"{many(calls, 'identical call')} asked again what had been answered ({many(requests, 'distinct request')}; "
-        f"{most}{', ...' if len(by_feature) > FEW else ''})",
+        f"{many(calls, 'identical call')}{among} asked again what had been answered "
+        f"({many(requests, 'distinct request')}; {most}{', ...' if len(by_feature) > FEW else ''})",
         math.fsum(known) if known else None,
         "spent on repeats",
         "see them with tokenguard calls --repeated; where the same answer will do, keep it",

@@ -11,7 +11,7 @@ import math
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -34,7 +34,11 @@ MAY_BE_NEGATIVE = frozenset({names.COST_SAVED})
 BATCH = 2000
 SQLITE_MAGIC = b"SQLite format 3\x00"
 GZIP_MAGIC = b"\x1f\x8b"
-WOULD_DO = "Give a store, or the lines that the OpenTelemetry collector's file exporter writes (format: json)."
+PARQUET_MAGIC = b"PAR1"
+WOULD_DO = (
+    "Give a store, the lines that the OpenTelemetry collector's file exporter writes (format: json), or a folder that "
+    "tokenguard store export wrote."
+)
 
 
 class SourceError(TokenGuardError):
@@ -50,11 +54,20 @@ class Source(NamedTuple):
 
 
 def open_sources(paths: Sequence[Path]) -> Source:
-    """The records in `paths`: each a store, OTLP-JSON lines (maybe gzipped), or a folder of either.
+    """The records in `paths`: each a store, OTLP-JSON lines (maybe gzipped), Parquet, or a folder of any of them.
 
     A span that several of them hold is counted once, by trace id and span id; a store's record goes before that of a
-    file, as it knows more. Raises `SourceError`.
+    file, as it knows more. Parquet is asked where it is, and is not read together with others. Raises `SourceError`.
     """
+    packed = [file for path in paths for file in _parquet_in(path)]
+    if packed:
+        if other := [path for path in paths if not _parquet_in(path)]:
+            raise SourceError(
+                f"{other[0]}: is no Parquet, and cannot be read together with it. Ask one after the other"
+            )
+        from tokenguard.report.duck import DuckRecords
+
+        return Source(DuckRecords(packed))
     stores: dict[Path, Path] = {}
     files: dict[Path, Path] = {}
     for path in paths:
@@ -133,11 +146,20 @@ def _begins(path: Path, *magics: bytes) -> bool:
         return False
 
 
+def _parquet_in(path: Path) -> list[Path]:
+    """The Parquet files of a source, by their beginning and their names."""
+    if path.is_dir():
+        return sorted(each for each in path.rglob("*.parquet") if each.is_file())
+    with suppress(OSError):
+        return [path] if _begins(path, PARQUET_MAGIC) else []
+    return []
+
+
 def _lines_in(folder: Path) -> list[Path]:
-    """The files of a folder that hold JSON lines, maybe gzipped: the collector's, and those it has rotated."""
-    files = sorted(each for each in folder.iterdir() if each.is_file() and _begins(each, b"{", GZIP_MAGIC))
+    """The files in a folder, and in those in it, that hold JSON lines, maybe gzipped: the collector's, rotated ones."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file() and _begins(each, b"{", GZIP_MAGIC))
     if not files:
-        raise SourceError(f"{folder}: holds no store and no OTLP-JSON lines. {WOULD_DO}")
+        raise SourceError(f"{folder}: holds no store, no OTLP-JSON lines and no Parquet. {WOULD_DO}")
     return files
 
 

@@ -13,21 +13,28 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import trace
+from opentelemetry.trace import SpanContext, SpanKind
 
 from tokenguard.facts import names
-from tokenguard.facts.record import Record, TaskRecord
+from tokenguard.facts.record import AttributeValue, CallRecord, Record, TaskRecord
 from tokenguard.process.exit import at_exit
-from tokenguard.telemetry.metrics import MAX_VALUES, SCOPE, Finished, Metrics
+from tokenguard.telemetry.metrics import EMPTY, MAX_VALUES, SCOPE, Finished, Metrics
 from tokenguard.telemetry.spans import hex_ids
+
+if TYPE_CHECKING:  # it is loaded with the first SDK
+    from tokenguard.inputs.look import Looker
 
 log = logging.getLogger("tokenguard")
 
 DRAIN_SECONDS = 0.05
 """How long a record waits; what a process is killed with in this time is lost."""
+LOOKED_AT = 512
+"""Records that wait with their request; past it, their requests are not looked at."""
 QUEUE_LENGTH = 65_536
 """Records that wait for the drain; past it the oldest are dropped, and counted."""
 
@@ -61,6 +68,8 @@ class Telemetry:
         self.failures = 0
         """Internal errors so far: observation swallowed them, and the first of each place is in the log."""
         self._logged: set[str] = set()
+        self.looker: Looker | None = None
+        """What finds out what the requests say; set by whoever installs, as it takes a while to load."""
         self._make_sink = sink
         self.metrics = Metrics(
             self.flush,
@@ -87,6 +96,8 @@ class Telemetry:
         """Take a finished call or task."""
         if len(self._queue) == QUEUE_LENGTH:
             self.dropped += 1
+        elif len(self._queue) > LOOKED_AT and isinstance(item, Finished):
+            item = item._replace(snapshot=None)
         self._queue.append(item)
         if not self._wake.is_set():
             self._wake.set()
@@ -146,7 +157,8 @@ class Telemetry:
                     else:
                         record = item.record
                         record.trace_id, record.span_id = hex_ids(item.span)
-                        records.append(record)
+                        item = self._looked_at(item, records)
+                        records.append(item.record)
                         self.metrics.count_call(item)
                 except Exception as error:
                     self._contained("recording metrics", error)
@@ -162,6 +174,30 @@ class Telemetry:
                         self._sink.write(records)
                 except Exception as error:
                     self._contained("writing the local store", error)
+
+    def _looked_at(self, item: Finished, records: list[Record]) -> Finished:
+        """A call with what its request says; where looking fails, as it was."""
+        if self.looker is None or item.api is None or item.snapshot is None:
+            return item
+        try:
+            seen = self.looker.look(item.record, item.api, item.snapshot)
+        except Exception as error:
+            self._contained("looking at a request", error)
+            return item
+        if seen.toolset is not None:
+            records.append(seen.toolset)
+        # Not in place: the record may be in the user's hands.
+        record = replace(item.record, attributes={**item.record.attributes, **seen.attributes})
+        if names.BREAK_KIND in seen.attributes and item.span.trace_flags.sampled:
+            self._show_break(record, item.span, seen.attributes)
+        return item._replace(record=record, snapshot=None)
+
+    def _show_break(self, record: CallRecord, span: SpanContext, seen: Mapping[str, AttributeValue]) -> None:
+        """A span of its own below the call's, which has ended: nobody waits for what is found out here."""
+        shown = {name: value for name, value in seen.items() if name.startswith(names.BREAK)}
+        parent = trace.set_span_in_context(trace.NonRecordingSpan(span), EMPTY)
+        own = self.tracer.start_span("cache_break", parent, SpanKind.INTERNAL, shown, start_time=record.start_ns)
+        own.end(record.start_ns + record.duration_ns)
 
     def _finish(self) -> None:
         """The last drain of the process, after which the store's file is let go of."""
