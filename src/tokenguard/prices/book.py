@@ -98,7 +98,7 @@ class PriceBook:
             return None
 
     def _look_up(self, provider: str, model: Model, tier: Tier, slot: int, edition: int) -> Rates | None:
-        """By this edition of the list. Raises `LookupError` for what no price list can know, so that the cache does not keep it."""
+        """By this edition of the list; raises `LookupError` for what no list can know, so that no cache keeps it."""
         given = model if isinstance(model, tuple) else (model,)
         if any(len(text) > MAX_NAME for text in (provider, *given, *tier) if text):
             raise LookupError("a name is too long")
@@ -202,7 +202,7 @@ class PriceBook:
 
 
 def _sold(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
-    """The listed rates of a model at its seller; of one behind a gateway or an unknown host, its maker's, as a guess."""
+    """The listed rates of a model at its seller; behind a gateway or an unknown host its maker's, as a guess."""
     rates = listed.listed(*seller(provider, model), tier, at)
     if rates is not None or provider not in GATEWAYS:
         return rates

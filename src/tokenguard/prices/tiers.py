@@ -74,8 +74,6 @@ REGIONAL: Final[Mapping[tuple[str, str], re.Pattern[str]]] = {
     ("together", "regional"): re.compile(""),
 }
 """Where inference that stays in one geography costs more, by seller and geography, and the models it is so for."""
-DOCUMENTED: Final = frozenset({"region"})
-"""Marks whose factor the provider publishes as such, for all the models above: what they make of a rate is no guess."""
 
 
 def marks(tier: Tier, provider_id: str, model: str = "") -> list[str]:
@@ -97,6 +95,5 @@ def assumed(unlisted: Iterable[str], provider_id: str) -> tuple[Decimal, str | N
     factor, basis = Decimal(1), None
     for mark in unlisted:
         factor *= FACTORS.get((mark, provider_id), FACTORS.get((mark, ""), Decimal(1)))
-        if mark not in DOCUMENTED:
-            basis = basis or f"assumed_{mark.removeprefix('speed_')}"
+        basis = basis or f"assumed_{mark.removeprefix('speed_')}"
     return factor, basis

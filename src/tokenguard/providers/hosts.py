@@ -133,6 +133,16 @@ def know_hosts(hosts: Mapping[str, str]) -> None:
     located.cache_clear()
 
 
+def hosts_of(setting: str) -> dict[str, str]:
+    """The hosts that an environment variable names.
+
+    >>> hosts_of("llm.internal:8000=openai, 127.0.0.1=sdk")
+    {'llm.internal:8000': 'openai', '127.0.0.1': 'sdk'}
+    """
+    pairs = (each.strip().partition("=") for each in setting.split(","))
+    return {host.strip(): provider.strip() for host, equals, provider in pairs if equals}
+
+
 @lru_cache(maxsize=512)
 def geo_of(host: str) -> str | None:
     """`regional` for a host that keeps the work in one place, where that has a price; else `None`.
