@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from typing import Any, NamedTuple, Self, TypeVar, cast
+
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import Span, StatusCode
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.facts.usage import Usage
 
 F = TypeVar("F", bound=Callable[..., Any])
+SCOPE = "tokenguard"
+log = logging.getLogger("tokenguard")
 
 
 class Scope(NamedTuple):
@@ -34,8 +43,7 @@ class Scope(NamedTuple):
         """This scope with more attribution: a value of `None` takes the key away."""
         merged = {k: str(v) for k, v in {**self.attribution, **keys}.items() if v is not None}
         attributes: dict[str, AttributeValue] = {names.attribution_attribute(k): v for k, v in merged.items()}
-        if names.TASK in self.attributes:
-            attributes[names.TASK] = self.attributes[names.TASK]
+        attributes |= {name: self.attributes[name] for name in (names.TASK, names.TASK_RUN) if name in self.attributes}
         return self._replace(attribution=merged, attributes=attributes)
 
 
@@ -273,10 +281,20 @@ def meter() -> Measurement:
     return Measurement()
 
 
+@contextmanager
+def _contained(step: str) -> Iterator[None]:
+    """What is wrong with a tracer is logged, and is not the program's."""
+    try:
+        yield
+    except Exception:
+        log.warning("tokenguard: %s failed; the task goes on", step, exc_info=True)
+
+
 class task(_Scoped):  # noqa: N801 - used as a function
     """One unit of business work, so that its cost per success is known.
 
-    An exception makes it a failure; `fail()` and `succeed()` say so by hand.
+    An exception makes it a failure; `fail()` and `succeed()` say so by hand. Where TokenGuard is installed it is also a
+    span, above those of its calls, with what they came to (`tokenguard.task.*`).
 
     >>> with task("resolve_ticket") as t:
     ...     ...
@@ -288,6 +306,10 @@ class task(_Scoped):  # noqa: N801 - used as a function
         self.meter = Measurement()
         """What its calls amounted to."""
         self.outcome: str | None = None
+        self.run = ""
+        """Tells this run from all others: 16 hex digits."""
+        self._span: Span | None = None
+        self._tokens: tuple[Token[Context], ...] = ()
 
     def succeed(self) -> None:
         """Call it a success, whatever exception follows."""
@@ -303,16 +325,38 @@ class task(_Scoped):  # noqa: N801 - used as a function
     def _begin(self) -> None:
         self._start_ns = time.time_ns()
         self._scope = Scope()
+        self.run = os.urandom(8).hex()
+        if on_task_end is not None:
+            with _contained("starting a task's span"):
+                span = trace.get_tracer(SCOPE).start_span(f"task {self.name}", start_time=self._start_ns)
+                self._span = span if span.is_recording() else None
+
+    def _push(self) -> None:
+        super()._push()
+        if self._span is not None:
+            self._tokens = (*self._tokens, attach(trace.set_span_in_context(self._span)))
+
+    def _pop(self) -> None:
+        if self._tokens:
+            *rest, token = self._tokens
+            self._tokens = tuple(rest)
+            if _scope.get() is self._stack[-1][1]:  # elsewhere the context is not ours to restore
+                detach(token)
+        super()._pop()
 
     def _extend(self, outer: Scope) -> Scope:
         inner = outer.attributed(self._keys)
         self._scope = inner._replace(
-            attributes={**inner.attributes, names.TASK: self.name}, meters=(*inner.meters, self.meter)
+            attributes={**inner.attributes, names.TASK: self.name, names.TASK_RUN: self.run},
+            meters=(*inner.meters, self.meter),
         )
         return self._scope
 
     def _end(self, error: BaseException | None) -> None:
         outcome = self.outcome or (names.OK if error is None else names.ERROR)
+        if self._span is not None:
+            with _contained("ending a task's span"):
+                self._end_span(self._span, outcome)
         if on_task_end is not None:
             on_task_end(
                 TaskRecord(
@@ -325,3 +369,20 @@ class task(_Scoped):  # noqa: N801 - used as a function
                     attribution=self._scope.attribution,
                 )
             )
+
+    def _end_span(self, span: Span, outcome: str) -> None:
+        span.set_attributes(
+            {
+                **self._scope.attributes,
+                names.TASK: self.name,
+                names.TASK_RUN: self.run,
+                names.TASK_OUTCOME: outcome,
+                names.TASK_COST: self.meter.cost_usd,
+                names.TASK_CALLS: self.meter.calls,
+                names.TASK_INPUT_TOKENS: self.meter.input_tokens,
+                names.TASK_OUTPUT_TOKENS: self.meter.output_tokens,
+            }
+        )
+        if outcome != names.OK:
+            span.set_status(StatusCode.ERROR)
+        span.end()
