@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import weakref
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from tokenguard.call import scope
 from tokenguard.call.failures import may_be_billed
+from tokenguard.call.open import Watching, open_calls
 from tokenguard.call.repeats import Failure
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
+from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.providers.reading import believable
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
@@ -50,6 +55,10 @@ class Settling(Protocol):
 
 class Guarding(Protocol):
     """Who has admitted a call, and charges it at its end."""
+
+    def give_back(self, call: Call) -> None:
+        """Nothing was sent: what was reserved for it is free."""
+        ...
 
     def settle(
         self,
@@ -113,19 +122,22 @@ class Call:
         "cost",
         "counted",
         "endpoint",
-        "entered",
         "fingerprint",
         "guard",
+        "handed_on",
         "hide_usage",
         "matched",
         "model",
         "most_output",
+        "outer",
         "output_cap",
+        "reader",
         "request",
         "resends",
         "reservation",
         "retried",
         "scope",
+        "sent",
         "served_before",
         "snapshot",
         "span",
@@ -159,6 +171,8 @@ class Call:
         """The model that has answered there before, where the request names none: an agent's."""
         self.resends = 0
         self.billed_resends = 0
+        self.sent = False
+        """Whether it has been handed to the SDK to be sent."""
         self.begun = False
         """Whether its answer had begun to come in before the call ended."""
         self.retried: Failure | None = None
@@ -175,8 +189,12 @@ class Call:
         self.unmeasured: object = None
         """The response, where it does not say how much was generated."""
         self.span: CallSpan = NO_SPAN
-        self.entered: tuple[Token[Call | None], Token[Any]] | None = None
-        """What undoes making the call and its span current."""
+        self.outer: Context | None = None
+        """The OpenTelemetry context around the call."""
+        self.reader: weakref.ref[Watching] | None = None
+        """The watch on its answer, where that is yet to be read."""
+        self.handed_on = 0
+        """How much of its end has been handed on: for the settling."""
         self.guard: Guarding | None = None
         """The guard at the call's start sees it to its end, whatever policy is in force by then."""
         # The guard's notes:
@@ -188,6 +206,7 @@ class Call:
         """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
         self.most_output: int | None = None
         """The output tokens that were reserved."""
+        open_calls[id(self)] = self
 
     @property
     def priced_as(self) -> str | None:
@@ -258,9 +277,51 @@ class Call:
             response = self.unmeasured
             generated = lambda: self.api.words.answered_text(response)  # noqa: E731
         try:
+            open_calls.pop(id(self), None)
+            self._settle(reading, outcome, error, first_chunk_ns, generated)
+        except BaseException as raised:
+            if interrupt(raised) is not None or not isinstance(raised, Exception):
+                # A signal handler's: what is left is done, and the program gets what it has raised.
+                self._settle(reading, outcome, error, first_chunk_ns, generated)
+            raise
+
+    def _settle(
+        self,
+        reading: Reading | None,
+        outcome: str,
+        error: BaseException | str | None,
+        first_chunk_ns: int | None,
+        generated: Callable[[], str] | None,
+    ) -> None:
+        try:
             self._settling.settle(self, reading or Reading(), outcome, error, first_chunk_ns, generated)
         except Exception as failure:
             self._settling.internal_error("finishing a call", failure)
+
+    def drop(self) -> None:
+        """The call was interrupted before it was sent: it leaves no record, and nothing reserved."""
+        try:
+            del self._open
+        except AttributeError:
+            return
+        open_calls.pop(id(self), None)
+        if self.guard is not None:
+            self.guard.give_back(self)
+
+    def abandon(self) -> None:
+        """Nobody will read the rest of its answer, or wait for it."""
+        watch = None if self.reader is None else self.reader()
+        if watch is not None:
+            watch.over(GeneratorExit())
+        elif self.sent:
+            self.finish(None, outcome=names.ABANDONED)
+        else:
+            self.drop()
+
+    def disown(self) -> None:
+        """In a forked child: to end it is the parent's."""
+        with contextlib.suppress(AttributeError):
+            del self._open
 
 
 current_call: ContextVar[Call | None] = ContextVar("tokenguard_call", default=None)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from tokenguard.process.interrupts import interrupt
+
 UNREACHED: Final = False
 UNANSWERED: Final = True
 
@@ -93,6 +95,8 @@ def may_be_billed(error: BaseException | None) -> bool:
     if error is None:
         return False
     if not isinstance(error, Exception) or type(error) is TimeoutError:  # aiohttp's, for the request as a whole
+        return True
+    if interrupt(error) is not None:
         return True
     if (code := grpc_code(error)) is not None:
         return CODES[code].billed if code in CODES else False

@@ -26,7 +26,7 @@ from tokenguard.guard.breakers import Breakers
 from tokenguard.guard.ceilings import CEILINGS, Question, beyond, no_price
 from tokenguard.guard.single_flight import Flights
 from tokenguard.guard.worst_case import Worst, WorstCase
-from tokenguard.ledger import NANO, Ledger, Refusal, Reservation, nano, open_ledger
+from tokenguard.ledger import NANO, Ledger, Refusal, Reservation, nano, new_id, open_ledger
 from tokenguard.policy import CompiledPolicy, Limit, Matched, Policy
 from tokenguard.policy.match import Tightest
 from tokenguard.policy.windows import FOREVER
@@ -219,17 +219,20 @@ class Guard:
                         self._decide(call, budget.name, "block")
                         if self.enforces:
                             raise no_price(call, budget.name, budget.limit_usd, BudgetExceeded)
-            answer = yield ledger, ledger.reserve, (entries, worst.nano or 0, worst.input + worst.output)
+            most, tokens = worst.nano or 0, worst.input + worst.output
+            # Known before it is made: whoever is interrupted while it is made can give it back.
+            call.reservation = Reservation(new_id(), tuple(entries), most, tokens, 0.0)
+            answer = yield ledger, ledger.reserve, (entries, most, tokens, call.reservation.id)
             if answer.error is not None:
                 raise answer.error
             held: Reservation | Refusal = answer.value
+            call.reservation = held if isinstance(held, Reservation) else None
             if isinstance(held, Reservation):
                 if held.over and not worst.counted:
                     # Over only by a bound that is loose: count, and ask again.
-                    ledger.release(held)
+                    yield ledger, ledger.release, (held,)
                     worst = self.worst_case.of(call, counted=True)
                     continue
-                call.reservation = held
                 for over in held.over:  # what only watches would have refused
                     watching = matched.budget(over.entry.budget)
                     self._decide(call, watching.name, "warn" if watching.then == "warn" else "block")
@@ -283,7 +286,7 @@ class Guard:
 
         `usage` is what the provider reported, and `charged` what `cost` is for: the same, or an estimate.
         """
-        matched = call.matched
+        matched, call.matched = call.matched, None
         if matched is not None:
             # Whatever breaks off an answer that had begun is the provider's: some SDKs raise it without a status.
             failed = provider_failed(error) or (call.begun and isinstance(error, Exception))
@@ -295,12 +298,18 @@ class Guard:
         held, ledger = call.reservation, self.ledger
         if held is None or ledger is None:
             return
-        call.reservation = None
         spent = self._spent(call, charged, cost, held)
         if spent is None:
             ledger.release_soon(held)
         else:
             ledger.settle_soon(held, *spent)
+        call.reservation = None
+
+    def give_back(self, call: Call) -> None:
+        """Nothing was sent: what was reserved for it is free."""
+        if call.reservation is not None and self.ledger is not None:
+            self.ledger.release_soon(call.reservation)
+            call.reservation = None
 
     def _spent(self, call: Call, charged: Usage | None, cost: Cost | None, held: Reservation) -> tuple[int, int] | None:
         """Nano-dollars and tokens to charge: what a call came to, once for each of its attempts that may be billed.

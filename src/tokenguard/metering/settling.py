@@ -13,6 +13,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
+from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Reading
 from tokenguard.providers.reading import MOST_TOKENS, believable
 from tokenguard.telemetry.drain import Telemetry
@@ -46,7 +47,6 @@ class Settling:
         """Write down what came of the call, end its span and hand the record on."""
         duration = time.perf_counter_ns() - call.start_perf
         usage: Usage | None = None
-        cost: Cost | None = None
         try:
             _describe(call, reading, error, first_chunk_ns)
             reading = self._believed(reading)
@@ -59,15 +59,28 @@ class Settling:
             if self._capture is not None and outcome != names.BLOCKED:
                 self._contain("recording content", self._capture.record, call)
             self._remember(call, reading, outcome, error, cost)
-        finally:
-            span = call.span
-            span.end(call.attributes, outcome)
-            record = CallRecord(call.start_ns, duration, outcome, call.attributes, usage=usage, cost=cost)
-            if call.scope.meters:
-                record.trace_id, record.span_id = span.ids()
-                for each in call.scope.meters:
-                    each.add(record)
-            self.telemetry.put(Finished(record, span.identity(), span.owned, call.api, call.snapshot))
+        except Exception as failure:
+            if interrupt(failure) is None:
+                self._hand_on(call, duration, outcome, usage)
+            raise
+        self._hand_on(call, duration, outcome, usage)
+
+    def _hand_on(self, call: Call, duration: int, outcome: str, usage: Usage | None) -> None:
+        """End the span and hand on the record; what was done before an interrupt is not done again."""
+        span = call.span
+        if call.handed_on < 1:
+            self._contain("ending a span", span.end, call.attributes, outcome)
+            call.handed_on = 1
+        if call.handed_on == 3:
+            return
+        record = CallRecord(call.start_ns, duration, outcome, call.attributes, usage=usage, cost=call.cost)
+        if call.scope.meters and call.handed_on < 2:
+            call.handed_on = 2
+            record.trace_id, record.span_id = span.ids()
+            for each in call.scope.meters:
+                each.add(record)
+        call.handed_on = 3
+        self.telemetry.put(Finished(record, span.identity(), span.owned, call.api, call.snapshot))
 
     def _believed(self, reading: Reading) -> Reading:
         """What was read, without counts beyond all reason: they would fill every budget, and are nobody's usage."""
