@@ -9,26 +9,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar, Token
-from typing import Any, NamedTuple, Self, TypeVar, cast
-
-from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import Span, StatusCode
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.facts.usage import Usage
 
+if TYPE_CHECKING:
+    from tokenguard.call.task_span import TaskSpan
+
 F = TypeVar("F", bound=Callable[..., Any])
-SCOPE = "tokenguard"
-log = logging.getLogger("tokenguard")
 
 
 class Scope(NamedTuple):
@@ -281,15 +276,6 @@ def meter() -> Measurement:
     return Measurement()
 
 
-@contextmanager
-def _contained(step: str) -> Iterator[None]:
-    """What is wrong with a tracer is logged, and is not the program's."""
-    try:
-        yield
-    except Exception:
-        log.warning("tokenguard: %s failed; the task goes on", step, exc_info=True)
-
-
 class task(_Scoped):  # noqa: N801 - used as a function
     """One unit of business work, so that its cost per success is known.
 
@@ -308,8 +294,7 @@ class task(_Scoped):  # noqa: N801 - used as a function
         self.outcome: str | None = None
         self.run = ""
         """Tells this run from all others: 16 hex digits."""
-        self._span: Span | None = None
-        self._tokens: tuple[Token[Context], ...] = ()
+        self._span: TaskSpan | None = None
 
     def succeed(self) -> None:
         """Call it a success, whatever exception follows."""
@@ -327,21 +312,18 @@ class task(_Scoped):  # noqa: N801 - used as a function
         self._scope = Scope()
         self.run = os.urandom(8).hex()
         if on_task_end is not None:
-            with _contained("starting a task's span"):
-                span = trace.get_tracer(SCOPE).start_span(f"task {self.name}", start_time=self._start_ns)
-                self._span = span if span.is_recording() else None
+            from tokenguard.call.task_span import TaskSpan
+
+            self._span = TaskSpan(self.name, self._start_ns)
 
     def _push(self) -> None:
         super()._push()
         if self._span is not None:
-            self._tokens = (*self._tokens, attach(trace.set_span_in_context(self._span)))
+            self._span.enter()
 
     def _pop(self) -> None:
-        if self._tokens:
-            *rest, token = self._tokens
-            self._tokens = tuple(rest)
-            if _scope.get() is self._stack[-1][1]:  # elsewhere the context is not ours to restore
-                detach(token)
+        if self._span is not None:
+            self._span.leave(ours=_scope.get() is self._stack[-1][1])
         super()._pop()
 
     def _extend(self, outer: Scope) -> Scope:
@@ -355,8 +337,7 @@ class task(_Scoped):  # noqa: N801 - used as a function
     def _end(self, error: BaseException | None) -> None:
         outcome = self.outcome or (names.OK if error is None else names.ERROR)
         if self._span is not None:
-            with _contained("ending a task's span"):
-                self._end_span(self._span, outcome)
+            self._span.end(outcome, {**self._scope.attributes, **self._sums()})
         if on_task_end is not None:
             on_task_end(
                 TaskRecord(
@@ -370,19 +351,12 @@ class task(_Scoped):  # noqa: N801 - used as a function
                 )
             )
 
-    def _end_span(self, span: Span, outcome: str) -> None:
-        span.set_attributes(
-            {
-                **self._scope.attributes,
-                names.TASK: self.name,
-                names.TASK_RUN: self.run,
-                names.TASK_OUTCOME: outcome,
-                names.TASK_COST: self.meter.cost_usd,
-                names.TASK_CALLS: self.meter.calls,
-                names.TASK_INPUT_TOKENS: self.meter.input_tokens,
-                names.TASK_OUTPUT_TOKENS: self.meter.output_tokens,
-            }
-        )
-        if outcome != names.OK:
-            span.set_status(StatusCode.ERROR)
-        span.end()
+    def _sums(self) -> dict[str, AttributeValue]:
+        return {
+            names.TASK: self.name,
+            names.TASK_RUN: self.run,
+            names.TASK_COST: self.meter.cost_usd,
+            names.TASK_CALLS: self.meter.calls,
+            names.TASK_INPUT_TOKENS: self.meter.input_tokens,
+            names.TASK_OUTPUT_TOKENS: self.meter.output_tokens,
+        }
