@@ -183,7 +183,15 @@ class Panel:
         ]
 
 
-LINE = {"drawStyle": "line", "lineWidth": 2, "fillOpacity": 0, "showPoints": "auto", "pointSize": 4, "spanNulls": False}
+LINE = {
+    "drawStyle": "line",
+    "lineWidth": 2,
+    "fillOpacity": 0,
+    "showPoints": "auto",
+    "pointSize": 4,
+    "spanNulls": False,
+    "axisSoftMin": 0,
+}
 BARS = {
     "drawStyle": "bars",
     "lineWidth": 0,
