@@ -19,6 +19,7 @@ from tokenguard.installation.imports import unwatch_imports, watch_imports
 if TYPE_CHECKING:
     from tokenguard.policy import Policy
     from tokenguard.providers import Sdk
+    from tokenguard.seams.common.wrapping import Restore
     from tokenguard.telemetry.drain import Telemetry
 
 _lock = threading.RLock()
@@ -48,8 +49,8 @@ class Installation:
 
             capture = Capture.asked()
         self.meter = Meter(self.telemetry, PriceBook(), include_usage=asks_usage, capture=capture)
-        self._restores: list[list[tuple[Any, str, Any]]] = []
-        """What each seam has replaced; it may add to its own later."""
+        self.seams: dict[str, Restore] = {}
+        """By module of `SDKS`: what its seam has put there. It may add to its own later."""
 
     def put_under(self, policy: Policy) -> None:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
@@ -73,7 +74,13 @@ class Installation:
     def patch(self, sdk: Sdk, module: ModuleType) -> None:
         """Wrap an SDK's module that has just been imported, or was imported before."""
         try:
-            self._restores.append(import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk))
+            placed = import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk)
+            self.seams[sdk.module] = placed
+            for problem in placed.problems():
+                self.telemetry.warn(
+                    f"{sdk.module}: {problem}. Its calls may not be measured, and no limit and no budget holds for "
+                    "them. `tokenguard doctor` shows which SDKs are measured."
+                )
             if sdk.warms:
                 self.meter.settling.prices.warm()
         except Exception as error:
@@ -81,10 +88,9 @@ class Installation:
 
     def close(self) -> None:
         """Unwrap the SDKs; what was measured is flushed."""
-        for restore in reversed(self._restores):
-            for owner, name, original in reversed(restore):
-                setattr(owner, name, original)
-        self._restores.clear()
+        for placed in reversed(self.seams.values()):
+            placed.undo()
+        self.seams.clear()
         self.meter.pending.give_up()
         self.telemetry.flush()
 

@@ -259,14 +259,20 @@ class Meter:
         call.attributes.update(start)
         parent = otel_context.get_current()
         owner = outer_owner(parent, start)
+
+
+        def own() -> trace.Span:
+            return self.telemetry.tracer.start_span(
+                name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
+            )
+
         if owner is not None and owner is not native:
-            call.span = OuterSpan(owner, parent)
+            call.span = OuterSpan(owner, parent, own)
+            call.span.write(start)
         elif native:
             call.span = NativeSpan(name, parent) if native is True else HeldSpan(native, name, parent)
         else:
-            span = self.telemetry.tracer.start_span(
-                name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
-            )
+            span = own()
             call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
 
 
