@@ -2,18 +2,25 @@
 PY ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# With COVERAGE=1 the tests, and all Pythons they start, note what they reach; `make coverage` then says.
+PYTEST = $(BIN)/$(if $(COVERAGE),coverage run -m )pytest -n auto --dist loadgroup
 
-.PHONY: help setup demo test matrix check bench docs previews wheel clean
+.PHONY: help setup demo test test-rest test-all coverage matrix check bench docs previews wheel clean
 help:              ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*##/ -/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ -/'
 setup: $(VENV)/.done ## the virtual environment, with everything to develop
 $(VENV)/.done: pyproject.toml scripts/make_venv.py
 	$(PY) scripts/make_venv.py $(VENV)
 	touch $@
 demo: setup        ## the main job: a simulated provider, a small product, the report
 	$(BIN)/tokenguard demo
-test: setup        ## all tests
-	$(BIN)/pytest -n auto --dist loadgroup
+test: setup        ## the tests, but for the widest tables and what starts whole programs; two minutes
+	$(PYTEST) -m "not everywhere and not apart"
+test-rest: setup   ## the widest tables, and what starts whole programs
+	$(PYTEST) -m "everywhere or apart"
+test-all: test test-rest ## all tests
+coverage: setup    ## what of src the runs of `make test-all COVERAGE=1` did not reach; fails below what is asked for
+	$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered --sort=cover
 matrix: setup      ## the tests of the SDKs, with their oldest and newest supported versions
 	$(PY) scripts/matrix.py
 check: setup       ## ruff, types, and our own linter
@@ -30,4 +37,4 @@ previews: setup    ## pictures of the dashboards; needs grafana/stack.sh on PATH
 wheel: setup       ## dist/*.whl
 	$(BIN)/python -m build --wheel
 clean:             ## what the above made
-	rm -rf $(VENV) .venvs dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venvs dist .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -17,7 +17,8 @@ What to do, in this order:
 - Make it coarser: a date instead of a time.
 - Let the model ask: a tool that tells the time costs tokens only when it is called.
 
-Not reported: what is made once, when the module is loaded, and what stands in the last message already.
+Not reported: what is made once, when the module is loaded, and what stands in the last message already, unless that
+message begins with it and goes on with fixed text, which is then paid in full, too.
 
 Bad:
 
@@ -42,6 +43,13 @@ Bad:
             max_output_tokens=500,
             instructions="Today is {}.".format(date.today()),  # TG102
             input=question,
+        )
+
+    def digest(topic):
+        return client.responses.create(
+            model="gpt-4.1-mini",
+            max_output_tokens=500,
+            input=f"Now: {datetime.now()}. Write a digest of a page, by our house rules. Topic: {topic}",  # TG102
         )
 
 Good:
@@ -90,13 +98,15 @@ from collections.abc import Iterator
 from tokenguard.lint.changing import Grain, Taint
 from tokenguard.lint.finding import Severity
 from tokenguard.lint.flow import Flow
-from tokenguard.lint.prompts import PROMPT_WORDS, loops_around, prefixes
+from tokenguard.lint.layout import head
+from tokenguard.lint.prompts import TEXT_WORDS, lasts, loops_around, prefixes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.syntax import Function
 
 SEVERITY = "error"
-WORDS = PROMPT_WORDS
+WORDS = (*TEXT_WORDS, "prompt", ".invoke(", ".ainvoke(", "HumanMessage")
 
+_WORTH = 40  # characters of fixed text behind a clock, from which on a last message has a beginning to be cached
 _SEVERITIES: dict[Grain, Severity] = {Grain.CALL: "error", Grain.HOUR: "warning", Grain.DAY: "info"}
 
 
@@ -117,6 +127,12 @@ def check(file: File) -> Iterator[Report]:
                 continue  # TG110 and TG115 speak of these
             if key not in worst or taint.grain > worst[key][0].grain:
                 worst[key] = (taint, "tool definitions" if prefix.part == "tools" else "prompt's beginning")
+    flow.loops = frozenset()
+    for text in lasts(file):
+        found = head(flow, text)
+        if found is not None and found[1] >= _WORTH and file.module.function_of(text) is not None:
+            key = (found[0].origin, _statement(file, found[0].node))
+            worst.setdefault(key, (found[0], "prompt's beginning"))
     for taint, where in worst.values():
         if taint.grain is Grain.DAY:
             cost = (

@@ -33,9 +33,10 @@ from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.loops import made_by
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.surface import words_of
 
 SEVERITY = "warning"
-WORDS = ("completions",)
+WORDS = tuple((word, "stream") for word in words_of(("*.completions.create",)))
 _CLIENTS = ("openai.OpenAI()", "openai.AsyncOpenAI()", "openai.AzureOpenAI()", "openai.AsyncAzureOpenAI()")
 
 

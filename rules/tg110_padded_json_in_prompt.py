@@ -49,11 +49,11 @@ from collections.abc import Iterator
 
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.flow import Flow
-from tokenguard.lint.prompts import contents
+from tokenguard.lint.prompts import TEXT_WORDS, contents
 from tokenguard.lint.rulebook import File, Report
 
 SEVERITY = "warning"
-WORDS = ("indent=", "indent =", "pformat")
+WORDS = tuple((word, *TEXT_WORDS) for word in ("indent=", "indent =", "pformat"))
 
 
 def check(file: File) -> Iterator[Report]:

@@ -52,11 +52,11 @@ from collections.abc import Iterator
 
 from tokenguard.lint.loops import innermost_loop, through_helpers
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.surface import EMBEDDINGS, matcher
+from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
 from tokenguard.lint.syntax import Function, spelling
 
 SEVERITY = "warning"
-WORDS = ("embeddings.create", "embed_content", "get_text_embedding", "embedding(", "Embedding.create")
+WORDS = words_of(EMBEDDINGS)
 _CALLS = matcher(EMBEDDINGS)
 _LAST = tuple({path.rpartition(".")[2] for path in EMBEDDINGS})
 _BATCH = re.compile(r"batch|group|slice|window|part|bucket", re.IGNORECASE)

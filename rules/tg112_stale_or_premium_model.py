@@ -58,9 +58,11 @@ import re
 from collections.abc import Iterator
 
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS
 
 SEVERITY = "info"
-WORDS = ("gpt-3", "gpt-4", "gpt-5", "o1", "o3-pro", "claude-2", "claude-3-opus", "claude-opus")
+_NAMES = ("gpt-3", "gpt-4", "gpt-5", "o1", "o3-pro", "claude-2", "claude-3-opus", "claude-opus")
+WORDS = tuple((name, *CALL_WORDS, *MODEL_WORDS) for name in _NAMES)
 
 # Superseded model, as a pattern, and the same maker's cheaper successor. Prices: the book of genai-prices.
 SUPERSEDED = {

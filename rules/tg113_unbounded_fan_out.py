@@ -3,6 +3,10 @@
 `asyncio.gather` over a list starts every request together. A thousand items are a thousand open requests: most are
 turned away by the rate limit, retried together, and time out having cost their input. Bound them with a semaphore.
 
+Task groups are the same, and so are thread pools without `max_workers`, which make up to 32 threads. What the tasks
+call is followed through helpers, of other modules, too; a semaphore or a limiter anywhere on the way counts as a bound,
+and so does a loop over batches. Lists of at most `max_at_once` items are left alone.
+
 Bad:
 
     import asyncio
@@ -20,6 +24,11 @@ Bad:
     async def direct(texts):
         calls = [client.responses.create(model="gpt-4.1-mini", input=t, max_output_tokens=300) for t in texts]
         return await asyncio.gather(*calls)  # TG113
+
+    async def in_a_group(texts):
+        async with asyncio.TaskGroup() as group:
+            for text in texts:
+                group.create_task(summarise(text))  # TG113
 
 Good:
 
@@ -42,92 +51,30 @@ Good:
 
     async def three(text):
         return await asyncio.gather(*[summarise(text) for _ in range(3)])
+
+    async def in_batches(texts):
+        for start in range(0, len(texts), 8):
+            await asyncio.gather(*[summarise(t) for t in texts[start : start + 8]])
 """
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator
 
+from tokenguard.lint.fanout import bounded, fan_outs, few, sends
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.surface import CALL_WORDS
-from tokenguard.lint.syntax import Function
 
 SEVERITY = "warning"
 OPTIONS = {"max_at_once": 10}
-WORDS = CALL_WORDS
-_BOUND = re.compile(
-    r"sem(?:aphore|_|$)|limiter|throttl|rate_?limit|max_concurren|concurrency|chunk|batch|pool|islice|slots|queue",
-    re.IGNORECASE,
-)
+WORDS = (("gather(", "async"), ("as_completed(", "async"), ("asyncio.wait(", "async"), "TaskGroup", "create_task_group",
+         "open_nursery", "ThreadPoolExecutor")  # fmt: skip
 
 
 def check(file: File) -> Iterator[Report]:
-    """Report gathers over a comprehension of requests, where no bound is in sight."""
-    if not file.generations:
-        return
-    for call in file.module.calls_of(("gather", "as_completed", "wait")):
-        if file.names.path(call.func) not in ("asyncio.gather", "asyncio.as_completed", "asyncio.wait"):
-            continue
-        for arg in call.args[:1]:
-            tasks = _comprehension(file, arg.value if isinstance(arg, ast.Starred) else arg)
-            if tasks is None or _few(file, tasks) or _bounded(file, call, tasks):
-                continue
-            if any(_requests(file, part) for part in ast.walk(tasks.elt) if isinstance(part, ast.Call)):
-                yield Report(
-                    call,
-                    "This starts a request for every item at once. Bound them with a semaphore, or send them in "
-                    "batches.",
-                )
-
-
-def _comprehension(file: File, node: ast.expr) -> ast.ListComp | ast.GeneratorExp | None:
-    if isinstance(node, ast.Name):
-        found = file.module.scope_at(node).lookup(node.id)
-        node = found[1][0].value or node if found and len(found[1]) == 1 else node
-    return node if isinstance(node, ast.ListComp | ast.GeneratorExp) else None
-
-
-def _few(file: File, tasks: ast.ListComp | ast.GeneratorExp) -> bool:
+    """Report what starts a request for every item, where neither the items nor the requests are bounded."""
     most: int = file.options["max_at_once"]
-    source = tasks.generators[0].iter
-    listed = file.written(source)
-    if isinstance(listed, ast.List | ast.Tuple | ast.Set):
-        return len(listed.elts) <= most
-    if isinstance(source, ast.Dict):
-        return True
-    if (
-        isinstance(source, ast.Call)
-        and isinstance(source.func, ast.Name)
-        and source.func.id == "range"
-        and len(source.args) == 1
-    ):
-        count = file.constant(source.args[0])
-        return not isinstance(count, int) or count <= most
-    if isinstance(source, ast.Subscript) and isinstance(source.slice, ast.Slice):
-        return True
-    return bool(_BOUND.search(ast.unparse(source)))
-
-
-def _requests(file: File, call: ast.Call) -> bool:
-    """Whether `call` is a request, or a function of this file that makes one without a bound of its own."""
-    if any(call is c for c, _ in file.generations):
-        return True
-    definition = file.names.definition(file.names.path(call.func))
-    if not isinstance(definition, Function) or _mentions_bound(definition):
-        return False
-    return any(file.module.function_of(c) is definition for c, _ in file.generations)
-
-
-def _bounded(file: File, call: ast.Call, tasks: ast.ListComp | ast.GeneratorExp) -> bool:
-    function = file.module.function_of(call)
-    return _mentions_bound(function) if function is not None else bool(_BOUND.search(ast.unparse(tasks)))
-
-
-def _mentions_bound(function: Function) -> bool:
-    for node in ast.walk(function):
-        name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-        if name and _BOUND.search(name):
-            return True
-    return False
+    for fan in fan_outs(file):
+        if any(few(file, source, most) for source in fan.sources) or bounded(file, fan):
+            continue
+        if sends(file, fan.task):
+            yield Report(fan.call, f"This starts {fan.how}. Bound them with a semaphore, or send them in batches.")

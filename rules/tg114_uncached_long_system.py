@@ -50,10 +50,12 @@ import ast
 from collections.abc import Iterator
 
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.surface import words_of
 
 SEVERITY = "warning"
 OPTIONS = {"min_chars": 6000}
-WORDS = (".messages", ".converse")
+_CALLS = ("*.messages.create", "*.messages.stream", "*.converse", "*.converse_stream")
+WORDS = words_of(_CALLS)
 _MARKS = ("cache_control", "cachePoint", "cache_point")
 _DEPTH = 6
 
@@ -61,7 +63,7 @@ _DEPTH = 6
 def check(file: File) -> Iterator[Report]:
     """Report Anthropic and Bedrock requests with a long fixed system prompt or tool list and no mark."""
     for call, surface in file.generations:
-        if surface.path not in ("*.messages.create", "*.messages.stream", "*.converse", "*.converse_stream"):
+        if surface.path not in _CALLS:
             continue
         view = file.arguments(call)
         parts = {name: view.known[name] for name in ("system", "tools", "toolConfig") if name in view.known}

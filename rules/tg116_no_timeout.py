@@ -47,10 +47,10 @@ from collections.abc import Iterator
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.surface import CALL_WORDS
 
 SEVERITY = "warning"
 OPTIONS = {"seconds": 120, "default": True}
-WORDS = ("timeout=None", "timeout = None", "Timeout(None", "OpenAI", "Anthropic")
 
 # The SDKs in which `timeout=None` means no timeout; Cohere and Mistral take it for "the default".
 _WAITING = (
@@ -74,6 +74,10 @@ _OTHERS = (
     "cerebras.cloud.sdk.AsyncCerebras",
 )  # fmt: skip ; wait 60 s
 _LAST = tuple({client.rpartition(".")[2] for client in (*_WAITING, *_OTHERS)})
+WORDS = (
+    *(words for name in _LAST for words in (f"{name}(", f"{name} as")),
+    *((off, "with_options", *CALL_WORDS) for off in ("timeout=None", "timeout = None", "Timeout(None")),
+)
 _CALLS = (
     "*.chat.completions.create",
     "*.chat.completions.parse",

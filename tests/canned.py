@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 
-import anthropic
 import httpx2
 import openai
 
@@ -242,12 +241,16 @@ def async_openai_client(handler=canned, **options):
 
 
 def anthropic_client(handler=canned, **options):
+    import anthropic
+
     return anthropic.Anthropic(
         **{"api_key": "k", "http_client": httpx2.Client(transport=httpx2.MockTransport(handler)), **options}
     )
 
 
 def async_anthropic_client(handler=canned, **options):
+    import anthropic
+
     return anthropic.AsyncAnthropic(
         **{"api_key": "k", "http_client": httpx2.AsyncClient(transport=httpx2.MockTransport(handler)), **options}
     )

@@ -51,7 +51,7 @@ def test_pages_are_complete(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
 def test_the_prefilter_keeps_every_example(rule: Rule) -> None:
-    """No reported example is lost to the word prefilter."""
+    """No reported example is lost to the word prefilter, be it the rule's own words alone."""
     linter = linter_of(rule)
     for kind, code in rule.examples():
         if kind == "Bad":

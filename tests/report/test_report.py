@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from click.testing import CliRunner
 
 from tokenguard.cli import group
 from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import CallRecord, TaskRecord
-from tokenguard.report import figures, sources
+from tokenguard.report import query, sources
 from tokenguard.store.store import Store
 
 START = int(datetime(2026, 11, 20, 10, tzinfo=UTC).timestamp()) * 10**9
@@ -70,6 +73,13 @@ RECORDS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def later(monkeypatch):
+    """The month after: what is not of this month has no trend."""
+    monkeypatch.setattr("tokenguard.cli.recorded.now", lambda: datetime(2026, 12, 5, tzinfo=UTC))
+    monkeypatch.setattr("tokenguard.cli.report.now", lambda: datetime(2026, 12, 5, tzinfo=UTC))
+
+
 @pytest.fixture
 def store(tmp_path):
     written = Store(tmp_path / "u.db")
@@ -88,14 +98,16 @@ def run(*arguments, width=100, code=0):
 
 WIDE = """\
 spent $0.1540   calls 10   tokens in / out 19.0k / 603   cache hit 8.3%   saved by caching $0.0020
-retries 2 ($0.0050)   errors 1 (10%)   blocked 1 ($0.3500 prevented)
+retries 2 ($0.0050)   errors 1 (10%)   blocked 1 ($0.3500 prevented)   p50 / p95 1.0 s / 1.0 s
 
-feature  calls  input  output  cache hit    saved  errors  blocked  cost/1k calls      cost  share
-rag          4  16.0k     400         0%        -                          $30.00   $0.1200    78%
-support      4  3,000     200        75%  $0.0020       1                  $11.33   $0.0340    22%
-batch        1      -       -          -        -                1              -     $0.00     0%
-(none)       1      7       3          -        -                               -        -*      -
-total       10  19.0k     603       8.3%  $0.0020       1        1         $22.00  $0.1540*   100%
+feature  calls   input  output  cache hit    saved  errors  blocked     p95      cost  share
+rag          4  16,000     400       0.0%        -                   1.00 s   $0.1200    78%
+support      4   3,000     200      75.0%  $0.0020       1           1.00 s   $0.0340    22%
+batch        1       -       -          -        -                1       -   $0.0000     0%
+(none)       1       7       3          -        -                   1.00 s        -*      -
+total       10  19,007     603       8.3%  $0.0020       1        1  1.00 s  $0.1540*   100%
+No room at 100 columns for tokens/call, retries, retry cost, p50, cost/1k calls: a wider terminal shows them, as \
+--format json does
 
 task     succeeded  failed     cost  per success
 resolve          1       1  $0.0300      $0.0300
@@ -159,7 +171,7 @@ def test_csv(store):
     assert rows[1]["cost_per_1000_calls_usd"] == ""
 
 
-@pytest.mark.parametrize("by", [*figures.DIMENSIONS, "region"])
+@pytest.mark.parametrize("by", query.DIMENSIONS)
 def test_sums_of_groups_are_the_total(by, store):
     """However calls are grouped, the groups add up to the total."""
     found = json.loads(run("--source", store, "--by", by, "--format", "json"))
@@ -217,6 +229,34 @@ def test_bad_arguments(arguments, said, store):
     """A bad argument is one line that says what would do."""
     with pytest.raises(Exception, match=said):
         run("--source", store, *arguments)
+
+
+def test_a_key_that_no_call_has(store):
+    """A key that no call has is an error that names the nearest, by ours and by the caller's own."""
+    for key, near in (("prompt-version", "prompt_version"), ("modle", "model"), ("attr.model", "model")):
+        with pytest.raises(TokenGuardError, match=f"no call has a key '{key}'. Did you mean '{near}'"):
+            run("--source", store, "--by", key)
+    with pytest.raises(TokenGuardError, match="no call has a key 'region'"):
+        run("--source", store, "--where", "region=eu")
+    done = subprocess.run(
+        [sys.executable, "-m", "tokenguard", "report", "--source", str(store), "--by", "prompt-version"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_markdown(store):
+    """Markdown is a table and a list, and names stay text in it."""
+    written = Store(store)
+    written.write([record(11, feature="a|b <img src=x> [x](y)", **priced(0.5))])
+    written.close()
+    text = run("--source", store, "--format", "md")
+    lines = text.splitlines()
+    assert lines[0] == "### LLM spend, 2026-11-20 10:00 to 2026-11-20 10:11 UTC"
+    assert lines[4].startswith("| feature | calls | tokens/call |")
+    assert lines[6].startswith("| a\\|b &lt;img src=x&gt; \\[x\\](y) | 1 |")
+    assert any(line.startswith("- **$0.0800** of uncached input: rag v1") for line in lines)
 
 
 def test_nothing_there(tmp_path, monkeypatch):
@@ -285,12 +325,55 @@ def test_otlp_folder(tmp_path):
     assert json.loads(run("--source", tmp_path, "--format", "json"))["total"]["calls"] == 3
 
 
-@pytest.mark.parametrize("text", ["not json", "[1, 2]", '{"resourceSpans": '])
-def test_bad_source(text, tmp_path):
-    """A file that is neither is named with its line."""
+def bad(attribute):
+    text = json.dumps(attribute)
+    span = '{"startTimeUnixNano": "1", "endTimeUnixNano": "2", "attributes": [{"key": "gen_ai.operation.name", '
+    span += '"value": {"stringValue": "chat"}}, ' + text[1:-1] + "]}"
+    return f'{{"resourceSpans": [{{"scopeSpans": [{{"spans": [{span}]}}]}}]}}\n'
+
+
+def cost(value):
+    return [{"key": names.COST, "value": value}]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("not json", "JSONDecodeError"),
+        ("[1, 2]", "AttributeError"),
+        ('{"resourceSpans": ', "JSONDecodeError"),
+        ('{"a":' * 200_000 + "1" + "}" * 200_000, "nested too deep"),
+        ("[" * 200_000, "nested too deep"),
+        (bad(cost({"doubleValue": 1.5})).replace("1.5", "Infinity"), "Infinity is no number"),
+        (bad(cost({"doubleValue": 1.5})).replace("1.5", "NaN"), "NaN is no number"),
+        (bad(cost({"doubleValue": 1.5})).replace("1.5", "1e999"), "tokenguard.cost.usd is no number: inf"),
+        (bad(cost({"doubleValue": -1.5})), "tokenguard.cost.usd is negative: -1.5"),
+        (bad(cost({"stringValue": "dear"})), "tokenguard.cost.usd is no number: 'dear'"),
+        (bad([{"key": names.INPUT_TOKENS, "value": {"intValue": "-7"}}]), "input_tokens is negative: -7"),
+        (bad([{"key": names.INPUT_TOKENS, "value": {"boolValue": True}}]), "input_tokens is no number: True"),
+    ],
+    ids=range(12),
+)
+def test_bad_source(text, said, tmp_path):
+    """What is no OTLP-JSON, or holds what cannot be added up, is one line with the file's, and nothing is summed."""
     path = tmp_path / "x"
     path.write_text(text)
-    with pytest.raises(sources.SourceError, match="line 1: no OTLP-JSON"):
+    with pytest.raises(sources.SourceError, match=f"line 1: no OTLP-JSON .*{said}") as raised:
         run("--source", path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_source(tmp_path):
+    """A file that is not there is named."""
     with pytest.raises(sources.SourceError, match="cannot be read: No such file"):
         run("--source", Path(tmp_path, "missing"))
+
+
+@pytest.mark.parametrize("usd", [-1.0, float("inf")])
+def test_a_store_with_a_cost_that_is_none(tmp_path, usd):
+    """A store that holds a cost that cannot be one is not added up."""
+    written = Store(tmp_path / "u.db")
+    written.write([record(1, **priced(0.5)), record(2, **priced(usd))])
+    written.close()
+    with pytest.raises(TokenGuardError, match=rf"a call has a cost of {usd} USD"):
+        run("--source", tmp_path / "u.db")

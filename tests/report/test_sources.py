@@ -13,10 +13,11 @@ from rich.console import Console
 from report.conftest import records
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
-from tokenguard.report.figures import Query, ask
+from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
-from tokenguard.report.layout import print_table
+from tokenguard.report.query import Query
 from tokenguard.report.sources import SourceError, open_sources
+from tokenguard.report.table import print_table
 from tokenguard.store.store import Store
 
 
@@ -76,7 +77,7 @@ def http():
 
 
 def figures(path, by=("feature", "model", "outcome")):
-    with closing(open_sources([path]).connection) as connection:
+    with closing(open_sources([path]).records) as connection:
         report = ask(connection, Query(by=by))
         return report._replace(tasks=[]), find(connection, report)
 
@@ -179,8 +180,8 @@ def test_nothing_there(tmp_path):
 
 def total(*paths):
     source = open_sources(paths)
-    with closing(source.connection):
-        report = ask(source.connection, Query())
+    with closing(source.records):
+        report = ask(source.records, Query())
         return report.total.figures["calls"], source.repeated, report.tasks
 
 
@@ -222,7 +223,7 @@ def test_the_end_of_a_task_is_not_in_otlp(tmp_path):
     path.write_text(line(span(CallRecord(1, 1, "ok", attributes, "c" * 32, "d" * 16))))
     assert total(path)[2] == [("resolve", None, None, 0.25, None)]
     out = io.StringIO()
-    with closing(open_sources([path]).connection) as connection:
+    with closing(open_sources([path]).records) as connection:
         print_table(ask(connection, Query()), [], "traces.json", Console(file=out, width=200))
     assert "resolve          -       -  $0.2500            -" in out.getvalue()
     assert "Cost per successful task: unknown for resolve" in out.getvalue()

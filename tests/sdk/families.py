@@ -179,6 +179,11 @@ def responses(client: Any, ask: Ask) -> Any:
     )
 
 
+def completions(client: Any, ask: Ask) -> Any:
+    """A legacy completion."""
+    return client.completions.create(model=ask.model, prompt=ask.said, **ask.capped("max_tokens"), **ask.streaming)
+
+
 def embeddings(client: Any, ask: Ask) -> Any:
     return client.embeddings.create(model=ask.model, input=ask.said)
 
@@ -424,6 +429,11 @@ KINDS = (
         **GENERATES,
     ),
     Kind("openai responses", "openai", "openai", *GPT, OPENAI, responses, ("max_output_tokens",), **GENERATES),
+    Kind(
+        *("openai completions", "openai", "openai", "gpt-3.5-turbo-instruct", "babbage-002"),
+        *(OPENAI, completions, ("max_tokens",)),
+        streams=True,
+    ),
     Kind("openai embeddings", "openai", "openai", *VECTORS, OPENAI, embeddings),
     Kind(
         *("anthropic messages", "anthropic", "anthropic", "claude-sonnet-4-6", "claude-haiku-4-5"),
@@ -564,9 +574,31 @@ VARIANTS = tuple(
 )
 
 
-def over(variants: Sequence[Variant]) -> Any:
-    """Parametrize a test with these."""
-    return pytest.mark.parametrize("variant", variants, ids=str)
+def over(variants: Sequence[Variant], *, contract: bool = False) -> Any:
+    """Parametrize a test with these.
+
+    One variant of each kind runs in the quick loop, now a synchronous one, now an asynchronous one, now a stream; the
+    others are marked `everywhere`. With `contract`, a synchronous and an asynchronous variant of each run with old
+    versions of the SDKs, too.
+    """
+    quick, old = set(), set()
+    for n, kind in enumerate(dict.fromkeys(variant.kind.name for variant in variants)):
+        own = [variant for variant in variants if variant.kind.name == kind]
+        quick.add(own[n % len(own)])
+        old |= {next(v for v in own if not v.asynchronous), own[-1]} if contract else set()  # the last one is a stream
+    marked = [
+        pytest.param(
+            variant,
+            marks=[
+                pytest.mark.table,
+                *([] if variant in quick else [pytest.mark.everywhere]),
+                *([pytest.mark.contract] if variant in old else []),
+            ],
+            id=str(variant),
+        )
+        for variant in variants
+    ]
+    return pytest.mark.parametrize("variant", marked)
 
 
 class Clients:

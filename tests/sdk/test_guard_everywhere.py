@@ -187,7 +187,7 @@ def test_block(variant, caller, under, provider, spans):
     assert "tokenguard.cost.usd" not in spans.attributes
 
 
-@over(GENERATING)
+@over(GENERATING, contract=True)
 def test_clamp(variant, caller, under, provider, spans):
     """A cap is lowered, and set where none was, in its field; one below is left, and so is everything else."""
     call = caller(variant)
@@ -212,7 +212,7 @@ def test_clamp(variant, caller, under, provider, spans):
     assert all(request.billed.output <= 20 for request in provider.requests[2:])
 
 
-@over(VARIANTS)
+@over(VARIANTS, contract=True)
 def test_downgrade(variant, caller, under, provider, spans, installed):
     """The model changes on the wire and nothing else does, not the host; the span and the price are the new model's."""
     call, kind = caller(variant), variant.kind
@@ -256,7 +256,7 @@ def test_tool_steps(variant, caller, under, provider, spans):
 # --- resends ----------------------------------------------------------------------------------------------------------
 
 
-@over(RESENDING)
+@over(RESENDING, contract=True)
 def test_resends(variant, caller, under, provider, spans, at_once):
     """What the SDK itself sends again is seen, is one call, and is stopped where the limit says."""
     call = caller(variant, resends=3)
@@ -336,7 +336,7 @@ def test_breaker_and_the_callers_mistakes(variant, caller, under, provider):
 # --- budgets ----------------------------------------------------------------------------------------------------------
 
 
-@over(VARIANTS)
+@over(VARIANTS, contract=True)
 def test_budget(variant, caller, under, provider):
     """The worst case is held while the call is under way, the real cost is what stays, and then there is no more."""
     call = caller(variant)

@@ -23,6 +23,7 @@ from xai_sdk.proto import chat_pb2
 import tokenguard
 from canned_xai import COST, MODEL, OUTPUTS, WORDS, Refuse, XaiServer, tool_call
 from tokenguard import CircuitOpen, LimitExceeded, policy
+from tokenguard.providers import xai
 from tokenguard.seams.xai import plain
 from tokenguard.tokens import count_request, upper_bound_request
 
@@ -683,10 +684,10 @@ def test_counting(client):
     }
     bound = upper_bound_request(body)
     assert bound.complete
-    assert 4 < count_request("xai_chat", body).tokens <= bound.tokens
+    assert 4 < count_request(xai.CHAT.words, body).tokens <= bound.tokens
     shown = plain(chat(client).append(user("What is this?", image("https://example.com/a.png"))).proto)
     assert not upper_bound_request(shown).complete
-    assert count_request("xai_chat", shown).tokens > 700
+    assert count_request(xai.CHAT.words, shown).tokens > 700
     if hasattr(chat_pb2.Tool(), "web_search"):
         hosted = plain(chat(client, tools=[chat_pb2.Tool(web_search={})]).proto)
         assert not upper_bound_request(hosted).complete

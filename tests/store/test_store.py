@@ -318,7 +318,7 @@ def test_stores_are_gathered(tmp_path):
 def test_a_large_file_of_version_1(tmp_path, monkeypatch):
     """No batch waits for a large file to be migrated: each does a part, and a writer goes on where another ended."""
     monkeypatch.setattr(storefile, "MIGRATION_ROWS", 7)
-    monkeypatch.setattr(storing, "MIGRATION_SECONDS", 1e-9)
+    monkeypatch.setattr(storing, "TIDYING_SECONDS", 1e-9)
     path = tmp_path / "u.db"
     version_1(path, 50)
     versions = []

@@ -245,6 +245,7 @@ def test_a_baseline_that_cannot_be_written(project):
     assert "it cannot be written: " in said(result)
 
 
+@pytest.mark.apart
 def test_under_xdist(accepted):
     """Workers compare, the controller writes: the same file as without them."""
     text = accepted.file.read_text()

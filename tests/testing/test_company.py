@@ -15,6 +15,7 @@ from tokenguard.demo.provider import SimulatedProvider
 from .conftest import said
 
 
+@pytest.mark.apart
 def test_xdist(project):
     """Failures, properties and totals are as without workers."""
     result = project.run(
@@ -45,6 +46,7 @@ def test_xdist(project):
     assert 'name="tokenguard.calls" value="3"' in (project.path / "junit.xml").read_text()
 
 
+@pytest.mark.apart
 def test_xdist_groups(project):
     """The name of a group is no part of a test's name: the baseline is the same with and without workers."""
     text = """
@@ -58,6 +60,7 @@ def test_xdist_groups(project):
     assert "new," not in said(project.run(text))
 
 
+@pytest.mark.apart
 def test_a_worker_that_crashes(project):
     """What its tests had spent is in the totals."""
     result = project.run(
@@ -183,6 +186,7 @@ def test_a_budget_is_rerun_as_any_failure(project):
     assert (project.path / "junit.xml").read_text().count('name="tokenguard.calls"') == 2  # JUnit lists attempts
 
 
+@pytest.mark.apart
 def test_a_cassette(project):
     """Calls that vcrpy answers from a recording cost what they cost when they were made."""
     with SimulatedProvider() as provider:
@@ -213,6 +217,7 @@ def test_not_wanted(project):
     assert result.ret == 0
 
 
+@pytest.mark.apart
 def test_nothing_is_imported_until_asked(project):
     """A run that does not ask has neither OpenTelemetry nor TokenGuard's runtime, and pays under 5 ms at its start."""
     project.write(
@@ -240,6 +245,7 @@ def test_nothing_is_imported_until_asked(project):
     assert min(times) < 0.005
 
 
+@pytest.mark.apart
 def test_measuring_waits_for_an_sdk(project):
     """A run that measures imports OpenTelemetry with the first SDK; a test may be what imports it."""
     project.write(

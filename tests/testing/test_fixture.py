@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .conftest import said
 
 
@@ -94,6 +96,7 @@ def test_a_policy_for_one_test(project):
     assert "in 4 calls" in said(result)
 
 
+@pytest.mark.apart
 def test_an_installed_policy_stays(project):
     """A project that installs TokenGuard itself keeps its policy; the fixture's is on top for one test."""
     project.write(

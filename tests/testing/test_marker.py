@@ -371,6 +371,7 @@ WRONG = """
 """
 
 
+@pytest.mark.apart
 def test_a_wrong_marker_under_xdist(project):
     """The same where workers collect."""
     result = project.run(WRONG.replace("MARK", "max_tokens=1"), "-n2", apart=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree
 
+import pytest
+
 from .conftest import said
 
 SEVERAL = """
@@ -144,6 +146,7 @@ def test_github(project, monkeypatch):
     ]
 
 
+@pytest.mark.apart
 def test_no_store_is_written(project, monkeypatch):
     """Calls of tests are not mixed with those of the program: no local store, unless one is named."""
     monkeypatch.delenv("TOKENGUARD_STORE")

@@ -138,6 +138,7 @@ def test_a_model_without_a_price(project):
     assert "no price is known for it at openai" in said(result)
 
 
+@pytest.mark.apart
 def test_spending_stops_over_workers(project):
     """The workers share one budget: of 12 calls in 2 processes, 5 are made."""
     result = project.run(
@@ -156,6 +157,7 @@ def test_spending_stops_over_workers(project):
     assert "7 refused by a guard" in said(result)
 
 
+@pytest.mark.apart
 def test_the_controller_adds_up(project):
     """Under xdist the run's cost is over all workers, shared fixtures included, as each worker makes its own."""
     result = project.run(
@@ -199,6 +201,7 @@ def test_wrong_options(project, option, line):
     assert f"ERROR: {line}" in said(result)
 
 
+@pytest.mark.apart
 def test_a_wrong_policy_file(project):
     """The project's policy is read for its prices; a wrong one is a usage error that names its line."""
     project.write("tokenguard.toml", "[prices]\nx = 1\n")

@@ -18,6 +18,7 @@ import tiktoken_ext.openai_public as published
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokenguard.providers import every_api
 from tokenguard.tokens import (
     count_request,
     count_text,
@@ -28,6 +29,8 @@ from tokenguard.tokens import (
     upper_bound,
     upper_bound_request,
 )
+
+FORMATS = {api.id: api.words for api in every_api()}
 
 RECORDINGS = next(
     (path for up in Path(__file__).resolve().parents if (path := up / "shared" / "recordings").exists()), Path("none")
@@ -229,8 +232,8 @@ def test_a_chat_request_is_counted_by_the_documented_arithmetic():
             "content": "This late pivot means we don't have time to boil the ocean for the client deliverable.",
         },
     ]
-    assert count_request("chat", {"model": "gpt-4-0613", "messages": messages}) == (129, True)
-    assert count_request("chat", {"model": "gpt-4o", "messages": messages}) == (124, True)
+    assert count_request(FORMATS["chat"], {"model": "gpt-4-0613", "messages": messages}) == (129, True)
+    assert count_request(FORMATS["chat"], {"model": "gpt-4o", "messages": messages}) == (124, True)
 
 
 @pytest.mark.parametrize(
@@ -249,9 +252,9 @@ def test_a_chat_request_is_counted_by_the_documented_arithmetic():
 )
 def test_requests_of_each_format(api, body, expected):
     """Each wire format is counted where its text sits; odd bodies do not raise."""
-    counted = count_request(api, body)
+    counted = count_request(FORMATS[api], body)
     assert expected is None or counted == expected
-    assert estimate_request(api, body, "gpt-4o") >= 0
+    assert estimate_request(FORMATS[api], body, "gpt-4o") >= 0
     assert upper_bound_request(body).tokens >= counted.tokens
 
 
@@ -272,7 +275,7 @@ ODD = st.recursive(
 @settings(max_examples=300, deadline=None)
 def test_no_body_is_too_odd(api, body):
     """Whatever JSON a body is, it is counted and bounded."""
-    assert count_request(api, body).tokens >= 0
+    assert count_request(FORMATS[api], body).tokens >= 0
     assert upper_bound_request(body).tokens >= 0
 
 
@@ -298,7 +301,7 @@ WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"t
 def test_what_is_not_published_is_an_estimate(more):
     """Tools, media, structured outputs and remembered text make the count an estimate."""
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], **more}
-    assert not count_request("chat", body).exact
+    assert not count_request(FORMATS["chat"], body).exact
 
 
 def test_a_picture_is_not_counted_as_text():
@@ -306,7 +309,7 @@ def test_a_picture_is_not_counted_as_text():
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": [PICTURE]}]}
     assert upper_bound_request(body).tokens < 200
     assert not upper_bound_request(body).complete
-    assert 700 < count_request("chat", body).tokens < 800
+    assert 700 < count_request(FORMATS["chat"], body).tokens < 800
 
 
 def test_the_bound_says_when_something_is_missing():
@@ -343,7 +346,7 @@ def test_recorded_requests_are_counted_and_bounded():
     """What is called exact is what OpenAI billed (one of 60 has hidden text); no complete bound is passed."""
     exact, wrong = 0, []
     for api, request, billed in recorded():
-        counted, bound = count_request(api, request), upper_bound_request(request)
+        counted, bound = count_request(FORMATS[api], request), upper_bound_request(request)
         assert not bound.complete or billed <= bound.tokens, request
         if counted.exact:
             exact += 1
@@ -371,8 +374,8 @@ STEPS = [{"type": "user_input", "content": [{"type": "text", "text": WORDS}]}]
 )
 def test_agents_formats(api, body):
     """The same words count the same in Mistral's conversations and Google's interactions as in a chat."""
-    chat = count_request("chat", {"model": "gpt-4o", "messages": AS_CHAT}).tokens
-    assert abs(count_request(api, {"model": "gpt-4o", **body}).tokens - chat) <= 1
+    chat = count_request(FORMATS["chat"], {"model": "gpt-4o", "messages": AS_CHAT}).tokens
+    assert abs(count_request(FORMATS[api], {"model": "gpt-4o", **body}).tokens - chat) <= 1
     assert upper_bound_request(body).complete
 
 

@@ -31,6 +31,13 @@ COMMANDS = {
         "Measure",
         "report --by feature,model",
     ),
+    "calls": Row(
+        "tokenguard.cli.calls",
+        "calls",
+        "The dearest, slowest, failed, repeated calls, one by one.",
+        "Measure",
+        "calls --sort latency",
+    ),
     "prices": Row(
         "tokenguard.cli.prices",
         "prices",
@@ -38,6 +45,7 @@ COMMANDS = {
         "Measure",
         "prices gpt-4o",
     ),
+    "store": Row("tokenguard.cli.store", "store", "Prune the local store, or export it.", "Measure", "store prune"),
     "policy": Row(
         "tokenguard.cli.policy",
         "policy",
@@ -45,7 +53,7 @@ COMMANDS = {
         "Guard",
         "policy check",
     ),
-    "budgets": Row("tokenguard.cli.policy", "budgets", "Each budget's limit, spent, reserved, remaining.", "Guard"),
+    "budgets": Row("tokenguard.cli.budgets", "budgets", "How much of each budget is used, and what is left.", "Guard"),
     "grafana": Row(
         "tokenguard.cli.grafana",
         "grafana",

@@ -13,6 +13,7 @@ from tokenguard.demo.caching import MOST_BREAKPOINTS, breakpoints, parts
 from tokenguard.demo.exchange import DATED, Desk, Event, Refusal, Reply, dated
 from tokenguard.demo.openai_chat import plain
 from tokenguard.facts.usage import Usage
+from tokenguard.providers import anthropic
 from tokenguard.tokens import estimate_request
 
 BROKEN = Event({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "error")
@@ -61,7 +62,7 @@ def messages(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
 def count_tokens(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     """`POST /v1/messages/count_tokens`: free."""
     required(body, "messages")
-    return Reply({"input_tokens": estimate_request("messages", body)})
+    return Reply({"input_tokens": estimate_request(anthropic.MESSAGES.words, body)})
 
 
 def models() -> Reply:

@@ -13,6 +13,7 @@ from tokenguard.demo import anthropic_messages, cohere_api
 from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import Answerer, Desk, Event, Refusal, Reply
 from tokenguard.facts.usage import Usage
+from tokenguard.providers import bedrock
 from tokenguard.tokens import count_text, estimate_request
 
 ERRORS = {400: "ValidationException", 403: "AccessDeniedException", 404: "ResourceNotFoundException"}
@@ -45,7 +46,7 @@ def converse(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     if not body.get("messages"):
         raise Refusal(400, "ValidationException", "The messages are empty.")
     answer = desk.model.answer(question_of(body))
-    billed = Usage(estimate_request("converse", body), answer.output_tokens)
+    billed = Usage(estimate_request(bedrock.CONVERSE.words, body), answer.output_tokens)
     blocks: list[dict[str, Any]] = [{"text": answer.text}] if answer.text else []
     blocks += [
         {"toolUse": {"toolUseId": desk.id("tooluse_", 22), "name": call.name, "input": json.loads(call.arguments)}}

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tokenguard.facts.usage import Usage
+from tokenguard.providers import anthropic
 from tokenguard.tokens.request import estimate_request
 from tokenguard.tokens.text import O200K, encoding, encoding_name
 
@@ -91,7 +92,7 @@ class PromptCache:
     def anthropic(self, scope: str, body: Mapping[str, Any], now: float) -> Usage:
         """Input counts of a messages request, sent at `now` seconds."""
         self._forget(now)
-        total = estimate_request("messages", body)
+        total = estimate_request(anthropic.MESSAGES.words, body)
         blocks = blocks_of(body)
         marks = [n for n, block in enumerate(blocks) if block.ttl is not None]
         least = next((least for models, least in ANTHROPIC_LEAST if models.search(str(body.get("model")))), LEAST)
@@ -190,4 +191,4 @@ def _tokens_to(body: Mapping[str, Any], block: Block) -> int:
         last = body["messages"][index]
         messages = list(body["messages"][:index])
         prefix["messages"] = [*messages, {**last, "content": list(parts(last.get("content")))[: part + 1]}]
-    return estimate_request("messages", prefix)
+    return estimate_request(anthropic.MESSAGES.words, prefix)

@@ -10,6 +10,7 @@ from typing import Any
 from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import Desk, Event, Refusal, Reply
 from tokenguard.facts.usage import Usage
+from tokenguard.providers import google
 from tokenguard.tokens import estimate_request
 
 BROKEN = Event({"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}})
@@ -30,7 +31,7 @@ def generate(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         raise Refusal(400, "INVALID_ARGUMENT", "contents is not specified")
     answer = desk.model.answer(question_of(body))
     billed = Usage(
-        estimate_request("generate_content", body),
+        estimate_request(google.GENERATE.words, body),
         answer.output_tokens,
         reasoning=answer.thought_tokens or None,
     )
@@ -43,7 +44,7 @@ def generate(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
 
 def embed(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     """`POST /models/{model}:batchEmbedContents`."""
-    billed = Usage(estimate_request("embed_content", body))
+    billed = Usage(estimate_request(google.EMBED.words, body))
     chance = random.Random(billed.input)  # noqa: S311 - no secret
     vectors = [{"values": [chance.uniform(-1, 1) for _ in range(VECTOR)]} for _ in body["requests"]]
     return Reply({"embeddings": vectors, "usageMetadata": {"promptTokenCount": billed.input}}, billed=billed)

@@ -10,6 +10,7 @@ from tokenguard.demo.answers import Answer, words
 from tokenguard.demo.exchange import JSON_LINES, Desk, Event, Reply, json_line
 from tokenguard.demo.openai_chat import chat_question, direction, required
 from tokenguard.facts.usage import Usage
+from tokenguard.providers import ollama
 from tokenguard.tokens import count_text, estimate_request
 
 FIRST = "2026-01-01T00:00:00.000000Z"
@@ -33,7 +34,7 @@ def chat(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     return _reply(
         body,
         answer,
-        estimate_request("ollama_chat", body),
+        estimate_request(ollama.CHAT.words, body),
         parts,
         whole,
         {"message": {"role": "assistant", "content": ""}},

@@ -14,6 +14,7 @@ from typing import Any
 from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import DATED, Desk, Event, Refusal, Reply, dated
 from tokenguard.facts.usage import Usage
+from tokenguard.providers import openai
 from tokenguard.tokens import estimate_request
 from tokenguard.tokens.text import reasons
 
@@ -48,7 +49,9 @@ def chat(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     model = str(required(body, "model"))
     if _is_mistral(body) and "stream_options" in body:
         raise Refusal(422, "invalid_request_error", "Extra inputs are not permitted: stream_options")
-    usage = desk.cache.openai(f"{key} {model}", body, transcript(body), estimate_request("chat", body), desk.now())
+    usage = desk.cache.openai(
+        f"{key} {model}", body, transcript(body), estimate_request(openai.CHAT.words, body), desk.now()
+    )
     question = chat_question(body, messages)
     answers = [desk.model.answer(question._replace(number=n)) for n in range(int(body.get("n") or 1))]
     billed = bill(usage, answers)
@@ -193,7 +196,9 @@ def completions(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     """`POST /completions`, the legacy API."""
     model = str(required(body, "model"))
     prompt = required(body, "prompt")
-    usage = desk.cache.openai(f"{key} {model}", body, str(prompt), estimate_request("completions", body), desk.now())
+    usage = desk.cache.openai(
+        f"{key} {model}", body, str(prompt), estimate_request(openai.COMPLETIONS.words, body), desk.now()
+    )
     stop = body.get("stop") or ()
     cap = body.get("max_tokens") or 16
     question = Question(model, str(prompt), cap=cap, stop=(stop,) if isinstance(stop, str) else stop)
@@ -238,7 +243,7 @@ def embeddings(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         if body.get("encoding_format") == "base64":
             value = base64.b64encode(vector.tobytes()).decode()
         data.append({"object": "embedding", "index": n, "embedding": value})
-    tokens = estimate_request("embeddings", body)
+    tokens = estimate_request(openai.EMBEDDINGS.words, body)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     head: dict[str, Any] = {"object": "list", "model": model}
     if _is_mistral(body):

@@ -11,6 +11,7 @@ from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import Desk, Event, Refusal, Reply, dated
 from tokenguard.demo.openai_chat import bill, plain, required, served, transcript
 from tokenguard.facts.usage import Usage
+from tokenguard.providers import openai
 from tokenguard.tokens import estimate_request
 from tokenguard.tokens.text import reasons
 
@@ -50,7 +51,7 @@ def responses(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     model = str(required(body, "model"))
     full = {**body, "input": conversation(desk, body)}
     billed_input = {name: value for name, value in full.items() if name != "previous_response_id"}
-    tokens = estimate_request("responses", billed_input)
+    tokens = estimate_request(openai.RESPONSES.words, billed_input)
     usage = desk.cache.openai(f"{key} {model}", body, transcript(full), tokens, desk.now())
     answer = desk.model.answer(question_of(full))
     billed = bill(usage, [answer])
@@ -74,7 +75,7 @@ def retrieved(desk: Desk, response_id: str) -> Reply:
 
 def input_tokens(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     """`POST /responses/input_tokens`: a count, and nothing to pay."""
-    tokens = estimate_request("responses", {**body, "input": conversation(desk, body)})
+    tokens = estimate_request(openai.RESPONSES.words, {**body, "input": conversation(desk, body)})
     return Reply({"object": "response.input_tokens", "input_tokens": tokens})
 
 

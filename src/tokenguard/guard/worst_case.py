@@ -56,7 +56,7 @@ class WorstCase:
     def count(self, call: Call) -> int:
         """The input tokens as counted; where the count is not exact, by the ratio that was learnt."""
         if call.counted is None:
-            count = count_request(call.api.id, call.request, call.model)
+            count = count_request(call.api.words, call.request, call.model)
             call.counted = count.tokens
             if not count.exact or not is_exact(call.model):
                 ratio = self._ratios.get((call.endpoint.provider, call.model or ""), SAFETY)

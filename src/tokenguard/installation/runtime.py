@@ -26,6 +26,8 @@ _lock = threading.RLock()
 _installed: Installation | None = None
 default_store: str | None = names.DEFAULT_STORE
 """Where calls are kept when nothing is configured; the pytest plugin says nowhere."""
+_kept_days: int | None = None
+"""For how long, where a policy says."""
 _telemetry: Telemetry | None = None
 """Made once: OpenTelemetry knows an instrument by its name, and a second one would be deaf."""
 
@@ -56,6 +58,8 @@ class Installation:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
         from tokenguard.prices import PriceBook
 
+        global _kept_days
+        _kept_days = policy.store.keep_days
         assumed = policy.unpriced
         ceiling = None if isinstance(assumed, str) else (assumed.input_per_mtok, assumed.output_per_mtok)
         prices = PriceBook(policy.prices, ceiling, origin=f"{policy.source or 'the policy'}, [prices]")
@@ -162,4 +166,4 @@ def _store() -> Any:
         return None
     from tokenguard.store.store import Store
 
-    return Store(path)
+    return Store(path) if _kept_days is None else Store(path, _kept_days)

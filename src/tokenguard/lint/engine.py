@@ -8,6 +8,7 @@ from tokenguard.lint import suppress
 from tokenguard.lint.config import Config, ConfigError
 from tokenguard.lint.files import matches
 from tokenguard.lint.finding import Finding, Span
+from tokenguard.lint.prefilter import Prefilter
 from tokenguard.lint.project import Project
 from tokenguard.lint.rulebook import File, Rule, load, load_installed
 from tokenguard.lint.syntax import Module, parse
@@ -40,8 +41,11 @@ class Linter:
         self.rules = [rule for rule in self.all_rules.values() if config.enabled(rule.id)]
         self.options = {rule.id: self._options(rule) for rule in self.rules}
         self.enabled = frozenset(r for r in known if config.enabled(r))
-        words = dict.fromkeys(word for rule in self.rules for word in rule.words)
-        self._words = tuple(word.encode() for word in words) if prefilter else None
+        wanted = {rule.id: rule.words if prefilter else () for rule in self.rules}
+        if suppress.UNUSED in self.enabled:
+            wanted[suppress.UNUSED] = suppress.WORDS
+        self._prefilter = Prefilter(wanted)
+        self._parses_all = BROKEN in self.enabled and BROKEN in config.select
         self.project = Project()
 
     def _options(self, rule: Rule) -> dict[str, object]:
@@ -55,14 +59,16 @@ class Linter:
 
     def skips(self, source: bytes) -> bool:
         """Whether the prefilter already knows that `source` has no finding."""
-        if self._words is None or any(word in source for word in self._words):
-            return False
-        return suppress.UNUSED not in self.enabled or not suppress.names_ours(source)
+        return not self._prefilter.rules(source)
 
     def lint(self, source: bytes, path: str) -> list[Finding]:
-        """The findings of a Python source, in order; a file that cannot be parsed has one, TG000."""
-        skipped = self.skips(source)
-        if skipped and BROKEN not in self.enabled:
+        """The findings of a Python source, in order; a file that cannot be parsed has one, TG000.
+
+        What no rule is concerned with is not parsed, so its syntax errors are another linter's to report, unless
+        TG000 is selected by its full id.
+        """
+        concerned = self._prefilter.rules(source)
+        if not concerned and not self._parses_all:
             return []
         if len(source) > _LARGEST:
             return self.broken(
@@ -70,17 +76,17 @@ class Linter:
                 f"The file has {len(source):,} bytes; above {_LARGEST:,} it is taken for generated and not linted.",
             )
         try:
-            if skipped:
+            if not concerned:
                 parse(source)
                 return []
-            findings = self._check(Module(path, source))
+            findings = self._check(Module(path, source), concerned)
         except SyntaxError as error:
             return self.broken(path, f"Not valid Python: {error.msg}", error.lineno or 1)
         except (ValueError, RecursionError, MemoryError) as error:
             return self.broken(path, f"Cannot be parsed: {error or type(error).__name__}")
         except LookupError as error:  # an encoding nobody knows, in a coding comment
             return self.broken(path, f"Cannot be decoded: {error}")
-        if findings or suppress.UNUSED in self.enabled:
+        if findings or suppress.UNUSED in concerned:
             findings = suppress.apply(findings, decode(source), path, self.enabled)
         return sorted(findings, key=lambda f: f.order)
 
@@ -90,13 +96,13 @@ class Linter:
             return []
         return [Finding(BROKEN, "unreadable-file", "error", message, path, Span(line, 0, line, 0))]
 
-    def _check(self, module: Module) -> list[Finding]:
-        skipped = self._ignored_for(module.path)
+    def _check(self, module: Module, concerned: set[str]) -> list[Finding]:
+        concerned = concerned - self._ignored_for(module.path)
         file = File(module, self.project)
         file.limits = self.config.limits
         findings: dict[tuple[str, Span], Finding] = {}
         for rule in self.rules:
-            if rule.id in skipped:
+            if rule.id not in concerned:
                 continue
             file.options = self.options[rule.id]
             for report in rule.check(file):

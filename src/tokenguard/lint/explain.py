@@ -11,9 +11,11 @@ from tokenguard.lint.rulebook import Rule
 BUILT_IN = {
     "TG000": (
         "unreadable-file",
-        "A file could not be read or is not valid Python.\n\nThe other files are linted all the same. Exclude "
-        "files that"
-        " are meant to be broken:\n\n    [lint]\n    exclude = [\"tests/broken/**\"]\n",
+        "A file could not be read, or is not valid Python though a rule is concerned with it.\n\n"
+        "The other files are linted all the same. A file without any word that a rule looks for is not parsed: its "
+        "syntax errors are ruff's to report, unless TG000 is selected by its full id:\n\n"
+        "    [lint]\n    select = [\"TG\", \"TG000\"]\n\n"
+        "Exclude files that are meant to be broken:\n\n    [lint]\n    exclude = [\"tests/broken/**\"]\n",
     ),
     "TG001": (
         "unused-ignore",

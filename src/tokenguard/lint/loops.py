@@ -65,20 +65,35 @@ def retry_decorators(file: File, node: ast.AST) -> list[tuple[ast.expr, str]]:
 
 
 def made_by(file: File, node: ast.expr) -> ast.Call | None:
-    """The call that made the object at the root of `client.chat.completions.create`."""
+    """The one call that made the object at the root of `client.chat.completions.create`."""
+    made = makers(file, node)
+    return made[0] if len(made) == 1 else None
+
+
+def makers(file: File, node: ast.expr) -> list[ast.Call]:
+    """The calls that may have made the object at the root of `client.chat.completions.create`; none if one is unknown.
+
+    There are several where a branch chooses the client; the None that a name may start with does not count.
+    """
     while isinstance(node, ast.Attribute):
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
             owner = file.module.class_of(node)
             bindings = file.module.attributes(owner).get(node.attr, []) if owner else []
-            return _only_call([b.value for b in bindings])
+            return _calls([b.value for b in bindings])
         node = node.value
     if isinstance(node, ast.Name):
         found = file.module.scope_at(node).lookup(node.id)
-        return _only_call([b.value for b in found[1] if b.kind in ("assign", "with")] if found else [])
-    return node if isinstance(node, ast.Call) else None
+        return _calls([b.value for b in found[1] if b.kind in ("assign", "with")] if found else [])
+    return [node] if isinstance(node, ast.Call) else []
 
 
-def _only_call(values: list[ast.expr | None]) -> ast.Call | None:
-    """The one call among the values of a name, beside the None it may start with."""
-    given = [v for v in values if not (isinstance(v, ast.Constant) and v.value is None)]
-    return given[0] if len(given) == 1 and isinstance(given[0], ast.Call) else None
+def _calls(values: list[ast.expr | None]) -> list[ast.Call]:
+    made: list[ast.Call] = []
+    for value in values:
+        branches = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
+        for branch in branches:
+            if isinstance(branch, ast.Call):
+                made.append(branch)
+            elif not (isinstance(branch, ast.Constant) and branch.value is None):
+                return []
+    return made

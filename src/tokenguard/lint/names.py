@@ -8,10 +8,17 @@ be followed keeps its spelling behind a `?` (`?client.chat...`), and what this f
 from __future__ import annotations
 
 import ast
+import re
 
 from tokenguard.lint.syntax import Binding, Function, Module
 
 _DEPTH = 12
+_WRAPPERS = frozenset({"Optional", "Annotated", "Union", "Final", "ClassVar"})
+# Objects that only stand in for clients and models, in tests.
+_DOUBLE = re.compile(
+    r"(?:^|[^A-Za-z])(?:Magic|Async|NonCallable|Property)*(?:[Mm]ock(?:ed)?|[Ff]ake|[Ss]tub|[Dd]ummy)(?:s?(?![a-z]))"
+    r"|create_autospec|mocker\.|\bpatch(?:\.object)?\(\)"
+)
 
 
 class Names:
@@ -53,8 +60,10 @@ class Names:
                 return self._first([left, right], depth)
             case ast.Subscript(value=value, slice=inner):  # Optional[OpenAI], Annotated[...]
                 outer = self.path(value, depth).rpartition(".")[2]
-                if outer in ("Optional", "Annotated", "Union", "Final", "ClassVar"):
+                if outer in _WRAPPERS:
                     return self._first(inner.elts if isinstance(inner, ast.Tuple) else [inner], depth)
+                if outer[:1].isupper() and not (generic := self.path(value, depth)).endswith("()"):
+                    return generic  # Agent[Deps]
         return "?"
 
     def _first(self, nodes: list[ast.expr], depth: int) -> str:
@@ -107,7 +116,26 @@ class Names:
                     found = self.path(result, depth)
                     if not found.startswith("?"):
                         return found
+            elif isinstance(definition, ast.ClassDef) and (base := self.base(called)):
+                return f"{base}()"
         return f"{called}()"
+
+    def base(self, path: str, depth: int = 0) -> str | None:
+        """The imported class that a class of this file, named by an `@` path, is derived from; None if there is none.
+
+        A class whose name says that it stands in for another (`FakeClient`) has none.
+        """
+        definition = self.definition(path)
+        if not isinstance(definition, ast.ClassDef) or is_double(path) or depth > _DEPTH:
+            return None
+        for base in map(self.path, definition.bases):
+            if base.startswith("@"):
+                found = self.base(base, depth + 1)
+                if found:
+                    return found
+            elif base[0] != "?" and base != "?":
+                return base
+        return None
 
     def definition(self, path: str) -> ast.AST | None:
         """The function or class of this file that an `@` path names."""
@@ -115,3 +143,8 @@ class Names:
         if not path.startswith("@") or "." in name or "(" in name:
             return None
         return self.module.definitions.get(name)
+
+
+def is_double(path: str) -> bool:
+    """Whether a dotted path leads through a test double: a mock, a fake, a patched name."""
+    return _DOUBLE.search(path) is not None

@@ -110,7 +110,7 @@ def lint_notebook(linter: Linter, source: bytes, path: str) -> list[Finding]:
         notebook = Notebook(source)
     except ValueError as error:
         return linter.broken(path, str(error))
-    if linter.skips(source) and not notebook.broken:
+    if linter.skips(notebook.program.encode()) and not notebook.broken:
         return []
     found = [notebook.place(f) for f in linter.lint(notebook.program.encode(), path)]
     if BROKEN in linter.enabled:

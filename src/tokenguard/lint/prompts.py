@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.surface import CALL_WORDS, Surface
+from tokenguard.lint.surface import CALL_WORDS, RUNS, Surface, matcher
 from tokenguard.lint.syntax import Function
 
 Part = Literal["text", "tools"]
+_RUN_PATHS = matcher(RUNS)
+_RUN_NAMES = tuple(path.rpartition(".")[2] for path in RUNS)
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 _SYSTEM_NAME = re.compile(
     r"(?:^|_)(system_?(prompt|message|instructions?|content|text)s?|sys_?prompt)(_template|_text|_str|_content)?$"
@@ -47,6 +49,7 @@ PROMPT_WORDS = (
     '"system"', "'system'", '"developer"', "'developer'", "system=", "system =", "instructions=", "instructions =",
     "instructions(", ".instructions", "MessageRole.", *CALL_WORDS,
 )  # fmt: skip
+TEXT_WORDS = (*PROMPT_WORDS, '"role"', "'role'", "role=", "Message(")  # a file with any text of a prompt has one
 
 
 class Prefix(NamedTuple):
@@ -188,3 +191,48 @@ def contents(file: File) -> Iterator[ast.expr]:
         content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
         if content is not None:
             yield content
+
+
+_USER = frozenset({"user", "human"})
+_PROMPT_NAME = re.compile(
+    r"(?:^|_)(?:prompt|instructions?|user_message|user_content|query_text)$|^prompt_", re.IGNORECASE
+)
+_PROMPT_FUNCTION = re.compile(r"(?:^|_)prompts?$|(?:^|_)(?:build|make|create|get|format|render)_\w*prompt\w*$")
+
+
+def lasts(file: File) -> Iterator[ast.expr]:
+    """Every text that is a whole message of a user, or a whole prompt: what changes at its end costs nothing."""
+    for node in file.module.all(ast.Dict):
+        assert isinstance(node, ast.Dict)
+        keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+        if file.constant(keys.get("role")) in _USER and "content" in keys:
+            yield keys["content"]
+    for node in file.module.all(ast.Tuple):
+        assert isinstance(node, ast.Tuple)
+        if len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant) and node.elts[0].value in _USER:
+            yield node.elts[1]
+    for call, _ in file.generations:
+        known = file.arguments(call).known
+        yield from (known[name] for name in ("input", "contents", "prompt") if name in known)
+    for call in file.module.calls_of(("HumanMessage", "UserMessage")):
+        content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
+        if content is not None:
+            yield content
+    for call in file.module.calls_of(_RUN_NAMES):
+        if call.args and isinstance(call.func, ast.Attribute) and _RUN_PATHS.fullmatch(file.names.path(call.func)):
+            yield call.args[0]
+    yield from _prompts_by_name(file)
+
+
+def _prompts_by_name(file: File) -> Iterator[ast.expr]:
+    """Texts that are called prompts: a local `prompt = ...`, the result of a function `build_prompt`."""
+    for node in file.module.all(ast.Assign):
+        assert isinstance(node, ast.Assign)
+        target = node.targets[0]
+        name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
+        if _PROMPT_NAME.search(name) and file.module.function_of(node) is not None:
+            yield node.value
+    for function in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef):
+        assert isinstance(function, Function)
+        if _PROMPT_FUNCTION.search(function.name):
+            yield from file.module.results(function)

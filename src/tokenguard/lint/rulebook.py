@@ -4,7 +4,7 @@
 prints; the `Bad:` and `Good:` blocks in it are its tests. It defines
 
     SEVERITY = "warning"                     # of a finding that names none itself
-    WORDS = (".completions", "ChatOpenAI")   # a file without any of these cannot have a finding
+    WORDS = (".completions", "ChatOpenAI")   # a file without any of these cannot have a finding (see `prefilter`)
     OPTIONS = {"max_top_k": 20}              # optional: what [lint.rules.TG101] may set, with defaults
     def check(file: File) -> Iterator[Report]: ...
 
@@ -27,7 +27,9 @@ from typing import Any, NamedTuple
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.finding import SEVERITIES, Fix, Severity
 from tokenguard.lint.limits import Limit, limit_for
-from tokenguard.lint.surface import Surface, last_names, surface_of
+from tokenguard.lint.names import is_double
+from tokenguard.lint.prefilter import Entry
+from tokenguard.lint.surface import APPLIERS, Surface, last_names, surface_of
 
 _FILE = re.compile(r"([a-z]+\d+)_(\w+)\.py")
 _BLOCK = re.compile(r"^(Bad|Good):\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
@@ -57,16 +59,24 @@ class File(Facts):
     def surfaces(self) -> list[tuple[ast.Call, Surface]]:
         """Every call of a generation API or model constructor, in source order, with its row."""
         found = []
-        for call in self.module.calls_of((*last_names(), "to_thread")):
-            surface = surface_of(self.names.path(_called(call)))
-            if surface is not None and (not surface.needs or self._has(call, surface.needs)):
-                found.append((call, surface))
+        for call in self.module.calls_of((*last_names(), *APPLIERS, *self._subclasses())):
+            path = self.names.path(called(call))
+            surface = surface_of(self.names.base(path) or path)
+            if surface is None or is_double(path) or (surface.needs and not self._has(call, surface.needs)):
+                continue
+            if path.startswith("agents.") and self.elsewhere(path):
+                continue  # a package of the project's own
+            found.append((call, surface))
         return sorted(found, key=lambda pair: (pair[0].lineno, pair[0].col_offset))
 
     @cached_property
     def generations(self) -> list[tuple[ast.Call, Surface]]:
         """Those of `surfaces` that send a request."""
         return [(call, surface) for call, surface in self.surfaces if surface.kind == "call"]
+
+    def _subclasses(self) -> Iterator[str]:
+        """The classes of this file that are derived from others."""
+        return (n for n, node in self.module.definitions.items() if isinstance(node, ast.ClassDef) and node.bases)
 
     def _has(self, call: ast.Call, name: str) -> bool:
         view = self.arguments(call)
@@ -77,10 +87,10 @@ class File(Facts):
         return limit_for(self, call, self.limits) if self.limits else None
 
 
-def _called(call: ast.Call) -> ast.expr:
+def called(call: ast.Call) -> ast.expr:
     """What is called: `client.messages.create` also in `asyncio.to_thread(client.messages.create, model=...)`."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    return call.args[0] if name == "to_thread" and call.args else call.func
+    return call.args[0] if name in APPLIERS and call.args else call.func
 
 
 class Rule(NamedTuple):
@@ -89,7 +99,7 @@ class Rule(NamedTuple):
     id: str
     name: str
     severity: Severity
-    words: tuple[str, ...]
+    words: tuple[Entry, ...]
     options: Mapping[str, Any]
     check: Callable[[File], Iterator[Report]]
     page: str

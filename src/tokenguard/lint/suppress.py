@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tokenguard.lint.finding import Finding, Span
+from tokenguard.lint.prefilter import Entry
 
 UNUSED = "TG001"
+_NOQAS = ("noqa", "NOQA")
+WORDS: tuple[Entry, ...] = ("tokenguard:", *((code, *_NOQAS) for code in ("TG0", "TG1", "tg0", "tg1")))
 _NOQA = re.compile(r"#\s*noqa(?P<codes>\s*:\s*[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*)?(?!\s*:)", re.IGNORECASE)
 _OURS = re.compile(r"#\s*tokenguard:\s*ignore(?:\[(?P<codes>[^\]]*)\])?(?!-)")
 _MENTIONED = re.compile(r"noqa|tokenguard:", re.IGNORECASE)
@@ -81,11 +84,6 @@ def logical_end(text: str, line: int) -> int:
     except (tokenize.TokenError, SyntaxError, IndentationError):
         pass
     return line
-
-
-def names_ours(source: bytes) -> bool:
-    """Whether a source may have a comment that names one of our rules."""
-    return b"tokenguard:" in source or (b"TG" in source and re.search(rb"(?i)noqa\s*:[^\n]*\bTG\d", source) is not None)
 
 
 def apply(findings: list[Finding], text: str, path: str, enabled: frozenset[str]) -> list[Finding]:

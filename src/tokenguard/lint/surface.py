@@ -9,8 +9,11 @@ for nothing (browser_use.ChatOpenAI, agno's Claude, llama-index's Anthropic) has
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Literal, NamedTuple
+
+from tokenguard.lint.prefilter import Entry
 
 OPENAI_CAPS = ("max_completion_tokens", "max_tokens", "extra_body.max_tokens", "extra_body.max_completion_tokens")
 
@@ -19,7 +22,7 @@ class Surface(NamedTuple):
     """One row. `caps` empty: the API itself demands or sets a cap. The first of `caps` is what fixes insert."""
 
     path: str
-    kind: Literal["call", "model", "settings"]
+    kind: Literal["call", "model", "settings", "agent"]
     caps: tuple[str, ...] = ()
     needs: str = ""  # a keyword that must be there, where the path alone is a common one
     nested: str = ""  # what a fix writes when the holder of the cap is missing: `{}` is replaced by the number
@@ -43,11 +46,19 @@ _OLLAMA = ("options.num_predict",)
 CALLS: tuple[Surface, ...] = (
     *_calls(OPENAI_CAPS, "*.chat.completions.create", "*.chat.completions.parse", "*.chat.completions.stream",
             "*.chat.completions.create_with_completion", "*.chat.completions.create_partial",
-            "*.chat.completions.create_iterable", "*.chat.completions.with_raw_response.create"),
+            "*.chat.completions.create_iterable"),
     *_calls(("max_tokens",), "openai.ChatCompletion.create", "openai.ChatCompletion.acreate"),
     *_calls((), "openai.Completion.create", "openai.Completion.acreate"),  # 16 tokens by default
     *_calls(("max_output_tokens",), "*.responses.create", "*.responses.parse", "*.responses.stream"),
-    *_calls((), "*.messages.create", "*.messages.stream", needs="max_tokens"),
+    *_calls(OPENAI_CAPS, *(f"instructor.{maker}().{method}"
+                           for maker in ("from_openai", "from_litellm", "from_provider", "from_groq", "from_mistral",
+                                         "from_cohere", "from_fireworks", "from_cerebras", "patch")
+                           for method in ("messages.create", "messages.create_partial", "messages.create_iterable",
+                                          "create", "create_with_completion", "create_partial", "create_iterable"))),
+    *_calls((), "*.messages.create", "*.messages.stream", "*.messages.parse", "*.messages.tool_runner",
+            needs="max_tokens"),
+    *_calls(("generation_config.max_output_tokens",), "*.interactions.create", needs="input",
+            nested='{{"max_output_tokens": {}}}'),
     *_calls(_GOOGLE, "*.models.generate_content", "*.models.generate_content_stream", needs="contents",
             nested='{{"max_output_tokens": {}}}'),
     *_calls(_VERTEX, "google.generativeai.GenerativeModel().generate_content",
@@ -74,6 +85,7 @@ CALLS: tuple[Surface, ...] = (
 )  # fmt: skip
 
 MODELS: tuple[Surface, ...] = (
+    *_models(_GOOGLE, "google.genai.*chats", "create", nested='{{"max_output_tokens": {}}}'),
     *_models(_LANGCHAIN, "langchain*",
              "ChatOpenAI AzureChatOpenAI ChatGroq ChatMistralAI ChatTogether ChatFireworks ChatDeepSeek ChatXAI"
              " ChatPerplexity ChatNVIDIA ChatCerebras ChatOpenRouter ChatDatabricks ChatCohere ChatBedrock"
@@ -106,28 +118,51 @@ MODELS: tuple[Surface, ...] = (
     *_models(("max_tokens", "max_completion_tokens"), "semantic_kernel.*",
              "OpenAIChatPromptExecutionSettings AzureChatPromptExecutionSettings"),
     *_models(("max_tokens",), "strands.models*", "BedrockModel"),
+    *_models(("max_completion_tokens",), "livekit.plugins.openai*", "LLM"),
+    *_models(("max_output_tokens",), "livekit.plugins.google*", "LLM"),
+    *_models(("max_completion_tokens",), "livekit.plugins.groq*", "LLM"),
+    *_models(("extra_kwargs.max_completion_tokens", "extra_kwargs.max_tokens"), "livekit.agents*", "inference.LLM",
+             nested='{{"max_completion_tokens": {}}}'),
     *(row._replace(kind="settings") for row in (
         *_models(("max_tokens",), "pydantic_ai*",
                  "ModelSettings OpenAIModelSettings OpenAIChatModelSettings OpenAIResponsesModelSettings"
                  " GoogleModelSettings GeminiModelSettings GroqModelSettings MistralModelSettings CohereModelSettings"
                  " BedrockModelSettings"),
         *_models(("max_tokens",), "agents*", "ModelSettings"))),
+    *(row._replace(kind="agent") for row in (
+        *_models(("model_settings.max_tokens",), "pydantic_ai*", "Agent", nested='{{"max_tokens": {}}}'),
+        *_models(("model_settings.max_tokens",), "agents", "Agent", nested="ModelSettings(max_tokens={})"),
+        *_models(("generate_content_config.max_output_tokens",), "google.adk*", "Agent LlmAgent",
+                 nested='{{"max_output_tokens": {}}}'),
+        *_models(("llm.max_completion_tokens",), "livekit.agents*", "AgentSession"))),
 )  # fmt: skip
 
-# Words for the prefilters of rules: a file with a request of `CALLS` has one of the first, one with a constructor of
-# `MODELS` one of the second (short names are only taken as calls or as imports under another name).
-CALL_WORDS = (".completions", "ChatCompletion", "openai.Completion", ".responses", ".messages", "generate_content",
-              ".converse", "litellm", "router.completion", "router.acompletion", ".complete(", ".complete_async(",
-              "chat.stream", "chat.parse", "cohere", "writerai", "ollama")  # fmt: skip
+_COMMON = frozenset({"openai", "google", "azure", "vertexai", "agents"})  # names that much other code has in it, too
 
 
-def _model_words() -> tuple[str, ...]:
-    names = {row.path.rpartition(".")[2] for row in MODELS}
-    words = {word for n in names for word in ((n,) if len(n) > 10 else (f"{n}(", f"{n} as"))}
-    return tuple(sorted(w for w in words if not any(other != w and other in w for other in words)))
+def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
+    """The words for the prefilters of rules: a file with a call of one of these dotted paths satisfies one of them.
+
+    A path that starts with a package needs the package's name and the last name: `("langchain", "ChatOpenAI", ...)`.
+    Of `*.responses.create` the end is written out, or `.responses` ends a line (the call goes on below, or a local
+    holds what is before it), or `.responses.with_raw_response` goes between.
+    """
+    plain: dict[str, None] = {}
+    both: dict[str, dict[str, None]] = {}
+    for path in paths:
+        package, *rest = (name.strip("*()") for name in path.split("."))
+        if not path.startswith("*"):
+            telling, other = (max(rest, key=len), package) if package in _COMMON else (package, rest[-1])
+            both.setdefault(telling, {})[other] = None
+        elif len(rest) > 1:
+            plain |= dict.fromkeys(f".{rest[-2]}{end}" for end in (f".{rest[-1]}", ".with_", "\n", "\r"))
+        else:
+            plain[f"{package}.{rest[-1]}"] = None
+    return (*plain, *((key, *others) for key, others in both.items()))
 
 
-MODEL_WORDS = _model_words()
+CALL_WORDS = words_of(row.path for row in CALLS)
+MODEL_WORDS = words_of(row.path for row in MODELS)
 EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content",
               "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create")  # fmt: skip
 RUNS = (
@@ -171,7 +206,12 @@ def last_names() -> frozenset[str]:
     return frozenset(_index())
 
 
+# Those that take the function to call, and its arguments.
+APPLIERS = frozenset({"to_thread", "partial", "run_sync", "run_in_threadpool"})
+
+
 def surface_of(path: str) -> Surface | None:
-    """The row that a dotted path matches."""
+    """The row that a dotted path matches; raw and streamed responses are asked for by the same call."""
+    path = path.replace(".with_raw_response", "").replace(".with_streaming_response", "")
     rows = _index().get(path.rpartition(".")[2], ())
     return next((row for pattern, row in rows if pattern.fullmatch(path)), None)

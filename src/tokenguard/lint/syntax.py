@@ -329,7 +329,7 @@ def _class(module: Module, node: ast.AST, scope: Scope) -> Scope:
 
 def _call(module: Module, node: ast.AST, scope: Scope) -> None:
     assert isinstance(node, ast.Call)
-    func = node.func
+    func = node.func.value if isinstance(node.func, ast.Subscript) else node.func  # Agent[Deps](...)
     name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
     module.called.setdefault(name, []).append(node)
     if isinstance(func, ast.Attribute) and func.attr in MUTATORS and node.args and (spelled := spelling(func.value)):

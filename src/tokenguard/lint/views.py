@@ -68,6 +68,8 @@ class Views(Values):
 
     def _view(self, node: ast.expr, depth: int) -> View:
         match node:
+            case ast.Constant():
+                return View({})  # a text or number has no parts
             case ast.Call():
                 return self._call_view(node, depth)
             case ast.Dict(keys=keys, values=values):

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.facts import names
-from tokenguard.providers.messages import answers, messages, streamed, system_instructions
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call
@@ -45,11 +44,11 @@ class Capture(NamedTuple):
 
     def record(self, call: Call) -> None:
         """Record what a finished call has sent and received."""
-        answer = call.answer
+        answer, words = call.answer, call.api.words
         content = {
-            names.SYSTEM_INSTRUCTIONS: system_instructions(call.request),
-            names.INPUT_MESSAGES: messages(call.request),
-            names.OUTPUT_MESSAGES: streamed(answer) if isinstance(answer, bytes) else answers(answer),
+            names.SYSTEM_INSTRUCTIONS: words.instructed(call.request),
+            names.INPUT_MESSAGES: words.messages(call.request),
+            names.OUTPUT_MESSAGES: words.told(answer) if isinstance(answer, bytes) else words.answered(answer),
         }
         attributes = {name: _json(value) for name, value in content.items() if value}
         if self.on_span:

@@ -128,7 +128,7 @@ def _estimated(call: Call, known: Usage, generated: Callable[[], str] | None) ->
     from tokenguard.tokens import estimate_request, estimate_tokens  # the seams have loaded it
 
     return known._replace(
-        input=estimate_request(call.api.id, call.request, call.model) if known.input is None else known.input,
+        input=estimate_request(call.api.words, call.request, call.model) if known.input is None else known.input,
         output=estimate_tokens(generated(), call.model) if generated is not None else None,
     )
 

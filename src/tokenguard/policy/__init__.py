@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Limit,
         Policy,
         Share,
+        StoreConfig,
         When,
     )
     from tokenguard.policy.windows import window_bounds
@@ -37,6 +38,7 @@ _WHERE = {
         "Limit",
         "Policy",
         "Share",
+        "StoreConfig",
         "When",
     ),
     "windows": ("window_bounds",),
@@ -55,6 +57,7 @@ __all__ = [
     "Matched",
     "Policy",
     "Share",
+    "StoreConfig",
     "When",
     "from_mapping",
     "load",

@@ -204,6 +204,18 @@ class Alerts:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """How long the local store keeps single calls."""
+
+    keep_days: int = _row(
+        kinds.COUNT,
+        90,
+        "Calls and tasks older than this are deleted, by whole days; 0 keeps them all. Their daily sums stay, so that "
+        "reports by feature, tenant, model and the like go further back. `TOKENGUARD_STORE_DAYS` goes before it.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What may be spent, and what happens when it would be too much."""
 
@@ -227,6 +239,7 @@ class Policy:
     shares: tuple[Share, ...] = _row(None, (), "", toml="share", table=Share)
     ledger: LedgerConfig = _row(None, LedgerConfig, "", table=LedgerConfig)
     alerts: Alerts = _row(None, Alerts, "", table=Alerts)
+    store: StoreConfig = _row(None, StoreConfig, "", table=StoreConfig)
     prices: Mapping[str, str | Mapping[str, float]] = _row(
         kinds.PRICES,
         {},

@@ -21,6 +21,8 @@ from tokenguard.providers.reading import Reading
 __all__ = [
     "APIS",
     "HOSTS",
+    "NOT_GENERATING",
+    "OPERATIONS",
     "OWN_APIS",
     "SDKS",
     "Api",
@@ -29,6 +31,7 @@ __all__ = [
     "Sdk",
     "api_of",
     "endpoint_of",
+    "every_api",
     "located",
 ]
 
@@ -125,6 +128,12 @@ OWN_APIS = {
 }
 """The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
 
+_KNOWN = (*APIS, *(api for apis in OWN_APIS.values() for api in apis))
+OPERATIONS = frozenset(api.operation for api in _KNOWN)
+"""`gen_ai.operation.name` of everything that is a call to a model."""
+NOT_GENERATING = OPERATIONS - {api.operation for api in _KNOWN if api.generates}
+"""The operations whose answers have no length that a request could cap: embeddings, ranks."""
+
 CLIENTS = {
     "BaseAzureClient": "azure.ai.openai",
     "BaseBedrockClient": "aws.bedrock",
@@ -182,6 +191,13 @@ REGIONAL = re.compile(r"^[a-z0-9-]+-(?=aiplatform\.)")
 OLLAMA_PORT = 11434
 SELF_HOSTED = re.compile(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
 """Servers that people run themselves are recognised by the name they gave the machine."""
+
+
+def every_api() -> tuple[Api, ...]:
+    """Every wire format there is: those known by their path, and Bedrock's, known by their operation and body."""
+    from tokenguard.providers import bedrock
+
+    return (*_KNOWN, bedrock.CONVERSE, *(api for _, api in bedrock.FAMILIES), bedrock.TEXT)
 
 
 class Endpoint(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
+from tokenguard.providers.words import Words
 
 MESSAGES_USAGE: Shape = {
     "input_tokens": "input",
@@ -128,6 +129,7 @@ MESSAGES = Api(
     ("max_tokens",),
     read_messages,
     fold_messages,
+    Words(streamed=("text", "thinking", "partial_json"), tools="anthropic"),
     messages_tool_steps,
     messages_last_tool_calls,
     messages_capped,

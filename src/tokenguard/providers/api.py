@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tokenguard.providers.reading import Reading, fields
+from tokenguard.providers.words import Words
 
 
 def no_cap(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
@@ -35,6 +36,8 @@ class Api(NamedTuple):
     """The keys of the request's settings that may hold the output cap; the first is the one to set."""
     read: Callable[[object], Reading]
     fold: Callable[[bytes], Reading]
+    words: Words
+    """Where its text is."""
     tool_steps: Callable[[Mapping[str, Any]], int] = no_tool_steps
     last_tool_calls: Callable[[Mapping[str, Any]], int] = no_tool_steps
     capped: Callable[[Mapping[str, Any], int, str], Mapping[str, Any]] = no_cap
@@ -54,6 +57,11 @@ class Api(NamedTuple):
     """Whether a request changes what it names, so that two of the same words are not the same."""
     requests: Callable[[Mapping[str, Any]], int] = one_request
     """At most how many requests a call is billed as, where a request has a price."""
+
+    @property
+    def generates(self) -> bool:
+        """Whether its answers have a length that a request may cap: not so of embeddings and ranks."""
+        return bool(self.caps)
 
     def output_cap(self, body: Mapping[str, Any]) -> int | None:
         """The output tokens that a request asks for at the most; `None` where it sets no cap."""

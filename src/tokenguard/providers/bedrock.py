@@ -20,6 +20,7 @@ from tokenguard.providers.cohere import v1_last_tool_calls, v1_tool_steps
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import CHAT
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
+from tokenguard.providers.words import Words
 
 # --- URLs and event streams, for who speaks to Bedrock without botocore -----------------------------------------------
 
@@ -183,6 +184,7 @@ CONVERSE = Api(
     ("maxTokens", "max_new_tokens"),
     read_converse,
     fold_converse,
+    Words(streamed=("text", "input")),
     converse_tool_steps,
     converse_last_tool_calls,
     converse_capped,
@@ -294,6 +296,10 @@ TEXT = Api(
     ("max_tokens", "max_gen_len", "maxTokens"),
     read_text,
     _with_metrics(fold_text),
+    Words(
+        texts=("prompt", "message", "chat_history"),
+        streamed=("generation", "text", "outputText", "content", "response"),
+    ),
     v1_tool_steps,  # Cohere's; the others have no tools in this format
     v1_last_tool_calls,
     text_capped,
@@ -305,10 +311,19 @@ TITAN = Api(
     ("maxTokenCount",),
     read_text,
     _with_metrics(fold_text),
+    Words(texts=("inputText",), streamed=("outputText",)),
     capped=titan_capped,
     settings="textGenerationConfig",
 )
-VECTORS = Api("invoke_embeddings", "embeddings", (), (), read_vectors, fold_text)
+VECTORS = Api(
+    "invoke_embeddings",
+    "embeddings",
+    (),
+    (),
+    read_vectors,
+    fold_text,
+    Words(texts=("inputText", "texts", "singleEmbeddingParams")),
+)
 ANTHROPIC = MESSAGES._replace(fold=_with_metrics(MESSAGES.fold))
 NOVA = CONVERSE._replace(fold=_with_metrics(CONVERSE.fold))
 OPENAI = CHAT._replace(fold=_with_metrics(CHAT.fold), include_usage=False)  # Bedrock counts every stream

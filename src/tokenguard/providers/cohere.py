@@ -15,6 +15,7 @@ from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import chat_last_tool_calls, chat_tool_steps
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
+from tokenguard.providers.words import CONVERSATION, Words
 
 TOKENS: Shape = {"input_tokens": "input", "output_tokens": "output", "search_units": "request"}
 USAGE: Shape = {"tokens": TOKENS, "billed_units": TOKENS}
@@ -119,6 +120,7 @@ CHAT = Api(
     ("max_tokens",),
     read,
     fold,
+    CONVERSATION._replace(streamed=(*CONVERSATION.streamed, "tool_plan")),
     chat_tool_steps,
     chat_last_tool_calls,
     capped,
@@ -130,12 +132,22 @@ CHAT_V1 = Api(
     ("max_tokens",),
     read,
     fold_v1,
+    Words("chat_history", "preamble", said_now="message", results="tool_results", streamed=("text",)),
     v1_tool_steps,
     v1_last_tool_calls,
     capped,
 )
-EMBED = Api("cohere_embed", "embeddings", ("/v2/embed", "/v1/embed"), (), read, fold)
-RERANK = Api("cohere_rerank", "rerank", ("/v2/rerank", "/v1/rerank"), (), read, fold, requests=searches)
+EMBED = Api("cohere_embed", "embeddings", ("/v2/embed", "/v1/embed"), (), read, fold, Words(texts=("texts",)))
+RERANK = Api(
+    "cohere_rerank",
+    "rerank",
+    ("/v2/rerank", "/v1/rerank"),
+    (),
+    read,
+    fold,
+    Words(texts=("query", "documents")),
+    requests=searches,
+)
 """Billed by the search, of which a call with many documents can be several."""
 
 APIS = (CHAT, CHAT_V1, EMBED, RERANK)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -46,16 +45,5 @@ def decoded(data: bytes) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-STREAMED_TEXT = re.compile(
-    rb'"(content|text|delta|partial_json|thinking|arguments|reasoning|reasoning_content|refusal'
-    rb'|input|generation|outputText|response)"\s*:\s*'
-    rb'("(?:[^"\\]|\\.)*")'
-)
-
-
-def streamed_text(body: bytes) -> str:
-    """All that a stream has generated so far, for an estimate of tokens that were never reported."""
-    found = STREAMED_TEXT.findall(body)
-    # Where `delta` is itself the text (the Responses API), other events say the same again when a part is done.
-    deltas = [said for key, said in found if key == b"delta"]
-    return "".join(map(json.loads, deltas or [said for _, said in found]))
+FINAL_RESPONSE = frozenset({"response.completed", "response.incomplete", "response.failed"})
+"""Types of the events that carry a whole response (OpenAI's Responses API): they say again what others said."""

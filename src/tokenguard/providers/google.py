@@ -19,6 +19,7 @@ from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import result_rounds, results_sent
 from tokenguard.providers.reading import Reading, count, fields, items, text
+from tokenguard.providers.words import Words
 
 # --- URLs -------------------------------------------------------------------------------------------------------------
 
@@ -316,6 +317,7 @@ GENERATE = Api(
     ("maxOutputTokens", "max_output_tokens"),
     read_generate,
     fold_generate,
+    Words("contents", "systemInstruction", streamed=("text",)),
     generate_tool_steps,
     generate_last_tool_calls,
     generate_capped,
@@ -329,6 +331,7 @@ EMBED = Api(
     (),
     read_embed,
     fold_generate,
+    Words(texts=("requests", "content", "instances")),
 )
 
 
@@ -366,6 +369,7 @@ INTERACTIONS = Api(
     ("max_output_tokens",),
     read_interaction,
     fold_interaction,
+    Words("input", "system_instruction", streamed=("text", "arguments", "content")),
     interaction_tool_steps,
     interaction_last_tool_calls,
     interaction_capped,

@@ -11,8 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from tokenguard.providers.events import decoded
-from tokenguard.providers.openai import FINAL_RESPONSE
+from tokenguard.providers.events import FINAL_RESPONSE, decoded
 from tokenguard.providers.reading import fields, items
 
 SIGNATURES = frozenset({"thoughtSignature", "thought_signature", "thought"})

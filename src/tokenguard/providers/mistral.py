@@ -14,6 +14,7 @@ from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.reading import Reading, fields, items, read_usage, text
+from tokenguard.providers.words import Words
 
 CHAT = openai.CHAT._replace(
     paths=("/chat/completions", "/agents/completions", "/rawPredict", "/streamRawPredict"),
@@ -123,6 +124,7 @@ CONVERSATIONS = Api(
     ("max_tokens",),
     read_conversation,
     fold_conversation,
+    Words("inputs", "instructions", streamed=("content", "text", "arguments")),
     conversation_tool_steps,
     conversation_last_tool_calls,
     conversation_capped,

@@ -9,6 +9,7 @@ from tokenguard.providers.api import Api, no_tool_steps
 from tokenguard.providers.events import decoded
 from tokenguard.providers.openai import chat_last_tool_calls, chat_tool_steps
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
+from tokenguard.providers.words import CONVERSATION, Words
 
 USAGE: Shape = {"prompt_eval_count": "input", "eval_count": "output"}
 
@@ -46,6 +47,7 @@ CHAT = Api(
     ("num_predict",),
     read,
     fold,
+    CONVERSATION,
     chat_tool_steps,
     chat_last_tool_calls,
     capped,
@@ -55,9 +57,12 @@ GENERATE = CHAT._replace(
     id="ollama_generate",
     operation="text_completion",
     paths=("/api/generate",),
+    words=Words(texts=("system", "prompt"), streamed=("response", "thinking")),
     tool_steps=no_tool_steps,
     last_tool_calls=no_tool_steps,
 )
-EMBED = Api("ollama_embed", "embeddings", ("/api/embed", "/api/embeddings"), (), read, fold)
+EMBED = Api(
+    "ollama_embed", "embeddings", ("/api/embed", "/api/embeddings"), (), read, fold, Words(texts=("input", "prompt"))
+)
 
 APIS = (CHAT, GENERATE, EMBED)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenguard.providers.api import Api
-from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.events import FINAL_RESPONSE, TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
+from tokenguard.providers.words import CONVERSATION, Words
 
 # --- where usage sits (sources: the SDKs' types, and recorded traffic) ------------------------------------------------
 
@@ -144,9 +145,6 @@ def fold_chat(body: bytes) -> Reading:
     )
 
 
-FINAL_RESPONSE = frozenset({"response.completed", "response.incomplete", "response.failed"})
-
-
 def fold_responses(body: bytes) -> Reading:
     """The events of a Responses API stream: the last one carries the whole response."""
     failure: str | None = None
@@ -261,6 +259,7 @@ CHAT = Api(
     ("max_completion_tokens", "max_tokens"),
     read_chat,
     fold_chat,
+    CONVERSATION,
     chat_tool_steps,
     chat_last_tool_calls,
     chat_capped,
@@ -273,6 +272,7 @@ COMPLETIONS = Api(
     ("max_tokens",),
     read_chat,
     fold_chat,
+    CONVERSATION._replace(texts=("prompt",)),
     capped=completions_capped,
     include_usage=True,
 )
@@ -283,9 +283,10 @@ RESPONSES = Api(
     ("max_output_tokens",),
     read_responses,
     fold_responses,
+    Words("input", "instructions", streamed=("delta", "text", "arguments", "refusal", "input")),
     responses_tool_steps,
     responses_last_tool_calls,
     responses_capped,
     goes_on_from="previous_response_id",
 )
-EMBEDDINGS = Api("embeddings", "embeddings", ("/embeddings",), (), read_embeddings, fold_chat)
+EMBEDDINGS = Api("embeddings", "embeddings", ("/embeddings",), (), read_embeddings, fold_chat, Words(texts=("input",)))

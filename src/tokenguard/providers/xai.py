@@ -14,6 +14,7 @@ from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import decoded, forwards
 from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
+from tokenguard.providers.words import CONVERSATION, Words
 
 USAGE: Shape = {
     "prompt_tokens": "input",
@@ -148,12 +149,13 @@ CHAT = Api(
     ("max_tokens",),
     read,
     fold,
+    CONVERSATION,
     tool_steps,
     last_tool_calls,
     capped,
     goes_on_from="previous_response_id",
 )
-COMPACT = Api("xai_compact", "chat", (f"{SERVICE}CompactContext",), (), read, fold)
+COMPACT = Api("xai_compact", "chat", (f"{SERVICE}CompactContext",), (), read, fold, Words())
 
 HTTP_CHAT = openai.CHAT._replace(
     read=lambda response: _beside(openai.read_chat(response)), fold=lambda body: _beside(openai.fold_chat(body))

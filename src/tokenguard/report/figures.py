@@ -1,79 +1,74 @@
-"""The figures of a report, each defined once, as SQL over the store's columns."""
+"""The figures of a report, each defined once.
+
+A measure is SQL that adds up over calls, whatever they are grouped by; a figure is made of measures. So the total is
+the sum of the groups, and sums that were kept of calls long gone give the figures that the calls would.
+"""
 
 from __future__ import annotations
 
-import re
-import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.report.engine import Records
+from tokenguard.report.measured import QUANTILES, Keys, Measures, added, first_recorded, measured
+from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, attribute, check_keys, period
 
-DIMENSIONS = {
-    **{key: key for key in names.ATTRIBUTION_KEYS},
-    "model": "coalesce(response_model, request_model)",
-    "request_model": "request_model",
-    "provider": "provider",
-    "operation": "operation",
-    "call_site": "code_file || ':' || code_line",
-    "day": "strftime('%Y-%m-%d', start_ns / 1000000000, 'unixepoch')",
-    "hour": "strftime('%Y-%m-%d %H:00', start_ns / 1000000000, 'unixepoch')",
-    "task": "task",
-    "outcome": "outcome",
-    "error": "error_type",
-    "rule": "guard_rule",
-    "action": "guard_action",
-}
-"""What calls can be grouped by, in SQL; any other word is a custom attribution key, also with `CUSTOM` before it."""
 
-CUSTOM = "attr."
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole
 
-CHRONOLOGICAL = ("day", "hour")
-"""Dimensions whose groups read best in their own order, and of which a limit keeps the last."""
 
-INDEXED_PART = 8
-"""One in so many calls at most is found by its time: to go through the index for more takes longer than to read all."""
+def _cost(of: Measures) -> float | None:
+    return None if not of["priced_calls"] and of["unpriced_calls"] else of["priced_usd"] or 0.0
 
-_PRICED = "count(cost_usd)"
-_UNPRICED = (
-    "count(iif(cost_usd IS NULL AND outcome <> 'blocked' AND (cost_status = 'unpriced' OR "
-    "input_tokens IS NOT NULL OR output_tokens IS NOT NULL), 1, NULL))"
-)
-"""Calls that were answered, at a price nobody knows."""
 
-FIGURES = {
-    "calls": "count(*)",
-    "input_tokens": "sum(input_tokens)",
-    "output_tokens": "sum(output_tokens)",
-    "cache_read_tokens": "sum(cache_read_tokens)",
-    "cache_write_tokens": "sum(cache_write_tokens)",
-    # Over the calls that report it: those that do not are unknown, not misses.
-    "cache_hit_share": "sum(cache_read_tokens) * 1.0 / sum(iif(cache_read_tokens IS NULL, NULL, input_tokens))",
-    "cost_usd": f"iif({_PRICED} = 0 AND {_UNPRICED} > 0, NULL, coalesce(sum(cost_usd), 0.0))",
-    "estimated_usd": "coalesce(sum(iif(cost_status = 'estimated', cost_usd, NULL)), 0.0)",
-    "estimated_share": "coalesce(sum(iif(cost_status = 'estimated', cost_usd, NULL)), 0.0) / nullif(sum(cost_usd), 0)",
-    "unpriced_calls": _UNPRICED,
-    "saved_usd": "sum(saved_usd)",
-    "retries": "coalesce(sum(coalesce(resends, 0) + (retry_attempt IS NOT NULL)), 0)",
-    "resends": "coalesce(sum(resends), 0)",
-    "retry_cost_usd": "coalesce(sum(retry_cost_usd), 0.0)",
-    "errors": "count(iif(outcome = 'error', 1, NULL))",
-    "abandoned": "count(iif(outcome = 'abandoned', 1, NULL))",
-    "abandoned_usd": "coalesce(sum(iif(outcome = 'abandoned', cost_usd, NULL)), 0.0)",
-    "blocked": "count(iif(outcome = 'blocked', 1, NULL))",
-    "prevented_usd": "coalesce(sum(iif(outcome = 'blocked', prevented_usd, NULL)), 0.0)",
-    "generations": "count(iif(operation <> 'embeddings' AND outcome <> 'blocked', 1, NULL))",
-    "uncapped": "count(iif(max_tokens IS NULL AND operation <> 'embeddings' AND outcome <> 'blocked', 1, NULL))",
-    "uncapped_usd": "coalesce(sum(iif(max_tokens IS NULL AND operation <> 'embeddings', cost_usd, NULL)), 0.0)",
-    "cost_per_1000_calls_usd": f"sum(cost_usd) * 1000.0 / nullif({_PRICED}, 0)",
+def _tokens(of: Measures) -> int | None:
+    counts = [count for count in (of["input_tokens"], of["output_tokens"]) if count is not None]
+    return sum(counts) if counts else None
+
+
+def _same(measure: str) -> Callable[[Measures], Any]:
+    return lambda of: of[measure]
+
+
+def _or_nothing(measure: str) -> Callable[[Measures], Any]:
+    return lambda of: of[measure] or 0.0
+
+
+FIGURES: Final[Mapping[str, Callable[[Measures], Any]]] = {
+    **{
+        name: _same(name)
+        for name in ("calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    },
+    "tokens_per_call": lambda of: _ratio(_tokens(of), of["counted_calls"]),
+    "cache_hit_share": lambda of: _ratio(of["cache_read_tokens"], of["cacheable_tokens"]),
+    "cost_usd": _cost,
+    "estimated_usd": _or_nothing("estimated_usd"),
+    "estimated_share": lambda of: _ratio(of["estimated_usd"] or 0.0, of["priced_usd"]),
+    "unpriced_calls": _same("unpriced_calls"),
+    "saved_usd": _same("saved_usd"),
+    "retries": lambda of: (of["resends"] or 0) + of["repeats"],
+    "resends": lambda of: of["resends"] or 0,
+    "retry_cost_usd": _or_nothing("retry_cost_usd"),
+    "errors": _same("errors"),
+    "abandoned": _same("abandoned"),
+    "abandoned_usd": _or_nothing("abandoned_usd"),
+    "blocked": _same("blocked"),
+    "prevented_usd": _or_nothing("prevented_usd"),
+    "generations": _same("generations"),
+    "uncapped": _same("uncapped"),
+    "uncapped_usd": _or_nothing("uncapped_usd"),
+    "cost_per_1000_calls_usd": lambda of: _ratio((of["priced_usd"] or 0.0) * 1000, of["priced_calls"]),
 }
 """Each with its unit in its name: tokens, USD, a share of 1, or a count. Unknown is null.
 
-`cost_per_1000_calls_usd` is over the calls whose cost is known; `cost_share`, the part of the total cost, is added to
-these once the total is known.
+`cost_per_1000_calls_usd` is over the calls whose cost is known, `tokens_per_call` over those that report tokens. `ask`
+adds to these the `QUANTILES`, `cost_share`, the part of the total cost, and `change_usd`, against the period before.
 """
 
 
@@ -89,6 +84,13 @@ class Row(NamedTuple):
     """`None` where the calls do not say."""
     figures: dict[str, Any]
 
+    def figure(self, name: str) -> Any:
+        """A figure by its name; `change` is what it changed by, and what it was before, in USD, where that is known."""
+        if name != "change":
+            return self.figures[name]
+        change = self.figures["change_usd"]
+        return None if change is None else (change, self.figures["cost_usd"] - change)
+
 
 class TaskRow(NamedTuple):
     """One kind of task: a unit of business work. `None` is unknown: calls that came by OTLP do not say how it ended."""
@@ -98,23 +100,6 @@ class TaskRow(NamedTuple):
     failed: int | None
     cost_usd: float | None
     cost_per_success_usd: float | None
-
-
-@dataclass(frozen=True)
-class Query:
-    """What is asked for."""
-
-    by: tuple[str, ...] = ("feature",)
-    since_ns: int | None = None
-    until_ns: int | None = None
-    """Unix times: from the first on, before the second."""
-    where: tuple[tuple[str, str], ...] = ()
-    """Dimensions with the glob that their value must match."""
-    sort: str | None = None
-    """A figure, largest first, or a dimension of `by`; unless said, time where `by` starts with it, or else cost."""
-    limit: int | None = None
-    scan: bool = True
-    """Whether all calls are read to find those of the period, or their index by time; `ask` decides."""
 
 
 class Report(NamedTuple):
@@ -132,71 +117,58 @@ class Report(NamedTuple):
     """Models without a price, as provider/model, with their calls."""
     first_ns: int | None
     last_ns: int | None
+    summed: bool = False
+    """Whether it is from daily sums: then latencies are within 5 %, or not known."""
 
 
-def expression(dimension: str) -> str:
-    """The SQL of a dimension."""
-    if dimension in DIMENSIONS:
-        return DIMENSIONS[dimension]
-    return _custom("more", names.attribution_attribute(dimension.removeprefix(CUSTOM)))
-
-
-def conditions(query: Query) -> tuple[str, list[int | str]]:
-    """The WHERE clause of a query, with its values."""
-    tests, values = _period(query)
-    for dimension, glob in query.where:
-        tests.append(f"coalesce({expression(dimension)}, '') GLOB ?")
-        values.append(glob)
-    return " AND ".join(tests), values
-
-
-def ask(connection: sqlite3.Connection, query: Query) -> Report:
-    """The figures for a query. Raises `TokenGuardError` where it makes no sense."""
-    query = replace(query, scan=_is_large(connection, query))
-    where, values = conditions(query)
-    figures = ", ".join(f"{sql} AS {name}" for name, sql in FIGURES.items())
-    order = _order(query)
-    (*total, first, last) = connection.execute(
-        f"SELECT {figures}, min(start_ns), max(start_ns) FROM calls WHERE {where}",  # noqa: S608 - our own SQL
-        values,
-    ).fetchone()
-    keys = ", ".join(map(expression, query.by))
-    count = len(query.by)
-    found = connection.execute(
-        f"SELECT {keys}, {figures} FROM calls WHERE {where} "  # noqa: S608
-        f"GROUP BY {', '.join(str(n + 1) for n in range(count))} ORDER BY {order}",
-        values,
-    ).fetchall()
-    sums = dict(zip(FIGURES, total, strict=True))
-    spent = sums["cost_usd"]
-    kept, rest = _limited(found, query)
+def ask(records: Records, query: Query) -> Report:
+    """The figures for a query. Raises `TokenGuardError` where it makes no sense, or a cost is none."""
+    _check_sort(query)
+    check_keys(records, query)
+    groups, quantiles, summed = measured(records, query, timed=True)
+    sums = added(group.measures for group in groups.values())
+    spent = _cost(sums)
+    before = _spent_before(records, query)
     rows = [
-        Row(
-            tuple(None if key is None else str(key) for key in row[:count]),
-            _with_share(dict(zip(FIGURES, row[count:], strict=True)), spent),
-        )
-        for row in kept
+        Row(keys, _figures(group.measures, group.quantiles, spent, None if before is None else before.get(keys, 0.0)))
+        for keys, group in groups.items()
     ]
-    cost = count + list(FIGURES).index("cost_usd")
+    kept, rest = _limited(_sorted(rows, query), query)
+    all_before = None if before is None else math.fsum(before.values())
     return Report(
         query,
-        Row((), _with_share(sums, spent)),
-        rows,
+        Row((), _figures(sums, quantiles, spent, all_before)),
+        kept,
         len(rest),
-        sum(row[cost] or 0.0 for row in rest),
-        _tasks(connection, query),
-        _unpriced(connection, query) if sums["unpriced_calls"] else [],
-        first,
-        last,
+        math.fsum(row.figures["cost_usd"] or 0.0 for row in rest),
+        _tasks(records, query),
+        _unpriced(records, query) if sums["unpriced_calls"] else [],
+        min((group.first_ns for group in groups.values()), default=None),
+        max((group.last_ns for group in groups.values()), default=None),
+        summed,
     )
 
 
-def _with_share(figures: dict[str, Any], spent: float | None) -> dict[str, Any]:
+def _figures(measures: Measures, quantiles: Measures, spent: float | None, before_usd: float | None) -> dict[str, Any]:
+    figures = {name: figure(measures) for name, figure in FIGURES.items()}
     cost = figures["cost_usd"]
-    return {**figures, "cost_share": cost / spent if spent and cost is not None else None}
+    change = None if cost is None or before_usd is None else cost - before_usd
+    return {**figures, **quantiles, "change_usd": change, "cost_share": _ratio(cost, spent)}
 
 
-def _limited(rows: list[Any], query: Query) -> tuple[list[Any], list[Any]]:
+def _spent_before(records: Records, query: Query) -> dict[Keys, float] | None:
+    """What each group cost in the period before, of the same length; `None` where its calls are not all recorded."""
+    before = query.before()
+    if before is None or set(query.by) & set(TIMES):
+        return None
+    first = first_recorded(records)
+    if first is None or first > (before.since_ns or 0):
+        return None
+    found = measured(records, before, ("priced_usd",)).groups
+    return {keys: group.measures["priced_usd"] or 0.0 for keys, group in found.items()}
+
+
+def _limited(rows: list[Row], query: Query) -> tuple[list[Row], list[Row]]:
     """The groups that the limit keeps, and the others."""
     if query.limit is None:
         return rows, []
@@ -207,116 +179,102 @@ def _limited(rows: list[Any], query: Query) -> tuple[list[Any], list[Any]]:
 
 def in_time(query: Query) -> bool:
     """Whether the groups are in the order of time, so that a limit keeps the last ones."""
-    return _sort(query) in CHRONOLOGICAL
+    return _sort(query) in TIMES
 
 
 def _sort(query: Query) -> str:
-    return query.sort or (query.by[0] if query.by[0] in CHRONOLOGICAL else "cost_usd")
+    return query.sort or (query.by[0] if query.by[0] in TIMES else "cost_usd")
 
 
-def _order(query: Query) -> str:
-    sort = _sort(query)
-    if sort in query.by:
-        return str(query.by.index(sort) + 1)
-    if sort not in FIGURES:
+def _check_sort(query: Query) -> None:
+    figures = (*FIGURES, *QUANTILES, "change_usd")
+    if query.sort is not None and query.sort not in (*query.by, *figures):
         raise TokenGuardError(
-            f"cannot sort by {sort!r}: use one of {', '.join(FIGURES)}, or a key of --by ({', '.join(query.by)})"
+            f"cannot sort by {query.sort!r}: use one of {', '.join(figures)}, or a key of --by ({', '.join(query.by)})"
         )
-    return f"{sort} DESC NULLS LAST, calls DESC, {', '.join(str(n + 1) for n in range(len(query.by)))}"
 
 
-def _period(query: Query) -> tuple[list[str], list[int | str]]:
-    """The conditions on time. The plus sign keeps SQLite from the index."""
-    start = "+start_ns" if query.scan else "start_ns"
-    bounds = ((f"{start} >= ?", query.since_ns), (f"{start} < ?", query.until_ns))
-    asked = [(test, value) for test, value in bounds if value is not None]
-    return ["1", *(test for test, _ in asked)], [value for _, value in asked]
+def _sorted(rows: list[Row], query: Query) -> list[Row]:
+    """In the order asked for: largest first, unknown last; equal ones by their calls, then their keys."""
+    sort = _sort(query)
+    rows = sorted(rows, key=lambda row: [(key is not None, key or "") for key in row.keys])
+    if sort in query.by:
+        n = query.by.index(sort)
+        return sorted(rows, key=lambda row: (row.keys[n] is not None, row.keys[n] or ""))
+
+    def largest(row: Row) -> tuple[bool, float, int]:
+        value = row.figures[sort]
+        return value is None, -(value or 0), -row.figures["calls"]
+
+    return sorted(rows, key=largest)
 
 
-def _is_large(connection: sqlite3.Connection, query: Query) -> bool:
-    """Whether a query's period holds so many of the calls that it is quicker to read them all."""
-    if query.since_ns is None and query.until_ns is None:
-        return True
-    where, values = conditions(Query(since_ns=query.since_ns, until_ns=query.until_ns, scan=False))
-    (all_calls,) = connection.execute("SELECT (SELECT max(id) FROM calls) - (SELECT min(id) FROM calls)").fetchone()
-    few = (all_calls or 0) // INDEXED_PART
-    (inside,) = connection.execute(
-        f"SELECT count(*) FROM (SELECT 1 FROM calls WHERE {where} LIMIT ?)",  # noqa: S608
-        (*values, few + 1),
-    ).fetchone()
-    return bool(inside > few)
+def _unpriced(records: Records, query: Query) -> list[tuple[str, int]]:
+    found = measured(records, replace(query, by=("provider", "model")), ("unpriced_calls",)).groups
+    models = [
+        (f"{provider}/{model or '?'}" if provider else model or "?", group.measures["unpriced_calls"])
+        for (provider, model), group in found.items()
+        if group.measures["unpriced_calls"]
+    ]
+    return sorted(models, key=lambda each: (-each[1], each[0]))
 
 
-def _custom(column: str, key: str) -> str:
-    """The SQL of a value in a JSON column."""
-    if re.search(r"""['"\\\x00-\x1f]""", key):
-        raise TokenGuardError(f"{key!r} is no key: use one of {', '.join(DIMENSIONS)}, or an attribution key of yours")
-    return f"""json_extract({column}, '$."{key}"')"""
-
-
-def _unpriced(connection: sqlite3.Connection, query: Query) -> list[tuple[str, int]]:
-    where, values = conditions(query)
-    return connection.execute(
-        f"SELECT coalesce(provider || '/', '') || coalesce({DIMENSIONS['model']}, '?'), {_UNPRICED} AS unpriced "  # noqa: S608
-        f"FROM calls WHERE {where} AND cost_usd IS NULL GROUP BY 1 HAVING unpriced > 0 ORDER BY 2 DESC, 1",
-        values,
-    ).fetchall()
-
-
-def _tasks(connection: sqlite3.Connection, query: Query) -> list[TaskRow]:
-    tests, values = _period(query)
+def _tasks(records: Records, query: Query) -> list[TaskRow]:
+    dialect = records.dialect
+    tests, values = period(query)
     for dimension, glob in query.where:
         if dimension == "task":
-            tests.append("name GLOB ?")
+            tests.append(dialect.glob("name"))
         elif dimension in DIMENSIONS and dimension not in names.ATTRIBUTION_KEYS:
             return []  # a task has no model and no call site
         else:
-            tests.append(f"coalesce({_custom('attribution', dimension.removeprefix(CUSTOM))}, '') GLOB ?")
+            key = attribute(dialect, "attribution", dimension.removeprefix(CUSTOM))
+            tests.append(dialect.glob(f"coalesce({key}, '')"))
         values.append(glob)
-    ended = [
-        TaskRow(*row)
-        for row in connection.execute(
-            "SELECT name, sum(outcome = 'ok'), sum(outcome <> 'ok'), sum(cost_usd), "  # noqa: S608
-            "sum(cost_usd) / nullif(sum(outcome = 'ok'), 0) "
-            f"FROM tasks WHERE {' AND '.join(tests)} GROUP BY name ORDER BY 4 DESC, 1",
+    where = " AND ".join(tests)
+    done: dict[str, tuple[int, int, float]] = {}
+    for name, succeeded, failed, cost in (
+        *records.rows(
+            "SELECT name, count(*) FILTER (WHERE outcome = 'ok'), count(*) FILTER (WHERE outcome <> 'ok'), "  # noqa: S608
+            f"sum(cost_usd) FROM {dialect.tasks} WHERE {where} GROUP BY 1",
             values,
-        )
-    ]
-    where, values = conditions(query)
+        ),
+        *_tasks_gone(records, query),
+    ):
+        had = done.get(name, (0, 0, 0.0))
+        done[name] = (had[0] + succeeded, had[1] + failed, had[2] + cost)
+    ended = [TaskRow(name, won, lost, cost, _ratio(cost, won)) for name, (won, lost, cost) in done.items()]
     untold = [
-        TaskRow(*row)
-        for row in connection.execute(
-            f"SELECT task, NULL, NULL, sum(cost_usd), NULL FROM calls WHERE {where} AND task IS NOT NULL "  # noqa: S608
-            "AND task NOT IN (SELECT name FROM tasks) GROUP BY 1 ORDER BY 4 DESC NULLS LAST, 1",
-            values,
-        )
+        TaskRow(name, None, None, group.measures["priced_usd"], None)
+        for (name,), group in measured(records, replace(query, by=("task",)), ("priced_usd",)).groups.items()
+        if name is not None and name not in done and not _has_ended(records, name)
     ]
-    return ended + untold
+    return [
+        task
+        for kind in (ended, untold)
+        for task in sorted(kind, key=lambda task: (task.cost_usd is None, -(task.cost_usd or 0.0), task.task))
+    ]
 
 
-SPAN = re.compile(r"(\d+)(m|h|d|w)")
-UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+def _tasks_gone(records: Records, query: Query) -> list[tuple[Any, ...]]:
+    """The sums of tasks that were pruned, by name; none where their days, or other conditions, are in question."""
+    if records.summed is None or any(key != "task" for key, _ in query.where):
+        return []
+    tests, values = ["1 = 1"], []
+    for bound, test in ((query.since_ns, "day >= ?"), (query.until_ns, "day < ?")):
+        if bound is not None:
+            tests.append(test)
+            values.append(f"{datetime.fromtimestamp(bound // 10**9, UTC):{TIMES['day']}}")
+    for _, glob in query.where:
+        tests.append(records.dialect.glob("name"))
+        values.append(glob)
+    return records.rows(
+        "SELECT name, sum(succeeded), sum(failed), sum(cost_usd) "  # noqa: S608
+        f"FROM task_sums WHERE {' AND '.join(tests)} GROUP BY 1",
+        values,
+    )
 
 
-def moment(text: str, now: datetime) -> int:
-    """`24h`, `7d` before now, or a time in ISO 8601 (UTC unless it says), as Unix nanoseconds of a whole second."""
-    try:
-        span = SPAN.fullmatch(text)
-        at = now - int(span[1]) * UNITS[span[2]] if span else datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise TokenGuardError(
-            f"{text!r} is no time: use 30m, 24h, 7d or 2w before now, or a date as 2026-11-01"
-        ) from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0, int(at.timestamp())) * 10**9
-
-
-def wheres(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """`feature=support_*` and its like as dimensions and globs."""
-    pairs = []
-    for text in texts:
-        dimension, sign, glob = text.partition("=")
-        if not sign or not dimension:
-            raise TokenGuardError(f"{text!r} is no condition: write key=glob, as in feature=support_*")
-        pairs.append((dimension.strip(), glob))
-    return tuple(pairs)
+def _has_ended(records: Records, name: str) -> bool:
+    """Whether a task of this name ever ended: then those of a period are in flight, or were then."""
+    return bool(records.rows(f"SELECT 1 FROM {records.dialect.tasks} WHERE name = ? LIMIT 1", (name,)))  # noqa: S608

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
 
-from tokenguard.report.figures import DIMENSIONS, Report, conditions, many
+from tokenguard.report.engine import Records
+from tokenguard.report.figures import Report, many
+from tokenguard.report.measured import measured
+from tokenguard.report.query import conditions, reads_all
+from tokenguard.report.trend import Outlier
 
-MIN_CALLS = 3
-CACHEABLE = 1024
-"""Input tokens below which providers do not cache a prompt (OpenAI, and most of Anthropic's models)."""
-COLD = 0.05
+MIN_CALLS: Final = 3
+LONG: Final = ("long_calls", "long_tokens", "long_read_tokens", "long_uncached_usd")
+LAST_CALLS: Final = 200_000
+"""So many of the last calls are looked through for repeats."""
+COLD: Final = 0.05
 """The cache hit share below which a prompt is said not to be cached."""
-WARM = 0.5
+WARM: Final = 0.5
 """The cache hit share from which on another version of a prompt shows how it is done."""
-FEW = 3
+FEW: Final = 3
 """How many findings of one kind are told."""
 
 
@@ -28,10 +34,57 @@ class Finding(NamedTuple):
     next_step: str
 
 
-def find(connection: sqlite3.Connection, report: Report) -> list[Finding]:
+def find(records: Records, report: Report, outliers: Sequence[Outlier] = ()) -> list[Finding]:
     """The findings about a report's calls: losses, then risks, then what was prevented; the dearest first in each."""
-    kinds = ([*_cold_prompts(connection, report), *_losses(report)], _risks(report), _blocked(connection, report))
+    losses = [
+        *_outliers(outliers),
+        *_cold_prompts(records, report),
+        *_repeats(records, report),
+        *_losses(report),
+    ]
+    kinds = (losses, _risks(report), _blocked(records, report))
     return [finding for kind in kinds for finding in sorted(kind, key=lambda finding: -(finding.usd or 0.0))]
+
+
+def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
+    for found in outliers[:FEW]:
+        yield Finding(
+            f"{found.feature or 'calls with no feature'} cost ${found.usd:,.2f} on {found.day}, where the median of "
+            f"its {found.days} days before is ${found.usual_usd:,.2f}",
+            found.usd - found.usual_usd,
+            "above its usual day",
+            f"see what is new with --by model,prompt_version,tenant --since {found.day}"
+            + (f" --where feature={found.feature}" if found.feature else ""),
+        )
+
+
+def _repeats(records: Records, report: Report) -> Iterator[Finding]:
+    """Requests that were sent again though they had been answered. The loss is what all but the first answer cost."""
+    dialect = records.dialect
+    query = replace(report.query, scan=reads_all(records, report.query))
+    where, values = conditions(query, dialect)
+    by_feature = records.rows(
+        "WITH same AS ("  # noqa: S608
+        f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
+        f"WHERE {where} AND id > (SELECT max(id) - {LAST_CALLS} FROM {dialect.calls}) AND outcome = 'ok' "
+        "AND retry_attempt IS NULL AND request_hash IS NOT NULL "
+        "GROUP BY 1, 2 HAVING count(*) > 1) "
+        "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "
+        "ORDER BY 4 DESC NULLS LAST, 2 DESC, 1",
+        values,
+    )
+    if not by_feature:
+        return
+    calls, requests = (sum(int(row[n]) for row in by_feature) for n in (1, 2))
+    known = [usd for *_, usd in by_feature if usd is not None]
+    most = ", ".join(f"{feature or 'no feature'} {int(times):,}" for feature, times, *_ in by_feature[:FEW])
+    yield Finding(
+        f"{many(calls, 'identical call')} asked again what had been answered ({many(requests, 'distinct request')}; "
+        f"{most}{', ...' if len(by_feature) > FEW else ''})",
+        math.fsum(known) if known else None,
+        "spent on repeats",
+        "see them with tokenguard calls --repeated; where the same answer will do, keep it",
+    )
 
 
 def _risks(report: Report) -> Iterator[Finding]:
@@ -63,52 +116,67 @@ def _losses(report: Report) -> Iterator[Finding]:
         )
 
 
-def _cold_prompts(connection: sqlite3.Connection, report: Report) -> Iterator[Finding]:
+class _Prompt(NamedTuple):
+    """The calls of one version of a prompt that are long enough to be cached."""
+
+    feature: str | None
+    version: str | None
+    model: str | None
+    calls: int
+    tokens: int
+    share: float
+    usd: float | None
+
+
+def _cold_prompts(records: Records, report: Report) -> Iterator[Finding]:
     """Prompts that are long enough to be cached, sent again and again, and next to never found in the cache.
 
     The loss is what their uncached input cost, written to the cache or not. Where another version of the prompt is
     read from the cache, it is named.
     """
-    where, values = conditions(report.query)
-    told = set()
-    for *prompt, calls, tokens, share, usd, warm_version, warm_share in connection.execute(
-        "WITH prompts AS MATERIALIZED ("  # noqa: S608
-        f"SELECT feature, prompt_version AS version, {DIMENSIONS['model']} AS model, count(*) AS calls, "
-        "avg(input_tokens) AS tokens, sum(cache_read_tokens) * 1.0 / sum(input_tokens) AS share, "
-        "sum(input_usd + coalesce(cache_write_usd, 0.0)) AS usd "
-        f"FROM calls WHERE {where} AND outcome = 'ok' AND operation <> 'embeddings' AND input_tokens >= {CACHEABLE} "
-        f"AND cache_read_tokens IS NOT NULL GROUP BY 1, 2, 3 HAVING calls >= {MIN_CALLS}), "
-        f"cold AS (SELECT * FROM prompts WHERE share < {COLD} ORDER BY usd DESC NULLS LAST, calls DESC LIMIT {FEW}) "
-        "SELECT cold.*, warm.version, warm.share FROM cold LEFT JOIN prompts AS warm ON warm.feature IS cold.feature "
-        f"AND warm.model IS cold.model AND warm.version <> cold.version AND warm.share >= {WARM} "
-        "ORDER BY cold.usd DESC NULLS LAST, cold.calls DESC, cold.feature, cold.version, cold.model, warm.share DESC",
-        values,
-    ):
-        if tuple(prompt) in told:
-            continue
-        told.add(tuple(prompt))
-        feature, version, model = prompt
-        name = " ".join(filter(None, (feature, version))) or "a prompt with no feature"
-        sibling = f" ({warm_version}: {warm_share:.0%})" if warm_version else ""
+    query = replace(report.query, by=("feature", "prompt_version", "model"))
+    prompts = [
+        _Prompt(
+            feature,
+            version,
+            model,
+            of["long_calls"],
+            of["long_tokens"],
+            of["long_read_tokens"] / of["long_tokens"],
+            of["long_uncached_usd"],
+        )
+        for (feature, version, model), (of, *_) in measured(records, query, LONG).groups.items()
+        if of["long_calls"] >= MIN_CALLS
+    ]
+    prompts.sort(key=lambda prompt: (prompt.usd is None, -(prompt.usd or 0.0), -prompt.calls, str(prompt)))
+    for cold in [prompt for prompt in prompts if prompt.share < COLD][:FEW]:
+        warm = max(
+            (
+                each
+                for each in prompts
+                if (each.feature, each.model) == (cold.feature, cold.model) and each.version and each.share >= WARM
+            ),
+            key=lambda each: each.share,
+            default=None,
+        )
+        name = " ".join(filter(None, (cold.feature, cold.version))) or "a prompt with no feature"
+        sibling = f" ({warm.version}: {warm.share:.0%})" if warm else ""
         yield Finding(
-            f"{name} sent {tokens:,.0f} input tokens a call to {model}, {calls:,} times; {share:.0%} of them came "
-            f"from the cache{sibling}",
-            usd,
+            f"{name} sent {cold.tokens / cold.calls:,.0f} input tokens a call to {cold.model}, {cold.calls:,} times; "
+            f"{cold.share:.0%} of them came from the cache{sibling}",
+            cold.usd,
             "of uncached input",
-            f"{f'compare it with {warm_version}: ' if warm_version else ''}put what never changes first and what does "
+            f"{f'compare it with {warm.version}: ' if warm else ''}put what never changes first and what does "
             "(a clock, an id, the question) last",
         )
 
 
-def _blocked(connection: sqlite3.Connection, report: Report) -> Iterator[Finding]:
+def _blocked(records: Records, report: Report) -> Iterator[Finding]:
     if not report.total.figures["blocked"]:
         return
-    where, values = conditions(report.query)
-    for rule, calls, usd in connection.execute(
-        f"SELECT guard_rule, count(*), sum(prevented_usd) FROM calls WHERE {where} AND outcome = 'blocked' "  # noqa: S608
-        f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {FEW}",
-        values,
-    ):
+    found = measured(records, replace(report.query, by=("rule",)), ("blocked", "prevented_usd")).groups
+    rules = [(rule, of["blocked"], of["prevented_usd"]) for (rule,), (of, *_) in found.items() if of["blocked"]]
+    for rule, calls, usd in sorted(rules, key=lambda each: (-each[1], each[0] or ""))[:FEW]:
         yield Finding(
             f'"{rule}" blocked {many(calls, "call")} before sending',
             usd,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +19,18 @@ from typing import IO, Any, NamedTuple, cast
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import AttributeValue, CallRecord
-from tokenguard.store.file import MEMORY, TEMPORARY, gather, open_for_reading
+from tokenguard.providers import OPERATIONS
+from tokenguard.report.engine import Records, SqliteRecords
+from tokenguard.store.file import COLUMNS, MEMORY, TEMPORARY, gather, open_for_reading
 from tokenguard.store.store import Store
 
-OPERATIONS = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
-"""Operations of calls to a model. Spans of agents and workflows carry sums of these, and are not counted again."""
+AGENTS = "invoke_agent"
+"""The operation of agents. A framework's own spans of it carry sums of the calls within, which are not counted again;
+where the agent is the provider's, the span is TokenGuard's."""
+OURS = "tokenguard."
+COUNTED = frozenset(COLUMNS[column] for column in COLUMNS if column.endswith(("_tokens", "_usd")))
+"""Attributes that reports add up."""
+MAY_BE_NEGATIVE = frozenset({names.COST_SAVED})
 BATCH = 2000
 SQLITE_MAGIC = b"SQLite format 3\x00"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -36,7 +44,7 @@ class SourceError(TokenGuardError):
 class Source(NamedTuple):
     """The records that were asked for."""
 
-    connection: sqlite3.Connection
+    records: Records
     repeated: int = 0
     """Calls that were left out because an earlier source, or an earlier line of OTLP-JSON, has their span."""
 
@@ -76,25 +84,19 @@ def _told(path: Path) -> Iterator[None]:
         raise SourceError(f"{path}: cannot be read: {said}. {WOULD_DO}") from error
 
 
-def _opened(store: Path) -> sqlite3.Connection:
+def _opened(store: Path) -> Records:
     with _told(store):
-        return _lenient(open_for_reading(store))
+        return SqliteRecords(open_for_reading(store))
 
 
-def _lenient(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """One odd text is no reason to stop."""
-    connection.text_factory = lambda text: text.decode(errors="replace")
-    return connection
-
-
-def empty() -> sqlite3.Connection:
+def empty() -> Records:
     """No records at all."""
-    return Store(MEMORY).connection()
+    return SqliteRecords(Store(MEMORY).connection())
 
 
 def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
     """All the records in one temporary store, each span once."""
-    connection = _lenient(together.connection())
+    connection = together.connection()
     repeated = 0
     for path in stores:
         with _told(path):
@@ -105,7 +107,7 @@ def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
             records = _records(path)
             while batch := list(islice(records, BATCH)):
                 together.write(batch)
-    return Source(connection, repeated + _forget_repeated(connection, last))
+    return Source(SqliteRecords(connection), repeated + _forget_repeated(connection, last))
 
 
 def _forget_repeated(connection: sqlite3.Connection, last: int) -> int:
@@ -149,11 +151,13 @@ def _records(path: Path) -> Iterator[CallRecord]:
                 # Lines of metrics and logs have other keys.
                 records = [
                     record
-                    for resource in json.loads(line).get("resourceSpans") or ()
+                    for resource in json.loads(line, parse_constant=_no_number).get("resourceSpans") or ()
                     for scope in resource.get("scopeSpans") or ()
                     for span in scope.get("spans") or ()
                     if (record := _call(span)) is not None
                 ]
+            except RecursionError as error:
+                raise SourceError(f"{path}, line {number}: no OTLP-JSON (nested too deep). {WOULD_DO}") from error
             except (ValueError, TypeError, AttributeError, KeyError) as error:
                 if number > 1 and not line.endswith(b"\n"):
                     return  # the collector is still writing it
@@ -170,11 +174,28 @@ def _call(span: Mapping[str, Any]) -> CallRecord | None:
         for each in span.get("attributes") or ()
         if (value := _value(each.get("value"))) is not None
     }
-    if names.COST_STATUS not in attributes and attributes.get(names.OPERATION) not in OPERATIONS:
+    operation = attributes.get(names.OPERATION)
+    ours = operation in OPERATIONS and any(name.startswith(OURS) for name in attributes)
+    if names.COST_STATUS not in attributes and not ours and (operation not in OPERATIONS or operation == AGENTS):
         return None
+    _check_numbers(attributes)
     start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))
     trace_id, span_id = (str(span.get(key) or "") for key in ("traceId", "spanId"))
     return CallRecord(start, max(0, end - start), _outcome(span, attributes), attributes, trace_id, span_id)
+
+
+def _check_numbers(attributes: Mapping[str, AttributeValue]) -> None:
+    """Raise `ValueError` for a cost or a count that is none: a sum with it in would be none either."""
+    for name in COUNTED:
+        value = attributes.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{name} is no number: {value!r}")
+        if value < 0 and name not in MAY_BE_NEGATIVE:
+            raise ValueError(f"{name} is negative: {value!r}")
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number in JSON")
 
 
 def _outcome(span: Mapping[str, Any], attributes: Mapping[str, AttributeValue]) -> str:

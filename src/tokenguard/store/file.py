@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from tokenguard.facts import names
+from tokenguard.store.sums import prepare
 
 VERSION: Final = 3
-ENV_DAYS: Final = "TOKENGUARD_STORE_DAYS"
-DEFAULT_DAYS: Final = 90.0
-FOREVER_DAYS: Final = 36_500
-NS_PER_DAY: Final = 86_400 * 10**9
 MEMORY: Final = ":memory:"
 TEMPORARY: Final = ""
 TEMPORARY_KIB: Final = 128 * 1024
@@ -211,7 +207,7 @@ def open_for_writing(path: str) -> sqlite3.Connection:
             _create(connection)
         if _check_version(version(connection), path) != VERSION:
             _add_columns(connection)
-        _prune(connection)
+        prepare(connection)
     except BaseException:
         connection.close()
         raise
@@ -303,19 +299,6 @@ def _as_current(connection: sqlite3.Connection, schema: str = "main") -> str:
 
     columns = ", ".join(f"{value(column)} AS {column}" for column in COLUMNS)
     return f"(SELECT {', '.join(('id', *_FIXED))}, {columns}, more FROM {schema}.calls)"  # noqa: S608
-
-
-def _prune(connection: sqlite3.Connection) -> None:
-    try:
-        days = float(os.environ.get(ENV_DAYS, ""))
-    except ValueError:
-        days = DEFAULT_DAYS
-    if not 0 < days < FOREVER_DAYS:
-        return  # all are kept
-    before = time.time_ns() - int(days * NS_PER_DAY)
-    with connection:
-        for table in ("calls", "tasks"):
-            connection.execute(f"DELETE FROM {table} WHERE start_ns < ?", (before,))  # noqa: S608
 
 
 def is_busy(error: Exception) -> bool:

@@ -40,6 +40,8 @@ from tokenguard.store.file import (
     open_for_writing,
     version,
 )
+from tokenguard.store.retention import DEFAULT_DAYS, EVERY_SECONDS, before, kept_days, prune
+from tokenguard.store.sums import FOLD_ROWS, fold
 
 BUSY_SECONDS: Final = 5.0
 """How long a batch waits for other processes to be done with the file."""
@@ -48,8 +50,8 @@ EXIT_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 0.005
 MAX_WAITING: Final = 10_000
 """Records that are kept for the next batch when the file stayed busy; past it the oldest are dropped."""
-MIGRATION_SECONDS: Final = 0.25
-"""How long one batch goes on with that."""
+TIDYING_SECONDS: Final = 0.25
+"""How long one batch goes on with what the file needs beside its records."""
 
 _ATTRIBUTES = tuple(COLUMNS.values())
 _KNOWN = frozenset(_ATTRIBUTES)
@@ -70,11 +72,13 @@ class Store:
     """A store that is written to. Methods raise `sqlite3.Error` or `OSError`; whoever writes contains them.
 
     `path` is a file, made with its folder on the first write, or `:memory:`, or empty for a temporary file. Records
-    older than `TOKENGUARD_STORE_DAYS` (90; 0 keeps all) are deleted when the file is opened.
+    older than `TOKENGUARD_STORE_DAYS`, or else `days` (0 keeps all), are deleted in time; their daily sums are kept.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], days: float = DEFAULT_DAYS) -> None:
         self.path = str(path)
+        self._days = days
+        self._prune_at = 0.0
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._patience = BUSY_SECONDS
@@ -112,7 +116,7 @@ class Store:
                     raise
             time.sleep(PAUSE_SECONDS)  # without the lock
         with _lock:
-            self._migrate()
+            self._tidy()
 
     def _insert(self, records: Sequence[Record]) -> None:
         calls = [record for record in records if isinstance(record, CallRecord)]
@@ -132,21 +136,39 @@ class Store:
             self._connection = open_for_writing(self.path)
             self._inode = _inode(self.path)
             self._migrated = None if version(self._connection) == VERSION else 0
+            self._prune(self._connection)
         return self._connection
 
-    def _migrate(self) -> None:
-        """Bring some more rows of an older file up to date: each batch does a bit, so that none takes long."""
-        until = time.monotonic() + MIGRATION_SECONDS
-        # A process that ends leaves the rest to the next one.
-        while self._connection is not None and self._migrated is not None and self._patience == BUSY_SECONDS:
-            try:
-                self._migrated = migrate(self._connection, self._migrated)
-            except sqlite3.OperationalError as error:
-                if not is_busy(error):
-                    raise
-                return
-            if time.monotonic() > until:
-                return
+    def _prune(self, connection: sqlite3.Connection) -> None:
+        """Delete what is too old: when the file is opened, and every hour."""
+        days = kept_days(self._days)
+        if days is not None and self._migrated is None:
+            prune(connection, before(days), TIDYING_SECONDS)
+        self._prune_at = time.monotonic() + EVERY_SECONDS
+
+    def _tidy(self) -> None:
+        """What a file needs beside its records, a bit with each batch, so that none takes long.
+
+        Rows of an older file are brought up to date, then calls are added to the daily sums, and what is too old is
+        deleted. A process that ends leaves the rest to the next one.
+        """
+        connection = self._connection
+        if connection is None or self.path in PRIVATE or self._patience != BUSY_SECONDS:
+            return
+        until = time.monotonic() + TIDYING_SECONDS
+        try:
+            while self._migrated is not None:
+                self._migrated = migrate(connection, self._migrated)
+                if time.monotonic() > until:
+                    return
+            while fold(connection, least=FOLD_ROWS):
+                if time.monotonic() > until:
+                    return
+            if time.monotonic() >= self._prune_at:
+                self._prune(connection)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
 
     def hurry(self) -> None:
         """The process ends: from now on, even in a batch under way, no other process is waited for long."""
@@ -217,7 +239,7 @@ def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Ite
     try:
         since = 0 if since_ns is None else since_ns
         for row in connection.execute(f"{_SELECT_CALLS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
-            yield _call(row)
+            yield call_of(row)
         for row in connection.execute(f"{_SELECT_TASKS} WHERE start_ns >= ? ORDER BY start_ns", (since,)):
             facts = dict(zip(TASK_COLUMNS, row, strict=True))
             yield TaskRecord(**{**facts, "attribution": json.loads(facts["attribution"])})
@@ -278,7 +300,8 @@ def _tool_rows(record: ToolsetRecord) -> Iterator[tuple[Any, ...]]:
         yield record.hash, name.encode(errors="replace").decode(), share
 
 
-def _call(row: tuple[Any, ...]) -> CallRecord:
+def call_of(row: Sequence[Any]) -> CallRecord:
+    """The record of a row of `CALL_COLUMNS`."""
     start_ns, duration_ns, outcome, trace_id, span_id, *values, more = row
     attributes: dict[str, AttributeValue] = {
         attribute: value for attribute, value in zip(_ATTRIBUTES, values, strict=True) if value is not None

@@ -18,6 +18,7 @@ from opentelemetry.trace import SpanContext
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
+from tokenguard.providers import NOT_GENERATING
 
 if TYPE_CHECKING:
     from tokenguard.ledger import Alert
@@ -50,8 +51,6 @@ COST_PARTS = (
     (names.COST_CACHE_READ, "cache_read"),
     (names.COST_CACHE_WRITE, "cache_write"),
 )
-UNCAPPED = ("embeddings",)
-"""Operations whose output has no length to cap."""
 COUNTERS = (
     names.CALLS,
     names.UNCAPPED_CALLS,
@@ -323,7 +322,7 @@ def _single(read: Callable[[], float | None]) -> Callable[[CallbackOptions], Ite
 
 def _uncapped(seen: Mapping[str, AttributeValue]) -> bool:
     """Whether a call left the length of its output to the model."""
-    return names.REQUEST_MAX_TOKENS not in seen and seen.get(names.OPERATION) not in UNCAPPED
+    return names.REQUEST_MAX_TOKENS not in seen and seen.get(names.OPERATION) not in NOT_GENERATING
 
 
 def _number(value: AttributeValue) -> float:

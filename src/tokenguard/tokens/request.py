@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from tokenguard.providers.words import Words
 from tokenguard.tokens.text import count_text, is_exact, reasons, upper_bound
 
 PER_MESSAGE = 3
@@ -111,39 +112,24 @@ class Bound(NamedTuple):
     """Whether the body asks for a part of it to be written to the provider's prompt cache."""
 
 
-def count_request(api: str, body: Mapping[str, Any], model: str | None = None) -> Count:
-    """The input tokens of a request body in the wire format `api`, by its `Api.id`; unknown ones are read like chats.
+def count_request(words: Words, body: Mapping[str, Any], model: str | None = None) -> Count:
+    """The input tokens of a request body, whose wire format keeps its text where `words` says (`Api.words`).
 
     `model` defaults to the body's own. Exact for plain text to OpenAI's models; tools, structured outputs, media and
     other providers are estimates. Odd bodies do not raise: what is not understood is counted as its JSON text.
     """
     name = model or body.get("model")
     tally = _Tally(name if isinstance(name, str) else None)
-    if api in _INPUTS:
-        tally.inputs([body.get(key) for key in _INPUTS[api]])
+    if words.texts:
+        tally.inputs([body.get(key) for key in words.texts])
     else:
-        tally.conversation(api, body)
+        tally.conversation(words, body)
     return Count(tally.tokens, tally.exact and not _has_more(body))
 
 
-_INPUTS: Mapping[str, tuple[str, ...]] = {
-    "embeddings": ("input",),
-    "completions": ("prompt",),
-    "embed_content": ("requests", "content", "instances"),
-    "invoke_embeddings": ("inputText", "texts", "singleEmbeddingParams"),
-    "invoke_titan": ("inputText",),
-    "invoke_text": ("prompt", "message", "chat_history"),
-    "ollama_embed": ("input",),
-    "ollama_generate": ("system", "prompt"),
-    "cohere_embed": ("texts",),
-    "cohere_rerank": ("query", "documents"),
-}
-"""Where the text sits in formats that are no conversation of messages."""
-
-
-def estimate_request(api: str, body: Mapping[str, Any], model: str | None = None) -> int:
+def estimate_request(words: Words, body: Mapping[str, Any], model: str | None = None) -> int:
     """The input tokens of a request body, as well as is known: `count_request` without its caveat."""
-    return count_request(api, body, model).tokens
+    return count_request(words, body, model).tokens
 
 
 def upper_bound_request(body: Mapping[str, Any]) -> Bound:
@@ -235,14 +221,6 @@ def _kind(node: Mapping[Any, Any]) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-_CONVERSATIONS = {
-    "responses": ("input", "instructions"),
-    "generate_content": ("contents", "systemInstruction"),
-    "cohere_chat_v1": ("chat_history", "preamble"),
-    "conversations": ("inputs", "instructions"),
-    "interactions": ("input", "system_instruction"),
-}
-"""The keys of the messages and of the instructions, where they are not `messages` and `system`."""
 _TEXTS = frozenset({"text", "value", "content", "parts", "message"})
 """The keys of objects in which embeddings and completions keep their text."""
 
@@ -256,24 +234,15 @@ class _Tally:
         self.exact = is_exact(model) and not OWN_FORMATS.search(model or "")
         self.reasons = reasons(model)
 
-    def conversation(self, api: str, body: Mapping[str, Any]) -> None:
+    def conversation(self, words: Words, body: Mapping[str, Any]) -> None:
         """Messages, instructions, tools and the form of the answer."""
         self.tokens += PRIMING_REASONING if self.reasons else PRIMING
-        messages_key, system_key = _CONVERSATIONS.get(api, ("messages", "system"))
-        messages = body.get(messages_key)
-        if api == "cohere_chat_v1":
-            said = {"role": "USER", "message": body.get("message")}
-            messages = [*(messages or ()), said, *(body.get("tool_results") or ())]
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        elif isinstance(messages, Mapping):
-            messages = [messages]
-        if system := body.get(system_key):
-            self.message(system if api == "generate_content" else {"role": "system", "content": system})
-        for message in messages if isinstance(messages, list | tuple) else ():
+        if (instructions := words.instructions_of(body)) is not None:
+            self.message(instructions)
+        for message in words.turns(body):
             self.message(message)
         if tools := _tools(body):
-            anthropic = api == "messages" or "anthropic." in (self.model or "")
+            anthropic = words.tools == "anthropic" or "anthropic." in (self.model or "")
             self.described(tools, ANTHROPIC_TOOLS if anthropic else OPENAI_TOOLS)
             self.tokens += ANTHROPIC_TOOLS_PREAMBLE if anthropic else 0
             self.tokens += NOVA_TOOLS_PREAMBLE if "amazon.nova" in (self.model or "") else 0

@@ -21,7 +21,6 @@ from typing import Any
 from tokenguard.call.call import Call
 from tokenguard.facts import names
 from tokenguard.providers import Reading
-from tokenguard.providers.events import streamed_text
 
 MAX_ITEMS = 2**18
 """A stream of more items loses its beginning here, and with it what only the beginning told."""
@@ -147,7 +146,7 @@ class Watch:
             outcome=outcome,
             error=error,
             first_chunk_ns=self._first_ns if call.stream else None,
-            generated=(lambda: streamed_text(events)) if call.api.caps else None,
+            generated=(lambda: call.api.words.streamed_text(events)) if call.api.generates else None,
         )
 
     def _events(self, items: list[Any]) -> bytes:

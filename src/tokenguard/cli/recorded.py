@@ -1,0 +1,103 @@
+"""What commands that read records share: the options that choose them, and opening them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from tokenguard.facts import names
+
+if TYPE_CHECKING:
+    from tokenguard.report.engine import Records
+    from tokenguard.report.query import Query
+
+NOTHING_YET = """No calls are recorded at {} yet. Run a program under TokenGuard first:
+
+    tokenguard-instrument python app.py
+
+or see what a report looks like:  tokenguard demo"""
+STORE_IS_OFF = """No calls are recorded: {}={} switches the local store off. To read one all the same:
+
+    tokenguard report --source {}"""
+NOTHING_THERE = "{} holds no call that matches; without --since, --until and --where all are shown."
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SINCE = click.option("--since", metavar="TIME", help="30m, 24h, 7d before now, or a date as 2026-11-01.")
+UNTIL = click.option("--until", metavar="TIME", help="Before this time, in the same words.")
+WHERE = click.option("--where", multiple=True, metavar="KEY=GLOB", help="Only calls whose key matches; repeatable.")
+SOURCE = click.option(
+    "--source", multiple=True, metavar="PATH", help="A store, or OTLP-JSON lines: a file or a folder; repeatable."
+)
+
+
+def chosen(command: F) -> F:
+    """The options that choose calls: when, whose, and from where."""
+    for option in (SOURCE, WHERE, UNTIL, SINCE):
+        command = option(command)
+    return command
+
+
+def now() -> datetime:
+    """When the command is run."""
+    return datetime.now(UTC)
+
+
+class Recorded(NamedTuple):
+    """The records that a command reads."""
+
+    records: Records
+    shown: str
+    """Where they are."""
+    nothing_yet: bool
+    """Whether nobody has recorded anything there."""
+    repeated: int
+    """Calls that several sources hold, and that are counted once."""
+
+    def nothing(self) -> str:
+        """What to say where no call matches."""
+        if not self.nothing_yet:
+            return NOTHING_THERE.format(self.shown)
+        if not self.shown:
+            return STORE_IS_OFF.format(names.ENV_STORE, os.environ[names.ENV_STORE], names.DEFAULT_STORE)
+        return NOTHING_YET.format(self.shown)
+
+
+@contextmanager
+def recorded(source: tuple[str, ...]) -> Iterator[Recorded]:
+    """The records of the sources, or of the local store. Raises `SourceError` for what cannot be read."""
+    from tokenguard.report import sources
+
+    paths = [Path(path) for path in source or [names.store_path(os.environ.get(names.ENV_STORE)) or ""] if path]
+    shown = " + ".join(map(str, paths))
+    nothing_yet = not source and not any(path.exists() for path in paths)
+    opened = sources.Source(sources.empty()) if nothing_yet else sources.open_sources(paths)
+    try:
+        yield Recorded(opened.records, shown, nothing_yet, opened.repeated)
+    except sqlite3.Error as error:
+        raise sources.SourceError(f"{shown}: cannot be read: {error}. {sources.WOULD_DO}") from error
+    finally:
+        opened.records.close()
+
+
+def asked(since: str | None, until: str | None, where: tuple[str, ...], by: tuple[str, ...] = (), **more: Any) -> Query:
+    """The query of the options."""
+    from tokenguard.report.query import Query, moment, wheres
+
+    at = now()
+    keys = tuple(dict.fromkeys(key.strip() for group in by for key in group.split(",") if key.strip()))
+    return Query(
+        by=keys or ("feature",),
+        since_ns=moment(since, at) if since else None,
+        until_ns=moment(until, at) if until else None,
+        where=wheres(where),
+        now_ns=int(at.timestamp()) * 10**9,
+        **more,
+    )

@@ -1,0 +1,62 @@
+"""`tokenguard store`: what becomes of the recorded calls."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import click
+
+from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
+
+PRUNING_SECONDS = 3600.0
+"""How long one command goes on adding up what it deletes."""
+
+
+@click.group()
+def store() -> None:
+    """Prune the local store, or export it."""
+
+
+@store.command()
+@click.option("--keep", metavar="DAYS", default="90d", show_default=True, help="How many days of calls to keep: 90d.")
+@click.option("--store", "path", metavar="PATH", help="The store; the local one unless said.")
+def prune(keep: str, path: str | None) -> None:
+    """Delete calls and tasks that are older, by whole UTC days, and give their room back.
+
+    Their daily sums stay: reports by feature, tenant, model and the like still have them.
+    """
+    from tokenguard.report.figures import many
+    from tokenguard.report.labels import when
+    from tokenguard.store import retention
+    from tokenguard.store.file import VERSION, migrate, open_for_writing, version
+
+    days = re.fullmatch(r"(\d{1,6})d?", keep.strip())
+    if days is None:
+        raise TokenGuardError(f"--keep {keep!r} is no number of days: write 90d")
+    file = _there(path)
+    bound = retention.before(float(days[1]))
+    connection = open_for_writing(str(file))
+    try:
+        migrated: int | None = 0
+        while version(connection) != VERSION and migrated is not None:
+            migrated = migrate(connection, migrated)
+        gone = retention.prune(connection, bound, PRUNING_SECONDS)
+        if gone.calls or gone.tasks:
+            connection.execute("VACUUM")
+    finally:
+        connection.close()
+    click.echo(
+        f"{file}: {many(gone.calls, 'call')} and {many(gone.tasks, 'task')} before {when(bound)} UTC deleted; "
+        f"their daily sums are kept. It has {file.stat().st_size / 1e6:,.1f} MB now"
+    )
+
+
+def _there(path: str | None) -> Path:
+    """The store that is meant, which must exist."""
+    file = Path(path or names.store_path(os.environ.get(names.ENV_STORE)) or names.DEFAULT_STORE)
+    if not file.is_file():
+        raise TokenGuardError(f"{file}: no store there. Name one with --store PATH")
+    return file

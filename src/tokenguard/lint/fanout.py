@@ -1,0 +1,232 @@
+"""Where many tasks are started together: gathers, task groups, thread pools; what they send, and what bounds them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tokenguard.lint.loops import innermost_loop, makers
+from tokenguard.lint.rulebook import File, called
+from tokenguard.lint.syntax import Binding, Function
+
+_DEPTH = 4  # helpers between the start of a task and its request
+_GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", "tqdm.asyncio.tqdm.gather",
+                      "tqdm.asyncio.tqdm_asyncio.gather", "tqdm.asyncio.tqdm.as_completed"})  # fmt: skip
+_GROUPS = ("asyncio.TaskGroup()", "anyio.create_task_group()", "trio.open_nursery()")
+_POOLS = ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.thread.ThreadPoolExecutor()")
+_BOUND = re.compile(
+    r"(?:^|_)sem(?:aphores?)?(?:_|$)|semaphore|limiter|rate_?limit|throttl|concurren|(?:^|_)slots?$|bounded|capacity",
+    re.IGNORECASE,
+)
+_BATCHED = re.compile(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
+_BATCH = re.compile(r"(?:^|_)batch$")
+_SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
+# What asks a model through a framework, and what it is asked of.
+_ASKS = frozenset({"ainvoke", "invoke", "acomplete", "achat", "apredict", "agenerate", "agenerate_content", "acall",
+                   "generate_content_async"})  # fmt: skip
+_ASKED = re.compile(
+    r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE
+)
+
+
+class FanOut(NamedTuple):
+    """Tasks that are started together: by which call, one task's expression, and what there is one for each of."""
+
+    call: ast.Call
+    task: ast.expr
+    sources: tuple[ast.expr, ...]
+    how: str
+
+
+def fan_outs(file: File) -> Iterator[FanOut]:
+    """Every place that starts a task for each item of something."""
+    yield from _gathered(file)
+    yield from _grouped(file)
+    yield from _pooled(file)
+
+
+def _gathered(file: File) -> Iterator[FanOut]:
+    for call in file.module.calls_of(("gather", "as_completed", "wait")):
+        if call.args and file.names.path(call.func) in _GATHERS:
+            first = call.args[0]
+            for task, sources in _tasks(file, first.value if isinstance(first, ast.Starred) else first, 0):
+                yield FanOut(call, task, sources, "a request for every item at once")
+
+
+def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, tuple[ast.expr, ...]]]:
+    """The tasks in a list: of a comprehension, of `map(f, items)`, or appended to it in a loop."""
+    if depth > _DEPTH:
+        return
+    match node:
+        case ast.ListComp(elt=elt, generators=generators) | ast.GeneratorExp(elt=elt, generators=generators):
+            yield elt, tuple(g.iter for g in generators)
+        case ast.Call(func=ast.Name(id="map"), args=[function, *sources]):
+            yield function, tuple(sources)
+        case ast.Call(func=ast.Name(id="list" | "tuple" | "set"), args=[inner]):
+            yield from _tasks(file, inner, depth + 1)
+        case ast.BinOp(left=left, right=right):
+            yield from _tasks(file, left, depth + 1)
+            yield from _tasks(file, right, depth + 1)
+        case ast.Name(id=name):
+            found = file.module.scope_at(node).lookup(name)
+            scope, bindings = found or (None, [])
+            for binding in bindings:
+                if binding.kind in ("assign", "augment") and binding.value is not None:
+                    yield from _tasks(file, binding.value, depth + 1)
+            for part in scope.names.get(f"{name}[]", ()) if scope else ():
+                if part.kind == "append" and part.value is not None and (source := _source(file, part.node)):
+                    yield part.value, (source,)
+
+
+def _source(file: File, node: ast.AST) -> ast.expr | None:
+    """What the `for` loop or comprehension around a node goes over."""
+    for outer in file.module.ancestors(node):
+        if isinstance(outer, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+            return outer.generators[0].iter
+        if isinstance(outer, ast.stmt):
+            break
+    loop = innermost_loop(file, node)
+    return loop.iter if isinstance(loop, ast.For | ast.AsyncFor) else None
+
+
+def _grouped(file: File) -> Iterator[FanOut]:
+    for call in file.module.calls_of(("create_task", "start_soon")):
+        if not call.args or not file.names.path(call.func).startswith(_GROUPS):
+            continue
+        source = _source(file, call)
+        if source is not None:
+            yield FanOut(call, call.args[0], (source,), "a request for every item at once")
+
+
+def _pooled(file: File) -> Iterator[FanOut]:
+    for call in file.module.calls_of(("map", "submit")):
+        if len(call.args) < 2 or not isinstance(call.func, ast.Attribute):
+            continue
+        if not file.names.path(call.func.value).startswith(_POOLS) or not _open_pool(file, call.func.value):
+            continue
+        source = call.args[1] if call.func.attr == "map" else _source(file, call)
+        if source is not None:
+            yield FanOut(call, call.args[0], (source,), "as many requests at once as the pool makes threads")
+
+
+def _open_pool(file: File, pool: ast.expr) -> bool:
+    """Whether a thread pool is given no number of threads, or as many as there are items."""
+    made = makers(file, pool)
+    if len(made) != 1:
+        return False
+    known = file.arguments(made[0])
+    workers = known.known.get("max_workers") or (made[0].args[0] if made[0].args else None)
+    if workers is None:
+        return not known.open
+    return file.is_none(workers) or "len(" in ast.unparse(file.written(workers))
+
+
+# -- what a task sends ---------------------------------------------------------------------------------------------
+
+
+def sends(file: File, task: ast.expr) -> bool:
+    """Whether a task makes a request, itself or through functions of the project, and none of these has a bound."""
+    calls = [part for part in ast.walk(task) if isinstance(part, ast.Call)]
+    if any(_BOUND.search(_last(call.func)) or _bounds(file, call.func) for call in calls):
+        return False
+    if isinstance(task, ast.Name | ast.Attribute):
+        return _reaches(file, task, 0)
+    return any(_asks(file, call) or any(_reaches(file, f, 0) for f in (call.func, *call.args)) for call in calls)
+
+
+def _asks(file: File, call: ast.Call) -> bool:
+    if "requests" not in file.memory:
+        file.memory["requests"] = {id(c) for c, _ in file.generations}
+    if id(call) in file.memory["requests"]:
+        return True
+    path = file.names.path(called(call))
+    if path in ("agents.Runner.run", "agents.run.Runner.run"):
+        return True
+    func = call.func
+    return isinstance(func, ast.Attribute) and func.attr in _ASKS and bool(_ASKED.search(ast.unparse(func.value)))
+
+
+def _bounds(file: File, func: ast.expr) -> bool:
+    """Whether a function of this file, like `limited(f(x))`, bounds what it is given."""
+    definition = file.names.definition(file.names.path(func))
+    return isinstance(definition, Function) and _mentions_bound(definition)
+
+
+def _reaches(file: File, func: ast.expr, depth: int) -> bool:
+    """Whether calling `func` makes a request, without a bound on the way."""
+    if not isinstance(func, ast.Name | ast.Attribute) or depth > _DEPTH:
+        return False
+    path = file.names.path(func)
+    definition: ast.AST | None = file.names.definition(path)
+    other = file
+    if definition is None and (found := file.elsewhere(path)):
+        other, definition = found
+    if not isinstance(definition, Function) or _mentions_bound(definition):
+        return False
+    inside = [node for node in ast.walk(definition) if isinstance(node, ast.Call)]
+    return any(_asks(other, call) or _reaches(other, call.func, depth + 1) for call in inside)
+
+
+# -- what bounds them ----------------------------------------------------------------------------------------------
+
+
+def bounded(file: File, fan: FanOut) -> bool:
+    """Whether the function around a start speaks of a bound; a pool's is the number of its threads."""
+    function = file.module.function_of(fan.call)
+    return _mentions_bound(function) if function is not None else bool(_BOUND.search(ast.unparse(fan.task)))
+
+
+def _mentions_bound(function: Function) -> bool:
+    for node in ast.walk(function):
+        name = node.arg if isinstance(node, ast.keyword) else _last(node)
+        if name and _BOUND.search(name):
+            return True
+    return False
+
+
+def _last(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def few(file: File, source: ast.expr, most: int) -> bool:
+    """Whether there are surely at most `most` items, or one batch of them."""
+    listed = file.written(source)
+    if isinstance(listed, ast.Name | ast.Attribute) and (found := file.elsewhere(file.names.path(listed))):
+        listed = found[1] if isinstance(found[1], ast.expr) else listed
+    if isinstance(source, ast.Name) and _grown(file, source):
+        return False
+    match listed:
+        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
+            return len(items) <= most
+        case ast.Call(func=ast.Name(id="range"), args=args):
+            counts = [file.constant(arg) for arg in args]
+            return len(args) < 3 and not (isinstance(counts[-1], int) and counts[-1] > most)
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[_, *_] as args) if name in _SAME:
+            return any(few(file, arg, most) for arg in args)
+        case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values")):
+            return few(file, value, most)
+        case ast.Call():
+            return bool(re.search(r"islice|sample|nlargest|head", _last(listed.func)))
+        case ast.Subscript(slice=ast.Slice(upper=ast.expr())):
+            return True
+        case ast.Name(id=name):
+            found_name = file.module.scope_at(listed).lookup(name)
+            return any(_is_batch(file, name, binding) for binding in found_name[1]) if found_name else False
+    return False
+
+
+def _is_batch(file: File, name: str, binding: Binding) -> bool:
+    """Whether a name stands for a part of the items: set by a loop over batches, a slice, a parameter `batch`."""
+    if binding.kind == "loop" and binding.value is not None and _BATCHED.search(ast.unparse(binding.value)):
+        return True
+    if binding.kind == "assign" and isinstance(binding.value, ast.Subscript):
+        return isinstance(binding.value.slice, ast.Slice)
+    return binding.kind in ("loop", "param") and bool(_BATCH.search(name))
+
+
+def _grown(file: File, name: ast.Name) -> bool:
+    """Whether a list or dict gets more items after it was written out."""
+    found = file.module.scope_at(name).lookup(name.id)
+    return found is not None and f"{name.id}[]" in found[0].names

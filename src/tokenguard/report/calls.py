@@ -1,0 +1,157 @@
+"""Single calls: the dearest, the slowest, the failed, those that were sent again, and one with all its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.record import AttributeValue, CallRecord
+from tokenguard.report.engine import Records
+from tokenguard.report.labels import iso
+from tokenguard.report.query import COLUMNS, Query, check_keys, conditions
+from tokenguard.store.file import CALL_COLUMNS
+from tokenguard.store.store import call_of
+
+ORDERS: Final = {
+    "cost": "cost_usd",
+    "latency": "duration_ns",
+    "first_chunk": "first_chunk_s",
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "time": "start_ns",
+}
+"""What calls can be sorted by, the largest and the last first."""
+SHORT: Final = 8
+"""So much of a span id tells calls apart, nearly always."""
+MIN_PREFIX: Final = 4
+MANY: Final = 20
+
+
+class Call(NamedTuple):
+    """A recorded call."""
+
+    row: int
+    record: CallRecord
+
+    @property
+    def id(self) -> str:
+        """By what it is named: its span id, or `#` and the number of its row where it has none."""
+        return self.record.span_id or f"#{self.row}"
+
+
+class Repeat(NamedTuple):
+    """A request that was answered more than once, exactly the same."""
+
+    request: str
+    """What its calls have in common: a hash."""
+    times: int
+    usd: float | None
+    repeats_usd: float | None
+    """What all but the first answer cost."""
+    feature: str | None
+    model: str | None
+    call_site: str | None
+    temperature: float | None
+    first_ns: int
+    last_ns: int
+
+
+def calls(records: Records, query: Query, sort: str = "cost", *, failed: bool = False) -> list[Call]:
+    """The calls of a query, in an order of `ORDERS`; only those that ended in an error, if asked."""
+    check_keys(records, query)
+    where, values = conditions(query, records.dialect)
+    if failed:
+        where += f" AND outcome = '{names.ERROR}'"
+    order = f"{ORDERS[sort]} DESC NULLS LAST, start_ns DESC"
+    return list(_selected(records, f"{where} ORDER BY {order} LIMIT ?", (*values, query.limit or MANY)))
+
+
+def call(records: Records, name: str) -> Call:
+    """The call of an id, or of the beginning of one. Raises `TokenGuardError` where there is none, or several."""
+    name = name.strip().lower()
+    if name.startswith("#") and name[1:].isdigit():
+        found = list(_selected(records, "id = ?", (int(name[1:]),)))
+    elif len(name) < MIN_PREFIX or set(name) - set("0123456789abcdef"):
+        raise TokenGuardError(
+            f"{name!r} is no id of a call: give {MIN_PREFIX} hex digits or more of its span id, or # and the number of "
+            "its row, as tokenguard calls shows them"
+        )
+    else:
+        test = f"{records.dialect.glob('span_id')} OR {records.dialect.glob('trace_id')}"
+        found = list(_selected(records, f"{test} ORDER BY start_ns LIMIT {MANY}", (f"{name}*", f"{name}*")))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise TokenGuardError(f"no call has the id {name}: tokenguard calls lists them")
+    some = ", ".join(f"#{each.row}" if each.id == found[0].id else each.id for each in found[:5])
+    raise TokenGuardError(f"{len(found)} calls have an id that begins with {name}: say which, {some}")
+
+
+def _selected(records: Records, rest: str, values: tuple[Any, ...]) -> Iterator[Call]:
+    columns = ", ".join(f'"{column}"' for column in CALL_COLUMNS)
+    for number, *row in records.rows(f"SELECT id, {columns} FROM {records.dialect.calls} WHERE {rest}", values):  # noqa: S608
+        yield Call(number, call_of(row))
+
+
+def repeats(records: Records, query: Query) -> list[Repeat]:
+    """The requests that were sent again though they had been answered, the dearest first."""
+    check_keys(records, query)
+    where, values = conditions(query, records.dialect)
+    return [
+        Repeat(request, times, usd, None if usd is None else usd * (times - 1) / times, *more)
+        for request, times, usd, *more in records.rows(
+            "SELECT request_hash, count(*), sum(cost_usd), min(feature), "  # noqa: S608
+            f"min({COLUMNS['model']}), min({COLUMNS['call_site']}), min(temperature), min(start_ns), max(start_ns) "
+            f"FROM {records.dialect.calls} WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL "
+            "AND request_hash IS NOT NULL GROUP BY 1 HAVING count(*) > 1 "
+            "ORDER BY sum(cost_usd * 1.0) * (count(*) - 1) / count(*) DESC NULLS LAST, 2 DESC, 1 LIMIT ?",
+            (*values, query.limit or MANY),
+        )
+    ]
+
+
+SECTIONS: Final = (
+    ("whose", (names.TASK, *map(names.attribution_attribute, names.ATTRIBUTION_KEYS), "tokenguard.attr.")),
+    ("where", ("code.", "server.")),
+    ("request", ("gen_ai.operation.", "gen_ai.provider.", "gen_ai.request.", "gen_ai.conversation.")),
+    ("answer", ("gen_ai.response.", "error.", "http.", "tokenguard.tool.", "tokenguard.retry.")),
+    ("tokens", ("gen_ai.usage.", "tokenguard.input.")),
+    ("cost", ("tokenguard.cost.",)),
+    ("cache", ("tokenguard.cache.",)),
+    ("guard", ("tokenguard.guard.", "tokenguard.route.")),
+    ("more", ("",)),
+)
+"""The parts of a call's facts, with the beginnings of the attributes that are in each: an attribute is in the first."""
+PREFIXES: Final = ("gen_ai.", "tokenguard.attr.", "tokenguard.")
+
+
+def sections(record: CallRecord) -> list[tuple[str, list[tuple[str, AttributeValue]]]]:
+    """All the facts of a call, part by part, under the names of their attributes without what those have in common."""
+    left = dict(record.attributes)
+    parts = []
+    for title, beginnings in SECTIONS:
+        inside = [key for key in left if key.startswith(beginnings)]
+        if inside:
+            parts.append((title, [(_short(key), left.pop(key)) for key in sorted(inside)]))
+    return parts
+
+
+def _short(attribute: str) -> str:
+    return next((attribute.removeprefix(each) for each in PREFIXES if attribute.startswith(each)), attribute)
+
+
+def as_facts(found: Call) -> dict[str, Any]:
+    """A call for programs: attributes by their full names."""
+    record = found.record
+    return {
+        "id": found.id,
+        "start": iso(record.start_ns),
+        "start_ns": record.start_ns,
+        "duration_s": record.duration_ns / 1e9,
+        "outcome": record.outcome,
+        "trace_id": record.trace_id or None,
+        "span_id": record.span_id or None,
+        "attributes": record.attributes,
+    }

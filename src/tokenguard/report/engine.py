@@ -1,0 +1,117 @@
+"""The engines that hold records, behind one small interface: what a figure means is written once, in common SQL.
+
+Every statement of a report is in the subset that SQLite, DuckDB, PostgreSQL and ClickHouse share (`count(*) FILTER
+(WHERE ...)`, `CASE`, `coalesce`, `||`, `GROUP BY 1, 2`, no division of integers), with `?` for a value. What differs is
+a `Dialect`. An engine gives two relations, `calls` and `tasks`, with the columns of `storefile`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from tokenguard.store.sums import summed_to, teach
+
+QUANTILES: Final = (0.5, 0.95)
+"""The quantiles that reports ask for."""
+
+
+class Dialect(NamedTuple):
+    """What an engine says in its own words. Each member takes SQL, and gives SQL."""
+
+    calls: str
+    """The relation of calls."""
+    tasks: str
+    stamp: Callable[[str, str], str]
+    """A Unix time in nanoseconds as text in UTC, by a pattern of strftime that has %Y, %m, %d and %H."""
+    quantile: Callable[[str, float], str]
+    """The interpolated quantile of the values that are not null."""
+    glob: Callable[[str], str]
+    """Whether a text matches the glob that is the next value: case counts."""
+    attribute: Callable[[str, str], str]
+    """The value of a key in a column of JSON, null where it has none."""
+
+
+class Records(Protocol):
+    """Recorded calls and tasks, whichever engine holds them."""
+
+    dialect: Dialect
+    summed: int | None
+    """The last row of the calls that the daily sums have (`store.sums`); `None` where there are no sums."""
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement."""
+        ...
+
+    def close(self) -> None:
+        """Let go of them."""
+        ...
+
+
+def _stamp(ns: str, pattern: str) -> str:
+    return f"strftime('{pattern}', {ns} / 1000000000, 'unixepoch')"
+
+
+SQLITE: Final = Dialect(
+    calls="calls",
+    tasks="tasks",
+    stamp=_stamp,
+    quantile=lambda value, q: f"quantile_{q * 100:g}({value})",
+    glob=lambda text: f"{text} GLOB ?",
+    attribute=lambda column, key: f"""json_extract({column}, '$."{key}"')""",
+)
+
+
+class SqliteRecords:
+    """A store, or a temporary one."""
+
+    dialect = SQLITE
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        connection.text_factory = _lenient
+        teach(connection)
+        self.summed = summed_to(connection)
+        for q in QUANTILES:
+            connection.create_aggregate(f"quantile_{q * 100:g}", 1, _quantile(q))
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement."""
+        return self.connection.execute(sql, values).fetchall()
+
+    def close(self) -> None:
+        """Close the store."""
+        self.connection.close()
+
+
+def _lenient(text: bytes) -> str:
+    """One odd text is no reason to stop."""
+    return text.decode(errors="replace")
+
+
+def _quantile(q: float) -> type:
+    """The aggregate for a quantile: SQLite has none."""
+
+    class Quantile:
+        def __init__(self) -> None:
+            self.values: list[float | None] = []
+            self.step = self.values.append  # SQLite calls it for each row: the list's own method is the fastest
+
+        def finalize(self) -> float | None:
+            return interpolated(sorted(value for value in self.values if value is not None), q)
+
+    return Quantile
+
+
+def interpolated(values: Sequence[float], q: float) -> float | None:
+    """A quantile of sorted values, between the two nearest ranks, as `quantile_cont` of DuckDB has it.
+
+    >>> interpolated([1.0, 2.0, 4.0], 0.75), interpolated([], 0.5)
+    (3.0, None)
+    """
+    if not values:
+        return None
+    whole, part = divmod(q * (len(values) - 1), 1)
+    low = values[int(whole)]
+    return low if not part else low + (values[int(whole) + 1] - low) * part

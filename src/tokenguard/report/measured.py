@@ -1,0 +1,257 @@
+"""What was measured of groups of calls: from the daily sums where they will do, else from the calls themselves.
+
+Sums will do where they are kept by all the keys that a query has. Then its whole days come from the sums, and from the
+calls only what is newer than these, and the parts of days at the ends of its period.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from tokenguard.facts.errors import TokenGuardError
+from tokenguard.report.engine import Dialect, Records
+from tokenguard.report.query import TIMES, Query, conditions, expression, reads_all
+from tokenguard.store.retention import NS_PER_DAY
+from tokenguard.store.sums import KEPT, LATENCIES, MEASURES, PLACES, TIMED, Merged, quantile, shown
+
+QUANTILES: Final[Mapping[str, tuple[str, float]]] = {
+    "latency_p50_s": ("latency", 0.5),
+    "latency_p95_s": ("latency", 0.95),
+    "first_chunk_p50_s": ("first_chunk", 0.5),
+    "first_chunk_p95_s": ("first_chunk", 0.95),
+}
+"""Figures in seconds, over the calls that were answered. They do not add up: each group, and the total, has its own."""
+
+Keys = tuple[str | None, ...]
+Measures = Mapping[str, Any]
+
+
+class Group(NamedTuple):
+    """What was measured of one group of calls."""
+
+    measures: dict[str, Any]
+    quantiles: dict[str, float | None]
+    first_ns: int
+    last_ns: int
+
+
+class _Part(NamedTuple):
+    """A group as far as one part of the records has it, with histograms of `LATENCIES`."""
+
+    measures: dict[str, Any]
+    histograms: tuple[str | None, ...]
+    first_ns: int
+    last_ns: int
+
+
+class Measured(NamedTuple):
+    """The groups of a query's calls."""
+
+    groups: dict[Keys, Group]
+    quantiles: dict[str, float | None]
+    """Of all the calls together."""
+    summed: bool = False
+    """Whether it is from daily sums: then quantiles are within 5 %, or not known."""
+
+
+def measured(
+    records: Records, query: Query, measures: Sequence[str] = tuple(MEASURES), *, timed: bool = False
+) -> Measured:
+    """Some measures of a query's calls, and with `timed` how long they took. Raises `TokenGuardError` for bad money."""
+    if (kept := kept_by(records, query)) is not None:
+        return _from_sums(records, query, kept, measures, timed)
+    query = replace(query, scan=reads_all(records, query))
+    groups = _from_calls(records, query, measures, timed)
+    everything = _quantiles_of_calls(records, query) if timed else {}
+    return Measured(groups, everything)
+
+
+def kept_by(records: Records, query: Query) -> int | None:
+    """Which of the kept sums answer a query; `None` where none do."""
+    keys = {*query.by, *(key for key, _ in query.where)} - {"day"}
+    if records.summed is None:
+        return None
+    return next((n for n, kept in enumerate(KEPT) if keys <= set(kept)), None)
+
+
+def first_recorded(records: Records) -> int | None:
+    """When the first call that is known of began, deleted ones included, as Unix nanoseconds."""
+    found = records.rows(f"SELECT min(start_ns) FROM {records.dialect.calls}")  # noqa: S608 - our own SQL
+    if records.summed is not None:
+        found += records.rows("SELECT min(first_ns) FROM sums WHERE kept = 0")
+    return min((first for (first,) in found if first is not None), default=None)
+
+
+def added(parts: Iterable[Measures], names: Iterable[str] = MEASURES) -> dict[str, Any]:
+    """The measures of several groups together."""
+    parts = list(parts)
+    total: dict[str, Any] = {}
+    for name in names:
+        values = [part[name] for part in parts if part[name] is not None]
+        exact = math.fsum if name.endswith("_usd") else sum
+        total[name] = exact(values) if values else 0 if MEASURES[name].startswith("count") else None
+    return total
+
+
+def _keys(row: Sequence[Any]) -> Keys:
+    return tuple(None if key is None else str(key) for key in row)
+
+
+def _grouped(count: int) -> str:
+    return f" GROUP BY {', '.join(str(n + 1) for n in range(count))}" if count else ""
+
+
+# --- from the calls --------------------------------------------------------------------------------------------------
+
+
+def _from_calls(records: Records, query: Query, measures: Sequence[str], timed: bool) -> dict[Keys, Group]:
+    dialect = records.dialect
+    where, values = conditions(query, dialect)
+    quantiles = _quantile_sql(dialect) if timed else []
+    groups: dict[Keys, Group] = {}
+    for keys, row in _rows(records, query, measures, [*quantiles, "min(cost_usd)", "sum(cost_usd)"], where, values):
+        *times, lowest, usd = row[len(measures) + 2 :]
+        _check_money(lowest, usd)
+        found = dict(zip(measures, row, strict=False))
+        first, last = row[len(measures) : len(measures) + 2]
+        groups[keys] = Group(found, dict(zip(QUANTILES, times, strict=False)), first, last)
+    return groups
+
+
+def _rows(
+    records: Records, query: Query, measures: Sequence[str], more: Sequence[str], where: str, values: Sequence[Any]
+) -> Iterable[tuple[Keys, list[Any]]]:
+    """The groups, with the measures, the first and the last time, and more; nothing where there is no call."""
+    dialect = records.dialect
+    count = len(query.by)
+    wanted = [expression(key, dialect) for key in query.by]
+    wanted += [*(MEASURES[name] for name in measures), "min(start_ns)", "max(start_ns)", *more]
+    sql = f"SELECT {', '.join(wanted)} FROM {dialect.calls} WHERE {where}{_grouped(count)}"  # noqa: S608 - our own SQL
+    for row in records.rows(sql, values):
+        if row[count + len(measures)] is not None:
+            yield _keys(row[:count]), list(row[count:])
+
+
+def _check_money(*amounts: float | None) -> None:
+    for amount in amounts:
+        if amount is not None and not 0 <= amount < math.inf:
+            raise TokenGuardError(
+                f"a call has a cost of {amount} USD, which is none: no sum is shown. Find it with "
+                "tokenguard calls --sort cost, and leave its source out"
+            )
+
+
+def _quantile_sql(dialect: Dialect) -> list[str]:
+    return [dialect.quantile(LATENCIES[of], q) for of, q in QUANTILES.values()]
+
+
+def _quantiles_of_calls(records: Records, query: Query) -> dict[str, float | None]:
+    dialect = records.dialect
+    where, values = conditions(query, dialect)
+    sql = f"SELECT {', '.join(_quantile_sql(dialect))} FROM {dialect.calls} WHERE {where}"  # noqa: S608
+    (row,) = records.rows(sql, values)
+    return dict(zip(QUANTILES, row, strict=True))
+
+
+# --- from the sums ---------------------------------------------------------------------------------------------------
+
+
+def _from_sums(records: Records, query: Query, kept: int, measures: Sequence[str], timed: bool) -> Measured:
+    first, last = _whole_days(query)
+    parts: dict[Keys, list[_Part]] = {}
+    histograms = timed and KEPT[kept] in TIMED
+    for keys, part in _summed(records, query, kept, measures, histograms, (first, last)):
+        parts.setdefault(keys, []).append(part)
+    ends = [("id > ?", query)]
+    if query.since_ns is not None and first is not None:
+        ends.append(("id <= ?", replace(query, until_ns=min(first, query.until_ns or first), scan=False)))
+    if query.until_ns is not None and last is not None and (first is None or last >= first):
+        ends.append(("id <= ?", replace(query, since_ns=last, scan=False)))
+    for test, end in ends:
+        if end.since_ns is not None and end.since_ns == end.until_ns:
+            continue
+        for keys, part in _parts_of_calls(records, end, measures, histograms, test):
+            parts.setdefault(keys, []).append(part)
+    groups = {keys: _together(of, measures, histograms) for keys, of in parts.items()}
+    everything = [part for of in parts.values() for part in of]
+    quantiles = _together(everything, measures, histograms).quantiles if everything else dict.fromkeys(QUANTILES)
+    return Measured(groups, quantiles, summed=True)
+
+
+def _whole_days(query: Query) -> tuple[int | None, int | None]:
+    """The first whole day of a query's period, and the end of the last, as Unix nanoseconds; `None` without an end."""
+    first = None if query.since_ns is None else -(-query.since_ns // NS_PER_DAY) * NS_PER_DAY
+    last = None if query.until_ns is None else query.until_ns // NS_PER_DAY * NS_PER_DAY
+    return first, last
+
+
+def _summed(
+    records: Records,
+    query: Query,
+    kept: int,
+    measures: Sequence[str],
+    histograms: bool,
+    days: tuple[int | None, int | None],
+) -> Iterable[tuple[Keys, _Part]]:
+    """What the sums of the whole days say."""
+    places = dict(zip(KEPT[kept], PLACES, strict=False))
+    tests = ["kept = ?"]
+    values: list[int | str] = [kept]
+    for bound, test in zip(days, ("day >= ?", "day < ?"), strict=True):
+        if bound is not None:
+            tests.append(test)
+            values.append(f"{datetime.fromtimestamp(bound // 10**9, UTC):{TIMES['day']}}")
+    for key, glob in query.where:
+        place = "day" if key == "day" else f"coalesce({shown(places[key])}, '')"
+        tests.append(records.dialect.glob(place))
+        values.append(glob)
+    merged = [f"merged({name})" if histograms else "NULL" for name in LATENCIES]
+    wanted = [*("day" if key == "day" else shown(places[key]) for key in query.by)]
+    wanted += [*(f"sum({name})" for name in measures), *merged, "min(first_ns)", "max(last_ns)"]
+    count = len(query.by)
+    sql = f"SELECT {', '.join(wanted)} FROM sums WHERE {' AND '.join(tests)}{_grouped(count)}"  # noqa: S608
+    for row in records.rows(sql, values):
+        if row[-1] is not None:
+            found = dict(zip(measures, row[count:], strict=False))
+            yield _keys(row[:count]), _Part(found, tuple(row[-4:-2]), *row[-2:])
+
+
+def _parts_of_calls(
+    records: Records, query: Query, measures: Sequence[str], histograms: bool, test: str
+) -> Iterable[tuple[Keys, _Part]]:
+    where, values = conditions(query, records.dialect)
+    more = [f"histogram({sql})" if histograms else "NULL" for sql in LATENCIES.values()]
+    rows = _rows(
+        records,
+        query,
+        measures,
+        [*more, "min(cost_usd)", "sum(cost_usd)"],
+        f"{test} AND {where}",
+        [records.summed, *values],
+    )
+    for keys, row in rows:
+        first, last, *counted, lowest, usd = row[len(measures) :]
+        _check_money(lowest, usd)
+        yield keys, _Part(dict(zip(measures, row, strict=False)), tuple(counted), first, last)
+
+
+def _together(parts: Sequence[_Part], measures: Sequence[str], histograms: bool) -> Group:
+    quantiles: dict[str, float | None] = dict.fromkeys(QUANTILES)
+    if histograms:
+        merged = {}
+        for n, name in enumerate(LATENCIES):
+            both = Merged()
+            for part in parts:
+                both.step(part.histograms[n])
+            merged[name] = both.finalize()
+        quantiles = {name: quantile(merged[of], q) for name, (of, q) in QUANTILES.items()}
+    return Group(
+        added((part.measures for part in parts), measures),
+        quantiles,
+        min(part.first_ns for part in parts),
+        max(part.last_ns for part in parts),
+    )

@@ -1,0 +1,126 @@
+"""TG113: requests started together are found however they are started; what bounds them is no matter of names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tokenguard.lint.config import Config
+from tokenguard.lint.engine import Linter
+from tokenguard.lint.run import lint_file
+
+TOP = """
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from openai import AsyncOpenAI, OpenAI
+client = AsyncOpenAI()
+sync = OpenAI()
+async def title(text):
+    return await client.responses.create(model="m", input=text, max_output_tokens=5)
+async def process(text, i):
+    return i, await title(text)
+def ask(text):
+    return sync.responses.create(model="m", input=text, max_output_tokens=5)
+"""
+
+REPORTED = {
+    "the list's name does not matter": "async def f(chunks):\n    return await asyncio.gather(*[title(c) for c in chunks])",
+    "nor does another": "async def f(batches):\n    return await asyncio.gather(*[title(c) for c in batches])",
+    "two hops": "async def f(texts):\n    tasks = [process(t, i) for i, t in enumerate(texts)]\n    return await asyncio.gather(*tasks)",
+    "append": "async def f(texts):\n    tasks = []\n    for t in texts:\n        tasks.append(title(t))\n    await asyncio.gather(*tasks)",
+    "append of tasks": (
+        "async def f(texts):\n    tasks = []\n    for t in texts:\n        tasks.append(asyncio.create_task(process(t, 1)))\n"
+        "    await asyncio.gather(*tasks)"
+    ),
+    "map": "async def f(texts):\n    await asyncio.gather(*map(title, texts))",
+    "a list that grew": (
+        "async def f(found):\n    texts = []\n    for x in found:\n        texts.append(x.text)\n"
+        "    await asyncio.gather(*[title(t) for t in texts])"
+    ),
+    "a dict that grew": (
+        "async def f(found):\n    texts = {}\n    for x in found:\n        texts[x.url] = x.text\n"
+        "    await asyncio.gather(*(title(t) for t in texts.values()))"
+    ),
+    "as_completed": "async def f(texts):\n    for done in asyncio.as_completed([title(t) for t in texts]):\n        await done",
+    "task group": (
+        "async def f(texts):\n    async with asyncio.TaskGroup() as group:\n        for t in texts:\n"
+        "            group.create_task(title(t))"
+    ),
+    "task group in a comprehension": (
+        "async def f(texts):\n    async with asyncio.TaskGroup() as tg:\n        return [tg.create_task(title(t)) for t in texts]"
+    ),
+    "anyio": (
+        "import anyio\nasync def f(texts):\n    async with anyio.create_task_group() as tg:\n        for t in texts:\n"
+        "            tg.start_soon(title, t)"
+    ),
+    "pool map": "def f(texts):\n    with ThreadPoolExecutor() as pool:\n        return list(pool.map(ask, texts))",
+    "pool submit": (
+        "def f(texts):\n    with ThreadPoolExecutor() as pool:\n        futures = [pool.submit(ask, t) for t in texts]"
+    ),
+    "pool submit in a loop": (
+        "def f(texts):\n    pool = ThreadPoolExecutor(max_workers=len(texts))\n    for t in texts:\n        pool.submit(ask, t)"
+    ),
+    "a framework's model": "async def f(llm, texts):\n    await asyncio.gather(*[llm.ainvoke(t) for t in texts])",
+    "the agents SDK": (
+        "from agents import Agent, Runner\nasync def f(agent, texts):\n"
+        "    await asyncio.gather(*[Runner.run(agent, t) for t in texts])"
+    ),
+}  # fmt: skip
+
+SILENT = {
+    "a semaphore in the helper": (
+        "gate = asyncio.Semaphore(5)\nasync def slow(t):\n    async with gate:\n        return await title(t)\n"
+        "async def f(texts):\n    semaphore_used = gate\n    await asyncio.gather(*[slow(t) for t in texts])"
+    ),
+    "a semaphore two hops down": (
+        "sem = asyncio.Semaphore(5)\nasync def slow(t):\n    async with sem:\n        return await title(t)\n"
+        "async def outer(t):\n    return await slow(t)\n"
+        "async def f(texts):\n    await asyncio.gather(*[outer(t) for t in texts])"
+    ),
+    "a wrapper that bounds": (
+        "async def limited(task, gate=asyncio.Semaphore(3)):\n    async with gate:\n        return await task\n"
+        "async def f(texts):\n    await asyncio.gather(*[limited(title(t)) for t in texts])"
+    ),
+    "slices": (
+        "async def f(texts):\n    for i in range(0, len(texts), 5):\n"
+        "        await asyncio.gather(*[title(t) for t in texts[i : i + 5]])"
+    ),
+    "a slice by name": (
+        "async def f(texts):\n    for i in range(0, len(texts), 5):\n        some = texts[i : i + 5]\n"
+        "        await asyncio.gather(*[title(t) for t in some])"
+    ),
+    "batches": "async def f(items):\n    for some in batched(items, 5):\n        await asyncio.gather(*[title(t) for t in some])",
+    "a short list": "async def f():\n    await asyncio.gather(*[title(t) for t in ('a', 'b')])",
+    "a constant of the module": "KINDS = ['a', 'b']\nasync def f():\n    await asyncio.gather(*[title(t) for t in KINDS])",
+    "a few of many": "async def f(texts):\n    await asyncio.gather(*[title(t) for t in texts[:3]])",
+    "a pool of four": "def f(texts):\n    with ThreadPoolExecutor(max_workers=4) as pool:\n        list(pool.map(ask, texts))",
+    "a pool whose size is configured": "def f(texts, n):\n    with ThreadPoolExecutor(n) as pool:\n        list(pool.map(ask, texts))",
+    "no requests": "async def f(urls):\n    await asyncio.gather(*[fetch(u) for u in urls])",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", REPORTED.values(), ids=REPORTED)
+def test_unbounded_starts_are_reported_once(lint, code: str) -> None:
+    """A request for every item, through helpers, lists, groups and pools."""
+    assert len(lint(TOP + code, "TG113")) == 1
+
+
+@pytest.mark.parametrize("code", SILENT.values(), ids=SILENT)
+def test_bounds_and_short_lists_are_seen(lint, code: str) -> None:
+    """Semaphores on the way, batches, short lists, pools with a number of threads."""
+    assert lint(TOP + code, "TG113") == []
+
+
+def test_helpers_of_other_modules_are_followed(tmp_path: Path) -> None:
+    """A request in an imported helper counts; a semaphore there does, too."""
+    (tmp_path / "ask.py").write_text(TOP)
+    (tmp_path / "main.py").write_text(
+        "import asyncio\nfrom ask import process\nasync def f(texts):\n    await asyncio.gather(*[process(t, 0) for t in texts])\n"
+    )
+    path = str(tmp_path / "main.py")
+    assert [f.rule for f in lint_file(Linter(Config(root=tmp_path, select=("TG113",))), path).findings] == ["TG113"]
+    (tmp_path / "ask.py").write_text(
+        TOP.replace("return i, await title(text)", "async with semaphore:\n        await title(text)")
+    )
+    assert lint_file(Linter(Config(root=tmp_path, select=("TG113",))), path).findings == []

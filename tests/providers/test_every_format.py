@@ -1,0 +1,161 @@
+"""Every wire format there is, whole: a piece that a row lacks would be silent zeros, so each row is asked for each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tokenguard.facts.usage import Usage
+from tokenguard.providers import NOT_GENERATING, OPERATIONS, every_api
+from tokenguard.providers.api import Api, no_cap
+from tokenguard.providers.reading import Reading
+from tokenguard.providers.words import Words
+from tokenguard.tokens import count_request, upper_bound_request
+from wire_bodies import BODIES, PIECES, QUESTION, SAID, Body
+
+SDK_TESTS = Path(__file__).parents[1] / "sdk"
+
+
+def faults(api: Api, body: Body) -> list[str]:
+    """What a row does not know of its own format."""
+    found = []
+
+    def expect(what, is_so):
+        if not is_so:
+            found.append(what)
+
+    counted = count_request(api.words, body.request, "gpt-4o").tokens
+    expect("the text of a request is counted", 8 <= counted <= 60)
+    expect("the bound is above the count", upper_bound_request(body.request).tokens >= counted)
+    asked = json.dumps(api.words.messages(body.request))
+    expect("a request's messages are read", QUESTION in asked or f'"{SAID}"' in asked)
+    reading = api.read(body.answer)
+    expect("an answer's usage is read", reading.usage is not None and (reading.usage.input or 0) == body.input)
+    if body.output is not None:
+        expect("an answer's output is read", reading.usage is not None and reading.usage.output == body.output)
+    if api.generates:
+        expect("an answer's messages are read", SAID in json.dumps(api.words.answered(body.answer)))
+        expect("a stream's usage is read", (api.fold(body.stream()).usage or Usage()).output == body.output)
+        expect("a stream that came to its end is complete", api.fold(body.stream()).complete)
+        told = [part.get("content") for message in api.words.told(body.stream()) for part in message["parts"]]
+        expect("a stream's messages are read", told == [SAID])
+        broken = body.stream(whole=False)
+        expect("what a broken stream had said is estimated", api.words.streamed_text(broken) == "".join(PIECES))
+        expect("a broken stream is not complete", not api.fold(broken).complete)
+        expect("a broken stream has no output count", (api.fold(broken).usage or Usage()).output is None)
+        capped = api.capped(body.request, 77, "")
+        expect("a cap is set where it is read", api.capped is not no_cap and api.output_cap(capped) == 77)
+    if body.rounds is not None:
+        expect("tool rounds are counted", api.tool_steps(body.rounds) == 2)
+        expect("tool calls of the last turn are counted", api.last_tool_calls(body.rounds) == 1)
+    return found
+
+
+@pytest.mark.parametrize("api", every_api(), ids=lambda api: f"{api.id} {api.paths[0] if api.paths else ''}")
+def test_a_row_is_whole(api):
+    """A row reads its requests, answers, streams, broken streams, messages and tool rounds, and sets its cap."""
+    assert api.id in BODIES, f"{api.id} has no exchange in tests/wire_bodies.py"
+    assert faults(api, BODIES[api.id]) == []
+
+
+def test_no_exchange_is_left_over():
+    """Each exchange of the table is a row's."""
+    assert BODIES.keys() == {api.id for api in every_api()}
+
+
+def test_every_row_is_guarded(monkeypatch):
+    """Each format is in the tables of the guard and of faults, or its SDK has a module of tests of its own for them."""
+    monkeypatch.syspath_prepend(str(SDK_TESTS))
+    from families import KINDS
+
+    kinds = {kind.name for kind in KINDS}
+    for name, body in BODIES.items():
+        if body.guarded.startswith("test_"):
+            tests = (SDK_TESTS / f"{body.guarded}.py").read_text()
+            assert "LimitExceeded" in tests or "policy" in tests, name
+        else:
+            assert body.guarded in kinds, name
+
+
+def test_operations_are_the_rows():
+    """What an operation generates is the same whichever of its rows is asked, and reports know every one."""
+    assert {api.operation for api in every_api()} == OPERATIONS
+    assert {api.operation for api in every_api() if api.generates}.isdisjoint(NOT_GENERATING)
+
+
+# --- a format that nobody speaks --------------------------------------------------------------------------------------
+
+
+def read_talk(response):
+    return Reading(Usage(30, 5) if response.get("used") else None, id="x")
+
+
+def fold_talk(events):
+    ended = b'"end"' in events
+    return Reading(Usage(30, 5) if ended else None, complete=ended)
+
+
+TALK = Body(
+    {"ask": QUESTION},
+    {"reply": SAID, "used": 35},
+    30,
+    5,
+    (*({"reply": piece} for piece in PIECES), {"end": 1}),
+)
+
+
+def message(role, words):
+    return {"role": role, "parts": [{"type": "text", "content": words}]}
+
+
+def told_talk(events):
+    lines = [json.loads(line[6:]) for line in events.splitlines() if line]
+    return [message("assistant", "".join(line.get("reply", "") for line in lines))]
+
+
+WORDS = Words(
+    texts=("ask",),
+    streamed=("reply",),
+    answered=lambda answer: [message("assistant", answer["reply"])],
+    told=told_talk,
+)
+NONESUCH = Api(
+    "nonesuch_talk",
+    "chat",
+    ("/talk",),
+    ("most",),
+    read_talk,
+    fold_talk,
+    WORDS,
+    capped=lambda body, cap, provider: {**body, "most": cap},
+)
+
+
+def test_a_new_format():
+    """A format of other words passes once its row is whole."""
+    assert faults(NONESUCH, TALK) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "missing"),
+    [
+        (NONESUCH._replace(words=WORDS._replace(texts=())), "the text of a request is counted"),
+        (NONESUCH._replace(words=WORDS._replace(streamed=())), "what a broken stream had said is estimated"),
+        (NONESUCH._replace(words=WORDS._replace(answered=Words().answered)), "an answer's messages are read"),
+        (NONESUCH._replace(words=WORDS._replace(told=Words().told)), "a stream's messages are read"),
+        (NONESUCH._replace(read=lambda response: Reading()), "an answer's usage is read"),
+        (NONESUCH._replace(fold=lambda events: Reading()), "a stream's usage is read"),
+        (NONESUCH._replace(capped=no_cap), "a cap is set where it is read"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_missing_piece_is_found(row, missing):
+    """Whatever a new row leaves out is named."""
+    assert missing in faults(row, TALK)
+
+
+def test_tool_rounds_are_asked_for():
+    """A format with tools that does not count their rounds is found."""
+    assert "tool rounds are counted" in faults(NONESUCH, TALK._replace(rounds={"ask": QUESTION}))
