@@ -202,7 +202,7 @@ def test_twice(sdk, seen):
 
 
 def test_frames_of_ours_can_be_looked_into(sdk, restore):
-    """A debugger, or an error reporter that keeps locals, may look into every frame, also into one with free variables."""
+    """A debugger, or an error reporter that keeps locals, may look into every frame of ours."""
 
     def look(original):
         def run(*args, **kwargs):
@@ -220,7 +220,7 @@ def test_frames_of_ours_can_be_looked_into(sdk, restore):
 
 @pytest.mark.parametrize("wraps", [True, False], ids=["with wraps", "without"])
 def test_a_neighbour_in_the_very_place(wraps, sdk, seen):
-    """Somebody replaced the SDK's function itself: found within, whether they say what they wrap or only close over it."""
+    """Somebody replaced the SDK's function itself: found within, said or only closed over."""
     kept = sdk.Client.send
 
     def theirs(self, *args, **kwargs):

@@ -260,7 +260,6 @@ class Meter:
         parent = otel_context.get_current()
         owner = outer_owner(parent, start)
 
-
         def own() -> trace.Span:
             return self.telemetry.tracer.start_span(
                 name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False

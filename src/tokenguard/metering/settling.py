@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from tokenguard.call.call import Call
@@ -84,12 +85,18 @@ class Settling:
         basis = None if told else _untold(outcome, error, generated)
         priced = usage if usage is not None and told else _estimated(call, usage or Usage(), generated)
         tier = Tier(reading.service_tier, reading.speed) if reading.service_tier or reading.speed else STANDARD
-        cost = self.prices.cost(
-            call.endpoint.provider, (reading.model, call.priced_as), priced, tier=tier, at_ns=call.start_ns, basis=basis
-        )
+        provider, models = call.endpoint.provider, (reading.model, call.priced_as)
+        if reading.parts and told:  # several inferences, each by its own length and model
+            costs = [
+                self.prices.cost(provider, part.model or models, part.usage, tier=tier, at_ns=call.start_ns)
+                for part in reading.parts
+            ]
+            cost = reduce(Cost.plus, costs)
+        else:
+            cost = self.prices.cost(provider, models, priced, tier=tier, at_ns=call.start_ns, basis=basis)
         if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
             cost = as_reported(cost, reading.reported_cost)
-        if cost.status == names.EXACT and (doubt := _doubt(reading, outcome)) is not None:
+        if cost.status == names.EXACT and (doubt := _doubt(reading, outcome, provider)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
         return cost, usage
 
@@ -133,10 +140,16 @@ def _estimated(call: Call, known: Usage, generated: Callable[[], str] | None) ->
     )
 
 
-def _doubt(reading: Reading, outcome: str) -> str | None:
+TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.inference"})
+"""Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
+
+
+def _doubt(reading: Reading, outcome: str, provider: str) -> str | None:
     """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
+    if reading.by_total and provider not in TELL_BY_TOTAL:
+        return "output_by_total"
     return "tool_fees_excluded" if reading.extra_fees else None
 
 

@@ -78,9 +78,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     for name in ("retry", "retry_async"):
         replace(restore, module.utils, name, lambda original: _retrying(original, meter), optional=True)
     if hooks is not None:
-        replace(
-            restore, hooks, "get_traced_request_and_span", lambda started: _adopting(started, meter), optional=True
-        )
+        replace(restore, hooks, "get_traced_request_and_span", lambda started: _adopting(started, meter), optional=True)
     return restore
 
 

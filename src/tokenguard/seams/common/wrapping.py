@@ -27,7 +27,7 @@ MAX_LAYERS = 64
 class Swap:
     """A function that keeps its identity, and runs another body until it is taken back."""
 
-    __slots__ = ("_body", "_before", "_run", "function")
+    __slots__ = ("_before", "_body", "_run", "function")
 
     def __init__(self, function: types.FunctionType, own: types.FunctionType, made: Any) -> None:
         self.function = function
@@ -87,7 +87,7 @@ class Restore:
         self.missing: list[str] = []
         """What the SDK does not have, or has in another shape; without it calls are not seen."""
         self.hidden: list[str] = []
-        """What others have wrapped so that the SDK's own function was not found within: who holds that goes round us."""
+        """What others have wrapped, where the SDK's own function was not found within: who holds that goes round us."""
 
     def undo(self) -> None:
         """Take it all back, the last first."""
