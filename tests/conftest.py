@@ -8,6 +8,7 @@ import socket
 
 os.environ["TOKENGUARD_STRICT"] = "1"
 os.environ["TOKENGUARD_STORE"] = "off"
+os.environ["TOKENGUARD_INCLUDE_USAGE"] = "always"  # the providers here are on loopback, and send it on request
 
 import pytest
 from opentelemetry import metrics, trace

@@ -124,7 +124,11 @@ def client(given, kind=openai.OpenAI):
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 COMPLETION = {
-    "id": "c", "object": "chat.completion", "created": 1, "model": "gpt-4o", "usage": USAGE,
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-4o",
+    "usage": USAGE,
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}],
 }
 CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o"}
@@ -134,20 +138,36 @@ CHUNKS = [
     {**CHUNK, "choices": [], "usage": USAGE},
 ]
 EMBEDDINGS = {
-    "object": "list", "model": "text-embedding-3-small", "usage": {"prompt_tokens": 3, "total_tokens": 3},
+    "object": "list",
+    "model": "text-embedding-3-small",
+    "usage": {"prompt_tokens": 3, "total_tokens": 3},
     "data": [{"object": "embedding", "index": 0, "embedding": [0.1]}],
 }
 RESPONSE = {
-    "id": "r", "object": "response", "created_at": 1, "model": "gpt-4o", "status": "completed", "tools": [],
-    "parallel_tool_calls": True, "tool_choice": "auto", "output": [],
+    "id": "r",
+    "object": "response",
+    "created_at": 1,
+    "model": "gpt-4o",
+    "status": "completed",
+    "tools": [],
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "output": [],
     "usage": {
-        "input_tokens": 5, "output_tokens": 2, "total_tokens": 7,
-        "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0},
+        "input_tokens": 5,
+        "output_tokens": 2,
+        "total_tokens": 7,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
     },
 }
 MODEL = "claude-sonnet-4-6"
 MESSAGE = {
-    "id": "m", "type": "message", "role": "assistant", "model": MODEL, "stop_reason": "end_turn",
+    "id": "m",
+    "type": "message",
+    "role": "assistant",
+    "model": MODEL,
+    "stop_reason": "end_turn",
     "content": [{"type": "text", "text": "Hello"}],
     "usage": {"input_tokens": 5, "output_tokens": 2},
 }

@@ -1,4 +1,4 @@
-"""An SDK's function keeps its identity and runs something of ours: whoever holds it comes through, and it can be undone."""
+"""An SDK's function keeps its identity and runs something of ours, until that is undone."""
 
 from __future__ import annotations
 

@@ -112,6 +112,7 @@ class Call:
         "hide_usage",
         "matched",
         "model",
+        "on_told",
         "output_cap",
         "request",
         "resends",
@@ -141,6 +142,8 @@ class Call:
         self.fingerprint = ""
         self.hide_usage = False
         """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
+        self.on_told: Callable[[bool], None] | None = None
+        """Wants to know whether a complete stream told its usage unasked."""
         model = exchange.body.get("model")
         self.model: str | None = model if isinstance(model, str) else None
         self.served_before: str | None = None

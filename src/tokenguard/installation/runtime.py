@@ -37,13 +37,14 @@ class Installation:
 
     def __init__(self) -> None:
         from tokenguard.metering.meter import Meter
+        from tokenguard.metering.usage_option import mode_of
         from tokenguard.prices import PriceBook
         from tokenguard.telemetry.drain import Telemetry
 
         global _telemetry
         _telemetry = _telemetry or Telemetry(_store)
         self.telemetry = _telemetry
-        asks_usage = os.environ.get(names.ENV_INCLUDE_USAGE, "1").lower() not in ("0", "false", "no", "off")
+        asks_usage = mode_of(os.environ.get(names.ENV_INCLUDE_USAGE))
         self.telemetry.metrics.watch_prices(PriceBook.newest)
         capture = None
         if names.ENV_CAPTURE_CONTENT in os.environ:

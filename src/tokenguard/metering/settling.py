@@ -45,6 +45,8 @@ class Settling:
     ) -> None:
         """Write down what came of the call, end its span and hand the record on."""
         duration = time.perf_counter_ns() - call.start_perf
+        if call.on_told is not None and outcome == names.OK and reading.complete:
+            call.on_told(reading.usage is not None and reading.usage.output is not None)
         usage: Usage | None = None
         cost: Cost | None = None
         try:
