@@ -117,10 +117,10 @@ def test_cohere_bills_units():
         (
             (12, 100, {"total_tokens": 112, "completion_tokens_details": {"reasoning_tokens": 97}}),
             Usage(12, 100, reasoning=97),
-            False,
+            None,
         ),
-        ((20, 5, {"total_tokens": 25}), Usage(20, 5), False),
-        ((20, 5, {"total_tokens": 0}), Usage(20, 5), False),
+        ((20, 5, {"total_tokens": 25}), Usage(20, 5), None),
+        ((20, 5, {"total_tokens": 0}), Usage(20, 5), None),
         ((20, 5, {}), Usage(20, 5), None),
         (
             (100, 20, {"total_tokens": 5120, "prompt_tokens_details": {"cached_tokens": 5000}}),
@@ -225,7 +225,7 @@ DECLINED = [
     [
         (COMPACTED, (23_000, 1_000), (203_000, 4_500), [None, None]),
         (CACHED, (229, 5), (55_425, 136), [None, None]),
-        (ADVISED, (300, 30), (1_200, 80), [None, "claude-opus-4-6", None]),
+        (ADVISED, (300, 30), (300, 30), [None, "claude-opus-4-6", None]),
         (DECLINED, (1_030, 40), (1_030, 40), ["claude-opus-4-6"] * 2),
         ([spent("compaction", 100, 10)], (5, 2), (105, 12), [None, None]),
         ([], (5, 2), (5, 2), []),
@@ -234,9 +234,16 @@ DECLINED = [
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_iterations(iterations, top, read, models, stream):
-    """Billed is the sum over the iterations, of which an attempt that a fallback took over is none."""
+    """Billed are the iterations, of which an attempt that a fallback took over is none.
+
+    The usage is the sum of those by the message's model; an advisor's tokens are another's.
+    """
     usage = {"input_tokens": top[0], "output_tokens": top[1], "iterations": iterations}
-    told = message({"input_tokens": top[0], "output_tokens": 1}, usage) if stream else MESSAGES.read({"usage": usage})
+    told = (
+        message({"input_tokens": top[0], "output_tokens": 1}, usage)
+        if stream
+        else MESSAGES.read({"model": "c", "usage": usage})
+    )
     assert (told.usage.input, told.usage.output) == read
     assert [part.model for part in told.parts] == models
 
@@ -323,3 +330,29 @@ def test_all_finish_reasons():
     """Each of several answers ends at its own time."""
     body = sse(delta(1, content="x"), delta(0, "length"), *[delta(1, content="x")] * 40, delta(1, "stop"), used(9, 50))
     assert CHAT.fold(body).finish_reasons == ("length", "stop")
+
+
+ADVISED_USD = (300 * 3 + 30 * 15 + 900 * 5 + 50 * 25) / 1e6
+"""Sonnet 4.6 at 3/15 and its advisor, Opus 4.6, at 5/25 (https://docs.anthropic.com/en/docs/about-claude/pricing)."""
+
+
+@pytest.mark.parametrize(
+    ("model", "iterations", "usd"),
+    [
+        ("claude-opus-4-6", COMPACTED, (203_000 * 5 + 4_500 * 25) / 1e6),
+        ("claude-sonnet-4-6", CACHED, (329 * 3 + 55_096 * 3.75 + 136 * 15) / 1e6),
+        ("claude-sonnet-4-6", ADVISED, ADVISED_USD),
+    ],
+)
+def test_iterations_are_priced(model, iterations, usd, installed, spans):
+    """Each at its own model's rates, and the call says the sum, exact."""
+    import anthropic
+    import httpx2
+
+    usage = {"input_tokens": 1, "output_tokens": 1, "iterations": iterations}
+    answer = {"id": "m", "type": "message", "role": "assistant", "model": model, "content": [], "usage": usage}
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, json=answer))
+    client = anthropic.Anthropic(api_key="k", http_client=httpx2.Client(transport=transport))
+    client.messages.create(model=model, max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
+    assert spans.attributes[names.COST] == pytest.approx(usd, abs=1e-9)
+    assert spans.attributes[names.COST_STATUS] == names.EXACT

@@ -58,8 +58,10 @@ def read_messages(response: object) -> Reading:
     reason = text(body.get("stop_reason"))
     used = read_usage(usage, MESSAGES_USAGE, excludes_cache=True)
     parts = _billed(details.get("iterations"), used)
+    if own := [part.usage for part in parts if part.model in (None, body.get("model"))]:
+        used = reduce(Usage.plus, own)  # an advisor's tokens are another model's, and priced as such
     return Reading(
-        usage=used if not parts else reduce(Usage.plus, (part.usage for part in parts)),
+        usage=used,
         parts=parts,
         model=text(body.get("model")),
         id=text(body.get("id")),

@@ -47,9 +47,9 @@ class Reading(NamedTuple):
     conversation: str | None = None
     """The id of the conversation that the provider keeps, where it names that and not each answer."""
     parts: tuple[Part, ...] = ()
-    """What the provider bills the call by, where that is several: they sum to `usage`."""
+    """What the provider bills the call by, where that is several; `usage` is the sum of those by the call's model."""
     by_total: bool | None = None
-    """Whether some of the output is in the total alone, and nothing else says so; `None` where no total is told."""
+    """That some of the usage is in the total alone: `True` where nothing else says so. `None` where none is."""
 
 
 def fields(node: object) -> Mapping[str, Any]:
@@ -130,7 +130,7 @@ def _collect(node: Mapping[str, Any], shape: Shape, counts: dict[str, int]) -> N
 def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None]:
     """The usage by a total that exceeds its parts, and whether that made a difference which nothing else confirms.
 
-    `None` where no total is told.
+    `None` where it made none.
 
     What is in the total alone was generated: thoughts of Gemini through the OpenAI-compatible endpoint, reasoning of
     Grok. But where it is just what the cache has, the input was told without that.
@@ -140,7 +140,7 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
         return usage, None
     beside = told - usage.input - usage.output
     if beside <= 0:
-        return usage, False
+        return usage, None
     cached = (usage.cache_read or 0) + (usage.cache_write or 0)
     if beside == cached and cached > usage.input:
         return usage._replace(input=usage.input + cached), False
