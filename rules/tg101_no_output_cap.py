@@ -101,6 +101,7 @@ from collections.abc import Iterator
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.loops import makers
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report, called
 from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS, OPENAI_CAPS, Surface
 from tokenguard.lint.uses import chain, names_of, uses
@@ -110,11 +111,11 @@ WORDS = (*CALL_WORDS, *MODEL_WORDS)
 OPTIONS = {"default_cap": 1024, "reasoning_cap": 25_000}
 
 # Not text: images, speech, embeddings. Their prices are per piece, or their output has a fixed size.
-_OTHER_MEDIA = re.compile(r"image|imagen|dall-e|tts|whisper|speech|audio|embed|veo|sora|moderation", re.IGNORECASE)
+_OTHER_MEDIA = lazy(r"image|imagen|dall-e|tts|whisper|speech|audio|embed|veo|sora|moderation", re.IGNORECASE)
 _MODEL_KEYS = ("model", "model_name", "modelId", "model_id", "id", "deployment_name", "llm")
 # Models whose cap counts their thinking, too; OpenAI recommends to leave 25,000 tokens for both
 # (https://platform.openai.com/docs/guides/reasoning).
-_REASONING = re.compile(
+_REASONING = lazy(
     r"(?:^|[/:.])(?:o[1-9]|gpt-(?:5|6|oss)|gemini-(?:2\.5|[3-9])|qwq|grok-[4-9]|magistral|kimi-k2-thinking)"
     r"|reason|think|deepseek-r|-r1\b",
     re.IGNORECASE,
@@ -127,10 +128,10 @@ _RUNS = frozenset({"invoke", "ainvoke", "stream", "astream", "batch", "complete"
                    "run_sync", "run_stream", "iter", "send_message", "send_message_stream"})  # fmt: skip
 _WHAT = {"call": "This call", "model": "This model", "settings": "These settings", "agent": "This agent"}
 # Who asks a model for the number of tokens in a text, and for nothing else.
-_COUNTERS = re.compile(r".*\b(ChatMemoryBuffer|(?:Conversation)?TokenBufferMemory)\b.*")
+_COUNTERS = lazy(r".*\b(ChatMemoryBuffer|(?:Conversation)?TokenBufferMemory)\b.*")
 _COUNTS = frozenset({"get_num_tokens", "get_num_tokens_from_messages", "get_token_ids"})
 # Models that answer from a script, and those whose adapters send a cap of their own.
-_CAPPED_MODELS = re.compile(r"^test$|^anthropic[:/]|claude|\b(?:TestModel|FunctionModel|Anthropic\w*)\(", re.IGNORECASE)
+_CAPPED_MODELS = lazy(r"^test$|^anthropic[:/]|claude|\b(?:TestModel|FunctionModel|Anthropic\w*)\(", re.IGNORECASE)
 
 
 def check(file: File) -> Iterator[Report]:

@@ -58,6 +58,7 @@ from collections.abc import Iterator
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import innermost_loop, own_nodes, retry_decorators
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 
@@ -65,7 +66,7 @@ SEVERITY = "warning"
 WORDS = CALL_WORDS
 _STOPS = {"backoff": ("max_tries", "max_time"), "tenacity": ("stop",), "retry": ("tries",), "retrying":
           ("stop_max_attempt_number", "stop_max_delay", "stop_func")}  # fmt: skip
-_COUNTS = re.compile(r"attempt|retr|tries|count|budget|deadline|max_|elapsed|monotonic|time", re.IGNORECASE)
+_COUNTS = lazy(r"attempt|retr|tries|count|budget|deadline|max_|elapsed|monotonic|time", re.IGNORECASE)
 
 
 def check(file: File) -> Iterator[Report]:

@@ -57,6 +57,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS
 
@@ -75,11 +76,11 @@ SUPERSEDED = {
     r"claude-3-opus-(20240229|latest)": "claude-sonnet-4-5",
     r"claude-2(\.[01])?": "claude-sonnet-4-5",
 }
-_STALE = [(re.compile(rf"(?:openai/|anthropic/)?(?:{pattern})"), new) for pattern, new in SUPERSEDED.items()]
-_TOP = re.compile(
+_STALE = [(lazy(rf"(?:openai/|anthropic/)?(?:{pattern})"), new) for pattern, new in SUPERSEDED.items()]
+_TOP = lazy(
     r"(?:openai/|anthropic/)?(?:gpt-5(?:\.\d)?-pro|o1-pro|o3-pro|gpt-4\.5|claude-opus-4|claude-3-opus|gpt-4-turbo|gpt-4-32k).*"
 )
-_SIMPLE = re.compile(
+_SIMPLE = lazy(
     r"\bclassif(?:y|ies|ication)\b|\byes or no\b|\bextract the\b|\bcategori[sz]e\b|\btrue or false\b|\bsentiment\b"
     r"|\b(?:answer|respond|reply) with only\b",
     re.IGNORECASE,

@@ -41,17 +41,17 @@ Good:
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
 from tokenguard.lint.loops import innermost_loop, own_nodes
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 
 SEVERITY = "info"
 WORDS = CALL_WORDS
 _ROOTS = ("openai.OpenAI()", "anthropic.Anthropic()", "google.genai.Client()", "mistralai.Mistral()")
-_SERVING = re.compile(
+_SERVING = lazy(
     r"^(fastapi|flask|django|starlette|streamlit|gradio|chainlit|discord|telegram|slack|aiohttp|textual|tkinter|rich\.prompt|unittest|pytest)"
 )
 

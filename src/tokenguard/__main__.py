@@ -1,5 +1,36 @@
-"""`python -m tokenguard` is `tokenguard`."""
+"""The command `tokenguard`, also as `python -m tokenguard`.
 
-from tokenguard.cli import main
+`tokenguard lint` runs at every save and commit: it goes past the command line of the others, which costs half as much
+to import as linting a file.
+"""
 
-main()
+import gc
+import os
+import sys
+from typing import Any
+
+
+def main() -> Any:
+    """Run the command."""
+    if sys.argv[1:2] == ["lint"]:
+        return lint(sys.argv[2:])
+    from tokenguard.cli import main as commands
+
+    return commands()
+
+
+def lint(arguments: list[str]) -> None:
+    """Run the linter and end the process at once: to take it down object by object takes a tenth of the time."""
+    gc.disable()  # what is imported stays
+    from tokenguard.lint.arguments import main as run
+
+    try:
+        run(arguments)
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1 if end.code else 0)
+
+
+if __name__ == "__main__":
+    main()

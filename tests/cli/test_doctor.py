@@ -50,7 +50,11 @@ def test_gone_round(provider, installed, monkeypatch):
 
 def test_not_seen(provider, installed):
     """A call that nobody saw is a failure, with what came of it."""
-    check = doctor._sdk(OPENAI, lambda url: 1 / 0, provider.url)
+
+    def fails(url):
+        raise ZeroDivisionError
+
+    check = doctor._sdk(OPENAI, fails, provider.url)
     assert (check.ok, check.said) == (
         False,
         "a call was measured 0 times, not once (the call itself failed: ZeroDivisionError)",
@@ -79,7 +83,7 @@ def test_store(monkeypatch, tmp_path):
     assert next(doctor._store()).said == "off (TOKENGUARD_STORE)"
 
 
-BUDGET = '[[budget]]\nname = "b"\nlimit_usd = 1\nwindow = "1d"\n[ledger]\nurl = "{}"\n'
+BUDGET = '[[budget]]\nname = "b"\nlimit_usd = 1\nwindow = "day"\n[ledger]\nurl = "{}"\n'
 
 
 def test_ledger():

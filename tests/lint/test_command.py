@@ -231,7 +231,7 @@ def test_the_cache_answers_only_for_the_same_bytes(project: Path) -> None:
 def test_many_files_are_linted_in_processes(project: Path) -> None:
     """Above the serial threshold the answers are the same, in the same order."""
     for number in range(130):
-        (project / f"m{number:03}.py").write_text(BAD if number % 2 else CLEAN)
+        (project / f"m{number:03}.py").write_text((BAD if number % 2 else CLEAN) + "#" * 70_000)
     serial = run("--no-cache", "-j", "1", "--format", "json", ".").stdout
     command = [sys.executable, "-m", "tokenguard.lint", "--no-cache", "-j", "2", "--format", "json", "."]
     parallel = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -246,7 +246,7 @@ def test_statistics(project: Path) -> None:
 
 
 def test_plugins(project: Path) -> None:
-    """A folder of rule files named in the settings adds its rules."""
+    """A folder of rule files named in the settings adds its rules, where the command line allows it: it is code."""
     (project / "my_rules").mkdir()
     (project / "my_rules" / "acme1_no_print.py").write_text(
         '"""No print.\n\nBad:\n\n    print()  # ACME1\n\nGood:\n\n    pass\n"""\n'
@@ -255,9 +255,14 @@ def test_plugins(project: Path) -> None:
     )
     (project / "tokenguard.toml").write_text('[lint]\nselect = ["TG", "ACME"]\nplugins = ["./my_rules"]\n')
     (project / "a.py").write_text("print(1)\n")
-    result = run(".")
+    result = run("--allow-plugins", ".")
     assert "ACME1 no-print" in result.stdout
     assert result.exit_code == 1
+    (project / "my_rules" / "acme1_no_print.py").write_text("raise SystemExit('this code was run')\n")
+    refused = run(".")
+    assert refused.exit_code == 2
+    assert "pass --allow-plugins" in refused.stderr
+    assert run("--isolated", ".").exit_code == 0
 
 
 def test_explain() -> None:
@@ -270,11 +275,13 @@ def test_explain() -> None:
 
 
 def test_start_up_is_light(project: Path) -> None:
-    """Linting a clean file imports neither OpenTelemetry, nor libcst, nor rich."""
+    """Linting a clean file imports nothing that is not needed for it."""
     (project / "clean.py").write_text(CLEAN)
     code = (
-        "import sys\nfrom tokenguard.lint.session import Options, run\nrun(('clean.py',), Options())\n"
-        "print([m for m in ('opentelemetry', 'libcst', 'rich', 'asyncio', 'multiprocessing') if m in sys.modules])"
+        "import sys\nfrom tokenguard.lint.arguments import main\n"
+        "try: main(['clean.py'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('opentelemetry', 'libcst', 'rich', 'click', 'asyncio', 'multiprocessing', 'inspect',"
+        " 'dataclasses', 'tokenize', 'hashlib', 'tempfile', 'difflib') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert result.stdout.strip() == "[]"

@@ -79,9 +79,16 @@ class Repeats:
                 self._models.popitem(last=False)
 
 
-def fingerprint(api: str, provider: str, body: Mapping[str, Any]) -> str:
-    """A hash of the request, 16 hex digits: equal for equal requests, in any process; it holds no content."""
-    data = _bytes((api, provider, body))
+def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """The request in bytes, as it is now, and whether `marshal` reads them: not where a value is no plain data."""
+    try:
+        return _marshalled((api, provider, body)), True
+    except ValueError:
+        return _spelled((api, provider, body)), False
+
+
+def fingerprint(data: bytes) -> str:
+    """A hash of a request's snapshot, 16 hex digits: equal for equal requests, in any process; it holds no content."""
     # A checksum and the length, for their speed: this tells requests apart, it secures nothing.
     return f"{zlib.crc32(data):08x}{len(data):08x}"
 
@@ -95,7 +102,16 @@ def identity(body: Mapping[str, Any]) -> bytes:
 
 def _bytes(value: object) -> bytes:
     try:
-        # Version 2 has no back references, so equal values give equal bytes; it is an order faster than JSON.
-        return marshal.dumps(value, 2)  # type: ignore[arg-type] # it says so itself
-    except ValueError:  # a value that is not plain data: an iterator, an SDK's own object
-        return repr(value).encode("utf-8", "backslashreplace")
+        return _marshalled(value)
+    except ValueError:
+        return _spelled(value)
+
+
+def _marshalled(value: object) -> bytes:
+    """Raises `ValueError` for a value that is not plain data: an iterator, an SDK's own object."""
+    # Version 2 has no back references, so equal values give equal bytes; it is an order faster than JSON.
+    return marshal.dumps(value, 2)  # type: ignore[arg-type] # it says so itself
+
+
+def _spelled(value: object) -> bytes:
+    return repr(value).encode("utf-8", "backslashreplace")

@@ -31,12 +31,29 @@ COMMANDS = {
         "Measure",
         "report --by feature,model",
     ),
+    "whatif": Row(
+        "tokenguard.cli.whatif",
+        "whatif",
+        "What a policy would have saved, step by step.",
+        "Measure",
+        "whatif --suggest",
+    ),
+    "compare": Row(
+        "tokenguard.cli.compare",
+        "compare",
+        "Two versions, by what a success costs.",
+        "Measure",
+        "compare prompt_version=v13 prompt_version=v14",
+    ),
     "calls": Row(
         "tokenguard.cli.calls",
         "calls",
         "The dearest, slowest, failed, repeated calls, one by one.",
         "Measure",
         "calls --sort latency",
+    ),
+    "dashboard": Row(
+        "tokenguard.cli.dashboard", "dashboard", "A page to look at, on this machine, while programs run.", "Measure"
     ),
     "prices": Row(
         "tokenguard.cli.prices",

@@ -58,6 +58,26 @@ def budgets(reset: str | None, file: str | None, form: str) -> None:
         click.echo("No budget is defined, and none has spent anything.")
 
 
+def standing() -> Sequence[Standing]:
+    """How the budgets of the policy that is found from here stand; none where they cannot be read from here."""
+    from tokenguard.facts.errors import PolicyError
+    from tokenguard.ledger import LedgerError, open_ledger
+    from tokenguard.policy import load
+    from tokenguard.report.budgets import accounts, standings
+
+    try:
+        found = load()
+        if not found.budgets or found.ledger.url == "memory:":
+            return ()
+        ledger = open_ledger(found.ledger, found.source)
+        try:
+            return standings(found, accounts(ledger))
+        finally:
+            ledger.close()
+    except (PolicyError, LedgerError):
+        return ()
+
+
 def _reset(ledger: Ledger, name: str, found: Policy) -> None:
     from tokenguard.policy.kinds import nearest
     from tokenguard.report.budgets import accounts

@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
 import click
 
 
-def _codes(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
-    return tuple(code.strip() for text in value for code in text.split(",") if code.strip()) or None
+@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def lint(arguments: tuple[str, ...]) -> None:
+    """Find the waste in Python files and notebooks."""
+    from tokenguard.lint.arguments import main
 
-
-@click.command()
-@click.argument("paths", nargs=-1)
-@click.option("--fix", is_flag=True, help="Mend what can be mended without changing what the program does.")
-@click.option("--unsafe-fixes", is_flag=True, help="Mend also what changes behaviour: add a cap, lower a k.")
-@click.option("--diff", is_flag=True, help="Show what the fixes would change; write nothing.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "sarif", "github", "junit"]), default="text")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report to a file.")
-@click.option("--select", multiple=True, callback=_codes, help="Rules, or beginnings of their ids; comma-separated.")
-@click.option("--ignore", multiple=True, callback=_codes, help="Rules to leave out.")
-@click.option("--exclude", multiple=True, help="Glob of files to leave out, beside those of the settings.")
-@click.option("--force-exclude", is_flag=True, help="Apply excludes to files named on the command line, too.")
-@click.option(
-    "--baseline", type=click.Path(dir_okay=False, path_type=Path), help="Report only findings not in this file."
-)
-@click.option(
-    "--write-baseline", type=click.Path(dir_okay=False, path_type=Path), help="Write today's findings to this file."
-)
-@click.option("--add-ignore", is_flag=True, help="Add an ignore comment to each finding's line.")
-@click.option("--statistics", is_flag=True, help="Count the findings by rule instead of listing them.")
-@click.option("--stdin-filename", default="-", help="The name of what `-` reads, for reports and settings.")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The settings file.")
-@click.option(
-    "--fail-on", type=click.Choice(["info", "warning", "error"]), default="warning", help="Exit 1 from here on."
-)
-@click.option("--no-cache", is_flag=True, help="Neither read nor write the cache.")
-@click.option("--no-gitignore", is_flag=True, help="Lint files that git ignores, too.")
-@click.option("-j", "--jobs", type=click.IntRange(min=0), default=0, help="Processes; 0: one per CPU.")
-@click.option("--color/--no-color", "colour", default=None, help="Colour the text; by default on a terminal.")
-def lint(paths: tuple[str, ...], **options: object) -> None:
-    """Find the waste in Python files and notebooks: PATHS, or the working directory; `-` reads standard input.
-
-    Exit status: 0 clean, 1 findings, 2 a usage or settings error.
-    """
-    from tokenguard.lint.config import ConfigError
-    from tokenguard.lint.session import Options, run
-
-    try:
-        sys.exit(run(paths or (".",), Options(**options)))  # type: ignore[arg-type]
-    except ConfigError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    main(arguments)
 
 
 @click.command()

@@ -54,6 +54,37 @@ def prune(keep: str, path: str | None) -> None:
     )
 
 
+@store.command()
+@click.option("--to", "form", type=click.Choice(["parquet"]), default="parquet", show_default=True)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("usage-parquet"), show_default=True
+)
+@click.option("--store", "path", metavar="PATH", help="The store; the local one unless said.")
+def export(form: str, out: Path, path: str | None) -> None:
+    """Write calls and tasks as Parquet files by day, for DuckDB, a data lake, or reports over many stores.
+
+    What the folder has already is not written again: run it as often as you like. A report reads such a folder with
+    --source.
+    """
+    from tokenguard.report.duck import MISSING
+    from tokenguard.report.figures import many
+    from tokenguard.store import parquet
+    from tokenguard.store.file import open_for_reading
+
+    file = _there(path)
+    connection = open_for_reading(file)
+    try:
+        written = parquet.export(connection, file, out)
+    except ModuleNotFoundError as error:
+        raise TokenGuardError(MISSING) from error
+    finally:
+        connection.close()
+    click.echo(
+        f"{out}: {many(written.calls, 'call')} and {many(written.tasks, 'task')} in {many(written.files, 'new file')}, "
+        f"{written.bytes / 1e6:,.1f} MB. Report on it:  tokenguard report --source {out}"
+    )
+
+
 def _there(path: str | None) -> Path:
     """The store that is meant, which must exist."""
     file = Path(path or names.store_path(os.environ.get(names.ENV_STORE)) or names.DEFAULT_STORE)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tokenguard.call import scope
 from tokenguard.facts import names
 from tokenguard.installation.imports import unwatch_imports, watch_imports
+from tokenguard.process import ends
+from tokenguard.process.ends import Stage
 
 if TYPE_CHECKING:
     from tokenguard.policy import Policy
@@ -36,11 +38,14 @@ class Installation:
     """What `install()` set up in this process, and how to take it back."""
 
     def __init__(self) -> None:
+        from tokenguard.call.open import end_all
         from tokenguard.metering.meter import Meter
         from tokenguard.metering.usage_option import mode_of
         from tokenguard.prices import PriceBook
         from tokenguard.telemetry.drain import Telemetry
 
+        ends.at_end(Stage.CALLS, end_all)
+        ends.heed_signals()
         global _telemetry
         _telemetry = _telemetry or Telemetry(_store)
         self.telemetry = _telemetry
@@ -74,11 +79,15 @@ class Installation:
         self.telemetry.metrics.watch_breakers(dict if guard is None else guard.breakers.states)
         self.telemetry.metrics.max_values = policy.attribution.max_values
         self.meter.settling.prices = prices
+        if self.telemetry.looker is not None:
+            self.telemetry.looker.prices = prices
         self.meter.guard = guard
 
     def patch(self, sdk: Sdk, module: ModuleType) -> None:
         """Wrap an SDK's module that has just been imported, or was imported before."""
         try:
+            import concurrent.futures.thread  # noqa: F401 - tiktoken wants it, and when the process ends it cannot be imported
+
             placed = import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk)
             self.seams[sdk.module] = placed
             for problem in placed.problems():
@@ -86,6 +95,12 @@ class Installation:
                     f"{sdk.module}: {problem}. Its calls may not be measured, and no limit and no budget holds for "
                     "them. `tokenguard doctor` shows which SDKs are measured."
                 )
+            if self.telemetry.looker is None:
+                # Now, in the thread that imports the SDK: not in one of our own beside the application's imports.
+                from tokenguard.inputs.look import Looker
+
+                self.telemetry.looker = Looker()
+            self.telemetry.looker.prices = self.meter.settling.prices
             if sdk.warms:
                 self.meter.settling.prices.warm()
         except Exception as error:

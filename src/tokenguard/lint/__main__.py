@@ -1,5 +1,8 @@
 """`python -m tokenguard.lint` is `tokenguard lint`."""
 
-from tokenguard.cli.lint import lint
+import sys
 
-lint(prog_name="tokenguard lint")
+from tokenguard.__main__ import lint
+
+if __name__ == "__main__":
+    lint(sys.argv[1:])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tokenguard.lint.config import ConfigError
 from tokenguard.lint.finding import Finding
-from tokenguard.lint.outputs import Sources
+from tokenguard.lint.lines import Sources
 
 _VERSION = 1
 

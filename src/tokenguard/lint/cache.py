@@ -1,56 +1,75 @@
-"""Remembers the findings of files by their content, so that an unchanged file costs one read.
+"""Remembers the findings of files, so that an unchanged file costs one look at its times and size.
 
-One JSON file per combination of linter, rules and settings, replaced in one step: runs side by side may lose each
-other's news, never read half of it. An answer lapses when the file, or a file it consulted, has other bytes.
+One JSON file per root and combination of linter, rules and settings, replaced in one step: runs side by side may lose
+each other's news, never read half of it. An answer lapses when the file, or a file it consulted, has other times (of
+its content, or of its entry in the file system) or another size.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from tokenguard.lint.config import Config
 from tokenguard.lint.finding import Edit, Finding, Fix, Span
 
-if TYPE_CHECKING:
-    from tokenguard.lint.run import Result
-
-_FORMAT = "1"
+_FORMAT = 2
 _KEPT = 8  # caches of other settings kept beside this one
+Stamp = tuple[int, int, int]  # nanoseconds of the last change of the content and of the entry, bytes
 
 
-def digest(source: bytes) -> str:
-    """The key of a file's bytes."""
-    return hashlib.blake2b(source, digest_size=16).hexdigest()
+class Result(NamedTuple):
+    """One file's outcome: its findings, what it was when it was read (None: not to be kept), and what it consulted."""
+
+    path: str
+    findings: list[Finding]
+    stamp: Stamp | None = None
+    consulted: tuple[str, ...] = ()
+
+
+def stamp(path: str) -> Stamp | None:
+    """What tells one state of a file from another; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 class Cache:
-    """The answers kept for one configuration, in `folder`."""
+    """The answers kept for one configuration, beside it."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
-        self.file = folder / f"{_fingerprint(config)}.json"
+    def __init__(self, config: Config, code: list[Path]) -> None:
+        """`code` holds the files of third-party rules."""
+        self._settings = _fingerprint(config, code)
+        self._folder = config.root / ".tokenguard" / "lint"
+        self._file = self._folder / f"{_short(self._settings)}.json"
         self._fresh: dict[str, list[Any]] = {}
-        self._digests: dict[str, str] = {}
+        self._stamps: dict[str, Stamp | None] = {}
         self._known = self._load()
 
     def _load(self) -> dict[str, list[Any]]:
+        import json
+
         try:
-            loaded = json.loads(self.file.read_bytes())
-        except (OSError, ValueError):
+            loaded = json.loads(self._file.read_bytes())
+            known: dict[str, list[Any]] = loaded["files"] if loaded["settings"] == self._settings else {}
+        except (OSError, ValueError, KeyError, TypeError):
             return {}
-        return loaded if isinstance(loaded, dict) else {}
+        return known if isinstance(known, dict) else {}
 
     def get(self, path: str) -> list[Finding] | None:
         """The findings of `path` as it is on disk now, if known."""
-        entry = self._known.get(os.path.abspath(path))
+        entry = self._known.get(_key(path))
+        if not entry:
+            return None
         try:
-            if entry is None or entry[0] != self._digest(path):
+            if tuple(entry[0]) != stamp(path):
                 return None
-            if any(self._digest(name) != key for name, key in entry[2]):
+            if len(entry) == 1:  # no findings, nothing consulted
+                return []
+            if any(self._stamp(name) != (known and tuple(known)) for name, known in entry[2]):
                 return None
             return [_finding(row, path) for row in entry[1]]
         except (IndexError, TypeError, ValueError):
@@ -58,39 +77,45 @@ class Cache:
 
     def put(self, result: Result) -> None:
         """Remember a result."""
-        consulted = [(name, self._digest(name)) for name in result.consulted]
-        self._fresh[os.path.abspath(result.path)] = [result.key, [tuple(f) for f in result.findings], consulted]
+        if result.stamp is None:
+            return
+        entry: list[Any] = [result.stamp]
+        if result.findings or result.consulted:
+            consulted = [(name, self._stamp(name)) for name in map(_key, result.consulted)]
+            entry += [[tuple(f) for f in result.findings], consulted]
+        self._fresh[_key(result.path)] = entry
 
     def save(self) -> None:
         """Write what was learnt; a folder that cannot be written to is no one's problem."""
         if not self._fresh:
             return
+        known = {**self._load(), **self._fresh}
+        if len(known) > 2 * len(self._fresh):
+            known = {path: entry for path, entry in known.items() if path in self._fresh or os.path.exists(path)}
+        import json
+
+        part = self._folder / f"{self._file.stem}.{os.getpid()}.tmp"
         try:
-            folder = self.file.parent
-            folder.mkdir(parents=True, exist_ok=True)
-            ignore = folder / ".gitignore"
+            self._folder.mkdir(parents=True, exist_ok=True)
+            ignore = self._folder / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
-            handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                json.dump({**self._load(), **self._fresh}, out, separators=(",", ":"))
-            os.replace(name, self.file)
-            old = sorted(folder.glob("*.json"), key=lambda f: f.stat().st_mtime)
+            part.write_text(json.dumps({"settings": self._settings, "files": known}, separators=(",", ":")), "utf-8")
+            part.replace(self._file)
+            old = sorted(self._folder.glob("*.json"), key=lambda f: f.stat().st_mtime)
             for file in old[:-_KEPT]:
                 file.unlink(missing_ok=True)
         except OSError:
-            pass
+            part.unlink(missing_ok=True)
 
-    def _digest(self, path: str) -> str:
-        known = self._digests.get(path)
-        if known is None:
-            try:
-                with open(path, "rb") as file:
-                    known = digest(file.read())
-            except OSError:
-                known = ""
-            self._digests[path] = known
-        return known
+    def _stamp(self, path: str) -> Stamp | None:
+        if path not in self._stamps:
+            self._stamps[path] = stamp(path)
+        return self._stamps[path]
+
+
+def _key(path: str) -> str:
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _finding(row: list[Any], path: str) -> Finding:
@@ -99,17 +124,22 @@ def _finding(row: list[Any], path: str) -> Finding:
     return Finding(rule, name, severity, message, path, Span(*span), mended, cell)
 
 
-def _fingerprint(config: Config) -> str:
+def _fingerprint(config: Config, code: list[Path]) -> str:
     """Changes with the settings, the interpreter's grammar, and every byte of the linter and its rules."""
     import sys
 
     import tokenguard.lint
     import tokenguard.rules
 
-    state = hashlib.blake2b(repr((_FORMAT, sys.version_info[:2], config)).encode(), digest_size=12)
-    folders = [*tokenguard.lint.__path__, *tokenguard.rules.__path__, *(str(config.root / p) for p in config.plugins)]
-    for folder in folders:
-        for file in sorted(Path(folder).glob("*.py")):
-            status = file.stat()
-            state.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
-    return state.hexdigest()
+    own = [*tokenguard.lint.__path__, *tokenguard.rules.__path__]
+    files = [*(f for folder in own for f in sorted(Path(folder).glob("*.py"))), *code]
+    states = [f"{file.name} {stamp(str(file))}" for file in files]
+    return f"{_FORMAT} {sys.version_info[:2]} {config!r} {' '.join(states)}"
+
+
+def _short(text: str) -> str:
+    """A file name for a fingerprint; the file holds the whole of it."""
+    import zlib
+
+    data = text.encode()
+    return f"{zlib.crc32(data):08x}{zlib.adler32(data):08x}"

@@ -7,6 +7,8 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
+from tokenguard.lint.patterns import lazy
+
 
 class Grain(IntEnum):
     """How often a value changes."""
@@ -35,16 +37,16 @@ CLOCKS: dict[str, Grain] = {
                      "django.utils.timezone.now", "pandas.Timestamp.now", "pandas.Timestamp.utcnow"), Grain.CALL),
     **dict.fromkeys(("datetime.date.today", "pendulum.today", "django.utils.timezone.localdate"), Grain.DAY),
 }  # fmt: skip
-RANDOM = re.compile(
+RANDOM = lazy(
     r"uuid\.uuid[1-8]|uuid\.UUID\(\).*|random\.(?!seed|Random$)\w+|numpy\.random\.\w+|secrets\.\w+|os\.urandom|os\.getpid|shortuuid\.uuid"
     r"|random\.Random\(\)\.\w+|nanoid\.generate|ulid\.(new|ULID)|time\.strftime"
 )
-IDS = re.compile(r"(?:^|_)(request|trace|correlation|span|message|invocation|call)_?id$", re.IGNORECASE)
+IDS = lazy(r"(?:^|_)(request|trace|correlation|span|message|invocation|call)_?id$", re.IGNORECASE)
 PARTS = {"year": None, "month": None, "day": Grain.DAY, "weekday": Grain.DAY, "isoweekday": Grain.DAY,
           "date": Grain.DAY, "toordinal": Grain.DAY, "hour": Grain.HOUR, "tzinfo": None, "tzname": None,
           "utcoffset": None}  # fmt: skip
 COUNTERS = ("?range", "?enumerate", "itertools.count")
-LISTINGS = re.compile(r"(?:.*\.)?(glob|iglob|rglob|listdir|scandir|iterdir)$")
+LISTINGS = lazy(r"(?:.*\.)?(glob|iglob|rglob|listdir|scandir|iterdir)$")
 
 
 def clock(path: str) -> Grain | None:

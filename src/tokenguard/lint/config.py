@@ -1,42 +1,44 @@
 """The linter's settings: the `[lint]` table of tokenguard.toml, or `[tool.tokenguard.lint]` of pyproject.toml.
 
-Only what the linter needs is read here; the policy's own reader judges the rest of the file.
+Only what the linter needs is read here; the policy's own reader judges the rest of the file. The nearest file above a
+linted file holds for it, as a whole.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tokenguard.lint.finding import SEVERITIES, Severity
 from tokenguard.lint.limits import Limit
 
-_KEYS = ("select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules", "respect-gitignore")
+_KEYS = ("select", "extend-select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules",
+         "respect-gitignore")  # fmt: skip
+FILES = ("tokenguard.toml", "pyproject.toml")
+_EMPTY: Mapping[str, Any] = {}
 
 
 class ConfigError(ValueError):
     """A setting that cannot be followed; the message names the file, the key and the nearest valid one."""
 
 
-@dataclass(frozen=True)
-class Config:
-    """What to lint and how. `root` is the folder that relative patterns start from."""
+class Config(NamedTuple):
+    """What to lint and how. `root` is the folder that relative patterns start from, `file` where this was read."""
 
     root: Path
     select: tuple[str, ...] = ("TG",)
     ignore: tuple[str, ...] = ()
-    severity: Mapping[str, Severity] = field(default_factory=dict)
+    severity: Mapping[str, Severity] = _EMPTY
     exclude: tuple[str, ...] = ()
-    per_file_ignores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    per_file_ignores: Mapping[str, tuple[str, ...]] = _EMPTY
     plugins: tuple[str, ...] = ()
-    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rules: Mapping[str, Mapping[str, Any]] = _EMPTY
     respect_gitignore: bool = True
     limits: tuple[Limit, ...] = ()
+    file: Path | None = None
+    allow_plugins: bool = False  # only a person's own command line says so
 
     def enabled(self, rule: str) -> bool:
         """Whether `rule` is selected and not ignored; the longer prefix wins, and `ignore` wins a tie."""
@@ -46,27 +48,68 @@ class Config:
 
     def override(self, **values: Any) -> Config:
         """A copy in which the values that are not None replace these."""
-        return replace(self, **{k: v for k, v in values.items() if v is not None})
+        return self._replace(**{k: v for k, v in values.items() if v is not None})
 
 
 def _prefixes(prefix: str, rule: str) -> bool:
     return prefix == "ALL" or rule.startswith(prefix)
 
 
+class Settings:
+    """The settings of every folder: those of `file` for all, or for each those of the nearest file above it.
+
+    `change` is applied to each: what the command line says holds everywhere.
+    """
+
+    def __init__(
+        self, file: Path | None = None, *, isolated: bool = False, change: Callable[[Config], Config] = lambda c: c
+    ) -> None:
+        self._change = change
+        self._known: dict[str, Config] = {}
+        named = file or _named()
+        self._all: Config | None = None
+        if isolated:
+            self._all = change(Config(root=Path.cwd()))
+        elif named is not None:
+            self._all = change(read(named))
+
+    def of(self, folder: str) -> Config:
+        """The settings that hold in a folder. Raises ConfigError."""
+        if self._all is not None:
+            return self._all
+        folder = os.path.abspath(folder)
+        known = self._known.get(folder)
+        if known is None:
+            found = settings_file(folder)
+            above = os.path.dirname(folder)
+            if found is not None:
+                known = self._change(read(found))
+            elif above == folder:
+                known = self._change(Config(root=Path.cwd()))
+            else:
+                known = self.of(above)
+            self._known[folder] = known
+        return known
+
+
 def load(file: Path | None = None, start: Path | None = None) -> Config:
-    """The settings in `file`, or in the nearest file that has any, from `start` (the working directory) upwards."""
-    found = file or _named() or _discover(start or Path.cwd())
-    if found is None:
-        return Config(root=start or Path.cwd())
+    """The settings in `file`, or those that hold in the folder `start` (the working directory). Raises ConfigError."""
+    return Settings(file).of(str(start or Path.cwd()))
+
+
+def read(file: Path) -> Config:
+    """The settings in a file. Raises ConfigError."""
+    import tomllib
+
     try:
-        document = tomllib.loads(found.read_bytes().decode("utf-8-sig"))
+        document = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"Cannot read {found}: {error.strerror}. Check the path.") from error
+        raise ConfigError(f"Cannot read {file}: {error.strerror}. Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{found} is not valid TOML: {error}") from error
-    if found.name == "pyproject.toml":
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+    if file.name == "pyproject.toml":
         document = document.get("tool", {}).get("tokenguard", {})
-    return parse(document, found)
+    return parse(document, file)
 
 
 def _named() -> Path | None:
@@ -74,14 +117,16 @@ def _named() -> Path | None:
     return Path(named) if named else None
 
 
-def _discover(start: Path) -> Path | None:
-    for folder in (start, *start.parents):
-        if (folder / "tokenguard.toml").is_file():
-            return folder / "tokenguard.toml"
-        project = folder / "pyproject.toml"
-        if project.is_file() and b"[tool.tokenguard" in project.read_bytes():
-            return project
-    return None
+def settings_file(folder: str) -> Path | None:
+    """The file with settings in `folder` itself, if it has one."""
+    own, project = (os.path.join(folder, name) for name in FILES)
+    if os.path.isfile(own):
+        return Path(own)
+    try:
+        with open(project, "rb") as file:
+            return Path(project) if b"[tool.tokenguard" in file.read() else None
+    except OSError:
+        return None
 
 
 def parse(document: Mapping[str, Any], file: Path) -> Config:
@@ -91,6 +136,8 @@ def parse(document: Mapping[str, Any], file: Path) -> Config:
         raise ConfigError(f"{file}: lint must be a table, not {table!r}")
     for key in table:
         if key not in _KEYS:
+            import difflib
+
             near = difflib.get_close_matches(key, _KEYS, 1)
             raise ConfigError(
                 f"{file}: [lint] has no key {key!r}"
@@ -105,7 +152,7 @@ def parse(document: Mapping[str, Any], file: Path) -> Config:
         raise ConfigError(f"{file}: [lint.rules.ID] must be tables of options")
     return Config(
         root=file.parent,
-        select=_strings(file, table, "select", ("TG",)),
+        select=(*_strings(file, table, "select", ("TG",)), *_strings(file, table, "extend-select")),
         ignore=_strings(file, table, "ignore"),
         severity=cast("Mapping[str, Severity]", severity),
         exclude=_strings(file, table, "exclude"),
@@ -114,6 +161,7 @@ def parse(document: Mapping[str, Any], file: Path) -> Config:
         rules=rules,
         respect_gitignore=bool(table.get("respect-gitignore", True)),
         limits=_limits(document),
+        file=file,
     )
 
 

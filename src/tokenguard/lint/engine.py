@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import sys
 
 from tokenguard.lint import suppress
 from tokenguard.lint.config import Config, ConfigError
-from tokenguard.lint.files import matches
-from tokenguard.lint.finding import Finding, Span
+from tokenguard.lint.files import matches, relative
+from tokenguard.lint.finding import Finding, Severity, Span
+from tokenguard.lint.newer import TooNew
 from tokenguard.lint.prefilter import Prefilter
 from tokenguard.lint.project import Project
 from tokenguard.lint.rulebook import File, Rule, load, load_installed
+from tokenguard.lint.sources import decode
 from tokenguard.lint.syntax import Module, parse
 
 BROKEN = "TG000"
@@ -23,9 +25,15 @@ class Linter:
     def __init__(self, config: Config, *, prefilter: bool = True, everything: bool = False) -> None:
         """Load the rules, those of installed packages when they are selected or `everything` is asked for.
 
-        Raises ConfigError for an unknown rule id or option.
+        Raises ConfigError for an unknown rule id or option, and for settings that name a folder of rules where the
+        command line does not allow it: whoever clones a repository would run its code.
         """
         self.config = config
+        if config.plugins and not config.allow_plugins:
+            raise ConfigError(
+                f"{config.file}: [lint] plugins = {list(config.plugins)} would run the code in these folders. If you "
+                "trust it, pass --allow-plugins; if not, --isolated lints without these settings."
+            )
         try:
             self.all_rules = load(config.plugins, config.root)
             if everything or any(
@@ -45,6 +53,8 @@ class Linter:
         if suppress.UNUSED in self.enabled:
             wanted[suppress.UNUSED] = suppress.WORDS
         self._prefilter = Prefilter(wanted)
+        self._names = {BROKEN: "unreadable-file", suppress.UNUSED: "unused-ignore"}
+        self._names |= {rule.id: rule.name for rule in self.all_rules.values()}
         self._parses_all = BROKEN in self.enabled and BROKEN in config.select
         self.project = Project()
 
@@ -80,6 +90,12 @@ class Linter:
                 parse(source)
                 return []
             findings = self._check(Module(path, source), concerned)
+        except TooNew as error:
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            message = (
+                f"Valid in a newer Python than {version}, which cannot read it: run TokenGuard with the newer one."
+            )
+            return self.broken(path, message, error.lineno or 1, "info")
         except SyntaxError as error:
             return self.broken(path, f"Not valid Python: {error.msg}", error.lineno or 1)
         except (ValueError, RecursionError, MemoryError) as error:
@@ -87,14 +103,14 @@ class Linter:
         except LookupError as error:  # an encoding nobody knows, in a coding comment
             return self.broken(path, f"Cannot be decoded: {error}")
         if findings or suppress.UNUSED in concerned:
-            findings = suppress.apply(findings, decode(source), path, self.enabled)
+            findings = suppress.apply(findings, decode(source), path, self.enabled, self._names)
         return sorted(findings, key=lambda f: f.order)
 
-    def broken(self, path: str, message: str, line: int = 1) -> list[Finding]:
+    def broken(self, path: str, message: str, line: int = 1, severity: Severity = "error") -> list[Finding]:
         """The TG000 finding of a file that could not be read or parsed, if TG000 is enabled."""
         if BROKEN not in self.enabled:
             return []
-        return [Finding(BROKEN, "unreadable-file", "error", message, path, Span(line, 0, line, 0))]
+        return [Finding(BROKEN, "unreadable-file", severity, message, path, Span(line, 0, line, 0))]
 
     def _check(self, module: Module, concerned: set[str]) -> list[Finding]:
         concerned = concerned - self._ignored_for(module.path)
@@ -116,25 +132,6 @@ class Linter:
         ignores = self.config.per_file_ignores
         if not ignores:
             return set()
-        import os
-
-        relative = os.path.relpath(path, self.config.root).replace(os.sep, "/")
-        codes = [code for glob, codes in ignores.items() if matches(relative, (glob,)) for code in codes]
+        place = relative(path, self.config)
+        codes = [code for glob, codes in ignores.items() if matches(place, (glob,)) for code in codes]
         return {r.id for r in self.rules if any(r.id.startswith(code) for code in codes)}
-
-
-def decode(source: bytes) -> str:
-    """The text of a Python source, by its byte order mark or coding comment; the BOM is dropped."""
-    import io
-    import tokenize
-
-    try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
-    except (SyntaxError, LookupError):
-        encoding = "utf-8"
-    return source.decode(encoding, "replace").removeprefix("\ufeff")
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines of a text as the parser counts them: only line feeds and carriage returns end one."""
-    return re.split(r"\r\n|\r|\n", text)

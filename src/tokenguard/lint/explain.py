@@ -6,12 +6,14 @@ import re
 import sys
 from pathlib import Path
 
+from tokenguard.lint.engine import Linter
 from tokenguard.lint.rulebook import Rule
 
 BUILT_IN = {
     "TG000": (
         "unreadable-file",
         "A file could not be read, or is not valid Python though a rule is concerned with it.\n\n"
+        "Syntax newer than the interpreter is read with libcst's grammar; what cannot be read that way is a note.\n\n"
         "The other files are linted all the same. A file without any word that a rule looks for is not parsed: its "
         "syntax errors are ruff's to report, unless TG000 is selected by its full id:\n\n"
         "    [lint]\n    select = [\"TG\", \"TG000\"]\n\n"
@@ -41,7 +43,8 @@ def page(rule: Rule) -> str:
 def _silence(rule: Rule) -> str:
     return (
         f"To keep a line as it is, end it with `# tokenguard: ignore[{rule.id}] why`; to leave the rule out, set "
-        f'`ignore = ["{rule.id}"]` in `[lint]`.'
+        f'`ignore = ["{rule.id}"]` in `[lint]`. `# noqa: {rule.id}` works, too, but ruff removes codes that it does '
+        'not know, unless its `lint.external` is `["TG"]`.'
     )
 
 
@@ -63,6 +66,27 @@ def _toml(value: object) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list | tuple) else str(value)
+
+
+def settings(linter: Linter, path: str) -> str:
+    """The settings that hold for `path`, as TOML with a comment where they come from."""
+    config = linter.config
+    lists = {"select": config.select, "ignore": config.ignore, "exclude": config.exclude, "plugins": config.plugins}
+    lines = [f"# {path}: {config.file or 'no settings file'}", "[lint]"]
+    lines += [f"{key} = {_toml(value)}" for key, value in lists.items()]
+    lines.append(f"respect-gitignore = {_toml(config.respect_gitignore)}")
+    if config.severity:
+        lines += ["", "[lint.severity]", *(f"{rule} = {_toml(value)}" for rule, value in config.severity.items())]
+    if config.per_file_ignores:
+        lines += ["", "[lint.per-file-ignores]"]
+        lines += [f'"{glob}" = {_toml(codes)}' for glob, codes in config.per_file_ignores.items()]
+    for rule in linter.rules:
+        if linter.options[rule.id]:
+            lines += ["", f"[lint.rules.{rule.id}]"]
+            lines += [f"{key} = {_toml(value)}" for key, value in linter.options[rule.id].items()]
+    rules = {**{code: name for code, (name, _) in BUILT_IN.items()}, **{r.id: r.name for r in linter.rules}}
+    lines += ["", "# Enabled:", *(f"#   {code} {name}" for code, name in rules.items() if code in linter.enabled)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def write_docs(folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""Finds the files to lint: `.py`, `.pyi`-free, and notebooks, minus what is excluded or ignored by git."""
+"""Finds the files to lint, with the settings that hold for each.
+
+Python files, stubs and notebooks, minus what is excluded or ignored by git.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,15 @@ import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
+from typing import NamedTuple
 
-SUFFIXES = (".py", ".ipynb")
+from tokenguard.lint.config import FILES, Config, Settings
+
+SUFFIXES = (".py", ".pyi", ".ipynb")
 _NEVER = frozenset(
-    [
-        ".git",
-        ".hg",
-        ".svn",
-        ".venv",
-        "venv",
-        ".venvs",
-        ".tox",
-        ".nox",
-        ".mypy_cache",
-        ".ruff_cache",
-        ".pytest_cache",
-        "__pycache__",
-        "node_modules",
-        ".eggs",
-        ".tokenguard",
-        ".ipynb_checkpoints",
-    ]
-)
+    {".git", ".hg", ".svn", ".venv", "venv", ".venvs", ".tox", ".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache",
+     "__pycache__", "node_modules", ".eggs", ".tokenguard", ".ipynb_checkpoints"}
+)  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
@@ -58,15 +47,29 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
         return re.compile(re.escape(text))
 
 
+@lru_cache(maxsize=256)
+def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{glob_pattern(g).pattern})" for g in globs))
+
+
 def matches(relative: str, globs: tuple[str, ...]) -> bool:
     """Whether a relative path, or a folder it is in, matches one of `globs`."""
-    return any(glob_pattern(g).fullmatch(relative) for g in globs)
+    return bool(globs) and _any_of(globs).fullmatch(relative) is not None
+
+
+class _Rule(NamedTuple):
+    """A line of a .gitignore: where it holds, and what."""
+
+    base: str  # the folder it starts from, with a separator behind
+    negated: bool
+    folders_only: bool
+    pattern: re.Pattern[str]
 
 
 class _Ignores:
     """The .gitignore rules that hold in a folder: those of its parents, then its own; the last match decides."""
 
-    def __init__(self, rules: tuple[tuple[str, bool, bool, re.Pattern[str]], ...] = ()) -> None:
+    def __init__(self, rules: tuple[_Rule, ...] = ()) -> None:
         self.rules = rules
 
     def within(self, folder: str) -> _Ignores:
@@ -78,82 +81,125 @@ class _Ignores:
         return _Ignores((*self.rules, *new))
 
     def ignored(self, path: str, is_folder: bool) -> bool:
-        verdict = False
-        for base, negated, folders_only, pattern in self.rules:
-            if (is_folder or not folders_only) and pattern.fullmatch(os.path.relpath(path, base).replace(os.sep, "/")):
-                verdict = not negated
-        return verdict
+        for rule in reversed(self.rules):
+            if (is_folder or not rule.folders_only) and rule.pattern.fullmatch(_below(rule.base, path)):
+                return not rule.negated
+        return False
 
 
-def _rule(folder: str, line: str) -> tuple[str, bool, bool, re.Pattern[str]] | None:
+def _rule(folder: str, line: str) -> _Rule | None:
     line = line.rstrip("\n").rstrip()
     if not line or line.startswith("#"):
         return None
     negated = line.startswith("!")
     line = line[negated:].removeprefix("\\")
-    return (folder, negated, line.endswith("/"), glob_pattern(line)) if line.strip("/") else None
+    base = folder.rstrip(os.sep) + os.sep
+    return _Rule(base, negated, line.endswith("/"), glob_pattern(line)) if line.strip("/") else None
+
+
+def _below(base: str, path: str) -> str:
+    """An absolute path relative to a folder above it, with `/` between its parts."""
+    return path[len(base) :].replace(os.sep, "/")
+
+
+def relative(path: str, config: Config) -> str:
+    """A path relative to the root of the settings, with `/` between its parts, as their patterns see it."""
+    return os.path.relpath(path, config.root).replace(os.sep, "/")
+
+
+class Found(NamedTuple):
+    """A file to lint, as its path was given, and its settings."""
+
+    path: str
+    config: Config
 
 
 def discover(
-    paths: tuple[str, ...], root: Path, exclude: tuple[str, ...], gitignore: bool, *, force: bool = False
-) -> Iterator[str]:
+    paths: tuple[str, ...], settings: Settings, *, gitignore: bool = True, force: bool = False
+) -> Iterator[Found]:
     """The files under `paths`, each once, in order.
 
     A file named outright is taken whatever the excludes say, unless `force` (pre-commit names every file). Raises
-    FileNotFoundError for a path that does not exist.
+    FileNotFoundError for a path that does not exist, and ConfigError for settings that cannot be followed.
     """
     seen: set[str] = set()
     for path in paths:
         if os.path.isdir(path):
-            found: Iterator[str] = _walk(path, root, exclude, gitignore)
+            found = _walk(path, settings, gitignore)
         elif os.path.exists(path):
-            found = iter([] if force and _excluded(path, root, exclude) else [path])
+            config = settings.of(os.path.dirname(path) or ".")
+            excluded = force and config.exclude and matches(relative(path, config), config.exclude)
+            found = iter([] if excluded else [Found(path, config)])
         else:
             raise FileNotFoundError(path)
         for file in found:
-            if file not in seen:
-                seen.add(file)
+            if file.path not in seen:
+                seen.add(file.path)
                 yield file
 
 
-def _excluded(path: str, root: Path, exclude: tuple[str, ...]) -> bool:
-    return bool(exclude) and matches(os.path.relpath(path, root).replace(os.sep, "/"), exclude)
+class _Folder(NamedTuple):
+    """A folder to look into: its path as given and absolute, what holds in it, and the folders it is in."""
+
+    path: str
+    absolute: str
+    config: Config
+    ignores: _Ignores
+    above: frozenset[tuple[int, int]]
 
 
-def _walk(top: str, root: Path, exclude: tuple[str, ...], gitignore: bool) -> Iterator[str]:
-    start = _Ignores()
-    if gitignore:
-        for parent in reversed(_up_to_repository(os.path.abspath(top))):
-            start = start.within(parent)
-    pending = [(top, start, frozenset[tuple[int, int]]())]
+def _walk(top: str, settings: Settings, gitignore: bool) -> Iterator[Found]:
+    ignores = _Ignores()
+    absolute = os.path.abspath(top)
+    config = settings.of(top)
+    if gitignore and config.respect_gitignore:
+        for parent in reversed(_up_to_repository(absolute)):
+            ignores = ignores.within(parent)
+    pending = [_Folder(os.path.normpath(top), absolute, config, ignores, frozenset())]
     while pending:
-        folder, ignores, above = pending.pop()
+        folder = pending.pop()
         try:
-            status = os.stat(folder)
-            entries = sorted(os.scandir(folder), key=lambda e: e.name)
+            status = os.stat(folder.path)
+            with os.scandir(folder.path) as entries:
+                listed = sorted(entries, key=lambda e: e.name)
         except OSError:
             continue
-        if (status.st_dev, status.st_ino) in above:  # a loop of symbolic links
+        here = (status.st_dev, status.st_ino)
+        if here in folder.above:  # a loop of symbolic links
             continue
-        inside = above | {(status.st_dev, status.st_ino)}
-        ignores = ignores.within(os.path.abspath(folder)) if gitignore else ignores
+        names = {entry.name for entry in listed}
+        config = settings.of(folder.path) if not names.isdisjoint(FILES) else folder.config
+        ignores = folder.ignores
+        if gitignore and config.respect_gitignore and ".gitignore" in names:
+            ignores = ignores.within(folder.absolute)
         folders = []
-        for entry in entries:
-            try:
-                is_folder = entry.is_dir()
-            except OSError:
-                continue
-            if entry.name in _NEVER or not (is_folder or entry.name.endswith(SUFFIXES)):
-                continue
-            if ignores.rules and ignores.ignored(os.path.abspath(entry.path), is_folder):
-                continue
-            if _excluded(entry.path, root, exclude):
-                continue
+        for entry, is_folder in _kept(listed, folder._replace(config=config, ignores=ignores)):
+            path = entry.name if folder.path == "." else os.path.join(folder.path, entry.name)
             if is_folder:
-                folders.append((entry.path, ignores, inside))
+                absolute = os.path.join(folder.absolute, entry.name)
+                folders.append(_Folder(path, absolute, config, ignores, folder.above | {here}))
             else:
-                yield os.path.normpath(entry.path)
+                yield Found(path, config)
         pending.extend(reversed(folders))
+
+
+def _kept(entries: list[os.DirEntry[str]], folder: _Folder) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    """The folders and the files to lint among `entries`, and which they are."""
+    exclude = folder.config.exclude
+    prefix = relative(folder.absolute, folder.config) if exclude else ""
+    for entry in entries:
+        name = entry.name
+        try:
+            is_folder = entry.is_dir()
+        except OSError:
+            continue
+        if name in _NEVER or not (is_folder or name.endswith(SUFFIXES)):
+            continue
+        if folder.ignores.rules and folder.ignores.ignored(os.path.join(folder.absolute, name), is_folder):
+            continue
+        if exclude and matches(name if prefix == "." else f"{prefix}/{name}", exclude):
+            continue
+        yield entry, is_folder
 
 
 def _up_to_repository(folder: str) -> list[str]:

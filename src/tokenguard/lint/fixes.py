@@ -65,7 +65,7 @@ def apply_edits(source: bytes, findings: Sequence[Finding]) -> tuple[bytes, list
 
 def diff(before: bytes, after: bytes, path: str) -> str:
     """A unified diff of two versions of a file."""
-    from tokenguard.lint.engine import decode
+    from tokenguard.lint.sources import decode
 
     old, new = (decode(version).splitlines(keepends=True) for version in (before, after))
     out = difflib.unified_diff(old, new, path, path)

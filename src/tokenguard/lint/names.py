@@ -8,14 +8,14 @@ be followed keeps its spelling behind a `?` (`?client.chat...`), and what this f
 from __future__ import annotations
 
 import ast
-import re
 
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.syntax import Binding, Function, Module
 
 _DEPTH = 12
 _WRAPPERS = frozenset({"Optional", "Annotated", "Union", "Final", "ClassVar"})
 # Objects that only stand in for clients and models, in tests.
-_DOUBLE = re.compile(
+_DOUBLE = lazy(
     r"(?:^|[^A-Za-z])(?:Magic|Async|NonCallable|Property)*(?:[Mm]ock(?:ed)?|[Ff]ake|[Ss]tub|[Dd]ummy)(?:s?(?![a-z]))"
     r"|create_autospec|mocker\.|\bpatch(?:\.object)?\(\)"
 )

@@ -6,12 +6,14 @@ import json
 import re
 from typing import Any
 
-from tokenguard.lint.engine import BROKEN, Linter, lines_of
+from tokenguard.lint.engine import BROKEN, Linter
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.fixes import fix_source
+from tokenguard.lint.patterns import lazy
+from tokenguard.lint.sources import lines_of
 from tokenguard.lint.syntax import parses
 
-_MAGIC = re.compile(r"^\s*[%!?]|^\s*\S+\?{1,2}\s*$|^\s*\w+\s*=\s*[%!]")
+_MAGIC = lazy(r"^\s*[%!?]|^\s*\S+\?{1,2}\s*$|^\s*\w+\s*=\s*[%!]")
 _MARK = "# tokenguard: cell "
 _MAGIC_MARK = "  # tokenguard: magic "
 

@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tokenguard.lint.engine import decode, lines_of
 from tokenguard.lint.finding import Finding
-from tokenguard.lint.run import read
+from tokenguard.lint.lines import Sources
 
 if TYPE_CHECKING:
     from tokenguard.lint.rulebook import Rule
 
 _COLOURS = {"error": "31", "warning": "33", "info": "36"}
-
-
-class Sources:
-    """The lines of the files that findings are in, read once; `given` holds texts that are not on disk."""
-
-    def __init__(self, given: Mapping[str, bytes] | None = None) -> None:
-        self._bytes = dict(given or {})
-        self._lines: dict[tuple[str, int | None], list[str]] = {}
-
-    def line(self, finding: Finding) -> str:
-        """The line a finding starts in; empty when the file cannot be read."""
-        lines = self.lines(finding.path, finding.cell)
-        return lines[finding.span.line - 1] if 0 < finding.span.line <= len(lines) else ""
-
-    def lines(self, path: str, cell: int | None = None) -> list[str]:
-        """All lines of a file, or of one cell of a notebook."""
-        key = (path, cell)
-        if key not in self._lines:
-            source: bytes | str = self._bytes[path] if path in self._bytes else read(path)
-            if isinstance(source, str):
-                self._lines[key] = []
-            elif cell is not None:
-                from tokenguard.lint.notebooks import cell_lines
-
-                self._lines[key] = cell_lines(source, cell)
-            else:
-                self._lines[key] = lines_of(decode(source))
-        return self._lines[key]
-
-    def column(self, finding: Finding) -> int:
-        """The finding's column in characters, from 1."""
-        return len(self.line(finding).encode()[: finding.span.column].decode(errors="replace")) + 1
 
 
 def where(finding: Finding, column: int) -> str:
@@ -73,6 +39,8 @@ def text(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule
             pad = "".join("\t" if c == "\t" else " " for c in line[indent : column - 1])
             out.append(f"    {line.strip()}")
             out.append(f"    {pad}{paint('^' * max(1, min(last, len(line.rstrip())) - column + 1), '32')}")
+        if (spent := sources.spent.get(finding)) is not None:
+            out.append(f"    {paint(spent.says(), '1')}")
         if finding.fix is not None:
             out.append(f"    {'--fix' if finding.fix.safe else '--unsafe-fixes'}: {finding.fix.summary}")
     return "".join(f"{line}\n" for line in out)
@@ -80,6 +48,8 @@ def text(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule
 
 def as_json(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> str:
     """A list of objects, one a finding; columns in characters, from 1."""
+    import json
+
     return json.dumps([_row(f, sources) for f in findings], indent=1) + "\n"
 
 
@@ -88,6 +58,8 @@ def _row(finding: Finding, sources: Sources) -> dict[str, Any]:
     row: dict[str, Any] = {"rule": finding.rule, "name": finding.name, "path": finding.path, "line": finding.span.line,
                            "column": sources.column(finding), "end_line": finding.span.end_line,
                            "severity": finding.severity, "message": finding.message, "fix": fix}  # fmt: skip
+    if (spent := sources.spent.get(finding)) is not None:
+        row["spent"] = spent._asdict()
     return row if finding.cell is None else {**row, "cell": finding.cell}
 
 
@@ -135,6 +107,8 @@ def _xml(value: str) -> str:
 
 def sarif(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> str:
     """SARIF 2.1.0, for code-scanning services."""
+    import json
+
     from tokenguard.lint.sarif import document
 
     return json.dumps(document(findings, sources, rules), indent=1) + "\n"

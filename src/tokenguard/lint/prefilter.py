@@ -70,7 +70,7 @@ def _pattern(letter: str, words: Sequence[str]) -> re.Pattern[bytes]:
         node = tree
         for character in word.partition(letter)[2]:
             node = node.setdefault(character, {})
-        node[word] = {}  # the whole word, at the end of its rest: longer than any character
+        node[f"={word}"] = {}  # the whole word, at the end of its rest
     return re.compile((re.escape(letter) + _spelled(tree)).encode())
 
 
@@ -79,7 +79,9 @@ _Tree = dict[str, "_Tree"]
 
 def _spelled(tree: _Tree) -> str:
     """A tree of rests as a pattern; a leaf is a whole word, looked back for."""
-    parts = [re.escape(key) + _spelled(below) if below else f"(?<={re.escape(key)})" for key, below in tree.items()]
+    parts = [
+        f"(?<={re.escape(key[1:])})" if key[1:] else re.escape(key) + _spelled(below) for key, below in tree.items()
+    ]
     return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -28,11 +27,12 @@ from tokenguard.lint.facts import Facts
 from tokenguard.lint.finding import SEVERITIES, Fix, Severity
 from tokenguard.lint.limits import Limit, limit_for
 from tokenguard.lint.names import is_double
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.surface import APPLIERS, Surface, last_names, surface_of
 
-_FILE = re.compile(r"([a-z]+\d+)_(\w+)\.py")
-_BLOCK = re.compile(r"^(Bad|Good):\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
+_FILE = lazy(r"([a-z]+\d+)_(\w+)\.py")
+_BLOCK = lazy(r"^(Bad|Good):\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
 
 
 class Report(NamedTuple):
@@ -145,6 +145,8 @@ def load_installed(rules: dict[str, Rule]) -> None:
 
 
 def _from_file(file: Path) -> ModuleType:
+    import importlib.util
+
     spec = importlib.util.spec_from_file_location(f"tokenguard_plugin_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""Lints many files: reads, asks the cache, lints in processes, keeps the order."""
+"""Lints many files: asks the caches, reads, lints in processes where that pays, keeps the order."""
 
 from __future__ import annotations
 
@@ -6,35 +6,17 @@ import gc
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from pathlib import Path
 
-from tokenguard.lint.cache import Cache, digest
+from tokenguard.lint.cache import Cache, Result, stamp
 from tokenguard.lint.config import Config
 from tokenguard.lint.engine import Linter
+from tokenguard.lint.files import Found
 from tokenguard.lint.finding import Finding
+from tokenguard.lint.sources import read
 
 _CHUNK = 40  # files a worker takes at a time
-_SERIAL_BELOW = 60  # files; starting processes costs more than linting fewer
-
-
-class Result(NamedTuple):
-    """One file's outcome: its findings, the hash of its bytes, and the files they depend on."""
-
-    path: str
-    findings: list[Finding]
-    key: str = ""
-    consulted: tuple[str, ...] = ()
-
-
-def read(path: str) -> bytes | str:
-    """The bytes of a file, or a sentence why there are none. Devices and pipes are never opened."""
-    try:
-        if not os.path.isfile(path):
-            return "Not a regular file."
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        return f"Cannot be read: {error.strerror or error}"
+_SERIAL_BELOW = 8_000_000  # bytes; starting processes costs more than linting fewer
 
 
 def lint_source(linter: Linter, source: bytes, path: str) -> list[Finding]:
@@ -48,63 +30,113 @@ def lint_source(linter: Linter, source: bytes, path: str) -> list[Finding]:
 
 def lint_file(linter: Linter, path: str) -> Result:
     """Lint one file of the disk."""
+    before = stamp(path)  # a file that changes while it is read is read again next time
     source = read(path)
     if isinstance(source, str):
         return Result(path, linter.broken(path, source))
     linter.project.consulted = set()
     findings = lint_source(linter, source, path)
-    return Result(path, findings, digest(source), tuple(sorted(linter.project.consulted)))
+    return Result(path, findings, before, tuple(sorted(linter.project.consulted)))
 
 
-def lint_paths(config: Config, paths: Sequence[str], *, jobs: int = 0, cache: Cache | None = None) -> list[Finding]:
-    """The findings of all `paths`, in order. `jobs` 0: one process per CPU; a few files are linted in this process."""
-    gc.disable()  # syntax trees hold no cycles worth looking for, and looking costs as much as parsing
-    linter = Linter(config)
-    found: dict[str, list[Finding]] = {}
-    todo: list[str] = []
-    if cache is not None:
-        for path in paths:
-            known = cache.get(path)
-            if known is None:
-                todo.append(path)
-            else:
-                found[path] = known
-    else:
-        todo = list(paths)
-    jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
-    serial = jobs == 1 or len(todo) < _SERIAL_BELOW
-    for result in (lint_file(linter, p) for p in todo) if serial else _in_processes(config, todo, jobs):
-        found[result.path] = result.findings
-        if cache is not None and result.key:
-            cache.put(result)
-    if cache is not None:
-        cache.save()
-    gc.enable()
-    return sorted((f for findings in found.values() for f in findings), key=lambda f: f.order)
+class Run:
+    """Files under one or several settings, linted once or again and again."""
+
+    def __init__(self, *, jobs: int = 0, cached: bool = True) -> None:
+        """`jobs` 0: one process per CPU, where there is work for them."""
+        self._jobs = jobs or _cpus()
+        self._cached = cached
+        self._linters: dict[int, Linter] = {}
+
+    def linter(self, config: Config) -> Linter:
+        """The linter for these settings, made when it is first asked for. Raises ConfigError."""
+        known = self._linters.get(id(config))
+        if known is None:
+            known = self._linters[id(config)] = Linter(config)
+        return known
+
+    def lint(self, files: Iterable[Found]) -> list[Finding]:
+        """The findings of `files`, in order."""
+        gc.disable()  # syntax trees hold no cycles worth looking for, and looking costs as much as parsing
+        try:
+            return sorted(self._lint(files), key=lambda f: f.order)
+        finally:
+            gc.enable()
+
+    def _lint(self, files: Iterable[Found]) -> Iterator[Finding]:
+        caches: dict[int, Cache] = {}
+        todo: list[Found] = []
+        for file in files:
+            if self._cached:
+                cache = caches.get(id(file.config))
+                if cache is None:
+                    cache = caches[id(file.config)] = Cache(file.config, self._code(file.config))
+                known = cache.get(file.path)
+                if known is not None:
+                    yield from known
+                    continue
+            todo.append(file)
+        for file, result in self._results(todo):
+            yield from result.findings
+            if self._cached:
+                caches[id(file.config)].put(result)
+        for cache in caches.values():
+            cache.save()
+
+    def _code(self, config: Config) -> list[Path]:
+        """The files of third-party rules, as far as the settings select any."""
+        if not config.plugins and all(code.startswith("TG") for code in config.select):
+            return []
+        return sorted(rule.source for rule in self.linter(config).all_rules.values())
+
+    def _results(self, todo: Sequence[Found]) -> Iterator[tuple[Found, Result]]:
+        for config in {id(file.config): file.config for file in todo}.values():
+            self.linter(config)
+        if self._jobs > 1 and _bytes(todo) >= _SERIAL_BELOW:
+            yield from zip(todo, self._in_processes(todo), strict=True)
+        else:
+            for file in todo:
+                yield file, lint_file(self.linter(file.config), file.path)
+
+    def _in_processes(self, todo: Sequence[Found]) -> Iterator[Result]:
+        from concurrent.futures import ProcessPoolExecutor
+
+        configs = {id(file.config): file.config for file in todo}
+        order = {key: place for place, key in enumerate(configs)}
+        places = [(order[id(file.config)], file.path) for file in todo]
+        with ProcessPoolExecutor(self._jobs, initializer=_start, initargs=(list(configs.values()),)) as pool:
+            for results in pool.map(_lint_chunk, _chunks(places)):
+                yield from results
 
 
-def _in_processes(config: Config, paths: Sequence[str], jobs: int) -> Iterator[Result]:
-    from concurrent.futures import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(jobs, initializer=_start, initargs=(config,)) as pool:
-        for results in pool.map(_lint_chunk, _chunks(paths)):
-            yield from results
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_worker: Linter
+def _bytes(files: Sequence[Found]) -> int:
+    """The size of the files, as far as it matters."""
+    size = 0
+    for file in files:
+        known = stamp(file.path)
+        size += known[2] if known else 0
+        if size >= _SERIAL_BELOW:
+            break
+    return size
 
 
-def _start(config: Config) -> None:
-    global _worker
+_workers: list[Linter] = []
+
+
+def _start(configs: list[Config]) -> None:
     gc.disable()
-    _worker = Linter(config)
+    _workers[:] = map(Linter, configs)
 
 
-def _lint_chunk(paths: list[str]) -> list[Result]:
-    return [lint_file(_worker, path) for path in paths]
+def _lint_chunk(places: list[tuple[int, str]]) -> list[Result]:
+    return [lint_file(_workers[place], path) for place, path in places]
 
 
-def _chunks(paths: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(paths)
+def _chunks(places: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    rest = iter(places)
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk

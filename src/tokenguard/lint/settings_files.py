@@ -7,8 +7,6 @@ in a folder above it up to the project's root.
 from __future__ import annotations
 
 import ast
-import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +38,12 @@ def parsed(values: Values, call: ast.Call, path: str) -> ast.expr | None:
 
 def _load(kind: str, text: str) -> Any:
     if kind == "json":
+        import json
+
         return json.loads(text)
     if kind == "toml":
+        import tomllib
+
         return tomllib.loads(text)
     import yaml
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Literal, NamedTuple
 
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
 
 OPENAI_CAPS = ("max_completion_tokens", "max_tokens", "extra_body.max_tokens", "extra_body.max_completion_tokens")
@@ -143,17 +144,24 @@ _COMMON = frozenset({"openai", "google", "azure", "vertexai", "agents"})  # name
 def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
     """The words for the prefilters of rules: a file with a call of one of these dotted paths satisfies one of them.
 
-    A path that starts with a package needs the package's name and the last name: `("langchain", "ChatOpenAI", ...)`.
+    A path that starts with a package needs the package's name and the last name: `("langchain", "ChatOpenAI", ...)`; of
+    a package with a common name, the class or module in between, or the import.
     Of `*.responses.create` the end is written out, or `.responses` ends a line (the call goes on below, or a local
     holds what is before it), or `.responses.with_raw_response` goes between.
     """
     plain: dict[str, None] = {}
-    both: dict[str, dict[str, None]] = {}
+    both: dict[str, dict[Entry, None]] = {}
     for path in paths:
         package, *rest = (name.strip("*()") for name in path.split("."))
         if not path.startswith("*"):
-            telling, other = (max(rest, key=len), package) if package in _COMMON else (package, rest[-1])
-            both.setdefault(telling, {})[other] = None
+            last: Entry = rest[-1]
+            keys = [package]
+            if package in _COMMON and len(rest) > 1:
+                keys, last = [max(rest[:-1], key=len)], (rest[-1], package)
+            elif package in _COMMON:
+                keys = [f"from {package}", f"import {package}"]
+            for key in keys:
+                both.setdefault(key, {})[last] = None
         elif len(rest) > 1:
             plain |= dict.fromkeys(f".{rest[-2]}{end}" for end in (f".{rest[-1]}", ".with_", "\n", "\r"))
         else:
@@ -190,14 +198,14 @@ def _pattern(path: str) -> str:
 @cache
 def matcher(paths: tuple[str, ...]) -> re.Pattern[str]:
     """A pattern that fully matches any of `paths`."""
-    return re.compile("|".join(f"(?:{_pattern(p)})" for p in paths))
+    return lazy("|".join(f"(?:{_pattern(p)})" for p in paths))
 
 
 @cache
 def _index() -> dict[str, list[tuple[re.Pattern[str], Surface]]]:
     index: dict[str, list[tuple[re.Pattern[str], Surface]]] = {}
     for row in (*CALLS, *MODELS):
-        index.setdefault(row.path.rpartition(".")[2], []).append((re.compile(_pattern(row.path)), row))
+        index.setdefault(row.path.rpartition(".")[2], []).append((lazy(_pattern(row.path)), row))
     return index
 
 

@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind
 from tokenguard.call import scope
 from tokenguard.call.call import Call, Exchange, current_call
 from tokenguard.call.flow import SEND, Answer, Flow, Step
-from tokenguard.call.repeats import fingerprint, identity
+from tokenguard.call.repeats import fingerprint, identity, snapshot
 from tokenguard.call.site import call_site
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
@@ -30,6 +30,7 @@ from tokenguard.metering.background import Pending
 from tokenguard.metering.settling import Settling
 from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
+from tokenguard.process.interrupts import interrupt
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
 
@@ -39,6 +40,10 @@ if TYPE_CHECKING:  # a program without a policy loads no guard
     from tokenguard.metering.content import Capture
 
 T = TypeVar("T")
+
+
+MAX_SNAPSHOT = 2**21
+"""Bytes of a request that are kept until it has been looked at; larger ones are not looked at."""
 
 
 class Meter:
@@ -58,7 +63,7 @@ class Meter:
         self.guard = guard
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.usage_option = UsageOption(include_usage)
-        self.pending = Pending(telemetry.flush)
+        self.pending = Pending()
 
     # --- the flow ----------------------------------------------------------------------------------------------------
 
@@ -69,6 +74,13 @@ class Meter:
             self._unguarded()
             return (yield SEND)
         call, guard = begun
+        try:
+            return (yield from self._guarded(exchange, call, guard))
+        except BaseException as error:
+            self._interrupted(call, error)
+            raise
+
+    def _guarded(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
         if guard is None:
             return (yield from self._send(exchange, call))
         flight = self.contain("matching a call", self._match, guard, exchange, call)
@@ -84,10 +96,20 @@ class Meter:
             return answer
         finally:
             if flight is not None and flight.leads:
-                if flight.followers:
-                    self.contain("counting a flight", self._count_followers, call, flight.followers)
                 # Where no answer came (the leader was cancelled, or refused), each follower goes by itself.
                 flight.land(answer if answer is not None and isinstance(answer.error, Exception | None) else None)
+                if flight.followers:
+                    self.contain("counting a flight", self._count_followers, call, flight.followers)
+
+    def _interrupted(self, call: Call, error: BaseException) -> None:
+        """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
+        if call.finished:
+            return
+        self._leave(call)
+        if call.sent:
+            call.finish(None, outcome=names.ABANDONED, error=error)
+        else:
+            call.drop()
 
     def _admit(self, guard: Guard, exchange: Exchange, call: Call) -> Generator[Step, Answer, None]:
         """Ask the guard; a refusal is recorded and raised, and an internal error does as the policy says."""
@@ -123,6 +145,7 @@ class Meter:
     def _send(self, exchange: Exchange, call: Call) -> Flow:
         """Send the request inside its span, and see to the answer."""
         self.contain("opening a call", self._open, exchange, call)
+        call.sent = True
         answer = yield SEND
         if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
             exchange.replace_body(call.request)
@@ -160,19 +183,23 @@ class Meter:
             options = call.request.get("stream_options") or {}
             exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
             call.hide_usage = True
-        call.entered = (current_call.set(call), otel_context.attach(call.span.context))
+        current_call.set(call)
+        otel_context.attach(call.span.context)
 
     def _close(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         """Undo what `_open` made current, and see what came of the request."""
-        try:
-            # A coroutine that is thrown away may be closed in another context, where the tokens are errors.
-            if call.entered is not None and type(answer.error) is not GeneratorExit:
-                entered, attached = call.entered
-                call.entered = None
-                otel_context.detach(attached)
-                current_call.reset(entered)
-        finally:
-            self._answered(exchange, call, answer)
+        self._leave(call)
+        self._answered(exchange, call, answer)
+
+    def _leave(self, call: Call) -> None:
+        """Make current again what was so before.
+
+        A coroutine that is thrown away may be closed in another context, where nothing is ours to change.
+        """
+        if current_call.get() is call:
+            current_call.set(None)
+        if call.outer is not None and otel_context.get_current() is call.span.context:
+            otel_context.attach(call.outer)  # not `detach`, which logs and swallows what a signal handler raises
 
     def _answered(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         error = answer.error
@@ -180,7 +207,8 @@ class Meter:
             try:
                 reading = exchange.read(answer.value, call)
             except Exception as failure:
-                call.finish(None)
+                if interrupt(failure) is None:
+                    call.finish(None)
                 raise failure from None
             if reading is None:
                 return
@@ -188,7 +216,7 @@ class Meter:
                 call.finish(reading)
             else:
                 self.pending.keep(reading.id, call)
-        elif isinstance(error, Exception):
+        elif isinstance(error, Exception) and interrupt(error) is None:
             call.finish(None, outcome=names.ERROR, error=error)
             call.span.let_go()  # mistralai 2 forgets the span of a request that had no answer
         else:  # cancelled, or the interpreter is stopping: nobody waits for the answer any more
@@ -229,7 +257,10 @@ class Meter:
         attributes.update(call_site())
         if call.model is None and api.chosen_by:
             call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
-        call.fingerprint = fingerprint(api.id, call.endpoint.provider, body)
+        request, is_plain = snapshot(api.id, call.endpoint.provider, body)
+        if is_plain and len(request) <= MAX_SNAPSHOT:
+            call.snapshot = request
+        call.fingerprint = fingerprint(request)
         attributes[names.FINGERPRINT] = call.fingerprint
         call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
         if call.retried is not None:
@@ -251,7 +282,7 @@ class Meter:
         if call.stream:
             start[names.REQUEST_STREAM] = True
         call.attributes.update(start)
-        parent = otel_context.get_current()
+        parent = call.outer = otel_context.get_current()
         owner = outer_owner(parent, start)
 
         def own() -> trace.Span:

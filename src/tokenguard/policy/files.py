@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from tokenguard.facts import names
 from tokenguard.facts.errors import PolicyError
 from tokenguard.policy.find import FILE, PYPROJECT, candidates
 from tokenguard.policy.locate import Lines
+from tokenguard.policy.locate import Path as Keys
 from tokenguard.policy.model import Policy
 from tokenguard.policy.read import read
 
@@ -97,6 +98,24 @@ def _text(path: Path, data: bytes) -> str:
 
 
 def _parsed(text: str, filename: str, in_pyproject: bool) -> Policy:
+    raw, line_of, source = _raw(text, filename, in_pyproject)
+    return read(raw, filename, line_of, source)
+
+
+Raw = tuple[Mapping[str, Any], Callable[[Keys], int], str]
+"""The tables of a policy file, the line of a key in it, and where relative paths start; empty for no file."""
+
+
+def raw(path: str | os.PathLike[str]) -> Raw:
+    """The tables of a policy file before they are read, for what reads more than the policy from it.
+
+    Raises `PolicyError` for a file that cannot be read or is no TOML.
+    """
+    file = Path(path)
+    return _raw(_text(file, _bytes(file)), str(file), file.name == PYPROJECT)
+
+
+def _raw(text: str, filename: str, in_pyproject: bool) -> Raw:
     text = text.replace("\r\n", "\n")
     try:
         raw = tomllib.loads(text)
@@ -111,8 +130,8 @@ def _parsed(text: str, filename: str, in_pyproject: bool) -> Policy:
         raise PolicyError(f"{filename}: its values are nested too deeply for a policy; flatten them") from error
     source = str(Path(filename).absolute()) if Path(filename).suffix == ".toml" else ""
     if not in_pyproject:
-        return read(raw, filename, lines.of, source)
+        return raw, lines.of, source
     table = raw.get("tool")
     if not isinstance(table, dict) or "tokenguard" not in table:
         raise PolicyError(f"{filename}: it has no [tool.tokenguard] table; add one, or put the policy into {FILE}")
-    return read(table["tokenguard"], filename, lambda path: lines.of(("tool", "tokenguard", *path)), source)
+    return table["tokenguard"], lambda path: lines.of(("tool", "tokenguard", *path)), source

@@ -60,6 +60,12 @@ def _text(value: object) -> str:
     return value
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Wrong("it must be true or false, without quotes")
+    return value
+
+
 def _number(value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Wrong("it must be a number, without quotes")
@@ -253,6 +259,7 @@ def _mask_path(url: str) -> str:  # a chat system's webhook carries its secret i
 
 NAME: Final = Kind("text", _text)
 MODEL: Final = Kind("a model's name", _text)
+FLAG: Final = Kind("true or false", _flag)
 POSITIVE: Final = Kind("whole number, at least 1", _count(1))
 COUNT: Final = Kind("whole number, at least 0", _count(0))
 USD: Final = Kind("USD, at least 0", lambda value: float(_number(value, 0, MAX_USD)))

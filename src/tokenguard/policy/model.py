@@ -247,6 +247,7 @@ class Policy:
         "USD per million tokens.",
     )
     lint: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard lint`; see its rules' pages.")
+    whatif: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard whatif`, which alone reads it.")
     source: str = field(default="", compare=False)
     """The file it was read from; empty without one. Relative ledger paths start at its directory."""
 

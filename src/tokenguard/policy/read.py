@@ -32,6 +32,15 @@ def read(raw: Mapping[str, Any], filename: str, line_of: Callable[[Path], int] |
     return policy
 
 
+def read_table(table: type, raw: Mapping[str, Any], filename: str, line_of: Callable[[Path], int] | None) -> Any:
+    """An instance of `table`, whose fields are rows of the grammar, from what `raw` states; raises `PolicyError`."""
+    reader = _Reader(raw, filename, line_of)
+    made = reader.table(table, raw, ())
+    if reader.problems:
+        raise PolicyError(_message(filename, reader.problems))
+    return made
+
+
 def _message(filename: str, problems: list[str]) -> str:
     if len(problems) == 1:
         return problems[0]

@@ -58,13 +58,18 @@ class Repeat(NamedTuple):
     last_ns: int
 
 
-def calls(records: Records, query: Query, sort: str = "cost", *, failed: bool = False) -> list[Call]:
-    """The calls of a query, in an order of `ORDERS`; only those that ended in an error, if asked."""
+def calls(
+    records: Records, query: Query, sort: str = "cost", *, failed: bool = False, last: int | None = None
+) -> list[Call]:
+    """The calls of a query, in an order of `ORDERS`; only those that ended in an error, if asked.
+
+    With `last` only so many of the newest rows are looked at.
+    """
     check_keys(records, query)
-    where, values = conditions(query, records.dialect)
+    where, values = _among(records, query, last)
     if failed:
         where += f" AND outcome = '{names.ERROR}'"
-    order = f"{ORDERS[sort]} DESC NULLS LAST, start_ns DESC"
+    order = f"{ORDERS[sort]} DESC NULLS LAST, start_ns DESC, id"
     return list(_selected(records, f"{where} ORDER BY {order} LIMIT ?", (*values, query.limit or MANY)))
 
 
@@ -95,10 +100,17 @@ def _selected(records: Records, rest: str, values: tuple[Any, ...]) -> Iterator[
         yield Call(number, call_of(row))
 
 
-def repeats(records: Records, query: Query) -> list[Repeat]:
-    """The requests that were sent again though they had been answered, the dearest first."""
-    check_keys(records, query)
+def _among(records: Records, query: Query, last: int | None) -> tuple[str, list[int | str]]:
     where, values = conditions(query, records.dialect)
+    if last is not None:
+        where += f" AND id > (SELECT max(id) - {last} FROM {records.dialect.calls})"  # noqa: S608 - our own SQL
+    return where, values
+
+
+def repeats(records: Records, query: Query, *, last: int | None = None) -> list[Repeat]:
+    """The requests that were sent again though they had been answered, the dearest first; of the `last` rows."""
+    check_keys(records, query)
+    where, values = _among(records, query, last)
     return [
         Repeat(request, times, usd, None if usd is None else usd * (times - 1) / times, *more)
         for request, times, usd, *more in records.rows(

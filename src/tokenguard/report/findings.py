@@ -9,13 +9,14 @@ from typing import Final, NamedTuple
 
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
+from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
-from tokenguard.report.query import conditions, reads_all
+from tokenguard.report.query import conditions, newest, reads_all
 from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
 LONG: Final = ("long_calls", "long_tokens", "long_read_tokens", "long_uncached_usd")
-LAST_CALLS: Final = 200_000
+LAST_CALLS: Final = 50_000
 """So many of the last calls are looked through for repeats."""
 COLD: Final = 0.05
 """The cache hit share below which a prompt is said not to be cached."""
@@ -39,6 +40,7 @@ def find(records: Records, report: Report, outliers: Sequence[Outlier] = ()) -> 
     losses = [
         *_outliers(outliers),
         *_cold_prompts(records, report),
+        *_breaks(records, report),
         *_repeats(records, report),
         *_losses(report),
     ]
@@ -56,6 +58,12 @@ def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
             f"see what is new with --by model,prompt_version,tenant --since {found.day}"
             + (f" --where feature={found.feature}" if found.feature else ""),
         )
+
+
+def _breaks(records: Records, report: Report) -> Iterator[Finding]:
+    """Why prompts were not in the provider's cache, as far as that is known."""
+    for found in broken(records, newest(records, report.query, LAST_CALLS), FEW):
+        yield Finding(found.says(), found.usd, "more than from the prompt cache", found.next_step())
 
 
 def _repeats(records: Records, report: Report) -> Iterator[Finding]:
@@ -77,10 +85,11 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
         return
     calls, requests = (sum(int(row[n]) for row in by_feature) for n in (1, 2))
     known = [usd for *_, usd in by_feature if usd is not None]
+    among = f" among the last {LAST_CALLS:,}" if report.total.figures["calls"] > LAST_CALLS else ""
     most = ", ".join(f"{feature or 'no feature'} {int(times):,}" for feature, times, *_ in by_feature[:FEW])
     yield Finding(
-        f"{many(calls, 'identical call')} asked again what had been answered ({many(requests, 'distinct request')}; "
-        f"{most}{', ...' if len(by_feature) > FEW else ''})",
+        f"{many(calls, 'identical call')}{among} asked again what had been answered "
+        f"({many(requests, 'distinct request')}; {most}{', ...' if len(by_feature) > FEW else ''})",
         math.fsum(known) if known else None,
         "spent on repeats",
         "see them with tokenguard calls --repeated; where the same answer will do, keep it",

@@ -122,17 +122,19 @@ def counts(values: Sequence[int | None]) -> list[str]:
 def change(value: float | None, before: float | None) -> str:
     """A change as a percentage of what was before: `+12%`; `new` where that was nothing.
 
-    >>> change(12.0, 100.0), change(-3.0, 100.0), change(5.0, 0.0), change(None, None)
-    ('+12%', '-3.0%', 'new', '-')
+    >>> change(12.0, 100.0), change(-3.0, 100.0), change(0.01, 100.0), change(5.0, 0.0), change(None, None)
+    ('+12%', '-3.0%', '0%', 'new', '-')
     """
     if value is None or before is None:
         return UNKNOWN
     if not before:
         return "new" if value else "0%"
     part = value / before
+    if abs(part) < 0.0005:
+        return "0%"
     if abs(part) >= 10:
         return f"x{1 + part:,.0f}"
-    return f"{'+' if part > 0 else '-' if part < 0 else ''}{share(abs(part))}"
+    return f"{'+' if part > 0 else '-'}{share(abs(part))}"
 
 
 def changes(values: Sequence[tuple[float, float] | None]) -> list[str]:

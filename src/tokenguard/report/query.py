@@ -22,9 +22,11 @@ COLUMNS: Final = {
     "request": "request_hash",
 }
 """Keys that have columns, with their SQL."""
-TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00"}
+TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
-DIMENSIONS: Final = (*COLUMNS, *TIMES)
+ATTRIBUTES: Final = {"task_run": names.TASK_RUN}
+"""Keys that are span attributes without a column."""
+DIMENSIONS: Final = (*COLUMNS, *TIMES, *ATTRIBUTES)
 """What calls can be grouped by; any other word is a custom attribution key, also with `CUSTOM` before it."""
 CUSTOM: Final = "attr."
 INDEXED_PART: Final = 8
@@ -65,7 +67,7 @@ def expression(dimension: str, dialect: Dialect) -> str:
         return COLUMNS[dimension]
     if dimension in TIMES:
         return dialect.stamp("start_ns", TIMES[dimension])
-    return attribute(dialect, "more", _custom(dimension))
+    return attribute(dialect, "more", ATTRIBUTES.get(dimension) or _custom(dimension))
 
 
 def _custom(dimension: str) -> str:
@@ -102,13 +104,25 @@ def reads_all(records: Records, query: Query) -> bool:
         return True
     tests, values = period(Query(since_ns=query.since_ns, until_ns=query.until_ns, scan=False))
     calls = records.dialect.calls
-    ((all_calls,),) = records.rows(f"SELECT max(id) - min(id) FROM {calls}")  # noqa: S608 - our own SQL
+    ((all_calls,),) = records.rows(f"SELECT (SELECT max(id) FROM {calls}) - (SELECT min(id) FROM {calls})")  # noqa: S608 - our own SQL
     few = (all_calls or 0) // INDEXED_PART
     ((inside,),) = records.rows(
-        f"SELECT count(*) FROM (SELECT 1 FROM {calls} WHERE {' AND '.join(tests)} LIMIT ?) AS some",  # noqa: S608
+        f"SELECT count(*) FROM (SELECT 1 FROM {calls} WHERE {' AND '.join(tests)} LIMIT ?) AS few",  # noqa: S608
         (*values, few + 1),
     )
     return bool(inside > few)
+
+
+def newest(records: Records, query: Query, calls: int) -> Query:
+    """The query, of about so many of the last calls that are recorded at most: what looks at each call takes time."""
+    some = f"FROM {records.dialect.calls}"
+    ((first, count),) = records.rows(
+        f"SELECT (SELECT min(start_ns) {some} WHERE id > (SELECT max(id) - {calls} {some})), "
+        f"(SELECT max(id) {some}) - (SELECT min(id) {some})"
+    )
+    if first is None or count < calls or first <= (query.since_ns or 0):
+        return query
+    return replace(query, since_ns=first)
 
 
 def check_keys(records: Records, query: Query) -> None:

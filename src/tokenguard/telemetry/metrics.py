@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
-from tokenguard.providers import NOT_GENERATING
+from tokenguard.providers import NOT_GENERATING, Api
 
 if TYPE_CHECKING:
     from tokenguard.ledger import Alert
@@ -66,6 +66,7 @@ COUNTERS = (
     names.GUARD_DECISIONS,
     names.GUARD_PREVENTED_USD,
     names.BUDGET_ALERTS,
+    names.CACHE_BREAKS,
     names.SERIES_OVERFLOW,
 )
 GUARD_ATTRIBUTES = tuple(map(names.attribution_attribute, ("tenant", "feature")))
@@ -87,6 +88,9 @@ class Finished(NamedTuple):
     """The call's span, for exemplars."""
     histograms: bool
     """Whether the GenAI histograms are ours to record: not where an outer instrumentation records them."""
+    api: Api | None = None
+    snapshot: bytes | None = None
+    """The request, for what is found out about it on the way; `None` where nobody looks."""
 
 
 class Histograms(NamedTuple):
@@ -214,6 +218,9 @@ class Metrics:
                 self._add(names.RETRY_COST_USD, key, _number(retry_cost))
         if (action := seen.get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
+        if (broken := seen.get(names.BREAK_KIND)) is not None:
+            section = seen.get(names.BREAK_SECTION, "")
+            self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
         if item.histograms and self._instruments is not None:
             self._record_histograms(self._instruments, item, seen)
 

@@ -1,0 +1,133 @@
+"""A proposal: a policy file, with tables beside the policy that say what else would change.
+
+`[[cache]]` and `[[route]]` are levers, and `[whatif]` holds what no policy can do by itself: to send work in batches,
+to put a prompt in the order that a provider's cache wants, to send less. Levers may stand in `[whatif]` too, as
+`[[whatif.cache]]`: there they are replayed, and never put in force.
+"""
+
+# ruff: noqa: RUF009 - `row` is `dataclasses.field` with a row of the grammar as metadata
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tokenguard.facts.errors import PolicyError
+from tokenguard.policy import Policy, When, kinds
+from tokenguard.policy.files import raw
+from tokenguard.policy.kinds import choice, nearest
+from tokenguard.policy.model import _row as row
+from tokenguard.policy.model import rows
+from tokenguard.policy.read import read, read_table
+
+_NAME = "The step of the waterfall."
+_WHEN = "The calls it applies to, in the words of the policy's rules. Empty: all calls."
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Answers that are kept: a request that is equal to an earlier one gets its answer."""
+
+    name: str = row(kinds.NAME, ..., _NAME)
+    when: When = row(kinds.WHEN, When(), _WHEN)
+    per: tuple[str, ...] = row(kinds.KEYS, ("tenant",), "Only calls with equal values of these keys share an answer.")
+    ttl: float = row(kinds.DURATION, 3600.0, "How long an answer is kept.")
+    match: str = row(choice("exact"), "exact", "Requests must be equal to the letter.")
+    sampled: bool = row(kinds.FLAG, False, "Also calls whose temperature is not 0; one that sets none is sampled.")
+    tools: bool = row(kinds.FLAG, False, "Also requests that offer tools.")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Calls that go to another model of the same provider."""
+
+    name: str = row(kinds.NAME, ..., _NAME)
+    to: str = row(kinds.MODEL, ..., "The model that answers instead.")
+    when: When = row(kinds.WHEN, When(), _WHEN)
+    share: float = row(kinds.SHARE, 1.0, "The share of these calls that goes there.")
+    max_input_tokens: int | None = row(kinds.POSITIVE, None, "Only calls with at most this much input.")
+    max_output_tokens: int | None = row(kinds.POSITIVE, None, "Only calls whose answer had at most this length.")
+    tools: bool = row(kinds.FLAG, True, "Also requests that offer tools.")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Calls that nobody waits for, and that could be sent in a provider's batches, at half the price."""
+
+    name: str = row(kinds.NAME, "batched", _NAME)
+    when: When = row(kinds.WHEN, When(), _WHEN + " Name only offline work.")
+
+
+@dataclass(frozen=True, slots=True)
+class Shorten:
+    """Requests or answers that are shorter by what the application does: a shorter prompt, fewer chunks."""
+
+    name: str = row(kinds.NAME, "shorter", _NAME)
+    when: When = row(kinds.WHEN, When(), _WHEN)
+    input: float = row(kinds.SHARE, 1.0, "The share of the input tokens that stays.")
+    output: float = row(kinds.SHARE, 1.0, "The share of the output tokens that stays.")
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """What is assumed besides the policy's rules."""
+
+    caches: tuple[Cache, ...] = row(None, (), "", toml="cache", table=Cache)
+    routes: tuple[Route, ...] = row(None, (), "", toml="route", table=Route)
+    batches: tuple[Batch, ...] = row(None, (), "", toml="batch", table=Batch)
+    shortens: tuple[Shorten, ...] = row(None, (), "", toml="shorten", table=Shorten)
+    prompt_cache: bool = row(
+        kinds.FLAG, False, "The provider's prompt cache holds wherever its reads show that a prompt broke it."
+    )
+    cache_lifetime: str = row(
+        choice("5m", "1h"), "5m", "How long a prompt stays in the provider's cache; an hour's writes cost more."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """The tables beside the policy."""
+
+    caches: tuple[Cache, ...] = row(None, (), "", toml="cache", table=Cache)
+    routes: tuple[Route, ...] = row(None, (), "", toml="route", table=Route)
+    whatif: Assumed = row(None, Assumed, "", table=Assumed)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A policy as it could be, and what else could change."""
+
+    policy: Policy = Policy()
+    caches: tuple[Cache, ...] = ()
+    routes: tuple[Route, ...] = ()
+    assumed: Assumed = Assumed()
+    source: str = ""
+    """The file; empty without one."""
+
+
+LEVERS: Final = ("cache", "route")
+"""Tables beside the policy's own; the policy knows `[whatif]`, and leaves it to this."""
+BESIDE: Final = tuple(each.toml for each in rows(_Beside))
+
+
+def load(path: str | os.PathLike[str]) -> Proposal:
+    """The proposal in a file; raises `PolicyError`, which names each key that is wrong and its line."""
+    tables, line_of, source = raw(path)
+    policy = read({key: value for key, value in tables.items() if key not in LEVERS}, str(path), line_of, source)
+    own = {key: value for key, value in tables.items() if key in BESIDE}
+    beside: _Beside = read_table(_Beside, own, str(path), line_of)
+    known = policy.known_keys
+    assumed = beside.whatif
+    caches, routes = (*beside.caches, *assumed.caches), (*beside.routes, *assumed.routes)
+    rules: tuple[Any, ...] = (*caches, *routes, *assumed.batches, *assumed.shortens)
+    for rule in rules:
+        keys = [key for key, _ in rule.when.patterns] + list(getattr(rule, "per", ()))
+        for key in keys:
+            if key not in known:
+                raise PolicyError(
+                    f'{path}: "{rule.name}": no such attribution key "{key}"{nearest(key, known)} A key of your own is '
+                    f'declared once: [attribution] keys = ["{key}"]'
+                )
+    return Proposal(policy, caches, routes, assumed, str(Path(path)))

@@ -1,0 +1,158 @@
+"""The last prompts as chains of checksums: enough to say where two of them part, and nothing of what they say.
+
+A text is cut into blocks of at most 256 characters, at the ends of lines where there are any, so that a change moves
+only the blocks near it. A block is a CRC-32 and a length: 8 bytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from tokenguard.inputs.pieces import Request
+
+BLOCK: Final = 256
+"""Characters of a block at the most."""
+LEAST: Final = 64
+"""Characters of a block at the least, but for the last one of a text."""
+KEPT: Final = 8
+"""Chains of one key and model: several prompts, and several conversations at a time, take turns under it."""
+MAX_CHAINS: Final = 4096
+MAX_BLOCKS: Final = 1_000_000
+"""Blocks of all chains together: 8 MB."""
+MAX_LENGTH: Final = 40_000
+"""Blocks of one chain; what is longer is compared up to there."""
+
+
+class Place(NamedTuple):
+    """A spot in a request."""
+
+    section: str
+    """`tools`, `system`, `settings` or `messages`."""
+    number: int
+    """Which tool, or which message."""
+    offset: int
+    """Characters from its beginning."""
+
+
+class Chain(NamedTuple):
+    """A prompt."""
+
+    model: str
+    sums: array[int]
+    """The checksum of each block."""
+    ends: array[int]
+    """The characters up to the end of each block."""
+    starts: tuple[tuple[int, str, int], ...]
+    """The first block of each piece, with the piece's place and index."""
+    marked: int | None
+    """The characters before the last mark for the cache; `None` without one."""
+    lasting: bool
+    media: bool
+    """Whether it has pictures or the like, which are not compared."""
+    sent_ns: int
+    ended_ns: int
+
+    @property
+    def chars(self) -> int:
+        """The length of the prompt."""
+        return self.ends[-1] if self.ends else 0
+
+    def upto(self, block: int) -> int:
+        """The characters before a block."""
+        return self.ends[block - 1] if block else 0
+
+    def place(self, block: int) -> Place:
+        """Where a block begins."""
+        _, section, number = max(start for start in self.starts if start[0] <= block)
+        begun = min(start[0] for start in self.starts if start[1:] == (section, number))  # parts of a message count on
+        return Place(section, number, self.upto(block) - self.upto(begun))
+
+
+def chain(request: Request, model: str, sent_ns: int, ended_ns: int) -> Chain:
+    """The chain of a request."""
+    sums, ends, starts = array("I"), array("I"), []
+    at = 0
+    marked = None if request.marked != 0 else 0
+    for n, piece in enumerate(request.pieces, 1):
+        if len(sums) < MAX_LENGTH:
+            starts.append((len(sums), piece.place, piece.number))
+            for block in blocks(piece.text):
+                at += len(block)
+                sums.append(crc32(block.encode("utf-8", "surrogatepass")))
+                ends.append(at)
+        if n == request.marked:
+            marked = at
+    media = any(piece.section == "media" for piece in request.pieces)
+    return Chain(model, sums, ends, tuple(starts), marked, request.lasting, media, sent_ns, ended_ns)
+
+
+def blocks(text: str) -> Iterator[str]:
+    """A text in blocks: up to the end of a line where one is near, else of the full size."""
+    at, end = 0, len(text)
+    while at < end:
+        line = text.find("\n", at + LEAST - 1, at + BLOCK)
+        until = line + 1 if line >= 0 else min(at + BLOCK, end)
+        yield text[at:until]
+        at = until
+
+
+def common(new: Chain, old: Chain) -> int:
+    """How many blocks from the beginning two chains have in common."""
+    a, b = new.sums, old.sums
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:  # slices compare as fast as memory does
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+Key = tuple[object, ...]
+
+
+class Chains:
+    """The last chains by key, the least recently used forgotten first."""
+
+    def __init__(self) -> None:
+        self._by_key: OrderedDict[Key, list[Chain]] = OrderedDict()
+        self._chains = 0
+        self._blocks = 0
+
+    def of(self, key: Key) -> list[Chain]:
+        """The chains of a key, the newest last."""
+        return self._by_key.get(key, [])
+
+    def add(self, key: Key, new: Chain) -> None:
+        """Keep a chain: in the place of one that it goes on from, or else of the oldest."""
+        kept = self._by_key.setdefault(key, [])
+        self._by_key.move_to_end(key)
+        same = next((n for n, old in enumerate(kept) if _goes_on(new, old)), None)
+        mine = [n for n, old in enumerate(kept) if old.model == new.model]
+        if same is None and len(mine) >= KEPT:
+            same = mine[0]
+        if same is not None:
+            self._forget(kept.pop(same))
+        kept.append(new)
+        self._chains += 1
+        self._blocks += len(new.sums)
+        while self._chains > MAX_CHAINS or self._blocks > MAX_BLOCKS:
+            _, oldest = self._by_key.popitem(last=False)
+            for old in oldest:
+                self._forget(old)
+
+    def _forget(self, old: Chain) -> None:
+        self._chains -= 1
+        self._blocks -= len(old.sums)
+
+
+def _goes_on(new: Chain, old: Chain) -> bool:
+    """Whether a chain is an earlier one with more at its end, or nearly so."""
+    return new.model == old.model and old.upto(common(new, old)) >= 0.9 * old.chars

@@ -1,0 +1,120 @@
+"""Looking at a finished call's request: its hash, where its input went, and how the provider's cache was broken."""
+
+from __future__ import annotations
+
+import marshal
+from collections import OrderedDict
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+from tokenguard.facts import names
+from tokenguard.facts.record import AttributeValue, CallRecord, ToolsetRecord
+from tokenguard.inputs.breaks import Break, find
+from tokenguard.inputs.chains import Chains, Key, chain
+from tokenguard.inputs.pieces import taken_apart
+from tokenguard.inputs.sections import sections, tool_shares
+from tokenguard.prices import PriceBook
+from tokenguard.prices.rates import USD
+from tokenguard.providers import Api
+
+TOLD: Final = 4096
+"""Sets of tools that are remembered as told."""
+WHOSE: Final = tuple(map(names.attribution_attribute, ("tenant", "feature", "prompt_version")))
+
+
+class Seen(NamedTuple):
+    """What was found."""
+
+    attributes: Mapping[str, AttributeValue]
+    toolset: ToolsetRecord | None = None
+    """The request's tools, the first time that they are seen."""
+
+
+class Looker:
+    """Remembers the last prompts, as checksums. Asked by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.prices: PriceBook | None = None
+        """What a break is priced with."""
+        self._chains = Chains()
+        self._told: OrderedDict[str, None] = OrderedDict()
+
+    def look(self, record: CallRecord, api: Api, snapshot: bytes) -> Seen:
+        """What a request says of a call that is over; `snapshot` is the request as it was when the call began."""
+        found: dict[str, AttributeValue] = {names.REQUEST_HASH: _digest(snapshot)}
+        if not api.generates or record.outcome == names.BLOCKED:
+            return Seen(found)
+        *_, body = marshal.loads(snapshot)  # noqa: S302 - our own, of this process
+        request = taken_apart(body)
+        tokens = _count(record, names.INPUT_TOKENS)
+        if tokens is not None:
+            found |= {names.input_attribute(name): count for name, count in sections(request, tokens).items()}
+        toolset = None
+        if shares := tool_shares(request):
+            told = ToolsetRecord(_digest(repr(shares).encode("utf-8", "backslashreplace")), shares)
+            found[names.INPUT_TOOLSET] = told.hash
+            toolset = told if self._is_new(told.hash) else None
+        if record.outcome == names.OK and tokens is not None and not request.remembered:
+            end = record.start_ns + record.duration_ns
+            new = chain(request, str(record.attributes.get(names.REQUEST_MODEL) or ""), record.start_ns, end)
+            key: Key = (record.attributes.get(names.SERVER_ADDRESS), *map(record.attributes.get, WHOSE))
+            read = _count(record, names.CACHE_READ_TOKENS)
+            if read is not None:
+                broken = find(new, self._chains.of(key), tokens, read, marks=api.marks_cache)
+                found |= {} if broken is None else self._told_break(record, broken)
+            self._chains.add(key, new)
+        return Seen(found, toolset)
+
+    def _is_new(self, toolset: str) -> bool:
+        if toolset in self._told:
+            self._told.move_to_end(toolset)
+            return False
+        self._told[toolset] = None
+        while len(self._told) > TOLD:
+            self._told.popitem(last=False)
+        return True
+
+    def _told_break(self, record: CallRecord, broken: Break) -> dict[str, AttributeValue]:
+        told: dict[str, AttributeValue] = {names.BREAK_KIND: broken.kind, names.BREAK_TOKENS: broken.tokens}
+        if broken.place is not None:
+            told[names.BREAK_SECTION] = broken.place.section
+            told[names.BREAK_INDEX] = broken.place.number
+            told[names.BREAK_OFFSET] = broken.place.offset
+        usd = self._lost_usd(record, broken.tokens)
+        if usd is not None:
+            told[names.BREAK_USD] = usd
+        return told
+
+    def _lost_usd(self, record: CallRecord, tokens: int) -> float | None:
+        """What so many tokens cost more than they would have, read from the cache; `None` without a price."""
+        cost, usage = record.cost, record.usage
+        if cost is None or cost.input is None or usage is None or self.prices is None:
+            return None
+        uncached = (usage.input or 0) - (usage.cache_read or 0)
+        rates = self.prices.rates(
+            str(record.attributes.get(names.PROVIDER, "")),
+            tuple(_text(record, name) for name in (names.RESPONSE_MODEL, names.REQUEST_MODEL)),
+            at_ns=record.start_ns,
+        )
+        if uncached <= 0 or rates is None:
+            return None
+        paid = (cost.input + (cost.cache_write or 0.0)) / uncached
+        card = rates.card(usage.input or 0)
+        # At the tier that was paid: the plain rate tells it.
+        tier = cost.input / (plain * card.input / USD) if (plain := uncached - (usage.cache_write or 0)) > 0 else 1.0
+        return max(0.0, tokens * (paid - tier * card.cache_read / USD)) if card.input else None
+
+
+def _digest(data: bytes) -> str:
+    return blake2b(data, digest_size=8).hexdigest()
+
+
+def _count(record: CallRecord, name: str) -> int | None:
+    value: Any = record.attributes.get(name)
+    return value if isinstance(value, int) else None
+
+
+def _text(record: CallRecord, name: str) -> str | None:
+    value = record.attributes.get(name)
+    return value if isinstance(value, str) else None

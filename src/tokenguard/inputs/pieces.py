@@ -1,0 +1,142 @@
+"""A request taken apart, in any wire format: its texts, in the order in which a provider's prompt cache has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from tokenguard.providers.messages import messages, system_instructions
+from tokenguard.providers.reading import fields
+from tokenguard.tokens.request import CACHE_MARKS, REMEMBERS
+
+SYSTEM_ROLES: Final = frozenset({"system", "developer"})
+SETTINGS: Final = ("tool_choice", "thinking", "response_format")
+"""What stands before the messages in what the model reads, and is no text of theirs."""
+MEDIA_CHARS: Final = 3_000
+"""Characters that a picture stands for, in sharing out the tokens of a request: some 765 tokens."""
+TEXTUAL: Final = frozenset({"text", "reasoning", "tool_call", "tool_call_response"})
+AUTOMATIC: Final = "cache_control"
+"""Anthropic's mark for a whole request, at its top."""
+
+
+class Piece(NamedTuple):
+    """One text of a request."""
+
+    section: str
+    """`system`, `tools`, `history`, `tool_results`, `last` or `media`."""
+    place: str
+    """`tools`, `system`, `settings` or `messages`: what a break is said to be in."""
+    number: int
+    """Which tool, or which message."""
+    text: str
+    name: str = ""
+    """Of a tool."""
+
+
+class Request(NamedTuple):
+    """A request taken apart."""
+
+    pieces: tuple[Piece, ...]
+    marked: int | None
+    """How many of the pieces stand before the last mark of what the provider shall cache; `None` without a mark."""
+    lasting: bool
+    """Whether a mark asks for an hour."""
+    remembered: bool
+    """Whether the provider adds what it remembers, such as an earlier answer."""
+
+
+def taken_apart(body: Mapping[str, Any]) -> Request:
+    """The pieces of a request: tools, system, settings, messages."""
+    found = list(_tools(body))
+    ends = {"tools": len(found)}
+    found.extend(Piece("system", "system", 0, _text(part)) for part in system_instructions(body))
+    ends["system"] = len(found)
+    if settings := {key: body[key] for key in SETTINGS if body.get(key) is not None}:
+        found.append(Piece("system", "settings", 0, _json(settings)))
+    turns = messages(body)
+    last = max((n for n, turn in enumerate(turns) if turn["role"] == "user"), default=len(turns) - 1)
+    until: list[int] = []
+    for n, turn in enumerate(turns):
+        found.extend(_pieces(turn, n, n == last))
+        until.append(len(found))
+    marked, lasting = _marks(body, ends, until)
+    remembered = not REMEMBERS.isdisjoint(body) and any(map(body.get, REMEMBERS))
+    return Request(tuple(found), marked, lasting, remembered)
+
+
+def _pieces(turn: Mapping[str, Any], n: int, is_last: bool) -> Iterator[Piece]:
+    role = turn["role"]
+    if role in SYSTEM_ROLES:
+        section, place = "system", "system"
+    else:
+        section, place = "last" if is_last else "history", "messages"
+    for part in turn["parts"]:
+        kind = part["type"]
+        if kind not in TEXTUAL:
+            yield Piece("media", place, n, f"<{kind}>")
+        elif kind == "tool_call_response":
+            yield Piece("tool_results", place, n, _text(part))
+        else:
+            yield Piece(section, place, n, _text(part))
+
+
+def _text(part: Mapping[str, Any]) -> str:
+    """What a part says, as text."""
+    if "content" in part:
+        return str(part["content"])
+    said = part.get("response", part.get("arguments"))
+    words = said if isinstance(said, str) else _json(said)
+    return f"{part.get('name') or ''}{words}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def tools_of(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The tools that a request offers, one by one, as they stand in it."""
+    config = fields(body.get("toolConfig"))
+    given = body.get("tools") or body.get("functions") or config.get("tools")
+    for tool in given if isinstance(given, list | tuple) else ():
+        its = fields(tool)
+        declared = its.get("functionDeclarations") or its.get("function_declarations")
+        if isinstance(declared, list | tuple):
+            yield from map(fields, declared)
+        elif its:
+            yield its
+
+
+def _tools(body: Mapping[str, Any]) -> Iterator[Piece]:
+    for n, tool in enumerate(tools_of(body)):
+        if not CACHE_MARKS.isdisjoint(tool):
+            tool = {key: value for key, value in tool.items() if key not in CACHE_MARKS}
+        if tool:  # else it was Bedrock's mark alone
+            yield Piece("tools", "tools", n, _json(tool), _name(tool))
+
+
+def _name(tool: Mapping[str, Any]) -> str:
+    named = fields(tool.get("function")) or fields(tool.get("toolSpec")) or tool
+    return str(named.get("name") or named.get("type") or "?")
+
+
+def _marks(body: Mapping[str, Any], ends: Mapping[str, int], until: list[int]) -> tuple[int | None, bool]:
+    """Up to which piece the request is marked for the cache, and whether for an hour."""
+    found: list[tuple[int, object]] = []
+    if AUTOMATIC in body and until:
+        found.append((until[-1], body[AUTOMATIC]))
+    config = fields(body.get("toolConfig"))
+    for key, value in (("tools", body.get("tools") or config.get("tools")), ("system", body.get("system"))):
+        found += [(ends[key], mark) for mark in _marks_in(value)]
+    turns = body.get("messages")
+    for turn, end in zip(turns if isinstance(turns, list | tuple) else (), until, strict=False):
+        found += [(end, mark) for mark in _marks_in(fields(turn).get("content"))]
+    lasting = any(fields(mark).get("ttl") == "1h" for _, mark in found)
+    return max((end for end, _ in found), default=None), lasting
+
+
+def _marks_in(blocks: object) -> Iterator[object]:
+    for block in blocks if isinstance(blocks, list | tuple) else ():
+        its = fields(block)
+        if not CACHE_MARKS.isdisjoint(its):
+            yield next(its[mark] for mark in CACHE_MARKS if mark in its)

@@ -1,0 +1,54 @@
+"""Where the input of a call went: its reported tokens, shared out over the parts of the request by their length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tokenguard.facts.names import INPUT_SECTIONS
+from tokenguard.inputs.pieces import MEDIA_CHARS, Request
+
+CHARS_PER_TOKEN: Final = 4
+MAX_TOOLS: Final = 256
+"""Tools of one request that are told apart."""
+
+
+def sections(request: Request, input_tokens: int) -> dict[str, int]:
+    """The tokens of each section that the request has; they sum to `input_tokens`.
+
+    What the provider remembers and adds by itself, where it does, is history.
+    """
+    chars = dict.fromkeys(INPUT_SECTIONS, 0)
+    for piece in request.pieces:
+        chars[piece.section] += MEDIA_CHARS if piece.section == "media" else len(piece.text)
+    if request.remembered:
+        known = sum(chars.values()) // CHARS_PER_TOKEN
+        chars["history"] += max(0, input_tokens - known) * CHARS_PER_TOKEN
+    return shared_out(input_tokens, {section: size for section, size in chars.items() if size})
+
+
+def shared_out(total: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """A whole number in parts as large as their weights, which sum to it: the largest remainders are rounded up.
+
+    >>> shared_out(10, {"a": 1, "b": 1, "c": 1})
+    {'a': 4, 'b': 3, 'c': 3}
+    """
+    weight = sum(weights.values())
+    if not weight:
+        return {}
+    parts = {key: total * each // weight for key, each in weights.items()}
+    short = total - sum(parts.values())
+    for key in sorted(weights, key=lambda key: -(total * weights[key] % weight))[:short]:
+        parts[key] += 1
+    return parts
+
+
+def tool_shares(request: Request) -> dict[str, float]:
+    """The part of the tools' definitions that each tool is, by its name; empty without tools."""
+    sizes: dict[str, int] = {}
+    for piece in request.pieces:
+        if piece.section == "tools":
+            name = piece.name if piece.name in sizes or len(sizes) < MAX_TOOLS else "other"
+            sizes[name] = sizes.get(name, 0) + len(piece.text)
+    whole = sum(sizes.values())
+    return {name: size / whole for name, size in sizes.items()}

@@ -1,0 +1,46 @@
+"""The lines that findings are in, for the reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tokenguard.lint.finding import Finding
+from tokenguard.lint.sources import decode, lines_of, read
+
+if TYPE_CHECKING:  # of those who ask for it
+    from tokenguard.lint.spent import Spent
+
+
+class Sources:
+    """The lines of the files that findings are in, read once; `given` holds texts that are not on disk."""
+
+    def __init__(self, given: Mapping[str, bytes] | None = None) -> None:
+        self.spent: Mapping[Finding, Spent] = {}
+        """What the lines of findings cost, where that was asked."""
+        self._bytes = dict(given or {})
+        self._lines: dict[tuple[str, int | None], list[str]] = {}
+
+    def line(self, finding: Finding) -> str:
+        """The line a finding starts in; empty when the file cannot be read."""
+        lines = self.lines(finding.path, finding.cell)
+        return lines[finding.span.line - 1] if 0 < finding.span.line <= len(lines) else ""
+
+    def lines(self, path: str, cell: int | None = None) -> list[str]:
+        """All lines of a file, or of one cell of a notebook."""
+        key = (path, cell)
+        if key not in self._lines:
+            source: bytes | str = self._bytes[path] if path in self._bytes else read(path)
+            if isinstance(source, str):
+                self._lines[key] = []
+            elif cell is not None:
+                from tokenguard.lint.notebooks import cell_lines
+
+                self._lines[key] = cell_lines(source, cell)
+            else:
+                self._lines[key] = lines_of(decode(source))
+        return self._lines[key]
+
+    def column(self, finding: Finding) -> int:
+        """The finding's column in characters, from 1."""
+        return len(self.line(finding).encode()[: finding.span.column].decode(errors="replace")) + 1

@@ -1,0 +1,128 @@
+"""The page in a browser on this machine: served on loopback, under a secret in its address.
+
+Starlette and uvicorn come with the extra `dashboard`. Nothing is written, and nothing is asked of anybody else.
+"""
+
+from __future__ import annotations
+
+import hmac
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from tokenguard.facts.errors import TokenGuardError
+from tokenguard.page.advised import advised
+from tokenguard.page.document import content_policy, document, main
+from tokenguard.page.gathered import PERIODS, Page, gathered, period
+from tokenguard.report.budgets import Standing
+from tokenguard.report.engine import Records
+from tokenguard.report.query import Query, wheres
+from tokenguard.report.sources import empty, open_sources
+
+HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
+"""The names that the page is asked for by: another one is a page elsewhere that had its name pointed here."""
+DEFAULT_PERIOD: Final = "7d"
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Dashboard:
+    """The page of some sources. `budgets` gives how budgets stand, each time it is asked."""
+
+    def __init__(self, paths: Sequence[Path], token: str, budgets: Callable[[], Sequence[Standing]]) -> None:
+        self.paths = paths
+        self.token = token
+        self.shown = " + ".join(map(str, paths))
+        self._budgets = budgets
+
+    def app(self) -> Starlette:
+        """The application."""
+        return Starlette(
+            routes=[
+                Route("/{token}/", self._guarded(self._whole)),
+                Route("/{token}/part", self._guarded(self._part)),
+                Route("/{token}/later", self._guarded(self._later)),
+                Route("/{token}/state", self._guarded(self._state)),
+            ],
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)],
+        )
+
+    def _guarded(self, handler: Callable[[Request], Response]) -> Handler:
+        async def guarded(request: Request) -> Response:
+            if not hmac.compare_digest(request.path_params["token"].encode(), self.token.encode()):
+                response: Response = PlainTextResponse("There is no such page.", 404)
+            else:
+                try:
+                    response = await run_in_threadpool(handler, request)
+                except (TokenGuardError, sqlite3.Error, OSError) as error:
+                    response = PlainTextResponse(f"{error}", 400 if isinstance(error, TokenGuardError) else 503)
+            response.headers.update(HEADERS)
+            response.headers["Content-Security-Policy"] = f"{content_policy(live=True)}; frame-ancestors 'none'"
+            return response
+
+        return guarded
+
+    def _whole(self, request: Request) -> Response:
+        return HTMLResponse(document(self._page(request)))
+
+    def _part(self, request: Request) -> Response:
+        return HTMLResponse(main(self._page(request)))
+
+    def _state(self, _request: Request) -> Response:
+        """What changes whenever the sources do."""
+        stats = [
+            file.stat() for path in self.paths for file in (path, path.with_name(f"{path.name}-wal")) if file.exists()
+        ]
+        return PlainTextResponse(" ".join(f"{each.st_ino}.{each.st_size}.{each.st_mtime_ns}" for each in stats))
+
+    def _later(self, request: Request) -> Response:
+        query, _, _ = self._asked(request)
+        with self._records() as records:
+            return HTMLResponse("".join(advised(records, query)))
+
+    @contextmanager
+    def _records(self) -> Iterator[Records]:
+        there = [path for path in self.paths if path.exists()]
+        records = open_sources(there).records if there else empty()
+        try:
+            yield records
+        finally:
+            records.close()
+
+    def _page(self, request: Request) -> Page:
+        query, when, now = self._asked(request)
+        with self._records() as records:
+            return gathered(records, query, self.shown, now, self._budgets(), period=when, live=True)
+
+    def _asked(self, request: Request) -> tuple[Query, str, datetime]:
+        """The query, the name of its period, and now."""
+        asked = request.query_params
+        now = datetime.now(UTC)
+        when = asked.get("period", DEFAULT_PERIOD)
+        if when not in PERIODS:
+            raise TokenGuardError(f"{when!r} is no period: use one of {', '.join(PERIODS)}")
+        query = Query(
+            by=(asked.get("by") or "feature",),
+            since_ns=period(when, now),
+            where=wheres(each for each in asked.getlist("where") if each.strip()),
+            now_ns=int(now.timestamp()) * 10**9,
+        )
+        return query, when, now

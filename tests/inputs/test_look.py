@@ -1,0 +1,149 @@
+"""What a call's request says, through a real SDK and over real HTTP."""
+
+from __future__ import annotations
+
+import openai
+import pytest
+
+import tokenguard
+from conftest import metric_points
+from tokenguard.demo.provider import SimulatedProvider
+from tokenguard.facts import names as n
+from tokenguard.facts.record import CallRecord, ToolsetRecord
+from tokenguard.inputs import look
+
+RULES = "".join(f"Rule {i}: a customer of kind {i * 37 % 101} hears about topic {i}.\n" for i in range(160))
+TOOLS = [
+    {"type": "function", "function": {"name": name, "description": "Looks it up. " * size, "parameters": {}}}
+    for name, size in (("search", 30), ("weather", 10))
+]
+
+
+def by_section(attributes):
+    return {name: attributes[key] for name in n.INPUT_SECTIONS if (key := n.input_attribute(name)) in attributes}
+
+
+class Kept:
+    """A store in memory."""
+
+    dropped = 0
+
+    def __init__(self):
+        self.calls, self.toolsets = [], []
+
+    def write(self, records):
+        for record in records:
+            if isinstance(record, CallRecord):
+                self.calls.append(record)
+            elif isinstance(record, ToolsetRecord):
+                self.toolsets.append(record)
+
+    def hurry(self):
+        """Nothing to hurry."""
+
+    def finish(self):
+        """Nothing to finish."""
+
+
+@pytest.fixture
+def kept(installed):
+    """What the store gets."""
+    telemetry = installed.telemetry
+    telemetry.flush()
+    before, telemetry._sink, telemetry._keeps = telemetry._sink, Kept(), True
+    yield telemetry._sink
+    telemetry.flush()
+    telemetry._sink = before
+
+
+@pytest.fixture
+def client():
+    with SimulatedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        yield client
+
+
+def ask(client, system, said, **more):
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": said}]
+    return client.chat.completions.create(model="gpt-4o", messages=messages, max_completion_tokens=9, **more)
+
+
+def test_a_break_is_told_everywhere(installed, kept, client, spans):
+    """A broken prompt is in the store with its place and its cost, on a metric, and on a span below the call's."""
+    with tokenguard.attribution(tenant="breaks"):
+        for minute in range(3):
+            ask(client, f"It is 10:0{minute}.\n{RULES}", "Hello?")
+    installed.telemetry.flush()
+    first, *others = kept.calls
+    assert n.BREAK_KIND not in first.attributes
+    for record in others:
+        seen = record.attributes
+        assert (seen[n.BREAK_KIND], seen[n.BREAK_SECTION]) == ("changed", "system")
+        assert (seen[n.BREAK_INDEX], seen[n.BREAK_OFFSET]) == (0, 0)
+        assert seen[n.BREAK_TOKENS] == pytest.approx(seen[n.INPUT_TOKENS], rel=0.05)
+        assert seen[n.BREAK_USD] == pytest.approx(seen[n.BREAK_TOKENS] * 1.25e-6), "half of gpt-4o's $2.50"
+    below = [span for span in spans if span.name == "cache_break"]
+    assert [span.parent.span_id for span in below] == [int(record.span_id, 16) for record in others]
+    assert below[0].attributes[n.BREAK_KIND] == "changed"
+    key = ("tokenguard.cache.breaks", frozenset({("kind", "changed"), ("section", "system")}))
+    assert metric_points()[key] >= 2
+
+
+def test_sections_sum_to_the_input(installed, kept, client):
+    """The tokens of all sections of a request are its reported input; its tools are named once."""
+    for said in ("What is the weather?", "And tomorrow?"):
+        ask(client, RULES, said, tools=TOOLS, tool_choice="none")
+    installed.telemetry.flush()
+    for record in kept.calls:
+        found = by_section(record.attributes)
+        assert sum(found.values()) == record.attributes[n.INPUT_TOKENS]
+        assert set(found) == {"system", "tools", "last"}
+        assert found["system"] > 10 * found["last"]
+    (toolset,) = kept.toolsets
+    assert {record.attributes[n.INPUT_TOOLSET] for record in kept.calls} == {toolset.hash}
+    assert toolset.shares["search"] > 2 * toolset.shares["weather"]
+    assert sum(toolset.shares.values()) == pytest.approx(1)
+
+
+def test_equal_requests_have_equal_hashes(installed, kept, client):
+    """The hash of a request is that of what was sent, whatever becomes of the caller's list afterwards."""
+    messages = [{"role": "user", "content": "Hello?"}]
+    for _ in range(2):
+        client.chat.completions.create(model="gpt-4o", messages=messages, max_completion_tokens=9)
+        messages.append({"role": "assistant", "content": "What the program goes on with."})
+        messages.pop()
+    client.chat.completions.create(model="gpt-4o", messages=messages, max_completion_tokens=10)
+    installed.telemetry.flush()
+    first, second, other = (record.attributes[n.REQUEST_HASH] for record in kept.calls)
+    assert first == second != other
+
+
+def test_the_request_is_looked_at_as_it_was_sent(installed, kept, client):
+    """A program that goes on with its list of messages before anybody has looked changes nothing of what is found."""
+    messages = [{"role": "system", "content": RULES}, {"role": "user", "content": "Hello?"}]
+    client.chat.completions.create(model="gpt-4o", messages=messages, max_completion_tokens=9)
+    messages += [{"role": "assistant", "content": RULES}, {"role": "user", "content": RULES}]
+    installed.telemetry.flush()
+    (record,) = kept.calls
+    assert set(by_section(record.attributes)) == {"system", "last"}
+
+
+def test_a_look_that_fails(installed, kept, client, monkeypatch, caplog):
+    """Where looking at a request fails, the call is recorded without what it would have found."""
+    monkeypatch.setattr(look, "taken_apart", lambda body: 1 / 0)
+    monkeypatch.setenv(n.ENV_STRICT, "0")
+    ask(client, "Be brief.", "Hello?")
+    installed.telemetry.flush()
+    (record,) = kept.calls
+    assert record.outcome == "ok"
+    assert n.REQUEST_HASH not in record.attributes
+    installed.telemetry._logged.discard("looking at a request")
+
+
+def test_the_record_in_hand_is_left_alone(installed, kept, client):
+    """What `meter()` has given to the program is not changed by what is found out later."""
+    with tokenguard.meter() as measured:
+        ask(client, "Be brief.", "Hello?")
+        before = dict(measured.records[0].attributes)
+        installed.telemetry.flush()
+    assert measured.records[0].attributes == before
+    assert n.REQUEST_HASH in kept.calls[0].attributes
