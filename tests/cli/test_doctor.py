@@ -16,6 +16,11 @@ from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.policy import loads
 from tokenguard.providers import SDKS
 
+pytestmark = [  # the clients of probes are not closed
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 OPENAI = SDKS[0]
 
 
