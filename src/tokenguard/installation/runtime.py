@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tokenguard.call import scope
+from tokenguard.call.site import pass_over
 from tokenguard.facts import names
 from tokenguard.installation.imports import unwatch_imports, watch_imports
 from tokenguard.process import ends
@@ -83,6 +84,7 @@ class Installation:
         self.telemetry.metrics.watch_budgets(tuple if guard is None else guard.balances)
         self.telemetry.metrics.watch_breakers(dict if guard is None else guard.breakers.states)
         self.telemetry.metrics.max_values = policy.attribution.max_values
+        pass_over(policy.attribution.helpers)
         self.meter.settling.prices = prices
         if self.telemetry.looker is not None:
             self.telemetry.looker.prices = prices
