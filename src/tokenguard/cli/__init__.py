@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "See it"),
+    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "Measure"),
     "report": Row(
         "tokenguard.cli.report",
         "report",
@@ -78,6 +78,7 @@ COMMANDS = {
         "Watch",
         "grafana export monitoring",
     ),
+    "doctor": Row("tokenguard.cli.doctor", "doctor", "Is every SDK here measured, and does all else work?", "Measure"),
     "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
     "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page.", "Before it ships", "explain TG102"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from tokenguard.call.call import Call
@@ -14,7 +15,7 @@ from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, CallRecor
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Reading
+from tokenguard.providers import Reading, geo_of
 from tokenguard.providers.reading import MOST_TOKENS, believable
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
@@ -46,6 +47,8 @@ class Settling:
     ) -> None:
         """Write down what came of the call, end its span and hand the record on."""
         duration = time.perf_counter_ns() - call.start_perf
+        if call.on_told is not None and outcome == names.OK and reading.complete:
+            call.on_told(reading.usage is not None and reading.usage.output is not None)
         usage: Usage | None = None
         try:
             _describe(call, reading, error, first_chunk_ns)
@@ -106,20 +109,24 @@ class Settling:
             return None, None  # the provider refused it
         basis = None if told else _untold(outcome, error, generated)
         charged = usage if usage is not None and told else _estimated(call, reading, generated)
-        tier = Tier(reading.service_tier, reading.speed) if reading.service_tier or reading.speed else STANDARD
-        cost = self.prices.cost(
-            call.endpoint.provider,
-            (reading.model, call.priced_as),
-            charged,
-            tier=tier,
-            at_ns=call.start_ns,
-            basis=basis,
-        )
+        geo = reading.geo or geo_of(call.endpoint.host)
+        special = reading.service_tier or reading.speed or geo
+        tier = Tier(reading.service_tier, reading.speed, geo) if special else STANDARD
+        provider, models = call.endpoint.provider, (reading.model, call.priced_as)
+        if reading.parts and told:  # several inferences, each by its own length and model
+            costs = [
+                self.prices.cost(provider, part.model or models, part.usage, tier=tier, at_ns=call.start_ns)
+                for part in reading.parts
+            ]
+            cost = reduce(Cost.plus, costs)
+        else:
+            cost = self.prices.cost(provider, models, charged, tier=tier, at_ns=call.start_ns, basis=basis)
         if charged.output is None and call.api.generates:
             cost = cost._replace(output=None)
         if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
             cost = as_reported(cost, reading.reported_cost)
-        if cost.status == names.EXACT and (doubt := _doubt(reading, outcome)) is not None:
+            call.attributes[names.COST_SOURCE] = names.REPORTED
+        if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
         return cost, charged
 
@@ -175,11 +182,20 @@ def _disbelieve(usage: Usage | None) -> None:
     raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
 
 
-def _doubt(reading: Reading, outcome: str) -> str | None:
+TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.inference"})
+"""Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
+
+
+def _doubt(call: Call, reading: Reading, outcome: str) -> str | None:
     """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
-    return "tool_fees_excluded" if reading.extra_fees else None
+    if names.COST_SOURCE in call.attributes:  # the provider's own word covers its tools
+        return None
+    if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
+        return "output_by_total"
+    asked = any(call.request.get(key) is not None for key in call.api.fees)
+    return "tool_fees_excluded" if reading.extra_fees or asked else None
 
 
 def _describe(call: Call, reading: Reading, error: BaseException | str | None, first_chunk_ns: int | None) -> None:
@@ -224,7 +240,7 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""
 
 CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)

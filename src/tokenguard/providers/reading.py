@@ -21,6 +21,14 @@ MOST_TOKENS = 10**10
 """Far beyond what any call has used: the largest windows hold 10**7 tokens."""
 
 
+class Part(NamedTuple):
+    """One of several inferences that a provider runs for one call, each billed for itself."""
+
+    usage: Usage
+    model: str | None
+    """Its own; `None` where it is the call's."""
+
+
 class Reading(NamedTuple):
     """What a response says of the call. `None` and empty mean that it does not say."""
 
@@ -31,16 +39,22 @@ class Reading(NamedTuple):
     tool_calls: int = 0
     service_tier: str | None = None
     speed: str | None = None
+    geo: str | None = None
+    """Where the provider says that it did the work, where that has a price."""
     error: str | None = None
     """The type of an error that the provider reported in an answer that had begun well: the call has failed."""
     complete: bool = True
     """Whether a stream came to its own end."""
     reported_cost: float | None = None
-    """USD, where the provider itself says what it charged (OpenRouter)."""
+    """USD, where the provider itself says what it charged."""
     extra_fees: bool = False
     """Whether something was billed that is not tokens (a web search, say)."""
     conversation: str | None = None
     """The id of the conversation that the provider keeps, where it names that and not each answer."""
+    parts: tuple[Part, ...] = ()
+    """What the provider bills the call by, where that is several; `usage` is the sum of those by the call's model."""
+    by_total: bool | None = None
+    """That some of the usage is in the total alone: `True` where nothing else says so. `None` where none is."""
 
 
 def fields(node: object) -> Mapping[str, Any]:
@@ -65,9 +79,53 @@ def text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+MAX_DIGITS = 15
+"""Of a count that is written as text; no call has as many tokens."""
+
+
 def count(value: object) -> int | None:
-    """The value if it is a count of tokens."""
-    return value if type(value) is int and value >= 0 else None
+    """The value if it is a count of tokens, whether it is written as 19, 19.0 or "19".
+
+    Gateways write floats, and text; fractions, as some have them for images, are rounded up.
+
+    >>> count(19), count(19.0), count("19"), count(-1), count(True), count("many")
+    (19, 19, 19, None, None, None)
+    """
+    if type(value) is int:
+        return value if value >= 0 else None
+    if type(value) is str:
+        if len(value) > MAX_DIGITS:
+            return None
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if type(value) is float and 0 <= value < 10**MAX_DIGITS:
+        return math.ceil(value)
+    return None
+
+
+USD_PER_TICK = 1e-10
+"""Of xAI's `cost_in_usd_ticks`, which covers all that a request did, tools included (`cost.py` of xai-sdk)."""
+
+
+def reported_cost(usage: Mapping[str, Any]) -> float | None:
+    """USD that a provider itself says it charged, in an object of usage; `None` where it does not say.
+
+    xAI: `cost_in_usd_ticks`, over HTTP and gRPC (https://docs.x.ai/docs/key-information/consumption-and-rate-limits).
+    OpenRouter: `cost`, which with a key of the caller's own is its fee alone; what the provider behind it charged is
+    beside it (https://openrouter.ai/docs/use-cases/usage-accounting). Perplexity: `cost.total_cost`.
+    """
+    ticks, charged = usage.get("cost_in_usd_ticks"), usage.get("cost")
+    if isinstance(ticks, (int, float)) and ticks >= 0:
+        return ticks * USD_PER_TICK
+    if isinstance(charged, (int, float)):
+        if not usage.get("is_byok"):
+            return float(charged)
+        upstream = fields(usage.get("cost_details")).get("upstream_inference_cost")
+        return float(charged) + upstream if isinstance(upstream, (int, float)) else None
+    total = fields(charged).get("total_cost")
+    return float(total) if isinstance(total, (int, float)) else None
 
 
 def whole(value: object) -> int | None:
@@ -108,7 +166,50 @@ def _collect(node: Mapping[str, Any], shape: Shape, counts: dict[str, int]) -> N
         if value is None:
             continue
         if type(target) is str:
-            if type(value) is int and value >= 0:
-                counts[target] = value
+            told = value if type(value) is int and value >= 0 else count(value)
+            if told is not None and told >= counts.get(target, 0):  # of two that say it, a zero is who does not know
+                counts[target] = told
         else:
             _collect(fields(value), target, counts)  # type: ignore[arg-type] # it is a Shape
+
+
+def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None]:
+    """The usage by a total that exceeds its parts, and whether that made a difference which nothing else confirms.
+
+    `None` where it made none.
+
+    What is in the total alone was generated: thoughts of Gemini through the OpenAI-compatible endpoint, reasoning of
+    Grok. But where it is just what the cache has, the input was told without that.
+    """
+    told = count(total)
+    if usage is None or told is None or usage.input is None or usage.output is None:
+        return usage, None
+    beside = told - usage.input - usage.output
+    if beside <= 0:
+        return usage, None
+    cached = (usage.cache_read or 0) + (usage.cache_write or 0)
+    if beside == cached and cached > usage.input:
+        return usage._replace(input=usage.input + cached), False
+    confirmed = usage.reasoning == beside
+    reasoning = usage.reasoning or beside
+    return usage._replace(output=usage.output + beside, reasoning=reasoning), not confirmed
+
+
+def larger(told: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Two accounts of one usage: of each count the larger, so that a late zero does not undo what was told.
+
+    What is no count is as the later one says, unless that says nothing.
+    """
+    both = dict(told)
+    for key, value in later.items():
+        before = both.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            both[key] = larger(before, value)
+        elif before is None or (value is not None and value != [] and not _less(value, before)):
+            both[key] = value
+    return both
+
+
+def _less(value: object, before: object) -> bool:
+    """Whether both are numbers, and the first the smaller."""
+    return isinstance(value, (int, float)) and isinstance(before, (int, float)) and value < before

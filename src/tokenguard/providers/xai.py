@@ -13,7 +13,17 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import decoded, forwards
-from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
+from tokenguard.providers.reading import (
+    Reading,
+    Shape,
+    count,
+    fields,
+    items,
+    larger,
+    read_usage,
+    reported_cost,
+    text,
+)
 from tokenguard.providers.words import CONVERSATION, Words
 
 USAGE: Shape = {
@@ -25,8 +35,6 @@ USAGE: Shape = {
 }
 ZEROS = dict.fromkeys(USAGE, 0)
 """A protobuf message leaves out what is zero: a usage that is there tells all of its counts."""
-USD_PER_TICK = 1e-10
-"""Of `cost_in_usd_ticks`, which covers all that the request did, tools included (`cost.py` of xai-sdk)."""
 
 CLIENT_SIDE = frozenset({"function", "TOOL_CALL_TYPE_CLIENT_SIDE_TOOL"})
 """The `type`s of tool calls that the application answers; the others were run, and answered, by xAI."""
@@ -54,7 +62,7 @@ def fold(body: bytes) -> Reading:
     calls = 0
     for data in forwards(body):
         chunk = decoded(data)
-        last.update(chunk)
+        last.update({**chunk, "usage": larger(fields(last.get("usage")), fields(chunk.get("usage")))})
         for output in _outputs(chunk):
             index = output.get("index", 0)
             seen.add(index)
@@ -71,15 +79,15 @@ def fold(body: bytes) -> Reading:
 def _facts(body: Mapping[str, Any]) -> Reading:
     """What a completion, and the last chunk of a stream, say of the call as a whole."""
     said = fields(body.get("usage"))
-    ticks = said.get("cost_in_usd_ticks")
+    charged = reported_cost(said)
     tier = text(body.get("service_tier"))
     return Reading(
         usage=_usage(said),
         model=text(body.get("model")),
         id=text(body.get("id")),
         service_tier=tier and tier.removeprefix("SERVICE_TIER_").lower(),
-        reported_cost=None if ticks is None else ticks * USD_PER_TICK,
-        extra_fees=ticks is None and bool(said.get("server_side_tools_used") or said.get("num_sources_used")),
+        reported_cost=charged,
+        extra_fees=charged is None and bool(said.get("server_side_tools_used") or said.get("num_sources_used")),
     )
 
 
@@ -93,14 +101,17 @@ def _usage(said: Mapping[str, Any]) -> Usage | None:
     usage = read_usage({**ZEROS, **said}, USAGE)
     if usage is None or usage.input is None or usage.output is None:
         return usage
-    total = said.get("total_tokens")
+    total = count(said.get("total_tokens"))
     return usage._replace(output=total - usage.input if total else usage.output + (usage.reasoning or 0))
 
 
 def _beside(reading: Reading) -> Reading:
-    """The same for a chat completion over HTTP, where reasoning is counted beside `completion_tokens`, too."""
+    """The same for a chat completion over HTTP, where reasoning is counted beside `completion_tokens`, too.
+
+    A total says so already.
+    """
     usage = reading.usage
-    if usage is None or usage.output is None or not usage.reasoning:
+    if usage is None or usage.output is None or not usage.reasoning or reading.by_total is not None:
         return reading
     return reading._replace(usage=usage._replace(output=usage.output + usage.reasoning))
 
