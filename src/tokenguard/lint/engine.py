@@ -113,9 +113,14 @@ class Linter:
             for report in rule.check(file):
                 severity = self.config.severity.get(rule.id) or report.severity or rule.severity
                 span = Span.of(report.node)
-                found = Finding(rule.id, rule.name, severity, report.message, module.path, span, report.fix)
+                fix = report.fix if severity != "info" or self._named(rule.id) else None  # notes are not mended unasked
+                found = Finding(rule.id, rule.name, severity, report.message, module.path, span, fix)
                 findings.setdefault((rule.id, span), found)
         return list(findings.values())
+
+    def _named(self, rule_id: str) -> bool:
+        """Whether a rule is selected by itself or by its group (TG116, TG11), rather than with all others."""
+        return any(code[-1:].isdigit() and rule_id.startswith(code) for code in self.config.select)
 
     def _ignored_for(self, path: str) -> set[str]:
         ignores = self.config.per_file_ignores
