@@ -113,7 +113,8 @@ class Linter:
             for report in rule.check(file):
                 severity = self.config.severity.get(rule.id) or report.severity or rule.severity
                 span = Span.of(report.node)
-                fix = report.fix if severity != "info" or self._named(rule.id) else None  # notes are not mended unasked
+                mends = module.exact and (severity != "info" or self._named(rule.id))  # notes only when asked for
+                fix = report.fix if mends else None
                 found = Finding(rule.id, rule.name, severity, report.message, module.path, span, fix)
                 findings.setdefault((rule.id, span), found)
         return list(findings.values())

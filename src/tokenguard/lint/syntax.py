@@ -75,11 +75,31 @@ class Scope:
         return None
 
 
-def parse(source: bytes) -> ast.Module:
-    """The syntax tree of a source, without the warnings the compiler has about it. Raises what `ast.parse` raises."""
+def parse_any(source: bytes) -> tuple[ast.Module, bool]:
+    """The syntax tree of a source, and whether its columns are exact. Raises what `ast.parse` raises.
+
+    What only a newer Python can parse is written as older code first (see `newer`), which may move columns. The
+    compiler's warnings are dropped.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ast.parse(source)
+        try:
+            return ast.parse(source), True
+        except SyntaxError as error:
+            from tokenguard.lint.newer import older
+
+            written = older(source)
+            if written is None:
+                raise
+            try:
+                return ast.parse(written), False
+            except SyntaxError:
+                raise error from None
+
+
+def parse(source: bytes) -> ast.Module:
+    """The syntax tree of a source. Raises what `ast.parse` raises."""
+    return parse_any(source)[0]
 
 
 def parses(source: bytes) -> bool:
@@ -97,7 +117,7 @@ class Module:
     def __init__(self, path: str, source: bytes) -> None:
         self.path = path
         self.source = source
-        self.tree = parse(source)
+        self.tree, self.exact = parse_any(source)
         self.calls: list[ast.Call] = []
         self.nodes: dict[type[ast.AST], list[ast.AST]] = {}
         self.parents: dict[ast.AST, ast.AST] = {}
