@@ -71,7 +71,7 @@ def test_close_ends_the_thread(ledger: SqliteLedger) -> None:
         writer = ledger._writer
         assert writer is not None
         ledger.close()
-        assert not writer.is_alive()
+        assert not writer.runs
     assert seen_by_others(ledger).spent_nano == nano(0.25)
 
 

@@ -92,7 +92,7 @@ def test_callback_and_webhook(hook: tuple[str, list[dict]]) -> None:
     receivers.tell([ALERT])
     receivers.close()
     assert len(posts) == 3
-    assert receivers._thread is None
+    assert not receivers._worker.runs
 
 
 def test_failures_are_logged(hook: tuple[str, list[dict]], caplog: pytest.LogCaptureFixture) -> None:
@@ -125,7 +125,7 @@ def test_slow_receiver(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptur
     assert time.monotonic() - start < 5
     gate.set()
     receivers.close()
-    assert receivers._thread is None
+    assert not receivers._worker.runs
 
 
 def test_nobody_to_tell() -> None:
@@ -133,4 +133,4 @@ def test_nobody_to_tell() -> None:
     receivers = Receivers()
     receivers.tell([ALERT])
     receivers.close()
-    assert receivers._thread is None
+    assert not receivers._worker.runs

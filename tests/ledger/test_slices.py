@@ -115,12 +115,12 @@ def test_idle_slices_go_back() -> None:
     ledger.on_alerts = heard.extend
     spend(ledger, 5.5)
     until = time.monotonic() + 5
-    while (shared.read([HOT])[0].reserved_nano or ledger._keeper) and time.monotonic() < until:
+    while (shared.read([HOT])[0].reserved_nano or ledger._slices) and time.monotonic() < until:
         time.sleep(0.01)
     balance = shared.read([HOT])[0]
     assert (balance.spent_nano, balance.reserved_nano) == (nano(5.5), 0)
     assert [alert.threshold for alert in heard] == [0.5]
-    assert ledger._keeper is None
+    assert not ledger._slices
     spend(ledger, 1.0)
     ledger.close()
     assert shared.read([HOT])[0].spent_nano == nano(6.5)

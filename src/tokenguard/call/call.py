@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import weakref
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from tokenguard.call import scope
 from tokenguard.call.failures import may_be_billed
+from tokenguard.call.open import Watching, open_calls
 from tokenguard.call.repeats import Failure
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
+from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.providers.reading import believable
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
@@ -50,10 +56,20 @@ class Settling(Protocol):
 class Guarding(Protocol):
     """Who has admitted a call, and charges it at its end."""
 
+    def give_back(self, call: Call) -> None:
+        """Nothing was sent: what was reserved for it is free."""
+        ...
+
     def settle(
-        self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str, error: BaseException | str | None
+        self,
+        call: Call,
+        usage: Usage | None,
+        charged: Usage | None,
+        cost: Cost | None,
+        outcome: str,
+        error: BaseException | str | None,
     ) -> None:
-        """Charge what the call came to."""
+        """Charge what the call came to: `charged`, which is the reported `usage` or an estimate."""
         ...
 
 
@@ -106,18 +122,22 @@ class Call:
         "cost",
         "counted",
         "endpoint",
-        "entered",
         "fingerprint",
         "guard",
+        "handed_on",
         "hide_usage",
         "matched",
         "model",
+        "most_output",
+        "outer",
         "output_cap",
+        "reader",
         "request",
         "resends",
         "reservation",
         "retried",
         "scope",
+        "sent",
         "served_before",
         "snapshot",
         "span",
@@ -125,6 +145,7 @@ class Call:
         "start_perf",
         "stream",
         "tool_steps",
+        "unmeasured",
     )
 
     def __init__(self, settling: Settling, exchange: Exchange) -> None:
@@ -150,6 +171,8 @@ class Call:
         """The model that has answered there before, where the request names none: an agent's."""
         self.resends = 0
         self.billed_resends = 0
+        self.sent = False
+        """Whether it has been handed to the SDK to be sent."""
         self.begun = False
         """Whether its answer had begun to come in before the call ended."""
         self.retried: Failure | None = None
@@ -163,9 +186,15 @@ class Call:
         """What it came to, once it has ended; `None` where it is not on any bill."""
         self.answer: object = None
         """The response, or the events of its stream, where its content is to be recorded."""
+        self.unmeasured: object = None
+        """The response, where it does not say how much was generated."""
         self.span: CallSpan = NO_SPAN
-        self.entered: tuple[Token[Call | None], Token[Any]] | None = None
-        """What undoes making the call and its span current."""
+        self.outer: Context | None = None
+        """The OpenTelemetry context around the call."""
+        self.reader: weakref.ref[Watching] | None = None
+        """The watch on its answer, where that is yet to be read."""
+        self.handed_on = 0
+        """How much of its end has been handed on: for the settling."""
         self.guard: Guarding | None = None
         """The guard at the call's start sees it to its end, whatever policy is in force by then."""
         # The guard's notes:
@@ -175,6 +204,9 @@ class Call:
         self.counted: int | None = None
         self.corrected: int | None = None
         """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
+        self.most_output: int | None = None
+        """The output tokens that were reserved."""
+        open_calls[id(self)] = self
 
     @property
     def priced_as(self) -> str | None:
@@ -197,7 +229,11 @@ class Call:
         """What a response says, decoded JSON or the SDK's model of it."""
         if self._settling.captures:
             self.answer = response
-        return self.api.read(response)
+        reading = self.api.read(response)
+        usage = reading.usage
+        if reading.complete and (usage is None or usage.output is None or not believable(usage)):
+            self.unmeasured = response
+        return reading
 
     def keep_stream(self, events: bytes) -> None:
         """The events of a stream that is over."""
@@ -229,7 +265,7 @@ class Call:
     ) -> None:
         """End the call, once; later calls do nothing. Never raises, except in strict mode.
 
-        `generated` gives the text that a stream has brought, for an estimate where its usage never came.
+        `generated` gives the text that the answer has brought, for an estimate where its usage never came.
         """
         try:
             del self._open  # atomic: a stream may be closed by one thread and collected in another
@@ -237,10 +273,55 @@ class Call:
             return
         if reading is not None and reading.error is not None:  # the provider's word goes first
             outcome, error = names.ERROR, reading.error
+        if generated is None and self.unmeasured is not None and self.api.generates:
+            response = self.unmeasured
+            generated = lambda: self.api.words.answered_text(response)  # noqa: E731
+        try:
+            open_calls.pop(id(self), None)
+            self._settle(reading, outcome, error, first_chunk_ns, generated)
+        except BaseException as raised:
+            if interrupt(raised) is not None or not isinstance(raised, Exception):
+                # A signal handler's: what is left is done, and the program gets what it has raised.
+                self._settle(reading, outcome, error, first_chunk_ns, generated)
+            raise
+
+    def _settle(
+        self,
+        reading: Reading | None,
+        outcome: str,
+        error: BaseException | str | None,
+        first_chunk_ns: int | None,
+        generated: Callable[[], str] | None,
+    ) -> None:
         try:
             self._settling.settle(self, reading or Reading(), outcome, error, first_chunk_ns, generated)
         except Exception as failure:
             self._settling.internal_error("finishing a call", failure)
+
+    def drop(self) -> None:
+        """The call was interrupted before it was sent: it leaves no record, and nothing reserved."""
+        try:
+            del self._open
+        except AttributeError:
+            return
+        open_calls.pop(id(self), None)
+        if self.guard is not None:
+            self.guard.give_back(self)
+
+    def abandon(self) -> None:
+        """Nobody will read the rest of its answer, or wait for it."""
+        watch = None if self.reader is None else self.reader()
+        if watch is not None:
+            watch.over(GeneratorExit())
+        elif self.sent:
+            self.finish(None, outcome=names.ABANDONED)
+        else:
+            self.drop()
+
+    def disown(self) -> None:
+        """In a forked child: to end it is the parent's."""
+        with contextlib.suppress(AttributeError):
+            del self._open
 
 
 current_call: ContextVar[Call | None] = ContextVar("tokenguard_call", default=None)

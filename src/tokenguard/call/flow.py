@@ -48,17 +48,21 @@ Flow = Generator[Step, Answer, Answer]
 
 def drive(flow: Flow, send: Callable[[], Any]) -> Any:
     """Run a flow around a synchronous send; returns its value or raises its error."""
-    step = next(flow)
-    while True:
-        try:
-            answer = Answer(send() if step is SEND else _done(step))
-        except BaseException as error:
-            answer = Answer(error=error)
-        try:
-            step = flow.send(answer)
-        except StopIteration as end:
-            answer = end.value
-            break
+    try:
+        step = next(flow)
+        while True:
+            try:
+                answer = Answer(send() if step is SEND else _done(step))
+            except BaseException as error:
+                answer = Answer(error=error)
+            try:
+                step = flow.send(answer)
+            except StopIteration as end:
+                answer = end.value
+                break
+    except BaseException as error:
+        flow.throw(error)  # a signal handler raised it here: the flow is to know. One that has ended raises it, too
+        raise
     if answer.error is None:
         return answer.value
     try:
@@ -69,17 +73,21 @@ def drive(flow: Flow, send: Callable[[], Any]) -> Any:
 
 async def drive_async(flow: Flow, send: Callable[[], Awaitable[Any]]) -> Any:
     """`drive` for a coroutine."""
-    step = next(flow)
-    while True:
-        try:
-            answer = Answer(await (send() if step is SEND else _done_async(step)))
-        except BaseException as error:
-            answer = Answer(error=error)
-        try:
-            step = flow.send(answer)
-        except StopIteration as end:
-            answer = end.value
-            break
+    try:
+        step = next(flow)
+        while True:
+            try:
+                answer = Answer(await (send() if step is SEND else _done_async(step)))
+            except BaseException as error:
+                answer = Answer(error=error)
+            try:
+                step = flow.send(answer)
+            except StopIteration as end:
+                answer = end.value
+                break
+    except BaseException as error:
+        flow.throw(error)
+        raise
     if answer.error is None:
         return answer.value
     try:

@@ -21,6 +21,9 @@ class Place:
         self.leads = land is not None
         """Whether this caller makes the call, and must `land` the flight."""
 
+    def __del__(self) -> None:
+        self.land(None)  # the caller was interrupted before it could: those who wait go by themselves
+
     @property
     def answer(self) -> Future[Any]:
         """What the leader lands with."""
@@ -33,8 +36,9 @@ class Place:
 
     def land(self, answer: Any) -> None:
         """Give the answer to those who wait; calls that come later start a flight of their own."""
-        if self._land is not None:
-            self._land(answer)
+        land, self._land = self._land, None
+        if land is not None:
+            land(answer)
 
 
 class _Flight:
@@ -50,7 +54,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._flying: dict[Key, _Flight] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may raise, and a place be given up, where it is held
 
     def join(self, key: Key) -> Place:
         """A place in the flight of this key: the first caller leads it."""
@@ -59,11 +63,14 @@ class Flights:
             if flight is not None:
                 flight.followers += 1
                 return Place(flight, None)
-            flight = self._flying[key] = _Flight()
+            flight = _Flight()
 
-        def land(answer: Any) -> None:
-            with self._lock:
-                self._flying.pop(key, None)
-            flight.answer.set_result(answer)
+            def land(answer: Any) -> None:
+                with self._lock:
+                    self._flying.pop(key, None)
+                if not flight.answer.done():
+                    flight.answer.set_result(answer)
 
-        return Place(flight, land)
+            place = Place(flight, land)
+            self._flying[key] = flight
+            return place

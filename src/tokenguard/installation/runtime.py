@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tokenguard.call import scope
 from tokenguard.facts import names
 from tokenguard.installation.imports import unwatch_imports, watch_imports
+from tokenguard.process import ends
+from tokenguard.process.ends import Stage
 
 if TYPE_CHECKING:
     from tokenguard.policy import Policy
@@ -35,10 +37,13 @@ class Installation:
     """What `install()` set up in this process, and how to take it back."""
 
     def __init__(self) -> None:
+        from tokenguard.call.open import end_all
         from tokenguard.metering.meter import Meter
         from tokenguard.prices import PriceBook
         from tokenguard.telemetry.drain import Telemetry
 
+        ends.at_end(Stage.CALLS, end_all)
+        ends.heed_signals()
         global _telemetry
         _telemetry = _telemetry or Telemetry(_store)
         self.telemetry = _telemetry
@@ -79,6 +84,8 @@ class Installation:
     def patch(self, sdk: Sdk, module: ModuleType) -> None:
         """Wrap an SDK's module that has just been imported, or was imported before."""
         try:
+            import concurrent.futures.thread  # noqa: F401 - tiktoken wants it, and when the process ends it cannot be imported
+
             self._restores.append(import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk))
             if self.telemetry.looker is None:
                 # Now, in the thread that imports the SDK: not in one of our own beside the application's imports.

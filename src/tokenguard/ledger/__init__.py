@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tokenguard.ledger.base import Ledger
-from tokenguard.ledger.entry import NANO, Alert, Balance, Entry, LedgerError, Refusal, Reservation, nano
+from tokenguard.ledger.entry import NANO, Alert, Balance, Entry, LedgerError, Refusal, Reservation, nano, new_id
 from tokenguard.ledger.memory import MemoryLedger
 from tokenguard.ledger.open import open_ledger
 
@@ -18,5 +18,6 @@ __all__ = [
     "Refusal",
     "Reservation",
     "nano",
+    "new_id",
     "open_ledger",
 ]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import sys
 import time
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from tokenguard.ledger.entry import Alert, Balance, Entry, Refusal, Reservation
+from tokenguard.process.ends import Stage, at_end
+from tokenguard.process.forks import at_fork
+from tokenguard.process.interrupts import interrupt
+from tokenguard.process.threads import Pool
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
 log = logging.getLogger("tokenguard")
 
@@ -48,10 +50,11 @@ class Ledger(ABC):
     def __init__(self, *, lease_s: float = LEASE_S, clock: Clock = time.time) -> None:
         self.lease_s = lease_s
         self._clock = clock
-        self._executor: ThreadPoolExecutor | None = None
+        self._pool: Pool | None = None
         self.on_alerts: Callable[[tuple[Alert, ...]], None] | None = None
         """Hears of thresholds that show while no caller waits: `settle_soon`, a slice's return, a lost ledger's."""
-        _ledgers.add(self)
+        at_end(Stage.LEDGERS, self.finish)
+        at_fork(self._after_fork_in_child, before=self._before_fork, in_parent=self._after_fork_in_parent)
 
     def now(self) -> float:
         """Unix seconds by the clock that windows and leases go by."""
@@ -59,7 +62,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def reserve(
-        self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
+        self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None, *, lease_s: float | None = None
     ) -> Reservation | Refusal:
         """Hold `nano` dollars and `tokens` in every entry, or in none of them.
 
@@ -92,7 +95,7 @@ class Ledger(ABC):
 
     def _close_soon(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> None:
         if self.threads:
-            self.submit(self._close_and_tell, reservation, nano, tokens, alert=alert)
+            self._threaded().soon(partial(self._close_and_tell, reservation, nano, tokens, alert=alert))
         else:
             self._close_and_tell(reservation, nano, tokens, alert=alert)
 
@@ -100,6 +103,8 @@ class Ledger(ABC):
         try:
             self._hear(self._close(reservation, nano, tokens, alert=alert))
         except Exception as error:
+            if (raised := interrupt(error)) is not None:
+                raise raised from None
             log.warning("tokenguard: a budget could not be settled (%s); its lease charges the worst case", error)
 
     @abstractmethod
@@ -118,27 +123,34 @@ class Ledger(ABC):
     def alerts(self, entries: Sequence[Entry]) -> tuple[Alert, ...]:
         """The thresholds that are reached and nobody was told of; whoever gets them here has been told."""
 
+    def finish(self) -> None:
+        """Write what is still to be written: the process ends, or the ledger is closed. Never raises."""
+        if self._pool is not None:
+            self._pool.finish()
+
     def close(self) -> None:
         """Let go of files, connections and threads. What is reserved stays so until its lease ends."""
-        if self._executor is not None:
-            self._executor.shutdown()
-            self._executor = None
+        if self._pool is not None:
+            self._pool.stop()
 
     def submit(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run an operation of this ledger later, off the caller's path: `submit(ledger.settle, reservation, 1, 1)`."""
-        from concurrent.futures import Future, ThreadPoolExecutor  # with asyncio, 30 ms that the linter does without
-
         if self.threads:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="tokenguard-ledger")
-            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: now or never
-                return self._executor.submit(operation, *args, **kwargs)
+            return self._threaded().submit(operation, *args, **kwargs)
+        from concurrent.futures import Future
+
         done: Future[T] = Future()
         try:
             done.set_result(operation(*args, **kwargs))
         except Exception as error:
             done.set_exception(error)
         return done
+
+    def _threaded(self) -> Pool:
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = Pool("tokenguard-ledger", self.threads)
+        return pool
 
     async def run(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Await one of this ledger's operations: `await ledger.run(ledger.reserve, entries, nano, tokens)`.
@@ -152,7 +164,7 @@ class Ledger(ABC):
         future = self.submit(operation, *args, **kwargs)
         try:
             return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or interrupted
             future.add_done_callback(self._give_back)
             raise
 
@@ -162,7 +174,7 @@ class Ledger(ABC):
 
     def _give_back(self, future: Future[T]) -> None:
         if not future.cancelled() and future.exception() is None:
-            answer = future.result()
+            answer: object = future.result()
             if isinstance(answer, Reservation):
                 with contextlib.suppress(Exception):  # its lease ends by itself
                     self.release(answer)
@@ -173,30 +185,5 @@ class Ledger(ABC):
     def _after_fork_in_parent(self) -> None:  # noqa: B027
         """Go on."""
 
-    def _after_fork_in_child(self) -> None:
+    def _after_fork_in_child(self) -> None:  # noqa: B027
         """Start afresh in a forked process: threads and connections stay with the parent."""
-        self._executor = None
-
-
-_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
-_forking: list[Ledger] = []
-
-
-def _before_fork() -> None:
-    _forking[:] = _ledgers
-    for ledger in _forking:
-        ledger._before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop()._after_fork_in_parent()
-
-
-def _after_fork_in_child() -> None:
-    while _forking:
-        _forking.pop()._after_fork_in_child()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

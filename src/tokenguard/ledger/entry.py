@@ -8,10 +8,11 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import sys
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Final, NamedTuple
+
+from tokenguard.process.forks import at_fork
 
 NANO: Final = 1_000_000_000
 
@@ -146,8 +147,7 @@ class _Ids:
 
     def __init__(self) -> None:
         self.renew()
-        if sys.platform != "win32":
-            os.register_at_fork(after_in_child=self.renew)
+        at_fork(self.renew)
 
     def renew(self) -> None:
         self.process = os.urandom(9).hex()

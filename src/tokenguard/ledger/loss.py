@@ -49,7 +49,7 @@ class SurvivingLedger(Ledger):
         return self._retry_at is not None
 
     def reserve(
-        self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
+        self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None, *, lease_s: float | None = None
     ) -> Reservation | Refusal:
         """See `Ledger.reserve`; never raises."""
         if entries and self._worth_trying():

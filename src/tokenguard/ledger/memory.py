@@ -90,7 +90,7 @@ class MemoryLedger(Ledger):
         self._purge_at = PURGE_AT
 
     def reserve(
-        self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
+        self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None, *, lease_s: float | None = None
     ) -> Reservation | Refusal:
         """See `Ledger.reserve`."""
         accounts = self._accounts
@@ -114,26 +114,45 @@ class MemoryLedger(Ledger):
                     if entry.enforce:
                         return no
                     over += (no,)
-            for account in held:
-                account.reserved_nano += nano
-                account.reserved_tokens += tokens
             reservation = Reservation(key or new_id(), tuple(entries), nano, tokens, expires, over, held)
-            self._reservations[reservation.id] = reservation
+            done = 0
+            try:
+                for account in held:
+                    account.reserved_nano += nano
+                    account.reserved_tokens += tokens
+                    done += 1  # a signal handler can raise between two accounts, not within one
+                self._reservations[reservation.id] = reservation
+            except BaseException:
+                for account in held[:done]:
+                    account.reserved_nano -= nano
+                    account.reserved_tokens -= tokens
+                raise
         return reservation
 
     def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
         found: list[Alert] = []
         with self._lock:
-            mine = self._reservations.pop(reservation.id, None)
+            mine = self._reservations.get(reservation.id)
             if mine is None:
                 return self._correct(reservation.id, nano, tokens, alert=alert)
             accounts: list[_Account] = mine.held  # type: ignore[assignment]  # what `reserve` put there
             reserved_nano, reserved_tokens = mine.nano, mine.tokens
+            done = 0
+            try:
+                for account in accounts:
+                    account.reserved_nano -= reserved_nano
+                    account.reserved_tokens -= reserved_tokens
+                    account.spent_nano += nano
+                    account.spent_tokens += tokens
+                    done += 1
+            finally:  # what has begun is done, whatever a signal handler raises
+                for account in accounts[done:]:
+                    account.reserved_nano -= reserved_nano
+                    account.reserved_tokens -= reserved_tokens
+                    account.spent_nano += nano
+                    account.spent_tokens += tokens
+                del self._reservations[reservation.id]
             for entry, account in zip(mine.entries, accounts, strict=True):
-                account.reserved_nano -= reserved_nano
-                account.reserved_tokens -= reserved_tokens
-                account.spent_nano += nano
-                account.spent_tokens += tokens
                 if alert and (
                     account.spent_nano >= account.quiet_nano
                     or account.spent_tokens >= account.quiet_tokens

@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import os
-import queue
-import threading
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from tokenguard.ledger.entry import NANO, Alert
+from tokenguard.process import ends
+from tokenguard.process.ends import Stage, at_end
+from tokenguard.process.forks import at_fork
+from tokenguard.process.threads import POLL_S, Worker
 
 _log = logging.getLogger("tokenguard.alerts")
 
@@ -54,65 +56,70 @@ class Receivers:
     and has `timeout_s` to answer.
     """
 
-    _thread: threading.Thread | None
-
     def __init__(self, callback: str | None = None, webhook: str | None = None, *, timeout_s: float = 5.0) -> None:
         self._callback = callback
         self._webhook = webhook
         self._timeout_s = timeout_s
-        self._start_afresh()
+        self._function: Callable[[Message], object] | None = None
+        self._forget()
+        self._worker = Worker("tokenguard-alerts", self._work)
+        at_fork(self._forget)
+        at_end(Stage.RECEIVERS, self.finish)
+
+    def _forget(self) -> None:
+        self._waiting: deque[Alert] = deque()
+        self._busy = False
 
     def tell(self, alerts: Iterable[Alert]) -> None:
         """Pass alerts on, in a moment."""
         if not (self._callback or self._webhook):
             return
-        if self._process != os.getpid():  # a forked child has neither the thread nor a lock it could trust
-            self._start_afresh()
         for alert in alerts:
-            try:
-                self._waiting.put_nowait(alert)
-            except queue.Full:
+            if len(self._waiting) >= _MAX_WAITING:
                 _log.warning("an alert is dropped, its receiver is too slow: %s", message(alert)["text"])
-        with self._lock:
-            if self._thread is None and not self._waiting.empty():
-                self._thread = threading.Thread(target=self._work, name="tokenguard-alerts", daemon=True)
-                self._thread.start()
+            else:
+                self._waiting.append(alert)
+        if ends.ending:
+            self._work()
+        else:
+            self._worker.wake()
+
+    def finish(self) -> None:
+        """The process ends: tell them now."""
+        self.close(ends.PATIENCE_S)
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Wait until everybody was told, at most `timeout_s`."""
+        """Wait until everybody was told, at most `timeout_s`; the thread ends."""
         until = time.monotonic() + timeout_s
-        while (thread := self._thread) is not None and time.monotonic() < until:
-            thread.join(min(0.1, timeout_s))
-
-    def _start_afresh(self) -> None:
-        self._process = os.getpid()
-        self._waiting: queue.Queue[Alert] = queue.Queue(_MAX_WAITING)
-        self._lock = threading.Lock()
-        self._thread = None
-        self._function: Callable[[Message], object] | None = None
+        while (self._waiting or self._busy) and time.monotonic() < until:
+            if ends.ending and not self._worker.runs:
+                self._work()
+            time.sleep(POLL_S)
+        self._worker.stop(max(until - time.monotonic(), 0.0))
 
     def _work(self) -> None:
-        """Tell of what waits, and end when nothing does."""
-        while True:
+        """Tell of what waits."""
+        while self._waiting:
+            self._busy = True
             try:
-                alert = self._waiting.get_nowait()
-            except queue.Empty:
-                with self._lock:
-                    if self._waiting.empty():
-                        self._thread = None
-                        return
-                continue
-            for kind, name, tell in (
-                ("callback", self._callback, self._call),
-                ("webhook", self._webhook, self._post),
-            ):
-                if name:
-                    try:
-                        tell(message(alert))
-                    except Exception as error:
-                        # Not the URL: chat systems keep their secret in it.
-                        where = name if kind == "callback" else "[alerts] webhook"
-                        _log.warning("%s failed: %s: %s", where, type(error).__name__, error)
+                self._tell_of(self._waiting.popleft())
+            except IndexError:
+                pass
+            finally:
+                self._busy = False
+
+    def _tell_of(self, alert: Alert) -> None:
+        for kind, name, tell in (
+            ("callback", self._callback, self._call),
+            ("webhook", self._webhook, self._post),
+        ):
+            if name:
+                try:
+                    tell(message(alert))
+                except Exception as error:
+                    # Not the URL: chat systems keep their secret in it.
+                    where = name if kind == "callback" else "[alerts] webhook"
+                    _log.warning("%s failed: %s: %s", where, type(error).__name__, error)
 
     def _call(self, what: Message) -> None:
         if self._function is None:
@@ -129,7 +136,8 @@ class Receivers:
             data=json.dumps(what).encode(),
             headers={"Content-Type": "application/json", "User-Agent": "tokenguard"},
         )
-        with urllib.request.urlopen(request, timeout=self._timeout_s):  # noqa: S310
+        timeout_s = min(self._timeout_s, ends.PATIENCE_S) if ends.ending else self._timeout_s
+        with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310
             pass
 
 

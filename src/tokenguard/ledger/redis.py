@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger
@@ -24,6 +25,7 @@ from tokenguard.ledger.entry import (
     Reservation,
     new_id,
 )
+from tokenguard.process.interrupts import interrupt
 
 _PREFIX: Final = "{tokenguard}:"
 _JOIN: Final = "\x1e"
@@ -208,9 +210,14 @@ class RedisLedger(Ledger):
         self._ahead_s = 0.0
         # One more try on a connection that the server has closed meanwhile; a timeout is a loss.
         retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        self._client: Any = redis.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
+        self._connect = partial(
+            redis.Redis.from_url, url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
         )
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with new connections."""
+        self._client: Any = self._connect()
         self._scripts = {
             name: self._client.register_script(_LUA + script)
             for name, script in {
@@ -228,7 +235,7 @@ class RedisLedger(Ledger):
         return self._clock() + self._ahead_s
 
     def reserve(
-        self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
+        self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None, *, lease_s: float | None = None
     ) -> Reservation | Refusal:
         """See `Ledger.reserve`."""
         lease = self.lease_s if lease_s is None else lease_s
@@ -300,7 +307,14 @@ class RedisLedger(Ledger):
         try:
             answer: list[Any] = self._scripts[script](keys=[_PREFIX], args=[given, *args])
         except self._errors as error:
+            if (raised := interrupt(error)) is not None:
+                self._begin()
+                raise raised from None
             raise LedgerError(f"the Redis ledger cannot be used: {error}") from error
+        except BaseException:
+            # A signal handler's. An answer may be on its way that nobody has waited for: the next must not get it.
+            self._begin()
+            raise
         self._ahead_s = float(answer[0]) - self._clock()
         return answer[1:]
 

@@ -8,16 +8,15 @@ and the whole slice is charged, stated as orphaned.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import math
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from tokenguard.ledger.base import Ledger, P, T
 from tokenguard.ledger.entry import Alert, Balance, Entry, LedgerError, Refusal, Reservation, new_id
+from tokenguard.process.threads import Worker
 
 _ROUNDS: Final = 3
 """How often a caller leases for others to spend before it asks the shared ledger for just its own call."""
@@ -67,17 +66,16 @@ class SlicedLedger(Ledger):
         self._idle_s = idle_s
         self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
         self._slices: dict[str, _Slice] = {}
-        self._keeper: threading.Thread | None = None
-        self._wake = threading.Event()
-        self._closed = False
-        atexit.register(_close_at_exit, weakref.ref(self))
+        self._taken: dict[str, list[_Slice]] = {}
+        """The slices that each reservation was taken from, until it is settled."""
+        self._keeper = Worker("tokenguard-slices", self._housekeep)
 
     def reserve(
-        self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
+        self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None, *, lease_s: float | None = None
     ) -> Reservation | Refusal:
         """See `Ledger.reserve`."""
         for _ in range(_ROUNDS):
-            made = self._take(entries, nano, tokens)
+            made = self._take(entries, nano, tokens, key)
             if made is not None:
                 return made
             no = self._lease(entries, nano, tokens)
@@ -86,12 +84,12 @@ class SlicedLedger(Ledger):
         return self.inner.reserve(entries, nano, tokens, lease_s=lease_s, key=key)
 
     def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
-        if not isinstance(reservation.held, _Held):
+        if reservation.id not in self._taken:
             return self.inner._close(reservation, nano, tokens, alert=alert)
         return self._give_up(self._book(reservation, nano, tokens))
 
     def _close_soon(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> None:
-        if not isinstance(reservation.held, _Held):
+        if reservation.id not in self._taken:
             self.inner._close_soon(reservation, nano, tokens, alert=alert)
         else:
             for mine in self._book(reservation, nano, tokens):
@@ -101,10 +99,10 @@ class SlicedLedger(Ledger):
         """See `Ledger.run`. What a slice can answer is answered at once."""
         answer: Any
         if operation == self.reserve:
-            answer = self._take(*args[:3])  # type: ignore[arg-type]
+            answer = self._take(*args)  # type: ignore[arg-type]
             if answer is not None:
                 return answer  # type: ignore[no-any-return]
-        elif operation in (self.settle, self.release) and isinstance(args[0].held, _Held):  # type: ignore[attr-defined]
+        elif operation in (self.settle, self.release) and args[0].id in self._taken:  # type: ignore[attr-defined]
             due = self._book(*(args if len(args) == 3 else (args[0], 0, 0)))
             answer = await super().run(self._give_up, due) if due else ()
             return answer if operation == self.settle else None  # type: ignore[return-value]
@@ -126,16 +124,20 @@ class SlicedLedger(Ledger):
         """See `Ledger.alerts`."""
         return self.inner.alerts(entries)
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Return the slices. One that a call is still spending from is returned when that call is settled."""
-        self._closed = True
-        self._wake.set()
+        self._keeper.stop()
         with contextlib.suppress(LedgerError):  # the leases end by themselves
             self._hear(self._give_up(self._retire(lambda _: True)))
+        super().finish()
+
+    def close(self) -> None:
+        """See `Ledger.close`; the slices are returned."""
+        self.finish()
         super().close()
         self.inner.close()
 
-    def _take(self, entries: Sequence[Entry], nano: int, tokens: int, **_: object) -> Reservation | None:
+    def _take(self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None) -> Reservation | None:
         """A reservation out of the slices at hand, or nothing if one of them is missing or too small."""
         now = self.now()
         over: tuple[Refusal, ...] = ()
@@ -147,29 +149,51 @@ class SlicedLedger(Ledger):
                     return None
                 slices.append(mine)
                 over += mine.lease.over
-            for mine in slices:
-                mine.left_nano -= nano
-                mine.left_tokens -= tokens
-                mine.calls += 1
-                mine.touched = now
-        return Reservation(new_id(), tuple(entries), nano, tokens, now + self.lease_s, over, _Held(slices))
+            made = Reservation(key or new_id(), tuple(entries), nano, tokens, now + self.lease_s, over)
+            done = 0
+            try:
+                for mine in slices:
+                    mine.left_nano -= nano
+                    mine.left_tokens -= tokens
+                    mine.calls += 1
+                    mine.touched = now
+                    done += 1  # a signal handler can raise between two slices, not within one
+                self._taken[made.id] = slices
+            except BaseException:
+                for mine in slices[:done]:
+                    mine.left_nano += nano
+                    mine.left_tokens += tokens
+                    mine.calls -= 1
+                raise
+        return made
 
     def _book(self, reservation: Reservation, nano: int, tokens: int) -> list[_Slice]:
         """Charge a call to its slices; the answer is the slices that are to be returned now."""
-        held: Any = reservation.held
-        due = []
         with self._lock:
-            for mine in held.empty():
-                mine.left_nano += reservation.nano - nano
-                mine.left_tokens += reservation.tokens - tokens
-                mine.spent_nano += nano
-                mine.spent_tokens += tokens
-                mine.calls -= 1
+            slices = self._taken.get(reservation.id, [])
+            back_nano, back_tokens = reservation.nano - nano, reservation.tokens - tokens
+            done = 0
+            try:
+                for mine in slices:
+                    mine.left_nano += back_nano
+                    mine.left_tokens += back_tokens
+                    mine.spent_nano += nano
+                    mine.spent_tokens += tokens
+                    mine.calls -= 1
+                    done += 1
+            finally:  # what has begun is done, whatever a signal handler raises
+                for mine in slices[done:]:
+                    mine.left_nano += back_nano
+                    mine.left_tokens += back_tokens
+                    mine.spent_nano += nano
+                    mine.spent_tokens += tokens
+                    mine.calls -= 1
+                if slices:
+                    del self._taken[reservation.id]
+            for mine in slices:
                 if mine.left_nano < 0 or mine.left_tokens < 0:  # more was spent than reserved: the others should know
                     self._drop(mine)
-                if mine.retired and not mine.calls:
-                    due.append(mine)
-        return due
+            return [mine for mine in slices if mine.retired and not mine.calls]
 
     def _lease(self, entries: Sequence[Entry], nano: int, tokens: int) -> Refusal | None:
         """Lease new slices where the ones at hand do not suffice. The answer is why that is not possible."""
@@ -204,9 +228,7 @@ class SlicedLedger(Ledger):
             if rival is not None:  # another thread leased at the same time; its slice is older
                 self._drop(rival)
             self._slices[lease.entries[0].account] = mine
-            if self._keeper is None and not self._closed:
-                self._keeper = threading.Thread(target=self._housekeep, name="tokenguard-slices", daemon=True)
-                self._keeper.start()
+        self._keeper.wake()
         if rival is not None and not rival.calls:
             self._hear(self._give_up([rival]))
 
@@ -235,48 +257,20 @@ class SlicedLedger(Ledger):
         now = self.now()
         return mine.until <= now or (not mine.calls and mine.touched <= now - self._idle_s)
 
-    def _housekeep(self) -> None:
+    def _housekeep(self) -> float | None:
         """Return slices that are idle or whose time is over, as long as there are any."""
-        while not self._closed:
-            self._wake.wait(min(self._idle_s, self._slice_lease_s) / 2)
-            due = self._retire(self._is_due)
-            with contextlib.suppress(LedgerError):  # the leases end by themselves
-                self._hear(self._give_up(due))
-            del due
-            with self._lock:
-                if not self._slices:
-                    self._keeper = None
-                    return
+        due = self._retire(self._is_due)
+        with contextlib.suppress(LedgerError):  # the leases end by themselves
+            self._hear(self._give_up(due))
+        return min(self._idle_s, self._slice_lease_s) / 2 if self._slices else None
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
         self._lock = threading.RLock()
-        self._slices = {}  # they are the parent's to spend
-        self._keeper = None
-        self._wake = threading.Event()
+        self._slices, self._taken = {}, {}  # they are the parent's to spend
 
     def _before_fork(self) -> None:
         self._lock.acquire()
 
     def _after_fork_in_parent(self) -> None:
         self._lock.release()
-
-
-def _close_at_exit(ledger: weakref.ref[SlicedLedger]) -> None:
-    if (open_still := ledger()) is not None:
-        open_still.close()
-
-
-class _Held:
-    """The slices a reservation was taken from, until it is settled; of one process only."""
-
-    __slots__ = ("process", "slices")
-
-    def __init__(self, slices: list[_Slice]) -> None:
-        self.slices = slices
-        self.process = new_id.process
-
-    def empty(self) -> list[_Slice]:
-        """The slices, once; a forked child's copy has none."""
-        slices, self.slices = self.slices, []
-        return slices if self.process == new_id.process else []

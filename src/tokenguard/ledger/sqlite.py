@@ -6,17 +6,15 @@ of the next reservation, or by a thread a moment later; until then it stands as 
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sqlite3
 import threading
 import time
-import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger, log
 from tokenguard.ledger.entry import (
@@ -30,7 +28,9 @@ from tokenguard.ledger.entry import (
     new_id,
     refusal,
 )
-from tokenguard.process.exit import at_exit
+from tokenguard.process import ends
+from tokenguard.process.interrupts import interrupt
+from tokenguard.process.threads import Worker
 
 _VERSION: Final = 1
 _SCHEMA: Final = f"""
@@ -62,11 +62,11 @@ _GATHER_S: Final = 0.02
 """How long what is to be settled waits for a reservation to go along with."""
 _LOST_S: Final = 1.0
 """How long it waits for another try when the file cannot be written."""
-_IDLE_S: Final = 5.0
-"""After so long without a call the thread ends."""
 
 _MOST: Final = 2**53
 """Nano-dollars or tokens of one call; whatever a provider reports, sums stay integers of SQLite."""
+
+T = TypeVar("T")
 
 _Settlement = tuple[Reservation, int, int, bool]
 
@@ -91,27 +91,23 @@ class SqliteLedger(Ledger):
         super().__init__(lease_s=lease_s, clock=clock)
         self.path = Path(path)
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may end the process, or call a model, where it is held
         self._connection: sqlite3.Connection | None = None
         self._purge_at = 0.0
         self._gathered: deque[_Settlement] = deque()
-        self._wake = threading.Event()
-        self._waking = threading.RLock()  # the collector may end a stream while its own thread holds it
-        self._writer: threading.Thread | None = None
-        self._stop = threading.Event()
-        self._leaves = False
-        """Whether the end of this process writes what is gathered then."""
+        self._writer = Worker("tokenguard-ledger", self._write, gather_s=_GATHER_S)
 
     def reserve(
-        self, entries: Sequence[Entry], nano: int, tokens: int, *, lease_s: float | None = None, key: str | None = None
+        self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None, *, lease_s: float | None = None
     ) -> Reservation | Refusal:
         """See `Ledger.reserve`."""
         now = self.now()
         expires = now + (self.lease_s if lease_s is None else lease_s)
-        over: tuple[Refusal, ...] = ()
         ids = [entry.account for entry in entries]
         made = Reservation(key or new_id(), tuple(entries), nano, tokens, expires)
-        with self._transaction() as db:
+
+        def hold(db: sqlite3.Connection) -> Reservation | Refusal:
+            over: tuple[Refusal, ...] = ()
             if key is not None and db.execute("SELECT 1 FROM reservation WHERE id = ?", (key,)).fetchone():
                 return made
             rows = {row[0]: row[1:] for row in db.execute(_select(len(ids)), ids)}
@@ -128,12 +124,13 @@ class SqliteLedger(Ledger):
                 "INSERT INTO reservation (id, expires, nano, tokens, accounts) VALUES (?, ?, ?, ?, ?)",
                 (made.id, expires, nano, tokens, _JOIN.join(ids)),
             )
-        made.over = over
-        return made
+            made.over = over
+            return made
+
+        return self._transact(hold)
 
     def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
-        with self._transaction() as db:
-            return self._charge(db, (reservation, nano, tokens, alert))
+        return self._transact(self._charge, (reservation, nano, tokens, alert))
 
     def _charge(self, db: sqlite3.Connection, settlement: _Settlement) -> tuple[Alert, ...]:
         """Put what was spent in the place of what was reserved; a reservation that is gone changes nothing."""
@@ -157,54 +154,20 @@ class SqliteLedger(Ledger):
 
     def _close_soon(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> None:
         self._gathered.append((reservation, nano, tokens, alert))
-        if not self._wake.is_set():
-            with self._waking:
-                self._wake.set()
-                if self._writer is None:
-                    self._start_writer()
+        if ends.ending:
+            self.flush()
+        else:
+            self._writer.wake()
 
-    def _start_writer(self) -> None:
-        if not self._leaves:
-            self._leaves = True
-            _flush_at_exit(self)
-        self._stop = threading.Event()
-        self._writer = threading.Thread(target=self._write, args=(self._stop,), name="tokenguard-ledger", daemon=True)
-        try:
-            self._writer.start()
-        except RuntimeError:  # the interpreter is going down: the exit handler writes
-            self._writer = None
-
-    def _write(self, stop: threading.Event) -> None:
-        """Write what no reservation took along, as long as there are calls and the ledger is open."""
-        while not stop.is_set():
-            if self._wake.wait(_IDLE_S):
-                if stop.wait(_GATHER_S):
-                    return
-                self._wake.clear()
-                if not self.flush():
-                    stop.wait(_LOST_S)
-                    self._wake.set()
-                continue
-            with self._waking:
-                if not self._wake.is_set() and not stop.is_set():
-                    self._writer = None
-                    return
-
-    def _end_writer(self) -> None:
-        with self._waking:
-            writer, self._writer = self._writer, None
-            self._stop.set()
-            self._wake.set()
-        if writer is not None:
-            writer.join()
-        self._wake.clear()
+    def _write(self) -> float | None:
+        """Write what no reservation took along; it is tried again where the file cannot be written."""
+        return None if self.flush() else _LOST_S
 
     def flush(self) -> bool:
-        """Write what was gathered now; whether the file could be written. Never raises."""
+        """Write what was gathered now; whether the file could be written. Raises what a signal handler raises."""
         try:
             if self._gathered:
-                with self._transaction():
-                    pass
+                self._transact(_nothing)
         except LedgerError as error:
             log.warning("tokenguard: %s; what calls came to is written when it can be", error)
             return False
@@ -223,24 +186,31 @@ class SqliteLedger(Ledger):
     def read(self, entries: Sequence[Entry]) -> list[Balance]:
         """See `Ledger.read`."""
         ids = [entry.account for entry in entries]
-        with self._transaction() as db:
+        marks = ",".join("?" * len(ids))
+        sql = f"SELECT id, {_BALANCE} FROM account WHERE id IN ({marks})"  # noqa: S608 - only question marks
+
+        def look(db: sqlite3.Connection) -> dict[str, Balance]:
             self._charge_orphans(db)
-            marks = ",".join("?" * len(ids))
-            sql = f"SELECT id, {_BALANCE} FROM account WHERE id IN ({marks})"  # noqa: S608 - only question marks
-            rows = {row[0]: Balance(*row[1:]) for row in db.execute(sql, ids)}
+            return {row[0]: Balance(*row[1:]) for row in db.execute(sql, ids)}
+
+        rows = self._transact(look)
         empty = [Balance(entry.budget, entry.key, entry.window_start, entry.window_end) for entry in entries]
         return [rows.get(account, none) for account, none in zip(ids, empty, strict=True)]
 
     def accounts(self) -> list[Balance]:
         """See `Ledger.accounts`."""
         sql = f"SELECT {_BALANCE} FROM account WHERE window_end > ? ORDER BY id"  # noqa: S608 - a constant
-        with self._transaction() as db:
+
+        def look(db: sqlite3.Connection) -> list[Balance]:
             self._charge_orphans(db)
             return [Balance(*row) for row in db.execute(sql, (self.now(),))]
 
+        return self._transact(look)
+
     def reset(self, budget: str) -> int:
         """See `Ledger.reset`."""
-        with self._transaction() as db:
+
+        def clear(db: sqlite3.Connection) -> int:
             self._charge_orphans(db)
             return db.execute(
                 "UPDATE account SET spent_nano = 0, spent_tokens = 0, orphaned_nano = 0, orphaned_tokens = 0,"
@@ -248,43 +218,70 @@ class SqliteLedger(Ledger):
                 (budget,),
             ).rowcount
 
+        return self._transact(clear)
+
     def alerts(self, entries: Sequence[Entry]) -> tuple[Alert, ...]:
         """See `Ledger.alerts`."""
         ids = [entry.account for entry in entries]
-        with self._transaction() as db:
+
+        def reached(db: sqlite3.Connection) -> tuple[Alert, ...]:
             self._charge_orphans(db)
             rows = db.execute(_charge(len(ids)), (0, 0, 0, 0, 0, 0, *ids)).fetchall()
             return self._crossed(db, entries, rows)
 
+        return self._transact(reached)
+
+    def finish(self) -> None:
+        """See `Ledger.finish`."""
+        super().finish()
+        self._writer.stop()
+        self.flush()
+
     def close(self) -> None:
         """See `Ledger.close`."""
         super().close()
-        self._end_writer()
+        self._writer.stop()
         self.flush()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the file's write lock for the block; all of it counts, or none. What was gathered is written first."""
+    def _transact(self, work: Callable[..., T], *args: Any) -> T:
+        """Do `work` with the file's write lock held; all of it counts, or none. What was gathered is written first.
+
+        One function, and no context manager: a signal handler may raise at any call in here, and whatever has begun
+        by then is rolled back at once, not when somebody lets go of the exception's traceback.
+        """
         with self._lock:
+            count = 0
+            found: tuple[Alert, ...] = ()
             try:
                 db = self._connection or self._connect()
-                self._begin(db)
+                if db.in_transaction:
+                    self._within(db)
                 try:
+                    self._begin(db)
                     count, found = self._take_along(db)
-                    yield db
+                    answer = work(db, *args)
                     db.execute("COMMIT")
                 finally:
                     if db.in_transaction:
                         db.execute("ROLLBACK")
             except (sqlite3.Error, OSError) as error:
+                if (raised := interrupt(error)) is not None:
+                    raise raised from None
                 raise LedgerError(f"the ledger {self.path} cannot be used: {error}") from error
             for _ in range(count):
                 self._gathered.popleft()
         self._hear(found)
+        return answer
+
+    def _within(self, db: sqlite3.Connection) -> None:
+        """A signal handler has come in the middle of a transaction of this very thread."""
+        if not ends.ending:
+            raise LedgerError("a signal handler has called a model while the ledger was being written")
+        db.execute("ROLLBACK")  # nobody will end it any more
 
     def _begin(self, db: sqlite3.Connection) -> None:
         """Take the write lock. SQLite's own waiting sleeps ever longer, so that some wait seconds while others pass."""
@@ -365,23 +362,15 @@ class SqliteLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock, self._waking, self._wake = threading.Lock(), threading.RLock(), threading.Event()
-        self._writer, self._leaves = None, False
+        self._lock = threading.RLock()
         self._gathered.clear()  # the parent's to write
         if self._connection is not None:
             _inherited.append(self._connection)
             self._connection = None
 
 
-def _flush_at_exit(ledger: SqliteLedger) -> None:
-    """Have a program that ends write what was gathered."""
-    flush = weakref.WeakMethod(ledger.flush)
-
-    def leave() -> None:
-        if (method := flush()) is not None:
-            method()
-
-    at_exit(leave)
+def _nothing(db: sqlite3.Connection) -> None:
+    """The work of a transaction that only writes what was gathered."""
 
 
 def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:

@@ -62,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "tokenguard lint",
         "tokenguard lint [OPTIONS] [PATHS]",
-        "Find the waste in Python files and notebooks: PATHS, or the working directory; `-` reads standard input.",
+        "Find the waste in Python files and notebooks: PATHS, or the working directory; `-` reads standard input. "
+        "`tokenguard lint server` is the language server for editors.",
         "Exit status: 0 clean, 1 findings, 2 a usage or settings error.",
         formatter_class=_Formatter,
         allow_abbrev=False,
@@ -106,6 +107,22 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _from_a_client() -> bool:
+    """Whether `lint server` is the language server, and no folder of that name: its standard input is a pipe."""
+    import stat
+
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return not os.path.exists("server") or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _serve(options: Options) -> None:
+    try:
+        from tokenguard.lint.server import serve
+    except ImportError as error:
+        raise ConfigError("The language server needs pygls: pip install 'tokenguard-otel[editor]'") from error
+    serve(options)
+
+
 def run(paths: tuple[str, ...], options: Options) -> int:
     """Do what the command line says; the exit status. Raises ConfigError."""
     if options.watch:
@@ -118,12 +135,16 @@ def run(paths: tuple[str, ...], options: Options) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; ends the process with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    read = vars(parser().parse_intermixed_args(given))
+    serving = given[:1] == ["server"] and _from_a_client()
+    read = vars(parser().parse_intermixed_args(given[serving:]))
     paths = tuple(read.pop("paths")) or (".",)
     for name in ("select", "extend_select", "ignore", "exclude"):
         read[name] = None if read[name] is None and name in ("select", "ignore") else tuple(read[name] or ())
     try:
-        sys.exit(run(paths, Options(**read)))
+        if serving:
+            _serve(Options(**read))
+        else:
+            sys.exit(run(paths, Options(**read)))
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

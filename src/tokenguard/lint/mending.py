@@ -78,13 +78,13 @@ def add_ignores(findings: list[Finding]) -> tuple[int, int]:
     for path, places in wanted.items():
         source = read(path)
         if isinstance(source, bytes):
-            changed, count = _commented(source, places)
+            changed, count = commented(source, places)
             added += count
             write(path, changed)
     return added, len(wanted)
 
 
-def _commented(source: bytes, places: dict[int, set[str]]) -> tuple[bytes, int]:
+def commented(source: bytes, places: dict[int, set[str]]) -> tuple[bytes, int]:
     """The source with ignore comments at the ends of these lines, or above a line that cannot end in a comment."""
     from tokenguard.lint.fixes import parts_of
     from tokenguard.lint.suppress import logical_end

@@ -1,104 +1,122 @@
-"""Reads syntax that is newer than the Python this runs on, by writing it as older code that means the same to a linter.
+"""Syntax newer than the interpreter, read with libcst's grammar, which is the newest there is.
 
-libcst's parser knows the newest grammar. Type parameters and `type` statements (PEP 695, 696), quotes and backslashes
-within f-strings (701), template strings (750) and `except A, B:` (758) are written the old way, line by line where they
-were; columns behind them may move.
+What this interpreter lacks is written over in the older way, byte for byte of the same length, so that every place
+stays what it was: type parameters and aliases (PEP 695, 696), any quotes in f-strings (701), template strings (750),
+and `except A, B` without parentheses (758).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
 
-if TYPE_CHECKING:
+_HINTS = re.compile(
+    rb"^[ \t]*type[ \t]+\w|^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+\w+[ \t]*\[|^[ \t]*except\b\*?[^:(\n]*,"
+    rb"|\b(?:[tT][rR]?|[rR][tT])[\"']" + (rb"|\b(?:[fF][rR]?|[rR][fF])[\"']" if sys.version_info < (3, 12) else b""),
+    re.MULTILINE,
+)
+
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class TooNew(SyntaxError):
+    """Valid Python, but of a version newer than the interpreter, in a way that cannot be written over."""
+
+
+def lowered(source: bytes) -> bytes | None:
+    """The source in an older grammar, of the same length; None where it is valid in no grammar.
+
+    It is as good as the source for looking at calls and names; an `except` keeps its first type only.
+    """
+    if not _HINTS.search(source):
+        return None
+    if source.startswith(_BOM):
+        older = lowered(source[len(_BOM) :])
+        return older and _BOM + older
     import libcst as cst
-
-_QUOTES = ("'", '"', "'''", '"""')
-
-
-def older(source: bytes) -> bytes | None:
-    """`source` in the grammar of Python 3.11; None if it is no Python of any version that is known."""
-    import libcst as cst
+    from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
 
     try:
-        tree = cst.parse_module(source)
-        written = tree.visit(_writer()).code
-    except (cst.ParserSyntaxError, cst.CSTValidationError, UnicodeError, RecursionError):
+        source.decode()  # spans count the bytes of UTF-8
+        wrapper = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
+        spans = wrapper.resolve(ByteSpanPositionProvider)
+    except Exception:
         return None
-    return written.encode()
+    at = {node: (span.start, span.start + span.length) for node, span in spans.items()}
+    text = bytearray(source)
+    for node in _nodes(wrapper.module):
+        _write_over(text, node, at)
+    return bytes(text)
 
 
-def _writer() -> cst.CSTTransformer:
-    """A transformer of trees; a function, because libcst is only imported where it is needed."""
+def _nodes(node: Any) -> Iterator[Any]:
+    yield node
+    for child in node.children:
+        yield from _nodes(child)
+
+
+def _write_over(text: bytearray, node: Any, at: dict[Any, tuple[int, int]]) -> None:
     import libcst as cst
 
-    class Writer(cst.CSTTransformer):
-        def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef) -> cst.FunctionDef:  # noqa: N802
-            return updated_node.with_changes(type_parameters=None)
-
-        def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.ClassDef:  # noqa: N802
-            return updated_node.with_changes(type_parameters=None)
-
-        def leave_TypeAlias(self, original_node: cst.TypeAlias, updated_node: cst.TypeAlias) -> cst.Assign:  # noqa: N802
-            return cst.Assign([cst.AssignTarget(updated_node.name)], updated_node.value)
-
-        def leave_ExceptHandler(  # noqa: N802
-            self, original_node: cst.ExceptHandler, updated_node: cst.ExceptHandler
-        ) -> cst.ExceptHandler:
-            if isinstance(updated_node.type, cst.Tuple) and not updated_node.type.lpar:
-                errors = updated_node.type.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-                return updated_node.with_changes(type=errors)
-            return updated_node
-
-        def leave_TemplatedString(  # noqa: N802
-            self, original_node: cst.TemplatedString, updated_node: cst.TemplatedString
-        ) -> cst.BaseExpression:
-            parts = [
-                cst.FormattedStringText(part.value)
-                if isinstance(part, cst.TemplatedStringText)
-                else cst.FormattedStringExpression(part.expression)
-                for part in updated_node.parts
-                if isinstance(part, cst.TemplatedStringText | cst.TemplatedStringExpression)
-            ]
-            start = updated_node.start.replace("t", "f").replace("T", "F")
-            return _requoted(cst.FormattedString(parts, start, updated_node.end, updated_node.lpar, updated_node.rpar))
-
-        def leave_FormattedString(  # noqa: N802
-            self, original_node: cst.FormattedString, updated_node: cst.FormattedString
-        ) -> cst.BaseExpression:
-            return _requoted(updated_node)
-
-    return Writer()
+    match node:
+        case cst.TypeAlias(name=name, value=value):
+            (start, _), (_, named), (begin, _) = at[node], at[name], at[value]
+            _blank(text, start, begin)
+            word = text_of(name).encode()
+            text[start : start + len(word)] = word
+            equal = max(start + len(word), begin - 2 if named < begin - 1 else begin - 1)
+            text[equal : equal + 1] = b"="
+        case cst.TypeParameters():
+            _blank(text, *at[node])
+        case (
+            cst.ExceptHandler(type=cst.Tuple(lpar=[], elements=[first, _, *_]) as types)
+            | cst.ExceptStarHandler(type=cst.Tuple(lpar=[], elements=[first, _, *_]) as types)
+        ):
+            _blank(text, at[first.value][1], at[types][1])
+        case cst.TemplatedString(start=opening):
+            start = at[node][0]
+            text[start : start + len(opening)] = opening.replace("t", "f").replace("T", "F").encode()
+            _requote(text, node, at)
+        case cst.FormattedString():
+            _requote(text, node, at)
 
 
-def _requoted(node: cst.FormattedString) -> cst.BaseExpression:
-    """An f-string in quotes that do not occur within it, whose expressions hold no backslashes."""
+def text_of(name: Any) -> str:
+    """A name as it is written."""
+    return str(name.value)
+
+
+def _requote(text: bytearray, string: Any, at: dict[Any, tuple[int, int]]) -> None:
+    """Give the strings inside a formatted string the other quotes, and take backslashes and quotes from their texts."""
     import libcst as cst
 
-    inner = cst.Module([])
-    parts = []
-    for part in node.parts:
-        if isinstance(part, cst.FormattedStringExpression):
-            part = part.with_changes(expression=part.expression.visit(_plain()))
-        parts.append(part)
-    node = node.with_changes(parts=parts)
-    expressions = [inner.code_for_node(p) for p in parts if isinstance(p, cst.FormattedStringExpression)]
-    if not any(node.end in code for code in expressions) and (len(node.end) == 3 or "\n" not in "".join(expressions)):
-        return node
-    texts = "".join(inner.code_for_node(part) for part in parts)
-    quotes = next((q for q in _QUOTES[2:] if q not in texts and not texts.endswith(q[0])), None)
-    if quotes is None:
-        return cst.SimpleString('""')
-    return node.with_changes(start=node.start.removesuffix(node.end) + quotes, end=quotes)
+    quote = string.end[0]
+    other = "'" if quote == '"' else '"'
+    for part in string.parts:
+        if not isinstance(part, cst.FormattedStringExpression | cst.TemplatedStringExpression):
+            continue
+        for node in _nodes(part.expression):
+            if isinstance(node, cst.FormattedString | cst.TemplatedString):
+                start, end = at[node]
+                first = start + len(node.start) - len(node.end)
+                text[first : start + len(node.start)] = text[end - len(node.end) : end] = other.encode() * len(node.end)
+            if not isinstance(node, cst.SimpleString):
+                continue
+            start, end = at[node]
+            size = len(node.quote)
+            first = start + len(node.prefix)
+            inner = re.sub(rb"[\\'\"]", b"_", bytes(text[first + size : end - size]))
+            text[first:end] = other.encode() * size + inner + other.encode() * size
 
 
-def _plain() -> cst.CSTTransformer:
-    """Takes the backslashes out of strings."""
-    import libcst as cst
-
-    class Plain(cst.CSTTransformer):
-        def leave_SimpleString(  # noqa: N802
-            self, original_node: cst.SimpleString, updated_node: cst.SimpleString
-        ) -> cst.SimpleString:
-            return updated_node.with_changes(value=updated_node.value.replace("\\", "/"))
-
-    return Plain()
+def _blank(text: bytearray, start: int, end: int) -> None:
+    """Spaces over a stretch; the ends of its lines stay, and the line goes on behind each."""
+    for place in range(start, end):
+        if text[place] in b"\r\n":
+            if text[place - 1] not in b"\r\n":
+                text[place - 1 : place] = b"\\"
+        else:
+            text[place : place + 1] = b" "

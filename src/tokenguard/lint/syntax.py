@@ -75,31 +75,26 @@ class Scope:
         return None
 
 
-def parse_any(source: bytes) -> tuple[ast.Module, bool]:
-    """The syntax tree of a source, and whether its columns are exact. Raises what `ast.parse` raises.
+def parse(source: bytes) -> ast.Module:
+    """The syntax tree of a source, without the warnings the compiler has about it.
 
-    What only a newer Python can parse is written as older code first (see `newer`), which may move columns. The
-    compiler's warnings are dropped.
+    Syntax newer than the interpreter is written over in the older way first. Raises what `ast.parse` raises; TooNew, a
+    SyntaxError, for what is valid and cannot be written over.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return ast.parse(source), True
+            return ast.parse(source)
         except SyntaxError as error:
-            from tokenguard.lint.newer import older
+            from tokenguard.lint.newer import TooNew, lowered
 
-            written = older(source)
-            if written is None:
+            older = lowered(source)
+            if older is None:
                 raise
             try:
-                return ast.parse(written), False
+                return ast.parse(older)
             except SyntaxError:
-                raise error from None
-
-
-def parse(source: bytes) -> ast.Module:
-    """The syntax tree of a source. Raises what `ast.parse` raises."""
-    return parse_any(source)[0]
+                raise TooNew(error.msg, (None, error.lineno, error.offset, error.text)) from error
 
 
 def parses(source: bytes) -> bool:
@@ -117,7 +112,7 @@ class Module:
     def __init__(self, path: str, source: bytes) -> None:
         self.path = path
         self.source = source
-        self.tree, self.exact = parse_any(source)
+        self.tree = parse(source)
         self.calls: list[ast.Call] = []
         self.nodes: dict[type[ast.AST], list[ast.AST]] = {}
         self.parents: dict[ast.AST, ast.AST] = {}

@@ -7,14 +7,14 @@ asked for when the process ends is ended then, as an estimate.
 
 from __future__ import annotations
 
-import atexit
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tokenguard.facts import names
+from tokenguard.process.ends import Stage, at_end
+from tokenguard.process.forks import at_fork
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call
@@ -27,11 +27,14 @@ ASKED = re.compile(r"/(?:responses|interactions)/([^/?]+)")
 class Pending:
     """The open calls of this process by response id."""
 
-    def __init__(self, flush: Callable[[], None]) -> None:
-        self._flush = flush
-        """Hands on the records of calls that end as the process does."""
+    def __init__(self) -> None:
+        self._forget()
+        at_fork(self._forget)  # the parent's calls are the parent's to end
+        at_end(Stage.CALLS, self.give_up)
+
+    def _forget(self) -> None:
         self._calls: OrderedDict[str, Call] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may end the process where it is held
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -39,12 +42,6 @@ class Pending:
     def keep(self, response_id: str, call: Call) -> None:
         """The provider goes on with this call."""
         with self._lock:
-            if not self._calls:
-                from tokenguard.tokens import count_text
-
-                count_text("-", call.model)  # loads what an estimate needs: at the process's end it cannot be imported
-                atexit.unregister(self.give_up)
-                atexit.register(self.give_up)
             self._calls[response_id] = call
             oldest = self._calls.popitem(last=False)[1] if len(self._calls) > REMEMBERED else None
         if oldest is not None:
@@ -74,5 +71,3 @@ class Pending:
             self._calls.clear()
         for call in calls:
             call.finish(None, outcome=names.ABANDONED)
-        if calls:
-            self._flush()

@@ -29,6 +29,7 @@ from tokenguard.facts.record import AttributeValue
 from tokenguard.metering.background import Pending
 from tokenguard.metering.settling import Settling
 from tokenguard.prices import PriceBook
+from tokenguard.process.interrupts import interrupt
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
 
@@ -61,7 +62,7 @@ class Meter:
         self.guard = guard
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.include_usage = include_usage
-        self.pending = Pending(telemetry.flush)
+        self.pending = Pending()
         self._refusing_hosts: set[str] = set()
         """Hosts that refused a request because of the option we had added."""
 
@@ -74,6 +75,13 @@ class Meter:
             self._unguarded()
             return (yield SEND)
         call, guard = begun
+        try:
+            return (yield from self._guarded(exchange, call, guard))
+        except BaseException as error:
+            self._interrupted(call, error)
+            raise
+
+    def _guarded(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
         if guard is None:
             return (yield from self._send(exchange, call))
         flight = self.contain("matching a call", self._match, guard, exchange, call)
@@ -89,10 +97,20 @@ class Meter:
             return answer
         finally:
             if flight is not None and flight.leads:
-                if flight.followers:
-                    self.contain("counting a flight", self._count_followers, call, flight.followers)
                 # Where no answer came (the leader was cancelled, or refused), each follower goes by itself.
                 flight.land(answer if answer is not None and isinstance(answer.error, Exception | None) else None)
+                if flight.followers:
+                    self.contain("counting a flight", self._count_followers, call, flight.followers)
+
+    def _interrupted(self, call: Call, error: BaseException) -> None:
+        """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
+        if call.finished:
+            return
+        self._leave(call)
+        if call.sent:
+            call.finish(None, outcome=names.ABANDONED, error=error)
+        else:
+            call.drop()
 
     def _admit(self, guard: Guard, exchange: Exchange, call: Call) -> Generator[Step, Answer, None]:
         """Ask the guard; a refusal is recorded and raised, and an internal error does as the policy says."""
@@ -128,6 +146,7 @@ class Meter:
     def _send(self, exchange: Exchange, call: Call) -> Flow:
         """Send the request inside its span, and see to the answer."""
         self.contain("opening a call", self._open, exchange, call)
+        call.sent = True
         answer = yield SEND
         if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
             exchange.replace_body(call.request)
@@ -163,19 +182,23 @@ class Meter:
         self._start_span(call, exchange.native_span)
         if call.stream and call.api.include_usage and self.include_usage:
             self._ask_usage(exchange, call)
-        call.entered = (current_call.set(call), otel_context.attach(call.span.context))
+        current_call.set(call)
+        otel_context.attach(call.span.context)
 
     def _close(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         """Undo what `_open` made current, and see what came of the request."""
-        try:
-            # A coroutine that is thrown away may be closed in another context, where the tokens are errors.
-            if call.entered is not None and type(answer.error) is not GeneratorExit:
-                entered, attached = call.entered
-                call.entered = None
-                otel_context.detach(attached)
-                current_call.reset(entered)
-        finally:
-            self._answered(exchange, call, answer)
+        self._leave(call)
+        self._answered(exchange, call, answer)
+
+    def _leave(self, call: Call) -> None:
+        """Make current again what was so before.
+
+        A coroutine that is thrown away may be closed in another context, where nothing is ours to change.
+        """
+        if current_call.get() is call:
+            current_call.set(None)
+        if call.outer is not None and otel_context.get_current() is call.span.context:
+            otel_context.attach(call.outer)  # not `detach`, which logs and swallows what a signal handler raises
 
     def _answered(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         error = answer.error
@@ -183,7 +206,8 @@ class Meter:
             try:
                 reading = exchange.read(answer.value, call)
             except Exception as failure:
-                call.finish(None)
+                if interrupt(failure) is None:
+                    call.finish(None)
                 raise failure from None
             if reading is None:
                 return
@@ -191,7 +215,7 @@ class Meter:
                 call.finish(reading)
             else:
                 self.pending.keep(reading.id, call)
-        elif isinstance(error, Exception):
+        elif isinstance(error, Exception) and interrupt(error) is None:
             call.finish(None, outcome=names.ERROR, error=error)
             call.span.let_go()  # mistralai 2 forgets the span of a request that had no answer
         else:  # cancelled, or the interpreter is stopping: nobody waits for the answer any more
@@ -264,7 +288,7 @@ class Meter:
         if call.stream:
             start[names.REQUEST_STREAM] = True
         call.attributes.update(start)
-        parent = otel_context.get_current()
+        parent = call.outer = otel_context.get_current()
         owner = outer_owner(parent, start)
         if owner is not None and owner is not native:
             call.span = OuterSpan(owner, parent)

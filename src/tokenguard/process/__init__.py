@@ -1,1 +1,1 @@
-"""What the end of a process, and a fork, mean for what is kept in it."""
+"""What happens to a process: its end, forks, exceptions out of signal handlers, and the threads of ours in it."""

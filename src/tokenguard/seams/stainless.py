@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of
 from tokenguard.seams.common.tap import tap
+from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.telemetry.spans import NativeSpan
 
@@ -158,6 +159,15 @@ def _asked(meter: Meter, options: Any, result: Any) -> None:
         meter.pending.seen(call, result if response is None else json.loads(response._content))
 
 
+def _noticed(items: Iterator[Any], watch: Watch) -> Iterator[Any]:
+    """Notice that whoever iterates over a stream has stopped: the stream itself is held by a cycle of the SDK's own."""
+    watch.put_down = False
+    try:
+        yield from items
+    finally:
+        watch.put_down = True
+
+
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the request methods of an SDK's `_base_client` module; returns what to restore."""
     omitted = (getattr(module, name, None) for name in ("Omit", "NotGiven"))
@@ -214,9 +224,17 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return start
 
+    def iterate(original: Any) -> Any:
+        def iterate(self: Any) -> Any:
+            watch = getattr(self.response, "_tokenguard_tap", None)
+            return original(self) if watch is None else _noticed(original(self), watch)
+
+        return iterate
+
     wrap(module.SyncAPIClient, "request", request)
     wrap(module.AsyncAPIClient, "request", async_request)
     wrap(module.SyncAPIClient, "_sleep_for_retry", sleep_for_retry)
     wrap(module.AsyncAPIClient, "_sleep_for_retry", sleep_for_retry)
     wrap(module, "start_api_call_span", start_api_call_span)
+    wrap(getattr(module, "Stream", None), "__iter__", iterate)
     return restore

@@ -27,6 +27,7 @@ from tokenguard.facts.record import (
     ToolsetRecord,
 )
 from tokenguard.facts.usage import Usage
+from tokenguard.process.forks import at_fork
 from tokenguard.store.file import (
     CALL_COLUMNS,
     COLUMNS,
@@ -45,7 +46,7 @@ from tokenguard.store.sums import FOLD_ROWS, fold
 
 BUSY_SECONDS: Final = 5.0
 """How long a batch waits for other processes to be done with the file."""
-EXIT_SECONDS: Final = 0.5
+EXIT_SECONDS: Final = 1.0
 """The same while the process ends."""
 PAUSE_SECONDS: Final = 0.005
 MAX_WAITING: Final = 10_000
@@ -218,8 +219,11 @@ def _after_fork_in_child() -> None:
     _lock.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
+def _after_fork_in_parent() -> None:
+    _lock.release()
+
+
+at_fork(_after_fork_in_child, before=_before_fork, in_parent=_after_fork_in_parent)
 
 
 def _inode(path: str) -> int:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +20,11 @@ from opentelemetry.trace import SpanContext, SpanKind
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, Record, TaskRecord
-from tokenguard.process.exit import at_exit
+from tokenguard.process import ends
+from tokenguard.process.ends import Stage, at_end
+from tokenguard.process.forks import at_fork
+from tokenguard.process.interrupts import interrupt
+from tokenguard.process.threads import Worker
 from tokenguard.telemetry.metrics import EMPTY, MAX_VALUES, SCOPE, Finished, Metrics
 from tokenguard.telemetry.spans import hex_ids
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:  # it is loaded with the first SDK
 log = logging.getLogger("tokenguard")
 
 DRAIN_SECONDS = 0.05
-"""How long a record waits; what a process is killed with in this time is lost."""
+"""How long a record waits; what `kill -9` finds waiting is lost."""
 LOOKED_AT = 512
 """Records that wait with their request; past it, their requests are not looked at."""
 QUEUE_LENGTH = 65_536
@@ -78,17 +80,17 @@ class Telemetry:
             failures=lambda: self.failures,
             max_values=max_values,
         )
+        self._worker = Worker("tokenguard-drain", self.flush, gather_s=DRAIN_SECONDS)
         self._reset()
-        _instances.add(self)
+        at_end(Stage.RECORDS, self._finish)
+        at_fork(self._forked)
 
     def _reset(self) -> None:
         self._queue: deque[Finished | TaskRecord] = deque(maxlen=QUEUE_LENGTH)
         self._lock = self.metrics.lock = threading.RLock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._started = False
         self._sink: Sink | None = None  # a connection does not survive a fork
         self._keeps = True
-        self._ending = False
 
     # --- the caller's side: cheap, and it never raises -----------------------------------------------------------
 
@@ -99,13 +101,20 @@ class Telemetry:
         elif len(self._queue) > LOOKED_AT and isinstance(item, Finished):
             item = item._replace(snapshot=None)
         self._queue.append(item)
-        if not self._wake.is_set():
-            self._wake.set()
-            if self._thread is None:
-                self._start()
+        if not self._started:
+            self._start()
+        if ends.ending:
+            self._finish()
+        else:
+            self._worker.wake()
 
     def internal_error(self, where: str, error: BaseException) -> None:
-        """Note an internal error: counted always, logged once for each place."""
+        """Note an internal error: counted always, logged once for each place.
+
+        What a signal handler has raised is none of ours: it is raised again, for the program that wanted it.
+        """
+        if (raised := interrupt(error)) is not None:
+            raise raised
         self.failures += 1
         if where not in self._logged:
             self._logged.add(where)
@@ -122,24 +131,14 @@ class Telemetry:
     # --- the drain -----------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        """At the first record: what is made late, so that programs without a call need not wait for it."""
         with self._lock:
-            if self._thread is not None:
-                return
-            self.metrics.make()
-            # Runs before the exit handlers of the OpenTelemetry SDK, which were registered before the first call.
-            at_exit(self._finish)
-            self._thread = threading.Thread(target=self._run, name="tokenguard-drain", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # the interpreter is going down; the exit handler drains
-                self._thread = None
-
-    def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            time.sleep(DRAIN_SECONDS)
-            self._wake.clear()
-            self.flush()
+            if not self._started:
+                self.metrics.make()
+                # Before the exit handlers of the OpenTelemetry SDK, which were registered before the first call.
+                ends.call_last()
+                ends.heed_signals()
+                self._started = True
 
     def flush(self) -> None:
         """Take everything off the queue: add it up, record it, store it. Safe from any thread."""
@@ -169,7 +168,7 @@ class Telemetry:
                     if self._sink is None:
                         self._keeps = False
                     else:
-                        if self._ending:
+                        if ends.ending:
                             self._sink.hurry()
                         self._sink.write(records)
                 except Exception as error:
@@ -201,9 +200,9 @@ class Telemetry:
 
     def _finish(self) -> None:
         """The last drain of the process, after which the store's file is let go of."""
-        self._ending = True
         if self._sink is not None:
             self._sink.hurry()  # a drain that is waiting for another process has the lock
+        self._worker.stop()
         self.flush()
         with self._lock:
             try:
@@ -212,23 +211,14 @@ class Telemetry:
             except Exception as error:
                 self._contained("closing the local store", error)
 
+    def _forked(self) -> None:
+        """What was queued belongs to the parent."""
+        self.metrics.forget()
+        self._reset()
+
     def _contained(self, where: str, error: Exception) -> None:
         """An error in the drain has no caller to reach, in strict mode either."""
         try:
             self.internal_error(where, error)
         except Exception:
             log.error("tokenguard: %s failed", where, exc_info=error)
-
-
-_instances: weakref.WeakSet[Telemetry] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    """What was queued belongs to the parent, and so did the thread."""
-    for telemetry in list(_instances):
-        telemetry.metrics.forget()
-        telemetry._reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -19,7 +19,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from tokenguard.call.call import Call
+from tokenguard.call.open import sweeper
 from tokenguard.facts import names
+from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Reading
 
 MAX_ITEMS = 2**18
@@ -39,7 +41,7 @@ class Watch:
     `Api` adds up. `otherwise` is what is known of the call where the stream itself says nothing of its usage.
     """
 
-    __slots__ = ("__weakref__", "_call", "_encode", "_first_ns", "_items", "_otherwise", "_reader")
+    __slots__ = ("__weakref__", "_call", "_encode", "_first_ns", "_items", "_otherwise", "_reader", "put_down")
 
     def __init__(self, call: Call, encode: Callable[[Any], bytes], otherwise: Reading | None = None) -> None:
         self._call = call
@@ -48,6 +50,10 @@ class Watch:
         self._first_ns: int | None = None
         self._items: deque[Any] = deque(maxlen=MAX_ITEMS)
         self._reader: Any = None
+        self.put_down = False
+        """Whether its reader has stopped iterating, and not begun again."""
+        call.reader = weakref.ref(self)
+        sweeper.wake()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -114,9 +120,21 @@ class Watch:
 
     def closed(self) -> None:
         """The stream was closed; while the reader runs, it is the reader that closes it."""
-        reader = self._reader and self._reader()
-        if reader is None or not (getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)):
+        if not self._is_read():
             self.over(GeneratorExit())
+
+    def progress(self) -> object:
+        """The last item, or something in its place; `None` while the reader waits for the next one."""
+        if self._is_read():
+            return None
+        try:
+            return self._items[-1]
+        except IndexError:
+            return self
+
+    def _is_read(self) -> bool:
+        reader = self._reader and self._reader()
+        return getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)
 
     def over(self, ending: BaseException | None) -> None:
         """Finish the call with what the stream told: `None` is its own end, `GeneratorExit` a reader that stopped."""
@@ -129,14 +147,15 @@ class Watch:
             events = self._events(list(self._items))
             call.keep_stream(events)
             reading = self._fold(events)
-        except Exception:  # a stream that is not what it says it is, or was cut off
+        except Exception as failure:  # a stream that is not what it says it is, or was cut off
+            if interrupt(failure) is not None:
+                raise
             reading = Reading(complete=False)
-        self._items.clear()
         if self._otherwise is not None and (reading.usage is None or reading.usage.output is None):
             reading = reading._replace(usage=self._otherwise.usage, complete=True)
         outcome = names.OK
         error: BaseException | str | None = None
-        if isinstance(ending, Exception):
+        if isinstance(ending, Exception) and interrupt(ending) is None:
             outcome, error = names.ERROR, ending
         elif ending is not None and not reading.complete:
             outcome = names.ABANDONED
@@ -148,6 +167,7 @@ class Watch:
             first_chunk_ns=self._first_ns if call.stream else None,
             generated=(lambda: call.api.words.streamed_text(events)) if call.api.generates else None,
         )
+        self._items.clear()
 
     def _events(self, items: list[Any]) -> bytes:
         """The items as server-sent events."""

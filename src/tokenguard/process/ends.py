@@ -1,0 +1,120 @@
+"""The end of this process, whichever it is: what is under way is finished then, in order, while Python still works.
+
+A process ends when the interpreter does (`atexit`), through `os._exit` (forked workers of multiprocessing, celery's
+billiard, daemons), by becoming another program (`os.execv` and its kin), and by a signal that nobody handles. Of all
+of these `end` hears. What it cannot hear of is `kill -9`, a crash, and the machine's own end.
+
+After `end` no thread is started and nothing is left for later: `ending` says so, and whoever gets work then does it at
+once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from enum import IntEnum
+from types import FrameType
+from typing import Any, Final
+
+SIGNALS: Final = ("SIGTERM", "SIGHUP")
+"""What ends a process without a word to it, where the program itself has no handler: `kill`, a pool's `terminate()`,
+the end of a terminal."""
+PATIENCE_S: Final = 1.0
+"""How long the end waits for any one thing: a thread that is at work, another process that has a file."""
+
+ending = False
+"""Whether `end` was called: from now on nothing may wait for a thread of ours."""
+
+
+class Stage(IntEnum):
+    """When something is finished, in the order of what hands on to what."""
+
+    CALLS = 0
+    """Open calls end; they hand on records and settlements."""
+    LEDGERS = 1
+    """Settlements are written, slices returned; that may pass thresholds."""
+    RECEIVERS = 2
+    """Who hears of thresholds is told."""
+    RECORDS = 3
+    """Records go to the metrics and the store."""
+
+
+_Finish = Callable[[], object]
+_steps: dict[Stage, list[Callable[[], _Finish | None]]] = {stage: [] for stage in Stage}
+_hooked = False
+
+
+def at_end(stage: Stage, finish: _Finish) -> None:
+    """Have `finish` called when this process ends, and in a forked child's end too. A method is held weakly.
+
+    It may be called more than once, does nothing the second time, and waits for nothing longer than `PATIENCE_S`.
+    """
+    _hook()
+    steps = _steps[stage]
+    steps[:] = [step for step in steps if step() not in (None, finish)]
+    steps.append(weakref.WeakMethod(finish) if hasattr(finish, "__self__") else lambda: finish)
+
+
+def end() -> None:
+    """Finish what is under way. Never raises."""
+    global ending
+    ending = True
+    for stage in Stage:
+        for step in list(_steps[stage]):
+            with contextlib.suppress(Exception):
+                if (finish := step()) is not None:
+                    finish()
+
+
+def call_last() -> None:
+    """Run `end` before the exit handlers that are registered by now: those of OpenTelemetry's SDK, say."""
+    atexit.register(end)
+
+
+def heed_signals() -> None:
+    """Be told of the signals that would end this process without a word. Handlers of the program's own stay."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # only there may handlers be set
+    for name in SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            with contextlib.suppress(ValueError):  # a subinterpreter
+                signal.signal(number, _die)
+
+
+def _die(number: int, frame: FrameType | None) -> None:
+    """End, and then die of the signal as if nobody had handled it."""
+    end()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _hook() -> None:
+    """Once a process, and its forked children inherit it: see to it that `end` is called at each kind of end."""
+    global _hooked
+    if _hooked:
+        return
+    _hooked = True
+    atexit.register(end)
+    for name in ("_exit", "execv", "execve"):  # `os.execl` and the others of its kind call these
+        setattr(os, name, _ending_first(getattr(os, name)))
+
+
+def _ending_first(leave: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(leave)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        global ending
+        end()
+        try:
+            return leave(*args, **kwargs)
+        finally:
+            ending = sys.is_finalizing()  # there is no such program: this one goes on
+
+    return wrapper

@@ -1,0 +1,209 @@
+"""Threads of ours, for work that no caller waits for.
+
+What a caller does here is a handful of calls into C, each of which is done or not done when a signal handler raises:
+`threading.Event`, `Condition`, `queue.Queue` and `ThreadPoolExecutor` take their locks in Python, and an exception that
+comes between taking one and the `try` behind it leaves it locked for good. Only threads of ours, in which no signal
+handler ever runs, do more. Nothing is started once the process ends; who gets work then does it at once.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from tokenguard.process import ends
+from tokenguard.process.forks import at_fork
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+IDLE_S: Final = 5.0
+"""After so long without work a thread ends."""
+POLL_S: Final = 0.002
+
+
+class Worker:
+    """At most one thread, that does `work` a moment after it was woken.
+
+    `work` never raises; it returns after how many seconds it wants to be called again, `None` for when it is woken.
+    """
+
+    def __init__(self, name: str, work: Callable[[], float | None], *, gather_s: float = 0.0) -> None:
+        self._name = name
+        self._work = work
+        self.gather_s = gather_s
+        """How long it waits for more to do, once it was woken."""
+        self._forget()
+        at_fork(self._forget)
+
+    def _forget(self) -> None:
+        self._tokens: SimpleQueue[bool] = SimpleQueue()
+        self._seat = threading.Lock()
+        self._woken = self.runs = False
+        self._stopping = False
+
+    def wake(self) -> None:
+        """See to it that `work` is done soon. A signal handler may raise in here: then the next call sees to it."""
+        if self._woken and self.runs:
+            return
+        self._tokens.put(True)
+        self._woken = True
+        if not self.runs and not ends.ending:
+            self.runs = _start(self._run)
+
+    def stop(self, patience_s: float = ends.PATIENCE_S) -> None:
+        """End the thread, after what it is doing just now. It starts again when it is woken."""
+        if not self.runs:
+            return
+        self._stopping = True
+        self._tokens.put(False)
+        until = time.monotonic() + patience_s
+        while self.runs and time.monotonic() < until:
+            time.sleep(POLL_S)
+        self._stopping = self._woken = False
+        self.runs = self._seat.locked()
+
+    def _run(self) -> None:
+        if not self._seat.acquire(blocking=False):
+            return  # there is one
+        try:
+            self.runs = True
+            threading.current_thread().name = self._name
+            again_s: float | None = None
+            while not self._stopping:
+                if again_s is None:
+                    try:
+                        if not self._tokens.get(timeout=IDLE_S):
+                            continue
+                    except Empty:
+                        return
+                if not self._slept(self.gather_s if again_s is None else again_s):
+                    continue
+                while not self._tokens.empty():
+                    self._tokens.get()
+                self._woken = False
+                again_s = self._work()
+        finally:
+            self.runs = False
+            self._seat.release()
+            if not self._tokens.empty() and not self._stopping and not ends.ending:
+                self.runs = _start(self._run)  # somebody came while it was leaving
+
+    def _slept(self, seconds: float) -> bool:
+        """Wait, whoever wakes it meanwhile; false when it is to stop."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            try:
+                if not self._tokens.get(timeout=left):
+                    return False
+            except Empty:
+                break
+        return True
+
+
+class Pool:
+    """A few threads that do what they are given, in order; the caller may wait for what comes of it."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._name = name
+        self._threads = threads
+        self._forget()
+        at_fork(self._forget)
+
+    def _forget(self) -> None:
+        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._counting = threading.Lock()
+        self._running = self._idle = 0
+
+    def soon(self, task: Callable[[], object]) -> None:
+        """Have `task`, which never raises, done in a thread; at once where the process ends."""
+        if ends.ending:
+            task()
+            return
+        self._tasks.put(task)
+        if self._idle < self._tasks.qsize() and self._running < self._threads:
+            _start(self._run)
+
+    def submit(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """The same for an operation that answers or raises."""
+        from concurrent.futures import Future  # with asyncio, 30 ms that the linter does without
+
+        done: Future[T] = Future()
+
+        def task() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                answer = operation(*args, **kwargs)
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(answer)
+
+        self.soon(task)
+        return done
+
+    def finish(self, patience_s: float = ends.PATIENCE_S) -> None:
+        """Do here what nobody has begun yet, and wait for what is under way."""
+        while (task := self._next()) is not None:
+            task()
+        until = time.monotonic() + patience_s
+        while self._running > self._idle and time.monotonic() < until:
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Do all there is, and end the threads."""
+        self.finish()
+        for _ in range(self._running):
+            self._tasks.put(None)
+        until = time.monotonic() + ends.PATIENCE_S
+        while self._running and time.monotonic() < until:
+            time.sleep(POLL_S)
+
+    def _next(self) -> Callable[[], object] | None:
+        try:
+            return self._tasks.get_nowait()
+        except Empty:
+            return None
+
+    def _run(self) -> None:
+        with self._counting:
+            if self._running >= self._threads:
+                return
+            self._running += 1
+        threading.current_thread().name = self._name
+        try:
+            while True:
+                with self._counting:
+                    self._idle += 1
+                try:
+                    task = self._tasks.get(timeout=IDLE_S)
+                except Empty:
+                    task = None
+                finally:
+                    with self._counting:
+                        self._idle -= 1
+                if task is None:
+                    return
+                task()
+        finally:
+            with self._counting:
+                self._running -= 1
+            if not self._tasks.empty() and not ends.ending:
+                _start(self._run)  # somebody came while it was leaving
+
+
+def _start(run: Callable[[], Any]) -> bool:
+    """Start a thread: one call, which starts it or does not, and waits for nothing. Whether it could be started."""
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:  # the machine has no more: the next call tries again, or the process's end does the work
+        return False
+    return True

@@ -1,0 +1,185 @@
+"""However a program ends, what it had finished is kept, what was open is ended, and nothing keeps it from ending."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from process.programs import run
+
+OK, ABANDONED = "ok", "abandoned"
+
+OPEN_AT_THE_END = {
+    "broken off in main": "for chunk in stream(): break",
+    "broken off in a function": "def main():\n    for chunk in stream(): break\nmain()",
+    "held by a global": "held = stream()\nnext(iter(held))",
+    "never read": "held = stream()",
+    "held by a cycle": "class Holder: pass\nh = Holder(); h.me = h; h.stream = stream(); next(iter(h.stream))\ndel h",
+    "a SystemExit in the loop": "for chunk in stream(): sys.exit(0)",
+    "held by a daemon thread": (
+        "def work():\n    for chunk in stream(): begun.set(); time.sleep(60)\n"
+        "begun = threading.Event(); threading.Thread(target=work, daemon=True).start(); begun.wait()"
+    ),
+    "in a loop of asyncio": (
+        "import asyncio\n"
+        "http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(provider))\n"
+        "client = openai.AsyncOpenAI(api_key='k', http_client=http_client)\n"
+        "async def main():\n    global held\n    held = await stream()\n    async for chunk in held: break\n"
+        "asyncio.run(main())"
+    ),
+}
+
+
+@pytest.mark.parametrize("store", ["on", "off"])
+@pytest.mark.parametrize("program", OPEN_AT_THE_END)
+def test_open_stream(tmp_path: Path, program: str, store: str) -> None:
+    """A stream that is open when the program ends is recorded once, as abandoned, and its reservation is settled."""
+    off = {"TOKENGUARD_STORE": "off"} if store == "off" else {}
+    ended = run(tmp_path, OPEN_AT_THE_END[program], guarded=store == "on", **off)
+    assert (ended.code, "tokenguard" in ended.output) == (0, False)  # openai itself may complain of the shutdown
+    assert ended.outcomes == ([ABANDONED] if store == "on" else [])
+    if store == "on":
+        assert ended.spent > 0
+        assert ended.reserved == 0
+
+
+def test_open_stream_after_a_call(tmp_path: Path) -> None:
+    """Nothing changes where a call has ended before; an exception in the loop is the program's own end."""
+    ended = run(tmp_path, "one()\nfor chunk in stream(): raise ValueError('theirs')")
+    assert ended.code == 1
+    assert ended.output.rstrip().endswith("ValueError: theirs")
+    assert "tokenguard" not in ended.output.replace("/tokenguard/", "")
+    assert sorted(ended.outcomes) == [ABANDONED, OK]
+    assert ended.reserved == 0
+
+
+ENDS = {
+    "normally": ("one()", 1),
+    "through os._exit": ("one()\nos._exit(0)", 1),
+    "through os._exit in a thread": ("one()\nthreading.Thread(target=lambda: os._exit(0)).start()\ntime.sleep(60)", 1),
+    "becoming another program": ("one()\nos.execv(sys.executable, [sys.executable, '-c', ''])", 1),
+    "becoming one found on PATH": ("one()\nos.execlp('true', 'true')", 1),
+    "an exec that fails": ("one()\ntry: os.execv('/nonesuch', ['x'])\nexcept OSError: one()", 2),
+    "an exit handler calls a model": ("atexit.register(one)\none()", 2),
+    "an exit handler of before calls the only one": ("atexit.register(one)", 1),
+    "a forked child": ("one()\nif not os.fork(): one(); sys.exit()\nos.wait()", 2),
+    "a forked child through os._exit": ("one()\nif not os.fork(): one(); os._exit(0)\nos.wait()", 2),
+    "a daemon": ("one()\nif os.fork(): os._exit(0)\nos.setsid()\none()\n", 2),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_program(tmp_path: Path, how: str) -> None:
+    """Whichever way Python can still run at, every call that had ended is in the store, and settled."""
+    program, calls = ENDS[how]
+    ended = run(tmp_path, program)
+    assert (ended.code, ended.output) == (0, "")
+    assert ended.outcomes == [OK] * calls
+    assert ended.spent == pytest.approx(0.00035 * calls)
+    assert ended.reserved == 0
+
+
+METHODS = ("fork", "spawn", "forkserver")
+
+WORKERS = {
+    "a pool as a context manager": ("with context.Pool(3) as pool: pool.map(one, range(9))", 9),
+    "a pool that is closed": ("pool = context.Pool(2); pool.map(one, range(4)); pool.close(); pool.join()", 4),
+    "processes": (
+        "ps = [context.Process(target=one) for _ in range(2)]; [p.start() for p in ps]; [p.join() for p in ps]",
+        2,
+    ),
+    "a process that is terminated": (
+        "q = context.Queue(); p = context.Process(target=lives, args=(q,)); p.start(); q.get()\n"
+        "    p.terminate(); p.join()\n"
+        "    assert p.exitcode == -signal.SIGTERM, p.exitcode",
+        1,
+    ),
+    "an executor": (
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "    with ProcessPoolExecutor(2, mp_context=context) as pool: list(pool.map(one, range(4)))",
+        4,
+    ),
+}
+WORKING = """
+def lives(queue):
+    one(); queue.put(1); time.sleep(60)
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    {before}
+    {work}
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "before"),
+    [(method, "pass") for method in METHODS] + [("fork", "one()")],
+    ids=[*METHODS, "fork, a call before"],
+)
+@pytest.mark.parametrize("workers", WORKERS)
+def test_workers(tmp_path: Path, workers: str, method: str, before: str) -> None:
+    """Workers of multiprocessing lose nothing, however they are started and ended."""
+    work, calls = WORKERS[workers]
+    ended = run(tmp_path, WORKING.format(method=method, before=before, work=work))
+    assert (ended.code, ended.output) == (0, "")
+    assert ended.outcomes == [OK] * (calls + (before != "pass"))
+    assert ended.spent == pytest.approx(0.00035 * len(ended.outcomes))
+    assert ended.reserved == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_workers_slice_goes_back(tmp_path: Path, method: str) -> None:
+    """A slice that a worker has leased is returned when the worker ends."""
+    ended = run(tmp_path, WORKING.format(method=method, before="pass", work=WORKERS["processes"][0]), slices=True)
+    assert (ended.code, ended.output) == (0, "")
+    assert ended.spent == pytest.approx(2 * 0.00035)
+    assert ended.reserved == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_workers_background_call(tmp_path: Path, method: str) -> None:
+    """A call that the provider goes on with, begun in a worker, is recorded as abandoned when the worker ends."""
+    work = "p = context.Process(target=job); p.start(); p.join()"
+    call = "client.responses.create(model='gpt-4.1', input='hi', background=True, max_output_tokens=50)"
+    ended = run(tmp_path, f"\ndef job():\n    {call}\n" + WORKING.format(method=method, before="pass", work=work))
+    assert (ended.code, ended.output) == (0, "")
+    assert ended.outcomes == [ABANDONED]
+    assert ended.reserved == 0
+
+
+SIGNALLED = {
+    "in the main thread": "one()\nprint('ready', flush=True)\ntime.sleep(60)",
+    "in another thread": (
+        "t = threading.Thread(target=one); t.start(); t.join()\nprint('ready', flush=True)\ntime.sleep(60)"
+    ),
+    "in asyncio": (
+        "import asyncio\nasync def main():\n    one()\n    print('ready', flush=True)\n    await asyncio.sleep(60)\n"
+        "asyncio.run(main())"
+    ),
+}
+
+
+@pytest.mark.parametrize("where", SIGNALLED)
+def test_terminated(tmp_path: Path, where: str) -> None:
+    """A program that is killed with SIGTERM dies of it, and nothing that had ended is lost."""
+    ended = run(tmp_path, SIGNALLED[where], kill_after="ready")
+    assert (ended.code, ended.outcomes, ended.reserved) == (-15, [OK], 0)
+
+
+def test_terminated_with_an_open_stream(tmp_path: Path) -> None:
+    """A stream that is open then is recorded, and settled."""
+    ended = run(
+        tmp_path, "for chunk in stream():\n    print('ready', flush=True)\n    time.sleep(60)", kill_after="ready"
+    )
+    assert (ended.code, ended.outcomes, ended.reserved) == (-15, [ABANDONED], 0)
+
+
+def test_handlers_of_the_programs_own(tmp_path: Path) -> None:
+    """A handler that the program has set is left alone, and so is a signal that it ignores."""
+    program = (
+        "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nheard = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: heard.append(1))\none()\n"
+        "os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGHUP)\nprint(heard)"
+    )
+    ended = run(tmp_path, program)
+    assert (ended.code, ended.output, ended.outcomes) == (0, "[1]\n", [OK])

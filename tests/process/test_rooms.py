@@ -1,0 +1,57 @@
+"""What ends, forks and threads are is known in one room: nobody goes past it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import tokenguard
+
+SOURCE = Path(tokenguard.__file__).parent
+ROOM = SOURCE / "process"
+OWN_PROCESS = ("demo", "cli", "testing", "lint", "report", "grafana", "page")
+"""Rooms that no program of a user's runs in: commands, and the test session's own reports."""
+ELSEWHERE = {
+    "atexit": "process.ends.at_end",
+    "signal": "process.ends.heed_signals",
+    "multiprocessing": "process.ends.at_end",
+    "os.register_at_fork": "process.forks.at_fork",
+    "threading.Thread": "process.threads.Worker",
+    "threading.Event": "process.threads.Worker",
+    "threading.Condition": "process.threads.Worker",
+    "threading.Semaphore": "process.threads.Worker",
+    "_thread": "process.threads.Worker",
+    "queue": "process.threads.Worker",
+    "concurrent.futures.ThreadPoolExecutor": "process.threads.Pool",
+    "contextlib.contextmanager": "a function that is given what to do: an interrupt leaves a generator suspended",
+}
+ALLOWED = {
+    ("seams/threads.py", "concurrent.futures.ThreadPoolExecutor"),  # the frameworks' own, made to hand on the context
+    ("seams/common/sending.py", "contextlib.contextmanager"),  # an SDK's method is one
+    ("seams/botocore.py", "contextlib.contextmanager"),  # around what botocore sends, and nothing that is shared
+}
+
+
+def used(tree: ast.AST) -> set[str]:
+    """The modules that a file imports, and the names that it takes from them, each with its module."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found.add(f"{node.value.id}.{node.attr}")
+    return found
+
+
+def test_nobody_goes_past_the_room() -> None:
+    """Exit, signal and fork handlers, threads, and locks that an interrupt could leave locked are made there."""
+    files = {path.relative_to(SOURCE).as_posix(): path for path in SOURCE.rglob("*.py") if ROOM not in path.parents}
+    assert [
+        f"{name}: {what}; use {ELSEWHERE[what]}"
+        for name, path in sorted(files.items())
+        if not name.startswith(OWN_PROCESS)
+        for what in sorted(used(ast.parse(path.read_text())) & ELSEWHERE.keys())
+        if (name, what) not in ALLOWED
+    ] == []
