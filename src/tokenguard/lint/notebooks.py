@@ -20,7 +20,10 @@ from tokenguard.lint.patterns import lazy
 from tokenguard.lint.sources import lines_of
 from tokenguard.lint.syntax import parses
 
-_MAGIC = lazy(r"\s*(?:[%!]|\?{1,2}\S|[\w.\[\]'\"]+\?{1,2}\s*$|[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*[%!])")
+# `pip install x` is a magic without its sign; IPython takes it for one where no variable is called pip.
+_MAGIC = lazy(
+    r"\s*(?:[%!]|(?:uv )?(?:pip3?|conda|mamba) (?:install|uninstall|freeze|list)\b|\?{1,2}\S|[\w.\[\]'\"]+\?{1,2}\s*$|[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*[%!])"
+)
 _PYTHON_CELL = lazy(r"%%(?:time|timeit|capture|prun|memit|mprun|lprun|debug)\b")
 _PYTHON_FILE = lazy(r"%%(?:writefile|file)\s.*\.py\s*$")
 _TOKEN = lazy(
