@@ -94,7 +94,7 @@ CALL = "from openai import OpenAI\nOpenAI().responses.create(model='m', input='x
     [
         (f"!pip install -qU \\\n  openai==1.0 \\\n  tiktoken\n{CALL}", 5),
         (f"files = !ls \\\n  -la\n{CALL}", 4),
-        (f"pip install openai\\n{CALL}", 3),
+        (f"pip install openai\n{CALL}", 3),
         (f"a, b = %magic x\n{CALL}", 3),
         (f"%timeit \\\n  f(1)\n{CALL}", 4),
         (f"if True:\n    !ls \\\n      -la\n{CALL}", 5),

@@ -22,7 +22,8 @@ from tokenguard.lint.syntax import parses
 
 # `pip install x` is a magic without its sign; IPython takes it for one where no variable is called pip.
 _MAGIC = lazy(
-    r"\s*(?:[%!]|(?:uv )?(?:pip3?|conda|mamba) (?:install|uninstall|freeze|list)\b|\?{1,2}\S|[\w.\[\]'\"]+\?{1,2}\s*$|[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*[%!])"
+    r"\s*(?:[%!]|\?{1,2}\S|[\w.\[\]'\"]+\?{1,2}\s*$|[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*[%!]"
+    r"|(?:uv )?(?:pip3?|conda|mamba) (?:install|uninstall|freeze|list)\b)"
 )
 _PYTHON_CELL = lazy(r"%%(?:time|timeit|capture|prun|memit|mprun|lprun|debug)\b")
 _PYTHON_FILE = lazy(r"%%(?:writefile|file)\s.*\.py\s*$")
