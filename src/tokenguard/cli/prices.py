@@ -14,7 +14,7 @@ from tokenguard.policy import load
 from tokenguard.prices import Card, PriceBook, Rates, Tier
 from tokenguard.prices.listed import nearest
 from tokenguard.prices.models import PROVIDERS
-from tokenguard.prices.rates import DERIVED
+from tokenguard.prices.rates import DERIVED, FEMTO_PER_USD, PLACE
 from tokenguard.report.terminal import console as standard_output
 from tokenguard.report.terminal import is_fancy
 
@@ -92,9 +92,9 @@ def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> Non
     for name, label in LABELS.items():
         if _tells(rates, name):
             usd = [f"{rates.usd_per_mtok(name, above + 1).normalize():f}" for above, _ in rates.bands]
-            table.add_row(label, *usd, dict(rates.assumed).get(Card._fields.index(name), ""))
+            table.add_row(label, *usd, dict(rates.assumed).get(PLACE[name], ""))
     if fee := rates.bands[0][1].request:
-        table.add_row("per call", *[f"{fee / 10**15:g}" for _ in rates.bands], "USD, whatever its tokens")
+        table.add_row("per call", *[f"{fee / FEMTO_PER_USD:g}" for _ in rates.bands], "USD, whatever its tokens")
     console.print(f"[bold]{title}[/bold]")
     console.print(table)
     if thresholds:

@@ -247,6 +247,10 @@ def _prices(value: object) -> dict[str, str | dict[str, float]]:
     return {_nested(_priced_name, key, key): _nested(_price, price, key) for key, price in _table(value).items()}
 
 
+def _hosts(value: object) -> dict[str, str]:
+    return {_nested(_glob, host, host): _nested(_text, provider, host) for host, provider in _table(value).items()}
+
+
 def _mask_credentials(url: str) -> str:
     return re.sub(r"://[^@/]*@", "://***@", url)
 
@@ -282,6 +286,7 @@ LEDGER_URL: Final = Kind(
 WEBHOOK: Final = Kind("http(s) URL", _url("https", "http"), _mask_path)
 CALLBACK: Final = Kind('"package.module:function"', _callback)
 PRICES: Final = Kind("table of prices", _prices)
+HOSTS: Final = Kind("table of hosts", _hosts)
 OPAQUE: Final = Kind("table", lambda value: dict(_plain(_table(value))))
 
 
