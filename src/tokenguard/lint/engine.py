@@ -46,9 +46,14 @@ class Linter:
         for code in (*config.select, *config.ignore, *config.severity, *config.rules):
             if code != "ALL" and not any(rule.startswith(code) for rule in known):
                 raise ConfigError(f"There is no rule {code!r}. Rules: {', '.join(sorted(known))}")
-        self.rules = [rule for rule in self.all_rules.values() if config.enabled(rule.id)]
+        self.rules = [
+            rule
+            for rule in self.all_rules.values()
+            if config.enabled(rule.id) and (rule.default or self._named(rule.id))
+        ]
         self.options = {rule.id: self._options(rule) for rule in self.rules}
-        self.enabled = frozenset(r for r in known if config.enabled(r))
+        own = {BROKEN, suppress.UNUSED}
+        self.enabled = frozenset({*(r for r in own if config.enabled(r)), *(rule.id for rule in self.rules)})
         wanted = {rule.id: rule.words if prefilter else () for rule in self.rules}
         if suppress.UNUSED in self.enabled:
             wanted[suppress.UNUSED] = suppress.WORDS
