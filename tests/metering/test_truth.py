@@ -242,3 +242,17 @@ def test_pictures_have_a_rate_of_their_own():
     told = book.cost("gcp.gemini", "gemini-2.5-flash-image", Usage(10, 1290, output_image=1290))
     assert (told.total, told.status) == (pytest.approx(10 * 0.3e-6 + 1290 * 30e-6), "exact")
     assert book.cost("gcp.gemini", "gemini-2.5-flash-image", Usage(10, 1290)).basis == "assumed_text_output"
+
+
+def test_a_wrapper_of_the_users_own_is_passed_over(installed, spans, tmp_path):
+    """Calls through one's own wrapper are charged to whoever calls it, where `[attribution] helpers` names its file."""
+    (tmp_path / "llm.py").write_text(
+        "def ask(client, **request):\n    return client.chat.completions.create(**request)\n"
+    )
+    scope = {}
+    exec(compile((tmp_path / "llm.py").read_text(), str(tmp_path / "llm.py"), "exec"), scope)
+    for helpers, where in (("", str(tmp_path / "llm.py")), ('[attribution]\nhelpers = ["llm.py"]\n', __file__)):
+        tokenguard.install(policy.loads(helpers))
+        spans.clear()
+        scope["ask"](openai_client(), model="gpt-4o", messages=MESSAGES)
+        assert spans.attributes["code.file.path"] == where

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from fnmatch import fnmatchcase
 from types import FrameType
 
 from tokenguard.facts import names
@@ -22,8 +23,18 @@ _LIBRARIES = tuple(
 )
 _DEMO = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "demo") + os.sep
 
+_helpers: tuple[str, ...] = ()
+"""Globs of the user's own wrappers, which are passed over as libraries are."""
+
 _known: dict[str, bool] = {}
 """By file name. Not by code object: those hash their whole content at every look-up."""
+
+
+def pass_over(helpers: tuple[str, ...]) -> None:
+    """Pass over files that end like these globs: `llm.py`, `app/clients/*`. Replaces those given before."""
+    global _helpers
+    _helpers = tuple(f"*/{glob.lstrip('/')}" for glob in helpers)
+    _known.clear()
 
 
 def _is_library(file: str) -> bool:
@@ -32,7 +43,9 @@ def _is_library(file: str) -> bool:
     path = os.path.realpath(file)
     if path.startswith(_DEMO):
         return False
-    return path.startswith(_LIBRARIES) or "/site-packages/" in path or "/dist-packages/" in path
+    if path.startswith(_LIBRARIES) or "/site-packages/" in path or "/dist-packages/" in path:
+        return True
+    return any(fnmatchcase(path, glob) for glob in _helpers)
 
 
 def call_site() -> dict[str, AttributeValue]:

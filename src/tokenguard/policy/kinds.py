@@ -275,6 +275,7 @@ THRESHOLDS: Final = Kind(
     lambda value: tuple(sorted(_several(lambda item: float(_number(item, 0.001, 10)))(value))),
 )
 KEYS: Final = Kind("list of attribution keys", _several(_text))
+GLOBS: Final = Kind("list of globs", _several(_glob))
 TEXTS: Final = Kind("table of texts", _texts)
 WHEN: Final = Kind("table of globs, or lists of globs", _when)
 TIMEZONE: Final = Kind("IANA time zone", _timezone)

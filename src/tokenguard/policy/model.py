@@ -88,6 +88,12 @@ class Attribution:
     from_baggage: tuple[str, ...] = _row(kinds.KEYS, (), "Keys taken from W3C baggage of the current context.")
     defaults: Mapping[str, str] = _row(kinds.TEXTS, {}, "Values for keys that nothing else sets.")
     keys: tuple[str, ...] = _row(kinds.KEYS, (), "Keys of your own that `when` and `per` may name.")
+    helpers: tuple[str, ...] = _row(
+        kinds.GLOBS,
+        (),
+        "Files of your own that wrap the SDKs, as globs of the end of their path (`llm.py`, `app/clients/*`): the call "
+        "site is whoever calls them.",
+    )
     max_values: int = _row(kinds.POSITIVE, 200, "Distinct values of a key on metrics; the rest is `other`.")
 
 
