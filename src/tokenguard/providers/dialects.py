@@ -13,8 +13,9 @@ class Dialect(NamedTuple):
     read: str
     """What is made of it."""
     source: str
+    """Where it was reported or is documented; empty where nothing public was found."""
     tested: str
-    """`recorded` traffic, or a `wire` body written by the source."""
+    """`recorded` traffic, or a `wire` body that was written after the source."""
 
 
 DIALECTS: Final = (
@@ -22,14 +23,14 @@ DIALECTS: Final = (
         "Gemini and Vertex AI, OpenAI-compatible",
         "thoughts in `total_tokens` alone",
         "the rest of the total is output, and reasoning",
-        "https://discuss.ai.google.dev/t/127400",
+        "discuss.ai.google.dev 127400; any-llm#1290",
         "wire",
     ),
     Dialect(
         "Grok on Azure AI Foundry",
         "reasoning beside `completion_tokens`, in the total",
         "the same",
-        "https://github.com/BerriAI/litellm/issues/39426",
+        "litellm#39426, inspect_ai#5528",
         "wire",
     ),
     Dialect(
@@ -52,20 +53,20 @@ DIALECTS: Final = (
         "each iteration is priced for itself; attempts that a fallback took over are not billed. The tokens are those "
         "of the message's model",
         "`BetaIterationsUsage` of the SDK",
-        "recorded",
+        "recorded (advisor); compaction, fallbacks: wire",
     ),
     Dialect(
         "SGLang, gateways in Anthropic's format",
         "`message_delta` with `input_tokens: 0`, cache counts likewise",
         "the larger of start and delta",
-        "https://github.com/sgl-project/sglang/issues/20830",
+        "sglang#20830, envoy ai-gateway#1631",
         "wire",
     ),
     Dialect(
         "gateways in OpenAI's format",
         "an all-zero usage after the real one",
         "the larger, count by count",
-        "https://github.com/router-for-me/CLIProxyAPI/issues/3077",
+        "CLIProxyAPI#3077 (the like)",
         "wire",
     ),
     Dialect(
@@ -79,50 +80,50 @@ DIALECTS: Final = (
         "Moonshot",
         "a stream's usage in `choices[0].usage`; `cached_tokens` beside the counts",
         "read there",
-        "https://platform.moonshot.ai/docs",
+        "pi#2017",
         "wire",
     ),
     Dialect(
         "Azure OpenAI",
         "filter annotations after the usage, any number of them",
         "the usage is looked for in the whole stream",
-        "https://github.com/langchain-ai/langchain/issues/18977",
+        "langchain#18977, autogen#6465",
         "wire",
     ),
     Dialect(
         "DashScope",
         "`prompt_tokens_details.cache_creation_input_tokens`; tool pieces with empty ids",
         "cache writes; one call",
-        "https://github.com/BerriAI/litellm/issues/11364",
+        "litellm#11364, experiential#742",
         "wire",
     ),
     Dialect(
         "LiteLLM's proxy",
         "`cache_creation_input_tokens`, `cache_read_input_tokens` beside the counts",
         "cache writes and reads",
-        "https://docs.litellm.ai/docs/completion/prompt_caching",
+        "litellm#11364",
         "wire",
     ),
     Dialect(
         "DeepSeek and who hosts it",
         "`prompt_cache_hit_tokens`, also beside a zero in the details",
         "the larger",
-        "https://api-docs.deepseek.com/guides/kv_cache",
-        "recorded",
+        "",
+        "recorded; the zero beside it: wire",
     ),
     Dialect(
         "Fireworks",
         "id and name with every piece of a tool call",
         "one call",
-        "https://github.com/deepset-ai/haystack/issues/9581",
+        "haystack#9581, SillyTavern#5948",
         "wire",
     ),
-    Dialect("Voyage", "embeddings with a total alone", "the total is input", "https://docs.voyageai.com", "wire"),
+    Dialect("Voyage", "embeddings with a total alone", "the total is input", "", "wire"),
     Dialect(
         "Cohere, gateways",
         "counts as floats or as text",
         "whole numbers; fractions rounded up",
-        "https://github.com/BerriAI/litellm/issues/28024",
+        "litellm#28024, easyllm#40",
         "wire",
     ),
 )
@@ -141,7 +142,7 @@ NEIGHBOURS: Final = (
     Neighbour("Logfire", "one: its own, with our facts; for a stream it adds a log span of its own"),
     Neighbour(
         "OpenLLMetry",
-        "one for OpenAI's chat and embeddings: its own, with our facts; two for responses and for anthropic, as its span "
+        "one for OpenAI's chat and embeddings: its own, with our facts; two for responses and for anthropic, whose span "
         "is not current while the SDK sends",
     ),
     Neighbour("Langfuse", "two: its observation is not current while the SDK sends"),

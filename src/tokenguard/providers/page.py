@@ -64,14 +64,14 @@ request. A format that generates nothing has neither, and no stream. All are pri
 TONGUES = """\
 ## Dialects
 
-Who speaks a format in a way of their own, in what they say of usage, and what is made of it. *Tested* says against what:
-recorded traffic, or a body written by the source.
+Who speaks a format in a way of their own, in what they say of usage, and what is made of it. *Tested* says against
+what: recorded traffic, or a body that was written after the source, a report or a page of documentation.
 """
 BESIDE = """\
 ## Other instrumentations
 
-TokenGuard is below whatever else wraps an SDK, and the order of installing does not matter: a call is measured once, and
-limits and budgets hold. How many spans there are depends on the other:
+TokenGuard is below whatever else wraps an SDK, and the order of installing does not matter: a call is measured once,
+and limits and budgets hold. How many spans there are depends on the other:
 """
 SELLERS = """\
 ## Hosts
