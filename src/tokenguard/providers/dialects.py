@@ -142,7 +142,7 @@ NEIGHBOURS: Final = (
     Neighbour("Logfire", "one: its own, with our facts; for a stream it adds a log span of its own"),
     Neighbour(
         "OpenLLMetry",
-        "one for OpenAI's chat and embeddings: its own, with our facts; two for responses and for anthropic, whose span "
+        "one for OpenAI's chat and embeddings: its own, with our facts; two for responses and anthropic, whose span "
         "is not current while the SDK sends",
     ),
     Neighbour("Langfuse", "two: its observation is not current while the SDK sends"),
