@@ -20,6 +20,8 @@ sys.path.insert(0, str(HERE))
 
 import alerting  # noqa: E402 - beside this file, which is no package
 import boards  # noqa: E402
+import recording  # noqa: E402
+import runbooks  # noqa: E402
 
 
 class File(NamedTuple):
@@ -31,11 +33,12 @@ class File(NamedTuple):
 
 def files() -> Iterator[File]:
     """Everything that is generated."""
-    for board in boards.BOARDS:
+    for board in (*boards.BOARDS, runbooks.RUNBOOKS):
         yield File(f"dashboards/{board.uid}.json", as_json(board.model()))
+    yield File("rules/tokenguard.yaml", alerting.as_yaml(recording.prometheus(), "recording.py"))
     rules = alerting.prometheus()
-    yield File("alerts/tokenguard.yaml", alerting.as_yaml(rules))
-    yield File("provisioning/alerting/tokenguard.yaml", alerting.as_yaml(alerting.grafana(rules)))
+    yield File("alerts/tokenguard.yaml", alerting.as_yaml(rules, "alerting"))
+    yield File("provisioning/alerting/tokenguard.yaml", alerting.as_yaml(alerting.grafana(rules), "alerting"))
 
 
 def as_json(document: Any) -> str:

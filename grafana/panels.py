@@ -1,33 +1,30 @@
-"""Grafana's classic dashboard model, as far as it is needed: panels, variables, links, and laying them out."""
+"""Grafana's classic dashboard model, as far as it is needed: panels, laying them out, and dashboards.
+
+Nothing is left to Grafana's defaults that changes what a number means: without thresholds of their own, values are
+green and, from 80 on, red; without decimals, cents are lost; without `noValue`, an idle night is "No data".
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
-from queries import FEATURE, MODEL, ROUTE, TENANT, prometheus_name
-
-from tokenguard.facts import names
+from links import by_link, filter_link, traces_link
+from queries import PICKERS
+from variables import BUCKET, COMMON, PROMETHEUS, picker
 
 SCHEMA = 42
 WIDTH = 24
-INTERVAL = "1m"
-"""How often OpenTelemetry exports; the narrowest bar."""
 TAG = "tokenguard"
 
-PROMETHEUS = {"type": "prometheus", "uid": "${datasource}"}
-TEMPO = "${tempo}"
-
-USD, SHARE, COUNT, TOKENS, SECONDS = "currencyUSD", "percentunit", "short", "short", "s"
-
-SPAN_ATTRIBUTES = {
-    TENANT: names.attribution_attribute("tenant"),
-    FEATURE: names.attribution_attribute("feature"),
-    ROUTE: names.attribution_attribute("route"),
-    MODEL: names.RESPONSE_MODEL,
-}
+USD, SHARE, COUNT, TOKENS, SECONDS, RATIO = "currency:financial:$", "percentunit", "locale", "short", "s", "none"
+CENTS = {"decimals": 4}
+"""For what costs less than a cent."""
+DECIMALS = {USD: 2, SHARE: 1, COUNT: 0, TOKENS: 1, SECONDS: 1, RATIO: 2}
+NONE = "no calls"
+"""What a panel shows where its query finds nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,25 @@ class Query:
     expr: str
     legend: str = "__auto"
     exemplars: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the label it shows, or the legend of the query that fills it, its title, and its unit."""
+
+    key: str
+    title: str
+    unit: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further properties of its field."""
+
+    def override(self) -> dict[str, Any]:
+        """As Grafana has it."""
+        known = {"unit": self.unit, "decimals": DECIMALS[self.unit], **self.more} if self.unit else self.more
+        return {
+            "matcher": {"id": "byName", "options": self.title},
+            "properties": [{"id": name, "value": value} for name, value in known.items()],
+        }
 
 
 @dataclass(frozen=True)
@@ -50,44 +66,65 @@ class Panel:
     description: str
     width: int = 8
     height: int = 8
+    none: str = NONE
     time_from: str | None = None
     """A time range of its own, such as `now/d`."""
+    step: str = ""
+    """The narrowest step of a range, where it is not what the chart's width gives."""
     traces: Sequence[str] = ()
-    """The labels by which a series leads to its traces."""
+    """The labels by which a series leads to its traces, and to the dashboard filtered by it."""
+    by: str = ""
+    """Grafana's variable with a series' value of the picker `by`, for a link to the dashboard filtered by that."""
     defaults: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
-    columns: dict[str, str] = field(default_factory=dict)
-    """Of a table: the columns' titles, by label or by the legend of a query, in order."""
-    units: dict[str, str] = field(default_factory=dict)
-    """Of a table: the columns that have another unit."""
+    columns: Sequence[Column] = ()
+    named: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Properties of a query's values, by its legend."""
 
     @property
     def instant(self) -> bool:
         """Whether it shows one moment; otherwise a range of time."""
         return self.kind not in ("timeseries", "state-timeline")
 
-    def model(self, number: int, x: int, y: int) -> dict[str, Any]:
-        """The panel as JSON, at a place."""
+    def model(self, number: int, x: int, y: int, uid: str, pickers: Sequence[str]) -> dict[str, Any]:
+        """The panel as JSON, at a place of a board with these pickers."""
         model: dict[str, Any] = {
             "id": number,
             "type": self.kind,
             "title": self.title,
-            "description": self.description,
-            "datasource": PROMETHEUS,
+            "description": self.description + self._not_picked(pickers),
             "gridPos": {"x": x, "y": y, "w": self.width, "h": self.height},
-            "interval": INTERVAL,
-            "targets": [self._target(index, query) for index, query in enumerate(self.queries)],
-            "fieldConfig": {"defaults": self._defaults(), "overrides": self._overrides()},
             "options": {**OPTIONS[self.kind], **self.options},
         }
+        if not self.queries:
+            return model
+        model |= {
+            "datasource": PROMETHEUS,
+            "interval": "5m",
+            "targets": [self._target(index, query) for index, query in enumerate(self.queries)],
+            "fieldConfig": {"defaults": self._defaults(uid, pickers), "overrides": self._overrides()},
+        }
+        if not self.instant:
+            model["maxDataPoints"] = 100
         if self.time_from is not None:
             model["timeFrom"] = self.time_from
         if self.kind == "table":
             model["transformations"] = self._transformations()
         return model
 
+    def uses(self, picker: str) -> bool:
+        """Whether a picker changes what it shows."""
+        return any(re.search(rf"\${picker}\b", query.expr) for query in self.queries)
+
+    def _not_picked(self, pickers: Sequence[str]) -> str:
+        """What the reader must know of pickers that change nothing here."""
+        idle = [name.replace("_", " ") for name in pickers if not self.uses(name)]
+        if not idle or not self.queries:
+            return ""
+        return f" These series have no such label, so it is not filtered by: {', '.join(idle)}."
+
     def _target(self, index: int, query: Query) -> dict[str, Any]:
-        return {
+        target = {
             "refId": chr(ord("A") + index),
             "datasource": PROMETHEUS,
             "expr": query.expr,
@@ -98,73 +135,100 @@ class Panel:
             "exemplar": query.exemplars,
             "format": "table" if self.kind == "table" else "time_series",
         }
+        return {**target, "interval": self.step} if self.step else target
 
-    def _defaults(self) -> dict[str, Any]:
-        defaults = {"unit": self.unit, **self.defaults}
-        if self.kind == "timeseries":
-            defaults = {"custom": LINE, **defaults}
+    def _defaults(self, uid: str, pickers: Sequence[str]) -> dict[str, Any]:
+        defaults = {
+            **PLAIN.get(self.kind, {}),
+            "unit": self.unit,
+            "decimals": DECIMALS[self.unit],
+            "noValue": self.none,
+        }
+        defaults |= {"thresholds": {"mode": "absolute", "steps": [{"value": None, "color": "text"}]}, **self.defaults}
         if self.traces:
-            defaults["links"] = [traces_link({label: f"${{__field.labels.{label}}}" for label in self.traces})]
-        if self.kind == "table" and self.traces:
-            cells = {label: f"${{__data.fields.{self.columns[label]}}}" for label in self.traces}
-            defaults["links"] = [traces_link(cells)]
+            titles = {column.key: column.title for column in self.columns}
+            of = {label: f"fields.{titles[label]}" if titles else f"labels.{label}" for label in self.traces}
+            where = "data" if titles else "field"
+            values = {label: f"${{__{where}.{path}:percentencode}}" for label, path in of.items()}
+            defaults["links"] = [filter_link(uid, values, pickers), traces_link(values)]
+        if self.by:
+            defaults["links"] = [by_link(uid, self.by)]
         return defaults
 
     def _overrides(self) -> list[dict[str, Any]]:
-        return [
-            {"matcher": {"id": "byName", "options": column}, "properties": [{"id": "unit", "value": unit}]}
-            for column, unit in self.units.items()
+        named = [
+            {
+                "matcher": {"id": "byName", "options": name},
+                "properties": [{"id": key, "value": value} for key, value in more.items()],
+            }
+            for name, more in self.named.items()
         ]
+        return [column.override() for column in self.columns if column.unit or column.more] + named
 
     def _transformations(self) -> list[dict[str, Any]]:
-        legends = {f"Value #{chr(ord('A') + n)}": query.legend for n, query in enumerate(self.queries)}
+        fields = {query.legend: f"Value #{chr(ord('A') + n)}" for n, query in enumerate(self.queries)}
         if len(self.queries) == 1:
-            legends = {"Value": self.queries[0].legend}
-        renamed = {**self.columns, **{field: self.columns[legend] for field, legend in legends.items()}}
-        places = {title: place for place, title in enumerate(self.columns.values())}
+            fields = {self.queries[0].legend: "Value"}
+        names = [fields.get(column.key, column.key) for column in self.columns]
         return [
             {"id": "merge", "options": {}},
             {
                 "id": "organize",
                 "options": {
                     "excludeByName": {"Time": True},
-                    "renameByName": {name: title for name, title in renamed.items() if name not in legends.values()},
-                    "indexByName": {name: places[title] for name, title in renamed.items() if name in renamed},
+                    "renameByName": {n: column.title for n, column in zip(names, self.columns, strict=True)},
+                    "indexByName": {name: place for place, name in enumerate(names)},
                 },
             },
         ]
 
 
-LINE = {"drawStyle": "line", "lineWidth": 2, "fillOpacity": 10, "showPoints": "never", "spanNulls": True}
+LINE = {"drawStyle": "line", "lineWidth": 2, "fillOpacity": 0, "showPoints": "auto", "pointSize": 4, "spanNulls": 3.6e6}
 BARS = {
     "drawStyle": "bars",
     "lineWidth": 0,
     "fillOpacity": 80,
     "showPoints": "never",
+    "barAlignment": 1,
     "stacking": {"mode": "normal", "group": "A"},
 }
+PALETTE = {"color": {"mode": "palette-classic"}}
+PLAIN: dict[str, dict[str, Any]] = {
+    "stat": {"color": {"mode": "fixed", "fixedColor": "text"}},
+    "bargauge": {"color": {"mode": "fixed", "fixedColor": "blue"}, "min": 0},
+    "timeseries": {**PALETTE, "custom": LINE},
+    "table": {"color": {"mode": "fixed", "fixedColor": "text"}, "custom": {"align": "auto", "filterable": True}},
+}
+"""How amounts look that are neither good nor bad."""
 TOOLTIP = {"mode": "multi", "sort": "desc"}
 REDUCE = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+LEGEND = {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "stat": {"reduceOptions": REDUCE, "colorMode": "value", "graphMode": "none", "textMode": "value"},
+    "stat": {"reduceOptions": REDUCE, "colorMode": "value", "graphMode": "none", "textMode": "auto"},
     "bargauge": {
         "reduceOptions": REDUCE,
         "orientation": "horizontal",
         "displayMode": "basic",
         "showUnfilled": False,
         "valueMode": "text",
+        "sizing": "manual",
+        "minVizHeight": 16,
+        "maxVizHeight": 24,
     },
-    "timeseries": {
-        "legend": {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []},
-        "tooltip": TOOLTIP,
-    },
-    "state-timeline": {
-        "mergeValues": True,
-        "showValue": "never",
-        "legend": {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []},
-        "tooltip": TOOLTIP,
-    },
+    "timeseries": {"legend": LEGEND, "tooltip": TOOLTIP},
+    "state-timeline": {"mergeValues": True, "showValue": "never", "legend": LEGEND, "tooltip": TOOLTIP},
     "table": {"showHeader": True, "cellHeight": "sm"},
+    "text": {"mode": "markdown"},
+    "alertlist": {
+        "alertName": "",
+        "alertInstanceLabelFilter": '{product="tokenguard"}',
+        "dashboardAlerts": False,
+        "groupMode": "default",
+        "maxItems": 20,
+        "sortOrder": 3,
+        "stateFilter": {"error": True, "firing": True, "noData": False, "normal": False, "pending": True},
+        "viewMode": "list",
+    },
 }
 
 
@@ -173,110 +237,58 @@ def stat(title: str, unit: str, expr: str, description: str, **more: Any) -> Pan
     return Panel("stat", title, unit, [Query(expr)], description, **{"width": 4, "height": 4, **more})
 
 
+def compared(title: str, unit: str, versions: dict[str, str], description: str, **more: Any) -> Panel:
+    """A number, and how it stands against earlier ones: expressions by their names, the first the number itself."""
+    queries = [Query(expr, name) for name, expr in versions.items()]
+    signed = {"unit": SHARE, "decimals": 0, "noValue": "-"}
+    named = {query.legend: signed for query in queries[1:]}
+    options = {"orientation": "horizontal", "textMode": "value_and_name", "text": {"titleSize": 14, "valueSize": 24}}
+    return Panel(
+        "stat",
+        title,
+        unit,
+        queries,
+        description,
+        **{"width": 4, "height": 5, "named": named, "options": options, **more},
+    )
+
+
 def steps(*at: tuple[float | None, str]) -> dict[str, Any]:
-    """Colours from values on: `steps((None, "green"), (0.8, "red"))`."""
+    """Colours from values on, where a value is good or bad: `steps((None, "green"), (0.8, "red"))`."""
     listed = [{"value": value, "color": colour} for value, colour in at]
     return {"thresholds": {"mode": "absolute", "steps": listed}, "color": {"mode": "thresholds"}}
 
 
+def limit(at: float) -> dict[str, Any]:
+    """A chart's line at a value that should not be passed."""
+    listed = [{"value": None, "color": "transparent"}, {"value": at, "color": "red"}]
+    return {
+        "thresholds": {"mode": "absolute", "steps": listed},
+        "custom": {**LINE, "thresholdsStyle": {"mode": "dashed"}},
+    }
+
+
 def bars(title: str, unit: str, expr: str, legend: str, description: str, **more: Any) -> Panel:
-    """What came in each interval, stacked."""
-    return Panel(
-        "timeseries", title, unit, [Query(expr, legend)], description, **{"defaults": {"custom": BARS}, **more}
-    )
+    """What came in each hour, or on each day, stacked."""
+    form = {"defaults": {"custom": BARS}, "step": f"${BUCKET}", **more}
+    return Panel("timeseries", title, unit, [Query(expr, legend)], description, **form)
 
 
 def lines(title: str, unit: str, queries: Sequence[Query], description: str, **more: Any) -> Panel:
-    """Values over time."""
-    return Panel("timeseries", title, unit, queries, description, **more)
+    """Values over time, each of a quarter of an hour at least."""
+    return Panel("timeseries", title, unit, queries, description, **{"step": "15m", **more})
 
 
 def ranking(title: str, unit: str, expr: str, label: str, description: str, **more: Any) -> Panel:
     """The largest ten by a label."""
     # Sorted by the query: Grafana shows series in the order they come in.
-    query = Query(f"sort_desc(topk(10, {expr}))", f"{{{{{label}}}}}")
-    return Panel("bargauge", title, unit, [query], description, **{"defaults": {"min": 0}, **more})
+    query = Query(f"sort_desc(topk(10, {expr}))", f"{{{{{label}}}}}" if label else "__auto")
+    return Panel("bargauge", title, unit, [query], description, **more)
 
 
-def traces_link(values: dict[str, str]) -> dict[str, Any]:
-    """A link to the traces whose spans have these values, which are Grafana's own variables, by metric label."""
-    conditions = " && ".join(f'span.{SPAN_ATTRIBUTES[label]} = "{value}"' for label, value in values.items())
-    traceql = f"{{ {conditions} }}".replace('"', '\\"')
-    query = f'{{"refId":"A","datasource":{{"type":"tempo","uid":"{TEMPO}"}},"queryType":"traceql","query":"{traceql}"}}'
-    panes = (
-        f'{{"traces":{{"datasource":"{TEMPO}","queries":[{query}],"range":{{"from":"${{__from}}","to":"${{__to}}"}}}}}}'
-    )
-    # Grafana fills in its variables before anything is decoded, so these stay as they are.
-    url = f"/explore?schemaVersion=1&orgId=1&panes={quote(panes, safe='${}:,._')}"
-    return {"title": "Traces", "url": url, "targetBlank": True}
-
-
-# --- variables -------------------------------------------------------------------------------------------------------
-
-
-def datasource(name: str, kind: str, label: str) -> dict[str, Any]:
-    """A variable that chooses a data source, so that a dashboard works in any Grafana."""
-    return {"type": "datasource", "name": name, "label": label, "query": kind, "refresh": 1, "hide": 0}
-
-
-def chooser(name: str, metric: str, label: str) -> dict[str, Any]:
-    """A variable with the values of a metric's label. All of them is `.*`, which fits a missing label as well."""
-    query = f"label_values({metric}, {label})"
-    return {
-        "type": "query",
-        "name": name,
-        "label": name.capitalize(),
-        "datasource": PROMETHEUS,
-        "query": {"query": query, "refId": "values"},
-        "definition": query,
-        "refresh": 2,
-        "sort": 1,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": ["All"], "value": ["$__all"]},
-        "hide": 0,
-    }
-
-
-def custom(name: str, label: str, values: dict[str, str]) -> dict[str, Any]:
-    """A variable with fixed values, by their titles; the first is the default."""
-    options = [{"text": title, "value": value, "selected": n == 0} for n, (title, value) in enumerate(values.items())]
-    return {
-        "type": "custom",
-        "name": name,
-        "label": label,
-        "query": ", ".join(f"{title} : {value}" for title, value in values.items()),
-        "options": options,
-        "current": options[0],
-        "multi": False,
-        "includeAll": False,
-        "hide": 0,
-    }
-
-
-def textbox(name: str, label: str, value: str) -> dict[str, Any]:
-    """A variable that is typed in."""
-    option = {"text": value, "value": value, "selected": True}
-    return {
-        "type": "textbox",
-        "name": name,
-        "label": label,
-        "query": value,
-        "options": [option],
-        "current": option,
-        "hide": 0,
-    }
-
-
-VARIABLES = (
-    datasource("datasource", "prometheus", "Prometheus"),
-    datasource("tempo", "tempo", "Traces"),
-    *(
-        chooser(name, prometheus_name(names.CALLS), label)
-        for name, label in (("tenant", TENANT), ("feature", FEATURE), ("route", ROUTE), ("model", MODEL))
-    ),
-)
+def text(title: str, content: str, **more: Any) -> Panel:
+    """A page of Markdown."""
+    return Panel("text", title, RATIO, (), "", options={"content": content}, **more)
 
 
 @dataclass(frozen=True)
@@ -288,10 +300,21 @@ class Board:
     description: str
     panels: Sequence[Panel]
     variables: Sequence[dict[str, Any]] = ()
+    annotations: Sequence[dict[str, Any]] = ()
     time_from: str = "now-24h"
+
+    def number(self, title: str) -> int:
+        """The id of the panel with this title."""
+        return next(number for number, panel in enumerate(self.panels, 1) if panel.title == title)
+
+    def pickers(self) -> list[str]:
+        """The pickers that change something here."""
+        return [name for name in PICKERS if any(panel.uses(name) for panel in self.panels)]
 
     def model(self) -> dict[str, Any]:
         """The dashboard as JSON."""
+        pickers = self.pickers()
+        asking = any(panel.queries for panel in self.panels)
         return {
             "uid": self.uid,
             "title": self.title,
@@ -302,7 +325,7 @@ class Board:
             "editable": True,
             "timezone": "utc",
             "time": {"from": self.time_from, "to": "now"},
-            "refresh": "1m",
+            "refresh": "5m",
             "graphTooltip": 1,
             "links": [
                 {
@@ -318,16 +341,16 @@ class Board:
                     "keepTime": True,
                 }
             ],
-            "templating": {"list": [*VARIABLES, *self.variables]},
-            "annotations": {"list": []},
-            "panels": self._laid_out(),
+            "templating": {"list": [*COMMON, *map(picker, pickers), *self.variables] if asking else []},
+            "annotations": {"list": list(self.annotations)},
+            "panels": self._laid_out(pickers),
         }
 
-    def _laid_out(self) -> list[dict[str, Any]]:
+    def _laid_out(self, pickers: Sequence[str]) -> list[dict[str, Any]]:
         models, x, y, tallest = [], 0, 0, 0
         for number, panel in enumerate(self.panels, 1):
             if x + panel.width > WIDTH:
                 x, y, tallest = 0, y + tallest, 0
-            models.append(panel.model(number, x, y))
+            models.append(panel.model(number, x, y, self.uid, pickers))
             x, tallest = x + panel.width, max(tallest, panel.height)
         return models

@@ -1,8 +1,8 @@
-"""PromQL for TokenGuard's metrics: names from `tokenguard.names`, and the few forms that every query is made of.
+"""PromQL for TokenGuard's metrics: names from `tokenguard.facts.names`, and the few forms that every query is made of.
 
 What the queries keep to, so that they read the same through Prometheus' OTLP endpoint, the collector's Prometheus
-exporter and remote write, on Prometheus 2.42 and 3: they group by labels of the metrics' points only, never match an
-`le`, and use no syntax that is newer.
+exporter and remote write, on Prometheus 2.42 and 3, Mimir and VictoriaMetrics: they group by labels of the metrics'
+points and by `job`, never match an `le`, name every metric, and use no syntax that is newer.
 """
 
 from __future__ import annotations
@@ -16,16 +16,56 @@ TENANT, FEATURE, ROUTE, VERSION, TEAM = (
 MODEL, PROVIDER, REQUEST_MODEL, ERROR_TYPE = (
     name.replace(".", "_") for name in (names.RESPONSE_MODEL, names.PROVIDER, names.REQUEST_MODEL, names.ERROR_TYPE)
 )
+SERVICE, ENVIRONMENT = "job", "deployment_environment_name"
+"""`service.name` is `job` by every way to Prometheus. The other is there where the resource attribute
+`deployment.environment.name` is promoted to a label, as our prometheus.yaml does."""
 
-FILTERS = {TENANT: "$tenant", FEATURE: "$feature", ROUTE: "$route", MODEL: "$model"}
-"""What the dashboards' variables choose, by label."""
-OF_CALLS = (TENANT, FEATURE, ROUTE, MODEL)
-OF_WORK = (TENANT, FEATURE)
-"""The labels of tasks and of the guard's decisions."""
-OF_HISTOGRAMS = (MODEL,)
+PICKERS = {
+    "service": SERVICE,
+    "environment": ENVIRONMENT,
+    "team": TEAM,
+    "provider": PROVIDER,
+    "tenant": TENANT,
+    "feature": FEATURE,
+    "route": ROUTE,
+    "version": VERSION,
+    "model": MODEL,
+}
+"""The dashboards' variables, by the label that each chooses from."""
+WHERE = (SERVICE, ENVIRONMENT)
+"""The labels that every metric has."""
+OF_CALLS = tuple(PICKERS.values())
+OF_TASKS = (*WHERE, TEAM, TENANT, FEATURE, ROUTE, VERSION)
+OF_DECISIONS = (*WHERE, TENANT, FEATURE)
+OF_HISTOGRAMS = (*WHERE, PROVIDER, MODEL)
 
-KNOWN = "1h"
-"""How far before a window a counter is looked for: one that was not there yet began at 0."""
+LABELS = {
+    names.TASKS: (OF_TASKS, ("task", "outcome")),
+    names.TASK_COST_USD: (OF_TASKS, ("task", "outcome")),
+    names.GUARD_DECISIONS: (OF_DECISIONS, ("rule", "action")),
+    names.GUARD_PREVENTED_USD: (OF_DECISIONS, ("rule", "action")),
+    names.CALLS: (OF_CALLS, ("outcome",)),
+    names.TOKENS: (OF_CALLS, ("type",)),
+    names.COST_USD: (OF_CALLS, ("status",)),
+    names.COST_PART_USD: (OF_CALLS, ("part",)),
+    names.SAVED_USD: (OF_CALLS, ("lever",)),
+    names.RETRIES: (OF_CALLS, ()),
+    names.RETRY_COST_USD: (OF_CALLS, ()),
+    names.UNCAPPED_CALLS: (OF_CALLS, ()),
+    names.UNPRICED_CALLS: (OF_CALLS, ()),
+}
+"""Of the metrics that are recorded without `instance`: the labels that pickers choose by, and the others."""
+
+KNOWN = "1d"
+"""How far before a window a counter is looked for: one that was not there yet began at 0. A series belongs to one
+process, so a longer look costs time only, and a gap in what arrives has to be longer than this to be taken for a
+beginning."""
+STEP = "5m"
+"""How often gains are recorded, and so the narrowest bar."""
+LATE = "1m"
+"""Samples are this late at the most when gains are recorded."""
+REPORTING = "tokenguard:processes:count"
+"""Recorded: how many processes report."""
 
 
 def prometheus_name(metric: Metric) -> str:
@@ -40,15 +80,24 @@ def prometheus_name(metric: Metric) -> str:
     return f"{name}_total" if metric.kind == "counter" else name
 
 
-def series(metric: Metric, by: tuple[str, ...] = (), matching: str = "", suffix: str = "") -> str:
-    """A metric's series that the dashboard's variables choose by the labels `by`, and that fit `matching` too.
+def recorded_name(metric: Metric) -> str:
+    """The recording rule of what a counter gains in each `STEP`.
 
-    >>> series(names.CALLS, (TENANT,), 'outcome="ok"')
-    'tokenguard_calls_total{tokenguard_tenant=~"$tenant",outcome="ok"}'
+    >>> recorded_name(names.COST_USD)
+    'tokenguard:cost_usd:gain5m'
     """
-    chosen = [f'{label}=~"{FILTERS[label]}"' for label in by]
-    inside = ",".join([*chosen, *([matching] if matching else [])])
-    return f"{prometheus_name(metric)}{suffix}" + (f"{{{inside}}}" if inside else "")
+    return f"tokenguard:{metric.name.removeprefix('tokenguard.').replace('.', '_')}:gain{STEP}"
+
+
+def picked(labels: tuple[str, ...], *matching: str) -> str:
+    """The matchers of what the dashboard's variables choose by these labels, and of `matching`.
+
+    >>> picked((SERVICE,), 'outcome="ok"')
+    '{job=~"$service",outcome="ok"}'
+    """
+    variables = {label: name for name, label in PICKERS.items()}
+    inside = ",".join([*(f'{label}=~"${variables[label]}"' for label in labels), *filter(None, matching)])
+    return f"{{{inside}}}" if inside else ""
 
 
 def gain(chosen: str, window: str, ago: str = "") -> str:
@@ -57,10 +106,9 @@ def gain(chosen: str, window: str, ago: str = "") -> str:
     A process counts a tenant's first call before anybody has seen that tenant's counter at 0, so the first sample is
     already money. This is the last value in the window less the last one before it, or less nothing where there was
     none; of a counter that began again inside the window (the same labels after a restart), `increase()` after all.
-    `ago`, in days, moves the window into the past.
+    `ago` moves the window into the past; "-" and the window itself, to what follows.
     """
-    past = f" offset {ago}" if ago else ""
-    before = f" offset {_sum(window, ago)}"
+    past, before = _moved(ago), _moved(_sum(window, ago))
     return (
         f"(\n  increase({chosen}[{window}]{past}) and resets({chosen}[{window}]{past}) > 0"
         f"\n  or last_over_time({chosen}[{window}]{past}) - last_over_time({chosen}[{KNOWN}]{before}) >= 0"
@@ -68,16 +116,52 @@ def gain(chosen: str, window: str, ago: str = "") -> str:
     )
 
 
-def change(chosen: str, window: str) -> str:
+def change(chosen: str, window: str, ago: str = "") -> str:
     """`gain` of what may also fall, as what caching saved does."""
+    past, before = _moved(ago), _moved(_sum(window, ago))
     return (
-        f"(\n  last_over_time({chosen}[{window}]) - last_over_time({chosen}[{KNOWN}] offset {window})"
-        f"\n  or last_over_time({chosen}[{window}])\n)"
+        f"(\n  last_over_time({chosen}[{window}]{past}) - last_over_time({chosen}[{KNOWN}]{before})"
+        f"\n  or last_over_time({chosen}[{window}]{past})\n)"
     )
 
 
+def growth(metric: Metric, chosen: str, window: str, ago: str = "") -> str:
+    """`gain` of a counter, `change` of what goes up and down."""
+    return (change if metric.kind == "updown" else gain)(chosen, window, ago)
+
+
+def _moved(ago: str) -> str:
+    return f" offset {ago}" if ago else ""
+
+
 def _sum(window: str, ago: str) -> str:
-    return f"{int(window[:-1]) + int(ago[:-1])}d" if ago else window
+    if ago == f"-{window}":
+        return ""
+    if not ago:
+        return window
+    return f"{_minutes(window) + _minutes(ago)}m"
+
+
+def _minutes(duration: str) -> int:
+    return int(duration[:-1]) * {"m": 1, "h": 60, "d": 1440}[duration[-1]]
+
+
+def grown(metric: Metric, window: str, by: tuple[str, ...] = (), matching: str = "", ago: str = "") -> str:
+    """What a counter gained in a window, for what the pickers choose: the sum of what is recorded, or of the counters.
+
+    The variable `recorded` lets one of the two find nothing: the counters where the recording rules have covered the
+    whole of the dashboard's range.
+    """
+    labels, _ = LABELS[metric]
+    kept = f"sum_over_time({recorded_name(metric)}{picked(labels, matching)}[{window}]{_moved(ago)})"
+    counters = prometheus_name(metric) + picked(labels, matching, 'recorded=~"$recorded"')
+    return f"({total(kept, *by)} or {total(growth(metric, counters, window, ago), *by)})"
+
+
+def kept(metric: Metric, window: str, by: tuple[str, ...] = (), matching: str = "", ago: str = "") -> str:
+    """What a counter gained in a window, of everybody, from what is recorded: right over days and past gaps."""
+    chosen = recorded_name(metric) + (f"{{{matching}}}" if matching else "")
+    return total(f"sum_over_time({chosen}[{window}]{_moved(ago)})", *by)
 
 
 def total(expression: str, *by: str) -> str:
@@ -90,13 +174,28 @@ def or_zero(part: str, whole: str) -> str:
     return f"({part} or 0 * {whole})"
 
 
-def share(part: str, whole: str) -> str:
-    """How much of `whole` is `part`, both grouped alike."""
-    return f"{or_zero(part, whole)} / ({whole} > 0)"
+def share(part: str, whole: str, least: int = 0) -> str:
+    """How much of `whole` is `part`, both grouped alike; nothing where `whole` is not more than `least`."""
+    return f"{or_zero(part, whole)} / ({whole} > {least})"
 
 
-def quantile(q: float, metric: Metric, window: str, *by: str) -> str:
-    """A quantile of a histogram, be it stored with explicit buckets or as a native one."""
-    buckets = total(gain(series(metric, OF_HISTOGRAMS, suffix="_bucket"), window), "le", *by)
-    native = total(f"rate({series(metric, OF_HISTOGRAMS)}[{window}])", *by)
-    return f"histogram_quantile({q}, {buckets}) or histogram_quantile({q}, {native})"
+def quantile(q: float, metrics: tuple[Metric, ...], labels: str, window: str, by: tuple[str, ...]) -> str:
+    """A quantile of a histogram by whichever of its names it has, with explicit buckets or as a native one."""
+    forms = []
+    for metric in metrics:
+        name = prometheus_name(metric)
+        buckets = total(gain(f"{name}_bucket{labels}", window), "le", *by)
+        native = total(f"rate({name}{labels}[{window}])", *by)
+        forms += [f"histogram_quantile({q}, {buckets})", f"histogram_quantile({q}, {native})"]
+    return "(" + " or ".join(forms) + ")"
+
+
+def observed(metrics: tuple[Metric, ...], labels: str, window: str, by: tuple[str, ...]) -> str:
+    """How many calls a histogram has seen, by whichever of its names it has."""
+    counts = (gain(f"{prometheus_name(metric)}_count{labels}", window) for metric in metrics)
+    return "(" + " or ".join(total(each, *by) for each in counts) + ")"
+
+
+DURATION = (names.DURATION, names.INFERENCE_DURATION)
+FIRST_CHUNK = (names.FIRST_CHUNK, names.INFERENCE_FIRST_CHUNK)
+"""The same histogram by the older and by the newer semantic conventions."""

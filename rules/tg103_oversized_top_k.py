@@ -4,6 +4,8 @@ Every retrieved chunk is paid for in every answer: fifty chunks of 500 tokens ar
 question, and models answer worse, not better, when the right passage is buried. Five to ten good chunks usually do.
 Where many candidates are wanted to choose from, rerank them and pass on the best few: retrieval that feeds a reranker,
 or that is cut down afterwards (`docs[:5]`), is not reported. Nor is a search in code that shows no sign of a prompt.
+A function of your own that searches (`self.search(question, k=50)`) counts where its result is seen to get into a
+prompt.
 
 `max_top_k` (default 20) is the first number that is too many. The fix (unsafe: it changes what is retrieved) writes
 half of it.
@@ -65,6 +67,7 @@ from typing import NamedTuple
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.patterns import lazy
+from tokenguard.lint.reach import calls, reaches_prompt
 from tokenguard.lint.results import narrowed
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.syntax import Function, spelling
@@ -83,11 +86,12 @@ class Row(NamedTuple):
     ks: tuple[str, ...]
     needs: tuple[str, ...] = ()
     plain: bool = False
+    at: int | None = None  # where k may stand without its name
 
 
 _MEM0 = Row("search", ("limit", "top_k"), ("user_id", "agent_id", "run_id"), plain=True)
 ROWS = (
-    *(Row(n, ("k",), plain=True) for n in (
+    *(Row(n, ("k",), plain=True, at=1) for n in (
         "similarity_search", "asimilarity_search", "similarity_search_with_score", "asimilarity_search_with_score",
         "similarity_search_with_relevance_scores", "asimilarity_search_with_relevance_scores",
         "similarity_search_by_vector", "max_marginal_relevance_search", "amax_marginal_relevance_search")),
@@ -123,6 +127,7 @@ _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # const
 WORDS = (
     "similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k=",
     "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever",
+    "top_k", "num_results", ("k=", "search", "retriev", "recall", "relevant", "context", "similar"),
     "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "memory.search(", "mem0",
 )  # fmt: skip
 _RERANK = lazy(
@@ -130,43 +135,98 @@ _RERANK = lazy(
     r"|rank_fusion",
     re.IGNORECASE,
 )
+# A word of prompts: on its own, or set off by an underscore or a capital letter; not the `tool` in `itertools`.
 _PROMPTED = lazy(
-    r"prompt|llm|context|answer|question|chat|complet|generate_|messages|\brag|rag_|_rag\b|agent|assistant|tool"
-    r"|relevant_doc",
-    re.IGNORECASE,
+    r"(?<![A-Za-z])(?:prompt|llm|context|answer|question|chat|completion|message|rag|agent|assistant|tool|relevant_doc)s?"
+    r"(?![a-z])|(?<=[a-z])(?:Prompt|LLM|Context|Answer|Question|Chat|RAG|Agent|Assistant|Tool)s?(?![a-z])|generate_"
 )
+_SEARCH = lazy(
+    r"(?:^|_)(?:search|retrieve|retrieval|query|lookup|recall|similar|relevant|context|chunks|passages)(?:_|$)"
+)
+_SAMPLES = lazy(r"generat|complet|create|config|sampl|invoke|chat|predict|params|settings")
+_SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "max_new_tokens", "do_sample", "messages", "prompt"})
+_KS = ("k", "top_k", "n_results", "num_results", "similarity_top_k")
 
 
 def check(file: File) -> Iterator[Report]:
     """Report each retrieval whose k is a number at or above the limit."""
-    most = file.options["max_top_k"]
-    for call in file.module.calls_of(_BY_NAME):
+    for call in file.module.calls:
         path = file.names.path(call.func)
         name = path.rpartition(".")[2].lstrip("?@")
-        for row in _BY_NAME.get(name, ()):
-            if row.needs and file.any_of(call, row.needs).presence is not Presence.PRESENT:
-                continue
-            if name in _LOADERS and "Retriever" not in path:
-                continue
-            if row is _MEM0 and not ("mem0" in path or (spelling(call.func) or "").endswith("memory.search")):
-                continue
-            found = file.any_of(call, row.ks)
-            k = file.constant(found.value) if found.presence is Presence.PRESENT else None
-            if not isinstance(k, int) or isinstance(k, bool) or not most <= k < _EVERYTHING:
-                continue
-            if (
-                (row.plain and (path.startswith("@") or not _for_a_prompt(file, call)))
-                or _reranks(file)
-                or narrowed(file, call, most)
-            ):
-                continue
-            assert found.value is not None
-            message = (
-                f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or "
-                f"rerank and keep the best few."
-            )
-            yield Report(call, message, None, _fix(file, found.value, most // 2))
-            break
+        rows = _BY_NAME.get(name, ())
+        for row in rows:
+            report = _report(file, call, row, path) if _applies(file, call, row, path, name) else None
+            if report is not None:
+                yield report
+                break
+        else:
+            own = _OWN if _SEARCH.search(name) else _ANY
+            if not _samples(call, name) and (report := _report(file, call, own, path)):
+                yield report
+
+
+_OWN = Row("", _KS)  # any function that says it searches
+_ANY = Row("", _KS[1:])  # `k` alone may be anything
+
+
+def _samples(call: ast.Call, name: str) -> bool:
+    """Whether `top_k` is the one of sampling: how many tokens a model chooses from."""
+    return name[:1].isupper() or bool(_SAMPLES.search(name)) or any(k.arg in _SAMPLING for k in call.keywords)
+
+
+def _applies(file: File, call: ast.Call, row: Row, path: str, name: str) -> bool:
+    if row.needs and file.any_of(call, row.needs).presence is not Presence.PRESENT:
+        return False
+    if name in _LOADERS and "Retriever" not in path:
+        return False
+    return row is not _MEM0 or "mem0" in path or (spelling(call.func) or "").endswith("memory.search")
+
+
+def _report(file: File, call: ast.Call, row: Row, path: str) -> Report | None:
+    """The finding of a call whose k is too large and whose results go into a prompt, whole."""
+    most = file.options["max_top_k"]
+    found = file.any_of(call, row.ks)
+    value = found.value if found.presence is Presence.PRESENT else None
+    if value is None and found.presence is Presence.ABSENT and row.at is not None and len(call.args) > row.at:
+        value = call.args[row.at]
+    if value is None:
+        return None
+    literal = _literal(file, call, value)
+    k = file.constant(literal)
+    if not isinstance(k, int) or isinstance(k, bool) or not most <= k < _EVERYTHING:
+        return None
+    if _reranks(file) or narrowed(file, call, most):
+        return None
+    spoken = row.plain and not path.startswith("@") and _for_a_prompt(file, call)
+    if (not row.name or row.plain or literal is not value) and not (spoken or reaches_prompt(file, call)):
+        return None
+    message = (
+        f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
+    )
+    return Report(call, message, None, _fix(file, literal, most // 2))
+
+
+def _literal(file: File, call: ast.Call, value: ast.expr) -> ast.expr:
+    """The expression that gives k: `value`, or the default of the parameter it is, if a call leaves it at that."""
+    if file.constant(value) is not None:
+        return value
+    if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.value.id == "self":
+        owner = file.module.class_of(value)  # self.top_k = top_k
+        bindings = file.module.attributes(owner).get(value.attr, []) if owner else []
+        if len(bindings) == 1 and isinstance(bindings[0].value, ast.Name):
+            value = bindings[0].value
+    found = file.module.scope_at(value).lookup(value.id) if isinstance(value, ast.Name) else None
+    if not found or len(found[1]) != 1 or found[1][0].kind != "param" or found[1][0].value is None:
+        return value
+    function = found[0].node
+    if not isinstance(function, Function):
+        return value
+    name = found[1][0].node.arg  # type: ignore[attr-defined]
+    positional = [a.arg for a in function.args.args if a.arg not in ("self", "cls")]
+    at = positional.index(name) if name in positional else len(positional)
+    callers = [c for c in file.module.called.get(function.name, ()) if calls(file, c, function)]
+    left = any(len(c.args) <= at and all(k.arg != name for k in c.keywords) for c in callers)
+    return found[1][0].value if left or not callers else value
 
 
 def _fix(file: File, value: ast.expr, number: int) -> Fix | None:
@@ -182,8 +242,8 @@ def _for_a_prompt(file: File, call: ast.Call) -> bool:
     if isinstance(include, ast.List) and "documents" not in [file.constant(item) for item in include.elts]:
         return False
     place = file.module.class_of(call) or file.module.function_of(call)
-    around = [place] if place is not None else [s for s in file.module.tree.body if not isinstance(s, Function)]
-    return any(_PROMPTED.search(ast.unparse(part)) for part in around)
+    script = [s for s in file.module.tree.body if not isinstance(s, Function | ast.Import | ast.ImportFrom)]
+    return any(_PROMPTED.search(ast.unparse(part)) for part in ([place] if place is not None else script))
 
 
 def _reranks(file: File) -> bool:

@@ -4,7 +4,10 @@
 for one more step, nothing else ends it: each turn sends the whole, growing conversation again, so the cost grows with
 the square of the turns. Count the turns, or watch a budget or a deadline.
 
-A loop with a counter, a budget, a deadline, a person in it (`input()`), or one that waits for a queue is not reported.
+A loop with a counter, a budget, a deadline, a person in it (`input()`), or one that waits for a queue is not reported;
+a person who is only asked between the rounds of tools does not bound those. A limit that limits nothing
+(`max_turns=float("inf")`, `itertools.count()`) is the same as none, and so is Anthropic's tool runner without
+`max_iterations`.
 
 Bad:
 
@@ -56,6 +59,41 @@ Good:
             reply = client.chat.completions.create(model="gpt-4.1", messages=messages, tools=tools, max_tokens=900)
             if reply.choices[0].finish_reason == "stop":
                 return reply
+
+Bad:
+
+    import itertools
+
+    from agents import Runner
+
+    async def run(agent, question):
+        return await Runner.run(agent, question, max_turns=float("inf"))  # TG104
+
+    def converse(client, messages, tools):
+        for _ in itertools.count():  # TG104
+            reply = client.beta.messages.create(model="claude-opus-4-5", messages=messages, tools=tools, max_tokens=900)
+            if reply.stop_reason != "tool_use":
+                return reply
+            messages += call_tools(reply)
+
+    def research(client, messages, tools):
+        runner = client.beta.messages.tool_runner(  # TG104
+            model="claude-sonnet-4-5", messages=messages, tools=tools, max_tokens=900
+        )
+        return runner.until_done()
+
+Good:
+
+    from agents import Runner
+
+    async def run(agent, question):
+        return await Runner.run(agent, question, max_turns=12)
+
+    def research(client, messages, tools):
+        runner = client.beta.messages.tool_runner(
+            model="claude-sonnet-4-5", messages=messages, tools=tools, max_tokens=900, max_iterations=12
+        )
+        return runner.until_done()
 """
 
 from __future__ import annotations
@@ -64,13 +102,21 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tokenguard.lint.loops import innermost_loop, own_nodes, through_helpers
+from tokenguard.lint.facts import Presence
+from tokenguard.lint.loops import Loop, innermost_loop, own_nodes, through_helpers
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
+from tokenguard.lint.syntax import Function
 
 SEVERITY = "warning"
-WORDS = CALL_WORDS
+_LIMITS = ("max_turns", "max_steps", "max_iterations", "max_iters", "recursion_limit", "request_limit",
+           "max_tool_calls", "max_rounds")  # fmt: skip
+WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000") for name in _LIMITS))
+# Limits that None takes away, by the last name of what is called.
+_TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_streamed"), "request_limit": ("UsageLimits",),
+               "max_iterations": ("AgentExecutor", "initialize_agent")}  # fmt: skip
+_ENDLESSLY = 100_000  # turns; so many are no limit
 
 # What bounds a loop from outside, or makes it a person's or a queue's loop.
 _BOUNDED = lazy(
@@ -82,18 +128,21 @@ _PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "r
                 "receive_json", "get_message", "get_user_input", "user_input", "prompt_async", "listen",
                 "accept", "get", "get_nowait", "popleft", "pop", "blpop", "brpop", "read", "anext",
                 "next", "sleep"})  # fmt: skip
+_OF_ONE_CALL = lazy(r"think|reason|_tokens$|image|max_len|max_retries", re.IGNORECASE)  # no bound of a loop
+_RUNS = lazy(r"agent|run|chat|loop|graph|crew|invoke|stream|executor|solve|converse|limits", re.IGNORECASE)
+_ENDS = lazy(r"exit|stop|finish|abort|cancel|end|fail", re.IGNORECASE)
 _GETTERS = frozenset({"get", "pop", "popleft", "read", "next", "anext", "sleep"})
 _ENDLESS = lazy(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|status\b")
 
 
 def check(file: File) -> Iterator[Report]:
-    """Report the `while` loops around generation calls that only the model can end."""
+    """Report the loops around generation calls that only the model can end, and the limits that are none."""
     direct = [call for call, _ in file.generations]
     helped = [call for call, _ in through_helpers(file, direct)]  # `reply = self.ask(messages)`
-    loops: dict[ast.While, ast.Call] = {}
+    loops: dict[Loop, ast.Call] = {}
     for call in (*direct, *helped):
         loop = innermost_loop(file, call)
-        if not isinstance(loop, ast.While) or _leaves_after(file, call, loop):
+        if loop is None or _leaves_after(file, call, loop):
             continue
         if call in direct or _ENDLESS.search(ast.unparse(loop)):  # the loop looks into the reply
             loops.setdefault(loop, call)
@@ -103,10 +152,56 @@ def check(file: File) -> Iterator[Report]:
                 "Only the model ends this loop of requests, and each turn sends the conversation again. "
                 "Count the turns, or set a deadline or budget."
             )
-            yield Report(loop.test, message)
+            yield Report(loop.test if isinstance(loop, ast.While) else loop.iter, message)
+    yield from _runners(file)
+    yield from _limits_that_are_none(file)
 
 
-def _leaves_after(file: File, call: ast.Call, loop: ast.While) -> bool:
+def _runners(file: File) -> Iterator[Report]:
+    for call, surface in file.generations:
+        if (
+            not surface.path.endswith(".tool_runner")
+            or file.look(call, "max_iterations").presence is not Presence.ABSENT
+        ):
+            continue
+        loop = next((a for a in file.module.ancestors(call) if isinstance(a, ast.For | ast.AsyncFor)), None)
+        if loop is not None and call in ast.walk(loop.iter) and any(isinstance(n, ast.Break) for n in own_nodes(loop)):
+            continue
+        yield Report(call, "Only the model ends this tool runner. Set max_iterations.")
+
+
+def _limits_that_are_none(file: File) -> Iterator[Report]:
+    """Agents and runs whose limit is infinite, or is taken away."""
+    for call in file.module.calls:
+        for keyword in call.keywords:
+            if keyword.arg not in _LIMITS:
+                continue
+            path = file.names.path(call.func)
+            taken = file.is_none(keyword.value) and path.endswith(_TAKEN_AWAY.get(keyword.arg, ("\0",)))
+            if taken or (_infinite(file, keyword.value) and _RUNS.search(path)):
+                yield Report(
+                    call, f"{keyword.arg} is no limit here: only the model ends this run. Set a number of turns."
+                )
+
+
+def _infinite(file: File, node: ast.expr) -> bool:
+    """Whether a limit is infinity, or as good as: `float("inf")`, `math.inf`, `sys.maxsize`, a default that is one."""
+    number = file.constant(node)
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        return number >= _ENDLESSLY
+    node = file.written(node)
+    if isinstance(node, ast.Call):
+        return ast.unparse(node).lower() in ("float('inf')", "float('infinity')", "decimal('inf')")
+    if file.names.path(node) in ("math.inf", "numpy.inf", "sys.maxsize"):
+        return True
+    found = file.module.scope_at(node).lookup(node.id) if isinstance(node, ast.Name) else None
+    if not found or not isinstance(found[0].node, Function) or len(found[1]) != 1 or found[1][0].kind != "param":
+        return False
+    default = found[1][0].value
+    return default is not None and not isinstance(default, ast.Name) and _infinite(file, default)
+
+
+def _leaves_after(file: File, call: ast.Call, loop: Loop) -> bool:
     """Whether the loop ends once the call has succeeded: it retries, rather than converses."""
     inner: ast.AST = call
     for node in file.module.ancestors(call):
@@ -123,33 +218,105 @@ def _leaves_after(file: File, call: ast.Call, loop: ast.While) -> bool:
     return False
 
 
-def _model_decides(file: File, loop: ast.While) -> bool:
+def _model_decides(file: File, loop: Loop) -> bool:
+    """Whether a loop goes on as long as it is not left, or as the model's answer says."""
+    if not isinstance(loop, ast.While):
+        return _endless(file, loop.iter)
     if isinstance(loop.test, ast.Constant):
         return bool(loop.test.value)
+    if isinstance(loop.test, ast.Compare) and any(_infinite(file, side) for side in loop.test.comparators):
+        return True
     text = ast.unparse(loop.test)
-    return bool(_ENDLESS.search(text)) and not _BOUNDED.search(text)
+    return bool(_ENDLESS.search(text)) and not _bounds(loop.test, set())
 
 
-def _bounded(file: File, loop: ast.While, requests: set[ast.Call]) -> bool:
-    counted = {n.target.id for n in own_nodes(loop) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
-    counted |= {
-        n.target.attr for n in own_nodes(loop) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Attribute)
-    }
-    for node in own_nodes(loop):
-        if isinstance(node, ast.Compare | ast.BoolOp | ast.If | ast.Assert):
-            test = node.test if isinstance(node, ast.If | ast.Assert) else node
-            for part in ast.walk(test):
-                name = part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else ""
-                if name in counted or (name and _BOUNDED.search(name)):
-                    return True
-        elif isinstance(node, ast.Call) and node not in requests:
-            func = node.func
-            name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-            searched = bool(node.args) and (name in ("get", "pop") or isinstance(node.args[0], ast.GeneratorExp))
-            if name in _PEOPLE and not (name in _GETTERS and searched):  # a key of a dict, an item of an answer
+def _endless(file: File, source: ast.expr) -> bool:
+    """Whether a `for` loop goes over something without an end."""
+    if not isinstance(source, ast.Call):
+        return False
+    path = file.names.path(source.func)
+    if path in ("itertools.count", "itertools.repeat"):
+        return len(source.args) < 2 or path == "itertools.count"
+    return path == "?range" and bool(source.args) and _infinite(file, source.args[-1])
+
+
+def _bounded(file: File, loop: Loop, requests: set[ast.Call]) -> bool:
+    nodes = list(own_nodes(loop))
+    counted = {ast.unparse(n.target).rpartition(".")[2] for n in nodes if isinstance(n, ast.AugAssign)}
+    for node in nodes:
+        if isinstance(node, ast.If):
+            if _leaves(node) and _bounds(node.test, counted) and not _compares_with_infinity(file, node.test):
                 return True
-            if _BOUNDED.search(name) and isinstance(file.module.parents.get(node), ast.Expr | ast.Await):
+        elif isinstance(node, ast.Compare | ast.BoolOp) and not _is_test(file, node):
+            if _bounds(node, counted) and not _compares_with_infinity(file, node):
+                return True
+        elif isinstance(node, ast.Assert):
+            if _bounds(node.test, counted):
+                return True
+        elif isinstance(node, ast.Call) and node not in requests:
+            if _waits(file, node) and not _between_rounds(file, node, loop):
+                return True
+            if _BOUNDED.search(_name(node.func)) and isinstance(file.module.parents.get(node), ast.Expr | ast.Await):
                 return True  # budget.charge(...), check_limits(...)
         elif isinstance(node, ast.Yield | ast.YieldFrom):
             return True  # the caller pulls, and may stop
     return False
+
+
+def _name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _bounds(test: ast.expr, counted: set[str]) -> bool:
+    """Whether a test looks at a counter, a budget or a clock; a budget of tokens to think with is none."""
+    names = {_name(part) for part in ast.walk(test)} - {""}
+    return any(name in counted or (_BOUNDED.search(name) and not _OF_ONE_CALL.search(name)) for name in names)
+
+
+def _compares_with_infinity(file: File, test: ast.expr) -> bool:
+    return isinstance(test, ast.Compare) and any(_infinite(file, side) for side in test.comparators)
+
+
+def _is_test(file: File, node: ast.AST) -> bool:
+    """Whether a comparison is (part of) the test of an `if`, which is looked at with what that does."""
+    parent = file.module.parents.get(node)
+    while isinstance(parent, ast.BoolOp | ast.UnaryOp):
+        node, parent = parent, file.module.parents.get(parent)
+    return isinstance(parent, ast.If | ast.IfExp) and parent.test is node
+
+
+def _leaves(node: ast.If) -> bool:
+    """Whether a branch leaves the loop, or sets what may end it."""
+    inside = [part for statement in (*node.body, *node.orelse) for part in ast.walk(statement)]
+    if any(isinstance(part, ast.Break | ast.Return | ast.Raise | ast.Assign) for part in inside):
+        return True
+    return any(isinstance(part, ast.Call) and _ENDS.search(_name(part.func)) for part in inside)
+
+
+def _waits(file: File, node: ast.Call) -> bool:
+    """Whether a call waits for a person, or for the next item of a queue."""
+    name = _name(node.func)
+    searched = bool(node.args) and (name in ("get", "pop") or isinstance(node.args[0], ast.GeneratorExp))
+    return name in _PEOPLE and not (name in _GETTERS and searched)  # a key of a dict, an item of an answer
+
+
+def _between_rounds(file: File, call: ast.Call, loop: Loop) -> bool:
+    """Whether a loop of tool rounds waits only in some of them: in one branch, or behind a `continue` of the others."""
+    if not _ENDLESS.search(ast.unparse(loop)):
+        return False
+    inner: ast.AST = call
+    for outer in file.module.ancestors(call):
+        if isinstance(outer, ast.If) and inner is not outer.test:
+            other = outer.orelse if inner in outer.body else outer.body
+            if not any(isinstance(n, ast.Call) and _waits(file, n) for part in other for n in ast.walk(part)):
+                return not _leaves_else(other)
+        if outer is loop:
+            break
+        inner = outer
+    before = loop.body[: loop.body.index(inner)] if isinstance(inner, ast.stmt) and inner in loop.body else []
+    rounds = (s for s in before if isinstance(s, ast.If) and _ENDLESS.search(ast.unparse(s.test)))
+    return any(isinstance(n, ast.Continue) for statement in rounds for n in ast.walk(statement))
+
+
+def _leaves_else(branch: list[ast.stmt]) -> bool:
+    return any(isinstance(n, ast.Break | ast.Return | ast.Raise) for statement in branch for n in ast.walk(statement))

@@ -51,12 +51,21 @@ import ast
 from collections.abc import Iterator
 
 from tokenguard.lint.facts import Presence
-from tokenguard.lint.loops import made_by, retry_decorators
-from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.surface import CALL_WORDS, CLIENTS
+from tokenguard.lint.loops import RETRIES, makers, retry_decorators
+from tokenguard.lint.rulebook import File, Report, called
+from tokenguard.lint.surface import CLIENTS, matcher
 
 SEVERITY = "warning"
-WORDS = CALL_WORDS
+WORDS = tuple(dict.fromkeys(RETRIES.values()))
+_DEPTH = 4
+_RUNS = ("invoke", "ainvoke", "stream", "astream", "batch", "abatch", "complete", "acomplete", "chat", "achat")
+_WRAPS = frozenset({"bind", "bind_tools", "with_structured_output", "with_config", "with_options"})
+# Framework models that keep the retries of their SDK, or have some of their own.
+_MODELS = matcher(tuple(f"{package}.{name}" for package, names in (
+    ("langchain*", ("ChatOpenAI", "AzureChatOpenAI", "ChatAnthropic", "ChatGroq", "ChatMistralAI", "ChatFireworks",
+                    "ChatGoogleGenerativeAI", "ChatVertexAI", "ChatDeepSeek", "ChatXAI", "ChatTogether")),
+    ("llama_index.*", ("OpenAI", "AzureOpenAI", "Anthropic", "OpenAILike", "Groq")),
+    ("agno.models.*", ("OpenAIChat", "Claude", "Groq"))) for name in names))  # fmt: skip
 
 # What the SDKs retry: broken connections, timeouts, and the answers 408, 409, 429 and 500 upwards; with their bases.
 _RETRIED = frozenset({"Exception", "BaseException", "OSError", "ConnectionError", "TimeoutError", "HTTPError",
@@ -68,23 +77,46 @@ _RETRIED = frozenset({"Exception", "BaseException", "OSError", "ConnectionError"
 def check(file: File) -> Iterator[Report]:
     """Report retry decorators around calls of a client that is known to keep its own retries."""
     seen: set[ast.expr] = set()
-    for call, _ in file.generations:
+    runs = [call for call in file.module.calls_of(_RUNS) if isinstance(call.func, ast.Attribute)]
+    for call in (*(call for call, _ in file.generations), *runs):
         decorators = [d for d in retry_decorators(file, call) if d[0] not in seen]
         if not decorators:
             continue
-        client = made_by(file, call.func)
-        if client is None or file.names.path(client.func) not in CLIENTS or _retries_off(file, call, client):
+        clients = _clients(file, called(call), 0)
+        if not clients or any(_retries_off(file, call, client) for client in clients):
             continue
         for decorator, library in decorators:
             seen.add(decorator)
             if not _overlaps(file, decorator, library):
                 continue
-            name = file.names.path(client.func).rpartition(".")[2]
+            name = (file.names.base(path := file.names.path(clients[0].func)) or path).rpartition(".")[2]
             yield Report(
                 decorator,
-                f"{library} retries what {name} already retries twice: attempts multiply. Set max_retries=0 on "
+                f"{library} retries what {name} already retries by itself: attempts multiply. Set max_retries=0 on "
                 f"the client, or drop this.",
             )
+
+
+def _clients(file: File, node: ast.expr, depth: int) -> list[ast.Call]:
+    """The clients or models that `node` surely asks, whichever branch made them; none where one is not known.
+
+    A model may be part of a pipeline (`prompt | model | parser`), or wrapped (`model.bind_tools(...)`).
+    """
+    if isinstance(node, ast.BinOp) and depth < _DEPTH:
+        return _clients(file, node.left, depth + 1) or _clients(file, node.right, depth + 1)
+    found: list[ast.Call] = []
+    for made in makers(file, node):
+        path = file.names.path(made.func)
+        if (file.names.base(path) or path) in CLIENTS or _MODELS.fullmatch(path):
+            found.append(made)
+        elif isinstance(made.func, ast.Attribute) and made.func.attr in _WRAPS and depth < _DEPTH:
+            found += _clients(file, made.func.value, depth + 1)
+        else:
+            return []
+    if not found and isinstance(node, ast.Attribute | ast.Name) and depth < _DEPTH:
+        value = file.written(node.value if isinstance(node, ast.Attribute) else node)
+        return _clients(file, value, depth + 1) if isinstance(value, ast.BinOp) else []
+    return found
 
 
 def _retries_off(file: File, call: ast.Call, client: ast.Call) -> bool:

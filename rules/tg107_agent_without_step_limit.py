@@ -35,6 +35,7 @@ import ast
 from collections.abc import Iterator
 
 from tokenguard.lint.facts import Presence
+from tokenguard.lint.names import is_double
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import matcher
 
@@ -49,6 +50,8 @@ def check(file: File) -> Iterator[Report]:
     for call in file.module.calls_of(WORDS):
         if not _MAKERS.fullmatch(file.names.path(call.func)):
             continue
+        if _scripted(file, call):
+            continue
         view = file.arguments(call)
         if view.open or "LimitMiddleware" in ast.unparse(view.known.get("middleware", ast.Constant(None))):
             continue
@@ -61,6 +64,12 @@ def check(file: File) -> Iterator[Report]:
                 "This agent may take some ten thousand steps: nothing here limits it. Pass "
                 "config={'recursion_limit': 25} where it runs.",
             )
+
+
+def _scripted(file: File, call: ast.Call) -> bool:
+    """Whether an agent's model answers from a script, as in a test: it takes as many steps as that has."""
+    model = file.arguments(call).known.get("model") or (call.args[0] if call.args else None)
+    return model is not None and is_double(file.names.path(model))
 
 
 def _runs(file: File, made: ast.Call) -> list[ast.Call]:

@@ -1,8 +1,8 @@
 """A streamed chat completion does not report its usage.
 
 OpenAI sends the token counts of a stream only when asked to, in one more chunk at the end. Without them the cost of
-the call is a guess. The fix (unsafe: that last chunk has no `choices`, and code that reads `chunk.choices[0]` without
-looking must learn to skip it) asks for them. Clients of other servers (`base_url`, `provider`) are left alone: not all
+the call is a guess. The fix (unsafe: that last chunk has no `choices`) asks for them; it is only offered in a file that
+reads no `chunk.choices[0]` without looking. Clients of other servers (`base_url`, `provider`) are left alone: not all
 of them know the option.
 
 Bad:
@@ -54,12 +54,13 @@ def check(file: File) -> Iterator[Report]:
         ).presence is not Presence.ABSENT or _elsewhere(file, call):
             continue
         fix = Fix("Ask for the usage", (Edit("set", Span.of(call), "stream_options", '{"include_usage": True}'),))
+        guarded = all(_guarded(file, node) for node in ast.walk(file.module.tree))
         yield Report(
             call,
             "This stream does not report its token usage, so its cost is unknown. Set "
             "stream_options={'include_usage': True}.",
             None,
-            fix,
+            fix if guarded else None,
         )
 
 
@@ -67,3 +68,36 @@ def _elsewhere(file: File, call: ast.Call) -> bool:
     """Whether the client may talk to another server than OpenAI's."""
     client = made_by(file, call.func)
     return client is None or file.any_of(client, ("base_url", "provider")).presence is not Presence.ABSENT
+
+
+def _guarded(file: File, node: ast.AST) -> bool:
+    """Whether `node` is no `chunk.choices[0]`, or one that is only read where there are choices."""
+    if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "choices"):
+        return True
+    choices = ast.unparse(node.value)
+    if _of_an_answer(file, node.value.value):
+        return True
+    inner: ast.AST = node
+    for outer in file.module.ancestors(node):
+        if isinstance(outer, ast.If | ast.IfExp) and choices in ast.unparse(outer.test):
+            return True
+        if isinstance(outer, ast.BoolOp) and any(choices in ast.unparse(v) for v in outer.values if v is not inner):
+            return True
+        if isinstance(outer, ast.Try) and any(
+            "IndexError" in ast.unparse(h.type or ast.Name("")) for h in outer.handlers
+        ):
+            return True
+        body = getattr(outer, "body", None)
+        if isinstance(body, list) and inner in body:  # if not chunk.choices: continue
+            before = (s for s in body[: body.index(inner)] if isinstance(s, ast.If) and choices in ast.unparse(s.test))
+            if any(isinstance(n, ast.Continue | ast.Return | ast.Break) for s in before for n in ast.walk(s)):
+                return True
+        inner = outer
+    return False
+
+
+def _of_an_answer(file: File, node: ast.expr) -> bool:
+    """Whether `node` is an answer that is not streamed: the result of a call without `stream`."""
+    made = file.written(node)
+    made = made.value if isinstance(made, ast.Await) else made
+    return isinstance(made, ast.Call) and file.look(made, "stream").presence is Presence.ABSENT

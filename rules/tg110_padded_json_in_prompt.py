@@ -1,7 +1,8 @@
 r"""JSON is padded with spaces before it goes into a prompt.
 
 `indent=2` is for people. In a prompt the line breaks and spaces are tokens: they add a quarter to a half to most
-documents, in every call. The fix (unsafe: it changes the prompt) removes the indentation.
+documents, in every call. What a tool returns to the model is part of the next prompt, too. The fix (unsafe: it changes
+the prompt) removes the indentation.
 
 Bad:
 
@@ -49,11 +50,11 @@ from collections.abc import Iterator
 
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.flow import Flow
-from tokenguard.lint.prompts import TEXT_WORDS, contents
+from tokenguard.lint.prompts import TEXT_WORDS, TOOL_WORDS, contents
 from tokenguard.lint.rulebook import File, Report
 
 SEVERITY = "warning"
-WORDS = tuple((word, *TEXT_WORDS) for word in ("indent=", "indent =", "pformat"))
+WORDS = tuple((word, *TEXT_WORDS, *TOOL_WORDS) for word in ("indent=", "indent =", "pformat"))
 
 
 def check(file: File) -> Iterator[Report]:

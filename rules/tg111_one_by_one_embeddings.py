@@ -1,7 +1,8 @@
 """Embeddings are asked for one text at a time.
 
 The embeddings APIs take a list: one request for a hundred texts costs the same tokens, a hundredth of the requests, and
-stays far below the rate limit. Collect the texts and send them together.
+stays far below the rate limit. Collect the texts and send them together. Helpers are followed; the one by one of a
+fallback, when a request for all of them has failed, is left alone.
 
 Bad:
 
@@ -50,7 +51,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tokenguard.lint.loops import innermost_loop, through_helpers
+from tokenguard.lint.loops import innermost_loop, own_nodes
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
@@ -60,26 +61,42 @@ SEVERITY = "warning"
 WORDS = words_of(EMBEDDINGS)
 _CALLS = matcher(EMBEDDINGS)
 _LAST = tuple({path.rpartition(".")[2] for path in EMBEDDINGS})
+_MANY = lazy(r"batch|many|embeddings|documents|texts|bulk|_all$", re.IGNORECASE)
 _BATCH = lazy(r"batch|group|slice|window|part|bucket", re.IGNORECASE)
 
 
 def check(file: File) -> Iterator[Report]:
-    """Report embedding calls whose input is the item of the loop around them, there or in a helper of this file."""
+    """Report embedding calls whose input is the item of the loop around them, there or in helpers of this file."""
     calls = [c for c in file.module.calls_of(_LAST) if _CALLS.fullmatch(file.names.path(c.func))]
     for call in calls:
-        if (text := _text(file, call)) is not None and _each(file, call, text):
+        if (text := _text(file, call)) is not None and _each(file, call, text) and not _second_try(file, call, calls):
             yield _report(call)
-    helpers = {}
-    for call in calls:
-        function = file.module.function_of(call)
-        if function is not None and _embeds_one(file, call, function):
-            helpers[function.name] = function
-    for call, function in through_helpers(file, calls):
-        if function is helpers.get(function.name) and any(_each(file, call, arg) for arg in _given(call)):
-            yield _report(call)
+    helpers = {f.name: f for c in calls if (f := file.module.function_of(c)) is not None and _embeds_one(file, c, f)}
+    yield from _through(file, helpers, calls)
     for call in file.module.calls_of(("apply", "map")) if helpers else ():
         if call.args and _stands_for(call.args[0]) in helpers:
             yield _report(call)
+
+
+def _through(file: File, helpers: dict[str, Function], calls: list[ast.Call]) -> Iterator[Report]:
+    """Report the loops that call a helper for each item; a function that hands its one text on is a helper, too."""
+    todo = list(helpers.values())
+    while todo:
+        helper = todo.pop()
+        for call in file.module.calls_of((helper.name,)):
+            if file.names.definition(file.names.path(call.func)) is not helper:
+                continue
+            outer = file.module.function_of(call)
+            if any(_each(file, call, arg) for arg in _given(call)):
+                if not _second_try(file, call, calls):
+                    yield _report(call)
+            elif outer is not None and outer.name not in helpers and _hands_on_one(file, call, outer):
+                helpers[outer.name] = outer
+                todo.append(outer)
+
+
+def _hands_on_one(file: File, call: ast.Call, function: Function) -> bool:
+    return innermost_loop(file, call) is None and any(_is_one(file, arg, function) for arg in _given(call))
 
 
 def _report(call: ast.Call) -> Report:
@@ -98,7 +115,7 @@ def _given(call: ast.Call) -> list[ast.expr]:
 
 
 def _each(file: File, call: ast.Call, text: ast.expr) -> bool:
-    """Whether `text` is the item of the loop around `call`."""
+    """Whether `text` is the item of the loop around `call`, or made of it."""
     for names, source in _items(file, call):
         used = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)} & names
         if used and _single(text) and not _BATCH.search(ast.unparse(source) + " ".join(used)):
@@ -106,13 +123,51 @@ def _each(file: File, call: ast.Call, text: ast.expr) -> bool:
     return False
 
 
+def _second_try(file: File, call: ast.Call, calls: list[ast.Call]) -> bool:
+    """Whether a call stands in the `except` of a `try` that asks for all texts at once, or in the `else` of that."""
+    inner: ast.AST = call
+    for outer in file.module.ancestors(call):
+        if isinstance(outer, ast.Try) and isinstance(inner, ast.ExceptHandler):
+            tried = {id(node) for statement in outer.body for node in ast.walk(statement)}
+            if any(id(other) in tried for other in calls) or _asks_for_many(file, outer.body):
+                return True
+        if isinstance(outer, Function):
+            return False
+        inner = outer
+    return False
+
+
+def _asks_for_many(file: File, body: list[ast.stmt]) -> bool:
+    """Whether a helper that says it embeds many texts is called: `embed_batch(texts)`, `get_text_embeddings(texts)`."""
+    called = (n.func for statement in body for n in ast.walk(statement) if isinstance(n, ast.Call))
+    return any(_MANY.search((spelling(func) or "").rpartition(".")[2]) for func in called)
+
+
 def _embeds_one(file: File, call: ast.Call, function: Function) -> bool:
     """Whether a helper embeds its one text: `input=[text]`, or a parameter whose name is no plural."""
     text = _text(file, call)
-    parameters = {a.arg for a in (*function.args.posonlyargs, *function.args.args)}
+    if innermost_loop(file, call) is not None:
+        return False
+    return text is not None and _is_one(file, text, function)
+
+
+def _is_one(file: File, text: ast.expr, function: Function, depth: int = 0) -> bool:
+    """Whether `text` is one parameter of `function`, or made of one."""
+    parameters = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
     if isinstance(text, ast.List):
-        return len(text.elts) == 1 and bool({n.id for n in ast.walk(text) if isinstance(n, ast.Name)} & parameters)
-    return isinstance(text, ast.Name) and text.id in parameters and not _BATCH.search(text.id) and text.id[-1] != "s"
+        named = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)}
+        return len(text.elts) == 1 and (bool(named & parameters) or _is_one(file, text.elts[0], function, depth + 1))
+    if isinstance(text, ast.Name) and text.id in parameters:
+        return not _BATCH.search(text.id) and text.id[-1] != "s"
+    made = file.written(text)
+    if (
+        depth > 2
+        or (made is text and not isinstance(text, ast.Call | ast.Subscript | ast.JoinedStr))
+        or not _single(made)
+    ):
+        return False
+    used = [n for n in ast.walk(made) if isinstance(n, ast.Name) and n.id in parameters]
+    return bool(used) and all(_is_one(file, name, function, depth + 1) for name in used if name.id != "self")
 
 
 def _stands_for(node: ast.expr) -> str:
@@ -133,7 +188,19 @@ def _items(file: File, call: ast.Call) -> Iterator[tuple[set[str], ast.expr]]:
             break
     loop = innermost_loop(file, call)
     if isinstance(loop, ast.For | ast.AsyncFor) and not _is_range(loop.iter):
-        yield {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}, loop.iter
+        yield _made_of({n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}, loop), loop.iter
+
+
+def _made_of(names: set[str], loop: ast.For | ast.AsyncFor) -> set[str]:
+    """The names of a loop's item, and those that its body makes of it, one of one."""
+    names = set(names)
+    for _ in range(3):
+        for node in own_nodes(loop):
+            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                used = {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)}
+                if used & names and _single(node.value) and not isinstance(node.value, ast.List):
+                    names.add(node.targets[0].id)
+    return names
 
 
 def _is_range(node: ast.expr) -> bool:

@@ -5,8 +5,8 @@ while the caller's own retry pays for another. That is a warning; the fix (unsaf
 
 The default alone is a note. OpenAI's and Anthropic's clients wait ten minutes for an answer and try three times, so a
 request that hangs is given up after half an hour. Where someone waits for the answer, say how long: the answers of
-most calls are there within a minute. Clients with an `http_client` of their own, and files in which calls name a
-timeout, are left alone; `default = false` silences these notes.
+most calls are there within a minute. There is one such note a file, at its first client. Clients with an `http_client`
+of their own, and files in which calls name a timeout, are left alone; `default = false` silences these notes.
 
 Bad:
 
@@ -105,16 +105,32 @@ def check(file: File) -> Iterator[Report]:
             )
     if not file.options["default"] or any(_written(c) is not None for c in (*calls, *options)):
         return
-    for call, path in clients:
-        absent = file.any_of(call, ("timeout", "http_client")).presence is Presence.ABSENT
-        if absent and path in _WAITING and _written(call) is None:
-            yield Report(
-                call,
-                "No timeout is set: this client waits ten minutes for an answer, and tries three times. Say how "
-                "long an answer is worth waiting for.",
-                "info",
-                _fix(file, call),
-            )
+    waiting = [
+        call
+        for call, path in clients
+        if path in _WAITING
+        and _written(call) is None
+        and file.any_of(call, ("timeout", "http_client")).presence is Presence.ABSENT
+    ]
+    if waiting:
+        first, *others = sorted(waiting, key=lambda c: (c.lineno, c.col_offset))
+        more = f" So do {len(others)} more in this file." if others else ""
+        yield Report(
+            first,
+            f"No timeout is set: this client waits ten minutes for an answer{_tries(file, first)}. Say how long an "
+            f"answer is worth waiting for.{more}",
+            "info",
+            _fix(file, first),
+        )
+
+
+def _tries(file: File, client: ast.Call) -> str:
+    """How often a client asks for an answer that does not come, by its `max_retries`; the SDKs' default is 2."""
+    retries = file.look(client, "max_retries")
+    number = 2 if retries.presence is Presence.ABSENT else file.constant(retries.value)
+    if not isinstance(number, int) or isinstance(number, bool):
+        return ", as often as its retries say"
+    return ", once" if number == 0 else f", up to {number + 1} times"
 
 
 def _written(call: ast.Call) -> ast.expr | None:

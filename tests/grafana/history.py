@@ -1,4 +1,4 @@
-"""Nine days of a simulated product, as OpenMetrics: what needs a past (a week ago, a month so far) is tried on it.
+"""Five weeks of a simulated product, as OpenMetrics: what needs a past (a week ago, a month so far) is tried on it.
 
 It ends at `NOW`, always the same, so that the pictures of the dashboards change only with the dashboards.
 """
@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import subprocess
 from datetime import UTC, datetime
 
-from .parts import program
+import yaml
+
+from .parts import RECORDING, program, prometheus
 
 NOW = int(datetime(2026, 11, 18, 16, 20, tzinfo=UTC).timestamp())
-DAYS = 9
-STEP, GAUGE_STEP = 600, 240
+DAYS = 48
+STEP, FINE_DAYS, COARSE = 600, 9, 7200
+"""Between two samples, in seconds: of the last nine days, and of what is before them."""
+GAUGE_STEP = 240
 GAUGES_FOR = 86400
 PRICES = {  # USD per million tokens: input, cache read, cache write, output
     "gpt-4o-2024-08-06": (2.5, 1.25, 2.5, 10.0),
@@ -28,6 +33,9 @@ FEATURES = (  # feature, route, version, team, model, calls an hour, tokens in, 
     ("rag_answers", "/ask", "top5", "search", "gpt-4o-mini-2024-07-18", 240, 1800, 0.1, 80),
     ("triage", "inbox", "v1", "operations", "claude-opus-4-8", 60, 420, 0.0, 6),
 )
+LONG = "--max-block-duration=60d"
+"""promtool reads everything once for each block."""
+PLACE = {"job": "shop", "instance": "a", "deployment_environment_name": "production"}
 TENANTS = {"acme": 1.0, "globex": 0.55, "initech": 0.3}
 BOUNDS = (0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
 
@@ -42,14 +50,28 @@ def write(path):
 
 
 def load(folder):
-    """A directory with Prometheus' blocks of all this."""
+    """A directory with Prometheus' blocks of all this, and of what the recording rules make of it."""
     folder.mkdir(parents=True, exist_ok=True)
     text, data = folder / "history.txt", folder / "blocks"
     write(text)
-    command = [program("promtool"), "tsdb", "create-blocks-from", "openmetrics", "-q", str(text), str(data)]
+    command = [program("promtool"), "tsdb", "create-blocks-from", LONG, "openmetrics", "-q", str(text), str(data)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     text.unlink()
+    for rules in yaml.safe_load(RECORDING.read_text())["groups"]:  # the second is made of what the first records
+        record(folder, data, rules)
     return data
+
+
+def record(folder, data, rules):
+    """Add what a group of rules records of the past, as promtool backfills it."""
+    path = folder / "group.yaml"
+    path.write_text(yaml.safe_dump({"groups": [rules]}))
+    with prometheus(folder / "filling", data=data) as server:
+        command = [program("promtool"), "tsdb", "create-blocks-from", LONG, "rules", f"--url={server.url}", str(path)]
+        times = [f"--start={NOW - DAYS * 86400}", f"--end={NOW}", f"--output-dir={folder / 'recorded'}"]
+        subprocess.run([*command, *times], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for block in (folder / "recorded").iterdir():
+        shutil.move(block, data / block.name)
 
 
 def samples():
@@ -61,19 +83,22 @@ def samples():
         key = (name, tuple(labels.items()))
         sums[key] = sums.get(key, 0.0) + amount
 
-    for at in range(start, NOW + 1, STEP):
+    fine = NOW - FINE_DAYS * 86400
+    for at in (*range(start, fine, COARSE), *range(fine, NOW + 1, STEP)):
+        step = STEP if at > fine else COARSE
         hour = at / 3600 % 24
         busy = 0.25 + 0.75 * math.exp(-((hour - 14) ** 2) / 18)
         for feature, route, version, team, model, pace, sent, cached, generated in FEATURES:
             grown = 1.45 if feature == "rag_answers" and at > NOW - 30 * 3600 else 1.0
             lost = feature == "support_bot" and NOW - 5 * 3600 < at < NOW - 2 * 3600
             for tenant, size in TENANTS.items():
-                calls = round(pace * size * busy * STEP / 3600 * chance.uniform(0.7, 1.3))
+                calls = round(pace * size * busy * step / 3600 * chance.uniform(0.7, 1.3))
                 one(add, chance, (tenant, feature, route, version, team, model), calls, sent * grown,
                     0.05 if lost else cached, generated)  # fmt: skip
         for (name, labels), value in sums.items():
-            yield name, dict(labels), at, value
-    yield from gauges(chance)
+            yield name, {**PLACE, **dict(labels)}, at, value
+    for name, labels, at, value in gauges(chance):
+        yield name, {**PLACE, **labels}, at, value
 
 
 def one(add, chance, whose, calls, sent, cached, generated):
@@ -115,6 +140,8 @@ def one(add, chance, whose, calls, sent, cached, generated):
     add("tokenguard_cost_usd_total", {**labels, "status": "exact"}, sum(paid.values()))
     saved = tokens["cache_read"] * (plain - read) / 1e6 - written * (write_ - plain) / 1e6
     add("tokenguard_saved_usd", {**labels, "lever": "prompt_cache"}, saved)
+    if feature == "rag_answers":
+        add("tokenguard_saved_usd", {**labels, "lever": "response_cache"}, sum(paid.values()) * 0.15)
     add("tokenguard_retries_total", labels, failed * 2)
     add("tokenguard_retry_cost_usd_total", labels, failed * 0.3 * sum(paid.values()) / max(calls, 1))
     if feature in ("triage", "rag_answers"):
@@ -126,6 +153,7 @@ def one(add, chance, whose, calls, sent, cached, generated):
             add("tokenguard_tasks_total", {**work, "task": "resolve", "outcome": outcome}, number)
             add("tokenguard_task_cost_usd_total", {**work, "task": "resolve", "outcome": outcome},
                 sum(paid.values()) * (0.9 if outcome == "ok" else 0.1))  # fmt: skip
+    add("tokenguard_budget_refusals_total", {"budget": "tenant per day", "key": f"tenant={tenant}"}, blocked)
     if blocked:
         rule = {**work, "rule": "tenant per day", "action": "block"}
         add("tokenguard_guard_decisions_total", rule, blocked)
@@ -169,6 +197,30 @@ def gauges(chance):
                 ("reserved_usd", limit * 0.01 * chance.random()),
                 ("elapsed_ratio", elapsed),
                 ("window_seconds", day),
+            ):
+                yield f"tokenguard_budget_{name}", account, at, value
+        yield "tokenguard_ledger_lost", {}, at, int(NOW - 7 * 3600 < at < NOW - 7 * 3600 + 900)
+        agents = {"budget": "agents per day", "key": ""}
+        for name, value in (
+            ("limit_tokens", 2e6),
+            ("spent_tokens", 2e6 * min(elapsed * 1.1, 1)),
+            ("elapsed_ratio", elapsed),
+            ("window_seconds", day),
+        ):
+            yield f"tokenguard_budget_{name}", agents, at, value
+        month = (at - (NOW - 17 * day - 58800)) / (30 * day)
+        for team, (limit, share) in {
+            "support": (900.0, 1.2),
+            "search": (90.0, 0.9),
+            "operations": (120.0, 0.8),
+        }.items():
+            account = {"budget": "team per month", "key": f"team={team}"}
+            for name, value in (
+                ("limit_usd", limit),
+                ("spent_usd", limit * share * month),
+                ("reserved_usd", limit * 0.0001),
+                ("elapsed_ratio", month),
+                ("window_seconds", 30 * day),
             ):
                 yield f"tokenguard_budget_{name}", account, at, value
         for model, opened in (("gpt-4o", NOW - 9 * 3600), ("claude-opus-4-8", NOW - 3 * 3600)):

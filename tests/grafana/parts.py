@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 RULES = GRAFANA / "alerts" / "tokenguard.yaml"
+RECORDING = GRAFANA / "rules" / "tokenguard.yaml"
 MISSING = 'not on PATH; build it once with: PATH="$(grafana/stack.sh):$PATH"'
 
 
@@ -129,7 +131,18 @@ def prometheus(folder, config=None, flags=(), data=None):
 
 # --- the dashboards' queries -----------------------------------------------------------------------------------------
 
-CHOSEN = {"tenant": ".*", "feature": ".*", "route": ".*", "model": ".*", "by": "tokenguard_tenant", "large": "2"}
+RAW, RECORDED = "no|", "yes"
+"""What the variable `recorded` is without the recording rules, and with them."""
+CHOSEN = {
+    **dict.fromkeys(
+        ("service", "environment", "team", "provider", "tenant", "feature", "route", "version", "model"), ".*"
+    ),
+    "budget": ".*",
+    "account": ".*",
+    "by": "tokenguard_tenant",
+    "large": "2",
+    "recorded": RAW,
+}
 
 
 def seconds_since(time_from, now):
@@ -140,19 +153,24 @@ def seconds_since(time_from, now):
     return max(int(now - start.timestamp()), 1)
 
 
-def filled_in(expr, seconds, interval=60, **chosen):
+def filled_in(expr, seconds, interval=300, **chosen):
     """An expression as Grafana sends it."""
     values = {
         **CHOSEN,
         **chosen,
+        "__range_s": seconds,
         "__range": f"{seconds}s",
         "__interval": f"{interval}s",
-        "__rate_interval": f"{4 * interval}s",
+        "bucket": f"{interval}s",
     }
-    for name in sorted(values, key=len, reverse=True):
-        expr = expr.replace(f"${name}", str(values[name]))
-    assert "$" not in expr, expr
-    return expr
+    filled = re.sub(r"\$\{?([A-Za-z_]+)\b\}?", lambda found: str(values[found[1]]), expr)
+    assert "$__" not in filled, filled
+    return filled
+
+
+def step_of(target, otherwise=300):
+    """The step of a range, as Grafana has it for a day."""
+    return {"$bucket": 3600, "15m": 900, "1h": 3600, "5m": 300}.get(target.get("interval"), otherwise)
 
 
 def targets():
@@ -160,7 +178,7 @@ def targets():
     for path in DASHBOARDS:
         board = json.loads(path.read_text())
         for panel in board["panels"]:
-            for target in panel["targets"]:
+            for target in panel.get("targets", ()):
                 yield board, panel, target
 
 
@@ -173,3 +191,8 @@ def panel(uid, title):
 def alerts():
     """Every rule."""
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def recordings():
+    """Every recording rule."""
+    return [rule for group in yaml.safe_load(RECORDING.read_text())["groups"] for rule in group["rules"]]

@@ -13,8 +13,29 @@ from .parts import alerts, filled_in, panel, seconds_since, targets
 pytestmark = pytest.mark.xdist_group("run")  # what they share takes its time, and is made once
 
 EMPTY = {
-    ("Tokens per call", "B"): "asks for a week ago, and nothing ran then",
-    ("Lost and failed telemetry", "C"): "the collector has dropped nothing",
+    **dict.fromkeys(
+        [
+            (title, ref)
+            for title in ("Spend", "Calls", "Tokens", "Error share", "Latency p95", "Active tenants")
+            for ref in "BC"
+        ],
+        "asks for yesterday and a week ago, and nothing ran then",
+    ),
+    ("Tokens per call", "B"): "asks for a week ago",
+    ("Tokens per call", "C"): "asks for a week ago",
+    **dict.fromkeys(
+        [("Month to date", "A"), ("Projected month", "A"), ("Month covered", "A"), ("Processes reporting", "A")],
+        "asks what is recorded, and nothing is here",
+    ),
+    **dict.fromkeys(
+        [
+            (title, ref)
+            for title in ("Budget, actual and forecast by team", "Showback by team and model")
+            for ref in "ABCD"
+        ],
+        "asks what is recorded, and nothing is here",
+    ),
+    ("Ledger", "A"): "the ledger is not shared",
 }
 """Queries that may come back empty here, with the reason."""
 NAMES = {"tokenguard_tenant": "tokenguard.tenant", "tokenguard_feature": "tokenguard.feature"}
@@ -33,9 +54,8 @@ def spent(run, label):
 @pytest.mark.parametrize("label", [*NAMES, "gen_ai_response_model"])
 def test_spend_by_label(run, way, label):
     """What each tenant, feature and model spent in two processes is what the dashboard shows, within 1 %."""
-    title = {"tokenguard_tenant": "By tenant", "tokenguard_feature": "By feature"}.get(label, "By model")
-    expr = panel("tokenguard-cost", title)["targets"][0]["expr"]
-    shown = run.ways[way].by(filled_in(expr, run.seconds), label, run.ended)
+    expr = panel("tokenguard-cost", "Most spent by $by")["targets"][0]["expr"]
+    shown = run.ways[way].by(filled_in(expr, run.seconds, by=label), label, run.ended)
     top = dict(collections.Counter(spent(run, label)).most_common(10))
     assert shown == pytest.approx(top, rel=0.01)
     assert len(shown) > 2
@@ -58,8 +78,8 @@ def test_today_is_the_ledgers_today(run, way):
 def test_the_bars_add_up(run, way):
     """The bars of spend over time add up to the total: none of the money falls between two of them."""
     expr = panel("tokenguard-cost", "Spend by $by")["targets"][0]["expr"]
-    end = int(run.ended) + 60
-    found = run.ways[way].range(filled_in(expr, 0, by="tokenguard_tenant"), end - 20 * 60, end, 60)
+    end = int(run.ended) // 300 * 300 + 300
+    found = run.ways[way].range(filled_in(expr, 0, by="tokenguard_tenant"), end - 5 * 300, end, 300)
     bars = {labels["tokenguard_tenant"]: sum(value for _, value in points) for labels, points in found}
     assert bars == pytest.approx(spent(run, "tokenguard_tenant"), rel=0.01)
 
@@ -77,7 +97,7 @@ def test_every_query(run, way):
         assert not any(value == float("inf") for value in numbers), (shown["title"], query)
         if not any(value == value for value in numbers):
             empty.add((shown["title"], target["refId"]))
-    assert empty == set(EMPTY)
+    assert empty - {("Refused calls by budget", "A")} == set(EMPTY)  # the budgets of this product only warn
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -89,16 +109,16 @@ def test_every_alert(run, way):
 
 
 def test_alerts_that_must_fire(run):
-    """What the product did wrong is told: a spent budget, an open breaker, a model without price, too many values."""
+    """What the product did wrong is told: an open breaker, too many values, and rules that nobody loaded."""
     firing = {rule["alert"] for rule in alerts() if run.ways["otlp"].instant(rule["expr"], run.ended)}
-    expected = {"TokenGuardBreakerOpen", "TokenGuardUnpricedSpend", "TokenGuardTelemetryOverflow"}
+    expected = {"TokenGuardBreakerOpen", "TokenGuardTelemetryOverflow", "TokenGuardRecordingMissing"}
     assert expected <= firing
     assert not firing & {"TokenGuardSpendAnomaly", "TokenGuardPricesOld", "TokenGuardCacheHitDrop"}
 
 
 def test_the_ways_agree(run):
     """The same panel shows the same number by each way."""
-    expr = panel("tokenguard-waste", "Saved")["targets"][0]["expr"]
+    expr = panel("tokenguard-waste", "Cache savings")["targets"][0]["expr"]
     query = filled_in(expr, run.seconds)
     saved = [server.one(query, run.ended) for server in run.ways.values()]
     assert saved == pytest.approx([sum(call.cost.saved or 0 for call in run.calls if call.cost)] * 3, rel=0.01)

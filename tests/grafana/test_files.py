@@ -17,7 +17,7 @@ import yaml
 from tokenguard.cli import main
 from tokenguard.facts import names
 
-from .parts import DASHBOARDS, GRAFANA, RULES, alerts, filled_in, targets
+from .parts import DASHBOARDS, GRAFANA, RECORDING, RULES, alerts, filled_in, recordings, targets
 
 with warnings.catch_warnings():
     # It would rather have dashboards in v2, which Grafana's file provisioning refuses.
@@ -31,6 +31,7 @@ with warnings.catch_warnings():
         stat,
         statetimeline,
         table,
+        text,
         timeseries,
     )
 
@@ -40,7 +41,10 @@ OPTIONS = {
     "timeseries": timeseries,
     "state-timeline": statetimeline,
     "table": table,
+    "text": text,
 }
+OURS_ALONE = ("alertlist",)
+"""Kinds of panels that the published schema lacks."""
 
 
 def expressions():
@@ -80,11 +84,13 @@ def test_dashboard_schema(path):
     assert board["schemaVersion"] == 42
     assert "__inputs" not in board
     for panel in board["panels"]:
+        if panel["type"] in OURS_ALONE:
+            continue
         kind = OPTIONS[panel["type"]]
         assert lost(panel["options"], again(kind.Options, panel["options"])) == [], panel["title"]
-        custom = panel["fieldConfig"]["defaults"].get("custom", {})
+        custom = panel.get("fieldConfig", {"defaults": {}})["defaults"].get("custom", {})
         assert not custom or lost(custom, again(kind.FieldConfig, custom)) == [], panel["title"]
-        for target in panel["targets"]:
+        for target in panel.get("targets", ()):
             assert lost(target, again(prometheus.Dataquery, target)) == [], panel["title"]
 
 
@@ -123,20 +129,87 @@ def test_panels_do_not_overlap():
         assert len(taken) > 24 * 8
 
 
-def test_dashboards_are_linked_and_portable():
-    """Each leads to the others with its variables, and asks a variable data source, no finer than what is exported."""
-    for path in DASHBOARDS:
-        board = json.loads(path.read_text())
-        assert (board["links"][0]["type"], board["links"][0]["includeVars"]) == ("dashboards", True)
-        assert set(board["links"][0]["tags"]) <= set(board["tags"])
-        choosers = [each for each in board["templating"]["list"] if each["type"] == "query"]
-        assert [each["name"] for each in choosers] == ["tenant", "feature", "route", "model"]
-        assert {each["allValue"] for each in choosers} == {".*"}
-        for panel in board["panels"]:
+PICKERS = {"service", "environment", "team", "provider", "tenant", "feature", "route", "version", "model"}
+PLAIN = ("stat", "bargauge", "timeseries", "state-timeline", "table")
+JUDGED = {("green", "red"), ("text", "red"), ("red", "green"), ("green", "orange")}
+"""Thresholds have a good and a bad end."""
+ASKING = [path for path in DASHBOARDS if path.stem != "tokenguard-runbooks"]
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+def test_dashboards_are_linked_and_portable(path):
+    """Each leads to the others with its variables, and asks a variable data source, no finer than what is recorded."""
+    board = json.loads(path.read_text())
+    assert (board["links"][0]["type"], board["links"][0]["includeVars"]) == ("dashboards", True)
+    assert set(board["links"][0]["tags"]) <= set(board["tags"])
+    for panel in board["panels"]:
+        assert panel["description"]
+        if panel["type"] in PLAIN:
             assert panel["datasource"]["uid"] == "${datasource}"
-            assert panel["interval"] == "1m"
-            assert panel["description"]
+            assert panel["interval"] == "5m"
             assert len(panel["targets"]) == len({target["refId"] for target in panel["targets"]})
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+def test_pickers(path):
+    """Every picker changes every panel of its board, or the panel says that its series have no such label."""
+    board = json.loads(path.read_text())
+    choosers = {each["name"]: each for each in board["templating"]["list"] if each.get("multi")}
+    assert {each["allValue"] for each in choosers.values()} == {".*"}
+    assert {"service", "environment", "tenant", "feature"} <= set(choosers)
+    if path.stem != "tokenguard-budgets":
+        assert set(choosers) == PICKERS
+    for panel in board["panels"]:
+        asked = " ".join(target["expr"] for target in panel.get("targets", ()))
+        idle = {name for name in PICKERS & set(choosers) if not re.search(rf"\${name}\b", asked)}
+        _, _, said = panel["description"].partition("not filtered by: ")
+        assert set(said.strip(".").split(", ") if said else ()) == (idle if asked else set()), panel["title"]
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+def test_nothing_is_left_to_defaults_that_mislead(path):
+    """Colours, decimals and an empty panel's text are said: Grafana's own colour money red from 80 on."""
+    board = json.loads(path.read_text())
+    for panel in board["panels"]:
+        if panel["type"] not in PLAIN:
+            continue
+        defaults = panel["fieldConfig"]["defaults"]
+        assert {"unit", "decimals", "noValue", "thresholds"} <= set(defaults), panel["title"]
+        if defaults["unit"].startswith("currency"):
+            assert defaults["decimals"] >= 2
+        if defaults.get("color", {}).get("mode") != "thresholds":
+            continue
+        colours = [step["color"] for step in defaults["thresholds"]["steps"]]
+        assert (colours[0], colours[-1]) in JUDGED, panel["title"]
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+def test_bars_are_of_hours_and_days(path):
+    """What is summed over time is summed over the bucket that the range asks for, and shown where it begins."""
+    board = json.loads(path.read_text())
+    for panel in board["panels"]:
+        custom = panel.get("fieldConfig", {"defaults": {}})["defaults"].get("custom", {})
+        if custom.get("drawStyle") == "bars":
+            assert custom["barAlignment"] == 1
+            for target in panel["targets"]:
+                assert target["interval"] == "$bucket"
+                assert "offset -$__interval" in target["expr"]
+
+
+def test_shares_and_quantiles_are_of_calls_enough():
+    """No line of a share or a quantile is of less than a quarter of an hour."""
+    for board, panel, target in targets():
+        if panel["type"] == "timeseries" and target["expr"].count("$__interval"):
+            assert target["interval"] in ("$bucket", "15m", "1h"), (board["uid"], panel["title"])
+
+
+def test_annotations():
+    """Prompt versions, budget windows and new prices are marked on every board, by queries that Prometheus takes."""
+    for path in ASKING:
+        marks = json.loads(path.read_text())["annotations"]["list"]
+        assert [each["name"] for each in marks] == ["Prompt version first seen", "Budget window began", "New prices"]
+        for each in marks:
+            promql_parser.parse(each["expr"])
 
 
 def test_panels_lead_to_traces():
@@ -145,12 +218,15 @@ def test_panels_lead_to_traces():
         link["url"]
         for path in DASHBOARDS
         for panel in json.loads(path.read_text())["panels"]
-        for link in panel["fieldConfig"]["defaults"].get("links", ())
+        for link in panel.get("fieldConfig", {"defaults": {}})["defaults"].get("links", ())
+        if link["title"] == "Traces"
     ]
-    assert len(links) > 8
-    for attribute in ("span.tokenguard.tenant", "span.tokenguard.feature", "span.gen_ai.response.model"):
+    assert len(links) > 15
+    for attribute in ("tokenguard.tenant", "tokenguard.team", "tokenguard.guard.rule", "gen_ai.response.model"):
         assert any(attribute in link for link in links)
-    assert all("${__" in link and "${tempo}" in link for link in links)
+    assert all("${__" in link and ":percentencode}" in link and "${tempo}" in link for link in links)
+    tables = [panel for _, panel, _ in targets() if panel["type"] == "table"]
+    assert [panel["title"] for panel in tables if "links" not in panel["fieldConfig"]["defaults"]] == []
 
 
 @pytest.mark.parametrize(("where", "expr"), list(expressions()), ids=lambda value: value[:40] if ":" in value else None)
@@ -159,22 +235,26 @@ def test_promql(where, expr):
     promql_parser.parse(filled_in(expr, 3600))
     assert not re.search(r"\ble\s*(=|!)", expr)
     assert not re.search(r"\{\s*\"", expr)
-    assert not re.search(r"\b(job|instance|service_name|exported_\w+)\b", expr)
+    assert not re.search(r"\b(instance|service_name|exported_\w+)\b", expr)
+    assert not re.search(r"(^|[\s(,])\{|__name__", expr), "every selector names its metric"
 
 
 def test_metrics_exist():
-    """Every metric that is asked for is one that TokenGuard emits: a wrong name parses as well."""
+    """Every metric that is asked for is one that TokenGuard emits or a recording rule makes: a typo parses as well."""
     sys.path.insert(0, str(GRAFANA))
     try:
-        from queries import prometheus_name
+        from queries import DURATION, FIRST_CHUNK, prometheus_name
     finally:
         sys.path.remove(str(GRAFANA))
     ours = {prometheus_name(each) for each in vars(names).values() if isinstance(each, names.Metric)}
-    ours |= {f"{prometheus_name(m)}_{end}" for m in (names.DURATION, names.FIRST_CHUNK) for end in ("bucket", "count")}
-    texts = [re.sub(r"\b(by|on) \([^)]*\)", "", expr) for _, expr in expressions()]
-    asked = {name for text in texts for name in re.findall(r"\b((?:tokenguard|gen_ai)_\w+)(?=[{\[)])", text)}
+    ours |= {f"{prometheus_name(m)}_{end}" for m in (*DURATION, *FIRST_CHUNK) for end in ("bucket", "count")}
+    ours |= {rule["record"] for rule in recordings()}
+    rules = [(rule["record"], rule["expr"]) for rule in recordings()]
+    texts = [re.sub(r"\b(by|on) \([^)]*\)", "", expr) for _, expr in (*expressions(), *rules)]
+    asked = {name for text in texts for name in re.findall(r"\b((?:tokenguard|gen_ai)[_:][\w:]+)(?=[{\[) ])", text)}
     assert asked <= ours
-    assert len(asked) > 20
+    assert len(asked) > 40
+    assert {rule["record"] for rule in recordings()} <= asked
 
 
 @pytest.mark.parametrize("version", ["promtool", "promtool2"])
@@ -185,13 +265,18 @@ def test_promtool_takes_all(version, tmp_path):
     rules = [{"record": f"panel:{n}", "expr": filled_in(expr, 3600)} for n, (_, expr) in enumerate(expressions())]
     path = tmp_path / "panels.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    for each in (RULES, path):
+    for each in (RULES, RECORDING, path):
         done = subprocess.run([tool, "check", "rules", str(each)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def panel_of(uid, number):
+    board = json.loads((GRAFANA / "dashboards" / f"{uid}.json").read_text())
+    return next(each for each in board["panels"] if each["id"] == number)
+
+
 def test_runbooks():
-    """Each alert has its page, each page its alert, and links between pages lead somewhere."""
+    """Each alert has its page, each page its alert, and every link leads somewhere."""
     pages = {path.stem: path.read_text() for path in (GRAFANA / "runbooks").glob("*.md")}
     assert set(pages) == {rule["alert"] for rule in alerts()}
     for name, text in pages.items():
@@ -200,8 +285,28 @@ def test_runbooks():
         assert "**What to do**" in text
         assert set(re.findall(r"\]\((\w+)\.md\)", text)) <= set(pages)
     for rule in alerts():
-        assert rule["annotations"]["runbook_url"] == f"runbooks/{rule['alert']}.md"
+        uid, name, number = re.fullmatch(
+            r"http://localhost:3000/d/([\w-]+)/(\w+)\?viewPanel=(\d+)", rule["annotations"]["runbook_url"]
+        ).groups()
+        assert (uid, name) == ("tokenguard-runbooks", rule["alert"])
+        assert panel_of(uid, int(number))["title"].startswith(f"{name}: ")
+        shown = rule["annotations"]
+        assert panel_of(shown["__dashboardUid__"], int(shown["__panelId__"]))["title"]
         assert rule["labels"]["severity"] in ("info", "warning", "critical")
+
+
+def runbook_links(target):
+    files = (target / "alerts/tokenguard.yaml", target / "provisioning/alerting/tokenguard.yaml")
+    return {link for file in files for link in re.findall(r"runbook_url: (\S+)", file.read_text())}
+
+
+def test_export_for_a_grafana_elsewhere(tmp_path):
+    """Without pages of their own, alerts link to the dashboard of runbooks in the Grafana that is named."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["grafana", "export", str(tmp_path), "--grafana", "https://grafana.example.com/"])
+    links = runbook_links(tmp_path)
+    assert len(links) == len(alerts())
+    assert all(link.startswith("https://grafana.example.com/d/tokenguard-runbooks/TokenGuard") for link in links)
 
 
 def test_export(tmp_path, capsys):
@@ -214,9 +319,8 @@ def test_export(tmp_path, capsys):
     mounts = [mount for each in compose["services"].values() for mount in each["volumes"] if mount.startswith("./")]
     assert len(mounts) >= 6
     assert all((target / mount.split(":")[0]).exists() for mount in mounts)
-    for name in ("alerts/tokenguard.yaml", "provisioning/alerting/tokenguard.yaml"):
-        links = re.findall(r"runbook_url: (\S+)", (target / name).read_text())
-        assert {link.rsplit("/", 1)[0] for link in links} == {"https://wiki.example.com/llm"}
+    assert runbook_links(target) == {f"https://wiki.example.com/llm/{rule['alert']}.md" for rule in alerts()}
+    assert (target / "rules" / "tokenguard.yaml").exists()
     assert not (target / "build.py").exists()
 
 

@@ -37,6 +37,7 @@ def faults(api: Api, body: Body) -> list[str]:
         expect("an answer's output is read", reading.usage is not None and reading.usage.output == body.output)
     if api.generates:
         expect("an answer's messages are read", SAID in json.dumps(api.words.answered(body.answer)))
+        expect("an answer's text is estimated", api.words.answered_text(body.answer) == SAID)
         expect("a stream's usage is read", (api.fold(body.stream()).usage or Usage()).output == body.output)
         expect("a stream that came to its end is complete", api.fold(body.stream()).complete)
         told = [part.get("content") for message in api.words.told(body.stream()) for part in message["parts"]]

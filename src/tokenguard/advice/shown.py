@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from tokenguard.advice.waterfall import Line, Waterfall
+from tokenguard.report import grid
 from tokenguard.report.labels import clean, iso, markdown, when
-from tokenguard.report.numbers import share, usd
+from tokenguard.report.numbers import share, usd, usds
 from tokenguard.report.terminal import is_fancy
 
 WORDS: Final = {
@@ -39,32 +38,39 @@ def print_table(fall: Waterfall, source: str, console: Console) -> None:
     head = f"What if: {clean(source)}  {when(fall.first_ns)} to {when(fall.last_ns)} UTC, {fall.calls:,} calls"
     console.print(Text(head, "bold" if fancy else ""), soft_wrap=True)
     console.print()
-    table = Table(
-        box=box.SIMPLE_HEAD if fancy else None, pad_edge=False, show_edge=False, header_style="bold" if fancy else ""
-    )
-    table.add_column("step", overflow="fold")
-    table.add_column("by", no_wrap=True)
-    for title in ("calls", "saves", "left"):
-        table.add_column(title, justify="right", no_wrap=True)
+    named = ["spent", *(clean(line.name) for line in fall.lines), "would be"]
+    columns = [
+        grid.Column("step", [grid.name(name) for name in named], name=True),
+        grid.Column("by", [Text(by) for by in ("", *(WORDS[line.kind] for line in fall.lines), "")], 2, name=True),
+        _column("calls", [f"{fall.calls:,}", *(f"{line.calls:,}" for line in fall.lines), ""], 5),
+        _column("saves", ["", *(_saved(fall)), _total(fall)]),
+        _column("between", ["", *map(_between, fall.lines), _interval(fall)], 4),
+        _column("left", usds([fall.spent_usd, *(line.left_usd for line in fall.lines), fall.left_usd])),
+    ]
     if fancy:
-        table.add_column("", no_wrap=True)
-    _row(table, fancy, "spent", "", f"{fall.calls:,}", "", usd(fall.spent_usd), _bar(fall.spent_usd, fall))
-    for line in fall.lines:
-        name = Text(clean(line.name))
-        _row(
-            table, fancy, name, WORDS[line.kind], f"{line.calls:,}", _saves(line), usd(line.left_usd), _drop(line, fall)
-        )
-    table.add_section()
-    _row(table, fancy, "would be", "", "", _total(fall), usd(fall.left_usd), _bar(fall.left_usd, fall), "bold")
-    console.print(table)
+        bars = [_bar(fall.spent_usd, fall), *(_drop(line, fall) for line in fall.lines), _bar(fall.left_usd, fall)]
+        columns.append(grid.Column("", bars, 3))
+    grid.print_grid(console, [column for column in columns if any(cell.plain for cell in column.cells)], total=True)
     _say("Assumed", list(_assumptions(fall)), console)
     _say("Not known", list(_unknown(fall)), console)
 
 
-def _row(table: Table, fancy: bool, *cells: str | Text, style: str = "") -> None:
-    *plain, bar = cells[:6]
-    style = style or (str(cells[6]) if len(cells) > 6 else "")
-    table.add_row(*plain, *([bar] if fancy else []), style=style if fancy else "")
+def _column(title: str, cells: list[str], worth: int = grid.ALWAYS) -> grid.Column:
+    return grid.Column(title, [Text(cell) for cell in cells], worth)
+
+
+def _saved(fall: Waterfall) -> list[str]:
+    return usds([line.saved_usd for line in fall.lines])
+
+
+def _between(line: Line) -> str:
+    return "" if line.low_usd == line.high_usd else f"{usd(line.low_usd)} to {usd(line.high_usd)}"
+
+
+def _interval(fall: Waterfall) -> str:
+    if fall.low_usd == fall.high_usd:
+        return ""
+    return f"{usd(fall.spent_usd - fall.high_usd)} to {usd(fall.spent_usd - fall.low_usd)}"
 
 
 def _say(title: str, sentences: list[str], console: Console) -> None:
@@ -191,7 +197,8 @@ def as_svg(fall: Waterfall, source: str) -> str:
         before = line.left_usd + line.saved_usd
         low, high = sorted((max(0.0, line.left_usd), max(0.0, before)))
         kind = "saved" if line.saved_usd >= 0 else "more"
-        told = f"-{usd(line.saved_usd)}" if line.saved_usd >= 0 else f"+{usd(-line.saved_usd)}"
+        told = f"-{usd(line.saved_usd)}" if line.saved_usd > 0 else f"+{usd(-line.saved_usd)}"
+        told = told if line.saved_usd else "nothing"
         rows.append(_bar_svg(n, line.name, WORDS[line.kind], low, high, kind, told, scale))
     last = len(fall.lines) + 1
     told = f"{usd(fall.left_usd)} ({_percent(fall)} less)"

@@ -21,6 +21,7 @@ from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.providers.reading import believable
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
@@ -60,9 +61,15 @@ class Guarding(Protocol):
         ...
 
     def settle(
-        self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str, error: BaseException | str | None
+        self,
+        call: Call,
+        usage: Usage | None,
+        charged: Usage | None,
+        cost: Cost | None,
+        outcome: str,
+        error: BaseException | str | None,
     ) -> None:
-        """Charge what the call came to."""
+        """Charge what the call came to: `charged`, which is the reported `usage` or an estimate."""
         ...
 
 
@@ -121,6 +128,7 @@ class Call:
         "hide_usage",
         "matched",
         "model",
+        "most_output",
         "outer",
         "output_cap",
         "reader",
@@ -137,6 +145,7 @@ class Call:
         "start_perf",
         "stream",
         "tool_steps",
+        "unmeasured",
     )
 
     def __init__(self, settling: Settling, exchange: Exchange) -> None:
@@ -177,6 +186,8 @@ class Call:
         """What it came to, once it has ended; `None` where it is not on any bill."""
         self.answer: object = None
         """The response, or the events of its stream, where its content is to be recorded."""
+        self.unmeasured: object = None
+        """The response, where it does not say how much was generated."""
         self.span: CallSpan = NO_SPAN
         self.outer: Context | None = None
         """The OpenTelemetry context around the call."""
@@ -193,6 +204,8 @@ class Call:
         self.counted: int | None = None
         self.corrected: int | None = None
         """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
+        self.most_output: int | None = None
+        """The output tokens that were reserved."""
         open_calls[id(self)] = self
 
     @property
@@ -216,7 +229,11 @@ class Call:
         """What a response says, decoded JSON or the SDK's model of it."""
         if self._settling.captures:
             self.answer = response
-        return self.api.read(response)
+        reading = self.api.read(response)
+        usage = reading.usage
+        if reading.complete and (usage is None or usage.output is None or not believable(usage)):
+            self.unmeasured = response
+        return reading
 
     def keep_stream(self, events: bytes) -> None:
         """The events of a stream that is over."""
@@ -248,7 +265,7 @@ class Call:
     ) -> None:
         """End the call, once; later calls do nothing. Never raises, except in strict mode.
 
-        `generated` gives the text that a stream has brought, for an estimate where its usage never came.
+        `generated` gives the text that the answer has brought, for an estimate where its usage never came.
         """
         try:
             del self._open  # atomic: a stream may be closed by one thread and collected in another
@@ -256,6 +273,9 @@ class Call:
             return
         if reading is not None and reading.error is not None:  # the provider's word goes first
             outcome, error = names.ERROR, reading.error
+        if generated is None and self.unmeasured is not None and self.api.generates:
+            response = self.unmeasured
+            generated = lambda: self.api.words.answered_text(response)  # noqa: E731
         try:
             open_calls.pop(id(self), None)
             self._settle(reading, outcome, error, first_chunk_ns, generated)

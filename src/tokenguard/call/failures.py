@@ -26,6 +26,14 @@ TRANSPORT: Final[Mapping[str, bool]] = {
     "ReadTimeout": UNANSWERED,
     "ReadError": UNANSWERED,
     "RemoteProtocolError": UNANSWERED,
+    # an answer that is none: the provider has made one, and it cannot be read
+    "JSONDecodeError": UNANSWERED,
+    "DecodingError": UNANSWERED,
+    "APIResponseValidationError": UNANSWERED,
+    "ResponseValidationError": UNANSWERED,
+    "UnknownApiResponseError": UNANSWERED,
+    "ResponseParserError": UNANSWERED,
+    "ChunkedEncodingError": UNANSWERED,
     # aiohttp
     "SocketTimeoutError": UNANSWERED,
     "ServerDisconnectedError": UNANSWERED,
@@ -103,7 +111,7 @@ def provider_failed(error: BaseException | str | None) -> bool:
     if not isinstance(error, Exception):
         return isinstance(error, str) and not error.lower().startswith("invalid")
     status = status_of(error)
-    if status is not None:
+    if status is not None and status >= 400:
         return status >= 500 or status in OVERLOADED
     return any(kind.__name__ in TRANSPORT for kind in type(error).__mro__)
 

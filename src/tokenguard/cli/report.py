@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -43,11 +44,15 @@ def report(
 
     KEY is tenant, feature, route, prompt_version, team, user, a key of your own, model, provider, operation, call_site,
     day, hour, task, trace, conversation, outcome, error, rule or action. attr.KEY is a key of your own that is named as
-    another is. With --since, each group's cost is held against the period before.
+    another is. With --since, each group's cost is held against the period before. Or section, where the input went, and
+    tool, what each tool's definition costs: each of these alone.
     """
     from tokenguard.report import figures, findings, trend
 
     query = asked(since, until, where, by, sort=sort, limit=limit or (TOP if form in ("table", "md") else None))
+    if query.by in (("section",), ("tool",)):
+        _print_inputs(query, source, form)
+        return
     if form == "html":
         _print_page(query, source)
         return
@@ -72,6 +77,24 @@ def _print_page(query: Query, source: tuple[str, ...]) -> None:
     with recorded(source) as there:
         page = gathered(there.records, query, there.shown, now(), standing() if not source else ())
     click.echo(document(page), nl=False)
+
+
+def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:
+    from tokenguard.facts.errors import TokenGuardError
+    from tokenguard.report import inputs, terminal
+
+    if form not in ("table", "json"):
+        raise TokenGuardError(f"--by {query.by[0]} is shown as a table or as json, not as {form}")
+    with recorded(source) as there:
+        found = inputs.parts(there.records, query)
+    if form == "json":
+        click.echo(json.dumps({"by": query.by[0], "rows": [part._asdict() for part in found]}, indent=2))
+    elif found:
+        from tokenguard.report.parts import print_parts
+
+        print_parts(found, query.by[0], terminal.console())
+    else:
+        click.echo(f"No call tells its {query.by[0]}s. {there.nothing()}")
 
 
 def _print(found: Report, insights: list[Finding], going: Trend | None, form: str, shown: str, repeated: int) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STORE = ".tokenguard/demo.db"
 POLICY = Path(__file__).with_name("demo.toml")
 GUARDED_POLICY = Path(__file__).with_name("guarded.toml")
+PROPOSAL = Path(__file__).with_name("whatif.toml")
 SDKS = ("openai", "anthropic")
 
 INSTRUMENT = (sys.executable, "-c", "from tokenguard.installation.instrument import main; main()")
@@ -115,7 +116,7 @@ def show(demo: Demo) -> None:
 
     console = standard_output(markup=True)
     for arguments in REPORTS:
-        _report(console, arguments, demo.store)
+        _command(console, "report", arguments, demo.store)
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("\nmodel", no_wrap=True)
     for title in ("\ncalls", "tokens\ncharged", "tokens\nmeasured", "USD\ncharged", "USD\nmeasured", "\ndifference"):
@@ -140,14 +141,35 @@ def show(demo: Demo) -> None:
     console.print(f"\n[bold]The same product under a policy[/bold] ({GUARDED_POLICY.name})")
     for refusal in demo.refusals:
         console.print(Text(refusal, "yellow"), soft_wrap=True)
-    _report(console, ("--by", "rule,action,tenant"), demo.guarded)
+    _command(console, "report", ("--by", "rule,action,tenant"), demo.guarded)
+    console.print(f"\n[bold]What would make it cheaper[/bold] ({PROPOSAL.name})")
+    _command(console, "whatif", ("--policy", str(PROPOSAL)), demo.store)
+    for sentence in _broken(demo.store):
+        console.print()
+        console.print(Text(sentence, "bold"), soft_wrap=True)
 
 
-def _report(console: Console, arguments: Sequence[str], store: Path) -> None:
-    """Run `tokenguard report` as a user would."""
-    console.print(f"\n[bold]$ tokenguard report {' '.join(arguments)} --source {store}[/bold]", soft_wrap=True)
+def _broken(store: Path) -> list[str]:
+    """What the break finder says of the calls."""
+    from tokenguard.report.inputs import broken
+    from tokenguard.report.numbers import usd
+    from tokenguard.report.query import Query
+    from tokenguard.report.sources import open_sources
+
+    records = open_sources([store]).records
+    try:
+        found = list(broken(records, Query(), 1))
+    finally:
+        records.close()
+    return [f"{each.says()}: {usd(each.usd)}. {each.next_step().capitalize()}." for each in found]
+
+
+def _command(console: Console, name: str, arguments: Sequence[str], store: Path) -> None:
+    """Run a command of ours as a user would."""
+    shown = " ".join(Path(each).name if each.endswith(".toml") else each for each in arguments)
+    console.print(f"\n[bold]$ tokenguard {name} {shown} --source {store}[/bold]", soft_wrap=True)
     console.file.flush()
-    subprocess.run([*COMMAND, "report", *arguments, "--source", str(store)], check=False)  # noqa: S603
+    subprocess.run([*COMMAND, name, *arguments, "--source", str(store)], check=False)  # noqa: S603
 
 
 def _require_sdks() -> None:

@@ -151,8 +151,12 @@ BUDGET_ALERTS: Final = Metric("tokenguard.budget.alerts", "{alert}", "counter", 
 BUDGET_LIMIT_USD: Final = Metric("tokenguard.budget.limit.usd", "{USD}", "gauge", "Limit of a budget")
 BUDGET_SPENT_USD: Final = Metric("tokenguard.budget.spent.usd", "{USD}", "gauge", "Spent from a budget in its window")
 BUDGET_RESERVED_USD: Final = Metric("tokenguard.budget.reserved.usd", "{USD}", "gauge", "Reserved by calls in flight")
+BUDGET_LIMIT_TOKENS: Final = Metric("tokenguard.budget.limit.tokens", "{token}", "gauge", "Limit of a budget in tokens")
+BUDGET_SPENT_TOKENS: Final = Metric("tokenguard.budget.spent.tokens", "{token}", "gauge", "Tokens spent in its window")
+BUDGET_REFUSALS: Final = Metric("tokenguard.budget.refusals", "{refusal}", "counter", "Calls that a budget refused")
 BUDGET_ELAPSED: Final = Metric("tokenguard.budget.elapsed.ratio", "1", "gauge", "Share of its window that is over")
 BUDGET_WINDOW: Final = Metric("tokenguard.budget.window", "s", "gauge", "Length of a budget's window")
+LEDGER_LOST: Final = Metric("tokenguard.ledger.lost", "{ledger}", "gauge", "1 while the shared ledger is out of reach")
 BREAKER_STATE: Final = Metric("tokenguard.breaker.state", "{state}", "gauge", "0 closed, 1 half open, 2 open")
 TASKS: Final = Metric("tokenguard.tasks", "{task}", "counter", "Units of business work by outcome")
 TASK_COST_USD: Final = Metric("tokenguard.task.cost.usd", "{USD}", "counter", "Cost of units of business work")
@@ -162,6 +166,13 @@ DROPPED_RECORDS: Final = Metric(
 )
 INTERNAL_ERRORS: Final = Metric("tokenguard.internal.errors", "{error}", "counter", "Errors inside TokenGuard")
 PRICES_AGE: Final = Metric("tokenguard.prices.age", "s", "gauge", "Since the price table's newest price took effect")
+
+INFERENCE_DURATION: Final = Metric(
+    "gen_ai.client.inference.duration", "s", "histogram", "Duration of a GenAI call, by the newer conventions"
+)
+INFERENCE_FIRST_CHUNK: Final = Metric(
+    "gen_ai.client.inference.time_to_first_chunk", "s", "histogram", "Time to the first chunk, by the newer conventions"
+)
 
 SECONDS_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)

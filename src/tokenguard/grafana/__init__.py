@@ -5,6 +5,7 @@ In a checkout they live in the top-level folder `grafana/`; in a wheel they are 
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ EXPORTED: Final = (
     "README.md",
     "dashboards",
     "alerts",
+    "rules",
     "runbooks",
     "provisioning",
     "compose.yaml",
@@ -25,15 +27,17 @@ EXPORTED: Final = (
     "smoke.py",
 )
 RULES: Final = ("alerts/tokenguard.yaml", "provisioning/alerting/tokenguard.yaml")
-_RUNBOOK: Final = "runbook_url: "
-_HERE: Final = "runbooks/"
+LOCAL: Final = "http://localhost:3000"
+"""Grafana in our compose file."""
+_RUNBOOK: Final = re.compile(r"(?<=runbook_url: )" + re.escape(LOCAL) + r"(/d/tokenguard-runbooks/(\w+)\S*)")
+"""A link to a panel of the dashboard of runbooks: its path, and the alert's name in it."""
 
 
-def export(target: Path, runbooks: str | None = None) -> list[Path]:
+def export(target: Path, runbooks: str | None = None, grafana: str = LOCAL) -> list[Path]:
     """Write everything to a directory, which is made; files of the same names are replaced. Returns what was written.
 
-    `runbooks` is the address under which the runbooks are published; alerts link to their pages there, and without it
-    to the files. Raises `OSError` where something cannot be written.
+    Alerts link to their runbooks: pages under the address `runbooks`, or else the dashboard of runbooks in the Grafana
+    at `grafana` (our compose file's). Raises `OSError` where something cannot be written.
     """
     written = []
     for name in EXPORTED:
@@ -42,12 +46,15 @@ def export(target: Path, runbooks: str | None = None) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, path)
             written.append(path)
-    if runbooks is not None:
-        for name in RULES:
-            rules = target / name
-            text = rules.read_text(encoding="utf-8")
-            rules.write_text(text.replace(_RUNBOOK + _HERE, f"{_RUNBOOK}{runbooks.rstrip('/')}/"), encoding="utf-8")
+    for name in RULES:
+        rules = target / name
+        text = rules.read_text(encoding="utf-8")
+        rules.write_text(_RUNBOOK.sub(lambda found: _linked(found, runbooks, grafana), text), encoding="utf-8")
     return written
+
+
+def _linked(found: re.Match[str], runbooks: str | None, grafana: str) -> str:
+    return f"{runbooks.rstrip('/')}/{found[2]}.md" if runbooks else grafana.rstrip("/") + found[1]
 
 
 def _files(path: Path) -> list[Path]:

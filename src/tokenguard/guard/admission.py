@@ -12,17 +12,18 @@ import logging
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import baggage
 
 from tokenguard.call.failures import provider_failed
 from tokenguard.facts import names
-from tokenguard.facts.errors import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded
+from tokenguard.facts.errors import BudgetExceeded, CircuitOpen, GuardrailViolation
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.guard.alerts import Alerter
 from tokenguard.guard.breakers import Breakers
+from tokenguard.guard.ceilings import CEILINGS, Question, beyond, no_price
 from tokenguard.guard.single_flight import Flights
 from tokenguard.guard.worst_case import Worst, WorstCase
 from tokenguard.ledger import NANO, Ledger, Refusal, Reservation, nano, new_id, open_ledger
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from tokenguard.policy.model import LedgerConfig
 
 log = logging.getLogger("tokenguard")
-
-V = TypeVar("V", bound=GuardrailViolation)
 
 ACTIONS = ("allow", "warn", "clamp", "downgrade", "block")
 """In order of severity: the strongest one of a call is the one on its span."""
@@ -170,7 +169,10 @@ class Guard:
         return True
 
     def _limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
-        for exceeded in self._exceeded(call, exchange, limit):
+        if limit.then == "clamp" and limit.max_output_tokens is not None and beyond(call, limit.max_output_tokens):
+            self._clamp(call, exchange, limit.name, limit.max_output_tokens)
+        asked = Question(call, limit, self.worst_case, self.policy.unpriced != "allow")
+        for exceeded in filter(None, (ceiling(asked) for ceiling in CEILINGS)):
             # An agent's model is the provider's to know, and a request that names one beside it would be refused.
             if limit.then == "downgrade" and call.model not in (None, limit.downgrade_to):
                 self._downgrade(call, exchange, limit.name, str(limit.downgrade_to))
@@ -181,64 +183,6 @@ class Guard:
             elif self.enforces:
                 self._prevented(call, self.worst_case.of(call, counted=False))
                 raise exceeded
-
-    def _exceeded(self, call: Call, exchange: Exchange, limit: Limit) -> Generator[LimitExceeded, None, None]:
-        """The ceilings of a limit that the call passes, cheapest question first; a clamp is done on the way."""
-
-        def passed(what: str, value: float, ceiling: float, advice: str, show: str = "{:,}") -> LimitExceeded:
-            return LimitExceeded(
-                f"{call.api.operation} {call.model}: {what} {show.format(value)}, and the limit "
-                f'"{limit.name}" allows {show.format(ceiling)}. {advice}',
-                rule=limit.name,
-                limit=ceiling,
-                observed=value,
-                attribution=call.attribution,
-            )
-
-        steps = call.tool_steps
-        if limit.max_tool_steps is not None and steps > limit.max_tool_steps:
-            yield passed("tool rounds", steps, limit.max_tool_steps, "End the run, or ask the user how to go on.")
-        if limit.max_tool_calls_per_turn is not None and steps:
-            made = call.api.last_tool_calls(call.request)
-            if made > limit.max_tool_calls_per_turn:
-                yield passed("tool calls in one turn", made, limit.max_tool_calls_per_turn, "Offer fewer tools.")
-        if limit.max_retries is not None:
-            attempt = call.repeated_within(limit.retry_window)
-            if attempt > limit.max_retries:
-                yield passed("retries", attempt, limit.max_retries, "Stop retrying; the same request keeps failing.")
-        if limit.max_output_tokens is not None and call.api.caps:
-            asked = call.output_cap
-            if asked is None or asked > limit.max_output_tokens:
-                if limit.then == "clamp":
-                    self._clamp(call, exchange, limit.name, limit.max_output_tokens)
-                elif asked is None:
-                    yield LimitExceeded(
-                        f'{call.api.operation} {call.model}: no output cap, and the limit "{limit.name}" wants one of '
-                        f'at most {limit.max_output_tokens:,} tokens. Set {call.api.caps[0]}, or use then = "clamp".',
-                        rule=limit.name,
-                        limit=limit.max_output_tokens,
-                        attribution=call.attribution,
-                    )
-                else:
-                    advice = f'Lower {call.api.caps[0]}, or use then = "clamp".'
-                    yield passed("output cap", asked, limit.max_output_tokens, advice)
-        if limit.max_input_tokens is not None:
-            sent = self.worst_case.input(call, limit.max_input_tokens)
-            if sent > limit.max_input_tokens:
-                yield passed(
-                    "input tokens", sent, limit.max_input_tokens, "Send less: fewer chunks, a shorter history."
-                )
-        if limit.max_cost_usd is not None:
-            worst = self.worst_case.of(call, counted=False)
-            if worst.usd is None or worst.usd > limit.max_cost_usd:
-                worst = self.worst_case.of(call, counted=True)
-            if worst.usd is None:
-                if self.policy.unpriced != "allow":
-                    yield self._no_price(call, limit.name, limit.max_cost_usd, LimitExceeded)
-            elif worst.usd > limit.max_cost_usd:
-                what = f"{worst.input:,} input and up to {worst.output:,} output tokens can cost"
-                advice = "Send less, lower the output cap, or use a cheaper model."
-                yield passed(what, worst.usd, limit.max_cost_usd, advice, "${:.6f}")
 
     def _clamp(self, call: Call, exchange: Exchange, rule: str, cap: int) -> None:
         self._decide(call, rule, "clamp")
@@ -266,19 +210,6 @@ class Guard:
             refusal.rule = rule
             raise
 
-    def _no_price(self, call: Call, rule: str, limit: float | None, kind: type[V]) -> V:
-        model = call.priced_as
-        what = f"no price is known for it at {call.endpoint.provider}"
-        advice = f'Add "{call.endpoint.provider}/{model}" under [prices], or an `unpriced` ceiling'
-        if model is None:
-            what, advice = "its model is the provider's to choose", "Name the model, or set an `unpriced` ceiling"
-        return kind(
-            f'{call.api.operation} {model or "with an agent"}: {what}, so "{rule}" cannot be kept. {advice}.',
-            rule=rule,
-            limit=limit,
-            attribution=call.attribution,
-        )
-
     # --- budgets -------------------------------------------------------------------------------------------------
 
     def _reserve(
@@ -293,7 +224,7 @@ class Guard:
                     if budget.limit_usd is not None and budget.then != "warn":
                         self._decide(call, budget.name, "block")
                         if self.enforces:
-                            raise self._no_price(call, budget.name, budget.limit_usd, BudgetExceeded)
+                            raise no_price(call, budget.name, budget.limit_usd, BudgetExceeded)
             most, tokens = worst.nano or 0, worst.input + worst.output
             # Known before it is made: whoever is interrupted while it is made can give it back.
             call.reservation = Reservation(new_id(), tuple(entries), most, tokens, 0.0)
@@ -358,9 +289,18 @@ class Guard:
     # --- after the call ------------------------------------------------------------------------------------------
 
     def settle(
-        self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str, error: BaseException | str | None
+        self,
+        call: Call,
+        usage: Usage | None,
+        charged: Usage | None,
+        cost: Cost | None,
+        outcome: str,
+        error: BaseException | str | None,
     ) -> None:
-        """Charge what the call came to, give back the rest, and learn from it."""
+        """Charge what the call came to, give back the rest, and learn from it.
+
+        `usage` is what the provider reported, and `charged` what `cost` is for: the same, or an estimate.
+        """
         matched, call.matched = call.matched, None
         if matched is not None:
             # Whatever breaks off an answer that had begun is the provider's: some SDKs raise it without a status.
@@ -373,11 +313,11 @@ class Guard:
         held, ledger = call.reservation, self.ledger
         if held is None or ledger is None:
             return
-        if cost is None:  # refused, by us or by the provider: nothing is billed
+        spent = self._spent(call, charged, cost, held)
+        if spent is None:
             ledger.release_soon(held)
         else:
-            tokens = held.tokens if usage is None else usage.total
-            ledger.settle_soon(held, self._spent(call, usage, cost, held), tokens)
+            ledger.settle_soon(held, *spent)
         call.reservation = None
 
     def give_back(self, call: Call) -> None:
@@ -386,15 +326,21 @@ class Guard:
             self.ledger.release_soon(call.reservation)
             call.reservation = None
 
-    def _spent(self, call: Call, usage: Usage | None, cost: Cost, held: Reservation) -> int:
-        """Nano-dollars to charge: what the call cost, at the policy's ceiling without a price, or what was reserved."""
+    def _spent(self, call: Call, charged: Usage | None, cost: Cost | None, held: Reservation) -> tuple[int, int] | None:
+        """Nano-dollars and tokens to charge: what a call came to, once for each of its attempts that may be billed.
+
+        What is not known is charged as it was reserved. `None`: nothing is billed.
+        """
+        attempts = call.billed_resends + (cost is not None)
+        if not attempts:
+            return None
+        if cost is None or charged is None or (charged.output is None and call.api.generates):
+            return held.nano * attempts, held.tokens * attempts
         if cost.total is not None:
-            # A failed attempt that the provider may still bill is charged with the call that repeated it.
-            return nano(cost.total * (1 + call.billed_resends), up=True)
-        assumed = None
-        if usage is not None:
-            assumed = self.prices.cost_nano(call.endpoint.provider, call.priced_as, usage, at_ns=call.start_ns)
-        return held.nano if assumed is None else assumed
+            each: int | None = nano(cost.total, up=True)
+        else:  # at the policy's ceiling
+            each = self.prices.cost_nano(call.endpoint.provider, call.priced_as, charged, at_ns=call.start_ns)
+        return (held.nano if each is None else each) * attempts, charged.total * attempts
 
     def balances(self) -> list[tuple[str, str, dict[names.Metric, float]]]:
         """The open accounts of dollar budgets, for gauges."""

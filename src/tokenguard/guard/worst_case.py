@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from tokenguard.call.call import Call
@@ -14,6 +15,9 @@ UNCAPPED_OUTPUT = 4096
 """Output tokens reserved for a call that sets no cap. Only a cap makes a budget's promise a promise."""
 SAFETY = 1.1
 """What a count that is not exact is multiplied by, until reported usage has told the true ratio."""
+
+REMEMBERED = 4096
+"""Models whose ratios are kept."""
 
 
 class Worst(NamedTuple):
@@ -39,6 +43,8 @@ class WorstCase:
         self._prices = prices
         self._ratios: dict[tuple[str, str], float] = {} if after is None else after._ratios
         """Reported over counted input tokens, by provider and model, where the count is not exact."""
+        self._beyond: dict[tuple[str, str], float] = {} if after is None else after._beyond
+        """Reported output over the cap, by provider and model, where reasoning is not under the cap (xAI's)."""
 
     def input(self, call: Call, enough: int) -> int:
         """The input tokens of a call: its upper bound where that is no more than `enough`, else the count."""
@@ -59,7 +65,7 @@ class WorstCase:
             count = count_request(call.api.words, call.request, call.model)
             call.counted = count.tokens
             if not count.exact or not is_exact(call.model):
-                ratio = self._ratios.get((call.endpoint.provider, call.model or ""), SAFETY)
+                ratio = self._ratios.get(_model(call), SAFETY)
                 call.corrected = int(count.tokens * ratio) + 1
         return call.counted if call.corrected is None else call.corrected
 
@@ -69,9 +75,10 @@ class WorstCase:
         counted = counted or not bound.complete  # pictures, say, are not in the bound
         sent = self.count(call) if counted else bound.tokens
         output = 0
-        if call.api.caps:
-            choices = call.api.settings_of(call.request).get(call.api.choices)
-            output = (call.output_cap or UNCAPPED_OUTPUT) * (choices if type(choices) is int and choices > 1 else 1)
+        if call.api.generates:
+            cap = UNCAPPED_OUTPUT if call.output_cap is None else call.output_cap
+            output = math.ceil(cap * call.api.answers(call.request) * self._beyond.get(_model(call), 1.0))
+            call.most_output = output
         worst = self._prices.worst_case_nano(
             call.endpoint.provider,
             call.priced_as,
@@ -84,12 +91,23 @@ class WorstCase:
         return Worst(sent, output, worst, counted)
 
     def learn(self, call: Call, usage: Usage) -> None:
-        """Compare what was counted with what the provider reports."""
-        if call.corrected is None or not call.counted or not usage.input:
-            return
-        key, ratio = (call.endpoint.provider, call.model or ""), usage.input / call.counted
-        known = self._ratios.get(key)
-        if known is None and len(self._ratios) >= 4096:
-            self._ratios.clear()
+        """Compare what was counted, and the cap, with what the provider reports."""
+        key = _model(call)
         # A little above what was seen, moving with it: an estimate that is short would let a budget be overspent.
-        self._ratios[key] = ratio * 1.02 if known is None else max(ratio * 1.02, known * 0.9 + ratio * 0.1)
+        if call.corrected is not None and call.counted and usage.input:
+            ratio, known = usage.input / call.counted, self._ratios.get(key)
+            _keep(self._ratios, key, ratio * 1.02 if known is None else max(ratio * 1.02, known * 0.9 + ratio * 0.1))
+        if call.output_cap and usage.output:
+            most, known = call.output_cap * call.api.answers(call.request), self._beyond.get(key, 1.0)
+            if usage.output > most or known > 1.0:
+                _keep(self._beyond, key, max(usage.output / most, known * 0.9, 1.0))
+
+
+def _model(call: Call) -> tuple[str, str]:
+    return call.endpoint.provider, call.model or ""
+
+
+def _keep(known: dict[tuple[str, str], float], key: tuple[str, str], ratio: float) -> None:
+    if key not in known and len(known) >= REMEMBERED:
+        known.clear()
+    known[key] = ratio

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tokenguard.lint.loops import innermost_loop, makers
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, called
 from tokenguard.lint.syntax import Binding, Function
 
@@ -16,19 +17,17 @@ _GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", 
                       "tqdm.asyncio.tqdm_asyncio.gather", "tqdm.asyncio.tqdm.as_completed"})  # fmt: skip
 _GROUPS = ("asyncio.TaskGroup()", "anyio.create_task_group()", "trio.open_nursery()")
 _POOLS = ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.thread.ThreadPoolExecutor()")
-_BOUND = re.compile(
+_BOUND = lazy(
     r"(?:^|_)sem(?:aphores?)?(?:_|$)|semaphore|limiter|rate_?limit|throttl|concurren|(?:^|_)slots?$|bounded|capacity",
     re.IGNORECASE,
 )
-_BATCHED = re.compile(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
-_BATCH = re.compile(r"(?:^|_)batch$")
+_BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
+_BATCH = lazy(r"(?:^|_)batch$")
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
 # What asks a model through a framework, and what it is asked of.
 _ASKS = frozenset({"ainvoke", "invoke", "acomplete", "achat", "apredict", "agenerate", "agenerate_content", "acall",
                    "generate_content_async"})  # fmt: skip
-_ASKED = re.compile(
-    r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE
-)
+_ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
 
 
 class FanOut(NamedTuple):

@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from tokenguard.lint.changing import Taint
 from tokenguard.lint.flow import Flow
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.syntax import Binding, Function, Scope
 
 _DEPTH = 8
 _SAME = frozenset({"strip", "lstrip", "rstrip", "dedent", "cleandoc", "str", "encode", "HumanMessage", "from_template"})
 _FILLS = frozenset({"format", "substitute", "safe_substitute"})
-_PLACES = re.compile(r"%(?:\((\w+)\))?[-#0 +]*\d*(?:\.\d+)?[sdrif]")
+_PLACES = lazy(r"%(?:\((\w+)\))?[-#0 +]*\d*(?:\.\d+)?[sdrif]")
 
 
 class Piece(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import CALL_WORDS, RUNS, Surface, matcher
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, spelling
 
 Part = Literal["text", "tools"]
 _RUN_PATHS = matcher(RUNS)
@@ -183,11 +183,17 @@ def contents(file: File) -> Iterator[ast.expr]:
     for node in file.module.all(ast.Dict):
         assert isinstance(node, ast.Dict)
         keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
-        if "role" in keys and "content" in keys:
+        if ("role" in keys and "content" in keys) or keys.keys() >= {"tool_use_id", "content"}:
             yield keys["content"]
+        elif keys.keys() >= {"call_id", "output"}:
+            yield keys["output"]
     for call, _ in file.generations:
         known = file.arguments(call).known
         yield from (known[name] for name in _TEXTS if name in known)
+    for function in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef):
+        assert isinstance(function, Function)
+        if is_tool(file, function):
+            yield from file.module.results(function)
     for call in file.module.calls_of(_MESSAGES):
         content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
         if content is not None:
@@ -195,10 +201,8 @@ def contents(file: File) -> Iterator[ast.expr]:
 
 
 _USER = frozenset({"user", "human"})
-_PROMPT_NAME = re.compile(
-    r"(?:^|_)(?:prompt|instructions?|user_message|user_content|query_text)$|^prompt_", re.IGNORECASE
-)
-_PROMPT_FUNCTION = re.compile(r"(?:^|_)prompts?$|(?:^|_)(?:build|make|create|get|format|render)_\w*prompt\w*$")
+_PROMPT_NAME = lazy(r"(?:^|_)(?:prompt|instructions?|user_message|user_content|query_text)$|^prompt_", re.IGNORECASE)
+_PROMPT_FUNCTION = lazy(r"(?:^|_)prompts?$|(?:^|_)(?:build|make|create|get|format|render)_\w*prompt\w*$")
 
 
 def lasts(file: File) -> Iterator[ast.expr]:
@@ -237,3 +241,41 @@ def _prompts_by_name(file: File) -> Iterator[ast.expr]:
         assert isinstance(function, Function)
         if _PROMPT_FUNCTION.search(function.name):
             yield from file.module.results(function)
+
+
+# -- tools -------------------------------------------------------------------------------------------------------------
+
+TOOL_WORDS = ("tool", "Tool", "kernel_function", "ai_function", "ai_callable")
+_TOOL_MARKS = lazy(
+    r"(?:.*[.?@])?(tool|tool_plain|function_tool|kernel_function|ai_function|ai_callable|beta_tool)(\(\))?"
+)
+_TOOL_PARTS = ("func", "fn", "function", "coroutine")
+_TOOL_MAKERS = frozenset({"Tool", "FunctionTool", "StructuredTool", "function_tool", "from_function", "from_defaults",
+                          "tool", "beta_tool", "add_tool", "register_tool"})  # fmt: skip
+_TOOL_BASES = lazy(r".*\b\w*Tool$")
+
+
+def is_tool(file: File, function: Function) -> bool:
+    """Whether a model calls `function`, so that what it returns goes into the next prompt."""
+    if any(_TOOL_MARKS.fullmatch(file.names.path(d)) for d in function.decorator_list):
+        return True
+    owner = file.module.parents.get(function)
+    if isinstance(owner, ast.ClassDef) and function.name in ("_run", "_arun", "forward", "run", "execute"):
+        return any(_TOOL_BASES.fullmatch(file.names.path(base)) for base in owner.bases)
+    return function.name in _given_as_tools(file)
+
+
+def _given_as_tools(file: File) -> set[str]:
+    """The functions that are named in a `tools=[...]`, or wrapped by `Tool(...)` and its kin."""
+    if "tools" not in file.memory:
+        given: list[ast.expr] = []
+        for call in file.module.calls:
+            for keyword in call.keywords:
+                if keyword.arg == "tools":
+                    listed = file.written(keyword.value)
+                    given += listed.elts if isinstance(listed, ast.List | ast.Tuple) else []
+        for call in file.module.calls_of(_TOOL_MAKERS):
+            given += [*call.args[:3], *(k.value for k in call.keywords if k.arg in _TOOL_PARTS)]
+        file.memory["tools"] = {(spelling(node) or "").rpartition(".")[2] for node in given} - {""}
+    found: set[str] = file.memory["tools"]
+    return found

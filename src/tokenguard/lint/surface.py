@@ -146,8 +146,8 @@ def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
 
     A path that starts with a package needs the package's name and the last name: `("langchain", "ChatOpenAI", ...)`; of
     a package with a common name, the class or module in between, or the import.
-    Of `*.responses.create` the end is written out, or `.responses` ends a line: the call goes on below, or a local
-    holds what is before it.
+    Of `*.responses.create` the end is written out, or `.responses` ends a line (the call goes on below, or a local
+    holds what is before it), or `.responses.with_raw_response` goes between.
     """
     plain: dict[str, None] = {}
     both: dict[str, dict[Entry, None]] = {}
@@ -163,7 +163,7 @@ def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
             for key in keys:
                 both.setdefault(key, {})[last] = None
         elif len(rest) > 1:
-            plain |= dict.fromkeys((f".{rest[-2]}.{rest[-1]}", f".{rest[-2]}\n", f".{rest[-2]}\r"))
+            plain |= dict.fromkeys(f".{rest[-2]}{end}" for end in (f".{rest[-1]}", ".with_", "\n", "\r"))
         else:
             plain[f"{package}.{rest[-1]}"] = None
     return (*plain, *((key, *others) for key, others in both.items()))

@@ -15,6 +15,7 @@ from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Reading
+from tokenguard.providers.reading import MOST_TOKENS, believable
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
 
@@ -48,11 +49,13 @@ class Settling:
         usage: Usage | None = None
         try:
             _describe(call, reading, error, first_chunk_ns)
-            cost, usage = self._price(call, reading, outcome, error, generated)
+            reading = self._believed(reading)
+            usage = reading.usage
+            cost, charged = self._price(call, reading, outcome, error, generated)
             call.cost = cost
             _describe_money(call, cost, usage)
             if call.guard is not None:
-                self._contain("settling a budget", call.guard.settle, call, reading.usage, cost, outcome, error)
+                self._contain("settling a budget", call.guard.settle, call, usage, charged, cost, outcome, error)
             if self._capture is not None and outcome != names.BLOCKED:
                 self._contain("recording content", self._capture.record, call)
             self._remember(call, reading, outcome, error, cost)
@@ -79,6 +82,13 @@ class Settling:
         call.handed_on = 3
         self.telemetry.put(Finished(record, span.identity(), span.owned, call.api, call.snapshot))
 
+    def _believed(self, reading: Reading) -> Reading:
+        """What was read, without counts beyond all reason: they would fill every budget, and are nobody's usage."""
+        if believable(reading.usage):
+            return reading
+        self._contain("reading usage", _disbelieve, reading.usage)
+        return reading._replace(usage=None)
+
     def _price(
         self,
         call: Call,
@@ -87,24 +97,31 @@ class Settling:
         error: BaseException | str | None,
         generated: Callable[[], str] | None,
     ) -> tuple[Cost | None, Usage | None]:
-        """The cost, and the usage that the provider reported; no cost where the call is on no bill."""
+        """The cost, and the usage that it is for, reported or estimated; neither where the call is on no bill."""
         if outcome == names.BLOCKED:
             return None, None
         usage = reading.usage
-        told = usage is not None and (usage.output is not None or generated is None)
+        told = usage is not None and (usage.output is not None or not call.api.generates)
         if not told and generated is None and isinstance(error, BaseException) and not may_be_billed(error):
             return None, None  # the provider refused it
         basis = None if told else _untold(outcome, error, generated)
-        priced = usage if usage is not None and told else _estimated(call, usage or Usage(), generated)
+        charged = usage if usage is not None and told else _estimated(call, reading, generated)
         tier = Tier(reading.service_tier, reading.speed) if reading.service_tier or reading.speed else STANDARD
         cost = self.prices.cost(
-            call.endpoint.provider, (reading.model, call.priced_as), priced, tier=tier, at_ns=call.start_ns, basis=basis
+            call.endpoint.provider,
+            (reading.model, call.priced_as),
+            charged,
+            tier=tier,
+            at_ns=call.start_ns,
+            basis=basis,
         )
+        if charged.output is None and call.api.generates:
+            cost = cost._replace(output=None)
         if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
             cost = as_reported(cost, reading.reported_cost)
         if cost.status == names.EXACT and (doubt := _doubt(reading, outcome)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
-        return cost, usage
+        return cost, charged
 
     def _remember(
         self, call: Call, reading: Reading, outcome: str, error: BaseException | str | None, cost: Cost | None
@@ -136,14 +153,26 @@ def _untold(outcome: str, error: BaseException | str | None, generated: Callable
     return "missing_usage"
 
 
-def _estimated(call: Call, known: Usage, generated: Callable[[], str] | None) -> Usage:
-    """The usage as well as it is known: the input counted, and the output by the text that a stream has brought."""
+def _estimated(call: Call, reading: Reading, generated: Callable[[], str] | None) -> Usage:
+    """The usage as well as it is known: the input counted, and the output by the text of the answer.
+
+    Where there is no text, what was reserved for it; `None` where nothing was. An answer that is whole, and tells its
+    input, has generated nothing.
+    """
     from tokenguard.tokens import estimate_request, estimate_tokens  # the seams have loaded it
 
-    return known._replace(
-        input=estimate_request(call.api.words, call.request, call.model) if known.input is None else known.input,
-        output=estimate_tokens(generated(), call.model) if generated is not None else None,
-    )
+    known = reading.usage or Usage()
+    sent = estimate_request(call.api.words, call.request, call.model) if known.input is None else known.input
+    if known.output is not None or not call.api.generates:
+        return known._replace(input=sent)
+    text = "" if generated is None else generated()
+    if text or (known.input is not None and reading.complete):
+        return known._replace(input=sent, output=estimate_tokens(text, call.model))
+    return known._replace(input=sent, output=call.most_output)
+
+
+def _disbelieve(usage: Usage | None) -> None:
+    raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
 
 
 def _doubt(reading: Reading, outcome: str) -> str | None:

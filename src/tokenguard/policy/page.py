@@ -32,6 +32,14 @@ apply, in one atomic step: in all of them, or in none, and then the call is refu
 charged and the rest given back. So `spent + reserved` never passes a limit, however many threads, tasks, processes or
 machines share the ledger, as long as no call costs more than its worst case; if one does, it is recorded as it was.
 
+- The worst case is of every answer that is billed: of `n`, of `best_of`, of each of several prompts. Without an output
+  cap, 4,096 tokens are reserved for each: only a cap makes the promise a promise. Where a provider is seen to bill
+  reasoning beside the cap, the next calls of that model reserve it too.
+- What brings no usage is not free. Output that the provider does not report is estimated by the text of its answer;
+  where there is none (a read time-out, a cancelled call, a stream closed unread, an answer that cannot be read), what
+  was reserved is charged. The record says so: `estimated`, with a basis. An attempt that timed out, and may be billed,
+  is charged beside the one that repeated it: with the SDK's own retries a limit can be passed by one worst case for
+  each of them. What the provider refuses, with any 4xx or 5xx, is charged nothing.
 - A call is charged to the window in which it was reserved.
 - If a process dies, what it had reserved stays so until the lease ends. Then it is charged in full and stated as
   `orphaned`, a part of `spent`. If the call is settled after all, the real cost replaces that.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tokenguard.providers.reading import Reading, fields
+from tokenguard.providers.reading import Reading, fields, whole
 from tokenguard.providers.words import Words
 
 
@@ -47,8 +47,10 @@ class Api(NamedTuple):
     """Whether the provider writes to its prompt cache only what the request marks (`tokens.request.CACHE_MARKS`)."""
     settings: str = ""
     """The key of the object in the request that holds the cap and the temperature; empty where the request does."""
-    choices: str = "n"
-    """The key of the settings that says how many answers are wanted."""
+    choices: tuple[str, ...] = ("n",)
+    """The keys of the settings that say how many answers are made of a prompt; the largest number counts."""
+    prompts: str = ""
+    """The key of the request that may hold several prompts, each of which is answered."""
     goes_on_from: str = ""
     """The key of the request that names the answer, or the conversation, which it continues on the provider's side."""
     chosen_by: tuple[str, ...] = ()
@@ -67,9 +69,17 @@ class Api(NamedTuple):
         """The output tokens that a request asks for at the most; `None` where it sets no cap."""
         settings = self.settings_of(body)
         for key in self.caps:
-            if type(cap := settings.get(key)) is int and cap >= 0:  # Ollama's -1 and -2 are no caps
+            if (cap := whole(settings.get(key))) is not None and cap >= 0:  # Ollama's -1 and -2 are no caps
                 return cap
         return None
+
+    def answers(self, body: Mapping[str, Any]) -> int:
+        """How many answers a request has the provider make: as many as it is billed for."""
+        settings = self.settings_of(body)
+        each = max((whole(settings[key]) or 1 for key in self.choices if key in settings), default=1)
+        prompts = body.get(self.prompts) if self.prompts else None
+        several = isinstance(prompts, list | tuple) and any(type(prompt) is not int for prompt in prompts)
+        return max(each, 1) * (len(prompts) if several else 1)  # type: ignore[arg-type] # a list
 
     def settings_of(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The part of a request that holds the cap and the temperature."""

@@ -322,7 +322,7 @@ GENERATE = Api(
     generate_last_tool_calls,
     generate_capped,
     settings="generationConfig",
-    choices="candidateCount",
+    choices=("candidateCount", "candidate_count"),
 )
 EMBED = Api(
     "embed_content",

@@ -275,6 +275,8 @@ COMPLETIONS = Api(
     CONVERSATION._replace(texts=("prompt",)),
     capped=completions_capped,
     include_usage=True,
+    choices=("n", "best_of"),
+    prompts="prompt",
 )
 RESPONSES = Api(
     "responses",

@@ -6,6 +6,7 @@ a `Usage` count in place of each number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ Shape = Mapping[str, "str | Shape"]
 """The keys of a JSON object, each with the `Usage` count it holds or the shape of the object below it."""
 
 NO_FIELDS: Mapping[str, Any] = {}
+
+MOST_TOKENS = 10**10
+"""Far beyond what any call has used: the largest windows hold 10**7 tokens."""
 
 
 class Reading(NamedTuple):
@@ -64,6 +68,24 @@ def text(value: object) -> str | None:
 def count(value: object) -> int | None:
     """The value if it is a count of tokens."""
     return value if type(value) is int and value >= 0 else None
+
+
+def whole(value: object) -> int | None:
+    """A number in a request, as lenient hosts read it: `5`, `5.0` and `"5"` are 5; `None` for anything else.
+
+    >>> whole("35000"), whole(4.2), whole(True)
+    (35000, 5, None)
+    """
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return math.ceil(value) if isinstance(value, float) and math.isfinite(value) else None
+
+
+def believable(usage: Usage | None) -> bool:
+    """Whether these counts can be one call's: they would fill every budget, and a garbled one is nobody's usage."""
+    return usage is None or max((count for count in usage if count is not None), default=0) <= MOST_TOKENS
 
 
 def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> Usage | None:

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 from tokenguard.providers import messages
 from tokenguard.providers.messages import Message, Part
 
+SAID = ("content", "name", "arguments")
+"""The keys of a message's parts, in OpenTelemetry's form, that hold what a model has generated."""
+
 
 class Words(NamedTuple):
     """One format's places.
@@ -69,6 +72,11 @@ class Words(NamedTuple):
         if not self.texts:
             return self.asked(body)
         return [message for key in self.texts if key != self.instructions for message in _texts(body.get(key))]
+
+    def answered_text(self, response: object) -> str:
+        """All that an answer says and calls, for an estimate of tokens that were not reported."""
+        said = (part.get(key) for message in self.answered(response) for part in message["parts"] for key in SAID)
+        return "".join(each if isinstance(each, str) else json.dumps(each, default=str) for each in said if each)
 
     def streamed_text(self, events: bytes) -> str:
         """All that a stream has generated so far, for an estimate of tokens that were never reported."""

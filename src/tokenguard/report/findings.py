@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
+from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
 from tokenguard.report.query import conditions, reads_all
 from tokenguard.report.trend import Outlier
@@ -39,6 +40,7 @@ def find(records: Records, report: Report, outliers: Sequence[Outlier] = ()) -> 
     losses = [
         *_outliers(outliers),
         *_cold_prompts(records, report),
+        *_breaks(records, report),
         *_repeats(records, report),
         *_losses(report),
     ]
@@ -56,6 +58,12 @@ def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
             f"see what is new with --by model,prompt_version,tenant --since {found.day}"
             + (f" --where feature={found.feature}" if found.feature else ""),
         )
+
+
+def _breaks(records: Records, report: Report) -> Iterator[Finding]:
+    """Why prompts were not in the provider's cache, as far as that is known."""
+    for found in broken(records, report.query, FEW):
+        yield Finding(found.says(), found.usd, "more than from the prompt cache", found.next_step())
 
 
 def _repeats(records: Records, report: Report) -> Iterator[Finding]:

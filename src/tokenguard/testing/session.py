@@ -10,6 +10,7 @@ from tokenguard.facts.errors import BudgetExceeded
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.guard.admission import Guard
+from tokenguard.guard.ceilings import no_price
 from tokenguard.ledger import Entry, Refusal, Reservation, nano, open_ledger
 from tokenguard.policy import LedgerConfig, Policy
 from tokenguard.policy.windows import FOREVER
@@ -74,7 +75,7 @@ class SessionGuard(Guard):
         while True:
             if worst.nano is None and entry.limit_nano is not None:
                 self._decide(call, RULE, "block")
-                raise self._say(self._no_price(call, RULE, None, BudgetExceeded))
+                raise self._say(no_price(call, RULE, None, BudgetExceeded))
             answer = yield ledger, ledger.reserve, ((entry,), worst.nano or 0, 1)
             if answer.error is not None:
                 raise answer.error
@@ -102,17 +103,24 @@ class SessionGuard(Guard):
         return refusal
 
     def settle(
-        self, call: Call, usage: Usage | None, cost: Cost | None, outcome: str, error: BaseException | str | None
+        self,
+        call: Call,
+        usage: Usage | None,
+        charged: Usage | None,
+        cost: Cost | None,
+        outcome: str,
+        error: BaseException | str | None,
     ) -> None:
         """Charge what the call came to, here and in the policy's budgets."""
         held = self._session.held.pop(call, None)
         if held is not None:
             ledger = self._session.ledger
-            if cost is None and outcome == names.BLOCKED:
+            if outcome == names.BLOCKED:
                 ledger.release_soon(held)
             else:
-                ledger.settle_soon(held, 0 if cost is None else self._spent(call, usage, cost, held), 1)
-        super().settle(call, usage, cost, outcome, error)
+                spent = self._spent(call, charged, cost, held)
+                ledger.settle_soon(held, 0 if spent is None else spent[0], 1)
+        super().settle(call, usage, charged, cost, outcome, error)
 
 
 def spent_text(call: Call, refused: Refusal) -> str:

@@ -1,0 +1,192 @@
+"""Budgets and the guard: how full, how fast, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from budgets import ANY, accounts, projected, used
+from panels import (
+    COUNT,
+    RATIO,
+    SECONDS,
+    SHARE,
+    USD,
+    Board,
+    Column,
+    Panel,
+    Query,
+    bars,
+    limit,
+    lines,
+    ranking,
+    stat,
+    steps,
+)
+from queries import TENANT, WHERE, gain, picked, prometheus_name, share, total
+from variables import several
+
+from tokenguard.facts import names
+
+from .parts import AHEAD, ANNOTATIONS, BAR, BLOCKED, RANGE, barred, ranged
+
+CHOSEN = picked(WHERE, 'budget=~"$budget"', 'key=~"$account"')
+NAMED = "{{budget}} {{key}} {{unit}}"
+NO_BUDGETS = "no budgets"
+GAUGE = {
+    **steps((None, "green"), (0.7, "orange"), (0.9, "red")),
+    "min": 0,
+    "max": 1,
+    "custom.cellOptions": {"type": "gauge", "mode": "basic"},
+    "custom.minWidth": 160,
+}
+OVER = {**steps((None, "text"), (1.0, "red")), "custom.cellOptions": {"type": "color-text"}}
+AMOUNT = {"decimals": 2}
+AT_RISK = (
+    Column("job", "Service"),
+    Column("budget", "Budget"),
+    Column("key", "Account"),
+    Column("unit", "Unit"),
+    Column("used", "Used", SHARE, GAUGE),
+    Column("projected", "At window's end", SHARE, OVER),
+    Column("exhausted", "Exhausted in", SECONDS),
+)
+ACCOUNTS = (
+    *AT_RISK,
+    Column("limit", "Limit", COUNT, AMOUNT),
+    Column("spent", "Spent", COUNT, AMOUNT),
+    Column("reserved", "Reserved", COUNT, AMOUNT),
+    Column("remaining", "Remaining", COUNT, AMOUNT),
+)
+RESERVED = f"{ANY} ({prometheus_name(names.BUDGET_RESERVED_USD)}{CHOSEN})"
+
+
+def of_accounts(name: str, label: str) -> dict[str, Any]:
+    """A picker of the budgets' own labels, in dollars and in tokens."""
+    limits = (names.BUDGET_LIMIT_USD, names.BUDGET_LIMIT_TOKENS)
+    query = " or ".join(f"count by ({label}) ({prometheus_name(metric)})" for metric in limits)
+    return several(name, f"query_result({query})", regex=f'/{label}="([^"]*)"/')
+
+
+def refused(window: str, ago: str = "") -> str:
+    """Calls that budgets refused, by budget."""
+    return total(gain(prometheus_name(names.BUDGET_REFUSALS) + CHOSEN, window, ago), "budget")
+
+
+BUDGETS = Board(
+    "tokenguard-budgets",
+    "TokenGuard / Budgets and guard",
+    "How far the budgets are, what is refused, and what the guard decides.",
+    [
+        stat(
+            "Budget utilisation, highest",
+            SHARE,
+            f"max({used(CHOSEN)})",
+            "What is spent of the budget that is nearest to its limit.",
+            none=NO_BUDGETS,
+            defaults=steps((None, "green"), (0.7, "orange"), (0.9, "red")),
+        ),
+        stat(
+            "Calls refused by budgets",
+            COUNT,
+            f"sum({refused(RANGE)}) or 0 * count({used(CHOSEN)})",
+            "A budget refuses a call whose worst case does not fit, which is before it is full.",
+            none=NO_BUDGETS,
+            defaults=steps((None, "text"), (1, "red")),
+        ),
+        stat(
+            "Blocked share",
+            SHARE,
+            share(ranged(names.CALLS, matching=BLOCKED), ranged(names.CALLS)),
+            "Of all calls, whatever refused them: a budget, a limit or a breaker.",
+        ),
+        stat(
+            "Blocked spend (max)",
+            USD,
+            f"{ranged(names.GUARD_PREVENTED_USD)} or 0 * {ranged(names.CALLS)}",
+            "What refused calls could have cost at the most. The real cost would have been less.",
+        ),
+        stat(
+            "Reserved in flight",
+            USD,
+            f"sum(max by (job) (sum by (job, budget) ({RESERVED})))",
+            "The worst case of calls under way, as the budget that covers most of them has it. A call under several "
+            "budgets is counted once.",
+            none=NO_BUDGETS,
+        ),
+        stat(
+            "Budget alerts sent",
+            COUNT,
+            f"{total(gain(prometheus_name(names.BUDGET_ALERTS) + CHOSEN, RANGE))} or 0 * count({used(CHOSEN)})",
+            "How often a budget reached one of its `alert_at` shares.",
+            none=NO_BUDGETS,
+        ),
+        Panel(
+            "table",
+            "Budgets",
+            SHARE,
+            [Query(expr, name) for name, expr in accounts(CHOSEN, 50).items()],
+            "The 50 fullest accounts, in USD or tokens. Each service's account is its own. The end is projected "
+            "from the window so far, and exhaustion from the last hour. A row leads to the calls that its budget "
+            "decided on.",
+            width=24,
+            height=10,
+            none=NO_BUDGETS,
+            traces=["budget"],
+            columns=ACCOUNTS,
+            options={"sortBy": [{"displayName": "Used", "desc": True}]},
+        ),
+        lines(
+            "Utilisation",
+            SHARE,
+            [Query(f"topk(10, {used(CHOSEN)})", NAMED)],
+            "Spent of the limit, for the ten fullest.",
+            none=NO_BUDGETS,
+            defaults={"min": 0, **limit(1)},
+        ),
+        lines(
+            "Burn rate",
+            RATIO,
+            [Query(f"topk(10, {projected(CHOSEN)})", NAMED)],
+            "Against an even spend over the budget's window: 1 ends exactly at the limit, 2 is spent at half time. A "
+            "window's first 2 % are left out.",
+            none=NO_BUDGETS,
+            defaults={"min": 0, **limit(1)},
+        ),
+        bars(
+            "Refused calls by budget",
+            COUNT,
+            refused(BAR, AHEAD),
+            "{{budget}}",
+            "Calls that did not fit into a budget.",
+            none="none refused",
+        ),
+        ranking(
+            "Decisions by rule and action",
+            COUNT,
+            ranged(names.GUARD_DECISIONS, "rule", "action"),
+            "",
+            "What the guard decided; calls that simply pass are no decisions. A bar leads to the calls.",
+            none="no decisions",
+            traces=["rule"],
+        ),
+        bars(
+            "Decisions by action",
+            COUNT,
+            barred(names.GUARD_DECISIONS, "action"),
+            "{{action}}",
+            "In each bar.",
+            none="no decisions",
+        ),
+        ranking(
+            "Blocked calls by tenant",
+            COUNT,
+            f"{ranged(names.CALLS, TENANT, matching=BLOCKED)} > 0",
+            TENANT,
+            "Whose calls are refused.",
+            none="none blocked",
+            traces=[TENANT],
+        ),
+    ],
+    [of_accounts("budget", "budget"), of_accounts("account", "key")],
+    ANNOTATIONS,
+)

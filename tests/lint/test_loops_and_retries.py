@@ -1,0 +1,150 @@
+"""Loops that nothing ends, retries of retries, texts one by one, padded tool results, and streams: by kind."""
+
+from __future__ import annotations
+
+import pytest
+
+OPENAI = "from openai import OpenAI\nclient = OpenAI(timeout=5)\n"
+CLAUDE = "reply = client.messages.create(model='m', max_tokens=5, messages=messages, tools=tools)"
+TOOLS = "        if reply.stop_reason == 'tool_use':\n            messages += run(reply)\n"
+EMBED = "client.embeddings.create(model='m', input={})"
+
+REPORTED = {
+    "TG104 raw response": (
+        "def f(client, messages, tools):\n    while True:\n"
+        "        raw = client.beta.messages.with_raw_response.create(model='m', max_tokens=5, messages=messages)\n"
+        "        reply = raw.parse()\n        if reply.stop_reason != 'tool_use':\n            return reply\n"
+        "        messages += run(reply)"
+    ),
+    "TG104 a budget for thinking is no bound": (
+        f"def f(client, messages, tools, thinking_budget):\n    while True:\n        {CLAUDE}\n"
+        f"        if thinking_budget:\n            log(reply)\n{TOOLS}        else:\n            return reply"
+    ),
+    "TG104 count": f"import itertools\ndef f(client, messages, tools):\n    for turn in itertools.count():\n        {CLAUDE}\n{TOOLS}        else:\n            return reply",
+    "TG104 range without an end": f"import sys\ndef f(client, messages, tools):\n    for turn in range(sys.maxsize):\n        {CLAUDE}\n{TOOLS}        else:\n            return reply",
+    "TG104 infinite default": (
+        f"import math\ndef f(client, messages, tools, most=math.inf):\n    turn = 0\n    while turn < most:\n        turn += 1\n"
+        f"        {CLAUDE}\n{TOOLS}        else:\n            return reply"
+    ),
+    "TG104 infinite turns": "from agents import Runner\nasync def f(a):\n    return await Runner.run(a, 'x', max_turns=float('inf'))",
+    "TG104 turns by maxsize": "import sys\nfrom agents import Runner\nasync def f(a):\n    return await Runner.run(a, 'x', max_turns=sys.maxsize)",
+    "TG104 turns taken away": "from agents import Runner\nasync def f(a):\n    return await Runner.run(a, 'x', max_turns=None)",
+    "TG104 requests taken away": "from pydantic_ai.usage import UsageLimits\nlimits = UsageLimits(request_limit=None)",
+    "TG104 recursion without an end": "def f(graph, x):\n    return graph.invoke(x, recursion_limit=1000000)",
+    "TG104 tool runner": (
+        "def f(client, tools, m):\n    for message in client.beta.messages.tool_runner(model='m', max_tokens=5, tools=tools, messages=m):\n"
+        "        print(message)"
+    ),
+    "TG104 input in one branch": (
+        "def f(client, messages, tools):\n    ask = True\n    while True:\n        if ask:\n"
+        f"            messages.append(input())\n        {CLAUDE}\n        ask = True\n{TOOLS}            ask = False"
+    ),
+    "TG104 input behind a continue": (
+        f"def f(client, messages, tools):\n    while True:\n        {CLAUDE}\n{TOOLS}            continue\n        messages.append(input())"
+    ),
+    "TG106 clients by condition": (
+        "from openai import AzureOpenAI, OpenAI\nfrom tenacity import retry\nclient = AzureOpenAI() if AZURE else OpenAI()\n"
+        "@retry\ndef f(m):\n    return client.responses.create(model='m', input=m, max_output_tokens=5)"
+    ),
+    "TG106 a framework's model": (
+        "from langchain_openai import ChatOpenAI\nfrom tenacity import retry\nllm = ChatOpenAI(max_tokens=5)\n"
+        "@retry\ndef f(m):\n    return llm.invoke(m)"
+    ),
+    "TG106 in a pipeline": (
+        "from langchain_openai import ChatOpenAI\nfrom tenacity import retry\nllm = ChatOpenAI(max_tokens=5)\n"
+        "class A:\n    def __init__(self, prompt):\n        self.llm = llm\n    @retry\n    def f(self, prompt, m):\n"
+        "        chain = prompt | llm\n        return chain.invoke(m)"
+    ),
+    "TG106 bound to tools": (
+        "from langchain_anthropic import ChatAnthropic\nimport backoff\nllm = ChatAnthropic(max_tokens=5).bind_tools([])\n"
+        "@backoff.on_exception(backoff.expo, Exception, max_tries=3)\ndef f(m):\n    return llm.invoke(m)"
+    ),
+    "TG110 openai-agents": (
+        "import json\nfrom agents import function_tool\n@function_tool\ndef orders(c: str) -> str:\n    return json.dumps(load(c), indent=2)"
+    ),
+    "TG110 langchain": "import json\nfrom langchain_core.tools import tool\n@tool\ndef orders(c):\n    text = json.dumps(load(c), indent=2)\n    return text",
+    "TG110 mcp": "import json\nfrom mcp.server.fastmcp import FastMCP\nmcp = FastMCP('x')\n@mcp.tool()\ndef orders(c):\n    return json.dumps(load(c), indent=4)",
+    "TG110 by name": "import json\nfrom google.adk.agents import Agent\ndef orders(c):\n    return json.dumps(load(c), indent=2)\nagent = Agent(tools=[orders])",
+    "TG110 tool class": "import json\nfrom crewai.tools import BaseTool\nclass Orders(BaseTool):\n    def _run(self, c):\n        return json.dumps(load(c), indent=2)",
+    "TG110 tool result": "import json\ndef f(b, x):\n    return {'type': 'tool_result', 'tool_use_id': b.id, 'content': json.dumps(x, indent=2)}",
+    "TG111 derived": OPENAI + f"def f(rows):\n    for r in rows:\n        q = r.text\n        q = q.strip()\n        keep({EMBED.format('q')})",
+    "TG111 gather": OPENAI + "import asyncio\nasync def one(text):\n    clean = text.strip()\n"
+        f"    return await {EMBED.format('[clean]')}\nasync def f(texts):\n    return await asyncio.gather(*[one(t) for t in texts])",
+    "TG111 two helpers": OPENAI + f"def raw(text):\n    return {EMBED.format('text')}\ndef one(text):\n    return raw(text.strip()).data\n"
+        "def f(texts):\n    for t in texts:\n        keep(one(t))",
+    "TG111 mapped": OPENAI + f"def one(text):\n    return {EMBED.format('[text]')}\ndef f(texts):\n    return list(map(one, texts))",
+}  # fmt: skip
+
+SILENT = {
+    "TG104 input in both branches": (
+        "def f(client, messages, tools):\n    while True:\n        if voice:\n            messages.append(listen())\n"
+        f"        else:\n            messages.append(input())\n        {CLAUDE}\n{TOOLS}"
+    ),
+    "TG104 a person every time": f"def f(client, messages, tools):\n    while True:\n        messages.append(input())\n        {CLAUDE}\n{TOOLS}",
+    "TG104 counted": f"import itertools\ndef f(client, messages, tools):\n    for turn in itertools.count():\n        if turn > 9:\n            break\n        turn += 1\n        {CLAUDE}\n{TOOLS}",
+    "TG104 some turns": "from agents import Runner\nasync def f(a, n):\n    return await Runner.run(a, 'x', max_turns=n)",
+    "TG104 numeric solver": "import numpy\ndef f(x):\n    return fit(x, max_iterations=float('inf'))",
+    "TG104 runner with a limit": "def f(client, m):\n    return client.beta.messages.tool_runner(model='m', max_tokens=5, messages=m, max_iterations=5)",
+    "TG106 one branch without retries": (
+        "from openai import AzureOpenAI, OpenAI\nfrom tenacity import retry\nclient = AzureOpenAI(max_retries=0) if AZURE else OpenAI()\n"
+        "@retry\ndef f(m):\n    return client.responses.create(model='m', input=m, max_output_tokens=5)"
+    ),
+    "TG106 a model without retries": (
+        "from langchain_openai import ChatOpenAI\nfrom tenacity import retry\nllm = ChatOpenAI(max_tokens=5, max_retries=0)\n"
+        "@retry\ndef f(m):\n    return llm.invoke(m)"
+    ),
+    "TG107 scripted": "from langchain.agents import create_agent\nfrom tests import FakeChat\nagent = create_agent(model=FakeChat(), tools=[])\nagent.invoke({})",
+    "TG110 no tool": "import json\ndef orders(c):\n    return json.dumps(load(c), indent=2)",
+    "TG111 second try": OPENAI + f"def f(texts):\n    try:\n        return {EMBED.format('texts')}\n    except Exception:\n"
+        f"        return [{EMBED.format('t')} for t in texts]",
+    "TG111 second try by helpers": OPENAI + f"def one(text):\n    return {EMBED.format('[text]')}\ndef f(texts):\n    try:\n"
+        "        return embed_batch(texts)\n    except Exception:\n        return [one(t) for t in texts]",
+    "TG111 batches": OPENAI + f"def f(batches):\n    for batch in batches:\n        texts = [x.text for x in batch]\n        keep({EMBED.format('texts')})",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "code"), REPORTED.items(), ids=REPORTED)
+def test_reported_once(lint, name: str, code: str) -> None:
+    """Each is one finding of its rule."""
+    assert [f.rule for f in lint(code, name.split()[0])] == [name.split()[0]]
+
+
+@pytest.mark.parametrize(("name", "code"), SILENT.items(), ids=SILENT)
+def test_silent(lint, name: str, code: str) -> None:
+    """Each looks like a finding and is none."""
+    assert lint(code, name.split()[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("retries", "said"), [("", "up to 3 times"), ("max_retries=0", ", once"), ("max_retries=5", "up to 6 times")]
+)
+def test_a_timeout_note_counts_the_tries(lint, retries: str, said: str) -> None:
+    """What is said of retries is what the client does."""
+    (finding,) = lint(f"from openai import OpenAI\nclient = OpenAI({retries})", "TG116")
+    assert said in finding.message
+
+
+def test_a_file_has_one_note_of_timeouts(lint) -> None:
+    """The first client stands for the others."""
+    (finding,) = lint("import openai\na = openai.OpenAI()\nb = openai.OpenAI()\nc = openai.AsyncOpenAI()", "TG116")
+    assert (finding.span.line, "2 more" in finding.message) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "fixable"),
+    [
+        ("print(chunk.choices[0].delta.content)", False),
+        ("print(chunk.choices[0].delta.content) if chunk.choices else None", True),
+        ("if not chunk.choices:\n            continue\n        print(chunk.choices[0].delta.content)", True),
+        ("print(chunk.choices and chunk.choices[0].delta.content)", True),
+        ("print(chunk)", True),
+    ],
+)
+def test_usage_is_asked_for_only_where_its_chunk_does_no_harm(lint, body: str, fixable: bool) -> None:
+    """The last chunk has no choices: code that reads the first without looking gets no fix."""
+    code = (
+        OPENAI
+        + "def f(m):\n    stream = client.chat.completions.create(model='m', messages=m, max_tokens=5, stream=True)\n"
+    )
+    (finding,) = lint(f"{code}    for chunk in stream:\n        {body}", "TG109")
+    assert (finding.fix is not None) is fixable
