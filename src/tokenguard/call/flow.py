@@ -20,8 +20,8 @@ SEND: Final = "send"
 """What the flow yields where the SDK's own send belongs."""
 
 Step = Union[str, "tuple[Ledger | None, Callable[..., Any], tuple[Any, ...]]", "Future[Any]"]
-"""What a flow yields: `SEND`, a ledger's operation with its arguments (without a ledger: other work that takes long), or
-an answer that somebody else is getting."""
+"""What a flow yields: `SEND`, a ledger's operation with its arguments (without a ledger: other long work), or an
+answer that somebody else is getting."""
 
 _long_work: Final = Pool("tokenguard-work", 1)
 

@@ -8,7 +8,6 @@ model, operation and attribution, and remembered.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -31,13 +30,14 @@ from tokenguard.policy import CompiledPolicy, Limit, Matched, Policy
 from tokenguard.policy.match import Tightest
 from tokenguard.policy.windows import FOREVER
 from tokenguard.prices import PriceBook
+from tokenguard.process.log import Log
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call, Exchange
     from tokenguard.call.flow import Answer, Step
     from tokenguard.policy.model import LedgerConfig
 
-log = logging.getLogger("tokenguard")
+log = Log("tokenguard")
 
 ACTIONS = ("allow", "warn", "clamp", "downgrade", "block")
 """In order of severity: the strongest one of a call is the one on its span."""

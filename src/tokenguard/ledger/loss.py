@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -13,8 +12,9 @@ from typing import Final
 from tokenguard.ledger.base import Ledger
 from tokenguard.ledger.entry import USD, Alert, Balance, Entry, LedgerError, Refusal, Reservation, new_id
 from tokenguard.ledger.memory import MemoryLedger
+from tokenguard.process.log import Log
 
-_log = logging.getLogger("tokenguard.ledger")
+_log = Log("tokenguard.ledger")
 
 RETRY_S: Final = 1.0
 """While the ledger is lost, one caller in this time tries it; the others do not wait for a timeout."""

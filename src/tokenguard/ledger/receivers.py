@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import time
 import urllib.request
 from collections import deque
@@ -16,9 +15,10 @@ from tokenguard.ledger.entry import NANO, Alert
 from tokenguard.process import ends
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
+from tokenguard.process.log import Log
 from tokenguard.process.threads import POLL_S, Worker
 
-_log = logging.getLogger("tokenguard.alerts")
+_log = Log("tokenguard.alerts")
 
 _MAX_WAITING: Final = 1000
 """Alerts that wait for a slow receiver; what comes beyond that is logged and dropped."""
