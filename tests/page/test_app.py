@@ -73,6 +73,15 @@ def test_without_the_secret(nasty, path):
     assert "acme" not in text
 
 
+def test_what_takes_longer(nasty):
+    """What replays calls is served apart, so that the page need not wait for it."""
+    with serving(nasty) as url:
+        status, _, text = get(f"{url}later?period=all&where=feature=support")
+        assert get(f"{url}later?period=year")[0] == 400
+    assert status == 200
+    assert "<script" not in text
+
+
 def test_another_host(nasty):
     """Asked for by another name, as a page elsewhere would that has its name pointed here, it says nothing."""
     with serving(nasty) as url:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +13,9 @@ from click.testing import CliRunner
 from page.conftest import NASTY, Reader, html_of, page_of, records, write
 from tokenguard.cli import group
 from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord
 from tokenguard.page import charts
+from tokenguard.page.advised import advised
 from tokenguard.page.document import content_policy
 from tokenguard.page.gathered import PERIODS, TOP, Series
 from tokenguard.page.markup import tag
@@ -108,10 +112,15 @@ def test_many_keys(tmp_path):
 
 
 def test_hours_of_a_short_time(tmp_path):
-    """What lasted two days at most is shown by hours."""
+    """What lasted two days at most is shown by hours, and an hour by minutes, with idle ones before it if need be."""
     page = page_of(write(tmp_path / "u.db", records(days=1, nasty=False)))
-    assert 2 <= len(page.series.times) <= 25
+    assert 12 <= len(page.series.times) <= 25
     assert page.series.times[0].endswith(":00")
+    at = time.time_ns()
+    calls = [CallRecord(at - n * 60 * 10**9, 1, "ok", {names.COST: 1.0}) for n in range(3)]
+    page = page_of(write(tmp_path / "v.db", calls))
+    assert page.series.totals == [0.0] * 9 + [1.0] * 3
+    assert page.series.times[-1] == f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%d %H:%M}"
 
 
 def test_what_changed_most(tmp_path):
@@ -203,3 +212,20 @@ def test_budgets_on_the_page(nasty):
     assert "90%" in shown.text
     assert "$1.00" in shown.text
     assert "near" in {each.get("class") for each in shown.all("rect")}
+
+
+def test_what_would_save(tmp_path):
+    """The page has what a policy would have saved, step by step, and what each step assumes."""
+    found = records(nasty=False)
+    same = {names.REQUEST_HASH: "same", names.REQUEST_TEMPERATURE: 0.0, names.FINISH_REASONS: ("stop",)}
+    for n, record in enumerate(found[:-1]):
+        record.start_ns = time.time_ns() - n * 10**9
+        record.attributes |= {**same, "tokenguard.feature": "faq"}
+    path = write(tmp_path / "u.db", found)
+    opened = open_sources([path]).records
+    sections = advised(opened, Query())
+    opened.close()
+    assert "What would save, replayed on the last 200 calls" in Reader(sections[0]).text
+    assert "answered from a cache" in Reader(sections[0]).text
+    assert {"saved", "c0", "empty"} <= {each.get("class") for each in Reader(sections[0]).all("rect")}
+    assert "What would save" in Reader(html_of(path, later=sections)).text

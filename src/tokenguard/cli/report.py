@@ -43,9 +43,9 @@ def report(
     """Show what was spent, on what, what caching saved, what retries cost, and what was blocked.
 
     KEY is tenant, feature, route, prompt_version, team, user, a key of your own, model, provider, operation, call_site,
-    day, hour, task, trace, conversation, outcome, error, rule or action. attr.KEY is a key of your own that is named as
-    another is. With --since, each group's cost is held against the period before. Or section, where the input went, and
-    tool, what each tool's definition costs: each of these alone.
+    day, hour, minute, task, trace, conversation, outcome, error, rule or action. attr.KEY is a key of your own that is
+    named as another is. With --since, each group's cost is held against the period before. Or section, where the input
+    went, and tool, what each tool's definition costs: each of these alone.
     """
     from tokenguard.report import figures, findings, trend
 
@@ -71,11 +71,13 @@ def report(
 def _print_page(query: Query, source: tuple[str, ...]) -> None:
     """The page as one file, which needs nothing else: for a browser, or to mail."""
     from tokenguard.cli.budgets import standing
+    from tokenguard.page.advised import advised
     from tokenguard.page.document import document
     from tokenguard.page.gathered import gathered
 
     with recorded(source) as there:
-        page = gathered(there.records, query, there.shown, now(), standing() if not source else ())
+        later = advised(there.records, query)
+        page = gathered(there.records, query, there.shown, now(), () if source else standing(), later=later)
     click.echo(document(page), nl=False)
 
 

@@ -62,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "tokenguard lint",
         "tokenguard lint [OPTIONS] [PATHS]",
-        "Find the waste in Python files and notebooks: PATHS, or the working directory; `-` reads standard input.",
+        "Find the waste in Python files and notebooks: PATHS, or the working directory; `-` reads standard input. "
+        "`tokenguard lint server` is the language server for editors.",
         "Exit status: 0 clean, 1 findings, 2 a usage or settings error.",
         formatter_class=_Formatter,
         allow_abbrev=False,
@@ -97,6 +98,10 @@ def parser() -> argparse.ArgumentParser:
     report.flag("-q", "--quiet", says="Print the findings, and nothing else.")
     report.value("--color", dest="colour", action="store_true", default=None, says="Colour the text.")
     report.value("--no-color", dest="colour", action="store_false", says="No colour; by default, on a terminal alone.")
+    spend = _Group(made, "Money")
+    spend.value("--spend", nargs="?", const="", metavar="STORE", says="Price each finding by its recorded calls.")
+    spend.value("--since", default="30d", metavar="TIME", says="The calls that count: 24h, 30d, 4w; 30d unless said.")
+    spend.value("--min-usd", type=float, metavar="USD", says="Only findings whose calls came to as much.")
     running = _Group(made, "Run")
     running.value("--fail-on", choices=list(SEVERITIES), default="warning", says="Exit 1 from here on.")
     running.flag("--exit-zero", says="Exit 0, whatever is found.")
@@ -104,6 +109,22 @@ def parser() -> argparse.ArgumentParser:
     running.flag("--no-cache", says="Neither read nor write the cache.")
     running.value("-j", "--jobs", type=_jobs, default=0, metavar="N", says="Processes; 0: one per CPU.")
     return made
+
+
+def _from_a_client() -> bool:
+    """Whether `lint server` is the language server, and no folder of that name: its standard input is a pipe."""
+    import stat
+
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return not os.path.exists("server") or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _serve(options: Options) -> None:
+    try:
+        from tokenguard.lint.server import serve
+    except ImportError as error:
+        raise ConfigError("The language server needs pygls: pip install 'tokenguard-otel[editor]'") from error
+    serve(options)
 
 
 def run(paths: tuple[str, ...], options: Options) -> int:
@@ -118,12 +139,16 @@ def run(paths: tuple[str, ...], options: Options) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; ends the process with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    read = vars(parser().parse_intermixed_args(given))
+    serving = given[:1] == ["server"] and _from_a_client()
+    read = vars(parser().parse_intermixed_args(given[serving:]))
     paths = tuple(read.pop("paths")) or (".",)
     for name in ("select", "extend_select", "ignore", "exclude"):
         read[name] = None if read[name] is None and name in ("select", "ignore") else tuple(read[name] or ())
     try:
-        sys.exit(run(paths, Options(**read)))
+        if serving:
+            _serve(Options(**read))
+        else:
+            sys.exit(run(paths, Options(**read)))
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from tokenguard.lint import suppress
 from tokenguard.lint.config import Config, ConfigError
 from tokenguard.lint.files import matches, relative
-from tokenguard.lint.finding import Finding, Span
+from tokenguard.lint.finding import Finding, Severity, Span
+from tokenguard.lint.newer import TooNew
 from tokenguard.lint.prefilter import Prefilter
 from tokenguard.lint.project import Project
 from tokenguard.lint.rulebook import File, Rule, load, load_installed
@@ -50,6 +53,8 @@ class Linter:
         if suppress.UNUSED in self.enabled:
             wanted[suppress.UNUSED] = suppress.WORDS
         self._prefilter = Prefilter(wanted)
+        self._names = {BROKEN: "unreadable-file", suppress.UNUSED: "unused-ignore"}
+        self._names |= {rule.id: rule.name for rule in self.all_rules.values()}
         self._parses_all = BROKEN in self.enabled and BROKEN in config.select
         self.project = Project()
 
@@ -85,6 +90,12 @@ class Linter:
                 parse(source)
                 return []
             findings = self._check(Module(path, source), concerned)
+        except TooNew as error:
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            message = (
+                f"Valid in a newer Python than {version}, which cannot read it: run TokenGuard with the newer one."
+            )
+            return self.broken(path, message, error.lineno or 1, "info")
         except SyntaxError as error:
             return self.broken(path, f"Not valid Python: {error.msg}", error.lineno or 1)
         except (ValueError, RecursionError, MemoryError) as error:
@@ -92,14 +103,14 @@ class Linter:
         except LookupError as error:  # an encoding nobody knows, in a coding comment
             return self.broken(path, f"Cannot be decoded: {error}")
         if findings or suppress.UNUSED in concerned:
-            findings = suppress.apply(findings, decode(source), path, self.enabled)
+            findings = suppress.apply(findings, decode(source), path, self.enabled, self._names)
         return sorted(findings, key=lambda f: f.order)
 
-    def broken(self, path: str, message: str, line: int = 1) -> list[Finding]:
+    def broken(self, path: str, message: str, line: int = 1, severity: Severity = "error") -> list[Finding]:
         """The TG000 finding of a file that could not be read or parsed, if TG000 is enabled."""
         if BROKEN not in self.enabled:
             return []
-        return [Finding(BROKEN, "unreadable-file", "error", message, path, Span(line, 0, line, 0))]
+        return [Finding(BROKEN, "unreadable-file", severity, message, path, Span(line, 0, line, 0))]
 
     def _check(self, module: Module, concerned: set[str]) -> list[Finding]:
         concerned = concerned - self._ignored_for(module.path)

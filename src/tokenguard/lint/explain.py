@@ -13,6 +13,7 @@ BUILT_IN = {
     "TG000": (
         "unreadable-file",
         "A file could not be read, or is not valid Python though a rule is concerned with it.\n\n"
+        "Syntax newer than the interpreter is read with libcst's grammar; what cannot be read that way is a note.\n\n"
         "The other files are linted all the same. A file without any word that a rule looks for is not parsed: its "
         "syntax errors are ruff's to report, unless TG000 is selected by its full id:\n\n"
         "    [lint]\n    select = [\"TG\", \"TG000\"]\n\n"
@@ -42,7 +43,8 @@ def page(rule: Rule) -> str:
 def _silence(rule: Rule) -> str:
     return (
         f"To keep a line as it is, end it with `# tokenguard: ignore[{rule.id}] why`; to leave the rule out, set "
-        f'`ignore = ["{rule.id}"]` in `[lint]`.'
+        f'`ignore = ["{rule.id}"]` in `[lint]`. `# noqa: {rule.id}` works, too, but ruff removes codes that it does '
+        'not know, unless its `lint.external` is `["TG"]`.'
     )
 
 

@@ -1,14 +1,16 @@
 """Comments that silence findings: `# noqa: TG101` and `# tokenguard: ignore[TG101] reason`.
 
-A comment counts for a finding when it stands on any of the finding's lines, at the end of the logical line the finding
-begins in (behind the closing quotes of a long f-string, say), or (`tokenguard: ignore` only) alone on the line above.
-Comments that silence nothing are themselves reported, as TG001.
+A rule is named by its id in any case, by the beginning of its id (`TG`), or by its name (`no-output-cap`). A comment
+counts for a finding when it stands on any of the finding's lines, at the end of the logical line the finding begins in
+(behind the closing quotes of a long f-string, say), or (`tokenguard: ignore` only) alone on the line above.
+`# tokenguard: ignore-file[TG101] reason`, `# ruff: noqa: TG101` and `# flake8: noqa: TG101` count for the whole file,
+and so does a bare `# flake8: noqa`. Comments that silence nothing, or name no rule, are themselves reported, as TG001.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.lint.finding import Finding, Span
@@ -20,30 +22,32 @@ if TYPE_CHECKING:
 
 UNUSED = "TG001"
 _NOQAS = ("noqa", "NOQA")
-WORDS: tuple[Entry, ...] = ("tokenguard:", *((code, *_NOQAS) for code in ("TG0", "TG1", "tg0", "tg1")))
-_NOQA = lazy(r"#\s*noqa(?P<codes>\s*:\s*[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*)?(?!\s*:)", re.IGNORECASE)
-_OURS = lazy(r"#\s*tokenguard:\s*ignore(?:\[(?P<codes>[^\]]*)\])?(?!-)")
+WORDS: tuple[Entry, ...] = ("tokenguard:", *((f"{tg}{n}", *_NOQAS) for n in range(10) for tg in ("TG", "tg")))
+_NAME = r"(?:[A-Z]+[0-9]+|TG|[a-z]+(?:-[a-z]+)+)"
+_NOQA = lazy(
+    rf"#\s*(?P<file>(?:ruff|flake8)\s*:\s*)?noqa(?P<codes>\s*:\s*{_NAME}(?:[\s,]+{_NAME})*)?(?!\s*:)", re.IGNORECASE
+)
+_OURS = lazy(r"#\s*tokenguard:\s*ignore(?P<file>-file)?(?P<codes>\[[^\]]*\])?(?!-)")
 _MENTIONED = lazy(r"noqa|tokenguard:", re.IGNORECASE)
-_NAMED = lazy(r"#\s*noqa\s*:[^\n]*\bTG\d|tokenguard:\s*ignore", re.IGNORECASE)  # may be unused
-_CODE = lazy(r"[A-Z]+[0-9]+")
+_NAMED = lazy(r"noqa\s*:[^\n]*(?:\bTG|\w-\w)|tokenguard:\s*ignore", re.IGNORECASE)  # may be unused
+_SEPARATORS = lazy(r"[\s,]+")
 
 
 class Ignore(NamedTuple):
-    """One comment: its place, the codes it names (empty: all), and whether it stands alone on its line."""
+    """One comment: its place, the names in it (None: it is for all rules), and where it counts."""
 
     span: Span
-    codes: frozenset[str]
-    alone: bool
+    names: tuple[str, ...] | None
+    alone: bool  # on its line
     ours: bool
+    whole: bool  # for the file
     logical: tuple[int, int]  # first and last line of the logical line it stands in
 
-    def covers(self, finding: Finding) -> bool:
-        """Whether this comment silences `finding`."""
-        if self.codes and finding.rule not in self.codes:
-            return False
+    def reaches(self, finding: Finding) -> bool:
+        """Whether this comment stands where it counts for `finding`."""
         first = finding.span.line - (1 if self.ours and self.alone else 0)
         ends = self.logical[0] <= finding.span.line <= self.logical[1] == self.span.line
-        return ends or first <= self.span.line <= finding.span.end_line
+        return self.whole or ends or first <= self.span.line <= finding.span.end_line
 
 
 def ignores(text: str) -> list[Ignore]:
@@ -71,13 +75,24 @@ def ignores(text: str) -> list[Ignore]:
 def _ignore(token: tokenize.TokenInfo, start: int) -> Iterator[Ignore]:
     for pattern, ours in ((_OURS, True), (_NOQA, False)):
         match = pattern.search(token.string)
-        if match:
-            line, column = token.start
-            before = token.line.split("\n")[-2 if token.line.endswith("\n") else -1][:column]
-            codes = frozenset(_CODE.findall((match["codes"] or "").upper()))
-            span = Span(line, len(before.encode()), line, len((before + token.string).encode()))
-            yield Ignore(span, codes, not before.strip(), ours, (start or line, 0))
-            return
+        if match is None:
+            continue
+        whole, codes = match["file"], match["codes"]
+        if not ours and whole and "ruff" in whole.lower() and codes is None:
+            return  # ruff's own rules alone
+        line, column = token.start
+        before = token.line.split("\n")[-2 if token.line.endswith("\n") else -1][:column]
+        names = None if codes is None else tuple(n for n in _SEPARATORS.split(codes.strip(" \t:[]")) if n)
+        span = Span(line, len(before.encode()), line, len((before + token.string).encode()))
+        yield Ignore(span, names, not before.strip(), ours, bool(whole), (start or line, 0))
+        return
+
+
+def rules_named(name: str, known: Mapping[str, str]) -> frozenset[str]:
+    """The ids that a name in a comment stands for; `known` holds the name of each rule by its id."""
+    return frozenset(rule for rule, full in known.items() if rule == name.upper() or full == name.lower()) or frozenset(
+        rule for rule in known if len(name) > 1 and rule.startswith(name.upper())
+    )
 
 
 def logical_end(text: str, line: int) -> int:
@@ -94,27 +109,46 @@ def logical_end(text: str, line: int) -> int:
     return line
 
 
-def apply(findings: list[Finding], text: str, path: str, enabled: frozenset[str]) -> list[Finding]:
+def apply(
+    findings: list[Finding], text: str, path: str, enabled: frozenset[str], known: Mapping[str, str]
+) -> list[Finding]:
     """Drop the findings that a comment silences; add one for each comment of ours that silences nothing.
 
-    A `noqa` is only judged by the codes of enabled rules: other linters read it, too.
+    A `noqa` is only judged by the names of enabled rules, and of none that could be ours: other linters read it, too.
     """
     if not (_MENTIONED if findings else _NAMED).search(text):
         return findings
     comments = ignores(text)
-    kept: list[Finding] = []
+    meant = {name: rules_named(name, known) for comment in comments for name in comment.names or ()}
     used: set[tuple[Ignore, str]] = set()
-    for finding in findings:
-        covering = [c for c in comments if c.covers(finding)]
+
+    def silenced(finding: Finding) -> bool:
+        covering = [
+            c
+            for c in comments
+            if c.reaches(finding) and (c.names is None or any(finding.rule in meant[name] for name in c.names))
+        ]
         used.update((c, finding.rule) for c in covering)
-        if not covering:
-            kept.append(finding)
+        return bool(covering)
+
+    kept = [finding for finding in findings if not silenced(finding)]
     if UNUSED in enabled:
         for comment in comments:
             spent = {rule for c, rule in used if c == comment}
-            idle = sorted((comment.codes & enabled) - spent) if comment.codes else []
-            if idle or (comment.ours and not comment.codes and not spent):
-                what = ", ".join(idle) or "anything"
-                message = f"This comment ignores {what}, but there is nothing to ignore here. Remove it."
+            message = _idle(comment, spent, meant, enabled)
+            if message:
                 kept.append(Finding(UNUSED, "unused-ignore", "warning", message, path, comment.span))
     return kept
+
+
+def _idle(comment: Ignore, spent: set[str], meant: Mapping[str, frozenset[str]], enabled: frozenset[str]) -> str | None:
+    """What is to be said of a comment that silences nothing, or names no rule."""
+    names = comment.names or ()
+    wrong = [n for n in names if not meant[n] and (comment.ours or n.upper().startswith("TG"))]
+    if wrong:
+        return f"There is no rule {', '.join(wrong)}; see `tokenguard explain`."
+    idle = [n.upper() if "-" not in n else n for n in names if meant[n] & enabled and not meant[n] & spent]
+    if idle or (comment.ours and comment.names is None and not spent):
+        what = ", ".join(idle) or "anything"
+        return f"This comment ignores {what}, but there is nothing to ignore here. Remove it."
+    return None

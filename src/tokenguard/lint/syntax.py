@@ -76,10 +76,25 @@ class Scope:
 
 
 def parse(source: bytes) -> ast.Module:
-    """The syntax tree of a source, without the warnings the compiler has about it. Raises what `ast.parse` raises."""
+    """The syntax tree of a source, without the warnings the compiler has about it.
+
+    Syntax newer than the interpreter is written over in the older way first. Raises what `ast.parse` raises; TooNew, a
+    SyntaxError, for what is valid and cannot be written over.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ast.parse(source)
+        try:
+            return ast.parse(source)
+        except SyntaxError as error:
+            from tokenguard.lint.newer import TooNew, lowered
+
+            older = lowered(source)
+            if older is None:
+                raise
+            try:
+                return ast.parse(older)
+            except SyntaxError:
+                raise TooNew(error.msg, (None, error.lineno, error.offset, error.text)) from error
 
 
 def parses(source: bytes) -> bool:

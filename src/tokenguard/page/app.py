@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hmac
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -21,9 +22,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.page.advised import advised
 from tokenguard.page.document import content_policy, document, main
 from tokenguard.page.gathered import PERIODS, Page, gathered, period
 from tokenguard.report.budgets import Standing
+from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, wheres
 from tokenguard.report.sources import empty, open_sources
 
@@ -56,6 +59,7 @@ class Dashboard:
             routes=[
                 Route("/{token}/", self._guarded(self._whole)),
                 Route("/{token}/part", self._guarded(self._part)),
+                Route("/{token}/later", self._guarded(self._later)),
                 Route("/{token}/state", self._guarded(self._state)),
             ],
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)],
@@ -89,7 +93,27 @@ class Dashboard:
         ]
         return PlainTextResponse(" ".join(f"{each.st_ino}.{each.st_size}.{each.st_mtime_ns}" for each in stats))
 
+    def _later(self, request: Request) -> Response:
+        query, _, _ = self._asked(request)
+        with self._records() as records:
+            return HTMLResponse("".join(advised(records, query)))
+
+    @contextmanager
+    def _records(self) -> Iterator[Records]:
+        there = [path for path in self.paths if path.exists()]
+        records = open_sources(there).records if there else empty()
+        try:
+            yield records
+        finally:
+            records.close()
+
     def _page(self, request: Request) -> Page:
+        query, when, now = self._asked(request)
+        with self._records() as records:
+            return gathered(records, query, self.shown, now, self._budgets(), period=when, live=True)
+
+    def _asked(self, request: Request) -> tuple[Query, str, datetime]:
+        """The query, the name of its period, and now."""
         asked = request.query_params
         now = datetime.now(UTC)
         when = asked.get("period", DEFAULT_PERIOD)
@@ -101,9 +125,4 @@ class Dashboard:
             where=wheres(each for each in asked.getlist("where") if each.strip()),
             now_ns=int(now.timestamp()) * 10**9,
         )
-        there = [path for path in self.paths if path.exists()]
-        records = open_sources(there).records if there else empty()
-        try:
-            return gathered(records, query, self.shown, now, self._budgets(), period=when, live=True)
-        finally:
-            records.close()
+        return query, when, now

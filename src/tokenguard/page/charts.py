@@ -36,7 +36,7 @@ def spend(series: Series) -> Markup:
     ]
     lines = [tag("line", x1=0, x2=count, y1=y, y2=y, class_="grid") for y in (0.5, HEIGHT / 2, HEIGHT - 0.5)]
     drawn = tag("svg", *lines, *columns, viewBox=f"0 0 {count} {HEIGHT}", preserveAspectRatio="none", class_="stack")
-    marks = [mark.removesuffix(".00") for mark in usds([top, top / 2, 0.0])]
+    marks = [*(mark.removesuffix(".00") for mark in usds([top, top / 2])), "$0"]
     return tag(
         "figure",
         tag("div", *(tag("span", mark) for mark in marks), class_="y", aria_hidden="true"),

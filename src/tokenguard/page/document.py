@@ -50,7 +50,7 @@ def main(page: Page) -> Markup:
         sections.over_time(page),
         sections.by_key(page),
         tag("div", sections.findings(page), tag("div", sections.models(page), sections.budgets(page)), class_="two"),
-        [Markup(section) for section in page.extra],
+        tag("div", id="later", class_="later") if page.live else [Markup(section) for section in page.later],
         records.single_calls(page),
         sections.footer(page),
         data_live="true" if page.live else None,

@@ -22,8 +22,10 @@ CAUSE: Final = 0.6
 """The part of a change from which on one version or model is called its cause."""
 ROWS: Final = 12
 LISTED: Final = 8
-HOURS_UP_TO: Final = timedelta(hours=50)
-"""The length of a period up to which its chart is by hours."""
+UNITS: Final = (("minute", timedelta(minutes=1), timedelta(hours=1)), ("hour", timedelta(hours=1), timedelta(hours=50)))
+"""What a chart is by, how long that is, and up to which time from the first call to the last; else it is by days."""
+MIN_STEPS: Final = 12
+"""A chart has so many columns at least, idle ones before the first call if need be."""
 NS: Final = 10**9
 
 
@@ -78,8 +80,8 @@ class Page:
     """The one of `PERIODS` that it is of."""
     live: bool = False
     """Whether it is served, so that links lead somewhere."""
-    extra: Sequence[str] = field(default=())
-    """Sections of other rooms, as HTML."""
+    later: Sequence[str] = field(default=())
+    """The parts that take longer, as HTML; a served page fetches them when the others are there."""
 
     @property
     def by(self) -> str:
@@ -111,6 +113,7 @@ def gathered(
     *,
     period: str | None = None,
     live: bool = False,
+    later: Sequence[str] = (),
 ) -> Page:
     """All the page shows of a query that is by one key. Raises `TokenGuardError` where the query makes no sense."""
     query = replace(query, by=query.by[:1], limit=ROWS, sort=None)
@@ -134,6 +137,7 @@ def gathered(
         budgets=budgets,
         period=period,
         live=live,
+        later=later,
     )
 
 
@@ -141,10 +145,11 @@ def _series(records: Records, report: Report) -> Series:
     query, first, last = report.query, report.first_ns, report.last_ns
     if first is None or last is None:
         return Series([], [], {}, [], [])
-    unit = "hour" if timedelta(microseconds=(last - first) / 1000) <= HOURS_UP_TO else "day"
+    lasted = timedelta(microseconds=(last - first) / 1000)
+    unit, step = next(((unit, step) for unit, step, most in UNITS if lasted <= most), ("day", timedelta(days=1)))
     key = query.by[0]
     groups = measured(records, replace(query, by=(key, unit)), ("calls", "priced_usd")).groups
-    times = _steps(first, last, unit)
+    times = _steps(first, last, unit, step)
     place = {time: n for n, time in enumerate(times)}
     totals: dict[str | None, float] = {}
     for (value, _), group in groups.items():
@@ -159,15 +164,12 @@ def _series(records: Records, report: Report) -> Series:
     return Series(times, keys, usd, other, calls)
 
 
-def _steps(first_ns: int, last_ns: int, unit: str) -> list[str]:
-    step = timedelta(hours=1) if unit == "hour" else timedelta(days=1)
-    at, last = (datetime.fromtimestamp(ns // NS, UTC) for ns in (first_ns, last_ns))
-    at = at.replace(minute=0, second=0) if unit == "hour" else at.replace(hour=0, minute=0, second=0)
-    times = []
-    while at <= last:
-        times.append(at.strftime(TIMES[unit]))
-        at += step
-    return times
+def _steps(first_ns: int, last_ns: int, unit: str, step: timedelta) -> list[str]:
+    """The days, hours or minutes from the first to the last."""
+    size = int(step.total_seconds())
+    first, last = (ns // NS // size for ns in (first_ns, last_ns))
+    first = min(first, last - MIN_STEPS + 1)
+    return [datetime.fromtimestamp(n * size, UTC).strftime(TIMES[unit]) for n in range(first, last + 1)]
 
 
 def _changed(records: Records, query: Query) -> Changed | None:

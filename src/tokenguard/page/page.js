@@ -38,6 +38,21 @@ const busy = () =>
   document.querySelector(".panel:popover-open, form.ask :focus") !== null ||
   !getSelection().isCollapsed;
 
+const LATER_MS = 60000;
+let later = { query: null, at: 0, html: "" };
+
+// What replays calls takes longer: it is fetched after the rest, and kept for a minute.
+const fillLater = async () => {
+  const place = document.getElementById("later");
+  if (!place) return;
+  if (later.query === location.search) place.innerHTML = later.html;
+  if (later.query === location.search && Date.now() - later.at < LATER_MS) return;
+  const answer = await fetch("later" + location.search);
+  if (!answer.ok) return;
+  later = { query: location.search, at: Date.now(), html: await answer.text() };
+  place.innerHTML = later.html;
+};
+
 const EVERY_MS = 2000;
 let wait = EVERY_MS;
 let seen = null;
@@ -63,6 +78,7 @@ const look = async () => {
       wait = Math.max(EVERY_MS, 10 * (performance.now() - began)); // a tenth of the time at most
     }
     seen = state;
+    await fillLater();
   } catch {
     main.classList.add("lost"); // the server has ended
   } finally {

@@ -25,7 +25,7 @@ class Dialect(NamedTuple):
     """The relation of calls."""
     tasks: str
     stamp: Callable[[str, str], str]
-    """A Unix time in nanoseconds as text in UTC, by a pattern of strftime that has %Y, %m, %d and %H."""
+    """A Unix time in nanoseconds as text in UTC, by a pattern of strftime that has %Y, %m, %d, %H and %M."""
     quantile: Callable[[str, float], str]
     """The interpolated quantile of the values that are not null."""
     glob: Callable[[str], str]

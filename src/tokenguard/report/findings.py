@@ -11,7 +11,7 @@ from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
-from tokenguard.report.query import conditions, reads_all
+from tokenguard.report.query import conditions, newest, reads_all
 from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
@@ -62,7 +62,7 @@ def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
 
 def _breaks(records: Records, report: Report) -> Iterator[Finding]:
     """Why prompts were not in the provider's cache, as far as that is known."""
-    for found in broken(records, report.query, FEW):
+    for found in broken(records, newest(records, report.query, LAST_CALLS), FEW):
         yield Finding(found.says(), found.usd, "more than from the prompt cache", found.next_step())
 
 

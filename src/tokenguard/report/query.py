@@ -22,7 +22,7 @@ COLUMNS: Final = {
     "request": "request_hash",
 }
 """Keys that have columns, with their SQL."""
-TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00"}
+TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
 DIMENSIONS: Final = (*COLUMNS, *TIMES)
 """What calls can be grouped by; any other word is a custom attribution key, also with `CUSTOM` before it."""
@@ -109,6 +109,18 @@ def reads_all(records: Records, query: Query) -> bool:
         (*values, few + 1),
     )
     return bool(inside > few)
+
+
+def newest(records: Records, query: Query, calls: int) -> Query:
+    """The query, of about so many of the last calls that are recorded at most: what looks at each call takes time."""
+    some = f"FROM {records.dialect.calls}"
+    ((first, count),) = records.rows(
+        f"SELECT (SELECT min(start_ns) {some} WHERE id > (SELECT max(id) - {calls} {some})), "
+        f"(SELECT max(id) {some}) - (SELECT min(id) {some})"
+    )
+    if first is None or count < calls or first <= (query.since_ns or 0):
+        return query
+    return replace(query, since_ns=first)
 
 
 def check_keys(records: Records, query: Query) -> None:

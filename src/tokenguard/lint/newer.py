@@ -1,0 +1,122 @@
+"""Syntax newer than the interpreter, read with libcst's grammar, which is the newest there is.
+
+What this interpreter lacks is written over in the older way, byte for byte of the same length, so that every place
+stays what it was: type parameters and aliases (PEP 695, 696), any quotes in f-strings (701), template strings (750),
+and `except A, B` without parentheses (758).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+_HINTS = re.compile(
+    rb"^[ \t]*type[ \t]+\w|^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+\w+[ \t]*\[|^[ \t]*except\b\*?[^:(\n]*,"
+    rb"|\b(?:[tT][rR]?|[rR][tT])[\"']" + (rb"|\b(?:[fF][rR]?|[rR][fF])[\"']" if sys.version_info < (3, 12) else b""),
+    re.MULTILINE,
+)
+
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class TooNew(SyntaxError):
+    """Valid Python, but of a version newer than the interpreter, in a way that cannot be written over."""
+
+
+def lowered(source: bytes) -> bytes | None:
+    """The source in an older grammar, of the same length; None where it is valid in no grammar.
+
+    It is as good as the source for looking at calls and names; an `except` keeps its first type only.
+    """
+    if not _HINTS.search(source):
+        return None
+    if source.startswith(_BOM):
+        older = lowered(source[len(_BOM) :])
+        return older and _BOM + older
+    import libcst as cst
+    from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
+
+    try:
+        source.decode()  # spans count the bytes of UTF-8
+        wrapper = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
+        spans = wrapper.resolve(ByteSpanPositionProvider)
+    except Exception:
+        return None
+    at = {node: (span.start, span.start + span.length) for node, span in spans.items()}
+    text = bytearray(source)
+    for node in _nodes(wrapper.module):
+        _write_over(text, node, at)
+    return bytes(text)
+
+
+def _nodes(node: Any) -> Iterator[Any]:
+    yield node
+    for child in node.children:
+        yield from _nodes(child)
+
+
+def _write_over(text: bytearray, node: Any, at: dict[Any, tuple[int, int]]) -> None:
+    import libcst as cst
+
+    match node:
+        case cst.TypeAlias(name=name, value=value):
+            (start, _), (_, named), (begin, _) = at[node], at[name], at[value]
+            _blank(text, start, begin)
+            word = text_of(name).encode()
+            text[start : start + len(word)] = word
+            equal = max(start + len(word), begin - 2 if named < begin - 1 else begin - 1)
+            text[equal : equal + 1] = b"="
+        case cst.TypeParameters():
+            _blank(text, *at[node])
+        case (
+            cst.ExceptHandler(type=cst.Tuple(lpar=[], elements=[first, _, *_]) as types)
+            | cst.ExceptStarHandler(type=cst.Tuple(lpar=[], elements=[first, _, *_]) as types)
+        ):
+            _blank(text, at[first.value][1], at[types][1])
+        case cst.TemplatedString(start=opening):
+            start = at[node][0]
+            text[start : start + len(opening)] = opening.replace("t", "f").replace("T", "F").encode()
+            _requote(text, node, at)
+        case cst.FormattedString():
+            _requote(text, node, at)
+
+
+def text_of(name: Any) -> str:
+    """A name as it is written."""
+    return str(name.value)
+
+
+def _requote(text: bytearray, string: Any, at: dict[Any, tuple[int, int]]) -> None:
+    """Give the strings inside a formatted string the other quotes, and take backslashes and quotes from their texts."""
+    import libcst as cst
+
+    quote = string.end[0]
+    other = "'" if quote == '"' else '"'
+    for part in string.parts:
+        if not isinstance(part, cst.FormattedStringExpression | cst.TemplatedStringExpression):
+            continue
+        for node in _nodes(part.expression):
+            if isinstance(node, cst.FormattedString | cst.TemplatedString):
+                start, end = at[node]
+                first = start + len(node.start) - len(node.end)
+                text[first : start + len(node.start)] = text[end - len(node.end) : end] = other.encode() * len(node.end)
+            if not isinstance(node, cst.SimpleString):
+                continue
+            start, end = at[node]
+            size = len(node.quote)
+            first = start + len(node.prefix)
+            inner = re.sub(rb"[\\'\"]", b"_", bytes(text[first + size : end - size]))
+            text[first:end] = other.encode() * size + inner + other.encode() * size
+
+
+def _blank(text: bytearray, start: int, end: int) -> None:
+    """Spaces over a stretch; the ends of its lines stay, and the line goes on behind each."""
+    for place in range(start, end):
+        if text[place] in b"\r\n":
+            if text[place - 1] not in b"\r\n":
+                text[place - 1 : place] = b"\\"
+        else:
+            text[place : place + 1] = b" "

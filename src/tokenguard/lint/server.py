@@ -1,0 +1,242 @@
+"""`tokenguard lint server`: the language server. Findings while typing, quick fixes, the rule's page under the pointer.
+
+It speaks LSP over standard input and output. Settings are those of the nearest file above each document; a folder of
+rules that they name is run only where the server was started with `--allow-plugins`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Sequence
+from typing import cast
+
+from lsprotocol import types as lsp
+from pygls.lsp.server import LanguageServer
+from pygls.uris import to_fs_path
+
+from tokenguard import __version__
+from tokenguard.lint.config import FILES, Config, ConfigError
+from tokenguard.lint.documents import Change, Document, Units
+from tokenguard.lint.engine import Linter
+from tokenguard.lint.explain import markdown
+from tokenguard.lint.files import matches, relative
+from tokenguard.lint.finding import Finding
+from tokenguard.lint.session import Options
+from tokenguard.lint.spend import spent
+
+_PAUSE_S = 0.015  # what a person types within it is linted once
+_SEVERITIES = {
+    "error": lsp.DiagnosticSeverity.Error,
+    "warning": lsp.DiagnosticSeverity.Warning,
+    "info": lsp.DiagnosticSeverity.Information,
+}
+_FIX_ALL = "source.fixAll.tokenguard"
+
+
+class Server(LanguageServer):
+    """The open documents and the linters of their settings."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__("tokenguard", __version__)
+        self._options = options
+        self._documents: dict[str, Document] = {}
+        self._waiting: dict[str, asyncio.TimerHandle] = {}
+        self._said: set[str] = set()
+        self.forget()
+
+    def forget(self) -> None:
+        """Read settings, and the other modules of projects, anew when they are asked for next."""
+        self._settings = self._options.settings()
+        self._linters: dict[int, Linter | None] = {}
+
+    def _linter(self, path: str) -> Linter | None:
+        """The linter for a path; None where it is excluded, or where its settings cannot be followed."""
+        try:
+            config = self._settings.of(os.path.dirname(path) or ".")
+            if config.exclude and matches(relative(path, config), config.exclude):
+                return None
+            if id(config) not in self._linters:
+                self._linters[id(config)] = None
+                self._linters[id(config)] = Linter(self._trusted(config))
+            return self._linters[id(config)]
+        except ConfigError as error:
+            self._tell(str(error))
+            return None
+
+    def _trusted(self, config: Config) -> Config:
+        """Without the rules of folders, unless the person who started the server allows them."""
+        if not config.plugins or config.allow_plugins:
+            return config
+        self._tell(
+            f"{config.file} names rules in {', '.join(config.plugins)}. They are code and left out: start the server "
+            "with --allow-plugins to run them."
+        )
+        ours = tuple(code for code in config.select if code == "ALL" or code.startswith("TG"))
+        return config._replace(plugins=(), select=ours)
+
+    def _tell(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            shown = lsp.ShowMessageParams(lsp.MessageType.Warning, f"TokenGuard: {message}")
+            self.window_show_message(shown)
+
+    def soon(self, uri: str) -> None:
+        """Lint a document after a short pause in its changes."""
+        if uri not in self._waiting:
+            self._waiting[uri] = asyncio.get_running_loop().call_later(_PAUSE_S, self.lint, uri)
+
+    def lint(self, uri: str) -> None:
+        """Lint a document as it is now, and tell the client, unless it does not parse."""
+        waiting = self._waiting.pop(uri, None)
+        if waiting is not None:
+            waiting.cancel()
+        path = to_fs_path(uri) or uri
+        linter = self._linter(path)
+        text = self.workspace.get_text_document(uri)
+        document = self._documents.get(uri)
+        if document is None:
+            encoding = self.workspace.position_encoding or "utf-16"
+            document = self._documents[uri] = Document(path, cast("Units", str(getattr(encoding, "value", encoding))))
+        if linter is None:
+            document.findings = []
+        elif not document.lint(text.source, linter):
+            return
+        found = [_diagnostic(finding, document) for finding in document.findings]
+        self.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(uri, found, text.version))
+
+    def lint_all(self) -> None:
+        """Lint every open document with what is on disk now."""
+        self.forget()
+        for uri in list(self._documents):
+            self.lint(uri)
+
+    def close(self, uri: str) -> None:
+        """Forget a document and take its findings back."""
+        waiting = self._waiting.pop(uri, None)
+        if waiting is not None:
+            waiting.cancel()
+        self._documents.pop(uri, None)
+        self.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(uri, []))
+
+    def current(self, uri: str) -> Document | None:
+        """A document whose findings are those of its text now."""
+        if uri in self._waiting:
+            self.lint(uri)
+        return self._documents.get(uri)
+
+    def page(self, finding: Finding, document: Document) -> str:
+        """What there is to say of a finding: its message, what the line has cost, the rule's page."""
+        parts = [f"**{finding.rule}** {finding.name}: {finding.message}"]
+        spend = spent(document.path, finding.span.line, finding.span.end_line)
+        if spend is not None:
+            cost = "no price is known" if spend.usd is None else f"${spend.usd:,.4f}"
+            parts.append(f"Recorded here: {spend.calls:,} call{'s' * (spend.calls != 1)}, {cost}.")
+        linter = self._linter(document.path)
+        rule = linter.all_rules.get(finding.rule) if linter is not None else None
+        return "\n\n".join([*parts, "---", markdown(rule)] if rule is not None else parts)
+
+
+def _range(ends: tuple[tuple[int, int], tuple[int, int]]) -> lsp.Range:
+    start, end = ends
+    return lsp.Range(lsp.Position(*start), lsp.Position(*end))
+
+
+def _diagnostic(finding: Finding, document: Document) -> lsp.Diagnostic:
+    return lsp.Diagnostic(
+        _range(document.ends(finding.span)),
+        finding.message,
+        severity=_SEVERITIES[finding.severity],
+        code=finding.rule,
+        source="tokenguard",
+    )
+
+
+def _action(
+    title: str, kind: str, uri: str, change: Change | None, finding: tuple[Finding, Document] | None = None
+) -> list[lsp.CodeAction]:
+    """The action for a change, if there is one."""
+    if change is None:
+        return []
+    edit = lsp.TextEdit(_range((change.start, change.end)), change.text)
+    diagnostics = [_diagnostic(*finding)] if finding is not None else None
+    return [lsp.CodeAction(title, kind, diagnostics, edit=lsp.WorkspaceEdit(changes={uri: [edit]}))]
+
+
+def _actions(document: Document, uri: str, first: int, last: int, wanted: Sequence[str] | None) -> list[lsp.CodeAction]:
+    """The quick fixes for the findings on some lines, and the one for all safe fixes of the document."""
+
+    def asked(kind: str) -> bool:
+        return not wanted or any(kind == w or kind.startswith(f"{w}.") for w in wanted)
+
+    actions = []
+    if asked(lsp.CodeActionKind.QuickFix):
+        for finding in document.at(first, last):
+            place = (finding, document)
+            if finding.fix is not None:
+                title = f"TokenGuard: {finding.fix.summary}" + ("" if finding.fix.safe else " (changes behaviour)")
+                actions += _action(title, lsp.CodeActionKind.QuickFix, uri, document.fixed([finding]), place)
+            title = f"TokenGuard: Ignore {finding.rule} here"
+            actions += _action(title, lsp.CodeActionKind.QuickFix, uri, document.ignored(finding), place)
+    if asked(_FIX_ALL):
+        safe = [f for f in document.findings if f.fix is not None and f.fix.safe]
+        if safe:
+            actions += _action("TokenGuard: Make all safe fixes", _FIX_ALL, uri, document.fixed(safe))
+    return actions
+
+
+def serve(options: Options) -> None:
+    """Serve one client over standard input and output, until it says exit."""
+    server = Server(options)
+
+    @server.feature(lsp.INITIALIZED)
+    def watch_settings(_: lsp.InitializedParams) -> None:
+        watched = server.client_capabilities.workspace and server.client_capabilities.workspace.did_change_watched_files
+        if watched and watched.dynamic_registration:
+            globs = [lsp.FileSystemWatcher(f"**/{name}") for name in (*FILES, "*.py")]
+            options = lsp.DidChangeWatchedFilesRegistrationOptions(globs)
+            asked = lsp.Registration("settings", lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
+            server.client_register_capability(lsp.RegistrationParams([asked]))
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
+    def opened(params: lsp.DidOpenTextDocumentParams) -> None:
+        server.lint(params.text_document.uri)
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
+    async def changed(params: lsp.DidChangeTextDocumentParams) -> None:
+        server.soon(params.text_document.uri)
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
+    def saved(_: lsp.DidSaveTextDocumentParams) -> None:
+        server.lint_all()  # others may import from it
+
+    @server.feature(lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES)
+    def changed_on_disk(_: lsp.DidChangeWatchedFilesParams) -> None:
+        server.lint_all()
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
+    def closed(params: lsp.DidCloseTextDocumentParams) -> None:
+        server.close(params.text_document.uri)
+
+    @server.feature(
+        lsp.TEXT_DOCUMENT_CODE_ACTION, lsp.CodeActionOptions(code_action_kinds=[lsp.CodeActionKind.QuickFix, _FIX_ALL])
+    )
+    async def actions(params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
+        uri = params.text_document.uri
+        document = server.current(uri)
+        asked = params.range
+        return _actions(document, uri, asked.start.line, asked.end.line, params.context.only) if document else []
+
+    @server.feature(lsp.TEXT_DOCUMENT_HOVER)
+    async def hover(params: lsp.HoverParams) -> lsp.Hover | None:
+        document = server.current(params.text_document.uri)
+        found = document.at(params.position.line) if document else []
+        if document is None or not found:
+            return None
+        text = "\n\n---\n\n".join(server.page(finding, document) for finding in found)
+        return lsp.Hover(lsp.MarkupContent(lsp.MarkupKind.Markdown, text))
+
+    gc.enable()  # the command line runs without, as short as it lives
+    gc.freeze()
+    server.start_io()

@@ -1,0 +1,68 @@
+"""Syntax newer than the interpreter is read all the same, every place what it was."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tokenguard.lint.config import Config
+from tokenguard.lint.engine import Linter
+from tokenguard.lint.fixes import fix_source
+from tokenguard.lint.newer import lowered
+
+CALL = "litellm.completion(model='m', messages=[])"
+NEWER = {
+    "695 alias": "type Names[T] = list[T]\n",
+    "695 alias, tight": "type Names=list\n",
+    "695 function": "async def first[T: (int, str), *Ts, **P](a: T) -> T:\n    return a\n",
+    "695 class": "class Box[T](Base):\n    def get[U](self) -> U: ...\n",
+    "695 over lines": "class Box[\n    T,\n    U,\n](Base):\n    pass\n",
+    "695 over lines, CRLF": "def f[\r\n    T,\r\n](a: T): ...\r\n",
+    "696 default": "class Box[T = int]:\n    pass\n",
+    "701 same quotes": 'x = f"{d["a"]} {d[\'b\']}"\n',
+    "701 backslash": "x = f\"{'\\n'.join(y)}\"\n",
+    "701 nested": 'x = f"{f"{y}"} {z}"\n',
+    "701 quotes in quotes": 'x = f"{d["it\'s"]}"\n',
+    "750 template": 'x = t"Hello {name}"\ny = rt"{a}"\n',
+    "750 behind a mark and wide characters": "\ufeff# é\nx = t'é {name}'\ny = f'{d['é']}'\n",
+    "758 except": "try:\n    pass\nexcept A, B:\n    pass\n",
+    "758 group": "try:\n    pass\nexcept* A, B, C:\n    pass\n",
+}
+
+
+@pytest.mark.parametrize("code", NEWER.values(), ids=list(NEWER))
+def test_newer_syntax_is_written_over(code: str) -> None:
+    """The older text parses, has the same length, and every line begins where it began."""
+    source = code.encode()
+    older = lowered(source)
+    assert older is not None
+    ast.parse(older)
+    assert len(older) == len(source)
+    assert [len(line) for line in older.splitlines()] == [len(line) for line in source.splitlines()]
+
+
+@pytest.mark.parametrize("code", NEWER.values(), ids=list(NEWER))
+def test_such_files_are_linted_and_fixed(code: str) -> None:
+    """A finding behind newer syntax stands where it is, and its fix changes nothing else."""
+    mark = "\ufeff" * code.startswith("\ufeff")
+    source = f"{mark}import litellm\n{code.lstrip(mark)}r = {CALL}\n".encode()
+    linter = Linter(Config(root=Path(), select=("TG101", "TG000")))
+    (found,) = linter.lint(source, "a.py")
+    assert (found.rule, found.span.column) == ("TG101", 4)
+    assert source.splitlines()[found.span.line - 1].decode() == f"r = {CALL}"
+    fixed, _ = fix_source(source, lambda text: linter.lint(text, "a.py"), unsafe=True)
+    assert fixed == source.replace(b"messages=[]", b"messages=[], max_tokens=1024")
+
+
+def test_what_cannot_be_read_is_a_note_or_an_error() -> None:
+    """Valid in a newer grammar alone: a note that says so. Valid in none: an error."""
+    linter = Linter(Config(root=Path(), select=("TG",)))
+    newer = f'import litellm\n{CALL}\nx = f"{{\n    y  # why\n}} {{d["a"]}}"\n'.encode()
+    if lowered(newer) is not None and linter.lint(newer, "a.py")[0].rule == "TG000":
+        (found,) = linter.lint(newer, "a.py")
+        assert found.severity == "info"
+        assert "a newer Python than" in found.message
+    (found,) = linter.lint(f"import litellm\n{CALL}\nclass A[T\n".encode(), "a.py")
+    assert (found.rule, found.severity) == ("TG000", "error")
