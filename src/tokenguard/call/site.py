@@ -22,7 +22,6 @@ _LIBRARIES = tuple(
 )
 _DEMO = tuple(os.path.join(path, "demo") + os.sep for path in (_OWN, os.path.realpath(_OWN)))
 
-_STARTED_IN = os.getcwd()
 _helpers: tuple[str, ...] = ()
 """Globs of the user's own wrappers, which are passed over as libraries are."""
 
@@ -44,7 +43,7 @@ def _is_library(file: str) -> bool:
         return False
     if file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file:
         return True
-    return any(fnmatchcase(os.path.join(_STARTED_IN, file), glob) for glob in _helpers)
+    return any(fnmatchcase("/" + file, glob) for glob in _helpers)
 
 
 def call_site() -> dict[str, AttributeValue]:
