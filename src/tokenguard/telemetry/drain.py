@@ -70,6 +70,7 @@ class Telemetry:
         """Records lost because the drain could not keep up."""
         self.faults = Faults()
         """What failed inside: observation swallowed it."""
+        self._warned: set[str] = set()
         self.looker: Looker | None = None
         """What finds out what the requests say; set by whoever installs, as it takes a while to load."""
         self._make_sink = sink
@@ -121,8 +122,8 @@ class Telemetry:
 
     def warn(self, said: str) -> None:
         """Say something in the log, once."""
-        if said not in self._logged:
-            self._logged.add(said)
+        if said not in self._warned:
+            self._warned.add(said)
             log.warning("tokenguard: %s", said)
 
     # --- the drain -----------------------------------------------------------------------------------------------
