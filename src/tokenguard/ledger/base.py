@@ -107,6 +107,10 @@ class Ledger(ABC):
                 raise raised from None
             log.warning("tokenguard: a budget could not be settled (%s); its lease charges the worst case", error)
 
+    def ping(self) -> None:
+        """Raises `LedgerError` while the ledger cannot be reached."""
+        self.read(())
+
     @abstractmethod
     def read(self, entries: Sequence[Entry]) -> list[Balance]:
         """The balance of each entry's account; ended leases are charged first."""

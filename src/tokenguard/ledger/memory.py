@@ -184,6 +184,12 @@ class MemoryLedger(Ledger):
         self._close(reservation, nano, tokens, alert=False)
         return known
 
+    def begin_at(self, entry: Entry, nano: int, tokens: int) -> None:
+        """Have so much spent, by what is known of another ledger."""
+        with self._lock:
+            account = self._accounts.get(entry.account) or self._opened(entry)
+            account.spent_nano, account.spent_tokens = nano, tokens
+
     def forget(self, entry: Entry, nano: int, tokens: int) -> None:
         """Take back what was charged here and is now charged elsewhere."""
         with self._lock:

@@ -6,6 +6,7 @@ of the next reservation, or by a thread a moment later; until then it stands as 
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import threading
@@ -30,6 +31,7 @@ from tokenguard.ledger.entry import (
 )
 from tokenguard.process import ends
 from tokenguard.process.interrupts import interrupt
+from tokenguard.process.private import private
 from tokenguard.process.threads import Worker
 
 _VERSION: Final = 1
@@ -71,7 +73,8 @@ T = TypeVar("T")
 _Settlement = tuple[Reservation, int, int, bool]
 
 _inherited: list[sqlite3.Connection] = []
-"""Connections that came over a fork: closing them would tamper with the parent's file, so they are only kept."""
+"""Connections that came over a fork, or whose file is gone: closing them would tamper with the parent's file, or with
+the one that took its place, so they are only kept."""
 
 
 class SqliteLedger(Ledger):
@@ -93,6 +96,10 @@ class SqliteLedger(Ledger):
         self._timeout_s = timeout_s
         self._lock = threading.RLock()  # a signal handler may end the process, or call a model, where it is held
         self._connection: sqlite3.Connection | None = None
+        self._file = (0, 0)
+        """The device and the inode of the file that is open."""
+        self._gave_up = 0.0
+        """When somebody last waited for the file in vain, by the monotonic clock."""
         self._purge_at = 0.0
         self._gathered: deque[_Settlement] = deque()
         self._writer = Worker("tokenguard-ledger", self._write, gather_s=_GATHER_S)
@@ -108,6 +115,7 @@ class SqliteLedger(Ledger):
 
         def hold(db: sqlite3.Connection) -> Reservation | Refusal:
             over: tuple[Refusal, ...] = ()
+            seen = []
             if key is not None and db.execute("SELECT 1 FROM reservation WHERE id = ?", (key,)).fetchone():
                 return made
             rows = {row[0]: row[1:] for row in db.execute(_select(len(ids)), ids)}
@@ -117,6 +125,7 @@ class SqliteLedger(Ledger):
                 if no is not None and entry.enforce:
                     return no
                 over += () if no is None else (no,)
+                seen.append((row[0] + row[2] + nano, row[1] + row[3] + tokens))
             if len(rows) < len(ids):
                 self._open(db, [entry for entry in entries if entry.account not in rows], now)
             db.execute(_reserve(len(ids)), (nano, tokens, *ids))
@@ -124,7 +133,7 @@ class SqliteLedger(Ledger):
                 "INSERT INTO reservation (id, expires, nano, tokens, accounts) VALUES (?, ?, ?, ?, ?)",
                 (made.id, expires, nano, tokens, _JOIN.join(ids)),
             )
-            made.over = over
+            made.over, made.seen = over, seen
             return made
 
         return self._transact(hold)
@@ -253,11 +262,14 @@ class SqliteLedger(Ledger):
         One function, and no context manager: a signal handler may raise at any call in here, and whatever has begun
         by then is rolled back at once, not when somebody lets go of the exception's traceback.
         """
+        since = time.monotonic()
         with self._lock:
+            if since < self._gave_up:  # who has waited behind one that gave up has waited as long
+                raise LedgerError(f"the ledger {self.path} cannot be used: another process holds it")
             count = 0
             found: tuple[Alert, ...] = ()
             try:
-                db = self._connection or self._connect()
+                db = self._opened()
                 if db.in_transaction:
                     self._within(db)
                 try:
@@ -271,6 +283,7 @@ class SqliteLedger(Ledger):
             except (sqlite3.Error, OSError) as error:
                 if (raised := interrupt(error)) is not None:
                     raise raised from None
+                self._gave_up = time.monotonic()
                 raise LedgerError(f"the ledger {self.path} cannot be used: {error}") from error
             for _ in range(count):
                 self._gathered.popleft()
@@ -296,8 +309,34 @@ class SqliteLedger(Ledger):
             else:
                 return
 
+    def _opened(self) -> sqlite3.Connection:
+        """The connection, to the file that stands at the path now: another one may have taken its place."""
+        db = self._connection
+        if db is None:
+            return self._connect()
+        try:
+            file = os.stat(self.path)
+        except FileNotFoundError:
+            pass
+        else:
+            if (file.st_dev, file.st_ino) == self._file:
+                return db
+        log.warning(
+            "tokenguard: the ledger %s was deleted or replaced while it was in use: what it held is no longer counted, "
+            "and budgets go on with the file that is there now",
+            self.path,
+        )
+        self._let_go()
+        return self._connect()
+
+    def _let_go(self) -> None:
+        """Leave the connection alone: to close it would tamper with the files that are at its path now."""
+        if self._connection is not None:
+            _inherited.append(self._connection)
+            self._connection = None
+
     def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private(self.path)
         db = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -313,7 +352,8 @@ class SqliteLedger(Ledger):
         except BaseException:
             db.close()
             raise
-        self._connection = db
+        file = os.stat(self.path)
+        self._connection, self._file = db, (file.st_dev, file.st_ino)
         return db
 
     def _open(self, db: sqlite3.Connection, entries: Sequence[Entry], now: float) -> None:
@@ -364,9 +404,7 @@ class SqliteLedger(Ledger):
         super()._after_fork_in_child()
         self._lock = threading.RLock()
         self._gathered.clear()  # the parent's to write
-        if self._connection is not None:
-            _inherited.append(self._connection)
-            self._connection = None
+        self._let_go()
 
 
 def _nothing(db: sqlite3.Connection) -> None:
