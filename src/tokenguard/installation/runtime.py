@@ -73,7 +73,9 @@ class Installation:
 
             guard = Guard(policy, prices, after=self.meter.guard)
             guard.alerter.on_alert = self.telemetry.metrics.count_alert
+            guard.on_refusal = self.telemetry.metrics.count_refusal
         self.telemetry.metrics.watch_budgets(tuple if guard is None else guard.balances)
+        self.telemetry.metrics.watch_ledger((lambda: None) if guard is None else guard.ledger_lost)
         self.telemetry.metrics.watch_breakers(dict if guard is None else guard.breakers.states)
         self.telemetry.metrics.max_values = policy.attribution.max_values
         self.meter.settling.prices = prices

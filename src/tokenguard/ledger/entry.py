@@ -139,6 +139,8 @@ class Alert(NamedTuple):
     """The share of the limit, as the policy has it."""
     spent_nano: int
     spent_tokens: int
+    refused: bool = False
+    """Whether it is told because a call was refused, the first of its window: nothing may be left, or too little."""
 
 
 class LedgerError(Exception):

@@ -160,6 +160,15 @@ class SurvivingLedger(Ledger):
                 self._lose(error)
         return ()
 
+    def refused(self, entry: Entry) -> tuple[Alert, ...]:
+        """See `Ledger.refused`; never raises."""
+        if not self._lost:
+            try:
+                return self.inner.refused(entry)
+            except LedgerError as error:
+                self._lose(error)
+        return self._local.refused(entry)
+
     def finish(self) -> None:
         """Charge what is still to be charged, if the ledger is there. Never raises."""
         if self._closes or self._charges:
@@ -207,7 +216,8 @@ class SurvivingLedger(Ledger):
 
     def _pause(self) -> float:
         """Ever longer, and not in step with other processes."""
-        return min(self._retry_s * 2 ** min(self._tries - 1, 16), MOST_RETRY_S) * random.uniform(0.5, 1.5)  # noqa: S311
+        seconds = min(self._retry_s * 2.0 ** min(self._tries - 1, 16), MOST_RETRY_S)
+        return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
 
     def _reconcile(self) -> tuple[Alert, ...]:
         """Charge the shared ledger with what was settled while it was lost."""

@@ -73,6 +73,14 @@ local function charge_orphans()
     redis.call('ZREM', P .. 'leases', id)
   end
 end
+local function open(id, window_end, lease)
+  if redis.call('EXISTS', account(id)) == 1 then return end
+  charge_orphans()
+  redis.call('HSET', account(id), 'al', '0')
+  redis.call('ZADD', P .. 'accounts', window_end, id)
+  local left = tonumber(window_end) - T
+  if left < 1e9 then redis.call('EXPIRE', account(id), text(math.max(left, 0) + {RETAIN_S} + lease)) end
+end
 local function alerts(out, i, id, limit_nano, limit_tokens, thresholds)
   local key = account(id)
   local s = numbers(key, 'sn', 'st', 'al')
@@ -115,21 +123,15 @@ for i = 6, #ARGV, 5 do
   end
 end
 for i, a in ipairs(ids) do
-  local key, window_end = account(a), ARGV[5 * i + 5]
-  if redis.call('EXISTS', key) == 0 then
-    charge_orphans()
-    redis.call('HSET', key, 'al', '0')
-    redis.call('ZADD', P .. 'accounts', window_end, a)
-    local left = tonumber(window_end) - T
-    if left < 1e9 then redis.call('EXPIRE', key, text(math.max(left, 0) + RETAIN + lease)) end
-  end
+  local key = account(a)
+  open(a, ARGV[5 * i + 5], lease)
   add(key, 'rn', n); add(key, 'rt', t)
 end
 redis.call('HSET', record, 'nano', ARGV[3], 'tokens', ARGV[4], 'accounts', table.concat(ids, '\\30'))
 redis.call('ZADD', P .. 'leases', string.format('%.6f', T + lease), id)
 out[#out + 1] = seen
 return out
-""".replace("RETAIN", str(RETAIN_S))
+"""
 
 _CLOSE: Final = """
 local id, n, t, alert = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -169,7 +171,7 @@ _RESET: Final = """
 charge_orphans()
 for i = 2, #ARGV do
   if redis.call('EXISTS', account(ARGV[i])) == 1 then
-    redis.call('HSET', account(ARGV[i]), 'sn', 0, 'st', 0, 'on', 0, 'ot', 0, 'al', '0')
+    redis.call('HSET', account(ARGV[i]), 'sn', 0, 'st', 0, 'on', 0, 'ot', 0, 'al', '0', 'rf', '0')
   end
 end
 return out
@@ -181,6 +183,17 @@ for i = 2, #ARGV, 4 do
   if redis.call('EXISTS', account(ARGV[i])) == 1 then
     alerts(out, (i + 2) / 4, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
   end
+end
+return out
+"""
+
+_REFUSED: Final = """
+local id, key = ARGV[2], account(ARGV[2])
+open(id, ARGV[3], tonumber(ARGV[4]))
+local s = numbers(key, 'sn', 'st', 'al', 'rf')
+if s[3] < 1 and s[4] == 0 then
+  redis.call('HSET', key, 'rf', '1')
+  out[#out + 1] = s[1]; out[#out + 1] = s[2]
 end
 return out
 """
@@ -236,6 +249,7 @@ class RedisLedger(Ledger):
                 "read": _READ,
                 "reset": _RESET,
                 "alerts": _ALERTS,
+                "refused": _REFUSED,
                 "list": _LIST,
             }.items()
         }
@@ -308,6 +322,13 @@ class RedisLedger(Ledger):
         for entry in watched:
             args += (*_limits(entry), _thresholds(entry))
         return _alerts(self._run("alerts", args), watched)
+
+    def refused(self, entry: Entry) -> tuple[Alert, ...]:
+        """See `Ledger.refused`."""
+        if not entry.alert_at:
+            return ()
+        answer = self._run("refused", [entry.account, entry.window_end, self.lease_s])
+        return tuple(Alert(entry, 1.0, nano, tokens, refused=True) for nano, tokens in _groups(answer, 2))
 
     def close(self) -> None:
         """See `Ledger.close`."""

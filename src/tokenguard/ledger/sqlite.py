@@ -6,6 +6,7 @@ of the next reservation, or by a thread a moment later; until then it stands as 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -42,7 +43,7 @@ CREATE TABLE IF NOT EXISTS account (
     spent_nano INTEGER NOT NULL DEFAULT 0, spent_tokens INTEGER NOT NULL DEFAULT 0,
     reserved_nano INTEGER NOT NULL DEFAULT 0, reserved_tokens INTEGER NOT NULL DEFAULT 0,
     orphaned_nano INTEGER NOT NULL DEFAULT 0, orphaned_tokens INTEGER NOT NULL DEFAULT 0,
-    alerted REAL NOT NULL DEFAULT 0
+    alerted REAL NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reservation (
     id TEXT PRIMARY KEY, expires REAL NOT NULL, nano INTEGER NOT NULL, tokens INTEGER NOT NULL,
@@ -51,6 +52,8 @@ CREATE TABLE IF NOT EXISTS reservation (
 CREATE INDEX IF NOT EXISTS reservation_lease ON reservation (orphaned, expires);
 PRAGMA user_version = {_VERSION};
 """
+_ADDED: Final = {"refused": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns of `account` that files of the first version lack."""
 _BALANCE: Final = (
     "budget, key, window_start, window_end, spent_nano, spent_tokens, reserved_nano, reserved_tokens,"
     " orphaned_nano, orphaned_tokens"
@@ -223,7 +226,7 @@ class SqliteLedger(Ledger):
             self._charge_orphans(db)
             return db.execute(
                 "UPDATE account SET spent_nano = 0, spent_tokens = 0, orphaned_nano = 0, orphaned_tokens = 0,"
-                " alerted = 0 WHERE budget = ?",
+                " alerted = 0, refused = 0 WHERE budget = ?",
                 (budget,),
             ).rowcount
 
@@ -245,6 +248,23 @@ class SqliteLedger(Ledger):
         super().finish()
         self._writer.stop()
         self.flush()
+
+    def refused(self, entry: Entry) -> tuple[Alert, ...]:
+        """See `Ledger.refused`."""
+
+        def mark(db: sqlite3.Connection) -> tuple[Alert, ...]:
+            sql = "SELECT spent_nano, spent_tokens, refused OR alerted >= 1 FROM account WHERE id = ?"
+            row = db.execute(sql, (entry.account,)).fetchone()
+            if row is None:
+                self._open(db, [entry], self.now())
+                row = (0, 0, False)
+            spent_nano, spent_tokens, told = row
+            if told:
+                return ()
+            db.execute("UPDATE account SET refused = 1 WHERE id = ?", (entry.account,))
+            return (Alert(entry, 1.0, spent_nano, spent_tokens, refused=True),)
+
+        return self._transact(mark) if entry.alert_at else ()
 
     def close(self) -> None:
         """See `Ledger.close`."""
@@ -348,6 +368,10 @@ class SqliteLedger(Ledger):
             if not version:
                 _use_wal(db, self._timeout_s)
                 db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            known = {row[1] for row in db.execute("PRAGMA table_info(account)")}
+            for column in _ADDED.keys() - known:
+                with contextlib.suppress(sqlite3.OperationalError):  # another process is adding it
+                    db.execute(f"ALTER TABLE account ADD COLUMN {column} {_ADDED[column]}")
             db.execute("PRAGMA busy_timeout = 0")  # from here on `_begin` waits
         except BaseException:
             db.close()
