@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.sources import decode, lines_of, read
+
+if TYPE_CHECKING:  # of those who ask for it
+    from tokenguard.lint.spent import Spent
 
 
 class Sources:
     """The lines of the files that findings are in, read once; `given` holds texts that are not on disk."""
 
     def __init__(self, given: Mapping[str, bytes] | None = None) -> None:
+        self.spent: Mapping[Finding, Spent] = {}
+        """What the lines of findings cost, where that was asked."""
         self._bytes = dict(given or {})
         self._lines: dict[tuple[str, int | None], list[str]] = {}
 

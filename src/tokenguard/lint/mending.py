@@ -23,7 +23,11 @@ class Mended(NamedTuple):
     left: list[Finding]
 
 
-def mended(linter: Linter, source: bytes, path: str, *, unsafe: bool) -> Mended:
+Tune = Callable[[list[Finding], str, bytes], list[Finding]]
+"""What changes the fixes of findings before they are carried out; of a path, and its source as it was."""
+
+
+def mended(linter: Linter, source: bytes, path: str, *, unsafe: bool, tune: Tune | None = None) -> Mended:
     """The outcome of all fixes in a source; nothing is written."""
     if path.endswith(".ipynb"):
         from tokenguard.lint.notebooks import fix_notebook
@@ -32,16 +36,22 @@ def mended(linter: Linter, source: bytes, path: str, *, unsafe: bool) -> Mended:
     else:
         from tokenguard.lint.fixes import fix_source
 
-        after, done = fix_source(source, lambda text: linter.lint(text, path), unsafe=unsafe)
+        def lint(text: bytes) -> list[Finding]:
+            found = linter.lint(text, path)
+            return found if tune is None else tune(found, path, source)
+
+        after, done = fix_source(source, lint, unsafe=unsafe)
     return Mended(path, source, after, done, lint_source(linter, after, path) if after != source else [])
 
 
-def mend(findings: list[Finding], linter_of: Callable[[str], Linter], *, unsafe: bool) -> Iterator[Mended]:
+def mend(
+    findings: list[Finding], linter_of: Callable[[str], Linter], *, unsafe: bool, tune: Tune | None = None
+) -> Iterator[Mended]:
     """What the fixes of `findings` make of their files, where they change anything; nothing is written."""
     for path in sorted({f.path for f in findings if mendable(f, unsafe=unsafe)}):
         source = read(path)
         if isinstance(source, bytes):
-            outcome = mended(linter_of(path), source, path, unsafe=unsafe)
+            outcome = mended(linter_of(path), source, path, unsafe=unsafe, tune=tune)
             if outcome.after != source:
                 yield outcome
 

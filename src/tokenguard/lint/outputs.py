@@ -39,6 +39,8 @@ def text(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule
             pad = "".join("\t" if c == "\t" else " " for c in line[indent : column - 1])
             out.append(f"    {line.strip()}")
             out.append(f"    {pad}{paint('^' * max(1, min(last, len(line.rstrip())) - column + 1), '32')}")
+        if (spent := sources.spent.get(finding)) is not None:
+            out.append(f"    {paint(spent.says(), '1')}")
         if finding.fix is not None:
             out.append(f"    {'--fix' if finding.fix.safe else '--unsafe-fixes'}: {finding.fix.summary}")
     return "".join(f"{line}\n" for line in out)
@@ -56,6 +58,8 @@ def _row(finding: Finding, sources: Sources) -> dict[str, Any]:
     row: dict[str, Any] = {"rule": finding.rule, "name": finding.name, "path": finding.path, "line": finding.span.line,
                            "column": sources.column(finding), "end_line": finding.span.end_line,
                            "severity": finding.severity, "message": finding.message, "fix": fix}  # fmt: skip
+    if (spent := sources.spent.get(finding)) is not None:
+        row["spent"] = spent._asdict()
     return row if finding.cell is None else {**row, "cell": finding.cell}
 
 

@@ -73,6 +73,12 @@ def _result(finding: Finding, index: int, sources: Sources, seen: Counter[tuple[
         }}],
         "partialFingerprints": {"tokenguard/v1": print_of},
     }  # fmt: skip
-    if finding.cell is not None:
-        result["properties"] = {"cell": finding.cell}
+    properties: dict[str, Any] = {} if finding.cell is None else {"cell": finding.cell}
+    if (spent := sources.spent.get(finding)) is not None:
+        properties |= {**spent._asdict(), "spent": spent.says()}
+        if spent.usd is not None:
+            dearest = max(each.usd or 0.0 for each in sources.spent.values())
+            result["rank"] = round(100 * spent.usd / dearest, 1) if dearest else 0.0
+    if properties:
+        result["properties"] = properties
     return result

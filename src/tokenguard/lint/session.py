@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.lint import outputs
 from tokenguard.lint.config import Config, ConfigError, Settings
@@ -16,6 +16,9 @@ from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
 from tokenguard.lint.rulebook import Rule
 from tokenguard.lint.run import Run, lint_source
+
+if TYPE_CHECKING:
+    from tokenguard.lint.spending import Spending
 
 _RANK = {"info": 0, "warning": 1, "error": 2}
 
@@ -46,6 +49,9 @@ class Options(NamedTuple):
     fail_on: str = "warning"
     exit_zero: bool = False
     quiet: bool = False
+    spend: str | None = None
+    since: str = "30d"
+    min_usd: float | None = None
     watch: bool = False
     no_cache: bool = False
     no_gitignore: bool = False
@@ -84,6 +90,13 @@ class Session:
         self._options = options
         self._settings = options.settings()
         self._run = Run(jobs=options.jobs, cached=not options.no_cache)
+        self._spending: Spending | None = None
+        if options.spend is not None:
+            from tokenguard.lint.spending import Spending, sites
+
+            self._spending = Spending(sites(options.spend, options.since))
+        elif options.min_usd is not None:
+            raise ConfigError("--min-usd wants --spend: without a store nothing is known to cost anything")
 
     def run(self, paths: tuple[str, ...]) -> int:
         """Do what the options say; the exit status. Raises ConfigError."""
@@ -111,13 +124,30 @@ class Session:
             findings = baseline.new(options.baseline, findings, sources)
         if options.add_ignore:
             return self._add_ignores(findings)
+        if self._spending is not None:
+            findings = self._priced(findings, sources)
         if options.fixing:
             findings = self._fix(findings)
             if options.diff:
                 return self._status(findings)
             sources = Sources()
+            if self._spending is not None:
+                findings = self._priced(findings, sources)
         self._report(findings, sources, files)
         return self._status(findings)
+
+    def _priced(self, findings: list[Finding], sources: Sources) -> list[Finding]:
+        """The findings by what their calls came to, the dearest first, with caps as their answers were."""
+        assert self._spending is not None
+        findings = self._spending.tuned(findings, sources)
+        spent = sources.spent = self._spending.price(findings, sources)
+
+        def usd(finding: Finding) -> float:
+            return (spent[finding].usd or 0.0) if finding in spent else -1.0
+
+        least = self._options.min_usd
+        kept = [finding for finding in findings if least is None or usd(finding) >= least]
+        return sorted(kept, key=lambda finding: (-usd(finding), finding.order))
 
     def files(self, paths: tuple[str, ...]) -> list[Found]:
         """The files under `paths`, with their settings. Raises ConfigError."""
@@ -168,7 +198,8 @@ class Session:
         from tokenguard.lint.mending import mend, write
 
         done: list[Finding] = []
-        for outcome in mend(findings, self._linter_of, unsafe=self._options.unsafe):
+        tune = None if self._spending is None else self._tuned
+        for outcome in mend(findings, self._linter_of, unsafe=self._options.unsafe, tune=tune):
             done += outcome.done
             if self._options.diff:
                 shown = diff(outcome.before, outcome.after, outcome.path)
@@ -182,6 +213,10 @@ class Session:
         if done:
             self._say(f"Fixed {_count(len(done), 'finding')}.")
         return sorted(findings, key=lambda f: f.order)
+
+    def _tuned(self, findings: list[Finding], path: str, source: bytes) -> list[Finding]:
+        assert self._spending is not None
+        return self._spending.tuned(findings, Sources({path: source}))
 
     def _add_ignores(self, findings: list[Finding]) -> int:
         from tokenguard.lint.mending import add_ignores
