@@ -10,6 +10,7 @@ os.environ["TOKENGUARD_STRICT"] = "1"
 os.environ["TOKENGUARD_STORE"] = "off"
 
 import pytest
+from blockbuster import blockbuster_ctx
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -35,6 +36,14 @@ def _loopback_only(self, address):
 
 
 socket.socket.connect = _loopback_only  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_blocks_an_event_loop():
+    """What blocks, and is called from our code in a running event loop, raises; and strict mode lets it pass."""
+    with blockbuster_ctx(scanned_modules=["tokenguard"]):
+        yield
+
 
 EXPORTER = InMemorySpanExporter()
 READER = InMemoryMetricReader()

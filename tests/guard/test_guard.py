@@ -336,9 +336,9 @@ async def test_async_budget_on_sqlite(under, tmp_path, installed):
     )
     assert sum(not isinstance(result, BudgetExceeded) for result in results) == 2
     guard = runtime.installed().meter.guard
-    guard.ledger.submit(guard.ledger.accounts).result()
-    assert guard.ledger.accounts()[0].spent_nano == 700_000_000
-    guard.close()
+    (account,) = await guard.ledger.run(guard.ledger.accounts)
+    assert account.spent_nano == 700_000_000
+    await asyncio.to_thread(guard.close)
 
 
 def test_refusal_by_the_provider_is_given_back(under):

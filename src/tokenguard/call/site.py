@@ -11,16 +11,15 @@ from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
 
 MAX_FRAMES = 120
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = tuple(
     {
-        os.path.realpath(path) + os.sep
-        for path in (
-            *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-            os.path.dirname(os.path.dirname(__file__)),
-        )
+        real_or_not + os.sep
+        for path in (*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")), _OWN)
+        for real_or_not in (path, os.path.realpath(path))  # links are followed here, once: a look at the disk blocks
     }
 )
-_DEMO = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "demo") + os.sep
+_DEMO = tuple(os.path.join(path, "demo") + os.sep for path in (_OWN, os.path.realpath(_OWN)))
 
 _known: dict[str, bool] = {}
 """By file name. Not by code object: those hash their whole content at every look-up."""
@@ -29,10 +28,9 @@ _known: dict[str, bool] = {}
 def _is_library(file: str) -> bool:
     if file.startswith("<"):  # <frozen importlib>, <string>: an interpreter's or a framework's own
         return not file.startswith(("<stdin>", "<ipython", "<string>"))
-    path = os.path.realpath(file)
-    if path.startswith(_DEMO):
+    if file.startswith(_DEMO):
         return False
-    return path.startswith(_LIBRARIES) or "/site-packages/" in path or "/dist-packages/" in path
+    return file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file
 
 
 def call_site() -> dict[str, AttributeValue]:

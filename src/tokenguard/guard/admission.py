@@ -8,7 +8,6 @@ model, operation and attribution, and remembered.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
@@ -32,13 +31,14 @@ from tokenguard.policy import Budget, CompiledPolicy, Limit, Matched, Policy
 from tokenguard.policy.match import Tightest
 from tokenguard.policy.windows import FOREVER, utc
 from tokenguard.prices import PriceBook
+from tokenguard.process.log import Log
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call, Exchange
     from tokenguard.call.flow import Answer, Step
     from tokenguard.policy.model import LedgerConfig
 
-log = logging.getLogger("tokenguard")
+log = Log("tokenguard")
 
 REMEMBERED = 4096
 """Accounts of whose refusals this process remembers that they were told."""
@@ -141,10 +141,16 @@ class Guard:
                         observed=breaker.failures,
                         attribution=call.attribution,
                     )
+        tightest = matched.tightest
+        wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
+        if (wants_input or matched.budgets) and not self.worst_case.bound(call).complete:  # pictures, say
+            yield from self._count(call)
         if matched.limits:
             if matched.tightest.retries_enforced is not None and self.enforces:
                 exchange.cap_retries(matched.tightest.retries_enforced)
-            if not self._within(call, matched.tightest):
+            if not self._within(call, tightest):
+                if wants_input:
+                    yield from self._count(call)
                 for limit in matched.limits:
                     self._limit(call, exchange, limit)
         if matched.budgets and self.ledger is not None:
@@ -257,6 +263,7 @@ class Guard:
                 if held.over and not worst.counted:
                     # Over only by a bound that is loose: count, and ask again.
                     yield ledger, ledger.release, (held,)
+                    yield from self._count(call)
                     worst = self.worst_case.of(call, counted=True)
                     continue
                 for over in held.over:  # what only watches would have refused
@@ -264,6 +271,7 @@ class Guard:
                     self._decide(call, watching.name, "warn" if watching.then == "warn" else "block")
                 return
             if not worst.counted:
+                yield from self._count(call)
                 worst = self.worst_case.of(call, counted=True)
                 continue
             budget = matched.budget(held.entry.budget)
@@ -291,6 +299,13 @@ class Guard:
             self.alerter.tell(answer.value)
         elif not isinstance(answer.error, Exception):
             raise answer.error
+
+    def _count(self, call: Call) -> Generator[Step, Answer, None]:
+        """Count the input, which may load a tokenizer: not on the event loop."""
+        if call.counted is None:
+            answer = yield None, self.worst_case.count, (call,)
+            if answer.error is not None:
+                raise answer.error
 
     def _refused(self, call: Call, refusal: Refusal) -> BudgetExceeded:
         entry, unit = refusal.entry, refusal.in_unit

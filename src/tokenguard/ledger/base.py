@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,12 +13,13 @@ from tokenguard.ledger.entry import Alert, Balance, Entry, Refusal, Reservation
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 from tokenguard.process.interrupts import interrupt
+from tokenguard.process.log import Log
 from tokenguard.process.threads import Pool
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-log = logging.getLogger("tokenguard")
+log = Log("tokenguard")
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from collections import OrderedDict, deque
@@ -13,9 +12,10 @@ from typing import Final
 from tokenguard.ledger.base import Ledger
 from tokenguard.ledger.entry import USD, Alert, Balance, Entry, LedgerError, Refusal, Reservation, new_id
 from tokenguard.ledger.memory import MemoryLedger
+from tokenguard.process.log import Log
 from tokenguard.process.threads import Worker
 
-_log = logging.getLogger("tokenguard.ledger")
+_log = Log("tokenguard.ledger")
 
 RETRY_S: Final = 1.0
 """While the ledger is lost, a thread tries it after this time, and ever more seldom; no caller waits for it."""

@@ -6,7 +6,6 @@ import base64
 import hmac
 import importlib
 import json
-import logging
 import os
 import time
 import urllib.error
@@ -21,9 +20,10 @@ from tokenguard.ledger.entry import NANO, Alert
 from tokenguard.process import ends
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
+from tokenguard.process.log import Log
 from tokenguard.process.threads import POLL_S, Worker
 
-_log = logging.getLogger("tokenguard.alerts")
+_log = Log("tokenguard.alerts")
 
 _MAX_WAITING: Final = 1000
 """Alerts that wait for a slow receiver; what comes beyond that is logged and dropped."""

@@ -122,7 +122,9 @@ class Meter:
             raise
         except Exception as failure:
             self.telemetry.internal_error("guarding a call", failure)
-            if guard.policy.on_internal_error == "block":
+            if guard.policy.on_internal_error != "block":
+                self.telemetry.faults.passed(guarded=False, measured=True)
+            else:
                 undecided = _undecided()
                 self.contain("recording a refusal", self._refuse, call, undecided)
                 raise undecided from failure
@@ -166,9 +168,10 @@ class Meter:
             return None
 
     def _unguarded(self) -> None:
-        """Refuse what cannot be guarded, if the policy says so."""
+        """A call of which nothing is known goes out, or is refused, if the policy says so."""
         if self.guard is not None and self.guard.policy.on_internal_error == "block":
             raise _undecided()
+        self.telemetry.faults.passed(guarded=self.guard is None, measured=False)
 
     def contain(self, where: str, step: Callable[..., T], *arguments: Any) -> T | None:
         """Run a step of our own: if it fails, that is noted, and the user's call goes on."""
