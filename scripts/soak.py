@@ -186,7 +186,11 @@ class Soak:
         for worker in self.workers:
             worker.terminate()
         for worker in self.workers:
-            worker.wait(HANGS_S)
+            try:
+                worker.wait(HANGS_S)
+            except subprocess.TimeoutExpired:
+                self.counts["hung"] += 1
+                worker.kill()
         time.sleep(LEASE_S + 2)
         return self.judge()
 

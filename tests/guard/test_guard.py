@@ -39,7 +39,7 @@ def under(installed):
     """Put the calls under a policy: `under('''toml''')` returns the guard."""
 
     def put(text):
-        tokenguard.install(policy.loads('[ledger]\nurl = "memory:"\n' + text, "tokenguard.toml"))
+        tokenguard.install(policy.loads('[ledger]\nurl = "memory:"\n' + text, "/tokenguard.toml"))
         return runtime.installed().meter.guard
 
     yield put

@@ -15,6 +15,8 @@ import pytest
 
 from process.programs import BEGINNING, POLICY, balance, outcomes
 
+pytestmark = pytest.mark.apart
+
 COST = 0.00035
 
 

@@ -178,7 +178,7 @@ class SqliteLedger(Ledger):
     def flush(self) -> bool:
         """Write what was gathered now; whether the file could be written. Raises what a signal handler raises."""
         try:
-            if self._gathered:
+            if self._gathered or self._is_in_transaction():
                 self._transact(_nothing)
         except LedgerError as error:
             log.warning("tokenguard: %s; what calls came to is written when it can be", error)
@@ -245,6 +245,7 @@ class SqliteLedger(Ledger):
 
     def finish(self) -> None:
         """See `Ledger.finish`."""
+        self.flush()
         super().finish()
         self._writer.stop()
         self.flush()
@@ -289,9 +290,9 @@ class SqliteLedger(Ledger):
             count = 0
             found: tuple[Alert, ...] = ()
             try:
+                if self._is_in_transaction():
+                    self._within()
                 db = self._opened()
-                if db.in_transaction:
-                    self._within(db)
                 try:
                     self._begin(db)
                     count, found = self._take_along(db)
@@ -299,7 +300,7 @@ class SqliteLedger(Ledger):
                     db.execute("COMMIT")
                 finally:
                     if db.in_transaction:
-                        db.execute("ROLLBACK")
+                        self._break_off(db)
             except (sqlite3.Error, OSError) as error:
                 if (raised := interrupt(error)) is not None:
                     raise raised from None
@@ -310,11 +311,20 @@ class SqliteLedger(Ledger):
         self._hear(found)
         return answer
 
-    def _within(self, db: sqlite3.Connection) -> None:
+    def _is_in_transaction(self) -> bool:
+        return self._connection is not None and self._connection.in_transaction
+
+    def _break_off(self, db: sqlite3.Connection) -> None:
+        """Roll back. The connection goes with it: a traceback may hold a statement that is half read."""
+        self._connection = None
+        db.close()
+
+    def _within(self) -> None:
         """A signal handler has come in the middle of a transaction of this very thread."""
         if not ends.ending:
             raise LedgerError("a signal handler has called a model while the ledger was being written")
-        db.execute("ROLLBACK")  # nobody will end it any more
+        if self._connection is not None:  # nobody will end it any more
+            self._break_off(self._connection)
 
     def _begin(self, db: sqlite3.Connection) -> None:
         """Take the write lock. SQLite's own waiting sleeps ever longer, so that some wait seconds while others pass."""
