@@ -127,7 +127,8 @@ _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # const
 WORDS = (
     "similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k=",
     "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever",
-    "top_k", "num_results", ("k=", "search", "retriev", "recall", "relevant", "context", "similar"),
+    "top_k", "num_results",
+    *((k, "search", "retriev", "recall", "relevant", "context", "similar") for k in (" k=", "(k=", ",k=")),
     "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "memory.search(", "mem0",
 )  # fmt: skip
 _RERANK = lazy(

@@ -53,12 +53,12 @@ from collections.abc import Iterator
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import RETRIES, makers, retry_decorators
 from tokenguard.lint.rulebook import File, Report, called
-from tokenguard.lint.surface import CLIENTS, matcher
+from tokenguard.lint.surface import CALL_WORDS, CLIENTS, matcher
 
 SEVERITY = "warning"
-WORDS = tuple(dict.fromkeys(RETRIES.values()))
 _DEPTH = 4
 _RUNS = ("invoke", "ainvoke", "stream", "astream", "batch", "abatch", "complete", "acomplete", "chat", "achat")
+WORDS = tuple((library, *CALL_WORDS, *(f".{run}(" for run in _RUNS)) for library in dict.fromkeys(RETRIES.values()))
 _WRAPS = frozenset({"bind", "bind_tools", "with_structured_output", "with_config", "with_options"})
 # Framework models that keep the retries of their SDK, or have some of their own.
 _MODELS = matcher(tuple(f"{package}.{name}" for package, names in (

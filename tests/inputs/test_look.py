@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import openai
 import pytest
 
@@ -125,6 +128,23 @@ def test_the_request_is_looked_at_as_it_was_sent(installed, kept, client):
     installed.telemetry.flush()
     (record,) = kept.calls
     assert set(by_section(record.attributes)) == {"system", "last"}
+
+
+def test_nobody_waits_for_it(installed, kept, client, monkeypatch):
+    """Requests are looked at by the thread that keeps the records, and by no thread that makes a call."""
+    threads = []
+    seen = look.Looker.look
+
+    def noted(self, *arguments):
+        threads.append(threading.current_thread().name)
+        return seen(self, *arguments)
+
+    monkeypatch.setattr(look.Looker, "look", noted)
+    ask(client, "Be brief.", "Hello?")
+    until = time.monotonic() + 20
+    while not kept.calls and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threads == ["tokenguard-drain"]
 
 
 def test_a_look_that_fails(installed, kept, client, monkeypatch, caplog):

@@ -273,7 +273,7 @@ def test_estimates_say_what_they_assume(price, name):
 def test_unknown_is_unpriced(price, provider, model):
     """What has no known price has no cost at all: not 0, and not that of a similar name."""
     cost = price(provider, model, Usage(10, 10))
-    assert (cost.status, *cost[1:]) == ("unpriced", *[None] * 7)
+    assert (cost.status, *cost[1:]) == ("unpriced", *[None] * 8)
 
 
 def test_no_count_at_all_is_unpriced(price):

@@ -11,6 +11,7 @@ from tokenguard.advice.steps import Step, applies, exceeds, matcher
 from tokenguard.facts import names
 from tokenguard.policy import Limit, Policy, Share
 from tokenguard.prices import PriceBook
+from tokenguard.report.figures import many
 
 STOPPED: Final = frozenset({"stop", "end_turn", "stop_sequence", "completed", "complete", "STOP", "COMPLETE"})
 """Finish reasons of whole answers, which are what a cache keeps."""
@@ -59,11 +60,11 @@ class Cached(Step):
         says = [f"answers are kept for {_duration(self._cache.ttl)}, as soon as they are there"]
         if self.sampled_calls and not self._cache.sampled:
             says.append(
-                f"{self.sampled_calls:,} more repeats (${self.sampled_usd:,.4f}) have a temperature that is not 0: "
+                f"{many(self.sampled_calls, 'more repeat')} (${self.sampled_usd:,.4f}) at a temperature that is not 0: "
                 "sampled = true would answer these too, each time in the same words"
             )
         if self.unknown:
-            says.append(f"{self.unknown:,} calls have no hash of their request: whether they repeat is not known")
+            says.append(f"{many(self.unknown, 'call')} without a hash of the request: whether they repeat is not known")
         return says
 
 
@@ -123,7 +124,9 @@ class Routed(Step):
             f"{SHORTER:g} and {LONGER:g} times the output is the interval"
         ]
         if self.unpriced:
-            says.append(f"{self.unpriced:,} calls stay: no price is known for {self._route.to} at their provider")
+            says.append(
+                f"{many(self.unpriced, 'call')} not routed: no price is known for {self._route.to} at their provider"
+            )
         return says
 
 

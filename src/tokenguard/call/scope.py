@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.facts.usage import Usage
+
+if TYPE_CHECKING:
+    from tokenguard.call.task_span import TaskSpan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,8 +38,7 @@ class Scope(NamedTuple):
         """This scope with more attribution: a value of `None` takes the key away."""
         merged = {k: str(v) for k, v in {**self.attribution, **keys}.items() if v is not None}
         attributes: dict[str, AttributeValue] = {names.attribution_attribute(k): v for k, v in merged.items()}
-        if names.TASK in self.attributes:
-            attributes[names.TASK] = self.attributes[names.TASK]
+        attributes |= {name: self.attributes[name] for name in (names.TASK, names.TASK_RUN) if name in self.attributes}
         return self._replace(attribution=merged, attributes=attributes)
 
 
@@ -276,7 +279,8 @@ def meter() -> Measurement:
 class task(_Scoped):  # noqa: N801 - used as a function
     """One unit of business work, so that its cost per success is known.
 
-    An exception makes it a failure; `fail()` and `succeed()` say so by hand.
+    An exception makes it a failure; `fail()` and `succeed()` say so by hand. Where TokenGuard is installed it is also a
+    span, above those of its calls, with what they came to (`tokenguard.task.*`).
 
     >>> with task("resolve_ticket") as t:
     ...     ...
@@ -288,6 +292,9 @@ class task(_Scoped):  # noqa: N801 - used as a function
         self.meter = Measurement()
         """What its calls amounted to."""
         self.outcome: str | None = None
+        self.run = ""
+        """Tells this run from all others: 16 hex digits."""
+        self._span: TaskSpan | None = None
 
     def succeed(self) -> None:
         """Call it a success, whatever exception follows."""
@@ -303,16 +310,34 @@ class task(_Scoped):  # noqa: N801 - used as a function
     def _begin(self) -> None:
         self._start_ns = time.time_ns()
         self._scope = Scope()
+        self.run = os.urandom(8).hex()
+        if on_task_end is not None:
+            from tokenguard.call.task_span import TaskSpan
+
+            self._span = TaskSpan(self.name, self._start_ns)
+
+    def _push(self) -> None:
+        super()._push()
+        if self._span is not None:
+            self._span.enter()
+
+    def _pop(self) -> None:
+        if self._span is not None:
+            self._span.leave(ours=_scope.get() is self._stack[-1][1])
+        super()._pop()
 
     def _extend(self, outer: Scope) -> Scope:
         inner = outer.attributed(self._keys)
         self._scope = inner._replace(
-            attributes={**inner.attributes, names.TASK: self.name}, meters=(*inner.meters, self.meter)
+            attributes={**inner.attributes, names.TASK: self.name, names.TASK_RUN: self.run},
+            meters=(*inner.meters, self.meter),
         )
         return self._scope
 
     def _end(self, error: BaseException | None) -> None:
         outcome = self.outcome or (names.OK if error is None else names.ERROR)
+        if self._span is not None:
+            self._span.end(outcome, {**self._scope.attributes, **self._sums()})
         if on_task_end is not None:
             on_task_end(
                 TaskRecord(
@@ -325,3 +350,13 @@ class task(_Scoped):  # noqa: N801 - used as a function
                     attribution=self._scope.attribution,
                 )
             )
+
+    def _sums(self) -> dict[str, AttributeValue]:
+        return {
+            names.TASK: self.name,
+            names.TASK_RUN: self.run,
+            names.TASK_COST: self.meter.cost_usd,
+            names.TASK_CALLS: self.meter.calls,
+            names.TASK_INPUT_TOKENS: self.meter.input_tokens,
+            names.TASK_OUTPUT_TOKENS: self.meter.output_tokens,
+        }

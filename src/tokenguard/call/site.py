@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from fnmatch import fnmatchcase
 from types import FrameType
 
 from tokenguard.facts import names
@@ -21,8 +22,18 @@ _LIBRARIES = tuple(
 )
 _DEMO = tuple(os.path.join(path, "demo") + os.sep for path in (_OWN, os.path.realpath(_OWN)))
 
+_helpers: tuple[str, ...] = ()
+"""Globs of the user's own wrappers, which are passed over as libraries are."""
+
 _known: dict[str, bool] = {}
 """By file name. Not by code object: those hash their whole content at every look-up."""
+
+
+def pass_over(helpers: tuple[str, ...]) -> None:
+    """Pass over files that end like these globs: `llm.py`, `app/clients/*`. Replaces those given before."""
+    global _helpers
+    _helpers = tuple(f"*/{glob.lstrip('/')}" for glob in helpers)
+    _known.clear()
 
 
 def _is_library(file: str) -> bool:
@@ -30,7 +41,9 @@ def _is_library(file: str) -> bool:
         return not file.startswith(("<stdin>", "<ipython", "<string>"))
     if file.startswith(_DEMO):
         return False
-    return file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file
+    if file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file:
+        return True
+    return any(fnmatchcase(file, glob) for glob in _helpers)
 
 
 def call_site() -> dict[str, AttributeValue]:

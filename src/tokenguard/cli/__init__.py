@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "See it"),
+    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "Measure"),
     "report": Row(
         "tokenguard.cli.report",
         "report",

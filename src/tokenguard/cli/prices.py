@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 
 import click
@@ -12,9 +13,9 @@ from rich.table import Table
 from tokenguard.facts.errors import PolicyError
 from tokenguard.policy import load
 from tokenguard.prices import Card, PriceBook, Rates, Tier
-from tokenguard.prices.listed import nearest
+from tokenguard.prices.listed import nearest, version
 from tokenguard.prices.models import PROVIDERS
-from tokenguard.prices.rates import DERIVED
+from tokenguard.prices.rates import DERIVED, FEMTO_PER_USD, PLACE
 from tokenguard.report.terminal import console as standard_output
 from tokenguard.report.terminal import is_fancy
 
@@ -31,22 +32,31 @@ LABELS = {
     "output": "output",
     "reasoning": "reasoning",
     "output_audio": "audio output",
+    "output_image": "image output",
+    "web_searches": "web searches, per million",
+    "file_searches": "file searches, per million",
 }
 """The rates, in the order in which they are shown."""
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
+@click.option("--check", is_flag=True, help="Say how old the price list is; exit 1 past 30 days.")
 @click.option("--provider", help="Who sells it, such as openai, azure.ai.openai or aws.bedrock; by default the first.")
 @click.option(
-    "--tier", type=click.Choice(["batch", "flex", "priority"]), help="A service tier other than the standard."
+    "--tier", type=click.Choice(["batch", "flex", "priority", "fast"]), help="A service tier other than the standard."
 )
-def prices(model: str, provider: str | None, tier: str | None) -> None:
+def prices(model: str | None, check: bool, provider: str | None, tier: str | None) -> None:
     """Show the rates that would be used for MODEL, and where they come from.
 
     MODEL is a name as a provider knows it, or provider/name. Prices set under [prices] in the policy come first.
-    Exits with 1 when no price is known, and with 2 when the policy cannot be used.
+    Exits with 1 when no price is known, and with 2 when the policy cannot be used. New prices come with
+    `pip install -U genai-prices`; a program that runs for long can update itself (genai_prices.UpdatePrices).
     """
+    if check:
+        sys.exit(_check())
+    if model is None:
+        raise click.UsageError("give a MODEL, or --check")
     try:
         policy = load()
         book = PriceBook(policy.prices, origin=f"[prices] of {policy.source or 'the policy'}")
@@ -59,6 +69,21 @@ def prices(model: str, provider: str | None, tier: str | None) -> None:
         sys.exit(1)
     seller = min(found, key=lambda name: found[name].basis == "assumed_model")  # a guess only where nobody knows it
     _show(found.pop(seller), seller, tier, list(found))
+
+
+STALE_DAYS = 30
+
+
+def _check() -> int:
+    """Say how old the list is; 1 where it is older than `STALE_DAYS`."""
+    PriceBook().warm()
+    newest = PriceBook.newest()
+    days = None if newest is None else int((time.time() - newest) // 86_400)
+    click.echo(f"Prices: {version()}, whose newest price took effect {'?' if days is None else days} days ago.")
+    if days is None or days <= STALE_DAYS:
+        return 0
+    click.echo("Models and prices newer than that are not in it. Update it: pip install -U genai-prices", err=True)
+    return 1
 
 
 def _sellers(book: PriceBook, model: str, provider: str | None, tier: Tier) -> Iterator[tuple[str, Rates]]:
@@ -92,9 +117,9 @@ def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> Non
     for name, label in LABELS.items():
         if _tells(rates, name):
             usd = [f"{rates.usd_per_mtok(name, above + 1).normalize():f}" for above, _ in rates.bands]
-            table.add_row(label, *usd, dict(rates.assumed).get(Card._fields.index(name), ""))
+            table.add_row(label, *usd, dict(rates.assumed).get(PLACE[name], ""))
     if fee := rates.bands[0][1].request:
-        table.add_row("per call", *[f"{fee / 10**15:g}" for _ in rates.bands], "USD, whatever its tokens")
+        table.add_row("per call", *[f"{fee / FEMTO_PER_USD:g}" for _ in rates.bands], "USD, whatever its tokens")
     console.print(f"[bold]{title}[/bold]")
     console.print(table)
     if thresholds:
@@ -112,7 +137,7 @@ def _tells(rates: Rates, name: str) -> bool:
         return not (name == "output" and (Card._fields.index(name), DERIVED[name].basis) in rates.assumed)
     source = DERIVED[name].source
     card = rates.bands[0][1]
-    return source is not None and getattr(card, name) != getattr(card, source)
+    return bool(getattr(card, name) != (0 if source is None else getattr(card, source)))
 
 
 def _unknown(model: str, provider: str | None) -> str:

@@ -13,7 +13,7 @@ AttributeValue = str | bool | int | float | tuple[str, ...]
 
 
 class Cost(NamedTuple):
-    """What a call cost, in USD. The four parts sum to `total`; all are `None` when the model has no known price."""
+    """What a call cost, in USD. The parts sum to `total`; all are `None` when the model has no known price."""
 
     status: str = names.UNPRICED
     """`exact`, `estimated` (tokens or rate assumed: `basis` says which) or `unpriced`."""
@@ -26,6 +26,8 @@ class Cost(NamedTuple):
     cache_write: float | None = None
     saved: float | None = None
     """What prompt caching saved against the plain input rate; negative while writes cost more than reads saved."""
+    tools: float | None = None
+    """What the provider's own tools cost that it bills by the use; `None` where none were used."""
 
 
 USAGE_ATTRIBUTES: Final = {
@@ -34,6 +36,8 @@ USAGE_ATTRIBUTES: Final = {
     "cache_read": names.CACHE_READ_TOKENS,
     "cache_write": names.CACHE_WRITE_TOKENS,
     "reasoning": names.REASONING_TOKENS,
+    "web_searches": names.WEB_SEARCHES,
+    "file_searches": names.FILE_SEARCHES,
 }
 """The attribute of each count of a `Usage` that has one."""
 COST_ATTRIBUTES: Final = (
@@ -45,6 +49,7 @@ COST_ATTRIBUTES: Final = (
     names.COST_CACHE_READ,
     names.COST_CACHE_WRITE,
     names.COST_SAVED,
+    names.COST_TOOLS,
 )
 """The attributes of a `Cost`, in its order."""
 

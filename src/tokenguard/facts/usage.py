@@ -36,6 +36,12 @@ class Usage(NamedTuple):
     """The part of `output` that is audio."""
     input_image: int | None = None
     """The part of `input` that is images."""
+    output_image: int | None = None
+    """The part of `output` that is images."""
+    web_searches: int | None = None
+    """Searches of the web (or of maps) that the provider ran for the call, where it bills them."""
+    file_searches: int | None = None
+    """Searches of the caller's files that the provider ran for the call."""
     request: int | None = None
     """What is billed by the request and not by tokens, where the provider counts it: a rerank's searches."""
 

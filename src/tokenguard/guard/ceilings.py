@@ -123,9 +123,9 @@ def no_price(call: Call, rule: str, limit: float | None, kind: type[V]) -> V:
     """The refusal of a call whose worst case nobody knows in USD."""
     model = call.priced_as
     what = f"no price is known for it at {call.endpoint.provider}"
-    advice = f'Add "{call.endpoint.provider}/{model}" under [prices], or an `unpriced` ceiling'
+    advice = f'Add "{call.endpoint.provider}/{model}" under [prices], or set unpriced = "estimate", or a ceiling'
     if model is None:
-        what, advice = "its model is the provider's to choose", "Name the model, or set an `unpriced` ceiling"
+        what, advice = "its model is the provider's to choose", "Name the model, or set a ceiling as `unpriced`"
     return kind(
         f'{call.api.operation} {model or "with an agent"}: {what}, so "{rule}" cannot be kept. {advice}.',
         rule=rule,

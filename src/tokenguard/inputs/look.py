@@ -15,7 +15,7 @@ from tokenguard.inputs.chains import Chains, Key, chain
 from tokenguard.inputs.pieces import taken_apart
 from tokenguard.inputs.sections import sections, tool_shares
 from tokenguard.prices import PriceBook
-from tokenguard.prices.rates import USD
+from tokenguard.prices.rates import FEMTO_PER_USD
 from tokenguard.process.hashes import stable
 from tokenguard.providers import Api
 
@@ -103,8 +103,12 @@ class Looker:
         paid = (cost.input + (cost.cache_write or 0.0)) / uncached
         card = rates.card(usage.input or 0)
         # At the tier that was paid: the plain rate tells it.
-        tier = cost.input / (plain * card.input / USD) if (plain := uncached - (usage.cache_write or 0)) > 0 else 1.0
-        return max(0.0, tokens * (paid - tier * card.cache_read / USD)) if card.input else None
+        tier = (
+            cost.input / (plain * card.input / FEMTO_PER_USD)
+            if (plain := uncached - (usage.cache_write or 0)) > 0
+            else 1.0
+        )
+        return max(0.0, tokens * (paid - tier * card.cache_read / FEMTO_PER_USD)) if card.input else None
 
 
 def _digest(data: bytes) -> str:

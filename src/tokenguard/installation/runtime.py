@@ -14,10 +14,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tokenguard.call import scope
+from tokenguard.call.site import pass_over
 from tokenguard.facts import names
 from tokenguard.installation.imports import unwatch_imports, watch_imports
 from tokenguard.process import ends, hashes
 from tokenguard.process.ends import Stage
+from tokenguard.providers.hosts import hosts_of, know_hosts
 
 if TYPE_CHECKING:
     from tokenguard.policy import Policy
@@ -50,6 +52,7 @@ class Installation:
         self.telemetry = _telemetry
         asks_usage = os.environ.get(names.ENV_INCLUDE_USAGE, "1").lower() not in ("0", "false", "no", "off")
         self.telemetry.metrics.watch_prices(PriceBook.newest)
+        know_hosts(hosts_of(os.environ.get(names.ENV_HOSTS, "")))
         capture = None
         if names.ENV_CAPTURE_CONTENT in os.environ:
             from tokenguard.metering.content import Capture
@@ -67,7 +70,10 @@ class Installation:
         _kept_days = policy.store.keep_days
         assumed = policy.unpriced
         ceiling = None if isinstance(assumed, str) else (assumed.input_per_mtok, assumed.output_per_mtok)
-        prices = PriceBook(policy.prices, ceiling, origin=f"{policy.source or 'the policy'}, [prices]")
+        know_hosts({**hosts_of(os.environ.get(names.ENV_HOSTS, "")), **policy.hosts})
+        prices = PriceBook(
+            policy.prices, ceiling, estimates=assumed == "estimate", origin=f"{policy.source or 'the policy'}, [prices]"
+        )
         guard = None
         if policy.rules or policy.attribution.defaults or policy.attribution.from_baggage:
             from tokenguard.guard.admission import Guard
@@ -80,6 +86,7 @@ class Installation:
         self.telemetry.metrics.watch_ledger((lambda: None) if guard is None else guard.ledger_lost)
         self.telemetry.metrics.watch_breakers(dict if guard is None else guard.breakers.states)
         self.telemetry.metrics.max_values = policy.attribution.max_values
+        pass_over(policy.attribution.helpers)
         self.meter.settling.prices = prices
         if self.telemetry.looker is not None:
             self.telemetry.looker.prices = prices

@@ -26,7 +26,7 @@ from tokenguard.lint.finding import Finding
 from tokenguard.lint.session import Options
 from tokenguard.lint.spend import spent
 
-_PAUSE_S = 0.015  # what a person types within it is linted once
+_PAUSE_S = 0.005  # what a person types within it is linted once
 _SEVERITIES = {
     "error": lsp.DiagnosticSeverity.Error,
     "warning": lsp.DiagnosticSeverity.Warning,

@@ -14,7 +14,7 @@ from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, CallRecor
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Reading
+from tokenguard.providers import Reading, geo_of
 from tokenguard.providers.reading import MOST_TOKENS, believable
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
@@ -106,7 +106,9 @@ class Settling:
             return None, None  # the provider refused it
         basis = None if told else _untold(outcome, error, generated)
         charged = usage if usage is not None and told else _estimated(call, reading, generated)
-        tier = Tier(reading.service_tier, reading.speed) if reading.service_tier or reading.speed else STANDARD
+        geo = reading.geo or geo_of(call.endpoint.host)
+        special = reading.service_tier or reading.speed or geo
+        tier = Tier(reading.service_tier, reading.speed, geo) if special else STANDARD
         cost = self.prices.cost(
             call.endpoint.provider,
             (reading.model, call.priced_as),
@@ -119,7 +121,8 @@ class Settling:
             cost = cost._replace(output=None)
         if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
             cost = as_reported(cost, reading.reported_cost)
-        if cost.status == names.EXACT and (doubt := _doubt(reading, outcome)) is not None:
+            call.attributes[names.COST_SOURCE] = names.REPORTED
+        if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
         return cost, charged
 
@@ -175,11 +178,14 @@ def _disbelieve(usage: Usage | None) -> None:
     raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
 
 
-def _doubt(reading: Reading, outcome: str) -> str | None:
+def _doubt(call: Call, reading: Reading, outcome: str) -> str | None:
     """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
-    return "tool_fees_excluded" if reading.extra_fees else None
+    if names.COST_SOURCE in call.attributes:  # the provider's own word covers its tools
+        return None
+    asked = any(call.request.get(key) is not None for key in call.api.fees)
+    return "tool_fees_excluded" if reading.extra_fees or asked else None
 
 
 def _describe(call: Call, reading: Reading, error: BaseException | str | None, first_chunk_ns: int | None) -> None:
@@ -224,7 +230,7 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""
 
 CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from tokenguard.advice.proposal import Proposal
@@ -16,10 +15,7 @@ from tokenguard.page.sections import table
 from tokenguard.prices import PriceBook
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import many
-from tokenguard.report.findings import LAST_CALLS
-from tokenguard.report.inputs import WORDS as WORDS_OF_SECTIONS
-from tokenguard.report.inputs import parts, uncached
-from tokenguard.report.numbers import share, shares, token_counts, usd, usds
+from tokenguard.report.numbers import share, usd, usds
 from tokenguard.report.query import Query, newest
 
 REPLAYED: Final = 5_000
@@ -34,8 +30,8 @@ def advised(records: Records, query: Query) -> list[Markup]:
         prices = PriceBook(load().prices)
     except PolicyError:
         prices = PriceBook({})
-    found = (what_if(records, query, prices), where_the_input_goes(records, query))
-    return [section for section in found if section is not None]
+    found = what_if(records, query, prices)
+    return [] if found is None else [found]
 
 
 def what_if(records: Records, query: Query, prices: PriceBook) -> Markup | None:
@@ -93,28 +89,3 @@ def _fall(left: float, saved: float, top: float) -> Markup:
     """What is left, what this step took from it, and what was gone before."""
     gone = max(0.0, top - left - saved)
     return charts.parts([("c0", left), ("saved", saved), ("empty", gone)])
-
-
-def where_the_input_goes(records: Records, query: Query) -> Markup | None:
-    """What the requests were made of, section by section, and what the provider's cache had of each."""
-    found = parts(records, replace(newest(records, query, LAST_CALLS), by=("section",)))
-    if not found:
-        return None
-    cells = zip(
-        (joined(charts.swatch(f"c{n}"), WORDS_OF_SECTIONS[part.name]) for n, part in enumerate(found)),
-        shares([part.share for part in found]),
-        token_counts([part.tokens for part in found]),
-        shares([None if part.cached_tokens is None else part.cached_tokens / part.tokens for part in found]),
-        usds([part.usd for part in found]),
-        usds([part.usd_per_day for part in found]),
-        strict=True,
-    )
-    said = uncached(found)
-    return tag(
-        "section",
-        tag("h2", "Where the input goes"),
-        charts.parts([(f"c{n}", part.share) for n, part in enumerate(found)]),
-        table(["section", "share", "tokens", "from the cache", "cost", "a day"], cells),
-        tag("p", said, class_="next") if said else None,
-        class_="wide",
-    )

@@ -49,7 +49,12 @@ def main(page: Page) -> Markup:
         sections.sentence(page),
         sections.over_time(page),
         sections.by_key(page),
-        tag("div", sections.findings(page), tag("div", sections.models(page), sections.budgets(page)), class_="two"),
+        tag(
+            "div",
+            sections.findings(page),
+            tag("div", sections.models(page), sections.inputs(page), sections.budgets(page)),
+            class_="two",
+        ),
         tag("div", id="later", class_="later") if page.live else [Markup(section) for section in page.later],
         records.single_calls(page),
         sections.footer(page),

@@ -12,8 +12,9 @@ from tokenguard.report.calls import Call, Repeat, calls, repeats
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, ask
 from tokenguard.report.findings import LAST_CALLS, Finding, find
+from tokenguard.report.inputs import Part, parts
 from tokenguard.report.measured import measured
-from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query
+from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, newest
 from tokenguard.report.trend import Trend, trend
 
 TOP: Final = 7
@@ -75,6 +76,8 @@ class Page:
     slowest: Sequence[Call]
     failed: Sequence[Call]
     repeated: Sequence[Repeat]
+    inputs: Sequence[Part]
+    """The sections that the input was made of."""
     budgets: Sequence[Standing] = ()
     period: str | None = None
     """The one of `PERIODS` that it is of."""
@@ -134,6 +137,7 @@ def gathered(
         slowest=calls(records, listed, "latency", last=LAST_CALLS),
         failed=calls(records, listed, "time", failed=True, last=LAST_CALLS),
         repeated=repeats(records, listed, last=LAST_CALLS),
+        inputs=parts(records, replace(newest(records, query, LAST_CALLS), by=("section",))),
         budgets=budgets,
         period=period,
         live=live,

@@ -10,6 +10,7 @@ from tokenguard.page import charts
 from tokenguard.page.gathered import PERIODS, Page, choices
 from tokenguard.page.markup import Markup, joined, tag
 from tokenguard.report.figures import Row, many
+from tokenguard.report.inputs import WORDS, uncached
 from tokenguard.report.labels import NO_VALUE, when
 from tokenguard.report.numbers import (
     UNKNOWN,
@@ -26,6 +27,8 @@ from tokenguard.report.numbers import (
     usds,
 )
 
+CHANGE = 4
+"""The place of the change in the table of groups."""
 SHORT_PERIODS = {"24h": "24 hours", "7d": "7 days", "30d": "30 days", "month": "this month", "all": "all"}
 
 
@@ -199,7 +202,7 @@ def by_key(page: Page) -> Markup:
     def column(name: str) -> list[Any]:
         return [each[name] for each in figures]
 
-    cells = zip(
+    cells: Iterable[tuple[str, ...]] = zip(
         (_key(page, row, colors) for row in rows),
         usds(column("cost_usd")),
         (
@@ -217,6 +220,9 @@ def by_key(page: Page) -> Markup:
         strict=True,
     )
     heads = [page.by, "cost", "", "share", "change", "calls", "tokens/call", "cache hit", "errors", "p95", "trend"]
+    if page.report.total.figure("change") is None:
+        heads.remove("change")
+        cells = ((*cell[:CHANGE], *cell[CHANGE + 1 :]) for cell in cells)
     more = f"and {report.more:,} more ({usd(report.more_usd)}), which the total counts" if report.more else None
     return tag(
         "section", tag("h2", f"By {page.by}"), table(heads, cells), more and tag("p", more, class_="dim"), class_="wide"
@@ -305,6 +311,29 @@ def models(page: Page) -> Markup:
         mix,
         table(["model", "cost", "share", "calls", "$/M tokens", "p95"], cells),
         *unpriced,
+    )
+
+
+def inputs(page: Page) -> Markup | None:
+    """What the requests were made of, section by section, and what the provider's cache had of each."""
+    found = page.inputs
+    if not found:
+        return None
+    cells = zip(
+        (joined(charts.swatch(f"c{n}"), WORDS[part.name]) for n, part in enumerate(found)),
+        shares([part.share for part in found]),
+        token_counts([part.tokens for part in found]),
+        shares([None if part.cached_tokens is None else part.cached_tokens / part.tokens for part in found]),
+        usds([part.usd for part in found]),
+        strict=True,
+    )
+    said = uncached(list(found))
+    return tag(
+        "section",
+        tag("h2", "Where the input goes"),
+        charts.parts([(f"c{n}", part.share) for n, part in enumerate(found)]),
+        table(["section", "share", "tokens", "cached", "cost"], cells),
+        tag("p", said, class_="next") if said else None,
     )
 
 

@@ -247,6 +247,10 @@ def _prices(value: object) -> dict[str, str | dict[str, float]]:
     return {_nested(_priced_name, key, key): _nested(_price, price, key) for key, price in _table(value).items()}
 
 
+def _hosts(value: object) -> dict[str, str]:
+    return {_nested(_glob, host, host): _nested(_text, provider, host) for host, provider in _table(value).items()}
+
+
 def _mask_credentials(url: str) -> str:
     return re.sub(r"://[^@/]*@", "://***@", url)
 
@@ -271,6 +275,7 @@ THRESHOLDS: Final = Kind(
     lambda value: tuple(sorted(_several(lambda item: float(_number(item, 0.001, 10)))(value))),
 )
 KEYS: Final = Kind("list of attribution keys", _several(_text))
+GLOBS: Final = Kind("list of globs", _several(_glob))
 TEXTS: Final = Kind("table of texts", _texts)
 WHEN: Final = Kind("table of globs, or lists of globs", _when)
 TIMEZONE: Final = Kind("IANA time zone", _timezone)
@@ -282,6 +287,7 @@ LEDGER_URL: Final = Kind(
 WEBHOOK: Final = Kind("http(s) URL", _url("https", "http"), _mask_path)
 CALLBACK: Final = Kind('"package.module:function"', _callback)
 PRICES: Final = Kind("table of prices", _prices)
+HOSTS: Final = Kind("table of hosts", _hosts)
 OPAQUE: Final = Kind("table", lambda value: dict(_plain(_table(value))))
 
 

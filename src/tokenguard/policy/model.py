@@ -94,6 +94,12 @@ class Attribution:
         "Requests are hashed with it, so that all who have it agree on a hash, and others learn nothing from it. "
         "Without it a fingerprint agrees within one process.",
     )
+    helpers: tuple[str, ...] = _row(
+        kinds.GLOBS,
+        (),
+        "Files of your own that wrap the SDKs, as globs of the end of their path (`llm.py`, `app/clients/*`): the call "
+        "site is whoever calls them.",
+    )
     max_values: int = _row(kinds.POSITIVE, 200, "Distinct values of a key on metrics; the rest is `other`.")
 
 
@@ -232,9 +238,10 @@ class Policy:
         choice("allow", "block"), "allow", "What happens to a call when TokenGuard itself fails."
     )
     unpriced: str | Ceiling = _row(
-        choice("block_budgets", "allow"),
+        choice("block_budgets", "allow", "estimate"),
         "block_budgets",
-        "Models without a known price: dollar budgets refuse them, or `allow`, or a ceiling rate "
+        "Models without a known price: dollar budgets refuse them, or `allow`, or `estimate` (the nearest model of the "
+        "family at its dearest rates, marked `nearest_model`), or a ceiling rate "
         "`{ input_per_mtok = 15, output_per_mtok = 75 }`.",
         table=Ceiling,
     )
@@ -251,6 +258,12 @@ class Policy:
         {},
         'First match wins over the bundled price book: `"provider/model glob"` is another model\'s name, or rates in '
         "USD per million tokens.",
+    )
+    hosts: Mapping[str, str] = _row(
+        kinds.HOSTS,
+        {},
+        'Whose a host is that TokenGuard does not know, by `"host"` or `"host:port"` (globs): a provider, one of your '
+        "own with rates under `[prices]`, or `sdk` for a proxy that passes on to whoever the SDK is made for.",
     )
     lint: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard lint`; see its rules' pages.")
     whatif: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard whatif`, which alone reads it.")

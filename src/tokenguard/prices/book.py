@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,10 +14,19 @@ from typing import Final
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import listed
-from tokenguard.prices.models import PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
+from tokenguard.prices.models import GATEWAYS, MAKERS, PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
 from tokenguard.prices.overrides import Override, read
 from tokenguard.prices.rates import Dearest, Rates, charge, complete, dearest, dollars, nano, worst_case
 from tokenguard.prices.tiers import STANDARD, Tier, assumed, marks
+
+log = logging.getLogger("tokenguard")
+
+ASSUMED_PROVIDER: Final = "assumed_provider"
+"""The basis of a price of a model's maker, for a call to somebody else."""
+ESTIMATES: Final = (
+    'tokenguard: no price is known for %s at %s; by unpriced = "estimate" it is priced as %s, at its dearest rates. '
+    "Update the price list (pip install -U genai-prices), or give its rates under [prices]."
+)
 
 Model = str | tuple[str | None, ...] | None
 """A model's name, or several for one call: the model that answered, then the one that was asked for."""
@@ -36,6 +47,7 @@ class PriceBook:
     million tokens by the names of `Usage`; the first match wins. A glob's provider is OpenTelemetry's name or the
     price list's (`azure.ai.openai` or `azure`). `origin` is where they stand, for messages and sources. `ceiling`, USD
     per million input and output tokens, is what ledgers assume for a model without a price; its cost stays unknown.
+    With `estimates`, such a model is priced as the one most like it, marked `nearest_model`.
     At most `size` resolved models are remembered. Raises `PolicyError` for overrides that cannot be used.
 
     >>> book = PriceBook({"azure/my-gpt4o-prod": "openai/gpt-4o"})
@@ -50,9 +62,11 @@ class PriceBook:
         *,
         origin: str = "[prices]",
         size: int = 1024,
+        estimates: bool = False,
     ) -> None:
         self._overrides = read(overrides or {}, origin)
         self._ceiling = None if ceiling is None else _ceiling(*ceiling)
+        self._estimates = estimates
         self._resolve = lru_cache(maxsize=size)(self._look_up)
         self._dearest = lru_cache(maxsize=size)(self._look_up_dearest)
 
@@ -78,12 +92,13 @@ class PriceBook:
         overrides are written for. After them comes the price list, for the model that answered first.
         """
         try:
-            return self._resolve(provider, model, tier, (time.time_ns() if at_ns is None else at_ns) // SLOT_NS)
+            slot = (time.time_ns() if at_ns is None else at_ns) // SLOT_NS
+            return self._resolve(provider, model, tier, slot, listed.edition())
         except LookupError:
             return None
 
-    def _look_up(self, provider: str, model: Model, tier: Tier, slot: int) -> Rates | None:
-        """Raises `LookupError` for what no price list can know, so that the cache does not keep it."""
+    def _look_up(self, provider: str, model: Model, tier: Tier, slot: int, edition: int) -> Rates | None:
+        """By this edition of the list; raises `LookupError` for what no list can know, so that no cache keeps it."""
         given = model if isinstance(model, tuple) else (model,)
         if any(len(text) > MAX_NAME for text in (provider, *given, *tier) if text):
             raise LookupError("a name is too long")
@@ -95,13 +110,23 @@ class PriceBook:
                     return self._overridden(override, name, tier, at)
         if PROVIDERS.get(provider, provider) in REQUEST_NAMES_THE_PRICE:
             models.reverse()
-        found = (listed.listed(*seller(provider, name), tier, at) for name in models)
-        return next((rates for rates in found if rates is not None), None)
+        found = (_sold(provider, name, tier, at) for name in models)
+        rates = next((rates for rates in found if rates is not None), None)
+        if rates is None and self._estimates:
+            rates = next((near for name in models if (near := _like(provider, name, tier, at)) is not None), None)
+        return rates
 
     def _look_up_dearest(
-        self, provider: str, model: Model, tier: Tier, slot: int, writes: tuple[str, ...] | None, media: bool
+        self,
+        provider: str,
+        model: Model,
+        tier: Tier,
+        slot: int,
+        edition: int,
+        writes: tuple[str, ...] | None,
+        media: bool,
     ) -> Dearest | None:
-        rates = self._resolve(provider, model, tier, slot) or self._ceiling
+        rates = self._resolve(provider, model, tier, slot, edition) or self._ceiling
         return None if rates is None else dearest(rates, writes, media=media)
 
     def _overridden(self, override: Override, model: str, tier: Tier, at: datetime) -> Rates | None:
@@ -112,11 +137,11 @@ class PriceBook:
             provider, _, model = rates.partition("/")
             following = next((each for each in unused if each.covers(provider, model)), None)
             if following is None:
-                found = listed.listed(*seller(provider, model), tier, at)
+                found = _sold(provider, model, tier, at)
                 return None if found is None else found._replace(source=f"{source}; {found.source}")
             override, rates, source = following, following.value, f"{source}; {following.source}"
         provider_id, _ = seller(override.key.partition("/")[0], model)
-        factor, basis = assumed(marks(tier, provider_id), provider_id)
+        factor, basis = assumed(marks(tier, provider_id, model), provider_id)
         card, derived = complete(rates, model, factor)
         return Rates(((0, card),), source, override.key, basis, tuple(derived.items()))
 
@@ -170,10 +195,40 @@ class PriceBook:
         """
         slot = (time.time_ns() if at_ns is None else at_ns) // SLOT_NS
         try:
-            bands = self._dearest(provider, model, tier, slot, writes, media)
+            bands = self._dearest(provider, model, tier, slot, listed.edition(), writes, media)
         except LookupError:
             bands = None if self._ceiling is None else dearest(self._ceiling, writes, media=media)
         return None if bands is None else worst_case(bands, input_tokens, output_tokens, requests)
+
+
+def _sold(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
+    """The listed rates of a model at its seller; behind a gateway or an unknown host its maker's, as a guess."""
+    rates = listed.listed(*seller(provider, model), tier, at)
+    if rates is not None or provider not in GATEWAYS:
+        return rates
+    maker, _, name = model.rpartition("/")
+    named = PROVIDERS.get(maker, maker)
+    for each in (named,) if named in MAKERS else MAKERS:
+        rates = listed.listed(each, name if named in MAKERS else model, tier, at)
+        if rates is not None:
+            return rates._replace(basis=rates.basis or ASSUMED_PROVIDER)
+    return None
+
+
+def _like(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
+    """The dearest listed rates of the model that is most like one that nobody lists, of the same family."""
+    provider_id, name = seller(provider, model)
+    family = re.match(r"[a-z]+", name.rpartition("/")[2])
+    sellers = MAKERS if provider in GATEWAYS else (provider_id,)
+    candidates = [near for each in sellers for near in listed.nearest(each, name)] if family else []
+    for near in candidates:
+        seller_id, _, its = near.partition("/")
+        if family is not None and its.rpartition("/")[2].lower().startswith(family[0]):
+            rates = listed.listed(seller_id, its.lower(), tier, at)
+            if rates is not None and seller_id in sellers:
+                log.warning(ESTIMATES, model, provider, rates.model)
+                return rates._replace(bands=((0, rates.bands[-1][1]),), basis=listed.NEAREST)
+    return None
 
 
 def _ceiling(input_per_mtok: float, output_per_mtok: float) -> Rates:

@@ -5,6 +5,7 @@ Its data is read and its own look-up is not used: that one remembers every name 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -12,12 +13,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from tokenguard.prices.models import PROVIDERS, spellings
-from tokenguard.prices.rates import OUTPUT, Rates, complete
+from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete
 from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
-    from genai_prices.types import ModelInfo, ModelPrice, PriceVariant, Provider
+    from genai_prices.types import MatchLogic, ModelInfo, ModelPrice, PriceVariant, Provider
 
 KEYS: Final[Mapping[str, str]] = {
     "input": "input_mtok",
@@ -30,8 +31,16 @@ KEYS: Final[Mapping[str, str]] = {
     "cache_audio_read": "cache_audio_read_mtok",
     "output_audio": "output_audio_mtok",
     "input_image": "input_image_mtok",
+    "output_image": "output_image_mtok",
 }
 """Our names of rates to the price list's; all are USD per million tokens."""
+
+PER_THOUSAND: Final[Mapping[str, str]] = {
+    "request": "requests_kcount",
+    "web_searches": "web_searches_kcount",
+    "file_searches": "storage_searches_kcount",
+}
+"""The same for what is billed by the use, in USD per thousand."""
 
 FREE: Final = ":free"
 """How the names of models end that cost nothing; the list has no rates for them. See https://openrouter.ai/docs/faq."""
@@ -54,10 +63,41 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
     for name, basis in spellings(provider_id, model):
         found = provider.find_model(name, all_providers=list(providers.values()))
         if found is not None:
+            if basis is None and not is_named(found.match, name):
+                basis = NEAREST
             return _rates(providers, provider, found, tier, at, basis)
     if provider_id == "openrouter" and model.endswith(FREE):
         return Rates(((0, complete(NOTHING, "")[0]),), f"OpenRouter's {FREE} models", f"openrouter/{model}")
     return None
+
+
+NEAREST: Final = "nearest_model"
+"""The basis of a price whose model's name only begins as this one does, or is like it."""
+SAME_MODEL: Final = re.compile(
+    r"(?:[-@.:_]?(?:\d{8}|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,6}|v\d+(?:[.:]\d+)*(?::\d+k)?"
+    r"|latest|preview|exp|experimental|beta|stable|instruct|it|chat|hf|maas|default|global|fp8|bf16|int4|nvfp4))*"
+)
+"""What may follow a model's name without making it another model: a snapshot, a version, a packing of its weights."""
+
+
+def is_named(clause: MatchLogic, name: str) -> bool:
+    """Whether a name that `clause` matches is this model's, and not one that only begins with it.
+
+    `gpt-5-nano-2026-01-01` is gpt-5-nano; `gpt-5-nano-next` may be anything.
+    """
+    name = name.lower()
+    if name.startswith("ft:") or not clause.is_match(name):
+        return name.startswith("ft:")
+    for part in getattr(clause, "or_", ()):
+        if is_named(part, name):
+            return True
+    if hasattr(clause, "or_"):
+        return False
+    begins = getattr(clause, "starts_with", None) or getattr(clause, "contains", None)
+    if begins is None:
+        return True  # an exact name, a pattern of the list's own, or an end
+    rest = name.rpartition(begins.lower())[2]
+    return SAME_MODEL.fullmatch(rest) is not None
 
 
 def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
@@ -80,6 +120,11 @@ def version() -> str:
     snapshot = _snapshot()
     updated = f", updated {snapshot.timestamp:%Y-%m-%d %H:%M}" if snapshot.from_auto_update else ""
     return f"genai-prices {__version__}{updated}"
+
+
+def edition() -> int:
+    """Another number whenever the application has updated the list; 0 until it is loaded."""
+    return id(_snapshot()) if _loaded else 0
 
 
 def newest() -> float | None:
@@ -124,7 +169,7 @@ def _snapshot() -> DataSnapshot:
 def _rates(
     providers: Mapping[str, Provider], provider: Provider, model: ModelInfo, tier: Tier, at: datetime, basis: str | None
 ) -> Rates | None:
-    unlisted = marks(tier, provider.id)
+    unlisted = marks(tier, provider.id, model.id)
     context = dict(CONTEXT[mark] for mark in unlisted if mark in CONTEXT)
     owner = next((each for each in providers.values() if any(model is own for own in each.models)), provider)
     # A seller may ask other than the owner for a tier, so the owner's variants say nothing here.
@@ -141,7 +186,7 @@ def _rates(
     cards = [complete(_above(price, start), model.id, factor) for start in starts]
     derived = cards[0][1]
     if getattr(listed_price, "output_image_mtok", None) is not None:
-        derived[OUTPUT] = "assumed_text_output"  # images cost more, and `Usage` does not know them
+        derived[PLACE["output"]] = TEXT_OUTPUT
     sold = "" if owner is provider else f", sold by {provider.id}"
     return Rates(
         tuple((start, card) for start, (card, _) in zip(starts, cards, strict=True)),
@@ -166,14 +211,15 @@ def _price(listed_price: ModelPrice, *, free: bool) -> Price:
         return {name: ((0, usd),) for name, usd in NOTHING.items()}
     price: dict[str, tuple[tuple[int, Decimal], ...]] = {}
     for ours, theirs in KEYS.items():
-        value = getattr(listed_price, theirs)
+        value = getattr(listed_price, theirs, None)
         if isinstance(value, Decimal):
             price[ours] = ((0, value),)
         elif value is not None:
             price[ours] = ((0, value.base), *((step.start, step.price) for step in value.tiers))
-    per_thousand = getattr(listed_price, "requests_kcount", None)
-    if isinstance(per_thousand, Decimal):
-        price["request"] = ((0, per_thousand * 1000),)
+    for ours, theirs in PER_THOUSAND.items():
+        per_thousand = getattr(listed_price, theirs, None)
+        if isinstance(per_thousand, Decimal):
+            price[ours] = ((0, per_thousand * 1000),)
     return price
 
 

@@ -10,11 +10,11 @@ from fnmatch import translate
 from typing import Final, NamedTuple
 
 from tokenguard.facts.errors import PolicyError
-from tokenguard.facts.usage import Usage
 from tokenguard.prices.models import seller, spellings
+from tokenguard.prices.rates import Card
 
-OVERRIDE_KEYS: Final = tuple(name for name in Usage._fields if name != "reasoning")
-"""The rates that an override may state: one for each count that is billed apart (`request`: per million of them)."""
+OVERRIDE_KEYS: Final = tuple(name for name in Card._fields if name != "reasoning")
+"""The rates that an override may state: one for each thing that is billed apart, per million of it."""
 
 
 class Override(NamedTuple):

@@ -8,47 +8,58 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 
-USD: Final = 10**15
-"""Femto-dollars in a dollar."""
-PER_MTOK: Final = 10**9
+FEMTO_PER_USD: Final = 10**15
+FEMTO_PER_TOKEN: Final = 10**9
 """Femto-dollars per token in one USD per million tokens."""
-NANO: Final = 10**6
+FEMTO_PER_NANO: Final = 10**6
 """Femto-dollars in a nano-dollar, the unit of ledgers."""
 
 INCONSISTENT: Final = "inconsistent_usage"
 MISSING: Final = "missing_usage"
+TEXT_OUTPUT: Final = "assumed_text_output"
+"""The model also makes pictures, at another rate, and the provider does not say how much of the output they are."""
+FEES_EXCLUDED: Final = "tool_fees_excluded"
+"""Something was billed by the use that no price is known for."""
 
 WRITES: Final = ("cache_write", "cache_write_30m", "cache_write_1h", "cache_write_12h")
 
 
 class Card(NamedTuple):
-    """Femto-dollars per token: a rate for each count of `Usage`, by the same name and in the same order."""
+    """Femto-dollars for one of each thing that is billed at a rate of its own. No two of them overlap."""
 
     input: int
+    input_audio: int
+    input_image: int
+    request: int
+    """For one call, whatever its tokens; for one search, where the provider counts those."""
     output: int
+    reasoning: int
+    output_audio: int
+    output_image: int
     cache_read: int
+    cache_audio_read: int
     cache_write: int
     """Writes whose lifetime nobody names: 5 minutes at Anthropic, 30 at OpenAI."""
     cache_write_30m: int
     cache_write_1h: int
     cache_write_12h: int
-    reasoning: int
-    input_audio: int
-    cache_audio_read: int
-    output_audio: int
-    input_image: int
-    request: int = 0
-    """Femto-dollars per call, whatever its tokens; per search, where the provider counts those."""
+    web_searches: int
+    file_searches: int
 
 
-OUTPUT: Final = Card._fields.index("output")
-CACHE_WRITE: Final = Card._fields.index("cache_write")
+INPUT: Final = slice(0, 4)
+OUTPUT: Final = slice(4, 8)
+READ: Final = slice(8, 10)
+WRITE: Final = slice(10, 14)
+TOOLS: Final = slice(14, 16)
+"""The parts of a cost, as places in a `Card`."""
+PLACE: Final = {name: place for place, name in enumerate(Card._fields)}
 
 
 class Derived(NamedTuple):
@@ -73,6 +84,10 @@ DERIVED: Final[Mapping[str, Derived]] = {
     "cache_audio_read": Derived("input_audio", "assumed_cache_audio_read"),
     "output_audio": Derived("output", "assumed_output_audio"),
     "input_image": Derived("input", None),
+    "output_image": Derived("output", "assumed_output_image"),
+    "web_searches": Derived(None, FEES_EXCLUDED),
+    "file_searches": Derived(None, FEES_EXCLUDED),
+    "request": Derived(None, None),
 }
 """In this order, so that a stand-in is known before it is needed."""
 
@@ -85,6 +100,9 @@ MULTIPLES: Final[Mapping[tuple[str, str], Decimal]] = {
     ("gpt", "cache_write_12h"): Decimal("2.5"),
 }
 """Multiples of the input rate that a family's documentation states, for cache writes that the price list lacks."""
+
+BY_USE: Final = frozenset(Card._fields[TOOLS])
+"""What is billed by the use of a hosted tool: USD per million uses, in tables of rates."""
 
 FAMILIES: Final = tuple({family for family, _ in MULTIPLES})
 
@@ -114,7 +132,7 @@ class Rates(NamedTuple):
 
     def usd_per_mtok(self, rate: str, input_tokens: int = 0) -> Decimal:
         """One rate in USD per million tokens, by its name in `Card`, for a call with this much input."""
-        return Decimal(getattr(self.card(input_tokens), rate)) / PER_MTOK
+        return Decimal(getattr(self.card(input_tokens), rate)) / FEMTO_PER_TOKEN
 
 
 def complete(given: Mapping[str, Decimal], model: str, factor: Decimal = Decimal(1)) -> tuple[Card, dict[int, str]]:
@@ -131,13 +149,31 @@ def complete(given: Mapping[str, Decimal], model: str, factor: Decimal = Decimal
         multiple = MULTIPLES.get((family, name))
         usd[name] = usd["input"] * multiple if multiple else usd[source] if source else Decimal(0)
         if basis:
-            assumed[Card._fields.index(name)] = basis
-    femto = {name: int((rate * factor * PER_MTOK).to_integral_value(ROUND_HALF_EVEN)) for name, rate in usd.items()}
+            assumed[PLACE[name]] = basis
+    # A tier and a region change what tokens cost, and not what a tool does.
+    femto = {
+        name: int((rate * (1 if name in BY_USE else factor) * FEMTO_PER_TOKEN).to_integral_value(ROUND_HALF_EVEN))
+        for name, rate in usd.items()
+    }
     return Card(**femto), assumed
 
 
-Charge = tuple[int, int, int, int, int, str | None]
-"""Femto-dollars of input (with the fee per request), output, cache reads and cache writes; saved; and the basis."""
+class Charge(NamedTuple):
+    """What was charged, in femto-dollars, and the basis of an estimate."""
+
+    input: int
+    """With the fee per request."""
+    output: int
+    cache_read: int
+    cache_write: int
+    tools: int
+    saved: int
+    basis: str | None
+
+    @property
+    def total(self) -> int:
+        """All of it; what was saved is no part of it."""
+        return self.input + self.output + self.cache_read + self.cache_write + self.tools
 
 
 def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
@@ -146,50 +182,71 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
     Counts that contradict each other never make a part negative: they are mended first, and the basis becomes
     `inconsistent_usage`.
     """
-    sent, generated, read, written, w30m, w1h, w12h, reasoning, heard, reheard, spoken, seen, requests = usage
-    by_request = requests is not None and sent is None and generated is None
-    uncounted = sent is None or (generated is None and not any(index == OUTPUT for index, _ in rates.assumed))
-    if uncounted and not by_request:
-        basis = basis or MISSING
-    sent, generated, read, written = sent or 0, generated or 0, read or 0, written or 0
-    plain = sent - read - written
-    if plain < 0 or generated < 0 or read < 0 or written < 0:
-        return charge(rates, mended(usage), basis or INCONSISTENT)
-    card = rates.card(sent)
-    input_cost = plain * card.input + (1 if requests is None else requests) * card.request
-    output_cost = generated * card.output
-    read_cost = read * card.cache_read
-    write_cost = written * card.cache_write
-    unsaved = (read + written) * card.input
-    unnamed = written
-    if w30m or w1h or w12h:
-        w30m, w1h, w12h = w30m or 0, w1h or 0, w12h or 0
-        unnamed -= w30m + w1h + w12h
-        if unnamed < 0 or w30m < 0 or w1h < 0 or w12h < 0:
-            return charge(rates, mended(usage), basis or (None if usage.cache_write is None else INCONSISTENT))
-        write_cost = (
-            unnamed * card.cache_write
-            + w30m * card.cache_write_30m
-            + w1h * card.cache_write_1h
-            + w12h * card.cache_write_12h
-        )
-    if heard or spoken or seen or (reasoning and card.reasoning != card.output):
-        heard, reheard, spoken, seen, reasoning = heard or 0, reheard or 0, spoken or 0, seen or 0, reasoning or 0
-        heard -= reheard
-        if not (0 <= heard <= plain and 0 <= reheard <= read and seen >= 0 and 0 <= reasoning <= generated - spoken):
-            return charge(rates, mended(usage), basis or INCONSISTENT)
-        seen = min(seen, plain - heard)  # the rest of the images was read from the cache
-        input_cost += heard * (card.input_audio - card.input) + seen * (card.input_image - card.input)
-        output_cost += spoken * (card.output_audio - card.output) + reasoning * (card.reasoning - card.output)
-        read_cost += reheard * (card.cache_audio_read - card.cache_read)
-        unsaved += reheard * (card.input_audio - card.input)
-    basis = basis or rates.basis
-    if basis is None:
-        for index, assumption in rates.assumed:
-            if usage[index] and (unnamed or index != CACHE_WRITE):
-                basis = assumption
-                break
-    return input_cost, output_cost, read_cost, write_cost, unsaved - read_cost - write_cost, basis
+    basis = basis or _uncounted(rates, usage)
+    counts = billed(usage)
+    if min(counts) < 0:
+        # Where only lifetimes of writes are told, what they sum to is no contradiction.
+        untold = usage.cache_write is None and min(counts._replace(cache_write=0)) >= 0
+        usage = mended(usage)
+        counts = billed(usage)
+        basis = basis or (None if untold else INCONSISTENT)
+    card = rates.card(usage.input or 0)
+    amounts: tuple[int, ...] = counts
+    costs = [amount * rate for amount, rate in zip(amounts, card, strict=True)]
+    read, written = sum(costs[READ]), sum(costs[WRITE])
+    unsaved = (counts.cache_read + sum(amounts[WRITE])) * card.input + counts.cache_audio_read * card.input_audio
+    return Charge(
+        sum(costs[INPUT]),
+        sum(costs[OUTPUT]),
+        read,
+        written,
+        sum(costs[TOOLS]),
+        unsaved - read - written,
+        basis or rates.basis or _assumed(rates, usage, counts),
+    )
+
+
+def billed(usage: Usage) -> Card:
+    """How much there is of each thing that has a rate of its own; negative where counts contradict each other."""
+    n: Any = Usage(*(count or 0 for count in usage))  # no count is `None` any more
+    plain = n.input - n.cache_read - n.cache_write
+    heard = n.input_audio - n.cache_audio_read
+    # Of pictures that were read from the cache, nobody says which: what is left of the plain input are pictures.
+    seen = min(n.input_image, plain - heard) if n.input_image > 0 else n.input_image
+    return Card(
+        plain - heard - seen,
+        heard,
+        seen,
+        1 if usage.request is None else n.request,
+        n.output - n.reasoning - n.output_audio - n.output_image,
+        n.reasoning,
+        n.output_audio,
+        n.output_image,
+        n.cache_read - n.cache_audio_read,
+        n.cache_audio_read,
+        n.cache_write - n.cache_write_30m - n.cache_write_1h - n.cache_write_12h,
+        n.cache_write_30m,
+        n.cache_write_1h,
+        n.cache_write_12h,
+        n.web_searches,
+        n.file_searches,
+    )
+
+
+def _uncounted(rates: Rates, usage: Usage) -> str | None:
+    """The basis of a cost that lacks a count: unknown is not zero."""
+    if usage.request is not None and usage.input is None and usage.output is None:
+        return None  # billed by the request
+    free_output = any(place == PLACE["output"] for place, _ in rates.assumed)
+    return MISSING if usage.input is None or (usage.output is None and not free_output) else None
+
+
+def _assumed(rates: Rates, usage: Usage, counts: Card) -> str | None:
+    """What was assumed of a rate that the call makes use of."""
+    for place, basis in rates.assumed:
+        if counts[place] and not (basis == TEXT_OUTPUT and usage.output_image is not None):
+            return basis
+    return None
 
 
 def mended(usage: Usage) -> Usage:
@@ -198,41 +255,46 @@ def mended(usage: Usage) -> Usage:
     >>> mended(Usage(input=100, output=5, cache_read=300)).input
     300
     """
-    counts = Usage(*(max(count or 0, 0) for count in usage))
-    sent, generated, read, written, w30m, w1h, w12h, reasoning, heard, reheard, spoken, seen, _ = (
-        n or 0 for n in counts
+    n: Any = Usage(*(max(count or 0, 0) for count in usage))
+    written = max(n.cache_write, n.cache_write_30m + n.cache_write_1h + n.cache_write_12h)
+    sent = max(n.input, n.cache_read + written)
+    plain = sent - n.cache_read - written
+    reheard = min(n.cache_audio_read, n.cache_read, n.input_audio)
+    spoken = min(n.output_audio, n.output)
+    drawn = min(n.output_image, n.output - spoken)
+    fitted: Usage = n._replace(
+        input=sent,
+        cache_write=written,
+        reasoning=min(n.reasoning, n.output - spoken - drawn),
+        input_audio=min(n.input_audio - reheard, plain) + reheard,
+        cache_audio_read=reheard,
+        output_audio=spoken,
+        output_image=drawn,
+        request=usage.request,
     )
-    written = max(written, w30m + w1h + w12h)
-    sent = max(sent, read + written)
-    plain = sent - read - written
-    reheard = min(reheard, read, heard)
-    heard = min(heard - reheard, plain) + reheard
-    spoken = min(spoken, generated)
-    reasoning = min(reasoning, generated - spoken)
-    return Usage(
-        sent, generated, read, written, w30m, w1h, w12h, reasoning, heard, reheard, spoken, seen, usage.request
-    )
+    return fitted
 
 
 def dollars(charged: Charge) -> Cost:
-    """In USD. `total` is input + output + cache_read + cache_write, added as floats in this order."""
-    in_femto, out_femto, read_femto, write_femto, saved, basis = charged
-    plain, output, read, write = in_femto / USD, out_femto / USD, read_femto / USD, write_femto / USD
-    status = names.ESTIMATED if basis else names.EXACT
-    return Cost(status, basis, plain + output + read + write, plain, output, read, write, saved / USD)
+    """In USD. `total` is input + output + cache_read + cache_write + tools, added as floats in this order."""
+    plain, output, read, write, tools, saved = (part / FEMTO_PER_USD for part in charged[:6])
+    status = names.ESTIMATED if charged.basis else names.EXACT
+    total = plain + output + read + write + tools
+    return Cost(status, charged.basis, total, plain, output, read, write, saved, tools or None)
 
 
 def as_reported(cost: Cost, usd: float) -> Cost:
-    """The cost that the provider itself reports (OpenRouter does); its parts in the proportions of `cost`, if known."""
+    """The cost that the provider itself reports; its parts in the proportions of `cost`, if known."""
     if not cost.total:
         return Cost(names.EXACT, None, usd)
-    plain, output, read, write, saved = ((part or 0.0) * usd / cost.total for part in cost[3:])
-    return Cost(names.EXACT, None, plain + output + read + write, plain, output, read, write, saved)
+    plain, output, read, write, saved, tools = ((part or 0.0) * usd / cost.total for part in cost[3:])
+    total = plain + output + read + write + tools
+    return Cost(names.EXACT, None, total, plain, output, read, write, saved, tools or None)
 
 
 def nano(charged: Charge) -> int:
     """The total in whole nano-dollars, rounded up."""
-    return -(-sum(charged[:4]) // NANO)
+    return -(-charged.total // FEMTO_PER_NANO)
 
 
 Dearest = tuple[tuple[int, int, int, int], ...]
@@ -242,9 +304,9 @@ Dearest = tuple[tuple[int, int, int, int], ...]
 def dearest(rates: Rates, writes: Collection[str] | None, *, media: bool) -> Dearest:
     """The dearest that tokens can be billed at: see `PriceBook.worst_case_nano`."""
     if writes is None:
-        writes = () if any(index == CACHE_WRITE for index, _ in rates.assumed) else WRITES
+        writes = () if any(place == PLACE["cache_write"] for place, _ in rates.assumed) else WRITES
     sent = ("input", "cache_read", *writes, *(("input_audio", "cache_audio_read", "input_image") if media else ()))
-    generated = ("output", "reasoning", *(("output_audio",) if media else ()))
+    generated = ("output", "reasoning", "output_image", *(("output_audio",) if media else ()))
     return tuple(
         (above, max(getattr(card, name) for name in sent), max(getattr(card, name) for name in generated), card.request)
         for above, card in rates.bands
@@ -257,4 +319,4 @@ def worst_case(bands: Dearest, input_tokens: int, output_tokens: int, requests: 
     for above, sent, generated, request in bands:
         if above == 0 or input_tokens > above:
             most = max(most, input_tokens * sent + output_tokens * generated + requests * request)
-    return -(-most // NANO)
+    return -(-most // FEMTO_PER_NANO)

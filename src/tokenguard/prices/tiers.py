@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -13,9 +14,9 @@ class Tier(NamedTuple):
     service: str | None = None
     """`service_tier`: `batch`, `flex`, `priority`, `fast`, or one of the many names of the standard."""
     speed: str | None = None
-    """Anthropic's `speed`: `fast`."""
+    """Anthropic's `speed`: `fast`; Bedrock's `performanceConfig.latency`: `optimized`."""
     geo: str | None = None
-    """Anthropic's `inference_geo`; for Claude on Vertex AI, `regional` for any endpoint but the global one."""
+    """Anthropic's `inference_geo`, or `regional` for a host that keeps the work in one place (`providers.geo_of`)."""
 
 
 STANDARD: Final = Tier()
@@ -59,21 +60,32 @@ FACTORS: Final[Mapping[tuple[str, str], Decimal]] = {
     ("speed_fast", "anthropic"): Decimal(2),  # https://platform.claude.com/docs/en/about-claude/pricing
     # https://platform.claude.com/docs/en/about-claude/pricing: 1.1x for inference that stays in one geography.
     ("region", "anthropic"): Decimal("1.1"),
-    ("region", "google"): Decimal("1.1"),
+    ("region", "google"): Decimal("1.1"),  # https://cloud.google.com/vertex-ai/generative-ai/pricing
+    ("region", "openai"): Decimal("1.1"),  # https://openai.com/api/pricing, regional processing
+    ("region", "together"): Decimal("1.25"),  # https://docs.together.ai/docs/geographic-endpoints
+    ("latency", "aws"): Decimal("1.25"),  # https://aws.amazon.com/bedrock/pricing: Nova Pro $1 / $4 for $0.80 / $3.20
 }
 """What a tier does to the standard rates of a seller (empty: of any), in the price list's ids. Not here: nothing."""
 
-REGIONAL: Final = frozenset({("anthropic", "us"), ("google", "regional")})
-"""Where inference that stays in one geography costs more."""
+REGIONAL: Final[Mapping[tuple[str, str], re.Pattern[str]]] = {
+    ("anthropic", "us"): re.compile(r"claude-(?:opus|sonnet|haiku|fable)-(?:4-[5-9]|4\.[5-9]|[5-9])"),
+    ("google", "regional"): re.compile(r"claude-\w+-(?:4-[5-9]|[5-9])|gemini-(?:3\.[5-9]|[4-9])"),
+    ("openai", "regional"): re.compile(r"gpt-(?:5\.[4-9]|[6-9])"),
+    ("together", "regional"): re.compile(""),
+}
+"""Where inference that stays in one geography costs more, by seller and geography, and the models it is so for."""
 
 
-def marks(tier: Tier, provider_id: str) -> list[str]:
-    """What of the tier is not the standard, in the words of `FACTORS`."""
+def marks(tier: Tier, provider_id: str, model: str = "") -> list[str]:
+    """What of the tier is not the standard for a model, in the words of `FACTORS`."""
     service = SERVICES.get((tier.service or "").lower(), "tier")
     found = [service] if service else []
     if (tier.speed or "").lower() == "fast":
         found.append("speed_fast")
-    if (provider_id, (tier.geo or "").lower()) in REGIONAL:
+    if (tier.speed or "").lower() == "optimized":
+        found.append("latency")
+    dearer = REGIONAL.get((provider_id, tier.geo.lower())) if tier.geo else None
+    if dearer is not None and dearer.search(model):
         found.append("region")
     return found
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from tokenguard.providers import cohere, mistral, ollama, writer, xai
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, GENERATE, INTERACTIONS
+from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
@@ -32,6 +32,8 @@ __all__ = [
     "api_of",
     "endpoint_of",
     "every_api",
+    "geo_of",
+    "know_hosts",
     "located",
 ]
 
@@ -134,97 +136,12 @@ OPERATIONS = frozenset(api.operation for api in _KNOWN)
 NOT_GENERATING = OPERATIONS - {api.operation for api in _KNOWN if api.generates}
 """The operations whose answers have no length that a request could cap: embeddings, ranks."""
 
-CLIENTS = {
-    "BaseAzureClient": "azure.ai.openai",
-    "BaseBedrockClient": "aws.bedrock",
-    "BaseVertexClient": "gcp.vertex_ai",
-    "BaseFoundryClient": "azure.ai.inference",
-}
-"""Client classes that belong to a provider whatever host they are pointed at (a proxy, a private endpoint)."""
-
-HOSTS = {
-    "api.openai.com": "openai",
-    "openai.azure.com": "azure.ai.openai",
-    "cognitiveservices.azure.com": "azure.ai.openai",
-    "services.ai.azure.com": "azure.ai.inference",
-    "models.ai.azure.com": "azure.ai.inference",
-    "api.anthropic.com": "anthropic",
-    "amazonaws.com": "aws.bedrock",
-    "api.aws": "aws.bedrock",
-    "aiplatform.googleapis.com": "gcp.vertex_ai",
-    "rep.googleapis.com": "gcp.vertex_ai",
-    "generativelanguage.googleapis.com": "gcp.gemini",
-    "openrouter.ai": "openrouter",
-    "api.groq.com": "groq",
-    "api.together.ai": "together",
-    "api.together.xyz": "together",
-    "api.deepseek.com": "deepseek",
-    "api.mistral.ai": "mistral_ai",
-    "api.x.ai": "x_ai",
-    "api.fireworks.ai": "fireworks",
-    "api.cerebras.ai": "cerebras",
-    "api.perplexity.ai": "perplexity",
-    "api.moonshot.ai": "moonshot_ai",
-    "api.moonshot.cn": "moonshot_ai",
-    "api.cohere.com": "cohere",
-    "api.cohere.ai": "cohere",
-    "router.huggingface.co": "huggingface",
-    "api.deepinfra.com": "deepinfra",
-    "api.novita.ai": "novita",
-    "api.sambanova.ai": "sambanova",
-    "integrate.api.nvidia.com": "nvidia",
-    "api.studio.nebius.com": "nebius",
-    "inference.baseten.co": "baseten",
-    "models.github.ai": "github",
-    "dashscope.aliyuncs.com": "alibaba",
-    "dashscope-intl.aliyuncs.com": "alibaba",
-    "api.minimax.io": "minimax",
-    "api.writer.com": "writer",
-    "ollama.com": "ollama",
-    "api.z.ai": "z_ai",
-    "us-south.ml.cloud.ibm.com": "ibm.watsonx.ai",
-}
-"""Ends of host names with the provider behind them. OpenTelemetry's `gen_ai.provider.name` values where it has one."""
-
-REGIONAL = re.compile(r"^[a-z0-9-]+-(?=aiplatform\.)")
-"""What Vertex AI puts before its host's name for a region: `us-central1-aiplatform.googleapis.com`."""
-OLLAMA_PORT = 11434
-SELF_HOSTED = re.compile(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
-"""Servers that people run themselves are recognised by the name they gave the machine."""
-
 
 def every_api() -> tuple[Api, ...]:
     """Every wire format there is: those known by their path, and Bedrock's, known by their operation and body."""
     from tokenguard.providers import bedrock
 
     return (*_KNOWN, bedrock.CONVERSE, *(api for _, api in bedrock.FAMILIES), bedrock.TEXT)
-
-
-class Endpoint(NamedTuple):
-    """Where a client sends its requests."""
-
-    provider: str
-    """`gen_ai.provider.name`."""
-    host: str
-    port: int
-
-
-def endpoint_of(client: type, host: str, port: int, default: str) -> Endpoint:
-    """The endpoint of a client class with this host and port; `default` is its SDK's own provider."""
-    return Endpoint(_provider(client, host, port) or default, host, port)
-
-
-def _provider(client: type, host: str, port: int) -> str | None:
-    for base in client.__mro__:
-        if base.__name__ in CLIENTS:
-            return CLIENTS[base.__name__]
-    labels = REGIONAL.sub("", host.lower()).split(".")
-    for n in range(len(labels)):
-        if found := HOSTS.get(".".join(labels[n:])):
-            return found
-    if named := SELF_HOSTED.search(host.lower()):
-        return named[1]
-    return "ollama" if port == OLLAMA_PORT else None
 
 
 @lru_cache(maxsize=512)
@@ -247,17 +164,3 @@ def _ends(path: str, end: str) -> bool:
     if "*" not in end:
         return path.endswith(end)
     return re.search(re.escape(end).replace(r"\*", "[^/]+") + "$", path) is not None
-
-
-@lru_cache(maxsize=512)
-def located(url: str, default: str) -> tuple[Endpoint, str]:
-    """Where a whole URL points: the endpoint, and the path; `default` is the provider unless the host says else.
-
-    >>> located("https://api.cohere.com/v2/chat", "cohere")
-    (Endpoint(provider='cohere', host='api.cohere.com', port=443), '/v2/chat')
-    """
-    parts = urlsplit(url)
-    if default == "gcp.gemini" and "/projects/" in parts.path:
-        default = "gcp.vertex_ai"
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    return endpoint_of(object, parts.hostname or "", port, default), parts.path

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
-from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
+from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, reported_cost, text
 from tokenguard.providers.words import Words
 
 MESSAGES_USAGE: Shape = {
@@ -18,7 +18,11 @@ MESSAGES_USAGE: Shape = {
     "cache_creation_input_tokens": "cache_write",
     "cache_creation": {"ephemeral_1h_input_tokens": "cache_write_1h"},
     "output_tokens_details": {"thinking_tokens": "reasoning"},
+    "server_tool_use": {"web_search_requests": "web_searches"},
 }
+FREE_TOOLS = frozenset({"web_search_requests", "web_fetch_requests"})
+"""Tools of Anthropic's servers whose use is no unknown fee: searches are priced, and to fetch a page costs its tokens
+alone (https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool)."""
 
 
 def read_messages(response: object) -> Reading:
@@ -26,16 +30,19 @@ def read_messages(response: object) -> Reading:
     body = fields(response)
     usage = body.get("usage")
     details = fields(usage)
+    ran = fields(details.get("server_tool_use"))
     reason = text(body.get("stop_reason"))
     return Reading(
         usage=read_usage(usage, MESSAGES_USAGE, excludes_cache=True),
+        geo=text(details.get("inference_geo")),
+        reported_cost=reported_cost(details),
         model=text(body.get("model")),
         id=text(body.get("id")),
         finish_reasons=(reason,) if reason else (),
         tool_calls=sum(block.get("type") == "tool_use" for block in items(body.get("content"))),
         service_tier=text(details.get("service_tier")),
         speed=text(details.get("speed")),
-        extra_fees=any(count(v) for v in fields(details.get("server_tool_use")).values()),
+        extra_fees=any(count(n) for tool, n in ran.items() if tool not in FREE_TOOLS),
     )
 
 

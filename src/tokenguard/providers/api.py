@@ -57,6 +57,8 @@ class Api(NamedTuple):
     """The keys of the request that name what has a model of its own: an agent, or a conversation with one."""
     changes: bool = False
     """Whether a request changes what it names, so that two of the same words are not the same."""
+    fees: tuple[str, ...] = ()
+    """The keys of a request that have something billed which its answer does not count."""
     requests: Callable[[Mapping[str, Any]], int] = one_request
     """At most how many requests a call is billed as, where a request has a price."""
 

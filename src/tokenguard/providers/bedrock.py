@@ -119,7 +119,10 @@ def read_converse(response: object) -> Reading:
         finish_reasons=(reason,) if reason else (),
         tool_calls=sum("toolUse" in block for block in items(message.get("content"))),
         service_tier=text(fields(body.get("serviceTier")).get("type")),
-        extra_fees=any(count(n) for n in fields(usage.get("serverToolUsage")).values()),
+        speed=text(fields(body.get("performanceConfig")).get("latency")),
+        extra_fees=any(count(n) for n in fields(usage.get("serverToolUsage")).values())
+        or reason == "guardrail_intervened"
+        or bool(fields(body.get("trace")).get("guardrail")),
     )
 
 
@@ -190,6 +193,7 @@ CONVERSE = Api(
     converse_capped,
     settings="inferenceConfig",
     marks_cache=True,
+    fees=("guardrailConfig",),
 )
 
 # --- the bodies of InvokeModel ----------------------------------------------------------------------------------------

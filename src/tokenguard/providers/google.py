@@ -7,7 +7,7 @@ looked for in both spellings (`functionCall`, `function_call`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -131,6 +131,7 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         cache_audio_read=reheard.get("AUDIO"),
         output_audio=spoken.get("AUDIO"),
         input_image=heard.get("IMAGE"),
+        output_image=spoken.get("IMAGE"),
     )
 
 
@@ -181,7 +182,8 @@ def read_generate(response: object) -> Reading:
 def _searched(candidate: Mapping[str, Any]) -> bool:
     """Whether Google searched the web or its maps, which it bills by the request (https://ai.google.dev/pricing)."""
     grounds = fields(candidate.get("groundingMetadata"))
-    return any(grounds.get(key) for key in ("webSearchQueries", "imageSearchQueries", "googleMapsWidgetContextToken"))
+    keys = ("webSearchQueries", "imageSearchQueries", "googleMapsWidgetContextToken")
+    return any(map(grounds.get, keys)) or any(chunk.get("maps") for chunk in items(grounds.get("groundingChunks")))
 
 
 def read_embed(response: object) -> Reading:
@@ -197,6 +199,11 @@ def read_embed(response: object) -> Reading:
 
 
 FUNCTION_CALL = re.compile(rb'"functionCall"\s*:\s*\{')
+GROUNDED = b'"groundingMetadata"'
+
+
+def _candidates(data: bytes) -> Iterable[Mapping[str, Any]]:
+    return items(decoded(data).get("candidates"))
 
 
 def fold_generate(body: bytes) -> Reading:
@@ -216,13 +223,15 @@ def fold_generate(body: bytes) -> Reading:
                 reasons.setdefault(candidate.get("index", 0), reason)
         if (usage and reasons) or n >= TAIL_EVENTS:
             break
+    fees = fees or any(_searched(each) for data in forwards(body) if GROUNDED in data for each in _candidates(data))
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("modelVersion")), {})
     blocked = bool(fields(first.get("promptFeedback")).get("blockReason"))
     complete = (bool(reasons) or blocked) and error is None
     reading = read_generate({**first, "candidates": (), "usageMetadata": usage})
     if not complete and reading.usage is not None:
         # Chunks tell what was generated so far; how much it came to is not known until the last.
-        reading = reading._replace(usage=reading.usage._replace(output=None, reasoning=None, output_audio=None))
+        unknown = dict.fromkeys(("output", "reasoning", "output_audio", "output_image"))
+        reading = reading._replace(usage=reading.usage._replace(**unknown))
     return reading._replace(
         finish_reasons=tuple(reasons[i] for i in sorted(reasons, key=str)),
         tool_calls=len(FUNCTION_CALL.findall(body)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import FINAL_RESPONSE, TAIL_EVENTS, backwards, decoded, forwards
-from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
+from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, reported_cost, text
 from tokenguard.providers.words import CONVERSATION, Words
 
 # --- where usage sits (sources: the SDKs' types, and recorded traffic) ------------------------------------------------
@@ -42,6 +44,10 @@ RESPONSES_USAGE: Shape = {
 # --- responses --------------------------------------------------------------------------------------------------------
 
 
+SEARCHES_ALWAYS = re.compile(r"-search-(?:preview|api)\b")
+"""OpenAI's chat models that search the web at each call, for a fee (https://openai.com/api/pricing)."""
+
+
 def read_chat(response: object) -> Reading:
     """A chat completion, or a legacy completion."""
     body = fields(response)
@@ -64,11 +70,9 @@ def read_chat(response: object) -> Reading:
         calls,
         text(body.get("service_tier")),
     )
-    # OpenRouter says what it charged, unless it charged only its fee for using the caller's own key.
-    charged = details.get("cost")
-    if isinstance(charged, (int, float)) and not details.get("is_byok"):
-        return reading._replace(reported_cost=float(charged))
-    return reading
+    charged = reported_cost(details)
+    fees = SEARCHES_ALWAYS.search(reading.model or "") is not None or bool(details.get("num_sources_used"))
+    return reading if charged is None and not fees else reading._replace(reported_cost=charged, extra_fees=fees)
 
 
 def read_embeddings(response: object) -> Reading:
@@ -77,8 +81,8 @@ def read_embeddings(response: object) -> Reading:
     return Reading(usage=read_usage(body.get("usage"), EMBEDDINGS_USAGE), model=text(body.get("model")))
 
 
-PAID_TOOLS = frozenset({"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"})
-"""Output items of the Responses API that OpenAI bills by the call (https://openai.com/api/pricing)."""
+PAID_TOOLS = frozenset({"code_interpreter_call", "image_generation_call"})
+"""Output items of the Responses API with fees that the answer does not tell: a container's time, a picture's size."""
 
 
 GOES_ON = frozenset({"queued", "in_progress"})
@@ -89,10 +93,12 @@ def read_responses(response: object) -> Reading:
     """A Responses API response."""
     body = fields(response)
     reason = text(fields(body.get("incomplete_details")).get("reason")) or text(body.get("status"))
-    kinds = [item.get("type") for item in items(body.get("output"))]
+    output = list(items(body.get("output")))
+    kinds = [item.get("type") for item in output]
     error = body.get("error")
+    usage = fields(body.get("usage"))
     return Reading(
-        usage=read_usage(body.get("usage"), RESPONSES_USAGE),
+        usage=_with_searches(read_usage(usage, RESPONSES_USAGE), output),
         model=text(body.get("model")),
         id=text(body.get("id")),
         finish_reasons=(reason,) if reason else (),
@@ -100,8 +106,24 @@ def read_responses(response: object) -> Reading:
         service_tier=text(body.get("service_tier")),
         error=None if error is None else text(fields(error).get("code")) or "error",
         extra_fees=any(kind in PAID_TOOLS for kind in kinds),
+        reported_cost=reported_cost(usage),
         complete=body.get("status") not in GOES_ON,
     )
+
+
+def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> Usage | None:
+    """The usage with what was searched: of the web's actions only `search` is billed, opening a page is not.
+
+    https://platform.openai.com/docs/guides/tools-web-search, "Output and citations".
+    """
+    web = sum(
+        item.get("type") == "web_search_call" and fields(item.get("action")).get("type", "search") == "search"
+        for item in output
+    )
+    files = sum(item.get("type") == "file_search_call" for item in output)
+    if usage is None or not (web or files):
+        return usage
+    return usage._replace(web_searches=web or None, file_searches=files or None)
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -264,6 +286,7 @@ CHAT = Api(
     chat_last_tool_calls,
     chat_capped,
     include_usage=True,
+    fees=("web_search_options",),
 )
 COMPLETIONS = Api(
     "completions",

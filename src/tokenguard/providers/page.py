@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tokenguard.prices.models import PROVIDERS as PRICED
-from tokenguard.providers import APIS, CLIENTS, HOSTS, OWN_APIS, SDKS, Api, Sdk
+from tokenguard.providers import APIS, OWN_APIS, SDKS, Api, Sdk
 from tokenguard.providers.api import no_tool_steps
+from tokenguard.providers.hosts import CLIENTS, HOSTS
 
 HEAD = """\
 # Providers

@@ -31,12 +31,14 @@ class Reading(NamedTuple):
     tool_calls: int = 0
     service_tier: str | None = None
     speed: str | None = None
+    geo: str | None = None
+    """Where the provider says that it did the work, where that has a price."""
     error: str | None = None
     """The type of an error that the provider reported in an answer that had begun well: the call has failed."""
     complete: bool = True
     """Whether a stream came to its own end."""
     reported_cost: float | None = None
-    """USD, where the provider itself says what it charged (OpenRouter)."""
+    """USD, where the provider itself says what it charged."""
     extra_fees: bool = False
     """Whether something was billed that is not tokens (a web search, say)."""
     conversation: str | None = None
@@ -68,6 +70,29 @@ def text(value: object) -> str | None:
 def count(value: object) -> int | None:
     """The value if it is a count of tokens."""
     return value if type(value) is int and value >= 0 else None
+
+
+USD_PER_TICK = 1e-10
+"""Of xAI's `cost_in_usd_ticks`, which covers all that a request did, tools included (`cost.py` of xai-sdk)."""
+
+
+def reported_cost(usage: Mapping[str, Any]) -> float | None:
+    """USD that a provider itself says it charged, in an object of usage; `None` where it does not say.
+
+    xAI: `cost_in_usd_ticks`, over HTTP and gRPC (https://docs.x.ai/docs/key-information/consumption-and-rate-limits).
+    OpenRouter: `cost`, which with a key of the caller's own is its fee alone; what the provider behind it charged is
+    beside it (https://openrouter.ai/docs/use-cases/usage-accounting). Perplexity: `cost.total_cost`.
+    """
+    ticks, charged = usage.get("cost_in_usd_ticks"), usage.get("cost")
+    if isinstance(ticks, (int, float)) and ticks >= 0:
+        return ticks * USD_PER_TICK
+    if isinstance(charged, (int, float)):
+        if not usage.get("is_byok"):
+            return float(charged)
+        upstream = fields(usage.get("cost_details")).get("upstream_inference_cost")
+        return float(charged) + upstream if isinstance(upstream, (int, float)) else None
+    total = fields(charged).get("total_cost")
+    return float(total) if isinstance(total, (int, float)) else None
 
 
 def whole(value: object) -> int | None:

@@ -13,7 +13,7 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import decoded, forwards
-from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
+from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, reported_cost, text
 from tokenguard.providers.words import CONVERSATION, Words
 
 USAGE: Shape = {
@@ -25,8 +25,6 @@ USAGE: Shape = {
 }
 ZEROS = dict.fromkeys(USAGE, 0)
 """A protobuf message leaves out what is zero: a usage that is there tells all of its counts."""
-USD_PER_TICK = 1e-10
-"""Of `cost_in_usd_ticks`, which covers all that the request did, tools included (`cost.py` of xai-sdk)."""
 
 CLIENT_SIDE = frozenset({"function", "TOOL_CALL_TYPE_CLIENT_SIDE_TOOL"})
 """The `type`s of tool calls that the application answers; the others were run, and answered, by xAI."""
@@ -71,15 +69,15 @@ def fold(body: bytes) -> Reading:
 def _facts(body: Mapping[str, Any]) -> Reading:
     """What a completion, and the last chunk of a stream, say of the call as a whole."""
     said = fields(body.get("usage"))
-    ticks = said.get("cost_in_usd_ticks")
+    charged = reported_cost(said)
     tier = text(body.get("service_tier"))
     return Reading(
         usage=_usage(said),
         model=text(body.get("model")),
         id=text(body.get("id")),
         service_tier=tier and tier.removeprefix("SERVICE_TIER_").lower(),
-        reported_cost=None if ticks is None else ticks * USD_PER_TICK,
-        extra_fees=ticks is None and bool(said.get("server_side_tools_used") or said.get("num_sources_used")),
+        reported_cost=charged,
+        extra_fees=charged is None and bool(said.get("server_side_tools_used") or said.get("num_sources_used")),
     )
 
 

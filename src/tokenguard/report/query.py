@@ -24,7 +24,9 @@ COLUMNS: Final = {
 """Keys that have columns, with their SQL."""
 TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
-DIMENSIONS: Final = (*COLUMNS, *TIMES)
+ATTRIBUTES: Final = {"task_run": names.TASK_RUN}
+"""Keys that are span attributes without a column."""
+DIMENSIONS: Final = (*COLUMNS, *TIMES, *ATTRIBUTES)
 """What calls can be grouped by; any other word is a custom attribution key, also with `CUSTOM` before it."""
 CUSTOM: Final = "attr."
 INDEXED_PART: Final = 8
@@ -65,7 +67,7 @@ def expression(dimension: str, dialect: Dialect) -> str:
         return COLUMNS[dimension]
     if dimension in TIMES:
         return dialect.stamp("start_ns", TIMES[dimension])
-    return attribute(dialect, "more", _custom(dimension))
+    return attribute(dialect, "more", ATTRIBUTES.get(dimension) or _custom(dimension))
 
 
 def _custom(dimension: str) -> str:

@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
-from tokenguard.facts.record import AttributeValue, CallRecord
+from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.providers import OPERATIONS
 from tokenguard.report.engine import Records, SqliteRecords
 from tokenguard.store.file import COLUMNS, MEMORY, TEMPORARY, gather, open_for_reading
@@ -28,9 +28,17 @@ AGENTS = "invoke_agent"
 """The operation of agents. A framework's own spans of it carry sums of the calls within, which are not counted again;
 where the agent is the provider's, the span is TokenGuard's."""
 OURS = "tokenguard."
-COUNTED = frozenset(COLUMNS[column] for column in COLUMNS if column.endswith(("_tokens", "_usd")))
+COUNTED = frozenset(
+    [
+        *(COLUMNS[column] for column in COLUMNS if column.endswith(("_tokens", "_usd"))),
+        names.TASK_COST,
+        names.TASK_CALLS,
+    ]
+)
 """Attributes that reports add up."""
 MAY_BE_NEGATIVE = frozenset({names.COST_SAVED})
+PLAIN_PREFIX = "tokenguard."
+PLAIN_KEYS = frozenset(map(names.attribution_attribute, names.ATTRIBUTION_KEYS))
 BATCH = 2000
 SQLITE_MAGIC = b"SQLite format 3\x00"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -115,9 +123,10 @@ def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
         with _told(path):
             repeated += gather(connection, path)
     (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()
+    runs: set[AttributeValue] | None = None if stores else set()
     for path in files:
         with _told(path):
-            records = _records(path)
+            records = _records(path, runs)
             while batch := list(islice(records, BATCH)):
                 together.write(batch)
     return Source(SqliteRecords(connection), repeated + _forget_repeated(connection, last))
@@ -163,7 +172,11 @@ def _lines_in(folder: Path) -> list[Path]:
     return files
 
 
-def _records(path: Path) -> Iterator[CallRecord]:
+def _records(path: Path, runs: set[AttributeValue] | None) -> Iterator[CallRecord | TaskRecord]:
+    """The calls of a file, and the tasks whose run is in no line before.
+
+    `runs` has those that there were; with `None` tasks are left to the stores, which do not say which run it was.
+    """
     opener = gzip.open if _begins(path, GZIP_MAGIC) else open
     with cast("IO[bytes]", opener(path, "rb")) as lines:
         for number, line in enumerate(lines, 1):
@@ -176,7 +189,7 @@ def _records(path: Path) -> Iterator[CallRecord]:
                     for resource in json.loads(line, parse_constant=_no_number).get("resourceSpans") or ()
                     for scope in resource.get("scopeSpans") or ()
                     for span in scope.get("spans") or ()
-                    if (record := _call(span)) is not None
+                    if (record := _call(span) or _task(span, runs)) is not None
                 ]
             except RecursionError as error:
                 raise SourceError(f"{path}, line {number}: no OTLP-JSON (nested too deep). {WOULD_DO}") from error
@@ -187,6 +200,14 @@ def _records(path: Path) -> Iterator[CallRecord]:
                     f"{path}, line {number}: no OTLP-JSON ({type(error).__name__}: {error}). {WOULD_DO}"
                 ) from error
             yield from records
+
+
+def _attributes(span: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    return {
+        str(each["key"]): value
+        for each in span.get("attributes") or ()
+        if (value := _value(each.get("value"))) is not None
+    }
 
 
 def _call(span: Mapping[str, Any]) -> CallRecord | None:
@@ -204,6 +225,31 @@ def _call(span: Mapping[str, Any]) -> CallRecord | None:
     start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))
     trace_id, span_id = (str(span.get(key) or "") for key in ("traceId", "spanId"))
     return CallRecord(start, max(0, end - start), _outcome(span, attributes), attributes, trace_id, span_id)
+
+
+def _task(span: Mapping[str, Any], runs: set[AttributeValue] | None) -> TaskRecord | None:
+    """A span as a task, if it is one's. Raises what a malformed span makes Python raise."""
+    attributes = _attributes(span)
+    run = attributes.get(names.TASK_RUN)
+    if runs is None or names.TASK_OUTCOME not in attributes or run is None or run in runs:
+        return None
+    runs.add(run)
+    _check_numbers(attributes)
+    start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))
+    attribution = {
+        key.removeprefix(names.attribution_attribute("")).removeprefix(PLAIN_PREFIX): str(value)
+        for key, value in attributes.items()
+        if key.startswith(names.attribution_attribute("")) or key in PLAIN_KEYS
+    }
+    return TaskRecord(
+        name=str(attributes.get(names.TASK, "?")),
+        start_ns=start,
+        duration_ns=max(0, end - start),
+        outcome=str(attributes[names.TASK_OUTCOME]),
+        cost_usd=float(cast("float", attributes.get(names.TASK_COST, 0.0))),
+        calls=int(cast("int", attributes.get(names.TASK_CALLS, 0))),
+        attribution=attribution,
+    )
 
 
 def _check_numbers(attributes: Mapping[str, AttributeValue]) -> None:

@@ -37,7 +37,7 @@ Sums = dict[names.Metric, dict[Key, float]]
 
 DIMENSIONS = (names.PROVIDER, names.RESPONSE_MODEL, *map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
 ATTRIBUTION = frozenset(map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
-TASK_DIMENSIONS = ("tenant", "feature")
+TASK_DIMENSIONS = names.METRIC_ATTRIBUTION_KEYS
 TOKEN_TYPES = (
     (names.INPUT_TOKENS, "input"),
     (names.OUTPUT_TOKENS, "output"),
@@ -50,6 +50,7 @@ COST_PARTS = (
     (names.COST_OUTPUT, "output"),
     (names.COST_CACHE_READ, "cache_read"),
     (names.COST_CACHE_WRITE, "cache_write"),
+    (names.COST_TOOLS, "tools"),
 )
 COUNTERS = (
     names.CALLS,

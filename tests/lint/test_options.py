@@ -1,0 +1,148 @@
+"""The options of the command line beside rules and reports: which settings hold, which files are looked at, and when."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tokenguard.cli.lint import lint
+
+BAD = "from openai import OpenAI\nclient = OpenAI(timeout=60)\nreply = client.responses.create(model='m', input='x')\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project that is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOKENGUARD_POLICY", raising=False)
+    (tmp_path / "tokenguard.toml").write_text("")
+    (tmp_path / "bad.py").write_text(BAD)
+    return tmp_path
+
+
+def run(*args: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(lint, args, input=stdin)
+
+
+def found(*args: str) -> list[tuple[str, str]]:
+    return [(row["path"], row["rule"]) for row in json.loads(run("--format", "json", *args).stdout)]
+
+
+def test_each_file_has_the_settings_nearest_above_it(project: Path) -> None:
+    """Projects inside a project have their own settings, patterns from their own root, and their own cache."""
+    for name in ("one", "one/deep", "two"):
+        (project / name).mkdir()
+        (project / name / "bad.py").write_text(BAD)
+    (project / "one" / "pyproject.toml").write_text('[tool.tokenguard.lint]\nignore = ["TG101"]\n')
+    (project / "two" / "tokenguard.toml").write_text('[lint]\nexclude = ["bad.py"]\n')
+    (project / "one" / "deep" / "pyproject.toml").write_text("[project]\n")  # of no concern
+    assert found(".") == [("bad.py", "TG101")]
+    assert found(".") == [("bad.py", "TG101")]
+    assert found("one/deep/bad.py") == []
+    assert found("--force-exclude", "two/bad.py") == []
+    assert (project / "one" / ".tokenguard" / "lint").is_dir()
+    settings = str(project / "tokenguard.toml")
+    assert len(found("--config", settings, ".")) == 4
+    assert len(found("--isolated", ".")) == 4
+    assert run("--stdin-filename", "one/x.py", "-", stdin=BAD.encode()).exit_code == 0
+    assert run("--stdin-filename", "x.py", "-", stdin=BAD.encode()).exit_code == 1
+
+
+def test_extend_select(project: Path) -> None:
+    """Rules are added to those selected, by the settings or the command line."""
+    (project / "tokenguard.toml").write_text('[lint]\nselect = ["TG102"]\n')
+    assert found(".") == []
+    assert found("--extend-select", "TG101", ".") == [("bad.py", "TG101")]
+    assert found("--select", "TG103", "--extend-select", "TG101,TG104", ".") == [("bad.py", "TG101")]
+    (project / "tokenguard.toml").write_text('[lint]\nselect = ["TG102"]\nextend-select = ["TG101"]\n')
+    assert found(".") == [("bad.py", "TG101")]
+
+
+def test_quiet_and_exit_zero(project: Path) -> None:
+    """--quiet leaves the summary out, --exit-zero the status."""
+    assert "finding" in run(".").stderr
+    quiet = run("--quiet", ".")
+    assert (quiet.exit_code, quiet.stderr) == (1, "")
+    assert "TG101" in quiet.stdout
+    assert run("--exit-zero", ".").exit_code == 0
+    assert run("--exit-zero", "missing.py").exit_code == 2
+
+
+def test_show_files(project: Path) -> None:
+    """The files that would be linted, stubs and notebooks among them, and nothing else."""
+    (project / "stub.pyi").write_text("def f() -> int: ...\n")
+    (project / "notes.ipynb").write_text('{"cells": []}')
+    (project / "text.md").write_text("")
+    result = run("--show-files", ".")
+    assert result.stdout.split() == ["bad.py", "notes.ipynb", "stub.pyi"]
+    assert result.exit_code == 0
+
+
+def test_show_settings(project: Path) -> None:
+    """What holds for a path, where it comes from, and the rules that are on; it reads as settings again."""
+    (project / "tokenguard.toml").write_text('[lint]\nignore = ["TG116"]\n[lint.rules.TG101]\ndefault_cap = 7\n')
+    shown = run("--show-settings", "--exclude", "gen/**", "bad.py").stdout
+    assert f"# bad.py: {project / 'tokenguard.toml'}" in shown
+    assert "default_cap = 7" in shown
+    assert "#   TG101 no-output-cap" in shown
+    assert "TG116 no-timeout" not in shown
+    (project / "tokenguard.toml").write_text(shown)
+    assert "default_cap = 7" in run("--show-settings", "bad.py").stdout
+
+
+def test_stubs_are_linted(project: Path) -> None:
+    """A stub may hold code that runs nowhere; what it says is linted all the same."""
+    (project / "bad.pyi").write_text(BAD)
+    assert found(".") == [("bad.py", "TG101"), ("bad.pyi", "TG101")]
+
+
+def test_watch(project: Path) -> None:
+    """--watch lints again when a file changes, and ends when it is told to."""
+    command = [sys.executable, "-u", "-m", "tokenguard", "lint", "--watch", "."]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any("TG101" in line for line in lines)
+        assert any("Watching" in line for line in lines)
+        time.sleep(1)
+        (project / "bad.py").write_text(BAD.replace("input='x'", "input='x', max_output_tokens=9"))
+        assert any("No findings." in line for line in lines)
+        (project / "other.py").write_text(BAD)
+        assert any("other.py" in line for line in lines)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 1, 130)
+
+
+@pytest.mark.parametrize("args", [("--watch", "-"), ("--watch", "--fix", ".")])
+def test_watch_changes_nothing(project: Path, args: tuple[str, ...]) -> None:
+    """Watching goes neither with fixes nor with standard input."""
+    result = run(*args)
+    assert result.exit_code == 2
+    assert "--watch" in result.stderr
+
+
+def test_options_and_paths_in_any_order(project: Path) -> None:
+    """Paths may stand between options, and an unknown option is a usage error."""
+    (project / "more.py").write_text(BAD)
+    assert found("bad.py", "--select", "TG101", "more.py") == [("bad.py", "TG101"), ("more.py", "TG101")]
+    assert run("--selects", "TG101").exit_code == 2
+    assert run("--jobs", "-1").exit_code == 2
+
+
+def test_a_renamed_file_is_looked_at_again(project: Path) -> None:
+    """The cache tells files apart that have the same size and the same time of change."""
+    (project / "good.py").write_text("x = 1\n".ljust(len(BAD), "#"))
+    assert found(".") == [("bad.py", "TG101")]
+    status = (project / "bad.py").stat()
+    os.utime(project / "good.py", ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(project / "good.py", project / "bad.py")
+    assert (project / "bad.py").stat().st_mtime_ns == status.st_mtime_ns
+    assert found(".") == []

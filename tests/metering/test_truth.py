@@ -1,0 +1,258 @@
+"""What is marked exact is exact: the provider's own word, geography, its tools' fees, hosts and models nobody knows."""
+
+from __future__ import annotations
+
+import json
+
+import httpx2
+import pytest
+
+import tokenguard
+from canned import MESSAGES, anthropic_client, openai_client
+from tokenguard import policy
+from tokenguard.facts.usage import Usage
+from tokenguard.prices import PriceBook, Tier
+from tokenguard.providers import HOSTS, geo_of, know_hosts
+from tokenguard.providers.hosts import UNKNOWN, endpoint_of
+
+USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+
+
+def answered(body):
+    return lambda request: httpx2.Response(200, json=body)
+
+
+def chat(model="gpt-4o", usage=USAGE, **more):
+    message = {"role": "assistant", "content": "Paris."}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": model,
+        "choices": [choice],
+        "usage": usage,
+    } | more
+
+
+def ask(body, base_url, model="gpt-4o", **more):
+    client = openai_client(answered(body), base_url=base_url)
+    return client.chat.completions.create(model=model, messages=MESSAGES, **more)
+
+
+def response(usage, output=(), model="gpt-4o"):
+    return {
+        "id": "r", "object": "response", "created_at": 1, "status": "completed", "model": model, "output": list(output),
+        "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": usage,
+    }  # fmt: skip
+
+
+RESPONSE_USAGE = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100}
+
+
+@pytest.mark.parametrize(
+    ("base_url", "usage", "usd"),
+    [
+        ("https://api.x.ai/v1", {**USAGE, "cost_in_usd_ticks": 1117650000}, 0.111765),
+        ("https://openrouter.ai/api/v1", {**USAGE, "cost": 0.0123}, 0.0123),
+        (
+            "https://openrouter.ai/api/v1",
+            {**USAGE, "cost": 0.0001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.002}},
+            0.0021,
+        ),
+        ("https://api.perplexity.ai", {**USAGE, "cost": {"total_cost": 0.0055}}, 0.0055),
+    ],
+    ids=["xai", "openrouter", "openrouter, own key", "perplexity"],
+)
+def test_the_providers_own_word(base_url, usage, usd, installed, spans):
+    """What a provider says that it charged is the cost, exactly, wherever it says so."""
+    ask(chat(usage=usage), base_url)
+    attributes = spans.attributes
+    assert attributes["tokenguard.cost.usd"] == pytest.approx(usd)
+    assert attributes["tokenguard.cost.status"] == "exact"
+    assert attributes["tokenguard.cost.source"] == "reported"
+
+
+def test_its_word_in_responses_and_messages(installed, spans):
+    """The same in the other wire formats that such a host speaks."""
+    client = openai_client(
+        answered(response({**RESPONSE_USAGE, "cost": 0.0123})), base_url="https://openrouter.ai/api/v1"
+    )
+    client.responses.create(model="gpt-4o", input="?")
+    message = {
+        "id": "m", "type": "message", "role": "assistant", "model": "claude-opus-4-6", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "Hi"}], "usage": {"input_tokens": 10, "output_tokens": 2, "cost": 0.0123},
+    }  # fmt: skip
+    anthropic = anthropic_client(answered(message), base_url="https://openrouter.ai/api")
+    anthropic.messages.create(model="claude-opus-4-6", max_tokens=9, messages=MESSAGES)
+    assert [span.attributes["tokenguard.cost.usd"] for span in spans] == [pytest.approx(0.0123)] * 2
+
+
+def test_nobody_elses_word(installed, spans):
+    """A field of that name at another host may mean anything."""
+    ask(chat(usage={**USAGE, "cost": 99.0}), "https://api.openai.com/v1")
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
+
+
+@pytest.mark.parametrize(
+    ("host", "geo"),
+    [
+        ("us-east5-aiplatform.googleapis.com", "regional"),
+        ("aiplatform.eu.rep.googleapis.com", "regional"),
+        ("aiplatform.googleapis.com", None),
+        ("eu.api.openai.com", "regional"),
+        ("api.openai.com", None),
+        ("us-api.together.ai", "regional"),
+    ],
+)
+def test_geography_of_hosts(host, geo):
+    """A host that keeps the work in one place is told from the global one."""
+    assert geo_of(host) == geo
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "factor"),
+    [
+        ("gcp.vertex_ai", "claude-sonnet-4-5", 1.1),
+        ("gcp.vertex_ai", "gemini-3.5-flash", 1.1),
+        ("gcp.vertex_ai", "gemini-2.5-flash", 1.0),
+        ("openai", "gpt-6.1-terra", 1.1),
+        ("openai", "gpt-4o", 1.0),
+    ],
+)
+def test_regions_have_a_price(provider, model, factor):
+    """Where the work stays in one place it costs more, for the models that it is so for."""
+    book, usage = PriceBook(), Usage(100_000, 1000)
+    there = book.cost(provider, model, usage, tier=Tier(geo="regional")).total
+    assert there == pytest.approx(factor * book.cost(provider, model, usage).total)
+
+
+def test_searches_are_priced_when_used(installed, spans):
+    """The provider's searches are a part of the cost, with their count; what it looked at on the way is not."""
+    action = {"type": "search", "query": "q"}
+    searches = [{"type": "web_search_call", "id": f"w{n}", "status": "completed", "action": action} for n in range(3)]
+    opened = {"type": "web_search_call", "id": "o", "status": "completed", "action": {"type": "open_page", "url": "u"}}
+    openai_client(answered(response(RESPONSE_USAGE, [*searches, opened], "gpt-5"))).responses.create(
+        model="gpt-5", input="?"
+    )
+    attributes = spans.attributes
+    assert attributes["tokenguard.usage.web_searches"] == 3
+    assert attributes["tokenguard.cost.tools_usd"] == pytest.approx(0.03)
+    assert attributes["tokenguard.cost.status"] == "exact"
+    assert attributes["tokenguard.cost.usd"] == pytest.approx(1000 * 1.25e-6 + 100 * 10e-6 + 0.03)
+
+
+def test_what_cannot_be_priced_is_marked(installed, spans):
+    """A fee that nobody lists leaves the cost an estimate."""
+    ask(
+        chat("gpt-4o-search-preview-2025-03-11"),
+        "https://api.openai.com/v1",
+        "gpt-4o-search-preview",
+        web_search_options={},
+    )
+    assert spans.attributes["tokenguard.cost.basis"] == "tool_fees_excluded"
+
+
+def test_a_tool_without_a_fee_is_not_marked(installed, spans):
+    """To fetch a page costs nothing but its tokens; a search at Anthropic costs a cent."""
+    usage = {
+        "input_tokens": 10,
+        "output_tokens": 2,
+        "server_tool_use": {"web_fetch_requests": 3, "web_search_requests": 0},
+    }
+    message = {
+        "id": "m", "type": "message", "role": "assistant", "model": "claude-opus-4-6", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "Hi"}], "usage": usage,
+    }  # fmt: skip
+    for searched in (0, 2):
+        usage["server_tool_use"]["web_search_requests"] = searched
+        anthropic_client(answered(json.loads(json.dumps(message)))).messages.create(
+            model="claude-opus-4-6", max_tokens=9, messages=MESSAGES
+        )
+    fetched, searched = (span.attributes for span in spans)
+    assert fetched["tokenguard.cost.status"] == searched["tokenguard.cost.status"] == "exact"
+    assert searched["tokenguard.cost.tools_usd"] == pytest.approx(0.02)
+
+
+def test_an_unknown_host_is_unknown(installed, spans):
+    """A server that nobody knows is not OpenAI because it serves a model of that name; its price is an estimate."""
+    ask(chat("gpt-3.5-turbo"), "https://llm.internal:8000/v1", "gpt-3.5-turbo")
+    attributes = spans.attributes
+    assert attributes["gen_ai.provider.name"] == "unknown"
+    assert attributes["tokenguard.cost.basis"] == "assumed_provider"
+    assert attributes["tokenguard.cost.usd"] == pytest.approx(1000 * 0.5e-6 + 100 * 1.5e-6)
+
+
+def test_the_policy_says_whose_a_host_is(installed, spans):
+    """`[hosts]` names the provider, or one of the user's own with rates under `[prices]`."""
+    rules = (
+        '[hosts]\n"llm.internal:8000" = "openai"\n"*.mine" = "mine"\n[prices]\n"mine/*" = { input = 1, output = 2 }\n'
+    )
+    tokenguard.install(policy.loads(rules))
+    ask(chat(), "https://llm.internal:8000/v1")
+    ask(chat("anything"), "https://a.mine/v1", "anything")
+    facts = [
+        (
+            s.attributes["gen_ai.provider.name"],
+            s.attributes["tokenguard.cost.usd"],
+            s.attributes["tokenguard.cost.status"],
+        )
+        for s in spans
+    ]
+    assert facts == [("openai", pytest.approx(0.0035), "exact"), ("mine", pytest.approx(0.0012), "exact")]
+    know_hosts({})
+
+
+def test_no_host_is_taken_for_the_sdks_maker():
+    """Every known host is somebody's, whichever SDK is pointed at it."""
+    for host, provider in HOSTS.items():
+        assert endpoint_of(object, f"x.{host}", 443, "openai").provider == provider
+    assert endpoint_of(object, "llm.example.com", 443, "anthropic").provider == UNKNOWN
+    assert endpoint_of(object, "proxy.example.com", 443, "groq").provider == "groq"
+
+
+@pytest.mark.parametrize(
+    ("model", "basis"),
+    [
+        ("gpt-5-nano", None),
+        ("gpt-5-nano-2025-08-07", None),
+        ("gpt-5-nano-next", "nearest_model"),
+        ("claude-haiku-4-5@20251001", None),
+    ],
+)
+def test_a_name_that_only_begins_alike(model, basis):
+    """A snapshot of a model has its price; a name with an unknown end is a guess, and marked so."""
+    provider = "anthropic" if "claude" in model else "openai"
+    assert PriceBook().cost(provider, model, Usage(10, 10)).basis == basis
+
+
+def test_the_day_a_model_comes_out(caplog):
+    """By `unpriced = "estimate"` a model that nobody lists is priced as the nearest of its family, and that is said."""
+    assert PriceBook().cost("openai", "gpt-9", Usage(10, 10)).total is None
+    cost = PriceBook(estimates=True).cost("openai", "gpt-9", Usage(1000, 1000))
+    assert cost.basis == "nearest_model"
+    assert cost.total > 0
+    assert 'unpriced = "estimate"' in caplog.text
+    assert PriceBook(estimates=True).cost("openai", "zzz", Usage(10, 10)).total is None
+
+
+def test_pictures_have_a_rate_of_their_own():
+    """Pictures in the output are billed at their rate; where nobody says how many they are, the cost is an estimate."""
+    book = PriceBook()
+    told = book.cost("gcp.gemini", "gemini-2.5-flash-image", Usage(10, 1290, output_image=1290))
+    assert (told.total, told.status) == (pytest.approx(10 * 0.3e-6 + 1290 * 30e-6), "exact")
+    assert book.cost("gcp.gemini", "gemini-2.5-flash-image", Usage(10, 1290)).basis == "assumed_text_output"
+
+
+def test_a_wrapper_of_the_users_own_is_passed_over(installed, spans, tmp_path):
+    """Calls through one's own wrapper are charged to whoever calls it, where `[attribution] helpers` names its file."""
+    (tmp_path / "llm.py").write_text(
+        "def ask(client, **request):\n    return client.chat.completions.create(**request)\n"
+    )
+    scope = {}
+    exec(compile((tmp_path / "llm.py").read_text(), str(tmp_path / "llm.py"), "exec"), scope)
+    for helpers, where in (("", str(tmp_path / "llm.py")), ('[attribution]\nhelpers = ["llm.py"]\n', __file__)):
+        tokenguard.install(policy.loads(helpers))
+        spans.clear()
+        scope["ask"](openai_client(), model="gpt-4o", messages=MESSAGES)
+        assert spans.attributes["code.file.path"] == where
