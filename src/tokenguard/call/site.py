@@ -43,7 +43,7 @@ def _is_library(file: str) -> bool:
         return False
     if file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file:
         return True
-    return any(fnmatchcase(file, glob) for glob in _helpers)
+    return any(fnmatchcase("/" + file, glob) for glob in _helpers)
 
 
 def call_site() -> dict[str, AttributeValue]:
