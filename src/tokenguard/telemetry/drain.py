@@ -69,6 +69,7 @@ class Telemetry:
         self.dropped = 0
         """Records lost because the drain could not keep up."""
         self.faults = Faults()
+        self._warned: set[str] = set()
         """What failed inside: observation swallowed it."""
         self.looker: Looker | None = None
         """What finds out what the requests say; set by whoever installs, as it takes a while to load."""
@@ -121,8 +122,8 @@ class Telemetry:
 
     def warn(self, said: str) -> None:
         """Say something in the log, once."""
-        if said not in self._logged:
-            self._logged.add(said)
+        if said not in self._warned:
+            self._warned.add(said)
             log.warning("tokenguard: %s", said)
 
     # --- the drain -----------------------------------------------------------------------------------------------
