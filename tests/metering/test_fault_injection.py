@@ -260,7 +260,7 @@ def test_apis_that_fail(lenient, installed, monkeypatch):
 def test_failures_are_counted_and_logged_once(lenient, installed, monkeypatch, caplog):
     """The first failure of a place is in the log with its cause, further ones are counted."""
     logging.getLogger("tokenguard").setLevel(logging.WARNING)
-    runtime.installed().telemetry._logged.clear()
+    runtime.installed().telemetry.faults._seen.clear()
     before = runtime.installed().telemetry.faults.count
     monkeypatch.setattr(meter, "fingerprint", fail)
     client = openai_client()

@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind
 from tokenguard.call import scope
 from tokenguard.call.call import Call, Exchange, current_call
 from tokenguard.call.flow import SEND, Answer, Flow, Step
-from tokenguard.call.repeats import fingerprint, identity, snapshot
+from tokenguard.call.repeats import identity, snapshot
 from tokenguard.call.site import call_site
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
@@ -30,6 +30,7 @@ from tokenguard.metering.background import Pending
 from tokenguard.metering.settling import Settling
 from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
+from tokenguard.process.hashes import fingerprint
 from tokenguard.process.interrupts import interrupt
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
