@@ -13,15 +13,15 @@ class Log:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
-    def warning(self, message: str, *values: object, exc_info: BaseException | None = None) -> None:
+    def warning(self, message: str, *values: object, exc_info: BaseException | bool | None = None) -> None:
         """Say something that somebody should look at."""
         self._say(logging.WARNING, message, values, exc_info)
 
-    def error(self, message: str, *values: object, exc_info: BaseException | None = None) -> None:
+    def error(self, message: str, *values: object, exc_info: BaseException | bool | None = None) -> None:
         """Say that something does not work."""
         self._say(logging.ERROR, message, values, exc_info)
 
-    def _say(self, level: int, message: str, values: tuple[object, ...], exc_info: BaseException | None) -> None:
+    def _say(self, level: int, message: str, values: tuple[object, ...], exc_info: BaseException | bool | None) -> None:
         try:
             self._logger.log(level, message, *values, exc_info=exc_info, stacklevel=3)
         except Exception as error:

@@ -71,6 +71,7 @@ class Telemetry:
         self.faults = Faults()
         self._warned: set[str] = set()
         """What failed inside: observation swallowed it."""
+        self._warned: set[str] = set()
         self.looker: Looker | None = None
         """What finds out what the requests say; set by whoever installs, as it takes a while to load."""
         self._make_sink = sink
