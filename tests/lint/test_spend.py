@@ -167,3 +167,16 @@ def test_a_store_that_is_none(project: Path) -> None:
 def test_the_cache_knows_nothing_of_money(project: Path) -> None:
     """A second run, whose findings come from the cache, prices them as the first."""
     assert priced("--select", "TG101") == priced("--select", "TG101")
+
+
+def test_the_report_names_the_rules(project: Path) -> None:
+    """A report by call site says which rules have a finding about the calls of a line."""
+    from tokenguard.cli import group
+
+    store = Store(project / "own.db")
+    own = call(DEAR, "dear", 5, 0.5)
+    own.attributes[n.CODE_FILE] = str(project / "app" / "ask.py")
+    store.write([own])
+    store.close()
+    said = CliRunner().invoke(group, ["report", "--by", "call_site", "--source", "own.db"]).output
+    assert "app/ask.py:17: TG101 no-output-cap, TG102 volatile-prefix; see tokenguard explain" in said

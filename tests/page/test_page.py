@@ -123,6 +123,12 @@ def test_hours_of_a_short_time(tmp_path):
     assert page.series.times[-1] == f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%d %H:%M}"
 
 
+def test_no_day_before_the_period(tmp_path):
+    """The chart has no days that are not of the period."""
+    page = page_of(write(tmp_path / "u.db", records(nasty=False)), days=6)
+    assert len(page.series.times) == 7
+
+
 def test_what_changed_most(tmp_path):
     """The page names the feature whose cost changed most, and the version of its prompt that did."""
     found = records(days=20, nasty=False)

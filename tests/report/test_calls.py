@@ -16,7 +16,7 @@ from tokenguard.cli import group
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import CallRecord
-from tokenguard.report.calls import sections
+from tokenguard.report.calls import sections, shown
 from tokenguard.report.query import Query
 from tokenguard.report.sources import open_sources
 from tokenguard.store.store import Store
@@ -116,9 +116,8 @@ def test_all_facts_are_shown(store, found):
     name = found.span_id[:6] or "#4"
     text = run(store, "show", name)
     assert "\x1b" not in text
-    for _, value in parts:
-        shown = ", ".join(value) if isinstance(value, tuple) else f"{value:,}" if isinstance(value, int) else str(value)
-        assert shown.replace("\x1b", "?") in text
+    for label, value in parts:
+        assert shown(label, value).replace("\x1b", "?") in text
     facts = json.loads(run(store, "show", name, "--format", "json"))
     assert facts["attributes"] == {k: list(v) if isinstance(v, tuple) else v for k, v in found.attributes.items()}
 

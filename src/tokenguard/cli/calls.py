@@ -106,13 +106,7 @@ def show(ident: str, source: tuple[str, ...], form: str) -> None:
         out.print(Text(title, style=bold))
         width = max(len(label) for label, _ in pairs)
         for label, value in pairs:
-            out.print(Text(f"  {clean(label).ljust(width)}  {clean(_shown(value))}"), soft_wrap=True)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+            out.print(Text(f"  {clean(label).ljust(width)}  {clean(report.shown(label, value))}"), soft_wrap=True)
 
 
 def _calls(found: Sequence[Call]) -> list[Column]:
@@ -181,6 +175,11 @@ def _csv(facts: Sequence[Mapping[str, Any]]) -> str:
     for each in flat:
         values = (each.get(key) for key in keys)
         writer.writerow(
-            [value if value is None or isinstance(value, int | float) else cell(_shown(value)) for value in values]
+            [
+                value
+                if value is None or isinstance(value, int | float)
+                else cell(", ".join(value) if isinstance(value, tuple) else str(value))
+                for value in values
+            ]
         )
     return out.getvalue()

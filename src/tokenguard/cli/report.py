@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -111,8 +112,22 @@ def _print(found: Report, insights: list[Finding], going: Trend | None, form: st
     else:
         from tokenguard.report.table import print_table
 
-        print_table(found, insights, shown, terminal.console(), _repeated(repeated), going)
+        print_table(found, insights, shown, terminal.console(), [*_repeated(repeated), *_linted(found)], going)
 
 
 def _repeated(calls: int) -> list[str]:
     return [f"Found more than once in the sources, by trace and span id, and counted once: {calls:,}"] if calls else []
+
+
+def _linted(found: Report) -> list[str]:
+    """What the linter says of the call sites that are shown."""
+    if "call_site" not in found.query.by:
+        return []
+    from tokenguard.cli.linted import rules_at
+    from tokenguard.report.labels import clean
+
+    at = found.query.by.index("call_site")
+    rules = rules_at(dict.fromkeys(row.keys[at] for row in found.rows))
+    return [
+        f"{clean(os.path.relpath(site))}: {', '.join(names)}; see tokenguard explain" for site, names in rules.items()
+    ]

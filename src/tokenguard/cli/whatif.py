@@ -53,7 +53,7 @@ def whatif(
         fall = waterfall(there.records, query, proposal, prices)
     if not fall.calls:
         raise TokenGuardError(there.nothing())
-    title = str(policy) if policy is not None else "what is suggested"
+    title = policy.name if policy is not None else "what is suggested"
     if form == "table" and not suggest and output is None:
         shown.print_table(fall, title, console())
         return

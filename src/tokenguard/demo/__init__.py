@@ -147,6 +147,10 @@ def show(demo: Demo) -> None:
     for sentence in _broken(demo.store):
         console.print()
         console.print(Text(sentence, "bold"), soft_wrap=True)
+    page = demo.store.with_suffix(".html")
+    page.write_text(_output("report", ("--format", "html"), demo.store), encoding="utf-8")
+    console.print("\n[bold]The same to look at[/bold]")
+    console.print(Text(f"{page}, or while a program runs: tokenguard dashboard --source {demo.store}"), soft_wrap=True)
 
 
 def _broken(store: Path) -> list[str]:
@@ -162,6 +166,13 @@ def _broken(store: Path) -> list[str]:
     finally:
         records.close()
     return [f"{each.says()}: {usd(each.usd)}. {each.next_step().capitalize()}." for each in found]
+
+
+def _output(name: str, arguments: Sequence[str], store: Path) -> str:
+    """What a command of ours prints."""
+    command = [*COMMAND, name, *arguments, "--source", str(store)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8")  # noqa: S603
+    return done.stdout
 
 
 def _command(console: Console, name: str, arguments: Sequence[str], store: Path) -> None:

@@ -153,7 +153,7 @@ def _series(records: Records, report: Report) -> Series:
     unit, step = next(((unit, step) for unit, step, most in UNITS if lasted <= most), ("day", timedelta(days=1)))
     key = query.by[0]
     groups = measured(records, replace(query, by=(key, unit)), ("calls", "priced_usd")).groups
-    times = _steps(first, last, unit, step)
+    times = _steps(first, last, query.since_ns, unit, step)
     place = {time: n for n, time in enumerate(times)}
     totals: dict[str | None, float] = {}
     for (value, _), group in groups.items():
@@ -168,11 +168,11 @@ def _series(records: Records, report: Report) -> Series:
     return Series(times, keys, usd, other, calls)
 
 
-def _steps(first_ns: int, last_ns: int, unit: str, step: timedelta) -> list[str]:
-    """The days, hours or minutes from the first to the last."""
+def _steps(first_ns: int, last_ns: int, since_ns: int | None, unit: str, step: timedelta) -> list[str]:
+    """The days, hours or minutes from the first to the last, and some before, but none before the period."""
     size = int(step.total_seconds())
-    first, last = (ns // NS // size for ns in (first_ns, last_ns))
-    first = min(first, last - MIN_STEPS + 1)
+    first, last, since = (ns // NS // size for ns in (first_ns, last_ns, since_ns or 0))
+    first = min(first, max(since, last - MIN_STEPS + 1))
     return [datetime.fromtimestamp(n * size, UTC).strftime(TIMES[unit]) for n in range(first, last + 1)]
 
 

@@ -9,7 +9,7 @@ from tokenguard.facts import names
 from tokenguard.page.gathered import Page
 from tokenguard.page.markup import Markup, tag
 from tokenguard.page.sections import table
-from tokenguard.report.calls import SHORT, Call, Repeat, sections
+from tokenguard.report.calls import SHORT, Call, Repeat, sections, shown
 from tokenguard.report.findings import LAST_CALLS
 from tokenguard.report.labels import NO_VALUE, when
 from tokenguard.report.numbers import durations, plain, seconds, token_counts, usd, usds
@@ -24,14 +24,14 @@ def single_calls(page: Page) -> Markup | None:
         ("Slowest", page.slowest, "slowest"),
         ("Failed", page.failed, "failed"),
     ]
-    shown = [(title, _table(found, name), len(found)) for title, found, name in lists if found]
+    there = [(title, _table(found, name), len(found)) for title, found, name in lists if found]
     if page.repeated:
-        shown.append(("Repeated", _repeats(page.repeated), len(page.repeated)))
-    if not shown:
+        there.append(("Repeated", _repeats(page.repeated), len(page.repeated)))
+    if not there:
         return None
     parts = [
         tag("details", tag("summary", title), content, name="calls", open=n == 0)
-        for n, (title, content, _) in enumerate(shown)
+        for n, (title, content, _) in enumerate(there)
     ]
     among = f", of the last {LAST_CALLS:,}" if page.report.total.figures["calls"] > LAST_CALLS else ""
     facts = {f"{name}-{n}": call for _, found, name in lists for n, call in enumerate(found)}
@@ -87,7 +87,7 @@ def _facts(ident: str, call: Call) -> Markup:
         tag(
             "section",
             tag("h3", title),
-            tag("dl", *(tag("div", tag("dt", label), tag("dd", _value(value))) for label, value in pairs)),
+            tag("dl", *(tag("div", tag("dt", label), tag("dd", shown(label, value))) for label, value in pairs)),
         )
         for title, pairs in sections(record)
     ]
@@ -102,9 +102,3 @@ def _facts(ident: str, call: Call) -> Markup:
         id=ident,
         class_="panel",
     )
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

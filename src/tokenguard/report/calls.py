@@ -167,3 +167,10 @@ def as_facts(found: Call) -> dict[str, Any]:
         "span_id": record.span_id or None,
         "attributes": record.attributes,
     }
+
+
+def shown(label: str, value: AttributeValue) -> str:
+    """A fact in words: counts of tokens have separators, ports and lines have none."""
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return f"{value:,}" if isinstance(value, int) and "tokens" in label else str(value)
