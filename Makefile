@@ -32,7 +32,7 @@ docs: setup        ## the generated pages
 	$(BIN)/python -m tokenguard.providers.page > docs/providers.md
 	$(BIN)/python -m tokenguard.lint.explain docs/rules
 	$(BIN)/python grafana/build.py
-previews: setup    ## pictures of the dashboards; needs grafana/stack.sh on PATH
+previews: setup    ## pictures of the dashboards by Grafana's components; needs grafana/stack.sh on PATH, npm, Chromium
 	cd tests && $(abspath $(BIN))/python -m grafana.preview ../docs/dashboards
 wheel: setup       ## dist/*.whl
 	$(BIN)/python -m build --wheel

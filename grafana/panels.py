@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from links import by_link, filter_link, traces_link
-from queries import PICKERS
+from queries import ENVIRONMENT, PICKERS
 from variables import BUCKET, COMMON, PROMETHEUS, picker
 
 SCHEMA = 42
@@ -48,10 +48,10 @@ class Column:
 
     def override(self) -> dict[str, Any]:
         """As Grafana has it."""
-        known = {"unit": self.unit, "decimals": DECIMALS[self.unit], **self.more} if self.unit else self.more
+        unit = {"unit": self.unit, "decimals": DECIMALS[self.unit], "noValue": "-"} if self.unit else {}
         return {
             "matcher": {"id": "byName", "options": self.title},
-            "properties": [{"id": name, "value": value} for name, value in known.items()],
+            "properties": [{"id": name, "value": value} for name, value in {**unit, **self.more}.items()],
         }
 
 
@@ -175,7 +175,7 @@ class Panel:
             {
                 "id": "organize",
                 "options": {
-                    "excludeByName": {"Time": True},
+                    "excludeByName": {name: True for name in ("Time", ENVIRONMENT) if name not in names},
                     "renameByName": {n: column.title for n, column in zip(names, self.columns, strict=True)},
                     "indexByName": {name: place for place, name in enumerate(names)},
                 },
@@ -183,13 +183,22 @@ class Panel:
         ]
 
 
-LINE = {"drawStyle": "line", "lineWidth": 2, "fillOpacity": 0, "showPoints": "auto", "pointSize": 4, "spanNulls": 3.6e6}
+LINE = {
+    "drawStyle": "line",
+    "lineWidth": 2,
+    "fillOpacity": 0,
+    "showPoints": "auto",
+    "pointSize": 4,
+    "spanNulls": False,
+    "axisSoftMin": 0,
+}
 BARS = {
     "drawStyle": "bars",
     "lineWidth": 0,
     "fillOpacity": 80,
     "showPoints": "never",
     "barAlignment": 1,
+    "axisSoftMin": 0,
     "stacking": {"mode": "normal", "group": "A"},
 }
 PALETTE = {"color": {"mode": "palette-classic"}}
@@ -197,7 +206,10 @@ PLAIN: dict[str, dict[str, Any]] = {
     "stat": {"color": {"mode": "fixed", "fixedColor": "text"}},
     "bargauge": {"color": {"mode": "fixed", "fixedColor": "blue"}, "min": 0},
     "timeseries": {**PALETTE, "custom": LINE},
-    "table": {"color": {"mode": "fixed", "fixedColor": "text"}, "custom": {"align": "auto", "filterable": True}},
+    "table": {
+        "color": {"mode": "fixed", "fixedColor": "text"},
+        "custom": {"align": "auto", "filterable": True, "minWidth": 80},
+    },
 }
 """How amounts look that are neither good nor bad."""
 TOOLTIP = {"mode": "multi", "sort": "desc"}
@@ -212,8 +224,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "showUnfilled": False,
         "valueMode": "text",
         "sizing": "manual",
+        "namePlacement": "top",
         "minVizHeight": 16,
-        "maxVizHeight": 24,
+        "maxVizHeight": 44,
     },
     "timeseries": {"legend": LEGEND, "tooltip": TOOLTIP},
     "state-timeline": {"mergeValues": True, "showValue": "never", "legend": LEGEND, "tooltip": TOOLTIP},
@@ -268,6 +281,14 @@ def limit(at: float) -> dict[str, Any]:
     }
 
 
+def coloured(**colours: str) -> dict[str, dict[str, Any]]:
+    """Fixed colours of series, by name: what is good or bad looks so on every chart."""
+    return {name: {"color": {"mode": "fixed", "fixedColor": colour}} for name, colour in colours.items()}
+
+
+OUTCOMES = coloured(ok="green", error="red", blocked="orange", abandoned="purple")
+
+
 def bars(title: str, unit: str, expr: str, legend: str, description: str, **more: Any) -> Panel:
     """What came in each hour, or on each day, stacked."""
     form = {"defaults": {"custom": BARS}, "step": f"${BUCKET}", **more}
@@ -280,9 +301,9 @@ def lines(title: str, unit: str, queries: Sequence[Query], description: str, **m
 
 
 def ranking(title: str, unit: str, expr: str, label: str, description: str, **more: Any) -> Panel:
-    """The largest ten by a label."""
+    """The largest ten by a label, or as a legend names them."""
     # Sorted by the query: Grafana shows series in the order they come in.
-    query = Query(f"sort_desc(topk(10, {expr}))", f"{{{{{label}}}}}" if label else "__auto")
+    query = Query(f"sort_desc(topk(10, {expr}))", label if "{" in label else f"{{{{{label}}}}}" if label else "__auto")
     return Panel("bargauge", title, unit, [query], description, **more)
 
 

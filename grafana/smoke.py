@@ -2,7 +2,7 @@
 
     python smoke.py [http://localhost:3000]
 
-Looks for the four dashboards, the data sources and every alert rule, has the first panel's query answered through
+Looks for the dashboards, the data sources and every alert rule, has the first panel's query answered through
 Grafana, and exits 1 with what is missing. Needs nothing but Python. GRAFANA_TOKEN is a service account's token, where
 Grafana asks for one.
 """

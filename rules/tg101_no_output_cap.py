@@ -252,8 +252,8 @@ def _agent_may_cap(file: File, call: ast.Call, surface: Surface) -> bool:
     given = known.get(holder)
     if holder == "llm":  # livekit: a model written as a text takes no settings
         return not isinstance(given, ast.Constant)
-    if given is not None and not file.is_none(given) and not isinstance(file.written(given), ast.Dict):
-        return True  # an object, which has a row of its own
+    if given is not None and any(file.written(given) is other for other, _ in file.surfaces):
+        return True  # settings that are made in this file are reported there
     model = known.get("model") or (call.args[0] if call.args and "pydantic" in surface.path else None)
     if model is not None:
         if isinstance(file.constant(model), str) and _CAPPED_MODELS.search(str(file.constant(model))):
@@ -263,7 +263,7 @@ def _agent_may_cap(file: File, call: ast.Call, surface: Surface) -> bool:
             return True
         if isinstance(made, ast.Call) and file.look(made, "settings").presence is Presence.PRESENT:
             return True
-    if "before_model_callback" in known or file.arguments(call).open:
+    if file.arguments(call).open or ("before_model_callback" in known and b"max_output_tokens" in file.module.source):
         return True
     return any(k.arg == holder for name in ("RunConfig", "override") for c in file.module.calls_of((name,))
                for k in c.keywords)  # fmt: skip

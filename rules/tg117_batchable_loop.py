@@ -4,6 +4,8 @@ Where no user waits for the answers, the batch APIs of OpenAI, Anthropic, Google
 half the price, and return them within a day. Only scripts (with a `__main__` block, no server, no chat, no async) are
 looked at, and only loops whose requests do not depend on each other. A note, not a fault: the answers come later.
 
+Off unless it is selected (`--extend-select TG117`): real code showed too little of it to say how often it is right.
+
 Bad:
 
     import csv
@@ -49,6 +51,7 @@ from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 
 SEVERITY = "info"
+DEFAULT = False
 WORDS = CALL_WORDS
 _ROOTS = ("openai.OpenAI()", "anthropic.Anthropic()", "google.genai.Client()", "mistralai.Mistral()")
 _SERVING = lazy(

@@ -96,6 +96,21 @@ SETS = {
         *("cohere-haystack", "ollama-haystack", "amazon-bedrock-haystack", "mistral-haystack"),
         *("ag2[openai]", "semantic-kernel"),
     ),
+    "neighbours": Set(
+        (
+            *("openai>=3", "anthropic>=2", "openinference-instrumentation-openai", "logfire", "langfuse"),
+            *("openinference-instrumentation-anthropic", "opentelemetry-instrumentation-openai"),
+            "opentelemetry-instrumentation-anthropic",
+        ),
+        ("tests/neighbours",),
+        "",
+        ignore="ignore",
+    ),
+    # These two want other versions of OpenTelemetry's packages, and of the SDKs.
+    "neighbours-v2": Set(
+        ("openai", "anthropic", "opentelemetry-instrumentation-openai-v2"), ("tests/neighbours",), "", ignore="ignore"
+    ),
+    "neighbours-openlit": Set(("openlit", "openai", "anthropic"), ("tests/neighbours",), "", ignore="ignore"),
 }
 
 

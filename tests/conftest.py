@@ -8,6 +8,7 @@ import socket
 
 os.environ["TOKENGUARD_STRICT"] = "1"
 os.environ["TOKENGUARD_STORE"] = "off"
+os.environ["TOKENGUARD_INCLUDE_USAGE"] = "always"  # the providers here are on loopback, and send it on request
 os.environ["TOKENGUARD_HOSTS"] = "127.0.0.1=sdk"  # who is simulated there speaks for the SDK's maker
 
 import pytest

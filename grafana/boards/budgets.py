@@ -47,7 +47,7 @@ AT_RISK = (
     Column("key", "Account"),
     Column("unit", "Unit"),
     Column("used", "Used", SHARE, GAUGE),
-    Column("projected", "At window's end", SHARE, OVER),
+    Column("projected", "Forecast", SHARE, OVER),
     Column("exhausted", "Exhausted in", SECONDS),
 )
 ACCOUNTS = (
@@ -98,12 +98,14 @@ BUDGETS = Board(
             SHARE,
             share(ranged(names.CALLS, matching=BLOCKED), ranged(names.CALLS)),
             "Of all calls, whatever refused them: a budget, a limit or a breaker.",
+            defaults={"decimals": 2},
         ),
         stat(
             "Blocked spend (max)",
             USD,
-            f"{ranged(names.GUARD_PREVENTED_USD)} or 0 * {ranged(names.CALLS)}",
+            f"{ranged(names.GUARD_PREVENTED_USD)} or 0 * {ranged(names.GUARD_DECISIONS)}",
             "What refused calls could have cost at the most. The real cost would have been less.",
+            none="no decisions",
         ),
         stat(
             "Reserved in flight",
@@ -125,7 +127,7 @@ BUDGETS = Board(
             "Budgets",
             SHARE,
             [Query(expr, name) for name, expr in accounts(CHOSEN, 50).items()],
-            "The 50 fullest accounts, in USD or tokens. Each service's account is its own. The end is projected "
+            "The 50 fullest accounts, in USD or tokens. Each service's account is its own. The forecast is "
             "from the window so far, and exhaustion from the last hour. A row leads to the calls that its budget "
             "decided on.",
             width=24,
@@ -140,6 +142,7 @@ BUDGETS = Board(
             SHARE,
             [Query(f"topk(10, {used(CHOSEN)})", NAMED)],
             "Spent of the limit, for the ten fullest.",
+            width=12,
             none=NO_BUDGETS,
             defaults={"min": 0, **limit(1)},
         ),
@@ -149,6 +152,7 @@ BUDGETS = Board(
             [Query(f"topk(10, {projected(CHOSEN)})", NAMED)],
             "Against an even spend over the budget's window: 1 ends exactly at the limit, 2 is spent at half time. A "
             "window's first 2 % are left out.",
+            width=12,
             none=NO_BUDGETS,
             defaults={"min": 0, **limit(1)},
         ),
@@ -158,14 +162,16 @@ BUDGETS = Board(
             refused(BAR, AHEAD),
             "{{budget}}",
             "Calls that did not fit into a budget.",
+            width=6,
             none="none refused",
         ),
         ranking(
             "Decisions by rule and action",
             COUNT,
             ranged(names.GUARD_DECISIONS, "rule", "action"),
-            "",
+            "{{rule}}: {{action}}",
             "What the guard decided; calls that simply pass are no decisions. A bar leads to the calls.",
+            width=6,
             none="no decisions",
             traces=["rule"],
         ),
@@ -175,6 +181,7 @@ BUDGETS = Board(
             barred(names.GUARD_DECISIONS, "action"),
             "{{action}}",
             "In each bar.",
+            width=6,
             none="no decisions",
         ),
         ranking(
@@ -183,6 +190,7 @@ BUDGETS = Board(
             f"{ranged(names.CALLS, TENANT, matching=BLOCKED)} > 0",
             TENANT,
             "Whose calls are refused.",
+            width=6,
             none="none blocked",
             traces=[TENANT],
         ),

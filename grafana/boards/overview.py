@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from budgets import accounts
-from panels import COUNT, RATIO, SECONDS, SHARE, TOKENS, USD, Board, Column, Panel, Query, bars, compared, lines, steps
+from panels import (
+    COUNT,
+    OUTCOMES,
+    RATIO,
+    SECONDS,
+    SHARE,
+    TOKENS,
+    USD,
+    Board,
+    Column,
+    Panel,
+    Query,
+    bars,
+    compared,
+    lines,
+    steps,
+)
 from queries import DURATION, MODEL, TENANT, WHERE, picked, share
 
 from tokenguard.facts import names
@@ -102,6 +118,7 @@ OVERVIEW = Board(
             barred(names.CALLS, "outcome"),
             "{{outcome}}",
             "Answered, failed, blocked by the guard, closed before their end.",
+            named=OUTCOMES,
         ),
         lines(
             "Latency p95 by model",

@@ -83,7 +83,7 @@ def versus(expr: str) -> dict[str, str]:
 def p(q: float, metrics: tuple[Metric, ...], window: str, *by: str) -> str:
     """A quantile for what the pickers choose, where calls are enough to have one."""
     labels = picked(OF_HISTOGRAMS)
-    return f"{quantile(q, metrics, labels, window, by)} and {observed(metrics, labels, window, by)} >= {ENOUGH}"
+    return f"({quantile(q, metrics, labels, window, by)} and {observed(metrics, labels, window, by)} >= {2 * ENOUGH})"
 
 
 # --- the month, which only what is recorded knows ---------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import COUNT, RATIO, SECONDS, SHARE, Board, Panel, Query, bars, lines, stat, steps
+from panels import COUNT, OUTCOMES, RATIO, SECONDS, SHARE, Board, Panel, Query, bars, lines, stat, steps
 from queries import (
     DURATION,
     ERROR_TYPE,
@@ -135,7 +135,7 @@ RELIABILITY = Board(
             "Latency by model",
             SECONDS,
             latencies(DURATION),
-            f"Of at least {ENOUGH} calls. Points lead to their traces.",
+            f"Of at least {2 * ENOUGH} calls. Points lead to their traces.",
             width=12,
             traces=[MODEL],
         ),
@@ -161,6 +161,7 @@ RELIABILITY = Board(
             barred(names.CALLS, "outcome"),
             "{{outcome}}",
             "Answered, failed, blocked by the guard, closed before their end.",
+            named=OUTCOMES,
         ),
         BREAKERS,
         bars(

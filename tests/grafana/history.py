@@ -63,10 +63,13 @@ def load(folder):
 
 
 def record(folder, data, rules):
-    """Add what a group of rules records of the past, as promtool backfills it."""
+    """Add what a group of rules records of the past, as promtool backfills it.
+
+    Samples are further apart than those of a real process, so a series lives longer without one.
+    """
     path = folder / "group.yaml"
     path.write_text(yaml.safe_dump({"groups": [rules]}))
-    with prometheus(folder / "filling", data=data) as server:
+    with prometheus(folder / "filling", flags=["--query.lookback-delta=3h"], data=data) as server:
         command = [program("promtool"), "tsdb", "create-blocks-from", LONG, "rules", f"--url={server.url}", str(path)]
         times = [f"--start={NOW - DAYS * 86400}", f"--end={NOW}", f"--output-dir={folder / 'recorded'}"]
         subprocess.run([*command, *times], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -85,7 +88,7 @@ def samples():
 
     fine = NOW - FINE_DAYS * 86400
     for at in (*range(start, fine, COARSE), *range(fine, NOW + 1, STEP)):
-        step = STEP if at > fine else COARSE
+        step = STEP if at >= fine else COARSE
         hour = at / 3600 % 24
         busy = 0.25 + 0.75 * math.exp(-((hour - 14) ** 2) / 18)
         for feature, route, version, team, model, pace, sent, cached, generated in FEATURES:
@@ -149,7 +152,7 @@ def one(add, chance, whose, calls, sent, cached, generated):
     if tenant == "globex" and feature == "triage":
         add("tokenguard_calls_unpriced_total", labels, calls // 50)
     if feature in ("support_bot", "concierge"):
-        for outcome, number in (("ok", calls // 3), ("error", calls // 30)):
+        for outcome, number in (("ok", calls / 3), ("error", calls / 30)):
             add("tokenguard_tasks_total", {**work, "task": "resolve", "outcome": outcome}, number)
             add("tokenguard_task_cost_usd_total", {**work, "task": "resolve", "outcome": outcome},
                 sum(paid.values()) * (0.9 if outcome == "ok" else 0.1))  # fmt: skip

@@ -74,3 +74,39 @@ def test_equal_edits_of_two_findings_are_made_once() -> None:
     fixed, done = fix_source(source, lambda text: LINTER.lint(text, "x.py"), unsafe=True)
     assert fixed.count(b"max_output_tokens=1024") == 1
     assert len(done) == 2
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        (("\r\n",) * 6, "\r\n"),
+        (("\r",) * 6, "\r"),
+        (("\n", "\r\n", "\r\n", "\n", "\r\n", "\n"), "\r\n"),
+        (("\r\n", "\r\n", "\n", "\n", "\r\n", "\n"), "\n"),
+    ],
+)
+def test_line_ends_stay_and_a_new_line_ends_as_the_one_before(ends: tuple[str, ...], expected: str) -> None:
+    """CRLF, lone CR, and files in which they are mixed: what is offered is done."""
+    lines = [
+        "from openai import OpenAI",
+        "c = OpenAI(timeout=5)",
+        "c.responses.create(",
+        "    model='m',",
+        "    input='é',",
+        ")",
+    ]
+    source = "".join(line + end for line, end in zip(lines, ends, strict=True)).encode()
+    linter = Linter(Config(root=Path(), select=("TG101",)))
+    mended, done = fix_source(source, lambda text: linter.lint(text, "x.py"), unsafe=True)
+    new = [*lines[:5], "    max_output_tokens=1024,", lines[5]]
+    all_ends = [*ends[:5], ends[4], ends[5]]
+    assert len(done) == 1
+    assert mended.decode() == "".join(line + end for line, end in zip(new, all_ends, strict=True))
+
+
+def test_notes_are_mended_only_where_their_rule_is_selected() -> None:
+    """A note of TG116 has no fix beside all other rules; `--select TG116` asks for it."""
+    source = b"from openai import OpenAI\nclient = OpenAI()\n"
+    for select, fixable in ((("TG",), False), (("TG116",), True), (("TG", "TG11"), True)):
+        (finding,) = Linter(Config(root=Path(), select=select)).lint(source, "x.py")
+        assert (finding.severity, finding.fix is not None) == ("info", fixable)

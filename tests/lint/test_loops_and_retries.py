@@ -148,3 +148,12 @@ def test_usage_is_asked_for_only_where_its_chunk_does_no_harm(lint, body: str, f
     )
     (finding,) = lint(f"{code}    for chunk in stream:\n        {body}", "TG109")
     assert (finding.fix is not None) is fixable
+
+
+def test_rules_that_real_code_showed_too_little_of_are_off_unless_selected(lint) -> None:
+    """`TG` does not run them, their own code or their group does."""
+    code = "import os\ndef f(c, q):\n    names = ' '.join(os.listdir('docs'))\n"
+    code += "    return c.responses.create(model='m', instructions=names, input=q, max_output_tokens=4)"
+    assert lint(code, "TG") == []
+    assert [f.rule for f in lint(code, "TG", "TG115")] == ["TG115"]
+    assert [f.rule for f in lint(code, "TG11")] == ["TG115"]

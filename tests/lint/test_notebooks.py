@@ -50,11 +50,91 @@ def test_findings_and_fixes_by_cell(tmp_path: Path, indent: int | None, ascii_on
     assert file.read_text(encoding="utf-8") == json.dumps(expected, indent=indent, ensure_ascii=ascii_only) + "\n"
 
 
-def test_an_unusual_layout_is_not_reformatted(tmp_path: Path) -> None:
-    """A notebook whose bytes cannot be reproduced is reported but not rewritten."""
+LAYOUTS = {
+    "indent 3": lambda d: json.dumps(d, indent=3),
+    "no spaces": lambda d: json.dumps(d, separators=(",", ":")),
+    "tabs": lambda d: json.dumps(d, indent="\t"),
+    "sorted keys": lambda d: json.dumps(d, indent=1, sort_keys=True),
+    "odd spaces": lambda d: json.dumps(d, indent=1).replace('"nbformat": 4', '"nbformat" :4'),
+    "a number that json writes otherwise": lambda d: json.dumps(d, indent=1).replace(
+        '"nbformat": 4', '"nbformat": 4.10'
+    ),
+}
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_whatever_wrote_a_notebook_only_the_line_is_inserted(tmp_path: Path, layout, end: str, bom: bytes) -> None:
+    """Any layout, line ends of git on Windows, and a byte order mark stay as they are."""
+    document = json.loads(notebook(1, ascii_only=True, as_list=True))
+    fixed = json.loads(json.dumps(document))
+    source = fixed["cells"][5]["source"]
+    source.insert(source.index("    input='é',\n") + 1, "    max_output_tokens=1024,\n")
+    before, after = (bom + layout(d).replace("\n", end).encode() for d in (document, fixed))
     file = tmp_path / "n.ipynb"
-    text = notebook(1, ascii_only=False, as_list=True).replace('"nbformat": 4', '"nbformat" :4')
-    file.write_text(text, encoding="utf-8")
-    result = CliRunner().invoke(lint, ["--no-cache", "--unsafe-fixes", str(file)])
-    assert result.exit_code == 1
-    assert file.read_text(encoding="utf-8") == text
+    file.write_bytes(before)
+    CliRunner().invoke(lint, ["--no-cache", "--unsafe-fixes", str(file)])
+    assert file.read_bytes() == after
+
+
+def linted(tmp_path: Path, *cells: str) -> list[tuple[str, int, int, str]]:
+    """The findings of a notebook of these code cells."""
+    file = tmp_path / "n.ipynb"
+    file.write_text(json.dumps({"cells": [{"cell_type": "code", "source": text} for text in cells]}))
+    result = CliRunner().invoke(lint, ["--no-cache", "--format", "json", "--ignore", "TG116", str(file)])
+    return [(r["rule"], r["cell"], r["line"], r["severity"]) for r in json.loads(result.stdout)]
+
+
+CALL = "from openai import OpenAI\nOpenAI().responses.create(model='m', input='x')"
+
+
+@pytest.mark.parametrize(
+    ("cell", "line"),
+    [
+        (f"!pip install -qU \\\n  openai==1.0 \\\n  tiktoken\n{CALL}", 5),
+        (f"files = !ls \\\n  -la\n{CALL}", 4),
+        (f"pip install openai\n{CALL}", 3),
+        (f"a, b = %magic x\n{CALL}", 3),
+        (f"%timeit \\\n  f(1)\n{CALL}", 4),
+        (f"if True:\n    !ls \\\n      -la\n{CALL}", 5),
+        (f"?OpenAI\n{CALL}", 3),
+        (f"??OpenAI.responses\nOpenAI?\nOpenAI.responses??\n{CALL}", 5),
+        (f"%%time\n{CALL}", 3),
+        (f"%%capture out\n%%time\n{CALL}", 4),
+        (f"x = (7\n    % 5)\n{CALL}", 4),
+        (f"text = '''\n!ls \\\n%time\n'''\n{CALL}", 6),
+        (f"x = 7 \\\n  % 5\n{CALL}", 4),
+        (f"%%writefile app.py\n{CALL}", 3),
+        (f"%%writefile -a src/app.py\n{CALL}", 3),
+    ],
+)
+def test_magics_are_set_aside_and_the_rest_is_linted(tmp_path: Path, cell: str, line: int) -> None:
+    """Lines that go on, help, cell magics over Python; and what only looks like a magic."""
+    assert linted(tmp_path, cell) == [("TG101", 1, line, "warning")]
+
+
+def test_a_cell_that_cannot_be_read_is_a_note_and_the_others_are_linted(tmp_path: Path) -> None:
+    """It does not fail the run by itself."""
+    assert linted(tmp_path, "def f(:", CALL) == [("TG000", 1, 1, "info"), ("TG101", 2, 2, "warning")]
+    file = tmp_path / "n.ipynb"
+    file.write_text(json.dumps({"cells": [{"cell_type": "code", "source": "print 'x'  # client.responses.create("}]}))
+    assert CliRunner().invoke(lint, ["--no-cache", str(file)]).exit_code == 0
+
+
+def test_a_file_that_a_cell_writes_is_a_program_of_its_own(tmp_path: Path) -> None:
+    """Its names are not those of the notebook, and what is no Python file is not read."""
+    cap = "CAP = {'max_output_tokens': 5}"
+    use = "%%writefile app.py\nfrom openai import OpenAI\nOpenAI().responses.create(model='m', input='x', **CAP)"
+    assert linted(tmp_path, cap, use) == []
+    assert linted(tmp_path, f"%%writefile app.txt\n{CALL}", f"%%bash\n{CALL}") == []
+
+
+def test_a_fix_leaves_magics_as_they_are(tmp_path: Path) -> None:
+    """Also those over several lines, in the cell that is mended."""
+    magics = "%%time\n!pip install \\\n  openai\nif 1:\n    %time x = 1\n"
+    file = tmp_path / "n.ipynb"
+    file.write_text(json.dumps({"cells": [{"cell_type": "code", "source": magics + CALL}]}))
+    CliRunner().invoke(lint, ["--no-cache", "--unsafe-fixes", str(file)])
+    (cell,) = json.loads(file.read_text())["cells"]
+    assert cell["source"] == magics + CALL.replace("input='x'", "input='x', max_output_tokens=1024")

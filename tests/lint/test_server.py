@@ -140,6 +140,7 @@ async def test_quick_fixes(client: Client, tmp_path: Path) -> None:
 
 async def test_all_safe_fixes_at_once(client: Client, tmp_path: Path) -> None:
     """Editors may make all safe fixes on save."""
+    (tmp_path / "tokenguard.toml").write_text('[lint]\nextend-select = ["TG115"]\n')
     uri = (tmp_path / "a.py").as_uri()
     text = (
         "import os\nimport anthropic\nclient = anthropic.Anthropic(timeout=60)\n\n\ndef ask(x):\n"

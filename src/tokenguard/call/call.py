@@ -129,6 +129,7 @@ class Call:
         "matched",
         "model",
         "most_output",
+        "on_told",
         "outer",
         "output_cap",
         "reader",
@@ -165,6 +166,8 @@ class Call:
         """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
         self.hide_usage = False
         """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
+        self.on_told: Callable[[bool], None] | None = None
+        """Wants to know whether a complete stream told its usage unasked."""
         model = exchange.body.get("model")
         self.model: str | None = model if isinstance(model, str) else None
         self.served_before: str | None = None

@@ -78,6 +78,7 @@ COMMANDS = {
         "Watch",
         "grafana export monitoring",
     ),
+    "doctor": Row("tokenguard.cli.doctor", "doctor", "Is every SDK here measured, and does all else work?", "Measure"),
     "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
     "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page.", "Before it ships", "explain TG102"),
 }

@@ -29,6 +29,17 @@ class Cost(NamedTuple):
     tools: float | None = None
     """What the provider's own tools cost that it bills by the use; `None` where none were used."""
 
+    def plus(self, other: Cost) -> Cost:
+        """What both cost together: unpriced where one is, and estimated where one is."""
+        if names.UNPRICED in (self.status, other.status):
+            return Cost()
+        basis = self.basis or other.basis
+        sums = (
+            None if a is None and b is None else (a or 0.0) + (b or 0.0)
+            for a, b in zip(self[2:], other[2:], strict=True)
+        )
+        return Cost(self.status if self.status != names.EXACT else other.status, basis, *sums)
+
 
 USAGE_ATTRIBUTES: Final = {
     "input": names.INPUT_TOKENS,

@@ -23,6 +23,7 @@ from tokenguard.providers.hosts import hosts_of, know_hosts
 if TYPE_CHECKING:
     from tokenguard.policy import Policy
     from tokenguard.providers import Sdk
+    from tokenguard.seams.common.wrapping import Restore
     from tokenguard.telemetry.drain import Telemetry
 
 _lock = threading.RLock()
@@ -41,6 +42,7 @@ class Installation:
     def __init__(self) -> None:
         from tokenguard.call.open import end_all
         from tokenguard.metering.meter import Meter
+        from tokenguard.metering.usage_option import mode_of
         from tokenguard.prices import PriceBook
         from tokenguard.telemetry.drain import Telemetry
 
@@ -49,7 +51,7 @@ class Installation:
         global _telemetry
         _telemetry = _telemetry or Telemetry(_store)
         self.telemetry = _telemetry
-        asks_usage = os.environ.get(names.ENV_INCLUDE_USAGE, "1").lower() not in ("0", "false", "no", "off")
+        asks_usage = mode_of(os.environ.get(names.ENV_INCLUDE_USAGE))
         self.telemetry.metrics.watch_prices(PriceBook.newest)
         know_hosts(hosts_of(os.environ.get(names.ENV_HOSTS, "")))
         capture = None
@@ -58,8 +60,8 @@ class Installation:
 
             capture = Capture.asked()
         self.meter = Meter(self.telemetry, PriceBook(), include_usage=asks_usage, capture=capture)
-        self._restores: list[list[tuple[Any, str, Any]]] = []
-        """What each seam has replaced; it may add to its own later."""
+        self.seams: dict[str, Restore] = {}
+        """By module of `SDKS`: what its seam has put there. It may add to its own later."""
 
     def put_under(self, policy: Policy) -> None:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
@@ -93,7 +95,13 @@ class Installation:
         try:
             import concurrent.futures.thread  # noqa: F401 - tiktoken wants it, and when the process ends it cannot be imported
 
-            self._restores.append(import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk))
+            placed = import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk)
+            self.seams[sdk.module] = placed
+            for problem in placed.problems():
+                self.telemetry.warn(
+                    f"{sdk.module}: {problem}. Its calls may not be measured, and no limit and no budget holds for "
+                    "them. `tokenguard doctor` shows which SDKs are measured."
+                )
             if self.telemetry.looker is None:
                 # Now, in the thread that imports the SDK: not in one of our own beside the application's imports.
                 from tokenguard.inputs.look import Looker
@@ -107,10 +115,9 @@ class Installation:
 
     def close(self) -> None:
         """Unwrap the SDKs; what was measured is flushed."""
-        for restore in reversed(self._restores):
-            for owner, name, original in reversed(restore):
-                setattr(owner, name, original)
-        self._restores.clear()
+        for placed in reversed(self.seams.values()):
+            placed.undo()
+        self.seams.clear()
         self.meter.pending.give_up()
         self.telemetry.flush()
 

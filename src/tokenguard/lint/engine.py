@@ -46,9 +46,14 @@ class Linter:
         for code in (*config.select, *config.ignore, *config.severity, *config.rules):
             if code != "ALL" and not any(rule.startswith(code) for rule in known):
                 raise ConfigError(f"There is no rule {code!r}. Rules: {', '.join(sorted(known))}")
-        self.rules = [rule for rule in self.all_rules.values() if config.enabled(rule.id)]
+        self.rules = [
+            rule
+            for rule in self.all_rules.values()
+            if config.enabled(rule.id) and (rule.default or self._named(rule.id))
+        ]
         self.options = {rule.id: self._options(rule) for rule in self.rules}
-        self.enabled = frozenset(r for r in known if config.enabled(r))
+        own = {BROKEN, suppress.UNUSED}
+        self.enabled = frozenset({*(r for r in own if config.enabled(r)), *(rule.id for rule in self.rules)})
         wanted = {rule.id: rule.words if prefilter else () for rule in self.rules}
         if suppress.UNUSED in self.enabled:
             wanted[suppress.UNUSED] = suppress.WORDS
@@ -124,9 +129,14 @@ class Linter:
             for report in rule.check(file):
                 severity = self.config.severity.get(rule.id) or report.severity or rule.severity
                 span = Span.of(report.node)
-                found = Finding(rule.id, rule.name, severity, report.message, module.path, span, report.fix)
+                fix = report.fix if severity != "info" or self._named(rule.id) else None  # notes only when asked for
+                found = Finding(rule.id, rule.name, severity, report.message, module.path, span, fix)
                 findings.setdefault((rule.id, span), found)
         return list(findings.values())
+
+    def _named(self, rule_id: str) -> bool:
+        """Whether a rule is selected by itself or by its group (TG116, TG11), rather than with all others."""
+        return any(code[-1:].isdigit() and rule_id.startswith(code) for code in self.config.select)
 
     def _ignored_for(self, path: str) -> set[str]:
         ignores = self.config.per_file_ignores

@@ -12,7 +12,7 @@ from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, called
 from tokenguard.lint.syntax import Binding, Function
 
-_DEPTH = 4  # helpers between the start of a task and its request
+_DEPTH = 7  # helpers between the start of a task and its request
 _GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", "tqdm.asyncio.tqdm.gather",
                       "tqdm.asyncio.tqdm_asyncio.gather", "tqdm.asyncio.tqdm.as_completed"})  # fmt: skip
 _GROUPS = ("asyncio.TaskGroup()", "anyio.create_task_group()", "trio.open_nursery()")
@@ -162,10 +162,16 @@ def _reaches(file: File, func: ast.expr, depth: int) -> bool:
     other = file
     if definition is None and (found := file.elsewhere(path)):
         other, definition = found
-    if not isinstance(definition, Function) or _mentions_bound(definition):
+    if not isinstance(definition, Function):
         return False
-    inside = [node for node in ast.walk(definition) if isinstance(node, ast.Call)]
-    return any(_asks(other, call) or _reaches(other, call.func, depth + 1) for call in inside)
+    known: dict[Function, bool] = other.memory.setdefault("reaches", {})
+    if definition not in known:
+        known[definition] = False  # a circle adds nothing
+        inside = [node for node in ast.walk(definition) if isinstance(node, ast.Call)]
+        known[definition] = not _mentions_bound(definition) and any(
+            _asks(other, call) or _reaches(other, call.func, depth + 1) for call in inside
+        )
+    return known[definition]
 
 
 # -- what bounds them ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ROUNDS = 10  # fixes that touch each other are made in turns
 _BOM = b"\xef\xbb\xbf"
+_NEWLINE = re.compile(r"\r\n|\r|\n")
 
 
 def fix_source(source: bytes, lint: Callable[[bytes], list[Finding]], *, unsafe: bool) -> tuple[bytes, list[Finding]]:
@@ -109,17 +110,34 @@ def _rewritten(segment: str, edit: Edit) -> str | None:
         return edit.value
     if edit.action == "wrap":
         return f"{edit.value}({segment})"
-    newline = "\r\n" if "\r\n" in segment else "\n"
+    plain = _NEWLINE.sub("\n", segment)
     try:
-        tree = cst.parse_expression(f"({segment})", config=cst.PartialParserConfig(default_newline=newline))
-        writer = cst.Module([], default_newline=newline)
-        if writer.code_for_node(tree) != f"({segment})":
+        tree = cst.parse_expression(f"({plain})", config=cst.PartialParserConfig(default_newline="\n"))
+        writer = cst.Module([], default_newline="\n")
+        if writer.code_for_node(tree) != f"({plain})":
             return None
         change = _with if edit.action == "set" else _without
         changed = change(tree, edit)
-        return None if changed is None else writer.code_for_node(changed)[1:-1]
+        return None if changed is None else _with_newlines(segment, plain, writer.code_for_node(changed)[1:-1])
     except (cst.ParserSyntaxError, cst.CSTValidationError, RecursionError):
         return None
+
+
+def _with_newlines(segment: str, plain: str, changed: str) -> str:
+    """`changed`, which was made of `plain`, with the line ends that `segment` has; new lines end as the one before."""
+    ends = _NEWLINE.findall(segment)
+    head = plain.count("\n", 0, _shared(plain, changed))
+    first, *lines = changed.split("\n")
+    tail = plain.count("\n", len(plain) - _shared(plain[::-1], changed[::-1]))
+    tail = min(tail, len(ends) - head, len(lines) - head)
+    new = ends[max(0, head - 1)] if ends else "\n"
+    all_ends = [*ends[:head], *[new] * (len(lines) - head - tail), *ends[len(ends) - tail :]]
+    return first + "".join(end + line for end, line in zip(all_ends, lines, strict=True))
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts have in common from the start."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _with(tree: cst.BaseExpression, edit: Edit) -> cst.BaseExpression | None:

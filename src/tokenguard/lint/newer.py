@@ -103,6 +103,9 @@ def _requote(text: bytearray, string: Any, at: dict[Any, tuple[int, int]]) -> No
                 start, end = at[node]
                 first = start + len(node.start) - len(node.end)
                 text[first : start + len(node.start)] = text[end - len(node.end) : end] = other.encode() * len(node.end)
+            if isinstance(node, cst.FormattedStringText):  # no backslash may stand in a part, at any depth
+                start, end = at[node]
+                text[start:end] = text[start:end].replace(b"\\", b"_")
             if not isinstance(node, cst.SimpleString):
                 continue
             start, end = at[node]

@@ -1,21 +1,65 @@
-"""Notebooks: their code cells are linted as one program, reported by cell and line, and fixed in place."""
+"""Notebooks: their code cells are linted as one program, reported by cell and line, and fixed in place.
+
+What is not Python in a cell is set aside line by line: magics (`%time`, `!pip install`, `files = !ls`, `obj?`), with
+the lines they go on in. Cells of `%%time` and its kin are Python all the same; a cell of `%%writefile app.py` is a
+program of its own.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tokenguard.lint.engine import BROKEN, Linter
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.fixes import fix_source
+from tokenguard.lint.jsontext import replaced, sources
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.sources import lines_of
 from tokenguard.lint.syntax import parses
 
-_MAGIC = lazy(r"^\s*[%!?]|^\s*\S+\?{1,2}\s*$|^\s*\w+\s*=\s*[%!]")
+# `pip install x` is a magic without its sign; IPython takes it for one where no variable is called pip.
+_MAGIC = lazy(
+    r"\s*(?:[%!]|\?{1,2}\S|[\w.\[\]'\"]+\?{1,2}\s*$|[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*[%!]"
+    r"|(?:uv )?(?:pip3?|conda|mamba) (?:install|uninstall|freeze|list)\b)"
+)
+_PYTHON_CELL = lazy(r"%%(?:time|timeit|capture|prun|memit|mprun|lprun|debug)\b")
+_PYTHON_FILE = lazy(r"%%(?:writefile|file)\s.*\.py\s*$")
+_TOKEN = lazy(
+    r"[rRbBuUfFtT]{0,2}(?P<long>\"\"\"|''')|\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|#.*|(?P<open>[(\[{])|(?P<close>[)\]}])"
+)
 _MARK = "# tokenguard: cell "
-_MAGIC_MARK = "  # tokenguard: magic "
+_ASIDE = "# tokenguard: magic "
+_BOM = b"\xef\xbb\xbf"
+
+
+class Program:
+    """Cells that are linted as one Python source: `text`, in which each cell begins with a comment of its number."""
+
+    def __init__(self, cells: Mapping[int, Sequence[str]]) -> None:
+        self.starts: dict[int, int] = {}  # of each cell, the lines before it in the program
+        lines: list[str] = []
+        for number, code in cells.items():
+            self.starts[number] = len(lines) + 1
+            lines += [f"{_MARK}{number}", *code]
+        self.text = "\n".join(lines) + "\n"
+
+    def place(self, finding: Finding) -> Finding:
+        """A finding of the program, as one of its cell."""
+        cell = max((n for n, start in self.starts.items() if start < finding.span.line), default=1)
+        up = self.starts.get(cell, 0)
+        span = finding.span
+        return finding._replace(span=Span(span.line - up, span.column, span.end_line - up, span.end_column), cell=cell)
+
+    @staticmethod
+    def split(text: str) -> dict[int, str]:
+        """The code of each cell in a program's text."""
+        parts = re.split(rf"^{_MARK}(\d+)\n", text.removesuffix("\n"), flags=re.MULTILINE)
+        cells = dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
+        last = int(parts[-2]) if len(parts) > 1 else 0
+        return {n: code if n == last else code.removesuffix("\n") for n, code in cells.items()}
 
 
 class Notebook:
@@ -24,33 +68,34 @@ class Notebook:
     def __init__(self, source: bytes) -> None:
         self.source = source
         try:
-            self.document: Any = json.loads(source.decode("utf-8-sig"))
-            cells = self.document["cells"]
-            self.cells = [(n, c) for n, c in enumerate(cells, 1) if c["cell_type"] == "code"]
-            self.texts = {n: _text(c) for n, c in self.cells}
+            document: Any = json.loads(source.decode("utf-8-sig"))
+            cells = list(enumerate(document["cells"], 1))
+            self.texts = {n: _text(c) for n, c in cells if c["cell_type"] == "code"}
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"Not a notebook: {error}") from error
         self.broken: list[int] = []
-        self.starts: dict[int, int] = {}  # of each cell, the lines before it in the program
-        self._magics: list[str] = []
-        lines: list[str] = []
-        for number, _ in self.cells:
-            code = self._code(number)
-            self.starts[number] = len(lines) + 1
-            lines += [f"{_MARK}{number}", *code]
-        self.program = "\n".join(lines) + "\n"
+        self._aside: list[str] = []
+        files: list[Program] = []
+        together: dict[int, list[str]] = {}
+        for number, text in self.texts.items():
+            lines = lines_of(text)
+            first = next((line for line in lines if line.strip()), "")
+            if not first.startswith("%%") or _PYTHON_CELL.match(first):
+                together[number] = self._code(number, lines)
+            elif _PYTHON_FILE.match(first):
+                files.append(Program({number: self._code(number, lines)}))
+        self.programs = [Program(together), *files]
 
-    def _code(self, number: int) -> list[str]:
-        """A cell's lines as plain Python: magics become `pass`; a cell that is not Python is empty."""
-        lines = lines_of(self.texts[number])
-        first = next((line for line in lines if line.strip()), "")
-        if first.startswith("%%"):
-            return [""] * len(lines)
+    def _code(self, number: int, lines: list[str]) -> list[str]:
+        """A cell's lines as plain Python: what is set aside becomes `pass`; a cell that is not Python is empty."""
         code = []
-        for line in lines:
-            if _MAGIC.match(line):
-                code.append(f"{line[: len(line) - len(line.lstrip())]}pass{_MAGIC_MARK}{len(self._magics)}")
-                self._magics.append(line)
+        goes_on = False  # the line before is a magic that ends in a backslash
+        for line, begins in _logical(lines):
+            if goes_on or (begins and _MAGIC.match(line)):
+                indent = line[: len(line) - len(line.lstrip())]
+                code.append(f"{'' if goes_on else f'{indent}pass  '}{_ASIDE}{len(self._aside)}")
+                self._aside.append(line)
+                goes_on = line.rstrip().endswith("\\")
             else:
                 code.append(line)
         if parses("\n".join(code).encode()):
@@ -58,47 +103,15 @@ class Notebook:
         self.broken.append(number)
         return [""] * len(lines)
 
-    def locate(self, line: int) -> int:
-        """The cell that a line of the program is in."""
-        return max((n for n, start in self.starts.items() if start < line), default=1)
-
-    def place(self, finding: Finding) -> Finding:
-        """A finding of the program, as one of its cell."""
-        cell = self.locate(finding.span.line)
-        up = self.starts.get(cell, 0)
-        span = finding.span
-        moved = Span(span.line - up, span.column, span.end_line - up, span.end_column)
-        return finding._replace(span=moved, cell=cell)
-
-    def rewritten(self, program: str) -> bytes:
-        """The notebook with the code of a changed program, all else as it was; the old bytes where that cannot be."""
-        before, after = self._split(self.program), self._split(program)
-        if before.keys() != after.keys():
-            return self.source
-        for number, cell in self.cells:
-            if before[number] != after[number]:
-                text = re.sub(rf"pass{_MAGIC_MARK}(\d+)$", self._magic, after[number], flags=re.MULTILINE)
-                cell["source"] = text if isinstance(cell["source"], str) else text.splitlines(keepends=True)
-        return self._dumped()
-
-    def _magic(self, match: re.Match[str]) -> str:
-        return self._magics[int(match[1])].lstrip()
-
-    def _split(self, program: str) -> dict[int, str]:
-        parts = re.split(rf"^{_MARK}(\d+)\n", program.removesuffix("\n"), flags=re.MULTILINE)
-        cells = dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
-        last = int(parts[-2]) if len(parts) > 1 else 0
-        return {n: text if n == last else text.removesuffix("\n") for n, text in cells.items()}
-
-    def _dumped(self) -> bytes:
-        original = self.source.decode("utf-8-sig")
-        before = json.loads(original)
-        for indent in (1, 2, 4, None, "\t"):
-            for ascii_only in (False, True):
-                for end in ("\n", ""):
-                    if json.dumps(before, indent=indent, ensure_ascii=ascii_only) + end == original:
-                        return (json.dumps(self.document, indent=indent, ensure_ascii=ascii_only) + end).encode()
-        return self.source  # an unusual layout: rather unfixed than reformatted
+    def rewritten(self, changed: Mapping[int, str]) -> bytes:
+        """The notebook with the new code of some cells, all else byte by byte as it was."""
+        text = self.source.decode("utf-8-sig")
+        spans = dict(zip(self.texts, sources(text, "code"), strict=True))
+        for number in sorted(changed, reverse=True):
+            code = re.sub(rf"^.*{_ASIDE}(\d+)$", lambda m: self._aside[int(m[1])], changed[number], flags=re.MULTILINE)
+            new = code.replace("\n", "\r\n") if "\r\n" in self.texts[number] else code
+            text = replaced(text, spans[number], new)
+        return (_BOM if self.source.startswith(_BOM) else b"") + text.encode()
 
 
 def _text(cell: dict[str, Any]) -> str:
@@ -106,19 +119,44 @@ def _text(cell: dict[str, Any]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
+def _logical(lines: list[str]) -> Iterator[tuple[str, bool]]:
+    """Each line, and whether a statement may begin there: not within brackets, a long string, or behind a backslash."""
+    depth, quote, goes_on = 0, "", False
+    for line in lines:
+        begins = not (depth or quote or goes_on)
+        yield line, begins
+        if not (begins and _MAGIC.match(line)):
+            depth, quote = _after(line, depth, quote)
+            goes_on = not quote and line.endswith("\\")
+
+
+def _after(line: str, depth: int, quote: str) -> tuple[int, str]:
+    """How deep in brackets a line ends, and in which long string, if any; `depth` and `quote` are those before it."""
+    at = 0
+    while True:
+        if quote:
+            end = line.find(quote, at)
+            if end < 0:
+                return depth, quote
+            at, quote = end + 3, ""
+        token = _TOKEN.search(line, at)
+        if token is None:
+            return depth, ""
+        at, quote = token.end(), token["long"] or ""
+        depth = max(0, depth + bool(token["open"]) - bool(token["close"]))
+
+
 def lint_notebook(linter: Linter, source: bytes, path: str) -> list[Finding]:
-    """The findings of a notebook's bytes, by cell."""
+    """The findings of a notebook's bytes, by cell. A cell that cannot be read is a note: the others are linted."""
     try:
         notebook = Notebook(source)
     except ValueError as error:
         return linter.broken(path, str(error))
-    if linter.skips(notebook.program.encode()) and not notebook.broken:
-        return []
-    found = [notebook.place(f) for f in linter.lint(notebook.program.encode(), path)]
+    found = [p.place(f) for p in notebook.programs for f in linter.lint(p.text.encode(), path)]
     if BROKEN in linter.enabled:
-        found += [
-            f._replace(cell=n) for n in notebook.broken for f in linter.broken(path, "This cell is not valid Python.")
-        ]
+        message = "This cell is not valid Python, and was not linted."
+        severity = linter.config.severity.get(BROKEN, "info")
+        found += [f._replace(cell=n, severity=severity) for n in notebook.broken for f in linter.broken(path, message)]
     return sorted(found, key=lambda f: f.order)
 
 
@@ -128,10 +166,15 @@ def fix_notebook(linter: Linter, source: bytes, path: str, *, unsafe: bool) -> t
         notebook = Notebook(source)
     except ValueError:
         return source, []
-
-    program, fixed = fix_source(notebook.program.encode(), lambda text: linter.lint(text, path), unsafe=unsafe)
-    changed = notebook.rewritten(program.decode())
-    return changed, [notebook.place(f) for f in fixed] if changed != source else []
+    changed: dict[int, str] = {}
+    mended: list[Finding] = []
+    for program in notebook.programs:
+        text, fixed = fix_source(program.text.encode(), lambda code: linter.lint(code, path), unsafe=unsafe)
+        before, after = program.split(program.text), program.split(text.decode())
+        if fixed and before.keys() == after.keys():
+            changed |= {n: after[n] for n in after if after[n] != before[n]}
+            mended += [program.place(f) for f in fixed]
+    return (notebook.rewritten(changed), mended) if changed else (source, [])
 
 
 def cell_lines(source: bytes, cell: int) -> list[str]:

@@ -6,6 +6,7 @@ prints; the `Bad:` and `Good:` blocks in it are its tests. It defines
     SEVERITY = "warning"                     # of a finding that names none itself
     WORDS = (".completions", "ChatOpenAI")   # a file without any of these cannot have a finding (see `prefilter`)
     OPTIONS = {"max_top_k": 20}              # optional: what [lint.rules.TG101] may set, with defaults
+    DEFAULT = False                          # optional: it is off unless it is selected itself, or its group (TG11)
     def check(file: File) -> Iterator[Report]: ...
 
 Third-party rules are such files in a folder (`[lint] plugins`) or in a package under the entry point
@@ -104,6 +105,7 @@ class Rule(NamedTuple):
     check: Callable[[File], Iterator[Report]]
     page: str
     source: Path
+    default: bool = True  # else it runs only where it is selected by itself or by its group
 
     def examples(self) -> list[tuple[str, str]]:
         """The page's blocks in order, each with "Bad" or "Good" and its code."""
@@ -173,4 +175,5 @@ def _add(rules: dict[str, Rule], file: Path, module: ModuleType) -> None:
         check=module.check,
         page=(module.__doc__ or "").strip() + "\n",
         source=file,
+        default=bool(getattr(module, "DEFAULT", True)),
     )

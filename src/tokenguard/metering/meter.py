@@ -28,6 +28,7 @@ from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.record import AttributeValue
 from tokenguard.metering.background import Pending
 from tokenguard.metering.settling import Settling
+from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
 from tokenguard.process.interrupts import interrupt
 from tokenguard.telemetry.drain import Telemetry
@@ -54,17 +55,15 @@ class Meter:
         prices: PriceBook,
         guard: Guard | None = None,
         *,
-        include_usage: bool = True,
+        include_usage: str = "1",
         capture: Capture | None = None,
     ) -> None:
         self.telemetry = telemetry
         self.settling = Settling(telemetry, prices, capture)
         self.guard = guard
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
-        self.include_usage = include_usage
+        self.usage_option = UsageOption(include_usage)
         self.pending = Pending()
-        self._refusing_hosts: set[str] = set()
-        """Hosts that refused a request because of the option we had added."""
 
     # --- the flow ----------------------------------------------------------------------------------------------------
 
@@ -180,8 +179,10 @@ class Meter:
     def _open(self, exchange: Exchange, call: Call) -> None:
         """Start the span, and make it and the call current while the request is sent."""
         self._start_span(call, exchange.native_span)
-        if call.stream and call.api.include_usage and self.include_usage:
-            self._ask_usage(exchange, call)
+        if call.stream and call.api.include_usage and self.usage_option.asks(call):
+            options = call.request.get("stream_options") or {}
+            exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
+            call.hide_usage = True
         current_call.set(call)
         otel_context.attach(call.span.context)
 
@@ -228,7 +229,7 @@ class Meter:
             "stream_options" in said or "include_usage" in said
         )
         if refused:
-            self._refusing_hosts.add(call.endpoint.host)
+            self.usage_option.refused(call.endpoint.host)
         return refused
 
     # --- begin -------------------------------------------------------------------------------------------------------
@@ -266,13 +267,6 @@ class Meter:
             attributes[names.RETRY_ATTEMPT] = call.retried.times
         return call, guard
 
-    def _ask_usage(self, exchange: Exchange, call: Call) -> None:
-        """Have the provider tell a stream's usage where it would not by itself."""
-        options = call.request.get("stream_options") or {}
-        if not options.get("include_usage") and call.endpoint.host not in self._refusing_hosts:
-            exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
-            call.hide_usage = True
-
     def _start_span(self, call: Call, native: bool | trace.Span) -> None:
         endpoint = call.endpoint
         start: dict[str, AttributeValue] = {
@@ -290,14 +284,19 @@ class Meter:
         call.attributes.update(start)
         parent = call.outer = otel_context.get_current()
         owner = outer_owner(parent, start)
+
+        def own() -> trace.Span:
+            return self.telemetry.tracer.start_span(
+                name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
+            )
+
         if owner is not None and owner is not native:
-            call.span = OuterSpan(owner, parent)
+            call.span = OuterSpan(owner, parent, own)
+            call.span.write(start)
         elif native:
             call.span = NativeSpan(name, parent) if native is True else HeldSpan(native, name, parent)
         else:
-            span = self.telemetry.tracer.start_span(
-                name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
-            )
+            span = own()
             call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from tokenguard.call.call import Call
@@ -46,6 +47,8 @@ class Settling:
     ) -> None:
         """Write down what came of the call, end its span and hand the record on."""
         duration = time.perf_counter_ns() - call.start_perf
+        if call.on_told is not None and outcome == names.OK and reading.complete:
+            call.on_told(reading.usage is not None and reading.usage.output is not None)
         usage: Usage | None = None
         try:
             _describe(call, reading, error, first_chunk_ns)
@@ -109,14 +112,15 @@ class Settling:
         geo = reading.geo or geo_of(call.endpoint.host)
         special = reading.service_tier or reading.speed or geo
         tier = Tier(reading.service_tier, reading.speed, geo) if special else STANDARD
-        cost = self.prices.cost(
-            call.endpoint.provider,
-            (reading.model, call.priced_as),
-            charged,
-            tier=tier,
-            at_ns=call.start_ns,
-            basis=basis,
-        )
+        provider, models = call.endpoint.provider, (reading.model, call.priced_as)
+        if reading.parts and told:  # several inferences, each by its own length and model
+            costs = [
+                self.prices.cost(provider, part.model or models, part.usage, tier=tier, at_ns=call.start_ns)
+                for part in reading.parts
+            ]
+            cost = reduce(Cost.plus, costs)
+        else:
+            cost = self.prices.cost(provider, models, charged, tier=tier, at_ns=call.start_ns, basis=basis)
         if charged.output is None and call.api.generates:
             cost = cost._replace(output=None)
         if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
@@ -178,12 +182,18 @@ def _disbelieve(usage: Usage | None) -> None:
     raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
 
 
+TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.inference"})
+"""Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
+
+
 def _doubt(call: Call, reading: Reading, outcome: str) -> str | None:
     """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if names.COST_SOURCE in call.attributes:  # the provider's own word covers its tools
         return None
+    if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
+        return "output_by_total"
     asked = any(call.request.get(key) is not None for key in call.api.fees)
     return "tool_fees_excluded" if reading.extra_fees or asked else None
 

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
+from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
-from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, reported_cost, text
+from tokenguard.providers.reading import (
+    Part,
+    Reading,
+    Shape,
+    count,
+    fields,
+    items,
+    larger,
+    read_usage,
+    reported_cost,
+    text,
+)
 from tokenguard.providers.words import Words
 
 MESSAGES_USAGE: Shape = {
@@ -25,6 +38,33 @@ FREE_TOOLS = frozenset({"web_search_requests", "web_fetch_requests"})
 alone (https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool)."""
 
 
+SERVED = "fallback_message"
+"""The type of the iteration that answered, where a fallback model did."""
+
+
+def _billed(iterations: object, used: Usage | None) -> tuple[Part, ...]:
+    """The inferences that a message is billed by, where there were several; empty where `used` is all.
+
+    The message's own usage leaves out compaction and the advisor, who has a model of its own. Of the attempts of a
+    message that a fallback model answered, those of that model are billed, and what others declined is not
+    (https://docs.anthropic.com/en/docs/build-with-claude/compaction; `BetaIterationsUsage` of the SDK).
+    """
+    parts: list[Part] = []
+    answered = used is None
+    listed = list(items(iterations))
+    served = next((text(each.get("model")) for each in listed if each.get("type") == SERVED), None)
+    for each in listed:
+        kind, model = each.get("type"), text(each.get("model"))
+        if kind == "message" and served is not None and model != served:
+            continue
+        answered = answered or kind in ("message", SERVED)
+        if (usage := read_usage(each, MESSAGES_USAGE, excludes_cache=True)) is not None:
+            parts.append(Part(usage, model))
+    if not answered and used is not None and parts:
+        parts.append(Part(used, None))
+    return tuple(parts)
+
+
 def read_messages(response: object) -> Reading:
     """An Anthropic message."""
     body = fields(response)
@@ -32,8 +72,17 @@ def read_messages(response: object) -> Reading:
     details = fields(usage)
     ran = fields(details.get("server_tool_use"))
     reason = text(body.get("stop_reason"))
+    used = read_usage(usage, MESSAGES_USAGE, excludes_cache=True)
+    parts = _billed(details.get("iterations"), used)
+    if own := [part.usage for part in parts if part.model in (None, body.get("model"))]:
+        # An advisor's tokens are another model's, and priced as such. Searches are told of the whole alone.
+        searches = None if used is None else used.web_searches
+        used = reduce(Usage.plus, own)._replace(web_searches=searches)
+        last = parts[-1]
+        parts = (*parts[:-1], last._replace(usage=last.usage._replace(web_searches=searches)))
     return Reading(
-        usage=read_usage(usage, MESSAGES_USAGE, excludes_cache=True),
+        usage=used,
+        parts=parts,
         geo=text(details.get("inference_geo")),
         reported_cost=reported_cost(details),
         model=text(body.get("model")),
@@ -46,6 +95,8 @@ def read_messages(response: object) -> Reading:
     )
 
 
+LAST_EVENTS = frozenset({"message_delta", "message_stop", "error", "ping"})
+"""Types of the events after the last of the content."""
 TOOL_USE = re.compile(rb'"content_block"\s*:\s*\{[^{}]*"type"\s*:\s*"tool_use"')
 
 
@@ -57,6 +108,7 @@ def fold_messages(body: bytes) -> Reading:
             message = dict(fields(start.get("message")))
             break
     usage = dict(fields(message.get("usage")))
+    told: dict[str, Any] = {}
     complete = False
     error: str | None = None
     for n, data in enumerate(backwards(body)):
@@ -67,16 +119,17 @@ def fold_messages(body: bytes) -> Reading:
         elif kind == "error":
             error = text(fields(event.get("error")).get("type")) or "error"
         elif kind == "message_delta":
-            # Cumulative totals; `None` and absence leave what the start said.
-            usage.update((k, v) for k, v in fields(event.get("usage")).items() if v is not None)
-            message["stop_reason"] = fields(event.get("delta")).get("stop_reason")
+            # Cumulative totals, but gateways write zeros for what they do not know there.
+            told = larger(fields(event.get("usage")), told)
+            message["stop_reason"] = message.get("stop_reason") or fields(event.get("delta")).get("stop_reason")
             complete = complete or message["stop_reason"] is not None
+        if n >= TAIL_EVENTS or (kind is not None and kind not in LAST_EVENTS):
             break
-        if n >= TAIL_EVENTS:
-            break
+    usage = larger(usage, told)
     if not complete:
         # `message_start` carries a placeholder: how much was generated is not known until `message_delta`.
         usage.pop("output_tokens", None)
+        usage.pop("iterations", None)
     message["usage"] = usage
     return read_messages(message)._replace(
         tool_calls=len(TOOL_USE.findall(body)), error=error, complete=complete and error is None

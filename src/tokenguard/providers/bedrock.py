@@ -221,8 +221,7 @@ METRICS = "amazon-bedrock-invocationMetrics"
 
 def read_headers(headers: Mapping[str, str]) -> Usage | None:
     """What the headers of an `InvokeModel` response say; caching is apart from the input."""
-    counts = {key: int(value) for key, value in headers.items() if key in HEADERS_USAGE and value.isdecimal()}
-    return read_usage(counts, HEADERS_USAGE, excludes_cache=True)
+    return read_usage(dict(headers), HEADERS_USAGE, excludes_cache=True)
 
 
 def read_text(response: object) -> Reading:

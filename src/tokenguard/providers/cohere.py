@@ -18,8 +18,6 @@ from tokenguard.providers.reading import Reading, Shape, fields, read_usage, tex
 from tokenguard.providers.words import CONVERSATION, Words
 
 TOKENS: Shape = {"input_tokens": "input", "output_tokens": "output", "search_units": "request"}
-USAGE: Shape = {"tokens": TOKENS, "billed_units": TOKENS}
-"""The later wins: what is billed, where that is told."""
 
 
 def read(response: object) -> Reading:
@@ -37,7 +35,9 @@ def read(response: object) -> Reading:
 
 
 def _usage(body: Mapping[str, Any]) -> Usage | None:
-    return read_usage(body.get("usage") or body.get("meta"), USAGE)
+    said = fields(body.get("usage") or body.get("meta"))
+    billed = {key: units for key, units in fields(said.get("billed_units")).items() if units is not None}
+    return read_usage({**fields(said.get("tokens")), **billed}, TOKENS)  # what is billed, where that is told
 
 
 def fold(body: bytes) -> Reading:

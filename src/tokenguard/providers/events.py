@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,26 +13,41 @@ TAIL_EVENTS = 12
 
 def backwards(body: bytes) -> Iterator[bytes]:
     """The data of a stream's server-sent events, last first, without splitting the whole body."""
-    end = len(body)
-    while end > 0:
-        at = body.rfind(b"data:", 0, end)
-        if at < 0:
-            return
-        # Inside JSON a line break is escaped, so `data:` begins a field exactly where it begins a line.
+    end = at = len(body)
+    while (at := body.rfind(b"data:", 0, at)) >= 0:
+        # An event is a line: inside JSON a line break is escaped, and `data:` may be in the text (`data:image/png`).
         if at == 0 or body[at - 1] in b"\n\r":
-            yield body[at + 5 : end].split(b"\n", 1)[0].strip()
-        end = at
+            yield _line(body[at + 5 : end])
+            end = at
+
+
+def _line(rest: bytes) -> bytes:
+    """The first line of what follows `data:`; lines end with LF, CRLF or CR."""
+    return rest.split(b"\n", 1)[0].split(b"\r", 1)[0].strip()
 
 
 def forwards(body: bytes) -> Iterator[bytes]:
     """The data of a stream's server-sent events, in order, as far as they are asked for."""
     start = 0
+    if b"\n" not in body:
+        body = body.replace(b"\r", b"\n")
     while start < len(body):
         end = body.find(b"\n", start)
         end = len(body) if end < 0 else end
         if body.startswith(b"data:", start):
             yield body[start + 5 : end].strip()
         start = end + 1
+
+
+def lines_with(pattern: re.Pattern[bytes], body: bytes) -> Iterator[bytes]:
+    """The data of the events that hold a match, last first; each once."""
+    before = len(body) + 1
+    for found in reversed([match.start() for match in pattern.finditer(body)]):
+        if found >= before:
+            continue
+        before = max(body.rfind(b"\n", 0, found), body.rfind(b"\r", 0, found)) + 1
+        if body.startswith(b"data:", before):
+            yield _line(body[before + 5 :])
 
 
 def decoded(data: bytes) -> Mapping[str, Any]:

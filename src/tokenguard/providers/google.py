@@ -18,7 +18,7 @@ from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import result_rounds, results_sent
-from tokenguard.providers.reading import Reading, count, fields, items, text
+from tokenguard.providers.reading import Reading, count, fields, items, larger, text
 from tokenguard.providers.words import Words
 
 # --- URLs -------------------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         total = count(said.get(at.total))
         generated = None if total is None else max(total - sent, 0)
     else:
-        generated = (answer or 0) + (thoughts or 0)
+        generated = max((answer or 0) + (thoughts or 0), (count(said.get(at.total)) or 0) - sent)
     heard = _kinds(said, *at.heard)
     reheard = _kinds(said, at.reheard)
     spoken = _kinds(said, at.spoken)
@@ -216,12 +216,12 @@ def fold_generate(body: bytes) -> Reading:
         chunk = decoded(data)
         if (failure := chunk.get("error")) is not None:
             error = text(fields(failure).get("status")) or "error"
-        usage = usage or fields(chunk.get("usageMetadata"))
+        usage = larger(fields(chunk.get("usageMetadata")), usage)
         for candidate in items(chunk.get("candidates")):
             fees = fees or _searched(candidate)
             if reason := text(candidate.get("finishReason")):
                 reasons.setdefault(candidate.get("index", 0), reason)
-        if (usage and reasons) or n >= TAIL_EVENTS:
+        if (count(usage.get("promptTokenCount")) and reasons) or n >= TAIL_EVENTS:
             break
     fees = fees or any(_searched(each) for data in forwards(body) if GROUNDED in data for each in _candidates(data))
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("modelVersion")), {})

@@ -13,7 +13,7 @@ from typing import Any
 from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
-from tokenguard.providers.reading import Reading, fields, items, read_usage, text
+from tokenguard.providers.reading import Reading, count, fields, items, read_usage, text
 from tokenguard.providers.words import Words
 
 CHAT = openai.CHAT._replace(
@@ -54,7 +54,7 @@ def _reading(usage: object, entries: Iterable[Mapping[str, Any]], conversation: 
     """
     said = fields(usage)
     counted = read_usage(said, openai.CHAT_USAGE)
-    connectors = said.get("connector_tokens") or 0
+    connectors = count(said.get("connector_tokens")) or 0
     if counted is not None and counted.input is not None:
         counted = counted._replace(input=counted.input + connectors)
     answers = [entry for entry in entries if str(entry.get("type")).startswith(ANSWERS)]

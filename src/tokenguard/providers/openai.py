@@ -8,28 +8,44 @@ from typing import Any
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
-from tokenguard.providers.events import FINAL_RESPONSE, TAIL_EVENTS, backwards, decoded, forwards
-from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, reported_cost, text
+from tokenguard.providers.events import FINAL_RESPONSE, TAIL_EVENTS, backwards, decoded, forwards, lines_with
+from tokenguard.providers.reading import (
+    Reading,
+    Shape,
+    count,
+    fields,
+    items,
+    larger,
+    read_usage,
+    reported_cost,
+    text,
+    with_total,
+)
 from tokenguard.providers.words import CONVERSATION, Words
 
 # --- where usage sits (sources: the SDKs' types, and recorded traffic) ------------------------------------------------
 
 CHAT_USAGE: Shape = {
-    # Spellings of single hosts first, so that the standard one wins: Together, Mistral, DeepSeek.
+    # Spellings of single hosts: Together, Mistral, DeepSeek, LiteLLM's proxy. Of several, the largest counts.
     "cached_tokens": "cache_read",
     "num_cached_tokens": "cache_read",
     "prompt_cache_hit_tokens": "cache_read",
+    "cache_read_input_tokens": "cache_read",
+    "cache_creation_input_tokens": "cache_write",
     "prompt_tokens": "input",
     "completion_tokens": "output",
     "prompt_tokens_details": {
         "cached_tokens": "cache_read",
         "cache_write_tokens": "cache_write",
+        "cache_creation_input_tokens": "cache_write",  # DashScope
+        "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
         "audio_tokens": "input_audio",
         "image_tokens": "input_image",
     },
     "completion_tokens_details": {"reasoning_tokens": "reasoning", "audio_tokens": "output_audio"},
 }
-EMBEDDINGS_USAGE: Shape = {"prompt_tokens": "input"}
+EMBEDDINGS_USAGE: Shape = {"total_tokens": "input", "prompt_tokens": "input"}
+"""Voyage tells but the total."""
 RESPONSES_USAGE: Shape = {
     "input_tokens": "input",
     "output_tokens": "output",
@@ -62,13 +78,15 @@ def read_chat(response: object) -> Reading:
     if usage is None and (groq := body.get("x_groq")) is not None:
         usage = fields(groq).get("usage")
     details = fields(usage)
+    used, by_total = with_total(None if usage is None else read_usage(details, CHAT_USAGE), details.get("total_tokens"))
     reading = Reading(
-        None if usage is None else read_usage(details, CHAT_USAGE),
+        used,
         text(body.get("model")),
         text(body.get("id")),
         reasons,
         calls,
         text(body.get("service_tier")),
+        by_total=by_total,
     )
     charged = reported_cost(details)
     fees = SEARCHES_ALWAYS.search(reading.model or "") is not None or bool(details.get("num_sources_used"))
@@ -96,9 +114,10 @@ def read_responses(response: object) -> Reading:
     output = list(items(body.get("output")))
     kinds = [item.get("type") for item in output]
     error = body.get("error")
-    usage = fields(body.get("usage"))
+    said = fields(body.get("usage"))
+    usage, by_total = with_total(read_usage(said, RESPONSES_USAGE), said.get("total_tokens"))
     return Reading(
-        usage=_with_searches(read_usage(usage, RESPONSES_USAGE), output),
+        usage=_with_searches(usage, output),
         model=text(body.get("model")),
         id=text(body.get("id")),
         finish_reasons=(reason,) if reason else (),
@@ -106,8 +125,9 @@ def read_responses(response: object) -> Reading:
         service_tier=text(body.get("service_tier")),
         error=None if error is None else text(fields(error).get("code")) or "error",
         extra_fees=any(kind in PAID_TOOLS for kind in kinds),
-        reported_cost=reported_cost(usage),
+        reported_cost=reported_cost(said),
         complete=body.get("status") not in GOES_ON,
+        by_total=by_total,
     )
 
 
@@ -129,10 +149,17 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
+USAGE = re.compile(rb'"usage"\s*:\s*\{')
+REASON = re.compile(rb'"finish_reason"\s*:\s*"')
+CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
+SEVERAL = re.compile(rb'"index"\s*:\s*1\b')
+"""A second answer, or a second tool call."""
+
+
 def fold_chat(body: bytes) -> Reading:
     """The chunks of a chat or legacy completion stream."""
     complete = False
-    usage: object = None
+    usage: dict[str, Any] = {}
     tier: str | None = None
     error: str | None = None
     reasons: dict[object, str] = {}
@@ -141,30 +168,66 @@ def fold_chat(body: bytes) -> Reading:
             complete = True
             continue
         chunk = decoded(data)
-        usage = usage or chunk.get("usage") or fields(chunk.get("x_groq")).get("usage")
+        usage = larger(_usage_of(chunk), usage)
         tier = tier or text(chunk.get("service_tier"))
         if (failure := chunk.get("error")) is not None:
             error = text(fields(failure).get("type")) or text(fields(failure).get("code")) or "error"
-        for choice in items(chunk.get("choices")):
-            if reason := text(choice.get("finish_reason")):
-                reasons.setdefault(choice.get("index"), reason)
-                complete = True
-        if (usage and reasons) or n >= TAIL_EVENTS:
+        _ended(chunk, reasons)
+        if (_is_told(usage) and reasons) or n >= TAIL_EVENTS:
             break
+    if not _is_told(usage):  # before a long tail: Azure's filters annotate what was said long ago
+        for data in lines_with(USAGE, body):
+            usage = larger(_usage_of(decoded(data)), usage)
+            if _is_told(usage):
+                break
+    if not reasons or SEVERAL.search(body):  # each of several answers ends at a time of its own
+        for data in lines_with(REASON, body):
+            _ended(decoded(data), reasons)
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("model")), {})
-    calls = 0
-    if "tool_calls" in reasons.values():
-        for data in forwards(body):
-            if b'"tool_calls"' in data and b'"name"' in data:
-                for choice in items(decoded(data).get("choices")):
-                    calls += sum("id" in call for call in items(fields(choice.get("delta")).get("tool_calls")))
     return read_chat({**first, "choices": (), "usage": usage or None})._replace(
         finish_reasons=tuple(reasons[i] for i in sorted(reasons, key=str)),
-        tool_calls=calls,
+        tool_calls=_streamed_calls(body),
         service_tier=tier,
         error=error,
-        complete=complete and error is None,
+        complete=(complete or bool(reasons)) and error is None,
     )
+
+
+def _usage_of(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The usage in a chunk: its own, Groq's, or the choice's (Moonshot)."""
+    if usage := chunk.get("usage") or fields(chunk.get("x_groq")).get("usage"):
+        return fields(usage)
+    return next((used for choice in items(chunk.get("choices")) if (used := fields(choice.get("usage")))), {})
+
+
+def _is_told(usage: Mapping[str, Any]) -> bool:
+    """Whether both counts are there, and not merely as zeros: those may follow what was told before."""
+    return bool(count(usage.get("prompt_tokens")) and (count(usage.get("completion_tokens")) or 0))
+
+
+def _ended(chunk: Mapping[str, Any], reasons: dict[object, str]) -> None:
+    for choice in items(chunk.get("choices")):
+        if reason := text(choice.get("finish_reason")):
+            reasons.setdefault(choice.get("index"), reason)
+
+
+def _streamed_calls(body: bytes) -> int:
+    """The tool calls in a stream's pieces, whatever it ended with.
+
+    A piece is of the call with its index. Its id may be empty (DashScope), or be said again with every piece
+    (Fireworks); another id with a name, under an index that was there, is another call.
+    """
+    made: dict[tuple[object, object], list[str | None]] = {}
+    for data in [*lines_with(CALLS, body)][::-1]:
+        if b'"name"' not in data:
+            continue
+        for choice in items(decoded(data).get("choices")):
+            for piece in items(fields(choice.get("delta")).get("tool_calls")):
+                known = made.setdefault((choice.get("index"), piece.get("index")), [])
+                name, own = text(fields(piece.get("function")).get("name")), text(piece.get("id"))
+                if not known or (own is not None and name is not None and own not in known):
+                    known.append(own)
+    return sum(map(len, made.values()))
 
 
 def fold_responses(body: bytes) -> Reading:

@@ -21,6 +21,14 @@ MOST_TOKENS = 10**10
 """Far beyond what any call has used: the largest windows hold 10**7 tokens."""
 
 
+class Part(NamedTuple):
+    """One of several inferences that a provider runs for one call, each billed for itself."""
+
+    usage: Usage
+    model: str | None
+    """Its own; `None` where it is the call's."""
+
+
 class Reading(NamedTuple):
     """What a response says of the call. `None` and empty mean that it does not say."""
 
@@ -43,6 +51,10 @@ class Reading(NamedTuple):
     """Whether something was billed that is not tokens (a web search, say)."""
     conversation: str | None = None
     """The id of the conversation that the provider keeps, where it names that and not each answer."""
+    parts: tuple[Part, ...] = ()
+    """What the provider bills the call by, where that is several; `usage` is the sum of those by the call's model."""
+    by_total: bool | None = None
+    """That some of the usage is in the total alone: `True` where nothing else says so. `None` where none is."""
 
 
 def fields(node: object) -> Mapping[str, Any]:
@@ -67,9 +79,30 @@ def text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+MAX_DIGITS = 15
+"""Of a count that is written as text; no call has as many tokens."""
+
+
 def count(value: object) -> int | None:
-    """The value if it is a count of tokens."""
-    return value if type(value) is int and value >= 0 else None
+    """The value if it is a count of tokens, whether it is written as 19, 19.0 or "19".
+
+    Gateways write floats, and text; fractions, as some have them for images, are rounded up.
+
+    >>> count(19), count(19.0), count("19"), count(-1), count(True), count("many")
+    (19, 19, 19, None, None, None)
+    """
+    if type(value) is int:
+        return value if value >= 0 else None
+    if type(value) is str:
+        if len(value) > MAX_DIGITS:
+            return None
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if type(value) is float and 0 <= value < 10**MAX_DIGITS:
+        return math.ceil(value)
+    return None
 
 
 USD_PER_TICK = 1e-10
@@ -133,7 +166,50 @@ def _collect(node: Mapping[str, Any], shape: Shape, counts: dict[str, int]) -> N
         if value is None:
             continue
         if type(target) is str:
-            if type(value) is int and value >= 0:
-                counts[target] = value
+            told = value if type(value) is int and value >= 0 else count(value)
+            if told is not None and told >= counts.get(target, 0):  # of two that say it, a zero is who does not know
+                counts[target] = told
         else:
             _collect(fields(value), target, counts)  # type: ignore[arg-type] # it is a Shape
+
+
+def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None]:
+    """The usage by a total that exceeds its parts, and whether that made a difference which nothing else confirms.
+
+    `None` where it made none.
+
+    What is in the total alone was generated: thoughts of Gemini through the OpenAI-compatible endpoint, reasoning of
+    Grok. But where it is just what the cache has, the input was told without that.
+    """
+    told = count(total)
+    if usage is None or told is None or usage.input is None or usage.output is None:
+        return usage, None
+    beside = told - usage.input - usage.output
+    if beside <= 0:
+        return usage, None
+    cached = (usage.cache_read or 0) + (usage.cache_write or 0)
+    if beside == cached and cached > usage.input:
+        return usage._replace(input=usage.input + cached), False
+    confirmed = usage.reasoning == beside
+    reasoning = usage.reasoning or beside
+    return usage._replace(output=usage.output + beside, reasoning=reasoning), not confirmed
+
+
+def larger(told: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Two accounts of one usage: of each count the larger, so that a late zero does not undo what was told.
+
+    What is no count is as the later one says, unless that says nothing.
+    """
+    both = dict(told)
+    for key, value in later.items():
+        before = both.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            both[key] = larger(before, value)
+        elif before is None or (value is not None and value != [] and not _less(value, before)):
+            both[key] = value
+    return both
+
+
+def _less(value: object, before: object) -> bool:
+    """Whether both are numbers, and the first the smaller."""
+    return isinstance(value, (int, float)) and isinstance(before, (int, float)) and value < before

@@ -13,7 +13,17 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import decoded, forwards
-from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, reported_cost, text
+from tokenguard.providers.reading import (
+    Reading,
+    Shape,
+    count,
+    fields,
+    items,
+    larger,
+    read_usage,
+    reported_cost,
+    text,
+)
 from tokenguard.providers.words import CONVERSATION, Words
 
 USAGE: Shape = {
@@ -52,7 +62,7 @@ def fold(body: bytes) -> Reading:
     calls = 0
     for data in forwards(body):
         chunk = decoded(data)
-        last.update(chunk)
+        last.update({**chunk, "usage": larger(fields(last.get("usage")), fields(chunk.get("usage")))})
         for output in _outputs(chunk):
             index = output.get("index", 0)
             seen.add(index)
@@ -91,14 +101,17 @@ def _usage(said: Mapping[str, Any]) -> Usage | None:
     usage = read_usage({**ZEROS, **said}, USAGE)
     if usage is None or usage.input is None or usage.output is None:
         return usage
-    total = said.get("total_tokens")
+    total = count(said.get("total_tokens"))
     return usage._replace(output=total - usage.input if total else usage.output + (usage.reasoning or 0))
 
 
 def _beside(reading: Reading) -> Reading:
-    """The same for a chat completion over HTTP, where reasoning is counted beside `completion_tokens`, too."""
+    """The same for a chat completion over HTTP, where reasoning is counted beside `completion_tokens`, too.
+
+    A total says so already.
+    """
     usage = reading.usage
-    if usage is None or usage.output is None or not usage.reasoning:
+    if usage is None or usage.output is None or not usage.reasoning or reading.by_total is not None:
         return reading
     return reading._replace(usage=usage._replace(output=usage.output + usage.reasoning))
 

@@ -292,7 +292,7 @@ def _parsed(given: Any) -> Mapping[str, Any]:
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what sends and resends in `botocore.client` or `aiobotocore.client`; returns what to restore."""
     prefix, endpoints = CLIENTS[sdk.module]
-    restore: Restore = []
+    restore = Restore()
     wrap = functools.partial(replace, restore)
 
     def look(client: Any, operation: str, params: Any) -> BedrockExchange | None:
@@ -352,9 +352,9 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return create
 
-    wrap(getattr(module, f"{prefix}ClientCreator"), "create_client", create_client)
-    wrap(getattr(module, f"{prefix}BaseClient"), "_make_api_call", make_api_call)
-    wrap(getattr(import_module(endpoints), f"{prefix}Endpoint"), "_needs_retry", needs_retry)
+    wrap(module, f"{prefix}ClientCreator.create_client", create_client, optional=True)
+    wrap(module, f"{prefix}BaseClient._make_api_call", make_api_call)
+    wrap(import_module(endpoints), f"{prefix}Endpoint._needs_retry", needs_retry, optional=True)
     return restore
 
 

@@ -17,10 +17,10 @@ EXTRA = "additional_body_parameters"
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the two clients of `cohere.core.http_client`; returns what to restore."""
-    restore: Restore = []
-    for owner in (module.HttpClient, module.AsyncHttpClient):
-        wrap(owner, "request", _looking(False), meter, restore)
-        wrap(owner, "stream", _looking(True), meter, restore)
+    restore = Restore()
+    for owner in ("HttpClient", "AsyncHttpClient"):
+        wrap(module, f"{owner}.request", _looking(False), meter, restore)
+        wrap(module, f"{owner}.stream", _looking(True), meter, restore)
     return restore
 
 

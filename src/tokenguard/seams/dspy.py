@@ -48,11 +48,9 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             request.url, body, ":streamGenerateContent" in request.url, "", put, sender=sdk.provider, watch=_watch
         )
 
-    restore: Restore = []
-    for kind, name in METHODS.items():
-        owner = getattr(module, kind, None)
-        if owner is not None and owner.__module__ == module.__name__:
-            wrap(owner, name, look, meter, restore)
+    restore = Restore()
+    kind = "StdlibAsyncTransport" if module.__name__.endswith("_async") else "StdlibTransport"
+    wrap(module, f"{kind}.{METHODS[kind]}", look, meter, restore)
     return restore
 
 

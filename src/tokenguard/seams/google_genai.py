@@ -143,8 +143,8 @@ def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleEx
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what sends, resends and streams in `google.genai._api_client`; returns what to restore."""
-    restore: Restore = []
-    wrap = functools.partial(replace, restore)
+    restore = Restore()
+    wrap = functools.partial(replace, restore, module)
 
     def request(original: Any) -> Any:
         def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
@@ -207,12 +207,12 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return iterate
 
-    wrap(module.BaseApiClient, "_request", request)
-    wrap(module.BaseApiClient, "_async_request", async_request)
-    wrap(module.BaseApiClient, "_get_aiohttp_session", aiohttp_session)
-    wrap(module, "retry_args", retry_args)
-    wrap(module.HttpResponse, "_iter_response_stream", chunks)
-    wrap(module.HttpResponse, "_aiter_response_stream", async_chunks)
+    wrap("BaseApiClient._request", request)
+    wrap("BaseApiClient._async_request", async_request)
+    wrap("BaseApiClient._get_aiohttp_session", aiohttp_session, optional=True)
+    wrap("retry_args", retry_args, optional=True)
+    wrap("HttpResponse._iter_response_stream", chunks)
+    wrap("HttpResponse._aiter_response_stream", async_chunks)
     return restore
 
 

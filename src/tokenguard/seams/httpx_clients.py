@@ -30,7 +30,7 @@ CLIENTS = ("client", "async_client")
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what uses the clients in `module`; returns what to restore."""
-    restore: Restore = []
+    restore = Restore()
     kinds: dict[type, type] = {}
 
     def watch(owner: Any) -> None:
@@ -67,6 +67,5 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         return use
 
     for path in METHODS[sdk.module]:
-        kind, _, name = path.rpartition(".")
-        replace(restore, getattr(module, kind, None) if kind else module, name, watching)
+        replace(restore, module, path, watching)
     return restore

@@ -14,10 +14,9 @@ from tokenguard.seams.common.wrapping import Restore
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the client in `_client` or in `_generated._async_client`; returns what to restore."""
-    restore: Restore = []
-    for name in ("InferenceClient", "AsyncInferenceClient"):
-        if hasattr(owner := getattr(module, name, None), "_inner_post"):
-            wrap(owner, "_inner_post", _look, meter, restore)
+    restore = Restore()
+    kind = "AsyncInferenceClient" if hasattr(module, "AsyncInferenceClient") else "InferenceClient"
+    wrap(module, f"{kind}._inner_post", _look, meter, restore)
     return restore
 
 

@@ -51,7 +51,7 @@ asked: ContextVar[Callable[[], Any]] = ContextVar("tokenguard_litellm_asked", de
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap those of the classes below that `module` defines; returns what to restore."""
-    restore: Restore = []
+    restore = Restore()
     for kind, wrap_methods in CLASSES.items():
         owner = getattr(module, kind, None)
         if owner is not None and owner.__module__ == module.__name__:
@@ -62,7 +62,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 def _handler(owner: Any, meter: Meter, restore: Restore) -> None:
     wrap(owner, "post", _look, meter, restore)
     # How the asynchronous one sends again over a new connection, once.
-    wrap(owner, "single_connection_post_request", _look, meter, restore)
+    wrap(owner, "single_connection_post_request", _look, meter, restore, optional=True)
 
 
 def _aiohttp_handler(owner: Any, meter: Meter, restore: Restore) -> None:

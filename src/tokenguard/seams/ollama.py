@@ -14,9 +14,9 @@ from tokenguard.seams.common.wrapping import Restore
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the two clients of `ollama._client`; returns what to restore."""
-    restore: Restore = []
-    wrap(module.Client, "_request", _look, meter, restore)
-    wrap(module.AsyncClient, "_request", _look, meter, restore)
+    restore = Restore()
+    wrap(module, "Client._request", _look, meter, restore)
+    wrap(module, "AsyncClient._request", _look, meter, restore)
     return restore
 
 

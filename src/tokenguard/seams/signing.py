@@ -39,8 +39,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return sign
 
-    restore: Restore = []
-    replace(restore, module.SigV4Auth, "add_auth", add_auth)
+    restore = Restore()
+    replace(restore, module, "SigV4Auth.add_auth", add_auth)
     return restore
 
 

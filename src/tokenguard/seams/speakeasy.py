@@ -31,7 +31,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the methods of a `basesdk` module that send, retry and start spans; returns what to restore."""
     # The hooks' module is imported by now: `basesdk` needs them.
     hooks = sys.modules.get(module.__name__.replace("basesdk", "_hooks.tracing"))
-    restore: Restore = []
+    restore = Restore()
 
     def look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
         request = kwargs["request"]
@@ -70,13 +70,15 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         if call is not None and hasattr(response, "_content"):
             meter.pending.seen(call, json.loads(response._content))
 
-    for owner in (module.BaseSDK, getattr(module, "AsyncBaseSDK", None)):
-        wrap(owner, "do_request", look, meter, restore, seen)
-        wrap(owner, "do_request_async", look, meter, restore, seen)
+    split = hasattr(module, "AsyncBaseSDK")
+    wrap(module, "BaseSDK.do_request", look, meter, restore, seen)
+    wrap(module, "BaseSDK.do_request_async", look, meter, restore, seen, optional=split)
+    wrap(module, "AsyncBaseSDK.do_request", look, meter, restore, seen, optional=True)
+    wrap(module, "AsyncBaseSDK.do_request_async", look, meter, restore, seen, optional=not split)
     for name in ("retry", "retry_async"):
-        replace(restore, module.utils, name, lambda original: _retrying(original, meter))
+        replace(restore, module.utils, name, lambda original: _retrying(original, meter), optional=True)
     if hooks is not None:
-        replace(restore, hooks, "get_traced_request_and_span", lambda started: _adopting(started, meter))
+        replace(restore, hooks, "get_traced_request_and_span", lambda started: _adopting(started, meter), optional=True)
     return restore
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from opentelemetry.trace import NonRecordingSpan
+
 from tokenguard.call.call import Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
@@ -22,7 +24,7 @@ from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_o
 from tokenguard.seams.common.tap import tap
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.telemetry.spans import NativeSpan
+from tokenguard.telemetry.spans import NativeSpan, OuterSpan
 
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""
@@ -176,8 +178,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         hasattr(module, "start_api_call_span"),
         frozenset(kind for kind in omitted if kind is not None),
     )
-    restore: Restore = []
-    wrap = functools.partial(replace, restore)
+    restore = Restore()
+    wrap = functools.partial(replace, restore, module)
 
     def open_exchange(client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
         stream = bool(kwargs.get("stream"))
@@ -217,8 +219,12 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def start_api_call_span(original: Any) -> Any:
         def start(*args: Any, **kwargs: Any) -> Any:
+            call = current_call.get()
+            if call is not None and type(call.span) is OuterSpan:
+                # An instrumentation around the SDK has its span for the call, which is the one to go on from.
+                return NonRecordingSpan(call.span.identity())
             span = original(*args, **kwargs)
-            if span is not None and (call := current_call.get()) is not None and type(call.span) is NativeSpan:
+            if span is not None and call is not None and type(call.span) is NativeSpan:
                 meter.contain("adopting a span", call.span.adopt, span)
             return span
 
@@ -231,10 +237,10 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return iterate
 
-    wrap(module.SyncAPIClient, "request", request)
-    wrap(module.AsyncAPIClient, "request", async_request)
-    wrap(module.SyncAPIClient, "_sleep_for_retry", sleep_for_retry)
-    wrap(module.AsyncAPIClient, "_sleep_for_retry", sleep_for_retry)
-    wrap(module, "start_api_call_span", start_api_call_span)
-    wrap(getattr(module, "Stream", None), "__iter__", iterate)
+    wrap("SyncAPIClient.request", request)
+    wrap("AsyncAPIClient.request", async_request)
+    wrap("SyncAPIClient._sleep_for_retry", sleep_for_retry, optional=True)
+    wrap("AsyncAPIClient._sleep_for_retry", sleep_for_retry, optional=True)
+    wrap("start_api_call_span", start_api_call_span, optional=True)
+    wrap("Stream.__iter__", iterate, optional=True)
     return restore

@@ -14,7 +14,7 @@ from typing import Any
 
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk
-from tokenguard.seams.common.wrapping import Restore
+from tokenguard.seams.common.wrapping import Put, Restore
 
 
 class ContextExecutor(ThreadPoolExecutor):
@@ -27,7 +27,7 @@ class ContextExecutor(ThreadPoolExecutor):
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Replace the executor that a module has imported by name; returns what to restore."""
-    if getattr(module, "ThreadPoolExecutor", None) is not ThreadPoolExecutor:
-        return []
-    module.ThreadPoolExecutor = ContextExecutor  # type: ignore[attr-defined] # just looked at
-    return [(module, "ThreadPoolExecutor", ThreadPoolExecutor)]
+    restore = Restore()
+    if getattr(module, "ThreadPoolExecutor", None) is ThreadPoolExecutor:
+        restore.placed.append(Put(module, "ThreadPoolExecutor", ContextExecutor))
+    return restore

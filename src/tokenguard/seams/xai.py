@@ -28,7 +28,7 @@ from tokenguard.metering.meter import Meter
 from tokenguard.providers import Reading, Sdk, api_of, located
 from tokenguard.providers.xai import SERVICE
 from tokenguard.seams.common.parts import Parts
-from tokenguard.seams.common.wrapping import Restore, replace
+from tokenguard.seams.common.wrapping import Put, Restore, replace
 
 PROVIDER = "x_ai"
 HOST = "api.x.ai"
@@ -213,19 +213,18 @@ class LateStream:
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what is in one of the SDK's modules: the stub that it uses, its clients, or its chats."""
-    restore: Restore = []
+    restore = Restore()
     if module.__name__ == "xai_sdk.client":
-        replace(restore, module.BaseClient, "__init__", lambda original: _noting_host(original, meter))
+        replace(restore, module, "BaseClient.__init__", lambda original: _noting_host(original, meter))
         return restore
     if module.__name__ != "xai_sdk.chat":
-        replace(restore, module.Chat, "_defer", lambda original: _deferring(original, meter))
+        replace(restore, module, "Chat._defer", lambda original: _deferring(original, meter), optional=True)
         return restore
     generated = module.chat_pb2_grpc
     for name in (*METHODS, ASKING):
         if hasattr(generated.ChatServicer, name):  # a version without it has it nowhere
-            restore.append((generated.ChatStub, name, None))  # as good as nothing: each stub has its own
             make = _asking if name == ASKING else _metered
-            setattr(generated.ChatStub, name, Method(name, functools.partial(make, meter)))
+            restore.placed.append(Put(generated.ChatStub, name, Method(name, functools.partial(make, meter))))
     return restore
 
 

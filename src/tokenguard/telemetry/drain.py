@@ -128,6 +128,12 @@ class Telemetry:
         if os.environ.get(names.ENV_STRICT) == "1":
             raise error
 
+    def warn(self, said: str) -> None:
+        """Say something in the log, once."""
+        if said not in self._logged:
+            self._logged.add(said)
+            log.warning("tokenguard: %s", said)
+
     # --- the drain -----------------------------------------------------------------------------------------------
 
     def _start(self) -> None:

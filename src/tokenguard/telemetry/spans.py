@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from opentelemetry.context import Context, set_value
@@ -16,6 +16,7 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     get_current_span,
+    get_tracer_provider,
     set_span_in_context,
 )
 
@@ -28,20 +29,36 @@ OWNER_KEY = "opentelemetry.genai.client.inference.context"
 """Context key of opentelemetry-util-genai: whoever set it owns the inference, and those inside it stay silent."""
 
 
+OPENINFERENCE = tuple(
+    f"openinference.instrumentation.{sdk}" for sdk in ("openai", "anthropic", "groq", "mistralai", "google_genai")
+)
+"""The scopes of OpenInference whose spans are one request of an SDK each; what they say comes at their end."""
+
+
 def outer_owner(context: Context, start: Attributes) -> Span | None:
     """The span of an instrumentation around the SDK that owns the call which starts with these attributes, if any.
 
     It says so by util-genai's context key, or its span does: a client span of the same operation and model (util-genai
-    has no key for embeddings).
+    has no key for embeddings), or one of OpenInference. A span that goes to another tracer provider than the
+    application's is none: what is written there, the application's own backend would not get.
     """
     span = get_current_span(context)
     if OWNER_KEY in context:
         return span
-    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.CLIENT:
+    if not span.is_recording() or not _goes_where_ours_go(span):
         return None
     theirs = getattr(span, "attributes", None) or {}
+    if getattr(getattr(span, "instrumentation_scope", None), "name", None) in OPENINFERENCE:
+        return None if names.PROVIDER in theirs else span  # it has a call already
+    if getattr(span, "kind", None) is not SpanKind.CLIENT:
+        return None
     same = theirs.get(names.OPERATION) == start[names.OPERATION]
     return span if same and theirs.get(names.REQUEST_MODEL) == start.get(names.REQUEST_MODEL) else None
+
+
+def _goes_where_ours_go(span: Span) -> bool:
+    ours = getattr(get_tracer_provider(), "resource", None)  # each provider of the SDK has its own
+    return ours is None or getattr(span, "resource", ours) is ours
 
 
 def silencing(context: Context) -> Context:
@@ -120,14 +137,25 @@ ERROR_STATUS = Status(StatusCode.ERROR)  # no description: a provider's message 
 
 
 class OuterSpan(CallSpan):
-    """The span of an instrumentation around the SDK: it gets our facts; starting, naming and ending it is theirs."""
+    """The span of an instrumentation around the SDK: it gets our facts; starting, naming and ending it is theirs.
 
-    __slots__ = ()
+    Where it has ended before a stream was over, the facts get a span of their own, which `own` starts.
+    """
+
+    __slots__ = ("_own",)
     owned = False
+
+    def __init__(self, span: Span, context: Context, own: Callable[[], Span]) -> None:
+        super().__init__(span, context)
+        self._own = own if span.is_recording() else None
 
     def end(self, attributes: Attributes, outcome: str) -> None:
         """Write the attributes; the end is its owner's."""
-        self.write(attributes)
+        if self._own is None or self._span.is_recording():
+            self.write(attributes)
+            return
+        self._span = self._own()
+        super().end(attributes, outcome)
 
 
 class NativeSpan(CallSpan):

@@ -7,6 +7,7 @@ puts the meter around it, whether it is a function, a coroutine or a context man
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import sys
@@ -123,8 +124,17 @@ Seen = Callable[[Mapping[str, Any], Any], None]
 """Looks at the keyword arguments and the result of a request that is no model call: it may end one that is open."""
 
 
-def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore, seen: Seen | None = None) -> None:
-    """Put the meter around the method `name` of `owner`; a version of the SDK without it is left alone.
+def wrap(
+    owner: Any,
+    path: str,
+    look: Look,
+    meter: Meter,
+    restore: Restore,
+    seen: Seen | None = None,
+    *,
+    optional: bool = False,
+) -> None:
+    """Put the meter around the method at `path` of `owner`; a version of the SDK without it is left alone.
 
     `seen` is shown what comes of other requests while calls are open that the provider goes on with.
     """
@@ -141,7 +151,8 @@ def wrap(owner: Any, name: str, look: Look, meter: Meter, restore: Restore, seen
             meter.contain("asking for a response", seen, kwargs, result)
         return result
 
-    replace(restore, owner, name, lambda original: _wrapper(original, exchange_of, other, meter))
+    make = functools.partial(_wrapper, exchange_of=exchange_of, other=other, meter=meter)
+    replace(restore, owner, path, make, optional=optional)
 
 
 def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any], Any], Any], meter: Meter) -> Any:

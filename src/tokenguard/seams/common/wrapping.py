@@ -1,21 +1,221 @@
-"""Putting something of ours in the place of an SDK's function, so that it can be taken back."""
+"""Having an SDK's function run something of ours: so that no other wrapper goes round it, and it can be taken back.
+
+An instrumentation that came first has its wrapper on a subclass of the client, or on one client, and calls down to the
+function object that it found. So that object stays where it is and gets another body: whoever holds it, and whenever
+they got it, comes through here.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
-Restore = list[tuple[Any, str, Any]]
-"""What was replaced: the owner, the name, and what was there."""
+Make = Callable[[Any], Any]
+"""From what the SDK does to what is done instead."""
+
+RUN = "_tokenguard_run"
+"""The keyword whose default is what a swapped function runs."""
+DECORATORS = ("contextlib",)
+"""Modules whose decorators SDKs use on what is wrapped: what they made is the SDK's own."""
+MAX_LAYERS = 64
+"""Objects that are looked at for the SDK's own function, at the most."""
 
 
-def replace(restore: Restore, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-    """Put `make(original)` in the place of `owner.name`, and note it in `restore`.
+class Swap:
+    """A function that keeps its identity, and runs another body until it is taken back."""
 
-    A version of the SDK without it is left alone: that fact is missing, and nothing else.
+    __slots__ = ("_before", "_body", "_run", "function")
+
+    def __init__(self, function: types.FunctionType, own: types.FunctionType, made: Any) -> None:
+        self.function = function
+        self._before = (function.__code__, function.__kwdefaults__, function.__dict__.get("__wrapped__"))
+        self._run = [made, own]
+        self._body = _body(function.__code__)
+        # The old code runs with these as well: another thread may be calling meanwhile.
+        function.__kwdefaults__ = {**(function.__kwdefaults__ or {}), RUN: self._run}
+        function.__dict__["__wrapped__"] = own  # its signature and its source
+        function.__code__ = self._body
+
+    def in_place(self) -> bool:
+        """Whether the function runs what we gave it; a tool that rewrites code may have it somewhere inside."""
+        return (self.function.__kwdefaults__ or {}).get(RUN) is self._run and len(self._run) == 2
+
+    def undo(self) -> None:
+        """Have the function do what it did. Where somebody has given it another body since, that one stays."""
+        code, defaults, wrapped = self._before
+        self._run[:] = self._run[1:]
+        if self.function.__code__ is not self._body:
+            return
+        self.function.__code__ = code
+        self.function.__kwdefaults__ = defaults
+        if wrapped is None:
+            del self.function.__dict__["__wrapped__"]
+        else:
+            self.function.__dict__["__wrapped__"] = wrapped
+
+
+class Put:
+    """A value that stands in an owner's attribute in the place of another, until it is taken back."""
+
+    __slots__ = ("_before", "_name", "_owner", "_value")
+
+    def __init__(self, owner: Any, name: str, value: Any) -> None:
+        self._owner, self._name, self._value = owner, name, value
+        self._before = vars(owner).get(name, self)
+        setattr(owner, name, value)
+
+    def in_place(self) -> bool:
+        """Whether it stands there."""
+        return vars(self._owner).get(self._name) is self._value
+
+    def undo(self) -> None:
+        """Put back what was there."""
+        if self._before is not self:
+            setattr(self._owner, self._name, self._before)
+        elif self._name in vars(self._owner):
+            delattr(self._owner, self._name)
+
+
+class Restore:
+    """What a seam has put into an SDK, and what it looked for there in vain."""
+
+    def __init__(self) -> None:
+        self.placed: list[Swap | Put] = []
+        self.missing: list[str] = []
+        """What the SDK does not have, or has in another shape; without it calls are not seen."""
+        self.hidden: list[str] = []
+        """What others have wrapped, where the SDK's own function was not found within: who holds that goes round us."""
+
+    def undo(self) -> None:
+        """Take it all back, the last first."""
+        for each in reversed(self.placed):
+            each.undo()
+        self.placed.clear()
+
+    def problems(self) -> list[str]:
+        """Why calls may not be seen; empty when all is in place."""
+        said = [f"{path} is not there, or takes other arguments" for path in self.missing]
+        said += [f"{path}, and the SDK's own function was not found below it" for path in self.hidden]
+        if not all(each.in_place() for each in self.placed):
+            said.append("what TokenGuard put there has been replaced")
+        return said
+
+
+def replace(restore: Restore, owner: Any, path: str, make: Make, *, optional: bool = False) -> None:
+    """Have `owner.path` run `make(original)`, and note that in `restore`.
+
+    `path` may lead through other attributes (`Client.send`). A version of the SDK that lacks it, or has it with other
+    arguments, is left alone: that is noted as missing, unless it is `optional`.
     """
-    original = getattr(owner, name, None)
-    if original is not None:
-        restore.append((owner, name, original))
-        setattr(owner, name, functools.wraps(original)(make(original)))
+    *way, name = path.split(".")
+    for step in way:
+        owner = getattr(owner, step, None)
+    found = getattr(owner, name, None)
+    if found is None:
+        if not optional:
+            restore.missing.append(path)
+        return
+    inherited = name not in vars(owner)  # its function is others' too
+    own = found if inherited else _own(found, owner, name)
+    if type(own) is not types.FunctionType or inherited or not _can_swap(own):
+        if own is None:
+            restore.hidden.append(f"{path} is wrapped by {_home(found) or type(found).__name__}")
+        original = found if own is None else own
+        restore.placed.append(Put(owner, name, functools.wraps(original)(make(original))))
+        return
+    twin = _twin(own)
+    made = make(twin)
+    if _fits(made, own):
+        restore.placed.append(Swap(own, twin, made))
+    elif not optional:
+        restore.missing.append(path)
+
+
+def _own(found: Any, owner: Any, name: str) -> Any:
+    """The SDK's own function, within whatever others have put around it; `None` where it is not found."""
+    home = _top(owner.__name__ if isinstance(owner, types.ModuleType) else owner.__module__)
+    waiting, seen = [found], 0
+    while waiting and seen < MAX_LAYERS:
+        layer = waiting.pop(0)
+        seen += 1
+        if type(layer) is types.FunctionType and layer.__name__ == name:
+            made_by = str(layer.__globals__.get("__name__"))
+            if _top(made_by) == home or (made_by in DECORATORS and _top(layer.__module__) == home):
+                return layer
+        waiting += _below(layer)
+    return None
+
+
+def _below(layer: Any) -> Iterator[Any]:
+    """What a wrapper may call."""
+    for name in ("__wrapped__", "__func__", "func"):
+        if callable(inner := getattr(layer, name, None)):
+            yield inner
+    if type(layer) is types.FunctionType:
+        for cell in layer.__closure__ or ():
+            try:
+                inner = cell.cell_contents
+            except ValueError:  # not filled yet
+                continue
+            if callable(inner):
+                yield inner
+
+
+def _top(module: str | None) -> str:
+    return (module or "").partition(".")[0]
+
+
+def _home(found: Any) -> str:
+    """The package whose code a wrapper is."""
+    made_by = getattr(found, "__globals__", {}).get("__name__") if type(found) is types.FunctionType else None
+    return _top(made_by or type(found).__module__)
+
+
+# --- one body for another ---------------------------------------------------------------------------------------------
+
+
+def _can_swap(function: types.FunctionType) -> bool:
+    return all(name.isidentifier() for name in function.__code__.co_freevars)
+
+
+def _fits(made: Any, original: types.FunctionType) -> bool:
+    """Whether what is to run instead takes what the SDK's function takes: the same leading names, or anything."""
+    ours, theirs = made.__code__, original.__code__
+    anything = bool(theirs.co_flags & inspect.CO_VARARGS)  # a decorator's wrapper: what is below is not told
+    leading = ours.co_varnames[: ours.co_argcount]
+    known = theirs.co_varnames[: theirs.co_argcount]
+    if ours.co_flags & inspect.CO_VARARGS:
+        return anything or known[: len(leading)] == leading
+    return anything or known == leading
+
+
+def _twin(function: types.FunctionType) -> types.FunctionType:
+    """A function that does what this one does now."""
+    twin = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    functools.update_wrapper(twin, function)
+    twin.__kwdefaults__ = function.__kwdefaults__
+    twin.__dict__.clear()
+    twin.__dict__.update(function.__dict__)
+    return twin
+
+
+def _body(code: types.CodeType) -> types.CodeType:
+    """Code in the place of `code` that runs what the function's `RUN` says; a coroutine function stays one."""
+    free, waits = ", ".join(code.co_freevars), bool(code.co_flags & inspect.CO_COROUTINE)
+    source = (
+        f"def make({free}):\n"
+        f" {'async ' * waits}def body(*args, {RUN}, **kwargs):\n"
+        f"  return {'await ' * waits}{RUN}[0](*args, **kwargs)\n"
+        f"  {free}\n"  # never reached: a function's code must have as many free variables as its closure
+        " return body\n"
+    )
+    made: dict[str, Any] = {}
+    exec(compile(source, "<tokenguard>", "exec"), made)  # noqa: S102 - the names are identifiers of the SDK's code
+    body = made["make"](*code.co_freevars)
+    new: types.CodeType = body.__code__
+    return new.replace(co_name=code.co_name, co_qualname=code.co_qualname)

@@ -1,0 +1,233 @@
+"""`tokenguard doctor`: whether every SDK here is measured, and all else that a process needs works."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+
+from tokenguard.facts import names
+from tokenguard.facts.errors import PolicyError
+
+if TYPE_CHECKING:
+    from tokenguard.policy import Policy
+    from tokenguard.providers import Sdk
+
+NEIGHBOURS = ("logfire", "langfuse", "openlit", "traceloop-sdk", "ddtrace")
+"""Distributions that wrap SDKs without an entry point for it."""
+TELLS = (
+    "openai",
+    "anthropic",
+    "groq",
+    "mistral",
+    "cohere",
+    "bedrock",
+    "google",
+    "vertex",
+    "ollama",
+    "together",
+    "genai",
+)
+"""What the names of OpenTelemetry's instrumentations of our SDKs have in them."""
+OTLP = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS"))
+REACH_SECONDS = 2.0
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    part: str
+    subject: str
+    ok: bool
+    said: str
+
+
+@click.command()
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How it is printed.")
+def doctor(form: str) -> None:
+    """Look whether every provider SDK here is measured, and what else a process needs works.
+
+    Each SDK that is installed is imported and makes one call to a provider on loopback, which must be seen. Nothing is
+    recorded. Exits with 1 where something is wrong.
+    """
+    checks = list(_checks())
+    if form == "json":
+        click.echo(json.dumps([check._asdict() for check in checks], indent=2))
+    else:
+        _show(checks)
+    sys.exit(not all(check.ok for check in checks))
+
+
+def _checks() -> Iterator[Check]:
+    from tokenguard import __version__
+
+    policy, found = _policy()
+    store, ledger, endpoints = [*_store()], [*_ledger(policy)], [*_endpoints()]  # by the environment as it is
+    python = sys.version.split(maxsplit=1)[0]
+    yield Check("process", "tokenguard", True, f"{__version__}, Python {python}")
+    yield from _sdks()
+    yield from _neighbours()
+    yield found
+    yield from (*store, *ledger, *endpoints)
+
+
+def _show(checks: list[Check]) -> None:
+    width = max(len(check.subject) for check in checks)
+    part = ""
+    for check in checks:
+        if check.part != part:
+            part = check.part
+            click.echo(click.style(part, bold=True))
+        mark = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red")
+        click.echo(f"  {mark}  {check.subject:<{width}}  {check.said}")
+    wrong = sum(not check.ok for check in checks)
+    click.echo(f"\n{wrong} of {len(checks)} checks failed." if wrong else f"\nAll {len(checks)} checks are fine.")
+
+
+# --- the SDKs ---------------------------------------------------------------------------------------------------------
+
+
+def _sdks() -> Iterator[Check]:
+    from tokenguard.cli.probes import PROBES
+    from tokenguard.demo.provider import SimulatedProvider
+    from tokenguard.installation import runtime
+    from tokenguard.policy import Policy
+    from tokenguard.providers import SDKS
+
+    os.environ[names.ENV_STORE] = "off"  # what is called here is on no bill
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+    runtime.install(Policy())
+    found = [sdk for sdk in SDKS if sdk.provider and _is_there(sdk.module)]
+    if not found:
+        yield Check("SDKs", "none", True, "no provider SDK is installed here; run this where your program runs")
+        return
+    with SimulatedProvider() as provider:
+        for sdk in found:
+            yield _sdk(sdk, PROBES.get(sdk.module), provider.url)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def _sdk(sdk: Sdk, probe: object, url: str) -> Check:
+    from tokenguard.call.scope import meter
+    from tokenguard.installation import runtime
+
+    package = sdk.package or sdk.module.partition(".")[0]
+    try:
+        version = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        version = "of unknown version"
+    subject = f"{package} {version}"
+    try:
+        importlib.import_module(sdk.module)
+    except Exception as error:
+        return Check("SDKs", subject, False, f"{sdk.module} cannot be imported: {type(error).__name__}: {error}")
+    installation = runtime.installed()
+    placed = installation.seams.get(sdk.module) if installation else None
+    if placed is None:
+        return Check("SDKs", subject, False, f"{sdk.module}: TokenGuard is not there; the log says why")
+    if problems := placed.problems():
+        return Check("SDKs", subject, False, f"{sdk.module}: {'; '.join(problems)}. Its calls may not be measured")
+    if not callable(probe):
+        return Check("SDKs", subject, True, f"in place in {sdk.module}; no call was tried")
+    failure = ""
+    with meter() as measured:
+        try:
+            probe(url)
+        except Exception as error:  # the provider on loopback need not know all
+            failure = f" (the call itself failed: {type(error).__name__})"
+    if measured.calls == 1:
+        return Check("SDKs", subject, True, f"reached: a call was measured{failure}")
+    return Check("SDKs", subject, False, f"a call was measured {measured.calls} times, not once{failure}")
+
+
+# --- what else is in the process --------------------------------------------------------------------------------------
+
+
+def _neighbours() -> Iterator[Check]:
+    there = {
+        f"{entry.name} ({entry.dist.name} {entry.dist.version})"
+        for entry in metadata.entry_points(group="opentelemetry_instrumentor")
+        if entry.dist is not None and entry.name != "tokenguard" and any(name in entry.name for name in TELLS)
+    }
+    for name in NEIGHBOURS:
+        try:
+            there.add(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    for name in sorted(there):
+        yield Check("other instrumentations", name, True, "may be installed before or after TokenGuard")
+
+
+def _policy() -> tuple[Policy | None, Check]:
+    from tokenguard.policy import load
+
+    try:
+        found = load()
+    except PolicyError as error:
+        return None, Check("policy", "tokenguard.toml", False, str(error))
+    if not found.source:
+        return found, Check("policy", "none", True, "nothing is limited; `tokenguard policy check` looks for one")
+    return found, Check("policy", found.source, True, f"mode {found.mode}, {len(found.rules)} rules")
+
+
+def _store() -> Iterator[Check]:
+    path = names.store_path(os.environ.get(names.ENV_STORE))
+    if path is None:
+        yield Check("records", "store", True, f"off ({names.ENV_STORE})")
+        return
+    file = Path(path).absolute()
+    nearest = next(each for each in (file, *file.parents) if each.exists())
+    writable = os.access(nearest, os.W_OK) and (nearest != file or file.is_file())
+    said = "can be written" if writable else f"cannot be written: see {nearest}, or set {names.ENV_STORE}"
+    yield Check("records", str(file), writable, said)
+
+
+def _ledger(policy: Policy | None) -> Iterator[Check]:
+    from tokenguard.ledger import open_ledger
+
+    if policy is None or not policy.budgets:
+        return
+    url = urlsplit(policy.ledger.url)
+    shown = f"{url.scheme}://{url.hostname or ''}{url.path}" if url.netloc or url.path else policy.ledger.url
+    try:
+        ledger = open_ledger(policy.ledger, policy.source)
+        try:
+            if url.scheme != "sqlite":  # a file is made by the first call, and not by looking
+                ledger.accounts()
+        finally:
+            ledger.close()
+    except Exception as error:
+        yield Check("budgets", shown, False, f"the ledger is not reached: {error}. See [ledger] url")
+        return
+    yield Check("budgets", shown, True, f"the ledger answers; {len(policy.budgets)} budgets")
+
+
+def _endpoints() -> Iterator[Check]:
+    for name in OTLP:
+        if not (given := os.environ.get(name)):
+            continue
+        url = urlsplit(given if "//" in given else f"//{given}")
+        port = url.port or (443 if url.scheme == "https" else 4317 if not url.scheme else 80)
+        where = f"{url.hostname}:{port}"
+        try:
+            socket.create_connection((url.hostname or "", port), REACH_SECONDS).close()
+        except OSError as error:
+            yield Check("records", where, False, f"{name} is not reached: {error}. Records that go there are lost")
+        else:
+            yield Check("records", where, True, f"{name} is reached")

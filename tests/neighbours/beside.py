@@ -1,0 +1,263 @@
+"""One neighbour and TokenGuard in one process, in the order given: prints what was measured, as JSON.
+
+python tests/neighbours/beside.py openinference first
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+
+import anthropic
+import httpx2
+import openai
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import tokenguard
+from tokenguard.policy import loads
+
+NEIGHBOUR, ORDER = sys.argv[1:]
+MESSAGES = [{"role": "user", "content": "Hi"}]
+ENDED = []
+
+
+class AsExported(SimpleSpanProcessor):
+    """Keeps what a span says when it ends: what is written later no backend gets."""
+
+    def on_end(self, span):
+        ENDED.append((span.name, dict(span.attributes or {})))
+
+
+def provider():
+    """The application's own, unless the neighbour brings it."""
+    made = TracerProvider()
+    made.add_span_processor(AsExported(InMemorySpanExporter()))
+    trace.set_tracer_provider(made)
+
+
+def openinference():
+    from openinference.instrumentation.anthropic import AnthropicInstrumentor
+    from openinference.instrumentation.openai import OpenAIInstrumentor
+
+    OpenAIInstrumentor().instrument()
+    AnthropicInstrumentor().instrument()
+
+
+def openllmetry():
+    from opentelemetry.instrumentation.anthropic import AnthropicInstrumentor
+    from opentelemetry.instrumentation.openai import OpenAIInstrumentor
+
+    OpenAIInstrumentor().instrument()
+    AnthropicInstrumentor().instrument()
+
+
+def openai_v2():
+    from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
+
+    OpenAIInstrumentor().instrument()
+
+
+def logfire():
+    import logfire
+
+    processors = [AsExported(InMemorySpanExporter())]
+    logfire.configure(send_to_logfire=False, console=False, additional_span_processors=processors)
+    if NEIGHBOUR == "logfire":
+        logfire.instrument_openai()
+        logfire.instrument_anthropic()
+
+
+def openlit():
+    import openlit
+
+    openlit.init(tracer=trace.get_tracer("openlit"), disable_metrics=True)
+
+
+def langfuse():
+    os.environ.update(LANGFUSE_PUBLIC_KEY="pk", LANGFUSE_SECRET_KEY="sk", LANGFUSE_HOST="http://127.0.0.1:9")
+
+
+INSTRUMENT = {
+    "openinference": openinference,
+    "openllmetry": openllmetry,
+    "openai-v2": openai_v2,
+    "logfire": logfire,
+    "logfire-client": logfire,
+    "openlit": openlit,
+    "langfuse": langfuse,
+}
+
+
+def transport(given):
+    def answer(request):
+        if not isinstance(given, list):
+            return httpx2.Response(200, json=given)
+        events = "".join(
+            f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+            if "type" in event
+            else f"data: {json.dumps(event)}\n\n"
+            for event in given
+        )
+        return httpx2.Response(200, text=events, headers={"content-type": "text/event-stream"})
+
+    return httpx2.MockTransport(answer)
+
+
+def instrumented(client):
+    if NEIGHBOUR == "logfire-client":
+        import logfire
+
+        (logfire.instrument_openai if "openai" in type(client).__module__ else logfire.instrument_anthropic)(client)
+    return client
+
+
+def client(given, kind=openai.OpenAI):
+    http = httpx2.AsyncClient if kind.__name__.startswith("Async") else httpx2.Client
+    return instrumented(kind(api_key="k", http_client=http(transport=transport(given)), max_retries=0))
+
+
+USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+COMPLETION = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-4o",
+    "usage": USAGE,
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}],
+}
+CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o"}
+CHUNKS = [
+    {**CHUNK, "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hello"}, "finish_reason": None}]},
+    {**CHUNK, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {**CHUNK, "choices": [], "usage": USAGE},
+]
+EMBEDDINGS = {
+    "object": "list",
+    "model": "text-embedding-3-small",
+    "usage": {"prompt_tokens": 3, "total_tokens": 3},
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.1]}],
+}
+RESPONSE = {
+    "id": "r",
+    "object": "response",
+    "created_at": 1,
+    "model": "gpt-4o",
+    "status": "completed",
+    "tools": [],
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "output": [],
+    "usage": {
+        "input_tokens": 5,
+        "output_tokens": 2,
+        "total_tokens": 7,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    },
+}
+MODEL = "claude-sonnet-4-6"
+MESSAGE = {
+    "id": "m",
+    "type": "message",
+    "role": "assistant",
+    "model": MODEL,
+    "stop_reason": "end_turn",
+    "content": [{"type": "text", "text": "Hello"}],
+    "usage": {"input_tokens": 5, "output_tokens": 2},
+}
+EVENTS = [
+    {"type": "message_start", "message": {**MESSAGE, "content": [], "stop_reason": None}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+    {"type": "message_stop"},
+]
+
+
+def chat(given, **more):
+    result = client(given).chat.completions.create(model="gpt-4o", messages=MESSAGES, **more)
+    if more.get("stream"):
+        list(result)
+
+
+def achat(given, **more):
+    async def call():
+        kind = client(given, openai.AsyncOpenAI)
+        result = await kind.chat.completions.create(model="gpt-4o", messages=MESSAGES, **more)
+        if more.get("stream"):
+            async for _ in result:
+                pass
+
+    asyncio.run(call())
+
+
+def helper():
+    kind = client(EVENTS, anthropic.Anthropic)
+    with kind.messages.stream(model=MODEL, messages=MESSAGES, max_tokens=9) as stream:
+        stream.get_final_message()
+
+
+def messages(given, **more):
+    result = client(given, anthropic.Anthropic).messages.create(
+        model=MODEL, messages=MESSAGES, **{"max_tokens": 9, **more}
+    )
+    if more.get("stream"):
+        list(result)
+
+
+CALLS = {
+    "plain": lambda: chat(COMPLETION),
+    "stream": lambda: chat(CHUNKS, stream=True),
+    "async": lambda: achat(COMPLETION),
+    "async stream": lambda: achat(CHUNKS, stream=True),
+    "embeddings": lambda: client(EMBEDDINGS).embeddings.create(model="text-embedding-3-small", input="x"),
+    "responses": lambda: client(RESPONSE).responses.create(model="gpt-4o", input="x"),
+    "anthropic": lambda: messages(MESSAGE),
+    "anthropic stream": lambda: messages(EVENTS, stream=True),
+    "anthropic helper": helper,
+}
+LIMITED = {
+    "plain": lambda: chat(COMPLETION, max_tokens=100),
+    "async": lambda: achat(COMPLETION, max_tokens=100),
+    "stream": lambda: chat(CHUNKS, max_tokens=100, stream=True),
+    "anthropic": lambda: messages(MESSAGE, max_tokens=100),
+}
+
+
+def main():
+    if not NEIGHBOUR.startswith("logfire"):
+        provider()
+    steps = [INSTRUMENT[NEIGHBOUR], tokenguard.install]
+    for step in steps if ORDER == "first" else reversed(steps):
+        step()
+    told = {"calls": {}, "limited": {}}
+    for what, call in CALLS.items():
+        ENDED.clear()
+        with tokenguard.meter() as measured:
+            call()
+        gc.collect()
+        told["calls"][what] = {
+            "measured": measured.calls,
+            "spans": [name for name, _ in ENDED],
+            "with cost": sum("tokenguard.cost.usd" in attributes for _, attributes in ENDED),
+        }
+    tokenguard.install(loads('[[limit]]\nname = "cap"\nmax_output_tokens = 1\nthen = "block"\n'))
+    for what, call in LIMITED.items():
+        try:
+            call()
+        except Exception as error:
+            told["limited"][what] = type(error).__name__
+        else:
+            told["limited"][what] = "sent"
+    print(json.dumps(told), flush=True)
+    os._exit(0)  # an exporter may be waiting for a backend that is not there
+
+
+main()
