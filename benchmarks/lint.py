@@ -1,9 +1,10 @@
-"""How fast the linter is, beside ruff, on a million lines of LLM libraries and of large packages that are none.
+"""How fast the linter is, beside ruff: on LLM libraries, on large packages that are none, and on any trees given.
 
-    python benchmarks/lint.py [FOLDER]
+    python benchmarks/lint.py [FOLDER] [TREE ...]
 
-FOLDER (default .tokenguard/corpus) gets the packages' wheels, unpacked. Each command runs three times; the table shows
-the fastest wall time and the CPU time of all its processes in that run.
+FOLDER (default .tokenguard/corpus) gets the packages' wheels, unpacked; TREEs are measured, too. The commands take turns,
+ROUNDS times each; the table shows the least user CPU time of all their processes, which a busy machine disturbs least,
+and its ratio to ruff's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -21,7 +21,7 @@ LLM = (
     "langgraph==1.2.22", "llama-index-core==0.14.25", "openai-agents==0.24.0", "crewai==1.15.30", "dspy==3.4.1",
 )  # fmt: skip
 OTHER = ("django==5.2.8", "sqlalchemy==2.0.44")
-ROUNDS = 3
+ROUNDS = 5
 
 
 def fetch(packages: tuple[str, ...], folder: Path) -> Path:
@@ -49,48 +49,38 @@ def fetch(packages: tuple[str, ...], folder: Path) -> Path:
     return folder
 
 
-def measure(command: list[str], before: Path | None = None) -> tuple[float, float]:
-    """The fastest wall time of `command` in seconds, and that run's CPU time; `before` is removed ahead of each run."""
-    best = (float("inf"), 0.0)
-    for _ in range(ROUNDS):
-        if before is not None:
-            shutil.rmtree(before, ignore_errors=True)
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        start = time.perf_counter()
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-        wall = time.perf_counter() - start
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-        best = min(best, (wall, cpu))
-    return best
+def user_cpu(command: list[str]) -> float:
+    """The user CPU time of `command` and its children, in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
 
 def main() -> None:
     """Print the table, as Markdown."""
     top = Path(sys.argv[1] if len(sys.argv) > 1 else ".tokenguard/corpus").resolve()
-    (top / "tokenguard.toml").parent.mkdir(parents=True, exist_ok=True)
+    top.mkdir(parents=True, exist_ok=True)
     (top / "tokenguard.toml").write_text("")
-    ruff = str(Path(sys.executable).with_name("ruff"))
-    lint = [sys.executable, "-m", "tokenguard.lint", "--config", str(top / "tokenguard.toml"), "--no-gitignore"]
-    cache = top / ".tokenguard"
+    ruff = [str(Path(sys.executable).with_name("ruff")), "check", "--isolated", "--exit-zero", "--no-respect-gitignore"]
+    lint = [sys.executable, "-m", "tokenguard.lint", "--config", str(top / "tokenguard.toml"), "--no-gitignore", "-j1"]
     one = top / "one.py"
     one.write_text("from openai import OpenAI\n\nOpenAI().responses.create(model='gpt-4.1', input='x')\n")
-    print("| corpus | files | lines | command | wall s | CPU s |\n|---|---|---|---|---|---|")
-    for name, packages in (("LLM libraries", LLM), ("Django and SQLAlchemy", OTHER), ("one file", ())):
-        folder = fetch(packages, top / name.replace(" ", "-").lower()) if packages else one
-        files = list(folder.rglob("*.py")) if packages else [one]
-        lines = sum(file.read_bytes().count(b"\n") for file in files)
-        path = str(folder)
-        for label, command, clear in (
-            ("ruff check --no-cache", [ruff, "check", "--isolated", "--no-cache", "--exit-zero", path], None),
-            ("tokenguard lint --no-cache", [*lint, "--no-cache", path], None),
-            ("tokenguard lint, warm cache", [*lint, path], None),
-        ):
-            if "warm" in label:
-                subprocess.run(command, capture_output=True, check=False)
-            wall, cpu = measure(command, clear)
-            print(f"| {name} | {len(files):,} | {lines:,} | {label} | {wall:.2f} | {cpu:.2f} |")
-    shutil.rmtree(cache, ignore_errors=True)
+    trees = {Path(tree).name: Path(tree).resolve() for tree in sys.argv[2:]}
+    packages = {"LLM libraries": LLM, "Django and SQLAlchemy": OTHER}
+    trees |= {name: fetch(wanted, top / name.replace(" ", "-").lower()) for name, wanted in packages.items()}
+    print("| corpus | files | MB | ruff | tokenguard lint | ratio | warm | ratio |\n|---|---|---|---|---|---|---|---|")
+    for name, tree in {**trees, "one file": one}.items():
+        files = list(tree.rglob("*.py")) if tree.is_dir() else [tree]
+        size = sum(file.stat().st_size for file in files) / 1e6
+        subprocess.run([*lint, str(tree)], capture_output=True, check=False)  # fills the cache
+        commands = [[*ruff, "--no-cache", str(tree)], [*lint, "--no-cache", str(tree)], [*lint, str(tree)]]
+        times = [[user_cpu(command) for command in commands] for _ in range(ROUNDS)]
+        theirs, cold, warm = (min(column) for column in zip(*times, strict=True))
+        ratios = [f"{ours / theirs:.2f}" if theirs > 0.05 else "" for ours in (cold, warm)]
+        print(
+            f"| {name} | {len(files):,} | {size:.1f} | {theirs:.2f} | {cold:.2f} | {ratios[0]} | {warm:.2f} | {ratios[1]} |"
+        )
+    shutil.rmtree(top / ".tokenguard", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,11 @@ letters = st.text("abc._(é", min_size=1, max_size=5)
 
 
 @given(st.lists(letters, min_size=1, max_size=12), st.text("abc._(é ", max_size=60), st.booleans())
-def test_a_gate_names_every_word_that_is_there(words: list[str], text: str, many: bool) -> None:
-    """Found word by word or by patterns, no word that is in the text is missing, and without any, none is named."""
+def test_a_gate_names_the_words_that_are_there(words: list[str], text: str, many: bool) -> None:
+    """Found word by word or by patterns, the words are those in the text."""
     gate = Gate(words)
     gate._searched = prefilter._BY_WORD if many else 0
-    near = gate.search(text.encode())
-    there = {word.encode() for word in words if word in text}
-    assert there <= set(near) <= {word.encode() for word in words}
-    assert bool(near) == bool(there)
+    assert gate.search(text.encode()) == {word.encode() for word in words if word in text}
 
 
 def test_entries() -> None:
