@@ -25,6 +25,8 @@ matrix: setup      ## the tests of the SDKs, with their oldest and newest suppor
 	$(PY) scripts/matrix.py
 check: setup       ## ruff, types, and our own linter
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/tokenguard lint .
+soak: setup        ## everything that can happen to a process, for an hour or so
+	$(BIN)/python scripts/soak.py --ledger sqlite && $(BIN)/python scripts/soak.py --ledger redis
 bench: setup       ## the README's table; some 15 minutes, on a quiet machine
 	$(PY) benchmarks/run.py --readme
 docs: setup        ## the generated pages

@@ -12,6 +12,7 @@ os.environ["TOKENGUARD_INCLUDE_USAGE"] = "always"  # the providers here are on l
 os.environ["TOKENGUARD_HOSTS"] = "127.0.0.1=sdk"  # who is simulated there speaks for the SDK's maker
 
 import pytest
+from blockbuster import blockbuster_ctx
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -37,6 +38,17 @@ def _loopback_only(self, address):
 
 
 socket.socket.connect = _loopback_only  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_blocks_an_event_loop():
+    """What blocks, and is called from our code in a running event loop, raises; and strict mode lets it pass."""
+    with blockbuster_ctx(scanned_modules=["tokenguard"]) as blocking:
+        for function in blocking.functions.values():  # what is set up reads files
+            function.can_block_in("tokenguard/installation/runtime.py", {"install", "uninstall"})
+            function.can_block_in("tokenguard/policy/files.py", {"load", "loads", "from_mapping"})
+        yield
+
 
 EXPORTER = InMemorySpanExporter()
 READER = InMemoryMetricReader()

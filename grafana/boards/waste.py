@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import COUNT, SHARE, USD, Board, Panel, Query, bars, lines, ranking, stat
+from panels import BARS, CENTS, COUNT, SHARE, USD, Board, Panel, Query, bars, lines, ranking, stat
 from queries import FEATURE, or_zero, share
 
 from tokenguard.facts import names
@@ -120,6 +120,7 @@ WASTE = Board(
             or_zero(barred(names.RETRY_COST_USD, FEATURE), barred(names.COST_USD, FEATURE)),
             PER_FEATURE,
             "What repeated attempts cost.",
+            defaults={"custom": BARS, **CENTS},
             traces=[FEATURE],
         ),
         bars(

@@ -237,9 +237,9 @@ def test_unknown_is_not_zero(installed, monkeypatch):
 def test_beyond_reason_is_an_internal_error(budget, installed, monkeypatch):
     """10^30 tokens are nobody's usage: noted as an internal error, and charged as if nothing had been told."""
     monkeypatch.delenv("TOKENGUARD_STRICT", raising=False)
-    before = installed.telemetry.failures
+    before = installed.telemetry.faults.count
     ask(openai_client(say(chat(content="short", **usage(10**30)))))
-    assert installed.telemetry.failures == before + 1
+    assert installed.telemetry.faults.count == before + 1
     assert 0 < budget() < 0.001
     assert "gen_ai.usage.output_tokens" not in installed.records[-1].attributes
 

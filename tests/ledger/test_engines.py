@@ -284,3 +284,27 @@ async def test_cancelled_reserve_is_released(open_ledger: Callable) -> None:
         await asyncio.sleep(0.01)
     else:
         pytest.fail("still reserved")
+
+
+def test_first_refusal(open_ledger: Callable) -> None:
+    """The first refusal of a window is an alert of its own, once over all who share the ledger; not without alerts."""
+    one, other = open_ledger(), open_ledger()
+    it = entry(alert_at=(0.5, 1.0))
+    one.settle(held(one.reserve([it], nano(0.3), 7)), nano(0.3), 7)
+    (alert,) = one.refused(it)
+    assert (alert.threshold, alert.refused, alert.spent_nano, alert.spent_tokens) == (1.0, True, nano(0.3), 7)
+    assert one.refused(it) == ()
+    if one is not other and type(one).__name__ != "MemoryLedger":
+        assert other.refused(it) == ()
+    assert [a.threshold for a in one.settle(held(one.reserve([it], nano(0.3), 0)), nano(0.3), 0)] == [0.5]
+    one.reset("b")
+    assert len(one.refused(it)) == 1, "after a reset it is news again"
+    assert one.refused(entry("quiet", alert_at=())) == ()
+    assert len(one.refused(entry("dear call, nothing spent yet", alert_at=(1.0,)))) == 1
+
+
+def test_no_refusal_after_the_last_threshold(ledger: Ledger) -> None:
+    """Who was told that all is spent is not told again by a refusal."""
+    it = entry(alert_at=(1.0,))
+    assert len(ledger.settle(held(ledger.reserve([it], nano(1), 0)), nano(1), 0)) == 1
+    assert ledger.refused(it) == ()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,9 +38,21 @@ class Fragile(MemoryLedger):
         self._check(self.down)
         return super()._close(*args, **kwargs)
 
+    def read(self, entries):
+        self._check(self.down)
+        return super().read(entries)
+
     def _check(self, down: bool) -> None:
         if down:
             raise LedgerError("the line is cut")
+
+
+def found(ledger: SurvivingLedger) -> None:
+    """Wait until the ledger is found again, and knows what it has missed."""
+    until = time.monotonic() + 10
+    while (ledger.lost or ledger._closes or ledger._charges) and time.monotonic() < until:
+        time.sleep(0.005)
+    assert not ledger.lost
 
 
 def held(answer: Reservation | Refusal) -> Reservation:
@@ -53,7 +68,7 @@ def totals(ledger: MemoryLedger) -> tuple[int, int]:
 def test_allow_counts_and_reconciles(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """While the ledger is lost the process keeps its own count against the limit; afterwards all is charged once."""
     shared = Fragile(clock=clock)
-    ledger = SurvivingLedger(shared, retry_s=0.0)
+    ledger = SurvivingLedger(shared, retry_s=0.01)
     heard: list = []
     ledger.on_alerts = heard.extend
     before = held(ledger.reserve([IT], nano(0.2), 0))
@@ -68,25 +83,25 @@ def test_allow_counts_and_reconciles(clock: Clock, caplog: pytest.LogCaptureFixt
         still = held(ledger.reserve([IT], nano(0.2), 0))
         assert ledger.alerts([IT]) == ()
         shared.down = False
+        found(ledger)
         after = held(ledger.reserve([IT], nano(0.1), 0))
-    assert not ledger.lost
     assert [record.message for record in caplog.records] == [
         "the line is cut; until it is back, budgets are counted in this process",
         "the ledger can be reached again",
     ]
     assert totals(shared) == (nano(0.35), nano(0.1))
-    assert [a.threshold for a in ledger.settle(still, nano(0.2), 0)] == [0.5]
+    ledger.settle(still, nano(0.2), 0)
+    found(ledger)
+    assert [alert.threshold for alert in heard] == [0.5]
     assert totals(shared) == (nano(0.55), nano(0.1))
     ledger.release(after)
     assert totals(shared) == (nano(0.55), 0)
-    assert ledger._local.read([IT])[0].spent_nano == 0, "nothing is counted twice at the next loss"
-    assert heard == []
 
 
 def test_block(clock: Clock) -> None:
     """With "block" a lost ledger refuses calls under a budget that enforces, and only those."""
     shared = Fragile(clock=clock)
-    ledger = SurvivingLedger(shared, on_loss="block", retry_s=0.0)
+    ledger = SurvivingLedger(shared, on_loss="block", retry_s=0.01)
     before = held(ledger.reserve([IT], nano(0.2), 0))
     shared.down = True
     no = ledger.reserve([IT], nano(0.1), 0)
@@ -96,6 +111,7 @@ def test_block(clock: Clock) -> None:
     held(ledger.reserve([], nano(0.1), 0))
     ledger.settle(before, nano(0.2), 0)
     shared.down = False
+    found(ledger)
     held(ledger.reserve([IT], nano(0.1), 0))
     assert totals(shared) == (nano(0.2), nano(0.1))
 
@@ -103,24 +119,62 @@ def test_block(clock: Clock) -> None:
 def test_answer_lost(clock: Clock) -> None:
     """A reservation that was made although its answer never came is given back."""
     shared = Fragile(clock=clock)
-    ledger = SurvivingLedger(shared, retry_s=0.0)
+    ledger = SurvivingLedger(shared, retry_s=0.01)
     shared.down_after = True
     offline = held(ledger.reserve([IT], nano(0.4), 0))
     assert totals(shared) == (0, nano(0.4))
     shared.down_after = False
     ledger.settle(offline, nano(0.4), 0)
+    found(ledger)
     assert totals(shared) == (nano(0.4), 0)
 
 
-def test_one_caller_tries(clock: Clock) -> None:
-    """A lost ledger is tried once in a while, not by every call."""
+def test_no_caller_tries(clock: Clock) -> None:
+    """A lost ledger is tried by a thread, ever more seldom, and by no call."""
     shared = Fragile(clock=clock)
-    tries: list[int] = []
-    shared._check = lambda down: (tries.append(1), (_ for _ in ()).throw(LedgerError("cut")))  # type: ignore[method-assign]
-    ledger = SurvivingLedger(shared, retry_s=60.0)
-    for _ in range(50):
+    ledger = SurvivingLedger(shared, retry_s=0.05)
+    callers: list[bool] = []
+    shared._check = lambda down: (  # type: ignore[method-assign]
+        callers.append(threading.current_thread() is threading.main_thread()),
+        (_ for _ in ()).throw(LedgerError("cut")),
+    )
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
         ledger.release(held(ledger.reserve([IT], 1, 0)))
-    assert len(tries) == 1
+        time.sleep(0.001)
+    assert callers[0]
+    assert not any(callers[1:])
+    assert 2 <= len(callers) <= 8
+
+
+def test_outages_grant_no_new_limit(clock: Clock) -> None:
+    """Each outage begins at the last balance seen: four of them do not let out four limits more."""
+    shared = Fragile(clock=clock)
+    ledger = SurvivingLedger(shared, retry_s=0.01)
+    spent = 0.0
+    for _ in range(5):
+        for down in (False, True):
+            shared.down = down
+            for _ in range(3):
+                made = ledger.reserve([IT], nano(0.35), 0)
+                if isinstance(made, Reservation):
+                    spent += 0.35
+                    ledger.settle(made, nano(0.35), 0)
+        shared.down = False
+        found(ledger)
+    assert spent == pytest.approx(0.7)
+    assert totals(shared) == (nano(0.7), 0)
+
+
+def test_what_was_under_way_is_not_counted_twice(clock: Clock) -> None:
+    """A call that began before the outage and ends in it gives back what it had reserved, here too."""
+    shared = Fragile(clock=clock)
+    ledger = SurvivingLedger(shared, retry_s=0.01)
+    before = held(ledger.reserve([IT], nano(0.9), 0))
+    shared.down = True
+    assert isinstance(ledger.reserve([IT], nano(0.2), 0), Reservation | Refusal)
+    ledger.settle(before, nano(0.1), 0)
+    held(ledger.reserve([IT], nano(0.8), 0))
 
 
 @pytest.fixture
@@ -133,7 +187,7 @@ def own_server(redis_session: Server, tmp_path: Path) -> Iterator[Server]:
 
 def test_redis_stops_and_comes_back(own_server: Server) -> None:
     """With a real Redis: calls go on while it is stopped, and their spending is there when it is back."""
-    ledger = SurvivingLedger(RedisLedger(own_server.url, timeout_s=1.0), retry_s=0.05)
+    ledger = SurvivingLedger(RedisLedger(own_server.url, timeout_s=1.0), retry_s=0.015)
     it = Entry("b", "", 0, 2**32, nano(1))
     before = held(ledger.reserve([it], nano(0.2), 0))
     own_server.stop()
@@ -144,7 +198,7 @@ def test_redis_stops_and_comes_back(own_server: Server) -> None:
     with pytest.raises(LedgerError, match="Redis ledger cannot be used"):
         ledger.accounts()
     own_server.start()
-    time.sleep(0.1)
+    found(ledger)
     ledger.settle(held(ledger.reserve([it], nano(0.3), 0)), nano(0.3), 0)
     assert not ledger.lost
     balance = ledger.read([it])[0]
@@ -174,3 +228,80 @@ def test_newer_sqlite_format(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(LedgerError, match="format 99"):
         SqliteLedger(tmp_path / "ledger.db").read([IT])
+
+
+def test_redis_that_forgot(own_server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A Redis that comes back without its data says so, once."""
+    ledger = RedisLedger(own_server.url, timeout_s=1.0)
+    it = Entry("b", "", 0, 2**32, nano(1))
+    held(ledger.reserve([it], nano(0.2), 0))
+    ledger._client.flushall()
+    with caplog.at_level(logging.WARNING):
+        held(ledger.reserve([it], nano(0.2), 0))
+        held(ledger.reserve([it], nano(0.2), 0))
+    assert len(caplog.records) == 1
+    assert "has lost its data" in caplog.text
+    ledger.close()
+
+
+def test_threads_give_up_together(tmp_path: Path) -> None:
+    """While another connection holds the file, eight threads wait one timeout together, not in single file."""
+    ledger = SurvivingLedger(SqliteLedger(tmp_path / "ledger.db", timeout_s=0.5))
+    ledger.release(held(ledger.reserve([IT], 1, 0)))
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waited: list[float] = []
+
+    def call() -> None:
+        since = time.monotonic()
+        held(ledger.reserve([IT], 1, 0))
+        waited.append(time.monotonic() - since)
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.execute("ROLLBACK")
+    other.close()
+    assert len(waited) == 8
+    assert max(waited) < 1.5
+    found(ledger)
+    ledger.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_file_taken_away(replaced: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A ledger whose file was deleted or replaced says so, and goes on with the one that all others see."""
+    path = tmp_path / "ledger.db"
+    mine, others = SqliteLedger(path), SqliteLedger(path)
+    mine.settle(held(mine.reserve([IT], nano(0.2), 0)), nano(0.2), 0)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    if replaced:
+        others.settle(held(others.reserve([IT], nano(0.3), 0)), nano(0.3), 0)
+    with caplog.at_level(logging.WARNING):
+        mine.settle(held(mine.reserve([IT], nano(0.1), 0)), nano(0.1), 0)
+    assert "was deleted or replaced" in caplog.text
+    assert others.read([IT])[0].spent_nano == nano(0.4 if replaced else 0.1)
+    mine.close()
+    others.close()
+
+
+def test_private_files(tmp_path: Path) -> None:
+    """The ledger's folder and files are its owner's alone, whatever the umask; a symbolic link is refused."""
+    umask = os.umask(0)
+    try:
+        ledger = SqliteLedger(tmp_path / "guard" / "ledger.db")
+        held(ledger.reserve([IT], 1, 0))
+        modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "guard").iterdir()}
+        assert (tmp_path / "guard").stat().st_mode & 0o777 == 0o700
+        assert set(modes.values()) == {0o600}
+        assert "ledger.db-wal" in modes
+        ledger.close()
+    finally:
+        os.umask(umask)
+    (tmp_path / "link.db").symlink_to(tmp_path / "elsewhere.db")
+    with pytest.raises(LedgerError, match="symbolic link"):
+        SqliteLedger(tmp_path / "link.db").reserve([IT], 1, 0)
+    assert not (tmp_path / "elsewhere.db").exists()

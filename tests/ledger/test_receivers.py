@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import logging
 import threading
@@ -67,18 +69,24 @@ def test_message() -> None:
     """A message says in a sentence and in numbers whose budget has reached what."""
     assert message(ALERT) == {
         "text": 'Budget "tenant per day" (tenant=t1) has reached 80%: '
-        "$16.5000 of $20.0000 and 400 of 1,000 tokens spent",
+        "$16.5000 of $20.0000 and 400 of 1,000 tokens spent since 2027-01-15T08:00:00+00:00. "
+        "It resets at 2027-01-16T08:00:00+00:00: wait, raise the limit, or send less.",
         "budget": "tenant per day",
         "key": "tenant=t1",
         "threshold": 0.8,
+        "refused": False,
         "window_start": "2027-01-15T08:00:00+00:00",
         "window_end": "2027-01-16T08:00:00+00:00",
+        "resets_at": "2027-01-16T08:00:00+00:00",
         "spent_usd": 16.5,
         "limit_usd": 20.0,
         "spent_tokens": 400,
         "limit_tokens": 1000,
     }
-    assert message(Alert(Entry("all", "", 0, FOREVER, None, 5), 1.0, 0, 5))["window_end"] is None
+    forever = message(Alert(Entry("all", "", 0, FOREVER, None, 5), 1.0, 0, 5, refused=True))
+    assert forever["window_end"] is None
+    assert 'Budget "all" refuses calls: 5 of 5 tokens spent' in forever["text"]
+    assert "It never resets: raise the limit" in forever["text"]
 
 
 def test_callback_and_webhook(hook: tuple[str, list[dict]]) -> None:
@@ -95,8 +103,36 @@ def test_callback_and_webhook(hook: tuple[str, list[dict]]) -> None:
     assert not receivers._worker.runs
 
 
-def test_failures_are_logged(hook: tuple[str, list[dict]], caplog: pytest.LogCaptureFixture) -> None:
+def test_webhook_is_tried_again(
+    hook: tuple[str, list[dict]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A webhook that fails is tried again; what it never took is in the log, whole, for somebody to look at."""
+    monkeypatch.setattr(module, "RETRIES_S", (0.01, 0.01))
+    url, posts = hook
+    receivers = Receivers(None, url + "/secret/broken")
+    receivers.tell([ALERT])
+    receivers.close()
+    assert len(posts) == 3
+    assert "an alert could not be delivered" in caplog.text
+    assert '"budget": "tenant per day"' in caplog.text
+
+
+def test_webhook_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a secret in the environment the receiver can tell who has sent it, as Standard Webhooks has it."""
+    monkeypatch.setenv("TOKENGUARD_WEBHOOK_SECRET", "whsec_" + base64.b64encode(b"key").decode())
+    headers = module._signed(b"body")
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.body".encode()
+    digest = base64.b64encode(hmac.digest(b"key", signed, "sha256")).decode()
+    assert headers["webhook-signature"] == f"v1,{digest}"
+    monkeypatch.setenv("TOKENGUARD_WEBHOOK_SECRET", "")
+    assert module._signed(b"body") == {}
+
+
+def test_failures_are_logged(
+    hook: tuple[str, list[dict]], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A receiver that fails is logged without its URL, and the other one is told all the same."""
+    monkeypatch.setattr(module, "RETRIES_S", ())
     url, posts = hook
     with caplog.at_level(logging.WARNING):
         for callback in (f"{__name__}:fail", f"{__name__}:nothing", "no_such_module_here:f"):

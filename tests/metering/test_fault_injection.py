@@ -260,13 +260,13 @@ def test_apis_that_fail(lenient, installed, monkeypatch):
 def test_failures_are_counted_and_logged_once(lenient, installed, monkeypatch, caplog):
     """The first failure of a place is in the log with its cause, further ones are counted."""
     logging.getLogger("tokenguard").setLevel(logging.WARNING)
-    runtime.installed().telemetry._logged.clear()
-    before = runtime.installed().telemetry.failures
+    runtime.installed().telemetry.faults._seen.clear()
+    before = runtime.installed().telemetry.faults.count
     monkeypatch.setattr(meter, "fingerprint", fail)
     client = openai_client()
     for _ in range(3):
         client.chat.completions.create(**CHAT)
-    assert runtime.installed().telemetry.failures == before + 3
+    assert runtime.installed().telemetry.faults.count == before + 3
     assert [r.message.split(" (")[0] for r in caplog.records] == ["tokenguard: beginning a call failed"]
 
 
@@ -320,7 +320,7 @@ def test_store_failure(failure, lenient, installed):
     try:
         assert openai_client().chat.completions.create(**CHAT).id == "chatcmpl-1"
         telemetry.flush()
-        assert telemetry.failures > 0
+        assert telemetry.faults.count > 0
     finally:
         telemetry._make_sink, telemetry._sink, telemetry._keeps = (lambda: None), None, True
 

@@ -34,7 +34,8 @@ from canned import (
     sse,
 )
 from conftest import metric_points
-from tokenguard.call.repeats import fingerprint, snapshot
+from tokenguard.call.repeats import snapshot
+from tokenguard.process.hashes import fingerprint
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 MESSAGE = {"model": SONNET, "messages": MESSAGES, "max_tokens": 200}

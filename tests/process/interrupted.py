@@ -108,7 +108,7 @@ def main() -> None:
     result = {"fired": fired, "reached": reached, "other": other, "slowest": slowest, "sent": sent}
     if not kind.startswith("bare"):
         here = installed()
-        result["errors"] = here.telemetry.failures
+        result["errors"] = here.telemetry.faults.count
         if (ledger := here.meter.guard.ledger) is not None:
             _sweep()
             ledger.finish()

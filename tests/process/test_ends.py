@@ -8,6 +8,8 @@ import pytest
 
 from process.programs import run
 
+pytestmark = pytest.mark.apart
+
 OK, ABANDONED = "ok", "abandoned"
 
 OPEN_AT_THE_END = {
@@ -183,3 +185,15 @@ def test_handlers_of_the_programs_own(tmp_path: Path) -> None:
     )
     ended = run(tmp_path, program)
     assert (ended.code, ended.output, ended.outcomes) == (0, "[1]\n", [OK])
+
+
+def test_terminated_with_alarms_about(tmp_path: Path) -> None:
+    """Another handler that raises while the program is being ended by a signal does not keep it alive."""
+    program = (
+        "def alarm(*_): raise ValueError('alarm')\n"
+        "signal.signal(signal.SIGALRM, alarm)\n"
+        "one()\nprint('ready', flush=True)\nsignal.setitimer(signal.ITIMER_REAL, 0.5, 0.0005)\n"
+        "while True:\n    try:\n        while True: one()\n    except Exception: pass\n"
+    )
+    ended = run(tmp_path, program, kill_after="ready")
+    assert ended.code == -15

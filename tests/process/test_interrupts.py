@@ -38,6 +38,7 @@ while not sys.stdin.closed:
 """
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("kind", ["call", "stream"])
 @pytest.mark.parametrize("url", ["memory:", "sqlite:///ledger.db", "redis"])
 def test_an_alarm_in_every_call(tmp_path: Path, url: str, kind: str, request: pytest.FixtureRequest) -> None:

@@ -28,6 +28,7 @@ ELSEWHERE = {
 ALLOWED = {
     ("seams/threads.py", "concurrent.futures.ThreadPoolExecutor"),  # the frameworks' own, made to hand on the context
     ("seams/common/sending.py", "contextlib.contextmanager"),  # an SDK's method is one
+    ("call/task_span.py", "contextlib.contextmanager"),  # around steps of a span, and nothing that is shared
     ("seams/botocore.py", "contextlib.contextmanager"),  # around what botocore sends, and nothing that is shared
 }
 

@@ -18,7 +18,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord, TaskRecord, ToolsetRecord
 from tokenguard.store import file as storefile
 from tokenguard.store import store as storing
-from tokenguard.store.file import TEMPORARY, gather, open_for_reading
+from tokenguard.store.file import TEMPORARY, gather, open_for_reading, open_for_writing
 from tokenguard.store.store import Store, read_store
 
 NOW = time.time_ns()
@@ -568,3 +568,20 @@ put("third")
     assert [record.name for record in read_store(path)] == ["first", "child", "second", "third"]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_only_its_owner_reads_it(tmp_path):
+    """Whose calls cost what is the owner's to read, whatever the umask; a symbolic link is not followed."""
+    umask = os.umask(0)
+    try:
+        path = tmp_path / ".tokenguard" / "usage.db"
+        open_for_writing(str(path)).close()
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert path.stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(umask)
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "elsewhere.db")
+    with pytest.raises(OSError, match="symbolic link"):
+        open_for_writing(str(link))
+    assert not (tmp_path / "elsewhere.db").exists()

@@ -125,7 +125,7 @@ def test_health_starts_at_zero(installed):
     openai_client().chat.completions.create(**CHAT)
     found = {name: value for (name, _), value in metric_points().items()}
     assert found[names.DROPPED_RECORDS.name] == installed.telemetry.dropped
-    assert found[names.INTERNAL_ERRORS.name] == installed.telemetry.failures
+    assert found[names.INTERNAL_ERRORS.name] == installed.telemetry.faults.count
 
 
 def test_label_sets_are_bounded(monkeypatch):

@@ -378,3 +378,29 @@ def test_a_wrong_marker_under_xdist(project):
     assert result.ret == 4
     assert "ERROR: test_it.py::test_it: token_budget(max_tokens=1): there is no such key" in said(result)
     assert not (project.path / "ran").exists()
+
+
+def test_what_is_not_measured_fails_a_budget(project, monkeypatch):
+    """A test with a budget fails where TokenGuard itself could not measure its calls; one without is told of it."""
+    monkeypatch.setenv("TOKENGUARD_STRICT", "0")
+    result = project.run(
+        """
+        @pytest.mark.token_budget(max_cost_usd=1)
+        def test_it(monkeypatch):
+            from tokenguard.metering.meter import Meter
+
+            def fail(*_):
+                raise OSError("disk full")
+
+            monkeypatch.setattr(Meter, "_begin", fail)
+            ask()
+        """
+    )
+    result.assert_outcomes(failed=1)
+    why = "1 call went out unmeasured; the last: beginning a call failed (OSError: disk full)."
+    result.stdout.fnmatch_lines(
+        [
+            f"token budget: not known, for a fault of TokenGuard's own: {why}",
+            f"*these figures are too low, for a fault of TokenGuard's own: {why}*",
+        ]
+    )

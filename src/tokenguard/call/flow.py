@@ -9,6 +9,8 @@ import sys
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
 
+from tokenguard.process.threads import Pool
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 SEND: Final = "send"
 """What the flow yields where the SDK's own send belongs."""
 
-Step = Union[str, "tuple[Ledger, Callable[..., Any], tuple[Any, ...]]", "Future[Any]"]
-"""What a flow yields: `SEND`, a ledger's operation with its arguments, or an answer that somebody else is getting."""
+Step = Union[str, "tuple[Ledger | None, Callable[..., Any], tuple[Any, ...]]", "Future[Any]"]
+"""What a flow yields: `SEND`, a ledger's operation with its arguments (without a ledger: other long work), or an
+answer that somebody else is getting."""
+
+_long_work: Final = Pool("tokenguard-work", 1)
 
 
 class Answer(NamedTuple):
@@ -109,7 +114,9 @@ def _done(step: Any) -> Any:
 async def _done_async(step: Any) -> Any:
     if type(step) is tuple:
         ledger, operation, arguments = step
-        return await ledger.run(operation, *arguments)
+        if ledger is not None:
+            return await ledger.run(operation, *arguments)
+        step = _long_work.submit(operation, *arguments)
     import asyncio
 
     # Shielded: a follower that is cancelled must not cancel the answer of the others.

@@ -52,6 +52,7 @@ class Open(Protocol):
 
 open_calls: dict[int, Open] = {}
 """By the call's id. A call takes itself out when it ends."""
+_DROPPED: Final = object()
 _unread: dict[int, tuple[object, float]] = {}
 """What each stream looked like when it was last read, and when that was seen."""
 
@@ -75,11 +76,13 @@ def _sweep() -> float | None:
 
 
 def _is_given_up(call: Open, now: float) -> bool:
-    watch = None if call.reader is None else call.reader()
-    if watch is None:
-        return True  # it was dropped, and an exception out of a signal handler came between
-    progress, key = watch.progress(), id(call)
+    watch, key = None if call.reader is None else call.reader(), id(call)
     before, since = _unread.get(key, (None, now))
+    if watch is None:
+        # It was dropped: the collector is about to end it, or an exception out of a signal handler came between.
+        _unread[key] = (_DROPPED, now)
+        return before is _DROPPED
+    progress = watch.progress()
     if progress is None or progress is not before:
         _unread[key] = (progress, now)
         return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import marshal
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -85,12 +84,6 @@ def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[bytes, b
         return _marshalled((api, provider, body)), True
     except ValueError:
         return _spelled((api, provider, body)), False
-
-
-def fingerprint(data: bytes) -> str:
-    """A hash of a request's snapshot, 16 hex digits: equal for equal requests, in any process; it holds no content."""
-    # A checksum and the length, for their speed: this tells requests apart, it secures nothing.
-    return f"{zlib.crc32(data):08x}{len(data):08x}"
 
 
 def identity(body: Mapping[str, Any]) -> bytes:

@@ -12,16 +12,15 @@ from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
 
 MAX_FRAMES = 120
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = tuple(
     {
-        os.path.realpath(path) + os.sep
-        for path in (
-            *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-            os.path.dirname(os.path.dirname(__file__)),
-        )
+        real_or_not + os.sep
+        for path in (*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")), _OWN)
+        for real_or_not in (path, os.path.realpath(path))  # links are followed here, once: a look at the disk blocks
     }
 )
-_DEMO = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "demo") + os.sep
+_DEMO = tuple(os.path.join(path, "demo") + os.sep for path in (_OWN, os.path.realpath(_OWN)))
 
 _helpers: tuple[str, ...] = ()
 """Globs of the user's own wrappers, which are passed over as libraries are."""
@@ -40,12 +39,11 @@ def pass_over(helpers: tuple[str, ...]) -> None:
 def _is_library(file: str) -> bool:
     if file.startswith("<"):  # <frozen importlib>, <string>: an interpreter's or a framework's own
         return not file.startswith(("<stdin>", "<ipython", "<string>"))
-    path = os.path.realpath(file)
-    if path.startswith(_DEMO):
+    if file.startswith(_DEMO):
         return False
-    if path.startswith(_LIBRARIES) or "/site-packages/" in path or "/dist-packages/" in path:
+    if file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file:
         return True
-    return any(fnmatchcase(path, glob) for glob in _helpers)
+    return any(fnmatchcase("/" + file, glob) for glob in _helpers)
 
 
 def call_site() -> dict[str, AttributeValue]:

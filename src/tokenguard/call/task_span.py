@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
@@ -13,9 +12,10 @@ from opentelemetry.trace import Span, StatusCode
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
+from tokenguard.process.log import Log
 
 SCOPE = "tokenguard"
-log = logging.getLogger("tokenguard")
+log = Log("tokenguard")
 
 
 @contextmanager

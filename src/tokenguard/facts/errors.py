@@ -13,6 +13,10 @@ TokenGuardError
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class TokenGuardError(Exception):
@@ -27,7 +31,9 @@ class GuardrailViolation(TokenGuardError):
     """A call that the policy refused. Nothing was sent.
 
     `rule` is the limit's or budget's name, `limit` its value and `observed` what the call would have made of it, in
-    the unit the rule is written in (tokens, USD, steps or retries); `attribution` is whose call it was.
+    the unit the rule is written in (tokens, USD, steps or retries); `attribution` is whose call it was. Of a budget,
+    `remaining` is what it has left in that unit, and `resets_at` when its window ends (UTC); `None` where that is not
+    known, or never.
     """
 
     def __init__(
@@ -38,12 +44,16 @@ class GuardrailViolation(TokenGuardError):
         limit: float | None = None,
         observed: float | None = None,
         attribution: Mapping[str, str] | None = None,
+        remaining: float | None = None,
+        resets_at: datetime | None = None,
     ) -> None:
         super().__init__(message)
         self.rule = rule
         self.limit = limit
         self.observed = observed
         self.attribution = dict(attribution or {})
+        self.remaining = remaining
+        self.resets_at = resets_at
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments do not survive the default pickling
         return (_rebuild, (type(self), self.args, self.__dict__))

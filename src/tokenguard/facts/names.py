@@ -192,6 +192,7 @@ TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 104
 # --- environment -----------------------------------------------------------------------------------------------------
 
 ENV_POLICY: Final = "TOKENGUARD_POLICY"
+ENV_WEBHOOK_SECRET: Final = "TOKENGUARD_WEBHOOK_SECRET"  # noqa: S105 - its name
 ENV_STORE: Final = "TOKENGUARD_STORE"
 ENV_INCLUDE_USAGE: Final = "TOKENGUARD_INCLUDE_USAGE"
 ENV_HOSTS: Final = "TOKENGUARD_HOSTS"

@@ -8,9 +8,9 @@ model, operation and attribution, and remembered.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +26,22 @@ from tokenguard.guard.breakers import Breakers
 from tokenguard.guard.ceilings import CEILINGS, Question, beyond, no_price
 from tokenguard.guard.single_flight import Flights
 from tokenguard.guard.worst_case import Worst, WorstCase
-from tokenguard.ledger import NANO, Ledger, Refusal, Reservation, nano, new_id, open_ledger
-from tokenguard.policy import CompiledPolicy, Limit, Matched, Policy
+from tokenguard.ledger import NANO, Balance, Entry, Ledger, Refusal, Reservation, nano, new_id, open_ledger
+from tokenguard.policy import Budget, CompiledPolicy, Limit, Matched, Policy
 from tokenguard.policy.match import Tightest
-from tokenguard.policy.windows import FOREVER
+from tokenguard.policy.windows import FOREVER, utc
 from tokenguard.prices import PriceBook
+from tokenguard.process.log import Log
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call, Exchange
     from tokenguard.call.flow import Answer, Step
     from tokenguard.policy.model import LedgerConfig
 
-log = logging.getLogger("tokenguard")
+log = Log("tokenguard")
+
+REMEMBERED = 4096
+"""Accounts of whose refusals this process remembers that they were told."""
 
 ACTIONS = ("allow", "warn", "clamp", "downgrade", "block")
 """In order of severity: the strongest one of a call is the one on its span."""
@@ -53,6 +57,24 @@ def _progress(start: int, end: int, now: float) -> dict[names.Metric, float]:
     if end >= FOREVER:
         return {}
     return {names.BUDGET_ELAPSED: min(max((now - start) / (end - start), 0.0), 1.0), names.BUDGET_WINDOW: end - start}
+
+
+def _balance(budget: Budget, account: Balance) -> dict[names.Metric, float]:
+    """What an account has, in the units that its budget limits."""
+    found: dict[names.Metric, float] = {}
+    if budget.limit_usd is not None:
+        found[names.BUDGET_LIMIT_USD] = budget.limit_usd
+        found[names.BUDGET_SPENT_USD] = account.spent_nano / NANO
+        found[names.BUDGET_RESERVED_USD] = account.reserved_nano / NANO
+    if budget.limit_tokens is not None:
+        found[names.BUDGET_LIMIT_TOKENS] = budget.limit_tokens
+        found[names.BUDGET_SPENT_TOKENS] = account.spent_tokens
+    return found
+
+
+def _wait(entry: Entry) -> str:
+    """The advice to wait, where that helps, and to raise."""
+    return "Raise" if entry.window_end >= FOREVER else f"Wait until {utc(entry.window_end)}, raise"
 
 
 class Guard:
@@ -75,6 +97,10 @@ class Guard:
         self.flights: Flights = Flights() if after is None else after.flights
         self.worst_case: WorstCase = WorstCase(prices, None if after is None else after.worst_case)
         self.alerter = Alerter(policy.alerts)
+        self.on_refusal: Callable[[str, str], None] | None = None
+        """Counts refusals by budget and key, for the metrics."""
+        self._told: set[str] = set()
+        """The accounts whose first refusal in their window has been told of."""
         if self.ledger is not None:
             self.ledger.on_alerts = self.alerter.tell
 
@@ -115,10 +141,16 @@ class Guard:
                         observed=breaker.failures,
                         attribution=call.attribution,
                     )
+        tightest = matched.tightest
+        wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
+        if (wants_input or matched.budgets) and not self.worst_case.bound(call).complete:  # pictures, say
+            yield from self._count(call)
         if matched.limits:
             if matched.tightest.retries_enforced is not None and self.enforces:
                 exchange.cap_retries(matched.tightest.retries_enforced)
-            if not self._within(call, matched.tightest):
+            if not self._within(call, tightest):
+                if wants_input:
+                    yield from self._count(call)
                 for limit in matched.limits:
                     self._limit(call, exchange, limit)
         if matched.budgets and self.ledger is not None:
@@ -231,6 +263,7 @@ class Guard:
                 if held.over and not worst.counted:
                     # Over only by a bound that is loose: count, and ask again.
                     yield ledger, ledger.release, (held,)
+                    yield from self._count(call)
                     worst = self.worst_case.of(call, counted=True)
                     continue
                 for over in held.over:  # what only watches would have refused
@@ -238,6 +271,7 @@ class Guard:
                     self._decide(call, watching.name, "warn" if watching.then == "warn" else "block")
                 return
             if not worst.counted:
+                yield from self._count(call)
                 worst = self.worst_case.of(call, counted=True)
                 continue
             budget = matched.budget(held.entry.budget)
@@ -247,7 +281,31 @@ class Guard:
                 continue
             self._decide(call, budget.name, "block")
             self._prevented(call, worst)
+            yield from self._tell(ledger, held)
             raise self._refused(call, held)
+
+    def _tell(self, ledger: Ledger, refusal: Refusal) -> Generator[Step, Answer, None]:
+        """Count a refusal; the first of its window, in any process, is an alert."""
+        entry = refusal.entry
+        if self.on_refusal is not None:
+            self.on_refusal(entry.budget, entry.key)
+        if refusal.lost or entry.account in self._told:
+            return
+        if len(self._told) >= REMEMBERED:
+            self._told.clear()
+        self._told.add(entry.account)
+        answer = yield ledger, ledger.refused, (entry,)
+        if answer.error is None:
+            self.alerter.tell(answer.value)
+        elif not isinstance(answer.error, Exception):
+            raise answer.error
+
+    def _count(self, call: Call) -> Generator[Step, Answer, None]:
+        """Count the input, which may load a tokenizer: not on the event loop."""
+        if call.counted is None:
+            answer = yield None, self.worst_case.count, (call,)
+            if answer.error is not None:
+                raise answer.error
 
     def _refused(self, call: Call, refusal: Refusal) -> BudgetExceeded:
         entry, unit = refusal.entry, refusal.in_unit
@@ -261,7 +319,7 @@ class Guard:
         else:
             said = (
                 f"{amount(refusal.spent)} spent and {amount(refusal.reserved)} reserved of {amount(refusal.limit)}, "
-                f"and this call can come to {amount(refusal.asked)}. Wait for the next window, raise the limit"
+                f"and this call can come to {amount(refusal.asked)}. {_wait(entry)} the limit"
             )
         return BudgetExceeded(
             f'{call.api.operation} {call.model}: budget "{entry.budget}"{whose}: {said}, or send less.',
@@ -269,6 +327,8 @@ class Guard:
             limit=unit(refusal.limit),
             observed=unit(refusal.spent + refusal.reserved + refusal.asked),
             attribution=call.attribution,
+            remaining=None if refusal.lost else unit(max(refusal.remaining, 0)),
+            resets_at=None if entry.window_end >= FOREVER else datetime.fromtimestamp(entry.window_end, UTC),
         )
 
     # --- after the call ------------------------------------------------------------------------------------------
@@ -328,25 +388,24 @@ class Guard:
         return (held.nano if each is None else each) * attempts, charged.total * attempts
 
     def balances(self) -> list[tuple[str, str, dict[names.Metric, float]]]:
-        """The open accounts of dollar budgets, for gauges."""
+        """The open accounts of budgets, for gauges."""
         if self.ledger is None:
             return []
         now = time.time()
-        limits = {budget.name: budget.limit_usd for budget in self.policy.budgets}
+        budgets = {budget.name: budget for budget in self.policy.budgets}
         return [
             (
                 account.budget,
                 account.key,
-                {
-                    names.BUDGET_LIMIT_USD: limit,
-                    names.BUDGET_SPENT_USD: account.spent_nano / NANO,
-                    names.BUDGET_RESERVED_USD: account.reserved_nano / NANO,
-                    **_progress(account.window_start, account.window_end, now),
-                },
+                {**_balance(budget, account), **_progress(account.window_start, account.window_end, now)},
             )
             for account in self.ledger.accounts()
-            if (limit := limits.get(account.budget)) is not None
+            if (budget := budgets.get(account.budget)) is not None
         ]
+
+    def ledger_lost(self) -> float | None:
+        """1 while the ledger is out of reach, else 0; `None` without one."""
+        return None if self.ledger is None else float(self.ledger.lost)
 
     def close(self) -> None:
         """Let go of the ledger."""

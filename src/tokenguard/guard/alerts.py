@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from tokenguard.ledger import Alert
 from tokenguard.ledger.receivers import Receivers, message
 from tokenguard.policy import Alerts
+from tokenguard.process.log import Log
 
-log = logging.getLogger("tokenguard.budget")
+log = Log("tokenguard.budget")
 
 EVENT = "tokenguard.budget.threshold"
 

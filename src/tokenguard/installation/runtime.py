@@ -9,6 +9,7 @@ import os
 import threading
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from tokenguard.call import scope
 from tokenguard.call.site import pass_over
 from tokenguard.facts import names
 from tokenguard.installation.imports import unwatch_imports, watch_imports
-from tokenguard.process import ends
+from tokenguard.process import ends, hashes
 from tokenguard.process.ends import Stage
 from tokenguard.providers.hosts import hosts_of, know_hosts
 
@@ -81,7 +82,10 @@ class Installation:
 
             guard = Guard(policy, prices, after=self.meter.guard)
             guard.alerter.on_alert = self.telemetry.metrics.count_alert
+            guard.on_refusal = self.telemetry.metrics.count_refusal
+        hashes.salted(policy.attribution.fingerprint_salt)
         self.telemetry.metrics.watch_budgets(tuple if guard is None else guard.balances)
+        self.telemetry.metrics.watch_ledger((lambda: None) if guard is None else guard.ledger_lost)
         self.telemetry.metrics.watch_breakers(dict if guard is None else guard.breakers.states)
         self.telemetry.metrics.max_values = policy.attribution.max_values
         pass_over(policy.attribution.helpers)
@@ -187,6 +191,9 @@ def _store() -> Any:
         path = default_store
     if path is None:
         return None
+    from tokenguard.store.file import PRIVATE
     from tokenguard.store.store import Store
 
+    if path not in PRIVATE:
+        hashes.keep(Path(path))
     return Store(path) if _kept_days is None else Store(path, _kept_days)

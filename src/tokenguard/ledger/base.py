@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,12 +13,13 @@ from tokenguard.ledger.entry import Alert, Balance, Entry, Refusal, Reservation
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 from tokenguard.process.interrupts import interrupt
+from tokenguard.process.log import Log
 from tokenguard.process.threads import Pool
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-log = logging.getLogger("tokenguard")
+log = Log("tokenguard")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,6 +55,11 @@ class Ledger(ABC):
         """Hears of thresholds that show while no caller waits: `settle_soon`, a slice's return, a lost ledger's."""
         at_end(Stage.LEDGERS, self.finish)
         at_fork(self._after_fork_in_child, before=self._before_fork, in_parent=self._after_fork_in_parent)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was out of reach when it was last tried, and this process counts by itself."""
+        return False
 
     def now(self) -> float:
         """Unix seconds by the clock that windows and leases go by."""
@@ -107,6 +112,10 @@ class Ledger(ABC):
                 raise raised from None
             log.warning("tokenguard: a budget could not be settled (%s); its lease charges the worst case", error)
 
+    def ping(self) -> None:
+        """Raises `LedgerError` while the ledger cannot be reached."""
+        self.read(())
+
     @abstractmethod
     def read(self, entries: Sequence[Entry]) -> list[Balance]:
         """The balance of each entry's account; ended leases are charged first."""
@@ -122,6 +131,10 @@ class Ledger(ABC):
     @abstractmethod
     def alerts(self, entries: Sequence[Entry]) -> tuple[Alert, ...]:
         """The thresholds that are reached and nobody was told of; whoever gets them here has been told."""
+
+    @abstractmethod
+    def refused(self, entry: Entry) -> tuple[Alert, ...]:
+        """A call was refused for this entry: the alert that says so, for the first one of its window in any process."""
 
     def finish(self) -> None:
         """Write what is still to be written: the process ends, or the ledger is closed. Never raises."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Final, NamedTuple
@@ -86,7 +87,7 @@ class Refusal(NamedTuple):
 class Reservation:
     """A worst case that is held until it is settled or released, or until its lease ends."""
 
-    __slots__ = ("entries", "expires", "held", "id", "nano", "over", "tokens")
+    __slots__ = ("entries", "expires", "held", "id", "nano", "over", "seen", "tokens")
 
     def __init__(
         self,
@@ -106,6 +107,8 @@ class Reservation:
         """When the lease ends and what is not settled is charged in full."""
         self.over = over
         """The entries with `enforce=False` that it does not fit into."""
+        self.seen: Sequence[tuple[int, int]] = ()
+        """What was spent or reserved of each entry with this one, nano-dollars and tokens, where the ledger says."""
         self.held = held
         """For the ledger that made it."""
 
@@ -136,6 +139,8 @@ class Alert(NamedTuple):
     """The share of the limit, as the policy has it."""
     spent_nano: int
     spent_tokens: int
+    refused: bool = False
+    """Whether it is told because a call was refused, the first of its window: nothing may be left, or too little."""
 
 
 class LedgerError(Exception):

@@ -22,6 +22,7 @@ class _Account:
         "orphaned_tokens",
         "quiet_nano",
         "quiet_tokens",
+        "refused",
         "reserved_nano",
         "reserved_tokens",
         "rule",
@@ -35,6 +36,7 @@ class _Account:
         self.reserved_nano = self.reserved_tokens = 0
         self.orphaned_nano = self.orphaned_tokens = 0
         self.alerted = 0.0
+        self.refused = False
         self.rule: object = None
         self.quiet_nano = self.quiet_tokens = 0.0
 
@@ -184,6 +186,12 @@ class MemoryLedger(Ledger):
         self._close(reservation, nano, tokens, alert=False)
         return known
 
+    def begin_at(self, entry: Entry, nano: int, tokens: int) -> None:
+        """Have so much spent, by what is known of another ledger."""
+        with self._lock:
+            account = self._accounts.get(entry.account) or self._opened(entry)
+            account.spent_nano, account.spent_tokens = nano, tokens
+
     def forget(self, entry: Entry, nano: int, tokens: int) -> None:
         """Take back what was charged here and is now charged elsewhere."""
         with self._lock:
@@ -211,7 +219,7 @@ class MemoryLedger(Ledger):
             found = [account for account in self._accounts.values() if account.entry.budget == budget]
             for account in found:
                 account.spent_nano = account.spent_tokens = account.orphaned_nano = account.orphaned_tokens = 0
-                account.alerted, account.rule = 0.0, None
+                account.alerted, account.refused, account.rule = 0.0, False, None
         return len(found)
 
     def alerts(self, entries: Sequence[Entry]) -> tuple[Alert, ...]:
@@ -220,6 +228,15 @@ class MemoryLedger(Ledger):
             self._charge_orphans()
             accounts = [(entry, self._accounts.get(entry.account)) for entry in entries]
             return tuple(alert for entry, account in accounts if account for alert in account.alerts(entry))
+
+    def refused(self, entry: Entry) -> tuple[Alert, ...]:
+        """See `Ledger.refused`."""
+        with self._lock:
+            account = self._accounts.get(entry.account) or self._opened(entry)
+            if account.refused or not entry.alert_at or account.alerted >= 1.0:
+                return ()
+            account.refused = True
+            return (Alert(entry, 1.0, account.spent_nano, account.spent_tokens, refused=True),)
 
     def _opened(self, entry: Entry) -> _Account:
         if len(self._accounts) >= self._purge_at:

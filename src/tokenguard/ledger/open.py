@@ -30,10 +30,6 @@ class LedgerSettings(Protocol):
     def slice_idle(self) -> float: ...  # noqa: D102
 
 
-SQLITE_WAIT_S = 10.0
-"""At least this long a SQLite ledger waits for its lock: other processes at work are not a loss."""
-
-
 def open_ledger(config: LedgerSettings, source: str = "") -> Ledger:
     """The ledger of `config`, with slices and survival of its loss as configured. Nothing is connected to yet.
 
@@ -48,7 +44,7 @@ def open_ledger(config: LedgerSettings, source: str = "") -> Ledger:
         from tokenguard.ledger.sqlite import SqliteLedger
 
         file = Path(source).parent / path.removeprefix("///")
-        shared = SqliteLedger(file, lease_s=config.lease, timeout_s=max(SQLITE_WAIT_S, config.timeout))
+        shared = SqliteLedger(file, lease_s=config.lease, timeout_s=config.timeout)
     else:
         from tokenguard.ledger.redis import RedisLedger
 

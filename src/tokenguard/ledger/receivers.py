@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import importlib
 import json
-import logging
+import os
 import time
+import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from tokenguard.facts import names
 from tokenguard.ledger.entry import NANO, Alert
 from tokenguard.process import ends
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
+from tokenguard.process.log import Log
 from tokenguard.process.threads import POLL_S, Worker
 
-_log = logging.getLogger("tokenguard.alerts")
+_log = Log("tokenguard.alerts")
 
 _MAX_WAITING: Final = 1000
 """Alerts that wait for a slow receiver; what comes beyond that is logged and dropped."""
+
+RETRIES_S: Final = (1.0, 5.0, 25.0)
+"""How long it waits before each further try of a webhook."""
 
 Message = dict[str, Any]
 
@@ -35,13 +43,19 @@ def message(alert: Alert) -> Message:
     if entry.limit_tokens is not None:
         spent.append(f"{alert.spent_tokens:,} of {entry.limit_tokens:,} tokens")
     whose = f" ({entry.key})" if entry.key else ""
+    has = "refuses calls" if alert.refused else f"has reached {alert.threshold:.0%}"
+    resets = _iso(entry.window_end)
+    until = "It never resets: raise" if resets is None else f"It resets at {resets}: wait, raise"
     return {
-        "text": f'Budget "{entry.budget}"{whose} has reached {alert.threshold:.0%}: {" and ".join(spent)} spent',
+        "text": f'Budget "{entry.budget}"{whose} {has}: {" and ".join(spent)} spent since {_iso(entry.window_start)}. '
+        f"{until} the limit, or send less.",
         "budget": entry.budget,
         "key": entry.key,
         "threshold": alert.threshold,
+        "refused": alert.refused,
         "window_start": _iso(entry.window_start),
-        "window_end": _iso(entry.window_end),
+        "window_end": resets,
+        "resets_at": resets,
         "spent_usd": alert.spent_nano / NANO,
         "limit_usd": None if entry.limit_nano is None else entry.limit_nano / NANO,
         "spent_tokens": alert.spent_tokens,
@@ -131,14 +145,36 @@ class Receivers:
         self._function(what)
 
     def _post(self, what: Message) -> None:
-        request = urllib.request.Request(  # noqa: S310 - the policy admits http and https
-            self._webhook or "",
-            data=json.dumps(what).encode(),
-            headers={"Content-Type": "application/json", "User-Agent": "tokenguard"},
-        )
-        timeout_s = min(self._timeout_s, ends.PATIENCE_S) if ends.ending else self._timeout_s
-        with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310
-            pass
+        """POST it, again where that fails; what cannot be told at all is in the log, whole."""
+        body = json.dumps(what).encode()
+        headers = {"Content-Type": "application/json", "User-Agent": "tokenguard", **_signed(body)}
+        request = urllib.request.Request(self._webhook or "", data=body, headers=headers)  # noqa: S310 - http(s) only
+        for wait_s in (*RETRIES_S, None):
+            timeout_s = min(self._timeout_s, ends.PATIENCE_S) if ends.ending else self._timeout_s
+            try:
+                with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310
+                    return
+            except Exception as error:
+                refused = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429
+                if wait_s is None or refused or ends.ending:
+                    _log.error("an alert could not be delivered: %s", body.decode())
+                    raise
+                time.sleep(wait_s)
+
+
+def _signed(body: bytes) -> dict[str, str]:
+    """The headers by which a receiver knows who has sent it, where the environment has a secret.
+
+    As Standard Webhooks has it (https://www.standardwebhooks.com): an HMAC-SHA256 of id, time and body.
+    """
+    secret = os.environ.get(names.ENV_WEBHOOK_SECRET)
+    if not secret:
+        return {}
+    key = base64.b64decode(secret[6:]) if secret.startswith("whsec_") else secret.encode()
+    told, at = f"msg_{os.urandom(12).hex()}", str(int(time.time()))
+    digest = hmac.digest(key, b".".join((told.encode(), at.encode(), body)), "sha256")
+    signature = f"v1,{base64.b64encode(digest).decode()}"
+    return {"webhook-id": told, "webhook-timestamp": at, "webhook-signature": signature}
 
 
 def _iso(epoch: int) -> str | None:

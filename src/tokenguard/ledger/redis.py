@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger
+from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger, log
 from tokenguard.ledger.entry import (
     _SEPARATOR,
     TOKENS,
@@ -73,6 +73,14 @@ local function charge_orphans()
     redis.call('ZREM', P .. 'leases', id)
   end
 end
+local function open(id, window_end, lease)
+  if redis.call('EXISTS', account(id)) == 1 then return end
+  charge_orphans()
+  redis.call('HSET', account(id), 'al', '0')
+  redis.call('ZADD', P .. 'accounts', window_end, id)
+  local left = tonumber(window_end) - T
+  if left < 1e9 then redis.call('EXPIRE', account(id), text(math.max(left, 0) + {RETAIN_S} + lease)) end
+end
 local function alerts(out, i, id, limit_nano, limit_tokens, thresholds)
   local key = account(id)
   local s = numbers(key, 'sn', 'st', 'al')
@@ -87,18 +95,24 @@ local function alerts(out, i, id, limit_nano, limit_tokens, thresholds)
     end
   end
 end
-local out = {{string.format('%.6f', T)}}
+local epoch = redis.call('GET', P .. 'epoch')
+if not epoch then
+  epoch = string.format('%.6f', T)
+  redis.call('SET', P .. 'epoch', epoch)
+end
+local out = {{string.format('%.6f', T), epoch}}
 """
 
 _RESERVE: Final = """
 local id, n, t, lease = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local record = P .. 'r:' .. id
 if redis.call('EXISTS', record) == 1 then return out end
-local ids = {}
+local ids, seen = {}, {}
 for i = 6, #ARGV, 5 do
   local a, enforce, window_end = ARGV[i], ARGV[i + 3], ARGV[i + 4]
   ids[#ids + 1] = a
   local s = numbers(account(a), 'sn', 'st', 'rn', 'rt')
+  seen[#seen + 1] = s[1] + s[3] + n; seen[#seen + 1] = s[2] + s[4] + t
   for k = 1, 2 do
     local limit, asked = ARGV[i + k], k == 1 and n or t
     if limit ~= '' and s[k] + s[k + 2] + asked > tonumber(limit) then
@@ -109,20 +123,15 @@ for i = 6, #ARGV, 5 do
   end
 end
 for i, a in ipairs(ids) do
-  local key, window_end = account(a), ARGV[5 * i + 5]
-  if redis.call('EXISTS', key) == 0 then
-    charge_orphans()
-    redis.call('HSET', key, 'al', '0')
-    redis.call('ZADD', P .. 'accounts', window_end, a)
-    local left = tonumber(window_end) - T
-    if left < 1e9 then redis.call('EXPIRE', key, text(math.max(left, 0) + RETAIN + lease)) end
-  end
+  local key = account(a)
+  open(a, ARGV[5 * i + 5], lease)
   add(key, 'rn', n); add(key, 'rt', t)
 end
 redis.call('HSET', record, 'nano', ARGV[3], 'tokens', ARGV[4], 'accounts', table.concat(ids, '\\30'))
 redis.call('ZADD', P .. 'leases', string.format('%.6f', T + lease), id)
+out[#out + 1] = seen
 return out
-""".replace("RETAIN", str(RETAIN_S))
+"""
 
 _CLOSE: Final = """
 local id, n, t, alert = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -162,7 +171,7 @@ _RESET: Final = """
 charge_orphans()
 for i = 2, #ARGV do
   if redis.call('EXISTS', account(ARGV[i])) == 1 then
-    redis.call('HSET', account(ARGV[i]), 'sn', 0, 'st', 0, 'on', 0, 'ot', 0, 'al', '0')
+    redis.call('HSET', account(ARGV[i]), 'sn', 0, 'st', 0, 'on', 0, 'ot', 0, 'al', '0', 'rf', '0')
   end
 end
 return out
@@ -178,9 +187,21 @@ end
 return out
 """
 
+_REFUSED: Final = """
+local id, key = ARGV[2], account(ARGV[2])
+open(id, ARGV[3], tonumber(ARGV[4]))
+local s = numbers(key, 'sn', 'st', 'al', 'rf')
+if s[3] < 1 and s[4] == 0 then
+  redis.call('HSET', key, 'rf', '1')
+  out[#out + 1] = s[1]; out[#out + 1] = s[2]
+end
+return out
+"""
+
 _LIST: Final = """
 redis.call('ZREMRANGEBYSCORE', P .. 'accounts', '-inf', T - RETAIN)
-return {out[1], redis.call('ZRANGEBYSCORE', P .. 'accounts', '(' .. string.format('%.6f', T), '+inf', 'WITHSCORES')}
+local open_since = '(' .. string.format('%.6f', T)
+return {out[1], out[2], redis.call('ZRANGEBYSCORE', P .. 'accounts', open_since, '+inf', 'WITHSCORES')}
 """.replace("RETAIN", str(RETAIN_S))
 
 
@@ -208,6 +229,8 @@ class RedisLedger(Ledger):
         self._errors = (redis.RedisError, OSError)
         self._given_clock = clock
         self._ahead_s = 0.0
+        self._epoch: object = None
+        """What the data of the server begins with: another one means that it was lost."""
         # One more try on a connection that the server has closed meanwhile; a timeout is a loss.
         retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
         self._connect = partial(
@@ -226,6 +249,7 @@ class RedisLedger(Ledger):
                 "read": _READ,
                 "reset": _RESET,
                 "alerts": _ALERTS,
+                "refused": _REFUSED,
                 "list": _LIST,
             }.items()
         }
@@ -244,6 +268,7 @@ class RedisLedger(Ledger):
         for entry in entries:
             args += (*_limits(entry), int(entry.enforce), entry.window_end)
         answer = self._run("reserve", args)
+        seen = answer.pop() if answer and isinstance(answer[-1], list) else []
         over = []
         for index, unit, spent, reserved in _groups(answer, 4):
             entry = entries[index - 1]
@@ -251,7 +276,9 @@ class RedisLedger(Ledger):
             over.append(Refusal(entry, USD if unit == 1 else TOKENS, spent, reserved, limit or 0, asked))
             if entry.enforce:
                 return over[-1]
-        return Reservation(key, tuple(entries), nano, tokens, self.now() + lease, tuple(over))
+        made = Reservation(key, tuple(entries), nano, tokens, self.now() + lease, tuple(over))
+        made.seen = list(_groups(seen, 2))
+        return made
 
     def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
         watched = [entry for entry in reservation.entries if entry.alert_at] if alert else []
@@ -296,6 +323,13 @@ class RedisLedger(Ledger):
             args += (*_limits(entry), _thresholds(entry))
         return _alerts(self._run("alerts", args), watched)
 
+    def refused(self, entry: Entry) -> tuple[Alert, ...]:
+        """See `Ledger.refused`."""
+        if not entry.alert_at:
+            return ()
+        answer = self._run("refused", [entry.account, entry.window_end, self.lease_s])
+        return tuple(Alert(entry, 1.0, nano, tokens, refused=True) for nano, tokens in _groups(answer, 2))
+
     def close(self) -> None:
         """See `Ledger.close`."""
         super().close()
@@ -316,7 +350,13 @@ class RedisLedger(Ledger):
             self._begin()
             raise
         self._ahead_s = float(answer[0]) - self._clock()
-        return answer[1:]
+        epoch, self._epoch = self._epoch, answer[1]
+        if epoch not in (None, answer[1]):
+            log.warning(
+                "tokenguard: the Redis ledger has lost its data: what was spent before is no longer counted. Let it "
+                'append to a file ("appendonly yes"), and evict nothing ("maxmemory-policy noeviction").'
+            )
+        return answer[2:]
 
 
 def _limits(entry: Entry) -> tuple[str, int | str, int | str]:

@@ -124,6 +124,15 @@ class SlicedLedger(Ledger):
         """See `Ledger.alerts`."""
         return self.inner.alerts(entries)
 
+    @property
+    def lost(self) -> bool:
+        """See `Ledger.lost`."""
+        return self.inner.lost
+
+    def refused(self, entry: Entry) -> tuple[Alert, ...]:
+        """See `Ledger.refused`."""
+        return self.inner.refused(entry)
+
     def finish(self) -> None:
         """Return the slices. One that a call is still spending from is returned when that call is settled."""
         self._keeper.stop()

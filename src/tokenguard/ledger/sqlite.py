@@ -6,6 +6,8 @@ of the next reservation, or by a thread a moment later; until then it stands as 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import sqlite3
 import threading
@@ -30,6 +32,7 @@ from tokenguard.ledger.entry import (
 )
 from tokenguard.process import ends
 from tokenguard.process.interrupts import interrupt
+from tokenguard.process.private import private
 from tokenguard.process.threads import Worker
 
 _VERSION: Final = 1
@@ -40,7 +43,7 @@ CREATE TABLE IF NOT EXISTS account (
     spent_nano INTEGER NOT NULL DEFAULT 0, spent_tokens INTEGER NOT NULL DEFAULT 0,
     reserved_nano INTEGER NOT NULL DEFAULT 0, reserved_tokens INTEGER NOT NULL DEFAULT 0,
     orphaned_nano INTEGER NOT NULL DEFAULT 0, orphaned_tokens INTEGER NOT NULL DEFAULT 0,
-    alerted REAL NOT NULL DEFAULT 0
+    alerted REAL NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reservation (
     id TEXT PRIMARY KEY, expires REAL NOT NULL, nano INTEGER NOT NULL, tokens INTEGER NOT NULL,
@@ -49,6 +52,8 @@ CREATE TABLE IF NOT EXISTS reservation (
 CREATE INDEX IF NOT EXISTS reservation_lease ON reservation (orphaned, expires);
 PRAGMA user_version = {_VERSION};
 """
+_ADDED: Final = {"refused": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns of `account` that files of the first version lack."""
 _BALANCE: Final = (
     "budget, key, window_start, window_end, spent_nano, spent_tokens, reserved_nano, reserved_tokens,"
     " orphaned_nano, orphaned_tokens"
@@ -71,7 +76,8 @@ T = TypeVar("T")
 _Settlement = tuple[Reservation, int, int, bool]
 
 _inherited: list[sqlite3.Connection] = []
-"""Connections that came over a fork: closing them would tamper with the parent's file, so they are only kept."""
+"""Connections that came over a fork, or whose file is gone: closing them would tamper with the parent's file, or with
+the one that took its place, so they are only kept."""
 
 
 class SqliteLedger(Ledger):
@@ -93,6 +99,10 @@ class SqliteLedger(Ledger):
         self._timeout_s = timeout_s
         self._lock = threading.RLock()  # a signal handler may end the process, or call a model, where it is held
         self._connection: sqlite3.Connection | None = None
+        self._file = (0, 0)
+        """The device and the inode of the file that is open."""
+        self._gave_up = 0.0
+        """When somebody last waited for the file in vain, by the monotonic clock."""
         self._purge_at = 0.0
         self._gathered: deque[_Settlement] = deque()
         self._writer = Worker("tokenguard-ledger", self._write, gather_s=_GATHER_S)
@@ -108,6 +118,7 @@ class SqliteLedger(Ledger):
 
         def hold(db: sqlite3.Connection) -> Reservation | Refusal:
             over: tuple[Refusal, ...] = ()
+            seen = []
             if key is not None and db.execute("SELECT 1 FROM reservation WHERE id = ?", (key,)).fetchone():
                 return made
             rows = {row[0]: row[1:] for row in db.execute(_select(len(ids)), ids)}
@@ -117,6 +128,7 @@ class SqliteLedger(Ledger):
                 if no is not None and entry.enforce:
                     return no
                 over += () if no is None else (no,)
+                seen.append((row[0] + row[2] + nano, row[1] + row[3] + tokens))
             if len(rows) < len(ids):
                 self._open(db, [entry for entry in entries if entry.account not in rows], now)
             db.execute(_reserve(len(ids)), (nano, tokens, *ids))
@@ -124,7 +136,7 @@ class SqliteLedger(Ledger):
                 "INSERT INTO reservation (id, expires, nano, tokens, accounts) VALUES (?, ?, ?, ?, ?)",
                 (made.id, expires, nano, tokens, _JOIN.join(ids)),
             )
-            made.over = over
+            made.over, made.seen = over, seen
             return made
 
         return self._transact(hold)
@@ -166,7 +178,7 @@ class SqliteLedger(Ledger):
     def flush(self) -> bool:
         """Write what was gathered now; whether the file could be written. Raises what a signal handler raises."""
         try:
-            if self._gathered:
+            if self._gathered or self._is_in_transaction():
                 self._transact(_nothing)
         except LedgerError as error:
             log.warning("tokenguard: %s; what calls came to is written when it can be", error)
@@ -214,7 +226,7 @@ class SqliteLedger(Ledger):
             self._charge_orphans(db)
             return db.execute(
                 "UPDATE account SET spent_nano = 0, spent_tokens = 0, orphaned_nano = 0, orphaned_tokens = 0,"
-                " alerted = 0 WHERE budget = ?",
+                " alerted = 0, refused = 0 WHERE budget = ?",
                 (budget,),
             ).rowcount
 
@@ -233,9 +245,27 @@ class SqliteLedger(Ledger):
 
     def finish(self) -> None:
         """See `Ledger.finish`."""
+        self.flush()
         super().finish()
         self._writer.stop()
         self.flush()
+
+    def refused(self, entry: Entry) -> tuple[Alert, ...]:
+        """See `Ledger.refused`."""
+
+        def mark(db: sqlite3.Connection) -> tuple[Alert, ...]:
+            sql = "SELECT spent_nano, spent_tokens, refused OR alerted >= 1 FROM account WHERE id = ?"
+            row = db.execute(sql, (entry.account,)).fetchone()
+            if row is None:
+                self._open(db, [entry], self.now())
+                row = (0, 0, False)
+            spent_nano, spent_tokens, told = row
+            if told:
+                return ()
+            db.execute("UPDATE account SET refused = 1 WHERE id = ?", (entry.account,))
+            return (Alert(entry, 1.0, spent_nano, spent_tokens, refused=True),)
+
+        return self._transact(mark) if entry.alert_at else ()
 
     def close(self) -> None:
         """See `Ledger.close`."""
@@ -253,13 +283,16 @@ class SqliteLedger(Ledger):
         One function, and no context manager: a signal handler may raise at any call in here, and whatever has begun
         by then is rolled back at once, not when somebody lets go of the exception's traceback.
         """
+        since = time.monotonic()
         with self._lock:
+            if since < self._gave_up:  # who has waited behind one that gave up has waited as long
+                raise LedgerError(f"the ledger {self.path} cannot be used: another process holds it")
             count = 0
             found: tuple[Alert, ...] = ()
             try:
-                db = self._connection or self._connect()
-                if db.in_transaction:
-                    self._within(db)
+                if self._is_in_transaction():
+                    self._within()
+                db = self._opened()
                 try:
                     self._begin(db)
                     count, found = self._take_along(db)
@@ -267,21 +300,31 @@ class SqliteLedger(Ledger):
                     db.execute("COMMIT")
                 finally:
                     if db.in_transaction:
-                        db.execute("ROLLBACK")
+                        self._break_off(db)
             except (sqlite3.Error, OSError) as error:
                 if (raised := interrupt(error)) is not None:
                     raise raised from None
+                self._gave_up = time.monotonic()
                 raise LedgerError(f"the ledger {self.path} cannot be used: {error}") from error
             for _ in range(count):
                 self._gathered.popleft()
         self._hear(found)
         return answer
 
-    def _within(self, db: sqlite3.Connection) -> None:
+    def _is_in_transaction(self) -> bool:
+        return self._connection is not None and self._connection.in_transaction
+
+    def _break_off(self, db: sqlite3.Connection) -> None:
+        """Roll back. The connection goes with it: a traceback may hold a statement that is half read."""
+        self._connection = None
+        db.close()
+
+    def _within(self) -> None:
         """A signal handler has come in the middle of a transaction of this very thread."""
         if not ends.ending:
             raise LedgerError("a signal handler has called a model while the ledger was being written")
-        db.execute("ROLLBACK")  # nobody will end it any more
+        if self._connection is not None:  # nobody will end it any more
+            self._break_off(self._connection)
 
     def _begin(self, db: sqlite3.Connection) -> None:
         """Take the write lock. SQLite's own waiting sleeps ever longer, so that some wait seconds while others pass."""
@@ -296,8 +339,34 @@ class SqliteLedger(Ledger):
             else:
                 return
 
+    def _opened(self) -> sqlite3.Connection:
+        """The connection, to the file that stands at the path now: another one may have taken its place."""
+        db = self._connection
+        if db is None:
+            return self._connect()
+        try:
+            file = os.stat(self.path)
+        except FileNotFoundError:
+            pass
+        else:
+            if (file.st_dev, file.st_ino) == self._file:
+                return db
+        log.warning(
+            "tokenguard: the ledger %s was deleted or replaced while it was in use: what it held is no longer counted, "
+            "and budgets go on with the file that is there now",
+            self.path,
+        )
+        self._let_go()
+        return self._connect()
+
+    def _let_go(self) -> None:
+        """Leave the connection alone: to close it would tamper with the files that are at its path now."""
+        if self._connection is not None:
+            _inherited.append(self._connection)
+            self._connection = None
+
     def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private(self.path)
         db = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -309,11 +378,16 @@ class SqliteLedger(Ledger):
             if not version:
                 _use_wal(db, self._timeout_s)
                 db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            known = {row[1] for row in db.execute("PRAGMA table_info(account)")}
+            for column in _ADDED.keys() - known:
+                with contextlib.suppress(sqlite3.OperationalError):  # another process is adding it
+                    db.execute(f"ALTER TABLE account ADD COLUMN {column} {_ADDED[column]}")
             db.execute("PRAGMA busy_timeout = 0")  # from here on `_begin` waits
         except BaseException:
             db.close()
             raise
-        self._connection = db
+        file = os.stat(self.path)
+        self._connection, self._file = db, (file.st_dev, file.st_ino)
         return db
 
     def _open(self, db: sqlite3.Connection, entries: Sequence[Entry], now: float) -> None:
@@ -364,9 +438,7 @@ class SqliteLedger(Ledger):
         super()._after_fork_in_child()
         self._lock = threading.RLock()
         self._gathered.clear()  # the parent's to write
-        if self._connection is not None:
-            _inherited.append(self._connection)
-            self._connection = None
+        self._let_go()
 
 
 def _nothing(db: sqlite3.Connection) -> None:

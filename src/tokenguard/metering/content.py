@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.facts import names
+from tokenguard.process.log import Log
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call
 
-log = logging.getLogger("tokenguard")
+log = Log("tokenguard")
 
 EVENT = "gen_ai.client.inference.operation.details"
 

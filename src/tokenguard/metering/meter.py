@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind
 from tokenguard.call import scope
 from tokenguard.call.call import Call, Exchange, current_call
 from tokenguard.call.flow import SEND, Answer, Flow, Step
-from tokenguard.call.repeats import fingerprint, identity, snapshot
+from tokenguard.call.repeats import identity, snapshot
 from tokenguard.call.site import call_site
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
@@ -30,6 +30,7 @@ from tokenguard.metering.background import Pending
 from tokenguard.metering.settling import Settling
 from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
+from tokenguard.process.hashes import fingerprint
 from tokenguard.process.interrupts import interrupt
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
@@ -120,7 +121,9 @@ class Meter:
             raise
         except Exception as failure:
             self.telemetry.internal_error("guarding a call", failure)
-            if guard.policy.on_internal_error == "block":
+            if guard.policy.on_internal_error != "block":
+                self.telemetry.faults.passed(guarded=False, measured=True)
+            else:
                 undecided = _undecided()
                 self.contain("recording a refusal", self._refuse, call, undecided)
                 raise undecided from failure
@@ -164,9 +167,10 @@ class Meter:
             return None
 
     def _unguarded(self) -> None:
-        """Refuse what cannot be guarded, if the policy says so."""
+        """A call of which nothing is known goes out, or is refused, if the policy says so."""
         if self.guard is not None and self.guard.policy.on_internal_error == "block":
             raise _undecided()
+        self.telemetry.faults.passed(guarded=self.guard is None, measured=False)
 
     def contain(self, where: str, step: Callable[..., T], *arguments: Any) -> T | None:
         """Run a step of our own: if it fails, that is noted, and the user's call goes on."""

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from tokenguard.ledger.entry import Entry, nano
 from tokenguard.policy.kinds import MAX_TEXT
 from tokenguard.policy.model import CALL_KEYS, Breaker, Budget, Limit, Policy, Share, When
-from tokenguard.policy.windows import window_bounds
+from tokenguard.policy.windows import load_zone, window_bounds
 
 CACHE_SIZE: Final = 4096
 """Combinations remembered at least; twice as many at most."""
@@ -102,6 +102,8 @@ class CompiledPolicy:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        for budget in policy.budgets:
+            load_zone(budget.timezone)  # a file, which the first call is not to wait for
         self._keys = _keys_in_use(policy)
         at = {key: index for index, key in enumerate((*CALL_KEYS, *self._keys))}
         self._limits = [(_compile(rule.when, at), rule) for rule in policy.limits]

@@ -88,6 +88,12 @@ class Attribution:
     from_baggage: tuple[str, ...] = _row(kinds.KEYS, (), "Keys taken from W3C baggage of the current context.")
     defaults: Mapping[str, str] = _row(kinds.TEXTS, {}, "Values for keys that nothing else sets.")
     keys: tuple[str, ...] = _row(kinds.KEYS, (), "Keys of your own that `when` and `per` may name.")
+    fingerprint_salt: str | None = _row(
+        kinds.NAME,
+        None,
+        "Requests are hashed with it, so that all who have it agree on a hash, and others learn nothing from it. "
+        "Without it a fingerprint agrees within one process.",
+    )
     helpers: tuple[str, ...] = _row(
         kinds.GLOBS,
         (),

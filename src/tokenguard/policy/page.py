@@ -48,9 +48,15 @@ machines share the ledger, as long as no call costs more than its worst case; if
   end of the process. So alerts come later, and near the limit one process may be refused what another has leased.
 - `memory:` counts in each process on its own; a forked worker starts with what was spent before the fork.
 - `on_loss = "allow"`: while the ledger cannot be reached, each process counts on its own, against the same limits and
-  from 0, so that all of them together can pass a limit; what they spent is charged when the ledger is back.
+  from the last balance that it has seen, so that all of them together can pass a limit; what they spent is charged when
+  the ledger is back. A thread looks for it, after a second at first and ever more seldom, up to every 30 s.
   `"block"` refuses the calls that a budget with `then = "block"` or `"downgrade"` applies to.
-- An alert goes out once per threshold and window, from whichever process crosses it. After a reset
+- A ledger file that is deleted or replaced while it is in use is noticed; budgets go on with the file that is there.
+  Redis needs `appendonly yes` and `maxmemory-policy noeviction`; one that comes back without its data is noticed too.
+  `rediss://` is TLS. Cluster nodes other than the one in the URL, and Sentinel, are not followed.
+- An alert goes out once per threshold and window, from whichever process crosses it, and once for the first call that
+  is refused. A webhook is tried again after 1, 5 and 25 s; with `TOKENGUARD_WEBHOOK_SECRET` in the environment it is
+  signed by the headers of [Standard Webhooks](https://www.standardwebhooks.com). After a reset
   (`tokenguard budgets --reset NAME`) thresholds are news again.
 """
 

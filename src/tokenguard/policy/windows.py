@@ -30,7 +30,7 @@ def window_bounds(window: str, timezone: str, now: float) -> tuple[int, int]:
     if window == "minute":
         start = int(now // 60) * 60
         return start, start + 60
-    zone = _zone(timezone)
+    zone = load_zone(timezone)
     local = datetime.fromtimestamp(now, zone)
     if window == "hour":
         shift = int(_offset(now, zone).total_seconds())
@@ -73,7 +73,8 @@ def _offset(moment: float, zone: ZoneInfo) -> timedelta:
 
 
 @lru_cache(maxsize=256)
-def _zone(name: str) -> ZoneInfo:
+def load_zone(name: str) -> ZoneInfo:
+    """The rules of a time zone by its IANA name; read from a file the first time."""
     return ZoneInfo(name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Mapping
@@ -18,8 +17,9 @@ from tokenguard.prices.models import GATEWAYS, MAKERS, PROVIDERS, REQUEST_NAMES_
 from tokenguard.prices.overrides import Override, read
 from tokenguard.prices.rates import Dearest, Rates, charge, complete, dearest, dollars, nano, worst_case
 from tokenguard.prices.tiers import STANDARD, Tier, assumed, marks
+from tokenguard.process.log import Log
 
-log = logging.getLogger("tokenguard")
+log = Log("tokenguard")
 
 ASSUMED_PROVIDER: Final = "assumed_provider"
 """The basis of a price of a model's maker, for a call to somebody else."""

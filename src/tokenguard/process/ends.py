@@ -68,9 +68,11 @@ def end() -> None:
     ending = True
     for stage in Stage:
         for step in list(_steps[stage]):
-            with contextlib.suppress(Exception):
-                if (finish := step()) is not None:
-                    finish()
+            for _ in range(2):  # again, where a signal handler has raised in it
+                with contextlib.suppress(Exception):
+                    if (finish := step()) is not None:
+                        finish()
+                    break
 
 
 def call_last() -> None:
@@ -91,9 +93,11 @@ def heed_signals() -> None:
 
 def _die(number: int, frame: FrameType | None) -> None:
     """End, and then die of the signal as if nobody had handled it."""
-    end()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+    try:
+        end()
+    finally:  # whatever another handler raises meanwhile
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 def _hook() -> None:

@@ -200,6 +200,25 @@ class Pool:
                 _start(self._run)  # somebody came while it was leaving
 
 
+def elsewhere(operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do it in a thread of its own, and wait for it; here, where none can be started."""
+    came: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            came.put((operation(*args, **kwargs), None))
+        except BaseException as error:
+            came.put((None, error))
+
+    if ends.ending or not _start(run):
+        return operation(*args, **kwargs)
+    answer, error = came.get()
+    if error is not None:
+        raise error
+    answered: T = answer
+    return answered
+
+
 def _start(run: Callable[[], Any]) -> bool:
     """Start a thread: one call, which starts it or does not, and waits for nothing. Whether it could be started."""
     try:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from tokenguard.prices.models import PROVIDERS as PRICED
 from tokenguard.providers import APIS, OWN_APIS, SDKS, Api, Sdk
 from tokenguard.providers.api import no_tool_steps
+from tokenguard.providers.dialects import DIALECTS, NEIGHBOURS
 from tokenguard.providers.hosts import CLIENTS, HOSTS
 
 HEAD = """\
@@ -60,6 +61,18 @@ WIRES = """\
 *Cap* is where `then = "clamp"` sets the output cap, *tool rounds* says whether `max_tool_steps` can count them from the
 request. A format that generates nothing has neither, and no stream. All are priced by what the response reports.
 """
+TONGUES = """\
+## Dialects
+
+Who speaks a format in a way of their own, in what they say of usage, and what is made of it. *Tested* says against
+what: recorded traffic, or a body that was written after the source, a report or a page of documentation.
+"""
+BESIDE = """\
+## Other instrumentations
+
+TokenGuard is below whatever else wraps an SDK, and the order of installing does not matter: a call is measured once,
+and limits and budgets hold. How many spans there are depends on the other:
+"""
 SELLERS = """\
 ## Hosts
 
@@ -92,6 +105,10 @@ def page() -> str:
         _table(("framework or package", "sends through"), _reached()),
         WIRES,
         _table(("spoken by", "format", "operation", "paths", "cap", "tool rounds", "streams"), _apis()),
+        TONGUES,
+        _table(("who", "says", "read as", "source", "tested"), DIALECTS),
+        BESIDE,
+        _table(("beside", "spans for a call"), NEIGHBOURS),
         SELLERS,
         _table(("provider", "hosts", "prices"), _hosts()),
         TAIL,

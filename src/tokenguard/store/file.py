@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tokenguard.facts import names
+from tokenguard.process.private import private
 from tokenguard.store.sums import prepare
 
 VERSION: Final = 3
@@ -189,7 +190,7 @@ def open_for_writing(path: str) -> sqlite3.Connection:
     """
     if path not in PRIVATE:
         folder = Path(path).parent
-        folder.mkdir(parents=True, exist_ok=True)
+        private(Path(path))
         ignore = folder / ".gitignore"
         if folder.name == Path(names.DEFAULT_STORE).parent.name and not ignore.exists():
             ignore.write_text("*\n")

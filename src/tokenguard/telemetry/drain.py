@@ -7,7 +7,6 @@ the metrics, so nothing that is read is ever behind.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import deque
@@ -24,14 +23,16 @@ from tokenguard.process import ends
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 from tokenguard.process.interrupts import interrupt
+from tokenguard.process.log import Log
 from tokenguard.process.threads import Worker
+from tokenguard.telemetry.faults import Faults
 from tokenguard.telemetry.metrics import EMPTY, MAX_VALUES, SCOPE, Finished, Metrics
 from tokenguard.telemetry.spans import hex_ids
 
 if TYPE_CHECKING:  # it is loaded with the first SDK
     from tokenguard.inputs.look import Looker
 
-log = logging.getLogger("tokenguard")
+log = Log("tokenguard")
 
 DRAIN_SECONDS = 0.05
 """How long a record waits; what `kill -9` finds waiting is lost."""
@@ -67,9 +68,10 @@ class Telemetry:
         self.tracer = trace.get_tracer(SCOPE)
         self.dropped = 0
         """Records lost because the drain could not keep up."""
-        self.failures = 0
-        """Internal errors so far: observation swallowed them, and the first of each place is in the log."""
-        self._logged: set[str] = set()
+        self.faults = Faults()
+        self._warned: set[str] = set()
+        """What failed inside: observation swallowed it."""
+        self._warned: set[str] = set()
         self.looker: Looker | None = None
         """What finds out what the requests say; set by whoever installs, as it takes a while to load."""
         self._make_sink = sink
@@ -77,7 +79,7 @@ class Telemetry:
             self.flush,
             self._contained,
             dropped=lambda: self.dropped + (0 if self._sink is None else self._sink.dropped),
-            failures=lambda: self.failures,
+            failures=lambda: self.faults.count,
             max_values=max_values,
         )
         self._worker = Worker("tokenguard-drain", self.flush, gather_s=DRAIN_SECONDS)
@@ -109,29 +111,20 @@ class Telemetry:
             self._worker.wake()
 
     def internal_error(self, where: str, error: BaseException) -> None:
-        """Note an internal error: counted always, logged once for each place.
+        """Note an internal error: counted always, logged the first time for each step and once a minute.
 
         What a signal handler has raised is none of ours: it is raised again, for the program that wanted it.
         """
         if (raised := interrupt(error)) is not None:
             raise raised
-        self.failures += 1
-        if where not in self._logged:
-            self._logged.add(where)
-            log.warning(
-                "tokenguard: %s failed (%s: %s). The call went on; further failures here are only counted.",
-                where,
-                type(error).__name__,
-                error,
-                exc_info=error,
-            )
+        self.faults.note(where, error)
         if os.environ.get(names.ENV_STRICT) == "1":
             raise error
 
     def warn(self, said: str) -> None:
         """Say something in the log, once."""
-        if said not in self._logged:
-            self._logged.add(said)
+        if said not in self._warned:
+            self._warned.add(said)
             log.warning("tokenguard: %s", said)
 
     # --- the drain -----------------------------------------------------------------------------------------------
@@ -210,6 +203,7 @@ class Telemetry:
             self._sink.hurry()  # a drain that is waiting for another process has the lock
         self._worker.stop()
         self.flush()
+        self.faults.tell_the_rest()
         with self._lock:
             try:
                 if self._sink is not None:

@@ -67,6 +67,7 @@ COUNTERS = (
     names.GUARD_DECISIONS,
     names.GUARD_PREVENTED_USD,
     names.BUDGET_ALERTS,
+    names.BUDGET_REFUSALS,
     names.CACHE_BREAKS,
     names.SERIES_OVERFLOW,
 )
@@ -75,6 +76,8 @@ BUDGET_GAUGES = (
     names.BUDGET_LIMIT_USD,
     names.BUDGET_SPENT_USD,
     names.BUDGET_RESERVED_USD,
+    names.BUDGET_LIMIT_TOKENS,
+    names.BUDGET_SPENT_TOKENS,
     names.BUDGET_ELAPSED,
     names.BUDGET_WINDOW,
 )
@@ -125,6 +128,7 @@ class Metrics:
         self._sums: Sums = {metric: {} for metric in COUNTERS}
         self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
         self._circuits: Callable[[], Mapping[tuple[str, str, str], str]] = dict
+        self._ledger_lost: Callable[[], float | None] = lambda: None
         self._newest_price: Callable[[], float | None] = lambda: None
         self._values: dict[str, set[AttributeValue]] = {}
 
@@ -159,6 +163,7 @@ class Metrics:
             (meter.create_observable_counter, names.DROPPED_RECORDS, _single(self._dropped)),
             (meter.create_observable_counter, names.INTERNAL_ERRORS, _single(self._failures)),
             (meter.create_observable_gauge, names.BREAKER_STATE, self._observe_circuits),
+            (meter.create_observable_gauge, names.LEDGER_LOST, _single(lambda: self._ledger_lost())),
             (meter.create_observable_gauge, names.PRICES_AGE, _single(self._prices_age)),
         ):
             create_one(metric.name, [observe], metric.unit, metric.description)
@@ -243,6 +248,11 @@ class Metrics:
             key = (("budget", alert.entry.budget), ("key", self._bounded("key", alert.entry.key)))
             self._add(names.BUDGET_ALERTS, (*key, ("threshold", alert.threshold)), 1)
 
+    def count_refusal(self, budget: str, key: str) -> None:
+        """Count a call that a budget refused."""
+        with self.lock:
+            self._add(names.BUDGET_REFUSALS, (("budget", budget), ("key", self._bounded("key", key))), 1)
+
     def count_saved(self, lever: str, attributes: Mapping[str, AttributeValue], usd: float) -> None:
         """Count money that a lever saved."""
         with self.lock:
@@ -252,6 +262,10 @@ class Metrics:
     def watch_budgets(self, balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]]) -> None:
         """Show budgets as gauges: `balances` gives each open account as budget, key and values by metric."""
         self._balances = balances
+
+    def watch_ledger(self, lost: Callable[[], float | None]) -> None:
+        """Show whether the ledger is lost: 1, 0, or nothing where there is none."""
+        self._ledger_lost = lost
 
     def watch_breakers(self, circuits: Callable[[], Mapping[tuple[str, str, str], str]]) -> None:
         """Show circuits as gauges: `circuits` gives the state of each by breaker, provider and model."""
@@ -269,7 +283,7 @@ class Metrics:
                     if metric in values:
                         labels: Key = (("budget", budget), ("key", self._bounded("key", key)))
                         # Accounts past the bound are one account: their money adds up, their window is the same.
-                        adds = metric.unit == names.COST_USD.unit
+                        adds = metric.unit in (names.COST_USD.unit, names.TOKENS.unit)
                         found[labels] = values[metric] + (found.get(labels, 0) if adds else 0)
             except Exception as error:
                 self._note("reading budgets", error)

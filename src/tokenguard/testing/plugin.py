@@ -56,6 +56,8 @@ class Running:
         self._item: pytest.Item | None = None
         """The test that runs."""
         self._judged: int | None = None
+        self._missed = 0
+        """Calls that could not be measured or guarded, when this attempt began."""
         """How many calls it had made when it was judged; `None` before, and after it has failed."""
         self._ids: dict[str, str] = {}
         """The tests' ids in pytest's reports, by their names here."""
@@ -162,6 +164,7 @@ class Running:
             self._install()
         self._item = item
         self._judged = None
+        self._missed = self._missing()
         self._ids[name := _name(item)] = item.nodeid
         self.recorder.run(name)
 
@@ -248,10 +251,23 @@ class Running:
             raise pytest.fail.Exception(self.session.said, pytrace=False) from None
 
     def _over_budget(self, item: pytest.Item) -> str | None:
+        if MARK not in item.keywords:
+            return None
+        if self._missing() > self._missed:
+            return f"token budget: not known, for a fault of TokenGuard's own: {self._faults()}"
         spending = self.recorder.spending
-        if spending is None or MARK not in item.keywords:
+        if spending is None:
             return None  # without a call, nothing can be too much
         return judgement.over_budget(spending, budget_of(item))
+
+    def _missing(self) -> int:
+        """Calls of this process that could not be measured, or not be guarded."""
+        here = runtime.installed()
+        return 0 if here is None else here.telemetry.faults.unmeasured + here.telemetry.faults.unguarded
+
+    def _faults(self) -> str:
+        here = runtime.installed()
+        return "" if here is None else f"{here.telemetry.faults.missed()}; the last: {here.telemetry.faults.last}."
 
     def _judge(self, item: pytest.Item) -> None:
         """Fail a test that spent more than it may, or more than it used to; once for the same calls."""
@@ -324,6 +340,10 @@ class Running:
         if self.config.pluginmanager.hasplugin(USAGE_ERROR):
             return  # nothing ran
         summary = self.summary
+        if self._missing():
+            summary.notes = {f"these figures are too low, for a fault of TokenGuard's own: {self._faults()}": None} | (
+                summary.notes
+            )
         if not self.controls:
             owners = self.recorder.spendings.items()
             accounts = [self.account(owner) for owner, several in owners if any(each.records for each in several)]

@@ -18,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenguard.process.threads import elsewhere
+
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
@@ -140,7 +142,7 @@ def encoding(name: str) -> Encoding:
     if name not in _encodings:
         with _loading:
             if name not in _encodings:
-                _encodings[name] = _load(name)
+                _encodings[name] = elsewhere(_load, name)  # not on an event loop, which files may block
     return _encodings[name]
 
 

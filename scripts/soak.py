@@ -1,0 +1,248 @@
+"""An hour of everything at once, bounded by calls: what the provider billed against what the ledger says.
+
+    python scripts/soak.py [--calls 200000] [--processes 8] [--ledger sqlite|redis] [--limit USD] [--seed 1]
+
+Worker processes call a provider that counts what it answers (an append to a file of its own, which `kill -9` does not
+lose). Meanwhile they get alarms whose handlers raise, SIGTERM, SIGKILL; streams are dropped, closed and kept; another
+process locks the SQLite file, or redis-server is restarted. At the end, when all leases are over:
+
+- no worker hangs: each makes progress or has ended;
+- the ledger has what the provider billed, less at most a hundredth (calls that were interrupted are estimated);
+- the provider never billed more than the limit allows;
+- nothing is reserved, and the file is free.
+
+Prints one line of JSON; exit 1 where one of these does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PRICE = 0.00035
+"""USD that the provider bills for each request: 100 tokens in and 10 out of gpt-4o."""
+LEASE_S = 20
+HANGS_S = 60
+"""A worker that has not made a call for so long hangs."""
+
+WORKER = """
+import json, os, random, signal, sys, time
+import tokenguard
+tokenguard.install("tokenguard.toml")
+import httpx2, openai
+
+folder, calls, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+billed = os.open(f"{folder}/billed-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+done = os.open(f"{folder}/done-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+chance = random.Random(seed)
+USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+ANSWER = {"id": "c", "object": "chat.completion", "created": 1, "model": "gpt-4o", "usage": USAGE,
+          "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}]}
+CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o",
+         "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
+LAST = {**CHUNK, "choices": [], "usage": USAGE}
+STREAM = b"".join(b"data: %s\\n\\n" % json.dumps(c).encode() for c in [*[CHUNK] * 8, LAST]) + b"data: [DONE]\\n\\n"
+
+class Limit(Exception):
+    pass
+
+def alarm(number, frame):
+    raise Limit
+
+def provider(request):
+    os.write(billed, b".")
+    if b'"stream":true' in request.content.replace(b" ", b""):
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=STREAM)
+    return httpx2.Response(200, json=ANSWER)
+
+http_client = httpx2.Client(transport=httpx2.MockTransport(provider))
+client = openai.OpenAI(api_key="k", max_retries=0, http_client=http_client)
+signal.signal(signal.SIGALRM, alarm)
+ask = dict(model="gpt-4o", max_tokens=10, messages=[{"role": "user", "content": "word " * 90}])
+kept = []
+for n in range(calls):
+    if chance.random() < 0.1:
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.004))
+    try:
+        try:
+            if chance.random() < 0.3:
+                stream = client.chat.completions.create(**ask, stream=True)
+                how = chance.random()
+                for number, _ in enumerate(stream):
+                    if number == 3 and how < 0.6:
+                        break
+                if how < 0.2:
+                    stream.close()
+                elif how < 0.3:
+                    kept[:] = [stream]
+            else:
+                client.chat.completions.create(**ask)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except (Limit, tokenguard.BudgetExceeded, openai.APIConnectionError):
+        pass
+    os.write(done, b".")
+"""
+
+
+def sizes(folder: Path, kind: str) -> int:
+    """How many requests were billed, or calls made, by all workers there ever were."""
+    return sum(path.stat().st_size for path in folder.glob(f"{kind}-*"))
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, wanted: argparse.Namespace) -> None:
+        self.wanted = wanted
+        self.chance = random.Random(wanted.seed)
+        self.folder = Path(tempfile.mkdtemp(prefix="soak-"))
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.counts = {"kills": 0, "terms": 0, "locks": 0, "restarts": 0, "hung": 0, "faults": 0}
+        self.redis: subprocess.Popen[bytes] | None = None
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        url = "sqlite:///ledger.db" if wanted.ledger == "sqlite" else f"redis://127.0.0.1:{self.port}/0"
+        (self.folder / "tokenguard.toml").write_text(
+            f'on_internal_error = "block"\n[ledger]\nurl = "{url}"\nlease = {LEASE_S}\non_loss = "block"\n'
+            f'[[budget]]\nname = "all"\nlimit_usd = {wanted.limit}\nwindow = "total"\n'
+        )
+        (self.folder / "worker.py").write_text(WORKER)
+        if wanted.ledger == "redis":
+            self.start_redis()
+
+    def start_redis(self) -> None:
+        """A server that keeps what it was told when it is stopped."""
+        self.redis = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--dir", str(self.folder), "--save", "", "--appendonly", "yes",
+             "--appendfsync", "always"], stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """One more worker."""
+        command = [sys.executable, "worker.py", str(self.folder), "100000000", str(self.chance.randrange(2**31))]
+        env = {**os.environ, "TOKENGUARD_STORE": str(self.folder / "usage.db"), "TOKENGUARD_STRICT": "0"}
+        log = (self.folder / "log").open("ab")
+        self.workers.append(subprocess.Popen(command, cwd=self.folder, env=env, stdout=subprocess.DEVNULL, stderr=log))
+
+    def disturb(self) -> None:
+        """Something happens to one of the workers, or to the ledger."""
+        worker, what = self.chance.choice(self.workers), self.chance.random()
+        if what < 0.15:
+            worker.kill()
+            self.counts["kills"] += 1
+        elif what < 0.4:
+            worker.terminate()
+            self.counts["terms"] += 1
+        elif what < 0.5 and self.redis is not None:
+            self.redis.terminate()
+            self.redis.wait()
+            time.sleep(self.chance.uniform(0.1, 2))
+            self.start_redis()
+            self.counts["restarts"] += 1
+        elif what < 0.5:
+            with contextlib.suppress(sqlite3.Error):
+                db = sqlite3.connect(self.folder / "ledger.db", timeout=5, isolation_level=None)
+                db.execute("BEGIN IMMEDIATE")
+                time.sleep(self.chance.uniform(0.05, 3))
+                db.execute("ROLLBACK")
+                db.close()
+                self.counts["locks"] += 1
+
+    def run(self) -> dict[str, object]:
+        """All of it."""
+        for _ in range(self.wanted.processes):
+            self.start()
+        moved = {}
+        while sizes(self.folder, "done") < self.wanted.calls:
+            time.sleep(self.chance.uniform(1, 6))
+            self.disturb()
+            now = time.monotonic()
+            for worker in list(self.workers):
+                if worker.poll() is not None:
+                    self.workers.remove(worker)
+                    self.start()
+                    continue
+                path = self.folder / f"done-{worker.pid}"
+                size = path.stat().st_size if path.exists() else 0
+                before, since = moved.get(worker.pid, (-1, now))
+                moved[worker.pid] = (size, now if size != before else since)
+                if now - moved[worker.pid][1] > HANGS_S:
+                    self.counts["hung"] += 1
+                    worker.kill()
+        for worker in self.workers:
+            worker.terminate()
+        for worker in self.workers:
+            try:
+                worker.wait(HANGS_S)
+            except subprocess.TimeoutExpired:
+                self.counts["hung"] += 1
+                worker.kill()
+        time.sleep(LEASE_S + 2)
+        return self.judge()
+
+    def judge(self) -> dict[str, object]:
+        """What the provider says, and what the ledger does."""
+        code = (
+            "import json; from tokenguard import policy; from tokenguard.ledger import open_ledger\n"
+            "p = policy.load('tokenguard.toml'); l = open_ledger(p.ledger, p.source); a = l.accounts()[0]\n"
+            "print(json.dumps([a.spent_nano, a.reserved_nano, a.orphaned_nano]))"
+        )
+        out = subprocess.run(
+            [sys.executable, "-c", code], cwd=self.folder, check=True, capture_output=True, text=True
+        ).stdout
+        spent, reserved, orphaned = (value / 1e9 for value in json.loads(out))
+        billed = sizes(self.folder, "billed") * PRICE
+        log = (self.folder / "log").read_text(errors="replace")
+        self.counts["faults"] = log.count("tokenguard: ")
+        kept = billed <= self.wanted.limit + 1e-9 and spent >= 0.99 * billed
+        ok = kept and not reserved and not self.counts["hung"]
+        if self.redis is not None:
+            self.redis.terminate()
+        result = {
+            "ok": ok,
+            "calls": sizes(self.folder, "done"),
+            "billed_usd": round(billed, 6),
+            "ledger_usd": round(spent, 6),
+            "of_it_orphaned_usd": round(orphaned, 6),
+            "reserved_usd": reserved,
+            "limit_usd": self.wanted.limit,
+            **self.counts,
+        }
+        if ok and not self.wanted.keep:
+            shutil.rmtree(self.folder)
+        else:
+            print(self.folder, file=sys.stderr)
+        return result
+
+
+def main() -> int:
+    """Run it, and say what came of it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=200_000)
+    parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--ledger", choices=("sqlite", "redis"), default="sqlite")
+    parser.add_argument("--limit", type=float, default=1000.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", action="store_true", help="keep the folder")
+    result = Soak(parser.parse_args()).run()
+    print(json.dumps(result))
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(main())

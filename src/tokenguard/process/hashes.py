@@ -1,0 +1,52 @@
+"""Hashes of requests that tell nothing: without the key, nobody finds the request to a hash, nor two with the same one.
+
+A plain checksum of a prompt from a template gives away what was filled in: a million PINs are tried in seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+KEY_BYTES: Final = 32
+_own: Final = os.urandom(KEY_BYTES)
+"""This process's, and its forked children's."""
+_kept: bytes | None = None
+"""One that other processes have too: the machine's, by the file beside its store."""
+_shared: bytes | None = None
+"""The fleet's, by the policy's salt."""
+
+
+def salted(salt: str | None) -> None:
+    """Hash by this salt from now on, as all who have it do; `None` ends that."""
+    global _shared
+    _shared = blake2b(salt.encode(), digest_size=KEY_BYTES).digest() if salt else None
+
+
+def keep(store: Path) -> None:
+    """Have `stable` agree over the processes that share this store: the key is a file beside it, its owner's alone."""
+    global _kept
+    file, whole = (store.with_name(f"{store.name}.{end}") for end in ("key", f"key.{os.getpid()}"))
+    with contextlib.suppress(OSError):  # who cannot write there hashes with a key of its own
+        store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not file.exists():
+            with os.fdopen(os.open(whole, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as new:
+                new.write(os.urandom(KEY_BYTES))
+            with contextlib.suppress(FileExistsError):
+                os.link(whole, file)  # whole, or not there: another process may be reading it
+            whole.unlink()
+        key = file.read_bytes()
+        _kept = key if len(key) == KEY_BYTES else None
+
+
+def fingerprint(data: bytes) -> str:
+    """32 hex digits, equal for equal data in this process, and over all that have the same salt."""
+    return blake2b(data, digest_size=16, key=_shared or _own).hexdigest()
+
+
+def stable(data: bytes) -> str:
+    """16 hex digits, equal for equal data over all processes that share a salt or a store."""
+    return blake2b(data, digest_size=8, key=_shared or _kept or _own).hexdigest()

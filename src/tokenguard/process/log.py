@@ -1,0 +1,29 @@
+"""The log, which must not break a call: its handlers and filters are the program's own, and may raise."""
+
+from __future__ import annotations
+
+import logging
+
+from tokenguard.process.interrupts import interrupt
+
+
+class Log:
+    """A logger of which a call does not notice when it fails. What a signal handler raises in it is raised."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def warning(self, message: str, *values: object, exc_info: BaseException | bool | None = None) -> None:
+        """Say something that somebody should look at."""
+        self._say(logging.WARNING, message, values, exc_info)
+
+    def error(self, message: str, *values: object, exc_info: BaseException | bool | None = None) -> None:
+        """Say that something does not work."""
+        self._say(logging.ERROR, message, values, exc_info)
+
+    def _say(self, level: int, message: str, values: tuple[object, ...], exc_info: BaseException | bool | None) -> None:
+        try:
+            self._logger.log(level, message, *values, exc_info=exc_info, stacklevel=3)
+        except Exception as error:
+            if (raised := interrupt(error)) is not None:
+                raise raised from None

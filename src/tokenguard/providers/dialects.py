@@ -1,0 +1,150 @@
+"""Where providers and gateways part from the wire format that they speak, in what they say of usage: for the docs."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Dialect(NamedTuple):
+    """One way to say it."""
+
+    who: str
+    says: str
+    read: str
+    """What is made of it."""
+    source: str
+    """Where it was reported or is documented; empty where nothing public was found."""
+    tested: str
+    """`recorded` traffic, or a `wire` body that was written after the source."""
+
+
+DIALECTS: Final = (
+    Dialect(
+        "Gemini and Vertex AI, OpenAI-compatible",
+        "thoughts in `total_tokens` alone",
+        "the rest of the total is output, and reasoning",
+        "discuss.ai.google.dev 127400; any-llm#1290",
+        "wire",
+    ),
+    Dialect(
+        "Grok on Azure AI Foundry",
+        "reasoning beside `completion_tokens`, in the total",
+        "the same",
+        "litellm#39426, inspect_ai#5528",
+        "wire",
+    ),
+    Dialect(
+        "x.ai, HTTP",
+        "reasoning beside `completion_tokens`",
+        "added once, with a total and without",
+        "https://docs.x.ai/docs/key-information/consumption-and-rate-limits",
+        "wire",
+    ),
+    Dialect(
+        "any other host",
+        "a total above its parts",
+        "the rest is output, `estimated` as `output_by_total`; what equals the cached tokens is input",
+        "",
+        "wire",
+    ),
+    Dialect(
+        "Anthropic",
+        "`usage.iterations`: compaction, advisor, fallbacks",
+        "each iteration is priced for itself; attempts that a fallback took over are not billed. The tokens are those "
+        "of the message's model",
+        "`BetaIterationsUsage` of the SDK",
+        "recorded (advisor); compaction, fallbacks: wire",
+    ),
+    Dialect(
+        "SGLang, gateways in Anthropic's format",
+        "`message_delta` with `input_tokens: 0`, cache counts likewise",
+        "the larger of start and delta",
+        "sglang#20830, envoy ai-gateway#1631",
+        "wire",
+    ),
+    Dialect(
+        "gateways in OpenAI's format",
+        "an all-zero usage after the real one",
+        "the larger, count by count",
+        "CLIProxyAPI#3077 (the like)",
+        "wire",
+    ),
+    Dialect(
+        "OpenRouter, vLLM, LiteLLM",
+        "a usage chunk nobody asked for",
+        "read, and left to the caller",
+        "https://openrouter.ai/docs/use-cases/usage-accounting",
+        "wire",
+    ),
+    Dialect(
+        "Moonshot",
+        "a stream's usage in `choices[0].usage`; `cached_tokens` beside the counts",
+        "read there",
+        "pi#2017",
+        "wire",
+    ),
+    Dialect(
+        "Azure OpenAI",
+        "filter annotations after the usage, any number of them",
+        "the usage is looked for in the whole stream",
+        "langchain#18977, autogen#6465",
+        "wire",
+    ),
+    Dialect(
+        "DashScope",
+        "`prompt_tokens_details.cache_creation_input_tokens`; tool pieces with empty ids",
+        "cache writes; one call",
+        "litellm#11364, experiential#742",
+        "wire",
+    ),
+    Dialect(
+        "LiteLLM's proxy",
+        "`cache_creation_input_tokens`, `cache_read_input_tokens` beside the counts",
+        "cache writes and reads",
+        "litellm#11364",
+        "wire",
+    ),
+    Dialect(
+        "DeepSeek and who hosts it",
+        "`prompt_cache_hit_tokens`, also beside a zero in the details",
+        "the larger",
+        "",
+        "recorded; the zero beside it: wire",
+    ),
+    Dialect(
+        "Fireworks",
+        "id and name with every piece of a tool call",
+        "one call",
+        "haystack#9581, SillyTavern#5948",
+        "wire",
+    ),
+    Dialect("Voyage", "embeddings with a total alone", "the total is input", "", "wire"),
+    Dialect(
+        "Cohere, gateways",
+        "counts as floats or as text",
+        "whole numbers; fractions rounded up",
+        "litellm#28024, easyllm#40",
+        "wire",
+    ),
+)
+"""Each row has its test in `tests/providers/test_dialects.py`, or `tests/metering/test_usage_option.py`."""
+
+
+class Neighbour(NamedTuple):
+    """What becomes of a call that another instrumentation sees too."""
+
+    who: str
+    spans: str
+
+
+NEIGHBOURS: Final = (
+    Neighbour("OpenInference", "one: its own, with our facts; two for `messages.stream()` of anthropic"),
+    Neighbour("Logfire", "one: its own, with our facts; for a stream it adds a log span of its own"),
+    Neighbour(
+        "OpenLLMetry",
+        "one for OpenAI's chat and embeddings: its own, with our facts; two for responses and anthropic, whose span "
+        "is not current while the SDK sends",
+    ),
+    Neighbour("Langfuse", "two: its observation is not current while the SDK sends"),
+)
+"""As `tests/neighbours` has seen, or the packages' own code says; both orders are the same."""
