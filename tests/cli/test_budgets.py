@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(command, *args: str) -> Result:
-    return CliRunner().invoke(command, args, catch_exceptions=False)
+    return CliRunner().invoke(command, args, catch_exceptions=False, env={"COLUMNS": "160"})
 
 
 def standing(folder: Path) -> list[dict]:

@@ -337,3 +337,27 @@ def test_protocol_is_guessed_from_the_port():
     said = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     assert environment(said)["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc"
     assert json.dumps(environment({})["OTEL_TRACES_EXPORTER"]) == '"none"'
+
+
+def test_empty_elements_of_the_path_stay():
+    """An empty element of PYTHONPATH is the working directory, and stays where it is; an empty variable has none."""
+    from tokenguard.installation.instrument import AUTOLOAD, environment
+
+    assert environment({"PYTHONPATH": ":/x"})["PYTHONPATH"] == f"{AUTOLOAD}::/x"
+    assert environment({"PYTHONPATH": f"{AUTOLOAD}:/x:"})["PYTHONPATH"] == f"{AUTOLOAD}:/x:"
+    assert environment({"PYTHONPATH": ""})["PYTHONPATH"] == AUTOLOAD
+    assert environment({})["PYTHONPATH"] == AUTOLOAD
+
+
+def test_the_programs_own_sitecustomize(tmp_path):
+    """It runs once, and is what the program gets that imports it by name."""
+    import subprocess
+    import sys
+
+    from tokenguard.installation.instrument import environment
+
+    (tmp_path / "sitecustomize.py").write_text("runs = globals().get('runs', 0) + 1\nmine = 'yes'\n")
+    env = environment({**os.environ, "PYTHONPATH": str(tmp_path), "TOKENGUARD_STORE": "off"})
+    program = "import sitecustomize; print(sitecustomize.mine, sitecustomize.runs)"
+    done = subprocess.run([sys.executable, "-c", program], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == ["yes", "1"], done.stderr

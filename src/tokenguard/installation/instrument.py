@@ -61,7 +61,9 @@ def main() -> None:
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """`base` with what makes a Python started in it measure itself."""
     env = dict(base)
-    paths = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path and path != AUTOLOAD]
+    given = env.get("PYTHONPATH")
+    # An empty element is the working directory; a variable that is empty as a whole is none.
+    paths = [path for path in given.split(os.pathsep) if path != AUTOLOAD] if given else []
     env["PYTHONPATH"] = os.pathsep.join([AUTOLOAD, *paths])
     endpoints = [env[name] for name in OTLP_ENDPOINTS if env.get(name)]
     for signal in ("TRACES", "METRICS"):

@@ -42,7 +42,9 @@ def _next_sitecustomize() -> None:
     paths = [path for path in sys.path if os.path.abspath(path or ".") != _here]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", paths)
     if spec is not None and spec.loader is not None and "auto_instrumentation" not in (spec.origin or ""):
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["sitecustomize"] = module  # what the program gets that imports it by name
+        spec.loader.exec_module(module)
 
 
 _start()
