@@ -69,7 +69,6 @@ class Telemetry:
         self.dropped = 0
         """Records lost because the drain could not keep up."""
         self.faults = Faults()
-        self._warned: set[str] = set()
         """What failed inside: observation swallowed it."""
         self._warned: set[str] = set()
         self.looker: Looker | None = None
