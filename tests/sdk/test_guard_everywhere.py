@@ -779,7 +779,7 @@ def test_collected_within_a_lock(which, caller, under, provider, installed, runn
             ring.append(ring)
             next(iter(ring[0]))
             owner = {"ledger": guard.ledger, "breakers": guard.breakers, "meter": measured}.get(which)
-            owner = owner or runtime.installed().meter.repeats
+            owner = owner or runtime.installed().meter.settling.repeats
             lock = owner._lock = Meanwhile(owner._lock)
             del ring
             provider.fail_next(500, retry_after=0.001)
@@ -795,7 +795,7 @@ def test_collected_within_a_lock(which, caller, under, provider, installed, runn
 
 def test_every_kind_is_here():
     """Each seam has a kind of call here, but for those that are tested elsewhere, and does as its row says."""
-    elsewhere = {"litellm", "xai", "httpx_clients", "lm15", "signing", "threads"}
+    elsewhere = {"litellm", "xai", "httpx_clients", "dspy", "signing", "threads"}
     providers = {kind.provider for kind in KINDS}
     assert {sdk.seam for sdk in SDKS} - elsewhere == {
         sdk.seam for sdk in SDKS if sdk.provider in providers and sdk.seam not in elsewhere

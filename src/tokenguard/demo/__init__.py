@@ -94,6 +94,7 @@ def _run(module: str, provider: SimulatedProvider, store: Path, policy: Path) ->
     """Run a program of the demo as a user would; returns what it printed."""
     environment = {
         **os.environ,
+        names.ENV_INCLUDE_USAGE: "always",  # the simulated provider is OpenAI, at another address
         "OPENAI_BASE_URL": provider.openai_url,
         "OPENAI_API_KEY": "sk-simulated",
         "ANTHROPIC_BASE_URL": provider.anthropic_url,
