@@ -89,7 +89,8 @@ class Chat(chat_pb2_grpc.ChatServicer):
         for n, word in enumerate(WORDS, 1):
             last = n == len(WORDS)
             # The usage so far; the reasoning came before the first word.
-            usage = self.usage if last else {**self.usage, "completion_tokens": n, "total_tokens": 1400 + n}
+            so_far = self.usage["total_tokens"] - self.usage["completion_tokens"] + n
+            usage = self.usage if last else {**self.usage, "completion_tokens": n, "total_tokens": so_far}
             ending = {"finish_reason": sample_pb2.FinishReason.REASON_STOP} if last else {}
             more = self.message if last else {}
             parts = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pathlib
 import socket
 
 os.environ["TOKENGUARD_STRICT"] = "1"
@@ -40,6 +41,22 @@ def _loopback_only(self, address):
 socket.socket.connect = _loopback_only  # type: ignore[method-assign]
 
 
+MAY_BLOCK = ("page", "lint", "cli", "demo", "report")
+"""Folders of tests of what runs on no caller's path: commands, and the page's server."""
+
+
+@pytest.fixture(autouse=True)
+def _may_block(request, _nothing_blocks_an_event_loop):
+    """Tests marked `blocks` call synchronous clients within a running loop on purpose, as programs do."""
+    folder = request.path.relative_to(pathlib.Path(__file__).parent).parts[0]
+    if folder not in MAY_BLOCK and request.node.get_closest_marker("blocks") is None:
+        yield
+        return
+    _nothing_blocks_an_event_loop.deactivate()
+    yield
+    _nothing_blocks_an_event_loop.activate()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_blocks_an_event_loop():
     """What blocks, and is called from our code in a running event loop, raises; and strict mode lets it pass."""
@@ -47,7 +64,7 @@ def _nothing_blocks_an_event_loop():
         for function in blocking.functions.values():  # what is set up reads files
             function.can_block_in("tokenguard/installation/runtime.py", {"install", "uninstall"})
             function.can_block_in("tokenguard/policy/files.py", {"load", "loads", "from_mapping"})
-        yield
+        yield blocking
 
 
 EXPORTER = InMemorySpanExporter()
@@ -134,3 +151,20 @@ def metric_points(**wanted):
                         key = (metric.name, attributes)
                         points[key] = point.value if hasattr(point, "value") else (point.count, point.sum)
     return points
+
+
+APART = (
+    *("grafana", "neighbours", "installation/test_instrument.py", "ledger/test_stress.py", "process/test_ends.py"),
+    *("process/test_interrupts.py", "process/test_servers.py", "page/test_page.py", "demo/test_demo.py"),
+    *("advice/test_predicted.py", "lint/test_fuzz_fixes.py", "sdk/test_neighbours_first.py"),
+)
+"""Folders and files of tests that start whole programs: servers, workers, browsers, the demo; not in `make test`."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what starts whole programs."""
+    here = pathlib.Path(__file__).parent
+    for item in items:
+        path = item.path
+        if path.is_relative_to(here) and path.relative_to(here).as_posix().startswith(APART):
+            item.add_marker(pytest.mark.apart)

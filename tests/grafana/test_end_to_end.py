@@ -35,7 +35,6 @@ EMPTY = {
         ],
         "asks what is recorded, and nothing is here",
     ),
-    ("Ledger", "A"): "the ledger is not shared",
 }
 """Queries that may come back empty here, with the reason."""
 NAMES = {"tokenguard_tenant": "tokenguard.tenant", "tokenguard_feature": "tokenguard.feature"}

@@ -269,6 +269,7 @@ def test_alerts_once_over_many_workers(open_ledger: Callable, engine: str) -> No
     assert ledgers[0].read([it])[0].spent_nano == nano(1)
 
 
+@pytest.mark.blocks
 async def test_cancelled_reserve_is_released(open_ledger: Callable) -> None:
     """A task that is cancelled while it waits for the ledger leaves nothing reserved."""
     ledger = open_ledger()

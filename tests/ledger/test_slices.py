@@ -139,6 +139,7 @@ def test_close_with_a_call_under_way(clock: Clock) -> None:
     assert (balance.spent_nano, balance.reserved_nano) == (nano(0.2), 0)
 
 
+@pytest.mark.blocks
 async def test_async_within_a_slice(clock: Clock) -> None:
     """Within a slice the async form answers at once, without a thread; leasing happens off the event loop."""
     threads: list[int] = []

@@ -23,7 +23,7 @@ from canned_clouds import BEDROCK_SONNET, Refusing, bedrock_answer, bedrock_clie
 from tokenguard import prices, providers, tokens
 from tokenguard.call import call, failures, repeats, scope, site
 from tokenguard.installation import runtime
-from tokenguard.metering import background, meter, settling
+from tokenguard.metering import background, meter, settling, usage_option
 from tokenguard.providers import openai as openai_formats
 from tokenguard.seams import (
     botocore,
@@ -68,7 +68,7 @@ STEPS = [
     (call.Call, "__init__"),
     (call.Call, "resending"),
     (meter.Meter, "_begin"),
-    (meter.Meter, "_ask_usage"),
+    (usage_option.UsageOption, "asks"),
     (meter.Meter, "_open"),
     (meter.Meter, "_close"),
     (meter.Meter, "_answered"),

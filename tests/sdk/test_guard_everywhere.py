@@ -491,6 +491,7 @@ def test_single_flight_of_a_failure(variant, caller, under, provider, running):
     assert one is not other
 
 
+@pytest.mark.blocks
 @over([variant for variant in WHOLE if variant.kind.shares and variant.asynchronous and not variant.kind.async_sdk])
 def test_no_sharing_across_the_loop(variant, caller, under, provider, running):
     """A synchronous call within the event loop does not wait for an asynchronous one, which could not go on."""

@@ -20,6 +20,8 @@ import tokenguard.policy.files
 import tokenguard.seams.stainless
 import tokenguard.testing.plugin
 import tokenguard.testing.session
+from tokenguard.installation import runtime
+from tokenguard.telemetry.faults import Faults
 
 WITHOUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # hypothesis takes a second and a half to import
 INI = """\
@@ -71,6 +73,8 @@ def project(pytester, monkeypatch):
     tests = str(Path(canned.__file__).parent)
     monkeypatch.setenv("PYTHONPATH", tests)
     tokenguard.uninstall()  # the run that tests is not the run that is tested
+    if runtime._telemetry is not None:
+        runtime._telemetry.faults = Faults()
     monkeypatch.syspath_prepend(pytester.path)
     return Project(pytester)
 

@@ -75,7 +75,7 @@ COMMANDS = {
         "tokenguard.cli.grafana",
         "grafana",
         "Dashboards and alert rules for your Grafana.",
-        "Watch",
+        "Guard",
         "grafana export monitoring",
     ),
     "doctor": Row("tokenguard.cli.doctor", "doctor", "Is every SDK here measured, and does all else work?", "Measure"),

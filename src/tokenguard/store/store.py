@@ -46,7 +46,7 @@ from tokenguard.store.sums import FOLD_ROWS, fold
 
 BUSY_SECONDS: Final = 5.0
 """How long a batch waits for other processes to be done with the file."""
-EXIT_SECONDS: Final = 1.0
+EXIT_SECONDS: Final = 0.7
 """The same while the process ends."""
 PAUSE_SECONDS: Final = 0.005
 MAX_WAITING: Final = 10_000
