@@ -84,7 +84,7 @@ def test_a_break_is_told_everywhere(installed, kept, client, spans):
         assert (seen[n.BREAK_INDEX], seen[n.BREAK_OFFSET]) == (0, 0)
         assert seen[n.BREAK_TOKENS] == pytest.approx(seen[n.INPUT_TOKENS], rel=0.05)
         assert seen[n.BREAK_USD] == pytest.approx(seen[n.BREAK_TOKENS] * 1.25e-6), "half of gpt-4o's $2.50"
-    below = [span for span in spans if span.name == "cache_break"]
+    below = spans.breaks()
     assert [span.parent.span_id for span in below] == [int(record.span_id, 16) for record in others]
     assert below[0].attributes[n.BREAK_KIND] == "changed"
     key = ("tokenguard.cache.breaks", frozenset({("kind", "changed"), ("section", "system")}))

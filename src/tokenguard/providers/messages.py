@@ -145,7 +145,8 @@ def _said(member: object) -> list[Part]:
     if str(block.get("role")).lower() == "tool":
         results = items(block.get("tool_results") or [block])  # Cohere's first version has several in one message
         return [part for result in results if (part := _answered(result, None)) is not None]
-    typed = "role" not in block and block.get("type") not in MESSAGE_TYPES
+    kind = block.get("type")
+    typed = "role" not in block and ((kind is not None and not isinstance(kind, str)) or kind not in MESSAGE_TYPES)
     if typed or OF_MESSAGES.isdisjoint(block):
         return _parts(member)
     said = [part for key in THOUGHTS if (part := _reasoning(block, block.get(key) or None)) is not None][:1]
