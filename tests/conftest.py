@@ -63,6 +63,7 @@ def _nothing_blocks_an_event_loop():
     with blockbuster_ctx(scanned_modules=["tokenguard"]) as blocking:
         for function in blocking.functions.values():  # what is set up reads files
             function.can_block_in("tokenguard/installation/runtime.py", {"install", "uninstall"})
+            function.can_block_in("detect_agent/_evaluate.py", {"_path_exists"})  # together's own look at the disk
             function.can_block_in("tokenguard/policy/files.py", {"load", "loads", "from_mapping"})
         yield blocking
 
