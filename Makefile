@@ -14,7 +14,7 @@ $(VENV)/.done: pyproject.toml scripts/make_venv.py
 	touch $@
 demo: setup        ## the main job: a simulated provider, a small product, the report
 	$(BIN)/tokenguard demo
-test: setup        ## the tests, but for the widest tables and what starts whole programs; two minutes
+test: setup        ## the tests, but for the widest tables and what starts whole programs
 	$(PYTEST) -m "not everywhere and not apart"
 test-rest: setup   ## the widest tables, and what starts whole programs
 	$(PYTEST) -m "everywhere or apart"
