@@ -45,6 +45,17 @@ TOKEN_TYPES = (
     (names.CACHE_WRITE_TOKENS, "cache_write"),
     (names.REASONING_TOKENS, "reasoning"),
 )
+UNIT_TYPES = (
+    (names.IMAGES, "images"),
+    (names.INPUT_SECONDS, "input_seconds"),
+    (names.OUTPUT_SECONDS, "output_seconds"),
+    (names.CHARACTERS, "characters"),
+    (names.PAGES, "pages"),
+    (names.ANNOTATED_PAGES, "annotated_pages"),
+    (names.WEB_SEARCHES, "web_searches"),
+    (names.FILE_SEARCHES, "file_searches"),
+    (names.REQUESTS, "requests"),
+)
 COST_PARTS = (
     (names.COST_INPUT, "input"),
     (names.COST_OUTPUT, "output"),
@@ -57,6 +68,7 @@ COUNTERS = (
     names.UNCAPPED_CALLS,
     names.UNPRICED_CALLS,
     names.TOKENS,
+    names.UNITS,
     names.COST_USD,
     names.COST_PART_USD,
     names.SAVED_USD,
@@ -207,6 +219,9 @@ class Metrics:
         for attribute, kind in TOKEN_TYPES:
             if (tokens := seen.get(attribute)) is not None:
                 self._add(names.TOKENS, (*key, ("type", kind)), _number(tokens))
+        for attribute, kind in UNIT_TYPES:
+            if (units := seen.get(attribute)) is not None:
+                self._add(names.UNITS, (*key, ("type", kind)), _number(units))
         cost = record.cost
         if cost is not None:
             if cost.total is None:
