@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tokenguard.facts import names
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import NOT_GENERATING, OPERATIONS, every_api
 from tokenguard.providers.api import Api, no_cap
@@ -104,6 +105,7 @@ def test_operations_are_the_rows():
     """What an operation generates is the same whichever of its rows is asked, and reports know every one."""
     assert {api.operation for api in every_api()} == OPERATIONS
     assert {api.operation for api in every_api() if api.generates}.isdisjoint(NOT_GENERATING)
+    assert set(names.NOT_CAPPED) >= NOT_GENERATING
 
 
 # --- a format that nobody speaks --------------------------------------------------------------------------------------

@@ -142,6 +142,11 @@ ABANDONED: Final = "abandoned"
 
 BLOCK: Final = "block"
 
+NOT_CAPPED: Final = (
+    *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation", "ocr"),
+)
+"""The operations whose answers have no length that a request could cap."""
+
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
 
