@@ -28,6 +28,7 @@ from tokenguard.process.threads import Worker
 from tokenguard.telemetry.faults import Faults
 from tokenguard.telemetry.metrics import EMPTY, MAX_VALUES, SCOPE, Finished, Metrics
 from tokenguard.telemetry.spans import hex_ids
+from tokenguard.telemetry.templates import Spans
 
 if TYPE_CHECKING:  # it is loaded with the first SDK
     from tokenguard.inputs.look import Looker
@@ -66,6 +67,7 @@ class Telemetry:
 
     def __init__(self, sink: Callable[[], Sink | None] = lambda: None, *, max_values: int = MAX_VALUES) -> None:
         self.tracer = trace.get_tracer(SCOPE)
+        self.spans = Spans(self.tracer)
         self.dropped = 0
         """Records lost because the drain could not keep up."""
         self.faults = Faults()
