@@ -16,7 +16,7 @@ import copy
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from threading import Lock
+from threading import Lock, RLock
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -41,6 +41,7 @@ OWN: Final = {"_name", "_context", "_parent", "_start_time", "_attributes", "_ev
 """The fields of a span that are its own."""
 LIVE: Final = {"_span_processor", "_resource"}
 """The fields that are the tracer's at the time."""
+LOCKS: Final[dict[type, Callable[[], Any]]] = {type(Lock()): Lock, type(RLock()): RLock}
 LEAST_ROOM: Final = 16
 """Attributes that a span must have room for at its start."""
 
@@ -51,7 +52,7 @@ class Spans:
     def __init__(self, tracer: Tracer) -> None:
         self._given = tracer
         """The API's, which may stand for one that is yet to be set."""
-        self._learnt: tuple[Tracer | None, dict[str, Any], Template | None] = (None, {}, None)
+        self._learnt: tuple[Any, dict[str, Any], Template | None] = (None, {}, None)
         """A tracer, as it was when the template of its spans was made, and that."""
         self._starts: Any = None
         """The public way at that time, which a neighbour may wrap."""
@@ -62,7 +63,11 @@ class Spans:
         """A client span, as `Tracer.start_span` starts it. `attributes` are plain, few, and not kept."""
         tracer = getattr(self._given, "_tracer", self._given)
         known, state, template = self._learnt
-        if tracer is not known or tracer.__dict__ != state or type(tracer).start_span is not self._starts:
+        if (
+            tracer is not known
+            or getattr(tracer, "__dict__", {}) != state
+            or self._starts is not type(known).start_span
+        ):
             template = self._learn(tracer)
         span = None if template is None else template.start(tracer, name, parent, attributes, start_ns)
         return publicly(tracer, name, parent, attributes, start_ns) if span is None else span
@@ -120,6 +125,7 @@ class Template:
             raise Unlike("the tracer records nothing")
         self._span = Made.of(one, another, OWN)
         self._bounded = Made.of(one._attributes, another._attributes, {"_dict", "_lock"})  # type: ignore[attr-defined]
+        self._attributes_lock = LOCKS[type(one._attributes._lock)]  # type: ignore[attr-defined]
         self._events = Made.of(one._events, another._events, {"_dq", "_lock"})  # type: ignore[attr-defined]
         self._links = Made.of(one._links, another._links, {"_dq", "_lock"})  # type: ignore[attr-defined]
         self._most_events, self._most_links = one._events._dq.maxlen, one._links._dq.maxlen  # type: ignore[attr-defined]
@@ -170,7 +176,7 @@ class Template:
         bounded, events, links, span = map(
             new, (self._bounded.kind, self._events.kind, self._links.kind, self._span.kind)
         )
-        bounded.__dict__ = {**self._bounded.shared, "_dict": dict(attributes), "_lock": Lock()}
+        bounded.__dict__ = {**self._bounded.shared, "_dict": dict(attributes), "_lock": self._attributes_lock()}
         events.__dict__ = {**self._events.shared, "_dq": deque(maxlen=self._most_events), "_lock": Lock()}
         links.__dict__ = {**self._links.shared, "_dq": deque(maxlen=self._most_links), "_lock": Lock()}
         span.__dict__ = {
@@ -276,8 +282,8 @@ def _all_of(node: Any) -> Any:
     """Everything that an object of the SDK consists of, to be compared."""
     if isinstance(node, (deque, tuple)) and type(node).__module__ != __name__:
         return type(node), tuple(map(_all_of, node))
-    if type(node) is type(Lock()):
-        return "lock"
+    if type(node) in LOCKS:
+        return type(node)
     if type(node).__module__.startswith("opentelemetry") and hasattr(node, "__dict__") and node.__dict__:
         if type(node).__name__ in ("Tracer", "Resource", "SpanLimits", "ParentBased"):
             return id(node)
