@@ -1,7 +1,7 @@
 """Instructions that a piece of Python takes, counted by valgrind's callgrind: the same in every run, on any load.
 
-A process that wants to be counted is started with `command`, makes a `Counter`, and asks it for `count`. Only the calling
-thread counts. Needs valgrind with its headers, and a C compiler for the ten lines of `counting.c`.
+A process that wants to be counted is started with `command`, makes a `Counter`, and asks it for `count`. Only the
+calling thread counts. Needs valgrind with its headers, and a C compiler for the ten lines of `counting.c`.
 """
 
 from __future__ import annotations

@@ -161,6 +161,7 @@ class Telemetry:
                         self.metrics.count_call(item)
                 except Exception as error:
                     self._contained("recording metrics", error)
+            self.metrics.add_up()
             if records and self._keeps:
                 try:
                     if self._sink is None:

@@ -89,6 +89,13 @@ class Spans:
         return template
 
 
+def why_not(tracer: Tracer) -> str | None:
+    """Why the spans of this tracer are made the public way; `None` where they are made from a template."""
+    spans = Spans(tracer)
+    spans._learn(tracer)
+    return spans.why_not
+
+
 def publicly(
     tracer: Tracer, name: str, parent: Context, attributes: Mapping[str, AttributeValue], start_ns: int
 ) -> Span:
