@@ -74,6 +74,14 @@ GUARD_ORIGINAL_MAX_TOKENS: Final = "tokenguard.guard.original_max_tokens"
 GUARD_MODE: Final = "tokenguard.guard.mode"
 GUARD_PREVENTED: Final = "tokenguard.guard.prevented_usd"
 SHARED_CALLS: Final = "tokenguard.guard.shared_calls"
+ROUTE_RULE: Final = "tokenguard.route.rule"
+ROUTE_VERSION: Final = "tokenguard.route.version"
+ROUTE_ARM: Final = "tokenguard.route.arm"
+ROUTE_ORIGINAL_MODEL: Final = "tokenguard.route.original_model"
+ROUTE_UNFIT: Final = "tokenguard.route.unfit"
+"""The model that refused the request, after which the caller's own was sent."""
+ROUTE_SAVED: Final = "tokenguard.route.saved_usd"
+"""What the model that was asked for would have cost more for the same tokens: an estimate."""
 REQUEST_HASH: Final = "tokenguard.request.hash"
 """16 hex digits, equal for requests that are equal to the letter; looked at after the call, like what follows."""
 INPUT_TOOLSET: Final = "tokenguard.input.toolset"
@@ -127,6 +135,9 @@ BLOCKED: Final = "blocked"
 ABANDONED: Final = "abandoned"
 
 BLOCK: Final = "block"
+
+TREATED: Final = "treated"
+CONTROL: Final = "control"
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
@@ -194,6 +205,10 @@ TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 104
 ENV_POLICY: Final = "TOKENGUARD_POLICY"
 ENV_WEBHOOK_SECRET: Final = "TOKENGUARD_WEBHOOK_SECRET"  # noqa: S105 - its name
 ENV_STORE: Final = "TOKENGUARD_STORE"
+ENV_EXIT_SECONDS: Final = "TOKENGUARD_EXIT_SECONDS"
+"""How many seconds the end of a program waits for an OTLP endpoint; 0.8 by default."""
+OTLP_ENDPOINTS: Final = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS", "_LOGS"))
+"""The variables that name an OTLP endpoint."""
 ENV_INCLUDE_USAGE: Final = "TOKENGUARD_INCLUDE_USAGE"
 ENV_HOSTS: Final = "TOKENGUARD_HOSTS"
 """Hosts as the policy's `[hosts]` has them: `llm.internal:8000=openai,127.0.0.1=sdk`."""
