@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import SpanContext
 
+from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.providers import NOT_GENERATING, Api
+from tokenguard.telemetry import conventions
+from tokenguard.telemetry.conventions import Histograms, Profile
 
 if TYPE_CHECKING:
     from tokenguard.ledger import Alert
@@ -97,14 +100,6 @@ class Finished(NamedTuple):
     """The request, for what is found out about it on the way; `None` where nobody looks."""
 
 
-class Histograms(NamedTuple):
-    """The GenAI histograms."""
-
-    duration: Histogram
-    first_chunk: Histogram
-    usage: Histogram
-
-
 class Metrics:
     """The sums and the instruments of this process. Whoever counts holds `lock`."""
 
@@ -116,8 +111,11 @@ class Metrics:
         dropped: Callable[[], int],
         failures: Callable[[], int],
         max_values: int = MAX_VALUES,
+        profile: Profile = conventions.OLDER,
     ) -> None:
         self.max_values = max_values
+        self._profile = profile
+        self._counters = (*COUNTERS, *(conventions.COUNTERS if profile.newer else ()))
         self.lock = threading.RLock()
         self._flush = flush
         """Brings what waits in the queue here: before every read."""
@@ -125,7 +123,7 @@ class Metrics:
         self._dropped = dropped
         self._failures = failures
         self._instruments: Histograms | None = None
-        self._sums: Sums = {metric: {} for metric in COUNTERS}
+        self._sums: Sums = {metric: {} for metric in self._counters}
         self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
         self._circuits: Callable[[], Mapping[tuple[str, str, str], str]] = dict
         self._ledger_lost: Callable[[], float | None] = lambda: None
@@ -134,25 +132,15 @@ class Metrics:
 
     def forget(self) -> None:
         """Begin at zero: what was counted is another process's."""
-        self._sums = {metric: {} for metric in COUNTERS}
+        self._sums = {metric: {} for metric in self._counters}
 
     def make(self) -> None:
         """Make the instruments, once."""
         if self._instruments is not None:
             return
-        meter = metrics.get_meter(SCOPE)
-        duration, first_chunk, usage = (
-            meter.create_histogram(
-                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=buckets
-            )
-            for metric, buckets in (
-                (names.DURATION, names.SECONDS_BUCKETS),
-                (names.FIRST_CHUNK, names.SECONDS_BUCKETS),
-                (names.TOKEN_USAGE, names.TOKEN_BUCKETS),
-            )
-        )
-        self._instruments = Histograms(duration, first_chunk, usage)
-        for metric in COUNTERS:
+        meter = metrics.get_meter(SCOPE, __version__, schema_url=names.SCHEMA_URL)
+        self._instruments = Histograms(meter, self._profile)
+        for metric in self._counters:
             create = (
                 meter.create_observable_up_down_counter if metric.kind == "updown" else meter.create_observable_counter
             )
@@ -304,18 +292,19 @@ class Metrics:
         return None if newest is None else time.time() - newest
 
     def _record_histograms(self, instruments: Histograms, item: Finished, seen: dict[str, AttributeValue]) -> None:
+        """Record the call by OpenTelemetry's own names, whose points have no attribution."""
         attributes: dict[str, Any] = {
             name: self._bounded(name, seen[name])
             for name in (names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.RESPONSE_MODEL, names.ERROR_TYPE)
             if name in seen
         }
         context = trace.set_span_in_context(trace.NonRecordingSpan(item.span), EMPTY)
-        instruments.duration.record(item.record.duration_ns / 1e9, attributes, context)
-        if (first := seen.get(names.TIME_TO_FIRST_CHUNK)) is not None:
-            instruments.first_chunk.record(_number(first), attributes, context)
-        for attribute, kind in TOKEN_TYPES[:2]:
-            if (tokens := seen.get(attribute)) is not None:
-                instruments.usage.record(_number(tokens), {**attributes, names.TOKEN_TYPE: kind}, context)
+        instruments.record(item.record, attributes, context, _number)
+        if self._profile.newer and seen.get(names.OPERATION) in conventions.INFERENCE:
+            for row in conventions.COUNTED:
+                if (tokens := seen.get(row.attribute)) is not None:
+                    for modality, part in conventions.by_modality(row, _number(tokens), item.record.usage):
+                        self._add(row.counter, (*attributes.items(), (names.TOKEN_MODALITY, modality)), part)
 
     def count_task(self, task: TaskRecord) -> None:
         """Count a finished task. The caller has the lock."""
