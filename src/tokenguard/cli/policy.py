@@ -30,6 +30,7 @@ def check(file: str | None) -> None:
         "budget": len(found.budgets),
         "breaker": len(found.breakers),
         "share": len(found.shares),
+        "route": len(found.routes),
     }
     rules = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items() if count)
     click.echo(f"{found.source}: valid; {rules or 'no rules'}; mode {found.mode}")

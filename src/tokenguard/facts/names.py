@@ -77,6 +77,14 @@ GUARD_ORIGINAL_MAX_TOKENS: Final = "tokenguard.guard.original_max_tokens"
 GUARD_MODE: Final = "tokenguard.guard.mode"
 GUARD_PREVENTED: Final = "tokenguard.guard.prevented_usd"
 SHARED_CALLS: Final = "tokenguard.guard.shared_calls"
+ROUTE_RULE: Final = "tokenguard.route.rule"
+ROUTE_VERSION: Final = "tokenguard.route.version"
+ROUTE_ARM: Final = "tokenguard.route.arm"
+ROUTE_ORIGINAL_MODEL: Final = "tokenguard.route.original_model"
+ROUTE_UNFIT: Final = "tokenguard.route.unfit"
+"""The model that refused the request, after which the caller's own was sent."""
+ROUTE_SAVED: Final = "tokenguard.route.saved_usd"
+"""What the model that was asked for would have cost more for the same tokens: an estimate."""
 REQUEST_HASH: Final = "tokenguard.request.hash"
 """16 hex digits, equal for equal requests in any order of their keys; found out after the call, like what follows."""
 INPUT_TOOLSET: Final = "tokenguard.input.toolset"
@@ -130,6 +138,9 @@ BLOCKED: Final = "blocked"
 ABANDONED: Final = "abandoned"
 
 BLOCK: Final = "block"
+
+TREATED: Final = "treated"
+CONTROL: Final = "control"
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
 

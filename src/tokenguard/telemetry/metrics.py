@@ -206,6 +206,8 @@ class Metrics:
                         self._add(names.COST_PART_USD, (*key, ("part", part)), _number(usd))
             if cost.saved:
                 self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), cost.saved)
+        if (saved := seen.get(names.ROUTE_SAVED)) is not None:
+            self._add(names.SAVED_USD, (*key, ("lever", "route")), _number(saved))
         if retries := _number(seen.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in seen):
             self._add(names.RETRIES, key, retries)
             if retry_cost := seen.get(names.RETRY_COST):
