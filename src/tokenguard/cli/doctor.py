@@ -39,7 +39,6 @@ TELLS = (
     "genai",
 )
 """What the names of OpenTelemetry's instrumentations of our SDKs have in them."""
-OTLP = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS"))
 REACH_SECONDS = 2.0
 
 
@@ -219,7 +218,7 @@ def _ledger(policy: Policy | None) -> Iterator[Check]:
 
 
 def _endpoints() -> Iterator[Check]:
-    for name in OTLP:
+    for name in names.OTLP_ENDPOINTS:
         if not (given := os.environ.get(name)):
             continue
         url = urlsplit(given if "//" in given else f"//{given}")
@@ -228,6 +227,6 @@ def _endpoints() -> Iterator[Check]:
         try:
             socket.create_connection((url.hostname or "", port), REACH_SECONDS).close()
         except OSError as error:
-            yield Check("records", where, False, f"{name} is not reached: {error}. Records that go there are lost")
+            yield Check("records", where, False, f"{name} is not reached: {error}. Nothing gets there")
         else:
             yield Check("records", where, True, f"{name} is reached")

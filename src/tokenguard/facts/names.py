@@ -228,6 +228,10 @@ TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 104
 ENV_POLICY: Final = "TOKENGUARD_POLICY"
 ENV_WEBHOOK_SECRET: Final = "TOKENGUARD_WEBHOOK_SECRET"  # noqa: S105 - its name
 ENV_STORE: Final = "TOKENGUARD_STORE"
+ENV_EXIT_SECONDS: Final = "TOKENGUARD_EXIT_SECONDS"
+"""How many seconds the end of a program waits for an OTLP endpoint; 0.8 by default."""
+OTLP_ENDPOINTS: Final = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS", "_LOGS"))
+"""The variables that name an OTLP endpoint."""
 ENV_INCLUDE_USAGE: Final = "TOKENGUARD_INCLUDE_USAGE"
 ENV_HOSTS: Final = "TOKENGUARD_HOSTS"
 """Hosts as the policy's `[hosts]` has them: `llm.internal:8000=openai,127.0.0.1=sdk`."""

@@ -18,9 +18,9 @@ from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
-AUTOLOAD = str(Path(__file__).parent / "autoload")
+from tokenguard.facts import names
 
-OTLP_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS", "_LOGS"))
+AUTOLOAD = str(Path(__file__).parent / "autoload")
 
 USAGE = """\
 usage: tokenguard-instrument COMMAND [ARGS...]
@@ -65,7 +65,7 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     # An empty element is the working directory; a variable that is empty as a whole is none.
     paths = [path for path in given.split(os.pathsep) if path != AUTOLOAD] if given else []
     env["PYTHONPATH"] = os.pathsep.join([AUTOLOAD, *paths])
-    endpoints = [env[name] for name in OTLP_ENDPOINTS if env.get(name)]
+    endpoints = [env[name] for name in names.OTLP_ENDPOINTS if env.get(name)]
     for signal in ("TRACES", "METRICS"):
         # With no endpoint nobody listens: the local store has the records.
         env.setdefault(f"OTEL_{signal}_EXPORTER", "otlp" if endpoints else "none")
@@ -88,6 +88,20 @@ def start_opentelemetry() -> None:
         from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
         _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+    _bound_the_end()
+
+
+def _bound_the_end() -> None:
+    """Have the SDK that was set up here wait at the end no longer than TokenGuard does."""
+    from opentelemetry import metrics, trace
+    from opentelemetry._logs import get_logger_provider
+
+    from tokenguard.installation.runtime import installed
+
+    here = installed()
+    if here is not None and any(os.environ.get(name) for name in names.OTLP_ENDPOINTS):
+        providers = (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider())
+        here.telemetry.delivery.send_at_the_end(providers)
 
 
 class TokenGuardInstrumentor(BaseInstrumentor):  # type: ignore[misc]
