@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # With COVERAGE=1 the tests, and all Pythons they start, note what they reach; `make coverage` then says.
 PYTEST = $(BIN)/$(if $(COVERAGE),coverage run -m )pytest -n auto --dist loadgroup
 
-.PHONY: help setup demo test test-rest test-all coverage matrix check bench docs previews wheel clean
+.PHONY: help setup demo test test-rest test-all coverage matrix check bench counts docs previews wheel clean
 help:              ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ -/'
 setup: $(VENV)/.done ## the virtual environment, with everything to develop
@@ -29,6 +29,8 @@ soak: setup        ## everything that can happen to a process, for an hour or so
 	$(BIN)/python scripts/soak.py --ledger sqlite && $(BIN)/python scripts/soak.py --ledger redis
 bench: setup       ## the README's table; some 15 minutes, on a quiet machine
 	$(PY) benchmarks/run.py --readme
+counts: setup      ## the instructions of a call's path, counted, against benchmarks/counts.json; needs valgrind
+	$(BIN)/python benchmarks/counted.py
 docs: setup        ## the generated pages
 	$(BIN)/python -m tokenguard.policy.page > docs/policy.md
 	$(BIN)/python -m tokenguard.providers.page > docs/providers.md

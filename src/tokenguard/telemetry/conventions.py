@@ -9,20 +9,21 @@ Source: https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from opentelemetry.context import Context
-from opentelemetry.metrics import Histogram, Meter
+from opentelemetry.metrics import Meter
 
 from tokenguard.facts import names
-from tokenguard.facts.record import AttributeValue, CallRecord
+from tokenguard.facts.record import AttributeValue
 from tokenguard.facts.usage import Usage
+from tokenguard.telemetry.bulk import Bulk
+from tokenguard.telemetry.modality import COUNTED, INFERENCE, by_modality
+from tokenguard.telemetry.tallies import Tally
 
 LATEST = "gen_ai_latest_experimental"
 
-INFERENCE = frozenset({"chat", "generate_content", "text_completion"})
-"""The operations that the newer conventions call inference; the others keep `gen_ai.client.operation.duration`."""
+COUNTERS = tuple(row.counter for row in COUNTED)
 
 
 class Profile(NamedTuple):
@@ -45,42 +46,6 @@ def profile(setting: str | None) -> Profile:
     if f"{LATEST}/dup" in asked:
         return Profile(older=True, newer=True)
     return Profile(older=LATEST not in asked, newer=LATEST in asked)
-
-
-class Counted(NamedTuple):
-    """A kind of token: its attribute, and its counter in the newer conventions; the parts of it by modality."""
-
-    attribute: str
-    counter: names.Metric
-    audio: str | None = None
-    image: str | None = None
-
-
-COUNTED = (
-    Counted(names.INPUT_TOKENS, names.INFERENCE_INPUT, "input_audio", "input_image"),
-    Counted(names.OUTPUT_TOKENS, names.INFERENCE_OUTPUT, "output_audio", "output_image"),
-    Counted(names.CACHE_READ_TOKENS, names.INFERENCE_CACHE_READ, "cache_audio_read"),
-    Counted(names.CACHE_WRITE_TOKENS, names.INFERENCE_CACHE_WRITE),
-    Counted(names.REASONING_TOKENS, names.INFERENCE_REASONING),
-)
-COUNTERS = tuple(row.counter for row in COUNTED)
-
-
-def by_modality(row: Counted, tokens: float, usage: Usage | None) -> Iterator[tuple[str, float]]:
-    """The tokens of a kind by what they are of; `unknown` where the provider does not say.
-
-    >>> list(by_modality(COUNTED[0], 9, Usage(input=9, input_audio=4)))
-    [('audio', 4), ('text', 5)]
-    """
-    fields = {"audio": row.audio, "image": row.image}
-    parts = {
-        kind: part
-        for kind, field in fields.items()
-        if usage is not None and field is not None and (part := getattr(usage, field)) is not None
-    }
-    yield from ((kind, part) for kind, part in parts.items() if part)
-    if (rest := tokens - sum(parts.values())) > 0:
-        yield ("text" if parts else "unknown"), rest
 
 
 LEVELS = (
@@ -118,46 +83,41 @@ def newer_attributes(
 
 
 class Histograms:
-    """The histograms of one meter: made once, recorded with each call's own context, for exemplars."""
+    """The histograms of one meter, made once."""
 
     def __init__(self, meter: Meter, use: Profile) -> None:
-        def make(metric: names.Metric, buckets: tuple[float, ...]) -> Histogram:
-            return meter.create_histogram(
-                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=buckets
+        def make(metric: names.Metric, buckets: tuple[float, ...]) -> Bulk:
+            return Bulk(
+                meter.create_histogram(
+                    metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=buckets
+                )
             )
 
         seconds, tokens = names.SECONDS_BUCKETS, names.TOKEN_BUCKETS
-        older, newer = use
-        operation = make(names.DURATION, seconds)  # what is no inference keeps this name
-        first, usage = (make(names.FIRST_CHUNK, seconds), make(names.TOKEN_USAGE, tokens)) if older else (None, None)
+        operation = make(names.DURATION, seconds)
         self._of_others = [operation]
-        self._durations = [operation] if older else []
-        self._first_chunks = [first] if first is not None else []
-        self._usage = usage
-        self._by_kind: dict[str, Histogram] = {}
-        if newer:
+        """What is no inference keeps the older name."""
+        self._durations = [operation] if use.older else []
+        self._first_chunks = [make(names.FIRST_CHUNK, seconds)] if use.older else []
+        self._usage = make(names.TOKEN_USAGE, tokens) if use.older else None
+        self._by_kind: tuple[Bulk, Bulk] | None = None
+        if use.newer:
             self._durations.append(make(names.INFERENCE_DURATION, seconds))
             self._first_chunks.append(make(names.INFERENCE_FIRST_CHUNK, seconds))
-            self._by_kind = {
-                names.INPUT_TOKENS: make(names.INFERENCE_CALL_INPUT, tokens),
-                names.OUTPUT_TOKENS: make(names.INFERENCE_CALL_OUTPUT, tokens),
-            }
+            self._by_kind = make(names.INFERENCE_CALL_INPUT, tokens), make(names.INFERENCE_CALL_OUTPUT, tokens)
 
-    def record(
-        self, record: CallRecord, attributes: Mapping[str, Any], context: Context, number: Callable[[Any], float]
-    ) -> None:
-        """Record a call: `attributes` are the points', `number` reads an attribute of the record."""
-        seen = record.attributes
-        inference = seen.get(names.OPERATION) in INFERENCE
-        for histogram in self._durations if inference else self._of_others:
-            histogram.record(record.duration_ns / 1e9, attributes, context)
-        if (first := seen.get(names.TIME_TO_FIRST_CHUNK)) is not None:
-            for histogram in self._first_chunks:
-                histogram.record(number(first), attributes, context)
-        for attribute, kind in ((names.INPUT_TOKENS, "input"), (names.OUTPUT_TOKENS, "output")):
-            if (tokens := seen.get(attribute)) is None:
-                continue
-            if self._usage is not None:
-                self._usage.record(number(tokens), {**attributes, names.TOKEN_TYPE: kind}, context)
-            if inference and attribute in self._by_kind:
-                self._by_kind[attribute].record(number(tokens), attributes, context)
+    def record(self, tally: Tally, labels: dict[str, AttributeValue]) -> None:
+        """Record what was measured of calls with these labels."""
+        inference = labels.get(names.OPERATION) in INFERENCE
+        for duration in self._durations if inference else self._of_others:
+            duration.add(labels, tally.durations)
+        for kind, tokens in (("input", tally.inputs), ("output", tally.outputs)):
+            if tokens and self._usage is not None:
+                self._usage.add({**labels, names.TOKEN_TYPE: kind}, tokens)
+        if tally.first_chunks:
+            for first_chunk in self._first_chunks:
+                first_chunk.add(labels, tally.first_chunks)
+        if inference and self._by_kind is not None:
+            for histogram, tokens in zip(self._by_kind, (tally.inputs, tally.outputs), strict=True):
+                if tokens:
+                    histogram.add(labels, tokens)

@@ -31,6 +31,7 @@ from tokenguard.telemetry.delivery import Delivery
 from tokenguard.telemetry.faults import Faults
 from tokenguard.telemetry.metrics import EMPTY, MAX_VALUES, SCOPE, Finished, Metrics
 from tokenguard.telemetry.spans import hex_ids
+from tokenguard.telemetry.templates import Spans
 
 if TYPE_CHECKING:  # it is loaded with the first SDK
     from tokenguard.inputs.look import Looker
@@ -77,6 +78,7 @@ class Telemetry:
         max_values: int = MAX_VALUES,
     ) -> None:
         self.tracer = trace.get_tracer(SCOPE, __version__, schema_url=names.SCHEMA_URL)
+        self.spans = Spans(self.tracer)
         self.profile = profile(os.environ.get(names.ENV_SEMCONV))
         self.dropped = 0
         """Records lost because the drain could not keep up."""
@@ -177,6 +179,7 @@ class Telemetry:
                         self.metrics.count_call(item)
                 except Exception as error:
                     self._contained("recording metrics", error)
+            self.metrics.add_up()
             try:
                 self._keep(records)
             except Exception as error:
