@@ -235,7 +235,7 @@ class Call:
     @property
     def priced_as(self) -> str | None:
         """The model whose prices tell what the call may come to."""
-        return self.model or self.served_before
+        return self.model or self.served_before or self.api.default_model or None
 
     @property
     def finished(self) -> bool:

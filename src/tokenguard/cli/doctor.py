@@ -76,6 +76,7 @@ def _checks() -> Iterator[Check]:
     yield Check("process", "tokenguard", True, f"{__version__}, Python {python}")
     yield from _sdks()
     yield from _neighbours()
+    yield _sdk_of_opentelemetry()
     yield found
     yield from (*store, *ledger, *endpoints)
 
@@ -171,6 +172,25 @@ def _neighbours() -> Iterator[Check]:
             continue
     for name in sorted(there):
         yield Check("other instrumentations", name, True, "may be installed before or after TokenGuard")
+
+
+def _sdk_of_opentelemetry() -> Check:
+    """Whether spans and points are made the short way; the long one is as right, and takes more time."""
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from tokenguard.telemetry.bulk import points
+    from tokenguard.telemetry.templates import why_not
+
+    reasons = {
+        "spans": why_not(TracerProvider(shutdown_on_exit=False).get_tracer("tokenguard")),
+        "histograms": points.why_not(
+            MeterProvider(shutdown_on_exit=False).get_meter("tokenguard").create_histogram("h")
+        ),
+    }
+    long = [f"{what} take the public, slower way: {reason}" for what, reason in reasons.items() if reason is not None]
+    subject = f"opentelemetry-sdk {metadata.version('opentelemetry-sdk')}"
+    return Check("OpenTelemetry", subject, True, "; ".join(long) or "spans and histograms take the short way")
 
 
 def _policy() -> tuple[Policy | None, Check]:

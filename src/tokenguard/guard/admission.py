@@ -169,7 +169,7 @@ class Guard:
                 if wants_input:
                     yield from self._count(call)
                 for limit in matched.limits:
-                    self._limit(call, exchange, limit)
+                    self.limit(call, exchange, limit)
         if matched.budgets and self.ledger is not None:
             run = call.scope.run if matched.by_run else ""
             if matched.rates.budgets and call.turn is None:
@@ -201,7 +201,7 @@ class Guard:
         if arm == names.TREATED and self.enforces:
             original = call.model or ""
             try:
-                self._send_to(call, exchange, route.to)
+                self.send_to(call, exchange, route.to)
             except GuardrailViolation as fixed:  # by the client's URL, say: the call is not to suffer for it
                 self.routes.found_unfit(call, route.to, f"cannot be chosen ({fixed})")
                 return matched
@@ -216,7 +216,7 @@ class Guard:
             call.rerouted.falls_back = route.unfit == "original"
         return matched
 
-    def _send_to(self, call: Call, exchange: Exchange, model: str) -> None:
+    def send_to(self, call: Call, exchange: Exchange, model: str) -> None:
         """The one way in which a call gets another model."""
         call.change(exchange, {**call.request, "model": model})
         if call.rerouted is None:
@@ -274,7 +274,8 @@ class Guard:
             return usd is not None and usd <= tightest.cost_usd
         return True
 
-    def _limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
+    def limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
+        """Keep one limit: change the call, or raise."""
         if limit.then == "clamp" and limit.max_output_tokens is not None and beyond(call, limit.max_output_tokens):
             self._clamp(call, exchange, limit.name, limit.max_output_tokens)
         asked = Question(call, limit, self.worst_case, self.policy.unpriced != "allow")
@@ -308,7 +309,7 @@ class Guard:
             return
         call.attributes.setdefault(names.GUARD_ORIGINAL_MODEL, call.model or "")
         try:
-            self._send_to(call, exchange, model)
+            self.send_to(call, exchange, model)
         except GuardrailViolation as refusal:  # a request that cannot be changed is refused
             self._decide(call, rule, "block")
             refusal.rule = rule

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
 
 from tokenguard.call import scope
 from tokenguard.call.call import Call, Exchange, Rerouted, current_call
@@ -312,9 +311,7 @@ class Meter:
         owner = outer_owner(parent, start)
 
         def own() -> trace.Span:
-            return self.telemetry.tracer.start_span(
-                name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
-            )
+            return self.telemetry.spans.start(name, parent, start, call.start_ns)
 
         if owner is not None and owner is not native:
             call.span = OuterSpan(owner, parent, own)

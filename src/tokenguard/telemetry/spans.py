@@ -89,7 +89,7 @@ def set_attributes(span: Any, attributes: Mapping[str, AttributeValue]) -> None:
         room = bounded.maxlen is None or len(bounded._dict) + len(attributes) <= bounded.maxlen
         if room and bounded.max_value_len is None and PLAIN.issuperset(map(type, attributes.values())):
             with span._lock:
-                if not bounded._immutable:
+                if span._end_time is None:
                     bounded._dict.update(attributes)
             return
     except AttributeError:
