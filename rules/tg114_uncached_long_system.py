@@ -76,7 +76,8 @@ def check(file: File) -> Iterator[Report]:
             continue
         length = sum(_length(file, value, 0) for value in parts.values())
         if "messages" in view.known:
-            length += _head(file, view.known["messages"], 0)[0]
+            head, whole = _head(file, view.known["messages"], 0)
+            length += 0 if whole else head  # nothing in it is asked for twice
         if length >= file.options["min_chars"]:
             what = " and ".join(parts) or "text"
             yield Report(

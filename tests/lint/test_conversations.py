@@ -32,6 +32,10 @@ FOUND = {
     "TG122 local": OPENAI + "def f(M, x):\n    schema = M.model_json_schema()\n    prompt = f'As JSON: {schema}'\n    m = [{'role': 'user', 'content': prompt + x}]\n    return client.chat.completions.parse(model='gpt-4.1', messages=m, response_format=M, max_tokens=5)",
     "TG123 fenced": "import json\n" + OPENAI + f"def f(m):\n    r = {ASK}\n    text = r.choices[0].message.content.strip()\n    if text.startswith('```'):\n        text = text.split('\\n', 1)[1].rsplit('```', 1)[0]\n    return json.loads(text)",
     "TG123 gemini": "import json\nfrom google import genai\nclient = genai.Client()\ndef f(q):\n    r = client.models.generate_content(model='gemini-2.5-flash', contents=q)\n    return json.loads(r.text)",
+    "TG114 examples before the question": CLAUDE
+    + "def f(x):\n    return client.messages.create(model='c', max_tokens=5, messages=[{'role': 'user', 'content': f'"
+    + "word " * 1500
+    + "{x}'}])",
     "TG112 effort": OPENAI + "def f(x):\n    return client.responses.create(model='gpt-5', reasoning={'effort': 'high'}, input=f'Spam? Answer yes or no. {x}', max_output_tokens=50)",
 }  # fmt: skip
 
@@ -60,6 +64,15 @@ SILENT = {
     "TG122 json mode": "import json\n" + OPENAI + "def f(M, x):\n    m = [{'role': 'user', 'content': json.dumps(M.model_json_schema()) + x}]\n    return client.chat.completions.create(model='gpt-4.1', messages=m, response_format={'type': 'json_object'}, max_tokens=5)",
     "TG122 fallback": OPENAI + "def f(M, m):\n    try:\n        return client.chat.completions.parse(model='gpt-4.1', messages=m, response_format=M, max_tokens=5)\n    except Exception:\n        schema = M.model_json_schema()\n        n = [*m, {'role': 'user', 'content': f'{schema}'}]\n        return client.chat.completions.create(model='gpt-4.1', messages=n, response_format={'type': 'json_object'}, max_tokens=5)",
     "TG122 the format itself": OPENAI + "def f(M, m):\n    schema = M.model_json_schema()\n    return client.chat.completions.create(model='gpt-4.1', messages=m, response_format={'type': 'json_schema', 'json_schema': {'name': 'm', 'schema': schema}}, max_tokens=5)",
+    "TG122 the format by its name": OPENAI
+    + "def f(M, m):\n    form = {'type': 'json_schema', 'json_schema': {'name': 'm', 'schema': M.model_json_schema()}}\n    r = client.chat.completions.create(model='gpt-4.1', messages=m, response_format=form, max_tokens=5)\n    m.append(r)\n    return client.chat.completions.create(model='gpt-4.1', messages=m, response_format=form, max_tokens=5)",
+    "TG123 a dict that a nested function fills": "import json\nfrom google import genai\nclient = genai.Client()\ndef f(q):\n    config = {}\n    def g():\n        config['response_mime_type'] = 'application/json'\n        return json.loads(client.models.generate_content(model='g', contents=q, config=config).text)\n    return g()",
+    "TG101 a dict that a nested function fills": OPENAI
+    + "def f(m):\n    p = {}\n    def g():\n        p['max_tokens'] = 5\n    g()\n    return client.chat.completions.create(model='m', messages=m, **p)",
+    "TG114 nothing asked twice": CLAUDE
+    + "def f():\n    return client.messages.create(model='c', max_tokens=5, messages=[{'role': 'user', 'content': '"
+    + "word " * 1500
+    + "'}])",
     "TG123 format": "import json\n" + OPENAI + f"def f(m):\n    r = {ASK[:-1]}, response_format={{'type': 'json_object'}})\n    return json.loads(r.choices[0].message.content)",
     "TG123 tools": "import json\n" + OPENAI + f"def f(m):\n    r = {ASK[:-1]}, tools=[T])\n    return json.loads(r.choices[0].message.tool_calls[0].function.arguments)",
     "TG123 another answer": "import json\n" + OPENAI + f"def f(m):\n    r = {ASK}\n    print(r)\n    r = other()\n    return json.loads(r.text)",
