@@ -78,6 +78,13 @@ REQUEST_HASH: Final = "tokenguard.request.hash"
 """16 hex digits, equal for requests that are equal to the letter; looked at after the call, like what follows."""
 INPUT_TOOLSET: Final = "tokenguard.input.toolset"
 """16 hex digits that name the tools a request offers; the store says how large each of them is."""
+CACHE_RESULT: Final = "tokenguard.cache.result"
+"""What became of looking for a kept answer: `hit`, `miss`, `skip`; absent where no `[[cache]]` applies."""
+CACHE_RULE: Final = "tokenguard.cache.rule"
+CACHE_REASON: Final = "tokenguard.cache.reason"
+"""Why a call was not looked up (`skip`), or its answer not kept (`miss`)."""
+CACHE_AGE: Final = "tokenguard.cache.age_s"
+CACHE_SAVED: Final = "tokenguard.cache.saved_usd"
 BREAK: Final = "tokenguard.cache.break."
 BREAK_KIND: Final = "tokenguard.cache.break.kind"
 BREAK_SECTION: Final = "tokenguard.cache.break.section"
@@ -128,6 +135,10 @@ ABANDONED: Final = "abandoned"
 
 BLOCK: Final = "block"
 
+HIT: Final = "hit"
+MISS: Final = "miss"
+SKIP: Final = "skip"
+
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +162,7 @@ CACHE_BREAKS: Final = Metric(
     "tokenguard.cache.breaks", "{break}", "counter", "Prompts that the provider's cache could have held, and did not"
 )
 UNPRICED_CALLS: Final = Metric("tokenguard.calls.unpriced", "{call}", "counter", "Answered calls without a known cost")
+CACHE_LOOKUPS: Final = Metric("tokenguard.cache.lookups", "{lookup}", "counter", "Look-ups of kept answers")
 TOKENS: Final = Metric("tokenguard.tokens", "{token}", "counter", "Tokens by type")
 COST_USD: Final = Metric("tokenguard.cost.usd", "{USD}", "counter", "Cost of LLM calls")
 COST_PART_USD: Final = Metric("tokenguard.cost.part.usd", "{USD}", "counter", "Cost of LLM calls by what it paid for")

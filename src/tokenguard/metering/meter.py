@@ -12,7 +12,7 @@ A seam hands in an `Exchange`, and for a response that is read later its tap end
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -33,7 +33,7 @@ from tokenguard.prices import PriceBook
 from tokenguard.process.hashes import fingerprint
 from tokenguard.process.interrupts import interrupt
 from tokenguard.telemetry.drain import Telemetry
-from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
+from tokenguard.telemetry.spans import NO_SPAN, CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
 
 if TYPE_CHECKING:  # a program without a policy loads no guard
     from tokenguard.guard.admission import Guard
@@ -43,6 +43,8 @@ if TYPE_CHECKING:  # a program without a policy loads no guard
 T = TypeVar("T")
 
 
+UNUSABLE: Final = object()
+"""In the place of an answer: the kept one could not be used."""
 MAX_SNAPSHOT = 2**21
 """Bytes of a request that are kept until it has been looked at; larger ones are not looked at."""
 
@@ -94,6 +96,10 @@ class Meter:
         try:
             yield from self._admit(guard, exchange, call)
             answer = yield from self._send(exchange, call)
+            if answer.value is UNUSABLE:
+                guard.match(call)
+                yield from self._admit(guard, exchange, call)
+                answer = yield from self._send(exchange, call)
             return answer
         finally:
             if flight is not None and flight.leads:
@@ -129,7 +135,8 @@ class Meter:
                 raise undecided from failure
 
     def _refuse(self, call: Call, refusal: GuardrailViolation) -> None:
-        self._start_span(call, native=False)
+        if call.span is NO_SPAN:
+            self._start_span(call, native=False)
         call.finish(None, outcome=names.BLOCKED, error=refusal)
 
     def _match(self, guard: Guard, exchange: Exchange, call: Call) -> Place | None:
@@ -150,12 +157,25 @@ class Meter:
         self.contain("opening a call", self._open, exchange, call)
         call.sent = True
         answer = yield SEND
+        if call.look_up is not None and not self._given(call, answer):
+            return Answer(UNUSABLE)
         if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
             exchange.replace_body(call.request)
             call.hide_usage = False
             answer = yield SEND
         self.contain("closing a call", self._close, exchange, call, answer)
         return answer
+
+    def _given(self, call: Call, answer: Answer) -> bool:
+        """Whether the SDK has made do with the kept answer, if there was one for the call."""
+        kept = call.look_up
+        if kept is None or kept.answer is None:
+            return True
+        if kept.served and isinstance(answer.error, Exception) and interrupt(answer.error) is None:
+            self.contain("forgetting an answer", kept.forget)
+            self._leave(call)
+            return False
+        return True
 
     def look(self, look: Callable[..., T | None], *arguments: Any) -> T | None:
         """What a seam finds a request to be: `None` for no model call, and where looking fails."""
@@ -182,8 +202,10 @@ class Meter:
 
     def _open(self, exchange: Exchange, call: Call) -> None:
         """Start the span, and make it and the call current while the request is sent."""
-        self._start_span(call, exchange.native_span)
-        if call.stream and call.api.include_usage and self.usage_option.asks(call):
+        if call.span is NO_SPAN:
+            self._start_span(call, exchange.native_span)
+        kept = call.look_up is not None and call.look_up.answer is not None
+        if call.stream and not kept and call.api.include_usage and self.usage_option.asks(call):
             options = call.request.get("stream_options") or {}
             exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
             call.hide_usage = True

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from tokenguard.ledger.entry import Entry, nano
+from tokenguard.policy.caching import Cache
+from tokenguard.policy.grammar import When
 from tokenguard.policy.kinds import MAX_TEXT
-from tokenguard.policy.model import CALL_KEYS, Breaker, Budget, Limit, Policy, Share, When
+from tokenguard.policy.model import CALL_KEYS, Breaker, Budget, Limit, Policy, Share
 from tokenguard.policy.windows import load_zone, window_bounds
 
 CACHE_SIZE: Final = 4096
@@ -48,7 +50,7 @@ class Tightest(NamedTuple):
 class Matched:
     """The rules that apply to a call, in the order of the file."""
 
-    __slots__ = ("_cached", "breakers", "budgets", "limits", "share", "share_key", "tightest")
+    __slots__ = ("_cached", "breakers", "budgets", "cache", "cache_key", "limits", "share", "share_key", "tightest")
 
     def __init__(
         self,
@@ -57,6 +59,8 @@ class Matched:
         breakers: tuple[Breaker, ...],
         share: Share | None,
         share_key: str,
+        cache: Cache | None = None,
+        cache_key: str | None = None,
     ) -> None:
         self.limits = limits
         self.tightest = Tightest.of(limits)
@@ -67,6 +71,10 @@ class Matched:
         """The first `[[share]]` that applies."""
         self.share_key = share_key
         """Whose calls may share an answer: part of the key of a call in flight."""
+        self.cache = cache
+        """The first `[[cache]]` that applies."""
+        self.cache_key = cache_key
+        """Whose calls may have its answers; `None` where the call lacks one of the keys."""
         self._cached: tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]] = (0.0, 0.0, (), ())
 
     def entries(self, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
@@ -110,6 +118,7 @@ class CompiledPolicy:
         self._budgets = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.budgets]
         self._breakers = [(_compile(rule.when, at), rule) for rule in policy.breakers]
         self._shares = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.shares]
+        self._caches = [(_compile(rule.when, at), rule, _whole_key_of(rule.per, at)) for rule in policy.caches]
         self._young: dict[_Facts, Matched] = {}
         self._old: dict[_Facts, Matched] = {}
 
@@ -133,12 +142,16 @@ class CompiledPolicy:
     def _decide(self, facts: _Facts) -> Matched:
         shares = [(rule, key(facts)) for test, rule, key in self._shares if test(facts)]
         share, share_key = shares[0] if shares else (None, "")
+        caches = [(rule, key(facts)) for test, rule, key in self._caches if test(facts)]
+        cache, cache_key = caches[0] if caches else (None, None)
         return Matched(
             tuple(rule for test, rule in self._limits if test(facts)),
             tuple((rule, key(facts)) for test, rule, key in self._budgets if test(facts)),
             tuple(rule for test, rule in self._breakers if test(facts)),
             share,
             share_key,
+            cache,
+            cache_key,
         )
 
 
@@ -146,7 +159,7 @@ def _keys_in_use(policy: Policy) -> tuple[str, ...]:
     used: dict[str, None] = {}
     for rule in policy.rules:
         used.update(dict.fromkeys(key for key, _ in rule.when.patterns))
-        if isinstance(rule, Budget | Share):
+        if isinstance(rule, Budget | Share | Cache):
             used.update(dict.fromkeys(rule.per))
     return tuple(key for key in used if key not in CALL_KEYS)
 
@@ -163,6 +176,12 @@ def _key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], s
     """The account's key: `tenant=t1,team=search`; a value that is absent is empty."""
     indexes = [(key, at[key]) for key in per]
     return lambda facts: ",".join(f"{key}={_value(facts[index])}" for key, index in indexes)
+
+
+def _whole_key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str | None]:
+    """The same; `None` where a value is absent."""
+    key_of = _key_of(per, at)
+    return lambda facts: key_of(facts) if all(facts[at[key]] for key in per) else None
 
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f,=%]")

@@ -8,9 +8,11 @@ from dataclasses import MISSING
 from typing import Any, Final
 
 from tokenguard.facts.errors import PolicyError
+from tokenguard.policy.caching import Cache
+from tokenguard.policy.grammar import Row, rows
 from tokenguard.policy.kinds import LEDGER_URL, Wrong, nearest
 from tokenguard.policy.locate import Path
-from tokenguard.policy.model import CHECKS, Budget, Policy, Row, Share, rows
+from tokenguard.policy.model import CHECKS, Budget, Policy, Share
 
 MAX_PROBLEMS: Final = 20
 MAX_RULES: Final = 1000
@@ -116,7 +118,7 @@ class _Reader:
                     )
                 first.setdefault(rule.name, path)
                 keys = [("when", key, key) for key, _ in rule.when.patterns]
-                if isinstance(rule, Budget | Share):
+                if isinstance(rule, Budget | Share | Cache):
                     keys += [("per", position, key) for position, key in enumerate(rule.per)]
                 for table, at, key in keys:
                     if key not in known:

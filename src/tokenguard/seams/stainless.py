@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.trace import NonRecordingSpan
 
-from tokenguard.call.call import Call, current_call
+from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
@@ -77,6 +77,15 @@ class StainlessExchange:
         """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
         raw = any(name.lower() == RAW_RESPONSE_HEADER for name in self._options.headers or ())
         return None if self.stream or raw else (type(self._client), self._cast_to)
+
+    @property
+    def asked_by(self) -> AskedBy | None:
+        """Where it goes, and all that the client was made with: its key, its organization, its headers."""
+        client, options = self._client, self._options
+        made = {name: value for name, value in vars(client).items() if type(value) is str and name != "_platform"}
+        sent = [given for given in (client._custom_headers, options.headers) if isinstance(given, Mapping)]
+        query = getattr(client, "_custom_query", None), options.params
+        return AskedBy(f"{client._base_url} {options.url}", sent, (made, query))
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
