@@ -58,6 +58,8 @@ def body_text(call: Call) -> str:
     """The body of a call as it would be sent, canonical, without what cannot change the answer."""
     left_out = call.api.left_out
     body = {key: value for key, value in call.request.items() if key not in left_out}
+    if body.get("stream") is False:  # as if it were not said
+        del body["stream"]
     text = canonical(body)
     return canonical(_unmarked(body)) if _MARKED.search(text) else text
 
@@ -89,6 +91,8 @@ def key_of(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: str, 
     """The key of a call's answer, 32 bytes of which nobody without the secret learns anything."""
     endpoint = call.endpoint
     said = [FORMAT, rule, call.api.id, endpoint.provider, endpoint.host, endpoint.port, call.stream, whose]
-    headers = [headers_that_count(each) for each in asked_by.headers if each]
+    headers: dict[str, str] = {}
+    for given in asked_by.headers:
+        headers.update(headers_that_count(given or {}))
     by = [asked_by.url, headers, repr(asked_by.more)]
     return hmac.digest(secret, f"{canonical(said)}\n{canonical(by)}\n{body}".encode(), "sha256")

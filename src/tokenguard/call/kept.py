@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from tokenguard.call.call import Call
     from tokenguard.providers import Reading
 
 
@@ -46,7 +45,7 @@ class LookUp(Protocol):
         """That was all of it."""
         ...
 
-    def settle(self, call: Call, reading: Reading, outcome: str) -> None:
+    def settle(self, call: Any, reading: Reading, outcome: str) -> None:
         """The call has ended: keep its answer, or put away the one that it was given and could not use."""
         ...
 

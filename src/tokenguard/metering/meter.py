@@ -202,9 +202,10 @@ class Meter:
 
     def _open(self, exchange: Exchange, call: Call) -> None:
         """Start the span, and make it and the call current while the request is sent."""
-        if call.span is NO_SPAN:
-            self._start_span(call, exchange.native_span)
         kept = call.look_up is not None and call.look_up.answer is not None
+        if call.span is NO_SPAN:
+            # Not the SDK's own, which would tell of tokens that nobody has used.
+            self._start_span(call, native=not kept and exchange.native_span)
         if call.stream and not kept and call.api.include_usage and self.usage_option.asks(call):
             options = call.request.get("stream_options") or {}
             exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})

@@ -229,8 +229,9 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def start_api_call_span(original: Any) -> Any:
         def start(*args: Any, **kwargs: Any) -> Any:
             call = current_call.get()
-            if call is not None and type(call.span) is OuterSpan:
-                # An instrumentation around the SDK has its span for the call, which is the one to go on from.
+            kept = call is not None and call.look_up is not None and call.look_up.answer is not None
+            if call is not None and (kept or type(call.span) is OuterSpan):
+                # The call has its span, of ours or of an instrumentation around the SDK: that is to go on from.
                 return NonRecordingSpan(call.span.identity())
             span = original(*args, **kwargs)
             if span is not None and call is not None and type(call.span) is NativeSpan:

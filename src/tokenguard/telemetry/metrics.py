@@ -69,6 +69,7 @@ COUNTERS = (
     names.BUDGET_ALERTS,
     names.BUDGET_REFUSALS,
     names.CACHE_BREAKS,
+    names.CACHE_LOOKUPS,
     names.SERIES_OVERFLOW,
 )
 GUARD_ATTRIBUTES = tuple(map(names.attribution_attribute, ("tenant", "feature")))
@@ -201,8 +202,9 @@ class Metrics:
         if names.RESPONSE_MODEL not in seen and names.REQUEST_MODEL in seen:
             seen = {**seen, names.RESPONSE_MODEL: seen[names.REQUEST_MODEL]}
         key: Key = tuple((name, self._bounded(name, seen[name])) for name in DIMENSIONS if name in seen)
-        self._add(names.CALLS, (*key, ("outcome", record.outcome)), 1)
-        if record.outcome != names.BLOCKED and _uncapped(seen):
+        served = names.CACHE_RESULT in seen and self._count_look_up(seen, key)
+        self._add(names.CALLS, (*key, ("outcome", record.outcome), *((("served", "cache"),) if served else ())), 1)
+        if record.outcome != names.BLOCKED and not served and _uncapped(seen):
             self._add(names.UNCAPPED_CALLS, key, 1)
         for attribute, kind in TOKEN_TYPES:
             if (tokens := seen.get(attribute)) is not None:
@@ -229,6 +231,15 @@ class Metrics:
             self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
         if item.histograms and self._instruments is not None:
             self._record_histograms(self._instruments, item, seen)
+
+    def _count_look_up(self, seen: dict[str, AttributeValue], key: Key) -> bool:
+        """Count what became of looking for a kept answer; whether the call got it."""
+        result, reason = seen[names.CACHE_RESULT], seen.get(names.CACHE_REASON, "")
+        rule = seen.get(names.CACHE_RULE, "")
+        self._add(names.CACHE_LOOKUPS, (("rule", rule), ("result", result), ("reason", reason)), 1)
+        if saved := seen.get(names.CACHE_SAVED):
+            self._add(names.SAVED_USD, (*key, ("lever", "response_cache")), _number(saved))
+        return result == names.HIT and not reason
 
     def _count_decision(self, seen: dict[str, AttributeValue], action: AttributeValue) -> None:
         key: Key = (
