@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tokenguard.advice.levers import HOLDS, LASTS, MENDABLE
-from tokenguard.advice.proposal import Assumed, Cache, Proposal, Route
+from tokenguard.advice.proposal import Assumed, Cache, Proposal
 from tokenguard.advice.waterfall import Waterfall, waterfall
-from tokenguard.policy import Limit, When
+from tokenguard.policy import Limit, Route, When
 from tokenguard.prices import PriceBook
 from tokenguard.report.engine import Records
 from tokenguard.report.numbers import usd
@@ -209,7 +209,7 @@ def as_toml(proposal: Proposal, reasons: Reasons, fall: Waterfall) -> str:
         table("[[whatif.cache]]", cache.name, {"name": cache.name, "when": cache.when, "per": cache.per, "ttl": "1h"})
     for route in proposal.routes:
         keys = {"name": route.name, "when": route.when, "to": route.to, "share": route.share}
-        table("[[whatif.route]]", route.name, keys)
+        table("[[route]]", route.name, keys)
     if len(out) == 4:
         out.append("\n# Nothing that is recorded would have paid.")
     return "\n".join([*out, ""])

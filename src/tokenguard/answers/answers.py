@@ -133,7 +133,7 @@ class Answers:
             found.listens = True
             found.note(call, names.MISS)
             return
-        found.note(call, names.HIT, None if serves else "observe")
+        found.note(call, names.HIT, None if serves else names.OBSERVED)
         call.attributes[names.CACHE_AGE] = max(0.0, time.time() - entry.kept_at)
         if serves:
             found.answer = entry.answer

@@ -84,6 +84,21 @@ class AskedBy(NamedTuple):
     """What else there is: the query, the texts that a client was made with. Its `repr` counts."""
 
 
+class Rerouted:
+    """That the guard has chosen another model than the caller."""
+
+    __slots__ = ("falls_back", "original", "refused", "sent")
+
+    def __init__(self, original: str) -> None:
+        self.original = original
+        self.sent = original
+        """The model that the request goes out with."""
+        self.falls_back = True
+        """Whether the caller's own request is sent where the provider refuses it with the other model."""
+        self.refused: tuple[str, ...] = ()
+        """The models with which the provider has refused it."""
+
+
 class Exchange(Protocol):
     """What a seam tells of one request, and what it can do for it."""
 
@@ -154,6 +169,7 @@ class Call:
         "output_cap",
         "reader",
         "request",
+        "rerouted",
         "resends",
         "reservation",
         "retried",
@@ -229,6 +245,7 @@ class Call:
         self.counted: int | None = None
         self.corrected: int | None = None
         """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
+        self.rerouted: Rerouted | None = None
         self.most_output: int | None = None
         """The output tokens that were reserved."""
         open_calls[id(self)] = self

@@ -7,6 +7,7 @@ rather than imported from a package that deprecates them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 # --- span attributes: OpenTelemetry ----------------------------------------------------------------------------------
@@ -31,6 +32,9 @@ INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - tokens of text
+TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - tokens of text
+PROMPT_VERSION: Final = "gen_ai.prompt.version"
+REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
@@ -74,8 +78,16 @@ GUARD_ORIGINAL_MAX_TOKENS: Final = "tokenguard.guard.original_max_tokens"
 GUARD_MODE: Final = "tokenguard.guard.mode"
 GUARD_PREVENTED: Final = "tokenguard.guard.prevented_usd"
 SHARED_CALLS: Final = "tokenguard.guard.shared_calls"
+ROUTE_RULE: Final = "tokenguard.route.rule"
+ROUTE_VERSION: Final = "tokenguard.route.version"
+ROUTE_ARM: Final = "tokenguard.route.arm"
+ROUTE_ORIGINAL_MODEL: Final = "tokenguard.route.original_model"
+ROUTE_UNFIT: Final = "tokenguard.route.unfit"
+"""The model that refused the request, after which the caller's own was sent."""
+ROUTE_SAVED: Final = "tokenguard.route.saved_usd"
+"""What the model that was asked for would have cost more for the same tokens: an estimate."""
 REQUEST_HASH: Final = "tokenguard.request.hash"
-"""16 hex digits, equal for requests that are equal to the letter; looked at after the call, like what follows."""
+"""16 hex digits, equal for equal requests in any order of their keys; found out after the call, like what follows."""
 INPUT_TOOLSET: Final = "tokenguard.input.toolset"
 """16 hex digits that name the tools a request offers; the store says how large each of them is."""
 CACHE_RESULT: Final = "tokenguard.cache.result"
@@ -138,6 +150,17 @@ BLOCK: Final = "block"
 HIT: Final = "hit"
 MISS: Final = "miss"
 SKIP: Final = "skip"
+OBSERVED: Final = "observe"
+"""The reason beside a hit that was only watched."""
+
+
+def served(attributes: Mapping[str, object]) -> bool:
+    """Whether a call got a kept answer, and nothing was sent."""
+    return attributes.get(CACHE_RESULT) == HIT and CACHE_REASON not in attributes
+
+
+TREATED: Final = "treated"
+CONTROL: Final = "control"
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
@@ -197,6 +220,26 @@ INFERENCE_DURATION: Final = Metric(
 INFERENCE_FIRST_CHUNK: Final = Metric(
     "gen_ai.client.inference.time_to_first_chunk", "s", "histogram", "Time to the first chunk, by the newer conventions"
 )
+INFERENCE_INPUT: Final = Metric("gen_ai.client.inference.usage.input_tokens", "{token}", "counter", "Input tokens")
+INFERENCE_OUTPUT: Final = Metric("gen_ai.client.inference.usage.output_tokens", "{token}", "counter", "Output tokens")
+INFERENCE_CACHE_READ: Final = Metric(
+    "gen_ai.client.inference.usage.cache_read.input_tokens", "{token}", "counter", "Input tokens read from the cache"
+)
+INFERENCE_CACHE_WRITE: Final = Metric(
+    "gen_ai.client.inference.usage.cache_write.input_tokens", "{token}", "counter", "Input tokens written to the cache"
+)
+INFERENCE_REASONING: Final = Metric(
+    "gen_ai.client.inference.usage.reasoning.output_tokens", "{token}", "counter", "Output tokens of reasoning"
+)
+INFERENCE_CALL_INPUT: Final = Metric(
+    "gen_ai.client.inference.operation.input_tokens", "{token}", "histogram", "Input tokens of a GenAI call"
+)
+INFERENCE_CALL_OUTPUT: Final = Metric(
+    "gen_ai.client.inference.operation.output_tokens", "{token}", "histogram", "Output tokens of a GenAI call"
+)
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.42.0"
+"""The last schema of OpenTelemetry's that has the GenAI names; where they went to is not published yet."""
 
 SECONDS_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -206,9 +249,14 @@ TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 104
 ENV_POLICY: Final = "TOKENGUARD_POLICY"
 ENV_WEBHOOK_SECRET: Final = "TOKENGUARD_WEBHOOK_SECRET"  # noqa: S105 - its name
 ENV_STORE: Final = "TOKENGUARD_STORE"
+ENV_EXIT_SECONDS: Final = "TOKENGUARD_EXIT_SECONDS"
+"""How many seconds the end of a program waits for an OTLP endpoint; 0.8 by default."""
+OTLP_ENDPOINTS: Final = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS", "_LOGS"))
+"""The variables that name an OTLP endpoint."""
 ENV_INCLUDE_USAGE: Final = "TOKENGUARD_INCLUDE_USAGE"
 ENV_HOSTS: Final = "TOKENGUARD_HOSTS"
 """Hosts as the policy's `[hosts]` has them: `llm.internal:8000=openai,127.0.0.1=sdk`."""
+ENV_SEMCONV: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 ENV_STRICT: Final = "TOKENGUARD_STRICT"
 ENV_CAPTURE_CONTENT: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 

@@ -12,14 +12,14 @@ A seam hands in an `Exchange`, and for a response that is read later its tap end
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
 
 from tokenguard.call import scope
-from tokenguard.call.call import Call, Exchange, current_call
+from tokenguard.call.call import Call, Exchange, Rerouted, current_call
+from tokenguard.call.failures import UNFIT, refuses
 from tokenguard.call.flow import SEND, Answer, Flow, Step
 from tokenguard.call.repeats import identity, snapshot
 from tokenguard.call.site import call_site
@@ -33,18 +33,18 @@ from tokenguard.prices import PriceBook
 from tokenguard.process.hashes import fingerprint
 from tokenguard.process.interrupts import interrupt
 from tokenguard.telemetry.drain import Telemetry
-from tokenguard.telemetry.spans import NO_SPAN, CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
+from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
 
 if TYPE_CHECKING:  # a program without a policy loads no guard
+    from tokenguard.call.kept import LookUp
     from tokenguard.guard.admission import Guard
     from tokenguard.guard.single_flight import Place
     from tokenguard.metering.content import Capture
 
 T = TypeVar("T")
+Asking = Generator[Step, Answer, bool]
 
 
-UNUSABLE: Final = object()
-"""In the place of an answer: the kept one could not be used."""
 MAX_SNAPSHOT = 2**21
 """Bytes of a request that are kept until it has been looked at; larger ones are not looked at."""
 
@@ -85,7 +85,7 @@ class Meter:
 
     def _guarded(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
         if guard is None:
-            return (yield from self._send(exchange, call))
+            return (yield from self._send(exchange, call, None))
         flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
             shared: Answer | None = (yield flight.answer).value
@@ -95,11 +95,7 @@ class Meter:
         answer: Answer | None = None
         try:
             yield from self._admit(guard, exchange, call)
-            answer = yield from self._send(exchange, call)
-            if answer.value is UNUSABLE:
-                guard.match(call)
-                yield from self._admit(guard, exchange, call)
-                answer = yield from self._send(exchange, call)
+            answer = yield from self._send(exchange, call, guard)
             return answer
         finally:
             if flight is not None and flight.leads:
@@ -135,8 +131,7 @@ class Meter:
                 raise undecided from failure
 
     def _refuse(self, call: Call, refusal: GuardrailViolation) -> None:
-        if call.span is NO_SPAN:
-            self._start_span(call, native=False)
+        self._start_span(call, native=False)
         call.finish(None, outcome=names.BLOCKED, error=refusal)
 
     def _match(self, guard: Guard, exchange: Exchange, call: Call) -> Place | None:
@@ -152,30 +147,60 @@ class Meter:
             facts = {names.PROVIDER: call.endpoint.provider, names.RESPONSE_MODEL: call.model or "", **call.attributes}
             self.telemetry.metrics.count_saved("single_flight", facts, cost * followers)
 
-    def _send(self, exchange: Exchange, call: Call) -> Flow:
+    def _send(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
         """Send the request inside its span, and see to the answer."""
         self.contain("opening a call", self._open, exchange, call)
         call.sent = True
         answer = yield SEND
-        if call.look_up is not None and not self._given(call, answer):
-            return Answer(UNUSABLE)
+        if guard is not None and call.look_up is not None:
+            answer = yield from self._given(guard, exchange, call, call.look_up, answer)
         if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
             exchange.replace_body(call.request)
             call.hide_usage = False
             answer = yield SEND
+        if guard is not None and call.rerouted is not None:
+            answer = yield from self._fitted(guard, exchange, call, call.rerouted, answer)
         self.contain("closing a call", self._close, exchange, call, answer)
         return answer
 
-    def _given(self, call: Call, answer: Answer) -> bool:
-        """Whether the SDK has made do with the kept answer, if there was one for the call."""
-        kept = call.look_up
-        if kept is None or kept.answer is None:
-            return True
-        if kept.served and isinstance(answer.error, Exception) and interrupt(answer.error) is None:
-            self.contain("forgetting an answer", kept.forget)
+    def _given(self, guard: Guard, exchange: Exchange, call: Call, kept: LookUp, answer: Answer) -> Flow:
+        """The kept answer; where the SDK could not use it, the provider's."""
+        if not kept.served or not isinstance(answer.error, Exception) or interrupt(answer.error) is not None:
+            return answer
+        kept.forget()
+        guard.match(call)
+        asked = yield from self._asked_again(call, guard.admit(call, exchange), "sending what was not kept well")
+        return (yield SEND) if asked else answer
+
+    def _asked_again(self, call: Call, admission: Generator[Step, Answer, None], where: str) -> Asking:
+        """Ask the guard within a call's span, for another request than the first; false where it failed."""
+        try:
+            yield from admission
+        except GuardrailViolation as refusal:
             self._leave(call)
+            call.finish(None, outcome=names.BLOCKED, error=refusal)
+            raise
+        except Exception as failure:
+            self.telemetry.internal_error(where, failure)
             return False
         return True
+
+    def _fitted(self, guard: Guard, exchange: Exchange, call: Call, other: Rerouted, answer: Answer) -> Flow:
+        """The answer of the model that the guard chose; where the provider refuses it, of the caller's own request."""
+        while other.falls_back and other.sent != other.original and refuses(answer, UNFIT):
+            again = guard.reconsider(call, exchange)
+            if not (yield from self._asked_again(call, again, "sending the caller's own request")):
+                return answer
+            if call.look_up is not None:
+                call.look_up.listens = False  # the answer of another request than was looked up
+            call.attributes[names.REQUEST_MODEL] = call.model or ""
+            call.span.rename(_span_name(call))
+            if call.hide_usage:
+                _ask_usage(exchange, call)
+            answer = yield SEND
+        if other.refused and not refuses(answer, UNFIT):
+            guard.accepted(call)
+        return answer
 
     def look(self, look: Callable[..., T | None], *arguments: Any) -> T | None:
         """What a seam finds a request to be: `None` for no model call, and where looking fails."""
@@ -203,12 +228,10 @@ class Meter:
     def _open(self, exchange: Exchange, call: Call) -> None:
         """Start the span, and make it and the call current while the request is sent."""
         kept = call.look_up is not None and call.look_up.answer is not None
-        if call.span is NO_SPAN:
-            # Not the SDK's own, which would tell of tokens that nobody has used.
-            self._start_span(call, native=not kept and exchange.native_span)
+        # Where it is kept, no span of the SDK's own, which would tell of tokens that nobody has used.
+        self._start_span(call, native=not kept and exchange.native_span)
         if call.stream and not kept and call.api.include_usage and self.usage_option.asks(call):
-            options = call.request.get("stream_options") or {}
-            exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
+            _ask_usage(exchange, call)
             call.hide_usage = True
         current_call.set(call)
         otel_context.attach(call.span.context)
@@ -302,10 +325,9 @@ class Meter:
             names.SERVER_ADDRESS: endpoint.host,
             names.SERVER_PORT: endpoint.port,
         }
-        name = call.api.operation
+        name = _span_name(call)
         if call.model is not None:
             start[names.REQUEST_MODEL] = call.model
-            name = f"{name} {call.model}"
         if call.stream:
             start[names.REQUEST_STREAM] = True
         call.attributes.update(start)
@@ -313,9 +335,7 @@ class Meter:
         owner = outer_owner(parent, start)
 
         def own() -> trace.Span:
-            return self.telemetry.tracer.start_span(
-                name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
-            )
+            return self.telemetry.spans.start(name, parent, start, call.start_ns)
 
         if owner is not None and owner is not native:
             call.span = OuterSpan(owner, parent, own)
@@ -325,6 +345,15 @@ class Meter:
         else:
             span = own()
             call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
+
+
+def _ask_usage(exchange: Exchange, call: Call) -> None:
+    options = call.request.get("stream_options") or {}
+    exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
+
+
+def _span_name(call: Call) -> str:
+    return call.api.operation if call.model is None else f"{call.api.operation} {call.model}"
 
 
 def _undecided() -> GuardrailViolation:

@@ -17,6 +17,7 @@ from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Reading, geo_of
 from tokenguard.providers.reading import MOST_TOKENS, believable
+from tokenguard.telemetry.conventions import newer_attributes
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
 
@@ -63,6 +64,8 @@ class Settling:
                     cost, charged, usage = _served(call, cost), None, None
             call.cost = cost
             _describe_money(call, cost, usage)
+            if self.telemetry.profile.newer:
+                call.attributes.update(newer_attributes(call.attributes, call.api.settings_of(call.request), usage))
             if call.guard is not None:
                 self._contain("settling a budget", call.guard.settle, call, usage, charged, cost, outcome, error)
             if self._capture is not None and outcome != names.BLOCKED:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LedgerConfig,
         Limit,
         Policy,
+        Route,
         Share,
         StoreConfig,
     )
@@ -40,6 +41,7 @@ _WHERE = {
         "LedgerConfig",
         "Limit",
         "Policy",
+        "Route",
         "Share",
         "StoreConfig",
     ),
@@ -60,6 +62,7 @@ __all__ = [
     "Limit",
     "Matched",
     "Policy",
+    "Route",
     "Share",
     "StoreConfig",
     "When",

@@ -6,9 +6,10 @@ Its data is read and its own look-up is not used: that one remembers every name 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -111,6 +112,21 @@ def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
         for known in providers[each].models:
             names.setdefault(known.id.lower(), f"{each}/{known.id}")
     return [names[name] for name in get_close_matches(model.lower(), names, n=count, cutoff=0.5)]
+
+
+def sellers_of(glob: str, among: Sequence[str]) -> list[str]:
+    """Those sellers of the list who have a model whose name matches a glob, or is this name.
+
+    >>> sellers_of("gpt-4o*", ["openai", "anthropic"])
+    ['openai']
+    """
+    providers = _providers()
+    return [
+        each
+        for each in among
+        if each in providers
+        and any(fnmatchcase(model.id, glob) or is_named(model.match, glob) for model in providers[each].models)
+    ]
 
 
 def version() -> str:

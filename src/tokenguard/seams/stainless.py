@@ -24,7 +24,7 @@ from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_o
 from tokenguard.seams.common.tap import tap
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.telemetry.spans import NativeSpan, OuterSpan
+from tokenguard.telemetry.spans import NativeSpan
 
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""
@@ -229,8 +229,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def start_api_call_span(original: Any) -> Any:
         def start(*args: Any, **kwargs: Any) -> Any:
             call = current_call.get()
-            kept = call is not None and call.look_up is not None and call.look_up.answer is not None
-            if call is not None and (kept or type(call.span) is OuterSpan):
+            if call is not None and type(call.span) is not NativeSpan:
                 # The call has its span, of ours or of an instrumentation around the SDK: that is to go on from.
                 return NonRecordingSpan(call.span.identity())
             span = original(*args, **kwargs)
