@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tokenguard.facts.usage import UNITS
 from tokenguard.prices import OVERRIDE_KEYS
 
 MAX_USD: Final = 9_000_000.0
@@ -232,9 +233,9 @@ def _price(value: object) -> str | dict[str, float]:
     for name in rates:
         if name not in OVERRIDE_KEYS:
             raise Wrong(f"no such rate{nearest(name, OVERRIDE_KEYS)} Rates are {', '.join(OVERRIDE_KEYS)}", name)
-    if "input" not in rates and "request" not in rates:  # a search is paid by the search
+    if not rates.keys() & {"input", "request", *UNITS}:  # a search is paid by the search, a picture by the picture
         raise Wrong('it needs at least "input", in USD per million tokens')
-    return {name: float(_nested(lambda rate: _number(rate, 0, 1e6), rate, name)) for name, rate in rates.items()}
+    return {name: float(_nested(lambda rate: _number(rate, 0, 1e9), rate, name)) for name, rate in rates.items()}
 
 
 def _priced_name(value: object) -> str:

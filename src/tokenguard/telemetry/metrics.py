@@ -49,11 +49,23 @@ Sums = dict[names.Metric, dict[Key, float]]
 
 ATTRIBUTION = frozenset(map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
 TASK_DIMENSIONS = names.METRIC_ATTRIBUTION_KEYS
+UNIT_TYPES = (
+    (names.IMAGES, "images"),
+    (names.INPUT_SECONDS, "input_seconds"),
+    (names.OUTPUT_SECONDS, "output_seconds"),
+    (names.CHARACTERS, "characters"),
+    (names.PAGES, "pages"),
+    (names.ANNOTATED_PAGES, "annotated_pages"),
+    (names.WEB_SEARCHES, "web_searches"),
+    (names.FILE_SEARCHES, "file_searches"),
+    (names.REQUESTS, "requests"),
+)
 COUNTERS = (
     names.CALLS,
     names.UNCAPPED_CALLS,
     names.UNPRICED_CALLS,
     names.TOKENS,
+    names.UNITS,
     names.COST_USD,
     names.COST_PART_USD,
     names.SAVED_USD,
@@ -76,6 +88,8 @@ BUDGET_GAUGES = (
     names.BUDGET_RESERVED_USD,
     names.BUDGET_LIMIT_TOKENS,
     names.BUDGET_SPENT_TOKENS,
+    names.BUDGET_LIMIT_CALLS,
+    names.BUDGET_SPENT_CALLS,
     names.BUDGET_ELAPSED,
     names.BUDGET_WINDOW,
 )
@@ -196,13 +210,23 @@ class Metrics:
             tally.add_modalities(record)
         if names.RESEND_COUNT in seen or names.RETRY_ATTEMPT in seen:
             self._count_retries(tally, seen)
+        if get(names.OPERATION) in names.NOT_CAPPED or names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen:
+            self._count_units(seen)
         if (action := get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
         if names.CACHE_RESULT in seen:
             self._count_look_up(seen)
+        if saved := get(names.ROUTE_SAVED):
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "route")), number(saved))
         if (broken := get(names.BREAK_KIND)) is not None:
             section = get(names.BREAK_SECTION, "")
             self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
+
+    def _count_units(self, seen: Mapping[str, AttributeValue]) -> None:
+        key = self._labels(seen)
+        for attribute, kind in UNIT_TYPES:
+            if (units := seen.get(attribute)) is not None:
+                self._add(names.UNITS, (*key, ("type", kind)), number(units))
 
     def add_up(self) -> None:
         """Bring what was counted to the sums and the histograms. The caller has the lock."""
@@ -269,8 +293,10 @@ class Metrics:
 
     def count_alert(self, alert: Alert) -> None:
         """Count a budget's threshold that was reached."""
+        from tokenguard.policy.match import key_without_run  # whoever has a budget has loaded it
+
         with self.lock:
-            key = (("budget", alert.entry.budget), ("key", self._bounded("key", alert.entry.key)))
+            key = (("budget", alert.entry.budget), ("key", self._bounded("key", key_without_run(alert.entry.key))))
             self._add(names.BUDGET_ALERTS, (*key, ("threshold", alert.threshold)), 1)
 
     def count_refusal(self, budget: str, key: str) -> None:
