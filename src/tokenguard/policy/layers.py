@@ -14,8 +14,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from tokenguard.policy import kinds
+from tokenguard.policy.grammar import Row, rows
 from tokenguard.policy.locate import Path
-from tokenguard.policy.model import Policy, Row, rows
+from tokenguard.policy.model import Policy
 
 STRICTNESS: Final[Mapping[str, tuple[str, ...]]] = {
     "mode": ("observe", "enforce"),
