@@ -114,6 +114,7 @@ FILM = Api(
     read_job,
     lambda events: Reading(),
     Words(texts=("textToVideoParams", "multiShotAutomatedParams", "prompt")),
+    changes=True,
     units=Units(
         most_film,
         lambda body, reading: reading._replace(usage=most_film(body)),

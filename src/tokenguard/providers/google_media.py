@@ -94,5 +94,6 @@ VEO = Api(
     read_film,
     lambda events: Reading(),
     Words(texts=("instances",)),
+    changes=True,
     units=Units(most_films, told_films, film_variant),
 )

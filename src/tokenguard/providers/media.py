@@ -275,6 +275,7 @@ VIDEOS = Api(
     lambda events: Reading(),
     Words(texts=("prompt",)),
     default_model="sora-2",
+    changes=True,
     units=Units(
         lambda body: Usage(output_seconds=whole(body.get("seconds")) or FILM_SECONDS),
         variant=lambda body: text(body.get("size")) or FILM_SIZE,
