@@ -141,10 +141,11 @@ class Settling:
                 cost = self.prices.cost(provider, models, charged, tier=tier, at_ns=call.start_ns, basis=untold)
         if charged.output is None and call.api.generates:
             cost = cost._replace(output=None)
-        if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
+        reported = reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS
+        if reported and reading.reported_cost is not None:
             cost = as_reported(cost, reading.reported_cost)
             call.attributes[names.COST_SOURCE] = names.REPORTED
-        if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome)) is not None:
+        if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome, reported=reported)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
         return cost, charged
 
@@ -216,11 +217,14 @@ TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.infe
 """Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
 
 
-def _doubt(call: Call, reading: Reading, outcome: str) -> str | None:
-    """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
+def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str | None:
+    """Why a price of usage that was told is an estimate all the same; `None`: it is exact.
+
+    `reported`: it is the provider's own figure.
+    """
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
-    if names.COST_SOURCE in call.attributes:  # the provider's own word covers its tools
+    if reported:  # the provider's own word covers its tools
         return None
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
