@@ -207,6 +207,8 @@ class Metrics:
             self._count_retries(tally, seen)
         if (action := get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
+        if (saved := get(names.ROUTE_SAVED)) is not None:
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "route")), number(saved))
         if (broken := get(names.BREAK_KIND)) is not None:
             section = get(names.BREAK_SECTION, "")
             self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
