@@ -20,7 +20,7 @@ FLOORS = (
     ("metering",),
     ("seams",),
     ("installation", "report", "lint", "rules", "grafana"),
-    ("advice",),
+    ("advice", "project"),
     ("page",),
     ("demo", "cli", "__init__", "__main__"),
     ("testing",),

@@ -170,6 +170,7 @@ class Call:
         "start_perf",
         "stream",
         "tool_steps",
+        "turn",
         "unmeasured",
     )
 
@@ -227,6 +228,9 @@ class Call:
         # The guard's notes:
         self.matched: Matched | None = None
         self.reservation: Reservation | None = None
+        """Its worst case, in budgets of money and tokens."""
+        self.turn: Reservation | None = None
+        """The one call, in budgets of calls."""
         self.bound: Bound | None = None
         self.counted: int | None = None
         self.corrected: int | None = None
@@ -239,7 +243,7 @@ class Call:
     @property
     def priced_as(self) -> str | None:
         """The model whose prices tell what the call may come to."""
-        return self.model or self.served_before
+        return self.model or self.served_before or self.api.default_model or None
 
     @property
     def finished(self) -> bool:
