@@ -7,6 +7,7 @@ rather than imported from a package that deprecates them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 # --- span attributes: OpenTelemetry ----------------------------------------------------------------------------------
@@ -105,6 +106,13 @@ REQUEST_HASH: Final = "tokenguard.request.hash"
 """16 hex digits, equal for equal requests in any order of their keys; found out after the call, like what follows."""
 INPUT_TOOLSET: Final = "tokenguard.input.toolset"
 """16 hex digits that name the tools a request offers; the store says how large each of them is."""
+CACHE_RESULT: Final = "tokenguard.cache.result"
+"""What became of looking for a kept answer: `hit`, `miss`, `skip`; absent where no `[[cache]]` applies."""
+CACHE_RULE: Final = "tokenguard.cache.rule"
+CACHE_REASON: Final = "tokenguard.cache.reason"
+"""Why a call was not looked up (`skip`), or its answer not kept (`miss`)."""
+CACHE_AGE: Final = "tokenguard.cache.age_s"
+CACHE_SAVED: Final = "tokenguard.cache.saved_usd"
 BREAK: Final = "tokenguard.cache.break."
 BREAK_KIND: Final = "tokenguard.cache.break.kind"
 BREAK_SECTION: Final = "tokenguard.cache.break.section"
@@ -160,6 +168,18 @@ NOT_CAPPED: Final = (
 )
 """The operations whose answers have no length that a request could cap."""
 
+HIT: Final = "hit"
+MISS: Final = "miss"
+SKIP: Final = "skip"
+OBSERVED: Final = "observe"
+"""The reason beside a hit that was only watched."""
+
+
+def served(attributes: Mapping[str, object]) -> bool:
+    """Whether a call got a kept answer, and nothing was sent."""
+    return attributes.get(CACHE_RESULT) == HIT and CACHE_REASON not in attributes
+
+
 TREATED: Final = "treated"
 CONTROL: Final = "control"
 
@@ -186,6 +206,7 @@ CACHE_BREAKS: Final = Metric(
     "tokenguard.cache.breaks", "{break}", "counter", "Prompts that the provider's cache could have held, and did not"
 )
 UNPRICED_CALLS: Final = Metric("tokenguard.calls.unpriced", "{call}", "counter", "Answered calls without a known cost")
+CACHE_LOOKUPS: Final = Metric("tokenguard.cache.lookups", "{lookup}", "counter", "Look-ups of kept answers")
 TOKENS: Final = Metric("tokenguard.tokens", "{token}", "counter", "Tokens by type")
 UNITS: Final = Metric("tokenguard.units", "{unit}", "counter", "What is billed and is no token, by type")
 COST_USD: Final = Metric("tokenguard.cost.usd", "{USD}", "counter", "Cost of LLM calls")
