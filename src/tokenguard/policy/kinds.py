@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tokenguard.facts.usage import UNITS
 from tokenguard.prices import OVERRIDE_KEYS
 
 MAX_USD: Final = 9_000_000.0
@@ -206,9 +207,9 @@ def _url(*schemes: str) -> Callable[[object], str]:
         if parts.scheme not in schemes:
             raise Wrong(f"its scheme must be one of {_listed(schemes)}{nearest(parts.scheme or value, schemes)}")
         if parts.scheme == "memory" and value != "memory:":
-            raise Wrong('a memory ledger has no path; write "memory:"')
+            raise Wrong('there is no path in memory; write "memory:"')
         if parts.scheme == "sqlite" and not (value.startswith("sqlite:///") and value[10:].strip("/")):
-            raise Wrong("a SQLite ledger needs a file: sqlite:///relative/path.db or sqlite:////absolute/path.db")
+            raise Wrong("SQLite needs a file: sqlite:///relative/path.db or sqlite:////absolute/path.db")
         if parts.scheme == "unix" and not parts.path:
             raise Wrong("it needs the socket's path: unix:///run/redis.sock")
         if parts.scheme not in ("memory", "sqlite", "unix") and not has_host:
@@ -232,9 +233,9 @@ def _price(value: object) -> str | dict[str, float]:
     for name in rates:
         if name not in OVERRIDE_KEYS:
             raise Wrong(f"no such rate{nearest(name, OVERRIDE_KEYS)} Rates are {', '.join(OVERRIDE_KEYS)}", name)
-    if "input" not in rates and "request" not in rates:  # a search is paid by the search
+    if not rates.keys() & {"input", "request", *UNITS}:  # a search is paid by the search, a picture by the picture
         raise Wrong('it needs at least "input", in USD per million tokens')
-    return {name: float(_nested(lambda rate: _number(rate, 0, 1e6), rate, name)) for name, rate in rates.items()}
+    return {name: float(_nested(lambda rate: _number(rate, 0, 1e9), rate, name)) for name, rate in rates.items()}
 
 
 def _priced_name(value: object) -> str:
