@@ -1,13 +1,16 @@
-"""`tokenguard policy check|show|try`."""
+"""`tokenguard policy check|init|schema|show|try`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokenguard.cli.group import Suggesting
+from tokenguard.cli.recorded import SOURCE
 from tokenguard.facts import names
 from tokenguard.facts.errors import PolicyError
 
@@ -16,9 +19,9 @@ if TYPE_CHECKING:
     from tokenguard.policy import Policy
 
 
-@click.group()
+@click.group(cls=Suggesting)
 def policy() -> None:
-    """Validate the policy file, print it with every default filled in, or put a call to it."""
+    """Validate the policy file, write a first one, print it with every default filled in, or put a call to it."""
 
 
 @policy.command()
@@ -27,7 +30,9 @@ def check(file: str | None) -> None:
     """Validate FILE, or the policy that is found from here. Exit code 2 says that it is wrong."""
     found = loaded(file)
     if not found.source:
-        click.echo("There is no policy here: nothing is limited. Write a tokenguard.toml, or name a file.")
+        click.echo(
+            "No policy file was found: nothing is limited. Write one with tokenguard policy init, or name a file."
+        )
         return
     counts = {
         "limit": len(found.limits),
@@ -50,6 +55,35 @@ def show(file: str | None) -> None:
 
     found = loaded(file)
     click.echo(f"# {found.source or 'no policy file: these are the defaults'}\n{render(found)}", nl=False)
+
+
+@policy.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=Path("tokenguard.toml"))
+@SOURCE
+def init(file: Path, source: tuple[str, ...]) -> None:
+    """Write a first policy to FILE (tokenguard.toml): observe mode, with budgets from the recorded calls, if any."""
+    from tokenguard.cli.init import seen, write
+    from tokenguard.facts.errors import TokenGuardError
+    from tokenguard.project.policy import first_policy
+
+    if file.exists():
+        raise TokenGuardError(f"{file} exists already and is left as it is. Name another file, or edit this one.")
+    write(file, first_policy(seen(source)))
+    click.echo(f'{file} is written, with mode = "observe". Check it: tokenguard policy check {file}')
+
+
+@policy.command()
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to a file.")
+def schema(output: Path | None) -> None:
+    """Print the JSON Schema of the policy file, for editors: put `#:schema ./FILE` into its first line (taplo)."""
+    from tokenguard.cli.init import write
+    from tokenguard.policy.schema import schema as policy_schema
+
+    text = json.dumps(policy_schema(), indent=2) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write(output, text)
 
 
 def _attribution(function: Callable[..., None]) -> Callable[..., None]:

@@ -49,11 +49,23 @@ Sums = dict[names.Metric, dict[Key, float]]
 
 ATTRIBUTION = frozenset(map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
 TASK_DIMENSIONS = names.METRIC_ATTRIBUTION_KEYS
+UNIT_TYPES = (
+    (names.IMAGES, "images"),
+    (names.INPUT_SECONDS, "input_seconds"),
+    (names.OUTPUT_SECONDS, "output_seconds"),
+    (names.CHARACTERS, "characters"),
+    (names.PAGES, "pages"),
+    (names.ANNOTATED_PAGES, "annotated_pages"),
+    (names.WEB_SEARCHES, "web_searches"),
+    (names.FILE_SEARCHES, "file_searches"),
+    (names.REQUESTS, "requests"),
+)
 COUNTERS = (
     names.CALLS,
     names.UNCAPPED_CALLS,
     names.UNPRICED_CALLS,
     names.TOKENS,
+    names.UNITS,
     names.COST_USD,
     names.COST_PART_USD,
     names.SAVED_USD,
@@ -66,6 +78,7 @@ COUNTERS = (
     names.BUDGET_ALERTS,
     names.BUDGET_REFUSALS,
     names.CACHE_BREAKS,
+    names.CACHE_LOOKUPS,
     names.SERIES_OVERFLOW,
 )
 GUARD_ATTRIBUTES = tuple(map(names.attribution_attribute, ("tenant", "feature")))
@@ -75,6 +88,8 @@ BUDGET_GAUGES = (
     names.BUDGET_RESERVED_USD,
     names.BUDGET_LIMIT_TOKENS,
     names.BUDGET_SPENT_TOKENS,
+    names.BUDGET_LIMIT_CALLS,
+    names.BUDGET_SPENT_CALLS,
     names.BUDGET_ELAPSED,
     names.BUDGET_WINDOW,
 )
@@ -185,7 +200,8 @@ class Metrics:
         seen, cost = record.attributes, record.cost
         get = seen.get
         status = None if cost is None else cost.status
-        key = (*map(get, LABELS), record.outcome, status, names.REQUEST_MAX_TOKENS in seen, item.histograms)
+        capped = names.REQUEST_MAX_TOKENS in seen
+        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served(seen))
         tally = self._tallies.get(key)
         if tally is None:
             tally = self._tallies[key] = Tally(record, histograms=item.histograms)
@@ -194,11 +210,23 @@ class Metrics:
             tally.add_modalities(record)
         if names.RESEND_COUNT in seen or names.RETRY_ATTEMPT in seen:
             self._count_retries(tally, seen)
+        if get(names.OPERATION) in names.NOT_CAPPED or names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen:
+            self._count_units(seen)
         if (action := get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
+        if names.CACHE_RESULT in seen:
+            self._count_look_up(seen)
+        if saved := get(names.ROUTE_SAVED):
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "route")), number(saved))
         if (broken := get(names.BREAK_KIND)) is not None:
             section = get(names.BREAK_SECTION, "")
             self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
+
+    def _count_units(self, seen: Mapping[str, AttributeValue]) -> None:
+        key = self._labels(seen)
+        for attribute, kind in UNIT_TYPES:
+            if (units := seen.get(attribute)) is not None:
+                self._add(names.UNITS, (*key, ("type", kind)), number(units))
 
     def add_up(self) -> None:
         """Bring what was counted to the sums and the histograms. The caller has the lock."""
@@ -211,8 +239,10 @@ class Metrics:
 
     def _add_tally(self, tally: Tally) -> None:
         key, seen = self._labels(tally.seen), tally.seen
-        self._add(names.CALLS, (*key, ("outcome", tally.outcome)), tally.calls)
-        if tally.outcome != names.BLOCKED and _uncapped(seen):
+        served = names.served(seen)
+        by = (("served", "cache"),) if served else ()
+        self._add(names.CALLS, (*key, ("outcome", tally.outcome), *by), tally.calls)
+        if tally.outcome != names.BLOCKED and not served and _uncapped(seen):
             self._add(names.UNCAPPED_CALLS, key, tally.calls)
         for (_, kind), tokens in zip(TOKEN_TYPES, tally.sums, strict=False):
             if tokens is not None:
@@ -241,6 +271,14 @@ class Metrics:
         if retry_cost := seen.get(names.RETRY_COST):
             self._add(names.RETRY_COST_USD, key, number(retry_cost))
 
+    def _count_look_up(self, seen: Mapping[str, AttributeValue]) -> None:
+        """Count what became of looking for a kept answer, and what it has saved."""
+        result, reason = seen[names.CACHE_RESULT], seen.get(names.CACHE_REASON, "")
+        rule = seen.get(names.CACHE_RULE, "")
+        self._add(names.CACHE_LOOKUPS, (("rule", rule), ("result", result), ("reason", reason)), 1)
+        if saved := seen.get(names.CACHE_SAVED):
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "response_cache")), number(saved))
+
     def _count_decision(self, seen: dict[str, AttributeValue], action: AttributeValue) -> None:
         key: Key = (
             ("rule", seen.get(names.GUARD_RULE, "")),
@@ -255,8 +293,10 @@ class Metrics:
 
     def count_alert(self, alert: Alert) -> None:
         """Count a budget's threshold that was reached."""
+        from tokenguard.policy.match import key_without_run  # whoever has a budget has loaded it
+
         with self.lock:
-            key = (("budget", alert.entry.budget), ("key", self._bounded("key", alert.entry.key)))
+            key = (("budget", alert.entry.budget), ("key", self._bounded("key", key_without_run(alert.entry.key))))
             self._add(names.BUDGET_ALERTS, (*key, ("threshold", alert.threshold)), 1)
 
     def count_refusal(self, budget: str, key: str) -> None:
