@@ -16,7 +16,8 @@ from tokenguard.call.open import open_calls
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.guard.admission import ACTIONS, Guard
-from tokenguard.guard.ceilings import CEILINGS, Question
+from tokenguard.guard.ceilings import CEILINGS, MENDS, Question
+from tokenguard.guard.context import Context
 from tokenguard.guard.routes import too_long, unmet
 from tokenguard.guard.worst_case import WorstCase
 from tokenguard.ledger import nano
@@ -43,6 +44,11 @@ class Asked:
     """Empty: the model's maker, by the price list."""
     operation: str = "chat"
     input_tokens: int = 1000
+    system_tokens: int = 0
+    tools_tokens: int = 0
+    history_tokens: int = 0
+    tool_result_tokens: int = 0
+    """Of the largest tool result."""
     output_cap: int | None = None
     tool_steps: int = 0
     """Tool rounds since the user has spoken."""
@@ -104,6 +110,20 @@ class _Said(WorstCase):
         return self._tokens
 
 
+class _SaidContext(Context):
+    """Knows how long the parts of the input are."""
+
+    def __init__(self, call: Call, asked: Asked) -> None:
+        super().__init__(call)
+        self._asked = asked
+
+    def tokens(self, section: str, enough: int) -> int:
+        return int(getattr(self._asked, f"{section}_tokens"))
+
+    def largest(self, section: str, enough: int) -> int:
+        return self._asked.tool_result_tokens
+
+
 class _Exchange:
     """A request that is never sent."""
 
@@ -136,6 +156,7 @@ class _Trying:
         call.tool_steps = asked.tool_steps
         call.attribution = {**policy.attribution.defaults, **asked.attribution}
         self._guard.match(call)
+        self._context = _SaidContext(call, asked)
         self._route: tuple[str, str] | None = None
         self._refused = False
 
@@ -203,13 +224,16 @@ class _Trying:
             return "-", "the call has been refused"
         if limit not in _matched(call).limits:
             return "-", self._no_match(limit.when)
-        question = Question(call, limit, guard.worst_case, self._policy.unpriced != "allow")
-        reasons = [str(exceeded) for exceeded in (ceiling(question) for ceiling in CEILINGS) if exceeded is not None]
+        question = Question(call, limit, guard.worst_case, self._policy.unpriced != "allow", self._context)
+        passed = {ceiling: str(exceeded) for ceiling in CEILINGS if (exceeded := ceiling(question)) is not None}
+        reasons = list(passed.values())
         if reasons and limit.then == "warn":
             return "warn", reasons[0]
+        if reasons and set(passed) <= set(MENDS.get(limit.then, ())):
+            return limit.then, reasons[0]
         before, call.action = call.output_cap, "allow"
         try:
-            guard.limit(call, self._exchange, limit)
+            guard.limit(call, self._exchange, limit, self._context)
         except GuardrailViolation as refusal:
             reasons, self._refused = [str(refusal)], True
         if call.action == "clamp":
