@@ -18,6 +18,7 @@ FLOORS = (
     ("call",),
     ("guard",),
     ("metering",),
+    ("batches",),
     ("seams",),
     ("installation", "report", "lint", "rules", "grafana"),
     ("advice",),

@@ -19,8 +19,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokenguard.batches.helper import batch
     from tokenguard.call.scope import attribution, meter, task
     from tokenguard.facts.errors import (
+        BatchError,
         BudgetExceeded,
         CircuitOpen,
         GuardrailViolation,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from tokenguard.installation.runtime import install, uninstall
 
 __all__ = [
+    "BatchError",
     "BudgetExceeded",
     "CircuitOpen",
     "GuardrailViolation",
@@ -38,6 +41,7 @@ __all__ = [
     "PolicyError",
     "TokenGuardError",
     "attribution",
+    "batch",
     "install",
     "meter",
     "task",
@@ -48,6 +52,7 @@ __version__ = "0.1.0"
 _MODULES = {
     **dict.fromkeys(("install", "uninstall"), "installation.runtime"),
     **dict.fromkeys(("attribution", "meter", "task"), "call.scope"),
+    "batch": "batches.helper",
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from tokenguard.guard.alerts import Alerter
 from tokenguard.guard.breakers import Breakers
 from tokenguard.guard.ceilings import CEILINGS, Question, beyond, no_price
 from tokenguard.guard.single_flight import Flights
-from tokenguard.guard.worst_case import Worst, WorstCase
+from tokenguard.guard.worst_case import Cases, Worst, WorstCase
 from tokenguard.ledger import NANO, Balance, Entry, Ledger, Refusal, Reservation, nano, new_id, open_ledger
 from tokenguard.policy import Budget, CompiledPolicy, Limit, Matched, Policy
 from tokenguard.policy.match import Tightest
@@ -154,7 +155,13 @@ class Guard:
                 for limit in matched.limits:
                     self._limit(call, exchange, limit)
         if matched.budgets and self.ledger is not None:
-            yield from self._reserve(call, exchange, matched, self.ledger)
+            yield from self._reserve(call, exchange, matched, self.ledger, self.worst_case)
+
+    def hold(self, call: Call, exchange: Exchange, cases: Cases, lease_s: float) -> Generator[Step, Answer, None]:
+        """Hold what a batch can come to, for as long as it may take; or raise. Limits and breakers are for calls."""
+        matched = self.match(call)
+        if matched.budgets and self.ledger is not None:
+            yield from self._reserve(call, exchange, matched, self.ledger, cases, lease_s)
 
     def _decide(self, call: Call, rule: str, action: str) -> None:
         """Note a decision on the call; its strongest one stays."""
@@ -239,11 +246,18 @@ class Guard:
     # --- budgets -------------------------------------------------------------------------------------------------
 
     def _reserve(
-        self, call: Call, exchange: Exchange, matched: Matched, ledger: Ledger
+        self,
+        call: Call,
+        exchange: Exchange,
+        matched: Matched,
+        ledger: Ledger,
+        cases: Cases,
+        lease_s: float | None = None,
     ) -> Generator[Step, Answer, None]:
-        """Hold the call's worst case in every budget that it falls under, in one atomic step."""
+        """Hold the worst case of a call, or of a batch, in every budget that it falls under, in one atomic step."""
         entries = matched.entries(ledger.now(), enforce=self.enforces)
-        worst = self.worst_case.of(call, counted=False)
+        reserve = ledger.reserve if lease_s is None else partial(ledger.reserve, lease_s=lease_s)
+        worst = cases.of(call, counted=False)
         while True:
             if worst.nano is None and self.policy.unpriced != "allow":
                 for budget, _ in matched.budgets:
@@ -254,7 +268,7 @@ class Guard:
             most, tokens = worst.nano or 0, worst.input + worst.output
             # Known before it is made: whoever is interrupted while it is made can give it back.
             call.reservation = Reservation(new_id(), tuple(entries), most, tokens, 0.0)
-            answer = yield ledger, ledger.reserve, (entries, most, tokens, call.reservation.id)
+            answer = yield ledger, reserve, (entries, most, tokens, call.reservation.id)
             if answer.error is not None:
                 raise answer.error
             held: Reservation | Refusal = answer.value
@@ -263,26 +277,26 @@ class Guard:
                 if held.over and not worst.counted:
                     # Over only by a bound that is loose: count, and ask again.
                     yield ledger, ledger.release, (held,)
-                    yield from self._count(call)
-                    worst = self.worst_case.of(call, counted=True)
+                    yield from self._count(call, cases)
+                    worst = cases.of(call, counted=True)
                     continue
                 for over in held.over:  # what only watches would have refused
                     watching = matched.budget(over.entry.budget)
                     self._decide(call, watching.name, "warn" if watching.then == "warn" else "block")
                 return
             if not worst.counted:
-                yield from self._count(call)
-                worst = self.worst_case.of(call, counted=True)
+                yield from self._count(call, cases)
+                worst = cases.of(call, counted=True)
                 continue
             budget = matched.budget(held.entry.budget)
             if budget.then == "downgrade" and call.model not in (None, budget.downgrade_to):
                 self._downgrade(call, exchange, budget.name, str(budget.downgrade_to))
-                worst = self.worst_case.of(call, counted=False)
+                worst = cases.of(call, counted=False)
                 continue
             self._decide(call, budget.name, "block")
             self._prevented(call, worst)
             yield from self._tell(ledger, held)
-            raise self._refused(call, held)
+            raise self._refused(call, held, "call" if lease_s is None else "batch")
 
     def _tell(self, ledger: Ledger, refusal: Refusal) -> Generator[Step, Answer, None]:
         """Count a refusal; the first of its window, in any process, is an alert."""
@@ -300,14 +314,14 @@ class Guard:
         elif not isinstance(answer.error, Exception):
             raise answer.error
 
-    def _count(self, call: Call) -> Generator[Step, Answer, None]:
+    def _count(self, call: Call, cases: Cases | None = None) -> Generator[Step, Answer, None]:
         """Count the input, which may load a tokenizer: not on the event loop."""
         if call.counted is None:
-            answer = yield None, self.worst_case.count, (call,)
+            answer = yield None, (cases or self.worst_case).count, (call,)
             if answer.error is not None:
                 raise answer.error
 
-    def _refused(self, call: Call, refusal: Refusal) -> BudgetExceeded:
+    def _refused(self, call: Call, refusal: Refusal, what: str) -> BudgetExceeded:
         entry, unit = refusal.entry, refusal.in_unit
 
         def amount(value: int) -> str:
@@ -319,7 +333,7 @@ class Guard:
         else:
             said = (
                 f"{amount(refusal.spent)} spent and {amount(refusal.reserved)} reserved of {amount(refusal.limit)}, "
-                f"and this call can come to {amount(refusal.asked)}. {_wait(entry)} the limit"
+                f"and this {what} can come to {amount(refusal.asked)}. {_wait(entry)} the limit"
             )
         return BudgetExceeded(
             f'{call.api.operation} {call.model}: budget "{entry.budget}"{whose}: {said}, or send less.',
