@@ -69,6 +69,32 @@ def tokenguard(processor: Any, reader: Any) -> None:
     tokenguard.install()
 
 
+POLICY = """
+[attribution]
+defaults = { tenant = "acme" }
+[[limit]]
+name = "long questions"
+max_input_tokens = 100000
+max_output_tokens = 4000
+[[budget]]
+name = "tenant per day"
+per = ["tenant"]
+window = "day"
+limit_usd = 1000000
+[ledger]
+url = "memory:"
+"""
+"""A limit and a budget that every call is within."""
+
+
+def guarded(processor: Any, reader: Any) -> None:
+    """TokenGuard with a policy."""
+    import tokenguard
+    from tokenguard import policy
+
+    tokenguard.install(policy.loads(POLICY))
+
+
 def drained() -> None:
     """Wait for TokenGuard's queue: its metrics and its local store are written off the caller's path."""
     from tokenguard.installation import runtime
@@ -139,6 +165,7 @@ CONTENDERS = (
     Contender("floor", (), OURS, floor, NATIVE_OFF, clouds=floor_of_clouds),
     Contender("floor with 26 attributes", (), OURS, wide_floor, NATIVE_OFF, clouds=floor_of_clouds),
     Contender("tokenguard", ("tokenguard-otel",), OURS, tokenguard, settle=drained),
+    Contender("tokenguard, guarded", (), OURS, guarded, settle=drained),
     Contender("tokenguard, no local store", (), OURS, tokenguard, {"TOKENGUARD_STORE": "off"}, settle=drained),
     Contender(
         "tokenguard, anthropic's own span off", (), OURS, tokenguard, NATIVE_OFF, scenarios="anthropic", settle=drained

@@ -21,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import counting
 import table
 from contenders import CONTENDERS, ROOT, Contender
 
@@ -90,19 +91,22 @@ def environ(contender: Contender, folder: Path) -> dict[str, str]:
 
 
 class Process:
-    """A worker, and what it said of itself."""
+    """A worker, and what it said of itself; with `counts`, one that counts the instructions of these scenarios."""
 
-    def __init__(self, contender: Contender, python: Path, folder: Path, base: str = "bare") -> None:
+    def __init__(
+        self, contender: Contender, python: Path, folder: Path, base: str = "bare", counts: Sequence[str] = ()
+    ) -> None:
         self.contender, self.python, self.base = contender, python, base
         self.errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - it lives as long as the process
+        program = [str(python), str(ROOT / "benchmarks" / "worker.py"), contender.name, *counts]
         self.process = subprocess.Popen(
-            [str(python), str(ROOT / "benchmarks" / "worker.py"), contender.name],
+            counting.command(folder, program) if counts else program,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
             cwd=folder,
-            env=environ(contender, folder),
+            env=environ(contender, folder) | (counting.ENVIRON if counts else {}),
         )
         self.hello = self.answer()
         self.rounds: dict[str, list[dict[str, int]]] = {}
@@ -282,7 +286,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these contenders (bare and floor are always there)")
     parser.add_argument("--rounds", type=int, help="rounds to measure (default 50, quick 9)")
     parser.add_argument("--calls", type=int, help="calls over which memory is watched (default 100,000, quick 0)")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md too")
+    parser.add_argument("--readme", action="store_true", help="put the table into docs/benchmarks.md too")
     parser.add_argument("--clock", choices=("wall", "thread"), default="wall", help="of the caller's path in the table")
     parser.add_argument("--seed", type=int, default=1, help="of the order in which the rounds go")
     asked = parser.parse_args()

@@ -1,23 +1,29 @@
 """One contender in one process: answers the driver's commands, a JSON line each, on the standard input and output.
 
-    worker.py NAME      a name of `contenders.CONTENDERS`
+    worker.py NAME [SCENARIO ...]      a name of `contenders.CONTENDERS`; all scenarios, or these
 
 - `{"do": "run", "scenario": S, "n": N}` -> `{"wall": ns, "thread": ns, "cpu": ns}`: N turns of S; wall clock and CPU of
   the calling thread over the calls, and CPU of the whole process until what they queued is exported.
 - `{"do": "check"}` -> per scenario, how many spans one turn gives, of what size, and which instruments recorded.
 - `{"do": "rss"}` -> `{"rss": bytes}`.
+- `{"do": "count", "scenario": S, "n": N}` -> `{"instructions": I}`: of the calling thread over N turns; where the
+  process runs under `counting.command`, in its folder.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TextIO
+
+from counting import Counter
 
 
 def rss() -> int:
@@ -26,12 +32,12 @@ def rss() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def main(name: str) -> None:
+def main(name: str, *scenarios: str) -> None:
     """Set the contender up, say hello, serve."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a contender prints must not look like an answer
     try:
-        worker = Worker(name)
+        worker = Worker(name, scenarios)
     except Exception as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}".splitlines()[0]}), file=answers)
         return
@@ -49,6 +55,8 @@ def serve(worker: Worker, answers: TextIO) -> None:
             answer = worker.run(command["scenario"], command["n"])
         elif command["do"] == "check":
             answer = worker.check()
+        elif command["do"] == "count":
+            answer = worker.count(command["scenario"], command["n"])
         else:
             answer = {"rss": rss()}
         print(json.dumps(answer), file=answers)
@@ -75,12 +83,13 @@ class Recorder:
 class Worker:
     """The contender switched on, its clients, and the scenarios as functions of how many turns."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, scenarios: Sequence[str] = ()) -> None:
         import anthropic
         import openai
         from contenders import CONTENDERS
 
         self.contender = next(contender for contender in CONTENDERS if contender.name == name)
+        self.wants = lambda each: each.startswith(self.contender.scenarios) and (not scenarios or each in scenarios)
         self.recorder = Recorder()
         self.make_scenarios(
             openai, anthropic
@@ -99,6 +108,7 @@ class Worker:
             "rss": rss(),
             "versions": versions(self.contender.packages),
             "sdks": versions(("openai", "anthropic")),
+            "libraries": versions(("openai", "anthropic", "opentelemetry-sdk")),
             "scenarios": list(self.scenarios),
         }
 
@@ -202,17 +212,13 @@ class Worker:
             "anthropic stream": streams(messages, canned.message_stream, long),
             "anthropic stream short": streams(messages, canned.message_stream, short),
         }
-        return {name: run for name, run in scenarios.items() if name.startswith(self.contender.scenarios)}
+        return {name: run for name, run in scenarios.items() if self.wants(name)}
 
     def cloud_scenarios(self) -> dict[str, Callable[[int], None]]:
         """Those of `clouds` whose SDK is installed; each is set up by its first turn, which is no round's."""
         import clouds
 
-        return {
-            name: clouds.scenario(name, self.contender.clouds)
-            for name in clouds.installed()
-            if name.startswith(self.contender.scenarios)
-        }
+        return {name: clouds.scenario(name, self.contender.clouds) for name in clouds.installed() if self.wants(name)}
 
     def flush(self) -> None:
         """Export every finished span, and let the contender finish what it queued."""
@@ -227,6 +233,18 @@ class Worker:
         wall, thread = time.perf_counter_ns() - wall, time.thread_time_ns() - thread
         self.flush()
         return {"wall": wall, "thread": thread, "cpu": time.process_time_ns() - cpu}
+
+    @functools.cached_property
+    def counter(self) -> Counter:
+        """Counts instructions."""
+        return Counter(Path.cwd())
+
+    def count(self, scenario: str, n: int) -> dict[str, int]:
+        """Count the instructions of n turns, after as many that warm up."""
+        turns = self.scenarios[scenario]
+        turns(n)
+        self.flush()
+        return {"instructions": self.counter.count(lambda: turns(n))}
 
     def check(self) -> dict[str, Any]:
         """What one turn of each scenario leaves behind."""
@@ -256,4 +274,4 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -21,7 +21,7 @@ FLOORS = (
     ("batches",),
     ("seams",),
     ("installation", "report", "lint", "rules", "grafana"),
-    ("advice",),
+    ("advice", "project"),
     ("page",),
     ("demo", "cli", "__init__", "__main__"),
     ("testing",),

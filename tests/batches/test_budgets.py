@@ -62,7 +62,7 @@ def test_refused_before_anything_starts(under, provider, client):
     guard = under(budget(0.0001))
     with tokenguard.attribution(tenant="batch-refused"), pytest.raises(BudgetExceeded, match="this batch can come to"):
         create(client, [line(n, max_tokens=2000) for n in range(10)])
-    assert provider.desk.jobs == {}
+    assert provider.desk.batches == {}
     assert settled(guard) == (0, 0)
     points = metric_points(tenant="batch-refused")
     assert [of for (name, of) in points if name == "tokenguard.calls" and ("outcome", "blocked") in of]

@@ -45,12 +45,12 @@ def test_it_goes_on_from_its_id(installed, provider, client):
     """After a crash the id is enough; nothing is created or counted twice."""
     with pytest.raises(TimeoutError, match=r"It goes on: tokenguard\.batch") as late, tokenguard.meter() as measured:
         tokenguard.batch(client, bodies(3), timeout=0, poll=0.01)
-    (name,) = provider.desk.jobs
+    (name,) = provider.desk.batches
     assert name in str(late.value)
     results = tokenguard.batch(client, id=name, poll=0.01)
     assert [result.custom_id for result in results] == ["request-000000", "request-000001", "request-000002"]
     assert tokenguard.batch(client, id=name) == results
-    assert (len(provider.desk.jobs), measured.calls) == (1, 3)
+    assert (len(provider.desk.batches), measured.calls) == (1, 3)
 
 
 def test_anthropic(installed, provider, claude):
@@ -76,7 +76,7 @@ def test_a_batch_that_fails_as_a_whole(installed, provider, client):
     provider.end_next_batch("failed", 0)
     with pytest.raises(BatchError, match="Nothing was run") as failed:
         tokenguard.batch(client, bodies(1), poll=0.01)
-    assert failed.value.id in provider.desk.jobs
+    assert failed.value.id in provider.desk.batches
 
 
 def test_budgets_hold_for_it(installed, provider, client):
@@ -85,7 +85,7 @@ def test_budgets_hold_for_it(installed, provider, client):
     try:
         with pytest.raises(BudgetExceeded):
             tokenguard.batch(client, bodies(3))
-        assert provider.desk.jobs == {}
+        assert provider.desk.batches == {}
     finally:
         tokenguard.install(policy.Policy())
     tokenguard.uninstall()

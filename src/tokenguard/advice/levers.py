@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tokenguard.advice.proposal import Batch, Cache, Route, Shorten
+from tokenguard.advice.proposal import Batch, Cache, Shorten
 from tokenguard.advice.replay import Replayed
 from tokenguard.advice.steps import Step, applies, exceeds, matcher
 from tokenguard.facts import names
-from tokenguard.policy import Limit, Policy, Share
+from tokenguard.policy import Limit, Policy, Route, Share
 from tokenguard.prices import PriceBook
 from tokenguard.report.figures import many
 
@@ -76,6 +76,10 @@ def whole(call: Replayed) -> bool:
     return bool(reasons) and STOPPED.issuperset(reasons)
 
 
+NOT_RECORDED: Final = ("max_turns", "images", "schema")
+"""Facts of a route that the store does not have of a call."""
+
+
 class Routed(Step):
     """Calls that another model answers."""
 
@@ -92,11 +96,14 @@ class Routed(Step):
         self.unpriced = 0
 
     def _fits(self, call: Replayed) -> bool:
-        route, usage = self._route, call.usage
-        past = ((route.max_input_tokens, usage.input), (route.max_output_tokens, usage.output))
-        if any(ceiling is not None and (value is None or value > ceiling) for ceiling, value in past):
+        route = self._route
+        past = ((route.max_input_tokens, call.usage.input), (route.max_output_tokens, call.fact.max_tokens))
+        if call.routed or any(most is not None and (value is None or value > most) for most, value in past):
             return False
-        return (route.tools or call.fact.toolset is None) and bool(self._for(call))
+        if route.tools is not None and (call.fact.toolset is not None) is not route.tools:
+            return False
+        call.routed = bool(self._for(call))  # of several, the first one counts
+        return call.routed
 
     def _change(self, call: Replayed) -> None:
         if not call.priced or self._route.to in call.model or not self._fits(call):
@@ -123,6 +130,9 @@ class Routed(Step):
             f"{self._route.to} reads and writes as many tokens, and its answers do as well; between "
             f"{SHORTER:g} and {LONGER:g} times the output is the interval"
         ]
+        unknown = [name for name in NOT_RECORDED if getattr(self._route, name) is not None]
+        if unknown:
+            says.append(f"{' and '.join(unknown)} taken as met: requests do not record it")
         if self.unpriced:
             says.append(
                 f"{many(self.unpriced, 'call')} not routed: no price is known for {self._route.to} at their provider"

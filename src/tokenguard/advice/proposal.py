@@ -1,6 +1,6 @@
 """A proposal: a policy file, with tables beside the policy that say what else would change.
 
-`[[cache]]` and `[[route]]` are levers, and `[whatif]` holds what no policy can do by itself: to send work in batches,
+`[[cache]]` is a lever, and `[whatif]` holds what no policy can do by itself: to send work in batches,
 to put a prompt in the order that a provider's cache wants, to send less. Levers may stand in `[whatif]` too, as
 `[[whatif.cache]]`: there they are replayed, and never put in force.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenguard.facts.errors import PolicyError
-from tokenguard.policy import Policy, When, kinds
+from tokenguard.policy import Policy, Route, When, kinds
 from tokenguard.policy.files import raw
 from tokenguard.policy.kinds import choice, nearest
 from tokenguard.policy.model import _row as row
@@ -37,19 +37,6 @@ class Cache:
     match: str = row(choice("exact"), "exact", "Requests must be equal to the letter.")
     sampled: bool = row(kinds.FLAG, False, "Also calls whose temperature is not 0; one that sets none is sampled.")
     tools: bool = row(kinds.FLAG, False, "Also requests that offer tools.")
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Calls that go to another model of the same provider."""
-
-    name: str = row(kinds.NAME, ..., _NAME)
-    to: str = row(kinds.MODEL, ..., "The model that answers instead.")
-    when: When = row(kinds.WHEN, When(), _WHEN)
-    share: float = row(kinds.SHARE, 1.0, "The share of these calls that goes there.")
-    max_input_tokens: int | None = row(kinds.POSITIVE, None, "Only calls with at most this much input.")
-    max_output_tokens: int | None = row(kinds.POSITIVE, None, "Only calls whose answer had at most this length.")
-    tools: bool = row(kinds.FLAG, True, "Also requests that offer tools.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +78,6 @@ class _Beside:
     """The tables beside the policy."""
 
     caches: tuple[Cache, ...] = row(None, (), "", toml="cache", table=Cache)
-    routes: tuple[Route, ...] = row(None, (), "", toml="route", table=Route)
     whatif: Assumed = row(None, Assumed, "", table=Assumed)
 
 
@@ -107,7 +93,7 @@ class Proposal:
     """The file; empty without one."""
 
 
-LEVERS: Final = ("cache", "route")
+LEVERS: Final = ("cache",)
 """Tables beside the policy's own; the policy knows `[whatif]`, and leaves it to this."""
 BESIDE: Final = tuple(each.toml for each in rows(_Beside))
 
@@ -120,10 +106,10 @@ def load(path: str | os.PathLike[str]) -> Proposal:
     beside: _Beside = read_table(_Beside, own, str(path), line_of)
     known = policy.known_keys
     assumed = beside.whatif
-    caches, routes = (*beside.caches, *assumed.caches), (*beside.routes, *assumed.routes)
+    caches, routes = (*beside.caches, *assumed.caches), (*policy.routes, *assumed.routes)
     rules: tuple[Any, ...] = (*caches, *routes, *assumed.batches, *assumed.shortens)
     for rule in rules:
-        keys = [key for key, _ in rule.when.patterns] + list(getattr(rule, "per", ()))
+        keys = [key for key, _ in rule.when.patterns] + [*getattr(rule, "per", ()), *getattr(rule, "by", ())]
         for key in keys:
             if key not in known:
                 raise PolicyError(

@@ -116,7 +116,7 @@ NOTHING: Final[Parts] = (0.0, 0.0, 0.0, 0.0)
 class Replayed:
     """A call on its way through a proposal."""
 
-    __slots__ = ("_scale", "attribution", "fact", "factor", "gone", "model", "parts", "priced", "usage")
+    __slots__ = ("_scale", "attribution", "fact", "factor", "gone", "model", "parts", "priced", "routed", "usage")
 
     def __init__(self, fact: Fact, attribution: Mapping[str, str], book: PriceBook) -> None:
         self.fact = fact
@@ -125,6 +125,8 @@ class Replayed:
         self.usage = fact.usage
         self.priced = fact.cost_usd is not None
         """Whether what it costs is known."""
+        self.routed = False
+        """Whether a route has had its say, either way."""
         self.gone = False
         """Whether it would not be sent: refused, or answered from a cache."""
         self.factor = 1.0

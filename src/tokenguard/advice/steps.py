@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from tokenguard.advice.proposal import Batch, Route, Shorten
+from tokenguard.advice.proposal import Batch, Shorten
 from tokenguard.advice.replay import Replayed
 from tokenguard.ledger.entry import NANO
-from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy
+from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy, Route
 from tokenguard.policy.windows import window_bounds
 from tokenguard.prices import PriceBook
 

@@ -73,6 +73,21 @@ class Guarding(Protocol):
         ...
 
 
+class Rerouted:
+    """That the guard has chosen another model than the caller."""
+
+    __slots__ = ("falls_back", "original", "refused", "sent")
+
+    def __init__(self, original: str) -> None:
+        self.original = original
+        self.sent = original
+        """The model that the request goes out with."""
+        self.falls_back = True
+        """Whether the caller's own request is sent where the provider refuses it with the other model."""
+        self.refused: tuple[str, ...] = ()
+        """The models with which the provider has refused it."""
+
+
 class Exchange(Protocol):
     """What a seam tells of one request, and what it can do for it."""
 
@@ -134,6 +149,7 @@ class Call:
         "output_cap",
         "reader",
         "request",
+        "rerouted",
         "resends",
         "reservation",
         "retried",
@@ -207,6 +223,7 @@ class Call:
         self.counted: int | None = None
         self.corrected: int | None = None
         """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
+        self.rerouted: Rerouted | None = None
         self.most_output: int | None = None
         """The output tokens that were reserved."""
         open_calls[id(self)] = self
@@ -214,7 +231,7 @@ class Call:
     @property
     def priced_as(self) -> str | None:
         """The model whose prices tell what the call may come to."""
-        return self.model or self.served_before
+        return self.model or self.served_before or self.api.default_model or None
 
     @property
     def finished(self) -> bool:

@@ -6,10 +6,13 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tokenguard.process.interrupts import interrupt
+
+if TYPE_CHECKING:
+    from tokenguard.call.flow import Answer
 
 UNREACHED: Final = False
 UNANSWERED: Final = True
@@ -50,6 +53,10 @@ TRANSPORT: Final[Mapping[str, bool]] = {
 the bill where the request was sent, and its answer broke off or was not waited for."""
 OVERLOADED: Final = frozenset({408, 429})
 """Client errors by number that are the provider's state and not the request's fault."""
+
+
+UNFIT: Final = frozenset({400, 404, 422})
+"""Statuses by which a provider says that a model cannot do such a request, or is not there."""
 
 
 class Code(NamedTuple):
@@ -128,6 +135,17 @@ def status_of(error: BaseException) -> int | None:
         code and code.http_status,
     )
     return next((status for status in places if type(status) is int and status > 0), None)
+
+
+def refuses(answer: Answer, statuses: Container[int]) -> bool:
+    """Whether the provider refused a request with one of these statuses.
+
+    Some SDKs raise it later, and bring back the response.
+    """
+    if answer.error is not None:
+        return isinstance(answer.error, Exception) and status_of(answer.error) in statuses
+    value = answer.value
+    return any(getattr(value, name, None) in statuses for name in ("status_code", "status"))
 
 
 def type_name(error: BaseException) -> str:

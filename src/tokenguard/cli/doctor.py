@@ -39,7 +39,6 @@ TELLS = (
     "genai",
 )
 """What the names of OpenTelemetry's instrumentations of our SDKs have in them."""
-OTLP = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS"))
 REACH_SECONDS = 2.0
 
 
@@ -77,6 +76,7 @@ def _checks() -> Iterator[Check]:
     yield Check("process", "tokenguard", True, f"{__version__}, Python {python}")
     yield from _sdks()
     yield from _neighbours()
+    yield _sdk_of_opentelemetry()
     yield found
     yield from (*store, *ledger, *endpoints)
 
@@ -174,6 +174,25 @@ def _neighbours() -> Iterator[Check]:
         yield Check("other instrumentations", name, True, "may be installed before or after TokenGuard")
 
 
+def _sdk_of_opentelemetry() -> Check:
+    """Whether spans and points are made the short way; the long one is as right, and takes more time."""
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from tokenguard.telemetry.bulk import points
+    from tokenguard.telemetry.templates import why_not
+
+    reasons = {
+        "spans": why_not(TracerProvider(shutdown_on_exit=False).get_tracer("tokenguard")),
+        "histograms": points.why_not(
+            MeterProvider(shutdown_on_exit=False).get_meter("tokenguard").create_histogram("h")
+        ),
+    }
+    long = [f"{what} take the public, slower way: {reason}" for what, reason in reasons.items() if reason is not None]
+    subject = f"opentelemetry-sdk {metadata.version('opentelemetry-sdk')}"
+    return Check("OpenTelemetry", subject, True, "; ".join(long) or "spans and histograms take the short way")
+
+
 def _policy() -> tuple[Policy | None, Check]:
     from tokenguard.policy import load
 
@@ -219,7 +238,7 @@ def _ledger(policy: Policy | None) -> Iterator[Check]:
 
 
 def _endpoints() -> Iterator[Check]:
-    for name in OTLP:
+    for name in names.OTLP_ENDPOINTS:
         if not (given := os.environ.get(name)):
             continue
         url = urlsplit(given if "//" in given else f"//{given}")
@@ -228,6 +247,6 @@ def _endpoints() -> Iterator[Check]:
         try:
             socket.create_connection((url.hostname or "", port), REACH_SECONDS).close()
         except OSError as error:
-            yield Check("records", where, False, f"{name} is not reached: {error}. Records that go there are lost")
+            yield Check("records", where, False, f"{name} is not reached: {error}. Nothing gets there")
         else:
             yield Check("records", where, True, f"{name} is reached")

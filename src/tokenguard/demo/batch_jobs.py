@@ -95,7 +95,7 @@ def create(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         lines = [Asked(each["custom_id"], body["endpoint"], {**model, **each["body"]}) for each in told]
     prefix = {"anthropic": "msgbatch_", "openai": "batch_", "mistral": "job-"}[dialect]
     job = BatchJob(desk.id(prefix), dialect, lines, key, body, input=str(body.get("input_file_id", "")))
-    desk.jobs[job.id] = job
+    desk.batches[job.id] = job
     return Reply(_shown(job))
 
 
@@ -119,7 +119,7 @@ def retrieve(desk: Desk, job_id: str, answer: Answer) -> Reply:
 
 def listed(desk: Desk) -> Reply:
     """All jobs."""
-    jobs = [_shown(job) for job in reversed(desk.jobs.values())]
+    jobs = [_shown(job) for job in reversed(desk.batches.values())]
     return Reply({"object": "list", "data": jobs, "first_id": None, "last_id": None, "has_more": False})
 
 
@@ -199,7 +199,7 @@ def _lines(lines: Any) -> Reply:
 
 
 def _job(desk: Desk, name: str) -> BatchJob:
-    if (job := desk.jobs.get(name)) is None:
+    if (job := desk.batches.get(name)) is None:
         raise Refusal(404, "invalid_request_error", f"No batch found with id '{name}'.")
     found: BatchJob = job
     return found

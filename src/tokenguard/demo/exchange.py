@@ -61,6 +61,8 @@ class Reply(NamedTuple):
     """Of the stream."""
     headers: Mapping[str, str] = MappingProxyType({})
     """What else the response's headers say."""
+    content: bytes | None = None
+    """The body, where it is no JSON."""
 
 
 @dataclass
@@ -117,7 +119,9 @@ class Desk:
         self.responses: dict[str, dict[str, Any]] = {}
         """The Responses API's memory: stored responses with the conversation that led to them."""
         self.files: dict[str, bytes] = {}
-        self.jobs: dict[str, Any] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        """Jobs that are under way: films."""
+        self.batches: dict[str, Any] = {}
         """Batch jobs, by id (`batch_jobs.BatchJob`)."""
         self.batch_polls = 1
         """How often a batch job is asked for before it has run."""

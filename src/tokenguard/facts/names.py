@@ -27,10 +27,19 @@ OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
+AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
+AUDIO_CACHE_READ_TOKENS: Final = "gen_ai.usage.audio.cache_read.input_tokens"
+IMAGE_INPUT_TOKENS: Final = "gen_ai.usage.image.input_tokens"
+IMAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.image.output_tokens"
+IMAGE_CACHE_READ_TOKENS: Final = "gen_ai.usage.image.cache_read.input_tokens"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - tokens of text
+TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - tokens of text
+PROMPT_VERSION: Final = "gen_ai.prompt.version"
+REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
@@ -54,6 +63,14 @@ COST_SOURCE: Final = "tokenguard.cost.source"
 REPORTED: Final = "reported"
 WEB_SEARCHES: Final = "tokenguard.usage.web_searches"
 FILE_SEARCHES: Final = "tokenguard.usage.file_searches"
+REQUESTS: Final = "tokenguard.usage.requests"
+"""What is billed by the request, where the provider counts it: a rerank's searches."""
+IMAGES: Final = "tokenguard.usage.images"
+INPUT_SECONDS: Final = "tokenguard.usage.input_seconds"
+OUTPUT_SECONDS: Final = "tokenguard.usage.output_seconds"
+CHARACTERS: Final = "tokenguard.usage.characters"
+PAGES: Final = "tokenguard.usage.pages"
+ANNOTATED_PAGES: Final = "tokenguard.usage.annotated_pages"
 COST_SAVED: Final = "tokenguard.cost.saved_usd"
 FINGERPRINT: Final = "tokenguard.call.fingerprint"
 RETRY_ATTEMPT: Final = "tokenguard.retry.attempt"
@@ -74,8 +91,16 @@ GUARD_ORIGINAL_MAX_TOKENS: Final = "tokenguard.guard.original_max_tokens"
 GUARD_MODE: Final = "tokenguard.guard.mode"
 GUARD_PREVENTED: Final = "tokenguard.guard.prevented_usd"
 SHARED_CALLS: Final = "tokenguard.guard.shared_calls"
+ROUTE_RULE: Final = "tokenguard.route.rule"
+ROUTE_VERSION: Final = "tokenguard.route.version"
+ROUTE_ARM: Final = "tokenguard.route.arm"
+ROUTE_ORIGINAL_MODEL: Final = "tokenguard.route.original_model"
+ROUTE_UNFIT: Final = "tokenguard.route.unfit"
+"""The model that refused the request, after which the caller's own was sent."""
+ROUTE_SAVED: Final = "tokenguard.route.saved_usd"
+"""What the model that was asked for would have cost more for the same tokens: an estimate."""
 REQUEST_HASH: Final = "tokenguard.request.hash"
-"""16 hex digits, equal for requests that are equal to the letter; looked at after the call, like what follows."""
+"""16 hex digits, equal for equal requests in any order of their keys; found out after the call, like what follows."""
 INPUT_TOOLSET: Final = "tokenguard.input.toolset"
 """16 hex digits that name the tools a request offers; the store says how large each of them is."""
 BATCH_ID: Final = "tokenguard.batch.id"
@@ -132,6 +157,14 @@ ABANDONED: Final = "abandoned"
 
 BLOCK: Final = "block"
 
+NOT_CAPPED: Final = (
+    *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation", "ocr"),
+)
+"""The operations whose answers have no length that a request could cap."""
+
+TREATED: Final = "treated"
+CONTROL: Final = "control"
+
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +189,7 @@ CACHE_BREAKS: Final = Metric(
 )
 UNPRICED_CALLS: Final = Metric("tokenguard.calls.unpriced", "{call}", "counter", "Answered calls without a known cost")
 TOKENS: Final = Metric("tokenguard.tokens", "{token}", "counter", "Tokens by type")
+UNITS: Final = Metric("tokenguard.units", "{unit}", "counter", "What is billed and is no token, by type")
 COST_USD: Final = Metric("tokenguard.cost.usd", "{USD}", "counter", "Cost of LLM calls")
 COST_PART_USD: Final = Metric("tokenguard.cost.part.usd", "{USD}", "counter", "Cost of LLM calls by what it paid for")
 SAVED_USD: Final = Metric("tokenguard.saved.usd", "{USD}", "updown", "Cost saved, by lever")
@@ -189,6 +223,26 @@ INFERENCE_DURATION: Final = Metric(
 INFERENCE_FIRST_CHUNK: Final = Metric(
     "gen_ai.client.inference.time_to_first_chunk", "s", "histogram", "Time to the first chunk, by the newer conventions"
 )
+INFERENCE_INPUT: Final = Metric("gen_ai.client.inference.usage.input_tokens", "{token}", "counter", "Input tokens")
+INFERENCE_OUTPUT: Final = Metric("gen_ai.client.inference.usage.output_tokens", "{token}", "counter", "Output tokens")
+INFERENCE_CACHE_READ: Final = Metric(
+    "gen_ai.client.inference.usage.cache_read.input_tokens", "{token}", "counter", "Input tokens read from the cache"
+)
+INFERENCE_CACHE_WRITE: Final = Metric(
+    "gen_ai.client.inference.usage.cache_write.input_tokens", "{token}", "counter", "Input tokens written to the cache"
+)
+INFERENCE_REASONING: Final = Metric(
+    "gen_ai.client.inference.usage.reasoning.output_tokens", "{token}", "counter", "Output tokens of reasoning"
+)
+INFERENCE_CALL_INPUT: Final = Metric(
+    "gen_ai.client.inference.operation.input_tokens", "{token}", "histogram", "Input tokens of a GenAI call"
+)
+INFERENCE_CALL_OUTPUT: Final = Metric(
+    "gen_ai.client.inference.operation.output_tokens", "{token}", "histogram", "Output tokens of a GenAI call"
+)
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.42.0"
+"""The last schema of OpenTelemetry's that has the GenAI names; where they went to is not published yet."""
 
 SECONDS_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -198,9 +252,14 @@ TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 104
 ENV_POLICY: Final = "TOKENGUARD_POLICY"
 ENV_WEBHOOK_SECRET: Final = "TOKENGUARD_WEBHOOK_SECRET"  # noqa: S105 - its name
 ENV_STORE: Final = "TOKENGUARD_STORE"
+ENV_EXIT_SECONDS: Final = "TOKENGUARD_EXIT_SECONDS"
+"""How many seconds the end of a program waits for an OTLP endpoint; 0.8 by default."""
+OTLP_ENDPOINTS: Final = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS", "_LOGS"))
+"""The variables that name an OTLP endpoint."""
 ENV_INCLUDE_USAGE: Final = "TOKENGUARD_INCLUDE_USAGE"
 ENV_HOSTS: Final = "TOKENGUARD_HOSTS"
 """Hosts as the policy's `[hosts]` has them: `llm.internal:8000=openai,127.0.0.1=sdk`."""
+ENV_SEMCONV: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 ENV_STRICT: Final = "TOKENGUARD_STRICT"
 ENV_CAPTURE_CONTENT: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 

@@ -9,14 +9,15 @@ model, operation and attribution, and remembered.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry import baggage
 
+from tokenguard.call.call import Rerouted
 from tokenguard.call.failures import provider_failed
 from tokenguard.facts import names
 from tokenguard.facts.errors import BudgetExceeded, CircuitOpen, GuardrailViolation
@@ -25,6 +26,7 @@ from tokenguard.facts.usage import Usage
 from tokenguard.guard.alerts import Alerter
 from tokenguard.guard.breakers import Breakers
 from tokenguard.guard.ceilings import CEILINGS, Question, beyond, no_price
+from tokenguard.guard.routes import Routes
 from tokenguard.guard.single_flight import Flights
 from tokenguard.guard.worst_case import Cases, Worst, WorstCase
 from tokenguard.ledger import NANO, Balance, Entry, Ledger, Refusal, Reservation, nano, new_id, open_ledger
@@ -43,6 +45,12 @@ log = Log("tokenguard")
 
 REMEMBERED = 4096
 """Accounts of whose refusals this process remembers that they were told."""
+
+CHANGED = (
+    *(names.ROUTE_ORIGINAL_MODEL, names.GUARD_ORIGINAL_MODEL, names.GUARD_ORIGINAL_MAX_TOKENS),
+    *(names.GUARD_ACTION, names.GUARD_RULE, names.GUARD_MODE),
+)
+"""What a call's span says of changes that are undone."""
 
 ACTIONS = ("allow", "warn", "clamp", "downgrade", "block")
 """In order of severity: the strongest one of a call is the one on its span."""
@@ -97,6 +105,7 @@ class Guard:
         self.breakers: Breakers = Breakers() if after is None else after.breakers
         self.flights: Flights = Flights() if after is None else after.flights
         self.worst_case: WorstCase = WorstCase(prices, None if after is None else after.worst_case)
+        self.routes = Routes()
         self.alerter = Alerter(policy.alerts)
         self.on_refusal: Callable[[str, str], None] | None = None
         """Counts refusals by budget and key, for the metrics."""
@@ -128,6 +137,8 @@ class Guard:
         """Let the call pass, as it is or changed, with its worst case reserved; or raise."""
         matched = call.matched
         assert matched is not None, "a call is matched before it is admitted"
+        if matched.routes and call.rerouted is None:
+            matched = yield from self._route(call, exchange, matched)
         for breaker in matched.breakers:
             opened = self.breakers.refuses(breaker, call.endpoint.provider, call.model or "")
             if opened is not None:
@@ -153,7 +164,7 @@ class Guard:
                 if wants_input:
                     yield from self._count(call)
                 for limit in matched.limits:
-                    self._limit(call, exchange, limit)
+                    self.limit(call, exchange, limit)
         if matched.budgets and self.ledger is not None:
             yield from self._reserve(call, exchange, matched, self.ledger, self.worst_case)
 
@@ -175,6 +186,65 @@ class Guard:
         """Note what a refused call could have cost."""
         if worst.usd is not None:
             call.attributes[names.GUARD_PREVENTED] = worst.usd
+
+    # --- other models ------------------------------------------------------------------------------------------------
+
+    def _route(self, call: Call, exchange: Exchange, matched: Matched) -> Generator[Step, Answer, Matched]:
+        """Have another model answer the call, where a route says so; the rules from here on are that model's."""
+        chosen = yield from self.routes.choose(call, matched, self.worst_case, self._count)
+        if chosen is None:
+            return matched
+        route, arm = chosen
+        if arm == names.TREATED and self.enforces:
+            original = call.model or ""
+            try:
+                self.send_to(call, exchange, route.to)
+            except GuardrailViolation as fixed:  # by the client's URL, say: the call is not to suffer for it
+                self.routes.found_unfit(call, route.to, f"cannot be chosen ({fixed})")
+                return matched
+            call.attributes[names.ROUTE_ORIGINAL_MODEL] = original
+            matched = self.match(call)
+        call.attributes[names.ROUTE_RULE] = route.name
+        call.attributes[names.ROUTE_VERSION] = route.version
+        call.attributes[names.ROUTE_ARM] = arm
+        if not self.enforces:
+            call.attributes[names.GUARD_MODE] = "observe"
+        if call.rerouted is not None:
+            call.rerouted.falls_back = route.unfit == "original"
+        return matched
+
+    def send_to(self, call: Call, exchange: Exchange, model: str) -> None:
+        """The one way in which a call gets another model."""
+        call.change(exchange, {**call.request, "model": model})
+        if call.rerouted is None:
+            call.rerouted = Rerouted(call.model or "")
+        call.model = call.rerouted.sent = model
+
+    def reconsider(self, call: Call, exchange: Exchange) -> Generator[Step, Answer, None]:
+        """The provider refuses the request with the model that we chose: admit the caller's own, or raise."""
+        rerouted = call.rerouted
+        assert rerouted is not None, "the guard has chosen another model"
+        matched, call.matched = call.matched, None
+        for breaker in matched.breakers if matched is not None else ():
+            self.breakers.ended(breaker, call.endpoint.provider, rerouted.sent, None)
+        held, call.reservation = call.reservation, None
+        if held is not None and self.ledger is not None:
+            yield self.ledger, self.ledger.release, (held,)
+        rerouted.refused += (rerouted.sent,)
+        call.attributes[names.ROUTE_UNFIT] = rerouted.sent
+        call.change(exchange, exchange.body)
+        call.model = rerouted.sent = rerouted.original
+        for name in CHANGED:
+            call.attributes.pop(name, None)
+        call.action = "allow"
+        self.match(call)
+        yield from Guard.admit(self, call, exchange)  # what a kind of guard asks before has been asked
+
+    def accepted(self, call: Call) -> None:
+        """The caller's own request was not refused, so it was the model that did not fit."""
+        rerouted = call.rerouted
+        for model in rerouted.refused if rerouted is not None else ():
+            self.routes.found_unfit(call, model, f"refused what {call.model} takes")
 
     # --- limits --------------------------------------------------------------------------------------------------
 
@@ -201,17 +271,21 @@ class Guard:
             return usd is not None and usd <= tightest.cost_usd
         return True
 
-    def _limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
+    def limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
+        """Keep one limit: change the call, or raise."""
         if limit.then == "clamp" and limit.max_output_tokens is not None and beyond(call, limit.max_output_tokens):
             self._clamp(call, exchange, limit.name, limit.max_output_tokens)
         asked = Question(call, limit, self.worst_case, self.policy.unpriced != "allow")
         for exceeded in filter(None, (ceiling(asked) for ceiling in CEILINGS)):
             # An agent's model is the provider's to know, and a request that names one beside it would be refused.
-            if limit.then == "downgrade" and call.model not in (None, limit.downgrade_to):
+            downgrades = limit.then == "downgrade" and call.model not in (None, limit.downgrade_to)
+            unfit = downgrades and self.routes.is_unfit(call, str(limit.downgrade_to))
+            if downgrades and not unfit:
                 self._downgrade(call, exchange, limit.name, str(limit.downgrade_to))
                 return
-            self._decide(call, limit.name, "warn" if limit.then == "warn" else "block")
-            if limit.then == "warn":
+            warns = limit.then == "warn" or unfit
+            self._decide(call, limit.name, "warn" if warns else "block")
+            if warns:
                 log.warning("tokenguard: %s", exceeded)
             elif self.enforces:
                 self._prevented(call, self.worst_case.of(call, counted=False))
@@ -223,7 +297,7 @@ class Guard:
             return
         if call.output_cap is not None:
             call.attributes.setdefault(names.GUARD_ORIGINAL_MAX_TOKENS, call.output_cap)
-        self._change(call, exchange, rule, call.api.capped(call.request, cap, call.endpoint.provider))
+        call.change(exchange, call.api.capped(call.request, cap, call.endpoint.provider))
         call.attributes[names.REQUEST_MAX_TOKENS] = cap
 
     def _downgrade(self, call: Call, exchange: Exchange, rule: str, model: str) -> None:
@@ -231,14 +305,9 @@ class Guard:
         if not self.enforces:
             return
         call.attributes.setdefault(names.GUARD_ORIGINAL_MODEL, call.model or "")
-        self._change(call, exchange, rule, {**call.request, "model": model})
-        call.model = model
-
-    def _change(self, call: Call, exchange: Exchange, rule: str, body: Mapping[str, Any]) -> None:
-        """Send this body instead; a request that cannot be changed is refused."""
         try:
-            call.change(exchange, body)
-        except GuardrailViolation as refusal:
+            self.send_to(call, exchange, model)
+        except GuardrailViolation as refusal:  # a request that cannot be changed is refused
             self._decide(call, rule, "block")
             refusal.rule = rule
             raise
@@ -289,8 +358,9 @@ class Guard:
                 worst = cases.of(call, counted=True)
                 continue
             budget = matched.budget(held.entry.budget)
-            if budget.then == "downgrade" and call.model not in (None, budget.downgrade_to):
-                self._downgrade(call, exchange, budget.name, str(budget.downgrade_to))
+            to = budget.downgrade_to
+            if budget.then == "downgrade" and call.model not in (None, to) and not self.routes.is_unfit(call, str(to)):
+                self._downgrade(call, exchange, budget.name, str(to))
                 worst = cases.of(call, counted=False)
                 continue
             self._decide(call, budget.name, "block")
@@ -369,6 +439,8 @@ class Guard:
                 self.breakers.ended(breaker, call.endpoint.provider, call.model or "", works)
         if usage is not None:
             self.worst_case.learn(call, usage)
+        if call.rerouted is not None and charged is not None and cost is not None and cost.total:
+            self._tell_saved(call, call.rerouted, charged, cost.total)
         held, ledger = call.reservation, self.ledger
         if held is None or ledger is None:
             return
@@ -378,6 +450,17 @@ class Guard:
         else:
             ledger.settle_soon(held, *spent)
         call.reservation = None
+
+    def _tell_saved(self, call: Call, rerouted: Rerouted, charged: Usage, total: float) -> None:
+        """What the model that was asked for would have cost more, for as many tokens and at the same tier."""
+        if rerouted.sent == rerouted.original:
+            return
+        provider, at = call.endpoint.provider, call.start_ns
+        models = (str(call.attributes.get(names.RESPONSE_MODEL, "")), rerouted.sent)
+        own = self.prices.cost(provider, rerouted.original, charged, at_ns=at).total
+        other = self.prices.cost(provider, models, charged, at_ns=at).total
+        if own is not None and other:
+            call.attributes[names.ROUTE_SAVED] = total * (own / other - 1)
 
     def give_back(self, call: Call) -> None:
         """Nothing was sent: what was reserved for it is free."""

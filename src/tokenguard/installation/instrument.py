@@ -18,9 +18,9 @@ from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
-AUTOLOAD = str(Path(__file__).parent / "autoload")
+from tokenguard.facts import names
 
-OTLP_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS", "_LOGS"))
+AUTOLOAD = str(Path(__file__).parent / "autoload")
 
 USAGE = """\
 usage: tokenguard-instrument COMMAND [ARGS...]
@@ -30,6 +30,20 @@ A file or module name is run with this Python: `tokenguard-instrument app.py`, `
 
 With OTEL_EXPORTER_OTLP_ENDPOINT set, spans and metrics go there; with none, calls go to the local store
 (TOKENGUARD_STORE, default .tokenguard/usage.db), and `tokenguard report` shows them.
+
+Examples:
+  tokenguard-instrument python app.py
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 tokenguard-instrument gunicorn app:app
+
+It has no options but --help and --version: settings are environment variables, and tokenguard.toml.
+"""
+
+UNKNOWN_OPTION = """\
+tokenguard-instrument: there is no option {option}. Options of your program go behind its name:
+
+    tokenguard-instrument python app.py {option}
+
+TokenGuard itself is set by environment variables and tokenguard.toml: see tokenguard-instrument --help.
 """
 
 
@@ -44,6 +58,12 @@ def main() -> None:
 
         print(f"tokenguard-instrument {__version__}")  # noqa: T201
         sys.exit(0)
+    if arguments[0] == "--":
+        arguments.pop(0)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] != "-m"):
+        option = arguments[0] if arguments else "--"
+        print(UNKNOWN_OPTION.format(option=option), end="", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     if arguments[0] == "-m" or arguments[0].endswith(".py"):
         arguments.insert(0, sys.executable)
     program = shutil.which(arguments[0])
@@ -55,6 +75,10 @@ def main() -> None:
         )
         sys.exit(127)
     sys.stdout.flush()
+    if os.name == "nt":  # there, exec returns to the shell while the program still runs
+        import subprocess
+
+        sys.exit(subprocess.call([program, *arguments[1:]], env=environment(os.environ)))  # noqa: S603 - the same
     os.execve(program, arguments, environment(os.environ))  # noqa: S606 - running the user's command is the purpose
 
 
@@ -65,7 +89,7 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     # An empty element is the working directory; a variable that is empty as a whole is none.
     paths = [path for path in given.split(os.pathsep) if path != AUTOLOAD] if given else []
     env["PYTHONPATH"] = os.pathsep.join([AUTOLOAD, *paths])
-    endpoints = [env[name] for name in OTLP_ENDPOINTS if env.get(name)]
+    endpoints = [env[name] for name in names.OTLP_ENDPOINTS if env.get(name)]
     for signal in ("TRACES", "METRICS"):
         # With no endpoint nobody listens: the local store has the records.
         env.setdefault(f"OTEL_{signal}_EXPORTER", "otlp" if endpoints else "none")
@@ -88,6 +112,20 @@ def start_opentelemetry() -> None:
         from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
         _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+    _bound_the_end()
+
+
+def _bound_the_end() -> None:
+    """Have the SDK that was set up here wait at the end no longer than TokenGuard does."""
+    from opentelemetry import metrics, trace
+    from opentelemetry._logs import get_logger_provider
+
+    from tokenguard.installation.runtime import installed
+
+    here = installed()
+    if here is not None and any(os.environ.get(name) for name in names.OTLP_ENDPOINTS):
+        providers = (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider())
+        here.telemetry.delivery.send_at_the_end(providers)
 
 
 class TokenGuardInstrumentor(BaseInstrumentor):  # type: ignore[misc]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -50,7 +51,7 @@ class Installation:
         ends.at_end(Stage.CALLS, end_all)
         ends.heed_signals()
         global _telemetry
-        _telemetry = _telemetry or Telemetry(_store)
+        _telemetry = _telemetry or Telemetry(_store, _instead)
         self.telemetry = _telemetry
         asks_usage = mode_of(os.environ.get(names.ENV_INCLUDE_USAGE))
         self.telemetry.metrics.watch_prices(PriceBook.newest)
@@ -208,6 +209,15 @@ def _store() -> Any:
         if exported and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             return None
         path = default_store
+    return _store_at(path)
+
+
+def _instead() -> Callable[[], Any] | None:
+    """Makes the store for what an OTLP endpoint does not take; `None` where `TOKENGUARD_STORE` says what to keep."""
+    return None if names.ENV_STORE in os.environ or default_store is None else partial(_store_at, default_store)
+
+
+def _store_at(path: str | None) -> Any:
     if path is None:
         return None
     from tokenguard.store.file import PRIVATE

@@ -185,13 +185,13 @@ class SqliteLedger(Ledger):
             return False
         return True
 
-    def _take_along(self, db: sqlite3.Connection) -> tuple[int, tuple[Alert, ...]]:
-        """Write in this transaction what was gathered; how many there were, and the thresholds reached."""
+    def _take_along(self, db: sqlite3.Connection) -> tuple[list[_Settlement], tuple[Alert, ...]]:
+        """Write in this transaction what was gathered; what it was, and the thresholds reached."""
         found: tuple[Alert, ...] = ()
-        count = len(self._gathered)
-        for n in range(count):
-            found += self._charge(db, self._gathered[n])
-        return count, found
+        taken = list(self._gathered)
+        for settlement in taken:
+            found += self._charge(db, settlement)
+        return taken, found
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -287,7 +287,7 @@ class SqliteLedger(Ledger):
         with self._lock:
             if since < self._gave_up:  # who has waited behind one that gave up has waited as long
                 raise LedgerError(f"the ledger {self.path} cannot be used: another process holds it")
-            count = 0
+            taken: list[_Settlement] = []
             found: tuple[Alert, ...] = ()
             try:
                 if self._is_in_transaction():
@@ -295,7 +295,7 @@ class SqliteLedger(Ledger):
                 db = self._opened()
                 try:
                     self._begin(db)
-                    count, found = self._take_along(db)
+                    taken, found = self._take_along(db)
                     answer = work(db, *args)
                     db.execute("COMMIT")
                 finally:
@@ -306,8 +306,9 @@ class SqliteLedger(Ledger):
                     raise raised from None
                 self._gave_up = time.monotonic()
                 raise LedgerError(f"the ledger {self.path} cannot be used: {error}") from error
-            for _ in range(count):
-                self._gathered.popleft()
+            for settlement in taken:
+                if self._gathered and self._gathered[0] is settlement:  # else a signal handler has come before us
+                    self._gathered.popleft()
         self._hear(found)
         return answer
 
@@ -315,9 +316,16 @@ class SqliteLedger(Ledger):
         return self._connection is not None and self._connection.in_transaction
 
     def _break_off(self, db: sqlite3.Connection) -> None:
-        """Roll back. The connection goes with it: a traceback may hold a statement that is half read."""
-        self._connection = None
-        db.close()
+        """Roll back, and let the connection go.
+
+        Both: a traceback may hold a statement that is half read, and as long as it does a connection that was only
+        closed lives on, its transaction and the lock of the file with it (https://www.sqlite.org/c3ref/close.html).
+        """
+        try:
+            db.rollback()
+        finally:
+            self._connection = None
+            db.close()
 
     def _within(self) -> None:
         """A signal handler has come in the middle of a transaction of this very thread."""

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
 
 from tokenguard.call import scope
-from tokenguard.call.call import Call, Exchange, current_call
+from tokenguard.call.call import Call, Exchange, Rerouted, current_call
+from tokenguard.call.failures import UNFIT, refuses
 from tokenguard.call.flow import SEND, Answer, Flow, Step
 from tokenguard.call.repeats import identity, snapshot
 from tokenguard.call.site import call_site
@@ -93,7 +93,7 @@ class Meter:
 
     def _guarded(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
         if guard is None:
-            return (yield from self._send(exchange, call))
+            return (yield from self._send(exchange, call, None))
         flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
             shared: Answer | None = (yield flight.answer).value
@@ -103,7 +103,7 @@ class Meter:
         answer: Answer | None = None
         try:
             yield from self.admit(guard, call, guard.admit(call, exchange))
-            answer = yield from self._send(exchange, call)
+            answer = yield from self._send(exchange, call, guard)
             return answer
         finally:
             if flight is not None and flight.leads:
@@ -157,7 +157,7 @@ class Meter:
             facts = {names.PROVIDER: call.endpoint.provider, names.RESPONSE_MODEL: call.model or "", **call.attributes}
             self.telemetry.metrics.count_saved("single_flight", facts, cost * followers)
 
-    def _send(self, exchange: Exchange, call: Call) -> Flow:
+    def _send(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
         """Send the request inside its span, and see to the answer."""
         self.contain("opening a call", self._open, exchange, call)
         call.sent = True
@@ -166,7 +166,30 @@ class Meter:
             exchange.replace_body(call.request)
             call.hide_usage = False
             answer = yield SEND
+        if guard is not None and call.rerouted is not None:
+            answer = yield from self._fitted(guard, exchange, call, call.rerouted, answer)
         self.contain("closing a call", self._close, exchange, call, answer)
+        return answer
+
+    def _fitted(self, guard: Guard, exchange: Exchange, call: Call, other: Rerouted, answer: Answer) -> Flow:
+        """The answer of the model that the guard chose; where the provider refuses it, of the caller's own request."""
+        while other.falls_back and other.sent != other.original and refuses(answer, UNFIT):
+            try:
+                yield from guard.reconsider(call, exchange)
+            except GuardrailViolation as refusal:
+                self._leave(call)
+                call.finish(None, outcome=names.BLOCKED, error=refusal)
+                raise
+            except Exception as failure:
+                self.telemetry.internal_error("sending the caller's own request", failure)
+                return answer
+            call.attributes[names.REQUEST_MODEL] = call.model or ""
+            call.span.rename(_span_name(call))
+            if call.hide_usage:
+                _ask_usage(exchange, call)
+            answer = yield SEND
+        if other.refused and not refuses(answer, UNFIT):
+            guard.accepted(call)
         return answer
 
     def look(self, look: Callable[..., T | None], *arguments: Any) -> T | None:
@@ -196,8 +219,7 @@ class Meter:
         """Start the span, and make it and the call current while the request is sent."""
         self._start_span(call, exchange.native_span)
         if call.stream and call.api.include_usage and self.usage_option.asks(call):
-            options = call.request.get("stream_options") or {}
-            exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
+            _ask_usage(exchange, call)
             call.hide_usage = True
         current_call.set(call)
         otel_context.attach(call.span.context)
@@ -291,10 +313,9 @@ class Meter:
             names.SERVER_ADDRESS: endpoint.host,
             names.SERVER_PORT: endpoint.port,
         }
-        name = call.api.operation
+        name = _span_name(call)
         if call.model is not None:
             start[names.REQUEST_MODEL] = call.model
-            name = f"{name} {call.model}"
         if call.stream:
             start[names.REQUEST_STREAM] = True
         call.attributes.update(start)
@@ -302,9 +323,7 @@ class Meter:
         owner = outer_owner(parent, start)
 
         def own() -> trace.Span:
-            return self.telemetry.tracer.start_span(
-                name, parent, SpanKind.CLIENT, start, start_time=call.start_ns, record_exception=False
-            )
+            return self.telemetry.spans.start(name, parent, start, call.start_ns)
 
         if owner is not None and owner is not native:
             call.span = OuterSpan(owner, parent, own)
@@ -314,6 +333,15 @@ class Meter:
         else:
             span = own()
             call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
+
+
+def _ask_usage(exchange: Exchange, call: Call) -> None:
+    options = call.request.get("stream_options") or {}
+    exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
+
+
+def _span_name(call: Call) -> str:
+    return call.api.operation if call.model is None else f"{call.api.operation} {call.model}"
 
 
 def _undecided() -> GuardrailViolation:

@@ -17,6 +17,7 @@ from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Endpoint, Reading, geo_of
 from tokenguard.providers.reading import MOST_TOKENS, believable
+from tokenguard.telemetry.conventions import newer_attributes
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
 
@@ -51,12 +52,16 @@ class Settling:
             call.on_told(reading.usage is not None and reading.usage.output is not None)
         usage: Usage | None = None
         try:
+            if call.api.units is not None and outcome == names.OK:
+                reading = call.api.units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
             reading = self._believed(reading)
             usage = reading.usage
             cost, charged = self._price(call, reading, outcome, error, generated)
             call.cost = cost
             _describe_money(call, cost, usage)
+            if self.telemetry.profile.newer:
+                call.attributes.update(newer_attributes(call.attributes, call.api.settings_of(call.request), usage))
             if call.guard is not None:
                 self._contain("settling a budget", call.guard.settle, call, usage, charged, cost, outcome, error)
             if self._capture is not None and outcome != names.BLOCKED:
@@ -105,12 +110,20 @@ class Settling:
             return None, None
         usage = reading.usage
         told = usage is not None and (usage.output is not None or not call.api.generates)
-        if not told and generated is None and isinstance(error, BaseException) and not may_be_billed(error):
+        begun = generated is not None or call.begun
+        if not told and not begun and isinstance(error, BaseException) and not may_be_billed(error):
             return None, None  # the provider refused it
-        basis = None if told else _untold(outcome, error, generated)
+        untold = _untold(outcome, error, begun)
+        basis = None if told else untold
         charged = usage if usage is not None and told else _estimated(call, reading, generated)
+        units = call.api.units
+        variant = None if units is None else reading.variant or units.variant(call.request)
         priced = reading if told else reading._replace(parts=())
-        cost = price(self.prices, call.endpoint, call.priced_as, priced, charged, call.start_ns, basis)
+        model, at_ns = call.priced_as, call.start_ns
+        cost = price(self.prices, call.endpoint, model, priced, charged, at_ns, basis, variant)
+        if cost.total is None and told and units is not None and not reading.parts:  # billed by what it does not tell
+            charged = _estimated(call, reading, generated)
+            cost = price(self.prices, call.endpoint, model, priced, charged, at_ns, untold, variant)
         if charged.output is None and call.api.generates:
             cost = cost._replace(output=None)
         if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
@@ -149,11 +162,12 @@ def price(
     charged: Usage,
     at_ns: int,
     basis: str | None = None,
+    variant: str | None = None,
 ) -> Cost:
     """What an answer costs: of the model that was asked, in the tier and the place that the answer tells."""
     geo = reading.geo or geo_of(endpoint.host)
-    special = reading.service_tier or reading.speed or geo
-    tier = Tier(reading.service_tier, reading.speed, geo) if special else STANDARD
+    special = reading.service_tier or reading.speed or geo or variant
+    tier = Tier(reading.service_tier, reading.speed, geo, variant) if special else STANDARD
     models = (reading.model, asked)
     if not reading.parts:
         return prices.cost(endpoint.provider, models, charged, tier=tier, at_ns=at_ns, basis=basis)
@@ -165,9 +179,9 @@ def price(
     return reduce(Cost.plus, costs)
 
 
-def _untold(outcome: str, error: BaseException | str | None, generated: Callable[[], str] | None) -> str:
+def _untold(outcome: str, error: BaseException | str | None, begun: bool) -> str:
     """The basis of an estimate, where the provider has not told the usage."""
-    if generated is not None:
+    if begun:
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if isinstance(error, BaseException):
         return "timed_out" if isinstance(error, Exception) else "cancelled"
@@ -184,6 +198,9 @@ def _estimated(call: Call, reading: Reading, generated: Callable[[], str] | None
 
     known = reading.usage or Usage()
     sent = estimate_request(call.api.words, call.request, call.model) if known.input is None else known.input
+    if call.api.units is not None:
+        most = Usage(input=0 if known.input else sent).plus(call.api.units.most(call.request))
+        return Usage._make([a if a is not None else b for a, b in zip(known, most, strict=True)])
     if known.output is not None or not call.api.generates:
         return known._replace(input=sent)
     text = "" if generated is None else generated()
@@ -196,6 +213,8 @@ def _disbelieve(usage: Usage | None) -> None:
     raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
 
 
+_COUNTS = tuple((Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items())
+"""The places of a `Usage` that have an attribute."""
 TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.inference"})
 """Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
 
@@ -235,10 +254,9 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
 def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
     attributes = call.attributes
     if usage is not None:
-        for field, name in USAGE_ATTRIBUTES.items():
-            tokens = getattr(usage, field)
-            if tokens is not None:
-                attributes[name] = tokens
+        for place, name in _COUNTS:
+            if (counted := usage[place]) is not None:
+                attributes[name] = counted
     if cost is not None:
         for name, value in zip(COST_ATTRIBUTES, cost, strict=True):
             if value is not None:

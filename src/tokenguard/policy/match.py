@@ -8,15 +8,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
+from tokenguard.facts import names
 from tokenguard.ledger.entry import Entry, nano
 from tokenguard.policy.kinds import MAX_TEXT
-from tokenguard.policy.model import CALL_KEYS, Breaker, Budget, Limit, Policy, Share, When
+from tokenguard.policy.model import CALL_KEYS, Breaker, Budget, Limit, Policy, Route, Share, When
 from tokenguard.policy.windows import load_zone, window_bounds
 
 CACHE_SIZE: Final = 4096
 """Combinations remembered at least; twice as many at most."""
 
-_Rule = TypeVar("_Rule", Limit, Budget, Breaker, Share)
+_Rule = TypeVar("_Rule", Limit, Budget, Breaker, Share, Route)
 _Facts = tuple[str, ...]
 _Test = Callable[[_Facts], bool]
 
@@ -48,7 +49,7 @@ class Tightest(NamedTuple):
 class Matched:
     """The rules that apply to a call, in the order of the file."""
 
-    __slots__ = ("_cached", "breakers", "budgets", "limits", "share", "share_key", "tightest")
+    __slots__ = ("_cached", "breakers", "budgets", "limits", "routes", "share", "share_key", "tightest")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Matched:
         breakers: tuple[Breaker, ...],
         share: Share | None,
         share_key: str,
+        routes: tuple[tuple[Route, str], ...] = (),
     ) -> None:
         self.limits = limits
         self.tightest = Tightest.of(limits)
@@ -67,6 +69,8 @@ class Matched:
         """The first `[[share]]` that applies."""
         self.share_key = share_key
         """Whose calls may share an answer: part of the key of a call in flight."""
+        self.routes = routes
+        """Each `[[route]]` with the arm of these calls; an empty one is drawn by the request."""
         self._cached: tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]] = (0.0, 0.0, (), ())
 
     def entries(self, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
@@ -110,6 +114,7 @@ class CompiledPolicy:
         self._budgets = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.budgets]
         self._breakers = [(_compile(rule.when, at), rule) for rule in policy.breakers]
         self._shares = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.shares]
+        self._routes = [(_compile(rule.when, at), rule, _arm_of(rule, at)) for rule in policy.routes]
         self._young: dict[_Facts, Matched] = {}
         self._old: dict[_Facts, Matched] = {}
 
@@ -139,6 +144,7 @@ class CompiledPolicy:
             tuple(rule for test, rule in self._breakers if test(facts)),
             share,
             share_key,
+            tuple((rule, arm(facts)) for test, rule, arm in self._routes if test(facts)),
         )
 
 
@@ -146,9 +152,34 @@ def _keys_in_use(policy: Policy) -> tuple[str, ...]:
     used: dict[str, None] = {}
     for rule in policy.rules:
         used.update(dict.fromkeys(key for key, _ in rule.when.patterns))
-        if isinstance(rule, Budget | Share):
-            used.update(dict.fromkeys(rule.per))
+        used.update(dict.fromkeys(_named(rule)))
     return tuple(key for key in used if key not in CALL_KEYS)
+
+
+def _named(rule: Limit | Budget | Breaker | Share | Route) -> tuple[str, ...]:
+    """The keys that a rule looks at besides those of its `when`."""
+    if isinstance(rule, Route):
+        return rule.by if 0 < rule.share < 1 else ()
+    return getattr(rule, "per", ())
+
+
+def draw(rule: Route, whose: str) -> str:
+    """The arm of calls: `treated` or `control`, the same for the same `whose`, in every process.
+
+    A larger share keeps those who were treated before.
+    """
+    seed = "\0".join((rule.name, rule.version, whose))
+    drawn = hashlib.blake2b(seed.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return names.TREATED if int.from_bytes(drawn, "big") < rule.share * 2**64 else names.CONTROL
+
+
+def _arm_of(rule: Route, at: Mapping[str, int]) -> Callable[[_Facts], str]:
+    """The arm of a call by its attribution; empty where that has none of the keys."""
+    if not 0 < rule.share < 1:
+        arm = names.TREATED if rule.share else names.CONTROL
+        return lambda facts: arm
+    indexes, key = [at[name] for name in rule.by], _key_of(rule.by, at)
+    return lambda facts: draw(rule, key(facts)) if any(facts[index] for index in indexes) else ""
 
 
 def _compile(when: When, at: Mapping[str, int]) -> _Test:

@@ -175,6 +175,36 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """Calls that go to another model of the same provider. Of the rules whose facts all hold, the first one counts."""
+
+    name: str = _row(kinds.NAME, ..., _NAME)
+    to: str = _row(kinds.MODEL, ..., "The model that answers instead, of the same provider.")
+    version: str = _row(kinds.NAME, "1", "On spans, and part of the draw: another version draws anew.")
+    when: When = _row(kinds.WHEN, When(), _WHEN)
+    max_input_tokens: int | None = _row(kinds.POSITIVE, None, "Only requests of at most so much input.")
+    max_output_tokens: int | None = _row(kinds.POSITIVE, None, "Only requests that cap their output at so much.")
+    max_turns: int | None = _row(kinds.POSITIVE, None, "Only conversations of at most so many words of the user.")
+    tools: bool | None = _row(
+        kinds.FLAG, None, "`false`: only requests that offer no tools; `true`: only those that do."
+    )
+    images: bool | None = _row(kinds.FLAG, None, "The same of pictures, sound and files in the input.")
+    schema: bool | None = _row(kinds.FLAG, None, "The same of an answer that is asked for as JSON.")
+    share: float = _row(kinds.SHARE, 1.0, "The share of these calls that goes there; the others are the control arm.")
+    by: tuple[str, ...] = _row(
+        kinds.KEYS,
+        ("tenant", "user"),
+        "Calls with equal values of these keys are in the same arm. One that has none of them is drawn by its request.",
+    )
+    unfit: str = _row(
+        choice("original", "error"),
+        "original",
+        "What follows when the other model refuses the request (400, 404, 422): `original` sends the caller's own, "
+        "once, and asks that model no more; `error` leaves the refusal to the caller.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerConfig:
     """Where budgets are kept."""
 
@@ -250,6 +280,7 @@ class Policy:
     budgets: tuple[Budget, ...] = _row(None, (), "", toml="budget", table=Budget)
     breakers: tuple[Breaker, ...] = _row(None, (), "", toml="breaker", table=Breaker)
     shares: tuple[Share, ...] = _row(None, (), "", toml="share", table=Share)
+    routes: tuple[Route, ...] = _row(None, (), "", toml="route", table=Route)
     ledger: LedgerConfig = _row(None, LedgerConfig, "", table=LedgerConfig)
     alerts: Alerts = _row(None, Alerts, "", table=Alerts)
     store: StoreConfig = _row(None, StoreConfig, "", table=StoreConfig)
@@ -271,9 +302,9 @@ class Policy:
     """The file it was read from; empty without one. Relative ledger paths start at its directory."""
 
     @property
-    def rules(self) -> tuple[Limit | Budget | Breaker | Share, ...]:
+    def rules(self) -> tuple[Limit | Budget | Breaker | Share | Route, ...]:
         """Everything with a name."""
-        return (*self.limits, *self.budgets, *self.breakers, *self.shares)
+        return (*self.limits, *self.budgets, *self.breakers, *self.shares, *self.routes)
 
     @property
     def known_keys(self) -> tuple[str, ...]:

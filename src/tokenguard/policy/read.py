@@ -10,7 +10,7 @@ from typing import Any, Final
 from tokenguard.facts.errors import PolicyError
 from tokenguard.policy.kinds import LEDGER_URL, Wrong, nearest
 from tokenguard.policy.locate import Path
-from tokenguard.policy.model import CHECKS, Budget, Policy, Row, Share, rows
+from tokenguard.policy.model import CHECKS, Policy, Row, rows
 
 MAX_PROBLEMS: Final = 20
 MAX_RULES: Final = 1000
@@ -115,9 +115,9 @@ class _Reader:
                         (*path, "name"), f"{self._label(first[rule.name])} has this name too; rename one of them"
                     )
                 first.setdefault(rule.name, path)
-                keys = [("when", key, key) for key, _ in rule.when.patterns]
-                if isinstance(rule, Budget | Share):
-                    keys += [("per", position, key) for position, key in enumerate(rule.per)]
+                keys: list[tuple[str, str | int, str]] = [("when", key, key) for key, _ in rule.when.patterns]
+                for listed in ("per", "by"):
+                    keys += [(listed, position, key) for position, key in enumerate(getattr(rule, listed, ()))]
                 for table, at, key in keys:
                     if key not in known:
                         self._wrong(

@@ -62,6 +62,21 @@ def at_end(stage: Stage, finish: _Finish) -> None:
     steps.append(weakref.WeakMethod(finish) if hasattr(finish, "__self__") else lambda: finish)
 
 
+_at_leave: list[Callable[[], object]] = []
+
+
+def at_leave(step: Callable[[], object]) -> None:
+    """Have `step`, which never raises, called where a process ends without its exit handlers, after all else."""
+    _at_leave.append(step)
+
+
+def _leave() -> None:
+    """End where no exit handler will run: `os._exit`, another program, a signal."""
+    end()
+    for step in _at_leave:
+        step()
+
+
 def end() -> None:
     """Finish what is under way. Never raises."""
     global ending
@@ -94,7 +109,7 @@ def heed_signals() -> None:
 def _die(number: int, frame: FrameType | None) -> None:
     """End, and then die of the signal as if nobody had handled it."""
     try:
-        end()
+        _leave()
     finally:  # whatever another handler raises meanwhile
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
@@ -115,7 +130,7 @@ def _ending_first(leave: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(leave)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         global ending
-        end()
+        _leave()
         try:
             return leave(*args, **kwargs)
         finally:

@@ -56,7 +56,7 @@ class Worker:
         self._tokens.put(True)
         self._woken = True
         if not self.runs and not ends.ending:
-            self.runs = _start(self._run)
+            self.runs = start(self._run)
 
     def stop(self, patience_s: float = ends.PATIENCE_S) -> None:
         """End the thread, after what it is doing just now. It starts again when it is woken."""
@@ -94,7 +94,7 @@ class Worker:
             self.runs = False
             self._seat.release()
             if not self._tokens.empty() and not self._stopping and not ends.ending:
-                self.runs = _start(self._run)  # somebody came while it was leaving
+                self.runs = start(self._run)  # somebody came while it was leaving
 
     def _slept(self, seconds: float) -> bool:
         """Wait, whoever wakes it meanwhile; false when it is to stop."""
@@ -129,7 +129,7 @@ class Pool:
             return
         self._tasks.put(task)
         if self._idle < self._tasks.qsize() and self._running < self._threads:
-            _start(self._run)
+            start(self._run)
 
     def submit(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """The same for an operation that answers or raises."""
@@ -197,7 +197,7 @@ class Pool:
             with self._counting:
                 self._running -= 1
             if not self._tasks.empty() and not ends.ending:
-                _start(self._run)  # somebody came while it was leaving
+                start(self._run)  # somebody came while it was leaving
 
 
 def elsewhere(operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -210,7 +210,7 @@ def elsewhere(operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
         except BaseException as error:
             came.put((None, error))
 
-    if ends.ending or not _start(run):
+    if ends.ending or not start(run):
         return operation(*args, **kwargs)
     answer, error = came.get()
     if error is not None:
@@ -219,7 +219,7 @@ def elsewhere(operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
     return answered
 
 
-def _start(run: Callable[[], Any]) -> bool:
+def start(run: Callable[[], Any]) -> bool:
     """Start a thread: one call, which starts it or does not, and waits for nothing. Whether it could be started."""
     try:
         _thread.start_new_thread(run, ())

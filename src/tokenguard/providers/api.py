@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tokenguard.providers.reading import Reading, fields, whole
+from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
 
@@ -61,6 +62,10 @@ class Api(NamedTuple):
     """The keys of a request that have something billed which its answer does not count."""
     requests: Callable[[Mapping[str, Any]], int] = one_request
     """At most how many requests a call is billed as, where a request has a price."""
+    units: Units | None = None
+    """How its calls are billed besides their tokens; `None` where they are not."""
+    default_model: str = ""
+    """The model that runs where a request names none, and its answer need not either."""
 
     @property
     def generates(self) -> bool:

@@ -22,7 +22,8 @@ from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of
 from tokenguard.providers.batches import Request, request_at
-from tokenguard.seams.common.tap import Content, spool, spool_lines, tap
+from tokenguard.seams.common.files import described
+from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.telemetry.spans import NativeSpan, OuterSpan
@@ -39,7 +40,7 @@ MAX_UPLOAD = 256 * 2**20
 class StainlessExchange:
     """One request of a Stainless client."""
 
-    __slots__ = ("_cast_to", "_client", "_options", "api", "body", "endpoint", "native_span", "stream")
+    __slots__ = ("_cast_to", "_client", "_files", "_options", "api", "body", "endpoint", "native_span", "stream")
 
     def __init__(
         self,
@@ -57,7 +58,10 @@ class StainlessExchange:
         self._options = options
         self.api = api
         self.endpoint = endpoint
-        self.body = body
+        files = options.__dict__.get("files")
+        self._files = described(files) if files else {}
+        """The files of a multipart request; in the body they are looked at, and not sent from there."""
+        self.body = {**body, **self._files} if files else body
         self.stream = stream
         self.native_span = native_span
 
@@ -70,7 +74,7 @@ class StainlessExchange:
                 'use a limit with then = "block".',
                 rule="",
             )
-        self._options.json_data = body
+        self._options.json_data = {k: v for k, v in body.items() if k not in self._files} if self._files else body
         self._options.extra_json = None
 
     def cap_retries(self, most: int) -> None:
@@ -81,7 +85,8 @@ class StainlessExchange:
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
         raw = any(name.lower() == RAW_RESPONSE_HEADER for name in self._options.headers or ())
-        return None if self.stream or raw else (type(self._client), self._cast_to)
+        kept = self._files or _holder(self._cast_to) is not None  # a file, or a body: no answer for two
+        return None if self.stream or raw or kept else (type(self._client), self._cast_to)
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
@@ -89,7 +94,7 @@ class StainlessExchange:
         if response is None:
             return call.read(result)
         if not self.stream and hasattr(response, "_content"):
-            return call.read(json.loads(response._content))
+            return call.read(decoded_body(response))
         tap(response, call)
         return None
 
@@ -160,11 +165,12 @@ def _unread_or_raw(result: Any) -> Any:
 @functools.lru_cache(maxsize=512)
 def _holder(kind: Any) -> str | None:
     """Where a kind of result keeps its HTTP response: in an attribute, or it is one (empty), or it has none."""
-    if "response" in getattr(kind, "__annotations__", ()) and hasattr(kind, "close"):  # a stream, a binary content
-        return "response"
+    if "response" in getattr(kind, "__annotations__", ()) and hasattr(kind, "close"):
+        return "response"  # a stream, or a body that is no JSON
     if hasattr(kind, "iter_raw") and hasattr(kind, "iter_bytes"):  # httpx.Response
         return ""
-    return "http_response" if hasattr(kind, "http_request") else None  # APIResponse and its kin
+    # APIResponse, LegacyAPIResponse and their asynchronous kin
+    return "http_response" if hasattr(kind, "http_request") else None
 
 
 def _endpoint(client: Any, sdk: str) -> Endpoint:
@@ -217,7 +223,7 @@ def _asked(meter: Meter, options: Any, result: Any) -> None:
     call = meter.pending.waits(str(options.url))
     response = _unread_or_raw(result)
     if call is not None and (response is None or hasattr(response, "_content")):
-        meter.pending.seen(call, result if response is None else json.loads(response._content))
+        meter.pending.seen(call, result if response is None else decoded_body(response))
 
 
 def _noticed(items: Iterator[Any], watch: Watch) -> Iterator[Any]:

@@ -232,8 +232,8 @@ def _check_version(found: int, path: str | os.PathLike[str]) -> int:
 
 def _create(connection: sqlite3.Connection) -> None:
     """Make the tables, once: another process may be doing the same."""
-    connection.execute("BEGIN IMMEDIATE")
     with connection:
+        connection.execute("BEGIN IMMEDIATE")
         if version(connection) == 0:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
@@ -258,8 +258,8 @@ def _has_toolsets(connection: sqlite3.Connection, schema: str = "main") -> bool:
 
 
 def _add_columns(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
     with connection:
+        connection.execute("BEGIN IMMEDIATE")
         there = _columns(connection)
         for column in COLUMNS:
             if column not in there:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, SpanKind
 
+from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, Record, TaskRecord
 from tokenguard.process import ends
@@ -25,9 +26,12 @@ from tokenguard.process.forks import at_fork
 from tokenguard.process.interrupts import interrupt
 from tokenguard.process.log import Log
 from tokenguard.process.threads import Worker
+from tokenguard.telemetry.conventions import profile
+from tokenguard.telemetry.delivery import Delivery
 from tokenguard.telemetry.faults import Faults
 from tokenguard.telemetry.metrics import EMPTY, MAX_VALUES, SCOPE, Finished, Metrics
 from tokenguard.telemetry.spans import hex_ids
+from tokenguard.telemetry.templates import Spans
 
 if TYPE_CHECKING:  # it is loaded with the first SDK
     from tokenguard.inputs.look import Looker
@@ -38,6 +42,8 @@ DRAIN_SECONDS = 0.05
 """How long a record waits; what `kill -9` finds waiting is lost."""
 LOOKED_AT = 512
 """Records that wait with their request; past it, their requests are not looked at."""
+RECENT = 2048
+"""Records that are kept until it is known whether the OTLP endpoint takes any; as many as wait for it themselves."""
 QUEUE_LENGTH = 65_536
 """Records that wait for the drain; past it the oldest are dropped, and counted."""
 
@@ -72,8 +78,16 @@ class Deferred(Protocol):
 class Telemetry:
     """The queue, the sums and the instruments of this process."""
 
-    def __init__(self, sink: Callable[[], Sink | None] = lambda: None, *, max_values: int = MAX_VALUES) -> None:
-        self.tracer = trace.get_tracer(SCOPE)
+    def __init__(
+        self,
+        sink: Callable[[], Sink | None] = lambda: None,
+        instead: Callable[[], Callable[[], Sink] | None] = lambda: None,
+        *,
+        max_values: int = MAX_VALUES,
+    ) -> None:
+        self.tracer = trace.get_tracer(SCOPE, __version__, schema_url=names.SCHEMA_URL)
+        self.spans = Spans(self.tracer)
+        self.profile = profile(os.environ.get(names.ENV_SEMCONV))
         self.dropped = 0
         """Records lost because the drain could not keep up."""
         self.faults = Faults()
@@ -82,12 +96,15 @@ class Telemetry:
         self.looker: Looker | None = None
         """What finds out what the requests say; set by whoever installs, as it takes a while to load."""
         self._make_sink = sink
+        self._instead = instead
+        self.delivery = Delivery(self._undelivered)
         self.metrics = Metrics(
             self.flush,
             self._contained,
             dropped=lambda: self.dropped + (0 if self._sink is None else self._sink.dropped),
             failures=lambda: self.faults.count,
             max_values=max_values,
+            profile=self.profile,
         )
         self._worker = Worker("tokenguard-drain", self.flush, gather_s=DRAIN_SECONDS)
         self._reset()
@@ -100,6 +117,9 @@ class Telemetry:
         self._started = False
         self._sink: Sink | None = None  # a connection does not survive a fork
         self._keeps = True
+        self._make_instead: Callable[[], Sink] | None = None
+        """Makes the sink of what is exported and does not arrive; `None` where nothing is, or is to be kept."""
+        self._recent: deque[Record] = deque(maxlen=RECENT)
 
     # --- the caller's side: cheap, and it never raises -----------------------------------------------------------
 
@@ -166,18 +186,37 @@ class Telemetry:
                             self._take(each, records)
                 except Exception as error:
                     self._contained("recording metrics", error)
-            if records and self._keeps:
-                try:
-                    if self._sink is None:
-                        self._sink = self._make_sink()
-                    if self._sink is None:
-                        self._keeps = False
-                    else:
-                        if ends.ending:
-                            self._sink.hurry()
-                        self._sink.write(records)
-                except Exception as error:
-                    self._contained("writing the local store", error)
+            self.metrics.add_up()
+            try:
+                self._keep(records)
+            except Exception as error:
+                self._contained("writing the local store", error)
+
+    def _keep(self, records: list[Record]) -> None:
+        """Write the records to the store; where they are exported instead, that is done once an export has failed."""
+        if records and self._sink is None and self._keeps:
+            self._sink = self._make_sink()
+            if self._sink is None:
+                self._keeps = False
+                self._make_instead = self._instead()
+                self.delivery.listen()
+        if self._sink is None and self._make_instead is not None:
+            self._recent.extend(records)
+            if self.delivery.failed and self._recent:
+                self._sink = self._make_instead()
+                records = list(self._recent)
+                self._recent.clear()
+        if self._sink is not None and records:
+            if ends.ending:
+                self._sink.hurry()
+            self._sink.write(records)
+
+    def _undelivered(self) -> None:
+        """What is exported does not arrive."""
+        if ends.ending:
+            self._finish()
+        else:
+            self._worker.wake()
 
     def _take(self, item: Finished, records: list[Record]) -> None:
         record = item.record

@@ -1,7 +1,7 @@
 """The metrics: sums of what was counted, and the instruments that show them.
 
 Counters are own sums behind observable instruments (a dictionary add, a tenth of an SDK record); the GenAI histograms
-are recorded with each call's context, so exemplars still lead to its span.
+get the measurements of a drain at once, each with its call's span, so that exemplars lead to it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,28 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from opentelemetry import metrics, trace
+from opentelemetry import metrics
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import SpanContext
 
+from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.providers import NOT_GENERATING, Api
+from tokenguard.telemetry import conventions
+from tokenguard.telemetry.conventions import Histograms, Profile
+from tokenguard.telemetry.tallies import (
+    COST_PARTS,
+    DIMENSIONS,
+    HISTOGRAM_LABELS,
+    LABELS,
+    TOKEN_TYPES,
+    Tally,
+    number,
+)
 
 if TYPE_CHECKING:
     from tokenguard.ledger import Alert
@@ -35,28 +47,25 @@ OTHER = "other"
 Key = tuple[tuple[str, AttributeValue], ...]
 Sums = dict[names.Metric, dict[Key, float]]
 
-DIMENSIONS = (names.PROVIDER, names.RESPONSE_MODEL, *map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
 ATTRIBUTION = frozenset(map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
 TASK_DIMENSIONS = names.METRIC_ATTRIBUTION_KEYS
-TOKEN_TYPES = (
-    (names.INPUT_TOKENS, "input"),
-    (names.OUTPUT_TOKENS, "output"),
-    (names.CACHE_READ_TOKENS, "cache_read"),
-    (names.CACHE_WRITE_TOKENS, "cache_write"),
-    (names.REASONING_TOKENS, "reasoning"),
-)
-COST_PARTS = (
-    (names.COST_INPUT, "input"),
-    (names.COST_OUTPUT, "output"),
-    (names.COST_CACHE_READ, "cache_read"),
-    (names.COST_CACHE_WRITE, "cache_write"),
-    (names.COST_TOOLS, "tools"),
+UNIT_TYPES = (
+    (names.IMAGES, "images"),
+    (names.INPUT_SECONDS, "input_seconds"),
+    (names.OUTPUT_SECONDS, "output_seconds"),
+    (names.CHARACTERS, "characters"),
+    (names.PAGES, "pages"),
+    (names.ANNOTATED_PAGES, "annotated_pages"),
+    (names.WEB_SEARCHES, "web_searches"),
+    (names.FILE_SEARCHES, "file_searches"),
+    (names.REQUESTS, "requests"),
 )
 COUNTERS = (
     names.CALLS,
     names.UNCAPPED_CALLS,
     names.UNPRICED_CALLS,
     names.TOKENS,
+    names.UNITS,
     names.COST_USD,
     names.COST_PART_USD,
     names.SAVED_USD,
@@ -97,14 +106,6 @@ class Finished(NamedTuple):
     """The request, for what is found out about it on the way; `None` where nobody looks."""
 
 
-class Histograms(NamedTuple):
-    """The GenAI histograms."""
-
-    duration: Histogram
-    first_chunk: Histogram
-    usage: Histogram
-
-
 class Metrics:
     """The sums and the instruments of this process. Whoever counts holds `lock`."""
 
@@ -116,8 +117,11 @@ class Metrics:
         dropped: Callable[[], int],
         failures: Callable[[], int],
         max_values: int = MAX_VALUES,
+        profile: Profile = conventions.OLDER,
     ) -> None:
         self.max_values = max_values
+        self._profile = profile
+        self._counters = (*COUNTERS, *(conventions.COUNTERS if profile.newer else ()))
         self.lock = threading.RLock()
         self._flush = flush
         """Brings what waits in the queue here: before every read."""
@@ -125,7 +129,9 @@ class Metrics:
         self._dropped = dropped
         self._failures = failures
         self._instruments: Histograms | None = None
-        self._sums: Sums = {metric: {} for metric in COUNTERS}
+        self._sums: Sums = {metric: {} for metric in self._counters}
+        self._tallies: dict[tuple[object, ...], Tally] = {}
+        """What was counted since it was added up last."""
         self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
         self._circuits: Callable[[], Mapping[tuple[str, str, str], str]] = dict
         self._ledger_lost: Callable[[], float | None] = lambda: None
@@ -134,25 +140,16 @@ class Metrics:
 
     def forget(self) -> None:
         """Begin at zero: what was counted is another process's."""
-        self._sums = {metric: {} for metric in COUNTERS}
+        self._sums = {metric: {} for metric in self._counters}
+        self._tallies = {}
 
     def make(self) -> None:
         """Make the instruments, once."""
         if self._instruments is not None:
             return
-        meter = metrics.get_meter(SCOPE)
-        duration, first_chunk, usage = (
-            meter.create_histogram(
-                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=buckets
-            )
-            for metric, buckets in (
-                (names.DURATION, names.SECONDS_BUCKETS),
-                (names.FIRST_CHUNK, names.SECONDS_BUCKETS),
-                (names.TOKEN_USAGE, names.TOKEN_BUCKETS),
-            )
-        )
-        self._instruments = Histograms(duration, first_chunk, usage)
-        for metric in COUNTERS:
+        meter = metrics.get_meter(SCOPE, __version__, schema_url=names.SCHEMA_URL)
+        self._instruments = Histograms(meter, self._profile)
+        for metric in self._counters:
             create = (
                 meter.create_observable_up_down_counter if metric.kind == "updown" else meter.create_observable_counter
             )
@@ -195,40 +192,74 @@ class Metrics:
         sums[key] = sums.get(key, 0) + amount
 
     def count_call(self, item: Finished) -> None:
-        """Count a finished call. The caller has the lock."""
+        """Count a finished call. The caller has the lock, and calls `add_up` before anybody reads."""
         record = item.record
-        seen = record.attributes
+        seen, cost = record.attributes, record.cost
+        get = seen.get
+        status = None if cost is None else cost.status
+        key = (*map(get, LABELS), record.outcome, status, names.REQUEST_MAX_TOKENS in seen, item.histograms)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally(record, histograms=item.histograms)
+        tally.add(record, item.span)
+        if self._profile.newer and item.histograms:
+            tally.add_modalities(record)
+        if names.RESEND_COUNT in seen or names.RETRY_ATTEMPT in seen:
+            self._count_retries(tally, seen)
+        if get(names.OPERATION) in names.NOT_CAPPED or names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen:
+            self._count_units(seen)
+        if (action := get(names.GUARD_ACTION)) is not None:
+            self._count_decision(seen, action)
+        if (broken := get(names.BREAK_KIND)) is not None:
+            section = get(names.BREAK_SECTION, "")
+            self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
+
+    def _count_units(self, seen: Mapping[str, AttributeValue]) -> None:
+        key = self._labels(seen)
+        for attribute, kind in UNIT_TYPES:
+            if (units := seen.get(attribute)) is not None:
+                self._add(names.UNITS, (*key, ("type", kind)), number(units))
+
+    def add_up(self) -> None:
+        """Bring what was counted to the sums and the histograms. The caller has the lock."""
+        tallies, self._tallies = self._tallies, {}
+        for tally in tallies.values():
+            try:
+                self._add_tally(tally)
+            except Exception as error:
+                self._note("recording metrics", error)
+
+    def _add_tally(self, tally: Tally) -> None:
+        key, seen = self._labels(tally.seen), tally.seen
+        self._add(names.CALLS, (*key, ("outcome", tally.outcome)), tally.calls)
+        if tally.outcome != names.BLOCKED and _uncapped(seen):
+            self._add(names.UNCAPPED_CALLS, key, tally.calls)
+        for (_, kind), tokens in zip(TOKEN_TYPES, tally.sums, strict=False):
+            if tokens is not None:
+                self._add(names.TOKENS, (*key, ("type", kind)), tokens)
+        if tally.unpriced:
+            self._add(names.UNPRICED_CALLS, key, tally.unpriced)
+        if tally.usd is not None:
+            self._add(names.COST_USD, (*key, ("status", tally.status)), tally.usd)
+            for (_, part), usd in zip(COST_PARTS, tally.sums[len(TOKEN_TYPES) :], strict=True):
+                if usd is not None:
+                    self._add(names.COST_PART_USD, (*key, ("part", part)), usd)
+        if tally.saved:
+            self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), tally.saved)
+        if tally.histograms and self._instruments is not None:
+            self._record_histograms(self._instruments, tally)
+
+    def _labels(self, seen: Mapping[str, AttributeValue]) -> Key:
+        """The labels of a call's own counters."""
         if names.RESPONSE_MODEL not in seen and names.REQUEST_MODEL in seen:
             seen = {**seen, names.RESPONSE_MODEL: seen[names.REQUEST_MODEL]}
-        key: Key = tuple((name, self._bounded(name, seen[name])) for name in DIMENSIONS if name in seen)
-        self._add(names.CALLS, (*key, ("outcome", record.outcome)), 1)
-        if record.outcome != names.BLOCKED and _uncapped(seen):
-            self._add(names.UNCAPPED_CALLS, key, 1)
-        for attribute, kind in TOKEN_TYPES:
-            if (tokens := seen.get(attribute)) is not None:
-                self._add(names.TOKENS, (*key, ("type", kind)), _number(tokens))
-        cost = record.cost
-        if cost is not None:
-            if cost.total is None:
-                self._add(names.UNPRICED_CALLS, key, 1)
-            else:
-                self._add(names.COST_USD, (*key, ("status", cost.status)), cost.total)
-                for attribute, part in COST_PARTS:
-                    if (usd := seen.get(attribute)) is not None:
-                        self._add(names.COST_PART_USD, (*key, ("part", part)), _number(usd))
-            if cost.saved:
-                self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), cost.saved)
-        if retries := _number(seen.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in seen):
-            self._add(names.RETRIES, key, retries)
-            if retry_cost := seen.get(names.RETRY_COST):
-                self._add(names.RETRY_COST_USD, key, _number(retry_cost))
-        if (action := seen.get(names.GUARD_ACTION)) is not None:
-            self._count_decision(seen, action)
-        if (broken := seen.get(names.BREAK_KIND)) is not None:
-            section = seen.get(names.BREAK_SECTION, "")
-            self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
-        if item.histograms and self._instruments is not None:
-            self._record_histograms(self._instruments, item, seen)
+        return tuple((name, self._bounded(name, seen[name])) for name in DIMENSIONS if name in seen)
+
+    def _count_retries(self, tally: Tally, seen: Mapping[str, AttributeValue]) -> None:
+        key = self._labels(tally.seen)
+        self._add(names.RETRIES, key, number(seen.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in seen))
+        if retry_cost := seen.get(names.RETRY_COST):
+            self._add(names.RETRY_COST_USD, key, number(retry_cost))
 
     def _count_decision(self, seen: dict[str, AttributeValue], action: AttributeValue) -> None:
         key: Key = (
@@ -240,7 +271,7 @@ class Metrics:
             key = (*key, ("mode", mode))
         self._add(names.GUARD_DECISIONS, key, 1)
         if prevented := seen.get(names.GUARD_PREVENTED):
-            self._add(names.GUARD_PREVENTED_USD, key, _number(prevented))
+            self._add(names.GUARD_PREVENTED_USD, key, number(prevented))
 
     def count_alert(self, alert: Alert) -> None:
         """Count a budget's threshold that was reached."""
@@ -303,19 +334,14 @@ class Metrics:
         newest = self._newest_price()
         return None if newest is None else time.time() - newest
 
-    def _record_histograms(self, instruments: Histograms, item: Finished, seen: dict[str, AttributeValue]) -> None:
-        attributes: dict[str, Any] = {
-            name: self._bounded(name, seen[name])
-            for name in (names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.RESPONSE_MODEL, names.ERROR_TYPE)
-            if name in seen
-        }
-        context = trace.set_span_in_context(trace.NonRecordingSpan(item.span), EMPTY)
-        instruments.duration.record(item.record.duration_ns / 1e9, attributes, context)
-        if (first := seen.get(names.TIME_TO_FIRST_CHUNK)) is not None:
-            instruments.first_chunk.record(_number(first), attributes, context)
-        for attribute, kind in TOKEN_TYPES[:2]:
-            if (tokens := seen.get(attribute)) is not None:
-                instruments.usage.record(_number(tokens), {**attributes, names.TOKEN_TYPE: kind}, context)
+    def _record_histograms(self, instruments: Histograms, tally: Tally) -> None:
+        seen = tally.seen
+        if names.RESPONSE_MODEL not in seen and names.REQUEST_MODEL in seen:
+            seen = {**seen, names.RESPONSE_MODEL: seen[names.REQUEST_MODEL]}
+        labels = {name: self._bounded(name, seen[name]) for name in HISTOGRAM_LABELS if name in seen}
+        instruments.record(tally, labels)
+        for (metric, modality), tokens in tally.modalities.items():
+            self._add(metric, (*labels.items(), (names.TOKEN_MODALITY, modality)), tokens)
 
     def count_task(self, task: TaskRecord) -> None:
         """Count a finished task. The caller has the lock."""
@@ -345,8 +371,3 @@ def _single(read: Callable[[], float | None]) -> Callable[[CallbackOptions], Ite
 def _uncapped(seen: Mapping[str, AttributeValue]) -> bool:
     """Whether a call left the length of its output to the model."""
     return names.REQUEST_MAX_TOKENS not in seen and seen.get(names.OPERATION) not in NOT_GENERATING
-
-
-def _number(value: AttributeValue) -> float:
-    """An attribute that is a number; anything else counts nothing."""
-    return value if isinstance(value, (int, float)) else 0

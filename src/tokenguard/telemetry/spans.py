@@ -89,7 +89,7 @@ def set_attributes(span: Any, attributes: Mapping[str, AttributeValue]) -> None:
         room = bounded.maxlen is None or len(bounded._dict) + len(attributes) <= bounded.maxlen
         if room and bounded.max_value_len is None and PLAIN.issuperset(map(type, attributes.values())):
             with span._lock:
-                if not bounded._immutable:
+                if span._end_time is None:
                     bounded._dict.update(attributes)
             return
     except AttributeError:
@@ -113,6 +113,11 @@ class CallSpan:
         """Write attributes before the end, or such as are for the span alone."""
         if self._span.is_recording():
             set_attributes(self._span, attributes)
+
+    def rename(self, name: str) -> None:
+        """Have another name: the model has changed since it was started."""
+        if self.owned and self._span.is_recording():
+            self._span.update_name(name)
 
     def end(self, attributes: Attributes, outcome: str) -> None:
         """Write the attributes of the call, and end the span."""
@@ -179,6 +184,11 @@ class NativeSpan(CallSpan):
             self._pending = 2
             self._really_end = span.end
             span.end = self._sdk_ended  # type: ignore[method-assign]
+
+    def rename(self, name: str) -> None:
+        """Have another name; the SDK starts another span when it sends the request again, and this one is forgotten."""
+        self._name = name
+        super().rename(name)
 
     def _sdk_ended(self, end_time: int | None = None) -> None:
         self._end_time = end_time or time.time_ns()

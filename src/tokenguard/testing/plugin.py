@@ -108,7 +108,7 @@ class Running:
         from tokenguard.policy import load
 
         try:
-            return replace(load(), limits=(), budgets=(), breakers=(), shares=())
+            return replace(load(), limits=(), budgets=(), breakers=(), shares=(), routes=())
         except PolicyError as wrong:
             raise pytest.UsageError(str(wrong)) from None
 

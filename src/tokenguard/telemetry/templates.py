@@ -1,0 +1,298 @@
+"""A call's span, made from a template: the SDK's own span, without what its constructor does over again for each one.
+
+`Tracer.start_span` and the constructor of a span take ten times as long as all else that a call's span needs: the
+sampler's answer is known, the attributes are clean, and most fields are the tracer's. So a span is made the public way
+once for each tracer, and later ones get its fields, with those that are a span's own made anew. What is made is of the
+SDK's class, with every field that the SDK gives it; processors, identifiers, limits and the parent are treated as by
+the SDK.
+
+These fields are private to the SDK. So before the first use spans are made both ways and compared, and where a field is
+not as known here, or sampler, limits or tracer are not plain, spans are made the public way: `why_not` has the reason.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from threading import Lock, RLock
+from types import FunctionType
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+    TraceState,
+    get_current_span,
+    set_span_in_context,
+)
+
+from tokenguard.facts.record import AttributeValue
+from tokenguard.process.interrupts import interrupt
+
+SDK: Final = "opentelemetry.sdk.trace"
+OWN: Final = {"_name", "_context", "_parent", "_start_time", "_attributes", "_events", "_links", "_lock"}
+"""The fields of a span that are its own."""
+LIVE: Final = {"_span_processor", "_resource"}
+"""The fields that are the tracer's at the time."""
+LOCKS: Final[dict[type, Callable[[], Any]]] = {type(Lock()): Lock, type(RLock()): RLock}
+LEAST_ROOM: Final = 16
+"""Attributes that a span must have room for at its start."""
+
+
+class Spans:
+    """Starts the spans of calls: from a template where the tracer allows it, and else the public way."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._given = tracer
+        """The API's, which may stand for one that is yet to be set."""
+        self._learnt: tuple[Any, dict[str, Any], Template | None] = (None, {}, None)
+        """A tracer, as it was when the template of its spans was made, and that."""
+        self._starts: Any = None
+        """The public way at that time, which a neighbour may wrap."""
+        self.why_not: str | None = None
+        """Why spans are not made from a template; `None` where they are, and before the first one."""
+
+    def start(self, name: str, parent: Context, attributes: Mapping[str, AttributeValue], start_ns: int) -> Span:
+        """A client span, as `Tracer.start_span` starts it. `attributes` are plain, few, and not kept."""
+        tracer = getattr(self._given, "_tracer", self._given)
+        known, state, template = self._learnt
+        if (
+            tracer is not known
+            or getattr(tracer, "__dict__", {}) != state
+            or self._starts is not type(known).start_span
+        ):
+            template = self._learn(tracer)
+        span = None if template is None else template.start(tracer, name, parent, attributes, start_ns)
+        return publicly(tracer, name, parent, attributes, start_ns) if span is None else span
+
+    def _learn(self, tracer: Any) -> Template | None:
+        """The template of this tracer's spans, as it is now."""
+        state = {**getattr(tracer, "__dict__", {})}
+        self._starts = type(tracer).start_span
+        template = None
+        try:
+            template, self.why_not = Template.of(tracer), None
+        except Unlike as difference:
+            self.why_not = str(difference)
+        except Exception as failure:  # an SDK that is not as known here
+            if interrupt(failure) is not None:
+                raise
+            self.why_not = f"{type(failure).__name__}: {failure}"
+        self._learnt = (tracer, state, template)
+        return template
+
+
+def why_not(tracer: Tracer) -> str | None:
+    """Why the spans of this tracer are made the public way; `None` where they are made from a template."""
+    spans = Spans(tracer)
+    spans._learn(tracer)
+    return spans.why_not
+
+
+def publicly(
+    tracer: Tracer, name: str, parent: Context, attributes: Mapping[str, AttributeValue], start_ns: int
+) -> Span:
+    """A client span by the API."""
+    return tracer.start_span(name, parent, SpanKind.CLIENT, attributes, start_time=start_ns, record_exception=False)
+
+
+class Unlike(Exception):
+    """A tracer whose spans are made the public way; the message is the reason."""
+
+
+class Made(NamedTuple):
+    """How the SDK makes an object of one class: the fields that all of them share."""
+
+    kind: type
+    shared: dict[str, Any]
+
+    @classmethod
+    def of(cls, one: object, another: object, own: set[str]) -> Made:
+        """From two that were made alike. Raises `Unlike` where they differ in more than their own fields."""
+        fields, others = one.__dict__, another.__dict__
+        shared = {name: value for name, value in fields.items() if name not in own and value is others.get(name)}
+        if type(one) is not type(another) or fields.keys() - shared.keys() != own:
+            raise Unlike(f"the fields of {type(one).__name__} are {', '.join(sorted(fields))}")
+        return cls(type(one), shared)
+
+
+class Template:
+    """What the spans of one tracer have in common."""
+
+    def __init__(self, tracer: Any, shadow: Any) -> None:
+        one, another = (publicly(shadow, "", Context(), {}, 1) for _ in range(2))
+        if not one.is_recording():
+            raise Unlike("the tracer records nothing")
+        self._span = Made.of(one, another, OWN)
+        self._bounded = Made.of(one._attributes, another._attributes, {"_dict", "_lock"})  # type: ignore[attr-defined]
+        self._attributes_lock = LOCKS[type(one._attributes._lock)]  # type: ignore[attr-defined]
+        self._events = Made.of(one._events, another._events, {"_dq", "_lock"})  # type: ignore[attr-defined]
+        self._links = Made.of(one._links, another._links, {"_dq", "_lock"})  # type: ignore[attr-defined]
+        self._most_events, self._most_links = one._events._dq.maxlen, one._links._dq.maxlen  # type: ignore[attr-defined]
+        self._new_trace = tracer.id_generator.generate_trace_id
+        self._new_span = tracer.id_generator.generate_span_id
+        self._is_random: Callable[[], bool] = getattr(tracer.id_generator, "is_trace_id_random", lambda: False)
+        self._no_state = one.get_span_context().trace_state
+        self._root = {is_random: _root_flags(shadow, is_random) for is_random in (False, True)}
+        self._child = {flags: _child_flags(shadow, flags) for flags in (1, 3)}
+
+    @classmethod
+    def of(cls, tracer: Any) -> Template:
+        """The template of this tracer's spans; raises `Unlike` where there is none that is known to be right."""
+        sdk = sys.modules.get(SDK)
+        if sdk is None or type(tracer) is not sdk.Tracer:
+            raise Unlike(f"the tracer is {type(tracer).__module__}.{type(tracer).__qualname__}")
+        for method in (sdk.Tracer.start_span, sdk.Span.__init__, sdk.Span.start):
+            if type(method) is not FunctionType or method.__code__.co_filename != sdk.__file__:
+                raise Unlike(f"{getattr(method, '__qualname__', method)} is wrapped")
+        if not _records_all(tracer.sampler):
+            raise Unlike(f"the sampler is {tracer.sampler.get_description()}")
+        limits = tracer._span_limits
+        if limits.max_span_attribute_length is not None or (limits.max_span_attributes or LEAST_ROOM) < LEAST_ROOM:
+            raise Unlike("the limits of attributes are not the default")
+        shadow = copy.copy(tracer)  # what is tried here, no processor sees, and it takes no identifier away
+        shadow.span_processor = sdk.SpanProcessor()
+        shadow.id_generator = _Counted()
+        template = cls(tracer, shadow)
+        tried = cls(shadow, shadow)
+        for parent in _PARENTS:
+            tried._compare(shadow, parent)
+        return template
+
+    def start(
+        self, tracer: Any, name: str, parent: Context, attributes: Mapping[str, AttributeValue], start_ns: int
+    ) -> Span | None:
+        """A span; `None` where only the SDK knows how to make it: below a span that is not sampled."""
+        above: SpanContext | None = get_current_span(parent).get_span_context()
+        if above is None or not above.is_valid:
+            above, trace_id, flags, state = None, self._new_trace(), self._root[self._is_random()], self._no_state
+        else:
+            known = self._child.get(above.trace_flags)
+            if known is None:
+                return None
+            trace_id, flags, state = above.trace_id, known, above.trace_state
+        context = tuple.__new__(SpanContext, (trace_id, self._new_span(), False, flags, state, True))
+        new: Any = object.__new__
+        bounded, events, links, span = map(
+            new, (self._bounded.kind, self._events.kind, self._links.kind, self._span.kind)
+        )
+        bounded.__dict__ = {**self._bounded.shared, "_dict": dict(attributes), "_lock": self._attributes_lock()}
+        events.__dict__ = {**self._events.shared, "_dq": deque(maxlen=self._most_events), "_lock": Lock()}
+        links.__dict__ = {**self._links.shared, "_dq": deque(maxlen=self._most_links), "_lock": Lock()}
+        span.__dict__ = {
+            **self._span.shared,
+            "_span_processor": (processor := tracer.span_processor),
+            "_resource": tracer.resource,
+            "_name": name,
+            "_context": context,
+            "_parent": above,
+            "_start_time": start_ns,
+            "_attributes": bounded,
+            "_events": events,
+            "_links": links,
+            "_lock": Lock(),
+        }
+        processor.on_start(span, parent_context=parent)
+        made: Span = span
+        return made
+
+    def _compare(self, shadow: Any, parent: Context) -> None:
+        """Make a span both ways, below this parent; raises `Unlike` on any difference."""
+        attributes: dict[str, AttributeValue] = {"text": "x", "whole": 1, "real": 0.5, "words": ("a", "b")}
+        shadow.id_generator.next = 1
+        public: Any = publicly(shadow, "chat x", parent, attributes, 1)
+        shadow.id_generator.next = 1
+        ours: Any = self.start(shadow, "chat x", parent, attributes, 1)
+        if ours is None:
+            return
+        for when in ("at its start", "while it is open", "at its end"):
+            if when == "while it is open":
+                for span in (public, ours):
+                    _use(span)
+            elif when == "at its end":
+                for span in (public, ours):
+                    span.end(2)
+            if _all_of(public) != _all_of(ours):
+                raise Unlike(f"a span from a template is another than the SDK's {when}")
+        if _all_of(public._readable_span()) != _all_of(ours._readable_span()):
+            raise Unlike("what is exported of a span from a template is another than of the SDK's")
+
+
+class _Counted:
+    """Identifiers for what is tried: 1, 2, 3."""
+
+    def __init__(self, *, is_random: bool = False) -> None:
+        self.next = 1
+        self._is_random = is_random
+
+    def generate_span_id(self) -> int:
+        self.next += 1
+        return self.next
+
+    generate_trace_id = generate_span_id
+
+    def is_trace_id_random(self) -> bool:
+        return self._is_random
+
+
+def _below(flags: int, *, is_remote: bool) -> Context:
+    state = TraceState([("vendor", "1")])
+    return set_span_in_context(NonRecordingSpan(SpanContext(7, 8, is_remote, TraceFlags(flags), state)), Context())
+
+
+_PARENTS: Final = (
+    Context(),
+    *(_below(flags, is_remote=remote) for flags in (0, 1, 2, 3) for remote in (False, True)),
+)
+"""All kinds of parents: none, and sampled or not, with a random identifier or not, here or elsewhere."""
+
+
+def _root_flags(shadow: Any, is_random: bool) -> TraceFlags:
+    again = copy.copy(shadow)
+    again.id_generator = _Counted(is_random=is_random)
+    return publicly(again, "", Context(), {}, 1).get_span_context().trace_flags
+
+
+def _child_flags(shadow: Any, flags: int) -> TraceFlags:
+    return publicly(shadow, "", _below(flags, is_remote=False), {}, 1).get_span_context().trace_flags
+
+
+def _records_all(sampler: Any) -> bool:
+    """Whether the sampler is the default one, or an equal: it records all but what is below a span without sampling."""
+    sampling: Any = sys.modules[f"{SDK}.sampling"]
+
+    def is_on(each: Any) -> bool:
+        return type(each) is sampling.StaticSampler and each._decision is sampling.Decision.RECORD_AND_SAMPLE
+
+    return type(sampler) is sampling.ParentBased and all(
+        map(is_on, (sampler._root, sampler._remote_parent_sampled, sampler._local_parent_sampled))
+    )
+
+
+def _use(span: Any) -> None:
+    """Do to a span what programs and processors do."""
+    span.set_attribute("more", True)
+    span.set_attributes({"text": "y", "list": ["a"]})
+    span.add_event("event", {"a": 1}, 5)
+    span.add_link(SpanContext(3, 4, is_remote=True, trace_flags=TraceFlags(1)))
+    span.update_name("chat y")
+
+
+def _all_of(node: Any) -> Any:
+    """Everything that an object of the SDK consists of, to be compared."""
+    if isinstance(node, (deque, tuple)) and type(node).__module__ != __name__:
+        return type(node), tuple(map(_all_of, node))
+    if type(node) in LOCKS:
+        return type(node)
+    if type(node).__module__.startswith("opentelemetry") and hasattr(node, "__dict__") and node.__dict__:
+        if type(node).__name__ in ("Tracer", "Resource", "SpanLimits", "ParentBased"):
+            return id(node)
+        return type(node), {name: _all_of(value) for name, value in node.__dict__.items()}
+    return node
