@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TokenGuardError,
     )
     from tokenguard.installation.runtime import install, uninstall
+    from tokenguard.installation.standing import remaining, spent
 
 __all__ = [
     "BatchError",
@@ -44,6 +45,8 @@ __all__ = [
     "batch",
     "install",
     "meter",
+    "remaining",
+    "spent",
     "task",
     "uninstall",
 ]
@@ -51,6 +54,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     **dict.fromkeys(("install", "uninstall"), "installation.runtime"),
+    **dict.fromkeys(("remaining", "spent"), "installation.standing"),
     **dict.fromkeys(("attribution", "meter", "task"), "call.scope"),
     "batch": "batches.helper",
 }

@@ -162,6 +162,7 @@ class Call:
         "start_perf",
         "stream",
         "tool_steps",
+        "turn",
         "unmeasured",
     )
 
@@ -219,6 +220,9 @@ class Call:
         # The guard's notes:
         self.matched: Matched | None = None
         self.reservation: Reservation | None = None
+        """Its worst case, in budgets of money and tokens."""
+        self.turn: Reservation | None = None
+        """The one call, in budgets of calls."""
         self.bound: Bound | None = None
         self.counted: int | None = None
         self.corrected: int | None = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,19 +25,22 @@ from tokenguard.facts.usage import Usage
 from tokenguard.guard.alerts import Alerter
 from tokenguard.guard.breakers import Breakers
 from tokenguard.guard.ceilings import CEILINGS, Question, beyond, no_price
+from tokenguard.guard.refusals import refused
 from tokenguard.guard.routes import Routes
+from tokenguard.guard.runs import Runs
 from tokenguard.guard.single_flight import Flights
 from tokenguard.guard.worst_case import Cases, Worst, WorstCase
-from tokenguard.ledger import NANO, Balance, Entry, Ledger, Refusal, Reservation, nano, new_id, open_ledger
+from tokenguard.ledger import NANO, Balance, Ledger, Refusal, Reservation, nano, new_id, open_ledger
 from tokenguard.policy import Budget, CompiledPolicy, Limit, Matched, Policy
-from tokenguard.policy.match import Tightest
-from tokenguard.policy.windows import FOREVER, utc
+from tokenguard.policy.match import Tightest, key_without_run
+from tokenguard.policy.windows import FOREVER
 from tokenguard.prices import PriceBook
 from tokenguard.process.log import Log
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call, Exchange
     from tokenguard.call.flow import Answer, Step
+    from tokenguard.call.scope import Scope
     from tokenguard.policy.model import LedgerConfig
 
 log = Log("tokenguard")
@@ -78,12 +80,10 @@ def _balance(budget: Budget, account: Balance) -> dict[names.Metric, float]:
     if budget.limit_tokens is not None:
         found[names.BUDGET_LIMIT_TOKENS] = budget.limit_tokens
         found[names.BUDGET_SPENT_TOKENS] = account.spent_tokens
+    if budget.limit_calls is not None:
+        found[names.BUDGET_LIMIT_CALLS] = budget.limit_calls
+        found[names.BUDGET_SPENT_CALLS] = account.spent_tokens
     return found
-
-
-def _wait(entry: Entry) -> str:
-    """The advice to wait, where that helps, and to raise."""
-    return "Raise" if entry.window_end >= FOREVER else f"Wait until {utc(entry.window_end)}, raise"
 
 
 class Guard:
@@ -106,6 +106,7 @@ class Guard:
         self.flights: Flights = Flights() if after is None else after.flights
         self.worst_case: WorstCase = WorstCase(prices, None if after is None else after.worst_case)
         self.routes = Routes()
+        self.runs: Runs = Runs() if after is None else after.runs
         self.alerter = Alerter(policy.alerts)
         self.on_refusal: Callable[[str, str], None] | None = None
         """Counts refusals by budget and key, for the metrics."""
@@ -121,10 +122,15 @@ class Guard:
         own = self.policy.attribution
         if not own.from_baggage and not own.defaults:
             return
-        found = {key: str(value) for key in own.from_baggage if (value := baggage.get_baggage(key)) is not None}
-        call.attribution = {**own.defaults, **found, **call.scope.attribution}
+        call.attribution = self.attribution_of(call.scope)
         for key, value in call.attribution.items():
             call.attributes[names.attribution_attribute(key)] = value
+
+    def attribution_of(self, scope: Scope) -> dict[str, str]:
+        """A scope's attribution with the policy's defaults and what it takes from baggage."""
+        own = self.policy.attribution
+        found = {key: str(value) for key in own.from_baggage if (value := baggage.get_baggage(key)) is not None}
+        return {**own.defaults, **found, **scope.attribution}
 
     def match(self, call: Call) -> Matched:
         """The rules that apply to a call, from here on."""
@@ -155,7 +161,7 @@ class Guard:
                     )
         tightest = matched.tightest
         wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
-        if (wants_input or matched.budgets) and not self.worst_case.bound(call).complete:  # pictures, say
+        if (wants_input or matched.money.budgets) and not self.worst_case.bound(call).complete:  # pictures, say
             yield from self._count(call)
         if matched.limits:
             if matched.tightest.retries_enforced is not None and self.enforces:
@@ -166,13 +172,18 @@ class Guard:
                 for limit in matched.limits:
                     self.limit(call, exchange, limit)
         if matched.budgets and self.ledger is not None:
-            yield from self._reserve(call, exchange, matched, self.ledger, self.worst_case)
+            run = call.scope.run if matched.by_run else ""
+            if matched.rates.budgets and call.turn is None:
+                yield from self._take_turn(call, matched, self.ledger, run)
+            if matched.money.budgets:
+                yield from self._reserve(call, exchange, matched, self.ledger, run, self.worst_case)
 
     def hold(self, call: Call, exchange: Exchange, cases: Cases, lease_s: float) -> Generator[Step, Answer, None]:
         """Hold what a batch can come to, for as long as it may take; or raise. Limits and breakers are for calls."""
         matched = self.match(call)
-        if matched.budgets and self.ledger is not None:
-            yield from self._reserve(call, exchange, matched, self.ledger, cases, lease_s)
+        if matched.money.budgets and self.ledger is not None:
+            run = call.scope.run if matched.by_run else ""
+            yield from self._reserve(call, exchange, matched, self.ledger, run, cases, lease_s)
 
     def _decide(self, call: Call, rule: str, action: str) -> None:
         """Note a decision on the call; its strongest one stays."""
@@ -314,22 +325,45 @@ class Guard:
 
     # --- budgets -------------------------------------------------------------------------------------------------
 
+    def _take_turn(self, call: Call, matched: Matched, ledger: Ledger, run: str) -> Generator[Step, Answer, None]:
+        """Hold one call in every budget of calls that it falls under, in one atomic step."""
+        entries = matched.rates.entries(ledger.now(), enforce=self.enforces, run=run)
+        if not entries:
+            return
+        self.runs.note(run, entries)
+        call.turn = Reservation(new_id(), tuple(entries), 0, 1, 0.0)
+        answer = yield ledger, ledger.reserve, (entries, 0, 1, call.turn.id)
+        if answer.error is not None:
+            raise answer.error
+        held: Reservation | Refusal = answer.value
+        call.turn = held if isinstance(held, Reservation) else None
+        for over in (held,) if isinstance(held, Refusal) else held.over:
+            budget = matched.budget(over.entry.budget)
+            self._decide(call, budget.name, "warn" if budget.then == "warn" else "block")
+        if isinstance(held, Refusal):
+            yield from self._tell(ledger, held)
+            raise refused(call, held, budget)
+
     def _reserve(
         self,
         call: Call,
         exchange: Exchange,
         matched: Matched,
         ledger: Ledger,
+        run: str,
         cases: Cases,
         lease_s: float | None = None,
     ) -> Generator[Step, Answer, None]:
         """Hold the worst case of a call, or of a batch, in every budget that it falls under, in one atomic step."""
-        entries = matched.entries(ledger.now(), enforce=self.enforces)
         reserve = ledger.reserve if lease_s is None else partial(ledger.reserve, lease_s=lease_s)
+        entries = matched.money.entries(ledger.now(), enforce=self.enforces, run=run)
+        if not entries:
+            return
+        self.runs.note(run, entries)
         worst = cases.of(call, counted=False)
         while True:
             if worst.nano is None and self.policy.unpriced != "allow":
-                for budget, _ in matched.budgets:
+                for budget, _ in matched.money.budgets:
                     if budget.limit_usd is not None and budget.then != "warn":
                         self._decide(call, budget.name, "block")
                         if self.enforces:
@@ -366,13 +400,13 @@ class Guard:
             self._decide(call, budget.name, "block")
             self._prevented(call, worst)
             yield from self._tell(ledger, held)
-            raise self._refused(call, held, "call" if lease_s is None else "batch")
+            raise refused(call, held, budget, "call" if lease_s is None else "batch")
 
     def _tell(self, ledger: Ledger, refusal: Refusal) -> Generator[Step, Answer, None]:
         """Count a refusal; the first of its window, in any process, is an alert."""
         entry = refusal.entry
         if self.on_refusal is not None:
-            self.on_refusal(entry.budget, entry.key)
+            self.on_refusal(entry.budget, key_without_run(entry.key))
         if refusal.lost or entry.account in self._told:
             return
         if len(self._told) >= REMEMBERED:
@@ -390,30 +424,6 @@ class Guard:
             answer = yield None, (cases or self.worst_case).count, (call,)
             if answer.error is not None:
                 raise answer.error
-
-    def _refused(self, call: Call, refusal: Refusal, what: str) -> BudgetExceeded:
-        entry, unit = refusal.entry, refusal.in_unit
-
-        def amount(value: int) -> str:
-            return f"${unit(value):.6f}" if refusal.unit == "usd" else f"{value:,} tokens"
-
-        whose = f" for {entry.key}" if entry.key else ""
-        if refusal.lost:
-            said = 'the ledger cannot be reached, and the policy says on_loss = "block". Bring it back'
-        else:
-            said = (
-                f"{amount(refusal.spent)} spent and {amount(refusal.reserved)} reserved of {amount(refusal.limit)}, "
-                f"and this {what} can come to {amount(refusal.asked)}. {_wait(entry)} the limit"
-            )
-        return BudgetExceeded(
-            f'{call.api.operation} {call.model}: budget "{entry.budget}"{whose}: {said}, or send less.',
-            rule=entry.budget,
-            limit=unit(refusal.limit),
-            observed=unit(refusal.spent + refusal.reserved + refusal.asked),
-            attribution=call.attribution,
-            remaining=None if refusal.lost else unit(max(refusal.remaining, 0)),
-            resets_at=None if entry.window_end >= FOREVER else datetime.fromtimestamp(entry.window_end, UTC),
-        )
 
     # --- after the call ------------------------------------------------------------------------------------------
 
@@ -442,6 +452,10 @@ class Guard:
         if call.rerouted is not None and charged is not None and cost is not None and cost.total:
             self._tell_saved(call, call.rerouted, charged, cost.total)
         held, ledger = call.reservation, self.ledger
+        if call.turn is not None and ledger is not None:
+            sent = 0 if outcome == names.BLOCKED else 1 + call.resends
+            ledger.settle_soon(call.turn, 0, sent)
+            call.turn = None
         if held is None or ledger is None:
             return
         spent = self._spent(call, charged, cost, held)
@@ -464,9 +478,16 @@ class Guard:
 
     def give_back(self, call: Call) -> None:
         """Nothing was sent: what was reserved for it is free."""
-        if call.reservation is not None and self.ledger is not None:
-            self.ledger.release_soon(call.reservation)
-            call.reservation = None
+        for held in filter(None, (call.reservation, call.turn)):
+            if self.ledger is not None:
+                self.ledger.release_soon(held)
+        call.reservation = call.turn = None
+
+    def end_run(self, run: str) -> None:
+        """A run of a task has ended: its accounts are forgotten."""
+        if self.ledger is not None and (accounts := self.runs.end(run)):
+            self._told.difference_update(accounts)
+            self.ledger.drop_soon(accounts)
 
     def _spent(self, call: Call, charged: Usage | None, cost: Cost | None, held: Reservation) -> tuple[int, int] | None:
         """Nano-dollars and tokens to charge: what a call came to, once for each of its attempts that may be billed.
@@ -497,7 +518,7 @@ class Guard:
                 {**_balance(budget, account), **_progress(account.window_start, account.window_end, now)},
             )
             for account in self.ledger.accounts()
-            if (budget := budgets.get(account.budget)) is not None
+            if (budget := budgets.get(account.budget)) is not None and not budget.by_run
         ]
 
     def ledger_lost(self) -> float | None:

@@ -122,6 +122,11 @@ class Installation:
         except Exception as error:
             self.telemetry.internal_error(f"wrapping {sdk.module}", error)
 
+    def end_run(self, run: str) -> None:
+        """A run of a task has ended."""
+        if self.meter.guard is not None:
+            self.meter.contain("forgetting a run", self.meter.guard.end_run, run)
+
     def close(self) -> None:
         """Unwrap the SDKs; what was measured is flushed."""
         for placed in reversed(self.seams.values()):
@@ -153,7 +158,8 @@ def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
             installation.put_under(chosen)
         if _installed is None:
             _installed = installation
-            scope.on_task_end = installation.telemetry.put
+            scope.hooks.on_task_end = installation.telemetry.put
+            scope.hooks.on_run_end = installation.end_run
             watch_imports({sdk.module: partial(installation.patch, sdk) for sdk in SDKS})
 
 
@@ -175,7 +181,7 @@ def uninstall() -> None:
         if _installed is None:
             return
         unwatch_imports()
-        scope.on_task_end = None
+        scope.hooks.on_task_end = scope.hooks.on_run_end = None
         _installed.close()
         _installed = None
 

@@ -276,8 +276,8 @@ class Meter:
         """Start the call: whose it is, what it asks for, and whether it has been tried before; and who guards it."""
         guard = self.guard
         call = Call(self.settling, exchange)
-        if scope.on_call is not None:
-            guard = scope.on_call(call, self.settling, guard)
+        if scope.hooks.on_call is not None:
+            guard = scope.hooks.on_call(call, self.settling, guard)
         call.guard = guard
         api, body = call.api, call.request
         attributes = call.attributes

@@ -19,6 +19,11 @@ CALL_KEYS: Final = ("provider", "model", "operation")
 """What `when` and `per` know of a call besides its attribution; OpenTelemetry's values of these names."""
 
 
+ALERT_AT: Final = (0.5, 0.8, 1.0)
+TASK_RUN: Final = "task_run"
+"""What a budget's `per` may name besides: the run of the task in which a call is made."""
+
+
 class Row(NamedTuple):
     """One key of one table of the policy file."""
 
@@ -129,21 +134,32 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Money or tokens for a window of time, over all calls that share the same `per` values."""
+    """Money, tokens or calls for a window of time, over all calls that share the same `per` values."""
 
     name: str = _row(kinds.NAME, ..., _NAME)
-    per: tuple[str, ...] = _row(kinds.KEYS, (), "One ledger entry per distinct value of these keys; [] is one for all.")
+    per: tuple[str, ...] = _row(
+        kinds.KEYS,
+        (),
+        "One ledger entry per distinct value of these keys; [] is one for all. `task_run` is each run of a "
+        "`tokenguard.task`: the budget is forgotten when the run ends, and calls outside of a task have none.",
+    )
     when: When = _row(kinds.WHEN, When(), _WHEN)
     window: str = _row(
         choice("minute", "hour", "day", "week", "month", "total"),
         "day",
-        "Aligned to the calendar; a week starts on Monday, `total` never ends.",
+        "Aligned to the calendar; a week starts on Monday, `total` never ends. Per `task_run` it is the run.",
     )
     timezone: str = _row(kinds.TIMEZONE, "UTC", "Where the window's midnight is.")
     limit_usd: float | None = _row(kinds.USD, None, "USD per window; 0 blocks everything.")
     limit_tokens: int | None = _row(kinds.COUNT, None, "Input plus output tokens per window.")
+    limit_calls: int | None = _row(
+        kinds.COUNT, None, "Calls per window, each attempt that was sent counted. A budget of its own: of nothing else."
+    )
     alert_at: tuple[float, ...] = _row(
-        kinds.THRESHOLDS, (0.5, 0.8, 1.0), "Shares of the limit at which an alert goes out, once per window."
+        kinds.THRESHOLDS,
+        ALERT_AT,
+        "Shares of the limit at which an alert goes out, once per window. Of calls, and of runs: none, unless others "
+        "are named.",
     )
     then: str = _row(
         choice("warn", "block", "downgrade"),
@@ -152,6 +168,17 @@ class Budget:
         "`downgrade` tries the cheaper model first.",
     )
     downgrade_to: str | None = _row(kinds.MODEL, None, _DOWN)
+
+    def __post_init__(self) -> None:
+        if self.by_run and self.window == "day":
+            object.__setattr__(self, "window", "total")  # a run is as long as it is, over midnight too
+        if (self.by_run or self.limit_calls is not None) and self.alert_at == ALERT_AT:
+            object.__setattr__(self, "alert_at", ())  # a rate is used up every minute: nobody wants to hear of each
+
+    @property
+    def by_run(self) -> bool:
+        """Whether each run of a task has an account of its own."""
+        return TASK_RUN in self.per
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,8 +370,26 @@ CHECKS: Final = (
     Check(
         Budget,
         "name",
-        lambda r: r.limit_usd is None and r.limit_tokens is None,
-        "the budget has no limit; add limit_usd = ... or limit_tokens = ...",
+        lambda r: r.limit_usd is None and r.limit_tokens is None and r.limit_calls is None,
+        "the budget has no limit; add limit_usd = ..., limit_tokens = ... or limit_calls = ...",
+    ),
+    Check(
+        Budget,
+        "limit_calls",
+        lambda r: r.limit_calls is not None and (r.limit_usd is not None or r.limit_tokens is not None),
+        "a budget counts calls, or money and tokens: write a [[budget]] for each",
+    ),
+    Check(
+        Budget,
+        "then",
+        lambda r: r.limit_calls is not None and r.then == "downgrade",
+        "a call of another model is a call too; use block or warn",
+    ),
+    Check(
+        Budget,
+        "window",
+        lambda r: r.by_run and r.window != "total",
+        "a run of a task is the window of its budget: leave window out",
     ),
     Check(
         LedgerConfig,

@@ -87,6 +87,8 @@ BUDGET_GAUGES = (
     names.BUDGET_RESERVED_USD,
     names.BUDGET_LIMIT_TOKENS,
     names.BUDGET_SPENT_TOKENS,
+    names.BUDGET_LIMIT_CALLS,
+    names.BUDGET_SPENT_CALLS,
     names.BUDGET_ELAPSED,
     names.BUDGET_WINDOW,
 )
@@ -275,8 +277,10 @@ class Metrics:
 
     def count_alert(self, alert: Alert) -> None:
         """Count a budget's threshold that was reached."""
+        from tokenguard.policy.match import key_without_run  # whoever has a budget has loaded it
+
         with self.lock:
-            key = (("budget", alert.entry.budget), ("key", self._bounded("key", alert.entry.key)))
+            key = (("budget", alert.entry.budget), ("key", self._bounded("key", key_without_run(alert.entry.key))))
             self._add(names.BUDGET_ALERTS, (*key, ("threshold", alert.threshold)), 1)
 
     def count_refusal(self, budget: str, key: str) -> None:
