@@ -16,7 +16,7 @@ FLOORS = (
     ("inputs",),
     ("telemetry",),
     ("call",),
-    ("guard",),
+    ("guard", "answers"),
     ("metering",),
     ("batches",),
     ("seams",),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -25,6 +25,7 @@ from tokenguard.providers.reading import believable
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
+    from tokenguard.call.kept import LookUp
     from tokenguard.ledger import Reservation
     from tokenguard.policy import Matched
     from tokenguard.tokens import Bound
@@ -73,6 +74,16 @@ class Guarding(Protocol):
         ...
 
 
+class AskedBy(NamedTuple):
+    """What an answer depends on besides the body."""
+
+    url: str
+    headers: Iterable[Mapping[Any, Any] | None] = ()
+    """Of the client, and of the request; those that only tell one sending from another do not count."""
+    more: object = None
+    """What else there is: the query, the texts that a client was made with. Its `repr` counts."""
+
+
 class Rerouted:
     """That the guard has chosen another model than the caller."""
 
@@ -104,6 +115,14 @@ class Exchange(Protocol):
     @property
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
+        ...
+
+    @property
+    def asked_by(self) -> AskedBy | None:
+        """What an answer depends on besides the body: the address, the credential, the headers.
+
+        `None` where an answer cannot be given back: by a wire that is not HTTP, say.
+        """
         ...
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
@@ -141,6 +160,7 @@ class Call:
         "guard",
         "handed_on",
         "hide_usage",
+        "look_up",
         "matched",
         "model",
         "most_output",
@@ -218,6 +238,8 @@ class Call:
         self.guard: Guarding | None = None
         """The guard at the call's start sees it to its end, whatever policy is in force by then."""
         # The guard's notes:
+        self.look_up: LookUp | None = None
+        """What became of looking for a kept answer; `None` where no rule has answers kept."""
         self.matched: Matched | None = None
         self.reservation: Reservation | None = None
         """Its worst case, in budgets of money and tokens."""

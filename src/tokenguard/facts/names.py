@@ -7,6 +7,7 @@ rather than imported from a package that deprecates them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 # --- span attributes: OpenTelemetry ----------------------------------------------------------------------------------
@@ -107,6 +108,13 @@ BATCH_ID: Final = "tokenguard.batch.id"
 BATCH_CUSTOM_ID: Final = "tokenguard.batch.custom_id"
 BATCH_LINES: Final = "tokenguard.batch.lines"
 """Of the span of a collected file: how many lines were new in it. Its tokens and costs are theirs together."""
+CACHE_RESULT: Final = "tokenguard.cache.result"
+"""What became of looking for a kept answer: `hit`, `miss`, `skip`; absent where no `[[cache]]` applies."""
+CACHE_RULE: Final = "tokenguard.cache.rule"
+CACHE_REASON: Final = "tokenguard.cache.reason"
+"""Why a call was not looked up (`skip`), or its answer not kept (`miss`)."""
+CACHE_AGE: Final = "tokenguard.cache.age_s"
+CACHE_SAVED: Final = "tokenguard.cache.saved_usd"
 BREAK: Final = "tokenguard.cache.break."
 BREAK_KIND: Final = "tokenguard.cache.break.kind"
 BREAK_SECTION: Final = "tokenguard.cache.break.section"
@@ -162,6 +170,18 @@ NOT_CAPPED: Final = (
 )
 """The operations whose answers have no length that a request could cap."""
 
+HIT: Final = "hit"
+MISS: Final = "miss"
+SKIP: Final = "skip"
+OBSERVED: Final = "observe"
+"""The reason beside a hit that was only watched."""
+
+
+def served(attributes: Mapping[str, object]) -> bool:
+    """Whether a call got a kept answer, and nothing was sent."""
+    return attributes.get(CACHE_RESULT) == HIT and CACHE_REASON not in attributes
+
+
 TREATED: Final = "treated"
 CONTROL: Final = "control"
 
@@ -188,6 +208,7 @@ CACHE_BREAKS: Final = Metric(
     "tokenguard.cache.breaks", "{break}", "counter", "Prompts that the provider's cache could have held, and did not"
 )
 UNPRICED_CALLS: Final = Metric("tokenguard.calls.unpriced", "{call}", "counter", "Answered calls without a known cost")
+CACHE_LOOKUPS: Final = Metric("tokenguard.cache.lookups", "{lookup}", "counter", "Look-ups of kept answers")
 TOKENS: Final = Metric("tokenguard.tokens", "{token}", "counter", "Tokens by type")
 UNITS: Final = Metric("tokenguard.units", "{unit}", "counter", "What is billed and is no token, by type")
 COST_USD: Final = Metric("tokenguard.cost.usd", "{USD}", "counter", "Cost of LLM calls")

@@ -38,6 +38,7 @@ from tokenguard.prices import PriceBook
 from tokenguard.process.log import Log
 
 if TYPE_CHECKING:
+    from tokenguard.answers.answers import Answers
     from tokenguard.call.call import Call, Exchange
     from tokenguard.call.flow import Answer, Step
     from tokenguard.call.scope import Scope
@@ -105,6 +106,12 @@ class Guard:
         self.breakers: Breakers = Breakers() if after is None else after.breakers
         self.flights: Flights = Flights() if after is None else after.flights
         self.worst_case: WorstCase = WorstCase(prices, None if after is None else after.worst_case)
+        self.answers: Answers | None = None
+        """The answers that are kept; `None` without a `[[cache]]`."""
+        if policy.caches:
+            from tokenguard.answers.answers import Answers
+
+            self.answers = Answers.of(policy, None if after is None else after.answers)
         self.routes = Routes()
         self.runs: Runs = Runs() if after is None else after.runs
         self.alerter = Alerter(policy.alerts)
@@ -145,6 +152,42 @@ class Guard:
         assert matched is not None, "a call is matched before it is admitted"
         if matched.routes and call.rerouted is None:
             matched = yield from self._route(call, exchange, matched)
+        tightest = matched.tightest
+        wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
+        if wants_input and not self.worst_case.bound(call).complete:  # pictures, say
+            yield from self._count(call)
+        if matched.limits:
+            if matched.tightest.retries_enforced is not None and self.enforces:
+                exchange.cap_retries(matched.tightest.retries_enforced)
+            if not self._within(call, tightest):
+                if wants_input:
+                    yield from self._count(call)
+                for limit in matched.limits:
+                    self.limit(call, exchange, limit)
+        if matched.cache is not None and self.answers is not None and call.look_up is None:
+            yield from self.answers.look_up(call, exchange, matched.cache, matched.cache_key, serves=self.enforces)
+            if call.look_up is not None and call.look_up.answer is not None:
+                call.matched = None  # it is no test of the provider, and costs nothing
+                return
+        if matched.breakers:
+            self._ask_breakers(call, matched)
+        if matched.budgets and self.ledger is not None:
+            run = call.scope.run if matched.by_run else ""
+            if matched.rates.budgets and call.turn is None:
+                yield from self._take_turn(call, matched, self.ledger, run)
+            if matched.money.budgets:
+                if not self.worst_case.bound(call).complete:
+                    yield from self._count(call)
+                yield from self._reserve(call, exchange, matched, self.ledger, run, self.worst_case)
+
+    def hold(self, call: Call, exchange: Exchange, cases: Cases, lease_s: float) -> Generator[Step, Answer, None]:
+        """Hold what a batch can come to, for as long as it may take; or raise. Limits and breakers are for calls."""
+        matched = self.match(call)
+        if matched.money.budgets and self.ledger is not None:
+            run = call.scope.run if matched.by_run else ""
+            yield from self._reserve(call, exchange, matched, self.ledger, run, cases, lease_s)
+
+    def _ask_breakers(self, call: Call, matched: Matched) -> None:
         for breaker in matched.breakers:
             opened = self.breakers.refuses(breaker, call.endpoint.provider, call.model or "")
             if opened is not None:
@@ -159,31 +202,6 @@ class Guard:
                         observed=breaker.failures,
                         attribution=call.attribution,
                     )
-        tightest = matched.tightest
-        wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
-        if (wants_input or matched.money.budgets) and not self.worst_case.bound(call).complete:  # pictures, say
-            yield from self._count(call)
-        if matched.limits:
-            if matched.tightest.retries_enforced is not None and self.enforces:
-                exchange.cap_retries(matched.tightest.retries_enforced)
-            if not self._within(call, tightest):
-                if wants_input:
-                    yield from self._count(call)
-                for limit in matched.limits:
-                    self.limit(call, exchange, limit)
-        if matched.budgets and self.ledger is not None:
-            run = call.scope.run if matched.by_run else ""
-            if matched.rates.budgets and call.turn is None:
-                yield from self._take_turn(call, matched, self.ledger, run)
-            if matched.money.budgets:
-                yield from self._reserve(call, exchange, matched, self.ledger, run, self.worst_case)
-
-    def hold(self, call: Call, exchange: Exchange, cases: Cases, lease_s: float) -> Generator[Step, Answer, None]:
-        """Hold what a batch can come to, for as long as it may take; or raise. Limits and breakers are for calls."""
-        matched = self.match(call)
-        if matched.money.budgets and self.ledger is not None:
-            run = call.scope.run if matched.by_run else ""
-            yield from self._reserve(call, exchange, matched, self.ledger, run, cases, lease_s)
 
     def _decide(self, call: Call, rule: str, action: str) -> None:
         """Note a decision on the call; its strongest one stays."""

@@ -64,6 +64,8 @@ class Installation:
         self.meter = Meter(self.telemetry, PriceBook(), include_usage=asks_usage, capture=capture)
         self.seams: dict[str, Restore] = {}
         """By module of `SDKS`: what its seam has put there. It may add to its own later."""
+        self.transports: dict[str, Restore] = {}
+        """The same below the SDKs, where answers are kept."""
 
     def put_under(self, policy: Policy) -> None:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
@@ -84,6 +86,8 @@ class Installation:
             guard = Guard(policy, prices, after=self.meter.guard)
             guard.alerter.on_alert = self.telemetry.metrics.count_alert
             guard.on_refusal = self.telemetry.metrics.count_refusal
+        if guard is not None and guard.answers is not None:
+            self._listen()
         hashes.salted(policy.attribution.fingerprint_salt)
         self.telemetry.metrics.watch_budgets(tuple if guard is None else guard.balances)
         self.telemetry.metrics.watch_ledger((lambda: None) if guard is None else guard.ledger_lost)
@@ -94,6 +98,16 @@ class Installation:
         if self.telemetry.looker is not None:
             self.telemetry.looker.prices = prices
         self.meter.guard = guard
+
+    def _listen(self) -> None:
+        """Be where kept answers are given, and new ones come in: below the SDKs, while some policy wants it."""
+        from tokenguard.seams.transports import TRANSPORTS, patch
+
+        def listen(module: ModuleType) -> None:
+            if module.__name__ not in self.transports:
+                self.transports[module.__name__] = patch(module, self.meter)
+
+        watch_imports(dict.fromkeys(TRANSPORTS, listen))
 
     def patch(self, sdk: Sdk, module: ModuleType) -> None:
         """Wrap an SDK's module that has just been imported, or was imported before."""
@@ -129,9 +143,10 @@ class Installation:
 
     def close(self) -> None:
         """Unwrap the SDKs; what was measured is flushed."""
-        for placed in reversed(self.seams.values()):
+        for placed in (*reversed(self.seams.values()), *self.transports.values()):
             placed.undo()
         self.seams.clear()
+        self.transports.clear()
         self.meter.pending.give_up()
         self.telemetry.flush()
 

@@ -58,6 +58,12 @@ class Settling:
             reading = self._believed(reading)
             usage = reading.usage
             cost, charged = self._price(call, reading, outcome, error, generated)
+            if call.look_up is not None:
+                self._contain("keeping an answer", call.look_up.settle, call, reading, outcome)
+                if call.look_up.answer is not None and not call.look_up.served:
+                    self.internal_error("giving a kept answer", RuntimeError("the request was sent all the same"))
+                if call.look_up.served:
+                    cost, charged, usage = _served(call, cost), None, None
             call.cost = cost
             _describe_money(call, cost, usage)
             if self.telemetry.profile.newer:
@@ -207,6 +213,13 @@ def _estimated(call: Call, reading: Reading, generated: Callable[[], str] | None
     if text or (known.input is not None and reading.complete):
         return known._replace(input=sent, output=estimate_tokens(text, call.model))
     return known._replace(input=sent, output=call.most_output)
+
+
+def _served(call: Call, cost: Cost | None) -> Cost:
+    """What a call cost that got a kept answer: nothing; and what the answer would have cost today, it has saved."""
+    if cost is not None and cost.total is not None:
+        call.attributes[names.CACHE_SAVED] = cost.total
+    return Cost(names.EXACT, None, 0.0)
 
 
 def _disbelieve(usage: Usage | None) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from tokenguard.policy.model import Policy, When
+from tokenguard.policy.grammar import When
+from tokenguard.policy.model import Policy
 from tokenguard.prices import PriceBook
 from tokenguard.prices.listed import sellers_of
 from tokenguard.prices.models import MAKERS, PROVIDERS

@@ -207,9 +207,9 @@ def _url(*schemes: str) -> Callable[[object], str]:
         if parts.scheme not in schemes:
             raise Wrong(f"its scheme must be one of {_listed(schemes)}{nearest(parts.scheme or value, schemes)}")
         if parts.scheme == "memory" and value != "memory:":
-            raise Wrong('a memory ledger has no path; write "memory:"')
+            raise Wrong('there is no path in memory; write "memory:"')
         if parts.scheme == "sqlite" and not (value.startswith("sqlite:///") and value[10:].strip("/")):
-            raise Wrong("a SQLite ledger needs a file: sqlite:///relative/path.db or sqlite:////absolute/path.db")
+            raise Wrong("SQLite needs a file: sqlite:///relative/path.db or sqlite:////absolute/path.db")
         if parts.scheme == "unix" and not parts.path:
             raise Wrong("it needs the socket's path: unix:///run/redis.sock")
         if parts.scheme not in ("memory", "sqlite", "unix") and not has_host:

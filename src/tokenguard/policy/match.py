@@ -10,8 +10,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from tokenguard.facts import names
 from tokenguard.ledger.entry import CALLS, TOKENS, Entry, nano
+from tokenguard.policy.caching import Cache
+from tokenguard.policy.grammar import When
 from tokenguard.policy.kinds import MAX_TEXT
-from tokenguard.policy.model import CALL_KEYS, TASK_RUN, Breaker, Budget, Limit, Policy, Route, Share, When
+from tokenguard.policy.model import CALL_KEYS, TASK_RUN, Breaker, Budget, Limit, Policy, Route, Share
 from tokenguard.policy.windows import load_zone, window_bounds
 
 RUN_KEPT_S: Final = 7 * 86400
@@ -116,6 +118,8 @@ class Matched:
         "breakers",
         "budgets",
         "by_run",
+        "cache",
+        "cache_key",
         "limits",
         "money",
         "rates",
@@ -133,6 +137,8 @@ class Matched:
         share: Share | None,
         share_key: str,
         routes: tuple[tuple[Route, str], ...] = (),
+        cache: Cache | None = None,
+        cache_key: str | None = None,
     ) -> None:
         self.limits = limits
         self.tightest = Tightest.of(limits)
@@ -149,6 +155,10 @@ class Matched:
         """The first `[[share]]` that applies."""
         self.share_key = share_key
         """Whose calls may share an answer: part of the key of a call in flight."""
+        self.cache = cache
+        """The first `[[cache]]` that applies."""
+        self.cache_key = cache_key
+        """Whose calls may have its answers; `None` where the call lacks one of the keys."""
         self.routes = routes
         """Each `[[route]]` with the arm of these calls; an empty one is drawn by the request."""
 
@@ -174,6 +184,7 @@ class CompiledPolicy:
         self._budgets = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.budgets]
         self._breakers = [(_compile(rule.when, at), rule) for rule in policy.breakers]
         self._shares = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.shares]
+        self._caches = [(_compile(rule.when, at), rule, _whole_key_of(rule.per, at)) for rule in policy.caches]
         self._routes = [(_compile(rule.when, at), rule, _arm_of(rule, at)) for rule in policy.routes]
         self._young: dict[_Facts, Matched] = {}
         self._old: dict[_Facts, Matched] = {}
@@ -198,6 +209,8 @@ class CompiledPolicy:
     def _decide(self, facts: _Facts) -> Matched:
         shares = [(rule, key(facts)) for test, rule, key in self._shares if test(facts)]
         share, share_key = shares[0] if shares else (None, "")
+        caches = [(rule, key(facts)) for test, rule, key in self._caches if test(facts)]
+        cache, cache_key = caches[0] if caches else (None, None)
         return Matched(
             tuple(rule for test, rule in self._limits if test(facts)),
             tuple((rule, key(facts)) for test, rule, key in self._budgets if test(facts)),
@@ -205,6 +218,8 @@ class CompiledPolicy:
             share,
             share_key,
             tuple((rule, arm(facts)) for test, rule, arm in self._routes if test(facts)),
+            cache,
+            cache_key,
         )
 
 
@@ -216,7 +231,7 @@ def _keys_in_use(policy: Policy) -> tuple[str, ...]:
     return tuple(key for key in used if key not in (*CALL_KEYS, TASK_RUN))
 
 
-def _named(rule: Limit | Budget | Breaker | Share | Route) -> tuple[str, ...]:
+def _named(rule: Limit | Budget | Breaker | Share | Route | Cache) -> tuple[str, ...]:
     """The keys that a rule looks at besides those of its `when`."""
     if isinstance(rule, Route):
         return rule.by if 0 < rule.share < 1 else ()
@@ -254,6 +269,12 @@ def _key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], s
     """The account's key: `tenant=t1,team=search`; a value that is absent is empty."""
     indexes = [(key, at[key]) for key in per if key != TASK_RUN]
     return lambda facts: ",".join(f"{key}={_value(facts[index])}" for key, index in indexes)
+
+
+def _whole_key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str | None]:
+    """The same; `None` where a value is absent."""
+    key_of = _key_of(per, at)
+    return lambda facts: key_of(facts) if all(facts[at[key]] for key in per) else None
 
 
 def accounts_here(budgets: Iterable[Budget], facts: Mapping[str, str]) -> Accounts:

@@ -8,12 +8,17 @@ Reading (`read`), `tokenguard policy show` and the reference page are derived fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.policy import kinds
-from tokenguard.policy.kinds import Kind, choice
+from tokenguard.policy.caching import AnswersConfig, Cache
+from tokenguard.policy.grammar import NAME_SAYS as _NAME
+from tokenguard.policy.grammar import WHEN_SAYS as _WHEN
+from tokenguard.policy.grammar import When, rows
+from tokenguard.policy.grammar import row as _row
+from tokenguard.policy.kinds import choice
 
 CALL_KEYS: Final = ("provider", "model", "operation")
 """What `when` and `per` know of a call besides its attribution; OpenTelemetry's values of these names."""
@@ -24,58 +29,7 @@ TASK_RUN: Final = "task_run"
 """What a budget's `per` may name besides: the run of the task in which a call is made."""
 
 
-class Row(NamedTuple):
-    """One key of one table of the policy file."""
-
-    field: str
-    toml: str
-    kind: Kind | None
-    """How to read the value; `None` where `table` is set."""
-    says: str
-    default: Any
-    """`MISSING` where the key is required."""
-    table: type | None = None
-    many: bool = False
-    """`table` may be repeated: `[[limit]]`."""
-
-
-def _row(kind: Kind | None, default: Any, says: str, *, toml: str = "", table: type | None = None) -> Any:
-    """A dataclass field that carries its row of the grammar; `...` as default means required."""
-    row = {"kind": kind, "says": says, "toml": toml, "table": table}
-    if default is ...:
-        return field(metadata=row)
-    if isinstance(default, dict) or callable(default):
-        return field(default_factory=default if callable(default) else dict, metadata=row)
-    return field(default=default, metadata=row)
-
-
-def rows(table: type) -> tuple[Row, ...]:
-    """The rows of a table, in the order in which they are shown."""
-    out = []
-    for item in fields(table):
-        if "kind" not in item.metadata:
-            continue
-        meta, default = item.metadata, item.default
-        if default is MISSING and item.default_factory is not MISSING:
-            default = item.default_factory()
-        many = meta["table"] is not None and default == ()
-        out.append(Row(item.name, meta["toml"] or item.name, meta["kind"], meta["says"], default, meta["table"], many))
-    return tuple(out)
-
-
-_NAME = "Unique among all rules; the `rule` of spans, metrics and exceptions."
-_WHEN = "The calls it applies to: every key must match one of its globs. Empty: all calls."
 _DOWN = "The model to use instead, of the same provider."
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """The calls a rule applies to: globs by key. A key that a call lacks is the empty text, which `*` matches."""
-
-    patterns: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +262,9 @@ class Policy:
     breakers: tuple[Breaker, ...] = _row(None, (), "", toml="breaker", table=Breaker)
     shares: tuple[Share, ...] = _row(None, (), "", toml="share", table=Share)
     routes: tuple[Route, ...] = _row(None, (), "", toml="route", table=Route)
+    caches: tuple[Cache, ...] = _row(None, (), "", toml="cache", table=Cache)
     ledger: LedgerConfig = _row(None, LedgerConfig, "", table=LedgerConfig)
+    answers: AnswersConfig = _row(None, AnswersConfig, "", table=AnswersConfig)
     alerts: Alerts = _row(None, Alerts, "", table=Alerts)
     store: StoreConfig = _row(None, StoreConfig, "", table=StoreConfig)
     prices: Mapping[str, str | Mapping[str, float]] = _row(
@@ -329,9 +285,9 @@ class Policy:
     """The file it was read from; empty without one. Relative ledger paths start at its directory."""
 
     @property
-    def rules(self) -> tuple[Limit | Budget | Breaker | Share | Route, ...]:
+    def rules(self) -> tuple[Limit | Budget | Breaker | Share | Route | Cache, ...]:
         """Everything with a name."""
-        return (*self.limits, *self.budgets, *self.breakers, *self.shares, *self.routes)
+        return (*self.limits, *self.budgets, *self.breakers, *self.shares, *self.routes, *self.caches)
 
     @property
     def known_keys(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
 from typing import Any, Final
 
-from tokenguard.policy.model import Policy, Row, When, rows
+from tokenguard.policy.grammar import Row, When, rows
+from tokenguard.policy.model import Policy
 from tokenguard.prices import OVERRIDE_KEYS
 
 HEAD: Final = """# The policy file

@@ -8,9 +8,10 @@ from dataclasses import MISSING
 from typing import Any, Final
 
 from tokenguard.facts.errors import PolicyError
+from tokenguard.policy.grammar import Row, rows
 from tokenguard.policy.kinds import LEDGER_URL, Wrong, nearest
 from tokenguard.policy.locate import Path
-from tokenguard.policy.model import CHECKS, TASK_RUN, Budget, Policy, Row, rows
+from tokenguard.policy.model import CHECKS, TASK_RUN, Budget, Policy
 
 MAX_PROBLEMS: Final = 20
 MAX_RULES: Final = 1000

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import MISSING
 from typing import Any, Final
 
-from tokenguard.policy.model import Budget, Limit, Policy, Row, rows
+from tokenguard.policy.grammar import Row, rows
+from tokenguard.policy.model import Budget, Limit, Policy
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 """The draft that editors of TOML files (taplo, Even Better TOML, PyCharm) understand."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.trace import NonRecordingSpan
 
-from tokenguard.call.call import Call, current_call
+from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
@@ -26,7 +26,7 @@ from tokenguard.seams.common.files import described
 from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.telemetry.spans import NativeSpan, OuterSpan
+from tokenguard.telemetry.spans import NativeSpan
 
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""
@@ -87,6 +87,15 @@ class StainlessExchange:
         raw = any(name.lower() == RAW_RESPONSE_HEADER for name in self._options.headers or ())
         kept = self._files or _holder(self._cast_to) is not None  # a file, or a body: no answer for two
         return None if self.stream or raw or kept else (type(self._client), self._cast_to)
+
+    @property
+    def asked_by(self) -> AskedBy | None:
+        """Where it goes, and all that the client was made with: its key, its organization, its headers."""
+        client, options = self._client, self._options
+        made = {name: value for name, value in vars(client).items() if type(value) is str and name != "_platform"}
+        sent = [given for given in (client._custom_headers, options.headers) if isinstance(given, Mapping)]
+        query = getattr(client, "_custom_query", None), options.params
+        return AskedBy(f"{client._base_url} {options.url}", sent, (made, query))
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
@@ -298,8 +307,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def start_api_call_span(original: Any) -> Any:
         def start(*args: Any, **kwargs: Any) -> Any:
             call = current_call.get()
-            if call is not None and type(call.span) is OuterSpan:
-                # An instrumentation around the SDK has its span for the call, which is the one to go on from.
+            if call is not None and type(call.span) is not NativeSpan:
+                # The call has its span, of ours or of an instrumentation around the SDK: that is to go on from.
                 return NonRecordingSpan(call.span.identity())
             span = original(*args, **kwargs)
             if span is not None and call is not None and type(call.span) is NativeSpan:

@@ -78,6 +78,7 @@ COUNTERS = (
     names.BUDGET_ALERTS,
     names.BUDGET_REFUSALS,
     names.CACHE_BREAKS,
+    names.CACHE_LOOKUPS,
     names.SERIES_OVERFLOW,
 )
 GUARD_ATTRIBUTES = tuple(map(names.attribution_attribute, ("tenant", "feature")))
@@ -199,7 +200,8 @@ class Metrics:
         seen, cost = record.attributes, record.cost
         get = seen.get
         status = None if cost is None else cost.status
-        key = (*map(get, LABELS), record.outcome, status, names.REQUEST_MAX_TOKENS in seen, item.histograms)
+        capped = names.REQUEST_MAX_TOKENS in seen
+        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served(seen))
         tally = self._tallies.get(key)
         if tally is None:
             tally = self._tallies[key] = Tally(record, histograms=item.histograms)
@@ -212,6 +214,10 @@ class Metrics:
             self._count_units(seen)
         if (action := get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
+        if names.CACHE_RESULT in seen:
+            self._count_look_up(seen)
+        if saved := get(names.ROUTE_SAVED):
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "route")), number(saved))
         if (broken := get(names.BREAK_KIND)) is not None:
             section = get(names.BREAK_SECTION, "")
             self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
@@ -233,8 +239,10 @@ class Metrics:
 
     def _add_tally(self, tally: Tally) -> None:
         key, seen = self._labels(tally.seen), tally.seen
-        self._add(names.CALLS, (*key, ("outcome", tally.outcome)), tally.calls)
-        if tally.outcome != names.BLOCKED and _uncapped(seen):
+        served = names.served(seen)
+        by = (("served", "cache"),) if served else ()
+        self._add(names.CALLS, (*key, ("outcome", tally.outcome), *by), tally.calls)
+        if tally.outcome != names.BLOCKED and not served and _uncapped(seen):
             self._add(names.UNCAPPED_CALLS, key, tally.calls)
         for (_, kind), tokens in zip(TOKEN_TYPES, tally.sums, strict=False):
             if tokens is not None:
@@ -262,6 +270,14 @@ class Metrics:
         self._add(names.RETRIES, key, number(seen.get(names.RESEND_COUNT, 0)) + (names.RETRY_ATTEMPT in seen))
         if retry_cost := seen.get(names.RETRY_COST):
             self._add(names.RETRY_COST_USD, key, number(retry_cost))
+
+    def _count_look_up(self, seen: Mapping[str, AttributeValue]) -> None:
+        """Count what became of looking for a kept answer, and what it has saved."""
+        result, reason = seen[names.CACHE_RESULT], seen.get(names.CACHE_REASON, "")
+        rule = seen.get(names.CACHE_RULE, "")
+        self._add(names.CACHE_LOOKUPS, (("rule", rule), ("result", result), ("reason", reason)), 1)
+        if saved := seen.get(names.CACHE_SAVED):
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "response_cache")), number(saved))
 
     def _count_decision(self, seen: dict[str, AttributeValue], action: AttributeValue) -> None:
         key: Key = (
