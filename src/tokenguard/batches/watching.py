@@ -88,6 +88,7 @@ class JobExchange:
     stream = False
     native_span = False
     shared_as = None
+    asked_by = None
 
     def __init__(self, api: Api, endpoint: Endpoint, group: Group) -> None:
         self.api = api
