@@ -43,6 +43,7 @@ def check(file: str | None) -> None:
     }
     rules = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items() if count)
     click.echo(f"{found.source}: valid; {rules or 'no rules'}; mode {found.mode}")
+    _say_untaken(found)
     for doubt in _doubts(found):
         click.echo(f"warning: {doubt}", err=True)
 
@@ -50,11 +51,20 @@ def check(file: str | None) -> None:
 @policy.command()
 @click.argument("file", required=False)
 def show(file: str | None) -> None:
-    """Print the effective policy as TOML: FILE, or the policy that is found from here. Secrets in URLs are masked."""
+    """Print the effective policy as TOML: FILE, or the policy that is found from here. Secrets in URLs are masked.
+
+    Comments say which file each value is from; what has none is the default.
+    """
     from tokenguard.policy.page import render
 
     found = loaded(file)
-    click.echo(f"# {found.source or 'no policy file: these are the defaults'}\n{render(found)}", nl=False)
+    click.echo(f"# {found.source or 'no policy file: these are the defaults'}\n{render(found, origins=True)}", nl=False)
+    _say_untaken(found)
+
+
+def _say_untaken(found: Policy) -> None:
+    for said in found.untaken:
+        click.echo(f"warning: {said}", err=True)
 
 
 @policy.command()

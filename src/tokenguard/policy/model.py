@@ -279,10 +279,21 @@ class Policy:
         'Whose a host is that TokenGuard does not know, by `"host"` or `"host:port"` (globs): a provider, one of your '
         "own with rates under `[prices]`, or `sdk` for a proxy that passes on to whoever the SDK is made for.",
     )
+    may_override: tuple[str, ...] = _row(
+        kinds.GLOBS,
+        (),
+        "In a floor: what a nearer file may say otherwise, as globs of keys and of rules' names (`prices`, `ledger.*`, "
+        "`alerts.callback`, `tenant per day`).",
+    )
     lint: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard lint`; see its rules' pages.")
     whatif: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard whatif`, which alone reads it.")
     source: str = field(default="", compare=False)
-    """The file it was read from; empty without one. Relative ledger paths start at its directory."""
+    """The file it was read from; empty without one. Relative ledger paths start at its directory. Of several layers,
+    the one whose ledger it is."""
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where each value is from that a file states, as `file:line`, by key (`ledger.url`) or rule (`[[limit]] "x"`)."""
+    untaken: tuple[str, ...] = field(default=(), compare=False)
+    """What a nearer file says and the floor does not let it, in words."""
 
     @property
     def rules(self) -> tuple[Limit | Budget | Breaker | Share | Route | Cache, ...]:

@@ -85,7 +85,9 @@ class StainlessExchange:
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
         raw = any(name.lower() == RAW_RESPONSE_HEADER for name in self._options.headers or ())
-        kept = self._files or _holder(self._cast_to) is not None  # a file, or a body: no answer for two
+        kept = (
+            self.api.changes or self._files or _holder(self._cast_to) is not None
+        )  # a file, or a body: no answer for two
         return None if self.stream or raw or kept else (type(self._client), self._cast_to)
 
     @property
