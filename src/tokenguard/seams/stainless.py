@@ -77,6 +77,13 @@ class StainlessExchange:
         self._options.json_data = {k: v for k, v in body.items() if k not in self._files} if self._files else body
         self._options.extra_json = None
 
+    def add_to_header(self, name: str, word: str) -> None:
+        """Add a word to a header that lists several."""
+        headers = {key: value for key, value in dict(self._options.headers or {}).items() if key.lower() != name}
+        had = next((value for key, value in dict(self._options.headers or {}).items() if key.lower() == name), "")
+        words = [each for each in (*str(had).split(","), word) if each]
+        self._options.headers = {**headers, name: ",".join(dict.fromkeys(words))}
+
     def cap_retries(self, most: int) -> None:
         """Let the SDK send the request again this often at the most."""
         self._options.max_retries = min(self._options.get_max_retries(self._client.max_retries), most)
