@@ -130,11 +130,11 @@ class Store:
             try:
                 with _lock:
                     connection = self.connection()
-                    connection.execute("BEGIN IMMEDIATE")
-                    with connection:
+                    with connection:  # around its beginning, too: a signal handler may raise right after it
+                        connection.execute("BEGIN IMMEDIATE")
                         return operation(connection)
             except sqlite3.OperationalError as error:
-                if not is_busy(error) or time.monotonic() - began > self._patience:
+                if not is_busy(error) or time.monotonic() > min(began + BUSY_SECONDS, self._until):
                     raise
             time.sleep(PAUSE_SECONDS)  # without the lock
 
