@@ -221,9 +221,8 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
 def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
     attributes = call.attributes
     if usage is not None:
-        for field, name in USAGE_ATTRIBUTES.items():
-            tokens = getattr(usage, field)
-            if tokens is not None:
+        for place, name in USAGE_PLACES:
+            if (tokens := usage[place]) is not None:
                 attributes[name] = tokens
     if cost is not None:
         for name, value in zip(COST_ATTRIBUTES, cost, strict=True):
@@ -239,6 +238,9 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
         if retry_cost:
             attributes[names.RETRY_COST] = retry_cost
 
+
+USAGE_PLACES = tuple((Usage._fields.index(field), name) for field, name in USAGE_ATTRIBUTES.items())
+"""The place in a `Usage` of each count that has an attribute, and that."""
 
 REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""

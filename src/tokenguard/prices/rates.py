@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
+from operator import mul
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
@@ -60,6 +61,10 @@ WRITE: Final = slice(10, 14)
 TOOLS: Final = slice(14, 16)
 """The parts of a cost, as places in a `Card`."""
 PLACE: Final = {name: place for place, name in enumerate(Card._fields)}
+CACHE_READ: Final = PLACE["cache_read"]
+CACHE_AUDIO_READ: Final = PLACE["cache_audio_read"]
+_new: Final = tuple.__new__
+"""Makes a named tuple of all its values in order, in a fifth of the time that its own constructor takes."""
 
 
 class Derived(NamedTuple):
@@ -182,7 +187,8 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
     Counts that contradict each other never make a part negative: they are mended first, and the basis becomes
     `inconsistent_usage`.
     """
-    basis = basis or _uncounted(rates, usage)
+    if usage.input is None or usage.output is None:
+        basis = basis or _uncounted(rates, usage)
     counts = billed(usage)
     if min(counts) < 0:
         # Where only lifetimes of writes are told, what they sum to is no contradiction.
@@ -190,46 +196,68 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
         usage = mended(usage)
         counts = billed(usage)
         basis = basis or (None if untold else INCONSISTENT)
-    card = rates.card(usage.input or 0)
-    amounts: tuple[int, ...] = counts
-    costs = [amount * rate for amount, rate in zip(amounts, card, strict=True)]
+    card = rates.bands[0][1] if len(rates.bands) == 1 else rates.card(usage.input or 0)
+    costs: list[int] = [*map(mul, counts, card)]
     read, written = sum(costs[READ]), sum(costs[WRITE])
-    unsaved = (counts.cache_read + sum(amounts[WRITE])) * card.input + counts.cache_audio_read * card.input_audio
-    return Charge(
-        sum(costs[INPUT]),
-        sum(costs[OUTPUT]),
-        read,
-        written,
-        sum(costs[TOOLS]),
-        unsaved - read - written,
-        basis or rates.basis or _assumed(rates, usage, counts),
+    unsaved = (counts[CACHE_READ] + sum(counts[WRITE])) * card[0] + counts[CACHE_AUDIO_READ] * card[1]
+    return _new(
+        Charge,
+        (
+            sum(costs[INPUT]),
+            sum(costs[OUTPUT]),
+            read,
+            written,
+            sum(costs[TOOLS]),
+            unsaved - read - written,
+            basis or rates.basis or _assumed(rates, usage, counts),
+        ),
     )
 
 
 def billed(usage: Usage) -> Card:
     """How much there is of each thing that has a rate of its own; negative where counts contradict each other."""
-    n: Any = Usage(*(count or 0 for count in usage))  # no count is `None` any more
-    plain = n.input - n.cache_read - n.cache_write
-    heard = n.input_audio - n.cache_audio_read
-    # Of pictures that were read from the cache, nobody says which: what is left of the plain input are pictures.
-    seen = min(n.input_image, plain - heard) if n.input_image > 0 else n.input_image
-    return Card(
-        plain - heard - seen,
+    (
+        sent,
+        made,
+        read,
+        written,
+        for_30m,
+        for_1h,
+        for_12h,
+        reasoned,
         heard,
+        reheard,
+        spoken,
         seen,
-        1 if usage.request is None else n.request,
-        n.output - n.reasoning - n.output_audio - n.output_image,
-        n.reasoning,
-        n.output_audio,
-        n.output_image,
-        n.cache_read - n.cache_audio_read,
-        n.cache_audio_read,
-        n.cache_write - n.cache_write_30m - n.cache_write_1h - n.cache_write_12h,
-        n.cache_write_30m,
-        n.cache_write_1h,
-        n.cache_write_12h,
-        n.web_searches,
-        n.file_searches,
+        drawn,
+        web,
+        files,
+        asked,
+    ) = [count or 0 for count in usage]
+    plain, heard = sent - read - written, heard - reheard
+    # Of pictures that were read from the cache, nobody says which: what is left of the plain input are pictures.
+    if seen > 0:
+        seen = min(seen, plain - heard)
+    return _new(
+        Card,
+        (
+            plain - heard - seen,
+            heard,
+            seen,
+            1 if usage.request is None else asked,
+            made - reasoned - spoken - drawn,
+            reasoned,
+            spoken,
+            drawn,
+            read - reheard,
+            reheard,
+            written - for_30m - for_1h - for_12h,
+            for_30m,
+            for_1h,
+            for_12h,
+            web,
+            files,
+        ),
     )
 
 
@@ -277,10 +305,12 @@ def mended(usage: Usage) -> Usage:
 
 def dollars(charged: Charge) -> Cost:
     """In USD. `total` is input + output + cache_read + cache_write + tools, added as floats in this order."""
-    plain, output, read, write, tools, saved = (part / FEMTO_PER_USD for part in charged[:6])
-    status = names.ESTIMATED if charged.basis else names.EXACT
-    total = plain + output + read + write + tools
-    return Cost(status, charged.basis, total, plain, output, read, write, saved, tools or None)
+    plain, output, read, write, tools, saved, basis = charged
+    parts = (plain / FEMTO_PER_USD, output / FEMTO_PER_USD, read / FEMTO_PER_USD, write / FEMTO_PER_USD)
+    bought = tools / FEMTO_PER_USD
+    total = parts[0] + parts[1] + parts[2] + parts[3] + bought
+    status = names.ESTIMATED if basis else names.EXACT
+    return _new(Cost, (status, basis, total, *parts, saved / FEMTO_PER_USD, bought or None))
 
 
 def as_reported(cost: Cost, usd: float) -> Cost:
