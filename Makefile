@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # With COVERAGE=1 the tests, and all Pythons they start, note what they reach; `make coverage` then says.
 PYTEST = $(BIN)/$(if $(COVERAGE),coverage run -m )pytest -n auto --dist loadgroup
 
-.PHONY: help setup demo test test-rest test-all coverage matrix check bench counts docs previews wheel clean
+.PHONY: help setup demo test test-rest test-all coverage matrix check bench counts docs site previews wheel release clean
 help:              ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ -/'
 setup: $(VENV)/.done ## the virtual environment, with everything to develop
@@ -27,7 +27,7 @@ check: setup       ## ruff, types, and our own linter
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/tokenguard lint .
 soak: setup        ## everything that can happen to a process, for an hour or so
 	$(BIN)/python scripts/soak.py --ledger sqlite && $(BIN)/python scripts/soak.py --ledger redis
-bench: setup       ## the README's table; some 15 minutes, on a quiet machine
+bench: setup       ## the table of docs/benchmarks.md; some 15 minutes, on a quiet machine
 	$(PY) benchmarks/run.py --readme
 counts: setup      ## the instructions of a call's path, counted, against benchmarks/counts.json; needs valgrind
 	$(BIN)/python benchmarks/counted.py
@@ -36,6 +36,11 @@ docs: setup        ## the generated pages
 	$(BIN)/python -m tokenguard.providers.page > docs/providers.md
 	$(BIN)/python -m tokenguard.lint.explain docs/rules
 	$(BIN)/python grafana/build.py
+site: setup .venvs/site/.done ## the documentation's site, in site/; fails on a broken link (SERVE=1: shows it while you write)
+	NO_MKDOCS_2_WARNING=1 .venvs/site/bin/mkdocs $(if $(SERVE),serve,build)
+.venvs/site/.done: pyproject.toml
+	$(PY) scripts/make_venv.py .venvs/site --editable . --group site
+	touch $@
 previews: setup    ## pictures of the dashboards by Grafana's components; needs grafana/stack.sh on PATH, npm, Chromium
 	cd tests && $(abspath $(BIN))/python -m grafana.preview ../docs/dashboards
 wheel: setup       ## dist/*.whl

@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these contenders (bare and floor are always there)")
     parser.add_argument("--rounds", type=int, help="rounds to measure (default 50, quick 9)")
     parser.add_argument("--calls", type=int, help="calls over which memory is watched (default 100,000, quick 0)")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md too")
+    parser.add_argument("--readme", action="store_true", help="put the table into docs/benchmarks.md too")
     parser.add_argument("--clock", choices=("wall", "thread"), default="wall", help="of the caller's path in the table")
     parser.add_argument("--seed", type=int, default=1, help="of the order in which the rounds go")
     asked = parser.parse_args()

@@ -2,7 +2,7 @@
 
     python3 benchmarks/table.py [--readme] [--clock thread]
 
-Renders benchmarks/results.json; --readme puts the table into README.md between its markers.
+Renders benchmarks/results.json; --readme puts the table into docs/benchmarks.md between its markers.
 
 All figures are medians over rounds. What a contender adds is taken against the bare SDK of the same versions in the
 same round, so that a machine that slows down for a while slows both.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 CHUNKS = 200 - 8
@@ -248,19 +248,17 @@ How to read it:
 """
 
 
-def inject(table: str, readme: Path = README) -> None:
-    """Put the table between the markers in the README."""
-    text = readme.read_text()
+def inject(table: str, page: Path = PAGE) -> None:
+    """Put the table between the markers of the page."""
+    text = page.read_text()
     if BEGIN not in text or END not in text:
-        sys.exit(
-            f"{readme.name} has no `{BEGIN}` ... `{END}` to put the table between; add both lines where it belongs."
-        )
+        sys.exit(f"{page.name} has no `{BEGIN}` ... `{END}` to put the table between; add both lines where it belongs.")
     before, _, rest = text.partition(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{table}{END}{rest.partition(END)[2]}")
+    page.write_text(f"{before}{BEGIN}\n{table}{END}{rest.partition(END)[2]}")
 
 
 def write(results: dict[str, Any], *, readme: bool) -> None:
-    """Write results.json and results.md, and the README's table if asked."""
+    """Write results.json and results.md, and the table of docs/benchmarks.md if asked."""
     (HERE / "results.json").write_text(json.dumps(results, separators=(",", ":")) + "\n")
     table = markdown(results)
     (HERE / "results.md").write_text(f"# What metering a call costs\n\n{table}\n{NOTES}")

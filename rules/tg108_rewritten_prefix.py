@@ -3,8 +3,6 @@ r"""The beginning of a conversation is rewritten inside its loop.
 A conversation grows at its end, so each turn finds the turns before it in the provider's cache. Rewriting `messages[0]`
 or the system prompt in between makes the whole history full price again, in every turn. Append what is new instead.
 
-Off unless it is selected (`--extend-select TG108`): real code showed too little of it to say how often it is right.
-
 Bad:
 
     from openai import OpenAI
@@ -51,7 +49,6 @@ from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 
 SEVERITY = "warning"
-DEFAULT = False
 WORDS = CALL_WORDS
 _CONVERSATION = ("messages", "input", "contents")
 

@@ -2,7 +2,8 @@ r"""A model that a cheaper and better one has replaced, or a top model for a sim
 
 Model names stay in code for years while their prices stay what they were: `gpt-4` costs fifteen times what `gpt-4.1`
 costs. Where the same maker offers a successor that is cheaper for input and output alike, use it; where a prompt only
-classifies, extracts or says yes or no, a small model does. Pinned evaluations are the exception: exclude them.
+classifies, extracts or says yes or no, a small model does, and little effort. Pinned evaluations are the exception:
+exclude them.
 
 The table below is checked against the price book by a test.
 
@@ -55,14 +56,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS
 
 SEVERITY = "info"
-_NAMES = ("gpt-3", "gpt-4", "gpt-5", "o1", "o3-pro", "claude-2", "claude-3-opus", "claude-opus")
+_NAMES = ("effort", "gpt-3", "gpt-4", "gpt-5", "o1", "o3-pro", "claude-2", "claude-3-opus", "claude-opus")
 WORDS = tuple((name, *CALL_WORDS, *MODEL_WORDS) for name in _NAMES)
 
 # Superseded model, as a pattern, and the same maker's cheaper successor. Prices: the book of genai-prices.
@@ -95,6 +96,14 @@ def check(file: File) -> Iterator[Report]:
             (known[n] for n in ("model", "model_name", "modelId", "id") if n in known),
             call.args[0] if call.args else None,
         )
+        effort = _effort(file, known)
+        if effort and _SIMPLE.search(_prompt(call)):
+            yield Report(
+                call,
+                f"Effort {effort} for something simple: the model thinks at length, and thinking is paid as output. "
+                f"Ask for low.",
+            )
+            continue
         model = file.constant(value)
         if not isinstance(model, str):
             continue
@@ -111,6 +120,15 @@ def check(file: File) -> Iterator[Report]:
                 f"{model} is a top model, and this prompt asks for something simple. A small model of the same "
                 f"maker costs a fraction.",
             )
+
+
+def _effort(file: File, known: Mapping[str, ast.expr]) -> str:
+    """The effort that a request asks for, if it is a high one."""
+    given = known.get("reasoning_effort")
+    if given is None and "reasoning" in known:
+        given = file.view(known["reasoning"]).known.get("effort")
+    effort = file.constant(given)
+    return effort if effort in ("high", "xhigh") else ""
 
 
 def _prompt(call: ast.Call) -> str:

@@ -1,9 +1,10 @@
-"""A long system prompt is sent without a cache mark.
+"""A long system prompt, or long examples, are sent without a cache mark.
 
 Anthropic and Bedrock cache only what is marked, from about 1,024 tokens on. An unmarked long prompt is paid in full
 in every call; marked, all calls within five minutes of each other pay a tenth for it.
 
-`min_chars` (default 6000) is the length from which a prompt is surely long enough. A mark anywhere in the call will do.
+`min_chars` (default 5000) is the length from which a prompt is surely long enough: of the tools, the system prompt, and
+what the messages begin with, such as examples written into the code. A mark anywhere in the call will do.
 
 Off unless it is selected (`--extend-select TG114`): real code showed too little of it to say how often it is right.
 
@@ -49,6 +50,7 @@ Good:
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from tokenguard.lint.rulebook import File, Report
@@ -56,7 +58,7 @@ from tokenguard.lint.surface import words_of
 
 SEVERITY = "warning"
 DEFAULT = False
-OPTIONS = {"min_chars": 6000}
+OPTIONS = {"min_chars": 5000}
 _CALLS = ("*.messages.create", "*.messages.stream", "*.converse", "*.converse_stream")
 WORDS = words_of(_CALLS)
 _MARKS = ("cache_control", "cachePoint", "cache_point")
@@ -70,16 +72,14 @@ def check(file: File) -> Iterator[Report]:
             continue
         view = file.arguments(call)
         parts = {name: view.known[name] for name in ("system", "tools", "toolConfig") if name in view.known}
-        if (
-            view.open
-            or not parts
-            or any(_marked(file, value) for value in view.known.values())
-            or "cache_control" in view.known
-        ):
+        if view.open or any(_marked(file, value) for value in view.known.values()) or "cache_control" in view.known:
             continue
         length = sum(_length(file, value, 0) for value in parts.values())
+        if "messages" in view.known:
+            head, whole = _head(file, view.known["messages"], 0)
+            length += 0 if whole else head  # nothing in it is asked for twice
         if length >= file.options["min_chars"]:
-            what = " and ".join(parts)
+            what = " and ".join(parts) or "text"
             yield Report(
                 call,
                 f"About {length:,} characters of fixed {what} are paid in full in every call. Mark the end of "
@@ -123,3 +123,39 @@ def _length(file: File, value: ast.expr, depth: int) -> int:
                 known = file.constant(value)
                 return len(known) if isinstance(known, str) else 0
     return 0
+
+
+def _head(file: File, value: ast.expr, depth: int) -> tuple[int, bool]:
+    """The fixed characters that a text or list of messages begins with, and whether all of it is fixed."""
+    if depth > _DEPTH:
+        return 0, False
+    match value:
+        case ast.Constant(value=str() as text):
+            return len(text), True
+        case ast.JoinedStr(values=parts) | ast.List(elts=parts):
+            pass
+        case ast.Dict(keys=keys, values=values):
+            named = {k.value: v for k, v in zip(keys, values, strict=True) if isinstance(k, ast.Constant)}
+            parts = [named[name] for name in ("content", "text") if name in named]
+        case ast.BinOp(op=ast.Add(), left=left, right=right):
+            parts = [left, right]
+        case ast.Call(func=ast.Attribute(value=template, attr="format")):
+            written = file.constant(template)
+            return (len(re.split(r"(?<!\{)\{(?!\{)", written)[0]), False) if isinstance(written, str) else (0, False)
+        case ast.FormattedValue(value=inner):
+            parts = [inner]
+        case ast.Name():
+            written = file.written(value)
+            if written is value:
+                known = file.constant(value)
+                return (len(known), True) if isinstance(known, str) else (0, False)
+            parts = [written]
+        case _:
+            return 0, False
+    total = 0
+    for part in parts:
+        length, whole = _head(file, part, depth + 1)
+        total += length
+        if not whole:
+            return total, False
+    return total, True

@@ -45,7 +45,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tokenguard.lint.loops import innermost_loop, own_nodes
+from tokenguard.lint.loops import innermost_loop, other_server, own_nodes
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
@@ -67,6 +67,8 @@ def check(file: File) -> Iterator[Report]:
         loop = innermost_loop(file, call)
         if not isinstance(loop, ast.For) or not file.names.path(call.func).startswith(_ROOTS):
             continue
+        if other_server(file, call):
+            continue  # which may have no batch API
         if (
             isinstance(loop.iter, ast.List | ast.Tuple)
             or "range(" in ast.unparse(loop.iter)

@@ -7,13 +7,13 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = (
-    ("report", "--by", "feature"),
-    ("report", "--by", "prompt_version", "--where", "feature=support_bot"),
-)
+COMMAND = ("report", "--by", "feature", "--limit", "4")
+FINDINGS = 1
+"""How many findings are shown below the table, the most expensive first."""
 
 
 def main() -> None:
@@ -21,24 +21,22 @@ def main() -> None:
         environment = {**os.environ, "COLUMNS": "96"}
         tokenguard = str(Path(sys.executable).parent / "tokenguard")
         subprocess.run([tokenguard, "demo"], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-        shown = []
-        for command in COMMANDS:
-            done = subprocess.run(
-                [tokenguard, *command, "--source", ".tokenguard/demo.db"],
-                cwd=folder,
-                env=environment,
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            lines = [line.rstrip() for line in done.stdout.splitlines()]
-            shown.append("\n".join([f"$ tokenguard {' '.join(command)}", *lines]))
-    text = "```text\n" + "\n\n".join(shown) + "\n```"
+        report = [tokenguard, *COMMAND, "--source", ".tokenguard/demo.db"]
+        done = subprocess.run(report, cwd=folder, env=environment, check=True, capture_output=True, text=True)
     readme = ROOT / "README.md"
+    text = f"```text\n$ tokenguard {' '.join(COMMAND)}\n{excerpt(done.stdout)}\n```"
     page = re.sub(
         r"(<!-- demo -->\n).*?(<!-- /demo -->)", lambda m: f"{m[1]}{text}\n{m[2]}", readme.read_text(), flags=re.DOTALL
     )
     readme.write_text(page)
+
+
+def excerpt(report: str) -> str:
+    """The head, the table and the first findings of a report."""
+    lines = [line.rstrip() for line in report.splitlines()]
+    table = lines[: next(n for n, line in enumerate(lines) if line.startswith("total")) + 1]
+    findings = [textwrap.fill(line, 96) for line in lines if line.startswith("! ")]
+    return "\n".join([*table, "", *findings[:FINDINGS]])
 
 
 if __name__ == "__main__":

@@ -240,13 +240,13 @@ class Soak:
         self.counts["crashed"] += code not in (-signal.SIGTERM, -signal.SIGKILL)
 
     def unexplained(self) -> list[str]:
-        """What the workers' log says while the ledger could be used."""
+        """What the workers' log says while the ledger could be used, thresholds and good news aside."""
         out = []
         for line in (self.folder / "log").read_text(errors="replace").splitlines():
             if line.startswith("LOG "):
                 _, at, logger, _ = line.split(maxsplit=3)
                 expected = any(began <= float(at) <= end for began, end in self.outages)
-                if not expected and logger != "tokenguard.budget":  # that one tells of thresholds
+                if not expected and logger != "tokenguard.budget" and "reached again" not in line:
                     out.append(line)
         return out
 

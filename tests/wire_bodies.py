@@ -7,6 +7,8 @@ when it breaks off. `rounds` is a request after two rounds of tool calls. Tests 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 QUESTION = "Do I need a coat in Paris today?"
@@ -32,6 +34,8 @@ class Body(NamedTuple):
     """Keys of a request after two rounds of one tool call each; `None` where the format has no tools."""
     guarded: str = ""
     """The kind of call in `tests/sdk/families.py`, or the module of `tests/sdk`, that has it guarded and failing."""
+    units: Mapping[str, int] = MappingProxyType({})
+    """What else it must be read as, with what the request says."""
 
     def stream(self, *, whole: bool = True) -> bytes:
         """The bytes of the stream, or of its beginning."""
@@ -378,7 +382,68 @@ LLAMA = Body(
     guarded="bedrock invoke meta",
 )
 
+PICTURE_USAGE = {
+    "input_tokens": 30,
+    "input_tokens_details": {"text_tokens": 20, "image_tokens": 10},
+    "output_tokens": 272,
+    "total_tokens": 302,
+}
+IMAGES = Body(
+    {"model": "m", "prompt": QUESTION, "n": 1, "quality": "low", "size": "1024x1024"},
+    {"created": 1, "data": [{"b64_json": "aGk="}], "quality": "low", "size": "1024x1024", "usage": PICTURE_USAGE},
+    *(30, 272),
+    (
+        {"type": "image_generation.partial_image", "b64_json": "aGk=", "partial_image_index": 0},
+        {"type": "image_generation.completed", "b64_json": "aGk=", "quality": "low", "usage": PICTURE_USAGE},
+    ),
+    guarded="openai images",
+    units={"images": 1},
+)
+SPEECH = Body(
+    {"model": "m", "voice": "alloy", "input": QUESTION},
+    {"usage": {"input_tokens": 9, "output_tokens": 50}},
+    *(9, 50),
+    (
+        {"type": "speech.audio.delta", "audio": "aGk="},
+        {"type": "speech.audio.done", "usage": {"input_tokens": 9, "output_tokens": 50, "total_tokens": 59}},
+    ),
+    guarded="openai speech",
+    units={"characters": len(QUESTION)},
+)
+TRANSCRIPTS = Body(
+    {"model": "m", "prompt": QUESTION, "file": {"type": "file", "bytes": 278_444, "seconds": 8.7}},
+    {"text": SAID, "usage": {"type": "duration", "seconds": 9}},
+    0,
+    None,
+    (
+        {"type": "transcript.text.delta", "delta": SAID},
+        {"type": "transcript.text.done", "text": SAID, "usage": {"type": "duration", "seconds": 9}},
+    ),
+    guarded="openai transcripts",
+    units={"input_seconds": 9},
+)
+MODERATIONS = Body(
+    {"model": "m", "input": QUESTION},
+    {"id": "modr-1", "model": "m", "results": [{"flagged": False}]},
+    0,
+    guarded="openai moderations",
+    units={"request": 1},
+)
+VIDEOS = Body(
+    {"model": "m", "prompt": QUESTION, "seconds": "8", "size": "720x1280"},
+    {"id": "video_1", "model": "m", "status": "completed", "seconds": "8", "size": "720x1280"},
+    0,
+    guarded="test_media",
+    units={"output_seconds": 8},
+)
+
 BODIES = {
+    "images": IMAGES,
+    "speech": SPEECH,
+    "transcripts": TRANSCRIPTS,
+    "moderations": MODERATIONS,
+    "videos": VIDEOS,
+    "video_edits": VIDEOS,
     "chat": CHAT,
     "completions": COMPLETIONS,
     "responses": RESPONSES,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         TokenGuardError,
     )
     from tokenguard.installation.runtime import install, uninstall
+    from tokenguard.installation.standing import remaining, spent
 
 __all__ = [
     "BudgetExceeded",
@@ -40,6 +41,8 @@ __all__ = [
     "attribution",
     "install",
     "meter",
+    "remaining",
+    "spent",
     "task",
     "uninstall",
 ]
@@ -47,6 +50,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     **dict.fromkeys(("install", "uninstall"), "installation.runtime"),
+    **dict.fromkeys(("remaining", "spent"), "installation.standing"),
     **dict.fromkeys(("attribution", "meter", "task"), "call.scope"),
 }
 

@@ -25,9 +25,11 @@ QUESTIONS = [
 
 def program():
     """Chats of two features with two providers, as a product would make them; its own errors are not ours."""
-    with SimulatedProvider() as provider:
-        chat = openai.OpenAI(base_url=provider.openai_url, api_key="k")
-        claude = anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k")
+    with (
+        SimulatedProvider() as provider,
+        openai.OpenAI(base_url=provider.openai_url, api_key="k") as chat,
+        anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k") as claude,
+    ):
         for n, question in enumerate(QUESTIONS):
             said = [{"role": "user", "content": question}]
             with tokenguard.attribution(feature="long" if n % 3 else "short", tenant=f"t{n % 4}"):

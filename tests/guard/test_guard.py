@@ -701,3 +701,15 @@ def test_flights_tell_requests_apart(under):
     one, other = {"input": "plumless"}, {"input": "buckeroo"}  # a known collision of CRC-32
     assert fingerprint(snapshot("", "", one)[0]) != fingerprint(snapshot("", "", other)[0])
     assert identity(one) != identity(other)
+
+
+def test_the_order_of_keys_does_not_matter(under):
+    """A request is the same in whatever order its keys are: to a flight wholly, to a retry for its arguments."""
+    from tokenguard.call.repeats import identity, snapshot
+
+    one = {"model": "m", "messages": [{"role": "user", "content": "x", "meta": {"a": 1, "b": 2}}]}
+    other = {"messages": [{"meta": {"b": 2, "a": 1}, "content": "x", "role": "user"}], "model": "m"}
+    assert identity(one) == identity(other)
+    assert identity({"stop": ["a", "b"]}) != identity({"stop": ["b", "a"]})
+    arguments = dict(reversed(one.items()))
+    assert snapshot("", "", one) == snapshot("", "", arguments)

@@ -309,3 +309,16 @@ def test_no_refusal_after_the_last_threshold(ledger: Ledger) -> None:
     it = entry(alert_at=(1.0,))
     assert len(ledger.settle(held(ledger.reserve([it], nano(1), 0)), nano(1), 0)) == 1
     assert ledger.refused(it) == ()
+
+
+def test_drop(ledger: Ledger) -> None:
+    """An account that is dropped is gone, what is under way in it settles into nothing, and others stay as they are."""
+    over, stays = entry("over"), entry("stays")
+    first, second = (held(ledger.reserve([over, stays], nano(0.25), 5)) for _ in range(2))
+    ledger.settle(first, nano(0.125), 2)
+    ledger.drop([over.account, "never was"])
+    ledger.settle(second, nano(0.125), 2)
+    assert [(each.budget, each.spent_nano, each.reserved_nano) for each in ledger.accounts()] == [
+        ("stays", nano(0.25), 0)
+    ]
+    held(ledger.reserve([over], nano(1), 0)), "it begins anew"

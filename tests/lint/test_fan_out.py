@@ -66,6 +66,10 @@ REPORTED = {
         "from agents import Agent, Runner\nasync def f(agent, texts):\n"
         "    await asyncio.gather(*[Runner.run(agent, t) for t in texts])"
     ),
+    "a task with a name": "async def f(texts):\n    tasks = []\n    for text in texts:\n        task = asyncio.create_task(title(text))\n        tasks.append(task)\n    await asyncio.gather(*tasks)",
+    "a crew": "async def f(crew, leads):\n    await asyncio.gather(*[crew.kickoff_async(inputs=lead) for lead in leads])",
+    "a model's own method": "class A:\n    async def f(self, texts):\n        await asyncio.gather(*[self.llm.astructured_predict(M, t) for t in texts])\n",
+    "a client chosen by slot": "async def pick(text):\n    get_model_slot()\n    return await title(text)\nasync def f(texts):\n    await asyncio.gather(*[pick(t) for t in texts])",
 }  # fmt: skip
 
 SILENT = {
@@ -96,6 +100,8 @@ SILENT = {
     "a few of many": "async def f(texts):\n    await asyncio.gather(*[title(t) for t in texts[:3]])",
     "a pool of four": "def f(texts):\n    with ThreadPoolExecutor(max_workers=4) as pool:\n        list(pool.map(ask, texts))",
     "a pool whose size is configured": "def f(texts, n):\n    with ThreadPoolExecutor(n) as pool:\n        list(pool.map(ask, texts))",
+    "a model's slot is no bound of ours, and none is needed for two": "async def f(a, b):\n    await asyncio.gather(*[title(t) for t in (a, b)])",
+    "a chat that is no model": "async def f(rooms):\n    await asyncio.gather(*[r.chat.generate(r) for r in rooms])",
     "no requests": "async def f(urls):\n    await asyncio.gather(*[fetch(u) for u in urls])",
 }  # fmt: skip
 
@@ -124,3 +130,13 @@ def test_helpers_of_other_modules_are_followed(tmp_path: Path) -> None:
         TOP.replace("return i, await title(text)", "async with semaphore:\n        await title(text)")
     )
     assert lint_file(Linter(Config(root=tmp_path, select=("TG113",))), path).findings == []
+
+
+def test_an_agent_of_another_module_is_known(tmp_path: Path) -> None:
+    """`intern.run(...)`, where another module of the project makes `intern`, an agent."""
+    (tmp_path / "staff.py").write_text("from pydantic_ai import Agent\nintern = Agent('openai:gpt-4.1')\n")
+    (tmp_path / "main.py").write_text(
+        "import asyncio\nfrom staff import intern\nasync def f(texts):\n    await asyncio.gather(*[intern.run(t) for t in texts])\n"
+    )
+    linter = Linter(Config(root=tmp_path, select=("TG113",)))
+    assert [f.rule for f in lint_file(linter, str(tmp_path / "main.py")).findings] == ["TG113"]

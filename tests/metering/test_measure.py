@@ -311,7 +311,7 @@ def test_task(installed, spans):
     records = []
     from tokenguard.call import scope
 
-    scope.on_task_end = records.append
+    scope.hooks.on_task_end = records.append
     with tokenguard.task("resolve", tenant="t1") as task:
         client.chat.completions.create(**CHAT)
         client.chat.completions.create(**CHAT)

@@ -15,8 +15,8 @@ from tokenguard import policy
 from tokenguard.facts.errors import PolicyError
 from tokenguard.policy import page
 from tokenguard.policy.files import MAX_BYTES
+from tokenguard.policy.grammar import rows
 from tokenguard.policy.locate import Lines
-from tokenguard.policy.model import rows
 from tokenguard.prices import PriceBook
 
 LIMIT = '[[limit]]\nname = "a"\n'

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tokenguard.facts import names
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import NOT_GENERATING, OPERATIONS, every_api
 from tokenguard.providers.api import Api, no_cap
 from tokenguard.providers.reading import Reading
+from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 from tokenguard.tokens import count_request, upper_bound_request
 from wire_bodies import BODIES, PIECES, QUESTION, SAID, Body
@@ -35,6 +37,20 @@ def faults(api: Api, body: Body) -> list[str]:
     expect("an answer's usage is read", reading.usage is not None and (reading.usage.input or 0) == body.input)
     if body.output is not None:
         expect("an answer's output is read", reading.usage is not None and reading.usage.output == body.output)
+    told = reading if api.units is None else api.units.told(body.request, reading)
+    for unit, number in body.units.items():
+        expect(f"an answer's {unit} are read", getattr(told.usage, unit) == number)
+    if api.units is not None:
+        most = api.units.most(body.request)
+        expect("what a request can come to is known", any(most))
+        expect(
+            "no answer comes to more",
+            all(n is None or n <= (m or 0) for n, m in zip(most_of(told.usage), most_of(most), strict=True)),
+        )
+    if body.events and not api.generates:
+        expect("a stream's usage is read", api.fold(body.stream()).usage == reading.usage)
+        expect("a stream that came to its end is complete", api.fold(body.stream()).complete)
+        expect("a broken stream is not complete", not api.fold(body.stream(whole=False)).complete)
     if api.generates:
         expect("an answer's messages are read", SAID in json.dumps(api.words.answered(body.answer)))
         expect("an answer's text is estimated", api.words.answered_text(body.answer) == SAID)
@@ -52,6 +68,11 @@ def faults(api: Api, body: Body) -> list[str]:
         expect("tool rounds are counted", api.tool_steps(body.rounds) == 2)
         expect("tool calls of the last turn are counted", api.last_tool_calls(body.rounds) == 1)
     return found
+
+
+def most_of(usage):
+    """The counts that a request bounds: those of text are counted apart."""
+    return usage.output, usage.images, usage.input_seconds, usage.output_seconds, usage.characters, usage.pages
 
 
 @pytest.mark.parametrize("api", every_api(), ids=lambda api: f"{api.id} {api.paths[0] if api.paths else ''}")
@@ -84,6 +105,7 @@ def test_operations_are_the_rows():
     """What an operation generates is the same whichever of its rows is asked, and reports know every one."""
     assert {api.operation for api in every_api()} == OPERATIONS
     assert {api.operation for api in every_api() if api.generates}.isdisjoint(NOT_GENERATING)
+    assert set(names.NOT_CAPPED) >= NOT_GENERATING
 
 
 # --- a format that nobody speaks --------------------------------------------------------------------------------------
@@ -134,9 +156,35 @@ NONESUCH = Api(
 )
 
 
+DRAWN = TALK._replace(units={"pages": 2, "images": 3})
+MADE = NONESUCH._replace(
+    units=Units(
+        lambda body: Usage(output=9, images=3, pages=2),
+        lambda body, reading: reading._replace(usage=reading.usage._replace(images=3)),
+    ),
+    read=lambda response: Reading(Usage(30, 5, pages=2), id="x"),
+)
+
+
 def test_a_new_format():
     """A format of other words passes once its row is whole."""
     assert faults(NONESUCH, TALK) == []
+    assert faults(MADE, DRAWN) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "missing"),
+    [
+        (MADE._replace(units=Units(lambda body: Usage(), MADE.units.told)), "what a request can come to is known"),
+        (MADE._replace(units=Units(lambda body: Usage(9, 9, images=2), MADE.units.told)), "no answer comes to more"),
+        (MADE._replace(units=Units(MADE.units.most)), "an answer's images are read"),
+        (MADE._replace(read=NONESUCH.read), "an answer's pages are read"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_missing_unit_is_found(row, missing):
+    """Whatever a row that is billed by more than tokens leaves out is named."""
+    assert missing in faults(row, DRAWN)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,19 @@ def test_json(store_path):
         report = ask(connection, Query(by=("feature", "tenant")))
         document = json.loads(export.as_json(report, find(connection, report)))
     assert list(document) == [
-        *("by", "first_call", "last_call", "total", "rows", "more_rows", "tasks", "unpriced", "trend", "findings"),
+        *(
+            "by",
+            "first_call",
+            "last_call",
+            "total",
+            "rows",
+            "more_rows",
+            "tasks",
+            "units",
+            "unpriced",
+            "trend",
+            "findings",
+        ),
     ]
     assert document["first_call"] == "2026-11-02T09:00:00+00:00"
     assert set(document["total"]) == {*FIGURES, *QUANTILES, "cost_share", "change_usd"}

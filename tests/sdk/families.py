@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import importlib
 import inspect
+import io
 import json
+import wave
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -78,6 +80,16 @@ class Kind(NamedTuple):
     """The iterable of a stream in the SDK's result."""
     whole: Callable[[Any], Any] = lambda result: result
     """What is to be read of a result that is no stream, now or by awaiting."""
+    rates: tuple[tuple[str, float], ...] = (("input", 1.0), ("output", 2.0))
+    """USD per million that its models are sold at in tests, by the names of `[prices]`."""
+
+    def charged(self, billed: Any) -> int:
+        """Nano-dollars of what the server billed, at these rates."""
+        counts = {name: getattr(billed, name) or 0 for name, _ in self.rates}
+        for part, whole in (("input_audio", "input"), ("input_image", "input"), ("output_image", "output")):
+            if part in counts:
+                counts[whole] -= counts[part]
+        return round(sum(counts[name] * rate * 1000 for name, rate in self.rates))
 
 
 # --- conversations ----------------------------------------------------------------------------------------------------
@@ -186,6 +198,33 @@ def completions(client: Any, ask: Ask) -> Any:
 
 def embeddings(client: Any, ask: Ask) -> Any:
     return client.embeddings.create(model=ask.model, input=ask.said)
+
+
+def pictures(client: Any, ask: Ask) -> Any:
+    given = {"partial_images": 1, **ask.streaming} if ask.stream else {}
+    return client.images.generate(model=ask.model, prompt=ask.said, quality="low", size="1024x1024", **given)
+
+
+def speech(client: Any, ask: Ask) -> Any:
+    return client.audio.speech.create(model=ask.model, voice="alloy", input=ask.said)
+
+
+def transcript(client: Any, ask: Ask) -> Any:
+    file = ("said.wav", wav(3), "audio/wav")
+    return client.audio.transcriptions.create(model=ask.model, file=file, prompt=ask.said, **ask.streaming)
+
+
+def wav(seconds: int) -> bytes:
+    """So many seconds of silence."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16000 * seconds))
+    return file.getvalue()
+
+
+def moderation(client: Any, ask: Ask) -> Any:
+    return client.moderations.create(model=ask.model, input=ask.said)
 
 
 def messages(client: Any, ask: Ask) -> Any:
@@ -436,6 +475,28 @@ KINDS = (
     ),
     Kind("openai embeddings", "openai", "openai", *VECTORS, OPENAI, embeddings),
     Kind(
+        *("openai images", "openai", "openai", "gpt-image-1.5", "gpt-image-1-mini", OPENAI, pictures),
+        streams=True,
+        rates=(("input", 1.0), ("output", 2.0), ("output_image", 3.0)),
+    ),
+    Kind(
+        *("openai speech", "openai", "openai", "tts-1-hd", "tts-1", OPENAI, speech),
+        shares=False,
+        whole=lambda result: result.content,
+        rates=(("characters", 15.0),),
+    ),
+    Kind(
+        *("openai transcripts", "openai", "openai", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", OPENAI, transcript),
+        streams=True,
+        shares=False,
+        rates=(("input", 1.0), ("output", 2.0), ("input_audio", 3.0)),
+    ),
+    Kind(
+        *("openai moderations", "openai", "openai", "omni-moderation-latest", "text-moderation-stable"),
+        *(OPENAI, moderation),
+        rates=(("request", 2000.0),),
+    ),
+    Kind(
         *("anthropic messages", "anthropic", "anthropic", "claude-sonnet-4-6", "claude-haiku-4-5"),
         *(stainless("anthropic", "Anthropic"), messages, ("max_tokens",)),
         **GENERATES,
@@ -521,7 +582,10 @@ KINDS = (
         **GENERATES,
     ),
     Kind("cohere embed", "cohere", "cohere", "embed-v4.0", "embed-english-light-v3.0", cohere("V2"), cohere_embed),
-    Kind("cohere rerank", "cohere", "cohere", "rerank-v4.0-pro", "rerank-v4.0-fast", cohere("V2"), cohere_rerank),
+    Kind(
+        *("cohere rerank", "cohere", "cohere", "rerank-v4.0-pro", "rerank-v4.0-fast", cohere("V2"), cohere_rerank),
+        rates=(("request", 2000.0),),
+    ),
     Kind(
         *("ollama chat", "ollama", "ollama", "llama3.3", "llama3.2", ollama, ollama_chat, ("options", "num_predict")),
         resends="",

@@ -51,6 +51,7 @@ name = "s"
 url = "memory:"
 """
 SEEN = {
+    *("openai images", "openai speech", "openai transcripts"),
     *("openai chat", "google generate", "google embed", "bedrock converse", "bedrock invoke claude", "mistral chat"),
     *("cohere chat", "cohere1 chat", "cohere rerank", "ollama chat", "huggingface chat"),
 }

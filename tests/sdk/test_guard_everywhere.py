@@ -138,17 +138,12 @@ def budget(usd):
 
 
 def rates(*kinds):
-    """Prices for these kinds' models: $1 a million tokens in and $2 out; $2 a thousand searches."""
+    """Prices for these kinds' models."""
     rows = []
     for kind in kinds:
-        rate = "{ request = 2000.0 }" if "rerank" in kind.name else "{ input = 1.0, output = 2.0 }"
+        rate = "{ " + ", ".join(f"{name} = {usd}" for name, usd in kind.rates) + " }"
         rows += [f'"{kind.provider}/{model}*" = {rate}' for model in (kind.cheaper, kind.model)]
     return "[prices]\n" + "\n".join(dict.fromkeys(rows)) + "\n"
-
-
-def charged(billed):
-    """Nano-dollars of what the server billed, at `rates`."""
-    return (billed.input or 0) * 1000 + (billed.output or 0) * 2000 + (billed.request or 0) * 2_000_000
 
 
 def at(body, path):
@@ -230,7 +225,7 @@ def test_downgrade(variant, caller, under, provider, spans, installed):
     assert attributes["gen_ai.provider.name"] == kind.provider
     assert attributes["gen_ai.request.model"] == kind.cheaper
     assert attributes["tokenguard.guard.original_model"] == kind.model
-    assert attributes["tokenguard.cost.usd"] == pytest.approx(charged(after.billed) / 1e9)
+    assert attributes["tokenguard.cost.usd"] == pytest.approx(kind.charged(after.billed) / 1e9)
 
 
 def quoted(model):
@@ -345,10 +340,10 @@ def test_budget(variant, caller, under, provider):
     provider.requests.on_each = lambda: held.append(balance(guard).reserved_nano)
     call(cap=300)
     (request,) = provider.requests
-    assert held[0] >= charged(request.billed) > 0
+    assert held[0] >= variant.kind.charged(request.billed) > 0
     if variant.kind.cap:
         assert held[0] >= 300 * 2000
-    assert (balance(guard).spent_nano, balance(guard).reserved_nano) == (charged(request.billed), 0)
+    assert (balance(guard).spent_nano, balance(guard).reserved_nano) == (variant.kind.charged(request.billed), 0)
     under(budget(0.000001) + rates(variant.kind))
     with pytest.raises(BudgetExceeded, match=r"spent and \$0\.000000 reserved"):
         call(cap=300)
@@ -382,7 +377,9 @@ def test_budget_of_left_streams(variant, how, caller, under, provider, installed
         pytest.skip("nothing can cancel it")
     call = caller(variant)
     guard = under(budget(1.0) + rates(variant.kind))
-    provider.chunk_delay = 0.02
+    held = []
+    provider.requests.on_each = lambda: held.append(balance(guard).reserved_nano)
+    provider.chunk_delay = 0.02 if variant.kind.cap else 0.1  # pictures come in few events
     call.leave(how, cap=300)
     gc.collect()
     (record,) = installed.records
@@ -390,7 +387,7 @@ def test_budget_of_left_streams(variant, how, caller, under, provider, installed
     assert record.cost.basis == "abandoned_stream"
     account = balance(guard)
     assert account.reserved_nano == 0
-    assert 0 < account.spent_nano <= 300 * 2000 + 100_000
+    assert 0 < account.spent_nano <= (300 * 2000 + 100_000 if variant.kind.cap else held[0])
 
 
 @over([variant for variant in WHOLE if variant.asynchronous])
@@ -685,7 +682,7 @@ def test_timeouts(variant, caller, under, provider, spans, at_once):
     call()
     assert spans.attributes["http.request.resend_count"] == 1
     assert spans.attributes[names.RETRY_COST] == spans.attributes["tokenguard.cost.usd"]
-    assert balance(guard).spent_nano == 2 * charged(provider.requests[-1].billed)
+    assert balance(guard).spent_nano == 2 * variant.kind.charged(provider.requests[-1].billed)
 
 
 def test_rounds_of_coheres_first_api():
@@ -794,6 +791,10 @@ def test_collected_within_a_lock(which, caller, under, provider, installed, runn
     assert [record.outcome for record in installed.records] == ["abandoned", "error"]
 
 
+UNSHARED = ("openai speech", "openai transcripts")
+"""A body, which can be read but once, and a file, which is not compared."""
+
+
 def test_every_kind_is_here():
     """Each seam has a kind of call here, but for those that are tested elsewhere, and does as its row says."""
     elsewhere = {"litellm", "xai", "httpx_clients", "dspy", "signing", "threads"}
@@ -805,4 +806,5 @@ def test_every_kind_is_here():
     for kind in KINDS:
         if kind.streams:
             assert kind.resends == rows[kind.provider].resends
-        assert kind.shares == (rows[kind.provider].shares == "whole" or "converse" in kind.name)
+        if kind.name not in UNSHARED:
+            assert kind.shares == (rows[kind.provider].shares == "whole" or "converse" in kind.name)

@@ -55,8 +55,9 @@ def running():
 
 
 @pytest.fixture
-def neighbour(running, installed, monkeypatch):
+def neighbour(variant, running, installed, monkeypatch):
     """Wraps every function that a seam wraps, and then TokenGuard is installed; what it saw is in the list."""
+    Caller(variant, running[1])  # its SDK is imported
     places = []
     for placed in installed.seams.values():
         assert not placed.problems()

@@ -12,6 +12,7 @@ import tokenguard
 from canned import MESSAGES, OPENAI_COST, anthropic_client, chat_body, openai_client
 from conftest import metric_points
 from tokenguard import policy
+from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
 from tokenguard.telemetry import metrics as telemetry_metrics
 from tokenguard.telemetry.drain import Telemetry
@@ -159,3 +160,15 @@ def test_budgets_past_the_bound_are_one():
     )
     assert spent == {"k0": 1, "other": 2}
     assert window == {"k0": 60, "other": 60}
+
+
+def test_units(installed):
+    """What is billed and is no token has a counter: by its kind, and for whom."""
+    with tokenguard.attribution(tenant="units"), SimulatedProvider() as provider:
+        openai = pytest.importorskip("openai")
+        with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+            client.images.generate(model="dall-e-3", prompt="A coat", n=2)
+            client.audio.speech.create(model="tts-1", voice="alloy", input="A coat")
+            client.moderations.create(input="A coat")
+    found = points("units", "tokenguard.units")
+    assert {next(iter(key)): value for key, value in found.items()} == {"images": 2, "characters": 6, "requests": 1}

@@ -312,9 +312,9 @@ def test_ends_as_it_began(project):
     from tokenguard.call import scope
     from tokenguard.installation import runtime
 
-    before = runtime.installed(), scope.on_call, runtime.default_store
+    before = runtime.installed(), scope.hooks.on_call, runtime.default_store
     threads = set(threading.enumerate())
     project.run("def test_it(tokenguard):\n    ask()\n", "--tokenguard-max-calls=3", "--tokenguard-then=stop")
-    assert (runtime.installed(), scope.on_call, runtime.default_store) == before
+    assert (runtime.installed(), scope.hooks.on_call, runtime.default_store) == before
     new = set(threading.enumerate()) - threads
     assert not [thread for thread in new if thread.name.startswith("tokenguard-ledger")]

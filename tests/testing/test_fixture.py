@@ -122,3 +122,23 @@ def test_an_installed_policy_stays(project):
         apart=True,
     )
     result.assert_outcomes(passed=2)
+
+
+def test_a_call_is_put_to_the_policy(project):
+    """Routing rules are tested without a call: `trial` says where a call would go, and by which rule."""
+    result = project.run(
+        """
+        def test_it(tokenguard):
+            tokenguard.policy(
+                route=[{"name": "easy", "when": {"feature": "faq"}, "max_input_tokens": 1200, "to": "gpt-4.1-mini"}],
+                attribution={"keys": ["plan"]},
+            )
+            easy = tokenguard.trial("gpt-4o", feature="faq", input_tokens=900, plan="free")
+            assert (easy.model, easy.route, easy.arm, easy.action) == ("gpt-4.1-mini", "easy", "treated", "allow")
+            hard = tokenguard.trial("gpt-4o", feature="faq", input_tokens=9000)
+            assert (hard.model, hard.route) == ("gpt-4o", None)
+            assert "the most is 1,200" in hard.decisions[0].why
+            assert tokenguard.calls == 0
+        """
+    )
+    result.assert_outcomes(passed=1)

@@ -17,9 +17,8 @@ from typing import Any, Final
 from tokenguard.facts.errors import PolicyError
 from tokenguard.policy import Policy, Route, When, kinds
 from tokenguard.policy.files import raw
+from tokenguard.policy.grammar import row, rows
 from tokenguard.policy.kinds import choice, nearest
-from tokenguard.policy.model import _row as row
-from tokenguard.policy.model import rows
 from tokenguard.policy.read import read, read_table
 
 _NAME = "The step of the waterfall."

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 
 from tokenguard.advice.proposal import Batch, Shorten
 from tokenguard.advice.replay import Replayed
+from tokenguard.facts import names
 from tokenguard.ledger.entry import NANO
 from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy, Route
 from tokenguard.policy.windows import window_bounds
@@ -150,21 +151,29 @@ class Budgeted(Step):
         self._match = matcher(Policy(budgets=(budget,)))
         self._book = book
         self._spent: dict[tuple[str, int], list[float]] = {}
+        """USD, tokens and calls, by account and window."""
 
     def _change(self, call: Replayed) -> None:
         matched = self._match(call)
         for budget, key in matched.budgets:
+            if budget.by_run:
+                run = call.fact.attributes.get(names.TASK_RUN)
+                if run is None:
+                    return
+                key = f"{key},{run}"
             start, _ = window_bounds(budget.window, budget.timezone, call.fact.start_ns / 1e9)
-            spent = self._spent.setdefault((key, start), [0.0, 0.0])
+            spent = self._spent.setdefault((key, start), [0.0, 0.0, 0.0])
             worst = worst_case(call, self._book)
             tokens = (call.usage.input or 0) + (call.fact.max_tokens or UNCAPPED_OUTPUT)
             usd_over = budget.limit_usd is not None and spent[0] + (worst or 0.0) > budget.limit_usd
             tokens_over = budget.limit_tokens is not None and spent[1] + tokens > budget.limit_tokens
-            if (usd_over or tokens_over) and budget.then == "block":
+            calls_over = budget.limit_calls is not None and spent[2] + 1 > budget.limit_calls
+            if (usd_over or tokens_over or calls_over) and budget.then == "block":
                 call.gone = True
                 return
             spent[0] += call.usd
             spent[1] += call.usage.total
+            spent[2] += 1
 
     def _assumes(self) -> list[str]:
         return ["calls come one after the other; a refused one is not made in another way, or in the next window"]

@@ -21,6 +21,7 @@ from tokenguard.prices import PriceBook
 from tokenguard.report.engine import Records
 from tokenguard.report.numbers import usd
 from tokenguard.report.query import Query, conditions
+from tokenguard.store.sums import CAPPED
 
 PAYS: Final = 0.005
 """The share of what was spent from which on a step is worth its lines."""
@@ -78,9 +79,13 @@ def suggestion(records: Records, query: Query, start: Proposal, now: PriceBook) 
 
 
 def _of(records: Records, query: Query, sql: str, *more: int) -> list[tuple[Any, ...]]:
-    """The rows of a statement about a query's calls, which are `{calls}` in it, up to its WHERE."""
+    """The rows of a statement about a query's calls, which are `{calls}` in it, up to its WHERE.
+
+    `{capped}` is whether the length of a call's answer could have been capped.
+    """
     where, values = conditions(query, records.dialect)
-    return records.rows(sql.replace("{calls}", f"{records.dialect.calls} WHERE {where}"), (*values, *more))
+    said = sql.replace("{calls}", f"{records.dialect.calls} WHERE {where}").replace("{capped}", CAPPED)
+    return records.rows(said, (*values, *more))
 
 
 def _when(feature: str | None, **more: str) -> When:
@@ -112,7 +117,7 @@ def _limits(records: Records, query: Query, reasons: Reasons) -> Iterator[Limit]
         records,
         query,
         "SELECT feature, output_tokens FROM {calls} AND outcome = 'ok' AND max_tokens IS NULL "
-        "AND operation <> 'embeddings' AND output_tokens IS NOT NULL ORDER BY 1, 2",
+        "AND {capped} AND output_tokens IS NOT NULL ORDER BY 1, 2",
     ):
         lengths.setdefault(feature, []).append(tokens)
     for feature, found in lengths.items():
@@ -138,7 +143,7 @@ def _routes(records: Records, query: Query, reasons: Reasons) -> Iterator[Route]
         records,
         query,
         "SELECT feature, request_model, count(*), max(output_tokens) FROM {calls} "
-        "AND outcome = 'ok' AND toolset IS NULL AND operation <> 'embeddings' AND request_model IS NOT NULL "
+        "AND outcome = 'ok' AND toolset IS NULL AND {capped} AND request_model IS NOT NULL "
         "GROUP BY 1, 2 HAVING count(*) >= ? AND max(output_tokens) <= ? ORDER BY 1, 2",
         ENOUGH,
         SHORT,

@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Union
 
 from tokenguard.process.threads import Pool
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from tokenguard.ledger import Ledger
-
 SEND: Final = "send"
 """What the flow yields where the SDK's own send belongs."""
 
-Step = Union[str, "tuple[Ledger | None, Callable[..., Any], tuple[Any, ...]]", "Future[Any]"]
-"""What a flow yields: `SEND`, a ledger's operation with its arguments (without a ledger: other long work), or an
-answer that somebody else is getting."""
+
+class Runs(Protocol):
+    """Who runs an operation of its own without blocking an event loop: a ledger, a store of answers."""
+
+    async def run(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+        """What comes of the operation."""
+        ...
+
+
+Step = Union[str, "tuple[Runs | None, Callable[..., Any], tuple[Any, ...]]", "Future[Any]"]
+"""What a flow yields: `SEND`, somebody's operation with its arguments (nobody's: other long work), or an answer that
+somebody else is getting."""
 
 _long_work: Final = Pool("tokenguard-work", 1)
 
@@ -113,9 +120,9 @@ def _done(step: Any) -> Any:
 
 async def _done_async(step: Any) -> Any:
     if type(step) is tuple:
-        ledger, operation, arguments = step
-        if ledger is not None:
-            return await ledger.run(operation, *arguments)
+        owner, operation, arguments = step
+        if owner is not None:
+            return await owner.run(operation, *arguments)
         step = _long_work.submit(operation, *arguments)
     import asyncio
 

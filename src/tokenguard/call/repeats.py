@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tokenguard.process.hashes import canonical
+
 WINDOW_NS = 600 * 10**9
 """An identical request within ten minutes of its failure is a retry; later it is somebody asking again."""
 REMEMBERED = 4096
@@ -79,18 +81,23 @@ class Repeats:
 
 
 def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[bytes, bool]:
-    """The request in bytes, as it is now, and whether `marshal` reads them: not where a value is no plain data."""
+    """The request in bytes, as it is now, and whether `marshal` reads them: not where a value is no plain data.
+
+    The order of the arguments does not matter. That of the keys inside them does: to sort them all would cost a long
+    request more than all else that is done with it, and whoever sends it again has not made it anew.
+    """
+    whole = (api, provider, {key: body[key] for key in sorted(body)})
     try:
-        return _marshalled((api, provider, body)), True
+        return _marshalled(whole), True
     except ValueError:
-        return _spelled((api, provider, body)), False
+        return _spelled(whole), False
 
 
 def identity(body: Mapping[str, Any]) -> bytes:
     """A digest of the request that nobody can make another request for: equal only for equal requests."""
     import hashlib  # three milliseconds, that only a policy with shared calls needs
 
-    return hashlib.sha256(_bytes(body)).digest()
+    return hashlib.sha256(_bytes(canonical(body))).digest()
 
 
 def _bytes(value: object) -> bytes:

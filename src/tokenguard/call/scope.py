@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar, cast
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
@@ -34,6 +34,11 @@ class Scope(NamedTuple):
     """`attribution`, and the task's name, as span attributes."""
     meters: tuple[Measurement, ...] = ()
 
+    @property
+    def run(self) -> str:
+        """The run of the innermost task; empty outside of any."""
+        return str(self.attributes.get(names.TASK_RUN, ""))
+
     def attributed(self, keys: Mapping[str, object]) -> Scope:
         """This scope with more attribution: a value of `None` takes the key away."""
         merged = {k: str(v) for k, v in {**self.attribution, **keys}.items() if v is not None}
@@ -45,12 +50,23 @@ class Scope(NamedTuple):
 _scope: ContextVar[Scope] = ContextVar("tokenguard_scope", default=Scope())  # noqa: B039 - it is immutable
 current: Callable[[], Scope] = _scope.get
 
-on_call: Callable[[Any, Any, Any], Any] | None = None
-"""Sees every call of the process begin: the `Call`, the `Settling` that will end it, its `Guard` or `None`. Run in the
-call's context, it may add a measurement to its scope, and returns the guard to ask. The pytest plugin sets it."""
 
-on_task_end: Callable[[TaskRecord], None] | None = None
-"""Receives finished tasks; `install()` sets it."""
+class Hooks:
+    """Who hears of what happens in this process. One object, which all share; `None` where nobody wants to know."""
+
+    __slots__ = ("on_call", "on_run_end", "on_task_end")
+
+    def __init__(self) -> None:
+        self.on_call: Callable[[Any, Any, Any], Any] | None = None
+        """Sees every call begin: the `Call`, the `Settling` that will end it, its `Guard` or `None`. Run in the call's
+        context, it may add a measurement to its scope, and returns the guard to ask. The pytest plugin sets it."""
+        self.on_task_end: Callable[[TaskRecord], None] | None = None
+        """Receives finished tasks; `install()` sets it."""
+        self.on_run_end: Callable[[str], None] | None = None
+        """Hears which run of a task has ended, by its `task.run`; never raises. `install()` sets it."""
+
+
+hooks: Final = Hooks()
 
 
 class _Scoped:
@@ -311,7 +327,7 @@ class task(_Scoped):  # noqa: N801 - used as a function
         self._start_ns = time.time_ns()
         self._scope = Scope()
         self.run = os.urandom(8).hex()
-        if on_task_end is not None:
+        if hooks.on_task_end is not None:
             from tokenguard.call.task_span import TaskSpan
 
             self._span = TaskSpan(self.name, self._start_ns)
@@ -338,8 +354,10 @@ class task(_Scoped):  # noqa: N801 - used as a function
         outcome = self.outcome or (names.OK if error is None else names.ERROR)
         if self._span is not None:
             self._span.end(outcome, {**self._scope.attributes, **self._sums()})
-        if on_task_end is not None:
-            on_task_end(
+        if hooks.on_run_end is not None:
+            hooks.on_run_end(self.run)
+        if hooks.on_task_end is not None:
+            hooks.on_task_end(
                 TaskRecord(
                     name=self.name,
                     start_ns=self._start_ns,

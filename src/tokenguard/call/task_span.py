@@ -10,11 +10,11 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Span, StatusCode
 
+from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
 from tokenguard.process.log import Log
 
-SCOPE = "tokenguard"
 log = Log("tokenguard")
 
 
@@ -34,7 +34,8 @@ class TaskSpan:
         self._span: Span | None = None
         self._tokens: list[Token[Context]] = []
         with _contained("starting"):
-            span = trace.get_tracer(SCOPE).start_span(f"task {name}", start_time=start_ns)
+            tracer = trace.get_tracer("tokenguard", __version__, schema_url=names.SCHEMA_URL)
+            span = tracer.start_span(f"task {name}", start_time=start_ns)
             self._span = span if span.is_recording() else None
 
     def enter(self) -> None:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from tokenguard.cli.group import Suggesting
+
 
 class Row(NamedTuple):
     """One command: where it is, what it does, which part of the overview it is in, and how it is shown there."""
@@ -22,8 +24,18 @@ class Row(NamedTuple):
     example: str = ""
 
 
+EXIT_CODES = {
+    0: "all is well; for `lint`, nothing found",
+    1: "findings (`lint`), a check that fails (`doctor`), an unknown model (`prices`), a lost ledger (`budgets`)",
+    2: "wrong usage, settings, policy or input; the message says what, and the next step",
+    127: "`tokenguard-instrument`: there is no such command to run",
+    130: "interrupted (Ctrl-C)",
+}
+"""What commands end with."""
+
 COMMANDS = {
-    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "Measure"),
+    "init": Row("tokenguard.cli.init", "init", "Set a project up: policy, lint hook, CI.", "Start", "init --dry-run"),
+    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "Start"),
     "report": Row(
         "tokenguard.cli.report",
         "report",
@@ -78,7 +90,7 @@ COMMANDS = {
         "Guard",
         "grafana export monitoring",
     ),
-    "doctor": Row("tokenguard.cli.doctor", "doctor", "Is every SDK here measured, and does all else work?", "Measure"),
+    "doctor": Row("tokenguard.cli.doctor", "doctor", "Is every SDK here measured, and does all else work?", "Start"),
     "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
     "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page.", "Before it ships", "explain TG102"),
 }
@@ -91,7 +103,7 @@ def _exists(row: Row) -> bool:
         return False
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Suggesting):
     """A group whose commands are imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -103,8 +115,10 @@ class LazyGroup(click.Group):
         row = COMMANDS.get(cmd_name)
         if row is None or not _exists(row):
             return None
+        from tokenguard.cli.examples import explain
+
         command: click.Command = getattr(importlib.import_module(row.module), row.name)
-        return command
+        return explain(command, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list for `--help`, from the table: nothing is imported for it."""

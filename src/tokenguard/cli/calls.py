@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokenguard.cli.group import Suggesting
 from tokenguard.cli.recorded import SOURCE, asked, chosen, recorded
 from tokenguard.facts import names
 
@@ -24,7 +25,7 @@ FEATURE = names.attribution_attribute("feature")
 ORDERS = ("cost", "latency", "first_chunk", "input", "output", "time")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Suggesting, invoke_without_command=True)
 @chosen
 @click.option("--sort", type=click.Choice(ORDERS), default="cost", show_default=True, help="The largest first.")
 @click.option("--failed", is_flag=True, help="Only calls that ended in an error, the last first.")

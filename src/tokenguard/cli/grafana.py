@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from tokenguard.cli.group import Suggesting
 
-@click.group()
+
+@click.group(cls=Suggesting)
 def grafana() -> None:
     """Dashboards, alert rules and the files to run them."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from tokenguard.cli.group import Suggesting
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 
@@ -15,7 +16,7 @@ PRUNING_SECONDS = 3600.0
 """How long one command goes on adding up what it deletes."""
 
 
-@click.group()
+@click.group(cls=Suggesting)
 def store() -> None:
     """Prune the local store, or export it."""
 

@@ -61,6 +61,8 @@ class Reply(NamedTuple):
     """Of the stream."""
     headers: Mapping[str, str] = MappingProxyType({})
     """What else the response's headers say."""
+    content: bytes | None = None
+    """The body, where it is no JSON."""
 
 
 @dataclass
@@ -116,6 +118,8 @@ class Desk:
         self.lock = threading.Lock()
         self.responses: dict[str, dict[str, Any]] = {}
         """The Responses API's memory: stored responses with the conversation that led to them."""
+        self.jobs: dict[str, dict[str, Any]] = {}
+        """Jobs that are under way: films."""
         self._numbers = itertools.count(1)
         self._ahead = 0.0
 

@@ -19,6 +19,7 @@ from tokenguard.demo import (
     bedrock_runtime,
     cohere_api,
     google_gemini,
+    media,
     ollama_api,
     openai_chat,
     openai_responses,
@@ -55,6 +56,17 @@ ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/chat/completions", "chat", openai_chat.chat),
     ("/completions", "completions", openai_chat.completions),
     ("/embeddings", "embeddings", openai_chat.embeddings),
+    ("/images/generations", "images", media.images),
+    ("/images/edits", "images", media.images),
+    ("/images/variations", "images", media.images),
+    ("/audio/speech", "speech", media.speech),
+    ("/audio/transcriptions", "transcripts", media.transcripts),
+    ("/audio/translations", "transcripts", media.transcripts),
+    ("/moderations", "moderations", media.moderations),
+    ("/videos", "videos", media.videos),
+    ("/remix", "video_edits", media.videos),
+    ("/videos/edits", "video_edits", media.videos),
+    ("/videos/extensions", "video_edits", media.videos),
     ("/responses/input_tokens", "count", openai_responses.input_tokens),
     ("/responses", "responses", openai_responses.responses),
     ("/messages/count_tokens", "count", anthropic_messages.count_tokens),
@@ -131,6 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
         last = path.rpartition("/")[2]
         if "/responses/" in path:
             return openai_responses.retrieved(self.server.provider.desk, last)
+        if "/videos/" in path:
+            if last == "content":
+                return Reply({}, content=media.SOUND, content_type="video/mp4")
+            return media.video(self.server.provider.desk, last)
         if last == "models":
             return anthropic_messages.models() if self._is_anthropic() else openai_chat.models()
         if "/models/" in path:
@@ -141,8 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a model call."""
         path = self.path.partition("?")[0]
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content_type = self.headers.get("Content-Type") or ""
         try:
-            body = json.loads(raw)
+            body = media.parts_of(content_type, raw) if content_type.startswith("multipart/") else json.loads(raw)
         except ValueError:
             body = None
         body = body if isinstance(body, dict) else {}
@@ -229,8 +246,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(
         self, received: Received, reply: Reply, fields: Mapping[str, str] | None = None, cut: bool = False
     ) -> None:
-        content = json.dumps(reply.body, ensure_ascii=False).encode("utf-8", "replace")
-        length = {"Content-Type": "application/json", "Content-Length": str(len(content)), **reply.headers}
+        content, kind = reply.content, reply.content_type
+        if content is None:
+            content, kind = json.dumps(reply.body, ensure_ascii=False).encode("utf-8", "replace"), "application/json"
+        length = {"Content-Type": kind, "Content-Length": str(len(content)), **reply.headers}
         head = self._head(reply.status, {**length, **(fields or {})})
         received.status = reply.status
         if cut:  # the connection goes away in the middle of the answer

@@ -7,6 +7,7 @@ rather than imported from a package that deprecates them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 # --- span attributes: OpenTelemetry ----------------------------------------------------------------------------------
@@ -27,10 +28,19 @@ OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
+AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
+AUDIO_CACHE_READ_TOKENS: Final = "gen_ai.usage.audio.cache_read.input_tokens"
+IMAGE_INPUT_TOKENS: Final = "gen_ai.usage.image.input_tokens"
+IMAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.image.output_tokens"
+IMAGE_CACHE_READ_TOKENS: Final = "gen_ai.usage.image.cache_read.input_tokens"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - tokens of text
+TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - tokens of text
+PROMPT_VERSION: Final = "gen_ai.prompt.version"
+REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
@@ -54,6 +64,14 @@ COST_SOURCE: Final = "tokenguard.cost.source"
 REPORTED: Final = "reported"
 WEB_SEARCHES: Final = "tokenguard.usage.web_searches"
 FILE_SEARCHES: Final = "tokenguard.usage.file_searches"
+REQUESTS: Final = "tokenguard.usage.requests"
+"""What is billed by the request, where the provider counts it: a rerank's searches."""
+IMAGES: Final = "tokenguard.usage.images"
+INPUT_SECONDS: Final = "tokenguard.usage.input_seconds"
+OUTPUT_SECONDS: Final = "tokenguard.usage.output_seconds"
+CHARACTERS: Final = "tokenguard.usage.characters"
+PAGES: Final = "tokenguard.usage.pages"
+ANNOTATED_PAGES: Final = "tokenguard.usage.annotated_pages"
 COST_SAVED: Final = "tokenguard.cost.saved_usd"
 FINGERPRINT: Final = "tokenguard.call.fingerprint"
 RETRY_ATTEMPT: Final = "tokenguard.retry.attempt"
@@ -83,9 +101,16 @@ ROUTE_UNFIT: Final = "tokenguard.route.unfit"
 ROUTE_SAVED: Final = "tokenguard.route.saved_usd"
 """What the model that was asked for would have cost more for the same tokens: an estimate."""
 REQUEST_HASH: Final = "tokenguard.request.hash"
-"""16 hex digits, equal for requests that are equal to the letter; looked at after the call, like what follows."""
+"""16 hex digits, equal for equal requests in any order of their keys; found out after the call, like what follows."""
 INPUT_TOOLSET: Final = "tokenguard.input.toolset"
 """16 hex digits that name the tools a request offers; the store says how large each of them is."""
+CACHE_RESULT: Final = "tokenguard.cache.result"
+"""What became of looking for a kept answer: `hit`, `miss`, `skip`; absent where no `[[cache]]` applies."""
+CACHE_RULE: Final = "tokenguard.cache.rule"
+CACHE_REASON: Final = "tokenguard.cache.reason"
+"""Why a call was not looked up (`skip`), or its answer not kept (`miss`)."""
+CACHE_AGE: Final = "tokenguard.cache.age_s"
+CACHE_SAVED: Final = "tokenguard.cache.saved_usd"
 BREAK: Final = "tokenguard.cache.break."
 BREAK_KIND: Final = "tokenguard.cache.break.kind"
 BREAK_SECTION: Final = "tokenguard.cache.break.section"
@@ -136,6 +161,23 @@ ABANDONED: Final = "abandoned"
 
 BLOCK: Final = "block"
 
+NOT_CAPPED: Final = (
+    *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation", "ocr"),
+)
+"""The operations whose answers have no length that a request could cap."""
+
+HIT: Final = "hit"
+MISS: Final = "miss"
+SKIP: Final = "skip"
+OBSERVED: Final = "observe"
+"""The reason beside a hit that was only watched."""
+
+
+def served(attributes: Mapping[str, object]) -> bool:
+    """Whether a call got a kept answer, and nothing was sent."""
+    return attributes.get(CACHE_RESULT) == HIT and CACHE_REASON not in attributes
+
+
 TREATED: Final = "treated"
 CONTROL: Final = "control"
 
@@ -162,7 +204,9 @@ CACHE_BREAKS: Final = Metric(
     "tokenguard.cache.breaks", "{break}", "counter", "Prompts that the provider's cache could have held, and did not"
 )
 UNPRICED_CALLS: Final = Metric("tokenguard.calls.unpriced", "{call}", "counter", "Answered calls without a known cost")
+CACHE_LOOKUPS: Final = Metric("tokenguard.cache.lookups", "{lookup}", "counter", "Look-ups of kept answers")
 TOKENS: Final = Metric("tokenguard.tokens", "{token}", "counter", "Tokens by type")
+UNITS: Final = Metric("tokenguard.units", "{unit}", "counter", "What is billed and is no token, by type")
 COST_USD: Final = Metric("tokenguard.cost.usd", "{USD}", "counter", "Cost of LLM calls")
 COST_PART_USD: Final = Metric("tokenguard.cost.part.usd", "{USD}", "counter", "Cost of LLM calls by what it paid for")
 SAVED_USD: Final = Metric("tokenguard.saved.usd", "{USD}", "updown", "Cost saved, by lever")
@@ -176,6 +220,8 @@ BUDGET_SPENT_USD: Final = Metric("tokenguard.budget.spent.usd", "{USD}", "gauge"
 BUDGET_RESERVED_USD: Final = Metric("tokenguard.budget.reserved.usd", "{USD}", "gauge", "Reserved by calls in flight")
 BUDGET_LIMIT_TOKENS: Final = Metric("tokenguard.budget.limit.tokens", "{token}", "gauge", "Limit of a budget in tokens")
 BUDGET_SPENT_TOKENS: Final = Metric("tokenguard.budget.spent.tokens", "{token}", "gauge", "Tokens spent in its window")
+BUDGET_LIMIT_CALLS: Final = Metric("tokenguard.budget.limit.calls", "{call}", "gauge", "Limit of a budget in calls")
+BUDGET_SPENT_CALLS: Final = Metric("tokenguard.budget.spent.calls", "{call}", "gauge", "Calls made in its window")
 BUDGET_REFUSALS: Final = Metric("tokenguard.budget.refusals", "{refusal}", "counter", "Calls that a budget refused")
 BUDGET_ELAPSED: Final = Metric("tokenguard.budget.elapsed.ratio", "1", "gauge", "Share of its window that is over")
 BUDGET_WINDOW: Final = Metric("tokenguard.budget.window", "s", "gauge", "Length of a budget's window")
@@ -196,6 +242,26 @@ INFERENCE_DURATION: Final = Metric(
 INFERENCE_FIRST_CHUNK: Final = Metric(
     "gen_ai.client.inference.time_to_first_chunk", "s", "histogram", "Time to the first chunk, by the newer conventions"
 )
+INFERENCE_INPUT: Final = Metric("gen_ai.client.inference.usage.input_tokens", "{token}", "counter", "Input tokens")
+INFERENCE_OUTPUT: Final = Metric("gen_ai.client.inference.usage.output_tokens", "{token}", "counter", "Output tokens")
+INFERENCE_CACHE_READ: Final = Metric(
+    "gen_ai.client.inference.usage.cache_read.input_tokens", "{token}", "counter", "Input tokens read from the cache"
+)
+INFERENCE_CACHE_WRITE: Final = Metric(
+    "gen_ai.client.inference.usage.cache_write.input_tokens", "{token}", "counter", "Input tokens written to the cache"
+)
+INFERENCE_REASONING: Final = Metric(
+    "gen_ai.client.inference.usage.reasoning.output_tokens", "{token}", "counter", "Output tokens of reasoning"
+)
+INFERENCE_CALL_INPUT: Final = Metric(
+    "gen_ai.client.inference.operation.input_tokens", "{token}", "histogram", "Input tokens of a GenAI call"
+)
+INFERENCE_CALL_OUTPUT: Final = Metric(
+    "gen_ai.client.inference.operation.output_tokens", "{token}", "histogram", "Output tokens of a GenAI call"
+)
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.42.0"
+"""The last schema of OpenTelemetry's that has the GenAI names; where they went to is not published yet."""
 
 SECONDS_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -212,6 +278,7 @@ OTLP_ENDPOINTS: Final = tuple(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal 
 ENV_INCLUDE_USAGE: Final = "TOKENGUARD_INCLUDE_USAGE"
 ENV_HOSTS: Final = "TOKENGUARD_HOSTS"
 """Hosts as the policy's `[hosts]` has them: `llm.internal:8000=openai,127.0.0.1=sdk`."""
+ENV_SEMCONV: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 ENV_STRICT: Final = "TOKENGUARD_STRICT"
 ENV_CAPTURE_CONTENT: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 

@@ -49,6 +49,19 @@ USAGE_ATTRIBUTES: Final = {
     "reasoning": names.REASONING_TOKENS,
     "web_searches": names.WEB_SEARCHES,
     "file_searches": names.FILE_SEARCHES,
+    "request": names.REQUESTS,
+    "input_audio": names.AUDIO_INPUT_TOKENS,
+    "output_audio": names.AUDIO_OUTPUT_TOKENS,
+    "cache_audio_read": names.AUDIO_CACHE_READ_TOKENS,
+    "input_image": names.IMAGE_INPUT_TOKENS,
+    "output_image": names.IMAGE_OUTPUT_TOKENS,
+    "cache_image_read": names.IMAGE_CACHE_READ_TOKENS,
+    "images": names.IMAGES,
+    "input_seconds": names.INPUT_SECONDS,
+    "output_seconds": names.OUTPUT_SECONDS,
+    "characters": names.CHARACTERS,
+    "pages": names.PAGES,
+    "annotated_pages": names.ANNOTATED_PAGES,
 }
 """The attribute of each count of a `Usage` that has one."""
 COST_ATTRIBUTES: Final = (

@@ -1,12 +1,14 @@
-"""`Usage`: the tokens of a call, as the provider counted them."""
+"""`Usage`: the tokens of a call, and what else it is billed by, as the provider counted them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Usage(NamedTuple):
-    """The tokens of one call, or the sum of several. All counts are tokens; `None` is "not reported", 0 is a zero.
+    """What one call, or the sum of several, is billed by; `None` is "not reported", 0 is a zero.
+
+    Counts are tokens, but for those at the end, which are what their names say.
 
     The counts nest the way OpenTelemetry's GenAI conventions say: `input` holds everything that was sent, the cached
     part included, and `output` everything that was generated, reasoning included.
@@ -44,6 +46,20 @@ class Usage(NamedTuple):
     """Searches of the caller's files that the provider ran for the call."""
     request: int | None = None
     """What is billed by the request and not by tokens, where the provider counts it: a rerank's searches."""
+    cache_image_read: int | None = None
+    """The part of `cache_read` that is images."""
+    images: int | None = None
+    """Pictures that were made."""
+    input_seconds: int | None = None
+    """Seconds of audio that were sent, rounded up as they are billed."""
+    output_seconds: int | None = None
+    """Seconds of video, or of audio, that were made."""
+    characters: int | None = None
+    """Characters of text that were spoken."""
+    pages: int | None = None
+    """Pages of documents that were read."""
+    annotated_pages: int | None = None
+    """Pages of documents that were read and annotated: they are no part of `pages`."""
 
     def plus(self, other: Usage) -> Usage:
         """The sum, count by count; a count stays unknown only when both sides do not know it.
@@ -57,3 +73,7 @@ class Usage(NamedTuple):
     def total(self) -> int:
         """Input plus output; an unknown count adds nothing."""
         return (self.input or 0) + (self.output or 0)
+
+
+UNITS: Final = ("images", "input_seconds", "output_seconds", "characters", "pages", "annotated_pages")
+"""The counts of what is no token, and is made or read; searches and requests are apart from them."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,19 +24,23 @@ from tokenguard.facts.usage import Usage
 from tokenguard.guard.alerts import Alerter
 from tokenguard.guard.breakers import Breakers
 from tokenguard.guard.ceilings import CEILINGS, Question, beyond, no_price
+from tokenguard.guard.refusals import refused
 from tokenguard.guard.routes import Routes
+from tokenguard.guard.runs import Runs
 from tokenguard.guard.single_flight import Flights
 from tokenguard.guard.worst_case import Worst, WorstCase
-from tokenguard.ledger import NANO, Balance, Entry, Ledger, Refusal, Reservation, nano, new_id, open_ledger
+from tokenguard.ledger import NANO, Balance, Ledger, Refusal, Reservation, nano, new_id, open_ledger
 from tokenguard.policy import Budget, CompiledPolicy, Limit, Matched, Policy
-from tokenguard.policy.match import Tightest
-from tokenguard.policy.windows import FOREVER, utc
+from tokenguard.policy.match import Tightest, key_without_run
+from tokenguard.policy.windows import FOREVER
 from tokenguard.prices import PriceBook
 from tokenguard.process.log import Log
 
 if TYPE_CHECKING:
+    from tokenguard.answers.answers import Answers
     from tokenguard.call.call import Call, Exchange
     from tokenguard.call.flow import Answer, Step
+    from tokenguard.call.scope import Scope
     from tokenguard.policy.model import LedgerConfig
 
 log = Log("tokenguard")
@@ -77,12 +80,10 @@ def _balance(budget: Budget, account: Balance) -> dict[names.Metric, float]:
     if budget.limit_tokens is not None:
         found[names.BUDGET_LIMIT_TOKENS] = budget.limit_tokens
         found[names.BUDGET_SPENT_TOKENS] = account.spent_tokens
+    if budget.limit_calls is not None:
+        found[names.BUDGET_LIMIT_CALLS] = budget.limit_calls
+        found[names.BUDGET_SPENT_CALLS] = account.spent_tokens
     return found
-
-
-def _wait(entry: Entry) -> str:
-    """The advice to wait, where that helps, and to raise."""
-    return "Raise" if entry.window_end >= FOREVER else f"Wait until {utc(entry.window_end)}, raise"
 
 
 class Guard:
@@ -104,7 +105,14 @@ class Guard:
         self.breakers: Breakers = Breakers() if after is None else after.breakers
         self.flights: Flights = Flights() if after is None else after.flights
         self.worst_case: WorstCase = WorstCase(prices, None if after is None else after.worst_case)
+        self.answers: Answers | None = None
+        """The answers that are kept; `None` without a `[[cache]]`."""
+        if policy.caches:
+            from tokenguard.answers.answers import Answers
+
+            self.answers = Answers.of(policy, None if after is None else after.answers)
         self.routes = Routes()
+        self.runs: Runs = Runs() if after is None else after.runs
         self.alerter = Alerter(policy.alerts)
         self.on_refusal: Callable[[str, str], None] | None = None
         """Counts refusals by budget and key, for the metrics."""
@@ -120,10 +128,15 @@ class Guard:
         own = self.policy.attribution
         if not own.from_baggage and not own.defaults:
             return
-        found = {key: str(value) for key in own.from_baggage if (value := baggage.get_baggage(key)) is not None}
-        call.attribution = {**own.defaults, **found, **call.scope.attribution}
+        call.attribution = self.attribution_of(call.scope)
         for key, value in call.attribution.items():
             call.attributes[names.attribution_attribute(key)] = value
+
+    def attribution_of(self, scope: Scope) -> dict[str, str]:
+        """A scope's attribution with the policy's defaults and what it takes from baggage."""
+        own = self.policy.attribution
+        found = {key: str(value) for key in own.from_baggage if (value := baggage.get_baggage(key)) is not None}
+        return {**own.defaults, **found, **scope.attribution}
 
     def match(self, call: Call) -> Matched:
         """The rules that apply to a call, from here on."""
@@ -138,6 +151,35 @@ class Guard:
         assert matched is not None, "a call is matched before it is admitted"
         if matched.routes and call.rerouted is None:
             matched = yield from self._route(call, exchange, matched)
+        tightest = matched.tightest
+        wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
+        if wants_input and not self.worst_case.bound(call).complete:  # pictures, say
+            yield from self._count(call)
+        if matched.limits:
+            if matched.tightest.retries_enforced is not None and self.enforces:
+                exchange.cap_retries(matched.tightest.retries_enforced)
+            if not self._within(call, tightest):
+                if wants_input:
+                    yield from self._count(call)
+                for limit in matched.limits:
+                    self.limit(call, exchange, limit)
+        if matched.cache is not None and self.answers is not None and call.look_up is None:
+            yield from self.answers.look_up(call, exchange, matched.cache, matched.cache_key, serves=self.enforces)
+            if call.look_up is not None and call.look_up.answer is not None:
+                call.matched = None  # it is no test of the provider, and costs nothing
+                return
+        if matched.breakers:
+            self._ask_breakers(call, matched)
+        if matched.budgets and self.ledger is not None:
+            run = call.scope.run if matched.by_run else ""
+            if matched.rates.budgets and call.turn is None:
+                yield from self._take_turn(call, matched, self.ledger, run)
+            if matched.money.budgets:
+                if not self.worst_case.bound(call).complete:
+                    yield from self._count(call)
+                yield from self._reserve(call, exchange, matched, self.ledger, run)
+
+    def _ask_breakers(self, call: Call, matched: Matched) -> None:
         for breaker in matched.breakers:
             opened = self.breakers.refuses(breaker, call.endpoint.provider, call.model or "")
             if opened is not None:
@@ -152,20 +194,6 @@ class Guard:
                         observed=breaker.failures,
                         attribution=call.attribution,
                     )
-        tightest = matched.tightest
-        wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
-        if (wants_input or matched.budgets) and not self.worst_case.bound(call).complete:  # pictures, say
-            yield from self._count(call)
-        if matched.limits:
-            if matched.tightest.retries_enforced is not None and self.enforces:
-                exchange.cap_retries(matched.tightest.retries_enforced)
-            if not self._within(call, tightest):
-                if wants_input:
-                    yield from self._count(call)
-                for limit in matched.limits:
-                    self._limit(call, exchange, limit)
-        if matched.budgets and self.ledger is not None:
-            yield from self._reserve(call, exchange, matched, self.ledger)
 
     def _decide(self, call: Call, rule: str, action: str) -> None:
         """Note a decision on the call; its strongest one stays."""
@@ -191,7 +219,7 @@ class Guard:
         if arm == names.TREATED and self.enforces:
             original = call.model or ""
             try:
-                self._send_to(call, exchange, route.to)
+                self.send_to(call, exchange, route.to)
             except GuardrailViolation as fixed:  # by the client's URL, say: the call is not to suffer for it
                 self.routes.found_unfit(call, route.to, f"cannot be chosen ({fixed})")
                 return matched
@@ -206,7 +234,7 @@ class Guard:
             call.rerouted.falls_back = route.unfit == "original"
         return matched
 
-    def _send_to(self, call: Call, exchange: Exchange, model: str) -> None:
+    def send_to(self, call: Call, exchange: Exchange, model: str) -> None:
         """The one way in which a call gets another model."""
         call.change(exchange, {**call.request, "model": model})
         if call.rerouted is None:
@@ -264,7 +292,8 @@ class Guard:
             return usd is not None and usd <= tightest.cost_usd
         return True
 
-    def _limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
+    def limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
+        """Keep one limit: change the call, or raise."""
         if limit.then == "clamp" and limit.max_output_tokens is not None and beyond(call, limit.max_output_tokens):
             self._clamp(call, exchange, limit.name, limit.max_output_tokens)
         asked = Question(call, limit, self.worst_case, self.policy.unpriced != "allow")
@@ -298,7 +327,7 @@ class Guard:
             return
         call.attributes.setdefault(names.GUARD_ORIGINAL_MODEL, call.model or "")
         try:
-            self._send_to(call, exchange, model)
+            self.send_to(call, exchange, model)
         except GuardrailViolation as refusal:  # a request that cannot be changed is refused
             self._decide(call, rule, "block")
             refusal.rule = rule
@@ -306,15 +335,37 @@ class Guard:
 
     # --- budgets -------------------------------------------------------------------------------------------------
 
+    def _take_turn(self, call: Call, matched: Matched, ledger: Ledger, run: str) -> Generator[Step, Answer, None]:
+        """Hold one call in every budget of calls that it falls under, in one atomic step."""
+        entries = matched.rates.entries(ledger.now(), enforce=self.enforces, run=run)
+        if not entries:
+            return
+        self.runs.note(run, entries)
+        call.turn = Reservation(new_id(), tuple(entries), 0, 1, 0.0)
+        answer = yield ledger, ledger.reserve, (entries, 0, 1, call.turn.id)
+        if answer.error is not None:
+            raise answer.error
+        held: Reservation | Refusal = answer.value
+        call.turn = held if isinstance(held, Reservation) else None
+        for over in (held,) if isinstance(held, Refusal) else held.over:
+            budget = matched.budget(over.entry.budget)
+            self._decide(call, budget.name, "warn" if budget.then == "warn" else "block")
+        if isinstance(held, Refusal):
+            yield from self._tell(ledger, held)
+            raise refused(call, held, budget)
+
     def _reserve(
-        self, call: Call, exchange: Exchange, matched: Matched, ledger: Ledger
+        self, call: Call, exchange: Exchange, matched: Matched, ledger: Ledger, run: str
     ) -> Generator[Step, Answer, None]:
         """Hold the call's worst case in every budget that it falls under, in one atomic step."""
-        entries = matched.entries(ledger.now(), enforce=self.enforces)
+        entries = matched.money.entries(ledger.now(), enforce=self.enforces, run=run)
+        if not entries:
+            return
+        self.runs.note(run, entries)
         worst = self.worst_case.of(call, counted=False)
         while True:
             if worst.nano is None and self.policy.unpriced != "allow":
-                for budget, _ in matched.budgets:
+                for budget, _ in matched.money.budgets:
                     if budget.limit_usd is not None and budget.then != "warn":
                         self._decide(call, budget.name, "block")
                         if self.enforces:
@@ -351,13 +402,13 @@ class Guard:
             self._decide(call, budget.name, "block")
             self._prevented(call, worst)
             yield from self._tell(ledger, held)
-            raise self._refused(call, held)
+            raise refused(call, held, budget)
 
     def _tell(self, ledger: Ledger, refusal: Refusal) -> Generator[Step, Answer, None]:
         """Count a refusal; the first of its window, in any process, is an alert."""
         entry = refusal.entry
         if self.on_refusal is not None:
-            self.on_refusal(entry.budget, entry.key)
+            self.on_refusal(entry.budget, key_without_run(entry.key))
         if refusal.lost or entry.account in self._told:
             return
         if len(self._told) >= REMEMBERED:
@@ -375,30 +426,6 @@ class Guard:
             answer = yield None, self.worst_case.count, (call,)
             if answer.error is not None:
                 raise answer.error
-
-    def _refused(self, call: Call, refusal: Refusal) -> BudgetExceeded:
-        entry, unit = refusal.entry, refusal.in_unit
-
-        def amount(value: int) -> str:
-            return f"${unit(value):.6f}" if refusal.unit == "usd" else f"{value:,} tokens"
-
-        whose = f" for {entry.key}" if entry.key else ""
-        if refusal.lost:
-            said = 'the ledger cannot be reached, and the policy says on_loss = "block". Bring it back'
-        else:
-            said = (
-                f"{amount(refusal.spent)} spent and {amount(refusal.reserved)} reserved of {amount(refusal.limit)}, "
-                f"and this call can come to {amount(refusal.asked)}. {_wait(entry)} the limit"
-            )
-        return BudgetExceeded(
-            f'{call.api.operation} {call.model}: budget "{entry.budget}"{whose}: {said}, or send less.',
-            rule=entry.budget,
-            limit=unit(refusal.limit),
-            observed=unit(refusal.spent + refusal.reserved + refusal.asked),
-            attribution=call.attribution,
-            remaining=None if refusal.lost else unit(max(refusal.remaining, 0)),
-            resets_at=None if entry.window_end >= FOREVER else datetime.fromtimestamp(entry.window_end, UTC),
-        )
 
     # --- after the call ------------------------------------------------------------------------------------------
 
@@ -427,6 +454,10 @@ class Guard:
         if call.rerouted is not None and charged is not None and cost is not None and cost.total:
             self._tell_saved(call, call.rerouted, charged, cost.total)
         held, ledger = call.reservation, self.ledger
+        if call.turn is not None and ledger is not None:
+            sent = 0 if outcome == names.BLOCKED else 1 + call.resends
+            ledger.settle_soon(call.turn, 0, sent)
+            call.turn = None
         if held is None or ledger is None:
             return
         spent = self._spent(call, charged, cost, held)
@@ -449,9 +480,16 @@ class Guard:
 
     def give_back(self, call: Call) -> None:
         """Nothing was sent: what was reserved for it is free."""
-        if call.reservation is not None and self.ledger is not None:
-            self.ledger.release_soon(call.reservation)
-            call.reservation = None
+        for held in filter(None, (call.reservation, call.turn)):
+            if self.ledger is not None:
+                self.ledger.release_soon(held)
+        call.reservation = call.turn = None
+
+    def end_run(self, run: str) -> None:
+        """A run of a task has ended: its accounts are forgotten."""
+        if self.ledger is not None and (accounts := self.runs.end(run)):
+            self._told.difference_update(accounts)
+            self.ledger.drop_soon(accounts)
 
     def _spent(self, call: Call, charged: Usage | None, cost: Cost | None, held: Reservation) -> tuple[int, int] | None:
         """Nano-dollars and tokens to charge: what a call came to, once for each of its attempts that may be billed.
@@ -482,7 +520,7 @@ class Guard:
                 {**_balance(budget, account), **_progress(account.window_start, account.window_end, now)},
             )
             for account in self.ledger.accounts()
-            if (budget := budgets.get(account.budget)) is not None
+            if (budget := budgets.get(account.budget)) is not None and not budget.by_run
         ]
 
     def ledger_lost(self) -> float | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tokenguard.call.call import Call
 from tokenguard.facts.usage import Usage
 from tokenguard.ledger import NANO
-from tokenguard.prices import PriceBook
+from tokenguard.prices import STANDARD, PriceBook, Tier
 from tokenguard.tokens import Bound, count_request, is_exact, upper_bound_request
 
 UNCAPPED_OUTPUT = 4096
@@ -79,16 +79,24 @@ class WorstCase:
             cap = UNCAPPED_OUTPUT if call.output_cap is None else call.output_cap
             output = math.ceil(cap * call.api.answers(call.request) * self._beyond.get(_model(call), 1.0))
             call.most_output = output
+        units, made, tier = call.api.units, None, STANDARD
+        if units is not None:
+            made, variant = units.most(call.request), units.variant(call.request)
+            tier = STANDARD if variant is None else Tier(variant=variant)
         worst = self._prices.worst_case_nano(
             call.endpoint.provider,
             call.priced_as,
             sent,
             output,
+            tier=tier,
             at_ns=call.start_ns,
             writes=() if call.api.marks_cache and not bound.marked else None,
             requests=call.api.requests(call.request),
+            made=made,
         )
-        return Worst(sent, output, worst, counted)
+        if made is None:
+            return Worst(sent, output, worst, counted)
+        return Worst(sent + (made.input or 0), output + (made.output or 0), worst, counted)
 
     def learn(self, call: Call, usage: Usage) -> None:
         """Compare what was counted, and the cap, with what the provider reports."""

@@ -16,7 +16,7 @@ from tokenguard.inputs.pieces import taken_apart
 from tokenguard.inputs.sections import sections, tool_shares
 from tokenguard.prices import PriceBook
 from tokenguard.prices.rates import FEMTO_PER_USD
-from tokenguard.process.hashes import stable
+from tokenguard.process.hashes import canonical, stable
 from tokenguard.providers import Api
 
 TOLD: Final = 4096
@@ -43,10 +43,11 @@ class Looker:
 
     def look(self, record: CallRecord, api: Api, snapshot: bytes) -> Seen:
         """What a request says of a call that is over; `snapshot` is the request as it was when the call began."""
-        found: dict[str, AttributeValue] = {names.REQUEST_HASH: stable(snapshot)}
+        whole = marshal.loads(snapshot)  # noqa: S302 - our own, of this process
+        found: dict[str, AttributeValue] = {names.REQUEST_HASH: stable(marshal.dumps(canonical(whole), 2))}
         if not api.generates or record.outcome == names.BLOCKED:
             return Seen(found)
-        *_, body = marshal.loads(snapshot)  # noqa: S302 - our own, of this process
+        *_, body = whole
         request = taken_apart(body)
         tokens = _count(record, names.INPUT_TOKENS)
         if tokens is not None:

@@ -30,6 +30,20 @@ A file or module name is run with this Python: `tokenguard-instrument app.py`, `
 
 With OTEL_EXPORTER_OTLP_ENDPOINT set, spans and metrics go there; with none, calls go to the local store
 (TOKENGUARD_STORE, default .tokenguard/usage.db), and `tokenguard report` shows them.
+
+Examples:
+  tokenguard-instrument python app.py
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 tokenguard-instrument gunicorn app:app
+
+It has no options but --help and --version: settings are environment variables, and tokenguard.toml.
+"""
+
+UNKNOWN_OPTION = """\
+tokenguard-instrument: there is no option {option}. Options of your program go behind its name:
+
+    tokenguard-instrument python app.py {option}
+
+TokenGuard itself is set by environment variables and tokenguard.toml: see tokenguard-instrument --help.
 """
 
 
@@ -44,6 +58,12 @@ def main() -> None:
 
         print(f"tokenguard-instrument {__version__}")  # noqa: T201
         sys.exit(0)
+    if arguments[0] == "--":
+        arguments.pop(0)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] != "-m"):
+        option = arguments[0] if arguments else "--"
+        print(UNKNOWN_OPTION.format(option=option), end="", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     if arguments[0] == "-m" or arguments[0].endswith(".py"):
         arguments.insert(0, sys.executable)
     program = shutil.which(arguments[0])
@@ -55,6 +75,10 @@ def main() -> None:
         )
         sys.exit(127)
     sys.stdout.flush()
+    if os.name == "nt":  # there, exec returns to the shell while the program still runs
+        import subprocess
+
+        sys.exit(subprocess.call([program, *arguments[1:]], env=environment(os.environ)))  # noqa: S603 - the same
     os.execve(program, arguments, environment(os.environ))  # noqa: S606 - running the user's command is the purpose
 
 

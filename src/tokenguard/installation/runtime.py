@@ -64,6 +64,8 @@ class Installation:
         self.meter = Meter(self.telemetry, PriceBook(), include_usage=asks_usage, capture=capture)
         self.seams: dict[str, Restore] = {}
         """By module of `SDKS`: what its seam has put there. It may add to its own later."""
+        self.transports: dict[str, Restore] = {}
+        """The same below the SDKs, where answers are kept."""
 
     def put_under(self, policy: Policy) -> None:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
@@ -84,6 +86,8 @@ class Installation:
             guard = Guard(policy, prices, after=self.meter.guard)
             guard.alerter.on_alert = self.telemetry.metrics.count_alert
             guard.on_refusal = self.telemetry.metrics.count_refusal
+        if guard is not None and guard.answers is not None:
+            self._listen()
         hashes.salted(policy.attribution.fingerprint_salt)
         self.telemetry.metrics.watch_budgets(tuple if guard is None else guard.balances)
         self.telemetry.metrics.watch_ledger((lambda: None) if guard is None else guard.ledger_lost)
@@ -94,6 +98,16 @@ class Installation:
         if self.telemetry.looker is not None:
             self.telemetry.looker.prices = prices
         self.meter.guard = guard
+
+    def _listen(self) -> None:
+        """Be where kept answers are given, and new ones come in: below the SDKs, while some policy wants it."""
+        from tokenguard.seams.transports import TRANSPORTS, patch
+
+        def listen(module: ModuleType) -> None:
+            if module.__name__ not in self.transports:
+                self.transports[module.__name__] = patch(module, self.meter)
+
+        watch_imports(dict.fromkeys(TRANSPORTS, listen))
 
     def patch(self, sdk: Sdk, module: ModuleType) -> None:
         """Wrap an SDK's module that has just been imported, or was imported before."""
@@ -118,11 +132,17 @@ class Installation:
         except Exception as error:
             self.telemetry.internal_error(f"wrapping {sdk.module}", error)
 
+    def end_run(self, run: str) -> None:
+        """A run of a task has ended."""
+        if self.meter.guard is not None:
+            self.meter.contain("forgetting a run", self.meter.guard.end_run, run)
+
     def close(self) -> None:
         """Unwrap the SDKs; what was measured is flushed."""
-        for placed in reversed(self.seams.values()):
+        for placed in (*reversed(self.seams.values()), *self.transports.values()):
             placed.undo()
         self.seams.clear()
+        self.transports.clear()
         self.meter.pending.give_up()
         self.telemetry.flush()
 
@@ -149,7 +169,8 @@ def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
             installation.put_under(chosen)
         if _installed is None:
             _installed = installation
-            scope.on_task_end = installation.telemetry.put
+            scope.hooks.on_task_end = installation.telemetry.put
+            scope.hooks.on_run_end = installation.end_run
             watch_imports({sdk.module: partial(installation.patch, sdk) for sdk in SDKS})
 
 
@@ -171,7 +192,7 @@ def uninstall() -> None:
         if _installed is None:
             return
         unwatch_imports()
-        scope.on_task_end = None
+        scope.hooks.on_task_end = scope.hooks.on_run_end = None
         _installed.close()
         _installed = None
 

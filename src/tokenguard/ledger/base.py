@@ -136,6 +136,25 @@ class Ledger(ABC):
     def refused(self, entry: Entry) -> tuple[Alert, ...]:
         """A call was refused for this entry: the alert that says so, for the first one of its window in any process."""
 
+    @abstractmethod
+    def drop(self, accounts: Sequence[str]) -> None:
+        """Forget these accounts (`Entry.account`): nobody will spend from them any more."""
+
+    def drop_soon(self, accounts: Sequence[str]) -> None:
+        """`drop` off the caller's path: never blocks, never raises."""
+        if self.threads:
+            self._threaded().soon(partial(self._drop_or_say, accounts))
+        else:
+            self._drop_or_say(accounts)
+
+    def _drop_or_say(self, accounts: Sequence[str]) -> None:
+        try:
+            self.drop(accounts)
+        except Exception as error:
+            if (raised := interrupt(error)) is not None:
+                raise raised from None
+            log.warning("tokenguard: accounts that are over could not be forgotten (%s); that is done in time", error)
+
     def finish(self) -> None:
         """Write what is still to be written: the process ends, or the ledger is closed. Never raises."""
         if self._pool is not None:

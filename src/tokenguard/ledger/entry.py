@@ -19,6 +19,7 @@ NANO: Final = 1_000_000_000
 
 USD: Final = "usd"
 TOKENS: Final = "tokens"
+CALLS: Final = "calls"
 
 _SEPARATOR: Final = "\x1f"
 
@@ -51,6 +52,8 @@ class Entry:
     alert_at: tuple[float, ...] = ()
     enforce: bool = True
     """False: counted and reported (`Reservation.over`), never a reason to refuse."""
+    counts: str = field(default=TOKENS, compare=False)
+    """What the amounts that are no money count: `tokens`, or `calls`."""
     account: str = field(init=False, compare=False, repr=False)
     """What identifies the account in a ledger."""
     rule: tuple[int | None, int | None, tuple[float, ...]] = field(init=False, compare=False, repr=False)
@@ -62,11 +65,11 @@ class Entry:
 
 
 class Refusal(NamedTuple):
-    """The entry that a reservation does not fit into. Amounts are nano-dollars or tokens, as `unit` says."""
+    """The entry that a reservation does not fit into. Amounts are in what `unit` says."""
 
     entry: Entry
     unit: str
-    """`usd` (amounts in nano-dollars) or `tokens`."""
+    """`usd` (amounts in nano-dollars), `tokens` or `calls`."""
     spent: int
     reserved: int
     limit: int
@@ -80,7 +83,7 @@ class Refusal(NamedTuple):
         return self.limit - self.spent - self.reserved
 
     def in_unit(self, amount: int) -> float:
-        """An amount of this refusal in USD or tokens."""
+        """An amount of this refusal in USD, tokens or calls."""
         return amount / NANO if self.unit == USD else amount
 
 
@@ -172,7 +175,7 @@ def refusal(entry: Entry, nano: int, tokens: int, spent: tuple[int, int], reserv
         (TOKENS, tokens, spent[1], reserved[1], entry.limit_tokens),
     ):
         if limit is not None and taken + held + asked > limit:
-            return Refusal(entry, unit, taken, held, limit, asked)
+            return Refusal(entry, unit if unit == USD else entry.counts, taken, held, limit, asked)
     return None
 
 

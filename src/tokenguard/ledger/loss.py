@@ -169,6 +169,20 @@ class SurvivingLedger(Ledger):
                 self._lose(error)
         return self._local.refused(entry)
 
+    def drop(self, accounts: Sequence[str]) -> None:
+        """See `Ledger.drop`; never raises. What a ledger that is lost keeps of them ends with their window."""
+        with self._lock:
+            for account in accounts:
+                self._begun.discard(account)
+                self._charges.pop(account, None)
+                self._seen.pop(account, None)
+        self._local.drop(accounts)
+        if not self._lost:
+            try:
+                self.inner.drop(accounts)
+            except LedgerError as error:
+                self._lose(error)
+
     def finish(self) -> None:
         """Charge what is still to be charged, if the ledger is there. Never raises."""
         if self._closes or self._charges:

@@ -238,6 +238,11 @@ class MemoryLedger(Ledger):
             account.refused = True
             return (Alert(entry, 1.0, account.spent_nano, account.spent_tokens, refused=True),)
 
+    def drop(self, accounts: Sequence[str]) -> None:
+        """See `Ledger.drop`."""
+        for account in accounts:
+            self._accounts.pop(account, None)
+
     def _opened(self, entry: Entry) -> _Account:
         if len(self._accounts) >= self._purge_at:
             self._purge()

@@ -41,13 +41,14 @@ def message(alert: Alert) -> Message:
     if entry.limit_nano is not None:
         spent.append(f"${alert.spent_nano / NANO:,.4f} of ${entry.limit_nano / NANO:,.4f}")
     if entry.limit_tokens is not None:
-        spent.append(f"{alert.spent_tokens:,} of {entry.limit_tokens:,} tokens")
+        spent.append(f"{alert.spent_tokens:,} of {entry.limit_tokens:,} {entry.counts}")
     whose = f" ({entry.key})" if entry.key else ""
     has = "refuses calls" if alert.refused else f"has reached {alert.threshold:.0%}"
-    resets = _iso(entry.window_end)
+    resets = _iso(entry.window_end) if entry.window_start else None
+    since = f" since {_iso(entry.window_start)}" if entry.window_start else ""
     until = "It never resets: raise" if resets is None else f"It resets at {resets}: wait, raise"
     return {
-        "text": f'Budget "{entry.budget}"{whose} {has}: {" and ".join(spent)} spent since {_iso(entry.window_start)}. '
+        "text": f'Budget "{entry.budget}"{whose} {has}: {" and ".join(spent)} spent{since}. '
         f"{until} the limit, or send less.",
         "budget": entry.budget,
         "key": entry.key,
@@ -58,8 +59,8 @@ def message(alert: Alert) -> Message:
         "resets_at": resets,
         "spent_usd": alert.spent_nano / NANO,
         "limit_usd": None if entry.limit_nano is None else entry.limit_nano / NANO,
-        "spent_tokens": alert.spent_tokens,
-        "limit_tokens": entry.limit_tokens,
+        f"spent_{entry.counts}": alert.spent_tokens,
+        f"limit_{entry.counts}": entry.limit_tokens,
     }
 
 

@@ -15,7 +15,6 @@ from typing import Any, Final
 from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger, log
 from tokenguard.ledger.entry import (
     _SEPARATOR,
-    TOKENS,
     USD,
     Alert,
     Balance,
@@ -198,6 +197,14 @@ end
 return out
 """
 
+_DROP: Final = """
+for i = 2, #ARGV do
+  redis.call('DEL', account(ARGV[i]))
+  redis.call('ZREM', P .. 'accounts', ARGV[i])
+end
+return out
+"""
+
 _LIST: Final = """
 redis.call('ZREMRANGEBYSCORE', P .. 'accounts', '-inf', T - RETAIN)
 local open_since = '(' .. string.format('%.6f', T)
@@ -250,6 +257,7 @@ class RedisLedger(Ledger):
                 "reset": _RESET,
                 "alerts": _ALERTS,
                 "refused": _REFUSED,
+                "drop": _DROP,
                 "list": _LIST,
             }.items()
         }
@@ -273,7 +281,7 @@ class RedisLedger(Ledger):
         for index, unit, spent, reserved in _groups(answer, 4):
             entry = entries[index - 1]
             limit, asked = (entry.limit_nano, nano) if unit == 1 else (entry.limit_tokens, tokens)
-            over.append(Refusal(entry, USD if unit == 1 else TOKENS, spent, reserved, limit or 0, asked))
+            over.append(Refusal(entry, USD if unit == 1 else entry.counts, spent, reserved, limit or 0, asked))
             if entry.enforce:
                 return over[-1]
         made = Reservation(key, tuple(entries), nano, tokens, self.now() + lease, tuple(over))
@@ -329,6 +337,10 @@ class RedisLedger(Ledger):
             return ()
         answer = self._run("refused", [entry.account, entry.window_end, self.lease_s])
         return tuple(Alert(entry, 1.0, nano, tokens, refused=True) for nano, tokens in _groups(answer, 2))
+
+    def drop(self, accounts: Sequence[str]) -> None:
+        """See `Ledger.drop`."""
+        self._run("drop", accounts)
 
     def close(self) -> None:
         """See `Ledger.close`."""

@@ -133,6 +133,12 @@ class SlicedLedger(Ledger):
         """See `Ledger.refused`."""
         return self.inner.refused(entry)
 
+    def drop(self, accounts: Sequence[str]) -> None:
+        """See `Ledger.drop`; slices of these accounts are returned before."""
+        gone = set(accounts)
+        self._hear(self._give_up(self._retire(lambda mine: mine.lease.entries[0].account in gone)))
+        self.inner.drop(accounts)
+
     def finish(self) -> None:
         """Return the slices. One that a call is still spending from is returned when that call is settled."""
         self._keeper.stop()

@@ -267,6 +267,11 @@ class SqliteLedger(Ledger):
 
         return self._transact(mark) if entry.alert_at else ()
 
+    def drop(self, accounts: Sequence[str]) -> None:
+        """See `Ledger.drop`."""
+        rows = [(account,) for account in accounts]
+        self._transact(lambda db: db.executemany("DELETE FROM account WHERE id = ?", rows))
+
     def close(self) -> None:
         """See `Ledger.close`."""
         super().close()

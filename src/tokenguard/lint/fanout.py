@@ -18,7 +18,7 @@ _GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", 
 _GROUPS = ("asyncio.TaskGroup()", "anyio.create_task_group()", "trio.open_nursery()")
 _POOLS = ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.thread.ThreadPoolExecutor()")
 _BOUND = lazy(
-    r"(?:^|_)sem(?:aphores?)?(?:_|$)|semaphore|limiter|rate_?limit|throttl|concurren|(?:^|_)slots?$|bounded|capacity",
+    r"(?:^|_)sem(?:aphores?)?(?:_|$)|semaphore|limiter|rate_?limit|throttl|concurren|(?:^|_)slots$|bounded|capacity",
     re.IGNORECASE,
 )
 _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
@@ -27,6 +27,14 @@ _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "s
 # What asks a model through a framework, and what it is asked of.
 _ASKS = frozenset({"ainvoke", "invoke", "acomplete", "achat", "apredict", "agenerate", "agenerate_content", "acall",
                    "generate_content_async"})  # fmt: skip
+# What only models have, whatever the model's object is called; and what a crew or an agent is started with.
+_ALWAYS_ASKS = frozenset({"kickoff_async", "akickoff", "acompletion", "astructured_predict", "apredict_and_call"})
+_OF_MODELS = frozenset({"aask", "chat", "generate", "complete", "agenerate_text", "generate_text", "chat_completion",
+                        "generate_response", "agenerate_response", "structured_predict", "acreate", "ask"})  # fmt: skip
+_MODEL = lazy(r"(?:^|[._])_?(?:llm|chat_?model|language_model)s?$", re.IGNORECASE)
+_RUNNERS = lazy(
+    r"pydantic_ai\.(?:.*\.)?Agent\(\)\.run|agents\.(?:run\.)?Runner\.run|.*\bcreate_react_agent\(\)\.ainvoke"
+)
 _ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
 
 
@@ -76,7 +84,14 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
                     yield from _tasks(file, binding.value, depth + 1)
             for part in scope.names.get(f"{name}[]", ()) if scope else ():
                 if part.kind == "append" and part.value is not None and (source := _source(file, part.node)):
-                    yield part.value, (source,)
+                    yield _made(file, part.value), (source,)
+
+
+def _made(file: File, task: ast.expr) -> ast.expr:
+    """What a task's name was last assigned in the lines before it is added to the list; else the task itself."""
+    found = file.module.scope_at(task).lookup(task.id) if isinstance(task, ast.Name) else None
+    made = [b for b in found[1] if b.kind == "assign" and b.node.lineno <= task.lineno] if found else []  # type: ignore[attr-defined]
+    return made[-1].value or task if made else task
 
 
 def _source(file: File, node: ast.AST) -> ast.expr | None:
@@ -140,11 +155,25 @@ def _asks(file: File, call: ast.Call) -> bool:
         file.memory["requests"] = {id(c) for c, _ in file.generations}
     if id(call) in file.memory["requests"]:
         return True
-    path = file.names.path(called(call))
-    if path in ("agents.Runner.run", "agents.run.Runner.run"):
+    if _RUNNERS.fullmatch(_path(file, called(call))):
         return True
     func = call.func
-    return isinstance(func, ast.Attribute) and func.attr in _ASKS and bool(_ASKED.search(ast.unparse(func.value)))
+    if not isinstance(func, ast.Attribute):
+        return False
+    if func.attr in _ALWAYS_ASKS:
+        return True
+    of = ast.unparse(func.value)
+    return bool(_ASKED.search(of) if func.attr in _ASKS else func.attr in _OF_MODELS and _MODEL.search(of))
+
+
+def _path(file: File, func: ast.expr) -> str:
+    """The path of a function; of a method of an object that another module of the project makes, that object's."""
+    path = file.names.path(func)
+    owner, _, method = path.rpartition(".")
+    found = file.elsewhere(owner) if owner and isinstance(func, ast.Attribute) else None
+    if found is not None and isinstance(found[1], ast.Call):
+        return f"{found[0].names.path(found[1])}.{method}"
+    return path
 
 
 def _bounds(file: File, func: ast.expr) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from tokenguard.lint.facts import Presence
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.syntax import Function
 
@@ -85,6 +86,17 @@ def makers(file: File, node: ast.expr) -> list[ast.Call]:
         found = file.module.scope_at(node).lookup(node.id)
         return _calls([b.value for b in found[1] if b.kind in ("assign", "with")] if found else [])
     return [node] if isinstance(node, ast.Call) else []
+
+
+def other_server(file: File, call: ast.Call) -> bool:
+    """Whether the client of a request may talk to another server than its maker's.
+
+    It does where it is given a `base_url`. Where nothing shows how it is made, it may if the file speaks of one.
+    """
+    made = makers(file, call.func)
+    if not made:
+        return b"base_url" in file.module.source
+    return any(file.look(maker, "base_url").presence is not Presence.ABSENT for maker in made)
 
 
 def _calls(values: list[ast.expr | None]) -> list[ast.Call]:

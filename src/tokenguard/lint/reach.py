@@ -32,6 +32,15 @@ def reaches_prompt(file: File, call: ast.Call, depth: int = 0) -> bool:
     return any(reaches_prompt(file, caller, depth + 1) for caller in callers)
 
 
+def holds(file: File, texts: list[ast.expr], part: ast.Call) -> bool:
+    """Whether what `part` returns is in one of `texts`, put together in the same function."""
+    function = file.module.function_of(part)
+    place: ast.AST = function or file.module.tree
+    nodes = [node for node in ast.walk(place) if function or file.module.function_of(node) is None]
+    held = _held(part, nodes)
+    return any(file.module.function_of(text) is function and _mentions(text, part, held) for text in texts)
+
+
 def calls(file: File, call: ast.Call, function: Function) -> bool:
     """Whether `call` calls `function`, or a method of its name on an object that cannot be followed."""
     path = file.names.path(call.func)

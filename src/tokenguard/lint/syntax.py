@@ -236,7 +236,11 @@ def _bind_target(scope: Scope, target: ast.expr, kind: Kind, node: ast.AST, valu
     elif isinstance(target, ast.Subscript):
         if spelled := spelling(target.value):  # params["max_tokens"] = ...
             key = target.slice.value if isinstance(target.slice, ast.Constant) else None
-            _bind(scope, f"{spelled}[]", Binding("item", target, value, key if isinstance(key, str) else ""))
+            _bind(
+                _holder(scope, spelled),
+                f"{spelled}[]",
+                Binding("item", target, value, key if isinstance(key, str) else ""),
+            )
     elif isinstance(target, ast.Tuple | ast.List):
         values = value.elts if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts) else None
         for index, item in enumerate(target.elts):
@@ -246,6 +250,12 @@ def _bind_target(scope: Scope, target: ast.expr, kind: Kind, node: ast.AST, valu
                 _bind_target(scope, item, "loop" if kind == "loop" else "opaque", node, value)
     elif isinstance(target, ast.Starred):
         _bind_target(scope, target.value, "opaque", node, None)
+
+
+def _holder(scope: Scope, spelled: str) -> Scope:
+    """The scope that binds what is changed: a nested function changes dicts and lists of the outer one."""
+    found = scope.lookup(spelled.partition(".")[0])
+    return found[0] if found else scope
 
 
 def spelling(node: ast.expr) -> str | None:
@@ -348,7 +358,7 @@ def _call(module: Module, node: ast.AST, scope: Scope) -> None:
     name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
     module.called.setdefault(name, []).append(node)
     if isinstance(func, ast.Attribute) and func.attr in MUTATORS and node.args and (spelled := spelling(func.value)):
-        _bind(scope, f"{spelled}[]", Binding("append", node, node.args[-1]))
+        _bind(_holder(scope, spelled), f"{spelled}[]", Binding("append", node, node.args[-1]))
     for arg in (*node.args, *(k.value for k in node.keywords if k.arg)):
         if isinstance(arg, ast.Name):
             scope.escapes.setdefault(arg.id, []).append(node)

@@ -1,8 +1,8 @@
 """Calls that the provider goes on with in the background: measured when somebody asks for their answer.
 
-A call with `background=True`, of the Responses API or of Google's Interactions, returns at once, with an id and without
-usage. It stays open, span and reservation too, until somebody gets it (or cancels it) at its end; one that nobody has
-asked for when the process ends is ended then, as an estimate.
+A call with `background=True`, of the Responses API or of Google's Interactions, and a job that makes a film, return at
+once, with an id and without usage. It stays open, span and reservation too, until somebody gets it (or cancels it) at
+its end; one that nobody has asked for when the process ends is ended then, as an estimate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tokenguard.call.call import Call
 
 REMEMBERED = 1024
-ASKED = re.compile(r"/(?:responses|interactions)/([^/?]+)")
+ASKED = re.compile(r"/(?:responses|interactions|videos|operations|async-invoke)/([^/?:]+)")
 """The id in a path where the answer of such a call is asked for: `/responses/ID`, `/interactions/ID/cancel`."""
 
 

@@ -36,11 +36,13 @@ from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
 
 if TYPE_CHECKING:  # a program without a policy loads no guard
+    from tokenguard.call.kept import LookUp
     from tokenguard.guard.admission import Guard
     from tokenguard.guard.single_flight import Place
     from tokenguard.metering.content import Capture
 
 T = TypeVar("T")
+Asking = Generator[Step, Answer, bool]
 
 
 MAX_SNAPSHOT = 2**21
@@ -70,20 +72,21 @@ class Meter:
 
     def flow(self, exchange: Exchange) -> Flow:
         """One call from start to answer."""
-        begun = self.contain("beginning a call", self._begin, exchange)
-        if begun is None:
+        try:
+            call, guard = self._begin(exchange)
+        except Exception as failure:
+            self.telemetry.internal_error("beginning a call", failure)
             self._unguarded()
             return (yield SEND)
-        call, guard = begun
         try:
+            if guard is None:
+                return (yield from self._send(exchange, call, None))
             return (yield from self._guarded(exchange, call, guard))
         except BaseException as error:
             self._interrupted(call, error)
             raise
 
-    def _guarded(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
-        if guard is None:
-            return (yield from self._send(exchange, call, None))
+    def _guarded(self, exchange: Exchange, call: Call, guard: Guard) -> Flow:
         flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
             shared: Answer | None = (yield flight.answer).value
@@ -150,6 +153,8 @@ class Meter:
         self.contain("opening a call", self._open, exchange, call)
         call.sent = True
         answer = yield SEND
+        if guard is not None and call.look_up is not None:
+            answer = yield from self._given(guard, exchange, call, call.look_up, answer)
         if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
             exchange.replace_body(call.request)
             call.hide_usage = False
@@ -159,18 +164,36 @@ class Meter:
         self.contain("closing a call", self._close, exchange, call, answer)
         return answer
 
+    def _given(self, guard: Guard, exchange: Exchange, call: Call, kept: LookUp, answer: Answer) -> Flow:
+        """The kept answer; where the SDK could not use it, the provider's."""
+        if not kept.served or not isinstance(answer.error, Exception) or interrupt(answer.error) is not None:
+            return answer
+        kept.forget()
+        guard.match(call)
+        asked = yield from self._asked_again(call, guard.admit(call, exchange), "sending what was not kept well")
+        return (yield SEND) if asked else answer
+
+    def _asked_again(self, call: Call, admission: Generator[Step, Answer, None], where: str) -> Asking:
+        """Ask the guard within a call's span, for another request than the first; false where it failed."""
+        try:
+            yield from admission
+        except GuardrailViolation as refusal:
+            self._leave(call)
+            call.finish(None, outcome=names.BLOCKED, error=refusal)
+            raise
+        except Exception as failure:
+            self.telemetry.internal_error(where, failure)
+            return False
+        return True
+
     def _fitted(self, guard: Guard, exchange: Exchange, call: Call, other: Rerouted, answer: Answer) -> Flow:
         """The answer of the model that the guard chose; where the provider refuses it, of the caller's own request."""
         while other.falls_back and other.sent != other.original and refuses(answer, UNFIT):
-            try:
-                yield from guard.reconsider(call, exchange)
-            except GuardrailViolation as refusal:
-                self._leave(call)
-                call.finish(None, outcome=names.BLOCKED, error=refusal)
-                raise
-            except Exception as failure:
-                self.telemetry.internal_error("sending the caller's own request", failure)
+            again = guard.reconsider(call, exchange)
+            if not (yield from self._asked_again(call, again, "sending the caller's own request")):
                 return answer
+            if call.look_up is not None:
+                call.look_up.listens = False  # the answer of another request than was looked up
             call.attributes[names.REQUEST_MODEL] = call.model or ""
             call.span.rename(_span_name(call))
             if call.hide_usage:
@@ -205,8 +228,10 @@ class Meter:
 
     def _open(self, exchange: Exchange, call: Call) -> None:
         """Start the span, and make it and the call current while the request is sent."""
-        self._start_span(call, exchange.native_span)
-        if call.stream and call.api.include_usage and self.usage_option.asks(call):
+        kept = call.look_up is not None and call.look_up.answer is not None
+        # Where it is kept, no span of the SDK's own, which would tell of tokens that nobody has used.
+        self._start_span(call, native=not kept and exchange.native_span)
+        if call.stream and not kept and call.api.include_usage and self.usage_option.asks(call):
             _ask_usage(exchange, call)
             call.hide_usage = True
         current_call.set(call)
@@ -264,8 +289,8 @@ class Meter:
         """Start the call: whose it is, what it asks for, and whether it has been tried before; and who guards it."""
         guard = self.guard
         call = Call(self.settling, exchange)
-        if scope.on_call is not None:
-            guard = scope.on_call(call, self.settling, guard)
+        if scope.hooks.on_call is not None:
+            guard = scope.hooks.on_call(call, self.settling, guard)
         call.guard = guard
         api, body = call.api, call.request
         attributes = call.attributes

@@ -17,6 +17,7 @@ from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Reading, geo_of
 from tokenguard.providers.reading import MOST_TOKENS, believable
+from tokenguard.telemetry.conventions import newer_attributes
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
 
@@ -51,12 +52,22 @@ class Settling:
             call.on_told(reading.usage is not None and reading.usage.output is not None)
         usage: Usage | None = None
         try:
+            if call.api.units is not None and outcome == names.OK:
+                reading = call.api.units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
             reading = self._believed(reading)
             usage = reading.usage
             cost, charged = self._price(call, reading, outcome, error, generated)
+            if call.look_up is not None:
+                self._contain("keeping an answer", call.look_up.settle, call, reading, outcome)
+                if call.look_up.answer is not None and not call.look_up.served:
+                    self.internal_error("giving a kept answer", RuntimeError("the request was sent all the same"))
+                if call.look_up.served:
+                    cost, charged, usage = _served(call, cost), None, None
             call.cost = cost
             _describe_money(call, cost, usage)
+            if self.telemetry.profile.newer:
+                call.attributes.update(newer_attributes(call.attributes, call.api.settings_of(call.request), usage))
             if call.guard is not None:
                 self._contain("settling a budget", call.guard.settle, call, usage, charged, cost, outcome, error)
             if self._capture is not None and outcome != names.BLOCKED:
@@ -105,13 +116,17 @@ class Settling:
             return None, None
         usage = reading.usage
         told = usage is not None and (usage.output is not None or not call.api.generates)
-        if not told and generated is None and isinstance(error, BaseException) and not may_be_billed(error):
+        begun = generated is not None or call.begun
+        if not told and not begun and isinstance(error, BaseException) and not may_be_billed(error):
             return None, None  # the provider refused it
-        basis = None if told else _untold(outcome, error, generated)
+        untold = _untold(outcome, error, begun)
+        basis = None if told else untold
         charged = usage if usage is not None and told else _estimated(call, reading, generated)
         geo = reading.geo or geo_of(call.endpoint.host)
-        special = reading.service_tier or reading.speed or geo
-        tier = Tier(reading.service_tier, reading.speed, geo) if special else STANDARD
+        units = call.api.units
+        variant = None if units is None else reading.variant or units.variant(call.request)
+        special = reading.service_tier or reading.speed or geo or variant
+        tier = Tier(reading.service_tier, reading.speed, geo, variant) if special else STANDARD
         provider, models = call.endpoint.provider, (reading.model, call.priced_as)
         if reading.parts and told:  # several inferences, each by its own length and model
             costs = [
@@ -121,6 +136,9 @@ class Settling:
             cost = reduce(Cost.plus, costs)
         else:
             cost = self.prices.cost(provider, models, charged, tier=tier, at_ns=call.start_ns, basis=basis)
+            if cost.total is None and told and units is not None:  # it is billed by what it does not tell
+                charged = _estimated(call, reading, generated)
+                cost = self.prices.cost(provider, models, charged, tier=tier, at_ns=call.start_ns, basis=untold)
         if charged.output is None and call.api.generates:
             cost = cost._replace(output=None)
         if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
@@ -151,9 +169,9 @@ class Settling:
             self.internal_error(where, failure)
 
 
-def _untold(outcome: str, error: BaseException | str | None, generated: Callable[[], str] | None) -> str:
+def _untold(outcome: str, error: BaseException | str | None, begun: bool) -> str:
     """The basis of an estimate, where the provider has not told the usage."""
-    if generated is not None:
+    if begun:
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if isinstance(error, BaseException):
         return "timed_out" if isinstance(error, Exception) else "cancelled"
@@ -170,6 +188,9 @@ def _estimated(call: Call, reading: Reading, generated: Callable[[], str] | None
 
     known = reading.usage or Usage()
     sent = estimate_request(call.api.words, call.request, call.model) if known.input is None else known.input
+    if call.api.units is not None:
+        most = Usage(input=0 if known.input else sent).plus(call.api.units.most(call.request))
+        return Usage._make([a if a is not None else b for a, b in zip(known, most, strict=True)])
     if known.output is not None or not call.api.generates:
         return known._replace(input=sent)
     text = "" if generated is None else generated()
@@ -178,10 +199,19 @@ def _estimated(call: Call, reading: Reading, generated: Callable[[], str] | None
     return known._replace(input=sent, output=call.most_output)
 
 
+def _served(call: Call, cost: Cost | None) -> Cost:
+    """What a call cost that got a kept answer: nothing; and what the answer would have cost today, it has saved."""
+    if cost is not None and cost.total is not None:
+        call.attributes[names.CACHE_SAVED] = cost.total
+    return Cost(names.EXACT, None, 0.0)
+
+
 def _disbelieve(usage: Usage | None) -> None:
     raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
 
 
+_COUNTS = tuple((Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items())
+"""The places of a `Usage` that have an attribute."""
 TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.inference"})
 """Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
 
@@ -221,9 +251,9 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
 def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
     attributes = call.attributes
     if usage is not None:
-        for place, name in USAGE_PLACES:
-            if (tokens := usage[place]) is not None:
-                attributes[name] = tokens
+        for place, name in _COUNTS:
+            if (counted := usage[place]) is not None:
+                attributes[name] = counted
     if cost is not None:
         for name, value in zip(COST_ATTRIBUTES, cost, strict=True):
             if value is not None:
@@ -238,9 +268,6 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
         if retry_cost:
             attributes[names.RETRY_COST] = retry_cost
 
-
-USAGE_PLACES = tuple((Usage._fields.index(field), name) for field, name in USAGE_ATTRIBUTES.items())
-"""The place in a `Usage` of each count that has an attribute, and that."""
 
 REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""

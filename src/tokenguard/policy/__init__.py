@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokenguard.policy.caching import AnswersConfig, Cache
     from tokenguard.policy.files import from_mapping, load, loads
+    from tokenguard.policy.grammar import When
     from tokenguard.policy.match import CompiledPolicy, Matched
     from tokenguard.policy.model import (
         Alerts,
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
         Route,
         Share,
         StoreConfig,
-        When,
     )
     from tokenguard.policy.windows import window_bounds
 
 _WHERE = {
+    "caching": ("AnswersConfig", "Cache"),
     "files": ("from_mapping", "load", "loads"),
+    "grammar": ("When",),
     "match": ("CompiledPolicy", "Matched"),
     "model": (
         "Alerts",
@@ -41,7 +44,6 @@ _WHERE = {
         "Route",
         "Share",
         "StoreConfig",
-        "When",
     ),
     "windows": ("window_bounds",),
 }
@@ -49,9 +51,11 @@ _MODULES = {name: module for module, named in _WHERE.items() for name in named}
 
 __all__ = [
     "Alerts",
+    "AnswersConfig",
     "Attribution",
     "Breaker",
     "Budget",
+    "Cache",
     "Ceiling",
     "CompiledPolicy",
     "LedgerConfig",

@@ -10,10 +10,11 @@ import math
 import re
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tokenguard.facts.usage import UNITS
 from tokenguard.prices import OVERRIDE_KEYS
 
 MAX_USD: Final = 9_000_000.0
@@ -41,6 +42,8 @@ class Kind:
     read: Callable[[Any], Any]
     mask: Callable[[str], str] = str
     """How the value is shown where others may look on: URLs lose their secrets."""
+    schema: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What a JSON Schema can say of it; `read` may know more."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -204,9 +207,9 @@ def _url(*schemes: str) -> Callable[[object], str]:
         if parts.scheme not in schemes:
             raise Wrong(f"its scheme must be one of {_listed(schemes)}{nearest(parts.scheme or value, schemes)}")
         if parts.scheme == "memory" and value != "memory:":
-            raise Wrong('a memory ledger has no path; write "memory:"')
+            raise Wrong('there is no path in memory; write "memory:"')
         if parts.scheme == "sqlite" and not (value.startswith("sqlite:///") and value[10:].strip("/")):
-            raise Wrong("a SQLite ledger needs a file: sqlite:///relative/path.db or sqlite:////absolute/path.db")
+            raise Wrong("SQLite needs a file: sqlite:///relative/path.db or sqlite:////absolute/path.db")
         if parts.scheme == "unix" and not parts.path:
             raise Wrong("it needs the socket's path: unix:///run/redis.sock")
         if parts.scheme not in ("memory", "sqlite", "unix") and not has_host:
@@ -230,9 +233,9 @@ def _price(value: object) -> str | dict[str, float]:
     for name in rates:
         if name not in OVERRIDE_KEYS:
             raise Wrong(f"no such rate{nearest(name, OVERRIDE_KEYS)} Rates are {', '.join(OVERRIDE_KEYS)}", name)
-    if "input" not in rates and "request" not in rates:  # a search is paid by the search
+    if not rates.keys() & {"input", "request", *UNITS}:  # a search is paid by the search, a picture by the picture
         raise Wrong('it needs at least "input", in USD per million tokens')
-    return {name: float(_nested(lambda rate: _number(rate, 0, 1e6), rate, name)) for name, rate in rates.items()}
+    return {name: float(_nested(lambda rate: _number(rate, 0, 1e9), rate, name)) for name, rate in rates.items()}
 
 
 def _priced_name(value: object) -> str:
@@ -261,36 +264,62 @@ def _mask_path(url: str) -> str:  # a chat system's webhook carries its secret i
 
 # --- kinds ------------------------------------------------------------------------------------------------------------
 
-NAME: Final = Kind("text", _text)
-MODEL: Final = Kind("a model's name", _text)
-FLAG: Final = Kind("true or false", _flag)
-POSITIVE: Final = Kind("whole number, at least 1", _count(1))
-COUNT: Final = Kind("whole number, at least 0", _count(0))
-USD: Final = Kind("USD, at least 0", lambda value: float(_number(value, 0, MAX_USD)))
-RATE: Final = Kind("USD per million tokens", lambda value: float(_number(value, 0, 1e6)))
-SHARE: Final = Kind("number from 0 to 1", lambda value: float(_number(value, 0, 1)))
-DURATION: Final = Kind('seconds, or "30s", "10m", "2h"', _duration)
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+_AMOUNT: Final = {"type": "number", "minimum": 0}
+_TIME: Final = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": r"^\s*\d+(\.\d+)? ?[smhd]\s*$"},
+    ]
+}
+_LIST: Final = {"type": "array", "items": _TEXT, "uniqueItems": True, "maxItems": 100}
+_TABLE: Final = {"type": "object", "additionalProperties": _TEXT}
+_WHEN: Final = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
+}
+_PRICES: Final = {
+    "type": "object",
+    "additionalProperties": {
+        "anyOf": [
+            _TEXT,
+            {"type": "object", "properties": dict.fromkeys(OVERRIDE_KEYS, _AMOUNT), "additionalProperties": False},
+        ]
+    },
+}
+
+NAME: Final = Kind("text", _text, schema=_TEXT)
+MODEL: Final = Kind("a model's name", _text, schema=_TEXT)
+FLAG: Final = Kind("true or false", _flag, schema={"type": "boolean"})
+POSITIVE: Final = Kind("whole number, at least 1", _count(1), schema={"type": "integer", "minimum": 1})
+COUNT: Final = Kind("whole number, at least 0", _count(0), schema={"type": "integer", "minimum": 0})
+USD: Final = Kind("USD, at least 0", lambda value: float(_number(value, 0, MAX_USD)), schema=_AMOUNT)
+RATE: Final = Kind("USD per million tokens", lambda value: float(_number(value, 0, 1e6)), schema=_AMOUNT)
+SHARE: Final = Kind("number from 0 to 1", lambda value: float(_number(value, 0, 1)), schema={**_AMOUNT, "maximum": 1})
+DURATION: Final = Kind('seconds, or "30s", "10m", "2h"', _duration, schema=_TIME)
 THRESHOLDS: Final = Kind(
     "list of shares of the limit, such as [0.5, 1.0]",
     lambda value: tuple(sorted(_several(lambda item: float(_number(item, 0.001, 10)))(value))),
+    schema={"type": "array", "items": {"type": "number", "minimum": 0.001, "maximum": 10}, "uniqueItems": True},
 )
-KEYS: Final = Kind("list of attribution keys", _several(_text))
-GLOBS: Final = Kind("list of globs", _several(_glob))
-TEXTS: Final = Kind("table of texts", _texts)
-WHEN: Final = Kind("table of globs, or lists of globs", _when)
-TIMEZONE: Final = Kind("IANA time zone", _timezone)
+KEYS: Final = Kind("list of attribution keys", _several(_text), schema=_LIST)
+GLOBS: Final = Kind("list of globs", _several(_glob), schema=_LIST)
+TEXTS: Final = Kind("table of texts", _texts, schema=_TABLE)
+WHEN: Final = Kind("table of globs, or lists of globs", _when, schema=_WHEN)
+TIMEZONE: Final = Kind("IANA time zone", _timezone, schema=_TEXT)
 LEDGER_URL: Final = Kind(
     '"memory:", "sqlite:///path" or "redis://host:port/db"',
     _url("memory", "sqlite", "redis", "rediss", "unix"),
     _mask_credentials,
+    {"type": "string", "pattern": "^(memory:$|sqlite:///|redis://|rediss://|unix://)"},
 )
-WEBHOOK: Final = Kind("http(s) URL", _url("https", "http"), _mask_path)
-CALLBACK: Final = Kind('"package.module:function"', _callback)
-PRICES: Final = Kind("table of prices", _prices)
-HOSTS: Final = Kind("table of hosts", _hosts)
-OPAQUE: Final = Kind("table", lambda value: dict(_plain(_table(value))))
+WEBHOOK: Final = Kind("http(s) URL", _url("https", "http"), _mask_path, {"type": "string", "pattern": "^https?://"})
+CALLBACK: Final = Kind('"package.module:function"', _callback, schema={"type": "string", "pattern": "^[^:]+:[^:]+$"})
+PRICES: Final = Kind("table of prices", _prices, schema=_PRICES)
+HOSTS: Final = Kind("table of hosts", _hosts, schema=_TABLE)
+OPAQUE: Final = Kind("table", lambda value: dict(_plain(_table(value))), schema={"type": "object"})
 
 
 def choice(*choices: str) -> Kind:
     """One of a few words."""
-    return Kind("one of " + _listed(choices), _choice(*choices))
+    return Kind("one of " + _listed(choices), _choice(*choices), schema={"enum": list(choices)})

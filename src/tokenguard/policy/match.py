@@ -5,15 +5,19 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from tokenguard.facts import names
-from tokenguard.ledger.entry import Entry, nano
+from tokenguard.ledger.entry import CALLS, TOKENS, Entry, nano
+from tokenguard.policy.caching import Cache
+from tokenguard.policy.grammar import When
 from tokenguard.policy.kinds import MAX_TEXT
-from tokenguard.policy.model import CALL_KEYS, Breaker, Budget, Limit, Policy, Route, Share, When
+from tokenguard.policy.model import CALL_KEYS, TASK_RUN, Breaker, Budget, Limit, Policy, Route, Share
 from tokenguard.policy.windows import load_zone, window_bounds
 
+RUN_KEPT_S: Final = 7 * 86400
+"""How long the account of a run of a task is kept at the most, where nobody says that the run has ended."""
 CACHE_SIZE: Final = 4096
 """Combinations remembered at least; twice as many at most."""
 
@@ -46,10 +50,84 @@ class Tightest(NamedTuple):
         return cls(**ceilings, retries_enforced=lowest("max_retries", enforced))
 
 
+class Accounts:
+    """Some of the budgets that apply to a call, and their accounts in a ledger."""
+
+    __slots__ = ("_by_run", "_cached", "_shared", "budgets")
+
+    def __init__(self, budgets: tuple[tuple[Budget, str], ...]) -> None:
+        self.budgets = budgets
+        """Each budget with the key of its account, such as `tenant=t1`; that of a run of a task comes with the call."""
+        self._shared = tuple(row for row in budgets if not row[0].by_run)
+        self._by_run = tuple(row for row in budgets if row[0].by_run)
+        self._cached: tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]] = (0.0, 0.0, (), ())
+
+    def entries(self, now: float, *, enforce: bool = True, run: str = "") -> tuple[Entry, ...]:
+        """The accounts in the windows that hold `now` (Unix seconds), for `Ledger.reserve`.
+
+        With `enforce=False` (mode `observe`) none of them refuses; they are reported in `Reservation.over`. `run` is
+        the run of the task in which the call is made: without one, budgets by run have no account.
+        """
+        cached = self._cached
+        if not cached[0] <= now < cached[1]:
+            cached = self._cached = self._entries(now)
+        entries = cached[2] if enforce else cached[3]
+        return entries + self.of_run(run, now, enforce=enforce) if run and self._by_run else entries
+
+    def of_run(self, run: str, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
+        """The accounts of a run of a task."""
+        end = int(now + RUN_KEPT_S)
+        return tuple(
+            _entry(budget, f"{key},{run_key(run)}" if key else run_key(run), 0, end, enforce=enforce)
+            for budget, key in self._by_run
+        )
+
+    def _entries(self, now: float) -> tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]]:
+        since, until = 0.0, float("inf")
+        enforced, observed = [], []
+        for budget, key in self._shared:
+            start, end = window_bounds(budget.window, budget.timezone, now)
+            since, until = max(since, start), min(until, end)
+            enforced.append(_entry(budget, key, start, end))
+            observed.append(_entry(budget, key, start, end, enforce=False))
+        return since, until, tuple(enforced), tuple(observed)
+
+
+def _entry(budget: Budget, key: str, start: int, end: int, *, enforce: bool = True) -> Entry:
+    limit_nano = None if budget.limit_usd is None else nano(budget.limit_usd)
+    counted = TOKENS if budget.limit_calls is None else CALLS
+    most = budget.limit_tokens if budget.limit_calls is None else budget.limit_calls
+    enforce = enforce and budget.then != "warn"
+    return Entry(budget.name, key, start, end, limit_nano, most, budget.alert_at, enforce, counted)
+
+
+def run_key(run: str) -> str:
+    """What tells a run's account from others', at the end of its key."""
+    return f"{TASK_RUN}={run}"
+
+
+def key_without_run(key: str) -> str:
+    """The key of an account without the run that it is for: metrics have no series for each run."""
+    return key.partition(f"{TASK_RUN}=")[0].rstrip(",")
+
+
 class Matched:
     """The rules that apply to a call, in the order of the file."""
 
-    __slots__ = ("_cached", "breakers", "budgets", "limits", "routes", "share", "share_key", "tightest")
+    __slots__ = (
+        "breakers",
+        "budgets",
+        "by_run",
+        "cache",
+        "cache_key",
+        "limits",
+        "money",
+        "rates",
+        "routes",
+        "share",
+        "share_key",
+        "tightest",
+    )
 
     def __init__(
         self,
@@ -59,46 +137,38 @@ class Matched:
         share: Share | None,
         share_key: str,
         routes: tuple[tuple[Route, str], ...] = (),
+        cache: Cache | None = None,
+        cache_key: str | None = None,
     ) -> None:
         self.limits = limits
         self.tightest = Tightest.of(limits)
         self.budgets = budgets
         """Each budget with the key of its account, such as `tenant=t1`."""
+        self.money = Accounts(tuple(row for row in budgets if row[0].limit_calls is None))
+        """The budgets of money and tokens."""
+        self.rates = Accounts(tuple(row for row in budgets if row[0].limit_calls is not None))
+        """The budgets of calls."""
+        self.by_run = any(budget.by_run for budget, _ in budgets)
+        """Whether the run of the task matters in which the call is made."""
         self.breakers = breakers
         self.share = share
         """The first `[[share]]` that applies."""
         self.share_key = share_key
         """Whose calls may share an answer: part of the key of a call in flight."""
+        self.cache = cache
+        """The first `[[cache]]` that applies."""
+        self.cache_key = cache_key
+        """Whose calls may have its answers; `None` where the call lacks one of the keys."""
         self.routes = routes
         """Each `[[route]]` with the arm of these calls; an empty one is drawn by the request."""
-        self._cached: tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]] = (0.0, 0.0, (), ())
 
     def entries(self, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
-        """The budgets' accounts in the windows that hold `now` (Unix seconds), for `Ledger.reserve`.
-
-        They stand in the order of `budgets`. With `enforce=False` (mode `observe`) none of them refuses; they are
-        reported in `Reservation.over`.
-        """
-        cached = self._cached
-        if not cached[0] <= now < cached[1]:
-            cached = self._cached = self._entries(now)
-        return cached[2] if enforce else cached[3]
+        """The accounts of money and tokens; see `Accounts.entries`."""
+        return self.money.entries(now, enforce=enforce)
 
     def budget(self, name: str) -> Budget:
         """The matching budget of this name, such as a refusal's `entry.budget`."""
         return next(budget for budget, _ in self.budgets if budget.name == name)
-
-    def _entries(self, now: float) -> tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]]:
-        since, until = 0.0, float("inf")
-        enforced, observed = [], []
-        for budget, key in self.budgets:
-            start, end = window_bounds(budget.window, budget.timezone, now)
-            since, until = max(since, start), min(until, end)
-            limit_nano = None if budget.limit_usd is None else nano(budget.limit_usd)
-            row = (budget.name, key, start, end, limit_nano, budget.limit_tokens, budget.alert_at)
-            enforced.append(Entry(*row, enforce=budget.then != "warn"))
-            observed.append(Entry(*row, enforce=False))
-        return since, until, tuple(enforced), tuple(observed)
 
 
 class CompiledPolicy:
@@ -114,6 +184,7 @@ class CompiledPolicy:
         self._budgets = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.budgets]
         self._breakers = [(_compile(rule.when, at), rule) for rule in policy.breakers]
         self._shares = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.shares]
+        self._caches = [(_compile(rule.when, at), rule, _whole_key_of(rule.per, at)) for rule in policy.caches]
         self._routes = [(_compile(rule.when, at), rule, _arm_of(rule, at)) for rule in policy.routes]
         self._young: dict[_Facts, Matched] = {}
         self._old: dict[_Facts, Matched] = {}
@@ -138,6 +209,8 @@ class CompiledPolicy:
     def _decide(self, facts: _Facts) -> Matched:
         shares = [(rule, key(facts)) for test, rule, key in self._shares if test(facts)]
         share, share_key = shares[0] if shares else (None, "")
+        caches = [(rule, key(facts)) for test, rule, key in self._caches if test(facts)]
+        cache, cache_key = caches[0] if caches else (None, None)
         return Matched(
             tuple(rule for test, rule in self._limits if test(facts)),
             tuple((rule, key(facts)) for test, rule, key in self._budgets if test(facts)),
@@ -145,6 +218,8 @@ class CompiledPolicy:
             share,
             share_key,
             tuple((rule, arm(facts)) for test, rule, arm in self._routes if test(facts)),
+            cache,
+            cache_key,
         )
 
 
@@ -153,10 +228,10 @@ def _keys_in_use(policy: Policy) -> tuple[str, ...]:
     for rule in policy.rules:
         used.update(dict.fromkeys(key for key, _ in rule.when.patterns))
         used.update(dict.fromkeys(_named(rule)))
-    return tuple(key for key in used if key not in CALL_KEYS)
+    return tuple(key for key in used if key not in (*CALL_KEYS, TASK_RUN))
 
 
-def _named(rule: Limit | Budget | Breaker | Share | Route) -> tuple[str, ...]:
+def _named(rule: Limit | Budget | Breaker | Share | Route | Cache) -> tuple[str, ...]:
     """The keys that a rule looks at besides those of its `when`."""
     if isinstance(rule, Route):
         return rule.by if 0 < rule.share < 1 else ()
@@ -192,8 +267,33 @@ def _compile(when: When, at: Mapping[str, int]) -> _Test:
 
 def _key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str]:
     """The account's key: `tenant=t1,team=search`; a value that is absent is empty."""
-    indexes = [(key, at[key]) for key in per]
+    indexes = [(key, at[key]) for key in per if key != TASK_RUN]
     return lambda facts: ",".join(f"{key}={_value(facts[index])}" for key, index in indexes)
+
+
+def _whole_key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str | None]:
+    """The same; `None` where a value is absent."""
+    key_of = _key_of(per, at)
+    return lambda facts: key_of(facts) if all(facts[at[key]] for key in per) else None
+
+
+def accounts_here(budgets: Iterable[Budget], facts: Mapping[str, str]) -> Accounts:
+    """The accounts of those budgets under which a call may fall of which no more than these facts are known.
+
+    What a budget asks of the call itself, and nobody knows yet, is taken to be so; but without it there is no telling
+    which account it would be of a budget that has one for each.
+    """
+    found = []
+    for budget in budgets:
+        known = {key: facts.get(key, None if key in CALL_KEYS else "") for key, _ in budget.when.patterns}
+        fits = all(
+            value is None or any(fnmatch.fnmatchcase(value, glob) for glob in globs)
+            for (_, globs), value in zip(budget.when.patterns, known.values(), strict=True)
+        )
+        if fits and not any(key in CALL_KEYS and key not in facts for key in budget.per):
+            at = {key: index for index, key in enumerate(budget.per)}
+            found.append((budget, _key_of(budget.per, at)(tuple(facts.get(key, "") for key in budget.per))))
+    return Accounts(tuple(found))
 
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f,=%]")

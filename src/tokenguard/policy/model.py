@@ -8,69 +8,28 @@ Reading (`read`), `tokenguard policy show` and the reference page are derived fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.policy import kinds
-from tokenguard.policy.kinds import Kind, choice
+from tokenguard.policy.caching import AnswersConfig, Cache
+from tokenguard.policy.grammar import NAME_SAYS as _NAME
+from tokenguard.policy.grammar import WHEN_SAYS as _WHEN
+from tokenguard.policy.grammar import When, rows
+from tokenguard.policy.grammar import row as _row
+from tokenguard.policy.kinds import choice
 
 CALL_KEYS: Final = ("provider", "model", "operation")
 """What `when` and `per` know of a call besides its attribution; OpenTelemetry's values of these names."""
 
 
-class Row(NamedTuple):
-    """One key of one table of the policy file."""
-
-    field: str
-    toml: str
-    kind: Kind | None
-    """How to read the value; `None` where `table` is set."""
-    says: str
-    default: Any
-    """`MISSING` where the key is required."""
-    table: type | None = None
-    many: bool = False
-    """`table` may be repeated: `[[limit]]`."""
+ALERT_AT: Final = (0.5, 0.8, 1.0)
+TASK_RUN: Final = "task_run"
+"""What a budget's `per` may name besides: the run of the task in which a call is made."""
 
 
-def _row(kind: Kind | None, default: Any, says: str, *, toml: str = "", table: type | None = None) -> Any:
-    """A dataclass field that carries its row of the grammar; `...` as default means required."""
-    row = {"kind": kind, "says": says, "toml": toml, "table": table}
-    if default is ...:
-        return field(metadata=row)
-    if isinstance(default, dict) or callable(default):
-        return field(default_factory=default if callable(default) else dict, metadata=row)
-    return field(default=default, metadata=row)
-
-
-def rows(table: type) -> tuple[Row, ...]:
-    """The rows of a table, in the order in which they are shown."""
-    out = []
-    for item in fields(table):
-        if "kind" not in item.metadata:
-            continue
-        meta, default = item.metadata, item.default
-        if default is MISSING and item.default_factory is not MISSING:
-            default = item.default_factory()
-        many = meta["table"] is not None and default == ()
-        out.append(Row(item.name, meta["toml"] or item.name, meta["kind"], meta["says"], default, meta["table"], many))
-    return tuple(out)
-
-
-_NAME = "Unique among all rules; the `rule` of spans, metrics and exceptions."
-_WHEN = "The calls it applies to: every key must match one of its globs. Empty: all calls."
 _DOWN = "The model to use instead, of the same provider."
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """The calls a rule applies to: globs by key. A key that a call lacks is the empty text, which `*` matches."""
-
-    patterns: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +88,32 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Money or tokens for a window of time, over all calls that share the same `per` values."""
+    """Money, tokens or calls for a window of time, over all calls that share the same `per` values."""
 
     name: str = _row(kinds.NAME, ..., _NAME)
-    per: tuple[str, ...] = _row(kinds.KEYS, (), "One ledger entry per distinct value of these keys; [] is one for all.")
+    per: tuple[str, ...] = _row(
+        kinds.KEYS,
+        (),
+        "One ledger entry per distinct value of these keys; [] is one for all. `task_run` is each run of a "
+        "`tokenguard.task`: the budget is forgotten when the run ends, and calls outside of a task have none.",
+    )
     when: When = _row(kinds.WHEN, When(), _WHEN)
     window: str = _row(
         choice("minute", "hour", "day", "week", "month", "total"),
         "day",
-        "Aligned to the calendar; a week starts on Monday, `total` never ends.",
+        "Aligned to the calendar; a week starts on Monday, `total` never ends. Per `task_run` it is the run.",
     )
     timezone: str = _row(kinds.TIMEZONE, "UTC", "Where the window's midnight is.")
     limit_usd: float | None = _row(kinds.USD, None, "USD per window; 0 blocks everything.")
     limit_tokens: int | None = _row(kinds.COUNT, None, "Input plus output tokens per window.")
+    limit_calls: int | None = _row(
+        kinds.COUNT, None, "Calls per window, each attempt that was sent counted. A budget of its own: of nothing else."
+    )
     alert_at: tuple[float, ...] = _row(
-        kinds.THRESHOLDS, (0.5, 0.8, 1.0), "Shares of the limit at which an alert goes out, once per window."
+        kinds.THRESHOLDS,
+        ALERT_AT,
+        "Shares of the limit at which an alert goes out, once per window. Of calls, and of runs: none, unless others "
+        "are named.",
     )
     then: str = _row(
         choice("warn", "block", "downgrade"),
@@ -152,6 +122,17 @@ class Budget:
         "`downgrade` tries the cheaper model first.",
     )
     downgrade_to: str | None = _row(kinds.MODEL, None, _DOWN)
+
+    def __post_init__(self) -> None:
+        if self.by_run and self.window == "day":
+            object.__setattr__(self, "window", "total")  # a run is as long as it is, over midnight too
+        if (self.by_run or self.limit_calls is not None) and self.alert_at == ALERT_AT:
+            object.__setattr__(self, "alert_at", ())  # a rate is used up every minute: nobody wants to hear of each
+
+    @property
+    def by_run(self) -> bool:
+        """Whether each run of a task has an account of its own."""
+        return TASK_RUN in self.per
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +262,9 @@ class Policy:
     breakers: tuple[Breaker, ...] = _row(None, (), "", toml="breaker", table=Breaker)
     shares: tuple[Share, ...] = _row(None, (), "", toml="share", table=Share)
     routes: tuple[Route, ...] = _row(None, (), "", toml="route", table=Route)
+    caches: tuple[Cache, ...] = _row(None, (), "", toml="cache", table=Cache)
     ledger: LedgerConfig = _row(None, LedgerConfig, "", table=LedgerConfig)
+    answers: AnswersConfig = _row(None, AnswersConfig, "", table=AnswersConfig)
     alerts: Alerts = _row(None, Alerts, "", table=Alerts)
     store: StoreConfig = _row(None, StoreConfig, "", table=StoreConfig)
     prices: Mapping[str, str | Mapping[str, float]] = _row(
@@ -302,9 +285,9 @@ class Policy:
     """The file it was read from; empty without one. Relative ledger paths start at its directory."""
 
     @property
-    def rules(self) -> tuple[Limit | Budget | Breaker | Share | Route, ...]:
+    def rules(self) -> tuple[Limit | Budget | Breaker | Share | Route | Cache, ...]:
         """Everything with a name."""
-        return (*self.limits, *self.budgets, *self.breakers, *self.shares, *self.routes)
+        return (*self.limits, *self.budgets, *self.breakers, *self.shares, *self.routes, *self.caches)
 
     @property
     def known_keys(self) -> tuple[str, ...]:
@@ -343,8 +326,26 @@ CHECKS: Final = (
     Check(
         Budget,
         "name",
-        lambda r: r.limit_usd is None and r.limit_tokens is None,
-        "the budget has no limit; add limit_usd = ... or limit_tokens = ...",
+        lambda r: r.limit_usd is None and r.limit_tokens is None and r.limit_calls is None,
+        "the budget has no limit; add limit_usd = ..., limit_tokens = ... or limit_calls = ...",
+    ),
+    Check(
+        Budget,
+        "limit_calls",
+        lambda r: r.limit_calls is not None and (r.limit_usd is not None or r.limit_tokens is not None),
+        "a budget counts calls, or money and tokens: write a [[budget]] for each",
+    ),
+    Check(
+        Budget,
+        "then",
+        lambda r: r.limit_calls is not None and r.then == "downgrade",
+        "a call of another model is a call too; use block or warn",
+    ),
+    Check(
+        Budget,
+        "window",
+        lambda r: r.by_run and r.window != "total",
+        "a run of a task is the window of its budget: leave window out",
     ),
     Check(
         LedgerConfig,

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
 from typing import Any, Final
 
-from tokenguard.policy.model import Policy, Row, When, rows
+from tokenguard.policy.grammar import Row, When, rows
+from tokenguard.policy.model import Policy
 from tokenguard.prices import OVERRIDE_KEYS
 
 HEAD: Final = """# The policy file
@@ -46,6 +47,13 @@ machines share the ledger, as long as no call costs more than its worst case; if
 - `slice = 0.01` lets a process lease a hundredth of a limit at a time and spend it without asking the ledger for every
   call. A slice counts as reserved until it is returned: used up, idle for `slice_idle`, after `slice_lease`, or at the
   end of the process. So alerts come later, and near the limit one process may be refused what another has leased.
+- `limit_calls` counts every request that goes out, the SDK's own resends and what the provider refuses included; what a
+  rule refuses is not counted. It is a budget of its own: write another `[[budget]]` beside it for money.
+- `per = ["task_run"]` gives each run of a `tokenguard.task(...)` an account of its own, of the innermost one where they
+  nest. It is forgotten when the task ends, or after a week where that is never seen (`kill -9`), and has no series in
+  the metrics.
+- `tokenguard.remaining()` and `tokenguard.spent()` tell a program what the budgets leave that apply where it asks, so
+  that it can stop by itself: in USD, or `unit="tokens"`, `unit="calls"`; of all budgets the tightest, or the named one.
 - `memory:` counts in each process on its own; a forked worker starts with what was spent before the fork.
 - `on_loss = "allow"`: while the ledger cannot be reached, each process counts on its own, against the same limits and
   from the last balance that it has seen, so that all of them together can pass a limit; what they spent is charged when
@@ -78,6 +86,18 @@ window = "day"
 timezone = "Europe/Berlin"
 limit_usd = 20.0
 alert_at = [0.5, 0.8, 1.0]
+
+[[budget]]
+name = "calls per minute"
+per = ["tenant"]
+window = "minute"
+limit_calls = 60
+
+[[budget]]
+name = "one agent run"
+per = ["task_run"]
+when = { feature = "agent_*" }
+limit_usd = 0.50
 
 [[breaker]]
 name = "provider down"

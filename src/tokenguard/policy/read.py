@@ -8,9 +8,10 @@ from dataclasses import MISSING
 from typing import Any, Final
 
 from tokenguard.facts.errors import PolicyError
+from tokenguard.policy.grammar import Row, rows
 from tokenguard.policy.kinds import LEDGER_URL, Wrong, nearest
 from tokenguard.policy.locate import Path
-from tokenguard.policy.model import CHECKS, Policy, Row, rows
+from tokenguard.policy.model import CHECKS, TASK_RUN, Budget, Policy
 
 MAX_PROBLEMS: Final = 20
 MAX_RULES: Final = 1000
@@ -119,7 +120,7 @@ class _Reader:
                 for listed in ("per", "by"):
                     keys += [(listed, position, key) for position, key in enumerate(getattr(rule, listed, ()))]
                 for table, at, key in keys:
-                    if key not in known:
+                    if key not in known and not (key == TASK_RUN and table == "per" and isinstance(rule, Budget)):
                         self._wrong(
                             (*path, table, at),
                             f'no such attribution key "{key}"{nearest(key, known)} '

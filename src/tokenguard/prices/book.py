@@ -13,9 +13,21 @@ from typing import Final
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import listed
+from tokenguard.prices.made import made
 from tokenguard.prices.models import GATEWAYS, MAKERS, PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
 from tokenguard.prices.overrides import Override, read
-from tokenguard.prices.rates import Dearest, Rates, charge, complete, dearest, dollars, nano, worst_case
+from tokenguard.prices.rates import (
+    NO_UNITS,
+    Dearest,
+    Rates,
+    charge,
+    complete,
+    dearest,
+    dollars,
+    nano,
+    without_rates,
+    worst_case,
+)
 from tokenguard.prices.tiers import STANDARD, Tier, assumed, marks
 from tokenguard.process.log import Log
 
@@ -30,6 +42,8 @@ ESTIMATES: Final = (
 
 Model = str | tuple[str | None, ...] | None
 """A model's name, or several for one call: the model that answered, then the one that was asked for."""
+
+CEILING: Final = "the policy's ceiling for models without a price"
 
 MAX_NAME: Final = 256
 """Characters. No model has a longer name; what is longer is unpriced, and not remembered."""
@@ -143,7 +157,7 @@ class PriceBook:
         provider_id, _ = seller(override.key.partition("/")[0], model)
         factor, basis = assumed(marks(tier, provider_id, model), provider_id)
         card, derived = complete(rates, model, factor)
-        return Rates(((0, card),), source, override.key, basis, tuple(derived.items()))
+        return Rates(((0, card),), source, override.key, basis, tuple(derived.items()), without_rates(rates))
 
     # --- money ------------------------------------------------------------------------------------------------------
 
@@ -162,7 +176,7 @@ class PriceBook:
         `Cost()`, unpriced, without a known price or without any known count. `input` holds a fee per request, if any.
         """
         rates = self.rates(provider, model, tier=tier, at_ns=at_ns)
-        if rates is None or (usage.input is None and usage.output is None and not any(usage)):
+        if rates is None or not rates.covers(usage):
             return UNPRICED
         return dollars(charge(rates, usage, basis))
 
@@ -171,7 +185,7 @@ class PriceBook:
     ) -> int | None:
         """What a call costs, in nano-dollars rounded up, for ledgers: exact integers, and the ceiling for unknown."""
         rates = self.rates(provider, model, tier=tier, at_ns=at_ns) or self._ceiling
-        return None if rates is None else nano(charge(rates, usage))
+        return None if rates is None or not rates.covers(usage) else nano(charge(rates, usage))
 
     def worst_case_nano(
         self,
@@ -185,34 +199,48 @@ class PriceBook:
         writes: tuple[str, ...] | None = None,
         media: bool = True,
         requests: int = 1,
+        made: Usage | None = None,
     ) -> int | None:
         """The most a call can cost, in nano-dollars: all input at the dearest rate it could be billed at.
 
         `input_tokens` and `output_tokens` are upper bounds. `writes` are the cache writes that the request can cause,
         as counts of `Usage` (`("cache_write",)`; `()` for none); by default any, if the model has a listed write rate.
-        `media=False` says that the request has no audio or images. `requests` is how many it is billed as. `None`: no
-        known price, and no ceiling.
+        `media=False` says that the request has no audio or images. `requests` is how many it is billed as. `made` is
+        what comes on top of the tokens: pictures, seconds, and tokens of them. `None`: no known price, and no ceiling.
         """
         slot = (time.time_ns() if at_ns is None else at_ns) // SLOT_NS
         try:
             bands = self._dearest(provider, model, tier, slot, listed.edition(), writes, media)
         except LookupError:
             bands = None if self._ceiling is None else dearest(self._ceiling, writes, media=media)
-        return None if bands is None else worst_case(bands, input_tokens, output_tokens, requests)
+        if bands is None:
+            return None
+        most = worst_case(bands, input_tokens, output_tokens, requests)
+        if made is None:
+            return most
+        rates = self.rates(provider, model, tier=tier, at_ns=at_ns) or self._ceiling
+        if rates is None or not rates.covers(made):
+            return None
+        return most + nano(charge(rates, made._replace(request=0)))
 
 
 def _sold(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
     """The listed rates of a model at its seller; behind a gateway or an unknown host its maker's, as a guess."""
-    rates = listed.listed(*seller(provider, model), tier, at)
+    rates = _listed(*seller(provider, model), tier, at)
     if rates is not None or provider not in GATEWAYS:
         return rates
     maker, _, name = model.rpartition("/")
     named = PROVIDERS.get(maker, maker)
     for each in (named,) if named in MAKERS else MAKERS:
-        rates = listed.listed(each, name if named in MAKERS else model, tier, at)
+        rates = _listed(each, name if named in MAKERS else model, tier, at)
         if rates is not None:
             return rates._replace(basis=rates.basis or ASSUMED_PROVIDER)
     return None
+
+
+def _listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | None:
+    """By the price list, or where that does not know it, by what it makes."""
+    return listed.listed(provider_id, model, tier, at) or made(provider_id, model, tier.variant)
 
 
 def _like(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
@@ -233,4 +261,4 @@ def _like(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
 
 def _ceiling(input_per_mtok: float, output_per_mtok: float) -> Rates:
     card, _ = complete({"input": Decimal(str(input_per_mtok)), "output": Decimal(str(output_per_mtok))}, "")
-    return Rates(((0, card),), "the policy's ceiling for models without a price", "", "assumed_ceiling")
+    return Rates(((0, card),), CEILING, "", "assumed_ceiling", unlisted=NO_UNITS)

@@ -6,14 +6,15 @@ Its data is read and its own look-up is not used: that one remembers every name 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from tokenguard.prices.models import PROVIDERS, spellings
-from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete
+from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete, without_rates
 from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ KEYS: Final[Mapping[str, str]] = {
     "output_audio": "output_audio_mtok",
     "input_image": "input_image_mtok",
     "output_image": "output_image_mtok",
+    "cache_image_read": "cache_image_read_mtok",
+    "characters": "input_mchars",
 }
-"""Our names of rates to the price list's; all are USD per million tokens."""
+"""Our names of rates to the price list's; all are USD per million, of tokens but for the last."""
 
 PER_THOUSAND: Final[Mapping[str, str]] = {
     "request": "requests_kcount",
@@ -41,6 +44,19 @@ PER_THOUSAND: Final[Mapping[str, str]] = {
     "file_searches": "storage_searches_kcount",
 }
 """The same for what is billed by the use, in USD per thousand."""
+
+BY_UNIT: Final[Mapping[str, tuple[str, Decimal]]] = {
+    "pages": ("input_document_kpages", Decimal(1000)),
+    "annotated_pages": ("input_annotated_document_kpages", Decimal(1000)),
+    "input_seconds": ("audio_hours", Decimal(10**6) / 3600),
+}
+"""The same for other units, with what makes USD per million of ours out of the list's."""
+
+ALL_OUTPUT: Final[Mapping[str, re.Pattern[str]]] = {
+    "output_image": re.compile(r"gpt-image-"),
+    "output_audio": re.compile(r"-tts\b"),
+}
+"""Models that make nothing else: where the list has one rate for their output, it is the rate of that."""
 
 FREE: Final = ":free"
 """How the names of models end that cost nothing; the list has no rates for them. See https://openrouter.ai/docs/faq."""
@@ -113,6 +129,21 @@ def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
     return [names[name] for name in get_close_matches(model.lower(), names, n=count, cutoff=0.5)]
 
 
+def sellers_of(glob: str, among: Sequence[str]) -> list[str]:
+    """Those sellers of the list who have a model whose name matches a glob, or is this name.
+
+    >>> sellers_of("gpt-4o*", ["openai", "anthropic"])
+    ['openai']
+    """
+    providers = _providers()
+    return [
+        each
+        for each in among
+        if each in providers
+        and any(fnmatchcase(model.id, glob) or is_named(model.match, glob) for model in providers[each].models)
+    ]
+
+
 def version() -> str:
     """The price list's name and version, and when it was updated if the application has it update itself."""
     from genai_prices import __version__
@@ -180,13 +211,16 @@ def _rates(
 
     listed_price = model.get_prices(at, context if variants else None)
     price = _price(listed_price, free=model.id.endswith(FREE))
-    if "input" not in price and "output" not in price:
-        return None  # sold by the hour, the page or the month
+    if not price:
+        return None  # sold by something that we do not count
     starts = sorted({start for steps in price.values() for start, _ in steps})
     cards = [complete(_above(price, start), model.id, factor) for start in starts]
     derived = cards[0][1]
     if getattr(listed_price, "output_image_mtok", None) is not None:
         derived[PLACE["output"]] = TEXT_OUTPUT
+    for kind, models in ALL_OUTPUT.items():
+        if kind not in price and models.search(model.id):
+            derived.pop(PLACE[kind], None)
     sold = "" if owner is provider else f", sold by {provider.id}"
     return Rates(
         tuple((start, card) for start, (card, _) in zip(starts, cards, strict=True)),
@@ -194,6 +228,7 @@ def _rates(
         f"{provider.id}/{model.id}",
         basis or tier_basis,
         tuple(derived.items()),
+        without_rates(price),
     )
 
 
@@ -220,6 +255,10 @@ def _price(listed_price: ModelPrice, *, free: bool) -> Price:
         per_thousand = getattr(listed_price, theirs, None)
         if isinstance(per_thousand, Decimal):
             price[ours] = ((0, per_thousand * 1000),)
+    for ours, (theirs, factor) in BY_UNIT.items():
+        usd = getattr(listed_price, theirs, None)
+        if isinstance(usd, Decimal):
+            price[ours] = ((0, usd * factor),)
     return price
 
 

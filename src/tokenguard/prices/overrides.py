@@ -10,6 +10,7 @@ from fnmatch import translate
 from typing import Final, NamedTuple
 
 from tokenguard.facts.errors import PolicyError
+from tokenguard.facts.usage import UNITS
 from tokenguard.prices.models import seller, spellings
 from tokenguard.prices.rates import Card
 
@@ -68,6 +69,9 @@ def _rates(where: str, raw: Mapping[str, float]) -> dict[str, Decimal]:
             raise PolicyError(f'{where}: there is no rate "{name}"{hint} Rates are {", ".join(OVERRIDE_KEYS)}')
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
             raise PolicyError(f"{where}: {name} = {rate!r} is no rate; give USD per million tokens, 0 or more")
-    if "input" not in raw and "request" not in raw:  # searches have a price, and tokens that cost nothing
-        raise PolicyError(f'{where}: "input" is missing; give it in USD per million tokens')
+    if not raw.keys() & {"input", "request", *UNITS}:  # who sells those may ask nothing for tokens
+        raise PolicyError(
+            f'{where}: "input" is missing; give it in USD per million tokens, or one of {", ".join(UNITS)}, in USD per '
+            "million of them: images = 40000 is $0.04 a picture"
+        )
     return {name: Decimal(str(rate)) for name, rate in raw.items()}

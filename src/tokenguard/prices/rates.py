@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.record import Cost
-from tokenguard.facts.usage import Usage
+from tokenguard.facts.usage import UNITS, Usage
 
 FEMTO_PER_USD: Final = 10**15
 FEMTO_PER_TOKEN: Final = 10**9
@@ -39,12 +39,19 @@ class Card(NamedTuple):
     input_image: int
     request: int
     """For one call, whatever its tokens; for one search, where the provider counts those."""
+    input_seconds: int
+    characters: int
+    pages: int
+    annotated_pages: int
     output: int
     reasoning: int
     output_audio: int
     output_image: int
+    images: int
+    output_seconds: int
     cache_read: int
     cache_audio_read: int
+    cache_image_read: int
     cache_write: int
     """Writes whose lifetime nobody names: 5 minutes at Anthropic, 30 at OpenAI."""
     cache_write_30m: int
@@ -54,15 +61,13 @@ class Card(NamedTuple):
     file_searches: int
 
 
-INPUT: Final = slice(0, 4)
-OUTPUT: Final = slice(4, 8)
-READ: Final = slice(8, 10)
-WRITE: Final = slice(10, 14)
-TOOLS: Final = slice(14, 16)
+INPUT: Final = slice(0, 8)
+OUTPUT: Final = slice(8, 14)
+READ: Final = slice(14, 17)
+WRITE: Final = slice(17, 21)
+TOOLS: Final = slice(21, 23)
 """The parts of a cost, as places in a `Card`."""
 PLACE: Final = {name: place for place, name in enumerate(Card._fields)}
-CACHE_READ: Final = PLACE["cache_read"]
-CACHE_AUDIO_READ: Final = PLACE["cache_audio_read"]
 _new: Final = tuple.__new__
 """Makes a named tuple of all its values in order, in a fifth of the time that its own constructor takes."""
 
@@ -89,10 +94,12 @@ DERIVED: Final[Mapping[str, Derived]] = {
     "cache_audio_read": Derived("input_audio", "assumed_cache_audio_read"),
     "output_audio": Derived("output", "assumed_output_audio"),
     "input_image": Derived("input", None),
+    "cache_image_read": Derived("cache_read", None),
     "output_image": Derived("output", "assumed_output_image"),
     "web_searches": Derived(None, FEES_EXCLUDED),
     "file_searches": Derived(None, FEES_EXCLUDED),
     "request": Derived(None, None),
+    **{unit: Derived(None, None) for unit in UNITS},  # see `Rates.unlisted`
 }
 """In this order, so that a stand-in is known before it is needed."""
 
@@ -106,6 +113,9 @@ MULTIPLES: Final[Mapping[tuple[str, str], Decimal]] = {
 }
 """Multiples of the input rate that a family's documentation states, for cache writes that the price list lacks."""
 
+FIRST_UNIT: Final = Usage._fields.index(UNITS[0])
+_UNIT_PLACES: Final = tuple((name, PLACE[name]) for name in (*UNITS, "request"))
+NO_UNITS: Final = frozenset(place for _, place in _UNIT_PLACES)
 BY_USE: Final = frozenset(Card._fields[TOOLS])
 """What is billed by the use of a hosted tool: USD per million uses, in tables of rates."""
 
@@ -125,6 +135,11 @@ class Rates(NamedTuple):
     """What was assumed about all of them, such as `assumed_batch`."""
     assumed: tuple[tuple[int, str], ...] = ()
     """The rates that were derived (places in `Card`), with what a call is marked with that uses one."""
+    unlisted: frozenset[int] = frozenset()
+    """The units without a rate (places in `Card`): free where tokens are billed, and else not known.
+
+    Of tokens it is `input`, where something else is billed and not they.
+    """
 
     def card(self, input_tokens: int) -> Card:
         """The rates of a call with this much input."""
@@ -134,6 +149,14 @@ class Rates(NamedTuple):
             if input_tokens > above:
                 card = dearer
         return card
+
+    def covers(self, usage: Usage) -> bool:
+        """Whether they say what this comes to: who sells pictures may have no price for tokens, or none but that."""
+        tokens = usage.input is not None or usage.output is not None
+        if tokens and PLACE["input"] not in self.unlisted:
+            return True
+        told = [place for name, place in _UNIT_PLACES if getattr(usage, name) is not None]
+        return any(place not in self.unlisted for place in told) if told else not tokens and any(usage)
 
     def usd_per_mtok(self, rate: str, input_tokens: int = 0) -> Decimal:
         """One rate in USD per million tokens, by its name in `Card`, for a call with this much input."""
@@ -161,6 +184,12 @@ def complete(given: Mapping[str, Decimal], model: str, factor: Decimal = Decimal
         for name, rate in usd.items()
     }
     return Card(**femto), assumed
+
+
+def without_rates(given: Collection[str]) -> frozenset[int]:
+    """The units that are not among the rates `given`, as places in `Card`."""
+    tokens = () if {"input", "output", "request"} & set(given) else (PLACE["input"],)
+    return frozenset((*tokens, *(place for name, place in _UNIT_PLACES if name not in given)))
 
 
 class Charge(NamedTuple):
@@ -197,47 +226,39 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
         counts = billed(usage)
         basis = basis or (None if untold else INCONSISTENT)
     card = rates.bands[0][1] if len(rates.bands) == 1 else rates.card(usage.input or 0)
-    costs: list[int] = [*map(mul, counts, card)]
+    amounts: tuple[int, ...] = counts
+    costs: list[int] = [*map(mul, amounts, card)]
     read, written = sum(costs[READ]), sum(costs[WRITE])
-    unsaved = (counts[CACHE_READ] + sum(counts[WRITE])) * card[0] + counts[CACHE_AUDIO_READ] * card[1]
-    return _new(
-        Charge,
-        (
-            sum(costs[INPUT]),
-            sum(costs[OUTPUT]),
-            read,
-            written,
-            sum(costs[TOOLS]),
-            unsaved - read - written,
-            basis or rates.basis or _assumed(rates, usage, counts),
-        ),
+    unsaved = 0
+    if read or written:
+        unsaved = (
+            (counts.cache_read + sum(amounts[WRITE])) * card.input
+            + counts.cache_audio_read * card.input_audio
+            + counts.cache_image_read * card.input_image
+        )
+    charged = (
+        sum(costs[INPUT]),
+        sum(costs[OUTPUT]),
+        read,
+        written,
+        sum(costs[TOOLS]),
+        unsaved - read - written,
+        basis or rates.basis or _assumed(rates, usage, counts),
     )
+    return _new(Charge, charged)
 
 
 def billed(usage: Usage) -> Card:
     """How much there is of each thing that has a rate of its own; negative where counts contradict each other."""
-    (
-        sent,
-        made,
-        read,
-        written,
-        for_30m,
-        for_1h,
-        for_12h,
-        reasoned,
-        heard,
-        reheard,
-        spoken,
-        seen,
-        drawn,
-        web,
-        files,
-        asked,
-    ) = [count or 0 for count in usage]
-    plain, heard = sent - read - written, heard - reheard
-    # Of pictures that were read from the cache, nobody says which: what is left of the plain input are pictures.
-    if seen > 0:
-        seen = min(seen, plain - heard)
+    counts = [count or 0 for count in usage]
+    sent, made, read, written, for_30m, for_1h, for_12h, reasoned = counts[:8]
+    all_heard, reheard, spoken, shown, drawn, web, files, asked = counts[8:16]
+    reshown, images, listened, played, characters, pages, annotated = counts[16:]
+    plain = sent - read - written
+    heard = all_heard - reheard
+    # Of pictures that were read from the cache, few say which: what is left of the plain input are pictures.
+    pictured = shown - reshown
+    seen = min(pictured, plain - heard) if pictured > 0 else pictured
     return _new(
         Card,
         (
@@ -245,12 +266,19 @@ def billed(usage: Usage) -> Card:
             heard,
             seen,
             1 if usage.request is None else asked,
+            listened,
+            characters,
+            pages,
+            annotated,
             made - reasoned - spoken - drawn,
             reasoned,
             spoken,
             drawn,
-            read - reheard,
+            images,
+            played,
+            read - reheard - reshown,
             reheard,
+            reshown,
             written - for_30m - for_1h - for_12h,
             for_30m,
             for_1h,
@@ -263,8 +291,8 @@ def billed(usage: Usage) -> Card:
 
 def _uncounted(rates: Rates, usage: Usage) -> str | None:
     """The basis of a cost that lacks a count: unknown is not zero."""
-    if usage.request is not None and usage.input is None and usage.output is None:
-        return None  # billed by the request
+    if usage.input is None and usage.output is None and (usage.request is not None or any(usage[FIRST_UNIT:])):
+        return None  # billed by the request, the picture, the second
     free_output = any(place == PLACE["output"] for place, _ in rates.assumed)
     return MISSING if usage.input is None or (usage.output is None and not free_output) else None
 
@@ -274,6 +302,12 @@ def _assumed(rates: Rates, usage: Usage, counts: Card) -> str | None:
     for place, basis in rates.assumed:
         if counts[place] and not (basis == TEXT_OUTPUT and usage.output_image is not None):
             return basis
+    if (
+        usage.input is None
+        and usage.output is None
+        and any(getattr(usage, Card._fields[place]) for place in rates.unlisted)
+    ):
+        return FEES_EXCLUDED  # of several units, one has no price
     return None
 
 
@@ -290,12 +324,14 @@ def mended(usage: Usage) -> Usage:
     reheard = min(n.cache_audio_read, n.cache_read, n.input_audio)
     spoken = min(n.output_audio, n.output)
     drawn = min(n.output_image, n.output - spoken)
+    reseen = min(n.cache_image_read, n.cache_read - reheard, n.input_image)
     fitted: Usage = n._replace(
         input=sent,
         cache_write=written,
         reasoning=min(n.reasoning, n.output - spoken - drawn),
         input_audio=min(n.input_audio - reheard, plain) + reheard,
         cache_audio_read=reheard,
+        cache_image_read=reseen,
         output_audio=spoken,
         output_image=drawn,
         request=usage.request,

@@ -17,6 +17,8 @@ class Tier(NamedTuple):
     """Anthropic's `speed`: `fast`; Bedrock's `performanceConfig.latency`: `optimized`."""
     geo: str | None = None
     """Anthropic's `inference_geo`, or `regional` for a host that keeps the work in one place (`providers.geo_of`)."""
+    variant: str | None = None
+    """The size and quality of what is made, where that has a price by them: `hd-1024x1792`, `1080p` (`prices.made`)."""
 
 
 STANDARD: Final = Tier()

@@ -9,7 +9,7 @@ import contextlib
 import os
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 KEY_BYTES: Final = 32
 _own: Final = os.urandom(KEY_BYTES)
@@ -40,6 +40,19 @@ def keep(store: Path) -> None:
             whole.unlink()
         key = file.read_bytes()
         _kept = key if len(key) == KEY_BYTES else None
+
+
+def canonical(value: Any) -> Any:
+    """The same plain data, with the keys of every dictionary in one order.
+
+    >>> canonical({"b": [{"d": 1, "c": 2}], "a": 0})
+    {'a': 0, 'b': [{'c': 2, 'd': 1}]}
+    """
+    if isinstance(value, dict):
+        return {key: canonical(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    return value
 
 
 def fingerprint(data: bytes) -> str:

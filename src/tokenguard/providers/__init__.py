@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from tokenguard.providers import cohere, mistral, ollama, writer, xai
+from tokenguard.providers import cohere, media, mistral, ollama, writer, xai
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, GENERATE, INTERACTIONS
@@ -118,7 +118,7 @@ SDKS = (
     Sdk("haystack.components.retrievers.multi_retriever", "", "threads", warms=False),
 )
 
-APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED, INTERACTIONS)
+APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED, INTERACTIONS, *media.APIS)
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
 OWN_APIS = {

@@ -194,4 +194,5 @@ MESSAGES = Api(
     messages_last_tool_calls,
     messages_capped,
     marks_cache=True,
+    left_out=("metadata", "service_tier"),
 )

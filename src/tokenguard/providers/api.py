@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tokenguard.providers.reading import Reading, fields, whole
+from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
 
@@ -57,10 +58,16 @@ class Api(NamedTuple):
     """The keys of the request that name what has a model of its own: an agent, or a conversation with one."""
     changes: bool = False
     """Whether a request changes what it names, so that two of the same words are not the same."""
+    left_out: tuple[str, ...] = ()
+    """The keys of a request that cannot change its answer: whose it is, what is stored of it, how soon it is served."""
     fees: tuple[str, ...] = ()
     """The keys of a request that have something billed which its answer does not count."""
     requests: Callable[[Mapping[str, Any]], int] = one_request
     """At most how many requests a call is billed as, where a request has a price."""
+    units: Units | None = None
+    """How its calls are billed besides their tokens; `None` where they are not."""
+    default_model: str = ""
+    """The model that runs where a request names none, and its answer need not either."""
 
     @property
     def generates(self) -> bool:

@@ -194,6 +194,7 @@ CONVERSE = Api(
     settings="inferenceConfig",
     marks_cache=True,
     fees=("guardrailConfig",),
+    left_out=("requestMetadata", "performanceConfig", "serviceTier"),
 )
 
 # --- the bodies of InvokeModel ----------------------------------------------------------------------------------------

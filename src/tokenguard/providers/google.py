@@ -332,6 +332,7 @@ GENERATE = Api(
     generate_capped,
     settings="generationConfig",
     choices=("candidateCount", "candidate_count"),
+    left_out=("labels", "serviceTier"),
 )
 EMBED = Api(
     "embed_content",

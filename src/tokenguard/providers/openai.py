@@ -337,6 +337,11 @@ def responses_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mappin
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
 
+LEFT_OUT = (
+    *("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
+    *("store", "service_tier"),
+)
+
 CHAT = Api(
     "chat",
     "chat",
@@ -350,6 +355,7 @@ CHAT = Api(
     chat_capped,
     include_usage=True,
     fees=("web_search_options",),
+    left_out=LEFT_OUT,
 )
 COMPLETIONS = Api(
     "completions",
@@ -363,6 +369,7 @@ COMPLETIONS = Api(
     include_usage=True,
     choices=("n", "best_of"),
     prompts="prompt",
+    left_out=LEFT_OUT,
 )
 RESPONSES = Api(
     "responses",
@@ -376,5 +383,15 @@ RESPONSES = Api(
     responses_last_tool_calls,
     responses_capped,
     goes_on_from="previous_response_id",
+    left_out=LEFT_OUT,
 )
-EMBEDDINGS = Api("embeddings", "embeddings", ("/embeddings",), (), read_embeddings, fold_chat, Words(texts=("input",)))
+EMBEDDINGS = Api(
+    "embeddings",
+    "embeddings",
+    ("/embeddings",),
+    (),
+    read_embeddings,
+    fold_chat,
+    Words(texts=("input",)),
+    left_out=LEFT_OUT,
+)

@@ -53,6 +53,8 @@ class Reading(NamedTuple):
     """The id of the conversation that the provider keeps, where it names that and not each answer."""
     parts: tuple[Part, ...] = ()
     """What the provider bills the call by, where that is several; `usage` is the sum of those by the call's model."""
+    variant: str | None = None
+    """The size and quality of what was made, where the price depends on them."""
     by_total: bool | None = None
     """That some of the usage is in the total alone: `True` where nothing else says so. `None` where none is."""
 

@@ -165,6 +165,7 @@ CHAT = Api(
     last_tool_calls,
     capped,
     goes_on_from="previous_response_id",
+    left_out=openai.LEFT_OUT,
 )
 COMPACT = Api("xai_compact", "chat", (f"{SERVICE}CompactContext",), (), read, fold, Words())
 

@@ -23,7 +23,7 @@ class Standing(NamedTuple):
     key: str
     """Whose account: `tenant=t1`; empty for a budget that all calls share."""
     unit: str
-    """`usd` or `tokens`."""
+    """`usd`, `tokens` or `calls`."""
     limit: float | None
     """`None` for an account whose budget is not in the policy any more."""
     spent: float
@@ -79,14 +79,16 @@ def _of(policy: Policy, balance: Balance) -> Iterator[Standing]:
     )
     first = (balance.budget, balance.key)
     then = rule.then if rule else None
-    if limit_usd is not None or limit_tokens is None:
+    limit_calls = rule.limit_calls if rule else None
+    if limit_usd is not None or (limit_tokens is None and limit_calls is None):
         spent, reserved, orphaned = (
             amount / NANO for amount in (balance.spent_nano, balance.reserved_nano, balance.orphaned_nano)
         )
         yield Standing(*first, "usd", limit_usd, spent, reserved, orphaned, then, *window)
-    if limit_tokens is not None:
-        counts = (balance.spent_tokens, balance.reserved_tokens, balance.orphaned_tokens)
-        yield Standing(*first, "tokens", limit_tokens, *counts, then, *window)
+    for unit, limit in (("tokens", limit_tokens), ("calls", limit_calls)):
+        if limit is not None:
+            counts = (balance.spent_tokens, balance.reserved_tokens, balance.orphaned_tokens)
+            yield Standing(*first, unit, limit, *counts, then, *window)
 
 
 def accounts(ledger: Ledger) -> list[Balance]:

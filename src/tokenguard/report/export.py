@@ -29,6 +29,7 @@ def as_json(report: Report, findings: Sequence[Finding], trend: Trend | None = N
             "rows": [{"keys": dict(zip(report.query.by, row.keys, strict=True)), **row.figures} for row in report.rows],
             "more_rows": report.more,
             "tasks": [task._asdict() for task in report.tasks],
+            "units": [row._asdict() for row in report.units],
             "unpriced": [{"model": model, "calls": calls} for model, calls in report.unpriced],
             "trend": trend and as_facts(trend),
             "findings": [finding._asdict() for finding in findings],

@@ -7,7 +7,7 @@ the sum of the groups, and sums that were kept of calls long gone give the figur
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -17,6 +17,7 @@ from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Records
 from tokenguard.report.measured import QUANTILES, Keys, Measures, added, first_recorded, measured
 from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, attribute, check_keys, period
+from tokenguard.report.units import UnitRow, units
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
@@ -117,6 +118,8 @@ class Report(NamedTuple):
     """Models without a price, as provider/model, with their calls."""
     first_ns: int | None
     last_ns: int | None
+    units: Sequence[UnitRow] = ()
+    """What was billed by other than tokens."""
     summed: bool = False
     """Whether it is from daily sums: then latencies are within 5 %, or not known."""
 
@@ -145,6 +148,7 @@ def ask(records: Records, query: Query) -> Report:
         _unpriced(records, query) if sums["unpriced_calls"] else [],
         min((group.first_ns for group in groups.values()), default=None),
         max((group.last_ns for group in groups.values()), default=None),
+        units(records, query),
         summed,
     )
 

@@ -90,6 +90,7 @@ def print_table(
     if report.more:
         console.print(_rest(report), style="dim" if fancy else "")
     _tasks(report, console, fancy)
+    _units(report, console)
     _findings(findings, console, fancy)
     _footnotes([*_notes(report), *notes], console, fancy)
 
@@ -206,6 +207,24 @@ def _tasks(report: Report, console: Console, fancy: bool) -> None:
     names = grid.Column("task", [grid.name(task.task) for task in report.tasks], name=True)
     figures = [grid.Column(title, [Text(cell) for cell in cells]) for title, cells in columns.items()]
     grid.print_grid(console, [names, *figures])
+
+
+def _units(report: Report, console: Console) -> None:
+    """Pictures, seconds and what else is no token."""
+    if not report.units:
+        return
+    named = {
+        "model": [row.model or NO_VALUE for row in report.units],
+        "unit": [row.unit.replace("_", " ") for row in report.units],
+    }
+    counted = {
+        "amount": [f"{row.amount:,}" for row in report.units],
+        "cost": usds([row.cost_usd for row in report.units]),
+    }
+    console.print()
+    columns = [grid.Column(title, [grid.name(cell) for cell in cells], name=True) for title, cells in named.items()]
+    columns += [grid.Column(title, [Text(cell) for cell in cells]) for title, cells in counted.items()]
+    grid.print_grid(console, columns)
 
 
 def _findings(findings: Sequence[Finding], console: Console, fancy: bool) -> None:

@@ -19,7 +19,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from tokenguard.call.call import Call, current_call
+from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
@@ -94,6 +94,14 @@ class BedrockExchange:
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; a body can be read but once."""
         return None if self.stream or "body" in self._params else self._client.meta.endpoint_url
+
+    @property
+    def asked_by(self) -> AskedBy | None:
+        """What an answer depends on besides the body: the other parameters, and whose the key is."""
+        own = {name: value for name, value in self._params.items() if name != "body"} if "body" in self._params else {}
+        holder: Any = vars(getattr(self._client, "_request_signer", None) or self).get("_credentials")
+        key = None if holder is None else vars(holder).get("access_key") or vars(holder).get("_access_key")
+        return AskedBy(self._client.meta.endpoint_url, more=(sorted(own.items()), key))
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a Converse response; have the others watched."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from tokenguard.call.call import AskedBy
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk, api_of, located
 from tokenguard.seams.common.sending import SentExchange, wrap
@@ -49,6 +50,12 @@ def _looking(stream: bool) -> Any:
             own = options.get("max_retries", getattr(client, "base_max_retries", 0))
             kwargs["request_options"] = {**options, "max_retries": min(own, most)}
 
-        return SentExchange(api, endpoint, body, stream, put, kind="cohere", cap=cap)
+        def asked_by() -> AskedBy:
+            options = kwargs.get("request_options") or {}
+            given = [client.base_headers(), kwargs.get("headers"), options.get("additional_headers")]
+            query = [kwargs.get("params"), options.get("additional_query_parameters")]
+            return AskedBy(url, given, query)
+
+        return SentExchange(api, endpoint, body, stream, put, kind="cohere", cap=cap, asked_by=asked_by)
 
     return look

@@ -19,7 +19,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from tokenguard.call.call import Call, current_call
+from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, located
@@ -73,6 +73,12 @@ class GoogleExchange:
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer: the project is part of the URL."""
         return None if self.stream else (type(self._client), self._url)
+
+    @property
+    def asked_by(self) -> AskedBy | None:
+        """What an answer depends on besides the body: what the client was made with, and the headers."""
+        made = {name: value for name, value in vars(self._client).items() if type(value) is str}
+        return AskedBy(self._request.url, [self._request.headers], made)
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read the body, which is there as text, or have its stream watched."""

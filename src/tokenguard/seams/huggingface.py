@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from tokenguard.call.call import AskedBy
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk, api_of, located
 from tokenguard.seams.common.sending import SentExchange, wrap
@@ -35,7 +36,8 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
             # Hugging Face's own inference names the model in its URL as well.
             request.url = request.url.replace(f"/models/{asked}/", f"/models/{model}/")
 
-    return SentExchange(api, endpoint, request.json, stream, put, kind="huggingface", encode=_line)
+    asked_by = lambda: AskedBy(request.url, [request.headers])  # noqa: E731
+    return SentExchange(api, endpoint, request.json, stream, put, kind="huggingface", encode=_line, asked_by=asked_by)
 
 
 def _line(line: str | bytes) -> bytes:

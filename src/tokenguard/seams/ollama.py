@@ -6,6 +6,7 @@ import functools
 from types import ModuleType
 from typing import Any
 
+from tokenguard.call.call import AskedBy
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk, api_of, located
 from tokenguard.seams.common.sending import SentExchange, wrap
@@ -28,7 +29,8 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
     endpoint, _ = located(str(client._client.base_url), "ollama")
     put = functools.partial(kwargs.__setitem__, "json")
     stream = bool(kwargs.get("stream"))
-    return SentExchange(api, endpoint, kwargs["json"], stream, put, kind=kind, encode=_line)
+    asked_by = lambda: AskedBy(f"{client._client.base_url} {path}", [client._client.headers])  # noqa: E731
+    return SentExchange(api, endpoint, kwargs["json"], stream, put, kind=kind, encode=_line, asked_by=asked_by)
 
 
 def _line(part: Any) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from tokenguard.call.call import current_call
+from tokenguard.call.call import AskedBy, current_call
 from tokenguard.call.failures import may_be_billed
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk, api_of, located
@@ -63,7 +63,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         native = hooks is not None and _traced(client, hooks)
         stream = bool(kwargs.get("stream"))
         kind = None if api.changes else module.__name__
-        return SentExchange(api, endpoint, body, stream, put, kind=kind, cap=cap, native_span=native)
+        asked_by = lambda: AskedBy(str(request.url), [request.headers])  # noqa: E731
+        return SentExchange(api, endpoint, body, stream, put, kind=kind, cap=cap, native_span=native, asked_by=asked_by)
 
     def seen(kwargs: Mapping[str, Any], response: Any) -> None:
         call = meter.pending.waits(kwargs["request"].url.path)

@@ -8,7 +8,6 @@ warm-up requests there, so only the paths of known wire formats are looked at, a
 from __future__ import annotations
 
 import functools
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from types import ModuleType
@@ -16,15 +15,16 @@ from typing import Any, NamedTuple
 
 from opentelemetry.trace import NonRecordingSpan
 
-from tokenguard.call.call import Call, current_call
+from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of
-from tokenguard.seams.common.tap import tap
+from tokenguard.seams.common.files import described
+from tokenguard.seams.common.tap import decoded_body, tap
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.telemetry.spans import NativeSpan, OuterSpan
+from tokenguard.telemetry.spans import NativeSpan
 
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""
@@ -34,7 +34,7 @@ RAW_RESPONSE_HEADER = "x-stainless-raw-response"
 class StainlessExchange:
     """One request of a Stainless client."""
 
-    __slots__ = ("_cast_to", "_client", "_options", "api", "body", "endpoint", "native_span", "stream")
+    __slots__ = ("_cast_to", "_client", "_files", "_options", "api", "body", "endpoint", "native_span", "stream")
 
     def __init__(
         self,
@@ -52,7 +52,10 @@ class StainlessExchange:
         self._options = options
         self.api = api
         self.endpoint = endpoint
-        self.body = body
+        files = options.__dict__.get("files")
+        self._files = described(files) if files else {}
+        """The files of a multipart request; in the body they are looked at, and not sent from there."""
+        self.body = {**body, **self._files} if files else body
         self.stream = stream
         self.native_span = native_span
 
@@ -65,7 +68,7 @@ class StainlessExchange:
                 'use a limit with then = "block".',
                 rule="",
             )
-        self._options.json_data = body
+        self._options.json_data = {k: v for k, v in body.items() if k not in self._files} if self._files else body
         self._options.extra_json = None
 
     def cap_retries(self, most: int) -> None:
@@ -76,7 +79,17 @@ class StainlessExchange:
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
         raw = any(name.lower() == RAW_RESPONSE_HEADER for name in self._options.headers or ())
-        return None if self.stream or raw else (type(self._client), self._cast_to)
+        kept = self._files or _holder(self._cast_to) is not None  # a file, or a body: no answer for two
+        return None if self.stream or raw or kept else (type(self._client), self._cast_to)
+
+    @property
+    def asked_by(self) -> AskedBy | None:
+        """Where it goes, and all that the client was made with: its key, its organization, its headers."""
+        client, options = self._client, self._options
+        made = {name: value for name, value in vars(client).items() if type(value) is str and name != "_platform"}
+        sent = [given for given in (client._custom_headers, options.headers) if isinstance(given, Mapping)]
+        query = getattr(client, "_custom_query", None), options.params
+        return AskedBy(f"{client._base_url} {options.url}", sent, (made, query))
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
@@ -84,7 +97,7 @@ class StainlessExchange:
         if response is None:
             return call.read(result)
         if not self.stream and hasattr(response, "_content"):
-            return call.read(json.loads(response._content))
+            return call.read(decoded_body(response))
         tap(response, call)
         return None
 
@@ -101,11 +114,12 @@ def _unread_or_raw(result: Any) -> Any:
 @functools.lru_cache(maxsize=512)
 def _holder(kind: Any) -> str | None:
     """Where a kind of result keeps its HTTP response: in an attribute, or it is one (empty), or it has none."""
+    if "response" in getattr(kind, "__annotations__", ()) and hasattr(kind, "close"):
+        return "response"  # a stream, or a body that is no JSON
     if hasattr(kind, "iter_raw") and hasattr(kind, "iter_bytes"):  # httpx.Response
         return ""
-    if hasattr(kind, "http_request"):  # APIResponse, LegacyAPIResponse and their asynchronous kin
-        return "http_response"
-    return "response" if "response" in getattr(kind, "__annotations__", ()) and hasattr(kind, "close") else None
+    # APIResponse, LegacyAPIResponse and their asynchronous kin
+    return "http_response" if hasattr(kind, "http_request") else None
 
 
 def _endpoint(client: Any, sdk: str) -> Endpoint:
@@ -158,7 +172,7 @@ def _asked(meter: Meter, options: Any, result: Any) -> None:
     call = meter.pending.waits(str(options.url))
     response = _unread_or_raw(result)
     if call is not None and (response is None or hasattr(response, "_content")):
-        meter.pending.seen(call, result if response is None else json.loads(response._content))
+        meter.pending.seen(call, result if response is None else decoded_body(response))
 
 
 def _noticed(items: Iterator[Any], watch: Watch) -> Iterator[Any]:
@@ -220,8 +234,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def start_api_call_span(original: Any) -> Any:
         def start(*args: Any, **kwargs: Any) -> Any:
             call = current_call.get()
-            if call is not None and type(call.span) is OuterSpan:
-                # An instrumentation around the SDK has its span for the call, which is the one to go on from.
+            if call is not None and type(call.span) is not NativeSpan:
+                # The call has its span, of ours or of an instrumentation around the SDK: that is to go on from.
                 return NonRecordingSpan(call.span.identity())
             span = original(*args, **kwargs)
             if span is not None and call is not None and type(call.span) is NativeSpan:

@@ -21,7 +21,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from tokenguard.call.call import Call
+from tokenguard.call.call import AskedBy, Call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts import names
 from tokenguard.metering.meter import Meter
@@ -119,6 +119,11 @@ class RpcExchange:
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; a deferred one is asked for by its own id."""
         return None if self.stream or self._method == DEFERRED else self._method
+
+    @property
+    def asked_by(self) -> AskedBy | None:
+        """Nothing: an answer of gRPC cannot be given back."""
+        return None
 
     def cap_retries(self, most: int) -> None:
         """Nothing: how often gRPC sends again is a setting of the channel."""

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from tokenguard.facts import names
 
-_ANSWERED: Final = "operation <> 'embeddings' AND outcome <> 'blocked'"
+CAPPED: Final = f"operation NOT IN ({', '.join(map(repr, names.NOT_CAPPED))})"
+"""Whether a call's answer has a length that its request could have capped."""
+_ANSWERED: Final = f"{CAPPED} AND outcome <> 'blocked'"
 CACHEABLE: Final = 1024
 """Input tokens below which providers do not cache a prompt (OpenAI, and most of Anthropic's models)."""
-_LONG: Final = (
-    f"outcome = 'ok' AND operation <> 'embeddings' AND input_tokens >= {CACHEABLE} AND cache_read_tokens IS NOT NULL"
-)
+_LONG: Final = f"outcome = 'ok' AND {CAPPED} AND input_tokens >= {CACHEABLE} AND cache_read_tokens IS NOT NULL"
 MEASURES: Final[Mapping[str, str]] = {
     "calls": "count(*)",
     "input_tokens": "sum(input_tokens)",
@@ -49,7 +49,7 @@ MEASURES: Final[Mapping[str, str]] = {
     "prevented_usd": "sum(prevented_usd) FILTER (WHERE outcome = 'blocked')",
     "generations": f"count(*) FILTER (WHERE {_ANSWERED})",
     "uncapped": f"count(*) FILTER (WHERE max_tokens IS NULL AND {_ANSWERED})",
-    "uncapped_usd": "sum(cost_usd) FILTER (WHERE max_tokens IS NULL AND operation <> 'embeddings')",
+    "uncapped_usd": f"sum(cost_usd) FILTER (WHERE max_tokens IS NULL AND {CAPPED})",
     # Prompts that are long enough to be cached.
     "long_calls": f"count(*) FILTER (WHERE {_LONG})",
     "long_tokens": f"sum(input_tokens) FILTER (WHERE {_LONG})",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, SpanKind
 
+from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, Record, TaskRecord
 from tokenguard.process import ends
@@ -25,6 +26,7 @@ from tokenguard.process.forks import at_fork
 from tokenguard.process.interrupts import interrupt
 from tokenguard.process.log import Log
 from tokenguard.process.threads import Worker
+from tokenguard.telemetry.conventions import profile
 from tokenguard.telemetry.delivery import Delivery
 from tokenguard.telemetry.faults import Faults
 from tokenguard.telemetry.metrics import EMPTY, MAX_VALUES, SCOPE, Finished, Metrics
@@ -75,8 +77,9 @@ class Telemetry:
         *,
         max_values: int = MAX_VALUES,
     ) -> None:
-        self.tracer = trace.get_tracer(SCOPE)
+        self.tracer = trace.get_tracer(SCOPE, __version__, schema_url=names.SCHEMA_URL)
         self.spans = Spans(self.tracer)
+        self.profile = profile(os.environ.get(names.ENV_SEMCONV))
         self.dropped = 0
         """Records lost because the drain could not keep up."""
         self.faults = Faults()
@@ -93,6 +96,7 @@ class Telemetry:
             dropped=lambda: self.dropped + (0 if self._sink is None else self._sink.dropped),
             failures=lambda: self.faults.count,
             max_values=max_values,
+            profile=self.profile,
         )
         self._worker = Worker("tokenguard-drain", self.flush, gather_s=DRAIN_SECONDS)
         self._reset()

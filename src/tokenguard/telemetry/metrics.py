@@ -16,10 +16,12 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import SpanContext
 
+from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.providers import NOT_GENERATING, Api
-from tokenguard.telemetry.bulk import Bulk
+from tokenguard.telemetry import conventions
+from tokenguard.telemetry.conventions import Histograms, Profile
 from tokenguard.telemetry.tallies import (
     COST_PARTS,
     DIMENSIONS,
@@ -47,11 +49,23 @@ Sums = dict[names.Metric, dict[Key, float]]
 
 ATTRIBUTION = frozenset(map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
 TASK_DIMENSIONS = names.METRIC_ATTRIBUTION_KEYS
+UNIT_TYPES = (
+    (names.IMAGES, "images"),
+    (names.INPUT_SECONDS, "input_seconds"),
+    (names.OUTPUT_SECONDS, "output_seconds"),
+    (names.CHARACTERS, "characters"),
+    (names.PAGES, "pages"),
+    (names.ANNOTATED_PAGES, "annotated_pages"),
+    (names.WEB_SEARCHES, "web_searches"),
+    (names.FILE_SEARCHES, "file_searches"),
+    (names.REQUESTS, "requests"),
+)
 COUNTERS = (
     names.CALLS,
     names.UNCAPPED_CALLS,
     names.UNPRICED_CALLS,
     names.TOKENS,
+    names.UNITS,
     names.COST_USD,
     names.COST_PART_USD,
     names.SAVED_USD,
@@ -64,6 +78,7 @@ COUNTERS = (
     names.BUDGET_ALERTS,
     names.BUDGET_REFUSALS,
     names.CACHE_BREAKS,
+    names.CACHE_LOOKUPS,
     names.SERIES_OVERFLOW,
 )
 GUARD_ATTRIBUTES = tuple(map(names.attribution_attribute, ("tenant", "feature")))
@@ -73,6 +88,8 @@ BUDGET_GAUGES = (
     names.BUDGET_RESERVED_USD,
     names.BUDGET_LIMIT_TOKENS,
     names.BUDGET_SPENT_TOKENS,
+    names.BUDGET_LIMIT_CALLS,
+    names.BUDGET_SPENT_CALLS,
     names.BUDGET_ELAPSED,
     names.BUDGET_WINDOW,
 )
@@ -92,14 +109,6 @@ class Finished(NamedTuple):
     """The request, for what is found out about it on the way; `None` where nobody looks."""
 
 
-class Histograms(NamedTuple):
-    """The GenAI histograms."""
-
-    duration: Bulk
-    first_chunk: Bulk
-    usage: Bulk
-
-
 class Metrics:
     """The sums and the instruments of this process. Whoever counts holds `lock`."""
 
@@ -111,8 +120,11 @@ class Metrics:
         dropped: Callable[[], int],
         failures: Callable[[], int],
         max_values: int = MAX_VALUES,
+        profile: Profile = conventions.OLDER,
     ) -> None:
         self.max_values = max_values
+        self._profile = profile
+        self._counters = (*COUNTERS, *(conventions.COUNTERS if profile.newer else ()))
         self.lock = threading.RLock()
         self._flush = flush
         """Brings what waits in the queue here: before every read."""
@@ -120,7 +132,7 @@ class Metrics:
         self._dropped = dropped
         self._failures = failures
         self._instruments: Histograms | None = None
-        self._sums: Sums = {metric: {} for metric in COUNTERS}
+        self._sums: Sums = {metric: {} for metric in self._counters}
         self._tallies: dict[tuple[object, ...], Tally] = {}
         """What was counted since it was added up last."""
         self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
@@ -131,26 +143,16 @@ class Metrics:
 
     def forget(self) -> None:
         """Begin at zero: what was counted is another process's."""
-        self._sums = {metric: {} for metric in COUNTERS}
+        self._sums = {metric: {} for metric in self._counters}
         self._tallies = {}
 
     def make(self) -> None:
         """Make the instruments, once."""
         if self._instruments is not None:
             return
-        meter = metrics.get_meter(SCOPE)
-        duration, first_chunk, usage = (
-            meter.create_histogram(
-                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=buckets
-            )
-            for metric, buckets in (
-                (names.DURATION, names.SECONDS_BUCKETS),
-                (names.FIRST_CHUNK, names.SECONDS_BUCKETS),
-                (names.TOKEN_USAGE, names.TOKEN_BUCKETS),
-            )
-        )
-        self._instruments = Histograms(Bulk(duration), Bulk(first_chunk), Bulk(usage))
-        for metric in COUNTERS:
+        meter = metrics.get_meter(SCOPE, __version__, schema_url=names.SCHEMA_URL)
+        self._instruments = Histograms(meter, self._profile)
+        for metric in self._counters:
             create = (
                 meter.create_observable_up_down_counter if metric.kind == "updown" else meter.create_observable_counter
             )
@@ -198,18 +200,33 @@ class Metrics:
         seen, cost = record.attributes, record.cost
         get = seen.get
         status = None if cost is None else cost.status
-        key = (*map(get, LABELS), record.outcome, status, names.REQUEST_MAX_TOKENS in seen, item.histograms)
+        capped = names.REQUEST_MAX_TOKENS in seen
+        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served(seen))
         tally = self._tallies.get(key)
         if tally is None:
             tally = self._tallies[key] = Tally(record, histograms=item.histograms)
         tally.add(record, item.span)
+        if self._profile.newer and item.histograms:
+            tally.add_modalities(record)
         if names.RESEND_COUNT in seen or names.RETRY_ATTEMPT in seen:
             self._count_retries(tally, seen)
+        if get(names.OPERATION) in names.NOT_CAPPED or names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen:
+            self._count_units(seen)
         if (action := get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
+        if names.CACHE_RESULT in seen:
+            self._count_look_up(seen)
+        if saved := get(names.ROUTE_SAVED):
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "route")), number(saved))
         if (broken := get(names.BREAK_KIND)) is not None:
             section = get(names.BREAK_SECTION, "")
             self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
+
+    def _count_units(self, seen: Mapping[str, AttributeValue]) -> None:
+        key = self._labels(seen)
+        for attribute, kind in UNIT_TYPES:
+            if (units := seen.get(attribute)) is not None:
+                self._add(names.UNITS, (*key, ("type", kind)), number(units))
 
     def add_up(self) -> None:
         """Bring what was counted to the sums and the histograms. The caller has the lock."""
@@ -222,8 +239,10 @@ class Metrics:
 
     def _add_tally(self, tally: Tally) -> None:
         key, seen = self._labels(tally.seen), tally.seen
-        self._add(names.CALLS, (*key, ("outcome", tally.outcome)), tally.calls)
-        if tally.outcome != names.BLOCKED and _uncapped(seen):
+        served = names.served(seen)
+        by = (("served", "cache"),) if served else ()
+        self._add(names.CALLS, (*key, ("outcome", tally.outcome), *by), tally.calls)
+        if tally.outcome != names.BLOCKED and not served and _uncapped(seen):
             self._add(names.UNCAPPED_CALLS, key, tally.calls)
         for (_, kind), tokens in zip(TOKEN_TYPES, tally.sums, strict=False):
             if tokens is not None:
@@ -252,6 +271,14 @@ class Metrics:
         if retry_cost := seen.get(names.RETRY_COST):
             self._add(names.RETRY_COST_USD, key, number(retry_cost))
 
+    def _count_look_up(self, seen: Mapping[str, AttributeValue]) -> None:
+        """Count what became of looking for a kept answer, and what it has saved."""
+        result, reason = seen[names.CACHE_RESULT], seen.get(names.CACHE_REASON, "")
+        rule = seen.get(names.CACHE_RULE, "")
+        self._add(names.CACHE_LOOKUPS, (("rule", rule), ("result", result), ("reason", reason)), 1)
+        if saved := seen.get(names.CACHE_SAVED):
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "response_cache")), number(saved))
+
     def _count_decision(self, seen: dict[str, AttributeValue], action: AttributeValue) -> None:
         key: Key = (
             ("rule", seen.get(names.GUARD_RULE, "")),
@@ -266,8 +293,10 @@ class Metrics:
 
     def count_alert(self, alert: Alert) -> None:
         """Count a budget's threshold that was reached."""
+        from tokenguard.policy.match import key_without_run  # whoever has a budget has loaded it
+
         with self.lock:
-            key = (("budget", alert.entry.budget), ("key", self._bounded("key", alert.entry.key)))
+            key = (("budget", alert.entry.budget), ("key", self._bounded("key", key_without_run(alert.entry.key))))
             self._add(names.BUDGET_ALERTS, (*key, ("threshold", alert.threshold)), 1)
 
     def count_refusal(self, budget: str, key: str) -> None:
@@ -330,12 +359,9 @@ class Metrics:
         if names.RESPONSE_MODEL not in seen and names.REQUEST_MODEL in seen:
             seen = {**seen, names.RESPONSE_MODEL: seen[names.REQUEST_MODEL]}
         labels = {name: self._bounded(name, seen[name]) for name in HISTOGRAM_LABELS if name in seen}
-        instruments.duration.add(labels, tally.durations)
-        if tally.first_chunks:
-            instruments.first_chunk.add(labels, tally.first_chunks)
-        for (_, kind), tokens in zip(TOKEN_TYPES, (tally.inputs, tally.outputs), strict=False):
-            if tokens:
-                instruments.usage.add({**labels, names.TOKEN_TYPE: kind}, tokens)
+        instruments.record(tally, labels)
+        for (metric, modality), tokens in tally.modalities.items():
+            self._add(metric, (*labels.items(), (names.TOKEN_MODALITY, modality)), tokens)
 
     def count_task(self, task: TaskRecord) -> None:
         """Count a finished task. The caller has the lock."""

@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanContext
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord
 from tokenguard.telemetry.bulk import Measured
+from tokenguard.telemetry.modality import COUNTED, INFERENCE, by_modality
 
 DIMENSIONS: Final = (
     names.PROVIDER,
@@ -53,6 +54,7 @@ class Tally:
         "first_chunks",
         "histograms",
         "inputs",
+        "modalities",
         "outcome",
         "outputs",
         "saved",
@@ -79,6 +81,8 @@ class Tally:
         self.first_chunks: Measured = []
         self.inputs: Measured = []
         self.outputs: Measured = []
+        self.modalities: dict[tuple[names.Metric, str], float] = {}
+        """Tokens by the newer conventions' counters, and by what they are of."""
 
     def add(self, record: CallRecord, span: SpanContext) -> None:
         """Count a call."""
@@ -102,6 +106,16 @@ class Tally:
             ):
                 if (value := get(name)) is not None:
                     measured.append((number(value), span))
+
+    def add_modalities(self, record: CallRecord) -> None:
+        """Count a call's tokens by modality, where it is an inference."""
+        if record.attributes.get(names.OPERATION) not in INFERENCE:
+            return
+        for row in COUNTED:
+            if (tokens := record.attributes.get(row.attribute)) is not None:
+                for modality, part in by_modality(row, number(tokens), record.usage):
+                    key = (row.counter, modality)
+                    self.modalities[key] = self.modalities.get(key, 0) + part
 
 
 def number(value: AttributeValue) -> float:

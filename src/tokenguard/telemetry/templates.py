@@ -16,6 +16,7 @@ import copy
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from threading import Lock, RLock
 from types import FunctionType
 from typing import Any, Final, NamedTuple
@@ -222,13 +223,16 @@ def _with_parts_made_later(example: Any) -> type:
     """The SDK's class of spans, with events and links that are made when somebody looks: most spans have none."""
     kind: Any = type(example)
     exported: Any = type(example._readable_span())
-    fields = [*example._readable_span().__dict__]
-    if not set(fields) <= example.__dict__.keys():
+    fields = [name for name in example._readable_span().__dict__ if name not in NO_PARTS]
+    if not example.__dict__.keys() >= {*fields}:
         raise Unlike(f"the fields of {exported.__name__} are {', '.join(sorted(fields))}")
+    values_of = itemgetter(*fields)
 
     def readable(self: Any) -> Any:
         own, made = self.__dict__, object.__new__(exported)
-        made.__dict__ = {**NO_PARTS, **{name: own[name] for name in fields if name in own}}
+        made.__dict__ = dict(zip(fields, values_of(own), strict=True))
+        for name in NO_PARTS:
+            made.__dict__[name] = own.get(name, ())
         return made
 
     parts = {

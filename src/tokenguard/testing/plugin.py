@@ -65,7 +65,7 @@ class Running:
         self.session = self._session()
         self.recorder = Recorder(self.session)
         self._policy = self._measuring()
-        self._was = scope.on_call, runtime.default_store
+        self._was = scope.hooks.on_call, runtime.default_store
         self._foreign = runtime.installed() is not None
         """Whether a program has installed TokenGuard itself, and keeps it."""
         config.add_cleanup(self._stop)
@@ -74,7 +74,7 @@ class Running:
         elif self.controls or self.settings.update:
             config.pluginmanager.register(Receiving(self.summary))
         if not self.controls:
-            scope.on_call = self.recorder.begun
+            scope.hooks.on_call = self.recorder.begun
             runtime.default_store = None
             self._install()
 
@@ -125,7 +125,7 @@ class Running:
             imports.watch_imports({sdk.module: lambda _module: self._install() for sdk in SDKS})
 
     def _stop(self) -> None:
-        scope.on_call, runtime.default_store = self._was
+        scope.hooks.on_call, runtime.default_store = self._was
         if not self._foreign:
             imports.unwatch_imports()
             runtime.uninstall()

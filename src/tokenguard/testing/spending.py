@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tokenguard.call.call import Call
     from tokenguard.guard.admission import Guard
+    from tokenguard.guard.trial import Trial
     from tokenguard.installation.runtime import Installation
     from tokenguard.metering.meter import Meter
     from tokenguard.metering.settling import Settling
@@ -80,6 +81,29 @@ class Spending(Measurement):
             self._drop(meter)
         meter.guard = None  # what an earlier guard has learnt is not this one's
         installed.put_under(chosen)
+
+    def trial(self, model: str, *, feature: str | None = None, tenant: str | None = None, **facts: Any) -> Trial:
+        """What the policy in force makes of a call: the model it would go to, by which rule, and what each one says.
+
+        >>> assert tokenguard.trial("gpt-4o", feature="faq", input_tokens=900).model == "gpt-4.1-mini"
+
+        `facts` are `provider`, `operation`, `input_tokens`, `output_cap`, `turns`, `tool_steps`, `tools`, `images`,
+        `schema`; any other is a key of the attribution. In force is what `policy` has set, or else the policy that is
+        found from the working directory. Nothing is sent, and no ledger is touched. Raises `PolicyError`.
+        """
+        from dataclasses import fields
+
+        from tokenguard.guard.trial import Asked, try_call
+        from tokenguard.policy import load
+        from tokenguard.prices import PriceBook
+
+        installed = runtime.installed()
+        guard = installed.meter.guard if installed is not None and self._before is not None else None
+        policy = load() if guard is None else guard.policy
+        known = {each.name for each in fields(Asked)}
+        whose = {key: facts.pop(key) for key in list(facts) if key not in known}
+        whose |= {key: value for key, value in (("feature", feature), ("tenant", tenant)) if value is not None}
+        return try_call(policy, PriceBook(policy.prices), Asked(model, attribution=whose, **facts))
 
     def end(self) -> None:
         """The test is over: its policy is taken back."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Final
 
+from tokenguard.call.call import current_call
 from tokenguard.facts import names
 from tokenguard.seams.common.tap import tells_only_usage
 from tokenguard.seams.common.watch import Watch, closed
+
+END: Final = object()
 
 
 class Parts(Watch):
@@ -17,11 +20,43 @@ class Parts(Watch):
 
     def read(self, items: Iterator[Any]) -> Iterator[Any]:
         """The parts as they come, but for the usage that only we had asked for."""
+        if self._call.look_up is not None:
+            items = self._sending(items)
         return super().read(filter(self._shown, items) if self._call.hide_usage else items)
 
     def aread(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """The parts of an asynchronous stream as they come."""
+        if self._call.look_up is not None:
+            items = self._asending(items)
         return super().aread(self._all_shown(items) if self._call.hide_usage else items)
+
+    # A generator sends when its first part is asked for: the call is current then, for the transport below.
+
+    def _sending(self, items: Iterator[Any]) -> Iterator[Any]:
+        before = current_call.get()
+        current_call.set(self._call)
+        try:
+            first = next(items, END)
+        finally:
+            current_call.set(before)
+        if first is not END:
+            yield first
+            yield from items
+
+    async def _asending(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        before = current_call.get()
+        current_call.set(self._call)
+        try:
+            first = await anext(items, END)
+        finally:
+            current_call.set(before)
+        try:
+            if first is not END:
+                yield first
+            async for item in items:
+                yield item
+        finally:
+            await closed(items)
 
     async def _all_shown(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         try:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
-from tokenguard.call.call import Call, current_call
+from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.failures import Refused
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts import names
@@ -30,6 +30,7 @@ class SentExchange:
     """One request of such an SDK."""
 
     __slots__ = (
+        "_asked_by",
         "_cap",
         "_encode",
         "_kind",
@@ -56,6 +57,7 @@ class SentExchange:
         native_span: bool = False,
         encode: Callable[[Any], bytes] | None = None,
         watch: Callable[[Any, Call], None] | None = None,
+        asked_by: Callable[[], AskedBy] | None = None,
     ) -> None:
         self.api = api
         self.endpoint = endpoint
@@ -72,6 +74,8 @@ class SentExchange:
         """The bytes of a part of a stream, where that is an iterator and not an HTTP body."""
         self._watch = watch
         """Watches a response that is neither httpx's nor a model, and is yet to be read."""
+        self._asked_by = asked_by
+        """What an answer depends on besides the body (`Exchange.asked_by`)."""
         self.instead: Any = None
         """What the caller gets instead of the SDK's iterator: one that is watched."""
 
@@ -79,6 +83,11 @@ class SentExchange:
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
         return None if self.stream else self._kind
+
+    @property
+    def asked_by(self) -> AskedBy | None:
+        """What an answer depends on besides the body; `None` where it cannot be given back."""
+        return None if self._asked_by is None else self._asked_by()
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead."""

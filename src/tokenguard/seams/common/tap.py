@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from itertools import pairwise
@@ -27,6 +28,17 @@ EVENT_STREAM = "application/vnd.amazon.eventstream"
 EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 
 
+BINARY = ("audio/", "video/", "image/", "application/octet-stream")
+"""Content types of bodies of which nothing is looked at, and so nothing kept."""
+
+
+def decoded_body(response: Any) -> Any:
+    """The JSON of a response that has been read; `None` where it is something else: audio, text."""
+    if not response.headers.get("content-type", "").startswith("application/json"):
+        return None
+    return json.loads(response._content)
+
+
 class Tap(Watch):
     """Watches one response body on behalf of a call."""
 
@@ -35,6 +47,8 @@ class Tap(Watch):
     def __init__(self, call: Call, content_type: str) -> None:
         super().__init__(call, bytes)
         self._content_type = content_type
+        if content_type.startswith(BINARY):
+            self._items = deque(maxlen=1)
 
     # As in `Watch`, and keeping from the caller what only we had asked for.
 

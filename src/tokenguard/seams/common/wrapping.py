@@ -118,7 +118,8 @@ def replace(restore: Restore, owner: Any, path: str, make: Make, *, optional: bo
         if not optional:
             restore.missing.append(path)
         return
-    inherited = name not in vars(owner)  # its function is others' too
+    # A class's function that it has from another is others' too; a module may fetch its own from elsewhere when asked.
+    inherited = isinstance(owner, type) and name not in vars(owner)
     own = found if inherited else _own(found, owner, name)
     if type(own) is not types.FunctionType or inherited or not _can_swap(own):
         if own is None:

@@ -1,0 +1,1 @@
+"""Answers that are kept: what was asked before is not paid twice."""

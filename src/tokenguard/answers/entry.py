@@ -1,0 +1,124 @@
+"""An answer as it is kept: what came, when, and until when; as bytes, sealed or with a checksum."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+from hashlib import blake2b
+from typing import Final, NamedTuple, Protocol
+
+from tokenguard.call.kept import HttpAnswer
+from tokenguard.facts.errors import PolicyError
+
+FORMAT: Final = 1
+LEAST_SECRET: Final = 16
+"""Characters of a secret, at least."""
+
+
+class Entry(NamedTuple):
+    """A kept answer."""
+
+    answer: HttpAnswer
+    kept_at: float
+    """Unix seconds."""
+    expires: float
+    hides_usage: bool = False
+    """Whether its stream tells the usage only because TokenGuard had asked for it."""
+
+    def encode(self) -> bytes:
+        """As bytes, unprotected."""
+        head = [FORMAT, self.kept_at, self.expires, self.hides_usage, self.answer.headers]
+        return json.dumps(head).encode() + b"\n" + self.answer.body
+
+
+def decode(data: bytes) -> Entry:
+    """The entry in these bytes; raises `ValueError` for what is none."""
+    head, newline, body = data.partition(b"\n")
+    version, kept_at, expires, hides_usage, headers = json.loads(head)
+    if not newline or version != FORMAT:
+        raise ValueError(f"an answer of format {version}, and not {FORMAT}")
+    return Entry(HttpAnswer(tuple((name, value) for name, value in headers), body), kept_at, expires, hides_usage)
+
+
+class Box(Protocol):
+    """How entries are protected, and the secret that keys are made by."""
+
+    secret: bytes
+
+    def seal(self, key: bytes, data: bytes) -> bytes:
+        """The data, to be kept under this key."""
+        ...
+
+    def open(self, key: bytes, data: bytes) -> bytes:
+        """What was sealed under this key; raises an exception for anything else."""
+        ...
+
+
+class Plain:
+    """Entries as they are, with a checksum: a file may be cut off, or written to by others."""
+
+    SUM: Final = 16
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+
+    def seal(self, key: bytes, data: bytes) -> bytes:
+        """The data behind its checksum."""
+        return self._sum(key, data) + data
+
+    def open(self, key: bytes, data: bytes) -> bytes:
+        """The data, if it is what was sealed under this key."""
+        told, rest = data[: self.SUM], data[self.SUM :]
+        if not hmac.compare_digest(told, self._sum(key, rest)):
+            raise ValueError("a kept answer is not what was kept")
+        return rest
+
+    def _sum(self, key: bytes, data: bytes) -> bytes:
+        return blake2b(data, digest_size=self.SUM, key=key).digest()
+
+
+class Sealed:
+    """Entries encrypted with AES-256-GCM, each bound to its key, so that none can be put in the place of another."""
+
+    NONCE: Final = 12
+
+    def __init__(self, secret: str) -> None:
+        try:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError as error:
+            raise PolicyError(
+                'Kept answers are encrypted with the package cryptography, which is missing: pip install "tokenguard-'
+                'otel[answers]". Or say plain = true under [answers].'
+            ) from error
+        root = secret.encode()
+        self.secret = hmac.digest(root, b"tokenguard answers: keys", "sha256")
+        self._cipher = AESGCM(hmac.digest(root, b"tokenguard answers: bodies", "sha256"))
+
+    def seal(self, key: bytes, data: bytes) -> bytes:
+        """The data, encrypted."""
+        nonce = os.urandom(self.NONCE)
+        return nonce + self._cipher.encrypt(nonce, data, key)
+
+    def open(self, key: bytes, data: bytes) -> bytes:
+        """The data, decrypted."""
+        return self._cipher.decrypt(data[: self.NONCE], data[self.NONCE :], key)
+
+
+def box_of(url: str, key_env: str, *, plain: bool, source: str = "") -> Box:
+    """How answers at `url` are protected; raises `PolicyError` where a secret is missing or too short.
+
+    In memory they are as they are, under keys of a secret of this process.
+    """
+    if url == "memory:":
+        return Plain(os.urandom(32))
+    secret = os.environ.get(key_env, "")
+    if plain:
+        return Plain(hmac.digest(secret.encode(), b"tokenguard answers: plain keys", "sha256"))
+    if len(secret) < LEAST_SECRET:
+        said = f"has {len(secret)} characters, the least is {LEAST_SECRET}" if secret else "is not set"
+        raise PolicyError(
+            f"{source or '[answers]'}: answers are encrypted in {url.partition(':')[0]}, and the environment variable "
+            f"{key_env} {said}. Set it (`openssl rand -hex 32`), or say plain = true under [answers]."
+        )
+    return Sealed(secret)

@@ -1,0 +1,104 @@
+"""Which calls may be answered by what another one was told, and which answers may be kept for that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tokenguard.call.call import Call
+from tokenguard.facts import names
+from tokenguard.policy import Cache
+from tokenguard.providers import Reading
+from tokenguard.providers.reading import fields
+
+HISTORY: Final = frozenset(
+    {
+        *("previous_response_id", "conversation", "conversation_id", "previous_interaction_id", "agent_id", "agent"),
+        *("session_id", "container", "cachedContent", "cached_content", "prompt_id", "context"),
+    }
+)
+"""Keys of a request that name what the provider holds, and what may change there."""
+HOSTED: Final = frozenset(
+    {
+        *("web_search_options", "search_parameters", "connectors", "plugins", "mcp_servers", "data_sources"),
+        *("enable_search", "search_domain_filter", "guardrailConfig"),
+    }
+)
+"""Keys of a request that have the provider do more than answer: search the web, say."""
+REFERRED: Final = re.compile(
+    r'"(?:file_id|fileId|file_ids|file_uri|fileUri|vector_store_ids|s3Location|document_id)":'
+    r'|"(?:url|image_url|video_url|file_url|uri)":"(?!data:)[a-z][a-z0-9+.-]*://'
+)
+"""Input by the name of a file or by its address, in canonical JSON: what is there may change."""
+OWN_TOOLS: Final = frozenset({None, "function", "custom"})
+"""The types of tools that the application runs."""
+DEFINES: Final = frozenset(
+    {
+        *("function", "name", "functionDeclarations", "function_declarations", "toolSpec", "input_schema"),
+        *("parameter_definitions", "parameterDefinitions"),
+    }
+)
+"""A tool of the application's own has one of these keys."""
+STOPPED: Final = frozenset(
+    {
+        *("stop", "end_turn", "stop_sequence", "completed", "complete", "finish", "finished", "eos", "eos_token"),
+        *("endoftext", "endofturn"),
+    }
+)
+"""Finish reasons of an answer that ended by itself, in lower case."""
+
+
+def unfit(call: Call, rule: Cache, body: str) -> str | None:
+    """Why a call is not looked up; `None` where it may be. `body` is its body in canonical JSON."""
+    api, request = call.api, call.request
+    settings = api.settings_of(request)
+    if api.generates and not rule.sampled and settings.get("temperature") != 0:
+        return "sampled"
+    if api.generates and api.answers(request) > 1:
+        return "several"
+    if api.changes or _has(request, (api.goes_on_from, *api.chosen_by)) or _has(request, HISTORY):
+        return "history"
+    if request.get("background"):
+        return "background"
+    if _has(request, HOSTED) or _has(request, api.fees):
+        return "hosted"
+    tools = _tools(request)
+    if not all(map(_is_own, tools)):
+        return "hosted"
+    if tools and not rule.tools:
+        return "tools"
+    return "files" if REFERRED.search(body) else None
+
+
+def _has(request: Mapping[str, Any], keys: Any) -> bool:
+    return any(request.get(key) is not None for key in keys)
+
+
+def _tools(request: Mapping[str, Any]) -> list[Any]:
+    """The tools that a request offers, whatever its wire format calls them."""
+    given = request.get("tools") or fields(request.get("toolConfig")).get("tools") or request.get("functions")
+    return list(given) if isinstance(given, list | tuple) else [given] if given else []
+
+
+def _is_own(tool: object) -> bool:
+    """Whether the application runs it; a form that is not known is taken as the provider's."""
+    named = fields(tool)
+    return named.get("type") in OWN_TOOLS and not DEFINES.isdisjoint(named) and "systemTool" not in named
+
+
+def unkept(call: Call, reading: Reading, outcome: str) -> str | None:
+    """Why an answer is not kept; `None` where it may be."""
+    if outcome != names.OK:
+        return outcome
+    if not reading.complete:
+        return "incomplete"
+    if reading.tool_calls:
+        return "tool_call"
+    if reading.extra_fees:
+        return "hosted"
+    if call.api.generates and not (
+        reading.finish_reasons and STOPPED.issuperset(reason.lower() for reason in reading.finish_reasons)
+    ):
+        return "finish"
+    return None

@@ -1,0 +1,152 @@
+"""The answers of one machine: a SQLite file that its processes share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tokenguard.answers.store import Item, Stat, Store
+from tokenguard.process.private import private
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS answer (
+    key BLOB PRIMARY KEY, rule TEXT NOT NULL, tenant TEXT NOT NULL,
+    used REAL NOT NULL, expires REAL NOT NULL, size INTEGER NOT NULL, data BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS answer_used ON answer (used);
+CREATE INDEX IF NOT EXISTS answer_expires ON answer (expires);
+CREATE TABLE IF NOT EXISTS total (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL);
+INSERT OR IGNORE INTO total VALUES (1, 0);
+CREATE TRIGGER IF NOT EXISTS answer_in AFTER INSERT ON answer BEGIN
+    UPDATE total SET size = size + new.size;
+END;
+CREATE TRIGGER IF NOT EXISTS answer_out AFTER DELETE ON answer BEGIN
+    UPDATE total SET size = size - old.size;
+END;
+PRAGMA user_version = 1;
+"""
+_TOUCH_S: Final = 60.0
+"""How much later than it says an entry may have been used: a read that writes costs ten times as much."""
+_EXPIRED: Final = 100
+"""Entries whose time is over that go with each new one, at the most."""
+
+_inherited: list[sqlite3.Connection] = []
+"""Connections that came over a fork: closing them would tamper with the parent's file."""
+
+
+class SqliteStore(Store):
+    """Entries in a SQLite file (WAL), readable by its owner alone. An entry is there whole, or not at all.
+
+    `timeout_s` is how long an operation waits for other processes.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, *, timeout_s: float) -> None:
+        super().__init__(max_bytes)
+        self.path = path
+        self._timeout_s = timeout_s
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._owner = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        """See `Store.get`."""
+        now = time.time()
+        with self._lock:
+            found = self._open().execute("SELECT data, used, expires FROM answer WHERE key = ?", (key,)).fetchone()
+        if found is None or found[2] <= now:
+            return None
+        if now - found[1] > _TOUCH_S:
+            self.soon(lambda: self._touch(key, now))
+        data: bytes = found[0]
+        return data
+
+    def _touch(self, key: bytes, now: float) -> None:
+        with contextlib.suppress(sqlite3.Error), self._writing() as db:
+            db.execute("UPDATE answer SET used = ? WHERE key = ?", (now, key))
+
+    def put(self, key: bytes, item: Item) -> None:
+        """See `Store.put`."""
+        now = time.time()
+        with self._writing() as db:
+            db.execute("DELETE FROM answer WHERE key = ?", (key,))
+            db.execute(
+                "INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (key, item.rule, item.tenant, now, item.expires, item.size, item.data),
+            )
+            db.execute(
+                "DELETE FROM answer WHERE key IN (SELECT key FROM answer WHERE expires <= ? LIMIT ?)", (now, _EXPIRED)
+            )
+            while self._size(db) > self.max_bytes:
+                db.execute("DELETE FROM answer WHERE key IN (SELECT key FROM answer ORDER BY used LIMIT 16)")
+
+    def _size(self, db: sqlite3.Connection) -> int:
+        size: int = db.execute("SELECT size FROM total").fetchone()[0]
+        return size
+
+    def delete(self, key: bytes) -> None:
+        """See `Store.delete`."""
+        with self._writing() as db:
+            db.execute("DELETE FROM answer WHERE key = ?", (key,))
+
+    def clear(self, rule: str | None = None, tenant: str | None = None) -> int:
+        """See `Store.clear`."""
+        with self._writing() as db:
+            given = {"rule": rule, "tenant": tenant}
+            named = [name for name, value in given.items() if value is not None]
+            where = " AND ".join(f"{name} = :{name}" for name in named) or "1"
+            gone = db.execute(f"DELETE FROM answer WHERE {where}", given).rowcount  # noqa: S608 - names of columns
+        with self._lock:
+            self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
+
+    def stats(self) -> list[Stat]:
+        """See `Store.stats`."""
+        with self._lock:
+            found = self._open().execute(
+                "SELECT rule, count(*), sum(size) FROM answer WHERE expires > ? GROUP BY rule ORDER BY rule",
+                (time.time(),),
+            )
+            return [Stat(*row) for row in found]
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        with self._lock:
+            if self._connection is not None and self._owner == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, which is done whole or not at all."""
+        with self._lock:
+            db = self._open()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and self._owner == os.getpid():
+            return self._connection
+        if self._connection is not None:
+            _inherited.append(self._connection)
+        private(self.path)
+        db: Any = sqlite3.connect(
+            self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False, cached_statements=32
+        )
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA secure_delete = FAST")
+        if db.execute("PRAGMA user_version").fetchone()[0] != 1:
+            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
+        self._connection, self._owner = db, os.getpid()
+        return self._connection

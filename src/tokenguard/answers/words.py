@@ -1,0 +1,56 @@
+"""`match = "words"`: what of a question counts, where its wording may differ.
+
+Case, punctuation, spacing and filler words do not count. All else does, in its order: numbers, signs, negations, names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tokenguard.answers.key import canonical
+from tokenguard.call.call import Call
+
+_FILLER: Final = (
+    "a an the this that these those is are was were am be been being do does did has have had "
+    "i me my you your we our of to in on at for with from by as about into and so then also just really very quite "
+    "please kindly thanks thank hello hi hey dear can could would will shall should may might "
+    "what's whats how's hows there's i'm im i'd i'll tell show give let know like want need help it its"
+)
+FILLER: Final = frozenset(_FILLER.split())
+"""English words without which a question is still the same. No negation, no quantity, no question word is here."""
+TOKEN: Final = re.compile(
+    r"-?\d[\d.,:/-]*\d|-?\d|[^\W\d_]+(?:['\u2019.-][^\W\d_]+)*|[^\w\s.,;:!?'\"\u2019\u2018\u201c\u201d()\[\]\u2026-]"
+)
+"""A number with its sign and all that is in it, a word, or a sign that means something (%, $, +, #)."""
+
+
+def content_words(text: str) -> tuple[str, ...]:
+    """The words of a text that count.
+
+    >>> content_words("Hello! What is your refund policy, please?")
+    ('what', 'refund', 'policy')
+    >>> content_words("Is it 3.5 %?"), content_words("Is IT on 35?")
+    (('3.5', '%'), ('it', '35'))
+    """
+    found = (token.replace("\u2019", "'") for token in TOKEN.findall(text))
+    return tuple(
+        token.casefold() for token in found if token.lower() not in FILLER or (token.isupper() and len(token) > 1)
+    )
+
+
+def by_words(call: Call, body: str) -> str | None:
+    """The canonical body with the words that count in the place of the user's text.
+
+    `None` where a request is not one question: it has more turns than one, parts that are no text, or no text at all.
+    """
+    messages = [each for each in call.api.words.messages(call.request) if each["role"] != "system"]
+    if len(messages) != 1 or messages[0]["role"] != "user":
+        return None
+    parts = messages[0]["parts"]
+    if len(parts) != 1 or not isinstance(text := parts[0].get("content"), str):
+        return None
+    asked, words = canonical(text), content_words(text)
+    if not words or body.count(asked) != 1:
+        return None
+    return body.replace(asked, canonical([*words]))

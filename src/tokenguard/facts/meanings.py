@@ -1,0 +1,171 @@
+"""What each name of `names` means, for the reference pages: unit, sentence, and when it is absent.
+
+A test asks for a row for each span attribute, metric and environment variable of `names`. Nothing at run time reads this.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from tokenguard.facts import names
+
+ALWAYS: Final = "never"
+NOT_SENT: Final = "the call was refused before it was sent"
+NO_USAGE: Final = "the provider did not report it"
+UNPRICED: Final = "the cost is unpriced"
+
+
+class Attribute(NamedTuple):
+    """One span attribute: its type and unit, its sentence, and when it is absent."""
+
+    name: str
+    type: str
+    unit: str
+    says: str
+    absent: str
+
+
+ATTRIBUTES: Final = (
+    Attribute(names.OPERATION, "string", "", "`chat`, `text_completion`, `embeddings`, `rerank`, ...", ALWAYS),
+    Attribute(names.PROVIDER, "string", "", "`openai`, `anthropic`, `aws.bedrock`, ...; `unknown` for a host nobody knows", ALWAYS),
+    Attribute(names.REQUEST_MODEL, "string", "", "The model that was asked for, after a downgrade the new one", "the request names none"),
+    Attribute(names.RESPONSE_MODEL, "string", "", "The model that answered", "no answer, or one that names none"),
+    Attribute(names.RESPONSE_ID, "string", "", "The provider's id of the answer", "no answer, or one without an id"),
+    Attribute(names.CONVERSATION_ID, "string", "", "The conversation at the provider", "there is none"),
+    Attribute(names.FINISH_REASONS, "string[]", "", "Why each answer ended", "no answer to its end"),
+    Attribute(names.REQUEST_MAX_TOKENS, "int", "token", "The output cap that was sent", "the request has no cap"),
+    Attribute(names.REQUEST_TEMPERATURE, "double", "", "The temperature that was sent", "the request sets none"),
+    Attribute(names.REQUEST_STREAM, "bool", "", "`true` for a streamed call", "the call is not streamed"),
+    Attribute(names.TIME_TO_FIRST_CHUNK, "double", "s", "From the request to the first chunk", "not streamed, or no chunk came"),
+    Attribute(names.INPUT_TOKENS, "int", "token", "All input, cache reads and writes included", NO_USAGE),
+    Attribute(names.OUTPUT_TOKENS, "int", "token", "All output, reasoning included", NO_USAGE),
+    Attribute(names.CACHE_READ_TOKENS, "int", "token", "Input that was read from the prompt cache; 0 where the provider says 0", NO_USAGE),
+    Attribute(names.CACHE_WRITE_TOKENS, "int", "token", "Input that was written to the prompt cache", NO_USAGE),
+    Attribute(names.REASONING_TOKENS, "int", "token", "Output that was reasoning", NO_USAGE),
+    Attribute(names.INPUT_MESSAGES, "string", "JSON", "The messages sent", "content is not recorded (the default)"),
+    Attribute(names.OUTPUT_MESSAGES, "string", "JSON", "The answers", "content is not recorded (the default)"),
+    Attribute(names.SYSTEM_INSTRUCTIONS, "string", "JSON", "The system prompt", "content is not recorded (the default)"),
+    Attribute(names.SERVER_ADDRESS, "string", "", "The host that was called", "the SDK does not tell it"),
+    Attribute(names.SERVER_PORT, "int", "", "Its port", "the default port of the scheme"),
+    Attribute(names.ERROR_TYPE, "string", "", "An HTTP or gRPC status, or the exception's name", "the call succeeded"),
+    Attribute(names.RESEND_COUNT, "int", "request", "Resends by the SDK", "it sent once"),
+    Attribute(names.CODE_FILE, "string", "", "File of the call site", "no frame of the program was found"),
+    Attribute(names.CODE_LINE, "int", "", "Line of the call site", "no frame of the program was found"),
+    Attribute(names.CODE_FUNCTION, "string", "", "Function of the call site", "no frame of the program was found"),
+    Attribute(names.COST, "double", "USD", "What the call cost", UNPRICED),
+    Attribute(names.COST_STATUS, "string", "", "`exact`, `estimated` or `unpriced`", NOT_SENT),
+    Attribute(names.COST_BASIS, "string", "", "What was assumed", "the cost is not estimated"),
+    Attribute(names.COST_SOURCE, "string", "", "`reported`: the provider's own figure", "computed from tokens and rates"),
+    Attribute(names.COST_INPUT, "double", "USD", "Input that was neither read from nor written to the cache", UNPRICED),
+    Attribute(names.COST_OUTPUT, "double", "USD", "Output", UNPRICED),
+    Attribute(names.COST_CACHE_READ, "double", "USD", "Cache reads", UNPRICED),
+    Attribute(names.COST_CACHE_WRITE, "double", "USD", "Cache writes", UNPRICED),
+    Attribute(names.COST_TOOLS, "double", "USD", "Hosted tools that are billed by the use", "none was used, or its fee is unknown"),
+    Attribute(names.COST_SAVED, "double", "USD", "Saved by the prompt cache; negative while writes cost more than reads saved", UNPRICED),
+    Attribute(names.WEB_SEARCHES, "int", "search", "Web searches that the provider ran", "none"),
+    Attribute(names.FILE_SEARCHES, "int", "search", "File searches that the provider ran", "none"),
+    Attribute(names.FINGERPRINT, "string", "", "Keyed hash of the request; equal for identical requests", "the request could not be hashed"),
+    Attribute(names.REQUEST_HASH, "string", "", "16 hex digits, equal for requests that are equal to the letter", "not looked at"),
+    Attribute(names.RETRY_ATTEMPT, "int", "", "Which repeat by the program this is", "it is no repeat"),
+    Attribute(names.RETRY_COST, "double", "USD", "Cost of the attempts that were repeated", "no repeat, or nothing billed"),
+    Attribute(names.TASK, "string", "", "The task it was made in", "outside a task"),
+    Attribute(names.TASK_RUN, "string", "", "16 hex digits: which run of the task", "outside a task"),
+    Attribute(names.TASK_OUTCOME, "string", "", "On task spans: `ok` or `error`", "on spans of calls"),
+    Attribute(names.TASK_COST, "double", "USD", "On task spans: sum of its calls", "on spans of calls"),
+    Attribute(names.TASK_CALLS, "int", "call", "On task spans: number of its calls", "on spans of calls"),
+    Attribute(names.TASK_INPUT_TOKENS, "int", "token", "On task spans: sum of its calls", "on spans of calls"),
+    Attribute(names.TASK_OUTPUT_TOKENS, "int", "token", "On task spans: sum of its calls", "on spans of calls"),
+    Attribute(names.TOOL_STEPS, "int", "round", "Tool rounds since the last user message", "no tool results in the request"),
+    Attribute(names.TOOL_CALLS, "int", "call", "Tool calls in the answer", "none"),
+    Attribute(names.GUARD_ACTION, "string", "", "`warn`, `clamp`, `downgrade`, `block`, ...", "no rule acted"),
+    Attribute(names.GUARD_RULE, "string", "", "The rule that acted", "no rule acted"),
+    Attribute(names.GUARD_MODE, "string", "", "`observe`, where the rule only recorded what it would do", "the policy is enforced"),
+    Attribute(names.GUARD_ORIGINAL_MODEL, "string", "", "The model before a downgrade", "none was made"),
+    Attribute(names.GUARD_ORIGINAL_MAX_TOKENS, "int", "token", "The cap before it was clamped", "none was clamped, or there was none"),
+    Attribute(names.GUARD_PREVENTED, "double", "USD", "Worst case of the call that was refused", "not refused, or unpriced"),
+    Attribute(names.SHARED_CALLS, "int", "call", "Calls that shared this answer", "not shared"),
+    Attribute(names.INPUT_TOOLSET, "string", "", "16 hex digits that name the tools offered", "none offered"),
+    Attribute(names.BREAK_KIND, "string", "", "Why the prompt cache did not hold", "it held, or nothing is known"),
+    Attribute(names.BREAK_SECTION, "string", "", "The section where the prompt changed", "it did not change"),
+    Attribute(names.BREAK_INDEX, "int", "", "The message where it changed, from 0", "it did not change"),
+    Attribute(names.BREAK_OFFSET, "int", "character", "Where in the message it changed", "it did not change"),
+    Attribute(names.BREAK_TOKENS, "int", "token", "Tokens that could have come from the cache", "no break"),
+    Attribute(names.BREAK_USD, "double", "USD", "What they cost more than a read", "no break, or unpriced"),
+    *(
+        Attribute(names.input_attribute(section), "int", "token", f"Input in the section `{section}`; the sections sum to the input", "not looked at, or no usage")
+        for section in names.INPUT_SECTIONS
+    ),
+    *(Attribute(names.attribution_attribute(key), "string", "", f"Attribution `{key}`", "nobody set it") for key in names.ATTRIBUTION_KEYS),
+    Attribute(names.attribution_attribute("<key>"), "string", "", "A key of your own", "nobody set it"),
+)  # fmt: skip
+
+D: Final = (
+    "gen_ai.provider.name",
+    "gen_ai.response.model",
+    *map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS),
+)
+"""The labels of a call; an attribution key that nobody set is absent."""
+GENAI: Final = (names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.RESPONSE_MODEL, names.ERROR_TYPE)
+TASK: Final = ("task", "outcome", *map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
+GUARD: Final = ("rule", "action", "mode", *map(names.attribution_attribute, ("tenant", "feature")))
+BUDGET: Final = ("budget", "key")
+
+LABELS: Final[dict[str, tuple[str, ...]]] = {
+    names.DURATION.name: GENAI,
+    names.FIRST_CHUNK.name: GENAI,
+    names.TOKEN_USAGE.name: (*GENAI, names.TOKEN_TYPE),
+    names.CALLS.name: (*D, "outcome"),
+    names.UNCAPPED_CALLS.name: D,
+    names.UNPRICED_CALLS.name: D,
+    names.TOKENS.name: (*D, "type"),
+    names.COST_USD.name: (*D, "status"),
+    names.COST_PART_USD.name: (*D, "part"),
+    names.SAVED_USD.name: (*D, "lever"),
+    names.RETRIES.name: D,
+    names.RETRY_COST_USD.name: D,
+    names.CACHE_BREAKS.name: ("kind", "section"),
+    names.GUARD_DECISIONS.name: GUARD,
+    names.GUARD_PREVENTED_USD.name: GUARD,
+    names.BUDGET_ALERTS.name: (*BUDGET, "threshold"),
+    names.BUDGET_REFUSALS.name: BUDGET,
+    names.BUDGET_LIMIT_USD.name: BUDGET,
+    names.BUDGET_SPENT_USD.name: BUDGET,
+    names.BUDGET_RESERVED_USD.name: BUDGET,
+    names.BUDGET_LIMIT_TOKENS.name: BUDGET,
+    names.BUDGET_SPENT_TOKENS.name: BUDGET,
+    names.BUDGET_ELAPSED.name: BUDGET,
+    names.BUDGET_WINDOW.name: BUDGET,
+    names.LEDGER_LOST.name: (),
+    names.BREAKER_STATE.name: ("breaker", names.PROVIDER, names.REQUEST_MODEL),
+    names.TASKS.name: TASK,
+    names.TASK_COST_USD.name: TASK,
+    names.SERIES_OVERFLOW.name: ("label",),
+    names.DROPPED_RECORDS.name: (),
+    names.INTERNAL_ERRORS.name: (),
+    names.PRICES_AGE.name: (),
+    names.INFERENCE_DURATION.name: GENAI,
+    names.INFERENCE_FIRST_CHUNK.name: GENAI,
+}
+"""The labels of each metric, by its name."""
+
+ENVIRONMENT: Final = {
+    names.ENV_POLICY: "The policy file. No other file is looked for.",
+    names.ENV_STORE: f"The local store's file (`{names.DEFAULT_STORE}`), or `off`. Set, it is written beside an OTLP export.",
+    "TOKENGUARD_STORE_DAYS": "How many days the store keeps calls; goes before `[store] keep_days`. 0 keeps all.",
+    names.ENV_INCLUDE_USAGE: "Whether a stream is asked for its usage: `always`, `0` for never; by default at OpenAI and Azure, "
+    "and at other hosts once a stream came without.",
+    names.ENV_HOSTS: "Whose hosts are, as under `[hosts]`: `llm.internal:8000=openai,127.0.0.1=sdk`.",
+    names.ENV_WEBHOOK_SECRET: "Signs the webhook of `[alerts]` (Standard Webhooks).",
+    names.ENV_STRICT: "For tests of TokenGuard itself: errors inside it are raised.",
+    names.ENV_CAPTURE_CONTENT: "Records prompts and answers: `SPAN_ONLY`, `EVENT_ONLY` or `SPAN_AND_EVENT`. Off by default; the "
+    "local store never has them.",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "Where spans and metrics go. Without it, calls go to the local store. The variants "
+    "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` count, too.",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "`grpc` or `http/protobuf`. `tokenguard-instrument` chooses HTTP for port 4318.",
+    "OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER": "What OpenTelemetry exports with; "
+    "`tokenguard-instrument` sets what is not set: `otlp` with an endpoint, else `none`.",
+    "OTEL_SERVICE_NAME": "The service, as dashboards show it.",
+    "NO_COLOR": "Set to anything, commands print no colour.",
+    "COLUMNS": "The width that tables are made for.",
+}
+"""The environment variables that TokenGuard reads, and what each does."""

@@ -1,0 +1,55 @@
+"""What is valid in a policy, and is probably not meant: told by `tokenguard policy check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from tokenguard.policy.grammar import When
+from tokenguard.policy.model import Policy
+from tokenguard.prices import PriceBook
+from tokenguard.prices.listed import sellers_of
+from tokenguard.prices.models import MAKERS, PROVIDERS
+
+
+def doubts(policy: Policy, book: PriceBook) -> list[str]:
+    """A sentence for each model that a rule would send to a provider who does not have it.
+
+    The price list knows whose a model is. Nothing is said of rules that do not tell whose calls they are for, and of
+    models that no price list knows: a deployment, a fine-tuned one.
+    """
+    found = []
+    for kind, rule, key, model, when in _targets(policy):
+        asked = _asked(when)
+        if not asked or any(book.rates(provider, model) is not None for provider in asked):
+            continue
+        makers = [maker for maker in MAKERS if book.rates(maker, model) is not None]
+        if makers:
+            found.append(
+                f'[[{kind}]] "{rule}": {key} = "{model}" is a model of {_listed(makers)}, and the rule is for calls to '
+                f"{_listed(asked)}, who will answer them with 404. Name a model of the same provider."
+            )
+    return found
+
+
+def _targets(policy: Policy) -> Iterator[tuple[str, str, str, str, When]]:
+    """The models that rules put in the place of others: kind and name of the rule, key, model, and its `when`."""
+    for kind, rules in (("limit", policy.limits), ("budget", policy.budgets)):
+        for rule in rules:
+            if rule.downgrade_to is not None:
+                yield kind, rule.name, "downgrade_to", rule.downgrade_to, rule.when
+    for route in policy.routes:
+        yield "route", route.name, "to", route.to, route.when
+
+
+def _asked(when: When) -> list[str]:
+    """The providers whose calls a rule is for, by the globs of its `provider`, or else of its `model`."""
+    patterns = dict(when.patterns)
+    if globs := patterns.get("provider"):
+        return [name for name in PROVIDERS if any(fnmatchcase(name, glob) for glob in globs)]
+    found = [sellers_of(glob, MAKERS) for glob in patterns.get("model", ())]
+    return list(dict.fromkeys(seller for sellers in found for seller in sellers)) if all(found) else []
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(names[:3]) + (" and others" if len(names) > 3 else "")

@@ -1,0 +1,150 @@
+"""What pictures, films, speech, pages and ranks cost, where the price list does not say.
+
+Figures are USD for one of each: a picture, a second, a character, a search. They were read on the pages named, on the
+date of `READ`, and hold until somebody reads them again; `[prices]` goes before them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from tokenguard.prices.models import spellings
+from tokenguard.prices.rates import Rates, complete, without_rates
+
+READ: Final = "2026-11-26"
+
+ANY: Final = ""
+"""The variant of a price that holds whatever the size and quality."""
+ASSUMED: Final = "assumed_variant"
+"""The basis of a price of a size or quality that the page does not name: the dearest of those that it does."""
+
+
+class Made(NamedTuple):
+    """The price of one unit of some models of one seller."""
+
+    sellers: str
+    """Ids of the price list."""
+    models: re.Pattern[str]
+    unit: str
+    """As `Usage` counts it."""
+    usd: Mapping[str, str]
+    """USD for one, by the size and quality of what is made (`Tier.variant`)."""
+    source: str
+
+
+def _made(sellers: str, models: str, unit: str, usd: str | Mapping[str, str], source: str) -> Made:
+    return Made(sellers, re.compile(models), unit, {ANY: usd} if isinstance(usd, str) else usd, source)
+
+
+OPENAI: Final = "https://developers.openai.com/api/docs/pricing"
+DALLE: Final = "https://azure.microsoft.com/pricing/details/azure-openai"
+"""OpenAI itself has retired these on 2026-05-12, at the same prices."""
+GOOGLE: Final = "https://ai.google.dev/gemini-api/docs/pricing"
+VERTEX: Final = "https://cloud.google.com/vertex-ai/generative-ai/pricing"
+AWS: Final = "https://aws.amazon.com/bedrock/pricing"
+COHERE: Final = "https://cohere.com/pricing"
+XAI: Final = "https://docs.x.ai/docs/models"
+MISTRAL: Final = "https://docs.mistral.ai/models/model-cards/voxtral-tts-26-03"
+
+PORTRAIT, LANDSCAPE = "1024x1792", "1792x1024"
+
+MADE: Final = (
+    # Free, and exactly so: https://platform.openai.com/docs/guides/moderation
+    _made(
+        "openai azure",
+        r"(?:omni|text)-moderation",
+        "request",
+        "0",
+        "https://platform.openai.com/docs/guides/moderation",
+    ),
+    _made("openai azure", r"sora-2$", "output_seconds", "0.10", OPENAI),
+    _made(
+        *("openai azure", r"sora-2-pro$", "output_seconds"),
+        {"720x1280": "0.30", "1280x720": "0.30", PORTRAIT: "0.50", LANDSCAPE: "0.50"},
+        OPENAI,
+    ),
+    _made(
+        *("openai azure", r"dall-e-3$", "images"),
+        {
+            "standard-1024x1024": "0.04",
+            **dict.fromkeys((f"standard-{PORTRAIT}", f"standard-{LANDSCAPE}", "hd-1024x1024"), "0.08"),
+            **dict.fromkeys((f"hd-{PORTRAIT}", f"hd-{LANDSCAPE}"), "0.12"),
+        },
+        DALLE,
+    ),
+    _made(
+        *("openai azure", r"dall-e-2$", "images"),
+        {"standard-256x256": "0.016", "standard-512x512": "0.018", "standard-1024x1024": "0.02"},
+        DALLE,
+    ),
+    _made("google", r"imagen-4\.0-ultra-generate", "images", "0.06", GOOGLE),
+    _made("google", r"imagen-4\.0-fast-generate", "images", "0.02", GOOGLE),
+    _made("google", r"imagen-4\.0-generate", "images", "0.04", GOOGLE),
+    _made("google", r"imagen-3\.0-fast-generate", "images", "0.02", VERTEX),
+    _made("google", r"imagen-3\.0-(?:generate|capability)", "images", "0.04", VERTEX),
+    _made("google", r"veo-3\.1-lite-generate", "output_seconds", {"720p": "0.05", "1080p": "0.08"}, GOOGLE),
+    _made(
+        *("google", r"veo-3\.1-fast-generate", "output_seconds"),
+        {"720p": "0.10", "1080p": "0.12", "4k": "0.30"},
+        GOOGLE,
+    ),
+    _made("google", r"veo-3\.1-generate", "output_seconds", {"720p": "0.40", "1080p": "0.40", "4k": "0.60"}, GOOGLE),
+    _made("google", r"veo-3\.0-fast-generate", "output_seconds", {"720p": "0.10", "1080p": "0.12"}, GOOGLE),
+    _made("google", r"veo-3\.0-generate", "output_seconds", {"720p": "0.40", "1080p": "0.40"}, GOOGLE),
+    _made(
+        *("aws", r"amazon\.nova-canvas", "images"),
+        {"standard-1024": "0.04", "premium-1024": "0.06", "standard-2048": "0.06", "premium-2048": "0.08"},
+        AWS,
+    ),
+    _made(
+        *("aws", r"amazon\.titan-image-generator", "images"),
+        {"standard-512": "0.008", "premium-512": "0.010", "standard-1024": "0.010", "premium-1024": "0.012"},
+        AWS,
+    ),
+    _made("aws", r"amazon\.nova-reel", "output_seconds", "0.08", AWS),
+    _made("aws", r"luma\.ray-v2", "output_seconds", {"540p": "0.75", "720p": "1.50"}, AWS),
+    _made("aws", r"stability\.(?:sd3-5-large|sd3-large)", "images", "0.08", AWS),
+    _made("aws", r"stability\.stable-image-core", "images", "0.04", AWS),
+    _made("aws", r"stability\.stable-image-ultra", "images", "0.14", AWS),
+    _made("aws", r"stability\.stable-conservative-upscale", "images", "0.40", AWS),
+    _made("aws", r"stability\.stable-creative-upscale", "images", "0.60", AWS),
+    _made("aws", r"stability\.stable-fast-upscale", "images", "0.03", AWS),
+    _made("aws", r"stability\.stable-outpaint", "images", "0.06", AWS),
+    _made("aws", r"stability\.stable-style-transfer", "images", "0.08", AWS),
+    _made("aws", r"stability\.stable-image-", "images", "0.07", AWS),
+    _made("aws", r"cohere\.rerank-v3-5", "request", "0.002", AWS),
+    _made("aws", r"amazon\.rerank-v1", "request", "0.001", AWS),
+    _made("cohere", r"rerank-v4\.0-pro", "request", "0.0025", COHERE),
+    _made("cohere", r"rerank-(?:v4\.0-fast|v3\.5|english-v3\.0|multilingual-v3\.0)", "request", "0.002", COHERE),
+    _made("mistral", r"voxtral-mini-tts", "characters", "0.000016", MISTRAL),
+    _made("x-ai", r"grok-imagine-image-2\.0", "images", {"1k": "0.04", "2k": "0.06"}, XAI),
+    _made("x-ai", r"grok-imagine-image-(?:quality|pro)", "images", "0.05", XAI),
+    _made("x-ai", r"grok-imagine-image", "images", "0.02", XAI),
+)
+"""The first that matches counts."""
+
+
+@lru_cache(maxsize=512)
+def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
+    """The rates of a model that is billed by what it makes, or `None`: none that is known.
+
+    >>> made("openai", "sora-2", None).card(0).output_seconds  # femto-dollars
+    100000000000000
+    """
+    for name, basis in spellings(provider_id, model):
+        for row in MADE:
+            if provider_id in row.sellers.split() and row.models.match(name):
+                usd = row.usd.get(variant or ANY, row.usd.get(ANY))
+                if usd is None:
+                    basis, usd = basis or ASSUMED, max(row.usd.values(), key=Decimal)
+                given = {row.unit: Decimal(usd) * 10**6}
+                card, derived = complete({"input": Decimal(0), **given}, name)
+                source = f"{row.source}, read {READ}"
+                return Rates(
+                    ((0, card),), source, f"{provider_id}/{name}", basis, tuple(derived.items()), without_rates(given)
+                )
+    return None

@@ -1,0 +1,1 @@
+"""What `tokenguard init` finds in a project, and the files that it proposes."""

@@ -1,0 +1,76 @@
+"""The files of a multipart request, described: so that what they come to is known, and requests are told apart.
+
+Nothing of a file is copied, and it is read from where it was: of an audio file in WAV its head says how long it plays.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+HEAD = 4096
+"""Bytes of a file that are looked at."""
+
+
+def described(files: Any) -> dict[str, Any]:
+    """The files of a request by name, one or several under each, as `{"type": "file", "bytes": 1200, ...}`.
+
+    `files` is a mapping, or pairs, of names to contents, or to tuples of a file's name, its content and more.
+    """
+    pairs: Iterable[tuple[str, Any]] = files.items() if isinstance(files, Mapping) else files
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, given in pairs:
+        content = given[1] if isinstance(given, tuple) and len(given) > 1 else given
+        found.setdefault(name.removesuffix("[]"), []).append(describe(content))
+    return {name: several if len(several) > 1 else several[0] for name, several in found.items()}
+
+
+def describe(content: Any) -> dict[str, Any]:
+    """A file's size in bytes, a checksum of its beginning, and the seconds of one in WAV, as far as they are told."""
+    size, head = _seen(content)
+    told: dict[str, Any] = {"type": "file", "head": zlib.crc32(head)}
+    if size is not None:
+        told["bytes"] = size
+        if (seconds := _seconds(head, size)) is not None:
+            told["seconds"] = seconds
+    return told
+
+
+def _seen(content: Any) -> tuple[int | None, bytes]:
+    """The size of a content, and its beginning; from a file, which stays where it was."""
+    if isinstance(content, str):
+        content = content.encode()
+    if isinstance(content, bytes | bytearray | memoryview):
+        return len(content), bytes(content[:HEAD])
+    if isinstance(content, os.PathLike):
+        with open(content, "rb") as file:
+            return _seen(file)
+    try:
+        if not content.seekable():
+            return None, b""
+        at = content.tell()
+        head = content.read(HEAD)
+        size = content.seek(0, io.SEEK_END) - at
+        content.seek(at)
+    except (AttributeError, OSError, TypeError, ValueError):  # no file, or one of another kind
+        return None, b""
+    return size, head if isinstance(head, bytes) else str(head).encode()
+
+
+def _seconds(head: bytes, size: int) -> float | None:
+    """How long a WAV file plays: its data, by its bytes a second (http://soundfile.sapp.org/doc/WaveFormat)."""
+    if len(head) < 44 or head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return None
+    at, rate = 12, 0
+    while at + 8 <= len(head):
+        kind, length = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
+        if kind == b"fmt ":
+            rate = int.from_bytes(head[at + 16 : at + 20], "little")
+        if kind == b"data":
+            played = min(length, size - at - 8)
+            return played / rate if rate else None
+        at += 8 + length + length % 2
+    return None

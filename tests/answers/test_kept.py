@@ -1,0 +1,392 @@
+"""Kept answers: what is looked up, what is kept, whose it is, and what the books say of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+
+import httpx2
+import openai
+import pytest
+
+import canned
+import tokenguard
+from conftest import metric_points
+from tokenguard import policy
+from tokenguard.facts import names
+from tokenguard.installation import runtime
+from tokenguard.policy import Policy
+
+RULE = '[[cache]]\nname = "faq"\n'
+PICTURE = "data:image/png;base64,AA"
+SAID = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+class Provider:
+    """An in-process provider that counts what it gets, and answers as it is told."""
+
+    def __init__(self):
+        self.requests = []
+        self.answer = canned.chat_body
+        self.status = 200
+
+    def __call__(self, request):
+        self.requests.append(json.loads(request.content))
+        if json.loads(request.content).get("stream"):
+            events = [*canned.chat_events(), "[DONE]"]
+            body = "".join(f"data: {each if isinstance(each, str) else json.dumps(each)}\n\n" for each in events)
+            return httpx2.Response(200, headers={"content-type": "text/event-stream"}, text=body)
+        return httpx2.Response(self.status, json=self.answer())
+
+    def client(self, **more):
+        http = httpx2.Client(transport=httpx2.MockTransport(self))
+        return openai.OpenAI(api_key="k", http_client=http, max_retries=0, **more)
+
+    def aclient(self):
+        http = httpx2.AsyncClient(transport=httpx2.MockTransport(self))
+        return openai.AsyncOpenAI(api_key="k", http_client=http, max_retries=0)
+
+
+@pytest.fixture
+def provider():
+    return Provider()
+
+
+@pytest.fixture
+def under(installed):
+    """Puts the calls of one test under a policy, with `tenant` and what else it needs by default."""
+
+    def put(text, attribution='defaults = { tenant = "t1" }'):
+        tokenguard.install(policy.loads(f"{text}\n[attribution]\n{attribution}\n", "tokenguard.toml"))
+        return runtime.installed().meter.guard
+
+    yield put
+    tokenguard.install(Policy())
+
+
+def ask(client, **more):
+    return client.chat.completions.create(
+        **{"model": "gpt-4o-mini", "messages": SAID, "temperature": 0, "max_tokens": 500, **more}
+    )
+
+
+def looked_up(spans):
+    return [(span.attributes.get(names.CACHE_RESULT), span.attributes.get(names.CACHE_REASON)) for span in spans.all()]
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"temperature": 0.7}, "sampled"),
+        ({"temperature": openai.omit}, "sampled"),
+        ({"n": 2}, "several"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "hosted"),
+        ({"web_search_options": {}}, "hosted"),
+        ({"extra_body": {"conversation": "c1"}}, "history"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}]}
+                ]
+            },
+            "files",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f1"}}]}]}, "files"),
+    ],
+)
+def test_what_is_not_looked_up(asked, reason, provider, under, spans):
+    """What may be answered otherwise the next time is sent each time, and the span says why."""
+    under(RULE)
+    client = provider.client()
+    ask(client, **asked)
+    ask(client, **asked)
+    assert len(provider.requests) == 2
+    assert looked_up(spans) == [("skip", reason)] * 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked"),
+    [
+        ("sampled = true", {"temperature": 0.7}),
+        ("tools = true", {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}),
+        ("", {"messages": [{"role": "user", "content": 'is "file_id": in here, or "url":"https://x.test"?'}]}),
+        (
+            "",
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": PICTURE}}]}]},
+        ),
+    ],
+)
+def test_what_is_looked_up(rule, asked, provider, under, spans):
+    """Where the rule says so, or nothing speaks against it, the second call is served."""
+    under(RULE + rule)
+    client = provider.client()
+    first, second = ask(client, **asked), ask(client, **asked)
+    assert len(provider.requests) == 1
+    assert second == first
+    assert looked_up(spans) == [("miss", None), ("hit", None)]
+
+
+def with_choice(**more):
+    body = canned.chat_body()
+    body["choices"][0].update(more)
+    return body
+
+
+CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (with_choice(finish_reason="length"), "finish"),
+        (with_choice(finish_reason="content_filter"), "finish"),
+        (with_choice(message={"role": "assistant", "content": None, "tool_calls": CALLS}), "tool_call"),
+        (with_choice(message={"role": "assistant", "content": "x" * 3000}), "size"),
+    ],
+)
+def test_what_is_not_kept(answer, reason, provider, under, spans):
+    """An answer that was cut off, filtered, calls a tool, or is too large is not given to the next."""
+    under(RULE + "max_entry_kib = 2")
+    provider.answer = lambda: answer
+    client = provider.client()
+    ask(client)
+    ask(client)
+    assert len(provider.requests) == 2
+    assert looked_up(spans) == [("miss", reason)] * 2
+
+
+def test_failure_is_not_kept(provider, under, spans):
+    """An error is its caller's, and the next call is sent."""
+    under(RULE)
+    provider.status = 500
+    client = provider.client()
+    with pytest.raises(openai.InternalServerError):
+        ask(client)
+    provider.status = 200
+    ask(client)
+    ask(client)
+    assert len(provider.requests) == 2
+    assert looked_up(spans) == [("miss", "error"), ("miss", None), ("hit", None)]
+
+
+def test_whose_they_are(provider, under):
+    """Another tenant, another credential, another host: nobody gets what somebody else was told."""
+    under(RULE)
+    ask(provider.client())
+    with tokenguard.attribution(tenant="t2"):
+        ask(provider.client())
+    ask(provider.client(organization="o2"))
+    ask(provider.client(base_url="https://other.test/v1"))
+    ask(provider.client(default_headers={"openai-beta": "x"}))
+    ask(provider.client(default_query={"api-version": "2"}))
+    ask(provider.client(), extra_headers={"openai-beta": "y"})
+    assert len(provider.requests) == 7
+    ask(provider.client(), user="u1", metadata={"a": "b"}, extra_headers={"traceparent": "00-1-2-00"})
+    assert len(provider.requests) == 7
+
+
+def test_lacking_key(provider, under, spans):
+    """A call without a value for one of the rule's keys is sent."""
+    under(RULE + 'per = ["tenant", "prompt_version"]')
+    ask(provider.client())
+    assert looked_up(spans) == [("skip", "per")]
+
+
+def test_request_id(provider, under, spans):
+    """An idempotency key of the caller's finds the finished answer, whatever else is asked."""
+    under(RULE + 'per = ["request_id"]', 'keys = ["request_id"]')
+    with tokenguard.attribution(request_id="r1"):
+        ask(provider.client())
+        ask(provider.client())
+    with tokenguard.attribution(request_id="r2"):
+        ask(provider.client())
+    assert len(provider.requests) == 2
+
+
+def test_parse_stream_and_raw(provider, under):
+    """One entry serves whoever asks for it: plainly, parsed, raw; a stream has its own, and helpers read it."""
+    under(RULE)
+    client = provider.client()
+    first = ask(client)
+    asked = {"model": "gpt-4o-mini", "messages": SAID, "temperature": 0, "max_tokens": 500}
+    assert client.chat.completions.with_raw_response.create(**asked).parse() == first
+    with client.chat.completions.with_streaming_response.create(**asked) as response:
+        assert json.loads(response.read()) == canned.chat_body()
+    parsed = client.chat.completions.parse(**asked)
+    assert parsed.choices[0].message.content == "Paris."
+    assert len(provider.requests) == 1
+    whole = list(ask(client, stream=True))
+    with client.chat.completions.stream(**asked) as events:
+        assert events.get_final_completion().choices[0].message.content == "Paris."
+    with client.chat.completions.with_streaming_response.create(**asked, stream=True) as response:
+        lines = list(response.iter_lines())
+    assert list(ask(client, stream=True)) == whole
+    assert len(provider.requests) == 2
+    assert lines[-1 - (not lines[-1])] == "data: [DONE]"
+    assert not any('"choices": [], "usage"' in line for line in lines)  # which only TokenGuard had asked for
+
+
+def test_async(provider, under):
+    """The same for asynchronous clients; an answer is the same whoever has asked for it first."""
+    under(RULE)
+
+    async def both():
+        client = provider.aclient()
+        first = await ask(client)
+        second = await ask(client)
+        items = [[item async for item in await ask(client, stream=True)] for _ in range(2)]
+        return first == second, items[0] == items[1], first
+
+    same, same_items, first = asyncio.run(both())
+    assert same
+    assert same_items
+    assert ask(provider.client()) == first
+    assert len(provider.requests) == 2
+
+
+def test_books(provider, under, spans):
+    """A served call costs nothing, counts as served, and its saving is a lever's; nothing is charged to a budget."""
+    guard = under(
+        RULE
+        + '[[budget]]\nname = "b"\nlimit_usd = 0.0004\n'
+        + '[[breaker]]\nname = "open"\nfailures = 1\n'
+        + '[ledger]\nurl = "memory:"\n',
+        'defaults = { tenant = "books" }',
+    )
+    client = provider.client()
+    ask(client, max_tokens=300)
+    (account,) = guard.ledger.accounts()
+    with tokenguard.meter() as m:
+        ask(client, max_tokens=300)  # the budget would have no room for it
+    assert (m.cost_usd, m.input_tokens, m.output_tokens, m.calls) == (0.0, 0, 0, 1)
+    assert list(guard.ledger.accounts()) == [account]
+    served = spans.all()[-1].attributes
+    assert served[names.COST] == 0.0
+    assert served[names.CACHE_SAVED] == pytest.approx(canned.OPENAI_COST)
+    assert names.INPUT_TOKENS not in served
+    points = metric_points(tenant="books")
+    calls = {dict(key).get("served"): value for (name, key), value in points.items() if name == "tokenguard.calls"}
+    assert calls == {None: 1, "cache": 1}
+    (saved,) = [
+        value
+        for (name, key), value in points.items()
+        if name == "tokenguard.saved.usd" and dict(key)["lever"] == "response_cache"
+    ]
+    assert saved == pytest.approx(canned.OPENAI_COST)
+
+
+def test_served_while_the_provider_is_down(provider, under):
+    """A breaker that is open does not stand between a call and its kept answer."""
+    under(RULE + '[[breaker]]\nname = "down"\nfailures = 1\ncooldown = "1h"\n')
+    client = provider.client()
+    first = ask(client)
+    provider.status = 500
+    with pytest.raises(openai.InternalServerError):
+        ask(client, max_tokens=9)
+    with pytest.raises(tokenguard.CircuitOpen):
+        ask(client, max_tokens=9)
+    assert ask(client) == first
+
+
+def test_limits_come_first(provider, under):
+    """A call that a limit refuses is refused, and what a limit changes is part of the key."""
+    under(RULE)
+    client = provider.client()
+    ask(client)
+    under(RULE + '[[limit]]\nname = "l"\nmax_output_tokens = 100\nthen = "clamp"\n')
+    ask(client)
+    assert [request["max_tokens"] for request in provider.requests] == [500, 100]
+    under(RULE + '[[limit]]\nname = "l"\nmax_output_tokens = 100\n')
+    with pytest.raises(tokenguard.LimitExceeded):
+        ask(client)
+
+
+def test_observe(provider, under, spans):
+    """Observed, everything is sent, and the span says what would have been served."""
+    under('mode = "observe"\n' + RULE)
+    client = provider.client()
+    ask(client)
+    ask(client)
+    assert len(provider.requests) == 2
+    assert looked_up(spans) == [("miss", None), ("hit", "observe")]
+    assert spans.all()[-1].attributes[names.COST] == pytest.approx(canned.OPENAI_COST)
+
+
+def test_unusable_entry(provider, under, spans):
+    """A kept answer that the SDK cannot read is forgotten, and the call is sent, on one span."""
+    guard = under(RULE)
+    client = provider.client()
+    first = ask(client)
+    answers = guard.answers
+    ((key, item),) = answers.store._items.items()
+    entry = answers.box.open(key, item.data)
+    broken = entry[: entry.index(b"\n") + 1] + b'{"choices": 7'
+    answers.store.put(key, item._replace(data=answers.box.seal(key, broken)))
+    spans.clear()
+    assert ask(client) == first
+    assert len(provider.requests) == 2
+    assert spans.attributes[names.COST] == pytest.approx(canned.OPENAI_COST)
+    assert ask(client) == first
+    assert len(provider.requests) == 2
+
+
+def test_damaged_entry(provider, under):
+    """An entry that is not what was kept is a miss."""
+    guard = under(RULE)
+    client = provider.client()
+    ask(client)
+    ((key, item),) = guard.answers.store._items.items()
+    guard.answers.store.put(key, item._replace(data=item.data[:-1]))
+    ask(client)
+    assert len(provider.requests) == 2
+
+
+def test_words(provider, under, spans):
+    """A question in other case, punctuation and filler words is the same; another number, name or negation is not."""
+    under(RULE + 'match = "words"')
+    client = provider.client()
+
+    def said(text, *before):
+        ask(client, messages=[{"role": "system", "content": "Be brief."}, *before, {"role": "user", "content": text}])
+        return len(provider.requests)
+
+    assert said("What is the refund policy of 2025?") == 1
+    assert said("what's  your REFUND policy of 2025 please") == 2  # `what's` and `what` differ: it is only spelling
+    assert said("Hello, what is the Refund Policy of 2025?!") == 2
+    assert said("What is the refund policy of 2026?") == 3
+    assert said("What is not the refund policy of 2025?") == 4
+    assert said("What is the refund policy of 2025?", *[{"role": "user", "content": "Hi"}] * 2) == 5
+    assert looked_up(spans)[-1] == ("skip", "words")
+
+
+def test_nobody_gets_anothers(provider, under):
+    """Two tenants in fifty threads: each gets its own answers."""
+    under(RULE, 'keys = ["tenant"]')
+    provider.answer = lambda: {
+        **canned.chat_body(),
+        "id": tokenguard_tenant(),
+    }
+
+    def tokenguard_tenant():
+        return threading.current_thread().name
+
+    client = provider.client()
+    wrong = []
+
+    def work(tenant):
+        threading.current_thread().name = tenant
+        for n in range(20):
+            with tokenguard.attribution(tenant=tenant):
+                answer = ask(client, max_tokens=100 + n % 5)
+            if answer.id != tenant:
+                wrong.append((tenant, answer.id))
+
+    threads = [threading.Thread(target=work, args=(f"tenant{n % 2}",)) for n in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(provider.requests) < 500
