@@ -437,7 +437,80 @@ VIDEOS = Body(
     units={"output_seconds": 8},
 )
 
+IMAGEN = Body(
+    {"model": "m", "instances": [{"prompt": QUESTION}], "parameters": {"sampleCount": 2}},
+    {"predictions": [{"bytesBase64Encoded": "aGk="}, {"raiFilteredReason": "x"}]},
+    0,
+    guarded="test_media_clouds",
+    units={"images": 1},
+)
+VEO = Body(
+    {"model": "m", "instances": [{"prompt": QUESTION}], "parameters": {"durationSeconds": 6, "sampleCount": 2}},
+    {
+        "name": "models/m/operations/1",
+        "done": True,
+        "response": {"generateVideoResponse": {"generatedSamples": [{"video": {}}, {"video": {}}]}},
+    },
+    0,
+    guarded="test_media_clouds",
+    units={"output_seconds": 12},
+)
+CANVAS = Body(
+    {"model": "m", "taskType": "TEXT_IMAGE", "textToImageParams": {"text": QUESTION}, "imageGenerationConfig": {}},
+    {"images": ["aGk="], "error": None},
+    0,
+    guarded="bedrock canvas",
+    units={"images": 1},
+)
+STABILITY = Body(
+    {"model": "m", "prompt": QUESTION},
+    {"images": ["aGk="], "seeds": [1], "finish_reasons": [None]},
+    0,
+    guarded="test_media_clouds",
+    units={"images": 1},
+)
+RANK = Body(
+    {"model": "m", "query": QUESTION, "documents": [SAID] * 2},
+    {"results": [{"index": 0, "relevance_score": 0.9}]},
+    0,
+    guarded="test_media_clouds",
+    units={"request": 1},
+)
+FILM = Body(
+    {"model": "m", "textToVideoParams": {"text": QUESTION}, "videoGenerationConfig": {"durationSeconds": 6}},
+    {"invocationArn": "arn:aws:bedrock:us-east-1:1:async-invoke/1", "status": "Completed"},
+    0,
+    guarded="test_media_clouds",
+    units={"output_seconds": 6},
+)
+OCR = Body(
+    {"model": "m", "document": {"type": "image_url", "image_url": "u"}, "document_annotation_prompt": QUESTION},
+    {"pages": [{"index": 0}], "model": "m", "usage_info": {"pages_processed": 1}},
+    0,
+    guarded="mistral ocr",
+    units={"pages": 1},
+)
+OTHER_RERANK = Body(
+    {"model": "m", "query": QUESTION, "documents": [SAID] * 2},
+    {"model": "m", "results": [{"index": 0, "relevance_score": 0.9}], "usage": {"total_tokens": 40}},
+    40,
+    guarded="test_media_clouds",
+)
+
+GROQ_TRANSCRIPTS = TRANSCRIPTS._replace(
+    answer={"text": SAID, "duration": 8.6}, guarded="test_media_clouds", units={"input_seconds": 10}, events=()
+)
+
 BODIES = {
+    "groq_transcripts": GROQ_TRANSCRIPTS,
+    "imagen": IMAGEN,
+    "veo": VEO,
+    "invoke_canvas": CANVAS,
+    "invoke_stability": STABILITY,
+    "invoke_rerank": RANK,
+    "invoke_film": FILM,
+    "ocr": OCR,
+    "rerank": OTHER_RERANK,
     "images": IMAGES,
     "speech": SPEECH,
     "transcripts": TRANSCRIPTS,

@@ -222,7 +222,9 @@ def test_unfit(status, stream, under, client, provider, spans, caplog):
             if stream:
                 assert [chunk for chunk in answer if not chunk.choices] == []  # the usage was our own wish
     assert sent(provider) == ["gpt-4.1-mini", "gpt-4o", "gpt-4o", "gpt-4o"]
-    assert caplog.text.count("gpt-4.1-mini at 127.0.0.1 refused what gpt-4o takes") == 1
+    assert (
+        caplog.text.count("gpt-4.1-mini at 127.0.0.1 is refused, where the request of gpt-4o as it was is taken") == 1
+    )
     first, *others = spans
     assert first.name == "chat gpt-4o"
     assert first.attributes["tokenguard.route.unfit"] == "gpt-4.1-mini"

@@ -34,15 +34,16 @@ def faults(api: Api, body: Body) -> list[str]:
     asked = json.dumps(api.words.messages(body.request))
     expect("a request's messages are read", QUESTION in asked or f'"{SAID}"' in asked)
     reading = api.read(body.answer)
-    expect("an answer's usage is read", reading.usage is not None and (reading.usage.input or 0) == body.input)
+    told = reading if api.units is None else api.units.told(body.request, reading)
+    expect("an answer's usage is read", told.usage is not None and (told.usage.input or 0) == body.input)
     if body.output is not None:
         expect("an answer's output is read", reading.usage is not None and reading.usage.output == body.output)
-    told = reading if api.units is None else api.units.told(body.request, reading)
     for unit, number in body.units.items():
         expect(f"an answer's {unit} are read", getattr(told.usage, unit) == number)
     if api.units is not None:
         most = api.units.most(body.request)
         expect("what a request can come to is known", any(most))
+        expect("a request has a variant, or none", isinstance(api.units.variant(body.request), str | None))
         expect(
             "no answer comes to more",
             all(n is None or n <= (m or 0) for n, m in zip(most_of(told.usage), most_of(most), strict=True)),

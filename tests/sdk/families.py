@@ -307,6 +307,14 @@ def cohere_body(ask: Ask) -> dict[str, Any]:
     return {**cohere1_turns(ask), **ask.capped("max_tokens")}
 
 
+def canvas_body(ask: Ask) -> dict[str, Any]:
+    return {
+        "taskType": "TEXT_IMAGE",
+        "textToImageParams": {"text": ask.said},
+        "imageGenerationConfig": {"numberOfImages": 2, "quality": "premium", "width": 1024, "height": 1024},
+    }
+
+
 def bedrock_items(result: Any) -> Any:
     return result["stream" if "stream" in result else "body"]
 
@@ -326,6 +334,15 @@ def mistral(options: Options) -> tuple[Any, Any]:
 def mistral_chat(client: Any, ask: Ask) -> Any:
     name = ("stream" if ask.stream else "complete") + ("_async" if ask.asynchronous else "")
     return getattr(client.chat, name)(model=ask.model, messages=chat_turns(ask), **ask.capped("max_tokens"))
+
+
+def mistral_ocr(client: Any, ask: Ask) -> Any:
+    process = client.ocr.process_async if ask.asynchronous else client.ocr.process
+    return process(
+        model=ask.model,
+        document={"type": "image_url", "image_url": "https://host/plan.png"},
+        document_annotation_prompt=ask.said,
+    )
 
 
 def mistral_embeddings(client: Any, ask: Ask) -> Any:
@@ -444,8 +461,8 @@ def on_bedrock(
 ) -> Kind:
     """A kind of call of Bedrock's clients."""
     model, cheaper = f"us.{model}", f"us.{cheaper}"
-    common = {"async_sdk": "aiobotocore", "streams": True, "items": bedrock_items}
-    return Kind(f"bedrock {name}", "boto3", "aws.bedrock", model, cheaper, bedrock, send, tuple(cap), **common, **more)
+    common = {"async_sdk": "aiobotocore", "streams": True, "items": bedrock_items, **more}
+    return Kind(f"bedrock {name}", "boto3", "aws.bedrock", model, cheaper, bedrock, send, tuple(cap), **common)
 
 
 def body_of(result: Any) -> Any:
@@ -531,6 +548,17 @@ KINDS = (
         "gemini-embedding-small",
         google,
         google_embed,
+    ),
+    on_bedrock(
+        *("canvas", "amazon.nova-canvas-v1:0", "amazon.titan-image-generator-v2:0", invoke(canvas_body), ()),
+        rates=(("images", 60_000.0),),
+        streams=False,
+        **UNSHARED,
+    ),
+    Kind(
+        *("mistral ocr", "mistralai.client", "mistral_ai", "mistral-ocr-latest", "mistral-ocr-2503"),
+        *(mistral, mistral_ocr),
+        rates=(("pages", 4000.0),),
     ),
     on_bedrock("converse", *CLAUDES, converse, ("inferenceConfig", "maxTokens"), tools=True),
     on_bedrock("invoke claude", *CLAUDES, invoke(claude_body), ("max_tokens",), tools=True, **UNSHARED),

@@ -51,7 +51,7 @@ name = "s"
 url = "memory:"
 """
 SEEN = {
-    *("openai images", "openai speech", "openai transcripts"),
+    *("openai images", "openai speech", "openai transcripts", "bedrock canvas", "mistral ocr"),
     *("openai chat", "google generate", "google embed", "bedrock converse", "bedrock invoke claude", "mistral chat"),
     *("cohere chat", "cohere1 chat", "cohere rerank", "ollama chat", "huggingface chat"),
 }

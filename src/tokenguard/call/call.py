@@ -85,18 +85,26 @@ class AskedBy(NamedTuple):
 
 
 class Rerouted:
-    """That the guard has chosen another model than the caller."""
+    """What the guard has put in the place of the caller's choice, and a provider may refuse: a model, an option."""
 
-    __slots__ = ("falls_back", "original", "refused", "sent")
+    __slots__ = ("falls_back", "option", "original", "refused", "sent")
 
     def __init__(self, original: str) -> None:
         self.original = original
         self.sent = original
         """The model that the request goes out with."""
+        self.option = ""
+        """The key of a setting that the caller has not asked for."""
         self.falls_back = True
-        """Whether the caller's own request is sent where the provider refuses it with the other model."""
+        """Whether the caller's own request is sent where the provider refuses it as it was changed."""
         self.refused: tuple[str, ...] = ()
-        """The models with which the provider has refused it."""
+        """The models and options with which the provider has refused it."""
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The other model, and the option, of the request as it goes out."""
+        model = (self.sent,) if self.sent != self.original else ()
+        return (*model, self.option) if self.option else model
 
 
 class Exchange(Protocol):

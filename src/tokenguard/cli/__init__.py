@@ -83,6 +83,7 @@ COMMANDS = {
         "policy check",
     ),
     "budgets": Row("tokenguard.cli.budgets", "budgets", "How much of each budget is used, and what is left.", "Guard"),
+    "cache": Row("tokenguard.cli.cache", "cache", "How many answers are kept; delete them.", "Guard", "cache stats"),
     "grafana": Row(
         "tokenguard.cli.grafana",
         "grafana",

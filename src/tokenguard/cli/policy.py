@@ -40,9 +40,11 @@ def check(file: str | None) -> None:
         "breaker": len(found.breakers),
         "share": len(found.shares),
         "route": len(found.routes),
+        "cache": len(found.caches),
     }
     rules = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items() if count)
     click.echo(f"{found.source}: valid; {rules or 'no rules'}; mode {found.mode}")
+    _say_untaken(found)
     for doubt in _doubts(found):
         click.echo(f"warning: {doubt}", err=True)
 
@@ -50,11 +52,20 @@ def check(file: str | None) -> None:
 @policy.command()
 @click.argument("file", required=False)
 def show(file: str | None) -> None:
-    """Print the effective policy as TOML: FILE, or the policy that is found from here. Secrets in URLs are masked."""
+    """Print the effective policy as TOML: FILE, or the policy that is found from here. Secrets in URLs are masked.
+
+    Comments say which file each value is from; what has none is the default.
+    """
     from tokenguard.policy.page import render
 
     found = loaded(file)
-    click.echo(f"# {found.source or 'no policy file: these are the defaults'}\n{render(found)}", nl=False)
+    click.echo(f"# {found.source or 'no policy file: these are the defaults'}\n{render(found, origins=True)}", nl=False)
+    _say_untaken(found)
+
+
+def _say_untaken(found: Policy) -> None:
+    for said in found.untaken:
+        click.echo(f"warning: {said}", err=True)
 
 
 @policy.command()
@@ -98,6 +109,12 @@ def _attribution(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--provider", default="", help="Whose it is; the model's maker, unless said.")
 @click.option("--operation", default="chat", show_default=True)
 @click.option("--input", "input_tokens", type=click.IntRange(0), default=1000, show_default=True, help="Input tokens.")
+@click.option("--system", "system_tokens", type=click.IntRange(0), default=0, help="Of these, the system prompt's.")
+@click.option("--tools-tokens", type=click.IntRange(0), default=0, help="Of these, the tools'.")
+@click.option("--history", "history_tokens", type=click.IntRange(0), default=0, help="Of these, the history's.")
+@click.option(
+    "--tool-result", "tool_result_tokens", type=click.IntRange(0), default=0, help="The largest tool result's."
+)
 @click.option("--output-cap", type=click.IntRange(0), help="The output cap of the request; none, unless said.")
 @click.option("--turns", type=click.IntRange(1), default=1, show_default=True, help="How often the user has spoken.")
 @click.option("--tool-steps", type=click.IntRange(0), default=0, help="Tool rounds since the user has spoken.")

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenguard.demo import anthropic_messages, cohere_api
+from tokenguard.demo import anthropic_messages, cohere_api, media
 from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import Answerer, Desk, Event, Refusal, Reply
 from tokenguard.facts.usage import Usage
@@ -98,6 +98,10 @@ def family_of(body: Mapping[str, Any]) -> Answerer:
     """Who answers a body of `InvokeModel`: each family of models has a format of its own."""
     if "anthropic_version" in body:
         return anthropic_messages.messages
+    if "taskType" in body or str(body.get("model")).startswith("stability."):
+        return media.canvas
+    if "documents" in body:
+        return media.rank
     if "inferenceConfig" in body or "schemaVersion" in body:
         return nova
     return text_of(next(family for family in TEXTS if family.key in body))

@@ -110,7 +110,12 @@ def transcripts(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     if body.get("stream"):
         events = [Event({"type": "transcript.text.delta", "delta": f"{word} "}, text=word) for word in text.split()]
         events.append(Event({"type": "transcript.text.done", "text": text, "usage": usage}))
-    verbose = {"language": "english", "duration": float(seconds)} if form == "verbose_json" else {}
+    verbose: dict[str, Any] = {"language": "english", "duration": float(seconds)} if form == "verbose_json" else {}
+    if model.startswith("voxtral"):
+        verbose = {"model": model, "language": "en", "segments": []}
+        usage = {"prompt_audio_seconds": seconds, "prompt_tokens": 4, "completion_tokens": 12, "total_tokens": 400}
+    if "large-v3" in model:  # Groq tells no usage
+        return Reply({"text": text, **verbose}, billed=billed)
     return Reply({"text": text, **verbose, "usage": usage}, events, billed, BROKEN)
 
 
@@ -153,3 +158,91 @@ def video(desk: Desk, video_id: str) -> Reply:
     told = {name: value for name, value in job.items() if name != "polls"}
     failed = {"error": {"code": "moderation_blocked", "message": "No."}} if status == "failed" else {}
     return Reply({**told, "status": status, "progress": progress, **failed})
+
+
+# --- Google's ---------------------------------------------------------------------------------------------------------
+
+
+def predict(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /models/imagen-...:predict`; what the prompt has filtered is not made, and not billed."""
+    number = int((body.get("parameters") or {}).get("sampleCount") or 4)
+    filtered = "filter one" in str(body["instances"][0].get("prompt"))
+    made = [{"bytesBase64Encoded": PIXEL, "mimeType": "image/png"} for _ in range(number - filtered)]
+    reasons = [{"raiFilteredReason": "58061214"}] * filtered
+    return Reply({"predictions": [*made, *reasons]}, billed=Usage(images=len(made)))
+
+
+def film_operation(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /models/veo-...:predictLongRunning`."""
+    settings = body.get("parameters") or {}
+    failed = body["instances"][0].get("prompt") == "a failure"
+    films = int(settings.get("sampleCount") or 1)
+    name = f"projects/p/locations/l/publishers/google/models/{body['model']}/operations/{desk.id('op')}"
+    desk.jobs[name.rpartition("/")[2]] = {"name": name, "films": films, "failed": failed, "polls": 0}
+    seconds = 0 if failed else films * int(settings.get("durationSeconds") or 8)
+    return Reply({"name": name}, billed=Usage(output_seconds=seconds))
+
+
+def fetched(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /models/veo-...:fetchPredictOperation`, as Vertex AI has it."""
+    return operation(desk, body["operationName"].rpartition("/")[2])
+
+
+def operation(desk: Desk, number: str) -> Reply:
+    """`GET /models/veo-.../operations/ID`."""
+    job = desk.jobs[number]
+    job["polls"] += 1
+    if job["polls"] <= POLLS:
+        return Reply({"name": job["name"]})
+    if job["failed"]:
+        return Reply({"name": job["name"], "done": True, "error": {"code": 3, "message": "No.", "status": "INVALID"}})
+    films = [{"video": {"uri": "https://files/1"}} for _ in range(job["films"])]
+    return Reply(
+        {"name": job["name"], "done": True, "response": {"generateVideoResponse": {"generatedSamples": films}}}
+    )
+
+
+# --- Mistral's --------------------------------------------------------------------------------------------------------
+
+
+def ocr(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /v1/ocr`: documents have three pages."""
+    pages = list(body.get("pages") or range(1 if body["document"]["type"] == "image_url" else 3))
+    usage = {"pages_processed": len(pages), "doc_size_bytes": 1000}
+    read: list[dict[str, Any]] = [{"index": n, "markdown": "# A plan", "images": [], "dimensions": None} for n in pages]
+    billed = "annotated_pages" if body.get("document_annotation_format") else "pages"
+    return Reply({"pages": read, "model": body["model"], "usage_info": usage}, billed=Usage(**{billed: len(pages)}))
+
+
+# --- Bedrock's --------------------------------------------------------------------------------------------------------
+
+
+def canvas(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /model/amazon.nova-canvas-.../invoke`, and Stability's."""
+    number = int((body.get("imageGenerationConfig") or {}).get("numberOfImages") or 1)
+    return Reply({"images": [PIXEL] * number, "error": None}, billed=Usage(images=number))
+
+
+def rank(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /model/cohere.rerank-.../invoke`."""
+    results = [{"index": n, "relevance_score": 0.5} for n in range(len(body["documents"]))]
+    return Reply({"results": results}, billed=Usage(request=math.ceil(len(results) / 100)))
+
+
+def async_invoke(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /async-invoke`."""
+    wanted = body["modelInput"]
+    arn = f"arn:aws:bedrock:us-east-1:123456789012:async-invoke/{desk.id('job')}"
+    failed = "a failure" in str(wanted)
+    desk.jobs[arn.rpartition("/")[2]] = {"arn": arn, "failed": failed, "polls": 0}
+    seconds = int((wanted.get("videoGenerationConfig") or {}).get("durationSeconds") or 6)
+    return Reply({"invocationArn": arn}, billed=Usage(output_seconds=0 if failed else seconds))
+
+
+def async_invocation(desk: Desk, number: str) -> Reply:
+    """`GET /async-invoke/ARN`."""
+    job = desk.jobs[number]
+    job["polls"] += 1
+    status = "InProgress" if job["polls"] <= POLLS else "Failed" if job["failed"] else "Completed"
+    times = {"submitTime": "2026-11-26T12:00:00Z", "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://b/k"}}}
+    return Reply({"invocationArn": job["arn"], "modelArn": "arn:aws:bedrock:::m", "status": status, **times})

@@ -56,6 +56,11 @@ ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/chat/completions", "chat", openai_chat.chat),
     ("/completions", "completions", openai_chat.completions),
     ("/embeddings", "embeddings", openai_chat.embeddings),
+    (":predict", "predict", media.predict),
+    (":predictLongRunning", "predict", media.film_operation),
+    (":fetchPredictOperation", "operation", media.fetched),
+    ("/ocr", "ocr", media.ocr),
+    ("/async-invoke", "async_invoke", media.async_invoke),
     ("/images/generations", "images", media.images),
     ("/images/edits", "images", media.images),
     ("/images/variations", "images", media.images),
@@ -143,6 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
         last = path.rpartition("/")[2]
         if "/responses/" in path:
             return openai_responses.retrieved(self.server.provider.desk, last)
+        if "/operations/" in path:
+            return media.operation(self.server.provider.desk, last)
+        if "/async-invoke/" in path:
+            return media.async_invocation(self.server.provider.desk, unquote(path).rpartition("/")[2])
         if "/videos/" in path:
             if last == "content":
                 return Reply({}, content=media.SOUND, content_type="video/mp4")
@@ -266,9 +275,9 @@ class _Handler(BaseHTTPRequestHandler):
         error: dict[str, Any] = {"message": str(refusal), "type": refusal.kind}
         wait = {}
         body: dict[str, Any]
-        if received.api in ("generate_content", "embed_content"):
+        if received.api in ("generate_content", "embed_content", "predict"):
             body = google_gemini.refused(refusal.status, str(refusal))
-        elif received.api in ("converse", "invoke"):
+        elif received.api in ("converse", "invoke", "async_invoke"):
             body = {"message": str(refusal)}
             wait["x-amzn-ErrorType"] = bedrock_runtime.ERRORS.get(refusal.status, "InternalServerException")
         elif self._is_anthropic():

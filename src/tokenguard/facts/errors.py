@@ -48,12 +48,12 @@ class GuardrailViolation(TokenGuardError):
         resets_at: datetime | None = None,
     ) -> None:
         super().__init__(message)
-        self.rule = rule
-        self.limit = limit
-        self.observed = observed
-        self.attribution = dict(attribution or {})
-        self.remaining = remaining
-        self.resets_at = resets_at
+        self.rule: str = rule
+        self.limit: float | None = limit
+        self.observed: float | None = observed
+        self.attribution: dict[str, str] = dict(attribution or {})
+        self.remaining: float | None = remaining
+        self.resets_at: datetime | None = resets_at
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments do not survive the default pickling
         return (_rebuild, (type(self), self.args, self.__dict__))

@@ -9,9 +9,9 @@ model, operation and attribution, and remembered.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import baggage
 
@@ -23,11 +23,13 @@ from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.guard.alerts import Alerter
 from tokenguard.guard.breakers import Breakers
-from tokenguard.guard.ceilings import CEILINGS, Question, beyond, no_price
+from tokenguard.guard.ceilings import CEILINGS, MENDS, Question, beyond, no_price
+from tokenguard.guard.context import Context, managed
 from tokenguard.guard.refusals import refused
 from tokenguard.guard.routes import Routes
 from tokenguard.guard.runs import Runs
 from tokenguard.guard.single_flight import Flights
+from tokenguard.guard.trimming import Trimmer
 from tokenguard.guard.worst_case import Worst, WorstCase
 from tokenguard.ledger import NANO, Balance, Ledger, Refusal, Reservation, nano, new_id, open_ledger
 from tokenguard.policy import Budget, CompiledPolicy, Limit, Matched, Policy
@@ -50,11 +52,11 @@ REMEMBERED = 4096
 
 CHANGED = (
     *(names.ROUTE_ORIGINAL_MODEL, names.GUARD_ORIGINAL_MODEL, names.GUARD_ORIGINAL_MAX_TOKENS),
-    *(names.GUARD_ACTION, names.GUARD_RULE, names.GUARD_MODE),
+    *(names.GUARD_ACTION, names.GUARD_RULE, names.GUARD_MODE, names.GUARD_TRIMMED_TURNS),
 )
 """What a call's span says of changes that are undone."""
 
-ACTIONS = ("allow", "warn", "clamp", "downgrade", "block")
+ACTIONS = ("allow", "warn", "provider", "trim", "clamp", "downgrade", "block")
 """In order of severity: the strongest one of a call is the one on its span."""
 
 
@@ -86,6 +88,18 @@ def _balance(budget: Budget, account: Balance) -> dict[names.Metric, float]:
     return found
 
 
+def _rerouted(call: Call) -> Rerouted:
+    """What we have changed of a call, from now on noted."""
+    if call.rerouted is None:
+        call.rerouted = Rerouted(call.model or "")
+    return call.rerouted
+
+
+def _most(limit: Limit) -> int:
+    """The tokens of a limit whose context the provider is to shorten."""
+    return limit.max_input_tokens or limit.max_history_tokens or limit.max_tool_result_tokens or 0
+
+
 class Guard:
     """A policy at work. To change the policy, make a new guard `after` the old one and swap the one reference.
 
@@ -112,6 +126,7 @@ class Guard:
 
             self.answers = Answers.of(policy, None if after is None else after.answers)
         self.routes = Routes()
+        self.trimmer: Trimmer = Trimmer() if after is None else after.trimmer
         self.runs: Runs = Runs() if after is None else after.runs
         self.alerter = Alerter(policy.alerts)
         self.on_refusal: Callable[[str, str], None] | None = None
@@ -149,7 +164,7 @@ class Guard:
         """Let the call pass, as it is or changed, with its worst case reserved; or raise."""
         matched = call.matched
         assert matched is not None, "a call is matched before it is admitted"
-        if matched.routes and call.rerouted is None:
+        if matched.routes and (call.rerouted is None or not call.rerouted.refused):
             matched = yield from self._route(call, exchange, matched)
         tightest = matched.tightest
         wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
@@ -161,8 +176,11 @@ class Guard:
             if not self._within(call, tightest):
                 if wants_input:
                     yield from self._count(call)
+                context = Context(call)
+                if tightest.section is not None:
+                    yield from self._elsewhere(context.load)
                 for limit in matched.limits:
-                    self.limit(call, exchange, limit)
+                    self.limit(call, exchange, limit, context)
         if matched.cache is not None and self.answers is not None and call.look_up is None:
             yield from self.answers.look_up(call, exchange, matched.cache, matched.cache_key, serves=self.enforces)
             if call.look_up is not None and call.look_up.answer is not None:
@@ -237,24 +255,24 @@ class Guard:
     def send_to(self, call: Call, exchange: Exchange, model: str) -> None:
         """The one way in which a call gets another model."""
         call.change(exchange, {**call.request, "model": model})
-        if call.rerouted is None:
-            call.rerouted = Rerouted(call.model or "")
-        call.model = call.rerouted.sent = model
+        _rerouted(call).sent = model
+        call.model = model
 
     def reconsider(self, call: Call, exchange: Exchange) -> Generator[Step, Answer, None]:
-        """The provider refuses the request with the model that we chose: admit the caller's own, or raise."""
-        rerouted = call.rerouted
-        assert rerouted is not None, "the guard has chosen another model"
+        """The provider refuses the request as we have changed it: admit the caller's own, or raise."""
+        rerouted = _rerouted(call)
         matched, call.matched = call.matched, None
         for breaker in matched.breakers if matched is not None else ():
-            self.breakers.ended(breaker, call.endpoint.provider, rerouted.sent, None)
+            self.breakers.ended(breaker, call.endpoint.provider, call.model or "", None)
         held, call.reservation = call.reservation, None
         if held is not None and self.ledger is not None:
             yield self.ledger, self.ledger.release, (held,)
-        rerouted.refused += (rerouted.sent,)
-        call.attributes[names.ROUTE_UNFIT] = rerouted.sent
+        rerouted.refused += rerouted.changes
+        if rerouted.sent != rerouted.original:
+            call.attributes[names.ROUTE_UNFIT] = rerouted.sent
+            call.model = rerouted.sent = rerouted.original
+        rerouted.option = ""
         call.change(exchange, exchange.body)
-        call.model = rerouted.sent = rerouted.original
         for name in CHANGED:
             call.attributes.pop(name, None)
         call.action = "allow"
@@ -262,10 +280,9 @@ class Guard:
         yield from Guard.admit(self, call, exchange)  # what a kind of guard asks before has been asked
 
     def accepted(self, call: Call) -> None:
-        """The caller's own request was not refused, so it was the model that did not fit."""
-        rerouted = call.rerouted
-        for model in rerouted.refused if rerouted is not None else ():
-            self.routes.found_unfit(call, model, f"refused what {call.model} takes")
+        """The caller's own request was not refused, so it was our change that did not fit."""
+        for change in _rerouted(call).refused:
+            self.routes.found_unfit(call, change, f"is refused, where the request of {call.model} as it was is taken")
 
     # --- limits --------------------------------------------------------------------------------------------------
 
@@ -283,6 +300,8 @@ class Guard:
             cap = call.output_cap
             if cap is None or cap > tightest.output_tokens:
                 return False
+        if tightest.section is not None and self.worst_case.bound(call).tokens > tightest.section:
+            return False
         if tightest.input_tokens is not None:
             bound = self.worst_case.bound(call)
             if not bound.complete or bound.tokens > tightest.input_tokens:
@@ -292,12 +311,15 @@ class Guard:
             return usd is not None and usd <= tightest.cost_usd
         return True
 
-    def limit(self, call: Call, exchange: Exchange, limit: Limit) -> None:
+    def limit(self, call: Call, exchange: Exchange, limit: Limit, context: Context) -> None:
         """Keep one limit: change the call, or raise."""
         if limit.then == "clamp" and limit.max_output_tokens is not None and beyond(call, limit.max_output_tokens):
             self._clamp(call, exchange, limit.name, limit.max_output_tokens)
-        asked = Question(call, limit, self.worst_case, self.policy.unpriced != "allow")
-        for exceeded in filter(None, (ceiling(asked) for ceiling in CEILINGS)):
+        asked = Question(call, limit, self.worst_case, self.policy.unpriced != "allow", context)
+        mends = MENDS.get(limit.then, ())
+        if any(ceiling(asked) is not None for ceiling in mends):
+            self._shorten(call, exchange, limit, context)
+        for exceeded in filter(None, (ceiling(asked) for ceiling in CEILINGS if ceiling not in mends)):
             # An agent's model is the provider's to know, and a request that names one beside it would be refused.
             downgrades = limit.then == "downgrade" and call.model not in (None, limit.downgrade_to)
             unfit = downgrades and self.routes.is_unfit(call, str(limit.downgrade_to))
@@ -320,6 +342,33 @@ class Guard:
             call.attributes.setdefault(names.GUARD_ORIGINAL_MAX_TOKENS, call.output_cap)
         call.change(exchange, call.api.capped(call.request, cap, call.endpoint.provider))
         call.attributes[names.REQUEST_MAX_TOKENS] = cap
+
+    def _shorten(self, call: Call, exchange: Exchange, limit: Limit, context: Context) -> None:
+        """Have the context shortened, by us or by the provider; where that cannot be, it goes out as it is."""
+        change: Mapping[str, Any] | str
+        turns = 0
+        if limit.then == "trim":
+            trimmed = self.trimmer.trim(call, context, limit.max_history_tokens or 0)
+            change, turns = (trimmed, 0) if isinstance(trimmed, str) else trimmed
+        elif (option := call.api.shortens) is None or call.endpoint.provider not in option.providers:
+            change = f"{call.endpoint.provider} has no setting for it in a {call.api.id} request"
+        elif self.routes.is_unfit(call, option.key):
+            change = f"{option.key} has been refused"
+        else:
+            change = managed(call, exchange, option, _most(limit))
+        if isinstance(change, str):
+            self._decide(call, limit.name, "warn")
+            log.warning(
+                'tokenguard: "%s" does not shorten %s %s: %s', limit.name, call.api.operation, call.model, change
+            )
+            return
+        self._decide(call, limit.name, limit.then)
+        if self.enforces:
+            call.change(exchange, change)
+            if turns:
+                call.attributes[names.GUARD_TRIMMED_TURNS] = turns
+            elif call.api.shortens is not None:
+                _rerouted(call).option = call.api.shortens.key
 
     def _downgrade(self, call: Call, exchange: Exchange, rule: str, model: str) -> None:
         self._decide(call, rule, "downgrade")
@@ -423,9 +472,13 @@ class Guard:
     def _count(self, call: Call) -> Generator[Step, Answer, None]:
         """Count the input, which may load a tokenizer: not on the event loop."""
         if call.counted is None:
-            answer = yield None, self.worst_case.count, (call,)
-            if answer.error is not None:
-                raise answer.error
+            yield from self._elsewhere(self.worst_case.count, call)
+
+    def _elsewhere(self, work: Callable[..., object], *arguments: object) -> Generator[Step, Answer, None]:
+        """Have work done off the event loop, if there is one."""
+        answer = yield None, work, arguments
+        if answer.error is not None:
+            raise answer.error
 
     # --- after the call ------------------------------------------------------------------------------------------
 
@@ -451,6 +504,8 @@ class Guard:
                 self.breakers.ended(breaker, call.endpoint.provider, call.model or "", works)
         if usage is not None:
             self.worst_case.learn(call, usage)
+            if matched is not None and matched.tightest.trims and names.GUARD_TRIMMED_TURNS not in call.attributes:
+                self.trimmer.learn(call, usage)
         if call.rerouted is not None and charged is not None and cost is not None and cost.total:
             self._tell_saved(call, call.rerouted, charged, cost.total)
         held, ledger = call.reservation, self.ledger

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from tokenguard.call.call import Call
 from tokenguard.facts.errors import GuardrailViolation, LimitExceeded
+from tokenguard.guard.context import Context
 from tokenguard.guard.worst_case import WorstCase
 from tokenguard.policy import Limit
 
@@ -21,6 +22,7 @@ class Question(NamedTuple):
     worst_case: WorstCase
     refuses_unpriced: bool
     """Whether a model without a price passes every ceiling in USD."""
+    context: Context
 
     def passed(self, what: str, value: float, ceiling: float, advice: str, show: str = "{:,}") -> LimitExceeded:
         """The refusal: what the call has, what the limit allows, and the next step."""
@@ -88,6 +90,34 @@ def _input(asked: Question) -> LimitExceeded | None:
     return asked.passed("input tokens", sent, most, "Send less: fewer chunks, a shorter history.")
 
 
+def _system(asked: Question) -> LimitExceeded | None:
+    most = asked.limit.max_system_tokens
+    if most is None or (sent := asked.context.tokens("system", most)) <= most:
+        return None
+    return asked.passed("tokens of the system prompt", sent, most, "Shorten it.")
+
+
+def _tools(asked: Question) -> LimitExceeded | None:
+    most = asked.limit.max_tools_tokens
+    if most is None or (sent := asked.context.tokens("tools", most)) <= most:
+        return None
+    return asked.passed("tokens of tools", sent, most, "Offer fewer tools, or shorter descriptions.")
+
+
+def _history(asked: Question) -> LimitExceeded | None:
+    most = asked.limit.max_history_tokens
+    if most is None or (sent := asked.context.tokens("history", most)) <= most:
+        return None
+    return asked.passed("tokens of history", sent, most, 'Keep fewer turns, or use then = "trim".')
+
+
+def _tool_result(asked: Question) -> LimitExceeded | None:
+    most = asked.limit.max_tool_result_tokens
+    if most is None or (sent := asked.context.largest("tool_results", most)) <= most:
+        return None
+    return asked.passed("tokens of a tool result", sent, most, "Return what is needed of it, or a summary.")
+
+
 def _cost(asked: Question) -> LimitExceeded | None:
     most, call = asked.limit.max_cost_usd, asked.call
     if most is None:
@@ -103,15 +133,17 @@ def _cost(asked: Question) -> LimitExceeded | None:
     return asked.passed(what, worst.usd, most, "Send less, lower the output cap, or use a cheaper model.", "${:.6f}")
 
 
-CEILINGS: Final[tuple[Callable[[Question], LimitExceeded | None], ...]] = (
-    _tool_steps,
-    _tool_calls,
-    _retries,
-    _output,
-    _input,
-    _cost,
+Ceiling = Callable[[Question], LimitExceeded | None]
+CEILINGS: Final[tuple[Ceiling, ...]] = (
+    *(_tool_steps, _tool_calls, _retries, _output),
+    *(_system, _tools, _history, _tool_result),
+    *(_input, _cost),
 )
 """All there are, the cheapest question first; each answers `None` for a call that is within it."""
+
+
+MENDS: Final[Mapping[str, tuple[Ceiling, ...]]] = {"trim": (_history,), "provider": (_history, _tool_result, _input)}
+"""The ceilings past which a `then` does something else than refuse."""
 
 
 def beyond(call: Call, most: int) -> bool:

@@ -16,11 +16,13 @@ from tokenguard.call.open import open_calls
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.guard.admission import ACTIONS, Guard
-from tokenguard.guard.ceilings import CEILINGS, Question
+from tokenguard.guard.ceilings import CEILINGS, MENDS, Question
+from tokenguard.guard.context import Context
 from tokenguard.guard.routes import too_long, unmet
 from tokenguard.guard.worst_case import WorstCase
 from tokenguard.ledger import nano
 from tokenguard.policy import Limit, Policy, Route, When
+from tokenguard.policy.caching import AnswersConfig, Cache
 from tokenguard.policy.match import draw
 from tokenguard.policy.model import LedgerConfig
 from tokenguard.prices import PriceBook
@@ -43,6 +45,11 @@ class Asked:
     """Empty: the model's maker, by the price list."""
     operation: str = "chat"
     input_tokens: int = 1000
+    system_tokens: int = 0
+    tools_tokens: int = 0
+    history_tokens: int = 0
+    tool_result_tokens: int = 0
+    """Of the largest tool result."""
     output_cap: int | None = None
     tool_steps: int = 0
     """Tool rounds since the user has spoken."""
@@ -59,10 +66,10 @@ class Decision(NamedTuple):
     """What one rule says of a call."""
 
     kind: str
-    """`route`, `limit`, `breaker`, `budget` or `share`: its table in the policy."""
+    """`route`, `limit`, `breaker`, `cache`, `budget` or `share`: its table in the policy."""
     rule: str
     action: str
-    """`treated`, `control`, an action of the guard, `reserve`, `watch`, `share`; `-` where it is not for the call."""
+    """`treated`, `control`, an action of the guard, `look up`, `reserve`, `watch`, `share`; `-`: not for the call."""
     why: str
 
 
@@ -104,6 +111,20 @@ class _Said(WorstCase):
         return self._tokens
 
 
+class _SaidContext(Context):
+    """Knows how long the parts of the input are."""
+
+    def __init__(self, call: Call, asked: Asked) -> None:
+        super().__init__(call)
+        self._asked = asked
+
+    def tokens(self, section: str, enough: int) -> int:
+        return int(getattr(self._asked, f"{section}_tokens"))
+
+    def largest(self, section: str, enough: int) -> int:
+        return self._asked.tool_result_tokens
+
+
 class _Exchange:
     """A request that is never sent."""
 
@@ -125,7 +146,7 @@ class _Exchange:
 
 class _Trying:
     def __init__(self, policy: Policy, prices: PriceBook, asked: Asked) -> None:
-        policy = replace(policy, ledger=LedgerConfig(url="memory:"))
+        policy = replace(policy, ledger=LedgerConfig(url="memory:"), answers=AnswersConfig())
         self._policy = policy
         self._guard = Guard(policy, prices)
         self._guard.worst_case = _Said(prices, asked.input_tokens)
@@ -136,13 +157,21 @@ class _Trying:
         call.tool_steps = asked.tool_steps
         call.attribution = {**policy.attribution.defaults, **asked.attribution}
         self._guard.match(call)
+        self._context = _SaidContext(call, asked)
         self._route: tuple[str, str] | None = None
         self._refused = False
 
     def trial(self) -> Trial:
         """Ask the rules, in the order in which a call meets them."""
         call = self._call
-        decisions = [*self._routes(), *self._breakers(), *self._limits(), *self._budgets(), *self._shares()]
+        decisions = [
+            *self._routes(),
+            *self._breakers(),
+            *self._limits(),
+            *self._caches(),
+            *self._budgets(),
+            *self._shares(),
+        ]
         severe = max(decisions, key=lambda one: ACTIONS.index(one.action) if one.action in ACTIONS else 0, default=None)
         decided = severe is not None and severe.action in ACTIONS and severe.action != "allow"
         route, arm = self._route or (None, None)
@@ -203,13 +232,16 @@ class _Trying:
             return "-", "the call has been refused"
         if limit not in _matched(call).limits:
             return "-", self._no_match(limit.when)
-        question = Question(call, limit, guard.worst_case, self._policy.unpriced != "allow")
-        reasons = [str(exceeded) for exceeded in (ceiling(question) for ceiling in CEILINGS) if exceeded is not None]
+        question = Question(call, limit, guard.worst_case, self._policy.unpriced != "allow", self._context)
+        passed = {ceiling: str(exceeded) for ceiling in CEILINGS if (exceeded := ceiling(question)) is not None}
+        reasons = list(passed.values())
         if reasons and limit.then == "warn":
             return "warn", reasons[0]
+        if reasons and set(passed) <= set(MENDS.get(limit.then, ())):
+            return limit.then, reasons[0]
         before, call.action = call.output_cap, "allow"
         try:
-            guard.limit(call, self._exchange, limit)
+            guard.limit(call, self._exchange, limit, self._context)
         except GuardrailViolation as refusal:
             reasons, self._refused = [str(refusal)], True
         if call.action == "clamp":
@@ -218,6 +250,24 @@ class _Trying:
         if call.action == "downgrade":
             return "downgrade", f"goes to {limit.downgrade_to}: {reasons[0]}"
         return call.action, reasons[0] if reasons else "within it"
+
+    def _caches(self) -> Iterator[Decision]:
+        for rule in self._policy.caches:
+            yield Decision("cache", rule.name, *self._looked_up(rule))
+
+    def _looked_up(self, rule: Cache) -> tuple[str, str]:
+        from tokenguard.answers.fitting import REASONS, unfit
+        from tokenguard.answers.key import body_text
+
+        call, matched = self._call, _matched(self._call)
+        if matched.cache is not rule:
+            first = None if matched.cache is None else f'"{matched.cache.name}" comes first'
+            return "-", first or self._no_match(rule.when)
+        if matched.cache_key is None:
+            lacks = [key for key in rule.per if not call.attribution.get(key)]
+            return "-", f"the call has no {' and no '.join(lacks)}, which are in its key"
+        reason = unfit(call, rule, body_text(call))
+        return ("look up", f"shared by {matched.cache_key or 'all'}") if reason is None else ("-", REASONS[reason])
 
     def _budgets(self) -> Iterator[Decision]:
         for budget in self._policy.budgets:

@@ -71,6 +71,8 @@ class Installation:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
         from tokenguard.prices import PriceBook
 
+        for said in policy.untaken:
+            self.telemetry.warn(said)
         global _kept_days
         _kept_days = policy.store.keep_days
         assumed = policy.unpriced
@@ -182,7 +184,7 @@ def installed() -> Installation | None:
 def _policy(policy: str | os.PathLike[str] | Policy | None) -> Policy:
     from tokenguard.policy import Policy, load
 
-    return policy if isinstance(policy, Policy) else load(policy)
+    return policy if isinstance(policy, Policy) else load(policy, floor=True)
 
 
 def uninstall() -> None:

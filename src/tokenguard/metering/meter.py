@@ -187,8 +187,8 @@ class Meter:
         return True
 
     def _fitted(self, guard: Guard, exchange: Exchange, call: Call, other: Rerouted, answer: Answer) -> Flow:
-        """The answer of the model that the guard chose; where the provider refuses it, of the caller's own request."""
-        while other.falls_back and other.sent != other.original and refuses(answer, UNFIT):
+        """The answer to what the guard made of the request; where the provider refuses it, to the caller's own."""
+        while other.falls_back and other.changes and refuses(answer, UNFIT):
             again = guard.reconsider(call, exchange)
             if not (yield from self._asked_again(call, again, "sending the caller's own request")):
                 return answer

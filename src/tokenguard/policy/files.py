@@ -7,12 +7,14 @@ import re
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import PolicyError
-from tokenguard.policy.find import FILE, PYPROJECT, candidates
+from tokenguard.policy.find import FILE, PLATFORM, PYPROJECT, candidates, floors
+from tokenguard.policy.layers import Layer, alone, laid
 from tokenguard.policy.locate import Lines
 from tokenguard.policy.locate import Path as Keys
 from tokenguard.policy.model import Policy
@@ -22,27 +24,28 @@ MAX_BYTES: Final = 1_000_000
 """A policy is a page or two; a file beyond this was not meant."""
 
 
-def load(path: str | os.PathLike[str] | None = None) -> Policy:
+def load(path: str | os.PathLike[str] | None = None, *, floor: bool = False) -> Policy:
     """The policy in `path`, or else the one that is found; without one, a `Policy` that limits nothing.
 
-    Found is what `TOKENGUARD_POLICY` names, or else, from the working directory upwards, the first `tokenguard.toml`,
-    or `pyproject.toml` with a `[tool.tokenguard]` table. Raises `PolicyError`.
+    Found are a floor, which `/etc/tokenguard/tokenguard.toml` and `TOKENGUARD_POLICY` lay, and on it the nearest file,
+    from the working directory upwards: `tokenguard.toml`, or `pyproject.toml` with a `[tool.tokenguard]` table. A
+    `path` is taken as it is, or with `floor` as the nearest file. Raises `PolicyError`.
     """
-    if path is not None:
-        return _load(Path(path))
-    if named := os.environ.get(names.ENV_POLICY):
-        return _load(Path(named), hint=f" (named by the environment variable {names.ENV_POLICY})")
-    for candidate in map(Path, candidates()):
-        if candidate.name == FILE:
-            return _load(candidate)
-        if (policy := _in_pyproject(candidate)) is not None:
-            return policy
-    return Policy()
+    if path is not None and not floor:
+        return alone(_layer(Path(path)))
+    hint = f" (named by the environment variable {names.ENV_POLICY})"
+    layers = [_layer(Path(each), hint if each != PLATFORM else "") for each in floors()]
+    near = _nearest() if path is None else _layer(Path(path))
+    if near is not None and all(near.policy.source != each.policy.source for each in layers):
+        layers.append(near)
+    if not layers:
+        return Policy()
+    return alone(layers[0]) if len(layers) == 1 else reduce(laid, layers).policy
 
 
 def loads(text: str, filename: str = "<policy>") -> Policy:
     """The policy that `text` (TOML) states; `filename` is for messages, and for where relative paths start."""
-    return _parsed(text, filename, Path(filename).name == PYPROJECT)
+    return alone(_parsed(text, filename, Path(filename).name == PYPROJECT))
 
 
 def from_mapping(raw: Mapping[str, Any], filename: str = "<policy>") -> Policy:
@@ -50,11 +53,20 @@ def from_mapping(raw: Mapping[str, Any], filename: str = "<policy>") -> Policy:
     return read(raw, filename, None)
 
 
-def _load(path: Path, hint: str = "") -> Policy:
+def _nearest() -> Layer | None:
+    for candidate in map(Path, candidates()):
+        if candidate.name == FILE:
+            return _layer(candidate)
+        if (layer := _in_pyproject(candidate)) is not None:
+            return layer
+    return None
+
+
+def _layer(path: Path, hint: str = "") -> Layer:
     return _parsed(_text(path, _bytes(path, hint)), str(path), path.name == PYPROJECT)
 
 
-def _in_pyproject(path: Path) -> Policy | None:
+def _in_pyproject(path: Path) -> Layer | None:
     """The policy of a `pyproject.toml` that was come across; `None` if it has none, however broken it may be."""
     try:
         data = _bytes(path)
@@ -66,7 +78,7 @@ def _in_pyproject(path: Path) -> Policy | None:
     except tomllib.TOMLDecodeError:
         raw = {"tool": {"tokenguard": {}}}  # it names us and is broken: `_parsed` says where
     table = raw.get("tool", {})
-    return _load(path) if isinstance(table, dict) and "tokenguard" in table else None
+    return _layer(path) if isinstance(table, dict) and "tokenguard" in table else None
 
 
 def _bytes(path: Path, hint: str = "") -> bytes:
@@ -97,9 +109,9 @@ def _text(path: Path, data: bytes) -> str:
         ) from error
 
 
-def _parsed(text: str, filename: str, in_pyproject: bool) -> Policy:
+def _parsed(text: str, filename: str, in_pyproject: bool) -> Layer:
     raw, line_of, source = _raw(text, filename, in_pyproject)
-    return read(raw, filename, line_of, source)
+    return Layer(read(raw, filename, line_of, source), raw, line_of, filename)
 
 
 Raw = tuple[Mapping[str, Any], Callable[[Keys], int], str]

@@ -8,6 +8,8 @@ from typing import Final
 
 from tokenguard.facts import names
 
+PLATFORM: Final = "/etc/tokenguard/tokenguard.toml"
+"""A floor under the policies of all programs of the machine, where there is such a file."""
 FILE: Final = "tokenguard.toml"
 PYPROJECT: Final = "pyproject.toml"
 
@@ -26,9 +28,17 @@ def candidates() -> Iterator[str]:
         folder = above
 
 
+def floors() -> Iterator[str]:
+    """The files of the platform, on which the nearest one is laid: the machine's, then the environment's."""
+    if os.path.exists(PLATFORM):
+        yield PLATFORM
+    if named := os.environ.get(names.ENV_POLICY):
+        yield named
+
+
 def may_exist() -> bool:
     """Whether there is anything that `load` should look at."""
-    if os.environ.get(names.ENV_POLICY):
+    if any(floors()):
         return True
     for path in candidates():
         if path.endswith(FILE):

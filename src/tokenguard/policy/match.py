@@ -35,8 +35,16 @@ class Tightest(NamedTuple):
     tool_steps: int | None = None
     tool_calls_per_turn: int | None = None
     retries: int | None = None
+    system_tokens: int | None = None
+    tools_tokens: int | None = None
+    history_tokens: int | None = None
+    tool_result_tokens: int | None = None
     retries_enforced: int | None = None
     """The lowest `max_retries` of a limit that does more than warn."""
+    section: int | None = None
+    """The lowest ceiling of a part of the input."""
+    trims: bool = False
+    """Whether a limit trims the history."""
 
     @classmethod
     def of(cls, limits: tuple[Limit, ...]) -> Tightest:
@@ -46,8 +54,14 @@ class Tightest(NamedTuple):
             return min((value for limit in chosen if (value := getattr(limit, field)) is not None), default=None)
 
         enforced = tuple(limit for limit in limits if limit.then != "warn")
-        ceilings = {field: lowest(f"max_{field}") for field in cls._fields[:-1]}
-        return cls(**ceilings, retries_enforced=lowest("max_retries", enforced))
+        ceilings = {field: lowest(f"max_{field}") for field in cls._fields[:-3]}
+        parts = [ceilings[f"{part}_tokens"] for part in ("system", "tools", "history", "tool_result")]
+        return cls(
+            **ceilings,
+            retries_enforced=lowest("max_retries", enforced),
+            section=min((ceiling for ceiling in parts if ceiling is not None), default=None),
+            trims=any(limit.then == "trim" for limit in limits),
+        )
 
 
 class Accounts:

@@ -69,6 +69,12 @@ class Limit:
     name: str = _row(kinds.NAME, ..., _NAME)
     when: When = _row(kinds.WHEN, When(), _WHEN)
     max_input_tokens: int | None = _row(kinds.POSITIVE, None, "Input tokens of one call, cached ones included.")
+    max_system_tokens: int | None = _row(kinds.POSITIVE, None, "The system prompt's part of the input.")
+    max_tools_tokens: int | None = _row(kinds.POSITIVE, None, "The part of the tools that are offered.")
+    max_history_tokens: int | None = _row(
+        kinds.POSITIVE, None, "The conversation before the user's last words, and the model's since; no tool results."
+    )
+    max_tool_result_tokens: int | None = _row(kinds.POSITIVE, None, "Any one tool result.")
     max_output_tokens: int | None = _row(kinds.POSITIVE, None, "Output tokens a call may ask for.")
     max_cost_usd: float | None = _row(kinds.USD, None, "Worst case of one call: its input plus its output cap.")
     max_tool_steps: int | None = _row(kinds.COUNT, None, "Tool rounds since the last user turn.")
@@ -78,10 +84,11 @@ class Limit:
         kinds.DURATION, 60.0, "How long an identical request after a failure counts as a repeat."
     )
     then: str = _row(
-        choice("warn", "clamp", "block", "downgrade"),
+        choice("warn", "clamp", "trim", "provider", "block", "downgrade"),
         "block",
-        "`warn` records; `clamp` lowers or adds the output cap (its other ceilings block); `downgrade` changes the "
-        "model; `block` raises `LimitExceeded` before anything is sent.",
+        "`warn` records; `clamp` lowers or adds the output cap; `trim` leaves out the oldest turns of the history; "
+        "`provider` switches on what the provider does itself with a long context (other ceilings of these three "
+        "block); `downgrade` changes the model; `block` raises `LimitExceeded` before anything is sent.",
     )
     downgrade_to: str | None = _row(kinds.MODEL, None, _DOWN)
 
@@ -279,10 +286,21 @@ class Policy:
         'Whose a host is that TokenGuard does not know, by `"host"` or `"host:port"` (globs): a provider, one of your '
         "own with rates under `[prices]`, or `sdk` for a proxy that passes on to whoever the SDK is made for.",
     )
+    may_override: tuple[str, ...] = _row(
+        kinds.GLOBS,
+        (),
+        "In a floor: what a nearer file may say otherwise, as globs of keys and of rules' names (`prices`, `ledger.*`, "
+        "`alerts.callback`, `tenant per day`).",
+    )
     lint: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard lint`; see its rules' pages.")
     whatif: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard whatif`, which alone reads it.")
     source: str = field(default="", compare=False)
-    """The file it was read from; empty without one. Relative ledger paths start at its directory."""
+    """The file it was read from; empty without one. Relative ledger paths start at its directory. Of several layers,
+    the one whose ledger it is."""
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where each value is from that a file states, as `file:line`, by key (`ledger.url`) or rule (`[[limit]] "x"`)."""
+    untaken: tuple[str, ...] = field(default=(), compare=False)
+    """What a nearer file says and the floor does not let it, in words."""
 
     @property
     def rules(self) -> tuple[Limit | Budget | Breaker | Share | Route | Cache, ...]:
@@ -305,6 +323,8 @@ class Check(NamedTuple):
     why: str
 
 
+MANAGED: Final = ("max_input_tokens", "max_history_tokens", "max_tool_result_tokens")
+"""The ceilings past which `then = "provider"` asks the provider to shorten the context."""
 _CEILINGS = tuple(row.field for row in rows(Limit) if row.field.startswith("max_"))
 _DOWNGRADE = 'then = "downgrade" needs a model to go down to; add downgrade_to = "a cheaper model of the same provider"'
 
@@ -316,6 +336,18 @@ CHECKS: Final = (
         "then",
         lambda r: r.then == "clamp" and r.max_output_tokens is None,
         'then = "clamp" lowers a call\'s output cap, so it needs max_output_tokens; add it, or use then = "block"',
+    ),
+    Check(
+        Limit,
+        "then",
+        lambda r: r.then == "trim" and r.max_history_tokens is None,
+        'then = "trim" shortens the history, so it needs max_history_tokens; add it, or use then = "block"',
+    ),
+    Check(
+        Limit,
+        "then",
+        lambda r: r.then == "provider" and all(getattr(r, name) is None for name in MANAGED),
+        f'then = "provider" is for a long context; add one of {", ".join(MANAGED)}',
     ),
     Check(
         Limit,

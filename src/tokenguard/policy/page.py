@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Any, Final
 
 from tokenguard.policy.grammar import Row, When, rows
+from tokenguard.policy.layers import label
 from tokenguard.policy.model import Policy
 from tokenguard.prices import OVERRIDE_KEYS
 
 HEAD: Final = """# The policy file
 
-`tokenguard.toml`, or the same tables under `[tool.tokenguard]` in `pyproject.toml`. Found through the environment
-variable `TOKENGUARD_POLICY`, else upwards from the working directory. `tokenguard policy check` validates it,
-`tokenguard policy show` prints it with every default filled in. Unknown keys are errors.
+`tokenguard.toml`, or the same tables under `[tool.tokenguard]` in `pyproject.toml`. Found upwards from the working
+directory, and laid on the floor of the platform, if there is one (below). `tokenguard policy check` validates it,
+`tokenguard policy show` prints it with every default filled in, and where each value is from. Unknown keys are errors.
 
 A glob (`*`, `?`, `[abc]`) matches the whole value, and case counts. `when` and `per` may name `provider`, `model`,
 `operation` (OpenTelemetry's values, such as `openai`, `gpt-4o`, `chat`), `tenant`, `feature`, `route`,
@@ -66,6 +67,26 @@ machines share the ledger, as long as no call costs more than its worst case; if
   is refused. A webhook is tried again after 1, 5 and 25 s; with `TOKENGUARD_WEBHOOK_SECRET` in the environment it is
   signed by the headers of [Standard Webhooks](https://www.standardwebhooks.com). After a reset
   (`tokenguard budgets --reset NAME`) thresholds are news again.
+"""
+
+LAYERS: Final = """## A floor, and what a nearer file may say
+
+`/etc/tokenguard/tokenguard.toml`, and the file that the environment variable `TOKENGUARD_POLICY` names, are a floor: a
+nearer file (upwards from the working directory, or given to `tokenguard.install`) may tighten it and never loosen it.
+
+- Its rules are added to the floor's. Every rule that matches a call applies, so more of them only tighten. One with the
+  name of a rule of the floor is not taken.
+- `mode`, `on_internal_error` and `unpriced` are taken where they are stricter.
+- `[prices]`, `[hosts]`, what names code (`[alerts] callback`), and `[ledger]` where the floor has budgets or names one
+  are the floor's alone.
+- Of all else, the floor's word goes before, and where it says nothing the nearer file's counts. Lists and tables of the
+  two are put together. `[lint]` and `[whatif]` are the nearer file's.
+- `may_override = ["prices", "ledger.*", "alerts.callback", "tenant per day"]` in the floor names keys and rules that a
+  nearer file may say otherwise.
+
+What is not taken is in the log, and `tokenguard policy check` and `show` say it with file and line. Without a floor the
+nearest file is the policy, whole. A ledger's relative path starts at the file that names it: a floor should name it by
+an absolute one (`sqlite:////var/lib/tokenguard/ledger.db`) that its programs may write.
 """
 
 EXAMPLE: Final = """## An example
@@ -122,29 +143,43 @@ slice = 0.01
 """
 
 
-def render(policy: Policy) -> str:
-    """The effective policy as TOML, defaults included. Read back, it is the same policy, but for masked secrets."""
+def render(policy: Policy, *, origins: bool = False) -> str:
+    """The effective policy as TOML, defaults included. Read back, it is the same policy, but for masked secrets.
+
+    With `origins`, a comment says where each value is from that a file states.
+    """
+    places = policy.origins if origins else {}
+
+    def from_(line: str, key: str) -> str:
+        return f"{line}  # {places[key]}" if key in places else line
+
     top, tables = [], []
     for row in rows(Policy):
         value = getattr(policy, row.field)
         if row.many:
-            tables += ["\n".join([f"[[{row.toml}]]", *_pairs(rule)]) for rule in value]
+            tables += [
+                "\n".join([from_(f"[[{row.toml}]]", label(row, rule)), *_pairs(rule).values()]) for rule in value
+            ]
         elif row.table is not None and row.kind is None:
-            tables.append("\n".join([f"[{row.toml}]", *_pairs(value)]))
+            pairs = [from_(line, f"{row.toml}.{key}") for key, line in _pairs(value).items()]
+            tables.append("\n".join([f"[{row.toml}]", *pairs]))
         elif isinstance(value, Mapping):
             pairs = [f"{_key(key)} = {_toml(item)}" for key, item in value.items()]
-            tables += ["\n".join([f"[{row.toml}]", *pairs])] if pairs else []
+            tables += ["\n".join([from_(f"[{row.toml}]", row.toml), *pairs])] if pairs else []
         else:
-            top.append(f"{row.toml} = {_toml(value)}")
+            top.append(from_(f"{row.toml} = {_toml(value)}", row.toml))
     return "\n\n".join(["\n".join(top), *tables]) + "\n"
 
 
-def _pairs(table: Any) -> Iterator[str]:
+def _pairs(table: Any) -> dict[str, str]:
+    """The lines of a table by key."""
+    out = {}
     for row in rows(type(table)):
         value = getattr(table, row.field)
         if value is not None:
             masked = row.kind.mask(value) if row.kind and isinstance(value, str) else value
-            yield f"{row.toml} = {_toml(masked)}"
+            out[row.toml] = f"{row.toml} = {_toml(masked)}"
+    return out
 
 
 def _toml(value: Any) -> str:
@@ -177,7 +212,7 @@ def reference() -> str:
         says = (row.table.__doc__ or "").strip()
         parts += [f"## `{head}`\n", says + "\n", _rows_table(rows(row.table))]
     rates = ", ".join(f"`{rate}`" for rate in OVERRIDE_KEYS)
-    parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", BUDGETS, EXAMPLE]
+    parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", BUDGETS, LAYERS, EXAMPLE]
     return "\n".join(parts)
 
 

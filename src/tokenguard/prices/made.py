@@ -142,7 +142,7 @@ def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
                 if usd is None:
                     basis, usd = basis or ASSUMED, max(row.usd.values(), key=Decimal)
                 given = {row.unit: Decimal(usd) * 10**6}
-                card, derived = complete({"input": Decimal(0), **given}, name)
+                card, derived = complete(given, name)
                 source = f"{row.source}, read {READ}"
                 return Rates(
                     ((0, card),), source, f"{provider_id}/{name}", basis, tuple(derived.items()), without_rates(given)

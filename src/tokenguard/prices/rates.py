@@ -170,13 +170,14 @@ def complete(given: Mapping[str, Decimal], model: str, factor: Decimal = Decimal
     """
     family = next((each for each in FAMILIES if each in model), "")
     usd = dict(given)
+    by_unit = not given.keys() & {"input", "output"} and any(unit in given for unit in UNITS)
     assumed: dict[int, str] = {}
     for name, (source, basis) in DERIVED.items():
         if name in usd:
             continue
         multiple = MULTIPLES.get((family, name))
         usd[name] = usd["input"] * multiple if multiple else usd[source] if source else Decimal(0)
-        if basis:
+        if basis and not (by_unit and name in ("input", "output")):
             assumed[PLACE[name]] = basis
     # A tier and a region change what tokens cost, and not what a tool does.
     femto = {

@@ -10,10 +10,11 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from tokenguard.providers import cohere, media, mistral, ollama, writer, xai
+from tokenguard.providers import cohere, media, mistral, ollama, ranks, writer, xai
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, GENERATE, INTERACTIONS
+from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
@@ -118,7 +119,20 @@ SDKS = (
     Sdk("haystack.components.retrievers.multi_retriever", "", "threads", warms=False),
 )
 
-APIS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, EMBED, INTERACTIONS, *media.APIS)
+APIS = (
+    CHAT,
+    COMPLETIONS,
+    RESPONSES,
+    EMBEDDINGS,
+    MESSAGES,
+    GENERATE,
+    EMBED,
+    INTERACTIONS,
+    IMAGEN,
+    VEO,
+    *media.APIS,
+    ranks.RERANK,
+)
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
 OWN_APIS = {
@@ -127,6 +141,7 @@ OWN_APIS = {
     "ollama": ollama.APIS,
     "writer": writer.APIS,
     "x_ai": xai.APIS,
+    "groq": media.GROQ,
 }
 """The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
 
@@ -139,9 +154,9 @@ NOT_GENERATING = OPERATIONS - {api.operation for api in _KNOWN if api.generates}
 
 def every_api() -> tuple[Api, ...]:
     """Every wire format there is: those known by their path, and Bedrock's, known by their operation and body."""
-    from tokenguard.providers import bedrock
+    from tokenguard.providers import bedrock, bedrock_media
 
-    return (*_KNOWN, bedrock.CONVERSE, *(api for _, api in bedrock.FAMILIES), bedrock.TEXT)
+    return (*_KNOWN, bedrock.CONVERSE, *(api for _, api in bedrock.FAMILIES), bedrock.TEXT, *bedrock_media.APIS)
 
 
 @lru_cache(maxsize=512)

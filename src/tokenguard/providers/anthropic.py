@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 from tokenguard.facts.usage import Usage
-from tokenguard.providers.api import Api
+from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.reading import (
     Part,
@@ -182,6 +182,14 @@ def messages_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping
     return capped
 
 
+def edited_from(most: int) -> Mapping[str, Any]:
+    """What has Anthropic clear old tool results once a request is longer than so many tokens.
+
+    https://platform.claude.com/docs/en/build-with-claude/context-editing
+    """
+    return {"edits": [{"type": "clear_tool_uses_20250919", "trigger": {"type": "input_tokens", "value": most}}]}
+
+
 MESSAGES = Api(
     "messages",
     "chat",
@@ -194,5 +202,8 @@ MESSAGES = Api(
     messages_last_tool_calls,
     messages_capped,
     marks_cache=True,
+    shortens=Option(
+        "context_management", edited_from, ("anthropic",), ("anthropic-beta", "context-management-2025-06-27")
+    ),
     left_out=("metadata", "service_tier"),
 )

@@ -25,6 +25,18 @@ def one_request(body: Mapping[str, Any]) -> int:
     return 1
 
 
+class Option(NamedTuple):
+    """A setting of a request, by which a provider does something that is off unless asked for."""
+
+    key: str
+    value: Callable[[int], object]
+    """From a number of tokens."""
+    providers: tuple[str, ...]
+    """Who knows it, of those who speak the format."""
+    header: tuple[str, str] | None = None
+    """A header that must name it, and its word there."""
+
+
 class Api(NamedTuple):
     """One wire format."""
 
@@ -62,6 +74,8 @@ class Api(NamedTuple):
     """The keys of a request that cannot change its answer: whose it is, what is stored of it, how soon it is served."""
     fees: tuple[str, ...] = ()
     """The keys of a request that have something billed which its answer does not count."""
+    shortens: Option | None = None
+    """What has the provider itself shorten a context that is too long."""
     requests: Callable[[Mapping[str, Any]], int] = one_request
     """At most how many requests a call is billed as, where a request has a price."""
     units: Units | None = None

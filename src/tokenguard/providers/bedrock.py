@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.anthropic import MESSAGES, thinking_within
 from tokenguard.providers.api import Api
+from tokenguard.providers.bedrock_media import MODELS
 from tokenguard.providers.cohere import v1_last_tool_calls, v1_tool_steps
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import CHAT
@@ -356,18 +357,21 @@ def same_family(model: object, other: object) -> bool:
     return one is None or another is None or one[1] == another[1]
 
 
-NOT_BY_TOKEN = re.compile(r"stability\.|luma\.|twelvelabs\.|titan-image|nova-(?:canvas|reel|sonic)|rerank")
-"""Models that make pictures, films and sound, or sort documents."""
+NOT_KNOWN = re.compile(r"luma\.|twelvelabs\.|nova-(?:reel|sonic)")
+"""Models that are not run by `InvokeModel`, or whose answers tell nothing that is known."""
 
 
 def invoked(body: Mapping[str, Any], model: str) -> Api | None:
-    """The wire format of an `InvokeModel` body; `None` for a model that is not billed by the token.
+    """The wire format of an `InvokeModel` body; `None` for a model of which nothing is known.
 
     >>> invoked({"prompt": "Hi", "max_gen_len": 9}, "meta.llama3-8b-instruct-v1:0").id
     'invoke_text'
     """
-    if NOT_BY_TOKEN.search(model):
+    if NOT_KNOWN.search(model):
         return None
+    for models, api in MODELS:
+        if models.search(model):
+            return api
     if "embed" in model:
         return VECTORS
     if "amazon.nova" in model:

@@ -17,6 +17,7 @@ from tokenguard.providers import mistral
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.openai import result_rounds, results_sent
 from tokenguard.providers.reading import Reading, count, fields, items, larger, text
 from tokenguard.providers.words import Words
@@ -390,6 +391,10 @@ PUBLISHERS = {"anthropic": MESSAGES, "mistralai": mistral.CHAT}
 """Who sells models on Vertex AI in a wire format of their own, which `:rawPredict` and `:streamRawPredict` pass on."""
 
 
+MAKES_PICTURES = re.compile(r"imagen|imagegeneration|virtual-try-on|imageproductrecontext")
+"""Models of pictures, by their names."""
+
+
 def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
     """The wire format of a request to a URL that names its model; `None`: it is no model call.
 
@@ -400,8 +405,10 @@ def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
     found = RESOURCE.search(path)
     if found is None:
         return None
-    if path.endswith(":predict") and "embed" not in found["id"]:  # pictures and films are made by prediction too
-        return None
+    if path.endswith(VEO.paths):
+        return VEO
+    if path.endswith(IMAGEN.paths) and "embed" not in found["id"]:  # others predict, too: of one's own nothing is known
+        return IMAGEN if MAKES_PICTURES.search(found["id"]) else None
     if path.endswith((":rawPredict", ":streamRawPredict")):
         return PUBLISHERS.get(found["publisher"])
     return next((api for api in (GENERATE, EMBED) if path.endswith(api.paths)), None)

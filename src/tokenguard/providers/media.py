@@ -168,6 +168,9 @@ TRANSCRIPT_USAGE: Shape = {
     "output_tokens": "output",
     "input_token_details": {"audio_tokens": "input_audio"},
     "seconds": "input_seconds",
+    "prompt_audio_seconds": "input_seconds",  # Mistral
+    "prompt_tokens": "input",
+    "completion_tokens": "output",
 }
 AUDIO_TOKENS = 10
 """Of a second of audio (https://developers.openai.com/api/docs/guides/realtime-costs)."""
@@ -272,6 +275,7 @@ VIDEOS = Api(
     lambda events: Reading(),
     Words(texts=("prompt",)),
     default_model="sora-2",
+    changes=True,
     units=Units(
         lambda body: Usage(output_seconds=whole(body.get("seconds")) or FILM_SECONDS),
         variant=lambda body: text(body.get("size")) or FILM_SIZE,
@@ -282,6 +286,24 @@ VIDEO_EDITS = VIDEOS._replace(
     paths=("/videos/*/remix", "/videos/edits", "/videos/extensions"),
     default_model="sora-2-pro",  # the film that is changed has one, and its answer names it
     units=Units(lambda body: Usage(output_seconds=whole(body.get("seconds")) or LONGEST_FILM), told_extension),
+)
+
+LEAST_SECONDS = 10
+"""What Groq bills of any file, at the least (https://console.groq.com/docs/speech-to-text)."""
+
+
+def _ten_seconds(usage: Usage) -> Usage:
+    return usage._replace(input_seconds=max(usage.input_seconds, LEAST_SECONDS)) if usage.input_seconds else usage
+
+
+GROQ = (
+    TRANSCRIPTS._replace(
+        id="groq_transcripts",
+        units=Units(
+            lambda body: _ten_seconds(most_transcript(body)),
+            lambda body, reading: reading._replace(usage=reading.usage and _ten_seconds(reading.usage)),
+        ),
+    ),
 )
 
 APIS = (IMAGES, SPEECH, TRANSCRIPTS, MODERATIONS, VIDEOS, VIDEO_EDITS)

@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tokenguard.facts.usage import Usage
 from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.reading import Reading, count, fields, items, read_usage, text
+from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
 CHAT = openai.CHAT._replace(
@@ -134,4 +136,48 @@ CONVERSATIONS = Api(
     changes=True,
 )
 
-APIS = (CHAT, FIM, EMBEDDINGS, CONVERSATIONS)
+# --- documents: https://docs.mistral.ai/capabilities/document_ai -----------------------------------------------------
+
+MOST_PAGES = 1000
+"""Of a document, at the most that are taken."""
+ANNOTATES = ("bbox_annotation_format", "document_annotation_format")
+"""The keys of a request that have its pages annotated, which has a price of its own."""
+
+
+def read_pages(response: object) -> Reading:
+    """The pages that were read."""
+    body = fields(response)
+    return Reading(read_usage(body.get("usage_info"), {"pages_processed": "pages"}), text(body.get("model")))
+
+
+def _pages(body: Mapping[str, Any], number: int) -> Usage:
+    annotated = any(body.get(key) for key in ANNOTATES)
+    return Usage(annotated_pages=number) if annotated else Usage(pages=number)
+
+
+def most_pages(body: Mapping[str, Any]) -> Usage:
+    """The pages that are asked for; a picture is one."""
+    asked = body.get("pages")
+    if isinstance(asked, list):
+        return _pages(body, len(asked))
+    return _pages(body, 1 if fields(body.get("document")).get("type") == "image_url" else MOST_PAGES)
+
+
+def told_pages(body: Mapping[str, Any], reading: Reading) -> Reading:
+    """Annotated, where that was asked for."""
+    read = reading.usage and reading.usage.pages
+    return reading if read is None else reading._replace(usage=_pages(body, read))
+
+
+OCR = Api(
+    "ocr",
+    "ocr",
+    ("/ocr",),
+    (),
+    read_pages,
+    lambda events: Reading(),
+    Words(texts=("document_annotation_prompt",)),
+    units=Units(most_pages, told_pages),
+)
+
+APIS = (CHAT, FIM, EMBEDDINGS, CONVERSATIONS, OCR)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenguard.facts.usage import Usage
-from tokenguard.providers.api import Api
+from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import FINAL_RESPONSE, TAIL_EVENTS, backwards, decoded, forwards, lines_with
 from tokenguard.providers.reading import (
     Reading,
@@ -383,6 +383,8 @@ RESPONSES = Api(
     responses_last_tool_calls,
     responses_capped,
     goes_on_from="previous_response_id",
+    # https://platform.openai.com/docs/api-reference/responses/create
+    shortens=Option("truncation", lambda most: "auto", ("openai", "azure.ai.openai")),
     left_out=LEFT_OUT,
 )
 EMBEDDINGS = Api(

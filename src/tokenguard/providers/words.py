@@ -88,6 +88,10 @@ class Words(NamedTuple):
         return "".join(map(json.loads, deltas or [string for _, string in found]))
 
 
+WRAPS = ("content", "parts", "prompt", "text")
+"""The keys of objects that wrap a text: Gemini's, Imagen's, Nova's."""
+
+
 def _texts(given: object) -> list[Message]:
     several = given if isinstance(given, list | tuple) else [given]
     found = (messages.parts(_content(each)) for each in several if isinstance(each, str | Mapping))
@@ -95,8 +99,8 @@ def _texts(given: object) -> list[Message]:
 
 
 def _content(text: object) -> object:
-    """What is in an object that wraps a text: Gemini's `content`, and its `parts`."""
-    while isinstance(text, Mapping) and (inner := text.get("content") or text.get("parts")):
+    """What is in an object that wraps a text."""
+    while isinstance(text, Mapping) and (inner := next(filter(None, map(text.get, WRAPS)), None)):
         text = inner
     return text
 

@@ -25,6 +25,7 @@ from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Reading, Sdk, located
 from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers, same_family
+from tokenguard.providers.bedrock_media import FILM, FILMS
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 
@@ -34,6 +35,7 @@ OPERATIONS = {
     "ConverseStream": True,
     "InvokeModel": False,
     "InvokeModelWithResponseStream": True,
+    "StartAsyncInvoke": False,
 }
 """The operations that run a model, and whether they stream."""
 CLIENTS = {
@@ -70,6 +72,8 @@ class BedrockExchange:
         """Send this body instead; its model goes back where Bedrock wants it."""
         own = dict(body)
         model = own.pop("model", None)
+        if "modelInput" in self._params:
+            own = {**self._params, "modelInput": own}
         if "body" in self._params:
             if len(self.body) == 1:
                 raise GuardrailViolation(
@@ -93,7 +97,7 @@ class BedrockExchange:
     @property
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; a body can be read but once."""
-        return None if self.stream or "body" in self._params else self._client.meta.endpoint_url
+        return None if self.stream or self.api.changes or "body" in self._params else self._client.meta.endpoint_url
 
     @property
     def asked_by(self) -> AskedBy | None:
@@ -176,7 +180,7 @@ class BodyWatch(Watch):
         return b"".join(items)
 
     def _fold(self, events: bytes) -> Reading:
-        if self._otherwise is not None and not self._call.api.caps:
+        if self._otherwise is not None and not self._call.api.caps and self._call.api.units is None:
             return self._otherwise  # no need to decode vectors
         return self._call.read(json.loads(events))
 
@@ -276,6 +280,10 @@ def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | Non
     body: Mapping[str, Any]
     if operation.startswith("Converse"):
         api, body = CONVERSE, {key: value for key, value in params.items() if key != "modelId"}
+    elif operation == "StartAsyncInvoke":
+        given = params.get("modelInput")
+        body = given if isinstance(given, Mapping) else {}
+        api = FILM if FILMS.search(str(params.get("modelId"))) else None
     else:
         body = _parsed(params.get("body"))
         api = invoked(body, str(params.get("modelId")))
@@ -297,11 +305,24 @@ def _parsed(given: Any) -> Mapping[str, Any]:
     return body if isinstance(body, Mapping) else {}
 
 
+def _asked(meter: Meter, params: Mapping[str, Any], result: Any) -> None:
+    """See whether somebody has asked for a film that is being made, and whether it is there."""
+    call = meter.pending.waits(f"/{params['invocationArn']}")
+    if call is not None:
+        meter.pending.seen(call, result)
+
+
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what sends and resends in `botocore.client` or `aiobotocore.client`; returns what to restore."""
     prefix, endpoints = CLIENTS[sdk.module]
     restore = Restore()
     wrap = functools.partial(replace, restore)
+
+    def ask(operation: str, params: Any, result: Any) -> Any:
+        """Pass on the result of a request that is no model call; it may bring the end of one."""
+        if operation == "GetAsyncInvoke" and meter.pending:
+            meter.contain("asking for a response", _asked, meter, params, result)
+        return result
 
     def look(client: Any, operation: str, params: Any) -> BedrockExchange | None:
         if operation not in OPERATIONS:
@@ -312,14 +333,14 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         def call(self: Any, operation_name: str, api_params: Any) -> Any:
             exchange = look(self, operation_name, api_params)
             if exchange is None:
-                return original(self, operation_name, api_params)
+                return ask(operation_name, api_params, original(self, operation_name, api_params))
             make = functools.partial(original, self, operation_name)
             return drive(meter.flow(exchange), lambda: exchange.send(make))
 
         async def acall(self: Any, operation_name: str, api_params: Any) -> Any:
             exchange = look(self, operation_name, api_params)
             if exchange is None:
-                return await original(self, operation_name, api_params)
+                return ask(operation_name, api_params, await original(self, operation_name, api_params))
             make = functools.partial(original, self, operation_name)
             return await drive_async(meter.flow(exchange), lambda: exchange.send(make))
 

@@ -72,7 +72,7 @@ class GoogleExchange:
     @property
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer: the project is part of the URL."""
-        return None if self.stream else (type(self._client), self._url)
+        return None if self.stream or self.api.changes else (type(self._client), self._url)
 
     @property
     def asked_by(self) -> AskedBy | None:
@@ -147,16 +147,31 @@ def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleEx
     return GoogleExchange(client, request, options, target, stream)
 
 
+def _asked(meter: Meter, request: Any, result: Any) -> None:
+    """See whether somebody has asked for a film that is being made, and whether it is there."""
+    data = request.data if isinstance(request.data, Mapping) else {}
+    call = meter.pending.waits(f"/{data.get('operationName') or request.url}")
+    body = result.response_stream[0] if result.response_stream else ""
+    if call is not None and isinstance(body, str):
+        meter.pending.seen(call, json.loads(body or "{}"))
+
+
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what sends, resends and streams in `google.genai._api_client`; returns what to restore."""
     restore = Restore()
     wrap = functools.partial(replace, restore, module)
 
+    def ask(request: Any, result: Any) -> Any:
+        """Pass on the result of a request that is no model call; it may bring the end of one."""
+        if meter.pending:
+            meter.contain("asking for a response", _asked, meter, request, result)
+        return result
+
     def request(original: Any) -> Any:
         def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
             exchange = meter.look(_exchange, self, http_request, http_options, stream)
             if exchange is None:
-                return original(self, http_request, http_options, stream)
+                return ask(http_request, original(self, http_request, http_options, stream))
             return drive(meter.flow(exchange), lambda: original(self, http_request, exchange.options, stream))
 
         return request
@@ -165,7 +180,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         async def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
             exchange = meter.look(_exchange, self, http_request, http_options, stream)
             if exchange is None:
-                return await original(self, http_request, http_options, stream)
+                return ask(http_request, await original(self, http_request, http_options, stream))
             send: Callable[[], Any] = lambda: original(self, http_request, exchange.options, stream)  # noqa: E731
             return await drive_async(meter.flow(exchange), send)
 

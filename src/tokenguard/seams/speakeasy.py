@@ -22,6 +22,7 @@ from tokenguard.call.failures import may_be_billed
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk, api_of, located
 from tokenguard.providers.mistral import conversation_of
+from tokenguard.seams.common.files import multipart
 from tokenguard.seams.common.sending import SentExchange, wrap
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.telemetry.spans import NativeSpan
@@ -45,13 +46,17 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             return None
         # A conversation is named in the URL alone; what is said in it is no repeat of the same words in another.
         named = {"conversation_id": found} if (found := conversation_of(path)) else {}
-        body = {**json.loads(request.content), **named}
+        uploads = request.headers.get("content-type", "").startswith("multipart/")
+        said, files = multipart(request.stream) if uploads else (json.loads(request.content), {})
+        body = {**said, **named}
 
         def put(body: Mapping[str, Any]) -> None:
-            headers = {k: v for k, v in request.headers.items() if k != "content-length"}
-            sent = {k: v for k, v in body.items() if k not in named}
+            dropped = ("content-length", "content-type") if files else ("content-length",)
+            headers = {k: v for k, v in request.headers.items() if k not in dropped}
+            sent = {k: v for k, v in body.items() if k not in named and k not in files}
+            content = {"data": sent, "files": files} if files else {"json": sent}
             kwargs["request"] = type(request)(
-                request.method, request.url, headers=headers, json=sent, extensions=request.extensions
+                request.method, request.url, headers=headers, extensions=request.extensions, **content
             )
 
         def cap(most: int) -> None:
@@ -62,7 +67,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         native = hooks is not None and _traced(client, hooks)
         stream = bool(kwargs.get("stream"))
-        kind = None if api.changes else module.__name__
+        kind = None if api.changes or files else module.__name__
         asked_by = lambda: AskedBy(str(request.url), [request.headers])  # noqa: E731
         return SentExchange(api, endpoint, body, stream, put, kind=kind, cap=cap, native_span=native, asked_by=asked_by)
 
@@ -99,8 +104,11 @@ def _traced(client: Any, hooks: ModuleType) -> bool:
 
 def _adopting(original: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
     def start(*args: Any, **kwargs: Any) -> Any:
+        call = current_call.get()
+        if call is not None and call.look_up is not None and call.look_up.answer is not None:
+            kwargs["tracing_enabled"] = False  # it would tell of tokens that nobody has used
         request, span = original(*args, **kwargs)
-        if span is not None and (call := current_call.get()) is not None and type(call.span) is NativeSpan:
+        if span is not None and call is not None and type(call.span) is NativeSpan:
             meter.contain("adopting a span", call.span.adopt, span)
         return request, span
 

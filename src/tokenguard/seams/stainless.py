@@ -71,6 +71,13 @@ class StainlessExchange:
         self._options.json_data = {k: v for k, v in body.items() if k not in self._files} if self._files else body
         self._options.extra_json = None
 
+    def add_to_header(self, name: str, word: str) -> None:
+        """Add a word to a header that lists several."""
+        headers = {key: value for key, value in dict(self._options.headers or {}).items() if key.lower() != name}
+        had = next((value for key, value in dict(self._options.headers or {}).items() if key.lower() == name), "")
+        words = [each for each in (*str(had).split(","), word) if each]
+        self._options.headers = {**headers, name: ",".join(dict.fromkeys(words))}
+
     def cap_retries(self, most: int) -> None:
         """Let the SDK send the request again this often at the most."""
         self._options.max_retries = min(self._options.get_max_retries(self._client.max_retries), most)
@@ -79,7 +86,9 @@ class StainlessExchange:
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
         raw = any(name.lower() == RAW_RESPONSE_HEADER for name in self._options.headers or ())
-        kept = self._files or _holder(self._cast_to) is not None  # a file, or a body: no answer for two
+        kept = (
+            self.api.changes or self._files or _holder(self._cast_to) is not None
+        )  # a file, or a body: no answer for two
         return None if self.stream or raw or kept else (type(self._client), self._cast_to)
 
     @property

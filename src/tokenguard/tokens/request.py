@@ -221,7 +221,7 @@ def _kind(node: Mapping[Any, Any]) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-_TEXTS = frozenset({"text", "value", "content", "parts", "message"})
+_TEXTS = frozenset({"text", "value", "content", "parts", "message", "prompt"})
 """The keys of objects in which embeddings and completions keep their text."""
 
 

@@ -28,6 +28,19 @@ def described(files: Any) -> dict[str, Any]:
     return {name: several if len(several) > 1 else several[0] for name, several in found.items()}
 
 
+def multipart(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of an httpx request that is yet to be sent, files described, and what it takes to send the files."""
+    fields: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    for field in stream.fields:
+        if hasattr(field, "file"):
+            fields[field.name] = describe(field.file)
+            files[field.name] = (field.filename, field.file, field.headers.get("Content-Type"))
+        else:
+            fields[field.name] = field.value
+    return fields, files
+
+
 def describe(content: Any) -> dict[str, Any]:
     """A file's size in bytes, a checksum of its beginning, and the seconds of one in WAV, as far as they are told."""
     size, head = _seen(content)

@@ -22,7 +22,7 @@ from tokenguard.facts import names
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.seams.common.parts import Parts
-from tokenguard.seams.common.tap import tap
+from tokenguard.seams.common.tap import decoded_body, tap
 from tokenguard.seams.common.wrapping import Restore, replace
 
 
@@ -117,7 +117,7 @@ class SentExchange:
         if not hasattr(result, "iter_bytes"):  # a model of the SDK's
             return call.read(result)
         if not self.stream and hasattr(result, "_content"):
-            return call.read(json.loads(result._content))
+            return call.read(decoded_body(result))
         tap(result, call)
         return None
 

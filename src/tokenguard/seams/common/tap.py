@@ -33,10 +33,16 @@ BINARY = ("audio/", "video/", "image/", "application/octet-stream")
 
 
 def decoded_body(response: Any) -> Any:
-    """The JSON of a response that has been read; `None` where it is something else: audio, text."""
-    if not response.headers.get("content-type", "").startswith("application/json"):
+    """The JSON of a response that has been read; `None` where it is something else: sound, text."""
+    content_type = response.headers.get("content-type", "")
+    if content_type.startswith(BINARY):
         return None
-    return json.loads(response._content)
+    try:
+        return json.loads(response._content)
+    except ValueError:
+        if content_type.startswith("application/json"):
+            raise
+        return None
 
 
 class Tap(Watch):

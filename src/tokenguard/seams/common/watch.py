@@ -151,7 +151,8 @@ class Watch:
             if interrupt(failure) is not None:
                 raise
             reading = Reading(complete=False)
-        if self._otherwise is not None and (reading.usage is None or reading.usage.output is None):
+        untold = reading.usage is None or (reading.usage.output is None and call.api.units is None)
+        if self._otherwise is not None and untold:
             reading = reading._replace(usage=self._otherwise.usage, complete=True)
         outcome = names.OK
         error: BaseException | str | None = None

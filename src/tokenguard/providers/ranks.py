@@ -1,0 +1,20 @@
+"""Ranks of documents, as Together, Voyage, Jina and Fireworks give them: billed by tokens, as an answer tells."""
+
+from __future__ import annotations
+
+from tokenguard.providers.api import Api
+from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
+from tokenguard.providers.words import Words
+
+USAGE: Shape = {"total_tokens": "input", "prompt_tokens": "input"}
+
+
+def read_rank(response: object) -> Reading:
+    """A rank; nothing is generated."""
+    body = fields(response)
+    return Reading(read_usage(body.get("usage"), USAGE), text(body.get("model")), text(body.get("id")))
+
+
+RERANK = Api(
+    "rerank", "rerank", ("/rerank",), (), read_rank, lambda events: Reading(), Words(texts=("query", "documents"))
+)

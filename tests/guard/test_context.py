@@ -1,0 +1,330 @@
+"""Ceilings on the parts of the input, and what shortens a history, through real SDKs over HTTP."""
+
+from __future__ import annotations
+
+import logging
+import random
+from itertools import pairwise
+
+import anthropic
+import httpx2
+import openai
+import pytest
+
+import tokenguard
+from tokenguard import LimitExceeded, policy
+from tokenguard.demo.provider import SimulatedProvider
+from tokenguard.installation import runtime
+from tokenguard.tokens import count_text
+
+WORDS = "alpha beta gamma delta " * 25
+"""Some 100 tokens."""
+
+
+def said(role, text=WORDS):
+    return {"role": role, "content": text}
+
+
+def call(n, text="{}"):
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": f"c{n}", "type": "function", "function": {"name": "f", "arguments": text}}],
+    }
+
+
+def result(n, text="a plan"):
+    return {"role": "tool", "tool_call_id": f"c{n}", "content": text}
+
+
+TOOL = {"type": "function", "function": {"name": "f", "description": WORDS, "parameters": {"type": "object"}}}
+
+
+@pytest.fixture(scope="module")
+def running():
+    with SimulatedProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(running):
+    running.requests.clear()
+    yield running
+    running.faults._script.clear()
+
+
+@pytest.fixture
+def client(provider):
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def claude(provider):
+    with anthropic.Anthropic(api_key="k", base_url=provider.url, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def under(installed):
+    def put(rows, then="block"):
+        text = f'[[limit]]\nname = "l"\nthen = "{then}"\n{rows}\n'
+        tokenguard.install(policy.loads(text, "/tokenguard.toml"))
+        return runtime.installed().meter.guard
+
+    yield put
+    tokenguard.install(policy.Policy())
+
+
+def chat(client, *messages, model="gpt-4o", **options):
+    return client.chat.completions.create(model=model, messages=list(messages), max_tokens=9, **options)
+
+
+# --- ceilings ---------------------------------------------------------------------------------------------------------
+
+SHORT, ASKED = "hello", said("user", "And now?")
+PARTS = [
+    ("max_system_tokens", "tokens of the system prompt", [said("system"), ASKED], {}),
+    ("max_tools_tokens", "tokens of tools", [ASKED], {"tools": [TOOL]}),
+    ("max_history_tokens", "tokens of history", [said("user"), said("assistant", "yes"), ASKED], {}),
+    ("max_tool_result_tokens", "tokens of a tool result", [ASKED, call(1), result(1, WORDS)], {}),
+]
+
+
+@pytest.mark.parametrize(("field", "words", "messages", "options"), PARTS)
+def test_a_part_that_is_too_long(field, words, messages, options, under, client, provider, spans):
+    """Each ceiling looks at its part alone: it refuses what is above, says how much, and lets pass what is below."""
+    under(f"{field} = 40")
+    with pytest.raises(LimitExceeded, match=words) as caught:
+        chat(client, *messages, **options)
+    assert provider.requests == []
+    assert 40 < caught.value.observed < 160
+    under(f"{field} = 200")
+    chat(client, *messages, **options)
+    others = [other for other, *_ in PARTS if other != field]
+    under("\n".join(f"{other} = 40" for other in others))
+    chat(client, *messages, **options)
+    assert len(provider.requests) == 2
+
+
+@pytest.mark.parametrize(("field", "words", "messages", "options"), PARTS)
+def test_a_warning(field, words, messages, options, under, client, provider, spans, caplog):
+    """With `warn` the call goes out, and log and span say so."""
+    under(f"{field} = 40", "warn")
+    with caplog.at_level(logging.WARNING):
+        chat(client, *messages, **options)
+    assert words in caplog.text
+    assert spans.attributes["tokenguard.guard.action"] == "warn"
+    assert len(provider.requests) == 1
+
+
+def test_one_result_is_looked_at_by_itself(under, client, provider):
+    """Several small tool results are not one large one."""
+    under("max_tool_result_tokens = 120")
+    results = [each for n in range(5) for each in (call(n), result(n, WORDS))]
+    chat(client, ASKED, *results)
+    with pytest.raises(LimitExceeded):
+        chat(client, ASKED, *results, call(9), result(9, WORDS * 2))
+
+
+def test_other_wire_formats(under, client, claude, provider):
+    """Anthropic's and the Responses API's parts are found where they stand."""
+    under("max_system_tokens = 40")
+    with pytest.raises(LimitExceeded, match="system prompt"):
+        claude.messages.create(model="claude-haiku-4-5", max_tokens=9, system=WORDS, messages=[ASKED])
+    with pytest.raises(LimitExceeded, match="system prompt"):
+        client.responses.create(model="gpt-4o", instructions=WORDS, input="hello")
+    under("max_history_tokens = 40")
+    with pytest.raises(LimitExceeded, match="history"):
+        client.responses.create(model="gpt-4o", input=[said("user"), said("assistant"), ASKED])
+    assert provider.requests == []
+
+
+def test_short_requests_are_not_taken_apart(under, client, monkeypatch):
+    """What is shorter in bytes than every ceiling is not looked into."""
+    from tokenguard.guard import context
+
+    monkeypatch.setattr(context, "taken_apart", lambda body: pytest.fail("taken apart"))
+    under("max_system_tokens = 500\nmax_history_tokens = 800")
+    chat(client, said("system", "Be brief."), ASKED)
+
+
+# --- trim -------------------------------------------------------------------------------------------------------------
+
+
+def turn(n, tools=False):
+    middle = [call(n), result(n)] if tools else []
+    return [said("user", f"question {n}: {WORDS}"), *middle, said("assistant", f"answer {n}: {WORDS}")]
+
+
+def test_trim_leaves_out_the_oldest_turns(under, client, provider, spans):
+    """Whole turns go, tool calls with their results; the system prompt and the last turn stay."""
+    under("max_history_tokens = 500", "trim")
+    messages = [said("system", "Be brief."), *turn(1, tools=True), *turn(2), *turn(3), ASKED]
+    chat(client, *messages)
+    (request,) = provider.requests
+    assert request.body["messages"] == [messages[0], *turn(3), ASKED]
+    assert spans.attributes["tokenguard.guard.trimmed_turns"] == 2
+    assert spans.attributes["tokenguard.guard.action"] == "trim"
+    assert messages[1] == turn(1)[0]  # the caller's own list is as it was
+
+
+def test_trim_within_the_ceiling(under, client, provider, spans):
+    """What is short enough goes out as it is."""
+    under("max_history_tokens = 700", "trim")
+    chat(client, *turn(1), *turn(2), ASKED)
+    assert len(provider.requests[0].body["messages"]) == 5
+    assert "tokenguard.guard.action" not in spans.attributes
+
+
+def test_trim_goes_in_steps(under, client, provider):
+    """A conversation that grows begins the same for several calls, and is not cut a little further at each."""
+    under("max_history_tokens = 1200", "trim")
+    begins = []
+    messages = []
+    for n in range(1, 17):
+        messages += turn(n)
+        chat(client, *messages, ASKED)
+        sent = provider.requests[-1].body["messages"]
+        begins.append(sent[0]["content"][:12])
+        assert sum(count_text(each["content"], "gpt-4o") for each in sent[:-1]) <= 1200
+    assert begins[:5] == ["question 1: "] * 5
+    assert len(set(begins)) <= 6
+    assert sum(a != b for a, b in pairwise(begins)) == len(set(begins)) - 1
+
+
+def test_trim_of_anthropics_tool_results(under, claude, provider):
+    """Results that come in a message of the user's are no turn of their own."""
+    under("max_history_tokens = 350", "trim")
+    used = {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {}}]}
+    given = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "a plan"}]}
+    messages = [said("user"), said("assistant"), said("user"), used, given, said("assistant"), ASKED]
+    claude.messages.create(model="claude-haiku-4-5", max_tokens=9, messages=messages)
+    assert provider.requests[0].body["messages"] == messages[2:]
+
+
+def test_trim_random_conversations(under, client, provider):
+    """Whatever the conversation: calls keep their results, system and last turn stay, and nothing is reordered."""
+    under("max_history_tokens = 300", "trim")
+    chance = random.Random(7)
+    for _ in range(40):
+        messages, n = [said("system", "Be brief.")], 0
+        for k in range(chance.randint(1, 8)):
+            messages.append(said("user", f"{k} " + "words " * chance.randint(1, 150)))
+            for _ in range(chance.randint(0, 2)):
+                n += 1
+                messages += [call(n), result(n, "x " * chance.randint(1, 90))]
+            messages.append(said("assistant", f"{k} " + "words " * chance.randint(1, 150)))
+        last = [ASKED, *([call(99), result(99)] if chance.random() < 0.5 else [])]
+        messages += last
+        chat(client, *messages)
+        sent = provider.requests[-1].body["messages"]
+        assert sent[0] == messages[0]
+        assert sent[-len(last) :] == last
+        assert sent == [each for each in messages if each in sent]
+        made = [each["tool_calls"][0]["id"] for each in sent if each.get("tool_calls")]
+        assert made == [each["tool_call_id"] for each in sent if each["role"] == "tool"]
+        if len(sent) > 1 + len(last):
+            assert sent[1]["role"] == "user"
+
+
+def test_what_is_cached_is_not_trimmed(under, client, provider, spans, caplog):
+    """A conversation that the provider reads from its cache goes out whole: shorter it would cost more."""
+    under("max_history_tokens = 3000", "trim")
+    long = WORDS * 14
+    messages = [said("user", long), said("assistant", "yes"), said("user", long), said("assistant", "yes")]
+    for _ in range(2):
+        chat(client, *messages[:2], ASKED)
+    assert spans.all()[-1].attributes["gen_ai.usage.cache_read.input_tokens"] > 1000
+    with caplog.at_level(logging.WARNING):
+        chat(client, *messages, said("user", long), said("assistant", "yes"), ASKED)
+    assert len(provider.requests[-1].body["messages"]) == 7
+    assert "reads this conversation from its cache" in caplog.text
+    assert spans.all()[-1].attributes["tokenguard.guard.action"] == "warn"
+
+
+def test_what_is_marked_is_not_trimmed(under, claude, provider, spans):
+    """A request that marks its prompt for Anthropic's cache goes out whole."""
+    under("max_history_tokens = 50", "trim")
+    marked = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+    claude.messages.create(
+        model="claude-haiku-4-5", max_tokens=9, system=marked, messages=[said("user"), said("assistant"), ASKED]
+    )
+    assert len(provider.requests[0].body["messages"]) == 3
+    assert spans.attributes["tokenguard.guard.action"] == "warn"
+
+
+def test_observe_trims_nothing(under, client, provider, spans):
+    """In observe mode it is said what would have been done."""
+    text = 'mode = "observe"\n[[limit]]\nname = "l"\nthen = "trim"\nmax_history_tokens = 150\n'
+    tokenguard.install(policy.loads(text, "/tokenguard.toml"))
+    chat(client, *turn(1), ASKED)
+    assert len(provider.requests[0].body["messages"]) == 3
+    assert spans.attributes["tokenguard.guard.action"] == "trim"
+    tokenguard.install(policy.Policy())
+
+
+# --- the provider's own -----------------------------------------------------------------------------------------------
+
+
+def test_the_responses_apis_truncation(under, client, provider, spans):
+    """Past the ceiling the provider is asked to drop what is oldest; below it, nothing is asked."""
+    under("max_history_tokens = 100", "provider")
+    client.responses.create(model="gpt-4o", input=[said("user"), said("assistant"), ASKED])
+    client.responses.create(model="gpt-4o", input=[said("user", SHORT), said("assistant", SHORT), ASKED])
+    first, second = (request.body for request in provider.requests)
+    assert first["truncation"] == "auto"
+    assert "truncation" not in second
+    assert [span.attributes.get("tokenguard.guard.action") for span in spans] == ["provider", None]
+
+
+def test_anthropics_context_management(under, provider):
+    """Anthropic gets the edit with the ceiling as its trigger, and the beta header beside those of the caller."""
+    under("max_history_tokens = 100", "provider")
+    headers = []
+    client = anthropic.Anthropic(
+        api_key="k",
+        base_url=provider.url,
+        http_client=httpx2.Client(event_hooks={"request": [lambda request: headers.append(request.headers)]}),
+    )
+    client.messages.create(
+        model="claude-haiku-4-5",
+        max_tokens=9,
+        messages=[said("user"), said("assistant"), ASKED],
+        extra_headers={"anthropic-beta": "mine"},
+    )
+    client.close()
+    (edit,) = provider.requests[0].body["context_management"]["edits"]
+    assert edit == {"type": "clear_tool_uses_20250919", "trigger": {"type": "input_tokens", "value": 100}}
+    assert headers[0]["anthropic-beta"] == "mine,context-management-2025-06-27"
+
+
+def test_what_has_no_such_setting(under, client, provider, spans):
+    """Where the wire format has none, the call goes out as it is, with a warning."""
+    under("max_history_tokens = 100", "provider")
+    chat(client, *turn(1), ASKED)
+    assert len(provider.requests[0].body["messages"]) == 3
+    assert spans.attributes["tokenguard.guard.action"] == "warn"
+
+
+def test_a_setting_that_is_refused(under, client, provider, spans):
+    """A host that does not know the setting costs one request, once."""
+    under("max_history_tokens = 100", "provider")
+    provider.refuse_next("truncation")
+    for _ in range(2):
+        client.responses.create(model="gpt-4o", input=[said("user"), said("assistant"), ASKED])
+    assert ["truncation" in request.body for request in provider.requests] == [True, False, False]
+    assert [span.attributes["tokenguard.guard.action"] for span in spans] == ["warn", "warn"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ('max_input_tokens = 5\nthen = "trim"', "needs max_history_tokens"),
+        ('max_output_tokens = 5\nthen = "provider"', "is for a long context"),
+    ],
+)
+def test_what_cannot_be_meant(rows, says):
+    """Errors of the policy say what is missing."""
+    with pytest.raises(tokenguard.PolicyError, match=says):
+        policy.loads(f'[[limit]]\nname = "l"\n{rows}\n', "/tokenguard.toml")
