@@ -82,20 +82,21 @@ class Meter:
 
     def flow(self, exchange: Exchange) -> Flow:
         """One call from start to answer."""
-        begun = self.contain("beginning a call", self.begin, exchange)
-        if begun is None:
+        try:
+            call, guard = self.begin(exchange)
+        except Exception as failure:
+            self.telemetry.internal_error("beginning a call", failure)
             self._unguarded()
             return (yield SEND)
-        call, guard = begun
         try:
+            if guard is None:
+                return (yield from self._send(exchange, call, None))
             return (yield from self._guarded(exchange, call, guard))
         except BaseException as error:
             self._interrupted(call, error)
             raise
 
-    def _guarded(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
-        if guard is None:
-            return (yield from self._send(exchange, call, None))
+    def _guarded(self, exchange: Exchange, call: Call, guard: Guard) -> Flow:
         flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
             shared: Answer | None = (yield flight.answer).value
