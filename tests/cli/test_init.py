@@ -88,6 +88,15 @@ def test_dry_run_writes_nothing(project):
     assert files(project) == before
 
 
+WRITTEN = {
+    "tokenguard.toml",
+    ".pre-commit-config.yaml",
+    ".github/workflows/tokenguard.yml",
+    "pyproject.toml",
+    ".gitignore",
+}
+
+
 def test_writing_twice_is_writing_once(project):
     """`--yes` writes what is shown; run again, there is nothing to write. What was there stays, to the byte."""
     before = files(project)
@@ -95,18 +104,14 @@ def test_writing_twice_is_writing_once(project):
     after = files(project)
     assert "Nothing to write: everything is there." in run("init", "--yes")
     assert files(project) == after
-    assert {path for path in after if after[path] != before.get(path)} == {
-        "tokenguard.toml", ".pre-commit-config.yaml", ".github/workflows/tokenguard.yml", "pyproject.toml", ".gitignore",
-    }  # fmt: skip
+    assert {path for path in after if after[path] != before.get(path)} == WRITTEN
     found = policy.load("tokenguard.toml")
     assert (found.mode, len(found.budgets), len(found.limits)) == ("observe", 1, 2)
     hooks = yaml.safe_load(after[".pre-commit-config.yaml"])
     assert [hook["id"] for repo in hooks["repos"] for hook in repo["hooks"]] == ["ruff", "own", "tokenguard-lint"]
     assert hooks["default_stages"] == ["pre-commit"]
-    assert tomllib.loads(after["pyproject.toml"].decode())["tool"]["ruff"]["lint"] == {
-        "select": ["E"],
-        "external": ["TG"],
-    }
+    ruff = tomllib.loads(after["pyproject.toml"].decode())["tool"]["ruff"]["lint"]
+    assert ruff == {"select": ["E"], "external": ["TG"]}
     assert after[".gitignore"] == b"*.pyc\n.tokenguard/*\n!.tokenguard/baseline.json\n"
     assert "steps" in yaml.safe_load(after[".github/workflows/tokenguard.yml"])["jobs"]["lint"]
 
