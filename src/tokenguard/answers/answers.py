@@ -96,7 +96,8 @@ class Answers:
         if reason is not None or body is None or whose is None or asked_by is None:
             found.note(call, names.SKIP, reason)
             return None
-        found.whose = whose
+        if "tenant" in rule.per:
+            found.tenant = call.attribution.get("tenant", "")
         return key_of(self.box.secret, call, asked_by, whose, rule.name, body)
 
     def _get(self, call: Call, key: bytes) -> Generator[Step, Answer, bytes | None]:
@@ -144,16 +145,12 @@ class Answers:
     def keep(self, key: bytes, found: Asked, entry: Entry) -> None:
         """Keep an answer: at once in memory, and off the caller's path elsewhere."""
         data = self.box.seal(key, entry.encode())
-        item = Item(found.rule.name, self.owner(found.whose), entry.expires, data)
+        item = Item(found.rule.name, owner(self.box, found.tenant), entry.expires, data)
         if self.store.local:
             self.store.put(key, item)
         elif len(self.waiting) < MAX_WAITING:
             self.waiting[key] = data
             self.store.soon(lambda: self._write(key, item))
-
-    def owner(self, whose: str) -> str:
-        """Whose entries are told apart by when they are cleared: a name that tells nothing."""
-        return hmac.digest(self.box.secret, tenant_in(whose).encode(), "sha256").hex()[:16]
 
     def _write(self, key: bytes, item: Item) -> None:
         try:
@@ -178,9 +175,9 @@ class Answers:
         self.store.finish()
 
 
-def tenant_in(whose: str) -> str:
-    """The tenant among the values of `per`, as the key of an account has it; empty where it is not among them."""
-    return next((part for part in whose.split(",") if part.startswith("tenant=")), "")
+def owner(box: Box, tenant: str) -> str:
+    """Whose an entry is, for those who clear it: a name that tells nothing without the secret."""
+    return hmac.digest(box.secret, tenant.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]
 
 
 class Asked:
@@ -188,13 +185,13 @@ class Asked:
 
     __slots__ = (
         *("_answers", "_headers", "_over", "_parts", "_size", "_whole"),
-        *("answer", "key", "listens", "rule", "served", "whose"),
+        *("answer", "key", "listens", "rule", "served", "tenant"),
     )
 
     def __init__(self, answers: Answers, rule: Cache) -> None:
         self._answers = answers
         self.rule = rule
-        self.whose = ""
+        self.tenant = ""
         self.key: bytes | None = None
         self.answer: HttpAnswer | None = None
         self.listens = self.served = False

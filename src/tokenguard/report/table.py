@@ -137,6 +137,8 @@ def _headline(report: Report, source: str, console: Console, trend: Trend | None
         ("cache hit", share(total["cache_hit_share"])),
         ("saved by caching", usd(total["saved_usd"])),
     ]
+    if total["served"]:
+        parts.append(("kept answers", f"{total['served']:,} served ({usd(total['served_usd'])} saved)"))
     if total["retries"]:
         parts.append(("retries", f"{total['retries']:,} ({usd(total['retry_cost_usd'])})"))
     if total["errors"]:

@@ -104,8 +104,11 @@ def _traced(client: Any, hooks: ModuleType) -> bool:
 
 def _adopting(original: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
     def start(*args: Any, **kwargs: Any) -> Any:
+        call = current_call.get()
+        if call is not None and call.look_up is not None and call.look_up.answer is not None:
+            kwargs["tracing_enabled"] = False  # it would tell of tokens that nobody has used
         request, span = original(*args, **kwargs)
-        if span is not None and (call := current_call.get()) is not None and type(call.span) is NativeSpan:
+        if span is not None and call is not None and type(call.span) is NativeSpan:
             meter.contain("adopting a span", call.span.adopt, span)
         return request, span
 

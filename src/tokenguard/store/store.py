@@ -12,9 +12,9 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tokenguard.facts.record import (
     COST_ATTRIBUTES,
@@ -67,6 +67,7 @@ _SELECT_TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"  # noqa: S608
 
 
 _Rows = Iterable[tuple[Any, ...]]
+T = TypeVar("T")
 
 
 class Store:
@@ -118,6 +119,21 @@ class Store:
             time.sleep(PAUSE_SECONDS)  # without the lock
         with _lock:
             self._tidy()
+
+    def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something with the file in one transaction of its own, once other processes are done with it."""
+        began = time.monotonic()
+        while True:
+            try:
+                with _lock:
+                    connection = self.connection()
+                    connection.execute("BEGIN IMMEDIATE")
+                    with connection:
+                        return operation(connection)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() - began > self._patience:
+                    raise
+            time.sleep(PAUSE_SECONDS)  # without the lock
 
     def _insert(self, records: Sequence[Record]) -> None:
         calls = [record for record in records if isinstance(record, CallRecord)]
