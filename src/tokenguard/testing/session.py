@@ -133,7 +133,7 @@ def spent_text(call: Call, refused: Refusal) -> str:
             usd(refused.in_unit(n)) for n in (refused.spent + refused.reserved, refused.limit, refused.asked)
         )
         return (
-            f"budget spent: the worst case of {what} is {asked}, and {taken} of --tokenguard-max-cost={limit[1:]} is "
+            f"budget spent: {what}: its worst case is {asked}, and {taken} of --tokenguard-max-cost={limit[1:]} is "
             "spent or reserved. Raise it, or lower the call's output cap: without one, 4,096 tokens are reserved."
         )
     return (
