@@ -54,10 +54,10 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no plain data")
 
 
-def body_text(call: Call) -> str:
-    """The body of a call as it would be sent, canonical, without what cannot change the answer."""
+def body_text(call: Call, request: Mapping[str, Any]) -> str:
+    """A body of a call as it would be sent, canonical, without what cannot change the answer."""
     left_out = call.api.left_out
-    body = {key: value for key, value in call.request.items() if key not in left_out}
+    body = {key: value for key, value in request.items() if key not in left_out}
     if body.get("stream") is False:  # as if it were not said
         del body["stream"]
     text = canonical(body)

@@ -82,6 +82,8 @@ class AskedBy(NamedTuple):
     """Of the client, and of the request; those that only tell one sending from another do not count."""
     more: object = None
     """What else there is: the query, the texts that a client was made with. Its `repr` counts."""
+    merges: bool = False
+    """Whether an answer to a part of the request can be completed below the SDK."""
 
 
 class Rerouted:

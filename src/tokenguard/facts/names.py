@@ -171,6 +171,8 @@ NOT_CAPPED: Final = (
 HIT: Final = "hit"
 MISS: Final = "miss"
 SKIP: Final = "skip"
+PARTIAL: Final = "partial"
+"""The reason beside a hit where only some of a request's inputs were kept, and the others were sent."""
 OBSERVED: Final = "observe"
 """The reason beside a hit that was only watched."""
 

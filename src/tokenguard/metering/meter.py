@@ -192,7 +192,7 @@ class Meter:
             if not (yield from self._asked_again(call, again, "sending the caller's own request")):
                 return answer
             if call.look_up is not None:
-                call.look_up.listens = False  # the answer of another request than was looked up
+                call.look_up.listens = call.look_up.merges = False  # another request than was looked up
             call.attributes[names.REQUEST_MODEL] = call.model or ""
             call.span.rename(_span_name(call))
             if call.hide_usage:
