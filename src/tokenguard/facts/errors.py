@@ -3,6 +3,7 @@
 ```text
 TokenGuardError
 ├── PolicyError              the policy file is wrong: file, line, key and the fix
+├── BatchError               a whole batch failed: the provider could not read its input
 └── GuardrailViolation       a call was refused before it was sent
     ├── LimitExceeded        a [[limit]]: one call, or one run of an agent, would be too much
     ├── BudgetExceeded       a [[budget]]: the window's money or tokens are spent or reserved
@@ -25,6 +26,14 @@ class TokenGuardError(Exception):
 
 class PolicyError(TokenGuardError):
     """A policy that cannot be used. The message names the file, the line, the key and the fix."""
+
+
+class BatchError(TokenGuardError):
+    """A batch that the provider failed as a whole; `id` is the batch's. What came of single lines is in the results."""
+
+    def __init__(self, message: str, id: str = "") -> None:  # noqa: A002 - the provider's word
+        super().__init__(message)
+        self.id = id
 
 
 class GuardrailViolation(TokenGuardError):
@@ -78,5 +87,8 @@ def _rebuild(cls: type[GuardrailViolation], args: tuple[object, ...], state: dic
     return error
 
 
-for _public in (TokenGuardError, PolicyError, GuardrailViolation, LimitExceeded, BudgetExceeded, CircuitOpen):
+for _public in (
+    *(TokenGuardError, PolicyError, BatchError),
+    *(GuardrailViolation, LimitExceeded, BudgetExceeded, CircuitOpen),
+):
     _public.__module__ = "tokenguard"  # as it is imported: tracebacks and `error.type` say what a user writes

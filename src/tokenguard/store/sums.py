@@ -93,10 +93,10 @@ WIDTH: Final = max(map(len, KEPT))
 PLACES: Final = tuple(f"key_{n}" for n in range(WIDTH))
 
 LATENCIES: Final[Mapping[str, str]] = {
-    "latency": "CASE WHEN outcome = 'ok' THEN duration_ns / 1000000000.0 END",
+    "latency": "CASE WHEN outcome = 'ok' AND duration_ns > 0 THEN duration_ns / 1000000000.0 END",
     "first_chunk": "first_chunk_s",
 }
-"""What quantiles are asked of, in seconds: over the calls that were answered."""
+"""What quantiles are asked of, in seconds: over the calls that were answered. A batch's lines have no duration."""
 GROWTH: Final = 1.1
 """How much wider each bucket of a histogram is than the one below: a quantile of sums is within 5 % of the calls'."""
 _LOG_GROWTH: Final = math.log(GROWTH)
