@@ -121,7 +121,7 @@ class Meter:
 
         Raises the guard's refusal; the answer's value are the limits that apply.
         """
-        begun = self.contain("beginning a call", self._begin, exchange)
+        begun = self.contain("beginning a call", self.begin, exchange)
         limits: tuple[Limit, ...] = ()
         if begun is None:
             self._unguarded()
@@ -131,7 +131,7 @@ class Meter:
                 if guard is not None:
                     self.contain("matching a call", guard.match, call)
                     limits = () if call.matched is None else call.matched.limits
-                    yield from self._admit(guard, exchange, call)
+                    yield from self.admit(guard, call, guard.admit(call, exchange))
             finally:
                 if not call.finished:
                     call.drop()

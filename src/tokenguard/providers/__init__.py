@@ -121,18 +121,8 @@ SDKS = (
 )
 
 APIS = (
-    CHAT,
-    COMPLETIONS,
-    RESPONSES,
-    EMBEDDINGS,
-    MESSAGES,
-    GENERATE,
-    EMBED,
-    INTERACTIONS,
-    IMAGEN,
-    VEO,
-    *media.APIS,
-    ranks.RERANK,
+    *(CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, IMAGEN, VEO, EMBED, INTERACTIONS),
+    *(*media.APIS, ranks.RERANK),
 )
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
