@@ -266,7 +266,7 @@ class _Trying:
         if matched.cache_key is None:
             lacks = [key for key in rule.per if not call.attribution.get(key)]
             return "-", f"the call has no {' and no '.join(lacks)}, which are in its key"
-        reason = unfit(call, rule, body_text(call))
+        reason = unfit(call, rule, body_text(call, call.request))
         return ("look up", f"shared by {matched.cache_key or 'all'}") if reason is None else ("-", REASONS[reason])
 
     def _budgets(self) -> Iterator[Decision]:
