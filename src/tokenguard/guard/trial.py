@@ -52,9 +52,9 @@ class Asked:
     """Of the largest tool result."""
     output_cap: int | None = None
     tool_steps: int = 0
-    """Tool rounds since the user has spoken."""
+    """Tool rounds since the last user turn."""
     turns: int = 1
-    """How often the user has spoken."""
+    """User turns so far."""
     tools: bool = False
     images: bool = False
     schema: bool = False
@@ -266,7 +266,7 @@ class _Trying:
         if matched.cache_key is None:
             lacks = [key for key in rule.per if not call.attribution.get(key)]
             return "-", f"the call has no {' and no '.join(lacks)}, which are in its key"
-        reason = unfit(call, rule, body_text(call))
+        reason = unfit(call, rule, body_text(call, call.request))
         return ("look up", f"shared by {matched.cache_key or 'all'}") if reason is None else ("-", REASONS[reason])
 
     def _budgets(self) -> Iterator[Decision]:

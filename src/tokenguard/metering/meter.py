@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # a program without a policy loads no guard
     from tokenguard.guard.admission import Guard
     from tokenguard.guard.single_flight import Place
     from tokenguard.metering.content import Capture
+    from tokenguard.policy import Limit
 
 T = TypeVar("T")
 Asking = Generator[Step, Answer, bool]
@@ -82,20 +83,21 @@ class Meter:
 
     def flow(self, exchange: Exchange) -> Flow:
         """One call from start to answer."""
-        begun = self.contain("beginning a call", self.begin, exchange)
-        if begun is None:
+        try:
+            call, guard = self.begin(exchange)
+        except Exception as failure:
+            self.telemetry.internal_error("beginning a call", failure)
             self._unguarded()
             return (yield SEND)
-        call, guard = begun
         try:
+            if guard is None:
+                return (yield from self._send(exchange, call, None))
             return (yield from self._guarded(exchange, call, guard))
         except BaseException as error:
             self._interrupted(call, error)
             raise
 
-    def _guarded(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
-        if guard is None:
-            return (yield from self._send(exchange, call, None))
+    def _guarded(self, exchange: Exchange, call: Call, guard: Guard) -> Flow:
         flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
             shared: Answer | None = (yield flight.answer).value
@@ -113,6 +115,28 @@ class Meter:
                 flight.land(answer if answer is not None and isinstance(answer.error, Exception | None) else None)
                 if flight.followers:
                     self.contain("counting a flight", self._count_followers, call, flight.followers)
+
+    def permitted(self, exchange: Exchange) -> Flow:
+        """Ask whether a call like this could be made now: nothing is sent, and nothing stays reserved.
+
+        Raises the guard's refusal; the answer's value are the limits that apply.
+        """
+        begun = self.contain("beginning a call", self.begin, exchange)
+        limits: tuple[Limit, ...] = ()
+        if begun is None:
+            self._unguarded()
+        else:
+            call, guard = begun
+            try:
+                if guard is not None:
+                    self.contain("matching a call", guard.match, call)
+                    limits = () if call.matched is None else call.matched.limits
+                    yield from self.admit(guard, call, guard.admit(call, exchange))
+            finally:
+                if not call.finished:
+                    call.drop()
+        yield SEND
+        return Answer(limits)
 
     def _interrupted(self, call: Call, error: BaseException) -> None:
         """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
@@ -204,7 +228,7 @@ class Meter:
             if not (yield from self._asked_again(call, again, "sending the caller's own request")):
                 return answer
             if call.look_up is not None:
-                call.look_up.listens = False  # the answer of another request than was looked up
+                call.look_up.listens = call.look_up.merges = False  # another request than was looked up
             call.attributes[names.REQUEST_MODEL] = call.model or ""
             call.span.rename(_span_name(call))
             if call.hide_usage:

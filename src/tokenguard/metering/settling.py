@@ -62,6 +62,8 @@ class Settling:
                 self._contain("keeping an answer", call.look_up.settle, call, reading, outcome)
                 if call.look_up.answer is not None and not call.look_up.served:
                     self.internal_error("giving a kept answer", RuntimeError("the request was sent all the same"))
+                if call.look_up.merges and call.look_up.kept_usage is not None:
+                    self._add_saved(call, reading, call.look_up.kept_usage)
                 if call.look_up.served:
                     cost, charged, usage = _served(call, cost), None, None
             call.cost = cost
@@ -132,12 +134,20 @@ class Settling:
             cost = price(self.prices, call.endpoint, model, priced, charged, at_ns, untold, variant)
         if charged.output is None and call.api.generates:
             cost = cost._replace(output=None)
-        if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
+        reported = reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS
+        if reported and reading.reported_cost is not None:
             cost = as_reported(cost, reading.reported_cost)
             call.attributes[names.COST_SOURCE] = names.REPORTED
-        if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome)) is not None:
+        if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome, reported=reported)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
         return cost, charged
+
+    def _add_saved(self, call: Call, reading: Reading, usage: Usage) -> None:
+        """What a part of the call would have cost today, for which a kept answer stood in."""
+        models = (reading.model, call.priced_as)
+        cost = self.prices.cost(call.endpoint.provider, models, usage, tier=STANDARD, at_ns=call.start_ns)
+        if cost.total is not None:
+            call.attributes[names.CACHE_SAVED] = cost.total
 
     def _remember(
         self, call: Call, reading: Reading, outcome: str, error: BaseException | str | None, cost: Cost | None
@@ -232,11 +242,14 @@ TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.infe
 """Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
 
 
-def _doubt(call: Call, reading: Reading, outcome: str) -> str | None:
-    """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
+def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str | None:
+    """Why a price of usage that was told is an estimate all the same; `None`: it is exact.
+
+    `reported`: it is the provider's own figure.
+    """
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
-    if names.COST_SOURCE in call.attributes:  # the provider's own word covers its tools
+    if reported:  # the provider's own word covers its tools
         return None
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"

@@ -101,7 +101,7 @@ class Telemetry:
         self.metrics = Metrics(
             self.flush,
             self._contained,
-            dropped=lambda: self.dropped + (0 if self._sink is None else self._sink.dropped),
+            dropped=self._lost,
             failures=lambda: self.faults.count,
             max_values=max_values,
             profile=self.profile,
@@ -187,10 +187,16 @@ class Telemetry:
                 except Exception as error:
                     self._contained("recording metrics", error)
             self.metrics.add_up()
+            self.faults.ledger_is(self.metrics.ledger_lost())
+            records += self.faults.news(self._lost())
             try:
                 self._keep(records)
             except Exception as error:
                 self._contained("writing the local store", error)
+
+    def _lost(self) -> int:
+        """How many records were dropped, here and by the store."""
+        return self.dropped + (0 if self._sink is None else self._sink.dropped)
 
     def _keep(self, records: list[Record]) -> None:
         """Write the records to the store; where they are exported instead, that is done once an export has failed."""
