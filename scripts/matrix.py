@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ("pytest>=9", "pytest-asyncio>=1.2", "pytest-xdist>=3.8", "httpx2>=2")
+TOOLS = ("pytest>=9", "pytest-asyncio>=1.2", "pytest-xdist>=3.8", "httpx2>=2", "blockbuster>=1.5")
 CONTRACT = "contract or not table"
 """Of the tables over every seam, one synchronous and one asynchronous variant a kind: caps, downgrades, resends,
 budgets, streams. The whole of them runs with the newest versions, which are the development environment's."""
@@ -101,6 +101,7 @@ SETS = {
             *("openai>=3", "anthropic>=2", "openinference-instrumentation-openai", "logfire", "langfuse"),
             *("openinference-instrumentation-anthropic", "opentelemetry-instrumentation-openai"),
             "opentelemetry-instrumentation-anthropic",
+            *("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-anthropic"),
         ),
         ("tests/neighbours",),
         "",
@@ -108,7 +109,10 @@ SETS = {
     ),
     # These two want other versions of OpenTelemetry's packages, and of the SDKs.
     "neighbours-v2": Set(
-        ("openai", "anthropic", "opentelemetry-instrumentation-openai-v2"), ("tests/neighbours",), "", ignore="ignore"
+        ("openai<3", "anthropic", "opentelemetry-instrumentation-openai-v2", "opentelemetry-util-genai<1", "httpx"),
+        ("tests/neighbours",),
+        "",
+        ignore="ignore",
     ),
     "neighbours-openlit": Set(("openlit", "openai", "anthropic"), ("tests/neighbours",), "", ignore="ignore"),
 }

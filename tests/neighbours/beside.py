@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import json
 import os
 import sys
 
 import anthropic
-import httpx2
 import openai
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -63,6 +63,14 @@ def openai_v2():
     OpenAIInstrumentor().instrument()
 
 
+def genai():
+    from opentelemetry.instrumentation.genai.anthropic import AnthropicInstrumentor
+    from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
+
+    OpenAIInstrumentor().instrument()
+    AnthropicInstrumentor().instrument()
+
+
 def logfire():
     import logfire
 
@@ -76,7 +84,7 @@ def logfire():
 def openlit():
     import openlit
 
-    openlit.init(tracer=trace.get_tracer("openlit"), disable_metrics=True)
+    openlit.init(disable_metrics=True, disable_events=True, otlp_endpoint="http://127.0.0.1:9")
 
 
 def langfuse():
@@ -87,6 +95,7 @@ INSTRUMENT = {
     "openinference": openinference,
     "openllmetry": openllmetry,
     "openai-v2": openai_v2,
+    "genai": genai,
     "logfire": logfire,
     "logfire-client": logfire,
     "openlit": openlit,
@@ -94,19 +103,19 @@ INSTRUMENT = {
 }
 
 
-def transport(given):
+def transport(given, httpx):
     def answer(request):
         if not isinstance(given, list):
-            return httpx2.Response(200, json=given)
+            return httpx.Response(200, json=given)
         events = "".join(
             f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
             if "type" in event
             else f"data: {json.dumps(event)}\n\n"
             for event in given
         )
-        return httpx2.Response(200, text=events, headers={"content-type": "text/event-stream"})
+        return httpx.Response(200, text=events, headers={"content-type": "text/event-stream"})
 
-    return httpx2.MockTransport(answer)
+    return httpx.MockTransport(answer)
 
 
 def instrumented(client):
@@ -118,8 +127,10 @@ def instrumented(client):
 
 
 def client(given, kind=openai.OpenAI):
-    http = httpx2.AsyncClient if kind.__name__.startswith("Async") else httpx2.Client
-    return instrumented(kind(api_key="k", http_client=http(transport=transport(given)), max_retries=0))
+    sdk = vars(importlib.import_module(f"{kind.__module__.partition('.')[0]}._base_client"))
+    httpx = sdk.get("httpx2") or sdk["httpx"]  # the one that this version of the SDK is made of
+    http = httpx.AsyncClient if kind.__name__.startswith("Async") else httpx.Client
+    return instrumented(kind(api_key="k", http_client=http(transport=transport(given, httpx)), max_retries=0))
 
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}

@@ -25,6 +25,7 @@ NEIGHBOURS = {
         {"responses", "anthropic", "anthropic stream", "anthropic helper"},
     ),
     "openai-v2": ("opentelemetry.instrumentation.openai_v2.patch", set()),
+    "genai": ("opentelemetry.instrumentation.genai.openai.patch", set()),
     "openlit": ("openlit", None),
     "langfuse": ("langfuse", None),
 }
