@@ -219,7 +219,7 @@ class Meter:
         except Exception as failure:
             self.telemetry.internal_error("checking an answer", failure)
             return answer
-        begun = None if why is None else self.contain("beginning a call", self._begin, exchange)
+        begun = None if why is None else self.contain("beginning a call", self.begin, exchange)
         call, its_guard = begun or (None, None)
         if why is None or call is None or its_guard is None:
             return answer
@@ -227,7 +227,7 @@ class Meter:
             if not self.contain("escalating a call", its_guard.escalate, call, first, exchange, why):
                 call.drop()
                 return answer
-            yield from self._admit(its_guard, exchange, call)
+            yield from self.admit(its_guard, call, its_guard.admit(call, exchange))
             larger = yield from self._send(exchange, call, its_guard)
         except GuardrailViolation:
             return answer  # it is recorded, and the caller has an answer

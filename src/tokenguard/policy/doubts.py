@@ -20,7 +20,7 @@ HALF: Final = (
 
 
 def doubts(policy: Policy, book: PriceBook) -> list[str]:
-    """A sentence for each rule that serves nothing, checks by half, or sends a model to a provider who does not have it.
+    """A sentence for each rule that serves nothing, checks by half, or names a model that its provider does not have.
 
     The price list knows whose a model is. Nothing is said of rules that do not tell whose calls they are for, and of
     models that no price list knows: a deployment, a fine-tuned one.
