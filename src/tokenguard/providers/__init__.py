@@ -71,6 +71,7 @@ SDKS = (
     Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless", "cerebras-cloud-sdk", "1", resends="all"),
     Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3", resends="all"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3", resends="all"),
+    Sdk("google.genai.live", "gcp.gemini", "google_live", "google-genai", "2 and 3", resends="all"),
     Sdk(
         "botocore.client",
         "aws.bedrock",
@@ -145,7 +146,7 @@ NOT_GENERATING = OPERATIONS - {api.operation for api in _KNOWN if api.generates}
 
 def every_api() -> tuple[Api, ...]:
     """Every wire format there is: those known by their path, and Bedrock's, known by their operation and body."""
-    from tokenguard.providers import bedrock, bedrock_media, realtime
+    from tokenguard.providers import bedrock, bedrock_media, google_live, realtime
 
     return (
         *_KNOWN,
@@ -153,7 +154,7 @@ def every_api() -> tuple[Api, ...]:
         *(api for _, api in bedrock.FAMILIES),
         bedrock.TEXT,
         *bedrock_media.APIS,
-        *realtime.APIS,
+        *(*realtime.APIS, google_live.LIVE),
     )
 
 
