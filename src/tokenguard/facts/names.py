@@ -172,7 +172,8 @@ ABANDONED: Final = "abandoned"
 BLOCK: Final = "block"
 
 NOT_CAPPED: Final = (
-    *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation", "ocr"),
+    *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation"),
+    *("ocr", "live"),
 )
 """The operations whose answers have no length that a request could cap."""
 
