@@ -38,7 +38,7 @@ BY = AskedBy("https://h/v1/chat/completions")
 
 def keyed(body=BODY, api=CHAT, *, by=BY, whose="tenant=t", host="h", **more):
     call = SimpleNamespace(api=api, request=body, endpoint=Endpoint("openai", host, 443), stream=False, **more)
-    return key_of(SECRET, call, by, whose, "rule", body_text(call))
+    return key_of(SECRET, call, by, whose, "rule", body_text(call, body))
 
 
 def places(node, path=()):

@@ -24,11 +24,11 @@ TOP = 20
 
 
 @click.command()
-@click.option("--by", multiple=True, metavar="KEY[,KEY]", help="What to group by; feature unless said.")
+@click.option("--by", multiple=True, metavar="KEY[,KEY]", help="What to group by. Default: feature.")
 @chosen
-@click.option("--sort", metavar="FIGURE", help="The figure, or the key, to sort by; cost_usd unless said.")
+@click.option("--sort", metavar="FIGURE", help="The figure or key to sort by. Default: cost_usd.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help=f"At most N groups; a table shows {TOP} unless said."
+    "--limit", type=click.IntRange(min=1), metavar="N", help=f"At most N groups. A table shows {TOP} by default."
 )
 @click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv", "md", "html"]), default="table", show_default=True
@@ -46,7 +46,8 @@ def report(
     """Show what was spent, on what, what caching saved, what retries cost, and what was blocked.
 
     KEY is tenant, feature, route, prompt_version, team, user, a key of your own, model, provider, operation, call_site,
-    day, hour, minute, task, task_run, trace, conversation, outcome, error, rule or action. attr.KEY is a key of your
+    day, hour, minute, task, task_run, trace, conversation, outcome, error, rule, action, route_rule, route_arm or
+    route_version. attr.KEY is a key of your
     own that is named as another is. With --since, each group's cost is held against the period before. Or section,
     where the input went, and tool, what each tool's definition costs: each of these alone.
     """

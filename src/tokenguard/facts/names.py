@@ -72,6 +72,8 @@ OUTPUT_SECONDS: Final = "tokenguard.usage.output_seconds"
 CHARACTERS: Final = "tokenguard.usage.characters"
 PAGES: Final = "tokenguard.usage.pages"
 ANNOTATED_PAGES: Final = "tokenguard.usage.annotated_pages"
+SESSION_COST: Final = "tokenguard.session.cost_usd"
+SESSION_RESPONSES: Final = "tokenguard.session.responses"
 COST_SAVED: Final = "tokenguard.cost.saved_usd"
 FINGERPRINT: Final = "tokenguard.call.fingerprint"
 RETRY_ATTEMPT: Final = "tokenguard.retry.attempt"
@@ -100,6 +102,8 @@ ROUTE_ARM: Final = "tokenguard.route.arm"
 ROUTE_ORIGINAL_MODEL: Final = "tokenguard.route.original_model"
 ROUTE_UNFIT: Final = "tokenguard.route.unfit"
 """The model that refused the request, after which the caller's own was sent."""
+ROUTE_ESCALATION: Final = "tokenguard.route.escalation"
+"""Why the answer of the cheaper model did not do, on the call to the larger one."""
 ROUTE_SAVED: Final = "tokenguard.route.saved_usd"
 """What the model that was asked for would have cost more for the same tokens: an estimate."""
 REQUEST_HASH: Final = "tokenguard.request.hash"
@@ -168,13 +172,16 @@ ABANDONED: Final = "abandoned"
 BLOCK: Final = "block"
 
 NOT_CAPPED: Final = (
-    *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation", "ocr"),
+    *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation"),
+    *("ocr", "live"),
 )
 """The operations whose answers have no length that a request could cap."""
 
 HIT: Final = "hit"
 MISS: Final = "miss"
 SKIP: Final = "skip"
+PARTIAL: Final = "partial"
+"""The reason beside a hit where only some of a request's inputs were kept, and the others were sent."""
 OBSERVED: Final = "observe"
 """The reason beside a hit that was only watched."""
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # a program without a policy loads no guard
     from tokenguard.guard.admission import Guard
     from tokenguard.guard.single_flight import Place
     from tokenguard.metering.content import Capture
+    from tokenguard.policy import Limit
 
 T = TypeVar("T")
 Asking = Generator[Step, Answer, bool]
@@ -107,6 +108,8 @@ class Meter:
         try:
             yield from self.admit(guard, call, guard.admit(call, exchange))
             answer = yield from self._send(exchange, call, guard)
+            if call.rerouted is not None and call.rerouted.checked is not None:
+                answer = yield from self._escalated(guard, exchange, call, answer)
             return answer
         finally:
             if flight is not None and flight.leads:
@@ -114,6 +117,28 @@ class Meter:
                 flight.land(answer if answer is not None and isinstance(answer.error, Exception | None) else None)
                 if flight.followers:
                     self.contain("counting a flight", self._count_followers, call, flight.followers)
+
+    def permitted(self, exchange: Exchange) -> Flow:
+        """Ask whether a call like this could be made now: nothing is sent, and nothing stays reserved.
+
+        Raises the guard's refusal; the answer's value are the limits that apply.
+        """
+        begun = self.contain("beginning a call", self.begin, exchange)
+        limits: tuple[Limit, ...] = ()
+        if begun is None:
+            self._unguarded()
+        else:
+            call, guard = begun
+            try:
+                if guard is not None:
+                    self.contain("matching a call", guard.match, call)
+                    limits = () if call.matched is None else call.matched.limits
+                    yield from self.admit(guard, call, guard.admit(call, exchange))
+            finally:
+                if not call.finished:
+                    call.drop()
+        yield SEND
+        return Answer(limits)
 
     def _interrupted(self, call: Call, error: BaseException) -> None:
         """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
@@ -185,6 +210,32 @@ class Meter:
         asked = yield from self._asked_again(call, guard.admit(call, exchange), "sending what was not kept well")
         return (yield SEND) if asked else answer
 
+    def _escalated(self, guard: Guard, exchange: Exchange, first: Call, answer: Answer) -> Flow:
+        """The answer; where it fails a check of its route, that of the larger model, which is a call of its own."""
+        if answer.error is not None or not first.finished:
+            return answer
+        try:
+            why = yield from guard.failure(first)
+        except Exception as failure:
+            self.telemetry.internal_error("checking an answer", failure)
+            return answer
+        begun = None if why is None else self.contain("beginning a call", self.begin, exchange)
+        call, its_guard = begun or (None, None)
+        if why is None or call is None or its_guard is None:
+            return answer
+        try:
+            if not self.contain("escalating a call", its_guard.escalate, call, first, exchange, why):
+                call.drop()
+                return answer
+            yield from self.admit(its_guard, call, its_guard.admit(call, exchange))
+            larger = yield from self._send(exchange, call, its_guard)
+        except GuardrailViolation:
+            return answer  # it is recorded, and the caller has an answer
+        except BaseException as error:
+            self._interrupted(call, error)
+            raise
+        return answer if isinstance(larger.error, Exception) else larger
+
     def _asked_again(self, call: Call, admission: Generator[Step, Answer, None], where: str) -> Asking:
         """Ask the guard within a call's span, for another request than the first; false where it failed."""
         try:
@@ -205,7 +256,7 @@ class Meter:
             if not (yield from self._asked_again(call, again, "sending the caller's own request")):
                 return answer
             if call.look_up is not None:
-                call.look_up.listens = False  # the answer of another request than was looked up
+                call.look_up.listens = call.look_up.merges = False  # another request than was looked up
             call.attributes[names.REQUEST_MODEL] = call.model or ""
             call.span.rename(_span_name(call))
             if call.hide_usage:
@@ -357,6 +408,8 @@ class Meter:
             call.span = NativeSpan(name, parent) if native is True else HeldSpan(native, name, parent)
         else:
             span = own()
+            if call.rerouted is not None and call.rerouted.after is not None:
+                span.add_link(call.rerouted.after)
             call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
 
 

@@ -62,6 +62,8 @@ class Settling:
                 self._contain("keeping an answer", call.look_up.settle, call, reading, outcome)
                 if call.look_up.answer is not None and not call.look_up.served:
                     self.internal_error("giving a kept answer", RuntimeError("the request was sent all the same"))
+                if call.look_up.merges and call.look_up.kept_usage is not None:
+                    self._add_saved(call, reading, call.look_up.kept_usage)
                 if call.look_up.served:
                     cost, charged, usage = _served(call, cost), None, None
             call.cost = cost
@@ -139,6 +141,13 @@ class Settling:
         if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome, reported=reported)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
         return cost, charged
+
+    def _add_saved(self, call: Call, reading: Reading, usage: Usage) -> None:
+        """What a part of the call would have cost today, for which a kept answer stood in."""
+        models = (reading.model, call.priced_as)
+        cost = self.prices.cost(call.endpoint.provider, models, usage, tier=STANDARD, at_ns=call.start_ns)
+        if cost.total is not None:
+            call.attributes[names.CACHE_SAVED] = cost.total
 
     def _remember(
         self, call: Call, reading: Reading, outcome: str, error: BaseException | str | None, cost: Cost | None

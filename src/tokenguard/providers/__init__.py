@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from tokenguard.providers import cohere, media, mistral, ollama, ranks, writer, xai
+from tokenguard.providers import cohere, google_live, media, mistral, ollama, ranks, realtime, writer, xai
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, GENERATE, INTERACTIONS
@@ -64,12 +64,14 @@ class Sdk(NamedTuple):
 
 SDKS = (
     Sdk("openai._base_client", "openai", "stainless", tested="1 to 3", resends="all"),
+    Sdk("openai.resources.realtime.realtime", "openai", "realtime", tested="2 and 3", resends="all"),
     Sdk("anthropic._base_client", "anthropic", "stainless", tested="0 to 2", resends="all"),
     Sdk("groq._base_client", "groq", "stainless", tested="0 and 1", resends="all"),
     Sdk("together._base_client", "together", "stainless", tested="2 and 3", resends="all"),
     Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless", "cerebras-cloud-sdk", "1", resends="all"),
     Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3", resends="all"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3", resends="all"),
+    Sdk("google.genai.live", "gcp.gemini", "google_live", "google-genai", "2 and 3", resends="all"),
     Sdk(
         "botocore.client",
         "aws.bedrock",
@@ -120,18 +122,8 @@ SDKS = (
 )
 
 APIS = (
-    CHAT,
-    COMPLETIONS,
-    RESPONSES,
-    EMBEDDINGS,
-    MESSAGES,
-    GENERATE,
-    EMBED,
-    INTERACTIONS,
-    IMAGEN,
-    VEO,
-    *media.APIS,
-    ranks.RERANK,
+    *(CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, IMAGEN, VEO, EMBED, INTERACTIONS),
+    *(*media.APIS, ranks.RERANK),
 )
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
@@ -142,6 +134,9 @@ OWN_APIS = {
     "writer": writer.APIS,
     "x_ai": xai.APIS,
     "groq": media.GROQ,
+    # Of sessions over websockets, which have no paths of their own.
+    "openai": realtime.APIS,
+    "gcp.gemini": (google_live.LIVE,),
 }
 """The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
 
@@ -156,7 +151,13 @@ def every_api() -> tuple[Api, ...]:
     """Every wire format there is: those known by their path, and Bedrock's, known by their operation and body."""
     from tokenguard.providers import bedrock, bedrock_media
 
-    return (*_KNOWN, bedrock.CONVERSE, *(api for _, api in bedrock.FAMILIES), bedrock.TEXT, *bedrock_media.APIS)
+    return (
+        *_KNOWN,
+        bedrock.CONVERSE,
+        *(api for _, api in bedrock.FAMILIES),
+        bedrock.TEXT,
+        *bedrock_media.APIS,
+    )
 
 
 @lru_cache(maxsize=512)

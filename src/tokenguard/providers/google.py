@@ -120,9 +120,9 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         generated = None if total is None else max(total - sent, 0)
     else:
         generated = max((answer or 0) + (thoughts or 0), (count(said.get(at.total)) or 0) - sent)
-    heard = _kinds(said, *at.heard)
-    reheard = _kinds(said, at.reheard)
-    spoken = _kinds(said, at.spoken)
+    heard = kinds(said, *at.heard)
+    reheard = kinds(said, at.reheard)
+    spoken = kinds(said, at.spoken)
     return Usage(
         input=sent,
         output=generated,
@@ -136,7 +136,7 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
     )
 
 
-def _kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
+def kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
     """Tokens by modality."""
     kinds: dict[str, int] = {}
     for key in details:
@@ -391,7 +391,7 @@ PUBLISHERS = {"anthropic": MESSAGES, "mistralai": mistral.CHAT}
 """Who sells models on Vertex AI in a wire format of their own, which `:rawPredict` and `:streamRawPredict` pass on."""
 
 
-MAKES_PICTURES = re.compile(r"imagen|imagegeneration|virtual-try-on|imageproductrecontext")
+MAKES_PICTURES = re.compile(r"^(?:imagen|imagegeneration|virtual-try-on)")
 """Models of pictures, by their names."""
 
 
@@ -407,7 +407,7 @@ def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
         return None
     if path.endswith(VEO.paths):
         return VEO
-    if path.endswith(IMAGEN.paths) and "embed" not in found["id"]:  # others predict, too: of one's own nothing is known
+    if path.endswith(":predict") and "embed" not in found["id"]:  # of a model of one's own nothing is known
         return IMAGEN if MAKES_PICTURES.search(found["id"]) else None
     if path.endswith((":rawPredict", ":streamRawPredict")):
         return PUBLISHERS.get(found["publisher"])

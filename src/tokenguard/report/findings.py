@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from tokenguard.facts import names
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
-from tokenguard.report.query import conditions, newest, reads_all
+from tokenguard.report.query import attribute, conditions, newest, reads_all
 from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
@@ -42,6 +43,7 @@ def find(records: Records, report: Report, outliers: Sequence[Outlier] = ()) -> 
         *_cold_prompts(records, report),
         *_breaks(records, report),
         *_repeats(records, report),
+        *_routes(records, report),
         *_losses(report),
     ]
     kinds = (losses, _risks(report), _blocked(records, report))
@@ -63,7 +65,7 @@ def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
 def _breaks(records: Records, report: Report) -> Iterator[Finding]:
     """Why prompts were not in the provider's cache, as far as that is known."""
     for found in broken(records, newest(records, report.query, LAST_CALLS), FEW):
-        yield Finding(found.says(), found.usd, "more than from the prompt cache", found.next_step())
+        yield Finding(found.says(), found.usd, "lost to a broken prompt cache", found.next_step())
 
 
 def _repeats(records: Records, report: Report) -> Iterator[Finding]:
@@ -88,21 +90,45 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     among = f" among the last {LAST_CALLS:,}" if report.total.figures["calls"] > LAST_CALLS else ""
     most = ", ".join(f"{feature or 'no feature'} {int(times):,}" for feature, times, *_ in by_feature[:FEW])
     yield Finding(
-        f"{many(calls, 'identical call')}{among} asked again what had been answered "
+        f"{many(calls, 'call')}{among} were identical to calls that had been answered "
         f"({many(requests, 'distinct request')}; {most}{', ...' if len(by_feature) > FEW else ''})",
         math.fsum(known) if known else None,
-        "spent on repeats",
-        "see them with tokenguard calls --repeated; where the same answer will do, keep it",
+        "spent on repeated calls",
+        "see them with tokenguard calls --repeated; where the same answer is good enough, cache it with a [[cache]]",
     )
+
+
+def _routes(records: Records, report: Report) -> Iterator[Finding]:
+    """Routes that cost more than they save: too many answers of the cheaper model have to be asked again."""
+    dialect = records.dialect
+    rule, saved, again = (
+        attribute(dialect, "more", name) for name in (names.ROUTE_RULE, names.ROUTE_SAVED, names.ROUTE_ESCALATION)
+    )
+    where, values = conditions(replace(report.query, scan=reads_all(records, report.query)), dialect)
+    found = records.rows(
+        f"SELECT {rule}, count(*), sum(CASE WHEN {again} IS NULL THEN 0 ELSE 1 END), "  # noqa: S608 - our own names
+        f"sum(CAST({saved} AS DOUBLE PRECISION)) FROM {dialect.calls} WHERE {where} AND {saved} IS NOT NULL "
+        f"GROUP BY 1 HAVING sum(CAST({saved} AS DOUBLE PRECISION)) < 0 ORDER BY 4",
+        values,
+    )
+    for name, calls, escalated, usd in found[:FEW]:
+        first = int(calls) - int(escalated)
+        share = f", as {escalated / first:.0%} of its {first:,} answers were asked again" if escalated and first else ""
+        yield Finding(
+            f'the route "{name or "of a downgrade"}" costs more than the model that was asked for{share}',
+            -usd,
+            "more than without it",
+            "let it take less, with max_input_tokens or `when`, or take it out",
+        )
 
 
 def _risks(report: Report) -> Iterator[Finding]:
     total = report.total.figures
     if total["uncapped"]:
         yield Finding(
-            f"{total['uncapped']:,} of {many(total['generations'], 'generation call')} set no output cap",
+            f"{total['uncapped']:,} of {many(total['generations'], 'generation call')} have no output cap",
             total["uncapped_usd"],
-            "spent without a ceiling",
+            "spent without an output cap",
             'set one, or let a [[limit]] with max_output_tokens and then = "clamp" do it',
         )
 
@@ -118,10 +144,10 @@ def _losses(report: Report) -> Iterator[Finding]:
         )
     if total["abandoned"]:
         yield Finding(
-            f"{many(total['abandoned'], 'call')} ended before the answer was read to its end",
+            f"{many(total['abandoned'], 'call')} ended before the whole answer was read",
             total["abandoned_usd"],
-            "spent on unread answers",
-            "see where with --by call_site --where outcome=abandoned; a provider may bill what nobody read",
+            "spent on incomplete answers",
+            "see where with --by call_site --where outcome=abandoned; a provider may bill the whole answer",
         )
 
 
@@ -175,7 +201,7 @@ def _cold_prompts(records: Records, report: Report) -> Iterator[Finding]:
             f"{cold.share:.0%} of them came from the cache{sibling}",
             cold.usd,
             "of uncached input",
-            f"{f'compare it with {warm.version}: ' if warm else ''}put what never changes first and what does "
+            f"{f'compare it with {warm.version}: ' if warm else ''}put the constant part first and what changes "
             "(a clock, an id, the question) last",
         )
 
@@ -189,6 +215,6 @@ def _blocked(records: Records, report: Report) -> Iterator[Finding]:
         yield Finding(
             f'"{rule}" blocked {many(calls, "call")} before sending',
             usd,
-            "at worst prevented",
+            "prevented at most",
             "see whose with --where outcome=blocked --by tenant,feature",
         )

@@ -68,7 +68,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         native = hooks is not None and _traced(client, hooks)
         stream = bool(kwargs.get("stream"))
         kind = None if api.changes or files else module.__name__
-        asked_by = lambda: AskedBy(str(request.url), [request.headers])  # noqa: E731
+        asked_by = lambda: AskedBy(str(request.url), [request.headers], merges=True)  # noqa: E731
         return SentExchange(api, endpoint, body, stream, put, kind=kind, cap=cap, native_span=native, asked_by=asked_by)
 
     def seen(kwargs: Mapping[str, Any], response: Any) -> None:

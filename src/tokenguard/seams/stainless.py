@@ -104,7 +104,7 @@ class StainlessExchange:
         made = {name: value for name, value in vars(client).items() if type(value) is str and name != "_platform"}
         sent = [given for given in (client._custom_headers, options.headers) if isinstance(given, Mapping)]
         query = getattr(client, "_custom_query", None), options.params
-        return AskedBy(f"{client._base_url} {options.url}", sent, (made, query))
+        return AskedBy(f"{client._base_url} {options.url}", sent, (made, query), merges=True)
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
