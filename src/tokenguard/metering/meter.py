@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # a program without a policy loads no guard
     from tokenguard.guard.admission import Guard
     from tokenguard.guard.single_flight import Place
     from tokenguard.metering.content import Capture
+    from tokenguard.policy import Limit
 
 T = TypeVar("T")
 Asking = Generator[Step, Answer, bool]
@@ -114,6 +115,28 @@ class Meter:
                 flight.land(answer if answer is not None and isinstance(answer.error, Exception | None) else None)
                 if flight.followers:
                     self.contain("counting a flight", self._count_followers, call, flight.followers)
+
+    def permitted(self, exchange: Exchange) -> Flow:
+        """Ask whether a call like this could be made now: nothing is sent, and nothing stays reserved.
+
+        Raises the guard's refusal; the answer's value are the limits that apply.
+        """
+        begun = self.contain("beginning a call", self.begin, exchange)
+        limits: tuple[Limit, ...] = ()
+        if begun is None:
+            self._unguarded()
+        else:
+            call, guard = begun
+            try:
+                if guard is not None:
+                    self.contain("matching a call", guard.match, call)
+                    limits = () if call.matched is None else call.matched.limits
+                    yield from self.admit(guard, call, guard.admit(call, exchange))
+            finally:
+                if not call.finished:
+                    call.drop()
+        yield SEND
+        return Answer(limits)
 
     def _interrupted(self, call: Call, error: BaseException) -> None:
         """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
