@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from tokenguard.call.call import AskedBy, Call
-from tokenguard.tokens.request import CACHE_MARKS
+from tokenguard.tokens.bounds import CACHE_MARKS
 
 FORMAT: Final = 1
 """Of the keys; another one finds nothing of this one's."""
