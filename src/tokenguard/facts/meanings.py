@@ -195,7 +195,7 @@ LABELS: Final[dict[str, tuple[str, ...]]] = {
 """The labels of each metric, by its name."""
 
 ENVIRONMENT: Final = {
-    names.ENV_POLICY: "The policy file. No other file is looked for.",
+    names.ENV_POLICY: "A policy file that nearer files may only tighten (a floor), like `/etc/tokenguard/tokenguard.toml`.",
     names.ENV_STORE: f"The local store's file (`{names.DEFAULT_STORE}`), or `off`. Set, it is written beside an OTLP export.",
     "TOKENGUARD_STORE_DAYS": "How many days the store keeps calls; goes before `[store] keep_days`. 0 keeps all.",
     names.ENV_INCLUDE_USAGE: "Whether a stream is asked for its usage: `always`, `0` for never; by default at OpenAI and Azure, "
