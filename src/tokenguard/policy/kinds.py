@@ -226,6 +226,14 @@ def _callback(value: object) -> str:
     return text
 
 
+FAILURE_WORDS: Final = ("length", "schema", "refusal")
+
+
+def _failure(value: object) -> str:
+    text = _text(value)
+    return _callback(text) if ":" in text else _choice(*FAILURE_WORDS)(text)
+
+
 def _price(value: object) -> str | dict[str, float]:
     if isinstance(value, str):
         return _priced_name(value)
@@ -314,6 +322,7 @@ LEDGER_URL: Final = Kind(
     {"type": "string", "pattern": "^(memory:$|sqlite:///|redis://|rediss://|unix://)"},
 )
 WEBHOOK: Final = Kind("http(s) URL", _url("https", "http"), _mask_path, {"type": "string", "pattern": "^https?://"})
+FAILURES: Final = Kind(f"list of {_listed(FAILURE_WORDS)} and functions", _several(_failure))
 CALLBACK: Final = Kind('"package.module:function"', _callback, schema={"type": "string", "pattern": "^[^:]+:[^:]+$"})
 PRICES: Final = Kind("table of prices", _prices, schema=_PRICES)
 HOSTS: Final = Kind("table of hosts", _hosts, schema=_TABLE)
