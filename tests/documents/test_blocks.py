@@ -16,6 +16,7 @@ import yaml
 import tokenguard
 from documents.blocks import ALL, ROOT, commands, of
 from tokenguard import cli, policy
+from tokenguard.cli.examples import EXAMPLES
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.policy.schema import schema
 
@@ -31,11 +32,13 @@ def test_every_block_has_a_language_that_is_checked():
 
 @pytest.mark.parametrize("block", of("toml"))
 def test_policies_are_valid(block):
-    """A block of TOML is valid as a policy, by the reader and by the JSON Schema; or it is another tool's file."""
+    """A block of TOML is valid as a policy, by the reader and by the JSON Schema; or a part of a rule, or another tool's."""
     found = tomllib.loads(block.text)
     tables = found.get("tool", {}).get("tokenguard", found)
     if not set(tables) <= set(schema()["properties"]):
-        assert set(found) & {"tool", "language-server", "project"}, f"{block.where} is no policy, and no other file"
+        rules = [table["items"]["properties"] for table in schema()["properties"].values() if "items" in table]
+        fragment = any(set(found) <= set(rule) for rule in rules if isinstance(rule, dict))
+        assert fragment or set(found) & {"tool", "language-server", "project"}, f"{block.where} is no policy"
         return
     policy.from_mapping(tables)
     jsonschema.validate(tables, schema())
@@ -141,6 +144,12 @@ def parse(words, where):
         return
     except click.UsageError as error:
         pytest.fail(f"{where}: tokenguard {' '.join(words)}: {error.format_message()}")
+
+
+@pytest.mark.parametrize("example", [example for examples in EXAMPLES.values() for example in examples])
+def test_examples_of_the_help_exist(example):
+    """What a command's help shows has the options that the command has."""
+    check(split(example), example)
 
 
 def test_readme_names_the_command_for_tests():

@@ -93,6 +93,8 @@ ATTRIBUTES: Final = (
     Attribute(names.BATCH_ID, "string", "", "The batch job that it is of", "it is no line of a batch"),
     Attribute(names.BATCH_CUSTOM_ID, "string", "", "Which line of the batch", "it is no line of a batch"),
     Attribute(names.BATCH_LINES, "int", "line", "On a batch's span: lines that were read and are new", "on spans of calls"),
+    Attribute(names.SESSION_COST, "double", "USD", "On the span of a realtime session: sum of its responses", "on spans of calls"),
+    Attribute(names.SESSION_RESPONSES, "int", "response", "On the span of a realtime session: number of its responses", "on spans of calls"),
     Attribute(names.GUARD_PREVENTED, "double", "USD", "Worst case of the call that was refused", "not refused, or unpriced"),
     Attribute(names.SHARED_CALLS, "int", "call", "Calls that shared this answer", "not shared"),
     Attribute(names.INPUT_TOOLSET, "string", "", "16 hex digits that name the tools offered", "none offered"),
