@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 EXAMPLES: Final = {
-    "init": ("tokenguard init --dry-run", "tokenguard init --yes services/api"),
+    "init": ("tokenguard init --dry-run", "tokenguard init --yes ."),
     "demo": ("tokenguard demo", "COLUMNS=160 tokenguard demo"),
     "report": (
         "tokenguard report --by feature,model --since 7d",
