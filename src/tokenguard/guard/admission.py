@@ -114,6 +114,12 @@ class Guard:
         self.compiled = CompiledPolicy(policy)
         self.prices = prices
         self.enforces = policy.mode == "enforce"
+        self.counts = (
+            Tightest.of(policy.limits).counts
+            or any(budget.limit_calls is None for budget in policy.budgets)
+            or any(route.max_input_tokens is not None for route in policy.routes)
+        )
+        """Whether the tokens of a request may have to be counted before it is sent."""
         self.ledger: Ledger | None = None
         if policy.budgets:
             same = after is not None and _place(after.policy) == _place(policy)

@@ -126,7 +126,7 @@ def _risks(report: Report) -> Iterator[Finding]:
     total = report.total.figures
     if total["uncapped"]:
         yield Finding(
-            f"{total['uncapped']:,} of {many(total['generations'], 'generation call')} have no output cap",
+            f"{total['uncapped']:,} of {many(total['generations'], 'generation call')}",
             total["uncapped_usd"],
             "spent without an output cap",
             'set one, or let a [[limit]] with max_output_tokens and then = "clamp" do it',
