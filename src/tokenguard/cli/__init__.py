@@ -77,7 +77,7 @@ COMMANDS = {
     "reconcile": Row(
         "tokenguard.cli.reconcile",
         "reconcile",
-        "The bill against the measurement, with the reasons.",
+        "Bills beside what was measured, and why they differ.",
         "Measure",
         "reconcile --since 30d",
     ),
