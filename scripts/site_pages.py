@@ -288,7 +288,8 @@ def metrics() -> str:
 
 Money is USD, as a counter of dollars. A label is absent where its value is unknown. A label with more than 200 values
 (`[attribution] max_values`), or a metric with more than 1,500 series, counts the rest under `other`, and
-`tokenguard.series.overflow` says so.
+`tokenguard.series.overflow` says so. `OTEL_SEMCONV_STABILITY_OPT_IN` chooses the names of OpenTelemetry's own metrics:
+see [environment variables](environment.md).
 
 | OpenTelemetry | Prometheus | kind | unit | meaning | labels |
 |---|---|---|---|---|---|

@@ -18,6 +18,7 @@ FLOORS = (
     ("call",),
     ("guard", "answers"),
     ("metering",),
+    ("batches",),
     ("seams",),
     ("installation", "report", "lint", "rules", "grafana"),
     ("advice", "project"),

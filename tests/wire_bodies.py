@@ -497,11 +497,37 @@ OTHER_RERANK = Body(
     guarded="test_media_clouds",
 )
 
+SPOKEN_RESPONSE = {
+    "id": "resp_1",
+    "status": "completed",
+    "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": SAID}]}],
+    "usage": {"input_tokens": 30, "output_tokens": 5, "total_tokens": 35},
+}
+REALTIME = Body(
+    {"model": "m", "instructions": SYSTEM, "input": QUESTION, "context_tokens": 40},
+    SPOKEN_RESPONSE,
+    *(30, 5),
+    (
+        {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}},
+        *({"type": "response.output_text.delta", "delta": piece} for piece in PIECES),
+        {"type": "response.done", "response": SPOKEN_RESPONSE},
+    ),
+    guarded="test_realtime",
+)
+REALTIME_TRANSCRIPT = Body(
+    {"model": "m", "prompt": QUESTION},
+    {"item_id": "item_1", "transcript": SAID, "usage": {"type": "duration", "seconds": 3.0}},
+    0,
+    guarded="test_realtime",
+    units={"input_seconds": 3},
+)
 GROQ_TRANSCRIPTS = TRANSCRIPTS._replace(
     answer={"text": SAID, "duration": 8.6}, guarded="test_media_clouds", units={"input_seconds": 10}, events=()
 )
 
 BODIES = {
+    "realtime": REALTIME,
+    "realtime_transcript": REALTIME_TRANSCRIPT,
     "groq_transcripts": GROQ_TRANSCRIPTS,
     "imagen": IMAGEN,
     "veo": VEO,

@@ -19,8 +19,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokenguard.batches.helper import batch
     from tokenguard.call.scope import attribution, meter, task
     from tokenguard.facts.errors import (
+        BatchError,
         BudgetExceeded,
         CircuitOpen,
         GuardrailViolation,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from tokenguard.installation.standing import remaining, spent
 
 __all__ = [
+    "BatchError",
     "BudgetExceeded",
     "CircuitOpen",
     "GuardrailViolation",
@@ -39,6 +42,7 @@ __all__ = [
     "PolicyError",
     "TokenGuardError",
     "attribution",
+    "batch",
     "install",
     "meter",
     "remaining",
@@ -52,6 +56,7 @@ _MODULES = {
     **dict.fromkeys(("install", "uninstall"), "installation.runtime"),
     **dict.fromkeys(("remaining", "spent"), "installation.standing"),
     **dict.fromkeys(("attribution", "meter", "task"), "call.scope"),
+    "batch": "batches.helper",
 }
 
 

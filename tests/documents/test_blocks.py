@@ -92,12 +92,23 @@ EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["op
 def test_commands_exist(block):
     """Commands of ours have the options that they are shown with, targets of make and extras of pip are there."""
     for line in commands(block):
-        for part in re.split(r"\s(?:&&|\|\||\||;|>|2>&1)\s?|\s&$", re.sub(r"\$\([^)]*\)", "IT", line)):
-            check(part, block.where)
+        words = []
+        for word in [*split(line), ";"]:
+            if not set(word) <= set("&|;<>()"):
+                words.append(word)
+            elif words:
+                check(words, block.where)
+                words = []
 
 
-def check(line, where):
-    words = shlex.split(line, comments=True)
+def split(line):
+    """The words of a command line; operators of the shell are words of their own."""
+    lexer = shlex.shlex(re.sub(r"\$\([^)]*\)", "IT", line), posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    return list(lexer)
+
+
+def check(words, where):
     while words and re.match(r"[A-Z_]+=", words[0]):
         words.pop(0)
     for word in words:

@@ -63,8 +63,10 @@ def script(page, folder):
             continue
         elif what.endswith("&"):
             lines.append(f"{what.removesuffix('&')} >background-{n}.log 2>&1 &")
+            if port := re.search(r"(?:--port |:)(\d{4,5})\b", what):
+                lines.append(f"until (: < /dev/tcp/127.0.0.1/{port[1]}) 2>/dev/null; do sleep 0.2; done")
         else:
-            lines.append(f"echo '{MARK} {n}'; {what}")
+            lines.append(f"echo; echo '{MARK} {n}'; {what}")
     return "\n".join(lines) + "\n"
 
 
@@ -84,8 +86,6 @@ def test_session(page, tmp_path):
     work, home = tmp_path / "work", tmp_path / "home"
     work.mkdir()
     home.mkdir()
-    # A server that was started a moment ago may not listen yet.
-    (home / ".curlrc").write_text("retry = 60\nretry-delay = 1\nretry-connrefused\nsilent\n")
     venv = environment(page)
     with SimulatedProvider(tool_rounds=2) as provider:
         ours = ("TOKENGUARD", "OTEL", "PYTEST")

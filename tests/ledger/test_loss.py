@@ -246,7 +246,7 @@ def test_redis_that_forgot(own_server: Server, caplog: pytest.LogCaptureFixture)
 
 def test_threads_give_up_together(tmp_path: Path) -> None:
     """While another connection holds the file, eight threads wait one timeout together, not in single file."""
-    ledger = SurvivingLedger(SqliteLedger(tmp_path / "ledger.db", timeout_s=0.5))
+    ledger = SurvivingLedger(SqliteLedger(tmp_path / "ledger.db", timeout_s=1))
     ledger.release(held(ledger.reserve([IT], 1, 0)))
     other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -265,7 +265,7 @@ def test_threads_give_up_together(tmp_path: Path) -> None:
     other.execute("ROLLBACK")
     other.close()
     assert len(waited) == 8
-    assert max(waited) < 1.5
+    assert max(waited) < 4, "in single file, the last one waits 8 s"
     found(ledger)
     ledger.close()
 

@@ -36,6 +36,7 @@ def test_json(store_path):
             "unpriced",
             "trend",
             "findings",
+            "faults",
         ),
     ]
     assert document["first_call"] == "2026-11-02T09:00:00+00:00"

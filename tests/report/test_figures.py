@@ -40,6 +40,8 @@ def test_totals_by_hand(records):
         "estimated_share": pytest.approx(0.2 / 2.751),
         "unpriced_calls": 1,  # neither the failed call nor the blocked one was answered
         "saved_usd": pytest.approx(0.6),
+        "served": 0,
+        "served_usd": 0.0,
         "retries": 2,
         "resends": 2,
         "retry_cost_usd": pytest.approx(0.02),

@@ -108,7 +108,7 @@ def story(start, settings, parent):
     span.end(3_000)
     context = child.get_span_context()
     events = [[(e.name, e.timestamp) for e in s.events] for s in exporter.get_finished_spans()]
-    return seen.log, tuple(span.get_span_context()), tuple(context), events, span.is_recording(), type(span)
+    return seen.log, tuple(span.get_span_context()), tuple(context), events, span.is_recording(), type(span).__name__
 
 
 def by_template(tracer, *given):

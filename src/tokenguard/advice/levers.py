@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tokenguard.advice.proposal import Batch, Cache, Shorten
+from tokenguard.advice.proposal import Batch, Shorten
 from tokenguard.advice.replay import Replayed
 from tokenguard.advice.steps import Step, applies, exceeds, matcher
 from tokenguard.facts import names
-from tokenguard.policy import Limit, Policy, Route, Share
+from tokenguard.policy import Cache, Limit, Policy, Route, Share
 from tokenguard.prices import PriceBook
 from tokenguard.report.figures import many
 
@@ -58,6 +58,8 @@ class Cached(Step):
 
     def _assumes(self) -> list[str]:
         says = [f"answers are kept for {_duration(self._cache.ttl)}, as soon as they are there"]
+        if self._cache.match != "exact":
+            says.append("only requests that are equal to the letter are counted: what is recorded holds no words")
         if self.sampled_calls and not self._cache.sampled:
             says.append(
                 f"{many(self.sampled_calls, 'more repeat')} (${self.sampled_usd:,.4f}) at a temperature that is not 0: "

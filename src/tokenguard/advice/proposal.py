@@ -1,8 +1,8 @@
-"""A proposal: a policy file, with tables beside the policy that say what else would change.
+"""A proposal: a policy file, with a table that says what else would change.
 
-`[[cache]]` is a lever, and `[whatif]` holds what no policy can do by itself: to send work in batches,
-to put a prompt in the order that a provider's cache wants, to send less. Levers may stand in `[whatif]` too, as
-`[[whatif.cache]]`: there they are replayed, and never put in force.
+`[whatif]` holds what no policy can do by itself: to send work in batches, to put a prompt in the order that a
+provider's cache wants, to send less. The policy's own levers may stand in it too, as `[[whatif.cache]]`: there they are
+replayed, and never put in force.
 """
 
 # ruff: noqa: RUF009 - `row` is `dataclasses.field` with a row of the grammar as metadata
@@ -12,30 +12,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tokenguard.facts.errors import PolicyError
-from tokenguard.policy import Policy, Route, When, kinds
+from tokenguard.policy import Cache, Policy, Route, When, kinds
 from tokenguard.policy.files import raw
-from tokenguard.policy.grammar import row, rows
+from tokenguard.policy.grammar import row
 from tokenguard.policy.kinds import choice, nearest
 from tokenguard.policy.read import read, read_table
 
 _NAME = "The step of the waterfall."
 _WHEN = "The calls it applies to, in the words of the policy's rules. Empty: all calls."
-
-
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """Answers that are kept: a request that is equal to an earlier one gets its answer."""
-
-    name: str = row(kinds.NAME, ..., _NAME)
-    when: When = row(kinds.WHEN, When(), _WHEN)
-    per: tuple[str, ...] = row(kinds.KEYS, ("tenant",), "Only calls with equal values of these keys share an answer.")
-    ttl: float = row(kinds.DURATION, 3600.0, "How long an answer is kept.")
-    match: str = row(choice("exact"), "exact", "Requests must be equal to the letter.")
-    sampled: bool = row(kinds.FLAG, False, "Also calls whose temperature is not 0; one that sets none is sampled.")
-    tools: bool = row(kinds.FLAG, False, "Also requests that offer tools.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +61,8 @@ class Assumed:
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """The tables beside the policy."""
+    """What the policy knows, and leaves to this."""
 
-    caches: tuple[Cache, ...] = row(None, (), "", toml="cache", table=Cache)
     whatif: Assumed = row(None, Assumed, "", table=Assumed)
 
 
@@ -92,20 +78,15 @@ class Proposal:
     """The file; empty without one."""
 
 
-LEVERS: Final = ("cache",)
-"""Tables beside the policy's own; the policy knows `[whatif]`, and leaves it to this."""
-BESIDE: Final = tuple(each.toml for each in rows(_Beside))
-
-
 def load(path: str | os.PathLike[str]) -> Proposal:
     """The proposal in a file; raises `PolicyError`, which names each key that is wrong and its line."""
     tables, line_of, source = raw(path)
-    policy = read({key: value for key, value in tables.items() if key not in LEVERS}, str(path), line_of, source)
-    own = {key: value for key, value in tables.items() if key in BESIDE}
+    policy = read(tables, str(path), line_of, source)
+    own = {key: value for key, value in tables.items() if key == "whatif"}
     beside: _Beside = read_table(_Beside, own, str(path), line_of)
     known = policy.known_keys
     assumed = beside.whatif
-    caches, routes = (*beside.caches, *assumed.caches), (*policy.routes, *assumed.routes)
+    caches, routes = (*policy.caches, *assumed.caches), (*policy.routes, *assumed.routes)
     rules: tuple[Any, ...] = (*caches, *routes, *assumed.batches, *assumed.shortens)
     for rule in rules:
         keys = [key for key, _ in rule.when.patterns] + [*getattr(rule, "per", ()), *getattr(rule, "by", ())]

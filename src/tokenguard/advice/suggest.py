@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tokenguard.advice.levers import HOLDS, LASTS, MENDABLE
-from tokenguard.advice.proposal import Assumed, Cache, Proposal
+from tokenguard.advice.proposal import Assumed, Proposal
 from tokenguard.advice.waterfall import Waterfall, waterfall
-from tokenguard.policy import Limit, Route, When
+from tokenguard.policy import Cache, Limit, Route, When
 from tokenguard.prices import PriceBook
 from tokenguard.report.engine import Records
 from tokenguard.report.numbers import usd
@@ -185,7 +185,7 @@ def as_toml(proposal: Proposal, reasons: Reasons, fall: Waterfall) -> str:
         "# What would have paid, by `tokenguard whatif --suggest`: "
         f"{usd(fall.spent_usd)} spent, {usd(fall.left_usd)} left, of {fall.calls:,} calls.",
         '# Check it with `tokenguard policy check`, and watch it first: mode = "observe" changes nothing.',
-        "# What stands under [whatif] is not enforced: it is what the program, or a later policy, would have to do.",
+        "# What stands under [whatif] is not enforced: it is what the program would have to do.",
         'mode = "observe"',
     ]
 
@@ -211,7 +211,7 @@ def as_toml(proposal: Proposal, reasons: Reasons, fall: Waterfall) -> str:
     for name, keys in assumed:
         table("", name, keys)
     for cache in proposal.caches:
-        table("[[whatif.cache]]", cache.name, {"name": cache.name, "when": cache.when, "per": cache.per, "ttl": "1h"})
+        table("[[cache]]", cache.name, {"name": cache.name, "when": cache.when, "per": cache.per, "ttl": "1h"})
     for route in proposal.routes:
         keys = {"name": route.name, "when": route.when, "to": route.to, "share": route.share}
         table("[[route]]", route.name, keys)

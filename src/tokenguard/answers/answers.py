@@ -8,31 +8,28 @@ from __future__ import annotations
 import contextlib
 import hmac
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
+from tokenguard.answers.asked import Asked
+from tokenguard.answers.each import Several, inputs_of, texts_of
 from tokenguard.answers.entry import Box, Entry, box_of, decode
-from tokenguard.answers.fitting import unfit, unkept
+from tokenguard.answers.fitting import unfit
 from tokenguard.answers.key import body_text, key_of
 from tokenguard.answers.open import open_store
 from tokenguard.answers.store import Item, Store
 from tokenguard.answers.words import by_words
-from tokenguard.call.call import Call, Exchange
+from tokenguard.call.call import AskedBy, Call, Exchange
 from tokenguard.call.flow import Answer, Step
-from tokenguard.call.kept import HttpAnswer
 from tokenguard.facts import names
 from tokenguard.policy import AnswersConfig, Cache, Policy
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.log import Log
-from tokenguard.providers import Reading
 
 log = Log("tokenguard")
 
-HEADERS_FORGOTTEN: Final = frozenset({"connection", "keep-alive", "set-cookie", "retry-after", "server-timing"})
-"""Of an answer: what is of the connection it came by, or of that moment, and not of the answer."""
-HEADER_STEMS_FORGOTTEN: Final = ("ratelimit", "rate-limit")
-MAX_WAITING: Final = 1_000
+MAX_WAITING: Final = 10_000
 """Answers that wait to be written; past it none is kept."""
 SAY_S: Final = 60.0
 PAUSE_S: Final = 1.0
@@ -69,23 +66,40 @@ class Answers:
         """Look for an answer to the call: what is found is on `call.look_up`."""
         found = Asked(self, rule)
         try:
-            key = self._key(call, exchange, found, whose)
-            if key is not None:
-                data = yield from self._get(call, key)
-                self._found(call, found, key, data, serves=serves)
+            fit = self._fit(call, exchange, found, whose)
+            if fit is not None:
+                asked_by, body = fit
+                inputs = inputs_of(call) if asked_by.merges and rule.match == "exact" else None
+                if inputs is None:
+                    found.key = key_of(self.box.secret, call, asked_by, str(whose), rule.name, body)
+                    (entry,) = yield from self._get((found.key,))
+                    self._found(call, found, entry, serves=serves)
+                else:
+                    keys = [
+                        key_of(self.box.secret, call, asked_by, str(whose), rule.name, text)
+                        for text in texts_of(call, inputs)
+                    ]
+                    several = Several(self, rule, inputs, keys)
+                    several.tenant, found = found.tenant, several
+                    for place, entry in enumerate((yield from self._get(tuple(keys)))):
+                        if entry is not None:
+                            several.found(place, entry)
+                    if (send := several.decide(call, serves=serves)) is not None:
+                        call.change(exchange, {**call.request, "input": send})
         except Exception as failure:
             call.internal_error("looking up an answer", failure)
+            found = Asked(self, rule)
             found.note(call, names.MISS, "error")
         call.look_up = found
 
-    def _key(self, call: Call, exchange: Exchange, found: Asked, whose: str | None) -> bytes | None:
-        """The key of the call's answer; `None`, with the reason noted, for a call that is not looked up."""
+    def _fit(self, call: Call, exchange: Exchange, found: Asked, whose: str | None) -> tuple[AskedBy, str] | None:
+        """Who asks, and the body that counts; `None`, with the reason noted, for a call that is not looked up."""
         rule, body = found.rule, None
         asked_by = exchange.asked_by
         reason: str | None = "per" if whose is None else "wire" if asked_by is None else None
         if reason is None:
             try:
-                body = body_text(call)
+                body = body_text(call, call.request)
             except (TypeError, ValueError):  # not what is sent as JSON
                 reason = "body"
             else:
@@ -93,25 +107,39 @@ class Answers:
         if reason is None and rule.match == "words" and body is not None:
             body = by_words(call, body)
             reason = "words" if body is None else None
-        if reason is not None or body is None or whose is None or asked_by is None:
+        if reason is not None or body is None or asked_by is None:
             found.note(call, names.SKIP, reason)
             return None
-        found.whose = whose
-        return key_of(self.box.secret, call, asked_by, whose, rule.name, body)
+        if "tenant" in rule.per:
+            found.tenant = call.attribution.get("tenant", "")
+        return asked_by, body
 
-    def _get(self, call: Call, key: bytes) -> Generator[Step, Answer, bytes | None]:
-        if self.store.local:
-            return self.store.get(key)
-        if (data := self.waiting.get(key)) is not None or time.monotonic() < self._until:
-            return data
-        answer = yield self.store, self.store.get, (key,)
-        if answer.error is None:
-            got: bytes | None = answer.value
-            return got
-        if not isinstance(answer.error, Exception):
-            raise answer.error
-        self.lost(answer.error)
-        return None
+    def _get(self, keys: tuple[bytes, ...]) -> Generator[Step, Answer, list[Entry | None]]:
+        """What is kept under these keys."""
+        store = self.store
+        if store.local:
+            return list(map(self._entry, keys, store.get_all(keys)))
+        found = [self.waiting.get(key) for key in keys]
+        if None in found and time.monotonic() >= self._until:
+            answer = yield store, store.get_all, (keys,)
+            if answer.error is None:
+                found = [here or there for here, there in zip(found, answer.value, strict=True)]
+            elif isinstance(answer.error, Exception):
+                self.lost(answer.error)
+            else:
+                raise answer.error
+        return list(map(self._entry, keys, found))
+
+    def _entry(self, key: bytes, data: bytes | None) -> Entry | None:
+        """The entry in these bytes; what is none is deleted."""
+        if data is None:
+            return None
+        try:
+            entry = decode(self.box.open(key, data))
+        except Exception:  # another program's, or damaged
+            self.delete(key)
+            return None
+        return entry if entry.expires > time.time() else None
 
     def lost(self, error: Exception) -> None:
         """The store cannot be reached: said once a minute, and not tried again at once."""
@@ -121,15 +149,8 @@ class Answers:
             self._say_again = now + SAY_S
             log.warning("tokenguard: kept answers cannot be reached, so calls are sent: %s", error)
 
-    def _found(self, call: Call, found: Asked, key: bytes, data: bytes | None, *, serves: bool) -> None:
-        found.key = key
-        entry: Entry | None = None
-        if data is not None:
-            try:
-                entry = decode(self.box.open(key, data))
-            except Exception:  # another program's, or damaged
-                self.delete(key)
-        if entry is None or entry.expires <= time.time():
+    def _found(self, call: Call, found: Asked, entry: Entry | None, *, serves: bool) -> None:
+        if entry is None:
             found.listens = True
             found.note(call, names.MISS)
             return
@@ -144,16 +165,12 @@ class Answers:
     def keep(self, key: bytes, found: Asked, entry: Entry) -> None:
         """Keep an answer: at once in memory, and off the caller's path elsewhere."""
         data = self.box.seal(key, entry.encode())
-        item = Item(found.rule.name, self.owner(found.whose), entry.expires, data)
+        item = Item(found.rule.name, owner(self.box, found.tenant), entry.expires, data)
         if self.store.local:
             self.store.put(key, item)
         elif len(self.waiting) < MAX_WAITING:
             self.waiting[key] = data
             self.store.soon(lambda: self._write(key, item))
-
-    def owner(self, whose: str) -> str:
-        """Whose entries are told apart by when they are cleared: a name that tells nothing."""
-        return hmac.digest(self.box.secret, tenant_in(whose).encode(), "sha256").hex()[:16]
 
     def _write(self, key: bytes, item: Item) -> None:
         try:
@@ -178,108 +195,6 @@ class Answers:
         self.store.finish()
 
 
-def tenant_in(whose: str) -> str:
-    """The tenant among the values of `per`, as the key of an account has it; empty where it is not among them."""
-    return next((part for part in whose.split(",") if part.startswith("tenant=")), "")
-
-
-class Asked:
-    """What became of looking up one call (`call.kept.LookUp`)."""
-
-    __slots__ = (
-        *("_answers", "_headers", "_over", "_parts", "_size", "_whole"),
-        *("answer", "key", "listens", "rule", "served", "whose"),
-    )
-
-    def __init__(self, answers: Answers, rule: Cache) -> None:
-        self._answers = answers
-        self.rule = rule
-        self.whose = ""
-        self.key: bytes | None = None
-        self.answer: HttpAnswer | None = None
-        self.listens = self.served = False
-        self._headers: tuple[tuple[str, str], ...] | None = None
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._whole = False
-        self._over: Callable[[], bool] | None = None
-
-    def note(self, call: Call, result: str, reason: str | None = None) -> None:
-        """Write down what became of it."""
-        attributes = call.attributes
-        attributes[names.CACHE_RULE] = self.rule.name
-        attributes[names.CACHE_RESULT] = result
-        if reason is not None:
-            attributes[names.CACHE_REASON] = reason
-
-    # --- the answer as it comes in -----------------------------------------------------------------------------------
-
-    def begins(
-        self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
-    ) -> None:
-        """See `LookUp.begins`."""
-        self._headers = tuple(
-            (name, value)
-            for name, value in headers
-            if (low := name.lower()) not in HEADERS_FORGOTTEN
-            and not any(stem in low for stem in HEADER_STEMS_FORGOTTEN)
-            and not (decoded and low == "content-encoding")
-        )
-        self._over = over
-        self._parts = []
-        self._size = 0
-        self._whole = False
-
-    def part(self, data: bytes) -> None:
-        """See `LookUp.part`."""
-        self._size += len(data)
-        if self._size <= self.rule.max_entry_kib * 1024:
-            self._parts.append(data)
-        else:
-            self._parts.clear()
-
-    def ends(self) -> None:
-        """See `LookUp.ends`."""
-        self._whole = True
-
-    # --- the call's end ----------------------------------------------------------------------------------------------
-
-    def forget(self) -> None:
-        """See `LookUp.forget`."""
-        self.answer = None
-        self.served = False
-        self.listens = True
-        if self.key is not None:
-            self._answers.delete(self.key)
-
-    def settle(self, call: Call, reading: Reading, outcome: str) -> None:
-        """See `LookUp.settle`."""
-        if self.served:
-            if outcome == names.ERROR:  # a stream, of which the SDK had got the beginning
-                self.forget()
-                self.served = True
-            return
-        if not self.listens or self.key is None:
-            return
-        reason = unkept(call, reading, outcome) or self._unkept()
-        if reason is not None:
-            call.attributes[names.CACHE_REASON] = reason
-            return
-        now = time.time()
-        answer = HttpAnswer(self._headers or (), b"".join(self._parts))
-        self._answers.keep(self.key, self, Entry(answer, now, now + self.rule.ttl, call.hide_usage))
-        self._parts = []
-
-    def _unkept(self) -> str | None:
-        """Why what has come in is not kept."""
-        if self._headers is None:
-            return "wire"
-        if self._size > self.rule.max_entry_kib * 1024:
-            return "size"
-        # Many SDKs read a stream to this mark, and not to its end.
-        whole = (
-            self._whole
-            or (self._over is not None and self._over())
-            or b"".join(self._parts[-2:]).rstrip().endswith(b"[DONE]")
-        )
-        return None if whole else "incomplete"
+def owner(box: Box, tenant: str) -> str:
+    """Whose an entry is, for those who clear it: a name that tells nothing without the secret."""
+    return hmac.digest(box.secret, tenant.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from tokenguard.call.call import Call
@@ -31,6 +32,8 @@ REFERRED: Final = re.compile(
     r'|"(?:url|image_url|video_url|file_url|uri)":"(?!data:)[a-z][a-z0-9+.-]*://'
 )
 """Input by the name of a file or by its address, in canonical JSON: what is there may change."""
+HINTS: Final = ("://", '"file', '"vector_store_ids":', '"s3Location":', '"document_id":')
+"""One of these is in each of them; to look for them is an order faster."""
 OWN_TOOLS: Final = frozenset({None, "function", "custom"})
 """The types of tools that the application runs."""
 DEFINES: Final = frozenset(
@@ -49,6 +52,18 @@ STOPPED: Final = frozenset(
 """Finish reasons of an answer that ended by itself, in lower case."""
 
 
+REASONS: Final = {
+    "sampled": "its temperature is not 0, and the rule does not say sampled = true",
+    "several": "it asks for several answers",
+    "history": "it goes on from what the provider holds",
+    "background": "the provider works on it in the background",
+    "hosted": "the provider's own tools may be used for it",
+    "tools": "it offers tools, and the rule does not say tools = true",
+    "files": "its input is named, and may change",
+}
+"""What `unfit` says, in words."""
+
+
 def unfit(call: Call, rule: Cache, body: str) -> str | None:
     """Why a call is not looked up; `None` where it may be. `body` is its body in canonical JSON."""
     api, request = call.api, call.request
@@ -57,22 +72,32 @@ def unfit(call: Call, rule: Cache, body: str) -> str | None:
         return "sampled"
     if api.generates and api.answers(request) > 1:
         return "several"
-    if api.changes or _has(request, (api.goes_on_from, *api.chosen_by)) or _has(request, HISTORY):
+    if api.changes or _has(request, _held_by(api.goes_on_from, api.chosen_by)):
         return "history"
     if request.get("background"):
         return "background"
-    if _has(request, HOSTED) or _has(request, api.fees):
+    if _has(request, _done_by(api.fees)):
         return "hosted"
     tools = _tools(request)
     if not all(map(_is_own, tools)):
         return "hosted"
     if tools and not rule.tools:
         return "tools"
-    return "files" if REFERRED.search(body) else None
+    return "files" if any(hint in body for hint in HINTS) and REFERRED.search(body) else None
 
 
-def _has(request: Mapping[str, Any], keys: Any) -> bool:
-    return any(request.get(key) is not None for key in keys)
+@lru_cache(maxsize=64)
+def _held_by(goes_on_from: str, chosen_by: tuple[str, ...]) -> frozenset[str]:
+    return HISTORY.union((goes_on_from,), chosen_by)
+
+
+@lru_cache(maxsize=64)
+def _done_by(fees: tuple[str, ...]) -> frozenset[str]:
+    return HOSTED.union(fees)
+
+
+def _has(request: Mapping[str, Any], keys: frozenset[str]) -> bool:
+    return not keys.isdisjoint(request) and any(request.get(key) is not None for key in keys)
 
 
 def _tools(request: Mapping[str, Any]) -> list[Any]:

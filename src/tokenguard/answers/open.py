@@ -15,13 +15,12 @@ def open_store(config: AnswersConfig, source: str = "") -> Store:
     `source` is the policy's file, where a relative SQLite path starts. Raises `PolicyError` where a package is missing.
     """
     most = config.max_mib * 2**20
-    scheme, _, path = config.url.partition(":")
-    if scheme == "memory":
+    if config.url == "memory:":
         return MemoryStore(most)
-    if scheme == "sqlite":
+    if (path := sqlite_file(config, source)) is not None:
         from tokenguard.answers.sqlite import SqliteStore
 
-        return SqliteStore(Path(source).parent / path.removeprefix("///"), most, timeout_s=config.timeout)
+        return SqliteStore(path, most, timeout_s=config.timeout)
     try:
         import redis  # noqa: F401 - an extra
     except ImportError as error:
@@ -31,3 +30,9 @@ def open_store(config: AnswersConfig, source: str = "") -> Store:
     from tokenguard.answers.redis import RedisStore
 
     return RedisStore(config.url, most, timeout_s=config.timeout)
+
+
+def sqlite_file(config: AnswersConfig, source: str = "") -> Path | None:
+    """The file of `config`; `None` where answers are in none."""
+    scheme, _, path = config.url.partition(":")
+    return Path(source).parent / path.removeprefix("///") if scheme == "sqlite" else None

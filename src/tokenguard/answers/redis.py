@@ -7,6 +7,7 @@ order them, the hash `:sizes` and the number `:bytes` say what they come to. An 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from tokenguard.answers.store import Item, Stat, Store
@@ -83,6 +84,16 @@ class RedisStore(Store):
     def get(self, key: bytes) -> bytes | None:
         """See `Store.get`."""
         found: bytes | None = self._run("get", key.hex())
+        return found
+
+    def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See `Store.get_all`: one round trip."""
+        if len(keys) == 1:
+            return [self.get(keys[0])]
+        with self._client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                self._scripts["get"](keys=[_PREFIX], args=[key.hex()], client=pipe)
+            found: list[bytes | None] = pipe.execute()
         return found
 
     def put(self, key: bytes, item: Item) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from tokenguard.process.threads import Pool
@@ -68,6 +68,10 @@ class Store(ABC):
     @abstractmethod
     def get(self, key: bytes) -> bytes | None:
         """The data under this key, which has been used now."""
+
+    def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The data under each of these keys."""
+        return list(map(self.get, keys))
 
     @abstractmethod
     def put(self, key: bytes, item: Item) -> None:

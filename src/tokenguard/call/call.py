@@ -82,6 +82,8 @@ class AskedBy(NamedTuple):
     """Of the client, and of the request; those that only tell one sending from another do not count."""
     more: object = None
     """What else there is: the query, the texts that a client was made with. Its `repr` counts."""
+    merges: bool = False
+    """Whether an answer to a part of the request can be completed below the SDK."""
 
 
 class Rerouted:
@@ -149,50 +151,59 @@ class Exchange(Protocol):
 class Call:
     """A call in flight: begun, and finished exactly once."""
 
-    __slots__ = (
-        "_open",
-        "_settling",
-        "action",
-        "answer",
-        "api",
-        "attributes",
-        "attribution",
-        "begun",
-        "billed_resends",
-        "bound",
-        "corrected",
-        "cost",
-        "counted",
-        "endpoint",
-        "fingerprint",
-        "guard",
-        "handed_on",
-        "hide_usage",
-        "look_up",
-        "matched",
-        "model",
-        "most_output",
-        "on_told",
-        "outer",
-        "output_cap",
-        "reader",
-        "request",
-        "rerouted",
-        "resends",
-        "reservation",
-        "retried",
-        "scope",
-        "sent",
-        "served_before",
-        "snapshot",
-        "span",
-        "start_ns",
-        "start_perf",
-        "stream",
-        "tool_steps",
-        "turn",
-        "unmeasured",
-    )
+    # Most of these stay as they are for most calls, so they are the class's until they change.
+    fingerprint: str = ""
+    snapshot: bytes | None = None
+    """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
+    hide_usage: bool = False
+    """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
+    on_told: Callable[[bool], None] | None = None
+    """Wants to know whether a complete stream told its usage unasked."""
+    served_before: str | None = None
+    """The model that has answered there before, where the request names none: an agent's."""
+    resends: int = 0
+    billed_resends: int = 0
+    sent: bool = False
+    """Whether it has been handed to the SDK to be sent."""
+    begun: bool = False
+    """Whether its answer had begun to come in before the call ended."""
+    retried: Failure | None = None
+    """How this very request has failed before."""
+    output_cap: int | None = None
+    tool_steps: int = 0
+    """Tool rounds since the last word of the user."""
+    action: str = "allow"
+    """The strongest decision of the guard so far."""
+    cost: Cost | None = None
+    """What it came to, once it has ended; `None` where it is not on any bill."""
+    answer: object = None
+    """The response, or the events of its stream, where its content is to be recorded."""
+    unmeasured: object = None
+    """The response, where it does not say how much was generated."""
+    span: CallSpan = NO_SPAN
+    outer: Context | None = None
+    """The OpenTelemetry context around the call."""
+    reader: weakref.ref[Watching] | None = None
+    """The watch on its answer, where that is yet to be read."""
+    handed_on: int = 0
+    """How much of its end has been handed on: for the settling."""
+    guard: Guarding | None = None
+    """The guard at the call's start sees it to its end, whatever policy is in force by then."""
+    # The guard's notes:
+    look_up: LookUp | None = None
+    """What became of looking for a kept answer; `None` where no rule has answers kept."""
+    matched: Matched | None = None
+    reservation: Reservation | None = None
+    """Its worst case, in budgets of money and tokens."""
+    turn: Reservation | None = None
+    """The one call, in budgets of calls."""
+    bound: Bound | None = None
+    counted: int | None = None
+    corrected: int | None = None
+    """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
+    rerouted: Rerouted | None = None
+    most_output: int | None = None
+    """The output tokens that were reserved."""
 
     def __init__(self, settling: Settling, exchange: Exchange) -> None:
         self.start_ns = time.time_ns()
@@ -206,60 +217,8 @@ class Call:
         self.scope = scope.current()
         self.attribution = self.scope.attribution
         self.attributes: dict[str, AttributeValue] = {}
-        self.fingerprint = ""
-        self.snapshot: bytes | None = None
-        """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
-        self.hide_usage = False
-        """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
-        self.on_told: Callable[[bool], None] | None = None
-        """Wants to know whether a complete stream told its usage unasked."""
         model = exchange.body.get("model")
         self.model: str | None = model if isinstance(model, str) else None
-        self.served_before: str | None = None
-        """The model that has answered there before, where the request names none: an agent's."""
-        self.resends = 0
-        self.billed_resends = 0
-        self.sent = False
-        """Whether it has been handed to the SDK to be sent."""
-        self.begun = False
-        """Whether its answer had begun to come in before the call ended."""
-        self.retried: Failure | None = None
-        """How this very request has failed before."""
-        self.output_cap: int | None = None
-        self.tool_steps = 0
-        """Tool rounds since the last word of the user."""
-        self.action = "allow"
-        """The strongest decision of the guard so far."""
-        self.cost: Cost | None = None
-        """What it came to, once it has ended; `None` where it is not on any bill."""
-        self.answer: object = None
-        """The response, or the events of its stream, where its content is to be recorded."""
-        self.unmeasured: object = None
-        """The response, where it does not say how much was generated."""
-        self.span: CallSpan = NO_SPAN
-        self.outer: Context | None = None
-        """The OpenTelemetry context around the call."""
-        self.reader: weakref.ref[Watching] | None = None
-        """The watch on its answer, where that is yet to be read."""
-        self.handed_on = 0
-        """How much of its end has been handed on: for the settling."""
-        self.guard: Guarding | None = None
-        """The guard at the call's start sees it to its end, whatever policy is in force by then."""
-        # The guard's notes:
-        self.look_up: LookUp | None = None
-        """What became of looking for a kept answer; `None` where no rule has answers kept."""
-        self.matched: Matched | None = None
-        self.reservation: Reservation | None = None
-        """Its worst case, in budgets of money and tokens."""
-        self.turn: Reservation | None = None
-        """The one call, in budgets of calls."""
-        self.bound: Bound | None = None
-        self.counted: int | None = None
-        self.corrected: int | None = None
-        """The input tokens as counted, and, where that is not exact, by the ratio that was learnt."""
-        self.rerouted: Rerouted | None = None
-        self.most_output: int | None = None
-        """The output tokens that were reserved."""
         open_calls[id(self)] = self
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from tokenguard.facts.usage import Usage
     from tokenguard.providers import Reading
 
 
@@ -26,6 +27,15 @@ class LookUp(Protocol):
     """Whether the provider's answer is wanted, to be kept."""
     served: bool
     """Whether the SDK has got the kept answer."""
+
+    merges: bool
+    """Whether only a part of the request is sent, and its answer is to be completed by `merge`."""
+    kept_usage: Usage | None
+    """What was not used because of that."""
+
+    def merge(self, body: bytes) -> bytes:
+        """The whole answer, from the provider's answer to the part that was sent. Raises for what is none."""
+        ...
 
     def begins(
         self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None

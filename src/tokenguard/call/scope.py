@@ -303,12 +303,12 @@ class task(_Scoped):  # noqa: N801 - used as a function
     """
 
     def __init__(self, name: str, **keys: object) -> None:
-        self.name = name
+        self.name: str = name
         self._keys = keys
-        self.meter = Measurement()
+        self.meter: Measurement = Measurement()
         """What its calls amounted to."""
         self.outcome: str | None = None
-        self.run = ""
+        self.run: str = ""
         """Tells this run from all others: 16 hex digits."""
         self._span: TaskSpan | None = None
 

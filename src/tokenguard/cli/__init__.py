@@ -82,7 +82,11 @@ COMMANDS = {
         "Guard",
         "policy check",
     ),
+    "batches": Row(
+        "tokenguard.cli.batches", "batches", "Open batch jobs: whose, how old, what they may cost.", "Guard"
+    ),
     "budgets": Row("tokenguard.cli.budgets", "budgets", "How much of each budget is used, and what is left.", "Guard"),
+    "cache": Row("tokenguard.cli.cache", "cache", "How many answers are kept; delete them.", "Guard", "cache stats"),
     "grafana": Row(
         "tokenguard.cli.grafana",
         "grafana",

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -40,6 +41,8 @@ TELLS = (
 )
 """What the names of OpenTelemetry's instrumentations of our SDKs have in them."""
 REACH_SECONDS = 2.0
+FAULTS_SECONDS = 86400
+"""How long a fault is shown."""
 
 
 class Check(NamedTuple):
@@ -213,8 +216,17 @@ def _store() -> Iterator[Check]:
     file = Path(path).absolute()
     nearest = next(each for each in (file, *file.parents) if each.exists())
     writable = os.access(nearest, os.W_OK) and (nearest != file or file.is_file())
+    yield from _faults(file)
     said = "can be written" if writable else f"cannot be written: see {nearest}, or set {names.ENV_STORE}"
     yield Check("records", str(file), writable, said)
+
+
+def _faults(store: Path) -> Iterator[Check]:
+    """What TokenGuard missed of late in the programs that write this store."""
+    from tokenguard.store.faults import read
+
+    for fault in read(store, time.time_ns() - FAULTS_SECONDS * 10**9):
+        yield Check("records", "faults", False, f"in the last 24 hours, {fault.text}. The programs' logs say more")
 
 
 def _ledger(policy: Policy | None) -> Iterator[Check]:

@@ -30,6 +30,10 @@ EXAMPLES: Final = {
     "policy check": ("tokenguard policy check", "tokenguard policy check proposal.toml"),
     "policy init": ("tokenguard policy init", "tokenguard policy init staging.toml --source .tokenguard/usage.db"),
     "policy schema": ("tokenguard policy schema", "tokenguard policy schema -o tokenguard.schema.json"),
+    "policy try": (
+        "tokenguard policy try --model gpt-4o --feature support_bot --input 9000",
+        "tokenguard policy try proposal.toml --model gpt-4o --tool-steps 9 --format json",
+    ),
     "policy show": ("tokenguard policy show", "tokenguard policy show staging.toml"),
     "budgets": ("tokenguard budgets", 'tokenguard budgets --reset "tenant per day"'),
     "grafana export": (

@@ -40,6 +40,7 @@ def check(file: str | None) -> None:
         "breaker": len(found.breakers),
         "share": len(found.shares),
         "route": len(found.routes),
+        "cache": len(found.caches),
     }
     rules = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items() if count)
     click.echo(f"{found.source}: valid; {rules or 'no rules'}; mode {found.mode}")

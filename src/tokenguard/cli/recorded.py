@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from tokenguard.facts import names
 if TYPE_CHECKING:
     from tokenguard.report.engine import Records
     from tokenguard.report.query import Query
+    from tokenguard.store.faults import Fault
 
 NOTHING_YET = """No calls are recorded at {} yet. Run a program under TokenGuard first:
 
@@ -60,6 +61,13 @@ class Recorded(NamedTuple):
     """Whether nobody has recorded anything there."""
     repeated: int
     """Calls that several sources hold, and that are counted once."""
+    paths: Sequence[Path] = ()
+
+    def faults(self, query: Query) -> list[Fault]:
+        """What TokenGuard itself has missed in this time, by the stores among the sources."""
+        from tokenguard.store.faults import read
+
+        return [fault for path in self.paths for fault in read(path, query.since_ns, query.until_ns)]
 
     def nothing(self) -> str:
         """What to say where no call matches."""
@@ -80,7 +88,7 @@ def recorded(source: tuple[str, ...]) -> Iterator[Recorded]:
     nothing_yet = not source and not any(path.exists() for path in paths)
     opened = sources.Source(sources.empty()) if nothing_yet else sources.open_sources(paths)
     try:
-        yield Recorded(opened.records, shown, nothing_yet, opened.repeated)
+        yield Recorded(opened.records, shown, nothing_yet, opened.repeated, paths)
     except sqlite3.Error as error:
         raise sources.SourceError(f"{shown}: cannot be read: {error}. {sources.WOULD_DO}") from error
     finally:

@@ -12,10 +12,12 @@ import click
 from tokenguard.cli.recorded import asked, chosen, now, recorded
 
 if TYPE_CHECKING:
+    from tokenguard.cli.recorded import Recorded
     from tokenguard.report.figures import Report
     from tokenguard.report.findings import Finding
     from tokenguard.report.query import Query
     from tokenguard.report.trend import Trend
+    from tokenguard.store.faults import Fault
 
 TOP = 20
 """How many groups a table shows unless `--limit` says."""
@@ -61,10 +63,11 @@ def report(
         found = figures.ask(there.records, query)
         going = None if form == "csv" else trend.trend(there.records, query, now())
         outliers = going.outliers if going else ()
+        faults = there.faults(query)
         insights = [] if form == "csv" else findings.find(there.records, found, outliers)
     calls = found.total.figures["calls"]
     if calls or form in ("csv", "json"):
-        _print(found, insights, going, form, there.shown, there.repeated)
+        _print(found, insights, going, form, there, faults)
     if not calls:
         click.echo(there.nothing(), err=form != "table")
 
@@ -100,19 +103,22 @@ def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:
         click.echo(f"No call tells its {query.by[0]}s. {there.nothing()}")
 
 
-def _print(found: Report, insights: list[Finding], going: Trend | None, form: str, shown: str, repeated: int) -> None:
+def _print(
+    found: Report, insights: list[Finding], going: Trend | None, form: str, there: Recorded, faults: list[Fault]
+) -> None:
     from tokenguard.report import export, terminal
 
     if form == "csv":
         click.echo(export.as_csv(found), nl=False)
     elif form == "json":
-        click.echo(export.as_json(found, insights, going, utf8=terminal.is_utf8(sys.stdout.encoding)))
+        click.echo(export.as_json(found, insights, going, faults, utf8=terminal.is_utf8(sys.stdout.encoding)))
     elif form == "md":
-        click.echo(export.as_markdown(found, insights, going, shown), nl=False)
+        click.echo(export.as_markdown(found, insights, going, there.shown, faults), nl=False)
     else:
         from tokenguard.report.table import print_table
 
-        print_table(found, insights, shown, terminal.console(), [*_repeated(repeated), *_linted(found)], going)
+        notes = [*_repeated(there.repeated), *_linted(found)]
+        print_table(found, insights, there.shown, terminal.console(), notes, going, faults)
 
 
 def _repeated(calls: int) -> list[str]:

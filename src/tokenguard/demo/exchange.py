@@ -115,11 +115,20 @@ class Desk:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.cache = PromptCache()
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.responses: dict[str, dict[str, Any]] = {}
         """The Responses API's memory: stored responses with the conversation that led to them."""
+        self.files: dict[str, bytes] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         """Jobs that are under way: films."""
+        self.batches: dict[str, Any] = {}
+        """Batch jobs, by id (`batch_jobs.BatchJob`)."""
+        self.batch_polls = 1
+        """How often a batch job is asked for before it has run."""
+        self.batch_ends: list[tuple[str, int]] = []
+        """How the next jobs end, other than well: the state, and how many lines were run by then."""
+        self.received: list[Received] = []
+        """The provider's books."""
         self._numbers = itertools.count(1)
         self._ahead = 0.0
 

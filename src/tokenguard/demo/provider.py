@@ -47,7 +47,7 @@ class SimulatedProvider:
         """Seconds before an answer begins."""
         self.chunk_delay = chunk_delay
         """Seconds between the events of a stream."""
-        self.requests: list[Received] = []
+        self.requests: list[Received] = self.desk.received
         """All requests, in the order they came."""
         self._server = Server(port, self)
         self._thread = threading.Thread(
@@ -125,6 +125,10 @@ class SimulatedProvider:
         >>> provider.refuse_next("stream_options")
         """
         self.faults.script(Fault(400, times, option=option))
+
+    def end_next_batch(self, state: str, after: int) -> None:
+        """Let the next batch end as `expired`, `cancelled` or `failed` when so many of its lines were answered."""
+        self.desk.batch_ends.append((state, after))
 
     def answer_next(self, *texts: str) -> None:
         """Let the next answers be these texts."""

@@ -9,13 +9,15 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import unquote
 
 from tokenguard.demo import (
     anthropic_messages,
+    batch_jobs,
     bedrock_runtime,
     cohere_api,
     google_gemini,
@@ -45,7 +47,37 @@ def v1_chat(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     return (openai_chat.chat if "messages" in body else cohere_api.chat_v1)(desk, body, key)
 
 
+def line_answered(desk: Desk) -> batch_jobs.Answer:
+    """What answers the lines of batches: whatever answers calls."""
+
+    def answer(url: str, body: Mapping[str, Any], key: str) -> Reply:
+        answerer = next((f for end, _, f in ROUTES if url.endswith(end)), None)
+        if answerer is None:
+            raise Refusal(400, "invalid_request_error", f"Invalid URL ({url})")
+        try:
+            return answerer(desk, body, key)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise Refusal(400, "invalid_request_error", f"The request is not valid: {error!r}") from error
+
+    return answer
+
+
+def uploaded(content_type: str, raw: bytes, desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /files`."""
+    return batch_jobs.upload(desk, content_type, raw)
+
+
+def cancelled(ask: Callable[[str], Reply], path: str, desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /batches/ID/cancel`."""
+    return ask(path)
+
+
+BATCHES = re.compile(r"/(?:batches|batch/jobs)(?:/|$)|/files/[^/]+/content$")
+CANCEL = re.compile(r"/(?:batches|batch/jobs)/[^/]+/cancel$")
+
 ROUTES: Sequence[tuple[str, str, Answerer]] = (
+    ("/batches", "batch_create", batch_jobs.create),
+    ("/batch/jobs", "batch_create", batch_jobs.create),
     ("/api/chat", "ollama_chat", ollama_api.chat),
     ("/api/generate", "ollama_generate", ollama_api.generate),
     ("/api/embed", "ollama_embed", ollama_api.embed),
@@ -142,10 +174,12 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             self._refuse(received, refusal)
         else:
-            self._send(received, reply)
+            (self._stream if reply.events else self._send)(received, reply, None)
 
     def _look_up(self, path: str) -> Reply:
         last = path.rpartition("/")[2]
+        if BATCHES.search(path):
+            return self._batch(path)
         if "/responses/" in path:
             return openai_responses.retrieved(self.server.provider.desk, last)
         if "/operations/" in path:
@@ -162,10 +196,30 @@ class _Handler(BaseHTTPRequestHandler):
             return Reply(openai_chat.model_json(last))
         raise Refusal(404, "invalid_request_error", f"Invalid URL (GET {path})")
 
+    def _batch(self, path: str) -> Reply:
+        """Answer what is asked of batch jobs and their files, in GET and POST."""
+        kind, name, what = path.split("/")[-3:]
+        desk = self.server.provider.desk
+        with desk.lock:
+            if kind == "files" and what == "content":
+                return batch_jobs.content(desk, name)
+            if what == "results":
+                return self._addressed(batch_jobs.results(desk, name))
+            if what == "cancel":
+                return self._addressed(batch_jobs.cancel(desk, name, line_answered(desk)))
+            if what in ("batches", "jobs"):
+                return batch_jobs.listed(desk)
+            return self._addressed(batch_jobs.retrieve(desk, what, line_answered(desk)))
+
+    def _addressed(self, reply: Reply) -> Reply:
+        url = reply.body.get("results_url")
+        here = f"http://{self.headers.get('Host')}"
+        return reply if url is None else reply._replace(body={**reply.body, "results_url": url.format(url=here)})
+
     def do_POST(self) -> None:
         """Answer a model call."""
         path = self.path.partition("?")[0]
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        raw = self._read_all()
         content_type = self.headers.get("Content-Type") or ""
         try:
             body = media.parts_of(content_type, raw) if content_type.startswith("multipart/") else json.loads(raw)
@@ -177,6 +231,10 @@ class _Handler(BaseHTTPRequestHandler):
             if "stream" in path.rpartition(named["model"])[2]:
                 body["stream"] = True
         api, answerer = next(((api, f) for end, api, f in ROUTES if path.endswith(end)), ("", None))
+        if path.endswith("/files"):
+            answerer = partial(uploaded, self.headers.get("Content-Type", ""), raw)
+        elif CANCEL.search(path):
+            answerer = partial(cancelled, self._batch, path)
         received = self._receive(path, api, body)
         fault = received.fault = self.server.provider.faults.next(path, body)
         try:
@@ -193,6 +251,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(received, reply, fault)
         else:
             self._send(received, reply, cut=fault is not None and fault.what == "disconnect")
+
+    def _read_all(self) -> bytes:
+        """The body, in one piece or in chunks."""
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().strip() or b"0", 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def _answer(self, path: str, answerer: Answerer | None, body: Mapping[str, Any], fault: Fault | None) -> Reply:
         provider = self.server.provider

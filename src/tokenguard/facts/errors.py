@@ -3,6 +3,7 @@
 ```text
 TokenGuardError
 ├── PolicyError              the policy file is wrong: file, line, key and the fix
+├── BatchError               a whole batch failed: the provider could not read its input
 └── GuardrailViolation       a call was refused before it was sent
     ├── LimitExceeded        a [[limit]]: one call, or one run of an agent, would be too much
     ├── BudgetExceeded       a [[budget]]: the window's money or tokens are spent or reserved
@@ -27,6 +28,14 @@ class PolicyError(TokenGuardError):
     """A policy that cannot be used. The message names the file, the line, the key and the fix."""
 
 
+class BatchError(TokenGuardError):
+    """A batch that the provider failed as a whole; `id` is the batch's. What came of single lines is in the results."""
+
+    def __init__(self, message: str, id: str = "") -> None:  # noqa: A002 - the provider's word
+        super().__init__(message)
+        self.id = id
+
+
 class GuardrailViolation(TokenGuardError):
     """A call that the policy refused. Nothing was sent.
 
@@ -48,12 +57,12 @@ class GuardrailViolation(TokenGuardError):
         resets_at: datetime | None = None,
     ) -> None:
         super().__init__(message)
-        self.rule = rule
-        self.limit = limit
-        self.observed = observed
-        self.attribution = dict(attribution or {})
-        self.remaining = remaining
-        self.resets_at = resets_at
+        self.rule: str = rule
+        self.limit: float | None = limit
+        self.observed: float | None = observed
+        self.attribution: dict[str, str] = dict(attribution or {})
+        self.remaining: float | None = remaining
+        self.resets_at: datetime | None = resets_at
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments do not survive the default pickling
         return (_rebuild, (type(self), self.args, self.__dict__))
@@ -78,5 +87,8 @@ def _rebuild(cls: type[GuardrailViolation], args: tuple[object, ...], state: dic
     return error
 
 
-for _public in (TokenGuardError, PolicyError, GuardrailViolation, LimitExceeded, BudgetExceeded, CircuitOpen):
+for _public in (
+    *(TokenGuardError, PolicyError, BatchError),
+    *(GuardrailViolation, LimitExceeded, BudgetExceeded, CircuitOpen),
+):
     _public.__module__ = "tokenguard"  # as it is imported: tracebacks and `error.type` say what a user writes

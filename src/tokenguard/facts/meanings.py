@@ -92,6 +92,37 @@ ATTRIBUTES: Final = (
     Attribute(names.BREAK_TOKENS, "int", "token", "Tokens that could have come from the cache", "no break"),
     Attribute(names.BREAK_USD, "double", "USD", "What they cost more than a read", "no break, or unpriced"),
     *(
+        Attribute(name, "int", "token", f"{kind} tokens, a part of `{whole}`", "the provider did not report it, or the newer conventions are not asked for")
+        for name, kind, whole in (
+            (names.AUDIO_INPUT_TOKENS, "Audio", names.INPUT_TOKENS),
+            (names.AUDIO_OUTPUT_TOKENS, "Audio", names.OUTPUT_TOKENS),
+            (names.AUDIO_CACHE_READ_TOKENS, "Audio", names.CACHE_READ_TOKENS),
+            (names.IMAGE_INPUT_TOKENS, "Image", names.INPUT_TOKENS),
+            (names.IMAGE_OUTPUT_TOKENS, "Image", names.OUTPUT_TOKENS),
+            (names.IMAGE_CACHE_READ_TOKENS, "Image", names.CACHE_READ_TOKENS),
+        )
+    ),
+    Attribute(names.PROMPT_VERSION, "string", "", "The same as `tokenguard.prompt_version`", "nobody set it, or the newer conventions are not asked for"),
+    Attribute(names.REASONING_LEVEL, "string", "", "How hard the model is asked to think", "the request does not say, or the newer conventions are not asked for"),
+    Attribute(names.REQUESTS, "int", "request", "What is billed by the request: searches of a rerank", NO_USAGE),
+    Attribute(names.IMAGES, "int", "image", "Images that were made", "none was made"),
+    Attribute(names.INPUT_SECONDS, "double", "s", "Length of the sound that was sent", "no sound, or its length is unknown"),
+    Attribute(names.OUTPUT_SECONDS, "double", "s", "Length of the sound or film that was made", "none was made"),
+    Attribute(names.CHARACTERS, "int", "character", "Characters that were spoken", "no speech"),
+    Attribute(names.PAGES, "int", "page", "Pages that were read", "none was read"),
+    Attribute(names.ANNOTATED_PAGES, "int", "page", "Pages that were read and annotated", "none was annotated"),
+    Attribute(names.ROUTE_RULE, "string", "", "The `[[route]]` that applied", "no route applied"),
+    Attribute(names.ROUTE_VERSION, "string", "", "Its version", "no route applied"),
+    Attribute(names.ROUTE_ARM, "string", "", "`treated`, or `control`: the share that keeps the model", "no route applied"),
+    Attribute(names.ROUTE_ORIGINAL_MODEL, "string", "", "The model that was asked for", "the model was not changed"),
+    Attribute(names.ROUTE_UNFIT, "string", "", "The model that refused, after which the caller's own was used", "none refused"),
+    Attribute(names.ROUTE_SAVED, "double", "USD", "What the original model would have cost more for the same tokens: an estimate", "the model was not changed, or unpriced"),
+    Attribute(names.CACHE_RESULT, "string", "", "Whether a kept answer was used: `hit`, `miss`, `skip`", "no `[[cache]]` applies"),
+    Attribute(names.CACHE_RULE, "string", "", "The `[[cache]]` that applied", "no `[[cache]]` applies"),
+    Attribute(names.CACHE_REASON, "string", "", "Why a call was not looked up, or its answer not kept", "looked up, and kept"),
+    Attribute(names.CACHE_AGE, "double", "s", "Age of the kept answer", "no hit"),
+    Attribute(names.CACHE_SAVED, "double", "USD", "What the call would have cost", "no hit, or unpriced"),
+    *(
         Attribute(names.input_attribute(section), "int", "token", f"Input in the section `{section}`; the sections sum to the input", "not looked at, or no usage")
         for section in names.INPUT_SECTIONS
     ),
@@ -143,8 +174,19 @@ LABELS: Final[dict[str, tuple[str, ...]]] = {
     names.DROPPED_RECORDS.name: (),
     names.INTERNAL_ERRORS.name: (),
     names.PRICES_AGE.name: (),
+    names.CACHE_LOOKUPS.name: ("rule", "result", "reason"),
+    names.UNITS.name: (*D, "type"),
+    names.BUDGET_LIMIT_CALLS.name: BUDGET,
+    names.BUDGET_SPENT_CALLS.name: BUDGET,
     names.INFERENCE_DURATION.name: GENAI,
     names.INFERENCE_FIRST_CHUNK.name: GENAI,
+    names.INFERENCE_INPUT.name: (*GENAI, names.TOKEN_MODALITY),
+    names.INFERENCE_OUTPUT.name: (*GENAI, names.TOKEN_MODALITY),
+    names.INFERENCE_CACHE_READ.name: (*GENAI, names.TOKEN_MODALITY),
+    names.INFERENCE_CACHE_WRITE.name: (*GENAI, names.TOKEN_MODALITY),
+    names.INFERENCE_REASONING.name: (*GENAI, names.TOKEN_MODALITY),
+    names.INFERENCE_CALL_INPUT.name: GENAI,
+    names.INFERENCE_CALL_OUTPUT.name: GENAI,
 }
 """The labels of each metric, by its name."""
 
@@ -156,6 +198,10 @@ ENVIRONMENT: Final = {
     "and at other hosts once a stream came without.",
     names.ENV_HOSTS: "Whose hosts are, as under `[hosts]`: `llm.internal:8000=openai,127.0.0.1=sdk`.",
     names.ENV_WEBHOOK_SECRET: "Signs the webhook of `[alerts]` (Standard Webhooks).",
+    names.ENV_EXIT_SECONDS: "How many seconds the end of a program waits for an OTLP endpoint; 0.8 by default.",
+    "TOKENGUARD_CACHE_KEY": "The secret by which kept answers are encrypted (`[answers] key_env` may name another variable).",
+    names.ENV_SEMCONV: "Which `gen_ai.*` metrics: the older names; the newer ones with `gen_ai_latest_experimental`; both with "
+    "`gen_ai_latest_experimental/dup`.",
     names.ENV_STRICT: "For tests of TokenGuard itself: errors inside it are raised.",
     names.ENV_CAPTURE_CONTENT: "Records prompts and answers: `SPAN_ONLY`, `EVENT_ONLY` or `SPAN_AND_EVENT`. Off by default; the "
     "local store never has them.",

@@ -143,5 +143,26 @@ class ToolsetRecord:
     """The part of the section `tools` that each tool's definition is, by name."""
 
 
-Record = CallRecord | TaskRecord | ToolsetRecord
+@dataclass(slots=True)
+class FaultRecord:
+    """Something that TokenGuard itself has missed, told since the last word of it."""
+
+    kind: str
+    """One of `FAULTS`."""
+    at_ns: int
+    """Unix time, nanoseconds."""
+    count: int
+    said: str = ""
+    """The last error, in words."""
+
+
+FAULTS: Final = {
+    "unguarded": "calls went out past the policy",
+    "unmeasured": "calls were not measured",
+    "dropped": "records were dropped",
+    "ledger_lost": "times the ledger was out of reach, and each process counted by itself",
+    "errors": "internal errors",
+}
+"""What is said of each kind of fault after its count; the worst first."""
+Record = CallRecord | TaskRecord | ToolsetRecord | FaultRecord
 """What is kept of a program's calls."""

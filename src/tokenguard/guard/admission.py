@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from tokenguard.guard.routes import Routes
 from tokenguard.guard.runs import Runs
 from tokenguard.guard.single_flight import Flights
 from tokenguard.guard.trimming import Trimmer
-from tokenguard.guard.worst_case import Worst, WorstCase
+from tokenguard.guard.worst_case import Cases, Worst, WorstCase
 from tokenguard.ledger import NANO, Balance, Ledger, Refusal, Reservation, nano, new_id, open_ledger
 from tokenguard.policy import Budget, CompiledPolicy, Limit, Matched, Policy
 from tokenguard.policy.match import Tightest, key_without_run
@@ -195,7 +196,14 @@ class Guard:
             if matched.money.budgets:
                 if not self.worst_case.bound(call).complete:
                     yield from self._count(call)
-                yield from self._reserve(call, exchange, matched, self.ledger, run)
+                yield from self._reserve(call, exchange, matched, self.ledger, run, self.worst_case)
+
+    def hold(self, call: Call, exchange: Exchange, cases: Cases, lease_s: float) -> Generator[Step, Answer, None]:
+        """Hold what a batch can come to, for as long as it may take; or raise. Limits and breakers are for calls."""
+        matched = self.match(call)
+        if matched.money.budgets and self.ledger is not None:
+            run = call.scope.run if matched.by_run else ""
+            yield from self._reserve(call, exchange, matched, self.ledger, run, cases, lease_s)
 
     def _ask_breakers(self, call: Call, matched: Matched) -> None:
         for breaker in matched.breakers:
@@ -404,14 +412,22 @@ class Guard:
             raise refused(call, held, budget)
 
     def _reserve(
-        self, call: Call, exchange: Exchange, matched: Matched, ledger: Ledger, run: str
+        self,
+        call: Call,
+        exchange: Exchange,
+        matched: Matched,
+        ledger: Ledger,
+        run: str,
+        cases: Cases,
+        lease_s: float | None = None,
     ) -> Generator[Step, Answer, None]:
-        """Hold the call's worst case in every budget that it falls under, in one atomic step."""
+        """Hold the worst case of a call, or of a batch, in every budget that it falls under, in one atomic step."""
+        reserve = ledger.reserve if lease_s is None else partial(ledger.reserve, lease_s=lease_s)
         entries = matched.money.entries(ledger.now(), enforce=self.enforces, run=run)
         if not entries:
             return
         self.runs.note(run, entries)
-        worst = self.worst_case.of(call, counted=False)
+        worst = cases.of(call, counted=False)
         while True:
             if worst.nano is None and self.policy.unpriced != "allow":
                 for budget, _ in matched.money.budgets:
@@ -422,7 +438,7 @@ class Guard:
             most, tokens = worst.nano or 0, worst.input + worst.output
             # Known before it is made: whoever is interrupted while it is made can give it back.
             call.reservation = Reservation(new_id(), tuple(entries), most, tokens, 0.0)
-            answer = yield ledger, ledger.reserve, (entries, most, tokens, call.reservation.id)
+            answer = yield ledger, reserve, (entries, most, tokens, call.reservation.id)
             if answer.error is not None:
                 raise answer.error
             held: Reservation | Refusal = answer.value
@@ -431,27 +447,27 @@ class Guard:
                 if held.over and not worst.counted:
                     # Over only by a bound that is loose: count, and ask again.
                     yield ledger, ledger.release, (held,)
-                    yield from self._count(call)
-                    worst = self.worst_case.of(call, counted=True)
+                    yield from self._count(call, cases)
+                    worst = cases.of(call, counted=True)
                     continue
                 for over in held.over:  # what only watches would have refused
                     watching = matched.budget(over.entry.budget)
                     self._decide(call, watching.name, "warn" if watching.then == "warn" else "block")
                 return
             if not worst.counted:
-                yield from self._count(call)
-                worst = self.worst_case.of(call, counted=True)
+                yield from self._count(call, cases)
+                worst = cases.of(call, counted=True)
                 continue
             budget = matched.budget(held.entry.budget)
             to = budget.downgrade_to
             if budget.then == "downgrade" and call.model not in (None, to) and not self.routes.is_unfit(call, str(to)):
                 self._downgrade(call, exchange, budget.name, str(to))
-                worst = self.worst_case.of(call, counted=False)
+                worst = cases.of(call, counted=False)
                 continue
             self._decide(call, budget.name, "block")
             self._prevented(call, worst)
             yield from self._tell(ledger, held)
-            raise refused(call, held, budget)
+            raise refused(call, held, budget, "call" if lease_s is None else "batch")
 
     def _tell(self, ledger: Ledger, refusal: Refusal) -> Generator[Step, Answer, None]:
         """Count a refusal; the first of its window, in any process, is an alert."""
@@ -469,10 +485,10 @@ class Guard:
         elif not isinstance(answer.error, Exception):
             raise answer.error
 
-    def _count(self, call: Call) -> Generator[Step, Answer, None]:
+    def _count(self, call: Call, cases: Cases | None = None) -> Generator[Step, Answer, None]:
         """Count the input, which may load a tokenizer: not on the event loop."""
         if call.counted is None:
-            yield from self._elsewhere(self.worst_case.count, call)
+            yield from self._elsewhere((cases or self.worst_case).count, call)
 
     def _elsewhere(self, work: Callable[..., object], *arguments: object) -> Generator[Step, Answer, None]:
         """Have work done off the event loop, if there is one."""

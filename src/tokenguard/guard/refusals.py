@@ -12,13 +12,13 @@ from tokenguard.policy import Budget
 from tokenguard.policy.windows import utc
 
 
-def refused(call: Call, refusal: Refusal, budget: Budget) -> BudgetExceeded:
-    """The exception for a call that does not fit into a budget."""
+def refused(call: Call, refusal: Refusal, budget: Budget, what: str = "call") -> BudgetExceeded:
+    """The exception for a call, or a batch, that does not fit into a budget."""
     entry, unit = refusal.entry, refusal.in_unit
     ends = budget.window != "total"
     whose = f" for {entry.key}" if entry.key else ""
     return BudgetExceeded(
-        f'{call.api.operation} {call.model}: budget "{entry.budget}"{whose}: {_said(refusal, ends=ends)}.',
+        f'{call.api.operation} {call.model}: budget "{entry.budget}"{whose}: {_said(refusal, what, ends=ends)}.',
         rule=entry.budget,
         limit=unit(refusal.limit),
         observed=unit(refusal.spent + refusal.reserved + refusal.asked),
@@ -28,7 +28,7 @@ def refused(call: Call, refusal: Refusal, budget: Budget) -> BudgetExceeded:
     )
 
 
-def _said(refusal: Refusal, *, ends: bool) -> str:
+def _said(refusal: Refusal, what: str, *, ends: bool) -> str:
     if refusal.lost:
         return 'the ledger cannot be reached, and the policy says on_loss = "block". Bring it back, or send less'
     wait = f"Wait until {utc(refusal.entry.window_end)}, raise" if ends else "Raise"
@@ -39,7 +39,7 @@ def _said(refusal: Refusal, *, ends: bool) -> str:
         )
     return (
         f"{_amount(refusal, refusal.spent)} spent and {_amount(refusal, refusal.reserved)} reserved of "
-        f"{_amount(refusal, refusal.limit)}, and this call can come to {_amount(refusal, refusal.asked)}. {wait} the "
+        f"{_amount(refusal, refusal.limit)}, and this {what} can come to {_amount(refusal, refusal.asked)}. {wait} the "
         "limit, or send less"
     )
 

@@ -22,6 +22,7 @@ from tokenguard.guard.routes import too_long, unmet
 from tokenguard.guard.worst_case import WorstCase
 from tokenguard.ledger import nano
 from tokenguard.policy import Limit, Policy, Route, When
+from tokenguard.policy.caching import AnswersConfig, Cache
 from tokenguard.policy.match import draw
 from tokenguard.policy.model import LedgerConfig
 from tokenguard.prices import PriceBook
@@ -65,10 +66,10 @@ class Decision(NamedTuple):
     """What one rule says of a call."""
 
     kind: str
-    """`route`, `limit`, `breaker`, `budget` or `share`: its table in the policy."""
+    """`route`, `limit`, `breaker`, `cache`, `budget` or `share`: its table in the policy."""
     rule: str
     action: str
-    """`treated`, `control`, an action of the guard, `reserve`, `watch`, `share`; `-` where it is not for the call."""
+    """`treated`, `control`, an action of the guard, `look up`, `reserve`, `watch`, `share`; `-`: not for the call."""
     why: str
 
 
@@ -145,7 +146,7 @@ class _Exchange:
 
 class _Trying:
     def __init__(self, policy: Policy, prices: PriceBook, asked: Asked) -> None:
-        policy = replace(policy, ledger=LedgerConfig(url="memory:"))
+        policy = replace(policy, ledger=LedgerConfig(url="memory:"), answers=AnswersConfig())
         self._policy = policy
         self._guard = Guard(policy, prices)
         self._guard.worst_case = _Said(prices, asked.input_tokens)
@@ -163,7 +164,14 @@ class _Trying:
     def trial(self) -> Trial:
         """Ask the rules, in the order in which a call meets them."""
         call = self._call
-        decisions = [*self._routes(), *self._breakers(), *self._limits(), *self._budgets(), *self._shares()]
+        decisions = [
+            *self._routes(),
+            *self._breakers(),
+            *self._limits(),
+            *self._caches(),
+            *self._budgets(),
+            *self._shares(),
+        ]
         severe = max(decisions, key=lambda one: ACTIONS.index(one.action) if one.action in ACTIONS else 0, default=None)
         decided = severe is not None and severe.action in ACTIONS and severe.action != "allow"
         route, arm = self._route or (None, None)
@@ -242,6 +250,24 @@ class _Trying:
         if call.action == "downgrade":
             return "downgrade", f"goes to {limit.downgrade_to}: {reasons[0]}"
         return call.action, reasons[0] if reasons else "within it"
+
+    def _caches(self) -> Iterator[Decision]:
+        for rule in self._policy.caches:
+            yield Decision("cache", rule.name, *self._looked_up(rule))
+
+    def _looked_up(self, rule: Cache) -> tuple[str, str]:
+        from tokenguard.answers.fitting import REASONS, unfit
+        from tokenguard.answers.key import body_text
+
+        call, matched = self._call, _matched(self._call)
+        if matched.cache is not rule:
+            first = None if matched.cache is None else f'"{matched.cache.name}" comes first'
+            return "-", first or self._no_match(rule.when)
+        if matched.cache_key is None:
+            lacks = [key for key in rule.per if not call.attribution.get(key)]
+            return "-", f"the call has no {' and no '.join(lacks)}, which are in its key"
+        reason = unfit(call, rule, body_text(call, call.request))
+        return ("look up", f"shared by {matched.cache_key or 'all'}") if reason is None else ("-", REASONS[reason])
 
     def _budgets(self) -> Iterator[Decision]:
         for budget in self._policy.budgets:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tokenguard.call.call import Call
 from tokenguard.facts.usage import Usage
@@ -34,6 +34,18 @@ class Worst(NamedTuple):
     def usd(self) -> float | None:
         """The same in USD."""
         return None if self.nano is None else self.nano / NANO
+
+
+class Cases(Protocol):
+    """Tells what calls can come to."""
+
+    def of(self, call: Call, *, counted: bool) -> Worst:
+        """What the call can come to, from its bound or from its count."""
+        ...
+
+    def count(self, call: Call) -> int:
+        """Count its input tokens, which may take a while, and note that in `call.counted`."""
+        ...
 
 
 class WorstCase:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from tokenguard.facts.names import INPUT_SECTIONS
 from tokenguard.inputs.pieces import MEDIA_CHARS, Request
 
+K = TypeVar("K")
 CHARS_PER_TOKEN: Final = 4
 MAX_TOOLS: Final = 256
 """Tools of one request that are told apart."""
@@ -27,7 +28,7 @@ def sections(request: Request, input_tokens: int) -> dict[str, int]:
     return shared_out(input_tokens, {section: size for section, size in chars.items() if size})
 
 
-def shared_out(total: int, weights: Mapping[str, int]) -> dict[str, int]:
+def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
     """A whole number in parts as large as their weights, which sum to it: the largest remainders are rounded up.
 
     >>> shared_out(10, {"a": 1, "b": 1, "c": 1})

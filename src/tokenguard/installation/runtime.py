@@ -128,6 +128,10 @@ class Installation:
                 from tokenguard.inputs.look import Looker
 
                 self.telemetry.looker = Looker()
+            if self.meter.batches is None:
+                from tokenguard.batches.watching import Batches
+
+                self.meter.batches = Batches(self.meter, jobs_path)
             self.telemetry.looker.prices = self.meter.settling.prices
             if sdk.warms:
                 self.meter.settling.prices.warm()
@@ -197,6 +201,21 @@ def uninstall() -> None:
         scope.hooks.on_task_end = scope.hooks.on_run_end = None
         _installed.close()
         _installed = None
+
+
+def jobs_path() -> str:
+    """Where batch jobs are kept: in the store's file, whether calls go there or to OpenTelemetry; nowhere if it is off.
+
+    Jobs are created and collected by different processes, so they are in a file wherever one may be.
+    """
+    setting = os.environ.get(names.ENV_STORE)
+    path = default_store if setting is None else names.store_path(setting)
+    from tokenguard.store.file import MEMORY, PRIVATE
+
+    if path is None or path in PRIVATE:
+        return MEMORY
+    hashes.keep(Path(path))
+    return path
 
 
 def _store() -> Any:

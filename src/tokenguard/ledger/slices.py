@@ -73,8 +73,8 @@ class SlicedLedger(Ledger):
     def reserve(
         self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None, *, lease_s: float | None = None
     ) -> Reservation | Refusal:
-        """See `Ledger.reserve`."""
-        for _ in range(_ROUNDS):
+        """See `Ledger.reserve`. What is held for longer than a call is no part of a slice."""
+        for _ in range(_ROUNDS if lease_s is None else 0):
             made = self._take(entries, nano, tokens, key)
             if made is not None:
                 return made

@@ -26,23 +26,34 @@ class Change(NamedTuple):
     text: str
 
 
+Changes = dict[str, Change]
+"""The change of each document, by its URI."""
+
+
 class Document:
     """One open text with the findings of its last version that could be parsed."""
 
-    def __init__(self, path: str, units: Units) -> None:
+    def __init__(self, uri: str, path: str, units: Units) -> None:
+        self.uri = uri
         self.path = path
         self.units = units
         self.findings: list[Finding] = []
+        self.current = False
+        """Whether the findings are those of the text as it is now."""
         self._text = ""
         self._lines: list[str] = []
 
     def lint(self, text: str, linter: Linter) -> bool:
         """Take a new text; whether its findings are known. They are not, and the last ones stay, while it is broken."""
         found = linter.lint(encoded(text), self.path)
-        if any(finding.rule == BROKEN for finding in found):
-            return False
-        self.findings, self._text, self._lines = found, text, lines_of(text)
-        return True
+        self.current = not any(finding.rule == BROKEN for finding in found)
+        if self.current:
+            self.take(text, found)
+        return self.current
+
+    def take(self, text: str, findings: list[Finding]) -> None:
+        """Keep a text with its findings."""
+        self.findings, self._text, self._lines = findings, text, lines_of(text)
 
     def at(self, line: int, last: int | None = None) -> list[Finding]:
         """The findings on the lines from `line` to `last`."""
@@ -57,20 +68,22 @@ class Document:
         text = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
         return line - 1, _width(text.encode()[:column].decode(errors="replace"), self.units)
 
-    def fixed(self, findings: list[Finding]) -> Change | None:
-        """What carries out the fixes of `findings`; None where they cannot be, or where one is in another's way."""
+    def fixed(self, findings: list[Finding]) -> Changes:
+        """What carries out the fixes of `findings`; nothing where they cannot be, or where one is in another's way."""
         source = encoded(self._text)
         after, done = apply_edits(source, findings)
-        return self._change(after.decode(_encoding(self._text), "replace")) if done and after != source else None
+        if not done or after == source:
+            return {}
+        return {self.uri: self.change(after.decode(_encoding(self._text), "replace"))}
 
-    def ignored(self, finding: Finding) -> Change | None:
-        """What puts a comment behind a finding that silences it; None where no comment can stand."""
+    def ignored(self, finding: Finding) -> Changes:
+        """What puts a comment behind a finding that silences it; nothing where no comment can stand."""
         from tokenguard.lint.mending import commented
 
         after, added = commented(self._text.encode(), {finding.span.line: {finding.rule}})
-        return self._change(after.decode()) if added else None
+        return {self.uri: self.change(after.decode())} if added else {}
 
-    def _change(self, after: str) -> Change:
+    def change(self, after: str) -> Change:
         """The smallest change of the text into `after`."""
         before = self._text
         most = min(len(before), len(after))

@@ -53,6 +53,13 @@ class Program:
         span = finding.span
         return finding._replace(span=Span(span.line - up, span.column, span.end_line - up, span.end_column), cell=cell)
 
+    def unplaced(self, finding: Finding) -> Finding:
+        """A finding of a cell, as one of the program."""
+        down, span = self.starts[finding.cell or 0], finding.span
+        return finding._replace(
+            span=Span(span.line + down, span.column, span.end_line + down, span.end_column), cell=None
+        )
+
     @staticmethod
     def split(text: str) -> dict[int, str]:
         """The code of each cell in a program's text."""
@@ -62,17 +69,11 @@ class Program:
         return {n: code if n == last else code.removesuffix("\n") for n, code in cells.items()}
 
 
-class Notebook:
-    """A parsed notebook. Raises ValueError when it is not one."""
+class Cells:
+    """The code cells of a notebook, by number: the programs that they are, and those that cannot be read."""
 
-    def __init__(self, source: bytes) -> None:
-        self.source = source
-        try:
-            document: Any = json.loads(source.decode("utf-8-sig"))
-            cells = list(enumerate(document["cells"], 1))
-            self.texts = {n: _text(c) for n, c in cells if c["cell_type"] == "code"}
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"Not a notebook: {error}") from error
+    def __init__(self, texts: Mapping[int, str]) -> None:
+        self.texts = texts
         self.broken: list[int] = []
         self._aside: list[str] = []
         files: list[Program] = []
@@ -103,14 +104,31 @@ class Notebook:
         self.broken.append(number)
         return [""] * len(lines)
 
+    def restored(self, number: int, code: str) -> str:
+        """The new code of a cell as it is written there: with what was set aside, and the cell's line ends."""
+        text = re.sub(rf"^.*{_ASIDE}(\d+)$", lambda m: self._aside[int(m[1])], code, flags=re.MULTILINE)
+        return text.replace("\n", "\r\n") if "\r\n" in self.texts[number] else text
+
+
+class Notebook(Cells):
+    """A parsed notebook. Raises ValueError when it is not one."""
+
+    def __init__(self, source: bytes) -> None:
+        self.source = source
+        try:
+            document: Any = json.loads(source.decode("utf-8-sig"))
+            cells = list(enumerate(document["cells"], 1))
+            texts = {n: _text(c) for n, c in cells if c["cell_type"] == "code"}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"Not a notebook: {error}") from error
+        super().__init__(texts)
+
     def rewritten(self, changed: Mapping[int, str]) -> bytes:
         """The notebook with the new code of some cells, all else byte by byte as it was."""
         text = self.source.decode("utf-8-sig")
         spans = dict(zip(self.texts, sources(text, "code"), strict=True))
         for number in sorted(changed, reverse=True):
-            code = re.sub(rf"^.*{_ASIDE}(\d+)$", lambda m: self._aside[int(m[1])], changed[number], flags=re.MULTILINE)
-            new = code.replace("\n", "\r\n") if "\r\n" in self.texts[number] else code
-            text = replaced(text, spans[number], new)
+            text = replaced(text, spans[number], self.restored(number, changed[number]))
         return (_BOM if self.source.startswith(_BOM) else b"") + text.encode()
 
 

@@ -17,8 +17,9 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path
 
 from tokenguard import __version__
+from tokenguard.lint.books import Book
 from tokenguard.lint.config import FILES, Config, ConfigError
-from tokenguard.lint.documents import Change, Document, Units
+from tokenguard.lint.documents import Changes, Document, Units
 from tokenguard.lint.engine import Linter
 from tokenguard.lint.explain import markdown
 from tokenguard.lint.files import matches, relative
@@ -32,6 +33,13 @@ _SEVERITIES = {
     "warning": lsp.DiagnosticSeverity.Warning,
     "info": lsp.DiagnosticSeverity.Information,
 }
+_NOTEBOOKS = lsp.NotebookDocumentSyncOptions(
+    [
+        lsp.NotebookDocumentFilterWithNotebook(kind, [lsp.NotebookCellLanguage("python")])
+        for kind in ("jupyter-notebook", "interactive")
+    ],
+    save=True,
+)
 _FIX_ALL = "source.fixAll.tokenguard"
 
 
@@ -39,9 +47,10 @@ class Server(LanguageServer):
     """The open documents and the linters of their settings."""
 
     def __init__(self, options: Options) -> None:
-        super().__init__("tokenguard", __version__)
+        super().__init__("tokenguard", __version__, notebook_document_sync=_NOTEBOOKS)
         self._options = options
         self._documents: dict[str, Document] = {}
+        self._books: dict[str, Book] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
         self._said: set[str] = set()
         self.forget()
@@ -89,41 +98,76 @@ class Server(LanguageServer):
 
     def lint(self, uri: str) -> None:
         """Lint a document as it is now, and tell the client, unless it does not parse."""
-        waiting = self._waiting.pop(uri, None)
-        if waiting is not None:
-            waiting.cancel()
+        self._wait_no_longer(uri)
         path = to_fs_path(uri) or uri
         linter = self._linter(path)
+        if self.workspace.get_notebook_document(notebook_uri=uri) is not None:
+            self._lint_book(uri, path, linter)
+            return
         text = self.workspace.get_text_document(uri)
         document = self._documents.get(uri)
         if document is None:
-            encoding = self.workspace.position_encoding or "utf-16"
-            document = self._documents[uri] = Document(path, cast("Units", str(getattr(encoding, "value", encoding))))
+            document = self._documents[uri] = Document(uri, path, self._units)
         if linter is None:
-            document.findings = []
+            document.take(text.source, [])
         elif not document.lint(text.source, linter):
             return
+        self._publish(document, text.version)
+
+    def _lint_book(self, uri: str, path: str, linter: Linter | None) -> None:
+        notebook = self.workspace.get_notebook_document(notebook_uri=uri)
+        assert notebook is not None
+        book = self._books.setdefault(uri, Book(path, self._units))
+        code = [cell.document for cell in notebook.cells if cell.kind is lsp.NotebookCellKind.Code]
+        texts = {cell: self.workspace.get_text_document(cell) for cell in code}
+        for gone in book.cells.keys() - texts.keys():
+            self.close(gone)
+        book.lint({cell: text.source for cell, text in texts.items()}, linter)
+        self._documents.update(book.cells)
+        for cell in book.cells.values():
+            if cell.current:
+                self._publish(cell, texts[cell.uri].version)
+
+    @property
+    def _units(self) -> Units:
+        encoding = self.workspace.position_encoding or "utf-16"
+        return cast("Units", str(getattr(encoding, "value", encoding)))
+
+    def _publish(self, document: Document, version: int | None) -> None:
         found = [_diagnostic(finding, document) for finding in document.findings]
-        self.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(uri, found, text.version))
+        self.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(document.uri, found, version))
+
+    def _wait_no_longer(self, uri: str) -> None:
+        waiting = self._waiting.pop(uri, None)
+        if waiting is not None:
+            waiting.cancel()
 
     def lint_all(self) -> None:
         """Lint every open document with what is on disk now."""
         self.forget()
-        for uri in list(self._documents):
+        in_books = {cell for book in self._books.values() for cell in book.cells}
+        for uri in [*(self._documents.keys() - in_books), *self._books]:
             self.lint(uri)
 
     def close(self, uri: str) -> None:
         """Forget a document and take its findings back."""
-        waiting = self._waiting.pop(uri, None)
-        if waiting is not None:
-            waiting.cancel()
+        self._wait_no_longer(uri)
         self._documents.pop(uri, None)
         self.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(uri, []))
 
+    def close_book(self, uri: str) -> None:
+        """Forget a notebook and take the findings of its cells back."""
+        self._wait_no_longer(uri)
+        book = self._books.pop(uri, None)
+        for cell in book.cells if book is not None else ():
+            self.close(cell)
+
     def current(self, uri: str) -> Document | None:
         """A document whose findings are those of its text now."""
-        if uri in self._waiting:
-            self.lint(uri)
+        notebook = self.workspace.get_notebook_document(cell_uri=uri)
+        whole = uri if notebook is None else notebook.uri
+        if whole in self._waiting:
+            self.lint(whole)
         return self._documents.get(uri)
 
     def page(self, finding: Finding, document: Document) -> str:
@@ -154,35 +198,40 @@ def _diagnostic(finding: Finding, document: Document) -> lsp.Diagnostic:
 
 
 def _action(
-    title: str, kind: str, uri: str, change: Change | None, finding: tuple[Finding, Document] | None = None
+    title: str, kind: str, changes: Changes, finding: tuple[Finding, Document] | None = None
 ) -> list[lsp.CodeAction]:
-    """The action for a change, if there is one."""
-    if change is None:
+    """The action for some changes, if there are any."""
+    if not changes:
         return []
-    edit = lsp.TextEdit(_range((change.start, change.end)), change.text)
+    edits = {uri: [lsp.TextEdit(_range((c.start, c.end)), c.text)] for uri, c in changes.items()}
     diagnostics = [_diagnostic(*finding)] if finding is not None else None
-    return [lsp.CodeAction(title, kind, diagnostics, edit=lsp.WorkspaceEdit(changes={uri: [edit]}))]
+    return [lsp.CodeAction(title, kind, diagnostics, edit=lsp.WorkspaceEdit(changes=edits))]
 
 
-def _actions(document: Document, uri: str, first: int, last: int, wanted: Sequence[str] | None) -> list[lsp.CodeAction]:
-    """The quick fixes for the findings on some lines, and the one for all safe fixes of the document."""
+def _actions(document: Document, first: int, last: int, wanted: Sequence[str] | None) -> list[lsp.CodeAction]:
+    """The quick fixes for the findings on some lines, and the one for all safe fixes of the document.
+
+    There are none while the document does not parse: its findings are those of another text.
+    """
 
     def asked(kind: str) -> bool:
         return not wanted or any(kind == w or kind.startswith(f"{w}.") for w in wanted)
 
-    actions = []
+    actions: list[lsp.CodeAction] = []
+    if not document.current:
+        return actions
     if asked(lsp.CodeActionKind.QuickFix):
         for finding in document.at(first, last):
             place = (finding, document)
             if finding.fix is not None:
                 title = f"TokenGuard: {finding.fix.summary}" + ("" if finding.fix.safe else " (changes behaviour)")
-                actions += _action(title, lsp.CodeActionKind.QuickFix, uri, document.fixed([finding]), place)
+                actions += _action(title, lsp.CodeActionKind.QuickFix, document.fixed([finding]), place)
             title = f"TokenGuard: Ignore {finding.rule} here"
-            actions += _action(title, lsp.CodeActionKind.QuickFix, uri, document.ignored(finding), place)
+            actions += _action(title, lsp.CodeActionKind.QuickFix, document.ignored(finding), place)
     if asked(_FIX_ALL):
         safe = [f for f in document.findings if f.fix is not None and f.fix.safe]
         if safe:
-            actions += _action("TokenGuard: Make all safe fixes", _FIX_ALL, uri, document.fixed(safe))
+            actions += _action("TokenGuard: Make all safe fixes", _FIX_ALL, document.fixed(safe))
     return actions
 
 
@@ -219,6 +268,22 @@ def serve(options: Options) -> None:
     def closed(params: lsp.DidCloseTextDocumentParams) -> None:
         server.close(params.text_document.uri)
 
+    @server.feature(lsp.NOTEBOOK_DOCUMENT_DID_OPEN)
+    def book_opened(params: lsp.DidOpenNotebookDocumentParams) -> None:
+        server.lint(params.notebook_document.uri)
+
+    @server.feature(lsp.NOTEBOOK_DOCUMENT_DID_CHANGE)
+    async def book_changed(params: lsp.DidChangeNotebookDocumentParams) -> None:
+        server.soon(params.notebook_document.uri)
+
+    @server.feature(lsp.NOTEBOOK_DOCUMENT_DID_SAVE)
+    def book_saved(params: lsp.DidSaveNotebookDocumentParams) -> None:
+        server.lint(params.notebook_document.uri)
+
+    @server.feature(lsp.NOTEBOOK_DOCUMENT_DID_CLOSE)
+    def book_closed(params: lsp.DidCloseNotebookDocumentParams) -> None:
+        server.close_book(params.notebook_document.uri)
+
     @server.feature(
         lsp.TEXT_DOCUMENT_CODE_ACTION, lsp.CodeActionOptions(code_action_kinds=[lsp.CodeActionKind.QuickFix, _FIX_ALL])
     )
@@ -226,7 +291,7 @@ def serve(options: Options) -> None:
         uri = params.text_document.uri
         document = server.current(uri)
         asked = params.range
-        return _actions(document, uri, asked.start.line, asked.end.line, params.context.only) if document else []
+        return _actions(document, asked.start.line, asked.end.line, params.context.only) if document else []
 
     @server.feature(lsp.TEXT_DOCUMENT_HOVER)
     async def hover(params: lsp.HoverParams) -> lsp.Hover | None:

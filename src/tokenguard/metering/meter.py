@@ -12,7 +12,7 @@ A seam hands in an `Exchange`, and for a response that is read later its tap end
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # a program without a policy loads no guard
     from tokenguard.guard.admission import Guard
     from tokenguard.guard.single_flight import Place
     from tokenguard.metering.content import Capture
+    from tokenguard.policy import Limit
 
 T = TypeVar("T")
 Asking = Generator[Step, Answer, bool]
@@ -47,6 +48,14 @@ Asking = Generator[Step, Answer, bool]
 
 MAX_SNAPSHOT = 2**21
 """Bytes of a request that are kept until it has been looked at; larger ones are not looked at."""
+
+
+class Batching(Protocol):
+    """What sees batches being created, asked for and collected."""
+
+    def flow(self, sent: Any) -> Flow:
+        """One request to a batch API, as a seam hands it in."""
+        ...
 
 
 class Meter:
@@ -67,25 +76,28 @@ class Meter:
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.usage_option = UsageOption(include_usage)
         self.pending = Pending()
+        self.batches: Batching | None = None
+        """Sees to requests that are no model calls, and may be a batch's."""
 
     # --- the flow ----------------------------------------------------------------------------------------------------
 
     def flow(self, exchange: Exchange) -> Flow:
         """One call from start to answer."""
-        begun = self.contain("beginning a call", self._begin, exchange)
-        if begun is None:
+        try:
+            call, guard = self.begin(exchange)
+        except Exception as failure:
+            self.telemetry.internal_error("beginning a call", failure)
             self._unguarded()
             return (yield SEND)
-        call, guard = begun
         try:
+            if guard is None:
+                return (yield from self._send(exchange, call, None))
             return (yield from self._guarded(exchange, call, guard))
         except BaseException as error:
             self._interrupted(call, error)
             raise
 
-    def _guarded(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
-        if guard is None:
-            return (yield from self._send(exchange, call, None))
+    def _guarded(self, exchange: Exchange, call: Call, guard: Guard) -> Flow:
         flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
             shared: Answer | None = (yield flight.answer).value
@@ -94,7 +106,7 @@ class Meter:
                 return own
         answer: Answer | None = None
         try:
-            yield from self._admit(guard, exchange, call)
+            yield from self.admit(guard, call, guard.admit(call, exchange))
             answer = yield from self._send(exchange, call, guard)
             return answer
         finally:
@@ -103,6 +115,28 @@ class Meter:
                 flight.land(answer if answer is not None and isinstance(answer.error, Exception | None) else None)
                 if flight.followers:
                     self.contain("counting a flight", self._count_followers, call, flight.followers)
+
+    def permitted(self, exchange: Exchange) -> Flow:
+        """Ask whether a call like this could be made now: nothing is sent, and nothing stays reserved.
+
+        Raises the guard's refusal; the answer's value are the limits that apply.
+        """
+        begun = self.contain("beginning a call", self.begin, exchange)
+        limits: tuple[Limit, ...] = ()
+        if begun is None:
+            self._unguarded()
+        else:
+            call, guard = begun
+            try:
+                if guard is not None:
+                    self.contain("matching a call", guard.match, call)
+                    limits = () if call.matched is None else call.matched.limits
+                    yield from self.admit(guard, call, guard.admit(call, exchange))
+            finally:
+                if not call.finished:
+                    call.drop()
+        yield SEND
+        return Answer(limits)
 
     def _interrupted(self, call: Call, error: BaseException) -> None:
         """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
@@ -114,10 +148,12 @@ class Meter:
         else:
             call.drop()
 
-    def _admit(self, guard: Guard, exchange: Exchange, call: Call) -> Generator[Step, Answer, None]:
+    def admit(
+        self, guard: Guard, call: Call, admission: Generator[Step, Answer, None]
+    ) -> Generator[Step, Answer, None]:
         """Ask the guard; a refusal is recorded and raised, and an internal error does as the policy says."""
         try:
-            yield from guard.admit(call, exchange)
+            yield from admission
         except GuardrailViolation as refusal:
             self.contain("recording a refusal", self._refuse, call, refusal)
             raise
@@ -192,7 +228,7 @@ class Meter:
             if not (yield from self._asked_again(call, again, "sending the caller's own request")):
                 return answer
             if call.look_up is not None:
-                call.look_up.listens = False  # the answer of another request than was looked up
+                call.look_up.listens = call.look_up.merges = False  # another request than was looked up
             call.attributes[names.REQUEST_MODEL] = call.model or ""
             call.span.rename(_span_name(call))
             if call.hide_usage:
@@ -284,7 +320,7 @@ class Meter:
 
     # --- begin -------------------------------------------------------------------------------------------------------
 
-    def _begin(self, exchange: Exchange) -> tuple[Call, Guard | None]:
+    def begin(self, exchange: Exchange) -> tuple[Call, Guard | None]:
         """Start the call: whose it is, what it asks for, and whether it has been tried before; and who guards it."""
         guard = self.guard
         call = Call(self.settling, exchange)

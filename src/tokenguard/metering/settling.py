@@ -15,7 +15,7 @@ from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, CallRecor
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Reading, geo_of
+from tokenguard.providers import Endpoint, Reading, geo_of
 from tokenguard.providers.reading import MOST_TOKENS, believable
 from tokenguard.telemetry.conventions import newer_attributes
 from tokenguard.telemetry.drain import Telemetry
@@ -62,6 +62,8 @@ class Settling:
                 self._contain("keeping an answer", call.look_up.settle, call, reading, outcome)
                 if call.look_up.answer is not None and not call.look_up.served:
                     self.internal_error("giving a kept answer", RuntimeError("the request was sent all the same"))
+                if call.look_up.merges and call.look_up.kept_usage is not None:
+                    self._add_saved(call, reading, call.look_up.kept_usage)
                 if call.look_up.served:
                     cost, charged, usage = _served(call, cost), None, None
             call.cost = cost
@@ -122,31 +124,30 @@ class Settling:
         untold = _untold(outcome, error, begun)
         basis = None if told else untold
         charged = usage if usage is not None and told else _estimated(call, reading, generated)
-        geo = reading.geo or geo_of(call.endpoint.host)
         units = call.api.units
         variant = None if units is None else reading.variant or units.variant(call.request)
-        special = reading.service_tier or reading.speed or geo or variant
-        tier = Tier(reading.service_tier, reading.speed, geo, variant) if special else STANDARD
-        provider, models = call.endpoint.provider, (reading.model, call.priced_as)
-        if reading.parts and told:  # several inferences, each by its own length and model
-            costs = [
-                self.prices.cost(provider, part.model or models, part.usage, tier=tier, at_ns=call.start_ns)
-                for part in reading.parts
-            ]
-            cost = reduce(Cost.plus, costs)
-        else:
-            cost = self.prices.cost(provider, models, charged, tier=tier, at_ns=call.start_ns, basis=basis)
-            if cost.total is None and told and units is not None:  # it is billed by what it does not tell
-                charged = _estimated(call, reading, generated)
-                cost = self.prices.cost(provider, models, charged, tier=tier, at_ns=call.start_ns, basis=untold)
+        priced = reading if told else reading._replace(parts=())
+        model, at_ns = call.priced_as, call.start_ns
+        cost = price(self.prices, call.endpoint, model, priced, charged, at_ns, basis, variant)
+        if cost.total is None and told and units is not None and not reading.parts:  # billed by what it does not tell
+            charged = _estimated(call, reading, generated)
+            cost = price(self.prices, call.endpoint, model, priced, charged, at_ns, untold, variant)
         if charged.output is None and call.api.generates:
             cost = cost._replace(output=None)
-        if reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS:
+        reported = reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS
+        if reported and reading.reported_cost is not None:
             cost = as_reported(cost, reading.reported_cost)
             call.attributes[names.COST_SOURCE] = names.REPORTED
-        if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome)) is not None:
+        if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome, reported=reported)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
         return cost, charged
+
+    def _add_saved(self, call: Call, reading: Reading, usage: Usage) -> None:
+        """What a part of the call would have cost today, for which a kept answer stood in."""
+        models = (reading.model, call.priced_as)
+        cost = self.prices.cost(call.endpoint.provider, models, usage, tier=STANDARD, at_ns=call.start_ns)
+        if cost.total is not None:
+            call.attributes[names.CACHE_SAVED] = cost.total
 
     def _remember(
         self, call: Call, reading: Reading, outcome: str, error: BaseException | str | None, cost: Cost | None
@@ -167,6 +168,31 @@ class Settling:
             step(*arguments)
         except Exception as failure:
             self.internal_error(where, failure)
+
+
+def price(
+    prices: PriceBook,
+    endpoint: Endpoint,
+    asked: str | None,
+    reading: Reading,
+    charged: Usage,
+    at_ns: int,
+    basis: str | None = None,
+    variant: str | None = None,
+) -> Cost:
+    """What an answer costs: of the model that was asked, in the tier and the place that the answer tells."""
+    geo = reading.geo or geo_of(endpoint.host)
+    special = reading.service_tier or reading.speed or geo or variant
+    tier = Tier(reading.service_tier, reading.speed, geo, variant) if special else STANDARD
+    models = (reading.model, asked)
+    if not reading.parts:
+        return prices.cost(endpoint.provider, models, charged, tier=tier, at_ns=at_ns, basis=basis)
+    # several inferences, each by its own length and model
+    costs = [
+        prices.cost(endpoint.provider, part.model or models, part.usage, tier=tier, at_ns=at_ns)
+        for part in reading.parts
+    ]
+    return reduce(Cost.plus, costs)
 
 
 def _untold(outcome: str, error: BaseException | str | None, begun: bool) -> str:
@@ -216,11 +242,14 @@ TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.infe
 """Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
 
 
-def _doubt(call: Call, reading: Reading, outcome: str) -> str | None:
-    """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
+def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str | None:
+    """Why a price of usage that was told is an estimate all the same; `None`: it is exact.
+
+    `reported`: it is the provider's own figure.
+    """
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
-    if names.COST_SOURCE in call.attributes:  # the provider's own word covers its tools
+    if reported:  # the provider's own word covers its tools
         return None
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"

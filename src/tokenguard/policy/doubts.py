@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from typing import Final
 
 from tokenguard.policy.grammar import When
 from tokenguard.policy.model import Policy
@@ -13,12 +14,12 @@ from tokenguard.prices.models import MAKERS, PROVIDERS
 
 
 def doubts(policy: Policy, book: PriceBook) -> list[str]:
-    """A sentence for each model that a rule would send to a provider who does not have it.
+    """A sentence for each rule that serves nothing, or would send a model to a provider who does not have it.
 
     The price list knows whose a model is. Nothing is said of rules that do not tell whose calls they are for, and of
     models that no price list knows: a deployment, a fine-tuned one.
     """
-    found = []
+    found = [*_silent(policy)]
     for kind, rule, key, model, when in _targets(policy):
         asked = _asked(when)
         if not asked or any(book.rates(provider, model) is not None for provider in asked):
@@ -30,6 +31,23 @@ def doubts(policy: Policy, book: PriceBook) -> list[str]:
                 f"{_listed(asked)}, who will answer them with 404. Name a model of the same provider."
             )
     return found
+
+
+NO_TEMPERATURE: Final = ("o1", "o3", "o4", "gpt-5", "claude-")
+"""How the names of models begin that take no temperature: reasoning models, and Claude by its SDK's second version."""
+
+
+def _silent(policy: Policy) -> Iterator[str]:
+    """What keeps answers of calls that all count as sampled."""
+    for rule in policy.caches:
+        asked = dict(rule.when.patterns)
+        models = asked.get("model") or (("claude-*",) if asked.get("provider") == ("anthropic",) else ())
+        if models and not rule.sampled and all(glob.startswith(NO_TEMPERATURE) for glob in models):
+            yield (
+                f'[[cache]] "{rule.name}": {_listed(list(models))} takes no temperature, so its calls count as '
+                "sampled, and none is looked up. Say sampled = true, if one of several possible answers will do for "
+                "all who ask the same."
+            )
 
 
 def _targets(policy: Policy) -> Iterator[tuple[str, str, str, str, When]]:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from tokenguard.facts import names
 from tokenguard.ledger.entry import CALLS, TOKENS, Entry, nano
 from tokenguard.policy.caching import Cache
-from tokenguard.policy.grammar import When
+from tokenguard.policy.index import Index
 from tokenguard.policy.kinds import MAX_TEXT
 from tokenguard.policy.model import CALL_KEYS, TASK_RUN, Breaker, Budget, Limit, Policy, Route, Share
 from tokenguard.policy.windows import load_zone, window_bounds
@@ -23,7 +23,6 @@ CACHE_SIZE: Final = 4096
 
 _Rule = TypeVar("_Rule", Limit, Budget, Breaker, Share, Route)
 _Facts = tuple[str, ...]
-_Test = Callable[[_Facts], bool]
 
 
 class Tightest(NamedTuple):
@@ -153,9 +152,11 @@ class Matched:
         routes: tuple[tuple[Route, str], ...] = (),
         cache: Cache | None = None,
         cache_key: str | None = None,
+        *,
+        tightest: Tightest,
     ) -> None:
         self.limits = limits
-        self.tightest = Tightest.of(limits)
+        self.tightest = tightest
         self.budgets = budgets
         """Each budget with the key of its account, such as `tenant=t1`."""
         self.money = Accounts(tuple(row for row in budgets if row[0].limit_calls is None))
@@ -194,12 +195,18 @@ class CompiledPolicy:
             load_zone(budget.timezone)  # a file, which the first call is not to wait for
         self._keys = _keys_in_use(policy)
         at = {key: index for index, key in enumerate((*CALL_KEYS, *self._keys))}
-        self._limits = [(_compile(rule.when, at), rule) for rule in policy.limits]
-        self._budgets = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.budgets]
-        self._breakers = [(_compile(rule.when, at), rule) for rule in policy.breakers]
-        self._shares = [(_compile(rule.when, at), rule, _key_of(rule.per, at)) for rule in policy.shares]
-        self._caches = [(_compile(rule.when, at), rule, _whole_key_of(rule.per, at)) for rule in policy.caches]
-        self._routes = [(_compile(rule.when, at), rule, _arm_of(rule, at)) for rule in policy.routes]
+        self._indexes = {
+            kind: Index([rule.when.patterns for rule in getattr(policy, kind)], at)
+            for kind in ("limits", "budgets", "breakers", "shares", "caches", "routes")
+            if getattr(policy, kind)
+        }
+        """By the kind of rule, for those that there are."""
+        self._budget_keys = [_key_of(rule.per, at) for rule in policy.budgets]
+        self._share_keys = [_key_of(rule.per, at) for rule in policy.shares]
+        self._cache_keys = [_whole_key_of(rule.per, at) for rule in policy.caches]
+        self._arms = [_arm_of(rule, at) for rule in policy.routes]
+        self._limits: dict[tuple[int, ...], tuple[tuple[Limit, ...], Tightest]] = {}
+        """The limits that apply together, by their places, with their tightest ceilings."""
         self._young: dict[_Facts, Matched] = {}
         self._old: dict[_Facts, Matched] = {}
 
@@ -221,20 +228,31 @@ class CompiledPolicy:
         return matched
 
     def _decide(self, facts: _Facts) -> Matched:
-        shares = [(rule, key(facts)) for test, rule, key in self._shares if test(facts)]
-        share, share_key = shares[0] if shares else (None, "")
-        caches = [(rule, key(facts)) for test, rule, key in self._caches if test(facts)]
-        cache, cache_key = caches[0] if caches else (None, None)
+        found = {kind: index.find(facts) for kind, index in self._indexes.items()}
+        policy = self.policy
+        limits, tightest = self._limits_at(found.get("limits", ()))
+        share = next(iter(found.get("shares", ())), None)
+        cache = next(iter(found.get("caches", ())), None)
         return Matched(
-            tuple(rule for test, rule in self._limits if test(facts)),
-            tuple((rule, key(facts)) for test, rule, key in self._budgets if test(facts)),
-            tuple(rule for test, rule in self._breakers if test(facts)),
-            share,
-            share_key,
-            tuple((rule, arm(facts)) for test, rule, arm in self._routes if test(facts)),
-            cache,
-            cache_key,
+            limits,
+            tuple((policy.budgets[place], self._budget_keys[place](facts)) for place in found.get("budgets", ())),
+            tuple(policy.breakers[place] for place in found.get("breakers", ())),
+            None if share is None else policy.shares[share],
+            "" if share is None else self._share_keys[share](facts),
+            tuple((policy.routes[place], self._arms[place](facts)) for place in found.get("routes", ())),
+            None if cache is None else policy.caches[cache],
+            None if cache is None else self._cache_keys[cache](facts),
+            tightest=tightest,
         )
+
+    def _limits_at(self, places: tuple[int, ...]) -> tuple[tuple[Limit, ...], Tightest]:
+        known = self._limits.get(places)
+        if known is None:
+            limits = tuple(self.policy.limits[place] for place in places)
+            if len(self._limits) >= CACHE_SIZE:
+                self._limits.clear()
+            known = self._limits[places] = (limits, Tightest.of(limits))
+        return known
 
 
 def _keys_in_use(policy: Policy) -> tuple[str, ...]:
@@ -269,14 +287,6 @@ def _arm_of(rule: Route, at: Mapping[str, int]) -> Callable[[_Facts], str]:
         return lambda facts: arm
     indexes, key = [at[name] for name in rule.by], _key_of(rule.by, at)
     return lambda facts: draw(rule, key(facts)) if any(facts[index] for index in indexes) else ""
-
-
-def _compile(when: When, at: Mapping[str, int]) -> _Test:
-    """The test of a `when`: all of its keys, any glob of a key. Globs are case-sensitive and match the whole value."""
-    tests = [
-        (at[key], re.compile("|".join(fnmatch.translate(glob) for glob in globs)).match) for key, globs in when.patterns
-    ]
-    return lambda facts: all(match(facts[index]) is not None for index, match in tests)
 
 
 def _key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str]:

@@ -80,6 +80,10 @@ class Limit:
     max_tool_steps: int | None = _row(kinds.COUNT, None, "Tool rounds since the last user turn.")
     max_tool_calls_per_turn: int | None = _row(kinds.COUNT, None, "Tool calls in one answer.")
     max_retries: int | None = _row(kinds.COUNT, None, "Resends by the SDK, and identical repeats by the application.")
+    max_session_usd: float | None = _row(
+        kinds.USD, None, "USD of one realtime session: one that has come to it is closed, with the reason."
+    )
+    max_session_seconds: float | None = _row(kinds.DURATION, None, "How long one realtime session may be open.")
     retry_window: float = _row(
         kinds.DURATION, 60.0, "How long an identical request after a failure counts as a repeat."
     )

@@ -6,7 +6,7 @@ Its data is read and its own look-up is not used: that one remembers every name 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -63,8 +63,8 @@ FREE: Final = ":free"
 
 NOTHING: Final = dict.fromkeys(("input", "output", "cache_read", "cache_write"), Decimal(0))
 
-_loaded = False
-"""Whether the list is in memory: a thread of OpenTelemetry's may ask for its age, and must not import it."""
+_current: Callable[[], DataSnapshot] | None = None
+"""Gives the list, once it is in memory: a thread of OpenTelemetry's may ask for its age, and must not import it."""
 
 Price = Mapping[str, tuple[tuple[int, Decimal], ...]]
 """Per rate: (input tokens above which it holds for the whole call, USD per million tokens), ascending from 0."""
@@ -155,7 +155,7 @@ def version() -> str:
 
 def edition() -> int:
     """Another number whenever the application has updated the list; 0 until it is loaded."""
-    return id(_snapshot()) if _loaded else 0
+    return 0 if _current is None else id(_current())
 
 
 def newest() -> float | None:
@@ -164,7 +164,7 @@ def newest() -> float | None:
     The list itself has no date, unless the application has it update itself. `None` while nobody has loaded it: it is
     not loaded for this.
     """
-    if not _loaded:
+    if _current is None:
         return None
     snapshot = _snapshot()
     if snapshot.from_auto_update:
@@ -189,11 +189,11 @@ def _providers() -> dict[str, Provider]:
 
 
 def _snapshot() -> DataSnapshot:
-    global _loaded
+    global _current
     from genai_prices.data_snapshot import get_snapshot
 
     snapshot = get_snapshot()
-    _loaded = True
+    _current = get_snapshot
     return snapshot
 
 

@@ -68,6 +68,8 @@ WRITE: Final = slice(17, 21)
 TOOLS: Final = slice(21, 23)
 """The parts of a cost, as places in a `Card`."""
 PLACE: Final = {name: place for place, name in enumerate(Card._fields)}
+_new: Final = tuple.__new__
+"""Makes a named tuple of all its values in order, in a fifth of the time that its own constructor takes."""
 
 
 class Derived(NamedTuple):
@@ -215,7 +217,8 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
     Counts that contradict each other never make a part negative: they are mended first, and the basis becomes
     `inconsistent_usage`.
     """
-    basis = basis or _uncounted(rates, usage)
+    if usage.input is None or usage.output is None:
+        basis = basis or _uncounted(rates, usage)
     counts = billed(usage)
     if min(counts) < 0:
         # Where only lifetimes of writes are told, what they sum to is no contradiction.
@@ -223,16 +226,18 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
         usage = mended(usage)
         counts = billed(usage)
         basis = basis or (None if untold else INCONSISTENT)
-    card = rates.card(usage.input or 0)
+    card = rates.bands[0][1] if len(rates.bands) == 1 else rates.card(usage.input or 0)
     amounts: tuple[int, ...] = counts
-    costs = list(map(mul, amounts, card))
+    costs: list[int] = [*map(mul, amounts, card)]
     read, written = sum(costs[READ]), sum(costs[WRITE])
-    unsaved = (
-        (counts.cache_read + sum(amounts[WRITE])) * card.input
-        + counts.cache_audio_read * card.input_audio
-        + counts.cache_image_read * card.input_image
-    )
-    return Charge(
+    unsaved = 0
+    if read or written:
+        unsaved = (
+            (counts.cache_read + sum(amounts[WRITE])) * card.input
+            + counts.cache_audio_read * card.input_audio
+            + counts.cache_image_read * card.input_image
+        )
+    charged = (
         sum(costs[INPUT]),
         sum(costs[OUTPUT]),
         read,
@@ -241,40 +246,47 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
         unsaved - read - written,
         basis or rates.basis or _assumed(rates, usage, counts),
     )
+    return _new(Charge, charged)
 
 
 def billed(usage: Usage) -> Card:
     """How much there is of each thing that has a rate of its own; negative where counts contradict each other."""
-    n: Any = Usage._make([count or 0 for count in usage])  # no count is `None` any more
-    plain = n.input - n.cache_read - n.cache_write
-    heard = n.input_audio - n.cache_audio_read
+    counts = [count or 0 for count in usage]
+    sent, made, read, written, for_30m, for_1h, for_12h, reasoned = counts[:8]
+    all_heard, reheard, spoken, shown, drawn, web, files, asked = counts[8:16]
+    reshown, images, listened, played, characters, pages, annotated = counts[16:]
+    plain = sent - read - written
+    heard = all_heard - reheard
     # Of pictures that were read from the cache, few say which: what is left of the plain input are pictures.
-    pictured = n.input_image - n.cache_image_read
+    pictured = shown - reshown
     seen = min(pictured, plain - heard) if pictured > 0 else pictured
-    return Card(
-        plain - heard - seen,
-        heard,
-        seen,
-        1 if usage.request is None else n.request,
-        n.input_seconds,
-        n.characters,
-        n.pages,
-        n.annotated_pages,
-        n.output - n.reasoning - n.output_audio - n.output_image,
-        n.reasoning,
-        n.output_audio,
-        n.output_image,
-        n.images,
-        n.output_seconds,
-        n.cache_read - n.cache_audio_read - n.cache_image_read,
-        n.cache_audio_read,
-        n.cache_image_read,
-        n.cache_write - n.cache_write_30m - n.cache_write_1h - n.cache_write_12h,
-        n.cache_write_30m,
-        n.cache_write_1h,
-        n.cache_write_12h,
-        n.web_searches,
-        n.file_searches,
+    return _new(
+        Card,
+        (
+            plain - heard - seen,
+            heard,
+            seen,
+            1 if usage.request is None else asked,
+            listened,
+            characters,
+            pages,
+            annotated,
+            made - reasoned - spoken - drawn,
+            reasoned,
+            spoken,
+            drawn,
+            images,
+            played,
+            read - reheard - reshown,
+            reheard,
+            reshown,
+            written - for_30m - for_1h - for_12h,
+            for_30m,
+            for_1h,
+            for_12h,
+            web,
+            files,
+        ),
     )
 
 
@@ -330,10 +342,12 @@ def mended(usage: Usage) -> Usage:
 
 def dollars(charged: Charge) -> Cost:
     """In USD. `total` is input + output + cache_read + cache_write + tools, added as floats in this order."""
-    plain, output, read, write, tools, saved = (part / FEMTO_PER_USD for part in charged[:6])
-    status = names.ESTIMATED if charged.basis else names.EXACT
-    total = plain + output + read + write + tools
-    return Cost(status, charged.basis, total, plain, output, read, write, saved, tools or None)
+    plain, output, read, write, tools, saved, basis = charged
+    parts = (plain / FEMTO_PER_USD, output / FEMTO_PER_USD, read / FEMTO_PER_USD, write / FEMTO_PER_USD)
+    bought = tools / FEMTO_PER_USD
+    total = parts[0] + parts[1] + parts[2] + parts[3] + bought
+    status = names.ESTIMATED if basis else names.EXACT
+    return _new(Cost, (status, basis, total, *parts, saved / FEMTO_PER_USD, bought or None))
 
 
 def as_reported(cost: Cost, usd: float) -> Cost:

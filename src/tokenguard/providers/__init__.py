@@ -64,6 +64,7 @@ class Sdk(NamedTuple):
 
 SDKS = (
     Sdk("openai._base_client", "openai", "stainless", tested="1 to 3", resends="all"),
+    Sdk("openai.resources.realtime.realtime", "openai", "realtime", tested="2 and 3", resends="all"),
     Sdk("anthropic._base_client", "anthropic", "stainless", tested="0 to 2", resends="all"),
     Sdk("groq._base_client", "groq", "stainless", tested="0 and 1", resends="all"),
     Sdk("together._base_client", "together", "stainless", tested="2 and 3", resends="all"),
@@ -120,18 +121,8 @@ SDKS = (
 )
 
 APIS = (
-    CHAT,
-    COMPLETIONS,
-    RESPONSES,
-    EMBEDDINGS,
-    MESSAGES,
-    GENERATE,
-    EMBED,
-    INTERACTIONS,
-    IMAGEN,
-    VEO,
-    *media.APIS,
-    ranks.RERANK,
+    *(CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, IMAGEN, VEO, EMBED, INTERACTIONS),
+    *(*media.APIS, ranks.RERANK),
 )
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
@@ -154,9 +145,16 @@ NOT_GENERATING = OPERATIONS - {api.operation for api in _KNOWN if api.generates}
 
 def every_api() -> tuple[Api, ...]:
     """Every wire format there is: those known by their path, and Bedrock's, known by their operation and body."""
-    from tokenguard.providers import bedrock, bedrock_media
+    from tokenguard.providers import bedrock, bedrock_media, realtime
 
-    return (*_KNOWN, bedrock.CONVERSE, *(api for _, api in bedrock.FAMILIES), bedrock.TEXT, *bedrock_media.APIS)
+    return (
+        *_KNOWN,
+        bedrock.CONVERSE,
+        *(api for _, api in bedrock.FAMILIES),
+        bedrock.TEXT,
+        *bedrock_media.APIS,
+        *realtime.APIS,
+    )
 
 
 @lru_cache(maxsize=512)

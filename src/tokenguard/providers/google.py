@@ -391,7 +391,7 @@ PUBLISHERS = {"anthropic": MESSAGES, "mistralai": mistral.CHAT}
 """Who sells models on Vertex AI in a wire format of their own, which `:rawPredict` and `:streamRawPredict` pass on."""
 
 
-MAKES_PICTURES = re.compile(r"imagen|imagegeneration|virtual-try-on|imageproductrecontext")
+MAKES_PICTURES = re.compile(r"^(?:imagen|imagegeneration|virtual-try-on)")
 """Models of pictures, by their names."""
 
 
@@ -407,7 +407,7 @@ def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
         return None
     if path.endswith(VEO.paths):
         return VEO
-    if path.endswith(IMAGEN.paths) and "embed" not in found["id"]:  # others predict, too: of one's own nothing is known
+    if path.endswith(":predict") and "embed" not in found["id"]:  # of a model of one's own nothing is known
         return IMAGEN if MAKES_PICTURES.search(found["id"]) else None
     if path.endswith((":rawPredict", ":streamRawPredict")):
         return PUBLISHERS.get(found["publisher"])

@@ -34,7 +34,7 @@ def told_pictures(body: Mapping[str, Any], reading: Reading) -> Reading:
 IMAGEN = Api(
     "imagen",
     "image_generation",
-    (":predict",),
+    ("/imagen*:predict", "/imagegeneration*:predict", "/virtual-try-on*:predict"),  # others predict, too
     (),
     read_pictures,
     lambda events: Reading(),

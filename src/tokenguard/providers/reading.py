@@ -63,6 +63,8 @@ def fields(node: object) -> Mapping[str, Any]:
     """The named values of a JSON object or of a (pydantic) model, extra ones included; empty for anything else."""
     if type(node) is dict:
         return node
+    if node is None:
+        return NO_FIELDS
     try:
         own: dict[str, Any] = node.__dict__
     except AttributeError:
@@ -126,7 +128,7 @@ def reported_cost(usage: Mapping[str, Any]) -> float | None:
             return float(charged)
         upstream = fields(usage.get("cost_details")).get("upstream_inference_cost")
         return float(charged) + upstream if isinstance(upstream, (int, float)) else None
-    total = fields(charged).get("total_cost")
+    total = None if charged is None else fields(charged).get("total_cost")
     return float(total) if isinstance(total, (int, float)) else None
 
 
@@ -145,7 +147,7 @@ def whole(value: object) -> int | None:
 
 def believable(usage: Usage | None) -> bool:
     """Whether these counts can be one call's: they would fill every budget, and a garbled one is nobody's usage."""
-    return usage is None or max((count for count in usage if count is not None), default=0) <= MOST_TOKENS
+    return usage is None or max(filter(None, usage), default=0) <= MOST_TOKENS
 
 
 def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> Usage | None:
@@ -159,13 +161,12 @@ def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> U
         return None
     if excludes_cache and "input" in counts:
         counts["input"] += counts.get("cache_read", 0) + counts.get("cache_write", 0)
-    return Usage(**counts)
+    return tuple.__new__(Usage, map(counts.get, Usage._fields))
 
 
 def _collect(node: Mapping[str, Any], shape: Shape, counts: dict[str, int]) -> None:
-    for key, target in shape.items():
-        value = node.get(key)
-        if value is None:
+    for key, value in node.items():
+        if value is None or (target := shape.get(key)) is None:
             continue
         if type(target) is str:
             told = value if type(value) is int and value >= 0 else count(value)

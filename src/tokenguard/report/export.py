@@ -13,9 +13,17 @@ from tokenguard.report.labels import NO_VALUE, cell, iso, markdown, when
 from tokenguard.report.numbers import changes, durations, plain, share, shares, token_counts, usd, usds
 from tokenguard.report.query import CUSTOM
 from tokenguard.report.trend import Trend, as_facts
+from tokenguard.store.faults import Fault
 
 
-def as_json(report: Report, findings: Sequence[Finding], trend: Trend | None = None, *, utf8: bool = True) -> str:
+def as_json(
+    report: Report,
+    findings: Sequence[Finding],
+    trend: Trend | None = None,
+    faults: Sequence[Fault] = (),
+    *,
+    utf8: bool = True,
+) -> str:
     """The report for programs. Units are in the names: `_usd`, `_tokens`, `_s`, shares of 1; unknown is null.
 
     A row's keys are an object of their own: a key of the user's may be named as a figure is.
@@ -33,6 +41,10 @@ def as_json(report: Report, findings: Sequence[Finding], trend: Trend | None = N
             "unpriced": [{"model": model, "calls": calls} for model, calls in report.unpriced],
             "trend": trend and as_facts(trend),
             "findings": [finding._asdict() for finding in findings],
+            "faults": [
+                {"kind": fault.kind, "count": fault.times, "last": iso(fault.last_ns), "said": fault.said}
+                for fault in faults
+            ],
         },
         indent=2,
         ensure_ascii=not utf8,
@@ -53,7 +65,9 @@ def as_csv(report: Report) -> str:
     return out.getvalue()
 
 
-def as_markdown(report: Report, findings: Sequence[Finding], trend: Trend | None, source: str) -> str:
+def as_markdown(
+    report: Report, findings: Sequence[Finding], trend: Trend | None, source: str, faults: Sequence[Fault] = ()
+) -> str:
     """The report as Markdown (GitHub's, with tables)."""
     total = report.total.figures
     said = [f"**{usd(total['cost_usd'])}** in {many(total['calls'], 'call')}"]
@@ -64,7 +78,8 @@ def as_markdown(report: Report, findings: Sequence[Finding], trend: Trend | None
     if trend and trend.forecast_usd is not None:
         said.append(f"{usd(trend.forecast_usd)} by the end of the month at this rate")
     title = f"### LLM spend, {when(report.first_ns)} to {when(report.last_ns)} UTC"
-    lines = [title, "", ", ".join(said) + ".", "", *_table(report), ""]
+    missed = [f"**TokenGuard missed something:** {markdown(fault.text)}." for fault in faults]
+    lines = [title, "", *missed, *([""] if missed else []), ", ".join(said) + ".", "", *_table(report), ""]
     if report.more:
         lines += [f"and {report.more:,} more ({usd(report.more_usd)}), which the total counts.", ""]
     lines += [

@@ -53,6 +53,8 @@ FIGURES: Final[Mapping[str, Callable[[Measures], Any]]] = {
     "estimated_share": lambda of: _ratio(of["estimated_usd"] or 0.0, of["priced_usd"]),
     "unpriced_calls": _same("unpriced_calls"),
     "saved_usd": _same("saved_usd"),
+    "served": _same("served"),
+    "served_usd": _or_nothing("served_usd"),
     "retries": lambda of: (of["resends"] or 0) + of["repeats"],
     "resends": lambda of: of["resends"] or 0,
     "retry_cost_usd": _or_nothing("retry_cost_usd"),

@@ -32,6 +32,7 @@ from tokenguard.report.numbers import (
 )
 from tokenguard.report.terminal import is_fancy
 from tokenguard.report.trend import Trend
+from tokenguard.store.faults import Fault
 
 BAR_WIDTH = 8
 WRONG = "bold red"
@@ -79,12 +80,16 @@ def print_table(
     console: Console,
     notes: Sequence[str] = (),
     trend: Trend | None = None,
+    faults: Sequence[Fault] = (),
 ) -> None:
     """The report for people: coloured on a terminal, plain text elsewhere. `console` must not read markup.
 
-    `notes` are said at its end, beside its own.
+    `faults` are said first: what the figures below do not hold. `notes` are said at its end, beside its own.
     """
     fancy = is_fancy(console)
+    for fault in faults:
+        said = f"TokenGuard missed something: {clean(fault.text)}, last at {when(fault.last_ns)} UTC"
+        console.print(Text(said, style=WRONG if fancy else ""), soft_wrap=not fancy)
     _headline(report, source, console, trend)
     _groups(report, console, fancy)
     if report.more:
@@ -137,6 +142,8 @@ def _headline(report: Report, source: str, console: Console, trend: Trend | None
         ("cache hit", share(total["cache_hit_share"])),
         ("saved by caching", usd(total["saved_usd"])),
     ]
+    if total["served"]:
+        parts.append(("kept answers", f"{total['served']:,} served ({usd(total['served_usd'])} saved)"))
     if total["retries"]:
         parts.append(("retries", f"{total['retries']:,} ({usd(total['retry_cost_usd'])})"))
     if total["errors"]:

@@ -68,7 +68,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         native = hooks is not None and _traced(client, hooks)
         stream = bool(kwargs.get("stream"))
         kind = None if api.changes or files else module.__name__
-        asked_by = lambda: AskedBy(str(request.url), [request.headers])  # noqa: E731
+        asked_by = lambda: AskedBy(str(request.url), [request.headers], merges=True)  # noqa: E731
         return SentExchange(api, endpoint, body, stream, put, kind=kind, cap=cap, native_span=native, asked_by=asked_by)
 
     def seen(kwargs: Mapping[str, Any], response: Any) -> None:
@@ -104,8 +104,11 @@ def _traced(client: Any, hooks: ModuleType) -> bool:
 
 def _adopting(original: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
     def start(*args: Any, **kwargs: Any) -> Any:
+        call = current_call.get()
+        if call is not None and call.look_up is not None and call.look_up.answer is not None:
+            kwargs["tracing_enabled"] = False  # it would tell of tokens that nobody has used
         request, span = original(*args, **kwargs)
-        if span is not None and (call := current_call.get()) is not None and type(call.span) is NativeSpan:
+        if span is not None and call is not None and type(call.span) is NativeSpan:
             meter.contain("adopting a span", call.span.adopt, span)
         return request, span
 

@@ -8,8 +8,9 @@ warm-up requests there, so only the paths of known wire formats are looked at, a
 from __future__ import annotations
 
 import functools
+import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,8 +21,9 @@ from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of
+from tokenguard.providers.batches import Request, request_at
 from tokenguard.seams.common.files import described
-from tokenguard.seams.common.tap import decoded_body, tap
+from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.telemetry.spans import NativeSpan
@@ -29,6 +31,10 @@ from tokenguard.telemetry.spans import NativeSpan
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""
 RAW_RESPONSE_HEADER = "x-stainless-raw-response"
+BATCH_PURPOSES = ("batch", "batch-api")
+"""What files of a batch's requests are uploaded for: OpenAI's word, and Together's."""
+MAX_UPLOAD = 256 * 2**20
+"""Bytes of a batch's input; OpenAI takes 200 MB."""
 
 
 class StainlessExchange:
@@ -98,7 +104,7 @@ class StainlessExchange:
         made = {name: value for name, value in vars(client).items() if type(value) is str and name != "_platform"}
         sent = [given for given in (client._custom_headers, options.headers) if isinstance(given, Mapping)]
         query = getattr(client, "_custom_query", None), options.params
-        return AskedBy(f"{client._base_url} {options.url}", sent, (made, query))
+        return AskedBy(f"{client._base_url} {options.url}", sent, (made, query), merges=True)
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
@@ -109,6 +115,60 @@ class StainlessExchange:
             return call.read(decoded_body(response))
         tap(response, call)
         return None
+
+
+class StainlessSent:
+    """One request of a Stainless client to a batch API."""
+
+    __slots__ = ("_contain", "_options", "body", "endpoint", "request")
+
+    def __init__(self, request: Request, endpoint: Endpoint, options: Any, contain: Callable[..., Any]) -> None:
+        self.request = request
+        self.endpoint = endpoint
+        body = options.__dict__.get("json_data")
+        self.body: Mapping[str, Any] = {**body, **(options.extra_json or {})} if isinstance(body, Mapping) else {}
+        self._options = options
+        self._contain = contain
+
+    @property
+    def uploads(self) -> bool:
+        """Whether a file is uploaded for a batch."""
+        return self.body.get("purpose") in BATCH_PURPOSES and bool(self._options.files)
+
+    def uploaded(self) -> bytes | None:
+        """The file that is uploaded; it is read, and put back where it was."""
+        files = self._options.files
+        file = (list(files.values()) if isinstance(files, Mapping) else [content for _, content in files])[0]
+        return read_again(file[1] if isinstance(file, tuple) else file)
+
+    def said(self, result: Any) -> object:
+        """The result as JSON, or as the SDK's model of it."""
+        response = _unread_or_raw(result)
+        if response is None:
+            return result
+        return json.loads(response._content) if hasattr(response, "_content") else None
+
+    def collect(self, result: Any, collection: Content) -> None:
+        """Hand on what is read: lines that a decoder reads, or the bytes of the response."""
+        if hasattr(result, "_raw_iterator"):
+            spool_lines(result, collection, self._contain)
+        elif (response := _unread_or_raw(result)) is not None:
+            spool(response, collection, self._contain)
+
+
+def read_again(file: Any) -> bytes | None:
+    """The content of a file as SDKs take them, which they are to read after this; `None` where that cannot be."""
+    if isinstance(file, bytes | bytearray):
+        return bytes(file)
+    if not hasattr(file, "read") or not hasattr(file, "seekable") or not file.seekable():
+        return None
+    here = file.tell()
+    try:
+        file.seek(0)  # as httpx does
+        content = file.read(MAX_UPLOAD + 1)
+    finally:
+        file.seek(here)
+    return content if isinstance(content, bytes) and len(content) <= MAX_UPLOAD else None
 
 
 def _unread_or_raw(result: Any) -> Any:
@@ -208,6 +268,11 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         stream = bool(kwargs.get("stream"))
         return meter.look(_exchange, client, cast_to, options, stream, family)
 
+    def batch(client: Any, options: Any) -> StainlessSent | None:
+        """A request to a batch API, or of a file, which may be one's; `None` for anything else."""
+        asked = None if meter.batches is None else request_at(options.method, str(options.url))
+        return asked and StainlessSent(asked, _endpoint(client, family.sdk), options, meter.contain)
+
     def ask(options: Any, result: Any) -> Any:
         """Pass on the result of a request that is no model call; it may bring the end of one."""
         if meter.pending:
@@ -218,6 +283,10 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
             exchange = open_exchange(self, cast_to, options, kwargs)
             if exchange is None:
+                sent = meter.contain("looking at a batch", batch, self, options)
+                if sent is not None and meter.batches is not None:
+                    flow = meter.batches.flow(sent)
+                    return drive(flow, lambda: original(self, cast_to, options, *args, **kwargs))
                 return ask(options, original(self, cast_to, options, *args, **kwargs))
             return drive(meter.flow(exchange), lambda: original(self, cast_to, options, *args, **kwargs))
 
@@ -227,6 +296,10 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
             exchange = open_exchange(self, cast_to, options, kwargs)
             if exchange is None:
+                sent = meter.contain("looking at a batch", batch, self, options)
+                if sent is not None and meter.batches is not None:
+                    flow = meter.batches.flow(sent)
+                    return await drive_async(flow, lambda: original(self, cast_to, options, *args, **kwargs))
                 return ask(options, await original(self, cast_to, options, *args, **kwargs))
             return await drive_async(meter.flow(exchange), lambda: original(self, cast_to, options, *args, **kwargs))
 

@@ -12,9 +12,9 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tokenguard.facts.record import (
     COST_ATTRIBUTES,
@@ -22,12 +22,14 @@ from tokenguard.facts.record import (
     AttributeValue,
     CallRecord,
     Cost,
+    FaultRecord,
     Record,
     TaskRecord,
     ToolsetRecord,
 )
 from tokenguard.facts.usage import Usage
 from tokenguard.process.forks import at_fork
+from tokenguard.store.faults import insert as insert_faults
 from tokenguard.store.file import (
     CALL_COLUMNS,
     COLUMNS,
@@ -47,7 +49,7 @@ from tokenguard.store.sums import FOLD_ROWS, fold
 BUSY_SECONDS: Final = 5.0
 """How long a batch waits for other processes to be done with the file."""
 EXIT_SECONDS: Final = 0.7
-"""The same while the process ends."""
+"""How long all batches together do, once the process ends."""
 PAUSE_SECONDS: Final = 0.005
 MAX_WAITING: Final = 10_000
 """Records that are kept for the next batch when the file stayed busy; past it the oldest are dropped."""
@@ -67,6 +69,7 @@ _SELECT_TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"  # noqa: S608
 
 
 _Rows = Iterable[tuple[Any, ...]]
+T = TypeVar("T")
 
 
 class Store:
@@ -82,7 +85,8 @@ class Store:
         self._prune_at = 0.0
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        self._patience = BUSY_SECONDS
+        self._until = math.inf
+        """When waiting for other processes ends, by the monotonic clock: in a moment, once the process ends."""
         self._waiting: list[Record] = []
         self.dropped = 0
         """Records that are in no file and never will be."""
@@ -109,7 +113,7 @@ class Store:
                 if not is_busy(error):
                     self.dropped += len(batch)
                     raise
-                if time.monotonic() - began > self._patience:
+                if time.monotonic() > min(began + BUSY_SECONDS, self._until):
                     with _lock:
                         kept = [*batch, *self._waiting]
                         self._waiting = kept[-MAX_WAITING:]
@@ -119,15 +123,31 @@ class Store:
         with _lock:
             self._tidy()
 
+    def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something with the file in one transaction of its own, once other processes are done with it."""
+        began = time.monotonic()
+        while True:
+            try:
+                with _lock:
+                    connection = self.connection()
+                    with connection:  # around its beginning, too: a signal handler may raise right after it
+                        connection.execute("BEGIN IMMEDIATE")
+                        return operation(connection)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > min(began + BUSY_SECONDS, self._until):
+                    raise
+            time.sleep(PAUSE_SECONDS)  # without the lock
+
     def _insert(self, records: Sequence[Record]) -> None:
         calls = [record for record in records if isinstance(record, CallRecord)]
         tasks = [_task_row(record) for record in records if isinstance(record, TaskRecord)]
         tools = [row for record in records if isinstance(record, ToolsetRecord) for row in _tool_rows(record)]
+        faults = [record for record in records if isinstance(record, FaultRecord)]
         connection = self.connection()
         try:
-            _insert(connection, map(_call_row, calls), tasks, tools)
+            _insert(connection, map(_call_row, calls), tasks, tools, faults)
         except (ValueError, OverflowError, sqlite3.ProgrammingError):  # a value that SQLite or JSON cannot hold
-            _insert(connection, map(_careful_row, calls), tasks, tools)
+            _insert(connection, map(_careful_row, calls), tasks, tools, faults)
 
     def connection(self) -> sqlite3.Connection:
         """The connection; another one where the file was deleted or replaced meanwhile."""
@@ -154,7 +174,7 @@ class Store:
         deleted. A process that ends leaves the rest to the next one.
         """
         connection = self._connection
-        if connection is None or self.path in PRIVATE or self._patience != BUSY_SECONDS:
+        if connection is None or self.path in PRIVATE or self._until != math.inf:
             return
         until = time.monotonic() + TIDYING_SECONDS
         try:
@@ -172,8 +192,8 @@ class Store:
                 raise
 
     def hurry(self) -> None:
-        """The process ends: from now on, even in a batch under way, no other process is waited for long."""
-        self._patience = EXIT_SECONDS
+        """The process ends: from now on, even in a batch under way, no other process is waited for long, all in all."""
+        self._until = min(self._until, time.monotonic() + EXIT_SECONDS)
 
     def finish(self) -> None:
         """Write what a busy file refused, and let go of the file."""
@@ -191,11 +211,14 @@ class Store:
                 connection.close()
 
 
-def _insert(connection: sqlite3.Connection, calls: _Rows, tasks: _Rows, tools: _Rows) -> None:
+def _insert(
+    connection: sqlite3.Connection, calls: _Rows, tasks: _Rows, tools: _Rows, faults: Sequence[FaultRecord]
+) -> None:
     with connection:
         connection.executemany(_INSERT_CALL, calls)
         connection.executemany(_INSERT_TASK, tasks)
         connection.executemany(_INSERT_TOOL, tools)
+        insert_faults(connection, faults)
 
 
 # SQLite keeps what it knows of its file locks per process, and the locks themselves do not survive a fork: a child

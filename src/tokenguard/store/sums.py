@@ -17,7 +17,9 @@ from tokenguard.facts import names
 
 CAPPED: Final = f"operation NOT IN ({', '.join(map(repr, names.NOT_CAPPED))})"
 """Whether a call's answer has a length that its request could have capped."""
-_ANSWERED: Final = f"{CAPPED} AND outcome <> 'blocked'"
+_SERVED: Final = "answer = 'hit' AND answer_reason IS NULL"
+"""Calls that got a kept answer: nothing was sent."""
+_ANSWERED: Final = f"{CAPPED} AND outcome <> 'blocked' AND ({_SERVED}) IS NOT TRUE"
 CACHEABLE: Final = 1024
 """Input tokens below which providers do not cache a prompt (OpenAI, and most of Anthropic's models)."""
 _LONG: Final = f"outcome = 'ok' AND {CAPPED} AND input_tokens >= {CACHEABLE} AND cache_read_tokens IS NOT NULL"
@@ -39,6 +41,8 @@ MEASURES: Final[Mapping[str, str]] = {
         "input_tokens IS NOT NULL OR output_tokens IS NOT NULL))"
     ),
     "saved_usd": "sum(saved_usd)",
+    "served": f"count(*) FILTER (WHERE {_SERVED})",
+    "served_usd": f"sum(answer_saved_usd) FILTER (WHERE {_SERVED})",
     "resends": "sum(resends)",
     "repeats": "count(retry_attempt)",
     "retry_cost_usd": "sum(retry_cost_usd)",
@@ -89,10 +93,10 @@ WIDTH: Final = max(map(len, KEPT))
 PLACES: Final = tuple(f"key_{n}" for n in range(WIDTH))
 
 LATENCIES: Final[Mapping[str, str]] = {
-    "latency": "CASE WHEN outcome = 'ok' THEN duration_ns / 1000000000.0 END",
+    "latency": "CASE WHEN outcome = 'ok' AND duration_ns > 0 THEN duration_ns / 1000000000.0 END",
     "first_chunk": "first_chunk_s",
 }
-"""What quantiles are asked of, in seconds: over the calls that were answered."""
+"""What quantiles are asked of, in seconds: over the calls that were answered. A batch's lines have no duration."""
 GROWTH: Final = 1.1
 """How much wider each bucket of a histogram is than the one below: a quantile of sums is within 5 % of the calls'."""
 _LOG_GROWTH: Final = math.log(GROWTH)

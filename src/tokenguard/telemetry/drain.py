@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -67,6 +67,14 @@ class Sink(Protocol):
         ...
 
 
+class Deferred(Protocol):
+    """Something that calls are found out from, off the caller's path: what came of a batch."""
+
+    def resolve(self) -> Iterable[Finished]:
+        """The calls; may raise."""
+        ...
+
+
 class Telemetry:
     """The queue, the sums and the instruments of this process."""
 
@@ -93,7 +101,7 @@ class Telemetry:
         self.metrics = Metrics(
             self.flush,
             self._contained,
-            dropped=lambda: self.dropped + (0 if self._sink is None else self._sink.dropped),
+            dropped=self._lost,
             failures=lambda: self.faults.count,
             max_values=max_values,
             profile=self.profile,
@@ -104,7 +112,7 @@ class Telemetry:
         at_fork(self._forked)
 
     def _reset(self) -> None:
-        self._queue: deque[Finished | TaskRecord] = deque(maxlen=QUEUE_LENGTH)
+        self._queue: deque[Finished | TaskRecord | Deferred] = deque(maxlen=QUEUE_LENGTH)
         self._lock = self.metrics.lock = threading.RLock()
         self._started = False
         self._sink: Sink | None = None  # a connection does not survive a fork
@@ -115,8 +123,8 @@ class Telemetry:
 
     # --- the caller's side: cheap, and it never raises -----------------------------------------------------------
 
-    def put(self, item: Finished | TaskRecord) -> None:
-        """Take a finished call or task."""
+    def put(self, item: Finished | TaskRecord | Deferred) -> None:
+        """Take a finished call or task, or what calls are to be found out from."""
         if len(self._queue) == QUEUE_LENGTH:
             self.dropped += 1
         elif len(self._queue) > LOOKED_AT and isinstance(item, Finished):
@@ -168,22 +176,27 @@ class Telemetry:
                 except IndexError:
                     break
                 try:
-                    if isinstance(item, TaskRecord):
+                    if isinstance(item, Finished):
+                        self._take(item, records)
+                    elif isinstance(item, TaskRecord):
                         records.append(item)
                         self.metrics.count_task(item)
                     else:
-                        record = item.record
-                        record.trace_id, record.span_id = hex_ids(item.span)
-                        item = self._looked_at(item, records)
-                        records.append(item.record)
-                        self.metrics.count_call(item)
+                        for each in item.resolve():
+                            self._take(each, records)
                 except Exception as error:
                     self._contained("recording metrics", error)
             self.metrics.add_up()
+            self.faults.ledger_is(self.metrics.ledger_lost())
+            records += self.faults.news(self._lost())
             try:
                 self._keep(records)
             except Exception as error:
                 self._contained("writing the local store", error)
+
+    def _lost(self) -> int:
+        """How many records were dropped, here and by the store."""
+        return self.dropped + (0 if self._sink is None else self._sink.dropped)
 
     def _keep(self, records: list[Record]) -> None:
         """Write the records to the store; where they are exported instead, that is done once an export has failed."""
@@ -210,6 +223,13 @@ class Telemetry:
             self._finish()
         else:
             self._worker.wake()
+
+    def _take(self, item: Finished, records: list[Record]) -> None:
+        record = item.record
+        record.trace_id, record.span_id = hex_ids(item.span)
+        item = self._looked_at(item, records)
+        records.append(item.record)
+        self.metrics.count_call(item)
 
     def _looked_at(self, item: Finished, records: list[Record]) -> Finished:
         """A call with what its request says; where looking fails, as it was."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tokenguard.facts.record import FaultRecord
 from tokenguard.process.log import Log
 
 log = Log("tokenguard")
@@ -28,6 +29,11 @@ class Faults:
         self.last = ""
         """The last one: the step and the error, in words."""
         self._told = (0, 0, 0)
+        self._kept: dict[str, int] = {}
+        """How many of each kind have been handed on as records."""
+        self.losses = 0
+        """How often the ledger was found out of reach, when it had been there."""
+        self._is_lost = False
         self._tell_at = -EVERY_S
         self._seen: set[str] = set()
 
@@ -43,6 +49,27 @@ class Faults:
             log.error(
                 "tokenguard: %s. The call went on.%s", self.last, self._since(), exc_info=error if first else None
             )
+
+    def ledger_is(self, lost: float | None) -> None:
+        """Whether the ledger is out of reach just now."""
+        self.losses += bool(lost) and not self._is_lost
+        self._is_lost = bool(lost)
+
+    def news(self, dropped: int) -> list[FaultRecord]:
+        """What is new since this was last asked; `dropped` is how many records were dropped so far."""
+        now = {
+            "unguarded": self.unguarded,
+            "unmeasured": self.unmeasured,
+            "dropped": dropped,
+            "ledger_lost": self.losses,
+            "errors": self.count,
+        }
+        if now == self._kept:
+            return []
+        before, self._kept, at = self._kept, now, time.time_ns()
+        new = {kind: count - before.get(kind, 0) for kind, count in now.items()}
+        own = ("unguarded", "unmeasured", "errors")
+        return [FaultRecord(kind, at, n, self.last if kind in own else "") for kind, n in new.items() if n > 0]
 
     def passed(self, *, guarded: bool, measured: bool) -> None:
         """A call goes out for such an error: past the guard (if there is one), or past its measurement."""

@@ -137,7 +137,7 @@ class Metrics:
         """What was counted since it was added up last."""
         self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
         self._circuits: Callable[[], Mapping[tuple[str, str, str], str]] = dict
-        self._ledger_lost: Callable[[], float | None] = lambda: None
+        self.ledger_lost: Callable[[], float | None] = lambda: None
         self._newest_price: Callable[[], float | None] = lambda: None
         self._values: dict[str, set[AttributeValue]] = {}
 
@@ -163,7 +163,7 @@ class Metrics:
             (meter.create_observable_counter, names.DROPPED_RECORDS, _single(self._dropped)),
             (meter.create_observable_counter, names.INTERNAL_ERRORS, _single(self._failures)),
             (meter.create_observable_gauge, names.BREAKER_STATE, self._observe_circuits),
-            (meter.create_observable_gauge, names.LEDGER_LOST, _single(lambda: self._ledger_lost())),
+            (meter.create_observable_gauge, names.LEDGER_LOST, _single(lambda: self.ledger_lost())),
             (meter.create_observable_gauge, names.PRICES_AGE, _single(self._prices_age)),
         ):
             create_one(metric.name, [observe], metric.unit, metric.description)
@@ -316,7 +316,7 @@ class Metrics:
 
     def watch_ledger(self, lost: Callable[[], float | None]) -> None:
         """Show whether the ledger is lost: 1, 0, or nothing where there is none."""
-        self._ledger_lost = lost
+        self.ledger_lost = lost
 
     def watch_breakers(self, circuits: Callable[[], Mapping[tuple[str, str, str], str]]) -> None:
         """Show circuits as gauges: `circuits` gives the state of each by breaker, provider and model."""

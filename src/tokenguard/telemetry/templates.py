@@ -16,6 +16,7 @@ import copy
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from threading import Lock, RLock
 from types import FunctionType
 from typing import Any, Final, NamedTuple
@@ -37,6 +38,7 @@ from tokenguard.facts.record import AttributeValue
 from tokenguard.process.interrupts import interrupt
 
 SDK: Final = "opentelemetry.sdk.trace"
+NO_PARTS: Final[Mapping[str, tuple[()]]] = {"_events": (), "_links": ()}
 OWN: Final = {"_name", "_context", "_parent", "_start_time", "_attributes", "_events", "_links", "_lock"}
 """The fields of a span that are its own."""
 LIVE: Final = {"_span_processor", "_resource"}
@@ -131,11 +133,9 @@ class Template:
         if not one.is_recording():
             raise Unlike("the tracer records nothing")
         self._span = Made.of(one, another, OWN)
+        self._kind = _with_parts_made_later(one)
         self._bounded = Made.of(one._attributes, another._attributes, {"_dict", "_lock"})  # type: ignore[attr-defined]
         self._attributes_lock = LOCKS[type(one._attributes._lock)]  # type: ignore[attr-defined]
-        self._events = Made.of(one._events, another._events, {"_dq", "_lock"})  # type: ignore[attr-defined]
-        self._links = Made.of(one._links, another._links, {"_dq", "_lock"})  # type: ignore[attr-defined]
-        self._most_events, self._most_links = one._events._dq.maxlen, one._links._dq.maxlen  # type: ignore[attr-defined]
         self._new_trace = tracer.id_generator.generate_trace_id
         self._new_span = tracer.id_generator.generate_span_id
         self._is_random: Callable[[], bool] = getattr(tracer.id_generator, "is_trace_id_random", lambda: False)
@@ -163,7 +163,8 @@ class Template:
         template = cls(tracer, shadow)
         tried = cls(shadow, shadow)
         for parent in _PARENTS:
-            tried._compare(shadow, parent)
+            for used in (False, True):
+                tried._compare(shadow, parent, used=used)
         return template
 
     def start(
@@ -180,12 +181,8 @@ class Template:
             trace_id, flags, state = above.trace_id, known, above.trace_state
         context = tuple.__new__(SpanContext, (trace_id, self._new_span(), False, flags, state, True))
         new: Any = object.__new__
-        bounded, events, links, span = map(
-            new, (self._bounded.kind, self._events.kind, self._links.kind, self._span.kind)
-        )
+        bounded, span = new(self._bounded.kind), new(self._kind)
         bounded.__dict__ = {**self._bounded.shared, "_dict": dict(attributes), "_lock": self._attributes_lock()}
-        events.__dict__ = {**self._events.shared, "_dq": deque(maxlen=self._most_events), "_lock": Lock()}
-        links.__dict__ = {**self._links.shared, "_dq": deque(maxlen=self._most_links), "_lock": Lock()}
         span.__dict__ = {
             **self._span.shared,
             "_span_processor": (processor := tracer.span_processor),
@@ -195,34 +192,65 @@ class Template:
             "_parent": above,
             "_start_time": start_ns,
             "_attributes": bounded,
-            "_events": events,
-            "_links": links,
             "_lock": Lock(),
         }
         processor.on_start(span, parent_context=parent)
         made: Span = span
         return made
 
-    def _compare(self, shadow: Any, parent: Context) -> None:
-        """Make a span both ways, below this parent; raises `Unlike` on any difference."""
-        attributes: dict[str, AttributeValue] = {"text": "x", "whole": 1, "real": 0.5, "words": ("a", "b")}
-        shadow.id_generator.next = 1
-        public: Any = publicly(shadow, "chat x", parent, attributes, 1)
-        shadow.id_generator.next = 1
-        ours: Any = self.start(shadow, "chat x", parent, attributes, 1)
-        if ours is None:
-            return
-        for when in ("at its start", "while it is open", "at its end"):
-            if when == "while it is open":
-                for span in (public, ours):
-                    _use(span)
-            elif when == "at its end":
-                for span in (public, ours):
-                    span.end(2)
-            if _all_of(public) != _all_of(ours):
-                raise Unlike(f"a span from a template is another than the SDK's {when}")
-        if _all_of(public._readable_span()) != _all_of(ours._readable_span()):
-            raise Unlike("what is exported of a span from a template is another than of the SDK's")
+    def _compare(self, shadow: Any, parent: Context, *, used: bool) -> None:
+        """Make a span both ways, below this parent, and use it or not; raises `Unlike` on any difference."""
+        told: list[Any] = []
+        for start in (publicly, self.start):
+            shadow.id_generator.next = 1
+            span: Any = start(shadow, "chat x", parent, {"text": "x", "whole": 1, "real": 0.5, "words": ("a", "b")}, 1)
+            if span is None or not span.is_recording():
+                continue
+            seen = []
+            if used:
+                seen.append(_all_of(span))
+                _use(span)
+                seen.append(_all_of(span))
+            span.set_attributes({"text": "z", "last": 2.5})
+            span.end(2)
+            readable = span._readable_span()
+            told.append((seen, _all_of(readable), readable.to_json(), readable.dropped_events, readable.dropped_links))
+        if len(told) == 2 and told[0] != told[1]:
+            raise Unlike("a span from a template is another than the SDK's")
+
+
+def _with_parts_made_later(example: Any) -> type:
+    """The SDK's class of spans, with events and links that are made when somebody looks: most spans have none."""
+    kind: Any = type(example)
+    exported: Any = type(example._readable_span())
+    fields = [name for name in example._readable_span().__dict__ if name not in NO_PARTS]
+    if not example.__dict__.keys() >= {*fields}:
+        raise Unlike(f"the fields of {exported.__name__} are {', '.join(sorted(fields))}")
+    values_of = itemgetter(*fields)
+
+    def readable(self: Any) -> Any:
+        own, made = self.__dict__, object.__new__(exported)
+        made.__dict__ = dict(zip(fields, values_of(own), strict=True))
+        for name in NO_PARTS:
+            made.__dict__[name] = own.get(name, ())
+        return made
+
+    parts = {
+        "_events": _Later("_events", lambda span: kind._new_events(span)),
+        "_links": _Later("_links", lambda span: kind._new_links(span, ())),
+    }
+    return type(kind.__name__, (kind,), {**parts, "_readable_span": readable, "__module__": kind.__module__})
+
+
+class _Later:
+    """A field that is made by the SDK's own method when somebody looks at it."""
+
+    def __init__(self, name: str, make: Callable[[Any], Any]) -> None:
+        self._name = name
+        self._make = make
+
+    def __get__(self, span: Any, _kind: type) -> Any:
+        return self if span is None else span.__dict__.setdefault(self._name, self._make(span))
 
 
 class _Counted:
@@ -287,12 +315,15 @@ def _use(span: Any) -> None:
 
 def _all_of(node: Any) -> Any:
     """Everything that an object of the SDK consists of, to be compared."""
-    if isinstance(node, (deque, tuple)) and type(node).__module__ != __name__:
-        return type(node), tuple(map(_all_of, node))
-    if type(node) in LOCKS:
-        return type(node)
-    if type(node).__module__.startswith("opentelemetry") and hasattr(node, "__dict__") and node.__dict__:
-        if type(node).__name__ in ("Tracer", "Resource", "SpanLimits", "ParentBased"):
+    kind = type(node)
+    if kind in (deque, tuple) or kind.__name__ == "BoundedList":
+        return tuple(map(_all_of, node))
+    if kind in LOCKS:
+        return kind
+    if kind.__module__.startswith("opentelemetry") and getattr(node, "__dict__", None):
+        if kind.__name__ in ("Resource", "SpanLimits", "ParentBased"):
             return id(node)
-        return type(node), {name: _all_of(value) for name, value in node.__dict__.items()}
+        for name in NO_PARTS:
+            getattr(node, name, None)
+        return kind.__name__, {name: _all_of(value) for name, value in node.__dict__.items()}
     return node

@@ -13,10 +13,10 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 from tokenguard.call.call import Call
 from tokenguard.providers import Reading
@@ -171,3 +171,67 @@ def _tapped(base: Any) -> Any:
     Tapped.__qualname__ = base.__qualname__
     Tapped.__module__ = base.__module__
     return Tapped
+
+
+class Content(Protocol):
+    """Who wants the content of a response that the caller reads."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes; what fails in here is contained."""
+        ...
+
+    def over(self, complete: bool) -> None:
+        """There are no more: the end, or its reader has stopped."""
+        ...
+
+
+class Spool:
+    """Hands the content of a response on as its caller reads it, in a tap's place."""
+
+    def __init__(self, content: Content, contain: Callable[..., object]) -> None:
+        self._content = content
+        self._contain = contain
+
+    def read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The chunks as they come."""
+        complete = False
+        try:
+            for chunk in chunks:
+                self._contain("reading a batch", self._content.feed, chunk)
+                yield chunk
+            complete = True
+        finally:
+            self._contain("reading a batch", self._content.over, complete)
+
+    async def aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks of an asynchronous response."""
+        complete = False
+        try:
+            async for chunk in chunks:
+                self._contain("reading a batch", self._content.feed, chunk)
+                yield chunk
+            complete = True
+        finally:
+            self._contain("reading a batch", self._content.over, complete)
+            await closed(chunks)
+
+    def closed(self) -> None:
+        """The response was closed; its reader ends by itself."""
+
+
+def spool(response: Any, content: Content, contain: Callable[..., object]) -> None:
+    """Hand the content of an httpx or httpx2 response on: at once, where it has been read, or as it is."""
+    if (whole := getattr(response, "_content", None)) is not None:
+        content.feed(whole)
+        content.over(True)
+        return
+    response._tokenguard_tap = Spool(content, contain)
+    kind: Any = type(response)
+    response.__class__ = _tapped(kind)
+
+
+def spool_lines(decoder: Any, content: Content, contain: Callable[..., object]) -> None:
+    """The same for a decoder of JSON lines, which reads from an iterator that it was made with."""
+    chunks = decoder._raw_iterator
+    reader = Spool(content, contain)
+    decoder._raw_iterator = reader.aread(chunks) if hasattr(chunks, "__aiter__") else reader.read(chunks)

@@ -32,6 +32,12 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
         else:
             response.stream = _heard(module)(response.stream, found)
 
+    def merged(found: LookUp, response: Any) -> Any:
+        if found.merges and response.status_code == 200:
+            # Not contained: who asked for more than was sent must not get less.
+            response._content = found.merge(response._content)
+        return response
+
     def send(original: Any) -> Any:
         def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
             found = meter.look(look, request)
@@ -43,8 +49,10 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
                     response.read()
                 return response
             response = original(self, request, *args, **kwargs)
+            if found.merges and response.status_code == 200:
+                response.read()
             meter.contain("listening to an answer", listen, found, response)
-            return response
+            return merged(found, response)
 
         return send
 
@@ -59,8 +67,10 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
                     await response.aread()
                 return response
             response = await original(self, request, *args, **kwargs)
+            if found.merges and response.status_code == 200:
+                await response.aread()
             meter.contain("listening to an answer", listen, found, response)
-            return response
+            return merged(found, response)
 
         return send
 

@@ -1,0 +1,104 @@
+"""Sessions over a websocket, as OpenAI's realtime API has them: each response in one is a call of its own.
+
+A request is what `response.create` says, with what the session is set up with; `context_tokens` is what the
+conversation has come to so far, which the provider keeps and bills as input again
+(https://developers.openai.com/api/docs/guides/realtime-costs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tokenguard.facts.usage import Usage
+from tokenguard.providers.api import Api
+from tokenguard.providers.events import backwards, decoded, forwards
+from tokenguard.providers.media import TRANSCRIPT_USAGE
+from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text, whole
+from tokenguard.providers.units import Units
+from tokenguard.providers.words import Words
+
+USAGE: Shape = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "input_token_details": {
+        "audio_tokens": "input_audio",
+        "image_tokens": "input_image",
+        "cached_tokens": "cache_read",
+        "cached_tokens_details": {"audio_tokens": "cache_audio_read", "image_tokens": "cache_image_read"},
+    },
+    "output_token_details": {"audio_tokens": "output_audio"},
+}
+CONTEXT = "context_tokens"
+"""The key of a request with the tokens of the conversation so far."""
+
+
+def read_response(event: object) -> Reading:
+    """The event that ends a response, or the response in it."""
+    body = fields(event)
+    body = fields(body.get("response")) or body
+    status = text(body.get("status"))
+    failure = fields(fields(body.get("status_details")).get("error"))
+    return Reading(
+        usage=read_usage(body.get("usage"), USAGE),
+        id=text(body.get("id")),
+        finish_reasons=(status,) if status else (),
+        tool_calls=sum(item.get("type") == "function_call" for item in items(body.get("output"))),
+        error=(text(failure.get("code")) or text(failure.get("type")) or "failed") if status == "failed" else None,
+        complete=status != "in_progress",
+        conversation=text(body.get("conversation_id")),
+    )
+
+
+def fold_response(events: bytes) -> Reading:
+    """The events of a response, as a stream: the last one has all of it."""
+    for data in backwards(events):
+        event = decoded(data)
+        if event.get("type") == "response.done":
+            return read_response(event)
+    first = next((event for data in forwards(events) if (event := decoded(data)).get("response")), {})
+    return read_response(first)._replace(usage=None, finish_reasons=(), complete=False)
+
+
+def response_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any]:
+    """A response with this output cap."""
+    return {**body, "max_output_tokens": cap}
+
+
+def most_of_context(body: Mapping[str, Any]) -> Usage:
+    """What the conversation holds, all of it sound: the dearest that it can be."""
+    held = whole(body.get(CONTEXT)) or 0
+    return Usage(input=held, input_audio=held)
+
+
+REALTIME = Api(
+    "realtime",
+    "chat",
+    (),
+    ("max_output_tokens", "max_response_output_tokens"),
+    read_response,
+    fold_response,
+    Words("input", "instructions", streamed=("delta",)),
+    capped=response_capped,
+    changes=True,
+    units=Units(most_of_context),
+)
+
+
+def read_transcription(event: object) -> Reading:
+    """What the words of the user were written down for, by a model of its own, at its own price."""
+    return Reading(read_usage(fields(event).get("usage"), TRANSCRIPT_USAGE), id=text(fields(event).get("item_id")))
+
+
+HEARD = Api(
+    "realtime_transcript",
+    "transcription",
+    (),
+    (),
+    read_transcription,
+    lambda events: Reading(),
+    Words(texts=("prompt",)),
+    changes=True,
+)
+
+APIS = (REALTIME, HEARD)

@@ -1,0 +1,158 @@
+"""The key of an answer: equal for what is the same, and for nothing else."""
+
+from __future__ import annotations
+
+import copy
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from tokenguard.answers.key import body_text, canonical, headers_that_count, key_of
+from tokenguard.answers.words import content_words
+from tokenguard.call.call import AskedBy
+from tokenguard.providers import every_api
+from tokenguard.providers.hosts import Endpoint
+from tokenguard.providers.openai import CHAT
+
+SECRET = b"s" * 32
+BODY = {
+    "model": "gpt-4o-mini",
+    "messages": [
+        {"role": "system", "content": "You answer for a shop."},
+        {"role": "user", "content": [{"type": "text", "text": "What is the refund policy of 2025?"}]},
+    ],
+    "temperature": 0,
+    "max_tokens": 300,
+    "stop": ["\n\n", "END"],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": {"a": None}}},
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}],
+    "logit_bias": {"50256": -100},
+    "seed": 7,
+    "top_p": 1.0,
+}
+
+
+BY = AskedBy("https://h/v1/chat/completions")
+
+
+def keyed(body=BODY, api=CHAT, *, by=BY, whose="tenant=t", host="h", **more):
+    call = SimpleNamespace(api=api, request=body, endpoint=Endpoint("openai", host, 443), stream=False, **more)
+    return key_of(SECRET, call, by, whose, "rule", body_text(call, body))
+
+
+def places(node, path=()):
+    """Every place in a body, with how to get there."""
+    yield path
+    inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in inside:
+        yield from places(child, (*path, key))
+
+
+def changed(body, path, chance):
+    """The body with another value at one place, or without it, or with one more."""
+    body = copy.deepcopy(body)
+    holder = body
+    for key in path[:-1]:
+        holder = holder[key]
+    old = holder[path[-1]]
+    kind = chance.randrange(4)
+    if kind == 0 and isinstance(old, str):
+        holder[path[-1]] = old + chance.choice([" ", "x", "é", "\u200b", "7"])
+    elif kind == 1 and isinstance(old, int | float) and not isinstance(old, bool):
+        holder[path[-1]] = old + chance.choice([1, -1, 0.5, 1e-9])
+    elif kind == 2 and isinstance(holder, dict):
+        holder[f"new{chance.randrange(1000)}"] = old
+    elif kind == 3:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = [old]
+    return body
+
+
+def test_ten_thousand_pairs():
+    """Bodies that differ in one field, whatever it is and wherever, share no key."""
+    chance = random.Random(7)
+    everywhere = [path for path in places(BODY) if path]
+    known = {keyed(): BODY}
+    for _ in range(10_000):
+        body = changed(BODY, chance.choice(everywhere), chance)
+        key = keyed(body)
+        assert known.setdefault(key, body) == body
+        assert canonical(known[key]) == canonical(body)
+
+
+@pytest.mark.parametrize("api", every_api(), ids=lambda api: api.id)
+def test_every_wire(api):
+    """In every wire format a field counts, unless its row leaves it out."""
+    for name in ("model", "messages", "input", "temperature", "anything_new", *api.left_out):
+        same = keyed({"a": 1}, api) == keyed({"a": 1, name: "x"}, api)
+        assert same == (name in api.left_out), name
+
+
+def test_what_does_not_count():
+    """The order of keys, marks for the provider's cache, who asks, tracing, and what an SDK says of itself."""
+    assert keyed(dict(reversed(BODY.items()))) == keyed()
+    assert keyed({**BODY, "stream": False}) == keyed()
+    marked = copy.deepcopy(BODY)
+    marked["messages"][1]["content"][0]["cache_control"] = {"type": "ephemeral"}
+    assert keyed(marked) == keyed()
+    mark = {"cachePoint": {"type": "default"}}
+    assert keyed({"content": [{"text": "a"}, mark]}) == keyed({"content": [{"text": "a"}]})
+    assert keyed({"content": 'say "cache_control": now'}) != keyed({"content": "say now"})
+    assert headers_that_count({"Traceparent": "1", b"X-Stainless-Lang": b"python", "X-Tenant": "a"}) == {
+        "x-tenant": "a"
+    }
+
+
+def test_what_else_counts():
+    """Whose call it is, where it goes, by which credential, with which headers; numbers are what they look like."""
+    url = "https://h/v1/chat/completions"
+    others = [
+        keyed(),
+        keyed(whose="tenant=u"),
+        keyed(host="i"),
+        keyed(by=AskedBy("https://h/v2/chat/completions")),
+        keyed(by=AskedBy(url, [{"authorization": "Bearer a"}])),
+        keyed(by=AskedBy(url, [{"authorization": "Bearer b"}])),
+        keyed(by=AskedBy(url, [], {"organization": "o"})),
+        keyed({**BODY, "seed": 7.0}),
+        keyed({**BODY, "seed": "7"}),
+        keyed({**BODY, "image": b"\x00\x01"}),
+        keyed({**BODY, "image": "AAE="}),
+        keyed(api=every_api()[4]),
+    ]
+    assert len(set(others)) == len(others)
+    assert keyed(by=AskedBy(url, [{"a": "1"}, None, {"b": "2"}])) == keyed(by=AskedBy(url, [{"B": "2", "A": "1"}]))
+
+
+def test_no_plain_data():
+    """What cannot be sent as JSON has no key."""
+    for value in (object(), float("nan"), {1, 2}):
+        with pytest.raises((TypeError, ValueError)):
+            keyed({"x": value})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("What is your refund policy?", "hello, what is the refund POLICY", True),
+        ("Can you tell me about shipping to France?", "shipping to france", True),
+        ("Is it 35 %?", "is it 3.5 %", False),
+        ("Below -5 degrees", "below 5 degrees", False),
+        ("order 48213", "order 48231", False),
+        ("May I cancel?", "May I not cancel?", False),
+        ("Do you ship to Norway", "Do you ship to Sweden", False),
+        ("Is A better than B", "Is B better than A", False),
+        ("the US tax", "the tax", False),
+        ("C# or C", "C or C", False),
+        ("on 2026-11-26", "on 2026-11-27", False),
+        ("$5", "5", False),
+        ("don\u2019t ship", "don't ship", True),
+        ("Wie viel kostet es?", "wie viel kostet es", True),
+        ("何時に閉まりますか", "何時に開きますか", False),
+    ],
+)
+def test_words(one, other, same):
+    """Case, punctuation and filler words do not count; numbers, signs, negations, names and their order do."""
+    assert (content_words(one) == content_words(other)) == same

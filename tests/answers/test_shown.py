@@ -1,0 +1,122 @@
+"""Kept answers as people see them: the command, the check, a trial, the report, and what-if."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from tokenguard.advice.proposal import load
+from tokenguard.answers.answers import owner
+from tokenguard.answers.entry import box_of
+from tokenguard.answers.sqlite import SqliteStore
+from tokenguard.answers.store import Item
+from tokenguard.cli import group
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord, Cost
+from tokenguard.store.store import Store
+
+SECRET = "a secret of some length"
+
+
+def run(*arguments):
+    return CliRunner().invoke(group, [str(each) for each in arguments])
+
+
+@pytest.fixture
+def policy_file(tmp_path):
+    def write(text):
+        path = tmp_path / "tokenguard.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch, policy_file):
+    """A file with answers of two rules and two tenants, and its policy."""
+    monkeypatch.setenv("TOKENGUARD_CACHE_KEY", SECRET)
+    box = box_of("sqlite:///answers.db", "TOKENGUARD_CACHE_KEY", plain=False)
+    store = SqliteStore(tmp_path / "answers.db", 2**30, timeout_s=1.0)
+    for n in range(8):
+        item = Item(f"r{n % 2}", owner(box, f"t{n // 4}"), time.time() + 60, b"x" * 2**17)
+        store.put(n.to_bytes(32, "big"), item)
+    store.close()
+    return policy_file('[[cache]]\nname = "r0"\n[[cache]]\nname = "r1"\n[answers]\nurl = "sqlite:///answers.db"\n')
+
+
+def test_stats(kept):
+    """Each rule with its answers and their size, and the sum."""
+    said = run("cache", "stats", "--policy", kept)
+    assert said.exit_code == 0
+    assert said.output.splitlines() == ["r0: 4 answers, 0.5 MiB", "r1: 4 answers, 0.5 MiB", "8 in all, 1.0 of 64 MiB"]
+    assert '"rule": "r0", "entries": 4' in run("cache", "stats", "--policy", kept, "--format", "json").output
+
+
+def test_clear(kept):
+    """A rule's, a tenant's, or all."""
+    assert (
+        run("cache", "clear", "--policy", kept, "--rule", "r0", "--tenant", "t1").output == "2 answers are deleted.\n"
+    )
+    assert run("cache", "clear", "--policy", kept, "--tenant", "t0").output == "4 answers are deleted.\n"
+    assert run("cache", "clear", "--policy", kept).output == "2 answers are deleted.\n"
+
+
+def test_nothing_to_see(policy_file):
+    """In memory, or before anything is kept, it says so."""
+    path = policy_file('[[cache]]\nname = "a"\n')
+    assert "each process keeps to itself" in run("cache", "stats", "--policy", path).output
+    path = policy_file('[[cache]]\nname = "a"\n[answers]\nurl = "sqlite:///none.db"\n')
+    assert "Nothing is kept yet" in run("cache", "stats", "--policy", path).output
+
+
+def test_check(policy_file):
+    """A rule for models that take no temperature is doubted, unless it says `sampled`."""
+    rule = '[[cache]]\nname = "faq"\nwhen = { model = "claude-*" }\n'
+    said = run("policy", "check", policy_file(rule))
+    assert "1 cache;" in said.output
+    assert "takes no temperature" in said.output
+    assert "temperature" not in run("policy", "check", policy_file(rule + "sampled = true\n")).output
+    assert "temperature" not in run("policy", "check", policy_file('[[cache]]\nname = "a"\n')).output
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked", "said"),
+    [
+        ("", (), "the call has no tenant"),
+        ("", ("--tenant", "t"), "its temperature is not 0"),
+        ("sampled = true\n", ("--tenant", "t"), "shared by tenant=t"),
+        ("sampled = true\n", ("--tenant", "t", "--tools"), "it offers tools"),
+        ('sampled = true\nwhen = { feature = "faq" }\n', ("--tenant", "t"), "it has no feature"),
+    ],
+)
+def test_trial(rule, asked, said, policy_file):
+    """`policy try` says whether a call would be looked up, and why not."""
+    path = policy_file(f'[[cache]]\nname = "faq"\n{rule}[answers]\nurl = "sqlite:///a.db"\n')
+    output = run("policy", "try", path, "--model", "gpt-4o", *asked).output
+    assert said in " ".join(output.split())
+
+
+def test_report(tmp_path):
+    """The report says how many calls got a kept answer, and what that saved."""
+    store = Store(str(tmp_path / "usage.db"))
+    common = {names.OPERATION: "chat", names.PROVIDER: "openai", names.REQUEST_MODEL: "gpt-4o"}
+    hit = {names.CACHE_RESULT: "hit", names.CACHE_RULE: "faq", names.CACHE_SAVED: 0.5, names.COST: 0.0}
+    watched = {names.CACHE_RESULT: "hit", names.CACHE_REASON: "observe", names.COST: 0.5}
+    now = time.time_ns()
+    for more, usd in ((hit, 0.0), (hit, 0.0), (watched, 0.5)):
+        attributes = {**common, **more, names.COST_STATUS: "exact"}
+        store.write([CallRecord(now, 1000, "ok", attributes, cost=Cost("exact", None, usd))])
+    store.finish()
+    said = run("report", "--source", tmp_path / "usage.db")
+    assert said.exit_code == 0, said.output
+    assert "2 served ($1.00 saved)" in " ".join(said.output.split())
+
+
+def test_proposal(policy_file):
+    """What-if replays the policy's own rules, and those that are only tried."""
+    path = policy_file('[[cache]]\nname = "a"\n[[whatif.cache]]\nname = "b"\nsampled = true\n')
+    assert [cache.name for cache in load(path).caches] == ["a", "b"]
+    assert [cache.name for cache in load(path).policy.caches] == ["a"]
