@@ -35,7 +35,7 @@ PROJECT = {
 }
 """Pages that live outside `docs/`, and where the site has them."""
 
-WIDTH = 100
+WIDTH = 92
 """Of the commands' help, in characters."""
 
 SECTIONS = {
@@ -267,7 +267,11 @@ def attributes() -> str:
     rows = "".join(
         f"| `{row.name}` | {row.type} | {row.unit} | {row.says} | {row.absent} |\n" for row in meanings.ATTRIBUTES
     )
-    return f"""# Span attributes
+    return f"""---
+hide: [toc]
+---
+
+# Span attributes
 
 One CLIENT span a call, named `{{operation}} {{model}}`. Names under `gen_ai.` are those of OpenTelemetry's GenAI
 conventions. A provider's explicit zero is recorded as 0; what is unknown is absent.
@@ -284,7 +288,11 @@ def metrics() -> str:
         f"| {', '.join(f'`{label}`' for label in meanings.LABELS.get(metric.name, ()))} |\n"
         for metric in _metrics()
     )
-    return f"""# Metrics
+    return f"""---
+hide: [toc]
+---
+
+# Metrics
 
 Money is USD, as a counter of dollars. A label is absent where its value is unknown. A label with more than 200 values
 (`[attribution] max_values`), or a metric with more than 1,500 series, counts the rest under `other`, and

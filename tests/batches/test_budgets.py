@@ -60,7 +60,10 @@ def test_held_when_created_and_settled_when_collected(under, provider, client):
 def test_refused_before_anything_starts(under, provider, client):
     """A batch that may pass what is left raises at its creation; the provider hears nothing, and it is told."""
     guard = under(budget(0.0001))
-    with tokenguard.attribution(tenant="batch-refused"), pytest.raises(BudgetExceeded, match="this batch can come to"):
+    with (
+        tokenguard.attribution(tenant="batch-refused"),
+        pytest.raises(BudgetExceeded, match="the worst case of this batch is"),
+    ):
         create(client, [line(n, max_tokens=2000) for n in range(10)])
     assert provider.desk.batches == {}
     assert settled(guard) == (0, 0)

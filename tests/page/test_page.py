@@ -76,7 +76,7 @@ def test_what_it_says(tmp_path):
     assert f"{total['errors']} errors (4.0%)" in found.text
     for row in report.rows:
         assert (row.keys[0] or "(none)") in found.words
-    assert "Put what never changes first" in found.text
+    assert "Put the constant part first" in found.text
     assert "claude-sonnet-4-6" in found.text
     columns = [each for each in found.all("g") if each.get("class") == "column"]
     assert len(columns) in (20, 21)

@@ -113,14 +113,14 @@ task     succeeded  failed     cost  per success
 resolve          1       1  $0.0300      $0.0300
 
 ! $0.0800 of uncached input: rag v1 sent 4,000 input tokens a call to gpt-4o, 4 times; 0% of them came from the \
-cache. Put what never changes first and what does (a clock, an id, the question) last.
+cache. Put the constant part first and what changes (a clock, an id, the question) last.
 ! $0.0050 spent on retries: 2 requests sent again. Look at their errors with --by error; cap them with max_retries in \
 a [[limit]].
-! $0.0040 spent on unread answers: 1 call ended before the answer was read to its end. See where with --by \
-call_site --where outcome=abandoned; a provider may bill what nobody read.
-! $0.1240 spent without a ceiling: 7 of 9 generation calls set no output cap. Set one, or let a [[limit]] with \
+! $0.0040 spent on incomplete answers: 1 call ended before the whole answer was read. See where with --by \
+call_site --where outcome=abandoned; a provider may bill the whole answer.
+! $0.1240 spent without an output cap: 7 of 9 generation calls have no output cap. Set one, or let a [[limit]] with \
 max_output_tokens and then = "clamp" do it.
-! $0.3500 at worst prevented: "day" blocked 1 call before sending. See whose with --where outcome=blocked --by \
+! $0.3500 prevented at most: "day" blocked 1 call before sending. See whose with --where outcome=blocked --by \
 tenant,feature.
 
 * The cost leaves out 1 call with no known price (openai/gpt-9). Add the price to tokenguard.toml: [prices] \

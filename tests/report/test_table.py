@@ -113,9 +113,9 @@ def test_findings(store_path):
         assert find(connection, early) == []
     assert says == [
         ("support_answer v14 sent 6,000 input tokens a call to gpt-4o, 4 times; 0% of them came from the cache", 1.5),
-        ("1 call ended before the answer was read to its end", 0.2),
+        ("1 call ended before the whole answer was read", 0.2),
         ("2 requests sent again", 0.02),
-        ("1 of 11 generation calls set no output cap", 0.001),
+        ("1 of 11 generation calls have no output cap", 0.001),
         ('"digest per day" blocked 1 call before sending', 0.75),
     ]
 
@@ -192,9 +192,11 @@ def test_repeats_are_a_finding(tmp_path):
     store.close()
     with closing(open_sources([tmp_path / "u.db"]).records) as records:
         findings = find(records, ask(records, Query()))
-    (repeats,) = (finding for finding in findings if finding.usd_is == "spent on repeats")
+    (repeats,) = (finding for finding in findings if finding.usd_is == "spent on repeated calls")
     assert repeats.usd == pytest.approx(3 * 0.25 + 0.5)
-    assert repeats.says == ("4 identical calls asked again what had been answered (2 distinct requests; bot 3, rag 1)")
+    assert repeats.says == (
+        "4 calls were identical to calls that had been answered (2 distinct requests; bot 3, rag 1)"
+    )
 
 
 def test_columns_that_have_no_room_are_named(store_path):
@@ -208,5 +210,5 @@ def test_no_colour_is_unreadable(store_path):
     """Nothing is yellow, which a light background swallows, and what to do is no dimmer than what is wrong."""
     text = printed(store_path, 120, colour="standard")
     assert "\x1b[33m" not in text
-    step = next(line for line in text.splitlines() if "Put what never changes" in line)
+    step = next(line for line in text.splitlines() if "Put the constant part first" in line)
     assert "\x1b[2m" not in step

@@ -280,7 +280,7 @@ def test_a_film_that_goes_on(client, installed):
 def test_a_budget_stops_pictures(client, requests, installed):
     """The worst case is reserved before: by quality and size, and `auto` is the best that the model can do."""
     guard = under('[[budget]]\nname = "b"\nlimit_usd = 0.25\n')
-    with pytest.raises(BudgetExceeded, match="this call can come to"):
+    with pytest.raises(BudgetExceeded, match="the worst case of this call is"):
         client.images.generate(model="gpt-image-1.5", prompt=TEXT, n=2)
     assert requests == []
     client.images.generate(model="gpt-image-1.5", prompt=TEXT, n=2, quality="low")

@@ -105,7 +105,7 @@ def test_veo_is_refused(google, provider):
     """Eight seconds of Veo 3.1 are $3.20, where nobody says how long."""
     under('[[budget]]\nname = "b"\nlimit_usd = 3.1\n')
     provider.requests.clear()
-    with pytest.raises(BudgetExceeded, match=r"can come to \$3\.2"):
+    with pytest.raises(BudgetExceeded, match=r"worst case of this call is \$3\.2"):
         google.models.generate_videos(model="veo-3.1-generate-preview", prompt=TEXT)
     assert provider.requests == []
 

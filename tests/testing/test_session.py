@@ -44,8 +44,8 @@ def test_ini_keys(project):
         ),
         (
             "--tokenguard-max-cost=0.0008",
-            "budget spent: chat gpt-4o-mini can come to $0.000243, and $0.000566 of --tokenguard-max-cost=0.0008 is spent "
-            "or reserved. Raise it, or lower",
+            "budget spent: chat gpt-4o-mini: its worst case is $0.000243, and $0.000566 of --tokenguard-max-cost=0.0008 "
+            "is spent or reserved. Raise it, or lower",
         ),
     ],
 )

@@ -53,19 +53,19 @@ COMMANDS = {
     "compare": Row(
         "tokenguard.cli.compare",
         "compare",
-        "Two versions, by what a success costs.",
+        "Compare two versions by cost per success.",
         "Measure",
         "compare prompt_version=v13 prompt_version=v14",
     ),
     "calls": Row(
         "tokenguard.cli.calls",
         "calls",
-        "The dearest, slowest, failed, repeated calls, one by one.",
+        "Single calls: most expensive, slowest, failed, repeated.",
         "Measure",
         "calls --sort latency",
     ),
     "dashboard": Row(
-        "tokenguard.cli.dashboard", "dashboard", "A page to look at, on this machine, while programs run.", "Measure"
+        "tokenguard.cli.dashboard", "dashboard", "A page in the browser, on this machine, updated live.", "Measure"
     ),
     "prices": Row(
         "tokenguard.cli.prices",
@@ -85,7 +85,7 @@ COMMANDS = {
     "batches": Row(
         "tokenguard.cli.batches", "batches", "Open batch jobs: whose, how old, what they may cost.", "Guard"
     ),
-    "budgets": Row("tokenguard.cli.budgets", "budgets", "How much of each budget is used, and what is left.", "Guard"),
+    "budgets": Row("tokenguard.cli.budgets", "budgets", "Utilisation of each budget, and what is left.", "Guard"),
     "cache": Row("tokenguard.cli.cache", "cache", "How many answers are kept; delete them.", "Guard", "cache stats"),
     "grafana": Row(
         "tokenguard.cli.grafana",
@@ -94,7 +94,7 @@ COMMANDS = {
         "Guard",
         "grafana export monitoring",
     ),
-    "doctor": Row("tokenguard.cli.doctor", "doctor", "Is every SDK here measured, and does all else work?", "Start"),
+    "doctor": Row("tokenguard.cli.doctor", "doctor", "Check that SDKs are measured, and what else is needed.", "Start"),
     "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
     "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page.", "Before it ships", "explain TG102"),
 }

@@ -25,10 +25,10 @@ FULL: Final = 0.8
 
 @click.command()
 @click.option("--reset", metavar="NAME", help="Set what this budget has spent to 0, in all its accounts.")
-@click.option("--policy", "file", metavar="FILE", help="The policy file; without it, the one that is found from here.")
+@click.option("--policy", "file", metavar="FILE", help="The policy file. Default: the nearest one, from here upwards.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def budgets(reset: str | None, file: str | None, form: str) -> None:
-    """List how much of each budget is used, what is left, and when it runs out at this rate; or reset one."""
+    """List the utilisation of each budget, what is left, and when it runs out; or reset one."""
     from tokenguard.ledger import LedgerError, open_ledger
     from tokenguard.report.budgets import accounts, as_facts, standings
 

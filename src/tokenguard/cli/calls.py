@@ -27,9 +27,11 @@ ORDERS = ("cost", "latency", "first_chunk", "input", "output", "time")
 
 @click.group(cls=Suggesting, invoke_without_command=True)
 @chosen
-@click.option("--sort", type=click.Choice(ORDERS), default="cost", show_default=True, help="The largest first.")
-@click.option("--failed", is_flag=True, help="Only calls that ended in an error, the last first.")
-@click.option("--repeated", is_flag=True, help="Requests that were answered more than once, exactly the same.")
+@click.option(
+    "--sort", type=click.Choice(ORDERS), default="cost", show_default=True, help="The figure to sort by, largest first."
+)
+@click.option("--failed", is_flag=True, help="Only calls that ended in an error, latest first.")
+@click.option("--repeated", is_flag=True, help="Identical requests that were answered more than once.")
 @click.option("--limit", type=click.IntRange(min=1), default=TOP, show_default=True, metavar="N", help="At most N.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.pass_context
@@ -45,7 +47,7 @@ def calls(
     limit: int,
     form: str,
 ) -> None:
-    """List single calls: the dearest, or with --sort latency the slowest, the failed, the repeated."""
+    """List single calls: the most expensive, the slowest (--sort latency), failed or repeated ones."""
     if ctx.invoked_subcommand is not None:
         return
     from tokenguard.report import calls as report

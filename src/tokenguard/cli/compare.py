@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 @click.option("--task", metavar="GLOB", help="Only tasks of this name.")
 @chosen
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the resampling: the same gives the same.")
+@click.option(
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Seed of the resampling: the same seed gives the same interval.",
+)
 def compare(
     first: str,
     second: str,
@@ -122,12 +128,12 @@ def _said(found: Comparison) -> str:
     unit = found.first.unit
     if found.ratio is None:
         none = first if not found.first.successes else second
-        return f"Not to be said: {none} has no {unit} that succeeded at a known cost."
+        return f"Cannot compare: {none} has no successful {unit} with a known cost."
     told = f"A success of {second} costs {found.ratio:.2f} times one of {first}"
     if found.low is None or found.high is None:
-        return f"{told}; with fewer than {FEW} {unit}s in an arm there is no saying whether that is chance."
+        return f"{told}; with fewer than {FEW} {unit}s in an arm this may be chance."
     told += f" (95 % interval {found.low:.2f} to {found.high:.2f})"
     if found.verdict != "undecided":
         return f"{told}: it is {found.verdict}, by {share(abs(1 - found.ratio))}."
-    more = f"; some {found.more_tasks:,} more {unit}s of each would tell" if found.more_tasks else ""
-    return f"{told}: no difference can be told{more}."
+    more = f"; about {found.more_tasks:,} more {unit}s of each are needed" if found.more_tasks else ""
+    return f"{told}: no significant difference{more}."

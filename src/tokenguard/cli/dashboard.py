@@ -21,10 +21,16 @@ MISSING = "the dashboard needs starlette and uvicorn. Install them: pip install 
 
 @click.command()
 @SOURCE
-@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0 is a free one.")
-@click.option("--open/--no-open", "opens", default=True, help="Open it in the browser.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=PORT,
+    show_default=True,
+    help="The port to listen on; 0 chooses a free one.",
+)
+@click.option("--open/--no-open", "opens", default=True, help="Open the page in the browser.")
 def dashboard(source: tuple[str, ...], port: int, opens: bool) -> None:
-    """Show what is recorded in a page in the browser, and go on showing it while programs run.
+    """Show the recorded calls on a page in the browser, updated while programs run.
 
     The page is served on this machine alone (127.0.0.1), at an address that holds a secret. It loads nothing from
     elsewhere. For a page to mail, see tokenguard report --format html.
@@ -44,7 +50,7 @@ def dashboard(source: tuple[str, ...], port: int, opens: bool) -> None:
         raise TokenGuardError(f"{names.ENV_STORE} switches the local store off: name one with --source PATH")
     missing = [path for path in paths if source and not path.exists()]
     if missing:
-        raise TokenGuardError(f"{missing[0]}: there is nothing there")
+        raise TokenGuardError(f"{missing[0]}: no such file or folder")
     shown = Dashboard(paths, secrets.token_urlsafe(18), (lambda: ()) if source else standing)
     with _listening(port) as there:
         url = f"http://{HOST}:{there.getsockname()[1]}/{shown.token}/"

@@ -55,9 +55,9 @@ class Check(NamedTuple):
 
 
 @click.command()
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How it is printed.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="The output format.")
 def doctor(form: str) -> None:
-    """Look whether every provider SDK here is measured, and what else a process needs works.
+    """Check that every installed provider SDK is measured, and that policy, store, ledger and OTLP work.
 
     Each SDK that is installed is imported and makes one call to a provider on loopback, which must be seen. Nothing is
     recorded. Exits with 1 where something is wrong.

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @click.group(cls=Suggesting)
 def policy() -> None:
-    """Validate the policy file, write a first one, print it with every default filled in, or put a call to it."""
+    """Validate the policy file, write a first one, print it with every default filled in, or try it on one call."""
 
 
 @policy.command()
 @click.argument("file", required=False)
 def check(file: str | None) -> None:
-    """Validate FILE, or the policy that is found from here. Exit code 2 says that it is wrong."""
+    """Validate FILE, or the nearest policy. Exit code 2 if it is invalid."""
     found = loaded(file)
     if not found.source:
         click.echo(
@@ -52,7 +52,7 @@ def check(file: str | None) -> None:
 @policy.command()
 @click.argument("file", required=False)
 def show(file: str | None) -> None:
-    """Print the effective policy as TOML: FILE, or the policy that is found from here. Secrets in URLs are masked.
+    """Print the effective policy as TOML: FILE, or the nearest policy. Secrets in URLs are masked.
 
     Comments say which file each value is from; what has none is the default.
     """
@@ -105,8 +105,8 @@ def _attribution(function: Callable[..., None]) -> Callable[..., None]:
 
 @policy.command(name="try")
 @click.argument("file", required=False)
-@click.option("--model", required=True, help="The model that is asked for.")
-@click.option("--provider", default="", help="Whose it is; the model's maker, unless said.")
+@click.option("--model", required=True, help="The model that the call asks for.")
+@click.option("--provider", default="", help="Its provider. Default: the model's maker.")
 @click.option("--operation", default="chat", show_default=True)
 @click.option("--input", "input_tokens", type=click.IntRange(0), default=1000, show_default=True, help="Input tokens.")
 @click.option("--system", "system_tokens", type=click.IntRange(0), default=0, help="Of these, the system prompt's.")
@@ -116,8 +116,8 @@ def _attribution(function: Callable[..., None]) -> Callable[..., None]:
     "--tool-result", "tool_result_tokens", type=click.IntRange(0), default=0, help="The largest tool result's."
 )
 @click.option("--output-cap", type=click.IntRange(0), help="The output cap of the request; none, unless said.")
-@click.option("--turns", type=click.IntRange(1), default=1, show_default=True, help="How often the user has spoken.")
-@click.option("--tool-steps", type=click.IntRange(0), default=0, help="Tool rounds since the user has spoken.")
+@click.option("--turns", type=click.IntRange(1), default=1, show_default=True, help="User turns so far.")
+@click.option("--tool-steps", type=click.IntRange(0), default=0, help="Tool rounds since the last user turn.")
 @click.option("--tools", is_flag=True, help="It offers tools.")
 @click.option("--images", is_flag=True, help="It has pictures, sound or files.")
 @click.option("--schema", is_flag=True, help="It asks for JSON.")
@@ -125,7 +125,7 @@ def _attribution(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--attr", multiple=True, metavar="KEY=VALUE", help="A key of your own.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def try_(file: str | None, attr: tuple[str, ...], form: str, **facts: Any) -> None:
-    """Put one call to FILE, or to the policy that is found from here: what each rule decides of it, and why.
+    """Try FILE, or the nearest policy, on one call: what each rule decides, and why.
 
     Nothing is sent, and no ledger is touched: a budget is judged as if nothing had been spent. Exit code 1: the call
     would be refused.

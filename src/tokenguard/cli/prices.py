@@ -41,8 +41,10 @@ LABELS = {
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--check", is_flag=True, help="Say how old the price list is; exit 1 past 30 days.")
-@click.option("--provider", help="Who sells it, such as openai, azure.ai.openai or aws.bedrock; by default the first.")
+@click.option("--check", is_flag=True, help="Say how old the price list is; exit 1 if older than 30 days.")
+@click.option(
+    "--provider", help="The provider, such as openai, azure.ai.openai or aws.bedrock. Default: the first that has it."
+)
 @click.option(
     "--tier", type=click.Choice(["batch", "flex", "priority", "fast"]), help="A service tier other than the standard."
 )
@@ -123,7 +125,7 @@ def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> Non
     console.print(f"[bold]{title}[/bold]")
     console.print(table)
     if thresholds:
-        console.print("Past the threshold, the dearer rates hold for all tokens of the call.")
+        console.print("Past the threshold, the higher rates apply to all tokens of the call.")
     if rates.basis:
         console.print(f"Costs are estimated: {rates.basis}.")
     console.print(f"Source: {rates.source}.", soft_wrap=True, markup=False)

@@ -31,11 +31,15 @@ NOTHING_THERE = "{} holds no call that matches; without --since, --until and --w
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SINCE = click.option("--since", metavar="TIME", help="30m, 24h, 7d before now, or a date as 2026-11-01.")
-UNTIL = click.option("--until", metavar="TIME", help="Before this time, in the same words.")
-WHERE = click.option("--where", multiple=True, metavar="KEY=GLOB", help="Only calls whose key matches; repeatable.")
+SINCE = click.option(
+    "--since", metavar="TIME", help="Only calls since then: 30m, 24h, 7d, or a date such as 2026-11-01."
+)
+UNTIL = click.option("--until", metavar="TIME", help="Only calls before this time; the same formats as --since.")
+WHERE = click.option(
+    "--where", multiple=True, metavar="KEY=GLOB", help="Only calls whose key matches the glob. Repeatable."
+)
 SOURCE = click.option(
-    "--source", multiple=True, metavar="PATH", help="A store, or OTLP-JSON lines: a file or a folder; repeatable."
+    "--source", multiple=True, metavar="PATH", help="A store, an OTLP-JSON file, or a folder of them. Repeatable."
 )
 
 

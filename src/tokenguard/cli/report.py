@@ -24,11 +24,11 @@ TOP = 20
 
 
 @click.command()
-@click.option("--by", multiple=True, metavar="KEY[,KEY]", help="What to group by; feature unless said.")
+@click.option("--by", multiple=True, metavar="KEY[,KEY]", help="What to group by. Default: feature.")
 @chosen
-@click.option("--sort", metavar="FIGURE", help="The figure, or the key, to sort by; cost_usd unless said.")
+@click.option("--sort", metavar="FIGURE", help="The figure or key to sort by. Default: cost_usd.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help=f"At most N groups; a table shows {TOP} unless said."
+    "--limit", type=click.IntRange(min=1), metavar="N", help=f"At most N groups. A table shows {TOP} by default."
 )
 @click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv", "md", "html"]), default="table", show_default=True

@@ -23,7 +23,7 @@ def store() -> None:
 
 @store.command()
 @click.option("--keep", metavar="DAYS", default="90d", show_default=True, help="How many days of calls to keep: 90d.")
-@click.option("--store", "path", metavar="PATH", help="The store; the local one unless said.")
+@click.option("--store", "path", metavar="PATH", help="The store. Default: the local one.")
 def prune(keep: str, path: str | None) -> None:
     """Delete calls and tasks that are older, by whole UTC days, and give their room back.
 
@@ -60,7 +60,7 @@ def prune(keep: str, path: str | None) -> None:
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("usage-parquet"), show_default=True
 )
-@click.option("--store", "path", metavar="PATH", help="The store; the local one unless said.")
+@click.option("--store", "path", metavar="PATH", help="The store. Default: the local one.")
 def export(form: str, out: Path, path: str | None) -> None:
     """Write calls and tasks as Parquet files by day, for DuckDB, a data lake, or reports over many stores.
 

@@ -14,7 +14,9 @@ PROPOSE = "give a proposal with --policy FILE, or have one written: tokenguard w
 
 @click.command()
 @click.option("--policy", type=click.Path(path_type=Path), help="The proposal: a policy file.")
-@click.option("--suggest", is_flag=True, help="Write the policy whose steps pay, with what each of them assumes.")
+@click.option(
+    "--suggest", is_flag=True, help="Write a policy from the steps that would have saved money, with their assumptions."
+)
 @chosen
 @click.option("--format", "form", type=click.Choice(["table", "json", "md", "svg"]), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to a file.")

@@ -39,8 +39,8 @@ def _said(refusal: Refusal, what: str, *, ends: bool) -> str:
         )
     return (
         f"{_amount(refusal, refusal.spent)} spent and {_amount(refusal, refusal.reserved)} reserved of "
-        f"{_amount(refusal, refusal.limit)}, and this {what} can come to {_amount(refusal, refusal.asked)}. {wait} the "
-        "limit, or send less"
+        f"{_amount(refusal, refusal.limit)}, and the worst case of this {what} is {_amount(refusal, refusal.asked)}. "
+        f"{wait} the limit, or send less"
     )
 
 

@@ -52,9 +52,9 @@ class Asked:
     """Of the largest tool result."""
     output_cap: int | None = None
     tool_steps: int = 0
-    """Tool rounds since the user has spoken."""
+    """Tool rounds since the last user turn."""
     turns: int = 1
-    """How often the user has spoken."""
+    """User turns so far."""
     tools: bool = False
     images: bool = False
     schema: bool = False

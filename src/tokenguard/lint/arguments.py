@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "tokenguard lint",
         "tokenguard lint [OPTIONS] [PATHS]",
-        "Find the waste in Python files and notebooks: PATHS, or the working directory; `-` reads standard input. "
+        "Find waste in Python files and notebooks: PATHS, or the working directory. `-` reads standard input. "
         "`tokenguard lint server` is the language server for editors.",
         "Exit status: 0 clean, 1 findings, 2 a usage or settings error.",
         formatter_class=_Formatter,
@@ -70,24 +70,31 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
     fixes = _Group(made, "Fixes")
-    fixes.flag("--fix", says="Mend what can be mended without changing what the program does.")
-    fixes.flag("--unsafe-fixes", says="Mend also what changes behaviour: add a cap, lower a k.")
+    fixes.flag("--fix", says="Apply safe fixes: they do not change what the program does.")
+    fixes.flag("--unsafe-fixes", says="Apply fixes that change behaviour too: add a cap, lower a top-k.")
     fixes.flag("--diff", says="Show what the fixes would change; write nothing.")
     fixes.flag("--add-ignore", says="Add an ignore comment to each finding's line.")
     rules = _Group(made, "Rules")
-    rules.codes("--select", says="Rules, or beginnings of their ids; comma-separated.")
-    rules.codes("--extend-select", says="Rules beside those that are selected.")
+    rules.codes("--select", says="Rules to run: ids or prefixes of ids, separated by commas.")
+    rules.codes("--extend-select", says="More rules, added to the selected ones.")
     rules.codes("--ignore", says="Rules to leave out.")
     rules.value("--baseline", type=Path, metavar="FILE", says="Report only findings not in this file.")
     rules.value("--write-baseline", type=Path, metavar="FILE", says="Write today's findings to this file.")
     files = _Group(made, "Files")
-    files.value("--exclude", action="append", metavar="GLOB", says="Leave out, beside those of the settings.")
-    files.flag("--force-exclude", says="Apply excludes to files named on the command line, too.")
+    files.value(
+        "--exclude", action="append", metavar="GLOB", says="More files to exclude, added to those of the settings."
+    )
+    files.flag("--force-exclude", says="Apply excludes to files named on the command line as well.")
     files.flag("--no-gitignore", says="Lint files that git ignores, too.")
     files.value("--stdin-filename", default="-", metavar="PATH", says="The name of what `-` reads.")
     files.flag("--show-files", says="List the files that would be linted.")
     settings = _Group(made, "Settings")
-    settings.value("--config", type=Path, metavar="FILE", says="The settings file of all; else the nearest above each.")
+    settings.value(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        says="One settings file for all files. Default: the nearest above each file.",
+    )
     settings.flag("--isolated", says="Read no settings file.")
     settings.flag("--allow-plugins", says="Run the rules in the folders that a settings file names.")
     settings.flag("--show-settings", says="Show the settings that hold for the first of PATHS.")
@@ -95,16 +102,20 @@ def parser() -> argparse.ArgumentParser:
     report.value("--format", dest="form", choices=list(FORMATS), default="text", says="How findings are written.")
     report.value("-o", "--output", metavar="FILE", says="Write the report to a file.")
     report.flag("--statistics", says="Count the findings by rule instead of listing them.")
-    report.flag("-q", "--quiet", says="Print the findings, and nothing else.")
+    report.flag("-q", "--quiet", says="Print the findings and nothing else.")
     report.value("--color", dest="colour", action="store_true", default=None, says="Colour the text.")
-    report.value("--no-color", dest="colour", action="store_false", says="No colour; by default, on a terminal alone.")
+    report.value(
+        "--no-color", dest="colour", action="store_false", says="No colour. Default: colour on a terminal only."
+    )
     spend = _Group(made, "Money")
     spend.value("--spend", nargs="?", const="", metavar="STORE", says="Price each finding by its recorded calls.")
-    spend.value("--since", default="30d", metavar="TIME", says="The calls that count: 24h, 30d, 4w; 30d unless said.")
-    spend.value("--min-usd", type=float, metavar="USD", says="Only findings whose calls came to as much.")
+    spend.value("--since", default="30d", metavar="TIME", says="Calls since then: 24h, 30d, 4w. Default: 30d.")
+    spend.value("--min-usd", type=float, metavar="USD", says="Only findings whose calls cost at least this much.")
     running = _Group(made, "Run")
-    running.value("--fail-on", choices=list(SEVERITIES), default="warning", says="Exit 1 from here on.")
-    running.flag("--exit-zero", says="Exit 0, whatever is found.")
+    running.value(
+        "--fail-on", choices=list(SEVERITIES), default="warning", says="The severity from which the exit status is 1."
+    )
+    running.flag("--exit-zero", says="Exit 0 whatever is found.")
     running.flag("--watch", says="Lint again whenever a file changes.")
     running.flag("--no-cache", says="Neither read nor write the cache.")
     running.value("-j", "--jobs", type=_jobs, default=0, metavar="N", says="Processes; 0: one per CPU.")

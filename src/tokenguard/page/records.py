@@ -20,7 +20,7 @@ FEATURE = names.attribution_attribute("feature")
 def single_calls(page: Page) -> Markup | None:
     """Lists of calls, one at a time; each call opens all its facts, which are no content."""
     lists = [
-        ("Dearest", page.dearest, "dearest"),
+        ("Most expensive", page.dearest, "dearest"),
         ("Slowest", page.slowest, "slowest"),
         ("Failed", page.failed, "failed"),
     ]

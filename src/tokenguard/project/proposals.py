@@ -163,7 +163,7 @@ def with_external(text: str, table: str) -> str:
     '[lint]\nexternal = ["TG"]\nselect = ["E"]\n'
     """
     newline = "\r\n" if "\r\n" in text else "\n"
-    head = re.search(rf"(?m)^\[{re.escape(table)}\][ \t]*(#.*)?\r?$", text)
+    head = re.search(rf"(?m)^\[{re.escape(table)}\][ \t]*(#[^\r\n]*)?(?=\r?$)", text)
     if head is None:
         gap = "" if not text or text.endswith("\n\n") else newline if text.endswith("\n") else newline * 2
         return f'{text}{gap}[{table}]{newline}external = ["TG"]{newline}'

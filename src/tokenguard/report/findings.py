@@ -63,7 +63,7 @@ def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
 def _breaks(records: Records, report: Report) -> Iterator[Finding]:
     """Why prompts were not in the provider's cache, as far as that is known."""
     for found in broken(records, newest(records, report.query, LAST_CALLS), FEW):
-        yield Finding(found.says(), found.usd, "more than from the prompt cache", found.next_step())
+        yield Finding(found.says(), found.usd, "lost to a broken prompt cache", found.next_step())
 
 
 def _repeats(records: Records, report: Report) -> Iterator[Finding]:
@@ -88,11 +88,11 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     among = f" among the last {LAST_CALLS:,}" if report.total.figures["calls"] > LAST_CALLS else ""
     most = ", ".join(f"{feature or 'no feature'} {int(times):,}" for feature, times, *_ in by_feature[:FEW])
     yield Finding(
-        f"{many(calls, 'identical call')}{among} asked again what had been answered "
+        f"{many(calls, 'call')}{among} were identical to calls that had been answered "
         f"({many(requests, 'distinct request')}; {most}{', ...' if len(by_feature) > FEW else ''})",
         math.fsum(known) if known else None,
-        "spent on repeats",
-        "see them with tokenguard calls --repeated; where the same answer will do, keep it",
+        "spent on repeated calls",
+        "see them with tokenguard calls --repeated; where the same answer is good enough, cache it with a [[cache]]",
     )
 
 
@@ -100,9 +100,9 @@ def _risks(report: Report) -> Iterator[Finding]:
     total = report.total.figures
     if total["uncapped"]:
         yield Finding(
-            f"{total['uncapped']:,} of {many(total['generations'], 'generation call')} set no output cap",
+            f"{total['uncapped']:,} of {many(total['generations'], 'generation call')} have no output cap",
             total["uncapped_usd"],
-            "spent without a ceiling",
+            "spent without an output cap",
             'set one, or let a [[limit]] with max_output_tokens and then = "clamp" do it',
         )
 
@@ -118,10 +118,10 @@ def _losses(report: Report) -> Iterator[Finding]:
         )
     if total["abandoned"]:
         yield Finding(
-            f"{many(total['abandoned'], 'call')} ended before the answer was read to its end",
+            f"{many(total['abandoned'], 'call')} ended before the whole answer was read",
             total["abandoned_usd"],
-            "spent on unread answers",
-            "see where with --by call_site --where outcome=abandoned; a provider may bill what nobody read",
+            "spent on incomplete answers",
+            "see where with --by call_site --where outcome=abandoned; a provider may bill the whole answer",
         )
 
 
@@ -175,7 +175,7 @@ def _cold_prompts(records: Records, report: Report) -> Iterator[Finding]:
             f"{cold.share:.0%} of them came from the cache{sibling}",
             cold.usd,
             "of uncached input",
-            f"{f'compare it with {warm.version}: ' if warm else ''}put what never changes first and what does "
+            f"{f'compare it with {warm.version}: ' if warm else ''}put the constant part first and what changes "
             "(a clock, an id, the question) last",
         )
 
@@ -189,6 +189,6 @@ def _blocked(records: Records, report: Report) -> Iterator[Finding]:
         yield Finding(
             f'"{rule}" blocked {many(calls, "call")} before sending',
             usd,
-            "at worst prevented",
+            "prevented at most",
             "see whose with --where outcome=blocked --by tenant,feature",
         )

@@ -125,7 +125,7 @@ def _missed(least: float, figures: Figures) -> Passed | None:
     return Passed(
         f"cache hit {percent(hit)} of at least {percent(least)}",
         f"cache hit: {figures.cache_read_tokens:,} of {figures.cacheable_tokens:,} input tokens came from the prompt "
-        f"cache, {percent(hit)}; min_cache_hit wants {percent(least)}. Put what never changes first in the prompt.",
+        f"cache, {percent(hit)}; min_cache_hit wants {percent(least)}. Put the constant part of the prompt first.",
     )
 
 

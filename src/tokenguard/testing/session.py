@@ -133,8 +133,8 @@ def spent_text(call: Call, refused: Refusal) -> str:
             usd(refused.in_unit(n)) for n in (refused.spent + refused.reserved, refused.limit, refused.asked)
         )
         return (
-            f"budget spent: {what} can come to {asked}, and {taken} of --tokenguard-max-cost={limit[1:]} is spent or "
-            "reserved. Raise it, or lower the call's output cap: without one, 4,096 tokens are reserved."
+            f"budget spent: {what}: its worst case is {asked}, and {taken} of --tokenguard-max-cost={limit[1:]} is "
+            "spent or reserved. Raise it, or lower the call's output cap: without one, 4,096 tokens are reserved."
         )
     return (
         f"budget spent: {what}: {refused.spent + refused.reserved} of --tokenguard-max-calls={refused.limit} calls are "
