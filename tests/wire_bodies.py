@@ -521,11 +521,18 @@ REALTIME_TRANSCRIPT = Body(
     guarded="test_realtime",
     units={"input_seconds": 3},
 )
+LIVE = Body(
+    {"model": "m", "turns": [{"role": "user", "parts": [{"text": QUESTION}]}]},
+    {"usageMetadata": {"promptTokenCount": 30, "responseTokenCount": 5, "totalTokenCount": 35}},
+    *(30, 5),
+    guarded="test_live",
+)
 GROQ_TRANSCRIPTS = TRANSCRIPTS._replace(
     answer={"text": SAID, "duration": 8.6}, guarded="test_media_clouds", units={"input_seconds": 10}, events=()
 )
 
 BODIES = {
+    "live": LIVE,
     "realtime": REALTIME,
     "realtime_transcript": REALTIME_TRANSCRIPT,
     "groq_transcripts": GROQ_TRANSCRIPTS,

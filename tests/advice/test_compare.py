@@ -135,3 +135,33 @@ def test_the_command(store):
     facts = json.loads(CliRunner().invoke(group, [*arguments, "--format", "json"]).output)
     assert facts["verdict"] == "cheaper"
     assert facts["arms"][1]["usd_per_success"] == pytest.approx(2 / 3)
+
+
+def routed(n_, at, model, usage, arm, **more):
+    return call(
+        at,
+        model,
+        usage,
+        **{n.ROUTE_RULE: "easy", n.ROUTE_VERSION: "2", n.ROUTE_ARM: arm, n.FINGERPRINT: f"f{n_}", **more},
+    )
+
+
+def test_the_arms_of_a_route():
+    """Arms are calls; a call that was asked again of the larger model is one with that, and costs both."""
+    chance = random.Random(3)
+    store = Store(":memory:")
+    small, large = tokens(1000, 100), tokens(1000, 100)
+    records = []
+    for k in range(60):
+        records.append(routed(f"c{k}", 4 * k, "gpt-4o", tokens(1000, chance.randint(50, 150)), "control"))
+        records.append(routed(f"t{k}", 4 * k + 1, "gpt-4.1-mini", small, "treated", **{n.ROUTE_SAVED: 0.001}))
+        if k % 6 == 0:
+            again = {n.ROUTE_ESCALATION: "length", n.ROUTE_SAVED: -0.003}
+            records.append(routed(f"t{k}", 4 * k + 2, "gpt-4o", large, "treated", **again))
+    store.write(records)
+    reader = SqliteRecords(store.connection())
+    found = compare(reader, Query(where=(("route_rule", "easy"),)), "route_arm=control", "route_arm=treated", None)
+    assert [len(arm.tasks) for arm in (found.first, found.second)] == [60, 60]
+    assert sum(task.calls for task in found.second.tasks) == 70
+    assert found.verdict == "cheaper"
+    store.close()

@@ -76,3 +76,21 @@ def test_unknown(show, arguments):
 def test_a_wrong_policy(show):
     """A policy that cannot be used is exit code 2."""
     assert "prices" in show("gpt-4o", policy='[prices]\n"azure/x" = { inptu = 1.0 }\n', code=2)
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("whisper-1", ("per second of sound that is sent  0.0001",)),
+        ("tts-1", ("per character that is spoken  0.000015",)),
+        ("aws/amazon.nova-reel-v1:1", ("0.08", "https://aws.amazon.com/bedrock/pricing, read 2026-")),
+        ("mistral-ocr-latest", ("per page that is read       0.004", "per page that is annotated  0.005")),
+        ("openai/dall-e-3", ("per picture             0.12", "Costs are estimated: assumed_variant")),
+    ],
+)
+def test_units(model, shown, show):
+    """What is billed by the picture, the second or the page is shown so, and nothing is said of tokens."""
+    output = show(model)
+    for each in shown:
+        assert each in output
+    assert "\ninput" not in output

@@ -70,6 +70,10 @@ REPORTED = {
     "a crew": "async def f(crew, leads):\n    await asyncio.gather(*[crew.kickoff_async(inputs=lead) for lead in leads])",
     "a model's own method": "class A:\n    async def f(self, texts):\n        await asyncio.gather(*[self.llm.astructured_predict(M, t) for t in texts])\n",
     "a client chosen by slot": "async def pick(text):\n    get_model_slot()\n    return await title(text)\nasync def f(texts):\n    await asyncio.gather(*[pick(t) for t in texts])",
+    "a task in a tuple": "async def f(texts):\n    jobs = []\n    for i, text in enumerate(texts):\n        jobs.append((title(text), i))\n    await asyncio.gather(*(job[0] for job in jobs))",
+    "a rate limit that is caught is no bound": "async def patient(text):\n    try:\n        return await title(text)\n    except RateLimitError:\n        return None\nasync def f(texts):\n    await asyncio.gather(*[patient(t) for t in texts])",
+    "a model's client": "async def f(llm_client, frames):\n    await asyncio.gather(*[llm_client.generate_response(x) for x in frames])",
+    "agents": "async def one(agent):\n    return await agent.run()\nasync def f(tasks):\n    await asyncio.gather(*[one(Agent(t)) for t in tasks])",
 }  # fmt: skip
 
 SILENT = {
@@ -102,6 +106,8 @@ SILENT = {
     "a pool whose size is configured": "def f(texts, n):\n    with ThreadPoolExecutor(n) as pool:\n        list(pool.map(ask, texts))",
     "a model's slot is no bound of ours, and none is needed for two": "async def f(a, b):\n    await asyncio.gather(*[title(t) for t in (a, b)])",
     "a chat that is no model": "async def f(rooms):\n    await asyncio.gather(*[r.chat.generate(r) for r in rooms])",
+    "the tools of one answer": "async def run_tool(call):\n    return await title(call)\nasync def f(tool_calls):\n    await asyncio.gather(*[run_tool(c) for c in tool_calls])",
+    "a team of agents": "async def f(agents, task):\n    await asyncio.gather(*[agent.run(task) for agent in agents])",
     "no requests": "async def f(urls):\n    await asyncio.gather(*[fetch(u) for u in urls])",
 }  # fmt: skip
 

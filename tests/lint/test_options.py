@@ -153,3 +153,19 @@ def test_a_renamed_file_is_looked_at_again(project: Path) -> None:
     os.replace(project / "good.py", project / "bad.py")
     assert (project / "bad.py").stat().st_mtime_ns == status.st_mtime_ns
     assert found(".") == []
+
+
+def test_virtual_environments_are_left_out(tmp_path, monkeypatch):
+    """A folder with `pyvenv.cfg` is a virtual environment whatever it is called: it is linted only when it is named."""
+    from tokenguard.lint.config import Settings
+    from tokenguard.lint.files import discover
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.py").write_text("")
+    installed = tmp_path / "my-env" / "lib" / "site-packages"
+    installed.mkdir(parents=True)
+    (installed / "openai.py").write_text("")
+    (tmp_path / "my-env" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    settings = Settings(None, isolated=True)
+    assert [file.path for file in discover((".",), settings)] == ["app.py"]
+    assert [file.path for file in discover(("my-env",), settings)] == ["my-env/lib/site-packages/openai.py"]

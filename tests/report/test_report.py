@@ -118,7 +118,7 @@ cache. Put the constant part first and what changes (a clock, an id, the questio
 a [[limit]].
 ! $0.0040 spent on incomplete answers: 1 call ended before the whole answer was read. See where with --by \
 call_site --where outcome=abandoned; a provider may bill the whole answer.
-! $0.1240 spent without an output cap: 7 of 9 generation calls have no output cap. Set one, or let a [[limit]] with \
+! $0.1240 spent without an output cap: 7 of 9 generation calls. Set one, or let a [[limit]] with \
 max_output_tokens and then = "clamp" do it.
 ! $0.3500 prevented at most: "day" blocked 1 call before sending. See whose with --where outcome=blocked --by \
 tenant,feature.
@@ -377,3 +377,30 @@ def test_a_store_with_a_cost_that_is_none(tmp_path, usd):
     written.close()
     with pytest.raises(TokenGuardError, match=rf"a call has a cost of {usd} USD"):
         run("--source", tmp_path / "u.db")
+
+
+def test_a_route_that_costs_more_than_it_saves(tmp_path):
+    """Where too many answers are asked again, a finding says by how much the route is dearer than no route."""
+    from tokenguard.facts import names
+    from tokenguard.facts.record import CallRecord
+    from tokenguard.report.engine import SqliteRecords
+    from tokenguard.report.figures import ask
+    from tokenguard.report.findings import find
+    from tokenguard.report.query import Query
+    from tokenguard.store.store import Store
+
+    now = 1_700_000_000 * 10**9
+    store = Store(":memory:")
+    for rule, saved, again in (("dear", 0.001, -0.003), ("good", 0.004, -0.003)):
+        for k in range(10):
+            base = {names.ROUTE_RULE: rule, names.OPERATION: "chat", names.PROVIDER: "openai"}
+            first = {**base, names.ROUTE_SAVED: saved}
+            second = {**base, names.ROUTE_SAVED: again, names.ROUTE_ESCALATION: "length"}
+            store.write([CallRecord(now + k, 1, "ok", each) for each in ([first, second] if k % 2 else [first])])
+    records = SqliteRecords(store.connection())
+    found = [each for each in find(records, ask(records, Query())) if "the route" in each.says]
+    assert [each.says for each in found] == [
+        'the route "dear" costs more than the model that was asked for, as 50% of its 10 answers were asked again'
+    ]
+    assert found[0].usd == pytest.approx(0.005)
+    store.close()

@@ -115,7 +115,7 @@ def test_findings(store_path):
         ("support_answer v14 sent 6,000 input tokens a call to gpt-4o, 4 times; 0% of them came from the cache", 1.5),
         ("1 call ended before the whole answer was read", 0.2),
         ("2 requests sent again", 0.02),
-        ("1 of 11 generation calls have no output cap", 0.001),
+        ("1 of 11 generation calls", 0.001),
         ('"digest per day" blocked 1 call before sending', 0.75),
     ]
 

@@ -18,6 +18,8 @@ from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Records, interpolated
 from tokenguard.report.query import COLUMNS, CUSTOM, Query, attribute, conditions, period
 
+ROUTES: Final = ("route_arm", "route_rule", "route_version")
+"""What routes say of calls, and no task does."""
 RESAMPLES: Final = 2_000
 CONFIDENCE: Final = 0.95
 FEW: Final = 10
@@ -153,7 +155,7 @@ def _arm(records: Records, query: Query, text: str, task: str | None) -> Arm:
     key, sign, value = text.partition("=")
     if not sign or not key or not value:
         raise TokenGuardError(f"{text!r} is no arm: write key=value, as in prompt_version=v14 or model=gpt-4o-mini")
-    if key in COLUMNS and key not in names.ATTRIBUTION_KEYS:
+    if key in ROUTES or (key in COLUMNS and key not in names.ATTRIBUTION_KEYS):
         unit, tasks = "call", _single_calls(records, _of(query, key, value, task))
     else:
         unit, tasks = "task", _tasks(records, query, key, value, task)
@@ -182,13 +184,27 @@ def _of(query: Query, key: str, value: str, task: str | None) -> Query:
 
 
 def _single_calls(records: Records, query: Query) -> tuple[Task, ...]:
-    where, values = conditions(query, records.dialect)
+    """Each call as a task of its own; one that was made again, with a larger model, is one task with that."""
+    dialect = records.dialect
+    where, values = conditions(query, dialect)
+    again, request = (attribute(dialect, "more", name) for name in (names.ROUTE_ESCALATION, names.FINGERPRINT))
     found = records.rows(
-        f"SELECT coalesce(cost_usd, 0.0), outcome, duration_ns FROM {records.dialect.calls} "  # noqa: S608
+        f"SELECT coalesce(cost_usd, 0.0), outcome, duration_ns, {again}, {request} FROM {dialect.calls} "  # noqa: S608
         f"WHERE {where} AND outcome <> 'blocked' AND (cost_usd IS NOT NULL OR outcome = 'error') ORDER BY start_ns",
         values,
     )
-    return tuple(Task(usd, 1, outcome == names.OK, ns / 1e9) for usd, outcome, ns in found)
+    tasks: list[Task] = []
+    at: dict[str, int] = {}
+    for usd, outcome, ns, escalated, fingerprint in found:
+        one = Task(usd, 1, outcome == names.OK, ns / 1e9)
+        first = at.get(fingerprint) if escalated is not None else None
+        if first is None:
+            at[fingerprint] = len(tasks)
+            tasks.append(one)
+        else:
+            before = tasks[first]
+            tasks[first] = Task(before.usd + one.usd, 2, before.ok or one.ok, before.seconds + one.seconds)
+    return tuple(tasks)
 
 
 def _figures(records: Records, query: Query) -> tuple[float | None, float | None, float | None, float | None]:

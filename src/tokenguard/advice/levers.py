@@ -78,7 +78,7 @@ def whole(call: Replayed) -> bool:
     return bool(reasons) and STOPPED.issuperset(reasons)
 
 
-NOT_RECORDED: Final = ("max_turns", "images", "schema")
+NOT_RECORDED: Final = ("max_turns", "images", "schema", "decide")
 """Facts of a route that the store does not have of a call."""
 
 
@@ -135,6 +135,8 @@ class Routed(Step):
         unknown = [name for name in NOT_RECORDED if getattr(self._route, name) is not None]
         if unknown:
             says.append(f"{' and '.join(unknown)} taken as met: requests do not record it")
+        if self._route.escalate_to is not None:
+            says.append(f"no answer fails and is asked again of {self._route.escalate_to}")
         if self.unpriced:
             says.append(
                 f"{many(self.unpriced, 'call')} not routed: no price is known for {self._route.to} at their provider"

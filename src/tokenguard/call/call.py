@@ -25,9 +25,11 @@ from tokenguard.providers.reading import believable
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
+    from opentelemetry.trace import SpanContext
+
     from tokenguard.call.kept import LookUp
     from tokenguard.ledger import Reservation
-    from tokenguard.policy import Matched
+    from tokenguard.policy import Matched, Route
     from tokenguard.tokens import Bound
 
 
@@ -89,7 +91,7 @@ class AskedBy(NamedTuple):
 class Rerouted:
     """What the guard has put in the place of the caller's choice, and a provider may refuse: a model, an option."""
 
-    __slots__ = ("falls_back", "option", "original", "refused", "sent")
+    __slots__ = ("after", "checked", "falls_back", "option", "original", "refused", "sent")
 
     def __init__(self, original: str) -> None:
         self.original = original
@@ -101,6 +103,11 @@ class Rerouted:
         """Whether the caller's own request is sent where the provider refuses it as it was changed."""
         self.refused: tuple[str, ...] = ()
         """The models and options with which the provider has refused it."""
+
+        self.checked: Route | None = None
+        """The route by which the answer is looked at, and the call may be made again with a larger model."""
+        self.after: SpanContext | None = None
+        """The call whose answer has failed, where this one is made for it."""
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -155,6 +162,8 @@ class Call:
     fingerprint: str = ""
     snapshot: bytes | None = None
     """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
+    size: int | None = None
+    """Bytes of the request as `marshal` writes it, for the guard; `None` where it is no plain data."""
     hide_usage: bool = False
     """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
     on_told: Callable[[bool], None] | None = None
@@ -235,12 +244,12 @@ class Call:
         """Send this body instead of the caller's."""
         exchange.replace_body(body)
         self.request = body
-        self.bound = self.counted = self.corrected = None
+        self.bound = self.counted = self.corrected = self.size = None
         self.output_cap = self.api.output_cap(body)
 
     def read(self, response: object) -> Reading:
         """What a response says, decoded JSON or the SDK's model of it."""
-        if self._settling.captures:
+        if self._settling.captures or (self.rerouted is not None and self.rerouted.checked is not None):
             self.answer = response
         reading = self.api.read(response)
         usage = reading.usage

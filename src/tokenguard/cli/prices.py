@@ -37,6 +37,16 @@ LABELS = {
     "file_searches": "file searches, per million",
 }
 """The rates, in the order in which they are shown."""
+EACH = {
+    "request": "per call",
+    "images": "per picture",
+    "input_seconds": "per second of sound that is sent",
+    "output_seconds": "per second of film or sound that is made",
+    "characters": "per character that is spoken",
+    "pages": "per page that is read",
+    "annotated_pages": "per page that is annotated",
+}
+"""The rates of what is no token."""
 
 
 @click.command()
@@ -120,8 +130,11 @@ def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> Non
         if _tells(rates, name):
             usd = [f"{rates.usd_per_mtok(name, above + 1).normalize():f}" for above, _ in rates.bands]
             table.add_row(label, *usd, dict(rates.assumed).get(PLACE[name], ""))
-    if fee := rates.bands[0][1].request:
-        table.add_row("per call", *[f"{fee / FEMTO_PER_USD:g}" for _ in rates.bands], "USD, whatever its tokens")
+    card = rates.bands[0][1]
+    for unit, label in EACH.items():
+        if PLACE[unit] not in rates.unlisted and (getattr(card, unit) or unit != "request"):
+            usd_each = f"{getattr(card, unit) / FEMTO_PER_USD:.9f}".rstrip("0").rstrip(".")
+            table.add_row(label, *[usd_each for _ in rates.bands], "USD")
     console.print(f"[bold]{title}[/bold]")
     console.print(table)
     if thresholds:
@@ -136,6 +149,8 @@ def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> Non
 def _tells(rates: Rates, name: str) -> bool:
     """Whether a rate says something that the rate it would be derived from does not."""
     if name in ("input", "output", "cache_read"):
+        if PLACE["input"] in rates.unlisted:
+            return False  # tokens are not billed
         return not (name == "output" and (Card._fields.index(name), DERIVED[name].basis) in rates.assumed)
     source = DERIVED[name].source
     card = rates.bands[0][1]

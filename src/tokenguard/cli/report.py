@@ -31,7 +31,11 @@ TOP = 20
     "--limit", type=click.IntRange(min=1), metavar="N", help=f"At most N groups. A table shows {TOP} by default."
 )
 @click.option(
-    "--format", "form", type=click.Choice(["table", "json", "csv", "md", "html"]), default="table", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "md", "html", "focus", "focus-1.3"]),
+    default="table",
+    show_default=True,
 )
 def report(
     by: tuple[str, ...],
@@ -46,7 +50,8 @@ def report(
     """Show what was spent, on what, what caching saved, what retries cost, and what was blocked.
 
     KEY is tenant, feature, route, prompt_version, team, user, a key of your own, model, provider, operation, call_site,
-    day, hour, minute, task, task_run, trace, conversation, outcome, error, rule or action. attr.KEY is a key of your
+    day, hour, minute, task, task_run, trace, conversation, outcome, error, rule, action, route_rule, route_arm or
+    route_version. attr.KEY is a key of your
     own that is named as another is. With --since, each group's cost is held against the period before. Or section,
     where the input went, and tool, what each tool's definition costs: each of these alone.
     """
@@ -58,6 +63,9 @@ def report(
         return
     if form == "html":
         _print_page(query, source)
+        return
+    if form.startswith("focus"):
+        _print_focus(query, source, form.removeprefix("focus-") if "-" in form else "1.2")
         return
     with recorded(source) as there:
         found = figures.ask(there.records, query)
@@ -83,6 +91,22 @@ def _print_page(query: Query, source: tuple[str, ...]) -> None:
         later = advised(there.records, query)
         page = gathered(there.records, query, there.shown, now(), () if source else standing(), later=later)
     click.echo(document(page), nl=False)
+
+
+def _print_focus(query: Query, source: tuple[str, ...], version: str) -> None:
+    """FOCUS rows as CSV; what they leave out is said beside them."""
+    from tokenguard.invoice import focus
+
+    with recorded(source) as there:
+        rows = list(focus.rows(focus.charges(there.records, query), version))
+        left_out = focus.unpriced(there.records, query)
+    click.echo(focus.as_csv(rows), nl=False)
+    if left_out:
+        click.echo(
+            f"{left_out:,} calls have no known price, and so no row. tokenguard report names their models", err=True
+        )
+    if not rows:
+        click.echo(there.nothing(), err=True)
 
 
 def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:

@@ -7,6 +7,7 @@ the whole of it again, the part before the last turn at the cached rate; and it 
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import threading
@@ -126,19 +127,22 @@ class SimulatedRealtime:
         return f"http://127.0.0.1:{self._server.socket.getsockname()[1]}/v1"
 
     def _serve(self, websocket: Any) -> None:
+        from websockets.exceptions import ConnectionClosed
+
         query = parse_qs(urlsplit(websocket.request.path).query)
         conversation = Conversation(query.get("model", ["gpt-realtime"])[0], next(self._numbers))
         sent = 0
-        websocket.send(json.dumps({"type": "session.created", "session": conversation.session}))
-        for message in websocket:
-            event = json.loads(message)
-            self.received.append(event)
-            for answer in conversation.answers(event):
-                if self.drop_after is not None and sent >= self.drop_after:
-                    websocket.socket.close()
-                    return
-                if (usage := answer.get("response", {}).get("usage")) is not None:
-                    self.billed.append(Usage(usage["input_tokens"], usage["output_tokens"]))
-                websocket.send(json.dumps(answer))
-                sent += 1
+        with contextlib.suppress(ConnectionClosed):  # whoever hangs up may do so in the middle of an answer
+            websocket.send(json.dumps({"type": "session.created", "session": conversation.session}))
+            for message in websocket:
+                event = json.loads(message)
+                self.received.append(event)
+                for answer in conversation.answers(event):
+                    if self.drop_after is not None and sent >= self.drop_after:
+                        websocket.socket.close()
+                        return
+                    if (usage := answer.get("response", {}).get("usage")) is not None:
+                        self.billed.append(Usage(usage["input_tokens"], usage["output_tokens"]))
+                    websocket.send(json.dumps(answer))
+                    sent += 1
         self.reasons.append((websocket.protocol.close_code, websocket.protocol.close_reason or ""))

@@ -102,6 +102,8 @@ ROUTE_ARM: Final = "tokenguard.route.arm"
 ROUTE_ORIGINAL_MODEL: Final = "tokenguard.route.original_model"
 ROUTE_UNFIT: Final = "tokenguard.route.unfit"
 """The model that refused the request, after which the caller's own was sent."""
+ROUTE_ESCALATION: Final = "tokenguard.route.escalation"
+"""Why the answer of the cheaper model did not do, on the call to the larger one."""
 ROUTE_SAVED: Final = "tokenguard.route.saved_usd"
 """What the model that was asked for would have cost more for the same tokens: an estimate."""
 REQUEST_HASH: Final = "tokenguard.request.hash"
@@ -170,7 +172,8 @@ ABANDONED: Final = "abandoned"
 BLOCK: Final = "block"
 
 NOT_CAPPED: Final = (
-    *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation", "ocr"),
+    *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation"),
+    *("ocr", "live"),
 )
 """The operations whose answers have no length that a request could cap."""
 

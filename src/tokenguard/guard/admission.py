@@ -24,6 +24,7 @@ from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.guard.alerts import Alerter
 from tokenguard.guard.breakers import Breakers
+from tokenguard.guard.cascades import failure, may_escalate
 from tokenguard.guard.ceilings import CEILINGS, MENDS, Question, beyond, no_price
 from tokenguard.guard.context import Context, managed
 from tokenguard.guard.refusals import refused
@@ -113,6 +114,12 @@ class Guard:
         self.compiled = CompiledPolicy(policy)
         self.prices = prices
         self.enforces = policy.mode == "enforce"
+        self.counts = (
+            Tightest.of(policy.limits).counts
+            or any(budget.limit_calls is None for budget in policy.budgets)
+            or any(route.max_input_tokens is not None for route in policy.routes)
+        )
+        """Whether the tokens of a request may have to be counted before it is sent."""
         self.ledger: Ledger | None = None
         if policy.budgets:
             same = after is not None and _place(after.policy) == _place(policy)
@@ -165,7 +172,7 @@ class Guard:
         """Let the call pass, as it is or changed, with its worst case reserved; or raise."""
         matched = call.matched
         assert matched is not None, "a call is matched before it is admitted"
-        if matched.routes and (call.rerouted is None or not call.rerouted.refused):
+        if matched.routes and call.rerouted is None:
             matched = yield from self._route(call, exchange, matched)
         tightest = matched.tightest
         wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
@@ -182,7 +189,8 @@ class Guard:
                     yield from self._elsewhere(context.load)
                 for limit in matched.limits:
                     self.limit(call, exchange, limit, context)
-        if matched.cache is not None and self.answers is not None and call.look_up is None:
+        checked = call.rerouted is not None and call.rerouted.checked is not None  # it may not be the answer
+        if matched.cache is not None and self.answers is not None and call.look_up is None and not checked:
             yield from self.answers.look_up(call, exchange, matched.cache, matched.cache_key, serves=self.enforces)
             if call.look_up is not None and call.look_up.answer is not None:
                 call.matched = None  # it is no test of the provider, and costs nothing
@@ -258,6 +266,7 @@ class Guard:
             call.attributes[names.GUARD_MODE] = "observe"
         if call.rerouted is not None:
             call.rerouted.falls_back = route.unfit == "original"
+            call.rerouted.checked = route if route.escalate_to is not None and may_escalate(call) else None
         return matched
 
     def send_to(self, call: Call, exchange: Exchange, model: str) -> None:
@@ -286,6 +295,30 @@ class Guard:
         call.action = "allow"
         self.match(call)
         yield from Guard.admit(self, call, exchange)  # what a kind of guard asks before has been asked
+
+    def failure(self, call: Call) -> Generator[Step, Answer, str | None]:
+        """Which check of its route the answer of the model that we chose fails; `None`: the caller can have it."""
+        rerouted = call.rerouted
+        if rerouted is None or rerouted.checked is None or rerouted.sent == rerouted.original:
+            return None
+        return (yield from failure(rerouted.checked, call, self.routes.functions, self.worst_case))
+
+    def escalate(self, call: Call, first: Call, exchange: Exchange, why: str) -> bool:
+        """Make a call the one to the larger model, for the first one's failed answer; it is yet to be admitted."""
+        route = None if first.rerouted is None else first.rerouted.checked
+        assert route is not None, "its answer was looked at"
+        assert route.escalate_to is not None, "it is checked for that"
+        original, call.model = call.model, route.escalate_to
+        call.rerouted = Rerouted(route.escalate_to)
+        call.rerouted.after = first.span.identity()
+        call.change(exchange, {**exchange.body, "model": route.escalate_to})
+        for name in (names.ROUTE_RULE, names.ROUTE_VERSION, names.ROUTE_ARM):
+            call.attributes[name] = first.attributes[name]
+        call.attributes[names.ROUTE_ESCALATION] = why
+        if original is not None and original != route.escalate_to:
+            call.attributes[names.ROUTE_ORIGINAL_MODEL] = original
+        self.match(call)
+        return True
 
     def accepted(self, call: Call) -> None:
         """The caller's own request was not refused, so it was our change that did not fit."""
@@ -540,6 +573,8 @@ class Guard:
 
     def _tell_saved(self, call: Call, rerouted: Rerouted, charged: Usage, total: float) -> None:
         """What the model that was asked for would have cost more, for as many tokens and at the same tier."""
+        if rerouted.after is not None:  # the first call has counted what this one would have cost
+            call.attributes[names.ROUTE_SAVED] = -total
         if rerouted.sent == rerouted.original:
             return
         provider, at = call.endpoint.provider, call.start_ns

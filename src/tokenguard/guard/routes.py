@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.call.call import Call
+from tokenguard.guard.asking import DECIDE_S, Functions, facts_of
 from tokenguard.inputs import asked
 from tokenguard.policy import Route
 from tokenguard.policy.match import draw
@@ -35,6 +36,8 @@ class Routes:
 
     def __init__(self) -> None:
         self._unfit: set[Place] = set()
+        self.functions = Functions()
+        """The application's, which routes name."""
 
     def choose(
         self, call: Call, matched: Matched, worst_case: WorstCase, count: Callable[[Call], Waiting]
@@ -53,6 +56,14 @@ class Routes:
                 if not bound.complete or bound.tokens > most:
                     yield from count(call)
                 if any(too_long(route, call, worst_case)):
+                    continue
+            if route.decide is not None:
+                yield from count(call)
+                facts = facts_of(call, worst_case, content=route.content)
+                answer = yield None, self.functions.says, (route.decide, facts, DECIDE_S)
+                if answer.error is not None:
+                    raise answer.error
+                if not answer.value:
                     continue
             return Chosen(route, arm or draw(route, call.fingerprint))
         return None

@@ -16,6 +16,7 @@ from tokenguard.call.open import open_calls
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.guard.admission import ACTIONS, Guard
+from tokenguard.guard.asking import CHECK_S, facts_of
 from tokenguard.guard.ceilings import CEILINGS, MENDS, Question
 from tokenguard.guard.context import Context
 from tokenguard.guard.routes import too_long, unmet
@@ -203,6 +204,12 @@ class _Trying:
         reasons = [*unmet(route, call), *too_long(route, call, self._guard.worst_case)]
         if reasons:
             return "-", ", and ".join(reasons)
+        if route.decide is not None:
+            if route.content:
+                return "-", f"{route.decide} wants to see the messages, which are not there"
+            facts = facts_of(call, self._guard.worst_case, content=False)
+            if not self._guard.routes.functions.says(route.decide, facts, CHECK_S):
+                return "-", f"{route.decide} does not say yes"
         arm = arms[route] or draw(route, repr(self._exchange.body))
         self._route = route.name, arm
         drawn = "" if route.share == 1 else f" (a share of {route.share:g}, drawn by {_keys(route, call)})"

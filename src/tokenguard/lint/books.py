@@ -55,7 +55,9 @@ class Book:
         self.cells = {uri: self.cells.get(uri) or Cell(uri, self) for uri in texts}
         numbered = dict(enumerate(self.cells.values(), 1))
         now = {number: texts[cell.uri] for number, cell in numbered.items()}
-        broken = set(Cells(now).broken)
+        looked_at = Cells(now)
+        looked_at.check()
+        broken = set(looked_at.broken)
         self._read = Cells(
             {number: cell.text if number in broken else now[number] for number, cell in numbered.items()}
         )

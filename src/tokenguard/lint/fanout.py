@@ -18,7 +18,7 @@ _GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", 
 _GROUPS = ("asyncio.TaskGroup()", "anyio.create_task_group()", "trio.open_nursery()")
 _POOLS = ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.thread.ThreadPoolExecutor()")
 _BOUND = lazy(
-    r"(?:^|_)sem(?:aphores?)?(?:_|$)|semaphore|limiter|rate_?limit|throttl|concurren|(?:^|_)slots$|bounded|capacity",
+    r"(?:^|_)sem(?:aphores?)?(?:_|$)|semaphore|limiter(?!ror)|rate_?limit(?!_?(?:error|exc|reached|hit))|throttl|concurren|(?:^|_)slots$|bounded|capacity",
     re.IGNORECASE,
 )
 _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
@@ -28,10 +28,18 @@ _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "s
 _ASKS = frozenset({"ainvoke", "invoke", "acomplete", "achat", "apredict", "agenerate", "agenerate_content", "acall",
                    "generate_content_async"})  # fmt: skip
 # What only models have, whatever the model's object is called; and what a crew or an agent is started with.
-_ALWAYS_ASKS = frozenset({"kickoff_async", "akickoff", "acompletion", "astructured_predict", "apredict_and_call"})
+_ALWAYS_ASKS = frozenset(
+    {"kickoff_async", "akickoff", "acompletion", "completion_async", "astructured_predict", "apredict_and_call"}
+)
 _OF_MODELS = frozenset({"aask", "chat", "generate", "complete", "agenerate_text", "generate_text", "chat_completion",
                         "generate_response", "agenerate_response", "structured_predict", "acreate", "ask"})  # fmt: skip
-_MODEL = lazy(r"(?:^|[._])_?(?:llm|chat_?model|language_model)s?$", re.IGNORECASE)
+_MODEL = lazy(
+    r"(?:^|[._])_?(?:(?:llm|chat_?model|language_model)(?:_client|_service|_provider)?|(?:llm|model)_client)$",
+    re.IGNORECASE,
+)
+_TOOL = lazy(r"(?:^|_)tools?(?:_|$)")
+_AGENTS = lazy(r"(?:^|[._])agents?$")
+_AGENT = lazy(r"(?:^|[._])agent$")
 _RUNNERS = lazy(
     r"pydantic_ai\.(?:.*\.)?Agent\(\)\.run|agents\.(?:run\.)?Runner\.run|.*\bcreate_react_agent\(\)\.ainvoke"
 )
@@ -68,7 +76,7 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
         return
     match node:
         case ast.ListComp(elt=elt, generators=generators) | ast.GeneratorExp(elt=elt, generators=generators):
-            yield elt, tuple(g.iter for g in generators)
+            yield _made(file, _part(file, elt)), tuple(g.iter for g in generators)
         case ast.Call(func=ast.Name(id="map"), args=[function, *sources]):
             yield function, tuple(sources)
         case ast.Call(func=ast.Name(id="list" | "tuple" | "set"), args=[inner]):
@@ -85,6 +93,19 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
             for part in scope.names.get(f"{name}[]", ()) if scope else ():
                 if part.kind == "append" and part.value is not None and (source := _source(file, part.node)):
                     yield _made(file, part.value), (source,)
+
+
+def _part(file: File, task: ast.expr) -> ast.expr:
+    """What `job[0] for job in jobs` takes from tuples that were added to `jobs`; else the task itself."""
+    match task:
+        case ast.Subscript(value=ast.Name() as job, slice=ast.Constant(value=int() as at)):
+            found = file.module.scope_at(job).lookup(job.id)
+            jobs = [b.value for b in found[1] if b.kind == "loop" and b.value is not None] if found else []
+            kept = (made for name in jobs for made, _ in _tasks(file, name, 1))
+            return next(
+                (t.elts[at] for t in kept if isinstance(t, ast.Tuple) and -len(t.elts) <= at < len(t.elts)), task
+            )
+    return task
 
 
 def _made(file: File, task: ast.expr) -> ast.expr:
@@ -143,8 +164,11 @@ def _open_pool(file: File, pool: ast.expr) -> bool:
 def sends(file: File, task: ast.expr) -> bool:
     """Whether a task makes a request, itself or through functions of the project, and none of these has a bound."""
     calls = [part for part in ast.walk(task) if isinstance(part, ast.Call)]
-    if any(_BOUND.search(_last(call.func)) or _bounds(file, call.func) for call in calls):
+    names = [_last(call.func) for call in calls]
+    if any(map(_BOUND.search, names)) or any(_bounds(file, call.func) for call in calls):
         return False
+    if any(map(_TOOL.search, names)):
+        return False  # the tool calls of one answer are few
     if isinstance(task, ast.Name | ast.Attribute):
         return _reaches(file, task, 0)
     return any(_asks(file, call) or any(_reaches(file, f, 0) for f in (call.func, *call.args)) for call in calls)
@@ -163,6 +187,8 @@ def _asks(file: File, call: ast.Call) -> bool:
     if func.attr in _ALWAYS_ASKS:
         return True
     of = ast.unparse(func.value)
+    if func.attr in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
+        return bool(_AGENT.search(of)) and isinstance(file.module.parents.get(call), ast.Await | ast.ListComp)
     return bool(_ASKED.search(of) if func.attr in _ASKS else func.attr in _OF_MODELS and _MODEL.search(of))
 
 
@@ -231,6 +257,8 @@ def few(file: File, source: ast.expr, most: int) -> bool:
         listed = found[1] if isinstance(found[1], ast.expr) else listed
     if isinstance(source, ast.Name) and _grown(file, source):
         return False
+    if _AGENTS.search(ast.unparse(source)):
+        return True  # a team
     match listed:
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
             return len(items) <= most

@@ -162,6 +162,8 @@ class Flow:
 
     def live(self, bindings: list[Binding], use: ast.expr) -> list[Binding]:
         """Without those that a later plain assignment in an enclosing block surely replaces."""
+        if len(bindings) < 2:
+            return bindings
         blocks = {id(self.facts.module.parents.get(use)), *(id(a) for a in self.facts.module.ancestors(use))}
         for index in range(len(bindings) - 1, 0, -1):
             binding = bindings[index]

@@ -70,11 +70,15 @@ class Program:
 
 
 class Cells:
-    """The code cells of a notebook, by number: the programs that they are, and those that cannot be read."""
+    """The code cells of a notebook, by number: the programs that they are, and those that cannot be read.
+
+    The cells that cannot be read are `broken` and empty in the programs, once `check` has looked at each.
+    """
 
     def __init__(self, texts: Mapping[int, str]) -> None:
         self.texts = texts
         self.broken: list[int] = []
+        self.checked = False
         self._aside: list[str] = []
         files: list[Program] = []
         together: dict[int, list[str]] = {}
@@ -82,12 +86,12 @@ class Cells:
             lines = lines_of(text)
             first = next((line for line in lines if line.strip()), "")
             if not first.startswith("%%") or _PYTHON_CELL.match(first):
-                together[number] = self._code(number, lines)
+                together[number] = self._code(lines)
             elif _PYTHON_FILE.match(first):
-                files.append(Program({number: self._code(number, lines)}))
+                files.append(Program({number: self._code(lines)}))
         self.programs = [Program(together), *files]
 
-    def _code(self, number: int, lines: list[str]) -> list[str]:
+    def _code(self, lines: list[str]) -> list[str]:
         """A cell's lines as plain Python: what is set aside becomes `pass`; a cell that is not Python is empty."""
         code = []
         goes_on = False  # the line before is a magic that ends in a backslash
@@ -99,10 +103,18 @@ class Cells:
                 goes_on = line.rstrip().endswith("\\")
             else:
                 code.append(line)
-        if parses("\n".join(code).encode()):
-            return code
-        self.broken.append(number)
-        return [""] * len(lines)
+        return code
+
+    def check(self) -> None:
+        """Find the cells that cannot be read, and leave them out of the programs."""
+        self.checked = True
+        checked = []
+        for program in self.programs:
+            cells = program.split(program.text)
+            bad = {n: code for n, code in cells.items() if not parses(code.encode())}
+            self.broken += bad
+            checked.append(Program({n: ("" if n in bad else code).split("\n") for n, code in cells.items()}))
+        self.programs = checked
 
     def restored(self, number: int, code: str) -> str:
         """The new code of a cell as it is written there: with what was set aside, and the cell's line ends."""
@@ -170,12 +182,32 @@ def lint_notebook(linter: Linter, source: bytes, path: str) -> list[Finding]:
         notebook = Notebook(source)
     except ValueError as error:
         return linter.broken(path, str(error))
-    found = [p.place(f) for p in notebook.programs for f in linter.lint(p.text.encode(), path)]
+    found = _lint(linter, notebook, path)
+    if found is None:
+        notebook.check()
+        found = _lint(linter, notebook, path) or []
     if BROKEN in linter.enabled:
         message = "This cell is not valid Python, and was not linted."
         severity = linter.config.severity.get(BROKEN, "info")
         found += [f._replace(cell=n, severity=severity) for n in notebook.broken for f in linter.broken(path, message)]
     return sorted(found, key=lambda f: f.order)
+
+
+def _lint(linter: Linter, notebook: Cells, path: str) -> list[Finding] | None:
+    """The findings of a notebook's programs; None if one cannot be read, and cells have not been checked one by one."""
+    found: list[Finding] = []
+    for program in notebook.programs:
+        source = program.text.encode()
+        here = linter.lint(source, path)
+        if not notebook.checked and (any(f.rule == BROKEN for f in here) or _silent(linter, source, here)):
+            return None
+        found += map(program.place, here)
+    return found
+
+
+def _silent(linter: Linter, source: bytes, found: list[Finding]) -> bool:
+    """Whether a source is read by rules, has no findings, and cannot be parsed: where TG000 is off, nothing says so."""
+    return BROKEN not in linter.enabled and not found and not linter.skips(source) and not parses(source)
 
 
 def fix_notebook(linter: Linter, source: bytes, path: str, *, unsafe: bool) -> tuple[bytes, list[Finding]]:
@@ -184,6 +216,7 @@ def fix_notebook(linter: Linter, source: bytes, path: str, *, unsafe: bool) -> t
         notebook = Notebook(source)
     except ValueError:
         return source, []
+    notebook.check()
     changed: dict[int, str] = {}
     mended: list[Finding] = []
     for program in notebook.programs:

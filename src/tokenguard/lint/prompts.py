@@ -133,7 +133,9 @@ def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Pr
 
 def loops_around(file: File, holder: ast.AST) -> frozenset[ast.AST]:
     """The `for` loops that make both a prompt and a request in every turn."""
-    sending = {a for call, _ in file.generations for a in file.module.ancestors(call)}
+    if "sending" not in file.memory:
+        file.memory["sending"] = {a for call, _ in file.generations for a in file.module.ancestors(call)}
+    sending: set[ast.AST] = file.memory["sending"]
     return frozenset(a for a in file.module.ancestors(holder) if isinstance(a, ast.For | ast.AsyncFor) and a in sending)
 
 

@@ -57,11 +57,13 @@ class Run:
 
     def lint(self, files: Iterable[Found]) -> list[Finding]:
         """The findings of `files`, in order."""
+        collects = gc.isenabled()
         gc.disable()  # syntax trees hold no cycles worth looking for, and looking costs as much as parsing
         try:
             return sorted(self._lint(files), key=lambda f: f.order)
         finally:
-            gc.enable()
+            if collects:  # to enable it is to look through all there is, at once
+                gc.enable()
 
     def _lint(self, files: Iterable[Found]) -> Iterator[Finding]:
         caches: dict[int, Cache] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -38,5 +39,6 @@ def _look(paths: tuple[str, ...], options: Options) -> int:
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         status = 2
+    gc.collect()  # the command line runs without, as short as it mostly lives
     sys.stderr.write("Watching for changes; Ctrl-C ends this.\n")
     return status

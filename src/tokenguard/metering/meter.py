@@ -21,7 +21,7 @@ from tokenguard.call import scope
 from tokenguard.call.call import Call, Exchange, Rerouted, current_call
 from tokenguard.call.failures import UNFIT, refuses
 from tokenguard.call.flow import SEND, Answer, Flow, Step
-from tokenguard.call.repeats import identity, snapshot
+from tokenguard.call.repeats import essence, identity, size_of, snapshot
 from tokenguard.call.site import call_site
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
@@ -108,6 +108,8 @@ class Meter:
         try:
             yield from self.admit(guard, call, guard.admit(call, exchange))
             answer = yield from self._send(exchange, call, guard)
+            if call.rerouted is not None and call.rerouted.checked is not None:
+                answer = yield from self._escalated(guard, exchange, call, answer)
             return answer
         finally:
             if flight is not None and flight.leads:
@@ -207,6 +209,32 @@ class Meter:
         guard.match(call)
         asked = yield from self._asked_again(call, guard.admit(call, exchange), "sending what was not kept well")
         return (yield SEND) if asked else answer
+
+    def _escalated(self, guard: Guard, exchange: Exchange, first: Call, answer: Answer) -> Flow:
+        """The answer; where it fails a check of its route, that of the larger model, which is a call of its own."""
+        if answer.error is not None or not first.finished:
+            return answer
+        try:
+            why = yield from guard.failure(first)
+        except Exception as failure:
+            self.telemetry.internal_error("checking an answer", failure)
+            return answer
+        begun = None if why is None else self.contain("beginning a call", self.begin, exchange)
+        call, its_guard = begun or (None, None)
+        if why is None or call is None or its_guard is None:
+            return answer
+        try:
+            if not self.contain("escalating a call", its_guard.escalate, call, first, exchange, why):
+                call.drop()
+                return answer
+            yield from self.admit(its_guard, call, its_guard.admit(call, exchange))
+            larger = yield from self._send(exchange, call, its_guard)
+        except GuardrailViolation:
+            return answer  # it is recorded, and the caller has an answer
+        except BaseException as error:
+            self._interrupted(call, error)
+            raise
+        return answer if isinstance(larger.error, Exception) else larger
 
     def _asked_again(self, call: Call, admission: Generator[Step, Answer, None], where: str) -> Asking:
         """Ask the guard within a call's span, for another request than the first; false where it failed."""
@@ -344,9 +372,12 @@ class Meter:
         if call.model is None and api.chosen_by:
             call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
         request, is_plain = snapshot(api.id, call.endpoint.provider, body)
-        if is_plain and len(request) <= MAX_SNAPSHOT:
-            call.snapshot = request
-        call.fingerprint = fingerprint(request)
+        if is_plain:
+            if guard is not None:
+                call.size = size_of(request, api.id, call.endpoint.provider)
+            if len(request) <= MAX_SNAPSHOT:
+                call.snapshot = request
+        call.fingerprint = fingerprint(essence(request))
         attributes[names.FINGERPRINT] = call.fingerprint
         call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
         if call.retried is not None:
@@ -380,6 +411,8 @@ class Meter:
             call.span = NativeSpan(name, parent) if native is True else HeldSpan(native, name, parent)
         else:
             span = own()
+            if call.rerouted is not None and call.rerouted.after is not None:
+                span.add_link(call.rerouted.after)
             call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
 
 

@@ -38,7 +38,7 @@ log = Log("tokenguard")
 class Turn:
     """One response of a session, as an exchange: it is read when the session tells its end."""
 
-    __slots__ = ("_session", "_told", "api", "body", "changed", "endpoint")
+    __slots__ = ("_session", "_told", "api", "body", "changed", "endpoint", "told")
     native_span = False
     stream = True
     shared_as = None
@@ -49,6 +49,8 @@ class Turn:
         self.endpoint = session.endpoint
         self.body = body
         self.changed = False
+        self.told: Call | None = None
+        """The call, where what it came to was told before it was made."""
         self._session = session
         self._told = told
 
@@ -68,6 +70,7 @@ class Turn:
     def read(self, result: Any, call: Call) -> Reading | None:
         """What it came to, where that is told already; else it is open until it is."""
         if self._told is not None:
+            self.told = call
             return call.read(self._told)
         self._session.waiting.append(call)
         return None
@@ -138,6 +141,11 @@ class Session:
         call.begun = True
         call.finish(reading)
         self.came_to(call)
+
+    def flown(self, turn: Turn) -> None:
+        """A call has been made of what was told."""
+        if turn.told is not None:
+            self.came_to(turn.told)
 
     def came_to(self, call: Call) -> None:
         """Add what a call of the session came to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Final
 
 from tokenguard.policy.grammar import When
@@ -12,9 +13,14 @@ from tokenguard.prices import PriceBook
 from tokenguard.prices.listed import sellers_of
 from tokenguard.prices.models import MAKERS, PROVIDERS
 
+HALF: Final = (
+    '[[route]] "{name}": "schema" only looks whether the answer is JSON; with jsonschema installed it looks whether '
+    "that keeps the schema."
+)
+
 
 def doubts(policy: Policy, book: PriceBook) -> list[str]:
-    """A sentence for each rule that serves nothing, or would send a model to a provider who does not have it.
+    """A sentence for each rule that serves nothing, checks by half, or names a model that its provider does not have.
 
     The price list knows whose a model is. Nothing is said of rules that do not tell whose calls they are for, and of
     models that no price list knows: a deployment, a fine-tuned one.
@@ -30,7 +36,8 @@ def doubts(policy: Policy, book: PriceBook) -> list[str]:
                 f'[[{kind}]] "{rule}": {key} = "{model}" is a model of {_listed(makers)}, and the rule is for calls to '
                 f"{_listed(asked)}, who will answer them with 404. Name a model of the same provider."
             )
-    return found
+    halves = [route.name for route in policy.routes if "schema" in route.escalate_when]
+    return found + ([] if find_spec("jsonschema") else [HALF.format(name=name) for name in halves])
 
 
 NO_TEMPERATURE: Final = ("o1", "o3", "o4", "gpt-5", "claude-")
@@ -58,6 +65,8 @@ def _targets(policy: Policy) -> Iterator[tuple[str, str, str, str, When]]:
                 yield kind, rule.name, "downgrade_to", rule.downgrade_to, rule.when
     for route in policy.routes:
         yield "route", route.name, "to", route.to, route.when
+        if route.escalate_to is not None:
+            yield "route", route.name, "escalate_to", route.escalate_to, route.when
 
 
 def _asked(when: When) -> list[str]:

@@ -204,6 +204,8 @@ def _url(*schemes: str) -> Callable[[object], str]:
             has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
         except ValueError as error:
             raise Wrong(f"not a URL: {error}") from None
+        if "sentinel" in parts.scheme and "redis" in schemes:
+            raise Wrong('Sentinel is not asked for its master; name the master itself: "redis://host:6379/0"')
         if parts.scheme not in schemes:
             raise Wrong(f"its scheme must be one of {_listed(schemes)}{nearest(parts.scheme or value, schemes)}")
         if parts.scheme == "memory" and value != "memory:":
@@ -224,6 +226,14 @@ def _callback(value: object) -> str:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", text):
         raise Wrong('it must name a function as "package.module:function"')
     return text
+
+
+FAILURE_WORDS: Final = ("length", "schema", "refusal")
+
+
+def _failure(value: object) -> str:
+    text = _text(value)
+    return _callback(text) if ":" in text else _choice(*FAILURE_WORDS)(text)
 
 
 def _price(value: object) -> str | dict[str, float]:
@@ -314,6 +324,7 @@ LEDGER_URL: Final = Kind(
     {"type": "string", "pattern": "^(memory:$|sqlite:///|redis://|rediss://|unix://)"},
 )
 WEBHOOK: Final = Kind("http(s) URL", _url("https", "http"), _mask_path, {"type": "string", "pattern": "^https?://"})
+FAILURES: Final = Kind(f"list of {_listed(FAILURE_WORDS)} and functions", _several(_failure))
 CALLBACK: Final = Kind('"package.module:function"', _callback, schema={"type": "string", "pattern": "^[^:]+:[^:]+$"})
 PRICES: Final = Kind("table of prices", _prices, schema=_PRICES)
 HOSTS: Final = Kind("table of hosts", _hosts, schema=_TABLE)

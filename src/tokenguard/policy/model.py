@@ -188,6 +188,22 @@ class Route:
         ("tenant", "user"),
         "Calls with equal values of these keys are in the same arm. One that has none of them is drawn by its request.",
     )
+    decide: str | None = _row(
+        kinds.CALLBACK,
+        None,
+        "A function of yours that says whether the route takes a call: it gets the facts of the request (a dict) and "
+        "has 5 ms; where it fails, the call is not routed.",
+    )
+    content: bool = _row(kinds.FLAG, False, "Your functions get the messages too.")
+    escalate_to: str | None = _row(
+        kinds.MODEL, None, "The model that is asked again where the answer fails one of `escalate_when`."
+    )
+    escalate_when: tuple[str, ...] = _row(
+        kinds.FAILURES,
+        (),
+        "What makes an answer fail: `length` (cut off at the cap), `refusal`, `schema` (not the JSON that was asked "
+        "for), or a function of yours that gets the facts and the answer.",
+    )
     unfit: str = _row(
         choice("original", "error"),
         "original",
@@ -297,6 +313,9 @@ class Policy:
         "`alerts.callback`, `tenant per day`).",
     )
     lint: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard lint`; see its rules' pages.")
+    reconcile: Mapping[str, Any] = _row(
+        kinds.OPAQUE, {}, "For `tokenguard reconcile`: which projects and workspaces are yours; see docs/reconcile.md."
+    )
     whatif: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard whatif`, which alone reads it.")
     source: str = field(default="", compare=False)
     """The file it was read from; empty without one. Relative ledger paths start at its directory. Of several layers,
@@ -358,6 +377,18 @@ CHECKS: Final = (
         "name",
         lambda r: all(getattr(r, name) is None for name in _CEILINGS),
         f"the limit limits nothing; add one of {', '.join(_CEILINGS)}",
+    ),
+    Check(
+        Route,
+        "escalate_to",
+        lambda r: (r.escalate_to is None) is not (not r.escalate_when),
+        "escalate_to and escalate_when go together: the model that is asked again, and when",
+    ),
+    Check(
+        Route,
+        "escalate_to",
+        lambda r: r.escalate_to == r.to,
+        "it is the model that has just failed; name a larger one",
     ),
     Check(
         Budget,

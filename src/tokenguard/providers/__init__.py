@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from tokenguard.providers import cohere, media, mistral, ollama, ranks, writer, xai
+from tokenguard.providers import cohere, google_live, media, mistral, ollama, ranks, realtime, writer, xai
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, GENERATE, INTERACTIONS
@@ -71,6 +71,7 @@ SDKS = (
     Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless", "cerebras-cloud-sdk", "1", resends="all"),
     Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3", resends="all"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3", resends="all"),
+    Sdk("google.genai.live", "gcp.gemini", "google_live", "google-genai", "2 and 3", resends="all"),
     Sdk(
         "botocore.client",
         "aws.bedrock",
@@ -133,6 +134,9 @@ OWN_APIS = {
     "writer": writer.APIS,
     "x_ai": xai.APIS,
     "groq": media.GROQ,
+    # Of sessions over websockets, which have no paths of their own.
+    "openai": realtime.APIS,
+    "gcp.gemini": (google_live.LIVE,),
 }
 """The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
 
@@ -145,7 +149,7 @@ NOT_GENERATING = OPERATIONS - {api.operation for api in _KNOWN if api.generates}
 
 def every_api() -> tuple[Api, ...]:
     """Every wire format there is: those known by their path, and Bedrock's, known by their operation and body."""
-    from tokenguard.providers import bedrock, bedrock_media, realtime
+    from tokenguard.providers import bedrock, bedrock_media
 
     return (
         *_KNOWN,
@@ -153,7 +157,6 @@ def every_api() -> tuple[Api, ...]:
         *(api for _, api in bedrock.FAMILIES),
         bedrock.TEXT,
         *bedrock_media.APIS,
-        *realtime.APIS,
     )
 
 

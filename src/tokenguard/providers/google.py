@@ -120,9 +120,9 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         generated = None if total is None else max(total - sent, 0)
     else:
         generated = max((answer or 0) + (thoughts or 0), (count(said.get(at.total)) or 0) - sent)
-    heard = _kinds(said, *at.heard)
-    reheard = _kinds(said, at.reheard)
-    spoken = _kinds(said, at.spoken)
+    heard = kinds(said, *at.heard)
+    reheard = kinds(said, at.reheard)
+    spoken = kinds(said, at.spoken)
     return Usage(
         input=sent,
         output=generated,
@@ -136,7 +136,7 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
     )
 
 
-def _kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
+def kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
     """Tokens by modality."""
     kinds: dict[str, int] = {}
     for key in details:

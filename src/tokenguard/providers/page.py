@@ -83,16 +83,17 @@ keep the name that their SDK's row has. *Prices* are those of the bundled list; 
 TAIL = """\
 ## Not covered
 
-google-genai's live sessions, websockets that are opened without openai's `realtime.connect` (WebRTC and SIP calls
-among them: the provider and a browser talk to each other), gRPC clients other than xai-sdk, batch result files, and
-the storage of caches. What a hosted tool costs by the call (a search, a connector) is not in the cost, which is an
-estimate then; a search (a rerank) at a seller without a price of its own has one from `[prices]`, as `{ request =
-2000 }`: USD per million searches. A request to an agent (Mistral's conversations, Google's interactions) names no
-model: its cost is known by the model that the answer names, and until an agent has answered once a budget does with
-it what `unpriced` says; Google's agents name none. The bundled list has no prices for Mistral's models on Azure and
-Vertex AI. An interaction in the background that is read as a stream ends with the next plain `get`. Having xAI
-compact a conversation is measured; it has no output cap, so that its worst case is its input's. litellm's
-pass-through routes, SageMaker's endpoints, and SDKs without a row (dashscope, zai-sdk) are not seen.
+Websockets that are opened without openai's `realtime.connect` or google-genai's `live.connect` (WebRTC and SIP calls
+among them: the provider and a browser talk to each other; Gemini's music), gRPC clients other than xai-sdk, batch
+result files, and the storage of caches. What a hosted tool costs by the call (a search, a connector) is not in the
+cost, which is an estimate then; a search (a rerank) at a seller without a price of its own has one from `[prices]`,
+as `{ request = 2000 }`: USD per million searches. A request to an agent (Mistral's conversations, Google's
+interactions) names no model: its cost is known by the model that the answer names, and until an agent has answered
+once a budget does with it what `unpriced` says; Google's agents name none. The bundled list has no prices for
+Mistral's models on Azure and Vertex AI. An interaction in the background that is read as a stream ends with the next
+plain `get`. Having xAI compact a conversation is measured; it has no output cap, so that its worst case is its
+input's. litellm's pass-through routes, SageMaker's endpoints, and SDKs without a row (dashscope, zai-sdk) are not
+seen.
 """
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from tokenguard.facts import names
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
-from tokenguard.report.query import conditions, newest, reads_all
+from tokenguard.report.query import attribute, conditions, newest, reads_all
 from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
@@ -42,6 +43,7 @@ def find(records: Records, report: Report, outliers: Sequence[Outlier] = ()) -> 
         *_cold_prompts(records, report),
         *_breaks(records, report),
         *_repeats(records, report),
+        *_routes(records, report),
         *_losses(report),
     ]
     kinds = (losses, _risks(report), _blocked(records, report))
@@ -96,11 +98,35 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     )
 
 
+def _routes(records: Records, report: Report) -> Iterator[Finding]:
+    """Routes that cost more than they save: too many answers of the cheaper model have to be asked again."""
+    dialect = records.dialect
+    rule, saved, again = (
+        attribute(dialect, "more", name) for name in (names.ROUTE_RULE, names.ROUTE_SAVED, names.ROUTE_ESCALATION)
+    )
+    where, values = conditions(replace(report.query, scan=reads_all(records, report.query)), dialect)
+    found = records.rows(
+        f"SELECT {rule}, count(*), sum(CASE WHEN {again} IS NULL THEN 0 ELSE 1 END), "  # noqa: S608 - our own names
+        f"sum(CAST({saved} AS DOUBLE PRECISION)) FROM {dialect.calls} WHERE {where} AND {saved} IS NOT NULL "
+        f"GROUP BY 1 HAVING sum(CAST({saved} AS DOUBLE PRECISION)) < 0 ORDER BY 4",
+        values,
+    )
+    for name, calls, escalated, usd in found[:FEW]:
+        first = int(calls) - int(escalated)
+        share = f", as {escalated / first:.0%} of its {first:,} answers were asked again" if escalated and first else ""
+        yield Finding(
+            f'the route "{name or "of a downgrade"}" costs more than the model that was asked for{share}',
+            -usd,
+            "more than without it",
+            "let it take less, with max_input_tokens or `when`, or take it out",
+        )
+
+
 def _risks(report: Report) -> Iterator[Finding]:
     total = report.total.figures
     if total["uncapped"]:
         yield Finding(
-            f"{total['uncapped']:,} of {many(total['generations'], 'generation call')} have no output cap",
+            f"{total['uncapped']:,} of {many(total['generations'], 'generation call')}",
             total["uncapped_usd"],
             "spent without an output cap",
             'set one, or let a [[limit]] with max_output_tokens and then = "clamp" do it',

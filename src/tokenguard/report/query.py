@@ -24,7 +24,12 @@ COLUMNS: Final = {
 """Keys that have columns, with their SQL."""
 TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
-ATTRIBUTES: Final = {"task_run": names.TASK_RUN}
+ATTRIBUTES: Final = {
+    "task_run": names.TASK_RUN,
+    "route_arm": names.ROUTE_ARM,
+    "route_rule": names.ROUTE_RULE,
+    "route_version": names.ROUTE_VERSION,
+}
 """Keys that are span attributes without a column."""
 DIMENSIONS: Final = (*COLUMNS, *TIMES, *ATTRIBUTES)
 """What calls can be grouped by; any other word is a custom attribution key, also with `CUSTOM` before it."""

@@ -136,7 +136,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def aenter(original: Any) -> Any:
         async def enter(self: Any) -> Any:
             opening = meter.look(_opening, self, sdk)
-            limits = None if opening is None else await drive_async(meter.permitted(opening), _anothing)
+            limits = None if opening is None else await drive_async(meter.permitted(opening), anothing)
             connection = await original(self)
             meter.contain("opening a session", opened, connection, opening, limits)
             return connection
@@ -151,7 +151,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             try:
                 message = original(self)
             except Exception as error:
-                meter.contain("ending a session", _broken, session, error)
+                meter.contain("ending a session", broken, session, error)
                 raise
             if (refusal := _glance(meter, session, message)) is not None:
                 _close(self, session, refusal, meter)
@@ -163,6 +163,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
                 except GuardrailViolation as refused:
                     _close(self, session, refused, meter)
                     raise
+                meter.contain("reading an event", session.flown, turn)
                 meter.contain("reading an event", session.after, message)
             return message
 
@@ -176,7 +177,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             try:
                 message = await original(self)
             except Exception as error:
-                meter.contain("ending a session", _broken, session, error)
+                meter.contain("ending a session", broken, session, error)
                 raise
             if (refusal := _glance(meter, session, message)) is not None:
                 await _aclose(self, session, refusal, meter)
@@ -184,10 +185,11 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if _tells(message) and (turn := meter.contain("reading an event", session.told, message)) is not None:
                 try:
                     with session.within():
-                        await drive_async(meter.flow(turn), _anothing)
+                        await drive_async(meter.flow(turn), anothing)
                 except GuardrailViolation as refused:
                     await _aclose(self, session, refused, meter)
                     raise
+                meter.contain("reading an event", session.flown, turn)
                 meter.contain("reading an event", session.after, message)
             return message
 
@@ -250,7 +252,7 @@ def _nothing() -> None:
     """There is nothing to send: the provider has begun by itself."""
 
 
-async def _anothing() -> None:
+async def anothing() -> None:
     """The same for a coroutine."""
 
 
@@ -259,7 +261,7 @@ def _glance(meter: Meter, session: Realtime, message: object) -> GuardrailViolat
     return meter.contain("looking at a session", session.passed) if session.limits else None
 
 
-def _broken(session: Realtime, error: Exception) -> None:
+def broken(session: Realtime, error: Exception) -> None:
     """The websocket was closed, or broke; reading may fail in other ways, and go on."""
     if type(error).__name__.startswith("ConnectionClosed"):
         well = type(error).__name__ == "ConnectionClosedOK"

@@ -1,0 +1,60 @@
+"""Gemini's live sessions: each turn of the model is a call, which its last message tells the usage of.
+
+https://ai.google.dev/gemini-api/docs/live
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tokenguard.facts.usage import Usage
+from tokenguard.providers.api import Api
+from tokenguard.providers.google import Counts, kinds, read_google_usage
+from tokenguard.providers.reading import Reading, fields, whole
+from tokenguard.providers.realtime import CONTEXT
+from tokenguard.providers.units import Units
+from tokenguard.providers.words import Words
+
+USAGE = Counts(
+    "promptTokenCount",
+    "toolUsePromptTokenCount",
+    "responseTokenCount",
+    "thoughtsTokenCount",
+    "cachedContentTokenCount",
+    "totalTokenCount",
+    ("promptTokensDetails", "toolUsePromptTokensDetails"),
+    "cacheTokensDetails",
+    "responseTokensDetails",
+)
+UNCAPPED = 4096
+"""Output tokens of a turn that has no cap, at the most; all of it is taken for sound."""
+
+
+def read_turn(message: object) -> Reading:
+    """A message with usage: what the turn came to. Pictures and film cost the same."""
+    said = fields(fields(message).get("usageMetadata"))
+    usage = read_google_usage(said, USAGE)
+    if usage is not None and (filmed := kinds(said, *USAGE.heard).get("VIDEO")):
+        usage = usage._replace(input_image=(usage.input_image or 0) + filmed)
+    return Reading(usage, complete=usage is not None)
+
+
+def most_of_turn(body: Mapping[str, Any]) -> Usage:
+    """What the conversation holds, and what a turn may be, all of it as sound."""
+    held = whole(body.get(CONTEXT)) or 0
+    cap = whole(fields(body.get("generationConfig")).get("maxOutputTokens")) or UNCAPPED
+    return Usage(input=held, input_audio=held, output=cap, output_audio=cap)
+
+
+LIVE = Api(
+    "live",
+    "live",
+    (),
+    (),
+    read_turn,
+    lambda events: Reading(complete=False),
+    Words(texts=("turns",)),
+    changes=True,
+    units=Units(most_of_turn),
+)
