@@ -86,12 +86,6 @@ def attribute(dialect: Dialect, column: str, key: str) -> str:
     return dialect.attribute(column, key)
 
 
-def sent(dialect: Dialect) -> str:
-    """The SQL test for calls that were sent: not those that got a kept answer."""
-    result, reason = (attribute(dialect, "more", name) for name in (names.CACHE_RESULT, names.CACHE_REASON))
-    return f"({result} IS NULL OR {result} <> '{names.HIT}' OR {reason} IS NOT NULL)"
-
-
 def conditions(query: Query, dialect: Dialect) -> tuple[str, list[int | str]]:
     """The WHERE clause of a query, with its values."""
     tests, values = period(query)
