@@ -77,7 +77,7 @@ COMMANDS = {
     "reconcile": Row(
         "tokenguard.cli.reconcile",
         "reconcile",
-        "What was billed beside what was measured, and why they differ.",
+        "Bills beside what was measured, and why they differ.",
         "Measure",
         "reconcile --since 30d",
     ),
