@@ -172,7 +172,7 @@ class Guard:
         """Let the call pass, as it is or changed, with its worst case reserved; or raise."""
         matched = call.matched
         assert matched is not None, "a call is matched before it is admitted"
-        if matched.routes and call.rerouted is None:
+        if matched.routes and call.rerouted is None and not getattr(exchange, "sends_later", False):
             matched = yield from self._route(call, exchange, matched)
         tightest = matched.tightest
         wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
