@@ -45,5 +45,10 @@ previews: setup    ## pictures of the dashboards by Grafana's components; needs 
 	cd tests && $(abspath $(BIN))/python -m grafana.preview ../docs/dashboards
 wheel: setup       ## dist/*.whl
 	$(BIN)/python -m build --wheel
+release: .venvs/release/.done ## dist/: the wheel and the sdist, checked as the package index and a user's tools see them
+	.venvs/release/bin/python scripts/release.py
+.venvs/release/.done: pyproject.toml
+	$(PY) scripts/make_venv.py .venvs/release $(CURDIR) --group release
+	touch $@
 clean:             ## what the above made
-	rm -rf $(VENV) .venvs dist .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf $(VENV) .venvs dist site .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -21,7 +21,7 @@ FLOORS = (
     ("batches",),
     ("seams",),
     ("installation", "report", "lint", "rules", "grafana"),
-    ("advice", "project"),
+    ("advice", "invoice", "project"),
     ("page",),
     ("demo", "cli", "__init__", "__main__"),
     ("testing",),

@@ -50,7 +50,7 @@ __all__ = [
     "task",
     "uninstall",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     **dict.fromkeys(("install", "uninstall"), "installation.runtime"),

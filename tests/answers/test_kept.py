@@ -390,3 +390,34 @@ def test_nobody_gets_anothers(provider, under):
         thread.join()
     assert wrong == []
     assert len(provider.requests) < 500
+
+
+def test_files_are_not_known(provider, under, spans):
+    """A request whose content is in files is sent: nobody here has read them."""
+    under(RULE + "sampled = true")
+    provider.answer = lambda: {"text": "Hello."}
+    client = openai.OpenAI(
+        api_key="k",
+        http_client=httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, json=answer()))),
+    )
+    sent = []
+
+    def answer():
+        sent.append(1)
+        return {"text": "Hello."}
+
+    for sound in (b"one", b"two", b"two"):
+        client.audio.transcriptions.create(model="gpt-4o-transcribe", file=("a.wav", sound))
+    assert len(sent) == 3
+    assert {result for result, _ in looked_up(spans)} <= {"skip", None}
+
+
+def test_media_are_made_anew(provider, under, spans):
+    """Pictures are made each time: their answers may name an address that is soon no more."""
+    under(RULE + "sampled = true")
+    provider.answer = lambda: {"created": 1, "data": [{"url": "https://x.test/1.png"}]}
+    client = provider.client()
+    for _ in range(2):
+        client.images.generate(model="dall-e-3", prompt="a cat")
+    assert len(provider.requests) == 2
+    assert looked_up(spans) == [("skip", "media")] * 2

@@ -38,6 +38,9 @@ def test_the_demo_measures_what_is_charged(tmp_path, monkeypatch):
     pytest.importorskip("tokenguard.store")
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(name)
+    # The folder's own policy is not the demo's: this one would refuse every call.
+    (tmp_path / "tokenguard.toml").write_text('[[budget]]\nname = "nothing"\nlimit_usd = 0\n')
+    monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
     run = demo.run_demo(tmp_path / "demo.db", report=False)
     *models, broken, everything = run.lines
@@ -58,6 +61,9 @@ def test_the_policy_stops_what_it_should(tmp_path, monkeypatch):
     """One runaway agent is stopped, one tenant's day budget is used up, one feature's answers are clamped."""
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(name)
+    # The folder's own policy is not the demo's: this one would refuse every call.
+    (tmp_path / "tokenguard.toml").write_text('[[budget]]\nname = "nothing"\nlimit_usd = 0\n')
+    monkeypatch.chdir(tmp_path)
     run = demo.run_demo(tmp_path / "demo.db", report=False)
     agent, budget = run.refusals
     assert agent.startswith(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import inspect
 import json
 import re
 import shlex
 import tomllib
+import types
 
 import click
 import jsonschema
@@ -16,6 +19,7 @@ import yaml
 import tokenguard
 from documents.blocks import ALL, ROOT, commands, of
 from tokenguard import cli, policy
+from tokenguard.cli.examples import EXAMPLES
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.policy.schema import schema
 
@@ -31,11 +35,13 @@ def test_every_block_has_a_language_that_is_checked():
 
 @pytest.mark.parametrize("block", of("toml"))
 def test_policies_are_valid(block):
-    """A block of TOML is valid as a policy, by the reader and by the JSON Schema; or it is another tool's file."""
+    """A block of TOML is a policy that the reader and the JSON Schema take; or a part of a rule, or another tool's."""
     found = tomllib.loads(block.text)
     tables = found.get("tool", {}).get("tokenguard", found)
     if not set(tables) <= set(schema()["properties"]):
-        assert set(found) & {"tool", "language-server", "project"}, f"{block.where} is no policy, and no other file"
+        rules = [table.get("items", {}).get("properties") for table in schema()["properties"].values()]
+        fragment = any(set(found) <= set(rule) for rule in rules if isinstance(rule, dict))
+        assert fragment or set(found) & {"tool", "language-server", "project"}, f"{block.where} is no policy"
         return
     policy.from_mapping(tables)
     jsonschema.validate(tables, schema())
@@ -81,7 +87,11 @@ def test_python_runs(block, installed, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", "sk-simulated")
         names = {"__name__": "block"}
         exec(compile(PRELUDE, "prelude", "exec"), names)
-        exec(compile(block.text, block.where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+        code = compile(block.text, block.where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if code.co_flags & inspect.CO_COROUTINE:
+            asyncio.run(types.FunctionType(code, names)())
+        else:
+            exec(code, names)
 
 
 MAKE = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -141,6 +151,12 @@ def parse(words, where):
         return
     except click.UsageError as error:
         pytest.fail(f"{where}: tokenguard {' '.join(words)}: {error.format_message()}")
+
+
+@pytest.mark.parametrize("example", [example for examples in EXAMPLES.values() for example in examples])
+def test_examples_of_the_help_exist(example):
+    """What a command's help shows has the options that the command has."""
+    check(split(example), example)
 
 
 def test_readme_names_the_command_for_tests():

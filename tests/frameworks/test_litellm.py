@@ -471,3 +471,24 @@ def test_internal_failure(owner, step, way, provider, installed, monkeypatch):
         gc.collect()
     (sent,) = provider.calls
     assert sent.delivered
+
+
+# --- kept answers -----------------------------------------------------------------------------------------------------
+
+KEEPS = '[[cache]]\nname = "kept"\nper = []\nsampled = true\n'
+
+
+@pytest.mark.parametrize("ask", [once, streamed, awaited], ids=lambda ask: ask.__name__)
+@pytest.mark.parametrize(
+    "name",
+    ["openai/gpt-4.1-mini", "gemini/gemini-2.5-flash", f"bedrock/converse/{CLAUDE}", "mistral/mistral-small-latest"],
+)
+def test_kept_answers(name, ask, provider, installed):
+    """What litellm asks a second time is not sent, whoever it asks and by whichever client."""
+    tokenguard.install(policy.loads(KEEPS, "tokenguard.toml"))
+    try:
+        for _ in range(2):
+            ask(name, provider, max_tokens=3000)
+        assert len(provider.requests) == 1
+    finally:
+        tokenguard.install(policy.Policy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -107,7 +108,13 @@ def test_stubs_are_linted(project: Path) -> None:
 def test_watch(project: Path) -> None:
     """--watch lints again when a file changes, and ends when it is told to."""
     command = [sys.executable, "-u", "-m", "tokenguard", "lint", "--watch", "."]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with contextlib.ExitStack() as end:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits none
+        process = end.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+        signal.signal(signal.SIGINT, before)
+        end.callback(process.kill)
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         assert any("TG101" in line for line in lines)
@@ -146,3 +153,19 @@ def test_a_renamed_file_is_looked_at_again(project: Path) -> None:
     os.replace(project / "good.py", project / "bad.py")
     assert (project / "bad.py").stat().st_mtime_ns == status.st_mtime_ns
     assert found(".") == []
+
+
+def test_virtual_environments_are_left_out(tmp_path, monkeypatch):
+    """A folder with `pyvenv.cfg` is a virtual environment whatever it is called: it is linted only when it is named."""
+    from tokenguard.lint.config import Settings
+    from tokenguard.lint.files import discover
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.py").write_text("")
+    installed = tmp_path / "my-env" / "lib" / "site-packages"
+    installed.mkdir(parents=True)
+    (installed / "openai.py").write_text("")
+    (tmp_path / "my-env" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    settings = Settings(None, isolated=True)
+    assert [file.path for file in discover((".",), settings)] == ["app.py"]
+    assert [file.path for file in discover(("my-env",), settings)] == ["my-env/lib/site-packages/openai.py"]

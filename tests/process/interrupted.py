@@ -9,6 +9,7 @@ object.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
@@ -67,6 +68,7 @@ def provider(request):
 
 
 def main() -> None:
+    faulthandler.dump_traceback_later(240, exit=True)  # says where it hangs, before the test gives up
     _, _, calls, seed, kind = sys.argv
     client = openai.OpenAI(
         api_key="k", max_retries=0, http_client=httpx2.Client(transport=httpx2.MockTransport(provider))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.conftest import redis_server  # noqa: F401 - a fixture
+from ledger.conftest import redis_server, redis_session  # noqa: F401 - fixtures
 from tokenguard.ledger.entry import Entry, Reservation, nano
 from tokenguard.ledger.sqlite import SqliteLedger
 from tokenguard.process.interrupts import interrupt

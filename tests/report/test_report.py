@@ -118,7 +118,7 @@ cache. Put the constant part first and what changes (a clock, an id, the questio
 a [[limit]].
 ! $0.0040 spent on incomplete answers: 1 call ended before the whole answer was read. See where with --by \
 call_site --where outcome=abandoned; a provider may bill the whole answer.
-! $0.1240 spent without an output cap: 7 of 9 generation calls have no output cap. Set one, or let a [[limit]] with \
+! $0.1240 spent without an output cap: 7 of 9 generation calls. Set one, or let a [[limit]] with \
 max_output_tokens and then = "clamp" do it.
 ! $0.3500 prevented at most: "day" blocked 1 call before sending. See whose with --where outcome=blocked --by \
 tenant,feature.

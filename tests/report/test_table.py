@@ -115,7 +115,7 @@ def test_findings(store_path):
         ("support_answer v14 sent 6,000 input tokens a call to gpt-4o, 4 times; 0% of them came from the cache", 1.5),
         ("1 call ended before the whole answer was read", 0.2),
         ("2 requests sent again", 0.02),
-        ("1 of 11 generation calls have no output cap", 0.001),
+        ("1 of 11 generation calls", 0.001),
         ('"digest per day" blocked 1 call before sending', 0.75),
     ]
 
@@ -187,6 +187,7 @@ def test_repeats_are_a_finding(tmp_path):
             call(6, "bot", "gpt-4o", (50, 9, 0), 9.0),
             call(7, "bot", "gpt-4o", (None,) * 3, None, "error", **same),
             call(8, "bot", "gpt-4o", (50, 9, 0), 0.25, **same, **{names.RETRY_ATTEMPT: 1}),  # told as a retry
+            call(9, "bot", "gpt-4o", (None,) * 3, 0.0, **same, **{names.CACHE_RESULT: names.HIT}),  # not sent
         ]
     )
     store.close()
@@ -194,9 +195,7 @@ def test_repeats_are_a_finding(tmp_path):
         findings = find(records, ask(records, Query()))
     (repeats,) = (finding for finding in findings if finding.usd_is == "spent on repeated calls")
     assert repeats.usd == pytest.approx(3 * 0.25 + 0.5)
-    assert repeats.says == (
-        "4 calls were identical to calls that had been answered (2 distinct requests; bot 3, rag 1)"
-    )
+    assert repeats.says == ("4 calls repeated a request that had been answered (2 distinct requests; bot 3, rag 1)")
 
 
 def test_columns_that_have_no_room_are_named(store_path):

@@ -133,10 +133,14 @@ class Asked:
             return "wire"
         if limit and self._size > self.rule.max_entry_kib * 1024:
             return "size"
-        # Many SDKs read a stream to this mark, and not to its end.
-        whole = (
-            self._whole
-            or (self._over is not None and self._over())
-            or b"".join(self._parts[-2:]).rstrip().endswith(b"[DONE]")
-        )
+        whole = self._whole or (self._over is not None and self._over()) or _has_ended(b"".join(self._parts[-2:]))
         return None if whole else "incomplete"
+
+
+LAST_EVENTS: Final = (b"[DONE]", b"message_stop", b"response.completed")
+
+
+def _has_ended(tail: bytes) -> bool:
+    """Whether a stream ends with an event that is its last: many SDKs read to that, and not to the end."""
+    last = tail.rstrip().replace(b"\r\n", b"\n").rpartition(b"\n\n")[2]
+    return any(mark in last for mark in LAST_EVENTS)

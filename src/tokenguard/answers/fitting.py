@@ -43,6 +43,10 @@ DEFINES: Final = frozenset(
     }
 )
 """A tool of the application's own has one of these keys."""
+DETERMINED: Final = frozenset({"embeddings", "rerank", "moderation"})
+"""Operations with one answer: there is nothing to be sampled."""
+MEDIA: Final = frozenset({"image_generation", "video_generation"})
+"""Operations whose answers name what was made by an address that soon is no more, or are too large to keep."""
 STOPPED: Final = frozenset(
     {
         *("stop", "end_turn", "stop_sequence", "completed", "complete", "finish", "finished", "eos", "eos_token"),
@@ -54,6 +58,7 @@ STOPPED: Final = frozenset(
 
 REASONS: Final = {
     "sampled": "its temperature is not 0, and the rule does not say sampled = true",
+    "media": "it makes pictures or films",
     "several": "it asks for several answers",
     "history": "it goes on from what the provider holds",
     "background": "the provider works on it in the background",
@@ -68,7 +73,9 @@ def unfit(call: Call, rule: Cache, body: str) -> str | None:
     """Why a call is not looked up; `None` where it may be. `body` is its body in canonical JSON."""
     api, request = call.api, call.request
     settings = api.settings_of(request)
-    if api.generates and not rule.sampled and settings.get("temperature") != 0:
+    if api.operation in MEDIA:
+        return "media"
+    if api.operation not in DETERMINED and not rule.sampled and settings.get("temperature") != 0:
         return "sampled"
     if api.generates and api.answers(request) > 1:
         return "several"

@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
 from tokenguard.call.call import AskedBy, Call
-from tokenguard.tokens.request import CACHE_MARKS
+from tokenguard.tokens.bounds import CACHE_MARKS
 
 FORMAT: Final = 1
 """Of the keys; another one finds nothing of this one's."""
@@ -31,6 +32,7 @@ HEADER_STEMS_LEFT_OUT: Final = ("x-stainless-", "x-fern-", "x-b3-")
 """What SDKs say of themselves."""
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=lambda value: _plain(value))
+_SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
 _MARKED: Final = tuple(f'"{mark}":' for mark in CACHE_MARKS)
 
 
@@ -76,6 +78,8 @@ def _unmarked(value: Any) -> Any:
 def headers_that_count(headers: Mapping[Any, Any]) -> dict[str, str]:
     """The headers of a request that are part of its key, by their names in lower case."""
     named = {_text(name).lower(): _text(value) for name, value in headers.items()}
+    if (signed := _SIGNED.match(named.get("authorization", ""))) is not None:  # by the second; the key stays
+        named["authorization"] = signed[1]
     return {
         name: value
         for name, value in named.items()

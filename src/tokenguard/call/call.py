@@ -162,6 +162,8 @@ class Call:
     fingerprint: str = ""
     snapshot: bytes | None = None
     """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
+    size: int | None = None
+    """Bytes of the request as `marshal` writes it, for the guard; `None` where it is no plain data."""
     hide_usage: bool = False
     """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
     on_told: Callable[[bool], None] | None = None
@@ -242,7 +244,7 @@ class Call:
         """Send this body instead of the caller's."""
         exchange.replace_body(body)
         self.request = body
-        self.bound = self.counted = self.corrected = None
+        self.bound = self.counted = self.corrected = self.size = None
         self.output_cap = self.api.output_cap(body)
 
     def read(self, response: object) -> Reading:

@@ -74,6 +74,13 @@ COMMANDS = {
         "Measure",
         "prices gpt-4o",
     ),
+    "reconcile": Row(
+        "tokenguard.cli.reconcile",
+        "reconcile",
+        "Bills beside what was measured, and why they differ.",
+        "Measure",
+        "reconcile --since 30d",
+    ),
     "store": Row("tokenguard.cli.store", "store", "Prune the local store, or export it.", "Measure", "store prune"),
     "policy": Row(
         "tokenguard.cli.policy",

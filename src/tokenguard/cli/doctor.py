@@ -241,12 +241,14 @@ def _ledger(policy: Policy | None) -> Iterator[Check]:
         try:
             if url.scheme != "sqlite":  # a file is made by the first call, and not by looking
                 ledger.accounts()
+            doubts = ledger.doubts()
         finally:
             ledger.close()
     except Exception as error:
         yield Check("budgets", shown, False, f"the ledger is not reached: {error}. See [ledger] url")
         return
     yield Check("budgets", shown, True, f"the ledger answers; {len(policy.budgets)} budgets")
+    yield from (Check("budgets", shown, False, doubt) for doubt in doubts)
 
 
 def _endpoints() -> Iterator[Check]:

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 EXAMPLES: Final = {
-    "init": ("tokenguard init --dry-run", "tokenguard init --yes services/api"),
+    "init": ("tokenguard init --dry-run", "tokenguard init --yes ."),
     "demo": ("tokenguard demo", "COLUMNS=160 tokenguard demo"),
     "report": (
         "tokenguard report --by feature,model --since 7d",
@@ -22,6 +22,10 @@ EXAMPLES: Final = {
         "tokenguard compare model=gpt-4o model=gpt-4o-mini --where feature=triage",
     ),
     "calls": ("tokenguard calls --sort latency --since 24h", "tokenguard calls --failed --where feature=support_bot"),
+    "reconcile": (
+        "tokenguard reconcile --from openai --since 30d",
+        "tokenguard reconcile --bill bill.csv --by day,model",
+    ),
     "calls show": ("tokenguard calls show 3f9a", "tokenguard calls show 3f9a --format json"),
     "batches": ("tokenguard batches", "tokenguard batches --all --format json"),
     "cache stats": ("tokenguard cache stats", "tokenguard cache stats --format json"),

@@ -31,7 +31,11 @@ TOP = 20
     "--limit", type=click.IntRange(min=1), metavar="N", help=f"At most N groups. A table shows {TOP} by default."
 )
 @click.option(
-    "--format", "form", type=click.Choice(["table", "json", "csv", "md", "html"]), default="table", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "md", "html", "focus", "focus-1.3"]),
+    default="table",
+    show_default=True,
 )
 def report(
     by: tuple[str, ...],
@@ -60,6 +64,9 @@ def report(
     if form == "html":
         _print_page(query, source)
         return
+    if form.startswith("focus"):
+        _print_focus(query, source, form.removeprefix("focus-") if "-" in form else "1.2")
+        return
     with recorded(source) as there:
         found = figures.ask(there.records, query)
         going = None if form == "csv" else trend.trend(there.records, query, now())
@@ -84,6 +91,22 @@ def _print_page(query: Query, source: tuple[str, ...]) -> None:
         later = advised(there.records, query)
         page = gathered(there.records, query, there.shown, now(), () if source else standing(), later=later)
     click.echo(document(page), nl=False)
+
+
+def _print_focus(query: Query, source: tuple[str, ...], version: str) -> None:
+    """FOCUS rows as CSV; what they leave out is said beside them."""
+    from tokenguard.invoice import focus
+
+    with recorded(source) as there:
+        rows = list(focus.rows(focus.charges(there.records, query), version))
+        left_out = focus.unpriced(there.records, query)
+    click.echo(focus.as_csv(rows), nl=False)
+    if left_out:
+        click.echo(
+            f"{left_out:,} calls have no known price, and so no row. tokenguard report names their models", err=True
+        )
+    if not rows:
+        click.echo(there.nothing(), err=True)
 
 
 def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:

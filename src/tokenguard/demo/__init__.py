@@ -104,8 +104,9 @@ def _run(module: str, provider: SimulatedProvider, store: Path, policy: Path) ->
         names.ENV_POLICY: str(policy),
     }
     command = [*INSTRUMENT, sys.executable, "-m", module]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
-    return done.stdout
+    with tempfile.TemporaryDirectory() as nowhere:  # a policy of the folder that it is run in is not the demo's
+        run = {"env": environment, "cwd": nowhere, "check": True, "stdout": subprocess.PIPE, "text": True}
+        return subprocess.run(command, **run).stdout  # type: ignore[call-overload,no-any-return]  # noqa: S603 - ours
 
 
 def show(demo: Demo) -> None:

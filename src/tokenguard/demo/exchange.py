@@ -127,6 +127,8 @@ class Desk:
         """How often a batch job is asked for before it has run."""
         self.batch_ends: list[tuple[str, int]] = []
         """How the next jobs end, other than well: the state, and how many lines were run by then."""
+        self.invoice: Any = None
+        """How the provider's bill differs from its books (`billing.Invoice`)."""
         self.received: list[Received] = []
         """The provider's books."""
         self._numbers = itertools.count(1)

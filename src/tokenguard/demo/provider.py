@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from tokenguard.demo.answers import Model
+from tokenguard.demo.billing import Invoice
 from tokenguard.demo.exchange import Desk, Received
 from tokenguard.demo.faults import Fault, Faults, Kind
 from tokenguard.demo.server import Server
@@ -43,6 +44,8 @@ class SimulatedProvider:
         self.model = Model(seed, tool_rounds)
         self.desk = Desk(self.model)
         self.faults = Faults(fault_rate, fault_statuses, seed)
+        self.invoice = self.desk.invoice = Invoice()
+        """How the bill differs from the books: use that no program measured, prices, credits, hosted tools."""
         self.latency = latency
         """Seconds before an answer begins."""
         self.chunk_delay = chunk_delay

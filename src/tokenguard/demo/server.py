@@ -19,6 +19,7 @@ from tokenguard.demo import (
     anthropic_messages,
     batch_jobs,
     bedrock_runtime,
+    billing,
     cohere_api,
     google_gemini,
     media,
@@ -181,6 +182,10 @@ class _Handler(BaseHTTPRequestHandler):
         last = path.rpartition("/")[2]
         if BATCHES.search(path):
             return self._batch(path)
+        if any(part in path for part in billing.PATHS):
+            if "admin" not in self._key():
+                raise Refusal(401, "invalid_request_error", "This path takes an admin key.")
+            return billing.answer(self.server.provider.desk, path, self.path.partition("?")[2])
         if "/responses/" in path:
             return openai_responses.retrieved(self.server.provider.desk, last)
         if "/operations/" in path:

@@ -93,6 +93,8 @@ ATTRIBUTES: Final = (
     Attribute(names.BATCH_ID, "string", "", "The batch job that it is of", "it is no line of a batch"),
     Attribute(names.BATCH_CUSTOM_ID, "string", "", "Which line of the batch", "it is no line of a batch"),
     Attribute(names.BATCH_LINES, "int", "line", "On a batch's span: lines that were read and are new", "on spans of calls"),
+    Attribute(names.SESSION_COST, "double", "USD", "On the span of a realtime session: sum of its responses", "on spans of calls"),
+    Attribute(names.SESSION_RESPONSES, "int", "response", "On the span of a realtime session: number of its responses", "on spans of calls"),
     Attribute(names.GUARD_PREVENTED, "double", "USD", "Worst case of the call that was refused", "not refused, or unpriced"),
     Attribute(names.SHARED_CALLS, "int", "call", "Calls that shared this answer", "not shared"),
     Attribute(names.INPUT_TOOLSET, "string", "", "16 hex digits that name the tools offered", "none offered"),
@@ -196,7 +198,7 @@ LABELS: Final[dict[str, tuple[str, ...]]] = {
 """The labels of each metric, by its name."""
 
 ENVIRONMENT: Final = {
-    names.ENV_POLICY: "The policy file. No other file is looked for.",
+    names.ENV_POLICY: "A policy file that nearer files may only tighten (a floor), like `/etc/tokenguard/tokenguard.toml`.",
     names.ENV_STORE: f"The local store's file (`{names.DEFAULT_STORE}`), or `off`. Set, it is written beside an OTLP export.",
     "TOKENGUARD_STORE_DAYS": "How many days the store keeps calls; goes before `[store] keep_days`. 0 keeps all.",
     names.ENV_INCLUDE_USAGE: "Whether a stream is asked for its usage: `always`, `0` for never; by default at OpenAI and Azure, "

@@ -114,6 +114,12 @@ class Guard:
         self.compiled = CompiledPolicy(policy)
         self.prices = prices
         self.enforces = policy.mode == "enforce"
+        self.counts = (
+            Tightest.of(policy.limits).counts
+            or any(budget.limit_calls is None for budget in policy.budgets)
+            or any(route.max_input_tokens is not None for route in policy.routes)
+        )
+        """Whether the tokens of a request may have to be counted before it is sent."""
         self.ledger: Ledger | None = None
         if policy.budgets:
             same = after is not None and _place(after.policy) == _place(policy)
@@ -166,7 +172,7 @@ class Guard:
         """Let the call pass, as it is or changed, with its worst case reserved; or raise."""
         matched = call.matched
         assert matched is not None, "a call is matched before it is admitted"
-        if matched.routes and call.rerouted is None:
+        if matched.routes and call.rerouted is None and not getattr(exchange, "sends_later", False):
             matched = yield from self._route(call, exchange, matched)
         tightest = matched.tightest
         wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None

@@ -66,9 +66,9 @@ class WorstCase:
         return self.count(call)
 
     def bound(self, call: Call) -> Bound:
-        """What the input tokens cannot pass: one walk over the request."""
+        """What the input tokens cannot pass."""
         if call.bound is None:
-            call.bound = upper_bound_request(call.request)
+            call.bound = upper_bound_request(call.request, call.size)
         return call.bound
 
     def count(self, call: Call) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.providers.messages import messages, system_instructions
 from tokenguard.providers.reading import fields
-from tokenguard.tokens.request import CACHE_MARKS, REMEMBERS
+from tokenguard.tokens.bounds import CACHE_MARKS, REMEMBERS
 
 SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 SETTINGS: Final = ("tool_choice", "thinking", "response_format")

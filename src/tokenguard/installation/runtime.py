@@ -100,6 +100,15 @@ class Installation:
         if self.telemetry.looker is not None:
             self.telemetry.looker.prices = prices
         self.meter.guard = guard
+        if self.seams:
+            self._warm()
+
+    def _warm(self) -> None:
+        """Load what the guard may count with, so that the first call that must be counted does not wait for it."""
+        if self.meter.guard is not None and self.meter.guard.counts:
+            from tokenguard.tokens import warm
+
+            warm()
 
     def _listen(self) -> None:
         """Be where kept answers are given, and new ones come in: below the SDKs, while some policy wants it."""
@@ -135,6 +144,7 @@ class Installation:
             self.telemetry.looker.prices = self.meter.settling.prices
             if sdk.warms:
                 self.meter.settling.prices.warm()
+            self._warm()
         except Exception as error:
             self.telemetry.internal_error(f"wrapping {sdk.module}", error)
 

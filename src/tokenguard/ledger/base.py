@@ -155,6 +155,11 @@ class Ledger(ABC):
                 raise raised from None
             log.warning("tokenguard: accounts that are over could not be forgotten (%s); that is done in time", error)
 
+    def doubts(self) -> list[str]:
+        """What may keep the ledger from keeping its word, with the next step; never raises."""
+        inner = getattr(self, "inner", None)  # of those that stand before another one
+        return inner.doubts() if isinstance(inner, Ledger) else []
+
     def finish(self) -> None:
         """Write what is still to be written: the process ends, or the ledger is closed. Never raises."""
         if self._pool is not None:

@@ -107,7 +107,7 @@ class Reservation:
         self.nano = nano
         self.tokens = tokens
         self.expires = expires
-        """When the lease ends and what is not settled is charged in full."""
+        """When the lease ends and what is not settled is charged in full; 0 as long as the ledger has not answered."""
         self.over = over
         """The entries with `enforce=False` that it does not fit into."""
         self.seen: Sequence[tuple[int, int]] = ()

@@ -168,6 +168,10 @@ def _walk(top: str, settings: Settings, gitignore: bool) -> Iterator[Found]:
         if here in folder.above:  # a loop of symbolic links
             continue
         names = {entry.name for entry in listed}
+        if (
+            "pyvenv.cfg" in names and folder.above
+        ):  # a virtual environment, whatever it is called; unless it is asked for
+            continue
         config = settings.of(folder.path) if not names.isdisjoint(FILES) else folder.config
         ignores = folder.ignores
         if gitignore and config.respect_gitignore and ".gitignore" in names:

@@ -21,7 +21,7 @@ from tokenguard.call import scope
 from tokenguard.call.call import Call, Exchange, Rerouted, current_call
 from tokenguard.call.failures import UNFIT, refuses
 from tokenguard.call.flow import SEND, Answer, Flow, Step
-from tokenguard.call.repeats import identity, snapshot
+from tokenguard.call.repeats import essence, identity, size_of, snapshot
 from tokenguard.call.site import call_site
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
@@ -372,9 +372,12 @@ class Meter:
         if call.model is None and api.chosen_by:
             call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
         request, is_plain = snapshot(api.id, call.endpoint.provider, body)
-        if is_plain and len(request) <= MAX_SNAPSHOT:
-            call.snapshot = request
-        call.fingerprint = fingerprint(request)
+        if is_plain:
+            if guard is not None:
+                call.size = size_of(request, api.id, call.endpoint.provider)
+            if len(request) <= MAX_SNAPSHOT:
+                call.snapshot = request
+        call.fingerprint = fingerprint(essence(request))
         attributes[names.FINGERPRINT] = call.fingerprint
         call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
         if call.retried is not None:

@@ -204,6 +204,8 @@ def _url(*schemes: str) -> Callable[[object], str]:
             has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
         except ValueError as error:
             raise Wrong(f"not a URL: {error}") from None
+        if "sentinel" in parts.scheme and "redis" in schemes:
+            raise Wrong('Sentinel is not asked for its master; name the master itself: "redis://host:6379/0"')
         if parts.scheme not in schemes:
             raise Wrong(f"its scheme must be one of {_listed(schemes)}{nearest(parts.scheme or value, schemes)}")
         if parts.scheme == "memory" and value != "memory:":

@@ -45,6 +45,11 @@ class Tightest(NamedTuple):
     trims: bool = False
     """Whether a limit trims the history."""
 
+    @property
+    def counts(self) -> bool:
+        """Whether the tokens of the input may have to be counted for one of them."""
+        return (self.input_tokens, self.cost_usd, self.section) != (None, None, None)
+
     @classmethod
     def of(cls, limits: tuple[Limit, ...]) -> Tightest:
         """The tightest ceilings of these limits; `None` where there is none."""

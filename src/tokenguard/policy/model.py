@@ -313,6 +313,9 @@ class Policy:
         "`alerts.callback`, `tenant per day`).",
     )
     lint: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard lint`; see its rules' pages.")
+    reconcile: Mapping[str, Any] = _row(
+        kinds.OPAQUE, {}, "For `tokenguard reconcile`: which projects and workspaces are yours; see docs/reconcile.md."
+    )
     whatif: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard whatif`, which alone reads it.")
     source: str = field(default="", compare=False)
     """The file it was read from; empty without one. Relative ledger paths start at its directory. Of several layers,

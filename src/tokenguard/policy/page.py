@@ -62,7 +62,8 @@ machines share the ledger, as long as no call costs more than its worst case; if
   `"block"` refuses the calls that a budget with `then = "block"` or `"downgrade"` applies to.
 - A ledger file that is deleted or replaced while it is in use is noticed; budgets go on with the file that is there.
   Redis needs `appendonly yes` and `maxmemory-policy noeviction`; one that comes back without its data is noticed too.
-  `rediss://` is TLS. Cluster nodes other than the one in the URL, and Sentinel, are not followed.
+  `rediss://` is TLS. All its keys are in one slot: of a cluster, name the node that has it; other nodes, and Sentinel,
+  are not followed. What a server cannot do, or would evict, is in the log, and `tokenguard doctor` says it.
 - An alert goes out once per threshold and window, from whichever process crosses it, and once for the first call that
   is refused. A webhook is tried again after 1, 5 and 25 s; with `TOKENGUARD_WEBHOOK_SECRET` in the environment it is
   signed by the headers of [Standard Webhooks](https://www.standardwebhooks.com). After a reset

@@ -101,7 +101,9 @@ class BedrockExchange:
 
     @property
     def asked_by(self) -> AskedBy | None:
-        """What an answer depends on besides the body: the other parameters, and whose the key is."""
+        """What an answer depends on besides the body: the other parameters, whose the key is; `None` without one."""
+        if "body" in self._params and len(self.body) == 1:
+            return None  # no JSON object: what is said is not known here
         own = {name: value for name, value in self._params.items() if name != "body"} if "body" in self._params else {}
         holder: Any = vars(getattr(self._client, "_request_signer", None) or self).get("_credentials")
         key = None if holder is None else vars(holder).get("access_key") or vars(holder).get("_access_key")

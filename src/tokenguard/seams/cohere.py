@@ -56,6 +56,7 @@ def _looking(stream: bool) -> Any:
             query = [kwargs.get("params"), options.get("additional_query_parameters")]
             return AskedBy(url, given, query)
 
-        return SentExchange(api, endpoint, body, stream, put, kind="cohere", cap=cap, asked_by=asked_by)
+        given_by = None if kwargs.get("files") else asked_by  # whose content is not known here
+        return SentExchange(api, endpoint, body, stream, put, kind="cohere", cap=cap, asked_by=given_by)
 
     return look

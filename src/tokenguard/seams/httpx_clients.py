@@ -57,7 +57,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
                 kwargs["request"] = fresh
 
         body = json.loads(request.content)
-        return exchange_at(str(request.url), body, bool(kwargs.get("stream")), sdk.provider, put, sender=sdk.package)
+        stream, headers = bool(kwargs.get("stream")), request.headers
+        return exchange_at(str(request.url), body, stream, sdk.provider, put, sender=sdk.package, headers=headers)
 
     def watching(original: Callable[..., Any]) -> Callable[..., Any]:
         def use(owner: Any, *args: Any, **kwargs: Any) -> Any:  # its value may be a coroutine: it is passed on as it is

@@ -124,7 +124,8 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
         else:
             kwargs["url"] = url
 
-    return exchange_at(url, body, bool(kwargs.get("stream")), _provider(), put, sender="litellm")
+    stream = bool(kwargs.get("stream"))
+    return exchange_at(url, body, stream, _provider(), put, sender="litellm", headers=headers)
 
 
 def _provider() -> str:

@@ -99,8 +99,13 @@ class StainlessExchange:
 
     @property
     def asked_by(self) -> AskedBy | None:
-        """Where it goes, and all that the client was made with: its key, its organization, its headers."""
+        """Where it goes, and all that the client was made with: its key, its organization, its headers.
+
+        `None` for a request with files: their content is not known here.
+        """
         client, options = self._client, self._options
+        if options.files or getattr(options, "content", None) is not None:
+            return None  # what is said is not in the body that we see
         made = {name: value for name, value in vars(client).items() if type(value) is str and name != "_platform"}
         sent = [given for given in (client._custom_headers, options.headers) if isinstance(given, Mapping)]
         query = getattr(client, "_custom_query", None), options.params

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tokenguard.tokens.request import Bound, Count, count_request, estimate_request, upper_bound_request
-from tokenguard.tokens.text import count_text, estimate_tokens, is_exact, upper_bound
+from tokenguard.tokens.bounds import Bound, upper_bound_request
+from tokenguard.tokens.request import Count, count_request, estimate_request
+from tokenguard.tokens.text import count_text, estimate_tokens, is_exact, upper_bound, warm
 
 __all__ = [
     "Bound",
@@ -15,4 +16,5 @@ __all__ = [
     "is_exact",
     "upper_bound",
     "upper_bound_request",
+    "warm",
 ]

@@ -1,8 +1,8 @@
 """Counting a whole request: what its messages, tools and settings will be billed as input.
 
-`upper_bound_request` walks any JSON body and costs microseconds; `count_request` knows the wire formats and counts the
-text. Both say how far to trust them, because no body holds all that is billed: pictures are priced by their size, and
-what a server adds or remembers (a hosted tool's results, `previous_response_id`) is not in the request at all.
+`bounds.upper_bound_request` takes any JSON body and costs microseconds; `count_request` knows the wire formats and
+counts the text. Both say how far to trust them, because no body holds all that is billed: pictures are priced by their
+size, and what a server adds or remembers (a hosted tool's results, `previous_response_id`) is not in the request.
 
 Constants without a link are fitted to recorded exchanges, some 380 of OpenAI and Anthropic.
 """
@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tokenguard.providers.words import Words
-from tokenguard.tokens.text import count_text, is_exact, reasons, upper_bound
+from tokenguard.tokens.bounds import MEDIA, NOT_TEXT, has_more, holds_media, kind_of, said_by_tools, tools_of
+from tokenguard.tokens.text import count_text, is_exact, reasons
 
 PER_MESSAGE = 3
 PER_NAME = 1
@@ -32,12 +33,6 @@ ANTHROPIC_TOOLS_PREAMBLE = 500
 NOVA_TOOLS_PREAMBLE = 850
 """Tokens of tool schemas for one of their compact JSON, and the system prompt that having tools brings along."""
 
-MEDIA = {"image_url": 765, "input_image": 765, "image": 1600}
-"""Tokens assumed for a picture: OpenAI's for 1,024 pixels square, Anthropic's largest
-(https://docs.anthropic.com/en/docs/build-with-claude/vision). Sound and files have no usual size and count nothing."""
-
-NOT_TEXT = frozenset({*MEDIA, "input_audio", "audio", "file", "input_file", "base64", "url"})
-"""`type`s of objects that hold, or point at, something that is not text."""
 OPAQUE = frozenset(
     {
         "id",
@@ -57,41 +52,8 @@ OPAQUE = frozenset(
     }
 )
 """Keys whose values the model does not read as text."""
-KEYED_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data", "image", "document", "video", "audio"})
-"""Keys of Gemini's and Converse's parts that hold media; `image` and its like do where they have a `source`."""
-OWN_TOOLS = frozenset({None, "function", "custom", "namespace"})
-"""`type`s of tools that the request itself describes; others are hosted, and bring text of their own."""
-HOSTED_TOOLS = frozenset(
-    {
-        *("googleSearch", "google_search", "googleSearchRetrieval", "enterpriseWebSearch", "googleMaps", "google_maps"),
-        *("codeExecution", "code_execution", "urlContext", "url_context", "fileSearch", "file_search", "retrieval"),
-        *("computerUse", "computer_use", "systemTool"),
-    }
-)
-"""Keys of Gemini's and Converse's tools that their servers run."""
 OWN_FORMATS = re.compile(r"gpt-oss|-search|-audio|-realtime")
 """OpenAI models whose requests are wrapped in more than the usual format."""
-
-BOUND_PER_OBJECT = 8
-BOUND_PER_REQUEST = 16
-BOUND_TOOLS = 1000
-BOUND_PER_ITEM = 4
-"""Room in the upper bound for what formats add: around each object, once a request, for having tools, and for the
-punctuation around each key and list item."""
-REMEMBERS = frozenset(
-    {
-        *("previous_response_id", "conversation", "container", "web_search_options"),
-        *("cachedContent", "promptVariables", "search_parameters"),  # Gemini, Bedrock, xAI
-        *("previous_interaction_id", "cached_content", "agent", "agent_id", "conversation_id"),  # Google's, Mistral's
-    }
-)
-"""Keys of a request that have the provider add text of its own."""
-CACHE_MARKS = frozenset({"cache_control", "cachePoint"})
-"""Keys with which a request marks what the provider shall cache (Anthropic, Bedrock)."""
-TELLING = KEYED_MEDIA | CACHE_MARKS | {"type"}
-"""Keys that tell of more than text."""
-TOKEN_LISTS = frozenset({"input", "prompt"})
-"""Where embeddings and legacy completions take tokens in place of text."""
 
 
 class Count(NamedTuple):
@@ -100,16 +62,6 @@ class Count(NamedTuple):
     tokens: int
     exact: bool
     """Whether the provider will bill just this, as far as is known."""
-
-
-class Bound(NamedTuple):
-    """What a request's input tokens cannot pass."""
-
-    tokens: int
-    complete: bool
-    """Whether all that is billed is in the body as text; if not, media, hosted tools or remembered text come on top."""
-    marked: bool = False
-    """Whether the body asks for a part of it to be written to the provider's prompt cache."""
 
 
 def count_request(words: Words, body: Mapping[str, Any], model: str | None = None) -> Count:
@@ -124,101 +76,12 @@ def count_request(words: Words, body: Mapping[str, Any], model: str | None = Non
         tally.inputs([body.get(key) for key in words.texts])
     else:
         tally.conversation(words, body)
-    return Count(tally.tokens, tally.exact and not _has_more(body))
+    return Count(tally.tokens, tally.exact and not has_more(body, said_by_tools(body)))
 
 
 def estimate_request(words: Words, body: Mapping[str, Any], model: str | None = None) -> int:
     """The input tokens of a request body, as well as is known: `count_request` without its caveat."""
     return count_request(words, body, model).tokens
-
-
-def upper_bound_request(body: Mapping[str, Any]) -> Bound:
-    """What the input tokens of a request body cannot pass, in any wire format: the UTF-8 length of all it says.
-
-    Media (base64, URLs, files) are left out and make it incomplete, as does text that only the server knows.
-    """
-    walk = _Walk()
-    tools = body.get("tools") or body.get("functions") or body.get("toolConfig")
-    tokens = BOUND_PER_REQUEST + (BOUND_TOOLS if tools else 0)
-    for key, value in body.items():
-        tokens += BOUND_PER_ITEM + (len(key) if key.isascii() else upper_bound(key))
-        tokens += len(value) if type(value) is str and value.isascii() else walk(value, key in TOKEN_LISTS)
-    marked = walk.marked or not CACHE_MARKS.isdisjoint(body)
-    return Bound(tokens, walk.complete and not _has_more(body), marked)
-
-
-class _Walk:
-    """Adds up what a JSON value says, and notes what it passes."""
-
-    __slots__ = ("complete", "marked")
-
-    def __init__(self) -> None:
-        self.complete = True
-        self.marked = False
-
-    def __call__(self, node: object, may_be_tokens: bool = False) -> int:
-        kind = type(node)  # exact types first: asking an abstract class takes longer than all the rest
-        if kind is str:
-            return upper_bound(node)  # type: ignore[arg-type] # it is a string
-        if kind is dict or (kind is not list and isinstance(node, Mapping)):
-            return self._object(node)  # type: ignore[arg-type] # it is a mapping
-        if kind is list or kind is tuple or isinstance(node, list | tuple):
-            if may_be_tokens and set(map(type, node)) == {int}:  # type: ignore[call-overload]
-                return len(node)  # type: ignore[arg-type]
-            total = 0
-            for child in node:  # type: ignore[attr-defined]
-                total += BOUND_PER_ITEM + self(child, may_be_tokens)
-            return total
-        return upper_bound(node) if isinstance(node, str) else len(str(node))
-
-    def _object(self, node: Mapping[object, object]) -> int:
-        if not TELLING.isdisjoint(node):  # most objects have none of these keys
-            self.marked = self.marked or not CACHE_MARKS.isdisjoint(node)
-            if _kind(node) in NOT_TEXT or _holds_media(node):
-                self.complete = False
-                return BOUND_PER_OBJECT
-        total = BOUND_PER_OBJECT
-        for key, child in node.items():
-            name = key if type(key) is str else str(key)
-            total += BOUND_PER_ITEM + (len(name) if name.isascii() else upper_bound(name))
-            total += len(child) if type(child) is str and child.isascii() else self(child)
-        return total
-
-
-def _has_more(body: Mapping[str, Any]) -> bool:
-    """Whether the provider will bill input that the body does not hold."""
-    reasoning = body.get("reasoning")
-    tools = _tools(body)
-    return (
-        (not REMEMBERS.isdisjoint(body) and any(map(body.get, REMEMBERS)))
-        or isinstance(body.get("prompt"), Mapping)  # a stored prompt; as text it is the legacy completions' own
-        or (isinstance(reasoning, Mapping) and reasoning.get("mode") is not None)
-        or (isinstance(tools, list | tuple) and any(_hosted(tool) for tool in tools))
-    )
-
-
-def _tools(body: Mapping[str, Any]) -> object:
-    """The tools that a request offers, in any format."""
-    config = body.get("toolConfig")  # Converse's; Gemini's, of that name, has no tools in it
-    return body.get("tools") or body.get("functions") or (config.get("tools") if isinstance(config, Mapping) else None)
-
-
-def _hosted(tool: object) -> bool:
-    return isinstance(tool, Mapping) and (_kind(tool) not in OWN_TOOLS or not HOSTED_TOOLS.isdisjoint(tool))
-
-
-def _holds_media(node: Mapping[Any, Any]) -> bool:
-    """Whether a part of Gemini's or Converse's is a picture, sound or file."""
-    for key in KEYED_MEDIA.intersection(node):
-        held = node[key]
-        if isinstance(held, Mapping) and ("source" in held or "Data" in key or "_data" in key):
-            return True
-    return False
-
-
-def _kind(node: Mapping[Any, Any]) -> str | None:
-    kind = node.get("type")
-    return kind if isinstance(kind, str) else None
 
 
 _TEXTS = frozenset({"text", "value", "content", "parts", "message", "prompt"})
@@ -241,7 +104,7 @@ class _Tally:
             self.message(instructions)
         for message in words.turns(body):
             self.message(message)
-        if tools := _tools(body):
+        if tools := tools_of(body):
             anthropic = words.tools == "anthropic" or "anthropic." in (self.model or "")
             self.described(tools, ANTHROPIC_TOOLS if anthropic else OPENAI_TOOLS)
             self.tokens += ANTHROPIC_TOOLS_PREAMBLE if anthropic else 0
@@ -263,7 +126,7 @@ class _Tally:
             texts = _TEXTS.intersection(value)
             for key in texts:
                 self.inputs(value[key])
-            if not texts and not _holds_media(value):
+            if not texts and not holds_media(value):
                 self.described(value)
         elif isinstance(value, Iterable):
             for member in value:
@@ -298,12 +161,12 @@ class _Tally:
 
     def part(self, part: Mapping[str, Any]) -> None:
         """A part of a message: text, a picture, a tool's call or its result."""
-        kind = _kind(part)
+        kind = kind_of(part)
         if kind in ("text", "input_text", "output_text") or (kind is None and isinstance(part.get("text"), str)):
             self.text(part.get("text"))
             return
         self.exact = False
-        if _holds_media(part):
+        if holds_media(part):
             self.tokens += MEDIA["image"]
         elif kind in MEDIA:
             self.tokens += MEDIA[kind]

@@ -146,6 +146,11 @@ def encoding(name: str) -> Encoding:
     return _encodings[name]
 
 
+def warm() -> None:
+    """Load what most models count with now (0.2 s), so that no call has to, and no event loop waits for it."""
+    encoding(O200K)
+
+
 def _load(name: str) -> Encoding:
     from tiktoken import Encoding
 

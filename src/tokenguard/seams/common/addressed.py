@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokenguard.call.call import Call
+from tokenguard.call.call import AskedBy, Call
 from tokenguard.providers import Reading, api_of, bedrock, google, located
 from tokenguard.seams.common.sending import SentExchange
 
@@ -42,12 +42,15 @@ def exchange_at(
     *,
     sender: str,
     watch: Callable[[Any, Call], None] | None = None,
+    headers: Mapping[Any, Any] | None = None,
 ) -> SentExchange | None:
     """The exchange of a request to `url` with this body; `None` when it is no model call.
 
     `provider` is whom it goes to, unless the host says else. Where that is empty, it is whose wire format it is, or
-    goes by the name of its `sender`. `watch` is as in `SentExchange`.
+    goes by the name of its `sender`. `watch` is as in `SentExchange`. Sent by httpx, with `headers`, it may have a
+    kept answer.
     """
+    asked_by = None if headers is None else lambda: AskedBy(url, [headers])
     kind = None if watch else sender  # what is yet to be read can be read but once
     address, _, _ = url.partition("?")
     stream = stream or given.get("stream") is True
@@ -62,8 +65,12 @@ def exchange_at(
                 own["model"] = given["model"] if body["model"] == model else body["model"]
             put(where, own)
 
-        return AddressedExchange(api, endpoint, {**given, "model": model}, stream, moved, kind=kind, watch=watch)
+        return AddressedExchange(
+            api, endpoint, {**given, "model": model}, stream, moved, kind=kind, watch=watch, asked_by=asked_by
+        )
     endpoint, path = located(address, provider or sender)
     if (api := api_of(path, endpoint.provider)) is None:
         return None
-    return SentExchange(api, endpoint, given, stream, lambda body: put(url, body), kind=kind, watch=watch)
+    return SentExchange(
+        api, endpoint, given, stream, lambda body: put(url, body), kind=kind, watch=watch, asked_by=asked_by
+    )

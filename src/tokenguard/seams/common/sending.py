@@ -89,6 +89,11 @@ class SentExchange:
         """What an answer depends on besides the body; `None` where it cannot be given back."""
         return None if self._asked_by is None else self._asked_by()
 
+    @property
+    def sends_later(self) -> bool:
+        """Whether the request goes out when its answer is first read: then nothing can be sent in its place."""
+        return self.stream and self._encode is not None
+
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead."""
         self._put(body)

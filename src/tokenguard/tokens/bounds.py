@@ -1,0 +1,231 @@
+"""What the input tokens of a request cannot pass, found without counting: the bytes of all it says.
+
+Most of a long request need not be walked for it. `marshal` has written it down once for its fingerprint, and what
+that takes tells the bytes of plain messages; tools are nearly always those of the call before.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections import OrderedDict
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from tokenguard.tokens.text import upper_bound
+
+MEDIA = {"image_url": 765, "input_image": 765, "image": 1600}
+"""Tokens assumed for a picture: OpenAI's for 1,024 pixels square, Anthropic's largest
+(https://docs.anthropic.com/en/docs/build-with-claude/vision). Sound and files have no usual size and count nothing."""
+
+NOT_TEXT = frozenset({*MEDIA, "input_audio", "audio", "file", "input_file", "base64", "url"})
+"""`type`s of objects that hold, or point at, something that is not text."""
+KEYED_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data", "image", "document", "video", "audio"})
+"""Keys of Gemini's and Converse's parts that hold media; `image` and its like do where they have a `source`."""
+OWN_TOOLS = frozenset({None, "function", "custom", "namespace"})
+"""`type`s of tools that the request itself describes; others are hosted, and bring text of their own."""
+HOSTED_TOOLS = frozenset(
+    {
+        *("googleSearch", "google_search", "googleSearchRetrieval", "enterpriseWebSearch", "googleMaps", "google_maps"),
+        *("codeExecution", "code_execution", "urlContext", "url_context", "fileSearch", "file_search", "retrieval"),
+        *("computerUse", "computer_use", "systemTool"),
+    }
+)
+"""Keys of Gemini's and Converse's tools that their servers run."""
+BOUND_PER_OBJECT = 8
+BOUND_PER_REQUEST = 16
+BOUND_TOOLS = 1000
+BOUND_PER_ITEM = 4
+"""Room in the upper bound for what formats add: around each object, once a request, for having tools, and for the
+punctuation around each key and list item."""
+REMEMBERS = frozenset(
+    {
+        *("previous_response_id", "conversation", "container", "web_search_options"),
+        *("cachedContent", "promptVariables", "search_parameters"),  # Gemini, Bedrock, xAI
+        *("previous_interaction_id", "cached_content", "agent", "agent_id", "conversation_id"),  # Google's, Mistral's
+    }
+)
+"""Keys of a request that have the provider add text of its own."""
+CACHE_MARKS = frozenset({"cache_control", "cachePoint"})
+"""Keys with which a request marks what the provider shall cache (Anthropic, Bedrock)."""
+TELLING = KEYED_MEDIA | CACHE_MARKS | {"type"}
+"""Keys that tell of more than text."""
+TOKEN_LISTS = frozenset({"input", "prompt"})
+"""Where embeddings and legacy completions take tokens in place of text."""
+
+
+REMEMBERED_TOOLS = 16
+"""Lists of tools of which is remembered what they say."""
+PLAIN_KEYS = {"role", "content"}
+"""The keys of a message that is nothing but text."""
+
+
+class Bound(NamedTuple):
+    """What a request's input tokens cannot pass."""
+
+    tokens: int
+    complete: bool
+    """Whether all that is billed is in the body as text; if not, media, hosted tools or remembered text come on top."""
+    marked: bool = False
+    """Whether the body asks for a part of it to be written to the provider's prompt cache."""
+
+
+def upper_bound_request(body: Mapping[str, Any], size: int | None = None) -> Bound:
+    """What the input tokens of a request body cannot pass, in any wire format: the UTF-8 length of all it says.
+
+    Media (base64, URLs, files) are left out and make it incomplete, as does text that only the server knows. `size` is
+    the length of the body as `marshal` (version 2) writes it, where that is known already: it saves the walk over
+    messages that are plain text.
+    """
+    walk = _Walk()
+    tools = said_by_tools(body, size)
+    offers = next((key for key in ("tools", "functions") if body.get(key)), "")
+    tokens = BOUND_PER_REQUEST + (BOUND_TOOLS if offers or body.get("toolConfig") else 0)
+    messages = None if size is None else _said_by_messages(body, size, offers, tools)
+    for key, value in body.items():
+        tokens += BOUND_PER_ITEM + (len(key) if key.isascii() else upper_bound(key))
+        if key == offers:
+            tokens += tools.tokens
+        elif key == "messages" and messages is not None:
+            tokens += messages
+        else:
+            tokens += len(value) if type(value) is str and value.isascii() else walk(value, key in TOKEN_LISTS)
+    marked = walk.marked or tools.marked or not CACHE_MARKS.isdisjoint(body)
+    return Bound(tokens, walk.complete and tools.complete and not has_more(body, tools), marked)
+
+
+class Said(NamedTuple):
+    """What a request's tools say."""
+
+    tokens: int = 0
+    complete: bool = True
+    marked: bool = False
+    hosted: bool = False
+    """Whether a tool is the server's, and brings text of its own."""
+    size: int | None = None
+    """Bytes that `marshal` takes for them; `None` where it does not take them."""
+
+
+_remembered: OrderedDict[int, tuple[object, Said]] = OrderedDict()
+"""By identity; what is remembered is held, so that nothing else gets it."""
+
+
+def said_by_tools(body: Mapping[str, Any], size: int | None = None) -> Said:
+    """What the tools say that a request offers, in any format.
+
+    The same list as before says the same, if it still takes as many bytes: what the rest leaves of `size`.
+    """
+    tools = tools_of(body)
+    if not tools:
+        return Said()
+    if size is None or body.get("tools") is not tools:
+        return _walked(tools, None)
+    size -= len(marshal.dumps({key: value for key, value in body.items() if key != "tools"}, 2)) + 5 + len("tools")
+    held, said = _remembered.get(id(tools), (None, Said()))
+    if held is not tools or said.size != size:
+        said = _walked(tools, size)
+        _remembered[id(tools)] = (tools, said)
+        if len(_remembered) > REMEMBERED_TOOLS:
+            _remembered.popitem(last=False)
+    return said
+
+
+def _walked(tools: object, size: int | None) -> Said:
+    walk = _Walk()
+    tokens = walk(tools)
+    hosted = isinstance(tools, list | tuple) and any(map(_hosted, tools))
+    return Said(tokens, walk.complete, walk.marked, hosted, size)
+
+
+def _said_by_messages(body: Mapping[str, Any], size: int, offers: str, tools: Said) -> int | None:
+    """What `_Walk` would find in the messages, by the bytes that they take; `None` where they are more than text.
+
+    `marshal` writes a list and a text with five bytes before them, and a mapping with two around it.
+    """
+    messages = body.get("messages")
+    if type(messages) is not list or set(map(type, messages)) != {dict} or (offers and tools.size is None):
+        return None
+    count = len(messages)
+    if set().union(*messages) != PLAIN_KEYS or sum(map(len, messages)) != 2 * count:
+        return None
+    if any(set(map(type, map(itemgetter(key), messages))) != {str} for key in PLAIN_KEYS):
+        return None
+    other = {key: value for key, value in body.items() if key not in ("messages", offers)}
+    size -= len(marshal.dumps(other, 2)) + 5 + len("messages")
+    if offers:
+        size -= 5 + len(offers) + (tools.size or 0)
+    return size - 5 - count * (2 + 4 * 5) + count * (BOUND_PER_ITEM + BOUND_PER_OBJECT + 2 * BOUND_PER_ITEM)
+
+
+class _Walk:
+    """Adds up what a JSON value says, and notes what it passes."""
+
+    __slots__ = ("complete", "marked")
+
+    def __init__(self) -> None:
+        self.complete = True
+        self.marked = False
+
+    def __call__(self, node: object, may_be_tokens: bool = False) -> int:
+        kind = type(node)  # exact types first: asking an abstract class takes longer than all the rest
+        if kind is str:
+            return upper_bound(node)  # type: ignore[arg-type] # it is a string
+        if kind is dict or (kind is not list and isinstance(node, Mapping)):
+            return self._object(node)  # type: ignore[arg-type] # it is a mapping
+        if kind is list or kind is tuple or isinstance(node, list | tuple):
+            if may_be_tokens and set(map(type, node)) == {int}:  # type: ignore[call-overload]
+                return len(node)  # type: ignore[arg-type]
+            total = 0
+            for child in node:  # type: ignore[attr-defined]
+                total += BOUND_PER_ITEM + self(child, may_be_tokens)
+            return total
+        return upper_bound(node) if isinstance(node, str) else len(str(node))
+
+    def _object(self, node: Mapping[object, object]) -> int:
+        if not TELLING.isdisjoint(node):  # most objects have none of these keys
+            self.marked = self.marked or not CACHE_MARKS.isdisjoint(node)
+            if kind_of(node) in NOT_TEXT or holds_media(node):
+                self.complete = False
+                return BOUND_PER_OBJECT
+        total = BOUND_PER_OBJECT
+        for key, child in node.items():
+            name = key if type(key) is str else str(key)
+            total += BOUND_PER_ITEM + (len(name) if name.isascii() else upper_bound(name))
+            total += len(child) if type(child) is str and child.isascii() else self(child)
+        return total
+
+
+def has_more(body: Mapping[str, Any], tools: Said) -> bool:
+    """Whether the provider will bill input that the body does not hold."""
+    reasoning = body.get("reasoning")
+    return (
+        (not REMEMBERS.isdisjoint(body) and any(map(body.get, REMEMBERS)))
+        or isinstance(body.get("prompt"), Mapping)  # a stored prompt; as text it is the legacy completions' own
+        or (isinstance(reasoning, Mapping) and reasoning.get("mode") is not None)
+        or tools.hosted
+    )
+
+
+def tools_of(body: Mapping[str, Any]) -> object:
+    """The tools that a request offers, in any format."""
+    config = body.get("toolConfig")  # Converse's; Gemini's, of that name, has no tools in it
+    return body.get("tools") or body.get("functions") or (config.get("tools") if isinstance(config, Mapping) else None)
+
+
+def _hosted(tool: object) -> bool:
+    return isinstance(tool, Mapping) and (kind_of(tool) not in OWN_TOOLS or not HOSTED_TOOLS.isdisjoint(tool))
+
+
+def holds_media(node: Mapping[Any, Any]) -> bool:
+    """Whether a part of Gemini's or Converse's is a picture, sound or file."""
+    for key in KEYED_MEDIA.intersection(node):
+        held = node[key]
+        if isinstance(held, Mapping) and ("source" in held or "Data" in key or "_data" in key):
+            return True
+    return False
+
+
+def kind_of(node: Mapping[Any, Any]) -> str | None:
+    """The `type` of an object, where it is a text."""
+    kind = node.get("type")
+    return kind if isinstance(kind, str) else None
