@@ -93,7 +93,9 @@ COMMANDS = {
         "tokenguard.cli.batches", "batches", "Open batch jobs: whose, how old, what they may cost.", "Guard"
     ),
     "budgets": Row("tokenguard.cli.budgets", "budgets", "Utilisation of each budget, and what is left.", "Guard"),
-    "cache": Row("tokenguard.cli.cache", "cache", "How many answers are kept; delete them.", "Guard", "cache stats"),
+    "cache": Row(
+        "tokenguard.cli.cache", "cache", "How many answers are kept; delete them; judge a rule.", "Guard", "cache stats"
+    ),
     "grafana": Row(
         "tokenguard.cli.grafana",
         "grafana",

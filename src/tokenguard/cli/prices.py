@@ -45,6 +45,7 @@ EACH = {
     "characters": "per character that is spoken",
     "pages": "per page that is read",
     "annotated_pages": "per page that is annotated",
+    "token_hours": "per token that is kept for an hour",
 }
 """The rates of what is no token."""
 
