@@ -134,5 +134,7 @@ def test_installing_imports_no_sdk():
         "rich",
         "click",
         "libcst",
+        "cryptography",
+        "tokenguard.answers",
     }
     assert modules & (heavy | {"tokenguard.policy.model", "tokenguard.ledger", "opentelemetry.sdk"}) == set()

@@ -64,6 +64,25 @@ def test_clear(kept):
     assert run("cache", "clear", "--policy", kept).output == "2 answers are deleted.\n"
 
 
+def test_eval(tmp_path):
+    """What words would serve of labelled pairs, and what wrongly; a share that is too large is exit code 1."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(
+        '{"a": "What is your refund policy?", "b": "the refund policy, what is it", "same": true}\n'
+        '{"a": "Refund policy?", "b": "what\\u0027s the Refund Policy", "same_answer": true}\n'
+        '{"a": "Your opening hours", "b": "the opening hours?", "same": 1}\n\n'
+        '{"a": "order 48213", "b": "order 48231", "same": false}\n'
+        '{"a": "Is it open to me", "b": "Open it for me", "same": false}\n'
+    )
+    said = run("cache", "eval", path)
+    assert said.exit_code == 1
+    assert "served: 2 of 3 same pairs (66.7%)" in said.output
+    assert "wrong:  1 of 2 different pairs (50.0%" in said.output
+    assert run("cache", "eval", path, "--max-wrong", "0.6").exit_code == 0
+    path.write_text('{"a": "x"}\n')
+    assert "pairs.jsonl:1: this is no pair" in str(run("cache", "eval", path).exception)
+
+
 def test_nothing_to_see(policy_file):
     """In memory, or before anything is kept, it says so."""
     path = policy_file('[[cache]]\nname = "a"\n')

@@ -280,6 +280,17 @@ def test_a_budget_that_has_no_room(under, client, provider, spans):
     assert [span.attributes.get("tokenguard.guard.action") for span in spans] == [None, "block"]
 
 
+@pytest.mark.parametrize("step", ["failure", "escalate"])
+def test_an_error_of_ours(step, under, client, provider, monkeypatch):
+    """Whatever fails while an answer is looked at: the caller has it."""
+    monkeypatch.setenv("TOKENGUARD_STRICT", "0")
+    guard = under(CASCADE + 'escalate_when = ["length"]\n')
+    setattr(guard, step, lambda *given: 1 / 0)
+    provider.answer_next("word " * 60)
+    assert chat(client, max_tokens=10).choices[0].finish_reason == "length"
+    assert sent(provider) == ["gpt-4.1-mini"]
+
+
 def test_an_answer_that_may_fail_is_not_kept(under, client, provider):
     """A cascade's first answer is in no cache: it would be served without having been looked at."""
     under(CASCADE + 'escalate_when = ["length"]\n[[cache]]\nname = "c"\nper = []\nsampled = true\n')

@@ -268,6 +268,21 @@ def test_the_callers_own_mistake(under, client, provider):
     assert sent(provider) == ["gpt-4.1-mini", "gpt-4o", "gpt-4.1-mini"]
 
 
+def test_an_error_of_ours(under, client, provider, monkeypatch):
+    """Where falling back fails inside TokenGuard, the caller has the refusal, and the process goes on."""
+    monkeypatch.setenv("TOKENGUARD_STRICT", "0")
+    guard = under(ROUTE)
+
+    def broken(*given):
+        yield 1 / 0
+
+    guard.reconsider = broken
+    provider.fail_next(404)
+    with pytest.raises(openai.NotFoundError):
+        chat(client)
+    assert chat(client).choices
+
+
 def test_unfit_error(under, client, provider):
     """`unfit = "error"` leaves the refusal to the caller."""
     under(ROUTE + 'unfit = "error"\n')

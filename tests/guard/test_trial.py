@@ -169,3 +169,32 @@ def test_downgrades_are_doubted_too():
     """
     found = doubts(policy.loads(text, "/tokenguard.toml"), PriceBook())
     assert [each.split(":")[0] for each in found] == ['[[limit]] "l"', '[[budget]] "b"']
+
+
+def test_budgets_of_every_unit():
+    """Money, tokens, calls, and what a run of a task may come to: each in its own words."""
+    text = """
+    [[budget]]
+    name = "calls"
+    limit_calls = 5
+    window = "minute"
+    [[budget]]
+    name = "run"
+    per = ["task_run"]
+    limit_usd = 1
+    [[budget]]
+    name = "both"
+    limit_usd = 2
+    limit_tokens = 10
+    then = "warn"
+    [[budget]]
+    name = "none"
+    limit_calls = 0
+    """
+    tried = try_call(policy.loads(text, "/tokenguard.toml"), PriceBook(), Asked("gpt-4o", output_cap=100))
+    assert [one[2:] for one in tried.decisions] == [
+        ("reserve", "1 call of 5 a minute"),
+        ("reserve", "$0.003500 at the most, of $1 a run"),
+        ("warn", "$0.003500 at the most, of $2 and 1,100 tokens at the most, of 10 a day"),
+        ("block", "1 call of 0 a day"),
+    ]

@@ -74,6 +74,8 @@ REPORTED = {
     "a rate limit that is caught is no bound": "async def patient(text):\n    try:\n        return await title(text)\n    except RateLimitError:\n        return None\nasync def f(texts):\n    await asyncio.gather(*[patient(t) for t in texts])",
     "a model's client": "async def f(llm_client, frames):\n    await asyncio.gather(*[llm_client.generate_response(x) for x in frames])",
     "agents": "async def one(agent):\n    return await agent.run()\nasync def f(tasks):\n    await asyncio.gather(*[one(Agent(t)) for t in tasks])",
+    "a function that says so": "async def f(docs):\n    await asyncio.gather(*[fix_doc_with_llm(d) for d in docs])",
+    "a gateway": "async def f(docs):\n    await asyncio.gather(*[LLMGateway.acreate_structured_output(d) for d in docs])",
 }  # fmt: skip
 
 SILENT = {
@@ -108,6 +110,8 @@ SILENT = {
     "a chat that is no model": "async def f(rooms):\n    await asyncio.gather(*[r.chat.generate(r) for r in rooms])",
     "the tools of one answer": "async def run_tool(call):\n    return await title(call)\nasync def f(tool_calls):\n    await asyncio.gather(*[run_tool(c) for c in tool_calls])",
     "a team of agents": "async def f(agents, task):\n    await asyncio.gather(*[agent.run(task) for agent in agents])",
+    "a list of metrics": "async def f(metrics, text):\n    await asyncio.gather(*[title(m + text) for m in metrics])",
+    "making a model asks it nothing": "async def f(names):\n    await asyncio.gather(*[create_llm(n) for n in names])",
     "no requests": "async def f(urls):\n    await asyncio.gather(*[fetch(u) for u in urls])",
 }  # fmt: skip
 

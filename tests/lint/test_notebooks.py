@@ -122,6 +122,20 @@ def test_a_cell_that_cannot_be_read_is_a_note_and_the_others_are_linted(tmp_path
     assert CliRunner().invoke(lint, ["--no-cache", str(file)]).exit_code == 0
 
 
+def test_a_cell_in_another_language_is_none_of_ours(tmp_path: Path) -> None:
+    """Marked by two signs, or by one, alone on the first line, as Databricks does."""
+    assert linted(tmp_path, "%sql\nSELECT 1 FROM x", "%%sh\necho (", CALL) == [("TG101", 3, 2, "warning")]
+
+
+def test_where_broken_files_are_not_reported_the_other_cells_are_linted(tmp_path: Path) -> None:
+    """A broken cell hides nothing where TG000 is off."""
+    file = tmp_path / "n.ipynb"
+    cells = [{"cell_type": "code", "source": text} for text in ("def f(:", CALL)]
+    file.write_text(json.dumps({"cells": cells}))
+    result = CliRunner().invoke(lint, ["--no-cache", "--select", "TG101", "--format", "json", str(file)])
+    assert [(r["rule"], r["cell"]) for r in json.loads(result.stdout)] == [("TG101", 2)]
+
+
 def test_a_file_that_a_cell_writes_is_a_program_of_its_own(tmp_path: Path) -> None:
     """Its names are not those of the notebook, and what is no Python file is not read."""
     cap = "CAP = {'max_output_tokens': 5}"

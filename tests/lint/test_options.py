@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -107,7 +108,13 @@ def test_stubs_are_linted(project: Path) -> None:
 def test_watch(project: Path) -> None:
     """--watch lints again when a file changes, and ends when it is told to."""
     command = [sys.executable, "-u", "-m", "tokenguard", "lint", "--watch", "."]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with contextlib.ExitStack() as end:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits none
+        process = end.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+        signal.signal(signal.SIGINT, before)
+        end.callback(process.kill)
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         assert any("TG101" in line for line in lines)

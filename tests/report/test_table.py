@@ -187,6 +187,7 @@ def test_repeats_are_a_finding(tmp_path):
             call(6, "bot", "gpt-4o", (50, 9, 0), 9.0),
             call(7, "bot", "gpt-4o", (None,) * 3, None, "error", **same),
             call(8, "bot", "gpt-4o", (50, 9, 0), 0.25, **same, **{names.RETRY_ATTEMPT: 1}),  # told as a retry
+            call(9, "bot", "gpt-4o", (None,) * 3, 0.0, **same, **{names.CACHE_RESULT: names.HIT}),  # not sent
         ]
     )
     store.close()
@@ -194,9 +195,7 @@ def test_repeats_are_a_finding(tmp_path):
         findings = find(records, ask(records, Query()))
     (repeats,) = (finding for finding in findings if finding.usd_is == "spent on repeated calls")
     assert repeats.usd == pytest.approx(3 * 0.25 + 0.5)
-    assert repeats.says == (
-        "4 calls were identical to calls that had been answered (2 distinct requests; bot 3, rag 1)"
-    )
+    assert repeats.says == ("4 calls repeated a request that had been answered (2 distinct requests; bot 3, rag 1)")
 
 
 def test_columns_that_have_no_room_are_named(store_path):

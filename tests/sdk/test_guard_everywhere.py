@@ -232,6 +232,31 @@ def quoted(model):
     return model.replace(":", "%3A")
 
 
+@over(VARIANTS)
+def test_unfit(variant, caller, under, provider, spans):
+    """A route's model that the provider refuses costs one request: the caller's own is sent as it was, and answered."""
+    call, kind = caller(variant), variant.kind
+    call()
+    spans.clear()
+    under(f'[[route]]\nname = "r"\nto = "{kind.cheaper}"\n' + rates(kind))
+    if kind.sdk == "ollama" and variant.stream:  # sent when it is read: then it is too late, and it is not routed
+        call()
+        assert provider.requests[-1].model == kind.model
+        return
+    provider.fail_next(404)
+    call()
+    call()
+    before, refused, after, later = provider.requests
+    assert [request.model for request in (refused, after, later)] == [kind.cheaper, kind.model, kind.model]
+    assert (after.path, after.body) == (before.path, before.body)
+    assert (later.path, later.body) == (before.path, before.body)
+    first, second = spans
+    assert first.attributes["tokenguard.route.unfit"] == kind.cheaper
+    assert first.attributes["gen_ai.request.model"] == kind.model
+    assert first.name == second.name
+    assert first.attributes["tokenguard.cost.usd"] == pytest.approx(kind.charged(after.billed) / 1e9)
+
+
 @over(WITH_TOOLS)
 def test_tool_steps(variant, caller, under, provider, spans):
     """Rounds of tools are read from the provider's own messages, two calls at once being one round."""

@@ -93,7 +93,9 @@ COMMANDS = {
         "tokenguard.cli.batches", "batches", "Open batch jobs: whose, how old, what they may cost.", "Guard"
     ),
     "budgets": Row("tokenguard.cli.budgets", "budgets", "Utilisation of each budget, and what is left.", "Guard"),
-    "cache": Row("tokenguard.cli.cache", "cache", "How many answers are kept; delete them.", "Guard", "cache stats"),
+    "cache": Row(
+        "tokenguard.cli.cache", "cache", "How many answers are kept; delete them; judge a rule.", "Guard", "cache stats"
+    ),
     "grafana": Row(
         "tokenguard.cli.grafana",
         "grafana",
@@ -152,9 +154,13 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     epilog="Measure a program with no change to it:  tokenguard-instrument python app.py",
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress on the terminal.")
 @click.pass_context
-def group(ctx: click.Context) -> None:
+def group(ctx: click.Context, quiet: bool) -> None:
     """Know what every LLM call costs, stop the ones that cost too much, catch the waste before it ships."""
+    from tokenguard.process import progress
+
+    progress.quiet = quiet
     if ctx.invoked_subcommand is None:
         from tokenguard.cli.overview import Line, overview
 

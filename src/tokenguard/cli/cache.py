@@ -1,9 +1,10 @@
-"""`tokenguard cache stats|clear`."""
+"""`tokenguard cache stats|clear|eval`."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 FILE = click.option("--policy", "file", metavar="FILE", help="The policy file; without it, the one found from here.")
 
 
+SHOWN: Final = 5
+"""Wrong pairs that are shown."""
+
+
 @click.group(cls=Suggesting)
 def cache() -> None:
-    """See how many answers are kept, or delete them."""
+    """See how many answers are kept, delete them, or judge `match = "words"` by pairs of your own."""
 
 
 @cache.command()
@@ -72,6 +77,37 @@ def clear(file: str | None, rule: str | None, tenant: str | None) -> None:
     finally:
         store.close()
     click.echo(f"{gone:,} answers are deleted.")
+
+
+@cache.command(name="eval")
+@click.argument("pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--max-wrong", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Of different pairs.")
+def evaluate(pairs: Path, max_wrong: float) -> None:
+    """Say what match = "words" would serve of your own labelled pairs of questions, and what wrongly.
+
+    PAIRS is JSON Lines: {"a": "...", "b": "...", "same": true or false}. Exit code 1: more than --max-wrong of the
+    pairs that are not the same would get each other's answer.
+    """
+    from tokenguard.answers.pairs import interval, judged
+
+    with pairs.open(encoding="utf-8") as lines:
+        found = judged(lines, str(pairs))
+    if found.same:
+        click.echo(f"served: {found.served:,} of {found.same:,} same pairs ({found.served / found.same:.1%})")
+    share = found.wrong_share
+    if share is None:
+        click.echo("No pair is labelled as different, so nothing can be said of wrong answers.", err=True)
+        raise click.exceptions.Exit(2)
+    low, high = interval(len(found.wrong), found.different)
+    click.echo(
+        f"wrong:  {len(found.wrong):,} of {found.different:,} different pairs ({share:.1%}; 95 % of the time between "
+        f"{low:.1%} and {high:.1%})"
+    )
+    for one, other in found.wrong[:SHOWN]:
+        click.echo(f"  {one}\n  {other}\n")
+    if share > max_wrong:
+        click.echo(f"That is more than {max_wrong:.1%}.", err=True)
+        raise click.exceptions.Exit(1)
 
 
 def _store(found: Policy) -> Store | None:

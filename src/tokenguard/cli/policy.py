@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +142,7 @@ def try_(file: str | None, attr: tuple[str, ...], form: str, **facts: Any) -> No
         if not (sign and key):
             raise click.UsageError(f"--attr {pair}: write KEY=VALUE")
         whose[key] = value
+    sys.path.insert(0, os.getcwd())  # a route may ask a function of the application's, as when that runs here
     tried = try_call(found, PriceBook(found.prices), Asked(attribution=whose, **facts))
     if form == "json":
         click.echo(json.dumps({**tried._asdict(), "decisions": [one._asdict() for one in tried.decisions]}, indent=2))

@@ -67,7 +67,7 @@ class Functions:
     def _tell(self, name: str, why: str) -> None:
         if name not in self._told:
             self._told.add(name)
-            log.warning("tokenguard: %s %s: it has no say where it does", name, why)
+            log.warning("tokenguard: %s %s, so it has no say", name, why)
 
 
 def facts_of(call: Call, worst_case: WorstCase, *, content: bool) -> dict[str, Any]:

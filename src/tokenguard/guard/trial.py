@@ -22,7 +22,7 @@ from tokenguard.guard.context import Context
 from tokenguard.guard.routes import too_long, unmet
 from tokenguard.guard.worst_case import WorstCase
 from tokenguard.ledger import nano
-from tokenguard.policy import Limit, Policy, Route, When
+from tokenguard.policy import Budget, Limit, Policy, Route, When
 from tokenguard.policy.caching import AnswersConfig, Cache
 from tokenguard.policy.match import draw
 from tokenguard.policy.model import LedgerConfig
@@ -280,7 +280,7 @@ class _Trying:
         for budget in self._policy.budgets:
             yield Decision("budget", budget.name, *self._budgeted(budget))
 
-    def _budgeted(self, budget: Any) -> tuple[str, str]:
+    def _budgeted(self, budget: Budget) -> tuple[str, str]:
         call, guard = self._call, self._guard
         key = next((key for each, key in _matched(call).budgets if each is budget), None)
         if self._refused:
@@ -292,15 +292,23 @@ class _Trying:
         if worst.nano is None and budget.limit_usd is not None and self._policy.unpriced != "allow":
             self._refused = budget.then != "warn"
             return ("block" if self._refused else "warn"), f"no price is known for {call.model}"
-        usd = budget.limit_usd is not None and (worst.nano or 0) > nano(budget.limit_usd)
-        over = usd or (budget.limit_tokens is not None and tokens > budget.limit_tokens)
-        needs = f"${worst.usd:.6f}" if budget.limit_usd is not None else f"{tokens:,} tokens"
-        limit = f"${budget.limit_usd:g}" if budget.limit_usd is not None else f"{budget.limit_tokens:,} tokens"
-        window = "in total" if budget.window == "total" else f"a {budget.window}"
-        why = f"{needs} at the most, of {limit} {window}{f' for {key}' if key else ''}"
+        over = (
+            (budget.limit_usd is not None and (worst.nano or 0) > nano(budget.limit_usd))
+            or (budget.limit_tokens is not None and tokens > budget.limit_tokens)
+            or budget.limit_calls == 0
+        )
+        usd = "an unknown sum" if worst.usd is None else f"${worst.usd:.6f}"
+        of = (
+            (budget.limit_usd, f"{usd} at the most, of ${budget.limit_usd or 0:g}"),
+            (budget.limit_tokens, f"{tokens:,} tokens at the most, of {budget.limit_tokens or 0:,}"),
+            (budget.limit_calls, f"1 call of {budget.limit_calls or 0:,}"),
+        )
+        needs = " and ".join(words for limit, words in of if limit is not None)
+        window = "a run" if budget.by_run else "in total" if budget.window == "total" else f"a {budget.window}"
+        why = f"{needs} {window}{f' for {key}' if key else ''}"
         if not over:
             return "reserve", why
-        if budget.then == "downgrade" and call.model != budget.downgrade_to:
+        if budget.then == "downgrade" and budget.downgrade_to is not None and call.model != budget.downgrade_to:
             if guard.enforces:
                 guard.send_to(call, self._exchange, budget.downgrade_to)
             return "downgrade", f"goes to {budget.downgrade_to}: {why}"

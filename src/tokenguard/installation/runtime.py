@@ -66,6 +66,7 @@ class Installation:
         """By module of `SDKS`: what its seam has put there. It may add to its own later."""
         self.transports: dict[str, Restore] = {}
         """The same below the SDKs, where answers are kept."""
+        self.listens = False
 
     def put_under(self, policy: Policy) -> None:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
@@ -113,6 +114,10 @@ class Installation:
     def _listen(self) -> None:
         """Be where kept answers are given, and new ones come in: below the SDKs, while some policy wants it."""
         from tokenguard.seams.transports import TRANSPORTS, patch
+
+        if self.listens:
+            return
+        self.listens = True
 
         def listen(module: ModuleType) -> None:
             if module.__name__ not in self.transports:

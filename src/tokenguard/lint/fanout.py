@@ -38,7 +38,11 @@ _MODEL = lazy(
     re.IGNORECASE,
 )
 _TOOL = lazy(r"(?:^|_)tools?(?:_|$)")
-_AGENTS = lazy(r"(?:^|[._])agents?$")
+_SAYS_SO = lazy(
+    r"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|to|via|by|using))_llm|_?llm_(?:call|generate|complete|ask|query)\w*"
+)
+_GATEWAY = lazy(r"LLM[A-Z]\w*")
+_TEAM = lazy(r"(?:^|[._])(?:agents?|models|metrics|judges|providers|personas|retrievers|variants)$")
 _AGENT = lazy(r"(?:^|[._])agent$")
 _RUNNERS = lazy(
     r"pydantic_ai\.(?:.*\.)?Agent\(\)\.run|agents\.(?:run\.)?Runner\.run|.*\bcreate_react_agent\(\)\.ainvoke"
@@ -182,10 +186,14 @@ def _asks(file: File, call: ast.Call) -> bool:
     if _RUNNERS.fullmatch(_path(file, called(call))):
         return True
     func = call.func
+    if _SAYS_SO.fullmatch(_last(func)):
+        return not _bounds(file, func)
     if not isinstance(func, ast.Attribute):
         return False
     if func.attr in _ALWAYS_ASKS:
         return True
+    if _GATEWAY.fullmatch(_last(func.value)):
+        return func.attr.startswith(("acreate", "agenerate", "acomplete", "achat"))
     of = ast.unparse(func.value)
     if func.attr in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
         return bool(_AGENT.search(of)) and isinstance(file.module.parents.get(call), ast.Await | ast.ListComp)
@@ -257,8 +265,8 @@ def few(file: File, source: ast.expr, most: int) -> bool:
         listed = found[1] if isinstance(found[1], ast.expr) else listed
     if isinstance(source, ast.Name) and _grown(file, source):
         return False
-    if _AGENTS.search(ast.unparse(source)):
-        return True  # a team
+    if _TEAM.search(ast.unparse(source)):
+        return True  # written out somewhere, and short
     match listed:
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
             return len(items) <= most

@@ -26,6 +26,7 @@ _MAGIC = lazy(
     r"|(?:uv )?(?:pip3?|conda|mamba) (?:install|uninstall|freeze|list)\b)"
 )
 _PYTHON_CELL = lazy(r"%%(?:time|timeit|capture|prun|memit|mprun|lprun|debug)\b")
+_OTHER_CELL = lazy(r"%%|%(?:sql|sh|md|scala|r|fs|bash)\s*$")  # Databricks marks whole cells by one sign
 _PYTHON_FILE = lazy(r"%%(?:writefile|file)\s.*\.py\s*$")
 _TOKEN = lazy(
     r"[rRbBuUfFtT]{0,2}(?P<long>\"\"\"|''')|\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|#.*|(?P<open>[(\[{])|(?P<close>[)\]}])"
@@ -85,7 +86,7 @@ class Cells:
         for number, text in self.texts.items():
             lines = lines_of(text)
             first = next((line for line in lines if line.strip()), "")
-            if not first.startswith("%%") or _PYTHON_CELL.match(first):
+            if not _OTHER_CELL.match(first) or _PYTHON_CELL.match(first):
                 together[number] = self._code(lines)
             elif _PYTHON_FILE.match(first):
                 files.append(Program({number: self._code(lines)}))

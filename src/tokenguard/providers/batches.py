@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.providers import api_of
 from tokenguard.providers.api import Api
-from tokenguard.providers.reading import fields, items, text, whole
+from tokenguard.providers.reading import fields, text, whole
 
 UPLOAD: Final = "upload"
 CREATE: Final = "create"
@@ -255,8 +255,3 @@ def attribution_in(metadata: Mapping[str, Any]) -> dict[str, str]:
 def uploaded_id(result: object) -> str | None:
     """The id of a file that was uploaded."""
     return text(fields(result).get("id"))
-
-
-def answers_of(job: object) -> list[Mapping[str, Any]]:
-    """Results that are in the job itself (Mistral's `outputs`)."""
-    return list(items(fields(job).get("outputs")))

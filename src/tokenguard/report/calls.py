@@ -13,6 +13,7 @@ from tokenguard.report.labels import iso
 from tokenguard.report.query import COLUMNS, Query, check_keys, conditions
 from tokenguard.store.file import CALL_COLUMNS
 from tokenguard.store.store import call_of
+from tokenguard.store.sums import SERVED
 
 ORDERS: Final = {
     "cost": "cost_usd",
@@ -117,7 +118,7 @@ def repeats(records: Records, query: Query, *, last: int | None = None) -> list[
             "SELECT request_hash, count(*), sum(cost_usd), min(feature), "  # noqa: S608
             f"min({COLUMNS['model']}), min({COLUMNS['call_site']}), min(temperature), min(start_ns), max(start_ns) "
             f"FROM {records.dialect.calls} WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL "
-            "AND request_hash IS NOT NULL GROUP BY 1 HAVING count(*) > 1 "
+            f"AND request_hash IS NOT NULL AND ({SERVED}) IS NOT TRUE GROUP BY 1 HAVING count(*) > 1 "
             "ORDER BY sum(cost_usd * 1.0) * (count(*) - 1) / count(*) DESC NULLS LAST, 2 DESC, 1 LIMIT ?",
             (*values, query.limit or MANY),
         )

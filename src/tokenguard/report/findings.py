@@ -14,6 +14,7 @@ from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
 from tokenguard.report.query import attribute, conditions, newest, reads_all
 from tokenguard.report.trend import Outlier
+from tokenguard.store.sums import SERVED
 
 MIN_CALLS: Final = 3
 LONG: Final = ("long_calls", "long_tokens", "long_read_tokens", "long_uncached_usd")
@@ -77,7 +78,7 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
         "WITH same AS ("  # noqa: S608
         f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
         f"WHERE {where} AND id > (SELECT max(id) - {LAST_CALLS} FROM {dialect.calls}) AND outcome = 'ok' "
-        "AND retry_attempt IS NULL AND request_hash IS NOT NULL "
+        f"AND retry_attempt IS NULL AND request_hash IS NOT NULL AND ({SERVED}) IS NOT TRUE "
         "GROUP BY 1, 2 HAVING count(*) > 1) "
         "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "
         "ORDER BY 4 DESC NULLS LAST, 2 DESC, 1",
@@ -90,11 +91,11 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     among = f" among the last {LAST_CALLS:,}" if report.total.figures["calls"] > LAST_CALLS else ""
     most = ", ".join(f"{feature or 'no feature'} {int(times):,}" for feature, times, *_ in by_feature[:FEW])
     yield Finding(
-        f"{many(calls, 'call')}{among} were identical to calls that had been answered "
+        f"{many(calls, 'call')}{among} repeated a request that had been answered "
         f"({many(requests, 'distinct request')}; {most}{', ...' if len(by_feature) > FEW else ''})",
         math.fsum(known) if known else None,
         "spent on repeated calls",
-        "see them with tokenguard calls --repeated; where the same answer is good enough, cache it with a [[cache]]",
+        "see them with tokenguard calls --repeated; where the same answer is good enough, keep it with a [[cache]]",
     )
 
 

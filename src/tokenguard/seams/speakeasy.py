@@ -8,6 +8,7 @@ own client another starts a GenAI span when OpenTelemetry is set up, and that sp
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import json
 import sys
@@ -20,12 +21,50 @@ from opentelemetry import trace
 from tokenguard.call.call import AskedBy, current_call
 from tokenguard.call.failures import may_be_billed
 from tokenguard.metering.meter import Meter
-from tokenguard.providers import Sdk, api_of, located
+from tokenguard.providers import Endpoint, Sdk, api_of, located
+from tokenguard.providers.batches import Request, request_at
 from tokenguard.providers.mistral import conversation_of
-from tokenguard.seams.common.files import multipart
+from tokenguard.seams.common.files import BATCH_PURPOSES, multipart, read_again
 from tokenguard.seams.common.sending import SentExchange, wrap
+from tokenguard.seams.common.tap import Content, spool
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.telemetry.spans import NativeSpan
+
+
+class SpeakeasySent:
+    """One request of such an SDK to a batch API."""
+
+    __slots__ = ("_contain", "_file", "body", "endpoint", "request")
+
+    def __init__(self, asked: Request, endpoint: Endpoint, request: Any, contain: Callable[..., Any]) -> None:
+        self.request = asked
+        self.endpoint = endpoint
+        self._contain = contain
+        self._file: Any = None
+        self.body: Mapping[str, Any] = {}
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            self.body, files = multipart(request.stream)
+            self._file = next((file for _, file, _ in files.values()), None)
+        elif request.method == "POST" and request.content:
+            self.body = json.loads(request.content)
+
+    @property
+    def uploads(self) -> bool:
+        """Whether a file is uploaded for a batch."""
+        return self.body.get("purpose") in BATCH_PURPOSES and self._file is not None
+
+    def uploaded(self) -> bytes | None:
+        """The file that is uploaded."""
+        return read_again(self._file)
+
+    def said(self, result: Any) -> object:
+        """The response's JSON."""
+        return json.loads(result._content) if result.status_code < 400 and hasattr(result, "_content") else None
+
+    def collect(self, result: Any, collection: Content) -> None:
+        """Hand on the content of the response, as it is read."""
+        if result.status_code < 400:
+            spool(result, collection, self._contain)
 
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
@@ -76,11 +115,18 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         if call is not None and hasattr(response, "_content"):
             meter.pending.seen(call, json.loads(response._content))
 
+    def batch(kwargs: Mapping[str, Any]) -> SpeakeasySent | None:
+        request = kwargs["request"]
+        asked = request_at(request.method, str(request.url))
+        endpoint, _ = located(str(request.url), sdk.provider)
+        return asked and SpeakeasySent(asked, endpoint, request, meter.contain)
+
     split = hasattr(module, "AsyncBaseSDK")
-    wrap(module, "BaseSDK.do_request", look, meter, restore, seen)
-    wrap(module, "BaseSDK.do_request_async", look, meter, restore, seen, optional=split)
-    wrap(module, "AsyncBaseSDK.do_request", look, meter, restore, seen, optional=True)
-    wrap(module, "AsyncBaseSDK.do_request_async", look, meter, restore, seen, optional=not split)
+    put_around = functools.partial(wrap, module, look=look, meter=meter, restore=restore, seen=seen, batch=batch)
+    put_around(path="BaseSDK.do_request")
+    put_around(path="BaseSDK.do_request_async", optional=split)
+    put_around(path="AsyncBaseSDK.do_request", optional=True)
+    put_around(path="AsyncBaseSDK.do_request_async", optional=not split)
     for name in ("retry", "retry_async"):
         replace(restore, module.utils, name, lambda original: _retrying(original, meter), optional=True)
     if hooks is not None:

@@ -22,7 +22,7 @@ from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of
 from tokenguard.providers.batches import Request, request_at
-from tokenguard.seams.common.files import described
+from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again
 from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
@@ -31,10 +31,6 @@ from tokenguard.telemetry.spans import NativeSpan
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""
 RAW_RESPONSE_HEADER = "x-stainless-raw-response"
-BATCH_PURPOSES = ("batch", "batch-api")
-"""What files of a batch's requests are uploaded for: OpenAI's word, and Together's."""
-MAX_UPLOAD = 256 * 2**20
-"""Bytes of a batch's input; OpenAI takes 200 MB."""
 
 
 class StainlessExchange:
@@ -159,21 +155,6 @@ class StainlessSent:
             spool_lines(result, collection, self._contain)
         elif (response := _unread_or_raw(result)) is not None:
             spool(response, collection, self._contain)
-
-
-def read_again(file: Any) -> bytes | None:
-    """The content of a file as SDKs take them, which they are to read after this; `None` where that cannot be."""
-    if isinstance(file, bytes | bytearray):
-        return bytes(file)
-    if not hasattr(file, "read") or not hasattr(file, "seekable") or not file.seekable():
-        return None
-    here = file.tell()
-    try:
-        file.seek(0)  # as httpx does
-        content = file.read(MAX_UPLOAD + 1)
-    finally:
-        file.seek(here)
-    return content if isinstance(content, bytes) and len(content) <= MAX_UPLOAD else None
 
 
 def _unread_or_raw(result: Any) -> Any:

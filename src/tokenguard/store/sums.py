@@ -17,9 +17,9 @@ from tokenguard.facts import names
 
 CAPPED: Final = f"operation NOT IN ({', '.join(map(repr, names.NOT_CAPPED))})"
 """Whether a call's answer has a length that its request could have capped."""
-_SERVED: Final = "answer = 'hit' AND answer_reason IS NULL"
+SERVED: Final = "answer = 'hit' AND answer_reason IS NULL"
 """Calls that got a kept answer: nothing was sent."""
-_ANSWERED: Final = f"{CAPPED} AND outcome <> 'blocked' AND ({_SERVED}) IS NOT TRUE"
+_ANSWERED: Final = f"{CAPPED} AND outcome <> 'blocked' AND ({SERVED}) IS NOT TRUE"
 CACHEABLE: Final = 1024
 """Input tokens below which providers do not cache a prompt (OpenAI, and most of Anthropic's models)."""
 _LONG: Final = f"outcome = 'ok' AND {CAPPED} AND input_tokens >= {CACHEABLE} AND cache_read_tokens IS NOT NULL"
@@ -41,8 +41,8 @@ MEASURES: Final[Mapping[str, str]] = {
         "input_tokens IS NOT NULL OR output_tokens IS NOT NULL))"
     ),
     "saved_usd": "sum(saved_usd)",
-    "served": f"count(*) FILTER (WHERE {_SERVED})",
-    "served_usd": f"sum(answer_saved_usd) FILTER (WHERE {_SERVED})",
+    "served": f"count(*) FILTER (WHERE {SERVED})",
+    "served_usd": f"sum(answer_saved_usd) FILTER (WHERE {SERVED})",
     "resends": "sum(resends)",
     "repeats": "count(retry_attempt)",
     "retry_cost_usd": "sum(retry_cost_usd)",

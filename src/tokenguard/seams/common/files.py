@@ -1,6 +1,7 @@
 """The files of a multipart request, described: so that what they come to is known, and requests are told apart.
 
 Nothing of a file is copied, and it is read from where it was: of an audio file in WAV its head says how long it plays.
+A batch's requests are the exception: `read_again` reads them whole, as they are what is to be paid for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from typing import Any
 
 HEAD = 4096
 """Bytes of a file that are looked at."""
+BATCH_PURPOSES = ("batch", "batch-api")
+"""What files of a batch's requests are uploaded for: OpenAI's and Mistral's word, and Together's."""
+MAX_UPLOAD = 256 * 2**20
+"""Bytes of a batch's input; OpenAI takes 200 MB, Mistral 512."""
 
 
 def described(files: Any) -> dict[str, Any]:
@@ -87,3 +92,18 @@ def _seconds(head: bytes, size: int) -> float | None:
             return played / rate if rate else None
         at += 8 + length + length % 2
     return None
+
+
+def read_again(file: Any) -> bytes | None:
+    """The content of a file as SDKs take them, which they are to read after this; `None` where that cannot be."""
+    if isinstance(file, bytes | bytearray):
+        return bytes(file)
+    if not hasattr(file, "read") or not hasattr(file, "seekable") or not file.seekable():
+        return None
+    here = file.tell()
+    try:
+        file.seek(0)  # as httpx does
+        content = file.read(MAX_UPLOAD + 1)
+    finally:
+        file.seek(here)
+    return content if isinstance(content, bytes) and len(content) <= MAX_UPLOAD else None

@@ -17,7 +17,7 @@ from typing import Any
 
 from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.failures import Refused
-from tokenguard.call.flow import drive, drive_async
+from tokenguard.call.flow import Flow, drive, drive_async
 from tokenguard.facts import names
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading
@@ -89,6 +89,11 @@ class SentExchange:
         """What an answer depends on besides the body; `None` where it cannot be given back."""
         return None if self._asked_by is None else self._asked_by()
 
+    @property
+    def sends_later(self) -> bool:
+        """Whether the request goes out when its answer is first read: then nothing can be sent in its place."""
+        return self.stream and self._encode is not None
+
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead."""
         self._put(body)
@@ -131,6 +136,8 @@ The arguments are the call's own: the exchange changes the request by changing t
 
 Seen = Callable[[Mapping[str, Any], Any], None]
 """Looks at the keyword arguments and the result of a request that is no model call: it may end one that is open."""
+BatchOf = Callable[[Mapping[str, Any]], Any]
+"""From the keyword arguments of a request that is no model call to what `Meter.batches` takes; `None` for any other."""
 
 
 def wrap(
@@ -141,11 +148,13 @@ def wrap(
     restore: Restore,
     seen: Seen | None = None,
     *,
+    batch: BatchOf | None = None,
     optional: bool = False,
 ) -> None:
     """Put the meter around the method at `path` of `owner`; a version of the SDK without it is left alone.
 
-    `seen` is shown what comes of other requests while calls are open that the provider goes on with.
+    `seen` is shown what comes of other requests while calls are open that the provider goes on with. `batch` tells
+    which of them are a batch API's.
     """
 
     def exchange_of(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
@@ -160,11 +169,23 @@ def wrap(
             meter.contain("asking for a response", seen, kwargs, result)
         return result
 
-    make = functools.partial(_wrapper, exchange_of=exchange_of, other=other, meter=meter)
+    def batched(kwargs: Mapping[str, Any]) -> Flow | None:
+        if batch is None or meter.batches is None:
+            return None
+        sent = meter.contain("looking at a batch", batch, kwargs)
+        return None if sent is None else meter.batches.flow(sent)
+
+    make = functools.partial(_wrapper, exchange_of=exchange_of, other=other, batched=batched, meter=meter)
     replace(restore, owner, path, make, optional=optional)
 
 
-def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any], Any], Any], meter: Meter) -> Any:
+def _wrapper(
+    original: Any,
+    exchange_of: Look,
+    other: Callable[[Mapping[str, Any], Any], Any],
+    batched: Callable[[Mapping[str, Any]], Flow | None],
+    meter: Meter,
+) -> Any:
     inner = inspect.unwrap(original)
     managed = inner is not original  # `@contextmanager` and its asynchronous twin leave the generator behind them
     if managed and inspect.isgeneratorfunction(inner):
@@ -200,6 +221,8 @@ def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any
         async def coroutine(self: Any, *given: Any, **kwargs: Any) -> Any:
             args = list(given)
             exchange = exchange_of(self, args, kwargs)
+            if exchange is None and (flow := batched(kwargs)) is not None:
+                return await drive_async(flow, lambda: original(self, *args, **kwargs))
             if exchange is None:
                 return other(kwargs, await original(self, *args, **kwargs))
             result = await drive_async(meter.flow(exchange), lambda: original(self, *args, **kwargs))
@@ -210,6 +233,8 @@ def _wrapper(original: Any, exchange_of: Look, other: Callable[[Mapping[str, Any
     def function(self: Any, *given: Any, **kwargs: Any) -> Any:
         args = list(given)
         exchange = exchange_of(self, args, kwargs)
+        if exchange is None and (flow := batched(kwargs)) is not None:
+            return drive(flow, lambda: original(self, *args, **kwargs))
         if exchange is None:
             return other(kwargs, original(self, *args, **kwargs))
         result = drive(meter.flow(exchange), lambda: original(self, *args, **kwargs))
