@@ -1,11 +1,12 @@
 """What the guard's decision adds to a call: 20 limits and 10 budgets, against the same calls with no policy.
 
-    .venv/bin/python benchmarks/guard.py
+    .venv/bin/python benchmarks/guard.py            the table
+    .venv/bin/python benchmarks/guard.py --growth   how it grows with rules, messages, tools and the length of a prompt
 
-The path of a call without its SDK, in one process, medians over interleaved rounds: what comes before the request is
-sent (the decision), and what comes after the answer (settling); and the decision by itself, in a loop, where the
-processor's caches are its own. All 30 rules apply to the call. The prompt is 100 kB, so that only its length may
-decide.
+The path of a call without its SDK, in one process, CPU of the calling thread, medians over interleaved rounds: what
+comes before the request is sent (the decision), and what comes after the answer (settling); and the decision by itself,
+in a loop, where the processor's caches are its own. All 30 rules apply to the call. The prompt is 100 kB, so that only
+its length may decide.
 """
 
 from __future__ import annotations
@@ -64,17 +65,17 @@ def turns(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> 
     """Microseconds a call takes before it is sent, and after its answer, over some calls."""
     before = after = 0
     for _ in range(TURNS):
-        start = time.perf_counter_ns()
+        start = time.thread_time_ns()
         flow = meter.flow(stainless._exchange(client, dict, options, False, FAMILY))
         step = next(flow)
         while step is not SEND:
             _, operation, arguments = step
             step = flow.send(Answer(operation(*arguments)))
-        sent = time.perf_counter_ns()
+        sent = time.thread_time_ns()
         with contextlib.suppress(StopIteration):
             flow.send(Answer(ANSWER))
         before += sent - start
-        after += time.perf_counter_ns() - sent
+        after += time.thread_time_ns() - sent
     return before / TURNS / 1000, after / TURNS / 1000
 
 
@@ -82,18 +83,75 @@ def alone(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> 
     """Microseconds of the decision by itself, in a loop: matching, limits, the bound, and the reservation."""
     guard = meter.guard
     exchange = stainless._exchange(client, dict, options, False, FAMILY)
-    calls = [meter._begin(exchange)[0] for _ in range(TURNS)]
-    start = time.perf_counter_ns()
+    calls = [meter.begin(exchange)[0] for _ in range(TURNS)]
+    start = time.thread_time_ns()
     for call in calls:
         guard.match(call)
         deciding = guard.admit(call, exchange)
         _, operation, arguments = next(deciding)
         with contextlib.suppress(StopIteration):
             deciding.send(Answer(operation(*arguments)))
-    taken = time.perf_counter_ns() - start
+    taken = time.thread_time_ns() - start
     for call in calls:
         guard.ledger.release(call.reservation)
     return taken / TURNS / 1000
+
+
+LIMIT = '[[limit]]\nname = "l{n}"\nwhen = {{ {when} }}\nmax_input_tokens = 50000000\n'
+PLAIN = {"role": "user", "content": "word " * 80}
+TOOL = {"type": "function", "function": {"name": "f", "description": "word " * 200, "parameters": {"type": "object"}}}
+GROWTH: dict[str, tuple[str, dict[str, object]]] = {
+    "1 limit": (LIMIT.format(n=0, when=""), {}),
+    "1,000 limits that all apply": ("".join(LIMIT.format(n=n, when='tenant = "*"') for n in range(1_000)), {}),
+    "1,000 limits, one for each tenant": (
+        "".join(LIMIT.format(n=n, when=f'tenant = "t{n}"') for n in range(1_000)),
+        {},
+    ),
+    **{f"{n:,} messages": (LIMIT.format(n=0, when=""), {"messages": [PLAIN] * n}) for n in (10, 100, 1_000, 10_000)},
+    **{f"{n} tools of 1 kB": (LIMIT.format(n=0, when=""), {"tools": [TOOL] * n}) for n in (20, 200)},
+    "1 MB of Chinese": (LIMIT.format(n=0, when=""), {"messages": [{"role": "user", "content": "数" * 350_000}]}),
+    "a picture of 10 MB": (
+        LIMIT.format(n=0, when=""),
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "A" * 10**7}}]}]},
+    ),
+}
+"""What a policy and a request are in each row; a limit is always far away."""
+
+
+def growth(meter: Meter, client: openai.OpenAI) -> None:
+    """Print what a far-away limit adds to the call: with a tenant seen before, and with a new one at each call."""
+    print(f"{'us a call, before it is sent':36}{'unguarded':>10}{'added':>8}{'new tenant':>12}")
+    for name, (rules, more) in GROWTH.items():
+        guarded = policy.loads(rules)
+        options = FinalRequestOptions.construct(
+            method="post", url="/chat/completions", json_data={**BODY, "messages": [PLAIN], **more}
+        )
+        took: dict[str, list[float]] = {"unguarded": [], "seen": [], "new": []}
+        tokenguard.install(guarded)
+        guard = meter.guard
+        for n in range(ROUNDS):
+            for kind in took:
+                meter.guard = None if kind == "unguarded" else guard
+                with tokenguard.attribution(tenant=f"{n}" if kind == "new" else "t7", feature="f"):
+                    took[kind].append(before(meter, client, options, 1 if kind == "new" else 5))
+        bare, seen, new = (statistics.median(each[1:]) for each in took.values())
+        print(f"{name:36}{bare:10.1f}{seen - bare:8.1f}{new - bare:12.1f}")
+
+
+def before(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions, turns: int) -> float:
+    """Microseconds of a call before it is sent."""
+    taken = 0
+    for _ in range(turns):
+        start = time.thread_time_ns()
+        flow = meter.flow(stainless._exchange(client, dict, options, False, FAMILY))
+        step = next(flow)
+        while step is not SEND:
+            _, operation, arguments = step
+            step = flow.send(Answer(operation(*arguments)))
+        taken += time.thread_time_ns() - start
+        with contextlib.suppress(StopIteration):
+            flow.send(Answer(ANSWER))
+    return taken / turns / 1000
 
 
 def main() -> None:
@@ -101,6 +159,9 @@ def main() -> None:
     options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data=BODY)
     tokenguard.install(policy.Policy())
     meter = runtime.installed().meter
+    if "--growth" in sys.argv:
+        growth(meter, client)
+        return
     guards = {"no policy": None}
     with tempfile.TemporaryDirectory() as folder:
         for name, ledger in LEDGERS.items():

@@ -531,7 +531,21 @@ GROQ_TRANSCRIPTS = TRANSCRIPTS._replace(
     answer={"text": SAID, "duration": 8.6}, guarded="test_media_clouds", units={"input_seconds": 10}, events=()
 )
 
+CACHE = Body(
+    {"model": "m", "contents": [{"role": "user", "parts": [{"text": QUESTION}]}], "ttl": "7200s"},
+    {
+        "name": "cachedContents/1",
+        "createTime": "2026-11-26T12:00:00Z",
+        "expireTime": "2026-11-26T14:00:00Z",
+        "usageMetadata": {"totalTokenCount": 30},
+    },
+    30,
+    guarded="test_media_clouds",
+    units={"token_hours": 60},
+)
+
 BODIES = {
+    "caches": CACHE,
     "live": LIVE,
     "realtime": REALTIME,
     "realtime_transcript": REALTIME_TRANSCRIPT,

@@ -33,6 +33,7 @@ def test_json(store_path):
             "more_rows",
             "tasks",
             "units",
+            "rented",
             "unpriced",
             "trend",
             "findings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 
 import pytest
@@ -14,7 +15,7 @@ from tokenguard.report.export import as_json
 from tokenguard.report.figures import ask
 from tokenguard.report.query import Query
 from tokenguard.report.sources import open_sources
-from tokenguard.report.table import print_table
+from tokenguard.report.table import _notes, print_table
 from tokenguard.report.units import UnitRow
 from tokenguard.store.store import Store
 
@@ -67,3 +68,18 @@ def test_pictures_are_not_uncapped(report):
     """Only text can be capped: of these calls one could have been."""
     assert report.total.figures["generations"] == 1
     assert report.total.figures["uncapped"] == 0
+
+
+def test_what_is_rented(tmp_path):
+    """A cache that is not past its time is listed, with its end and its cost; `--by resource` groups by it."""
+    path = tmp_path / "rented.db"
+    store = Store(path)
+    for hours, name, until in ((0, "cachedContents/old", 1000.0), (1, "cachedContents/new", time.time() + 3600)):
+        more = {n.OPERATION: "create_cache", n.RESOURCE: name, n.RESOURCE_UNTIL: until, n.TOKEN_HOURS: 50}
+        store.write([call(hours, "rag", "gemini-2.5-flash", (10, None, None), 0.5, **more)])
+    store.close()
+    with closing(open_sources([path]).records) as records:
+        report = ask(records, Query(by=("resource",)))
+    assert [row.resource for row in report.rented] == ["cachedContents/new"]
+    assert {row.keys for row in report.rows} == {("cachedContents/old",), ("cachedContents/new",)}
+    assert any("cachedContents/new" in note for note in _notes(report))

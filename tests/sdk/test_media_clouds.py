@@ -110,6 +110,37 @@ def test_veo_is_refused(google, provider):
     assert provider.requests == []
 
 
+# --- what is rented: https://ai.google.dev/gemini-api/docs/pricing ----------------------------------------------------
+
+
+def test_cache(provider, installed, spans):
+    """A cache is its tokens, $0.30 a million for gemini-2.5-flash, and $1 a million for each hour that it is kept."""
+    genai = pytest.importorskip("google.genai")
+    guard = under(BUDGET)
+    client = genai.Client(api_key="k", http_options={"base_url": provider.url})
+    cache = client.caches.create(model="gemini-2.5-flash", config={"contents": [TEXT * 90], "ttl": "7200s"})
+    client.close()
+    attributes = spans.attributes
+    assert attributes["gen_ai.operation.name"] == "create_cache"
+    assert attributes["tokenguard.resource"] == cache.name
+    assert attributes["tokenguard.resource.until"] == cache.expire_time.replace(microsecond=0).timestamp()
+    assert attributes["tokenguard.usage.token_hours"] == 20_000
+    assert cost(installed)[:3] == ("estimated", "rented_to_expiry", pytest.approx(10_000 * 0.30e-6 + 20_000 * 1e-6))
+    assert spent(guard) == pytest.approx(0.023)
+
+
+def test_cache_is_refused(provider, installed):
+    """What a cache may cost until it expires is reserved: a week of it does not fit."""
+    genai = pytest.importorskip("google.genai")
+    under('[[budget]]\nname = "b"\nlimit_usd = 0.05\n')
+    provider.requests.clear()
+    client = genai.Client(api_key="k", http_options={"base_url": provider.url})
+    with pytest.raises(BudgetExceeded):
+        client.caches.create(model="gemini-2.5-flash", config={"contents": [TEXT * 90], "ttl": "604800s"})
+    client.close()
+    assert provider.requests == []
+
+
 # --- Bedrock: https://aws.amazon.com/bedrock/pricing ------------------------------------------------------------------
 
 

@@ -91,6 +91,7 @@ ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/embeddings", "embeddings", openai_chat.embeddings),
     (":predict", "predict", media.predict),
     (":predictLongRunning", "predict", media.film_operation),
+    ("/cachedContents", "caches", media.cached_content),
     (":fetchPredictOperation", "operation", media.fetched),
     ("/ocr", "ocr", media.ocr),
     ("/async-invoke", "async_invoke", media.async_invoke),

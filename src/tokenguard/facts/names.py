@@ -72,6 +72,11 @@ OUTPUT_SECONDS: Final = "tokenguard.usage.output_seconds"
 CHARACTERS: Final = "tokenguard.usage.characters"
 PAGES: Final = "tokenguard.usage.pages"
 ANNOTATED_PAGES: Final = "tokenguard.usage.annotated_pages"
+TOKEN_HOURS: Final = "tokenguard.usage.token_hours"  # noqa: S105 - tokens of text
+RESOURCE: Final = "tokenguard.resource"
+"""What is rented: the provider's own name of a cache."""
+RESOURCE_UNTIL: Final = "tokenguard.resource.until"
+"""Until when it was rented, in Unix seconds, as it was said when it was made."""
 SESSION_COST: Final = "tokenguard.session.cost_usd"
 SESSION_RESPONSES: Final = "tokenguard.session.responses"
 COST_SAVED: Final = "tokenguard.cost.saved_usd"
@@ -173,7 +178,7 @@ BLOCK: Final = "block"
 
 NOT_CAPPED: Final = (
     *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation"),
-    *("ocr", "live"),
+    *("ocr", "live", "create_cache"),
 )
 """The operations whose answers have no length that a request could cap."""
 

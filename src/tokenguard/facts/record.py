@@ -62,6 +62,7 @@ USAGE_ATTRIBUTES: Final = {
     "characters": names.CHARACTERS,
     "pages": names.PAGES,
     "annotated_pages": names.ANNOTATED_PAGES,
+    "token_hours": names.TOKEN_HOURS,
 }
 """The attribute of each count of a `Usage` that has one."""
 COST_ATTRIBUTES: Final = (

@@ -60,6 +60,8 @@ class Usage(NamedTuple):
     """Pages of documents that were read."""
     annotated_pages: int | None = None
     """Pages of documents that were read and annotated: they are no part of `pages`."""
+    token_hours: int | None = None
+    """Tokens times the hours that the provider keeps them for (an explicit cache), rounded up."""
 
     def plus(self, other: Usage) -> Usage:
         """The sum, count by count; a count stays unknown only when both sides do not know it.
@@ -75,5 +77,5 @@ class Usage(NamedTuple):
         return (self.input or 0) + (self.output or 0)
 
 
-UNITS: Final = ("images", "input_seconds", "output_seconds", "characters", "pages", "annotated_pages")
+UNITS: Final = ("images", "input_seconds", "output_seconds", "characters", "pages", "annotated_pages", "token_hours")
 """The counts of what is no token, and is made or read; searches and requests are apart from them."""

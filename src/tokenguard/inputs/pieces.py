@@ -130,7 +130,9 @@ def _marks(body: Mapping[str, Any], ends: Mapping[str, int], until: list[int]) -
         found += [(ends[key], mark) for mark in _marks_in(value)]
     turns = body.get("messages")
     for turn, end in zip(turns if isinstance(turns, list | tuple) else (), until, strict=False):
-        found += [(end, mark) for mark in _marks_in(fields(turn).get("content"))]
+        content = fields(turn).get("content")
+        if type(content) is not str:
+            found += [(end, mark) for mark in _marks_in(content)]
     lasting = any(fields(mark).get("ttl") == "1h" for _, mark in found)
     return max((end for end, _ in found), default=None), lasting
 

@@ -251,6 +251,8 @@ def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if reported:  # the provider's own word covers its tools
         return None
+    if reading.resource is not None:
+        return "rented_to_expiry"  # who deletes it sooner pays less
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
     asked = any(call.request.get(key) is not None for key in call.api.fees)
@@ -265,6 +267,10 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
         attributes[names.RESPONSE_ID] = reading.id
     if reading.conversation is not None:
         attributes[names.CONVERSATION_ID] = reading.conversation
+    if reading.resource is not None:
+        attributes[names.RESOURCE] = reading.resource
+        if reading.until is not None:
+            attributes[names.RESOURCE_UNTIL] = reading.until
     if reading.finish_reasons:
         attributes[names.FINISH_REASONS] = reading.finish_reasons
     if reading.tool_calls:

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from tokenguard.prices.made import storage
 from tokenguard.prices.models import PROVIDERS, spellings
 from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete, without_rates
 from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
@@ -211,6 +212,8 @@ def _rates(
 
     listed_price = model.get_prices(at, context if variants else None)
     price = _price(listed_price, free=model.id.endswith(FREE))
+    if (kept := storage(provider.id, model.id)) is not None:
+        price["token_hours"] = ((0, kept),)
     if not price:
         return None  # sold by something that we do not count
     starts = sorted({start for steps in price.values() for start, _ in steps})
@@ -241,7 +244,7 @@ def _variants(model: ModelInfo, context: Mapping[str, str], at: datetime) -> Ite
             yield variant
 
 
-def _price(listed_price: ModelPrice, *, free: bool) -> Price:
+def _price(listed_price: ModelPrice, *, free: bool) -> dict[str, tuple[tuple[int, Decimal], ...]]:
     if free and not listed_price.__dict__:
         return {name: ((0, usd),) for name, usd in NOTHING.items()}
     price: dict[str, tuple[tuple[int, Decimal], ...]] = {}

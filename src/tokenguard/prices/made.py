@@ -128,6 +128,20 @@ MADE: Final = (
 """The first that matches counts."""
 
 
+STORAGE: Final = (
+    (re.compile(r"gemini-(?:2\.5|3|3\.1)-pro"), "4.50"),
+    (re.compile(r"gemini-(?:2\.5|3|3\.1)-flash"), "1.00"),
+)
+"""USD for a million tokens of an explicit cache, an hour, by Google's models; from `GOOGLE`, as the others."""
+
+
+def storage(provider_id: str, model: str) -> Decimal | None:
+    """USD per million token-hours of a listed model's caches; `None` where it is not known."""
+    if provider_id != "google":
+        return None
+    return next((Decimal(usd) for models, usd in STORAGE if models.match(model)), None)
+
+
 @lru_cache(maxsize=512)
 def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
     """The rates of a model that is billed by what it makes, or `None`: none that is known.

@@ -43,6 +43,7 @@ class Card(NamedTuple):
     characters: int
     pages: int
     annotated_pages: int
+    token_hours: int
     output: int
     reasoning: int
     output_audio: int
@@ -61,11 +62,11 @@ class Card(NamedTuple):
     file_searches: int
 
 
-INPUT: Final = slice(0, 8)
-OUTPUT: Final = slice(8, 14)
-READ: Final = slice(14, 17)
-WRITE: Final = slice(17, 21)
-TOOLS: Final = slice(21, 23)
+INPUT: Final = slice(0, 9)
+OUTPUT: Final = slice(9, 15)
+READ: Final = slice(15, 18)
+WRITE: Final = slice(18, 22)
+TOOLS: Final = slice(22, 24)
 """The parts of a cost, as places in a `Card`."""
 PLACE: Final = {name: place for place, name in enumerate(Card._fields)}
 _new: Final = tuple.__new__
@@ -254,7 +255,7 @@ def billed(usage: Usage) -> Card:
     counts = [count or 0 for count in usage]
     sent, made, read, written, for_30m, for_1h, for_12h, reasoned = counts[:8]
     all_heard, reheard, spoken, shown, drawn, web, files, asked = counts[8:16]
-    reshown, images, listened, played, characters, pages, annotated = counts[16:]
+    reshown, images, listened, played, characters, pages, annotated, kept = counts[16:]
     plain = sent - read - written
     heard = all_heard - reheard
     # Of pictures that were read from the cache, few say which: what is left of the plain input are pictures.
@@ -271,6 +272,7 @@ def billed(usage: Usage) -> Card:
             characters,
             pages,
             annotated,
+            kept,
             made - reasoned - spoken - drawn,
             reasoned,
             spoken,
@@ -303,6 +305,8 @@ def _assumed(rates: Rates, usage: Usage, counts: Card) -> str | None:
     for place, basis in rates.assumed:
         if counts[place] and not (basis == TEXT_OUTPUT and usage.output_image is not None):
             return basis
+    if usage.token_hours and PLACE["token_hours"] in rates.unlisted:
+        return FEES_EXCLUDED
     if (
         usage.input is None
         and usage.output is None

@@ -48,6 +48,8 @@ def canonical(value: Any) -> Any:
     >>> canonical({"b": [{"d": 1, "c": 2}], "a": 0})
     {'a': 0, 'b': [{'c': 2, 'd': 1}]}
     """
+    if type(value) is str:  # as nearly all are
+        return value
     if isinstance(value, dict):
         return {key: canonical(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):

@@ -10,7 +10,18 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from tokenguard.providers import cohere, google_live, media, mistral, ollama, ranks, realtime, writer, xai
+from tokenguard.providers import (
+    cohere,
+    google_caches,
+    google_live,
+    media,
+    mistral,
+    ollama,
+    ranks,
+    realtime,
+    writer,
+    xai,
+)
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, GENERATE, INTERACTIONS
@@ -136,7 +147,7 @@ OWN_APIS = {
     "groq": media.GROQ,
     # Of sessions over websockets, which have no paths of their own.
     "openai": realtime.APIS,
-    "gcp.gemini": (google_live.LIVE,),
+    "gcp.gemini": (google_live.LIVE, google_caches.CACHE),
 }
 """The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
 

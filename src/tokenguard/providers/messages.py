@@ -149,7 +149,8 @@ def _said(member: object) -> list[Part]:
     typed = "role" not in block and ((kind is not None and not isinstance(kind, str)) or kind not in MESSAGE_TYPES)
     if typed or OF_MESSAGES.isdisjoint(block):
         return _parts(member)
-    said = [part for key in THOUGHTS if (part := _reasoning(block, block.get(key) or None)) is not None][:1]
+    thoughts = filter(None, map(block.get, THOUGHTS))
+    said = [part for thought in thoughts if (part := _reasoning(block, thought)) is not None][:1]
     said += _parts(_first(block, *CONTENT))
     said += [{"type": "image"} for _ in block.get("images") or ()]  # Ollama's
     calls = block.get("tool_calls") or ()

@@ -55,6 +55,10 @@ class Reading(NamedTuple):
     """What the provider bills the call by, where that is several; `usage` is the sum of those by the call's model."""
     variant: str | None = None
     """The size and quality of what was made, where the price depends on them."""
+    resource: str | None = None
+    """The provider's name of what is rented from now on: an explicit cache."""
+    until: float | None = None
+    """Until when, in Unix seconds."""
     by_total: bool | None = None
     """That some of the usage is in the total alone: `True` where nothing else says so. `None` where none is."""
 

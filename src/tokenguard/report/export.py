@@ -38,6 +38,7 @@ def as_json(
             "more_rows": report.more,
             "tasks": [task._asdict() for task in report.tasks],
             "units": [row._asdict() for row in report.units],
+            "rented": [row._asdict() for row in report.rented],
             "unpriced": [{"model": model, "calls": calls} for model, calls in report.unpriced],
             "trend": trend and as_facts(trend),
             "findings": [finding._asdict() for finding in findings],

@@ -17,7 +17,7 @@ from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Records
 from tokenguard.report.measured import QUANTILES, Keys, Measures, added, first_recorded, measured
 from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, attribute, check_keys, period
-from tokenguard.report.units import UnitRow, units
+from tokenguard.report.units import Rented, UnitRow, rented, units
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
@@ -122,6 +122,8 @@ class Report(NamedTuple):
     last_ns: int | None
     units: Sequence[UnitRow] = ()
     """What was billed by other than tokens."""
+    rented: Sequence[Rented] = ()
+    """What is still rented, as far as it is known."""
     summed: bool = False
     """Whether it is from daily sums: then latencies are within 5 %, or not known."""
 
@@ -151,6 +153,7 @@ def ask(records: Records, query: Query) -> Report:
         min((group.first_ns for group in groups.values()), default=None),
         max((group.last_ns for group in groups.values()), default=None),
         units(records, query),
+        rented(records, query),
         summed,
     )
 

@@ -26,6 +26,7 @@ TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
 ATTRIBUTES: Final = {
     "task_run": names.TASK_RUN,
+    "resource": names.RESOURCE,
     "route_arm": names.ROUTE_ARM,
     "route_rule": names.ROUTE_RULE,
     "route_version": names.ROUTE_VERSION,

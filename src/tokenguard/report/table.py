@@ -271,6 +271,11 @@ def _notes(report: Report) -> list[str]:
             f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated: tokens or a "
             "rate were not reported"
         )
+    notes += [
+        f"Rented until {when(int(row.until * 1e9))} UTC: {clean(row.resource)} ({clean(row.model or NO_VALUE)}), "
+        f"{usd(row.cost_usd)} to its end; delete what is no longer needed"
+        for row in report.rented
+    ]
     if report.summed:
         notes.append("From daily sums: latencies are within 5 %, where the sums have them")
     untold = [task.task for task in report.tasks if task.succeeded is None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -18,9 +19,20 @@ COUNTED: Final[Mapping[str, str]] = {
     "characters": names.CHARACTERS,
     "pages": names.PAGES,
     "annotated_pages": names.ANNOTATED_PAGES,
+    "token_hours": names.TOKEN_HOURS,
     "requests": names.REQUESTS,
 }
 """The units, with the attributes that count them."""
+
+
+class Rented(NamedTuple):
+    """A cache that is paid for by the hour, and is not past its time."""
+
+    resource: str
+    model: str | None
+    until: float
+    """Unix seconds; sooner where somebody has deleted it."""
+    cost_usd: float | None
 
 
 class UnitRow(NamedTuple):
@@ -55,3 +67,19 @@ def units(records: Records, query: Query) -> list[UnitRow]:
         if amount
     ]
     return sorted(told, key=lambda row: (row.cost_usd is None, -(row.cost_usd or 0.0), row.model or "", row.unit))
+
+
+def rented(records: Records, query: Query) -> list[Rented]:
+    """What a query's calls have rented that is not past its time, the next to end first."""
+    kept = measured(records, replace(query, by=("operation",)), ("calls",)).groups
+    if ("create_cache",) not in kept:
+        return []
+    dialect = records.dialect
+    where, values = conditions(query, dialect)
+    until = f"CAST({attribute(dialect, 'more', names.RESOURCE_UNTIL)} AS DOUBLE PRECISION)"
+    rows = records.rows(
+        f"SELECT {attribute(dialect, 'more', names.RESOURCE)}, request_model, {until}, cost_usd "  # noqa: S608
+        f"FROM {dialect.calls} WHERE {where} AND operation = 'create_cache' AND {until} > ? ORDER BY 3",
+        [*values, int(time.time())],
+    )
+    return [Rented(*row) for row in rows]

@@ -24,6 +24,7 @@ from tokenguard.call.flow import drive, drive_async
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, located
 from tokenguard.providers.google import EMBED, api_at, model_in, put_model
+from tokenguard.providers.google_caches import CACHE
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 
@@ -58,7 +59,10 @@ class GoogleExchange:
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead; its model goes back into the URL, and into each request of a batch of embeddings."""
-        self._request.url, self._request.data = put_model(self._url, body)
+        if self.api is CACHE:
+            self._request.data = dict(body)
+        else:
+            self._request.url, self._request.data = put_model(self._url, body)
 
     def cap_retries(self, most: int) -> None:
         """Let the SDK send the request again this often at the most."""
@@ -134,11 +138,19 @@ def _target(url: str, vertex: bool) -> Target | None:
     return Target(api, endpoint, model)
 
 
+def _cached(request: Any, vertex: bool) -> Target | None:
+    """A request that makes an explicit cache, whose model is in its body."""
+    if not request.url.partition("?")[0].endswith(CACHE.paths):
+        return None
+    endpoint, _ = located(request.url, "gcp.vertex_ai" if vertex else "gcp.gemini")
+    return Target(CACHE, endpoint, str(request.data.get("model")))
+
+
 def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     if request.method not in ("post", "POST") or not isinstance(request.data, Mapping):
         return None
-    target = _target(request.url, bool(client.vertexai))
+    target = _target(request.url, bool(client.vertexai)) or _cached(request, bool(client.vertexai))
     if target is None:
         return None
     if (retries := _retry_options(client, options)) is not None:

@@ -56,6 +56,7 @@ UNIT_TYPES = (
     (names.CHARACTERS, "characters"),
     (names.PAGES, "pages"),
     (names.ANNOTATED_PAGES, "annotated_pages"),
+    (names.TOKEN_HOURS, "token_hours"),
     (names.WEB_SEARCHES, "web_searches"),
     (names.FILE_SEARCHES, "file_searches"),
     (names.REQUESTS, "requests"),

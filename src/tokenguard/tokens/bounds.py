@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -56,8 +57,8 @@ TOKEN_LISTS = frozenset({"input", "prompt"})
 
 REMEMBERED_TOOLS = 16
 """Lists of tools of which is remembered what they say."""
-PLAIN_KEYS = {"role", "content"}
-"""The keys of a message that is nothing but text."""
+_plain = itemgetter("role", "content")
+"""The parts of a message that is nothing but text; raises `KeyError` for another."""
 
 
 class Bound(NamedTuple):
@@ -146,9 +147,11 @@ def _said_by_messages(body: Mapping[str, Any], size: int, offers: str, tools: Sa
     if type(messages) is not list or set(map(type, messages)) != {dict} or (offers and tools.size is None):
         return None
     count = len(messages)
-    if set().union(*messages) != PLAIN_KEYS or sum(map(len, messages)) != 2 * count:
-        return None
-    if any(set(map(type, map(itemgetter(key), messages))) != {str} for key in PLAIN_KEYS):
+    try:
+        # In C, for a message each: the keys are these two, and both are text.
+        if set(map(len, messages)) != {2} or set(map(type, chain.from_iterable(map(_plain, messages)))) != {str}:
+            return None
+    except KeyError:
         return None
     other = {key: value for key, value in body.items() if key not in ("messages", offers)}
     size -= len(marshal.dumps(other, 2)) + 5 + len("messages")

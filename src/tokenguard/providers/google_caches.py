@@ -1,0 +1,65 @@
+"""Google's explicit caches: their tokens are written once, and kept by the hour until they expire or are deleted.
+
+https://ai.google.dev/gemini-api/docs/caching
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tokenguard.facts.usage import Usage
+from tokenguard.providers.api import Api
+from tokenguard.providers.reading import Reading, count, fields, text
+from tokenguard.providers.units import Units
+from tokenguard.providers.words import Words
+
+TTL_SECONDS = 3600.0
+"""How long a cache is kept, where a request does not say."""
+FRACTION = re.compile(r"\.\d+")
+"""Of a second: Google writes nine digits of it."""
+
+
+def _moment(value: object) -> float | None:
+    """A time in ISO 8601, as Unix seconds."""
+    try:
+        return datetime.fromisoformat(FRACTION.sub("", str(value))).timestamp()
+    except ValueError:
+        return None
+
+
+def read_cache(response: object) -> Reading:
+    """A cache that was made: its tokens, and for how many hours they are kept if nobody deletes it."""
+    body = fields(response)
+    tokens = count(fields(body.get("usageMetadata")).get("totalTokenCount"))
+    made, until = _moment(body.get("createTime")), _moment(body.get("expireTime"))
+    usage = None
+    if tokens is not None:
+        hours = None if made is None or until is None else max(until - made, 0.0) / 3600
+        usage = Usage(input=tokens, output=0, token_hours=None if hours is None else math.ceil(tokens * hours))
+    return Reading(usage, resource=text(body.get("name")), until=until)
+
+
+def most_of_cache(body: Mapping[str, Any]) -> Usage:
+    """The request's length bounds its tokens; a cache until a fixed time is taken to be kept for a day."""
+    ttl = body.get("ttl")
+    seconds = 86_400.0 if body.get("expireTime") else TTL_SECONDS
+    if isinstance(ttl, str) and re.fullmatch(r"\d+(\.\d+)?s", ttl):
+        seconds = float(ttl[:-1])
+    return Usage(token_hours=math.ceil(len(repr(dict(body)).encode()) * seconds / 3600))
+
+
+CACHE = Api(
+    "caches",
+    "create_cache",
+    ("/cachedContents",),
+    (),
+    read_cache,
+    lambda events: Reading(),
+    Words(texts=("contents", "systemInstruction")),
+    changes=True,
+    units=Units(most_of_cache),
+)
