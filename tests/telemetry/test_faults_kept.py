@@ -55,7 +55,7 @@ def broken(*_, **__):
     raise ZeroDivisionError("on purpose")
 
 
-def broken_flow(*_, **__):
+def broken_on_the_way(*_, **__):
     yield from broken()
 
 
@@ -64,7 +64,7 @@ def test_unguarded(kept, monkeypatch) -> None:
     tokenguard.install(policy.loads('[[limit]]\nname = "l"\nmax_input_tokens = 1000\n[ledger]\nurl = "memory:"\n'))
     ask()
     assert kept() == []
-    monkeypatch.setattr(Guard, "admit", broken_flow)
+    monkeypatch.setattr(Guard, "admit", broken_on_the_way)
     ask()
     ask()
     assert kept() == [("unguarded", 2), ("errors", 2)]
