@@ -71,7 +71,7 @@ def test_unguarded(kept, monkeypatch) -> None:
 
 def test_unmeasured(kept, monkeypatch) -> None:
     """A call of which there is no record."""
-    monkeypatch.setattr(Meter, "_begin", broken)
+    monkeypatch.setattr(Meter, "begin", broken)
     ask()
     assert kept() == [("unmeasured", 1), ("errors", 1)]
 
