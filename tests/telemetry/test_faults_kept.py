@@ -54,12 +54,16 @@ def broken(*_, **__):
     raise ZeroDivisionError("on purpose")
 
 
+def broken_on_the_way(*_, **__):
+    yield from broken()
+
+
 def test_unguarded(kept, monkeypatch) -> None:
     """A call that went past the policy for a fault of ours."""
     tokenguard.install(policy.loads('[[limit]]\nname = "l"\nmax_input_tokens = 1000\n[ledger]\nurl = "memory:"\n'))
     ask()
     assert kept() == []
-    monkeypatch.setattr(Guard, "admit", broken)
+    monkeypatch.setattr(Guard, "admit", broken_on_the_way)
     ask()
     ask()
     assert kept() == [("unguarded", 2), ("errors", 2)]
