@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -153,5 +154,5 @@ def test_an_endless_fault_does_not_fill_the_store(tmp_path: Path) -> None:
     for n in range(12):
         store.write([FaultRecord("errors", n, 1)] * 200)
     store.close()
-    with sqlite3.connect(tmp_path / "usage.db") as db:
+    with closing(sqlite3.connect(tmp_path / "usage.db")) as db:
         assert db.execute("SELECT count(*) FROM faults").fetchone() == (1000,)
