@@ -1,6 +1,6 @@
 """Instructions that metering adds to a call on the caller's path, and the gate that keeps them where they are.
 
-    python benchmarks/counted.py            compare with benchmarks/counts.json: what differs by 3 % fails (a stream: 15 %)
+    python benchmarks/counted.py            compare with benchmarks/counts.json: 3 % off fails (a stream: 15 %)
     python benchmarks/counted.py --update   write them there, after a deliberate change
 
 Counted by valgrind (`counting.py`), with real SDKs over the in-process transport, after a warm-up and with a fixed hash
