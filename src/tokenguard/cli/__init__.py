@@ -26,8 +26,8 @@ class Row(NamedTuple):
 
 EXIT_CODES = {
     0: "all is well; for `lint`, nothing found",
-    1: "findings (`lint`), something dearer (`ci comment --exit-code`), a check that fails (`doctor`), an unknown model "
-    "(`prices`), a lost ledger (`budgets`)",
+    1: "findings (`lint`), something dearer (`ci comment --exit-code`), a check that fails (`doctor`), "
+    "an unknown model (`prices`), a lost ledger (`budgets`)",
     2: "wrong usage, settings, policy or input; the message says what, and the next step",
     127: "`tokenguard-instrument`: there is no such command to run",
     130: "interrupted (Ctrl-C)",
@@ -109,7 +109,7 @@ COMMANDS = {
     "ci": Row(
         "tokenguard.cli.ci",
         "ci",
-        "What a change makes dearer, as a comment for its pull request.",
+        "What a change makes dearer, as a comment.",
         "Before it ships",
         "ci comment --base origin/main",
     ),

@@ -38,17 +38,19 @@ def changed(paths: tuple[str, ...], base: Path, stores: Sequence[Path], since: s
 
     With `stores` each has what its calls came to since a time as `30d` ago. Raises `TokenGuardError`.
     """
+    for path in paths:
+        if not os.path.exists(path) and not (base / path).exists():
+            raise TokenGuardError(f"no such file or folder: {path}, neither here nor at the base")
     try:
         with chdir(base):
-            before = keys(_findings(tuple(filter(os.path.exists, paths)), cached=False), Path(), Sources())
+            before = keys(_findings(paths, cached=False), Path(), Sources())
         sources = Sources()
         findings = _findings(paths)
         gone = before - keys(findings, Path(), sources)
         new = beyond(before, findings, Path(), sources)
         spending = Spending([site for store in stores for site in sites(str(store), since)])
-    except (ConfigError, FileNotFoundError) as error:
-        said = f"no such file or folder: {error}" if isinstance(error, FileNotFoundError) else str(error)
-        raise TokenGuardError(said) from error
+    except ConfigError as error:
+        raise TokenGuardError(str(error)) from error
     spent = spending.price(new, sources)
     new.sort(key=lambda finding: (-_usd(spent.get(finding)), finding.order))
     return Changed(new, gone, spent, sources)
@@ -59,7 +61,8 @@ def _usd(spent: Spent | None) -> float:
 
 
 def _findings(paths: tuple[str, ...], *, cached: bool = True) -> list[Finding]:
-    return Run(cached=cached).lint(discover(paths, Settings())) if paths else []
+    there = tuple(filter(os.path.exists, paths))
+    return Run(cached=cached).lint(discover(there, Settings()))
 
 
 def section(found: Changed) -> Section | None:
