@@ -1,6 +1,6 @@
 """Instructions that metering adds to a call on the caller's path, and the gate that keeps them where they are.
 
-    python benchmarks/counted.py            compare with benchmarks/counts.json: what differs by more than 3 % fails
+    python benchmarks/counted.py            compare with benchmarks/counts.json: 3 % off fails (a stream: 15 %)
     python benchmarks/counted.py --update   write them there, after a deliberate change
 
 Counted by valgrind (`counting.py`), with real SDKs over the in-process transport, after a warm-up and with a fixed hash
@@ -25,7 +25,8 @@ FILE = Path(__file__).with_name("counts.json")
 TURNS = {"chat": 10, "stream": 2, "anthropic": 10}
 """Scenarios that are gated, and over how many turns each is counted."""
 GATED = ("floor", "tokenguard", "tokenguard, guarded")
-TOLERANCE = 0.03
+TOLERANCE = {"chat": 0.03, "stream": 0.15, "anthropic": 0.03}
+"""What a stream takes by itself differs from run to run by a tenth of what is added to it."""
 ELSEWHERE = 0.10
 """The tolerance of a ratio to the floor, where versions are others than those of the file."""
 
@@ -68,7 +69,7 @@ def drift(before: dict[str, Counts], now: dict[str, Counts], *, same: bool) -> l
             old, new = before[name][scenario], now[name][scenario]
             if not same:
                 old = round(old * now["floor"][scenario] / before["floor"][scenario])
-            if abs(new / old - 1) > (TOLERANCE if same else ELSEWHERE):
+            if abs(new / old - 1) > (TOLERANCE[scenario] if same else max(TOLERANCE[scenario], ELSEWHERE)):
                 said.append(f"{name}, {scenario}: {new:,} instructions a call, {new / old - 1:+.1%} against {old:,}")
     return said
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 
 import httpx2
@@ -178,7 +178,7 @@ def test_a_run_is_forgotten(under, url, tmp_path):
     assert [(each.budget, each.key) for each in guard.ledger.accounts()] == [("all", "")]
     assert guard.runs._accounts == {}
     if url != "memory:":
-        with sqlite3.connect(tmp_path / "ledger.db") as db:
+        with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
             assert db.execute("SELECT count(*) FROM account").fetchone() == (1,)
 
 

@@ -37,7 +37,7 @@ from tokenguard.seams import (
     xai,
 )
 from tokenguard.seams.common import parts, sending, tap, watch
-from tokenguard.telemetry import drain, metrics, spans
+from tokenguard.telemetry import bulk, drain, metrics, spans, tallies, templates
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 
@@ -96,6 +96,12 @@ STEPS = [
     (drain, "hex_ids"),
     (drain.Telemetry, "put"),
     (metrics.Metrics, "count_call"),
+    (metrics.Metrics, "add_up"),
+    (tallies.Tally, "add"),
+    (bulk.Bulk, "add"),
+    (templates.Spans, "start"),
+    (templates.Template, "start"),
+    (meter, "essence"),
     (drain.Telemetry, "_start"),
     (scope, "current"),
     (scope.Measurement, "add"),

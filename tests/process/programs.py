@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,7 +107,7 @@ def outcomes(folder: Path) -> list[str]:
     """The outcomes of the calls in a folder's store."""
     if not (folder / "usage.db").exists():
         return []
-    with sqlite3.connect(folder / "usage.db") as db:
+    with closing(sqlite3.connect(folder / "usage.db")) as db:
         return [row[0] for row in db.execute("SELECT outcome FROM calls ORDER BY start_ns")]
 
 
@@ -114,6 +115,6 @@ def balance(folder: Path) -> tuple[float, float]:
     """What is spent and reserved in a folder's ledger, as it stands there."""
     if not (folder / "ledger.db").exists():
         return (-1, -1)
-    with sqlite3.connect(folder / "ledger.db") as db:
+    with closing(sqlite3.connect(folder / "ledger.db")) as db:
         spent, reserved = db.execute("SELECT sum(spent_nano), sum(reserved_nano) FROM account").fetchone()
     return ((spent or 0) / 1e9, (reserved or 0) / 1e9)

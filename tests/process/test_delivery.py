@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def test_the_end_waits_for_no_endpoint(tmp_path: Path, endpoint: str, protocol: 
     assert took < bare + SLOWER_S + NOISE_S, printed
     assert printed.count("tokenguard: the OTLP endpoint") == 1
     assert len([line for line in printed.splitlines() if "tokenguard" in line]) == 1
-    with sqlite3.connect(tmp_path / ".tokenguard/usage.db") as db:
+    with closing(sqlite3.connect(tmp_path / ".tokenguard/usage.db")) as db:
         assert db.execute("SELECT outcome FROM calls").fetchall() == [("ok",)]
 
 

@@ -57,7 +57,7 @@ SEEN = {
 }
 """A kind of call through each seam, and each way in which a seam reads."""
 STEPS = [
-    *((meter.Meter, name) for name in ("_begin", "_match", "_open", "_close", "_answered")),
+    *((meter.Meter, name) for name in ("begin", "_match", "_open", "_close", "_answered")),
     *((Settling, name) for name in ("settle", "_price")),
     *((meter, name) for name in ("call_site", "fingerprint", "identity", "outer_owner")),
     (call.Call, "__init__"),

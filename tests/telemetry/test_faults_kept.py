@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,16 @@ def broken(*_, **__):
     raise ZeroDivisionError("on purpose")
 
 
+def broken_on_the_way(*_, **__):
+    yield from broken()
+
+
 def test_unguarded(kept, monkeypatch) -> None:
     """A call that went past the policy for a fault of ours."""
     tokenguard.install(policy.loads('[[limit]]\nname = "l"\nmax_input_tokens = 1000\n[ledger]\nurl = "memory:"\n'))
     ask()
     assert kept() == []
-    monkeypatch.setattr(Guard, "admit", broken)
+    monkeypatch.setattr(Guard, "admit", broken_on_the_way)
     ask()
     ask()
     assert kept() == [("unguarded", 2), ("errors", 2)]
@@ -71,7 +76,7 @@ def test_unguarded(kept, monkeypatch) -> None:
 
 def test_unmeasured(kept, monkeypatch) -> None:
     """A call of which there is no record."""
-    monkeypatch.setattr(Meter, "_begin", broken)
+    monkeypatch.setattr(Meter, "begin", broken)
     ask()
     assert kept() == [("unmeasured", 1), ("errors", 1)]
 
@@ -149,5 +154,5 @@ def test_an_endless_fault_does_not_fill_the_store(tmp_path: Path) -> None:
     for n in range(12):
         store.write([FaultRecord("errors", n, 1)] * 200)
     store.close()
-    with sqlite3.connect(tmp_path / "usage.db") as db:
+    with closing(sqlite3.connect(tmp_path / "usage.db")) as db:
         assert db.execute("SELECT count(*) FROM faults").fetchone() == (1000,)

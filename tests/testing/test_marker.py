@@ -392,7 +392,7 @@ def test_what_is_not_measured_fails_a_budget(project, monkeypatch):
             def fail(*_):
                 raise OSError("disk full")
 
-            monkeypatch.setattr(Meter, "_begin", fail)
+            monkeypatch.setattr(Meter, "begin", fail)
             ask()
         """
     )

@@ -258,8 +258,10 @@ class Batches:
             if guard is not None:
                 cases = GroupCases(group, content)
                 lease = max(window, WINDOW_S) + DAY_S
-                held = guard.hold(call, exchange, cases, lease) if groups else unseen(guard, call)
-                yield from self.meter.admit(guard, call, held)
+                if groups:
+                    yield from self.meter.admit(guard, call, guard.hold, call, exchange, cases, lease)
+                else:
+                    yield from self.meter.admit(guard, call, unseen, guard, call)
 
     def _open(self, told: Seen, sent: Sent, groups: list[Group], calls: list[Call]) -> None:
         """The job has been created: what its creator's calls are is what its lines will be."""

@@ -162,9 +162,13 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     epilog="Measure a program with no change to it:  tokenguard-instrument python app.py",
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress on the terminal.")
 @click.pass_context
-def group(ctx: click.Context) -> None:
+def group(ctx: click.Context, quiet: bool) -> None:
     """Know what every LLM call costs, stop the ones that cost too much, catch the waste before it ships."""
+    from tokenguard.process import progress
+
+    progress.quiet = quiet
     if ctx.invoked_subcommand is None:
         from tokenguard.cli.overview import Line, overview
 

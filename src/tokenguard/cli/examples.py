@@ -29,6 +29,7 @@ EXAMPLES: Final = {
     "calls show": ("tokenguard calls show 3f9a", "tokenguard calls show 3f9a --format json"),
     "batches": ("tokenguard batches", "tokenguard batches --all --format json"),
     "cache stats": ("tokenguard cache stats", "tokenguard cache stats --format json"),
+    "cache eval": ("tokenguard cache eval pairs.jsonl", "tokenguard cache eval pairs.jsonl --max-wrong 0.005"),
     "cache clear": ("tokenguard cache clear --rule 'faq answers'", "tokenguard cache clear --tenant acme"),
     "dashboard": ("tokenguard dashboard", "tokenguard dashboard --source .tokenguard/demo.db --port 0 --no-open"),
     "prices": ("tokenguard prices gpt-4o", "tokenguard prices --check"),

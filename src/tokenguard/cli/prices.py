@@ -72,7 +72,8 @@ def prices(model: str | None, check: bool, provider: str | None, tier: str | Non
         raise click.UsageError("give a MODEL, or --check")
     try:
         policy = load()
-        book = PriceBook(policy.prices, origin=f"[prices] of {policy.source or 'the policy'}")
+        stated = policy.origins.get("prices", "").rpartition(":")[0]  # of several layers, the one that has it
+        book = PriceBook(policy.prices, origin=f"[prices] of {stated or policy.source or 'the policy'}")
     except PolicyError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)

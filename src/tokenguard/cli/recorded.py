@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from tokenguard.facts import names
+from tokenguard.process.progress import working
 
 if TYPE_CHECKING:
     from tokenguard.report.engine import Records
@@ -90,13 +91,14 @@ def recorded(source: tuple[str, ...]) -> Iterator[Recorded]:
     paths = [Path(path) for path in source or [names.store_path(os.environ.get(names.ENV_STORE)) or ""] if path]
     shown = " + ".join(map(str, paths))
     nothing_yet = not source and not any(path.exists() for path in paths)
-    opened = sources.Source(sources.empty()) if nothing_yet else sources.open_sources(paths)
-    try:
-        yield Recorded(opened.records, shown, nothing_yet, opened.repeated, paths)
-    except sqlite3.Error as error:
-        raise sources.SourceError(f"{shown}: cannot be read: {error}. {sources.WOULD_DO}") from error
-    finally:
-        opened.records.close()
+    with working("Reading calls"):
+        opened = sources.Source(sources.empty()) if nothing_yet else sources.open_sources(paths)
+        try:
+            yield Recorded(opened.records, shown, nothing_yet, opened.repeated, paths)
+        except sqlite3.Error as error:
+            raise sources.SourceError(f"{shown}: cannot be read: {error}. {sources.WOULD_DO}") from error
+        finally:
+            opened.records.close()
 
 
 def asked(since: str | None, until: str | None, where: tuple[str, ...], by: tuple[str, ...] = (), **more: Any) -> Query:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import baggage
 
-from tokenguard.call.call import Rerouted
 from tokenguard.call.failures import provider_failed
 from tokenguard.facts import names
 from tokenguard.facts.errors import BudgetExceeded, CircuitOpen, GuardrailViolation
@@ -24,10 +23,10 @@ from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.guard.alerts import Alerter
 from tokenguard.guard.breakers import Breakers
-from tokenguard.guard.cascades import failure, may_escalate
 from tokenguard.guard.ceilings import CEILINGS, MENDS, Question, beyond, no_price
 from tokenguard.guard.context import Context, managed
 from tokenguard.guard.refusals import refused
+from tokenguard.guard.rerouting import Rerouting, rerouted_of
 from tokenguard.guard.routes import Routes
 from tokenguard.guard.runs import Runs
 from tokenguard.guard.single_flight import Flights
@@ -51,12 +50,6 @@ log = Log("tokenguard")
 
 REMEMBERED = 4096
 """Accounts of whose refusals this process remembers that they were told."""
-
-CHANGED = (
-    *(names.ROUTE_ORIGINAL_MODEL, names.GUARD_ORIGINAL_MODEL, names.GUARD_ORIGINAL_MAX_TOKENS),
-    *(names.GUARD_ACTION, names.GUARD_RULE, names.GUARD_MODE, names.GUARD_TRIMMED_TURNS),
-)
-"""What a call's span says of changes that are undone."""
 
 ACTIONS = ("allow", "warn", "provider", "trim", "clamp", "downgrade", "block")
 """In order of severity: the strongest one of a call is the one on its span."""
@@ -90,19 +83,12 @@ def _balance(budget: Budget, account: Balance) -> dict[names.Metric, float]:
     return found
 
 
-def _rerouted(call: Call) -> Rerouted:
-    """What we have changed of a call, from now on noted."""
-    if call.rerouted is None:
-        call.rerouted = Rerouted(call.model or "")
-    return call.rerouted
-
-
 def _most(limit: Limit) -> int:
     """The tokens of a limit whose context the provider is to shorten."""
     return limit.max_input_tokens or limit.max_history_tokens or limit.max_tool_result_tokens or 0
 
 
-class Guard:
+class Guard(Rerouting):
     """A policy at work. To change the policy, make a new guard `after` the old one and swap the one reference.
 
     The new one takes over what the old one has learnt, and its ledger where that stays the same; a call under way is
@@ -170,20 +156,24 @@ class Guard:
 
     def admit(self, call: Call, exchange: Exchange) -> Generator[Step, Answer, None]:
         """Let the call pass, as it is or changed, with its worst case reserved; or raise."""
+        yield from self.admitted(call, exchange)
+
+    def admitted(self, call: Call, exchange: Exchange) -> Generator[Step, Answer, None]:
+        """The same, without what a kind of guard asks before."""
         matched = call.matched
         assert matched is not None, "a call is matched before it is admitted"
         if matched.routes and call.rerouted is None and not getattr(exchange, "sends_later", False):
-            matched = yield from self._route(call, exchange, matched)
+            matched = yield from self.reroute(call, exchange, matched)
         tightest = matched.tightest
         wants_input = tightest.cost_usd is not None or tightest.input_tokens is not None
         if wants_input and not self.worst_case.bound(call).complete:  # pictures, say
-            yield from self._count(call)
+            yield from self.count(call)
         if matched.limits:
             if matched.tightest.retries_enforced is not None and self.enforces:
                 exchange.cap_retries(matched.tightest.retries_enforced)
             if not self._within(call, tightest):
                 if wants_input:
-                    yield from self._count(call)
+                    yield from self.count(call)
                 context = Context(call)
                 if tightest.section is not None:
                     yield from self._elsewhere(context.load)
@@ -203,7 +193,7 @@ class Guard:
                 yield from self._take_turn(call, matched, self.ledger, run)
             if matched.money.budgets:
                 if not self.worst_case.bound(call).complete:
-                    yield from self._count(call)
+                    yield from self.count(call)
                 yield from self._reserve(call, exchange, matched, self.ledger, run, self.worst_case)
 
     def hold(self, call: Call, exchange: Exchange, cases: Cases, lease_s: float) -> Generator[Step, Answer, None]:
@@ -241,89 +231,6 @@ class Guard:
         """Note what a refused call could have cost."""
         if worst.usd is not None:
             call.attributes[names.GUARD_PREVENTED] = worst.usd
-
-    # --- other models ------------------------------------------------------------------------------------------------
-
-    def _route(self, call: Call, exchange: Exchange, matched: Matched) -> Generator[Step, Answer, Matched]:
-        """Have another model answer the call, where a route says so; the rules from here on are that model's."""
-        chosen = yield from self.routes.choose(call, matched, self.worst_case, self._count)
-        if chosen is None:
-            return matched
-        route, arm = chosen
-        if arm == names.TREATED and self.enforces:
-            original = call.model or ""
-            try:
-                self.send_to(call, exchange, route.to)
-            except GuardrailViolation as fixed:  # by the client's URL, say: the call is not to suffer for it
-                self.routes.found_unfit(call, route.to, f"cannot be chosen ({fixed})")
-                return matched
-            call.attributes[names.ROUTE_ORIGINAL_MODEL] = original
-            matched = self.match(call)
-        call.attributes[names.ROUTE_RULE] = route.name
-        call.attributes[names.ROUTE_VERSION] = route.version
-        call.attributes[names.ROUTE_ARM] = arm
-        if not self.enforces:
-            call.attributes[names.GUARD_MODE] = "observe"
-        if call.rerouted is not None:
-            call.rerouted.falls_back = route.unfit == "original"
-            call.rerouted.checked = route if route.escalate_to is not None and may_escalate(call) else None
-        return matched
-
-    def send_to(self, call: Call, exchange: Exchange, model: str) -> None:
-        """The one way in which a call gets another model."""
-        call.change(exchange, {**call.request, "model": model})
-        _rerouted(call).sent = model
-        call.model = model
-
-    def reconsider(self, call: Call, exchange: Exchange) -> Generator[Step, Answer, None]:
-        """The provider refuses the request as we have changed it: admit the caller's own, or raise."""
-        rerouted = _rerouted(call)
-        matched, call.matched = call.matched, None
-        for breaker in matched.breakers if matched is not None else ():
-            self.breakers.ended(breaker, call.endpoint.provider, call.model or "", None)
-        held, call.reservation = call.reservation, None
-        if held is not None and self.ledger is not None:
-            yield self.ledger, self.ledger.release, (held,)
-        rerouted.refused += rerouted.changes
-        if rerouted.sent != rerouted.original:
-            call.attributes[names.ROUTE_UNFIT] = rerouted.sent
-            call.model = rerouted.sent = rerouted.original
-        rerouted.option = ""
-        call.change(exchange, exchange.body)
-        for name in CHANGED:
-            call.attributes.pop(name, None)
-        call.action = "allow"
-        self.match(call)
-        yield from Guard.admit(self, call, exchange)  # what a kind of guard asks before has been asked
-
-    def failure(self, call: Call) -> Generator[Step, Answer, str | None]:
-        """Which check of its route the answer of the model that we chose fails; `None`: the caller can have it."""
-        rerouted = call.rerouted
-        if rerouted is None or rerouted.checked is None or rerouted.sent == rerouted.original:
-            return None
-        return (yield from failure(rerouted.checked, call, self.routes.functions, self.worst_case))
-
-    def escalate(self, call: Call, first: Call, exchange: Exchange, why: str) -> bool:
-        """Make a call the one to the larger model, for the first one's failed answer; it is yet to be admitted."""
-        route = None if first.rerouted is None else first.rerouted.checked
-        assert route is not None, "its answer was looked at"
-        assert route.escalate_to is not None, "it is checked for that"
-        original, call.model = call.model, route.escalate_to
-        call.rerouted = Rerouted(route.escalate_to)
-        call.rerouted.after = first.span.identity()
-        call.change(exchange, {**exchange.body, "model": route.escalate_to})
-        for name in (names.ROUTE_RULE, names.ROUTE_VERSION, names.ROUTE_ARM):
-            call.attributes[name] = first.attributes[name]
-        call.attributes[names.ROUTE_ESCALATION] = why
-        if original is not None and original != route.escalate_to:
-            call.attributes[names.ROUTE_ORIGINAL_MODEL] = original
-        self.match(call)
-        return True
-
-    def accepted(self, call: Call) -> None:
-        """The caller's own request was not refused, so it was our change that did not fit."""
-        for change in _rerouted(call).refused:
-            self.routes.found_unfit(call, change, f"is refused, where the request of {call.model} as it was is taken")
 
     # --- limits --------------------------------------------------------------------------------------------------
 
@@ -409,7 +316,7 @@ class Guard:
             if turns:
                 call.attributes[names.GUARD_TRIMMED_TURNS] = turns
             elif call.api.shortens is not None:
-                _rerouted(call).option = call.api.shortens.key
+                rerouted_of(call).option = call.api.shortens.key
 
     def _downgrade(self, call: Call, exchange: Exchange, rule: str, model: str) -> None:
         self._decide(call, rule, "downgrade")
@@ -480,7 +387,7 @@ class Guard:
                 if held.over and not worst.counted:
                     # Over only by a bound that is loose: count, and ask again.
                     yield ledger, ledger.release, (held,)
-                    yield from self._count(call, cases)
+                    yield from self.count(call, cases)
                     worst = cases.of(call, counted=True)
                     continue
                 for over in held.over:  # what only watches would have refused
@@ -488,7 +395,7 @@ class Guard:
                     self._decide(call, watching.name, "warn" if watching.then == "warn" else "block")
                 return
             if not worst.counted:
-                yield from self._count(call, cases)
+                yield from self.count(call, cases)
                 worst = cases.of(call, counted=True)
                 continue
             budget = matched.budget(held.entry.budget)
@@ -518,7 +425,7 @@ class Guard:
         elif not isinstance(answer.error, Exception):
             raise answer.error
 
-    def _count(self, call: Call, cases: Cases | None = None) -> Generator[Step, Answer, None]:
+    def count(self, call: Call, cases: Cases | None = None) -> Generator[Step, Answer, None]:
         """Count the input, which may load a tokenizer: not on the event loop."""
         if call.counted is None:
             yield from self._elsewhere((cases or self.worst_case).count, call)
@@ -556,7 +463,7 @@ class Guard:
             if matched is not None and matched.tightest.trims and names.GUARD_TRIMMED_TURNS not in call.attributes:
                 self.trimmer.learn(call, usage)
         if call.rerouted is not None and charged is not None and cost is not None and cost.total:
-            self._tell_saved(call, call.rerouted, charged, cost.total)
+            self.tell_saved(call, call.rerouted, charged, cost.total)
         held, ledger = call.reservation, self.ledger
         if call.turn is not None and ledger is not None:
             sent = 0 if outcome == names.BLOCKED else 1 + call.resends
@@ -570,19 +477,6 @@ class Guard:
         else:
             ledger.settle_soon(held, *spent)
         call.reservation = None
-
-    def _tell_saved(self, call: Call, rerouted: Rerouted, charged: Usage, total: float) -> None:
-        """What the model that was asked for would have cost more, for as many tokens and at the same tier."""
-        if rerouted.after is not None:  # the first call has counted what this one would have cost
-            call.attributes[names.ROUTE_SAVED] = -total
-        if rerouted.sent == rerouted.original:
-            return
-        provider, at = call.endpoint.provider, call.start_ns
-        models = (str(call.attributes.get(names.RESPONSE_MODEL, "")), rerouted.sent)
-        own = self.prices.cost(provider, rerouted.original, charged, at_ns=at).total
-        other = self.prices.cost(provider, models, charged, at_ns=at).total
-        if own is not None and other:
-            call.attributes[names.ROUTE_SAVED] = total * (own / other - 1)
 
     def give_back(self, call: Call) -> None:
         """Nothing was sent: what was reserved for it is free."""

@@ -20,6 +20,9 @@ from tokenguard.lint.run import Run, lint_source
 if TYPE_CHECKING:
     from tokenguard.lint.spending import Spending
 
+MANY = 200
+"""From so many files on, linting may take longer than a second."""
+
 _RANK = {"info": 0, "warning": 1, "error": 2}
 
 
@@ -111,7 +114,7 @@ class Session:
         if options.show_files:
             sys.stdout.writelines(f"{file.path}\n" for file in files)
             return 0
-        findings = self._run.lint(files)
+        findings = self._lint(files)
         sources = Sources()
         if options.write_baseline is not None or options.baseline is not None:
             from tokenguard.lint import baseline
@@ -148,6 +151,15 @@ class Session:
         least = self._options.min_usd
         kept = [finding for finding in findings if least is None or usd(finding) >= least]
         return sorted(kept, key=lambda finding: (-usd(finding), finding.order))
+
+    def _lint(self, files: list[Found]) -> list[Finding]:
+        """The findings; on a terminal a line says that many files take their time."""
+        if self._options.quiet or len(files) < MANY or not sys.stderr.isatty():
+            return self._run.lint(files)
+        from tokenguard.process.progress import working
+
+        with working(f"Linting {len(files):,} files"):
+            return self._run.lint(files)
 
     def files(self, paths: tuple[str, ...]) -> list[Found]:
         """The files under `paths`, with their settings. Raises ConfigError."""

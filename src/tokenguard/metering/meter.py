@@ -106,7 +106,7 @@ class Meter:
                 return own
         answer: Answer | None = None
         try:
-            yield from self.admit(guard, call, guard.admit(call, exchange))
+            yield from self.admit(guard, call, guard.admit, call, exchange)
             answer = yield from self._send(exchange, call, guard)
             if call.rerouted is not None and call.rerouted.checked is not None:
                 answer = yield from self._escalated(guard, exchange, call, answer)
@@ -133,7 +133,7 @@ class Meter:
                 if guard is not None:
                     self.contain("matching a call", guard.match, call)
                     limits = () if call.matched is None else call.matched.limits
-                    yield from self.admit(guard, call, guard.admit(call, exchange))
+                    yield from self.admit(guard, call, guard.admit, call, exchange)
             finally:
                 if not call.finished:
                     call.drop()
@@ -151,11 +151,11 @@ class Meter:
             call.drop()
 
     def admit(
-        self, guard: Guard, call: Call, admission: Generator[Step, Answer, None]
+        self, guard: Guard, call: Call, ask: Callable[..., Generator[Step, Answer, None]], *arguments: Any
     ) -> Generator[Step, Answer, None]:
         """Ask the guard; a refusal is recorded and raised, and an internal error does as the policy says."""
         try:
-            yield from admission
+            yield from ask(*arguments)
         except GuardrailViolation as refusal:
             self.contain("recording a refusal", self._refuse, call, refusal)
             raise
@@ -227,7 +227,7 @@ class Meter:
             if not self.contain("escalating a call", its_guard.escalate, call, first, exchange, why):
                 call.drop()
                 return answer
-            yield from self.admit(its_guard, call, its_guard.admit(call, exchange))
+            yield from self.admit(its_guard, call, its_guard.admit, call, exchange)
             larger = yield from self._send(exchange, call, its_guard)
         except GuardrailViolation:
             return answer  # it is recorded, and the caller has an answer

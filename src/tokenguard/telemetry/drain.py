@@ -186,7 +186,10 @@ class Telemetry:
                             self._take(each, records)
                 except Exception as error:
                     self._contained("recording metrics", error)
-            self.metrics.add_up()
+            try:
+                self.metrics.add_up()
+            except Exception as error:
+                self._contained("recording metrics", error)
             self.faults.ledger_is(self.metrics.ledger_lost())
             records += self.faults.news(self._lost())
             try:
