@@ -553,7 +553,7 @@ def test_internal_error(word, sent, monkeypatch, installed):
     """When the guard itself fails, the call goes on, or is refused, as the policy says."""
     monkeypatch.setenv("TOKENGUARD_STRICT", "0")
     tokenguard.install(policy.loads(f'on_internal_error = "{word}"\n' + limit("max_input_tokens = 1000")))
-    monkeypatch.setattr(type(runtime.installed().meter.guard), "_within", lambda *a: 1 / 0)
+    monkeypatch.setattr(type(runtime.installed().meter.guard), "within", lambda *a: 1 / 0)
     script = Script()
     client = openai_client(script)
     if word == "block":

@@ -61,7 +61,7 @@ STEPS = [
     *((Settling, name) for name in ("settle", "_price")),
     *((meter, name) for name in ("call_site", "fingerprint", "identity", "outer_owner")),
     (call.Call, "__init__"),
-    *((Guard, name) for name in ("attribute", "match", "admit", "settle", "_within", "_reserve")),
+    *((Guard, name) for name in ("attribute", "match", "admit", "settle", "within", "reserve")),
     *((WorstCase, name) for name in ("bound", "of")),
     *((MemoryLedger, name) for name in ("reserve", "_close")),
     *((Breakers, name) for name in ("refuses", "ended")),

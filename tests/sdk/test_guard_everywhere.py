@@ -584,7 +584,7 @@ def test_internal_error(variant, word, caller, under, provider, monkeypatch):
     monkeypatch.setenv("TOKENGUARD_STRICT", "0")
     call = caller(variant)
     under(f'on_internal_error = "{word}"\n' + limit("max_input_tokens = 1"))
-    monkeypatch.setattr(Guard, "_within", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(Guard, "within", lambda *arguments: 1 / 0)
     expected = contextlib.nullcontext() if word == "allow" else pytest.raises(GuardrailViolation, match="was not sent")
     with expected:
         call()

@@ -15,10 +15,11 @@ from tokenguard.call.call import Call, Exchange, Settling
 from tokenguard.call.open import open_calls
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
-from tokenguard.guard.admission import ACTIONS, Guard
+from tokenguard.guard.admission import Guard
 from tokenguard.guard.asking import CHECK_S, facts_of
 from tokenguard.guard.ceilings import CEILINGS, MENDS, Question
 from tokenguard.guard.context import Context
+from tokenguard.guard.limiting import ACTIONS
 from tokenguard.guard.routes import too_long, unmet
 from tokenguard.guard.worst_case import WorstCase
 from tokenguard.ledger import nano

@@ -74,7 +74,7 @@ class SessionGuard(Guard):
         worst = self.worst_case.of(call, counted=False)
         while True:
             if worst.nano is None and entry.limit_nano is not None:
-                self._decide(call, RULE, "block")
+                self.decide(call, RULE, "block")
                 raise self._say(no_price(call, RULE, None, BudgetExceeded))
             answer = yield ledger, ledger.reserve, ((entry,), worst.nano or 0, 1)
             if answer.error is not None:
@@ -86,8 +86,8 @@ class SessionGuard(Guard):
             if worst.counted or held.unit != "usd":
                 break
             worst = self.worst_case.of(call, counted=True)
-        self._decide(call, RULE, "block")
-        self._prevented(call, worst)
+        self.decide(call, RULE, "block")
+        self.prevented(call, worst)
         raise self._say(
             BudgetExceeded(
                 spent_text(call, held),
@@ -118,7 +118,7 @@ class SessionGuard(Guard):
             if outcome == names.BLOCKED:
                 ledger.release_soon(held)
             else:
-                spent = self._spent(call, charged, cost, held)
+                spent = self.spent(call, charged, cost, held)
                 ledger.settle_soon(held, 0 if spent is None else spent[0], 1)
         super().settle(call, usage, charged, cost, outcome, error)
 
