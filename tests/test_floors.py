@@ -21,10 +21,9 @@ FLOORS = (
     ("batches",),
     ("seams",),
     ("installation", "report", "lint", "rules", "grafana"),
-    ("advice", "invoice", "project"),
-    ("page",),
+    ("advice", "invoice", "project", "testing"),
+    ("page", "review"),
     ("demo", "cli", "__init__", "__main__"),
-    ("testing",),
     ("pytest_plugin",),
 )
 """The rooms, lowest floor first. A room may import from the floors below its own, and from its own."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
+from click.testing import CliRunner
+
+from tokenguard.cli import group
 
 from .conftest import said
 
@@ -256,3 +260,14 @@ def test_under_xdist(accepted):
     assert list(entries_of(accepted)) == ["test_it.py::test_it[a]", "test_it.py::test_it[c]"]
     accepted.run(BEFORE, "-n2", "--tokenguard-update", apart=True)
     assert accepted.file.read_text() == text
+
+
+def test_a_comment_of_the_difference(accepted):
+    """`tokenguard ci comment` tells what the baselines of two runs differ by, from what the plugin has written."""
+    for line in ("init -q -b main", "add -A", "-c user.name=Ada -c user.email=ada@example.com commit -q -m One"):
+        subprocess.run(["git", *line.split()], check=True)
+    assert accepted.run(GREW, "--tokenguard-update", "--tokenguard-growth=ignore").ret == 0
+    done = CliRunner().invoke(group, ["ci", "comment", "--base", "main", ".tokenguard"])
+    assert r"| test\_it.py::test\_it\[b\] | 1 → 2 (+100%) | 1,200 → 2,400 (+100%) |" in done.stdout
+    assert "$0.000566 → $0.000850." in done.stdout
+    assert r"\[a\]" not in done.stdout

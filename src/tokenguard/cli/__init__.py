@@ -26,7 +26,8 @@ class Row(NamedTuple):
 
 EXIT_CODES = {
     0: "all is well; for `lint`, nothing found",
-    1: "findings (`lint`), a check that fails (`doctor`), an unknown model (`prices`), a lost ledger (`budgets`)",
+    1: "findings (`lint`), something dearer (`ci comment --exit-code`), a check that fails (`doctor`), "
+    "an unknown model (`prices`), a lost ledger (`budgets`)",
     2: "wrong usage, settings, policy or input; the message says what, and the next step",
     127: "`tokenguard-instrument`: there is no such command to run",
     130: "interrupted (Ctrl-C)",
@@ -105,6 +106,13 @@ COMMANDS = {
     ),
     "doctor": Row("tokenguard.cli.doctor", "doctor", "Check that SDKs are measured, and what else is needed.", "Start"),
     "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
+    "ci": Row(
+        "tokenguard.cli.ci",
+        "ci",
+        "What a change makes dearer, as a comment.",
+        "Before it ships",
+        "ci comment --base origin/main",
+    ),
     "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page.", "Before it ships", "explain TG102"),
 }
 

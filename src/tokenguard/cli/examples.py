@@ -50,6 +50,10 @@ EXAMPLES: Final = {
     ),
     "doctor": ("tokenguard doctor", "tokenguard doctor --format json"),
     "lint": ("tokenguard lint src", "tokenguard lint --fix --diff"),
+    "ci comment": (
+        "tokenguard ci comment --base origin/main",
+        "tokenguard ci comment src --policy tokenguard.toml --source usage.db -o comment.md",
+    ),
     "explain": ("tokenguard explain", "tokenguard explain TG102"),
 }
 """By the command's path, without `tokenguard`."""

@@ -18,11 +18,13 @@ from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
 
 _VERSION = 1
+Key = tuple[str, str, str]
+"""Path, rule and hash of the lines."""
 
 
 def write(file: Path, findings: Sequence[Finding], sources: Sources) -> None:
     """Write the baseline of `findings`, sorted, one entry a line."""
-    counts = Counter(_key(f, file, sources) for f in findings)
+    counts = keys(findings, file.parent, sources)
     entries = ",\n".join(f"  {json.dumps([*key, n])}" for key, n in sorted(counts.items()))
     file.write_text(f'{{"version": {_VERSION}, "findings": [\n{entries}\n]}}\n', encoding="utf-8")
 
@@ -38,9 +40,19 @@ def new(file: Path, findings: Sequence[Finding], sources: Sources) -> list[Findi
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is not a baseline: {error}. Make a new one with --write-baseline {file}") from error
+    return beyond(known, findings, file.parent, sources)
+
+
+def keys(findings: Sequence[Finding], folder: Path, sources: Sources) -> Counter[Key]:
+    """How often each finding is there, by what it survives shifted lines with; paths are from `folder`."""
+    return Counter(_key(finding, folder, sources) for finding in findings)
+
+
+def beyond(known: Counter[Key], findings: Sequence[Finding], folder: Path, sources: Sources) -> list[Finding]:
+    """The findings that `known` does not hold; it is used up."""
     left = []
     for finding in findings:
-        key = _key(finding, file, sources)
+        key = _key(finding, folder, sources)
         if known[key] > 0:
             known[key] -= 1
         else:
@@ -48,8 +60,8 @@ def new(file: Path, findings: Sequence[Finding], sources: Sources) -> list[Findi
     return left
 
 
-def _key(finding: Finding, file: Path, sources: Sources) -> tuple[str, str, str]:
+def _key(finding: Finding, folder: Path, sources: Sources) -> Key:
     lines = sources.lines(finding.path, finding.cell)[finding.span.line - 1 : finding.span.end_line]
     text = "\n".join(line.strip() for line in lines)
-    path = os.path.relpath(finding.path, file.parent).replace(os.sep, "/")
+    path = os.path.relpath(finding.path, folder).replace(os.sep, "/")
     return path, finding.rule, hashlib.sha256(text.encode()).hexdigest()[:16]
