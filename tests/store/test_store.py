@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from hashlib import blake2b
 
 import pytest
 
@@ -19,6 +20,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord, TaskRecord, ToolsetRecord
 from tokenguard.store import file as storefile
 from tokenguard.store import store as storing
+from tokenguard.store import sums
 from tokenguard.store.file import TEMPORARY, gather, open_for_reading, open_for_writing
 from tokenguard.store.store import BUSY_SECONDS, Store, read_store
 
@@ -597,3 +599,52 @@ def test_only_its_owner_reads_it(tmp_path):
     with pytest.raises(OSError, match="symbolic link"):
         open_for_writing(str(link))
     assert not (tmp_path / "elsewhere.db").exists()
+
+
+def aged(path):
+    """Make a store one of version 3, which knew no kept answers."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table, columns in (("calls", ("answer", "answer_reason", "answer_saved_usd")), ("sums", SERVED)):
+            for column in columns:
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        connection.execute("PRAGMA user_version = 3")
+
+
+SERVED = ("served", "served_usd")
+
+
+def test_the_sums_of_an_older_version(tmp_path):
+    """A file whose sums lack what was measured later is read as it is, and gets it when it is written to."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    store.write([call(n) for n in range(5)])
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        while sums.fold(connection):
+            pass
+    aged(path)
+    with closing(open_for_reading(path)) as connection:
+        assert connection.execute("SELECT sum(calls), sum(served) FROM sums WHERE kept = 0").fetchone() == (5, None)
+        assert connection.execute("SELECT count(*), count(answer) FROM calls").fetchone() == (5, 0)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    store = Store(path)
+    store.write([call(5), call(6, **{names.CACHE_RESULT: names.HIT, names.CACHE_SAVED: 0.5})])
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        while sums.fold(connection):
+            pass
+        assert connection.execute("PRAGMA user_version").fetchone() == (storefile.VERSION,)
+        found = connection.execute(
+            "SELECT sum(calls), sum(served), sum(served_usd) FROM sums WHERE kept = 0"
+        ).fetchone()
+    assert found == (7, 1, 0.5)
+
+
+def test_a_new_column_is_a_new_version():
+    """Whoever adds a column raises `VERSION`, or the files of the version before are written with what they lack.
+
+    Then set the digest, and say in `IN_JSON_BEFORE` what older files have in their JSON.
+    """
+    columns = repr((storefile.CALL_COLUMNS, tuple(sums.MEASURES), storefile.TASK_COLUMNS, storefile.TOOLSET_COLUMNS))
+    assert (storefile.VERSION, blake2b(columns.encode(), digest_size=4).hexdigest()) == (4, "b99eaec8")

@@ -15,9 +15,9 @@ from typing import Final, TypeVar
 
 from tokenguard.facts import names
 from tokenguard.process.private import private
-from tokenguard.store.sums import prepare
+from tokenguard.store.sums import prepare, read_older
 
-VERSION: Final = 3
+VERSION: Final = 4
 MEMORY: Final = ":memory:"
 TEMPORARY: Final = ""
 TEMPORARY_KIB: Final = 128 * 1024
@@ -83,6 +83,7 @@ COLUMNS: Final[Mapping[str, str]] = {
 IN_JSON_BEFORE: Final[Mapping[int, tuple[str, ...]]] = {
     2: ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"),
     3: ("temperature", "first_chunk_s", "conversation_id"),
+    4: ("answer", "answer_reason", "answer_saved_usd"),
 }
 """Columns by the version that brought them: in files of an older one, these attributes are in the JSON."""
 
@@ -179,6 +180,7 @@ def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
             connection.execute(f"CREATE TEMP VIEW calls AS SELECT * FROM {_as_current(connection)}")  # noqa: S608
             if not _has_toolsets(connection):
                 connection.execute(_TOOLSETS.format("temp."))
+            read_older(connection)
         connection.execute("PRAGMA query_only = 1")
     except BaseException:
         connection.close()

@@ -172,12 +172,28 @@ def _ranked(counts: Sequence[tuple[int, int]], rank: int) -> float:
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables of the sums where a file has none yet. Raises `sqlite3.Error`."""
-    if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'summed'").fetchone()[0]:
+    """Make the tables of the sums where a file has none yet, and what older ones lack. Raises `sqlite3.Error`."""
+    if _lacking(connection) == []:
+        return
+    with connection:
         connection.execute("BEGIN IMMEDIATE")
-        with connection:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        for column in _lacking(connection) or ():
+            connection.execute(f"ALTER TABLE sums ADD COLUMN {column}")
+
+
+def read_older(connection: sqlite3.Connection) -> None:
+    """Give a reader of an older file the sums that it lacks, as nothing."""
+    if lacking := _lacking(connection):
+        nothing = ", ".join(f"NULL AS {column}" for column in lacking)
+        connection.execute(f"CREATE TEMP VIEW sums AS SELECT *, {nothing} FROM main.sums")  # noqa: S608
+
+
+def _lacking(connection: sqlite3.Connection) -> list[str] | None:
+    """The columns that a file's sums do not have; `None` where it has no sums."""
+    there = {row[1] for row in connection.execute("PRAGMA main.table_info(sums)")}
+    return [column for column in _VALUES if column not in there] if there else None
 
 
 def teach(connection: sqlite3.Connection) -> None:
