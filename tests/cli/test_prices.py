@@ -83,7 +83,10 @@ def test_a_wrong_policy(show):
     [
         ("whisper-1", ("per second of sound that is sent  0.0001",)),
         ("tts-1", ("per character that is spoken  0.000015",)),
-        ("aws/amazon.nova-reel-v1:1", ("0.08", "https://aws.amazon.com/bedrock/pricing, read 2026-")),
+        (
+            "aws/amazon.nova-reel-v1:1",
+            ("0.08", "aws.amazon.com/bedrock/pricing, not checked", "unchecked_price"),
+        ),
         ("mistral-ocr-latest", ("per page that is read       0.004", "per page that is annotated  0.005")),
         ("openai/dall-e-3", ("per picture             0.12", "Costs are estimated: assumed_variant")),
     ],

@@ -1,7 +1,8 @@
 """What pictures, films, speech, pages and ranks cost, where the price list does not say.
 
-Figures are USD for one of each: a picture, a second, a character, a search. They were read on the pages named, on the
-date of `READ`, and hold until somebody reads them again; `[prices]` goes before them.
+Figures are USD for one of each: a picture, a second, a character, a search, and each names the page of the seller that
+has it. They were compared with litellm's price table on the date of `READ`; what is not in it is not checked, and makes
+an estimate. `[prices]` goes before them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ ASSUMED: Final = "assumed_variant"
 """The basis of a price of a size or quality that the page does not name: the dearest of those that it does."""
 
 
+UNCHECKED: Final = "unchecked_price"
+"""The basis of a price that no list confirms."""
+
+
 class Made(NamedTuple):
     """The price of one unit of some models of one seller."""
 
@@ -34,10 +39,14 @@ class Made(NamedTuple):
     usd: Mapping[str, str]
     """USD for one, by the size and quality of what is made (`Tier.variant`)."""
     source: str
+    checked: bool = True
+    """Whether litellm's table has it so."""
 
 
-def _made(sellers: str, models: str, unit: str, usd: str | Mapping[str, str], source: str) -> Made:
-    return Made(sellers, re.compile(models), unit, {ANY: usd} if isinstance(usd, str) else usd, source)
+def _made(
+    sellers: str, models: str, unit: str, usd: str | Mapping[str, str], source: str, *, checked: bool = True
+) -> Made:
+    return Made(sellers, re.compile(models), unit, {ANY: usd} if isinstance(usd, str) else usd, source, checked)
 
 
 OPENAI: Final = "https://developers.openai.com/api/docs/pricing"
@@ -75,17 +84,20 @@ MADE: Final = (
             **dict.fromkeys((f"hd-{PORTRAIT}", f"hd-{LANDSCAPE}"), "0.12"),
         },
         DALLE,
+        checked=False,
     ),
     _made(
         *("openai azure", r"dall-e-2$", "images"),
         {"standard-256x256": "0.016", "standard-512x512": "0.018", "standard-1024x1024": "0.02"},
         DALLE,
+        checked=False,
     ),
-    _made("google", r"imagen-4\.0-ultra-generate", "images", "0.06", GOOGLE),
-    _made("google", r"imagen-4\.0-fast-generate", "images", "0.02", GOOGLE),
-    _made("google", r"imagen-4\.0-generate", "images", "0.04", GOOGLE),
+    _made("google", r"imagen-4\.0-ultra-generate", "images", "0.06", GOOGLE, checked=False),
+    _made("google", r"imagen-4\.0-fast-generate", "images", "0.02", GOOGLE, checked=False),
+    _made("google", r"imagen-4\.0-generate", "images", "0.04", GOOGLE, checked=False),
     _made("google", r"imagen-3\.0-fast-generate", "images", "0.02", VERTEX),
-    _made("google", r"imagen-3\.0-(?:generate|capability)", "images", "0.04", VERTEX),
+    _made("google", r"imagen-3\.0-generate", "images", "0.04", VERTEX),
+    _made("google", r"imagen-3\.0-capability", "images", "0.04", VERTEX, checked=False),
     _made("google", r"veo-3\.1-lite-generate", "output_seconds", {"720p": "0.05", "1080p": "0.08"}, GOOGLE),
     _made(
         *("google", r"veo-3\.1-fast-generate", "output_seconds"),
@@ -99,14 +111,16 @@ MADE: Final = (
         *("aws", r"amazon\.nova-canvas", "images"),
         {"standard-1024": "0.04", "premium-1024": "0.06", "standard-2048": "0.06", "premium-2048": "0.08"},
         AWS,
+        checked=False,
     ),
     _made(
         *("aws", r"amazon\.titan-image-generator", "images"),
         {"standard-512": "0.008", "premium-512": "0.010", "standard-1024": "0.010", "premium-1024": "0.012"},
         AWS,
+        checked=False,
     ),
-    _made("aws", r"amazon\.nova-reel", "output_seconds", "0.08", AWS),
-    _made("aws", r"luma\.ray-v2", "output_seconds", {"540p": "0.75", "720p": "1.50"}, AWS),
+    _made("aws", r"amazon\.nova-reel", "output_seconds", "0.08", AWS, checked=False),
+    _made("aws", r"luma\.ray-v2", "output_seconds", {"540p": "0.75", "720p": "1.50"}, AWS, checked=False),
     _made("aws", r"stability\.(?:sd3-5-large|sd3-large)", "images", "0.08", AWS),
     _made("aws", r"stability\.stable-image-core", "images", "0.04", AWS),
     _made("aws", r"stability\.stable-image-ultra", "images", "0.14", AWS),
@@ -120,7 +134,7 @@ MADE: Final = (
     _made("aws", r"amazon\.rerank-v1", "request", "0.001", AWS),
     _made("cohere", r"rerank-v4\.0-pro", "request", "0.0025", COHERE),
     _made("cohere", r"rerank-(?:v4\.0-fast|v3\.5|english-v3\.0|multilingual-v3\.0)", "request", "0.002", COHERE),
-    _made("mistral", r"voxtral-mini-tts", "characters", "0.000016", MISTRAL),
+    _made("mistral", r"voxtral-mini-tts-(?:2603|latest)", "characters", "0.000016", MISTRAL),
     _made("x-ai", r"grok-imagine-image-2\.0", "images", {"1k": "0.04", "2k": "0.06"}, XAI),
     _made("x-ai", r"grok-imagine-image-(?:quality|pro)", "images", "0.05", XAI),
     _made("x-ai", r"grok-imagine-image", "images", "0.02", XAI),
@@ -132,7 +146,8 @@ STORAGE: Final = (
     (re.compile(r"gemini-(?:2\.5|3|3\.1)-pro"), "4.50"),
     (re.compile(r"gemini-(?:2\.5|3|3\.1)-flash"), "1.00"),
 )
-"""USD for a million tokens of an explicit cache, an hour, by Google's models; from `GOOGLE`, as the others."""
+"""USD for a million tokens of an explicit cache, an hour, by Google's models; from `GOOGLE`, and not checked, so that
+what is rented is an estimate."""
 
 
 def storage(provider_id: str, model: str) -> Decimal | None:
@@ -157,7 +172,9 @@ def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
                     basis, usd = basis or ASSUMED, max(row.usd.values(), key=Decimal)
                 given = {row.unit: Decimal(usd) * 10**6}
                 card, derived = complete(given, name)
-                source = f"{row.source}, read {READ}"
+                source = f"{row.source}, {f'as listed by litellm on {READ}' if row.checked else 'not checked'}"
+                if not row.checked:
+                    basis = basis or UNCHECKED
                 return Rates(
                     ((0, card),), source, f"{provider_id}/{name}", basis, tuple(derived.items()), without_rates(given)
                 )
