@@ -272,8 +272,8 @@ def _notes(report: Report) -> list[str]:
         )
     if total.get("revenue_usd") is not None and total["margin_usd"] is None:
         notes.append(
-            "The margin of all is unknown, as it is of a tenant without revenue in the file, and of one with calls that have "
-            "no known price"
+            "The margin of all is unknown, as it is of a tenant without revenue in the file, and of one with "
+            "calls of no known price"
         )
     if total["estimated_usd"]:
         notes.append(
