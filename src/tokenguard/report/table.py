@@ -291,8 +291,8 @@ def _notes(report: Report) -> list[str]:
     if untold:
         notes.append(
             f"Cost per successful task: unknown for {', '.join(map(clean, untold[:3]))}"
-            f"{', ...' if len(untold) > 3 else ''}, as no end is recorded. It is unknown from OTLP, where spans do not "
-            "say how a task ended; the local store does"
+            f"{', ...' if len(untold) > 3 else ''}, as no end is recorded. From OTLP it is known where the task's "
+            "own span is there"
         )
     return notes
 
