@@ -12,7 +12,7 @@ from rich.console import Console
 
 from report.conftest import records
 from tokenguard.facts import names
-from tokenguard.facts.record import CallRecord
+from tokenguard.facts.record import CallRecord, TaskRecord
 from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
 from tokenguard.report.query import Query
@@ -216,8 +216,8 @@ def test_calls_of_one_span_in_a_store(tmp_path):
     assert total(tmp_path / "traces.json")[:2] == (1, 1)
 
 
-def test_the_end_of_a_task_is_not_in_otlp(tmp_path):
-    """Spans name the task, and not how it ended: its cost per success is said to be unknown."""
+def test_the_end_of_a_task_is_in_its_own_span(tmp_path):
+    """Spans of calls name the task, and not how it ended: without its own the rest is said to be unknown."""
     path = tmp_path / "traces.json"
     attributes = {names.OPERATION: "chat", names.COST: 0.25, names.TASK: "resolve"}
     path.write_text(line(span(CallRecord(1, 1, "ok", attributes, "c" * 32, "d" * 16))))
@@ -227,7 +227,28 @@ def test_the_end_of_a_task_is_not_in_otlp(tmp_path):
         print_table(ask(connection, Query()), [], "traces.json", Console(file=out, width=200))
     assert "resolve          -       -  $0.2500            -" in out.getvalue()
     assert "Cost per successful task: unknown for resolve" in out.getvalue()
-    assert "unknown from OTLP" in out.getvalue()
+    assert "From OTLP it is known where the task's own span is there" in out.getvalue()
+
+
+def test_tasks_of_a_store_and_of_spans(tmp_path):
+    """A store beside OTLP: a task that both have is counted once, and those of other machines count too."""
+    store = Store(tmp_path / "usage.db")
+    store.write([TaskRecord("resolve", 10, 5, "ok", 0.5, 2), TaskRecord("resolve", 20, 5, "error", 0.25, 1)])
+    store.close()
+
+    def ended(start, run, outcome):
+        attributes = {
+            names.TASK: "resolve",
+            names.TASK_RUN: run,
+            names.TASK_OUTCOME: outcome,
+            names.TASK_COST: 0.75,
+            names.TASK_CALLS: 1,
+        }
+        return span(CallRecord(start, 5, outcome, attributes, "e" * 32, run), "task resolve")
+
+    spans = [ended(10, "a" * 16, "ok"), ended(20, "b" * 16, "error"), ended(20 + 1, "c" * 16, "ok")]
+    (tmp_path / "traces.json").write_text(line(*spans) + line(spans[2]))
+    assert total(tmp_path / "usage.db", tmp_path / "traces.json")[2] == [("resolve", 2, 1, 1.5, 0.75)]
 
 
 def test_a_source_that_cannot_be_read_among_others(store_path, tmp_path):

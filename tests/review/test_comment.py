@@ -144,7 +144,7 @@ def test_tests(repository):
     )
     text = said()
     assert "Cost of all tests: $1.88 → $2.50." in text
-    assert "Of the tests 1 spend more, 1 spend less, 1 are new, 1 are gone." in text
+    assert "Tests: 1 spending more, 1 spending less, 1 new, 1 gone." in text
     table = [line for line in text.splitlines() if line.startswith("| test\\_it")]
     assert table == [
         r"| test\_it.py::test\_new | new: 1 | new: 300 | new: 20 | new: $0.7500 |",
@@ -169,10 +169,15 @@ def test_unknown_is_not_zero(repository):
 
 
 def test_a_first_baseline(repository):
-    """A base without a baseline is one in which no test spent anything."""
+    """A base without a baseline did not spend nothing: what its tests spent is not known. So it is the other way."""
     repository.commit()
     repository.spends(test_a=Entry(1, 0.25, 10, 5))
-    assert "new: $0.2500" in said()
+    text = said()
+    assert "Cost of all tests: no baseline → $0.2500." in text
+    assert "new: $0.2500" in text
+    repository.commit()
+    (repository.path / ".tokenguard" / "baseline.json").unlink()
+    assert "Cost of all tests: $0.2500 → no baseline." in said()
 
 
 def test_findings(repository):

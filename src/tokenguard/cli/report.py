@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tokenguard.report.figures import Report
     from tokenguard.report.findings import Finding
     from tokenguard.report.query import Query
+    from tokenguard.report.revenue import Revenue
     from tokenguard.report.trend import Trend
     from tokenguard.store.faults import Fault
 
@@ -68,7 +70,7 @@ def report(
         _print_focus(query, source, form.removeprefix("focus-") if "-" in form else "1.2")
         return
     with recorded(source) as there:
-        found = figures.ask(there.records, query)
+        found = figures.ask(there.records, query, _revenue(query))
         going = None if form == "csv" else trend.trend(there.records, query, now())
         outliers = going.outliers if going else ()
         faults = there.faults(query)
@@ -78,6 +80,20 @@ def report(
         _print(found, insights, going, form, there, faults)
     if not calls:
         click.echo(there.nothing(), err=form != "table")
+
+
+def _revenue(query: Query) -> Revenue | None:
+    """What tenants pay, by the policy's `[finops] revenue`, where the report is of tenants."""
+    from tokenguard.policy import load
+    from tokenguard.report import revenue
+
+    if not revenue.fits(query):
+        return None
+    policy = load()
+    if policy.finops.revenue is None:
+        return None
+    stated, _, _ = policy.origins.get("finops.revenue", "").rpartition(":")
+    return revenue.read(Path(stated).parent / policy.finops.revenue)
 
 
 def _print_page(query: Query, source: tuple[str, ...]) -> None:

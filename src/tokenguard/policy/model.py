@@ -266,6 +266,18 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class FinopsConfig:
+    """What the spend is held against."""
+
+    revenue: str | None = _row(
+        kinds.NAME,
+        None,
+        "A CSV file of what tenants pay (`tenant`, `revenue_usd`, and `date`: a day, a month or none), relative to the "
+        "policy file: `tokenguard report --by tenant` then has margins.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What may be spent, and what happens when it would be too much."""
 
@@ -294,6 +306,7 @@ class Policy:
     answers: AnswersConfig = _row(None, AnswersConfig, "", table=AnswersConfig)
     alerts: Alerts = _row(None, Alerts, "", table=Alerts)
     store: StoreConfig = _row(None, StoreConfig, "", table=StoreConfig)
+    finops: FinopsConfig = _row(None, FinopsConfig, "", table=FinopsConfig)
     prices: Mapping[str, str | Mapping[str, float]] = _row(
         kinds.PRICES,
         {},

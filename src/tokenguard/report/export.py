@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from tokenguard.report.figures import Report, many
 from tokenguard.report.findings import Finding
 from tokenguard.report.labels import NO_VALUE, cell, iso, markdown, when
-from tokenguard.report.numbers import changes, durations, plain, share, shares, token_counts, usd, usds
+from tokenguard.report.numbers import changes, durations, plain, share, shares, signed_shares, token_counts, usd, usds
 from tokenguard.report.query import CUSTOM
 from tokenguard.report.trend import Trend, as_facts
 from tokenguard.store.faults import Fault
@@ -99,6 +99,9 @@ def _table(report: Report) -> Iterator[str]:
         ("cache hit", "cache_hit_share", shares),
         ("p95", "latency_p95_s", durations),
         ("cost", "cost_usd", usds),
+        ("revenue", "revenue_usd", usds),
+        ("margin", "margin_usd", usds),
+        ("margin share", "margin_share", signed_shares),
         ("change", "change", changes),
         ("share", "cost_share", shares),
     )

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.report import revenue
 from tokenguard.report.engine import Records
 from tokenguard.report.measured import QUANTILES, Keys, Measures, added, first_recorded, measured
 from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, attribute, check_keys, period
@@ -90,7 +91,7 @@ class Row(NamedTuple):
     def figure(self, name: str) -> Any:
         """A figure by its name; `change` is what it changed by, and what it was before, in USD, where that is known."""
         if name != "change":
-            return self.figures[name]
+            return self.figures.get(name)
         change = self.figures["change_usd"]
         return None if change is None else (change, self.figures["cost_usd"] - change)
 
@@ -128,9 +129,13 @@ class Report(NamedTuple):
     """Whether it is from daily sums: then latencies are within 5 %, or not known."""
 
 
-def ask(records: Records, query: Query) -> Report:
-    """The figures for a query. Raises `TokenGuardError` where it makes no sense, or a cost is none."""
-    _check_sort(query)
+def ask(records: Records, query: Query, paid: revenue.Revenue | None = None) -> Report:
+    """The figures for a query. Raises `TokenGuardError` where it makes no sense, or a cost is none.
+
+    With what tenants have `paid`, a report by tenant has their revenue and margin.
+    """
+    paid = paid if revenue.fits(query) else None
+    _check_sort(query, () if paid is None else revenue.FIGURES)
     check_keys(records, query)
     groups, quantiles, summed = measured(records, query, timed=True)
     sums = added(group.measures for group in groups.values())
@@ -140,17 +145,21 @@ def ask(records: Records, query: Query) -> Report:
         Row(keys, _figures(group.measures, group.quantiles, spent, None if before is None else before.get(keys, 0.0)))
         for keys, group in groups.items()
     ]
+    first = min((group.first_ns for group in groups.values()), default=None)
+    if paid is not None and first is not None:
+        revenue.add(paid.of(query, first), [(row.keys, row.figures) for row in rows])
     kept, rest = _limited(_sorted(rows, query), query)
+    earned = {} if paid is None else revenue.total([row.figures for row in rows])
     all_before = None if before is None else math.fsum(before.values())
     return Report(
         query,
-        Row((), _figures(sums, quantiles, spent, all_before)),
+        Row((), {**_figures(sums, quantiles, spent, all_before), **earned}),
         kept,
         len(rest),
         math.fsum(row.figures["cost_usd"] or 0.0 for row in rest),
         _tasks(records, query),
         _unpriced(records, query) if sums["unpriced_calls"] else [],
-        min((group.first_ns for group in groups.values()), default=None),
+        first,
         max((group.last_ns for group in groups.values()), default=None),
         units(records, query),
         rented(records, query),
@@ -195,8 +204,8 @@ def _sort(query: Query) -> str:
     return query.sort or (query.by[0] if query.by[0] in TIMES else "cost_usd")
 
 
-def _check_sort(query: Query) -> None:
-    figures = (*FIGURES, *QUANTILES, "change_usd")
+def _check_sort(query: Query, more: Sequence[str]) -> None:
+    figures = (*FIGURES, *QUANTILES, "change_usd", *more)
     if query.sort is not None and query.sort not in (*query.by, *figures):
         raise TokenGuardError(
             f"cannot sort by {query.sort!r}: use one of {', '.join(figures)}, or a key of --by ({', '.join(query.by)})"

@@ -97,6 +97,16 @@ def shares(values: Sequence[float | None]) -> list[str]:
     return [share(value, digits) for value in values]
 
 
+def signed_shares(values: Sequence[float | None]) -> list[str]:
+    """A column of percentages that may be below zero.
+
+    >>> signed_shares([0.75, -0.5, None])
+    ['75%', '-50%', '-']
+    """
+    sizes = shares([None if value is None else abs(value) for value in values])
+    return [f"-{size}" if value is not None and value < 0 else size for value, size in zip(values, sizes, strict=True)]
+
+
 def seconds(value: float | None) -> str:
     """A duration: milliseconds below a second, minutes from two on."""
     if value is None:

@@ -39,6 +39,8 @@ COUNTED = frozenset(
 MAY_BE_NEGATIVE = frozenset({names.COST_SAVED})
 PLAIN_PREFIX = "tokenguard."
 PLAIN_KEYS = frozenset(map(names.attribution_attribute, names.ATTRIBUTION_KEYS))
+Ended = AttributeValue | tuple[str, int]
+"""Which task it was: its run, or its name and its start, as stores have them; its span starts with it."""
 BATCH = 2000
 SQLITE_MAGIC = b"SQLite format 3\x00"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -123,10 +125,10 @@ def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
         with _told(path):
             repeated += gather(connection, path)
     (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()
-    runs: set[AttributeValue] | None = None if stores else set()
+    ended: set[Ended] = set(connection.execute("SELECT name, start_ns FROM tasks"))
     for path in files:
         with _told(path):
-            records = _records(path, runs)
+            records = _records(path, ended)
             while batch := list(islice(records, BATCH)):
                 together.write(batch)
     return Source(SqliteRecords(connection), repeated + _forget_repeated(connection, last))
@@ -172,11 +174,8 @@ def _lines_in(folder: Path) -> list[Path]:
     return files
 
 
-def _records(path: Path, runs: set[AttributeValue] | None) -> Iterator[CallRecord | TaskRecord]:
-    """The calls of a file, and the tasks whose run is in no line before.
-
-    `runs` has those that there were; with `None` tasks are left to the stores, which do not say which run it was.
-    """
+def _records(path: Path, ended: set[Ended]) -> Iterator[CallRecord | TaskRecord]:
+    """The calls of a file, and the tasks that are in no store and no line before; `ended` has those there were."""
     opener = gzip.open if _begins(path, GZIP_MAGIC) else open
     with cast("IO[bytes]", opener(path, "rb")) as lines:
         for number, line in enumerate(lines, 1):
@@ -189,7 +188,7 @@ def _records(path: Path, runs: set[AttributeValue] | None) -> Iterator[CallRecor
                     for resource in json.loads(line, parse_constant=_no_number).get("resourceSpans") or ()
                     for scope in resource.get("scopeSpans") or ()
                     for span in scope.get("spans") or ()
-                    if (record := _call(span) or _task(span, runs)) is not None
+                    if (record := _call(span) or _task(span, ended)) is not None
                 ]
             except RecursionError as error:
                 raise SourceError(f"{path}, line {number}: no OTLP-JSON (nested too deep). {WOULD_DO}") from error
@@ -212,11 +211,7 @@ def _attributes(span: Mapping[str, Any]) -> dict[str, AttributeValue]:
 
 def _call(span: Mapping[str, Any]) -> CallRecord | None:
     """A span as a record, if it is a model call's. Raises what a malformed span makes Python raise."""
-    attributes = {
-        str(each["key"]): value
-        for each in span.get("attributes") or ()
-        if (value := _value(each.get("value"))) is not None
-    }
+    attributes = _attributes(span)
     operation = attributes.get(names.OPERATION)
     ours = operation in OPERATIONS and any(name.startswith(OURS) for name in attributes)
     if names.COST_STATUS not in attributes and not ours and (operation not in OPERATIONS or operation == AGENTS):
@@ -227,22 +222,25 @@ def _call(span: Mapping[str, Any]) -> CallRecord | None:
     return CallRecord(start, max(0, end - start), _outcome(span, attributes), attributes, trace_id, span_id)
 
 
-def _task(span: Mapping[str, Any], runs: set[AttributeValue] | None) -> TaskRecord | None:
+def _task(span: Mapping[str, Any], ended: set[Ended]) -> TaskRecord | None:
     """A span as a task, if it is one's. Raises what a malformed span makes Python raise."""
     attributes = _attributes(span)
     run = attributes.get(names.TASK_RUN)
-    if runs is None or names.TASK_OUTCOME not in attributes or run is None or run in runs:
+    if names.TASK_OUTCOME not in attributes or run is None or run in ended:
         return None
-    runs.add(run)
-    _check_numbers(attributes)
     start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))
+    name = str(attributes.get(names.TASK, "?"))
+    if (name, start) in ended:
+        return None
+    ended.add(run)
+    _check_numbers(attributes)
     attribution = {
         key.removeprefix(names.attribution_attribute("")).removeprefix(PLAIN_PREFIX): str(value)
         for key, value in attributes.items()
         if key.startswith(names.attribution_attribute("")) or key in PLAIN_KEYS
     }
     return TaskRecord(
-        name=str(attributes.get(names.TASK, "?")),
+        name=name,
         start_ns=start,
         duration_ns=max(0, end - start),
         outcome=str(attributes[names.TASK_OUTCOME]),

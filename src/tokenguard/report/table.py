@@ -24,6 +24,7 @@ from tokenguard.report.numbers import (
     seconds,
     share,
     shares,
+    signed_shares,
     spent,
     token_counts,
     tokens,
@@ -66,6 +67,9 @@ COLUMNS = (
     Column("first chunk", "first_chunk_p50_s", durations, 3),
     Column("cost/1k calls", "cost_per_1000_calls_usd", usds, 6),
     Column("cost", "cost_usd", usds, 14, "bold"),
+    Column("revenue", "revenue_usd", usds, 13),
+    Column("margin", "margin_usd", usds, 14),
+    Column("margin share", "margin_share", signed_shares, 8),
     Column("change", "change", changes, 11),
     Column("", "cost_share", lambda values: [" " * BAR_WIDTH for _ in values], 1),
     Column("share", "cost_share", shares, 12),
@@ -190,7 +194,7 @@ def _cells(column: Column, rows: Sequence[Row], fancy: bool) -> list[Text]:
     for row, value, shown in zip(rows, values, column.show(values), strict=True):
         mark = ("*" if row.figures["unpriced_calls"] else " ") if marked else ""
         style = "dim" if shown == UNKNOWN else column.style if value else ""
-        if column.figure == "saved_usd" and value and value < 0:
+        if column.figure in ("saved_usd", "margin_usd") and value and value < 0:
             style = "red"
         cells.append(Text(f"{shown}{mark}", style=style if fancy else ""))
     return cells
@@ -266,6 +270,11 @@ def _notes(report: Report) -> list[str]:
             f"({models}{', ...' if len(report.unpriced) > 3 else ''}). Add the price to tokenguard.toml: "
             f'[prices] "{clean(report.unpriced[0][0])}" = {{ input = ..., output = ... }}, in USD per million tokens'
         )
+    if total.get("revenue_usd") is not None and total["margin_usd"] is None:
+        notes.append(
+            "The margin of all is unknown, as it is of a tenant without revenue in the file, and of one with "
+            "calls of no known price"
+        )
     if total["estimated_usd"]:
         notes.append(
             f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated: tokens or a "
@@ -282,8 +291,8 @@ def _notes(report: Report) -> list[str]:
     if untold:
         notes.append(
             f"Cost per successful task: unknown for {', '.join(map(clean, untold[:3]))}"
-            f"{', ...' if len(untold) > 3 else ''}, as no end is recorded. It is unknown from OTLP, where spans do not "
-            "say how a task ended; the local store does"
+            f"{', ...' if len(untold) > 3 else ''}, as no end is recorded. From OTLP it is known where the task's "
+            "own span is there"
         )
     return notes
 

@@ -59,7 +59,8 @@ def section(before: Mapping[str, Entry] | None, now: Mapping[str, Entry] | None)
     rows = [
         f"| {markdown(cut(each.test))} | {' | '.join(_cell(each, figure) for figure in FIGURES)} |" for each in spend
     ]
-    lines = [f"Cost of all tests: {_total(old.values())} → {_total(new.values())}.", *_counts(tests)]
+    totals = " → ".join("no baseline" if each is None else _total(each.values()) for each in (before, now))
+    lines = [f"Cost of all tests: {totals}.", *_counts(tests)]
     if rows:
         head = ["| test | calls | input tokens | output tokens | cost |", "|---|---:|---:|---:|---:|"]
         lines += ["", *head, *listed(rows, "test")]
@@ -88,13 +89,13 @@ def _moved(each: Spends) -> bool:
 def _counts(tests: Sequence[Spends]) -> Iterator[str]:
     there = [each for each in tests if each.before is not None and each.now is not None]
     counted = {
-        "spend more": sum(each.grew for each in there),
-        "spend less": sum(not each.grew and not _same_spend(each) for each in there),
-        "are new": sum(each.before is None for each in tests),
-        "are gone": sum(each.now is None for each in tests),
+        "spending more": sum(each.grew for each in there),
+        "spending less": sum(not each.grew and not _same_spend(each) for each in there),
+        "new": sum(each.before is None for each in tests),
+        "gone": sum(each.now is None for each in tests),
     }
     if any(counted.values()):
-        yield f"Of the tests {', '.join(f'{count:,} {what}' for what, count in counted.items() if count)}."
+        yield f"Tests: {', '.join(f'{count:,} {what}' for what, count in counted.items() if count)}."
 
 
 def _total(entries: Iterable[Entry]) -> str:
