@@ -138,8 +138,11 @@ def collected(known=[0]):  # noqa: B006 - what it remembers
 
     Six SDKs are some million objects, which a collection would look through: once imported they are set aside.
     """
-    gc.collect()
-    if known[0] != len(sys.modules):
+    if known[0] == len(sys.modules):
+        gc.collect()
+    else:
+        gc.unfreeze()  # what was alive when it was set aside may not be so any more
+        gc.collect()
         gc.freeze()
         known[0] = len(sys.modules)
 

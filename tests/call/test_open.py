@@ -29,7 +29,7 @@ def ledger(installed, monkeypatch):
     monkeypatch.setattr(open_calls, "SWEEP_S", 0.02)
     monkeypatch.setattr(open_calls.sweeper, "gather_s", 0.02)
     open_calls.sweeper.stop()
-    tokenguard.install(policy.loads('[[budget]]\nname = "b"\nlimit_usd = 1.0\n'))
+    tokenguard.install(policy.loads('[ledger]\nurl = "memory:"\n[[budget]]\nname = "b"\nlimit_usd = 1.0\n'))
     return runtime.installed().meter.guard.ledger
 
 

@@ -9,7 +9,7 @@ import tokenguard
 
 SOURCE = Path(tokenguard.__file__).parent
 ROOM = SOURCE / "process"
-OWN_PROCESS = ("demo", "cli", "testing", "lint", "report", "grafana", "page")
+OWN_PROCESS = ("demo", "cli", "testing", "lint", "report", "grafana", "page", "review")
 """Rooms that no program of a user's runs in: commands, and the test session's own reports."""
 ELSEWHERE = {
     "atexit": "process.ends.at_end",
@@ -29,6 +29,9 @@ ALLOWED = {
     ("seams/threads.py", "concurrent.futures.ThreadPoolExecutor"),  # the frameworks' own, made to hand on the context
     ("seams/common/sending.py", "contextlib.contextmanager"),  # an SDK's method is one
     ("call/task_span.py", "contextlib.contextmanager"),  # around steps of a span, and nothing that is shared
+    ("metering/sessions.py", "contextlib.contextmanager"),  # around a session's span, and nothing that is shared
+    ("telemetry/delivery.py", "atexit"),  # in the place of OpenTelemetry's own handlers, which run by the same
+    ("telemetry/delivery.py", "queue"),  # of a thread that nobody waits for longer than told
     ("seams/botocore.py", "contextlib.contextmanager"),  # around what botocore sends, and nothing that is shared
 }
 

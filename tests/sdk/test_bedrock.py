@@ -235,10 +235,12 @@ def test_caps_of_families(model, under, spans, monkeypatch):
     assert json.dumps(sent[0]) == json.dumps(body).replace(" 20", " 9")
 
 
-def test_pictures_pass(installed, spans):
-    """Models that make pictures are not billed by the token, and pass untouched."""
+def test_pictures(installed, spans):
+    """Models that make pictures are billed by the picture, and not by the token."""
     stubbed({"images": ["aGk="]}, "amazon.titan-image-generator-v2:0", {"taskType": "TEXT_IMAGE"})
-    assert len(spans) == 0
+    assert spans.attributes["gen_ai.operation.name"] == "image_generation"
+    assert spans.attributes["tokenguard.usage.images"] == 1
+    assert "gen_ai.usage.input_tokens" not in spans.attributes
 
 
 def test_same_tokens_same_count(bedrock, provider, installed, spans):

@@ -168,17 +168,18 @@ def test_async(name, provider, installed, spans):
 
 
 def test_rerank(client, provider, installed, spans):
-    """A search is billed by the search: a price for it is the user's to give, and is multiplied; else it has none."""
+    """A search is billed by the search, at the listed price or the user's own: each hundred documents are one."""
     documents = [f"plan {n}" for n in range(250)]
     cohere = client("cohere")
     cohere.rerank(model="rerank-v3.5", query="warranty", documents=documents, top_n=2)
     assert spans.attributes["gen_ai.operation.name"] == "rerank"
-    assert spans.attributes["tokenguard.cost.status"] == "unpriced"
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(3 * 0.002)
+    assert spans.attributes["tokenguard.cost.status"] == "exact"
     spans.clear()
-    tokenguard.install(policy.loads('[prices]\n"cohere/rerank-*" = { request = 2000.0 }'))
+    tokenguard.install(policy.loads('[prices]\n"cohere/rerank-*" = { request = 1000.0 }'))
     cohere.rerank(model="rerank-v3.5", query="warranty", documents=documents)
     assert provider.requests[-1].billed.request == 3
-    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(3 * 0.002)
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(3 * 0.001)
     assert spans.attributes["tokenguard.cost.status"] == "exact"
 
 

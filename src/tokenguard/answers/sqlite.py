@@ -7,12 +7,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tokenguard.answers.store import Item, Stat, Store
 from tokenguard.process.private import private
+
+T = TypeVar("T")
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS answer (
@@ -67,13 +69,14 @@ class SqliteStore(Store):
         return data
 
     def _touch(self, key: bytes, now: float) -> None:
-        with contextlib.suppress(sqlite3.Error), self._writing() as db:
-            db.execute("UPDATE answer SET used = ? WHERE key = ?", (now, key))
+        with contextlib.suppress(sqlite3.Error):
+            self._write(lambda db: db.execute("UPDATE answer SET used = ? WHERE key = ?", (now, key)))
 
     def put(self, key: bytes, item: Item) -> None:
         """See `Store.put`."""
         now = time.time()
-        with self._writing() as db:
+
+        def replace(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM answer WHERE key = ?", (key,))
             db.execute(
                 "INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -85,22 +88,22 @@ class SqliteStore(Store):
             while self._size(db) > self.max_bytes:
                 db.execute("DELETE FROM answer WHERE key IN (SELECT key FROM answer ORDER BY used LIMIT 16)")
 
+        self._write(replace)
+
     def _size(self, db: sqlite3.Connection) -> int:
         size: int = db.execute("SELECT size FROM total").fetchone()[0]
         return size
 
     def delete(self, key: bytes) -> None:
         """See `Store.delete`."""
-        with self._writing() as db:
-            db.execute("DELETE FROM answer WHERE key = ?", (key,))
+        self._write(lambda db: db.execute("DELETE FROM answer WHERE key = ?", (key,)))
 
     def clear(self, rule: str | None = None, tenant: str | None = None) -> int:
         """See `Store.clear`."""
-        with self._writing() as db:
-            given = {"rule": rule, "tenant": tenant}
-            named = [name for name, value in given.items() if value is not None]
-            where = " AND ".join(f"{name} = :{name}" for name in named) or "1"
-            gone = db.execute(f"DELETE FROM answer WHERE {where}", given).rowcount  # noqa: S608 - names of columns
+        given = {"rule": rule, "tenant": tenant}
+        named = [name for name, value in given.items() if value is not None]
+        where = " AND ".join(f"{name} = :{name}" for name in named) or "1"
+        gone = self._write(lambda db: db.execute(f"DELETE FROM answer WHERE {where}", given).rowcount)  # noqa: S608
         with self._lock:
             self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
@@ -121,18 +124,19 @@ class SqliteStore(Store):
                 self._connection.close()
             self._connection = None
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction, which is done whole or not at all."""
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do it in a transaction, whole or not at all."""
         with self._lock:
             db = self._open()
-            db.execute("BEGIN IMMEDIATE")
             try:
-                yield db
+                db.execute("BEGIN IMMEDIATE")
+                done = work(db)
+                db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
+            return done
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and self._owner == os.getpid():
