@@ -49,8 +49,12 @@ def test_labels_are_those_of_the_metrics(installed):
     from tokenguard.demo.provider import SimulatedProvider
 
     openai = pytest.importorskip("openai")
-    with SimulatedProvider() as provider, tokenguard.task("t"), tokenguard.attribution(tenant="t1", feature="f"):
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="k")
+    with (
+        SimulatedProvider() as provider,
+        openai.OpenAI(base_url=provider.openai_url, api_key="k") as client,
+        tokenguard.task("t"),
+        tokenguard.attribution(tenant="t1", feature="f"),
+    ):
         client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
     installed.telemetry.flush()
     data = READER.get_metrics_data()

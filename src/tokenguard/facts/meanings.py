@@ -155,7 +155,7 @@ LABELS: Final[dict[str, tuple[str, ...]]] = {
     names.DURATION.name: GENAI,
     names.FIRST_CHUNK.name: GENAI,
     names.TOKEN_USAGE.name: (*GENAI, names.TOKEN_TYPE),
-    names.CALLS.name: (*D, "outcome"),
+    names.CALLS.name: (*D, "outcome", "served"),
     names.UNCAPPED_CALLS.name: D,
     names.UNPRICED_CALLS.name: D,
     names.TOKENS.name: (*D, "type"),
