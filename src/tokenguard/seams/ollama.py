@@ -30,7 +30,13 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
     put = functools.partial(kwargs.__setitem__, "json")
     stream = bool(kwargs.get("stream"))
     asked_by = lambda: AskedBy(f"{client._client.base_url} {path}", [client._client.headers])  # noqa: E731
-    return SentExchange(api, endpoint, kwargs["json"], stream, put, kind=kind, encode=_line, asked_by=asked_by)
+    return SentExchange(
+        *(api, endpoint, kwargs["json"], stream, put),
+        kind=kind,
+        encode=_line,
+        asked_by=asked_by,
+        sends_later=stream,
+    )
 
 
 def _line(part: Any) -> bytes:

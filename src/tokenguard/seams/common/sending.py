@@ -41,6 +41,7 @@ class SentExchange:
         "endpoint",
         "instead",
         "native_span",
+        "sends_later",
         "stream",
     )
 
@@ -58,6 +59,7 @@ class SentExchange:
         encode: Callable[[Any], bytes] | None = None,
         watch: Callable[[Any, Call], None] | None = None,
         asked_by: Callable[[], AskedBy] | None = None,
+        sends_later: bool = False,
     ) -> None:
         self.api = api
         self.endpoint = endpoint
@@ -76,6 +78,8 @@ class SentExchange:
         """Watches a response that is neither httpx's nor a model, and is yet to be read."""
         self._asked_by = asked_by
         """What an answer depends on besides the body (`Exchange.asked_by`)."""
+        self.sends_later = sends_later
+        """Whether the request goes out when its answer is first read: then nothing can be sent in its place."""
         self.instead: Any = None
         """What the caller gets instead of the SDK's iterator: one that is watched."""
 
@@ -88,11 +92,6 @@ class SentExchange:
     def asked_by(self) -> AskedBy | None:
         """What an answer depends on besides the body; `None` where it cannot be given back."""
         return None if self._asked_by is None else self._asked_by()
-
-    @property
-    def sends_later(self) -> bool:
-        """Whether the request goes out when its answer is first read: then nothing can be sent in its place."""
-        return self.stream and self._encode is not None
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead."""
