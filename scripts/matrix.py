@@ -52,8 +52,8 @@ def frameworks(*packages: str) -> Set:
 
 # The newest of all SDKs are in the development environment, which `make test-all` runs.
 SETS = {
-    "python-3.12": Set(tests=("tests",), marks=QUICK, python="3.12", ignore=""),
-    "python-3.13": Set(tests=("tests",), marks=QUICK, python="3.13", ignore=""),
+    "python-3.12": Set(tests=("tests",), marks=QUICK, python="3.12", ignore="ignore:ast.:DeprecationWarning"),
+    "python-3.13": Set(tests=("tests",), marks=QUICK, python="3.13", ignore="ignore:ast.:DeprecationWarning"),
     "lowest": Set(
         ("openai>=3", "anthropic>=2", "redis>=5.2,<5.3"),
         [f"tests/{room}" for room in ("metering/test_measure.py", "guard", "telemetry", "store", "prices", "policy")],

@@ -32,10 +32,20 @@ NEWER = {
 }
 
 
+def parses(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("code", NEWER.values(), ids=list(NEWER))
 def test_newer_syntax_is_written_over(code: str) -> None:
     """The older text parses, has the same length, and every line begins where it began."""
     source = code.encode()
+    if parses(code):
+        pytest.skip("this interpreter reads it as it is")
     older = lowered(source)
     assert older is not None
     ast.parse(older)
