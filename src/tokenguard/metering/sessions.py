@@ -7,13 +7,14 @@ seam -> guard (may it open?) -> span of the session
         limit of the session passed -> closed, with the reason
 ```
 
-Most events are sound on its way: they are passed on after a glance.
+Most events are sound on its way: they are passed on after a glance. What is read is looked at in one flow, `received`,
+which a seam drives around the SDK's own reading.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from tokenguard.call.failures import Refused, type_name
+from tokenguard.call.flow import SEND, Answer, Flow
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation, LimitExceeded
 from tokenguard.metering.meter import Meter
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from tokenguard.policy import Limit
 
 log = Log("tokenguard")
+
+LONGEST_REASON = 120
+"""Bytes of the reason in a websocket's close frame."""
 
 
 class Turn:
@@ -117,6 +122,25 @@ class Session:
         """The provider has told the session's id."""
         if session_id is not None and self._span.is_recording():
             self._span.set_attribute(names.CONVERSATION_ID, session_id)
+
+    # --- what is read --------------------------------------------------------------------------------------------
+
+    def tells(self, message: Any) -> bool:
+        """Whether a message may be one that is looked at."""
+        return True
+
+    def told(self, message: Any) -> Turn | None:
+        """Take a message in; a call that is yet to be made of it."""
+        raise NotImplementedError
+
+    def after(self, message: Any) -> None:
+        """The call has been made that a message told of."""
+
+    def broken(self, error: Exception) -> None:
+        """The websocket was closed, or broke; reading may fail in other ways, and go on."""
+        kind = type(error).__name__
+        if kind.startswith("ConnectionClosed"):
+            self.end(None if kind == "ConnectionClosedOK" else error)
 
     # --- responses -----------------------------------------------------------------------------------------------
 
@@ -222,3 +246,57 @@ class Session:
                 self._span.set_attribute(names.ERROR_TYPE, type_name(error))
                 self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
+
+
+def received(session: Session) -> Flow:
+    """The reading of one message, and what it tells; raises the refusal for which the session is to be closed."""
+    contain = session.meter.contain
+    answer = yield SEND
+    if answer.error is not None:
+        if isinstance(answer.error, Exception):
+            contain("ending a session", session.broken, answer.error)
+        return answer
+    message = answer.value
+    if session.limits and (refusal := contain("looking at a session", session.passed)) is not None:
+        raise refusal
+    if session.tells(message) and (turn := contain("reading an event", session.told, message)) is not None:
+        with session.within():
+            yield from _unsent(session.meter.flow(turn))
+        contain("reading an event", session.flown, turn)
+        contain("reading an event", session.after, message)
+    return answer
+
+
+def _unsent(flow: Flow) -> Flow:
+    """The flow of a call for which nothing is sent: the provider has begun by itself."""
+    step = next(flow)
+    while True:
+        try:
+            answer = Answer(None) if step is SEND else (yield step)
+        except BaseException as error:
+            flow.throw(error)
+            raise
+        try:
+            step = flow.send(answer)
+        except StopIteration as end:
+            whole: Answer = end.value
+            return whole
+
+
+def close(session: Session, refusal: GuardrailViolation, shut: Callable[..., object]) -> None:
+    """End a session for a refusal; `shut(reason=...)` closes the SDK's connection."""
+    session.meter.contain("ending a session", session.closed_for, refusal)
+    session.meter.contain("closing a session", lambda: shut(reason=_reason(refusal)))
+
+
+async def aclose(session: Session, refusal: GuardrailViolation, shut: Callable[..., Awaitable[object]]) -> None:
+    """The same for a connection that is closed by a coroutine."""
+    session.meter.contain("ending a session", session.closed_for, refusal)
+    try:
+        await shut(reason=_reason(refusal))
+    except Exception as failure:
+        session.meter.telemetry.internal_error("closing a session", failure)
+
+
+def _reason(refusal: GuardrailViolation) -> str:
+    return str(refusal).encode()[:LONGEST_REASON].decode(errors="ignore")

@@ -15,12 +15,12 @@ from typing import Any
 from tokenguard.call.flow import drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
-from tokenguard.metering.sessions import Session, Turn
+from tokenguard.metering.sessions import Session, Turn, aclose, received
 from tokenguard.providers import Sdk, located
 from tokenguard.providers.google_live import LIVE, read_turn
 from tokenguard.providers.realtime import CONTEXT
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.realtime import ATTRIBUTE, anothing, broken
+from tokenguard.seams.realtime import ATTRIBUTE, anothing
 
 
 class LiveTurn(Turn):
@@ -119,23 +119,10 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if session is None:
                 return await original(self)
             try:
-                message = await original(self)
-            except Exception as error:
-                meter.contain("ending a session", broken, session, error)
+                return await drive_async(received(session), lambda: original(self))
+            except GuardrailViolation as refusal:
+                await aclose(session, refusal, self._ws.close)
                 raise
-            if session.limits and (refusal := meter.contain("looking at a session", session.passed)) is not None:
-                await _close(self, session, refusal, meter)
-                raise refusal
-            turn = meter.contain("reading an event", session.told, message)
-            if turn is not None:
-                try:
-                    with session.within():
-                        await drive_async(meter.flow(turn), anothing)
-                except GuardrailViolation as refused:
-                    await _close(self, session, refused, meter)
-                    raise
-                meter.contain("reading an event", session.flown, turn)
-            return message
 
         return receive
 
@@ -145,7 +132,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if session is None:
                 return await original(self, *args, **kwargs)
             if (refusal := meter.contain("looking at a session", session.passed)) is not None:
-                await _close(self, session, refusal, meter)
+                await aclose(session, refusal, self._ws.close)
                 raise refusal
             if kwargs.get("turn_complete") is False or session.waiting or session.calls:
                 return await original(self, *args, **kwargs)
@@ -161,11 +148,3 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     replace(restore, module, "AsyncSession._receive", receive)
     replace(restore, module, "AsyncSession.send_client_content", send)
     return restore
-
-
-async def _close(connection: Any, session: Live, refusal: GuardrailViolation, meter: Meter) -> None:
-    meter.contain("ending a session", session.closed_for, refusal)
-    try:
-        await connection._ws.close(reason=str(refusal).encode()[:120].decode(errors="ignore"))
-    except Exception as failure:
-        meter.telemetry.internal_error("closing a session", failure)

@@ -18,7 +18,7 @@ from typing import Any
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
-from tokenguard.metering.sessions import Session, Turn
+from tokenguard.metering.sessions import Session, Turn, aclose, close, received
 from tokenguard.providers import Sdk, endpoint_of
 from tokenguard.providers.reading import fields, text
 from tokenguard.providers.realtime import CONTEXT, HEARD, REALTIME, read_response
@@ -30,8 +30,6 @@ TELLING = (b"response.done", b"response.created", b"transcription.completed", b'
 TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
 HEAD = 256
 """Bytes of a message in which its type is looked for."""
-LONGEST_REASON = 120
-"""Bytes of the reason in a websocket's close frame."""
 
 
 class Realtime(Session):
@@ -51,6 +49,14 @@ class Realtime(Session):
     def _request(self, given: Mapping[str, Any]) -> dict[str, Any]:
         kept = {key: value for key in ("instructions", "max_output_tokens") if (value := self.settings.get(key))}
         return {**kept, **given, "model": self.model, CONTEXT: self.context_tokens}
+
+    def tells(self, message: bytes | str) -> bool:
+        """Whether it may be looked at: not a piece of sound or text, whose type is at its beginning."""
+        data = message.encode() if isinstance(message, str) else message
+        kind = TYPE.search(data, 0, HEAD)
+        if kind is not None and kind[1].endswith(b".delta"):
+            return False
+        return any(word in data for word in TELLING)
 
     def told(self, message: bytes | str) -> Turn | None:
         """What the provider sends: the beginning or the end of a response; a call that is yet to be made of it."""
@@ -81,15 +87,6 @@ class Realtime(Session):
         """A response that the provider has begun by itself has its call now: it goes by the response's id."""
         if self.waiting and b"response.created" in (message.encode() if isinstance(message, str) else message):
             self.begun(text(fields(json.loads(message).get("response")).get("id")))
-
-
-def _tells(message: bytes | str) -> bool:
-    """Whether a message may be one that is looked at: not a piece of sound or text, whose type is at its beginning."""
-    data = message.encode() if isinstance(message, str) else message
-    kind = TYPE.search(data, 0, HEAD)
-    if kind is not None and kind[1].endswith(b".delta"):
-        return False
-    return any(word in data for word in TELLING)
 
 
 def _sent(turn: Turn, event: Any) -> Any:
@@ -149,23 +146,10 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if session is None:
                 return original(self)
             try:
-                message = original(self)
-            except Exception as error:
-                meter.contain("ending a session", broken, session, error)
+                return drive(received(session), lambda: original(self))
+            except GuardrailViolation as refusal:
+                close(session, refusal, self.close)
                 raise
-            if (refusal := _glance(meter, session, message)) is not None:
-                _close(self, session, refusal, meter)
-                raise refusal
-            if _tells(message) and (turn := meter.contain("reading an event", session.told, message)) is not None:
-                try:
-                    with session.within():
-                        drive(meter.flow(turn), _nothing)
-                except GuardrailViolation as refused:
-                    _close(self, session, refused, meter)
-                    raise
-                meter.contain("reading an event", session.flown, turn)
-                meter.contain("reading an event", session.after, message)
-            return message
 
         return recv_bytes
 
@@ -175,23 +159,10 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if session is None:
                 return await original(self)
             try:
-                message = await original(self)
-            except Exception as error:
-                meter.contain("ending a session", broken, session, error)
+                return await drive_async(received(session), lambda: original(self))
+            except GuardrailViolation as refusal:
+                await aclose(session, refusal, self.close)
                 raise
-            if (refusal := _glance(meter, session, message)) is not None:
-                await _aclose(self, session, refusal, meter)
-                raise refusal
-            if _tells(message) and (turn := meter.contain("reading an event", session.told, message)) is not None:
-                try:
-                    with session.within():
-                        await drive_async(meter.flow(turn), anothing)
-                except GuardrailViolation as refused:
-                    await _aclose(self, session, refused, meter)
-                    raise
-                meter.contain("reading an event", session.flown, turn)
-                meter.contain("reading an event", session.after, message)
-            return message
 
         return recv_bytes
 
@@ -201,7 +172,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if session is None:
                 return original(self, event)
             if (refusal := meter.contain("looking at a session", session.passed)) is not None:
-                _close(self, session, refusal, meter)
+                close(session, refusal, self.close)
                 raise refusal
             turn = meter.contain("looking at an event", session.asked, event)
             if turn is None:
@@ -217,7 +188,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if session is None:
                 return await original(self, event)
             if (refusal := meter.contain("looking at a session", session.passed)) is not None:
-                await _aclose(self, session, refusal, meter)
+                await aclose(session, refusal, self.close)
                 raise refusal
             turn = meter.contain("looking at an event", session.asked, event)
             if turn is None:
@@ -227,7 +198,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return send
 
-    def close(original: Any) -> Any:
+    def closing(original: Any) -> Any:
         def close(
             self: Any, *args: Any, **kwargs: Any
         ) -> Any:  # its value may be a coroutine: it is passed on as it is
@@ -243,8 +214,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     wrap("AsyncRealtimeConnection.recv_bytes", arecv)
     wrap("RealtimeConnection.send", send)
     wrap("AsyncRealtimeConnection.send", asend)
-    wrap("RealtimeConnection.close", close)
-    wrap("AsyncRealtimeConnection.close", close)
+    wrap("RealtimeConnection.close", closing)
+    wrap("AsyncRealtimeConnection.close", closing)
     return restore
 
 
@@ -254,32 +225,3 @@ def _nothing() -> None:
 
 async def anothing() -> None:
     """The same for a coroutine."""
-
-
-def _glance(meter: Meter, session: Realtime, message: object) -> GuardrailViolation | None:
-    """The limit of the session that is passed; nearly always there is none to look at."""
-    return meter.contain("looking at a session", session.passed) if session.limits else None
-
-
-def broken(session: Realtime, error: Exception) -> None:
-    """The websocket was closed, or broke; reading may fail in other ways, and go on."""
-    if type(error).__name__.startswith("ConnectionClosed"):
-        well = type(error).__name__ == "ConnectionClosedOK"
-        session.end(None if well else error)
-
-
-def _reason(refusal: GuardrailViolation) -> str:
-    return str(refusal).encode()[:LONGEST_REASON].decode(errors="ignore")
-
-
-def _close(connection: Any, session: Realtime, refusal: GuardrailViolation, meter: Meter) -> None:
-    meter.contain("ending a session", session.closed_for, refusal)
-    meter.contain("closing a session", functools.partial(connection.close, reason=_reason(refusal)))
-
-
-async def _aclose(connection: Any, session: Realtime, refusal: GuardrailViolation, meter: Meter) -> None:
-    meter.contain("ending a session", session.closed_for, refusal)
-    try:
-        await connection.close(reason=_reason(refusal))
-    except Exception as failure:
-        meter.telemetry.internal_error("closing a session", failure)
