@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tokenguard.answers.store import Item, Stat, Store
+from tokenguard.process.redis_client import connecting
 
 _PREFIX: Final = "{tokenguard-answers}:"
 _LUA: Final = """
@@ -69,15 +70,7 @@ class RedisStore(Store):
 
     def __init__(self, url: str, max_bytes: int, *, timeout_s: float) -> None:
         super().__init__(max_bytes)
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        # One more try on a connection that the server has closed meanwhile.
-        retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        self._client: Any = redis.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
-        )
+        self._client: Any = connecting(url, timeout_s)()
         scripts = {"get": _GET, "put": _PUT, "delete": _DELETE, "list": _LIST}
         self._scripts = {name: self._client.register_script(_LUA + script) for name, script in scripts.items()}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tokenguard.answers.store import Item, Stat, Store
+from tokenguard.process.forks import leave
 from tokenguard.process.private import private
 
 T = TypeVar("T")
@@ -37,9 +38,6 @@ _TOUCH_S: Final = 60.0
 """How much later than it says an entry may have been used: a read that writes costs ten times as much."""
 _EXPIRED: Final = 100
 """Entries whose time is over that go with each new one, at the most."""
-
-_inherited: list[sqlite3.Connection] = []
-"""Connections that came over a fork: closing them would tamper with the parent's file."""
 
 
 class SqliteStore(Store):
@@ -142,7 +140,7 @@ class SqliteStore(Store):
         if self._connection is not None and self._owner == os.getpid():
             return self._connection
         if self._connection is not None:
-            _inherited.append(self._connection)
+            leave(self._connection)
         private(self.path)
         db: Any = sqlite3.connect(
             self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False, cached_statements=32

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, Final
 
 from tokenguard.ledger.base import LEASE_S, Clock, Ledger, log
@@ -27,6 +26,7 @@ from tokenguard.ledger.entry import (
 from tokenguard.ledger.redis_faults import doubts, sentence
 from tokenguard.ledger.redis_scripts import LUA, SCRIPTS
 from tokenguard.process.interrupts import interrupt
+from tokenguard.process.redis_client import connecting
 
 _PREFIX: Final = "{tokenguard}:"
 _JOIN: Final = "\x1e"
@@ -49,8 +49,8 @@ class RedisLedger(Ledger):
         super().__init__(lease_s=lease_s, clock=clock or time.time)
         try:
             import redis
-            from redis.backoff import NoBackoff
-            from redis.retry import Retry
+
+            self._connect = connecting(url, timeout_s)
         except ImportError as error:
             raise LedgerError(
                 'a redis:// ledger needs the redis package: pip install "tokenguard-otel[redis]"'
@@ -60,11 +60,6 @@ class RedisLedger(Ledger):
         self._ahead_s = 0.0
         self._epoch: object = None
         """What the data of the server begins with: another one means that it was lost."""
-        # One more try on a connection that the server has closed meanwhile; a timeout is a loss.
-        retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        self._connect = partial(
-            redis.Redis.from_url, url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
-        )
         self._begin()
 
     def _begin(self) -> None:

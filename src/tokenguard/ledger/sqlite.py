@@ -31,6 +31,7 @@ from tokenguard.ledger.entry import (
     refusal,
 )
 from tokenguard.process import ends
+from tokenguard.process.forks import leave
 from tokenguard.process.interrupts import interrupt
 from tokenguard.process.private import private
 from tokenguard.process.threads import Worker
@@ -74,10 +75,6 @@ _MOST: Final = 2**53
 T = TypeVar("T")
 
 _Settlement = tuple[Reservation, int, int, bool]
-
-_inherited: list[sqlite3.Connection] = []
-"""Connections that came over a fork, or whose file is gone: closing them would tamper with the parent's file, or with
-the one that took its place, so they are only kept."""
 
 
 class SqliteLedger(Ledger):
@@ -375,7 +372,7 @@ class SqliteLedger(Ledger):
     def _let_go(self) -> None:
         """Leave the connection alone: to close it would tamper with the files that are at its path now."""
         if self._connection is not None:
-            _inherited.append(self._connection)
+            leave(self._connection)
             self._connection = None
 
     def _connect(self) -> sqlite3.Connection:

@@ -27,6 +27,18 @@ def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | 
             steps.append(_reference(step))
 
 
+_left: list[object] = []
+
+
+def leave(connection: object) -> None:
+    """Let go of a connection without closing it.
+
+    It came over a fork, or its file is gone: to close it would tamper with the parent's file, or with the one that
+    took its place.
+    """
+    _left.append(connection)
+
+
 def _reference(step: _Step) -> Callable[[], _Step | None]:
     return weakref.WeakMethod(step) if hasattr(step, "__self__") else lambda: step
 
