@@ -12,7 +12,6 @@ import pytest
 
 import tokenguard
 from tokenguard import policy
-from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.installation import runtime
 
 ASKED = [{"role": "user", "content": "Which of your plans has a warranty?"}]
@@ -33,37 +32,14 @@ FORM = {
 }
 
 
-@pytest.fixture(scope="module")
-def running():
-    with SimulatedProvider() as provider:
-        yield provider
-
-
 @pytest.fixture
-def provider(running):
-    running.requests.clear()
-    running.model.script.clear()
+def provider(provider):
+    """The same, with nothing decided yet."""
+    provider.model.script.clear()
     deciding.seen.clear()
     deciding.wait.clear()
-    yield running
+    yield provider
     deciding.wait.set()
-    running.faults._script.clear()
-
-
-@pytest.fixture
-def client(provider):
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def under(installed):
-    def put(text):
-        tokenguard.install(policy.loads('[ledger]\nurl = "memory:"\n' + text, "/tokenguard.toml"))
-        return runtime.installed().meter.guard
-
-    yield put
-    tokenguard.install(policy.Policy())
 
 
 def chat(client, **options):

@@ -8,12 +8,10 @@ from itertools import pairwise
 
 import anthropic
 import httpx2
-import openai
 import pytest
 
 import tokenguard
 from tokenguard import LimitExceeded, policy
-from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.installation import runtime
 from tokenguard.tokens import count_text
 
@@ -38,25 +36,6 @@ def result(n, text="a plan"):
 
 
 TOOL = {"type": "function", "function": {"name": "f", "description": WORDS, "parameters": {"type": "object"}}}
-
-
-@pytest.fixture(scope="module")
-def running():
-    with SimulatedProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(running):
-    running.requests.clear()
-    yield running
-    running.faults._script.clear()
-
-
-@pytest.fixture
-def client(provider):
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-        yield client
 
 
 @pytest.fixture

@@ -13,43 +13,11 @@ import pytest
 import tokenguard
 from conftest import metric_points
 from tokenguard import BudgetExceeded, policy
-from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.installation import runtime
 from tokenguard.policy import CompiledPolicy
 
 ASKED = [{"role": "user", "content": "Which of your plans has a warranty?"}]
 ROUTE = '[[route]]\nname = "easy"\nto = "gpt-4.1-mini"\n'
-
-
-@pytest.fixture(scope="module")
-def running():
-    with SimulatedProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(running):
-    running.requests.clear()
-    yield running
-    running.faults._script.clear()
-
-
-@pytest.fixture
-def client(provider):
-    with openai.OpenAI(api_key="k", base_url=f"{provider.url}/v1", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def under(installed):
-    """Put the calls under a policy: `under('''toml''')` returns the guard."""
-
-    def put(text):
-        tokenguard.install(policy.loads('[ledger]\nurl = "memory:"\n' + text, "/tokenguard.toml"))
-        return runtime.installed().meter.guard
-
-    yield put
-    tokenguard.install(policy.Policy())
 
 
 def chat(client, model="gpt-4o", **options):
