@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -305,3 +307,17 @@ def test_private_files(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="symbolic link"):
         SqliteLedger(tmp_path / "link.db").reserve([IT], 1, 0)
     assert not (tmp_path / "elsewhere.db").exists()
+
+
+def test_the_programs_random_numbers_are_its_own(tmp_path: Path) -> None:
+    """A program that has seeded `random` gets the same numbers, however long the ledger's file is locked."""
+    ledger = SqliteLedger(tmp_path / "l.db", timeout_s=0.2)
+    ledger.accounts()
+    before = random.getstate()
+    with closing(sqlite3.connect(tmp_path / "l.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError):
+            ledger._begin(ledger._opened())
+        other.execute("ROLLBACK")
+    assert random.getstate() == before
+    ledger.close()

@@ -22,6 +22,13 @@ ELSEWHERE = {
     "threading.Semaphore": "process.threads.Worker",
     "_thread": "process.threads.Worker",
     "queue": "process.threads.Worker",
+    **dict.fromkeys(
+        (
+            f"random.{name}"
+            for name in ("random", "uniform", "choice", "randrange", "randint", "shuffle", "getrandbits")
+        ),
+        "process.chance.CHANCE",  # the module's sequence is the program's
+    ),
     "concurrent.futures.ThreadPoolExecutor": "process.threads.Pool",
     "contextlib.contextmanager": "a function that is given what to do: an interrupt leaves a generator suspended",
 }

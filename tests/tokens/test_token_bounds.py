@@ -35,8 +35,6 @@ def tokens(value):
     return len(encoding(O200K).encode_ordinary(json.dumps(value, ensure_ascii=False, separators=(",", ":"))))
 
 
-# Hypothesis takes the random numbers that other tests' threads draw meanwhile for the strategy's.
-@pytest.mark.filterwarnings("ignore:Do not use the .random. module")
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(JSON)
 def test_the_bound_holds_for_any_arguments(value):

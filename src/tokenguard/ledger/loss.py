@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Final
 from tokenguard.ledger.base import Ledger
 from tokenguard.ledger.entry import USD, Alert, Balance, Entry, LedgerError, Refusal, Reservation, new_id
 from tokenguard.ledger.memory import MemoryLedger
+from tokenguard.process.chance import CHANCE
 from tokenguard.process.log import Log
 from tokenguard.process.threads import Worker
 
@@ -231,7 +231,7 @@ class SurvivingLedger(Ledger):
     def _pause(self) -> float:
         """Ever longer, and not in step with other processes."""
         seconds = min(self._retry_s * 2.0 ** min(self._tries - 1, 16), MOST_RETRY_S)
-        return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        return seconds * CHANCE.uniform(0.5, 1.5)
 
     def _reconcile(self) -> tuple[Alert, ...]:
         """Charge the shared ledger with what was settled while it was lost."""

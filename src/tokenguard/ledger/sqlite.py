@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import sqlite3
 import threading
 import time
@@ -31,6 +30,7 @@ from tokenguard.ledger.entry import (
     refusal,
 )
 from tokenguard.process import ends
+from tokenguard.process.chance import CHANCE
 from tokenguard.process.forks import leave
 from tokenguard.process.interrupts import interrupt
 from tokenguard.process.private import private
@@ -345,7 +345,7 @@ class SqliteLedger(Ledger):
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
-                time.sleep(random.uniform(*_SLEEP_S))  # noqa: S311 - so that waiters do not keep step
+                time.sleep(CHANCE.uniform(*_SLEEP_S))  # so that waiters do not keep step
             else:
                 return
 
