@@ -6,10 +6,10 @@ import asyncio
 import logging
 
 import anthropic
-import deciding
 import openai
 import pytest
 
+import deciding
 import tokenguard
 from tokenguard import policy
 from tokenguard.installation import runtime
