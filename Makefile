@@ -24,7 +24,7 @@ coverage: setup    ## what of src the runs of `make test-all COVERAGE=1` did not
 matrix: setup      ## the tests of the SDKs, with their oldest and newest supported versions
 	$(PY) scripts/matrix.py
 check: setup       ## ruff, types, and our own linter
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/tokenguard lint .
+	$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/tokenguard lint .
 soak: setup        ## everything that can happen to a process, for an hour or so
 	$(BIN)/python scripts/soak.py --ledger sqlite && $(BIN)/python scripts/soak.py --ledger redis
 bench: setup       ## the table of docs/benchmarks.md; some 15 minutes, on a quiet machine
