@@ -17,6 +17,7 @@ from tokenguard.providers.reading import (
     items,
     larger,
     read_usage,
+    reading,
     reported_cost,
     text,
     with_total,
@@ -79,18 +80,11 @@ def read_chat(response: object) -> Reading:
         usage = fields(groq).get("usage")
     details = fields(usage)
     used, by_total = with_total(None if usage is None else read_usage(details, CHAT_USAGE), details.get("total_tokens"))
-    reading = Reading(
-        used,
-        text(body.get("model")),
-        text(body.get("id")),
-        reasons,
-        calls,
-        text(body.get("service_tier")),
-        by_total=by_total,
-    )
-    charged = reported_cost(details)
-    fees = SEARCHES_ALWAYS.search(reading.model or "") is not None or bool(details.get("num_sources_used"))
-    return reading if charged is None and not fees else reading._replace(reported_cost=charged, extra_fees=fees)
+    model = text(body.get("model"))
+    searches = model is not None and "-search" in model and SEARCHES_ALWAYS.search(model) is not None
+    fees = searches or bool(details.get("num_sources_used"))
+    tier, charged = text(body.get("service_tier")), reported_cost(details)
+    return reading(used, model, text(body.get("id")), reasons, calls, tier, charged, fees, by_total)
 
 
 def read_embeddings(response: object) -> Reading:
