@@ -18,7 +18,9 @@ from tokenguard.report.terminal import is_fancy
 
 WORDS: Final = {
     "shorten": "shorter",
+    "share": "shared with one under way",
     "block": "refused by a limit",
+    "trim": "histories cut",
     "clamp": "answers cut at a cap",
     "cache": "answered from a cache",
     "route": "another model",
@@ -118,6 +120,7 @@ def _assumptions(fall: Waterfall) -> Iterator[str]:
     for line in fall.lines:
         for assumed in line.assumes:
             yield f"{clean(line.name)}: {assumed}"
+        yield f"{clean(line.name)} is reckoned from {line.basis}"
 
 
 def _unknown(fall: Waterfall) -> Iterator[str]:
