@@ -105,6 +105,7 @@ COMMANDS = {
         "grafana export monitoring",
     ),
     "doctor": Row("tokenguard.cli.doctor", "doctor", "Check that SDKs are measured, and what else is needed.", "Start"),
+    "schema": Row("tokenguard.cli.schema", "schema", "The JSON Schema of what a command prints for programs."),
     "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
     "ci": Row(
         "tokenguard.cli.ci",
