@@ -202,6 +202,13 @@ def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
 
 
+FEES = """\
+Searches are in USD per million of them: `"google/gemini-*" = { web_searches = 14000 }` is $0.014 each. A table of
+searches alone is laid over the price that holds otherwise; with one, costs with searches are `exact`, and without one
+Google's are `estimated`, as if the free quota were used up.
+"""
+
+
 def reference() -> str:
     """The page `docs/policy.md`."""
     top = [row for row in rows(Policy) if row.table is None or row.kind is not None]
@@ -213,7 +220,7 @@ def reference() -> str:
         says = (row.table.__doc__ or "").strip()
         parts += [f"## `{head}`\n", says + "\n", _rows_table(rows(row.table))]
     rates = ", ".join(f"`{rate}`" for rate in OVERRIDE_KEYS)
-    parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", BUDGETS, LAYERS, EXAMPLE]
+    parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", FEES, BUDGETS, LAYERS, EXAMPLE]
     return "\n".join(parts)
 
 
