@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from tokenguard.policy import kinds
-from tokenguard.policy.grammar import Row, rows
+from tokenguard.policy.grammar import Key, rows
 from tokenguard.policy.locate import Path
 from tokenguard.policy.model import Policy
 
@@ -85,7 +85,7 @@ def _places(layer: Layer) -> Iterator[tuple[str, str]]:
             yield row.toml, layer.at(row.toml)
 
 
-def label(row: Row, rule: Any) -> str:
+def label(row: Key, rule: Any) -> str:
     """How a rule is named: `[[limit]] "support answers"`."""
     return f"[[{row.toml}]] {json.dumps(rule.name, ensure_ascii=False)}"
 
@@ -105,7 +105,7 @@ class _Laying:
         source = (self.floor if self.floor.says("ledger", "url") else self.near).policy.source
         return Policy(**values, source=source, origins=self.places, untaken=tuple(self.untaken))
 
-    def _value(self, row: Row) -> Any:
+    def _value(self, row: Key) -> Any:
         below, above = (getattr(layer.policy, row.field) for layer in (self.floor, self.near))
         if row.many:
             return (*self._kept(row, below, above), *self._added(row, above))
@@ -117,12 +117,12 @@ class _Laying:
         }
         return replace(below, **taken)
 
-    def _kept(self, row: Row, below: tuple[Any, ...], above: tuple[Any, ...]) -> Iterator[Any]:
+    def _kept(self, row: Key, below: tuple[Any, ...], above: tuple[Any, ...]) -> Iterator[Any]:
         """The floor's rules, but for those that a nearer one may take the place of."""
         names = {rule.name for rule in above}
         yield from (rule for rule in below if rule.name not in names or not self._may(rule.name))
 
-    def _added(self, row: Row, above: tuple[Any, ...]) -> Iterator[Any]:
+    def _added(self, row: Key, above: tuple[Any, ...]) -> Iterator[Any]:
         """The nearer file's rules, but for those with the name of a floor's, and those that name code."""
         taken = {rule.name for rule in self.floor.policy.rules}
         for index, rule in enumerate(above):
@@ -133,7 +133,7 @@ class _Laying:
             self.places[label(row, rule)] = self.near.at(row.toml, index)
             yield rule
 
-    def _chosen(self, row: Row, below: Any, above: Any, *path: str) -> Any:
+    def _chosen(self, row: Key, below: Any, above: Any, *path: str) -> Any:
         """The value of a key: the nearer file's word where that counts. Where it does not, that is told."""
         key = ".".join(path)
         if not self.near.says(*path) or above == below:
@@ -162,7 +162,7 @@ class _Laying:
         rank = [words.index(word) if word in words else words.index("") for word in (below, above)]
         return rank[1] > rank[0]
 
-    def _is_guarded(self, row: Row, key: str) -> bool:
+    def _is_guarded(self, row: Key, key: str) -> bool:
         counts = key.startswith("ledger.") and (self.floor.policy.budgets or self.floor.says("ledger"))
         return bool(counts) or row.kind is kinds.CALLBACK or key in STRICTNESS or key in GUARDED
 

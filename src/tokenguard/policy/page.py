@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Any, Final
 
-from tokenguard.policy.grammar import Row, When, rows
+from tokenguard.policy.grammar import Key, When, rows
 from tokenguard.policy.layers import label
 from tokenguard.policy.model import Policy
 from tokenguard.prices import OVERRIDE_KEYS
@@ -224,7 +224,7 @@ def reference() -> str:
     return "\n".join(parts)
 
 
-def _rows_table(grammar: list[Row] | tuple[Row, ...]) -> str:
+def _rows_table(grammar: list[Key] | tuple[Key, ...]) -> str:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for row in grammar:
         kind = row.kind.words if row.kind else "table"
