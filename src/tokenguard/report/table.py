@@ -14,7 +14,7 @@ from rich.text import Text
 from tokenguard.report import grid
 from tokenguard.report.figures import Report, Row, in_time, many
 from tokenguard.report.findings import Finding
-from tokenguard.report.labels import NO_VALUE, clean, when
+from tokenguard.report.labels import NO_VALUE, clean, missed, when
 from tokenguard.report.numbers import (
     UNKNOWN,
     change,
@@ -95,8 +95,7 @@ def print_table(
     """
     fancy = is_fancy(console)
     for fault in faults:
-        said = f"TokenGuard missed something: {clean(fault.text)}, last at {when(fault.last_ns)} UTC"
-        console.print(Text(said, style=WRONG if fancy else ""), soft_wrap=not fancy)
+        console.print(Text(missed(fault), style=WRONG if fancy else ""), soft_wrap=not fancy)
     _headline(report, source, console, trend)
     _groups(report, console, fancy)
     if report.more:
