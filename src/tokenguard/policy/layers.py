@@ -1,8 +1,9 @@
 """Policies in layers: a floor that the platform lays, and a nearer file that may tighten it and never loosen it.
 
-Every rule applies that matches a call, so rules of the nearer file only add. Its other values are taken where they are
-stricter, or where the floor says nothing and no money hangs on it, or where the floor's `may_override` names them. What
-is not taken is told (`Policy.untaken`), and every value knows where it is from (`Policy.origins`).
+Every limit, budget and breaker applies that matches a call, so those of the nearer file only add. Rules that change
+what a call gets (`CHANGES`) are the floor's alone. The nearer file's other values are taken where they are stricter, or
+where the floor says nothing and no money hangs on it, or where the floor's `may_override` names them. What is not taken
+is told (`Policy.untaken`), and every value knows where it is from (`Policy.origins`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ STRICTNESS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Words of a key from the loosest to the strictest; an empty one stands for all others."""
 GUARDED: Final = ("prices", "hosts", "may_override")
-"""What a nearer file may not say on its own: at what rates the money is counted. Nor where, if the floor has budgets;
-nor which code is run."""
+"""What a nearer file may not say on its own: at what rates the money is counted. Nor where, if the floor has budgets,
+nor where answers are kept, if it has a cache; nor which code is run."""
+CHANGES: Final = ("cache", "route", "share")
+"""Kinds of rules that refuse nothing: they give a call another's answer, keep its own, or send it to another model."""
 FREE: Final = ("lint", "whatif")
 """What is no part of the guard: the nearer file's word, as a whole."""
 
@@ -123,11 +126,12 @@ class _Laying:
         yield from (rule for rule in below if rule.name not in names or not self._may(rule.name))
 
     def _added(self, row: Key, above: tuple[Any, ...]) -> Iterator[Any]:
-        """The nearer file's rules, but for those with the name of a floor's, and those that name code."""
+        """The nearer file's rules, but for those with the name of a floor's, that name code, or that change answers."""
         taken = {rule.name for rule in self.floor.policy.rules}
         for index, rule in enumerate(above):
             code = any(each.kind is kinds.CALLBACK and getattr(rule, each.field) for each in rows(type(rule)))
-            if (code or rule.name in taken) and not self._may(rule.name):
+            changes = row.toml in CHANGES and not self._may(row.toml)
+            if (code or changes or rule.name in taken) and not self._may(rule.name):
                 self._refuse(label(row, rule), self.near.at(row.toml, index))
                 continue
             self.places[label(row, rule)] = self.near.at(row.toml, index)
@@ -164,7 +168,8 @@ class _Laying:
 
     def _is_guarded(self, row: Key, key: str) -> bool:
         counts = key.startswith("ledger.") and (self.floor.policy.budgets or self.floor.says("ledger"))
-        return bool(counts) or row.kind is kinds.CALLBACK or key in STRICTNESS or key in GUARDED
+        keeps = key.startswith("answers.") and (self.floor.policy.caches or self.floor.says("answers"))
+        return bool(counts or keeps) or row.kind is kinds.CALLBACK or key in STRICTNESS or key in GUARDED
 
     def _refuse(self, key: str, place: str) -> None:
         self.untaken.append(
