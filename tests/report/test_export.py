@@ -36,6 +36,7 @@ def test_json(store_path):
             "units",
             "rented",
             "unpriced",
+            "estimated",
             "trend",
             "findings",
             "faults",

@@ -93,6 +93,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         units=_list(_UNIT),
         rented=_list(_RENTED),
         unpriced=_list(_object(model=TEXT, calls=COUNT)),
+        estimated=_list(_object(basis=UNTOLD, cost_usd=NUMBER)),
         trend={"anyOf": [_TREND, {"type": "null"}]},
         findings=_list(_object(says=TEXT, usd=NUMBER, usd_is=TEXT, next_step=TEXT)),
         faults=_list(_object(kind=TEXT, count=COUNT, last=TIME, said=TEXT)),

@@ -16,6 +16,7 @@ from tokenguard.report.inputs import Part, parts
 from tokenguard.report.measured import altogether, measured
 from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, newest
 from tokenguard.report.trend import Trend, trend
+from tokenguard.store.faults import Fault
 
 TOP: Final = 7
 """Keys that have a colour of their own in the chart; the others are one."""
@@ -89,6 +90,8 @@ class Page:
     """Whether it is served, so that links lead somewhere."""
     later: Sequence[str] = field(default=())
     """The parts that take longer, as HTML; a served page fetches them when the others are there."""
+    faults: Sequence[Fault] = ()
+    """What TokenGuard itself has missed in this time."""
 
     @property
     def by(self) -> str:
@@ -121,10 +124,11 @@ def gathered(
     period: str | None = None,
     live: bool = False,
     later: Sequence[str] = (),
+    faults: Sequence[Fault] = (),
 ) -> Page:
     """All the page shows of a query that is by one key. Raises `TokenGuardError` where the query makes no sense."""
     query = replace(query, by=query.by[:1], limit=ROWS, sort=None)
-    report = ask(records, replace(query, by=("feature",) if query.by[0] in TIMES else query.by))
+    report = ask(records, replace(query, by=("feature",) if query.by[0] in TIMES else query.by), reasons=False)
     going = trend(records, query, now)
     listed = replace(query, limit=LISTED)
     return Page(
@@ -132,7 +136,7 @@ def gathered(
         query=report.query,
         now=now,
         report=report,
-        models=ask(records, replace(query, by=("model",), limit=TOP)),
+        models=ask(records, replace(query, by=("model",), limit=TOP), reasons=False),
         series=_series(records, report),
         findings=find(records, report, going.outliers if going else ()),
         trend=going,
@@ -146,6 +150,7 @@ def gathered(
         period=period,
         live=live,
         later=later,
+        faults=faults,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report import revenue
 from tokenguard.report.engine import Records
@@ -25,7 +26,7 @@ from tokenguard.report.measured import (
     kept_by,
     measured,
 )
-from tokenguard.report.query import TIMES, Query, check_keys
+from tokenguard.report.query import TIMES, Query, check_keys, conditions, expression, reads_all
 from tokenguard.report.tasks import TaskRow, tasks
 from tokenguard.report.units import Rented, UnitRow, rented, units
 from tokenguard.store.sums import MEASURES
@@ -119,6 +120,8 @@ class Report(NamedTuple):
     tasks: list[TaskRow]
     unpriced: list[tuple[str, int]]
     """Models without a price, as provider/model, with their calls."""
+    estimated: list[tuple[str | None, float]]
+    """What was assumed (`tokenguard.cost.basis`) with the USD that were estimated by it, of calls that are kept."""
     first_ns: int | None
     last_ns: int | None
     units: Sequence[UnitRow] = ()
@@ -129,10 +132,11 @@ class Report(NamedTuple):
     """Whether it is from daily sums: then latencies are within 5 %, or not known."""
 
 
-def ask(records: Records, query: Query, paid: revenue.Revenue | None = None) -> Report:
+def ask(records: Records, query: Query, paid: revenue.Revenue | None = None, *, reasons: bool = True) -> Report:
     """The figures for a query. Raises `TokenGuardError` where it makes no sense, or a cost is none.
 
-    With what tenants have `paid`, a report by tenant has their revenue and margin.
+    With what tenants have `paid`, a report by tenant has their revenue and margin. Without `reasons` it is not asked
+    why costs are estimates: the calls themselves say that, and there may be many.
     """
     paid = paid if revenue.fits(query) else None
     _check_sort(query, () if paid is None else revenue.FIGURES)
@@ -157,6 +161,7 @@ def ask(records: Records, query: Query, paid: revenue.Revenue | None = None) -> 
         math.fsum([*(row.figures["cost_usd"] or 0.0 for row in rest), found.more_usd]),
         tasks(records, query),
         _unpriced(records, query) if sums["unpriced_calls"] else [],
+        _estimated(records, query) if reasons and sums["estimated_usd"] else [],
         found.first_ns,
         found.last_ns,
         units(records, query),
@@ -300,3 +305,13 @@ def _unpriced(records: Records, query: Query) -> list[tuple[str, int]]:
         if group.measures["unpriced_calls"]
     ]
     return sorted(models, key=lambda each: (-each[1], each[0]))
+
+
+def _estimated(records: Records, query: Query) -> list[tuple[str | None, float]]:
+    dialect = records.dialect
+    where, values = conditions(replace(query, scan=reads_all(records, query)), dialect)
+    return records.rows(
+        f"SELECT {expression('cost_basis', dialect)}, sum(cost_usd) FROM {dialect.calls} "  # noqa: S608 - our own names
+        f"WHERE {where} AND cost_status = '{names.ESTIMATED}' GROUP BY 1 HAVING sum(cost_usd) > 0 ORDER BY 2 DESC",
+        values,
+    )
