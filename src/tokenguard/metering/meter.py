@@ -214,7 +214,7 @@ class Meter:
                 raise refusal from error
             except Exception as failure:
                 self.telemetry.internal_error("guarding a resend", failure)
-                if guard.policy.on_internal_error == "block":
+                if self.guard is not None and self.guard.policy.on_internal_error == "block":
                     raise _undecided() from failure
         self.contain("seeing a resend", call.resending, error)
         return (yield SEND)
