@@ -166,11 +166,14 @@ def _add(rules: dict[str, Rule], file: Path, module: ModuleType) -> None:
     severity = getattr(module, "SEVERITY", "warning")
     if severity not in SEVERITIES or not callable(getattr(module, "check", None)):
         raise ValueError(f"{file}: a rule needs check(file) and SEVERITY, one of {', '.join(SEVERITIES)}")
+    words = tuple(getattr(module, "WORDS", ()))
+    if lone := next((entry for entry in words if isinstance(entry, tuple) and len(entry) < 2), None):
+        raise ValueError(f"{file}: WORDS has {lone!r}, which no text matches: a tuple is a word and any of the others")
     rules[rule_id] = Rule(
         id=rule_id,
         name=match[2].replace("_", "-"),
         severity=severity,
-        words=tuple(getattr(module, "WORDS", ())),
+        words=words,
         options=dict(getattr(module, "OPTIONS", {})),
         check=module.check,
         page=(module.__doc__ or "").strip() + "\n",
