@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tokenguard.page import charts
-from tokenguard.page.gathered import PERIODS, Page, choices
+from tokenguard.page.gathered import LOOKED_AT, PERIODS, Page, choices
 from tokenguard.page.markup import Markup, joined, tag
 from tokenguard.report.figures import Row, many
 from tokenguard.report.inputs import WORDS, uncached
@@ -337,9 +337,11 @@ def inputs(page: Page) -> Markup | None:
         strict=True,
     )
     said = uncached(list(found))
+    calls = page.report.total.figures["calls"]
+    among = f", of the last {many(LOOKED_AT, 'call')}" if calls > LOOKED_AT else ""
     return tag(
         "section",
-        tag("h2", "Where the input goes"),
+        tag("h2", f"Where the input goes{among}"),
         charts.parts([(f"c{n}", part.share) for n, part in enumerate(found)]),
         table(["section", "share", "tokens", "cached", "cost"], cells),
         tag("p", said, class_="next") if said else None,
