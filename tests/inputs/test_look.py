@@ -14,6 +14,7 @@ from conftest import metric_points
 from report.test_sources import value
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names as n
+from tokenguard.facts.names import SECTION_TOKENS as SECTIONS
 from tokenguard.facts.record import CallRecord, ToolsetRecord
 from tokenguard.inputs import look
 from tokenguard.report.inputs import broken
@@ -141,8 +142,9 @@ def otlp(span):
 
 def test_sections_sum_to_the_input(installed, kept, client):
     """The tokens of all sections of a request are its reported input; its tools are named once."""
-    for said in ("What is the weather?", "And tomorrow?"):
-        ask(client, RULES, said, tools=TOOLS, tool_choice="none")
+    with tokenguard.attribution(feature="sections"):
+        for said in ("What is the weather?", "And tomorrow?"):
+            ask(client, RULES, said, tools=TOOLS, tool_choice="none")
     installed.telemetry.flush()
     for record in kept.calls:
         found = by_section(record.attributes)
@@ -151,6 +153,12 @@ def test_sections_sum_to_the_input(installed, kept, client):
         assert found["system"] > 10 * found["last"]
     (toolset,) = kept.toolsets
     assert {record.attributes[n.INPUT_TOOLSET] for record in kept.calls} == {toolset.hash}
+    points = metric_points(feature="sections").items()
+    counted = {dict(key)["section"]: value for (name, key), value in points if name == SECTIONS.name}
+    assert counted == {
+        section: sum(by_section(record.attributes)[section] for record in kept.calls)
+        for section in ("system", "tools", "last")
+    }
     assert toolset.shares["search"] > 2 * toolset.shares["weather"]
     assert sum(toolset.shares.values()) == pytest.approx(1)
 

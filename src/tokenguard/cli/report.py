@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 TOP = 20
 """How many groups a table shows unless `--limit` says."""
+
+TELLS_NOTHING = (
+    "No call tells its {}s: requests are looked at after their span has ended, so that local stores know, and a "
+    "collector's files do not. The metric tokenguard.input.tokens has the sections, too."
+)
 
 
 @click.command()
@@ -129,12 +135,13 @@ def _print_focus(query: Query, source: tuple[str, ...], version: str) -> None:
 
 def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:
     from tokenguard.facts.errors import TokenGuardError
-    from tokenguard.report import inputs, terminal
+    from tokenguard.report import figures, inputs, terminal
 
     if form not in ("table", "json"):
         raise TokenGuardError(f"--by {query.by[0]} is shown as a table or as json, not as {form}")
     with recorded(source) as there:
         found = inputs.parts(there.records, query)
+        some = bool(found) or bool(figures.ask(there.records, replace(query, by=("feature",))).total.figures["calls"])
     if form == "json":
         click.echo(document({"by": [query.by[0]], "rows": [part._asdict() for part in found]}))
     elif found:
@@ -142,7 +149,7 @@ def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:
 
         print_parts(found, query.by[0], terminal.console())
     else:
-        click.echo(f"No call tells its {query.by[0]}s. {there.nothing()}")
+        click.echo(TELLS_NOTHING.format(query.by[0]) if some else there.nothing())
 
 
 def _print(
