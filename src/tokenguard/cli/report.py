@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from tokenguard.report.figures import Report
     from tokenguard.report.findings import Finding
     from tokenguard.report.query import Query
-    from tokenguard.report.revenue import Revenue
     from tokenguard.report.trend import Trend
     from tokenguard.store.faults import Fault
 
@@ -63,7 +61,7 @@ def report(
     own that is named as another is. With --since, each group's cost is held against the period before. Or section,
     where the input went, and tool, what each tool's definition costs: each of these alone.
     """
-    from tokenguard.report import figures, findings, trend
+    from tokenguard.report import figures, findings, revenue, trend
 
     query = asked(since, until, where, by, sort=sort, limit=limit or (TOP if form in ("table", "md") else None))
     if query.by in (("section",), ("tool",)):
@@ -76,7 +74,7 @@ def report(
         _print_focus(query, source, form.removeprefix("focus-") if "-" in form else "1.2")
         return
     with recorded(source) as there:
-        found = figures.ask(there.records, query, _revenue(query))
+        found = figures.ask(there.records, query, revenue.stated(query))
         going = None if form == "csv" else trend.trend(there.records, query, now())
         outliers = going.outliers if going else ()
         faults = there.faults(query)
@@ -88,32 +86,19 @@ def report(
         click.echo(there.nothing(), err=form != "table")
 
 
-def _revenue(query: Query) -> Revenue | None:
-    """What tenants pay, by the policy's `[finops] revenue`, where the report is of tenants."""
-    from tokenguard.report import revenue
-
-    if not revenue.fits(query):
-        return None
-    from tokenguard.policy import load
-
-    policy = load()
-    if policy.finops.revenue is None:
-        return None
-    stated, _, _ = policy.origins.get("finops.revenue", "").rpartition(":")
-    return revenue.read(Path(stated).parent / policy.finops.revenue)
-
-
 def _print_page(query: Query, source: tuple[str, ...]) -> None:
     """The page as one file, which needs nothing else: for a browser, or to mail."""
     from tokenguard.cli.budgets import standing
     from tokenguard.page.advised import advised
     from tokenguard.page.document import document
     from tokenguard.page.gathered import gathered
+    from tokenguard.report import revenue
 
     with recorded(source) as there:
         later = advised(there.records, query)
         stand, faults = () if source else standing(), there.faults(query)
-        page = gathered(there.records, query, there.shown, now(), stand, later=later, faults=faults)
+        paid = revenue.stated(replace(query, by=query.by[:1]))
+        page = gathered(there.records, query, there.shown, now(), stand, later=later, faults=faults, paid=paid)
     click.echo(document(page), nl=False)
 
 

@@ -21,6 +21,7 @@ from tokenguard.report.numbers import (
     seconds,
     share,
     shares,
+    signed_shares,
     token_counts,
     tokens,
     usd,
@@ -232,6 +233,12 @@ def by_key(page: Page) -> Markup:
     if page.report.total.figure("change") is None:
         heads.remove("change")
         cells = ((*cell[:CHANGE], *cell[CHANGE + 1 :]) for cell in cells)
+    if "revenue_usd" in report.total.figures:
+        heads += ["revenue", "margin", "of it"]
+        earned = zip(
+            usds(column("revenue_usd")), usds(column("margin_usd")), signed_shares(column("margin_share")), strict=True
+        )
+        cells = ((*cell, *more) for cell, more in zip(cells, earned, strict=True))
     more = f"and {report.more:,} more ({usd(report.more_usd)}), which the total counts" if report.more else None
     return tag(
         "section", tag("h2", f"By {page.by}"), table(heads, cells), more and tag("p", more, class_="dim"), class_="wide"
