@@ -184,6 +184,7 @@ def painted(url: str) -> dict[str, float] | None:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
         options += [f"--user-data-dir={folder}/profile", "--window-size=1280,900", f"--screenshot={folder}/page.png"]
         options += [f"--trace-startup-file={trace}", "--trace-startup=devtools.timeline,loading,blink.user_timing"]
+        options += ["--trace-startup-format=json", "--trace-startup-duration=0"]
         subprocess.run([chromium, *options, url], capture_output=True, check=True, timeout=120)
         events = json.loads(trace.read_text())["traceEvents"]
     starts = {event["name"]: event["ts"] for event in events if event.get("ph") in ("R", "I", "b", "i", "n")}
