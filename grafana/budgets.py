@@ -1,4 +1,4 @@
-"""Budgets in PromQL: accounts in dollars and in tokens, each service's its own.
+"""Budgets in PromQL: accounts in dollars, tokens and calls, each service's its own.
 
 A share is taken inside each series, before anything is added up or compared: services, and processes with a ledger of
 their own, may use one budget name for different accounts. Of processes that share a ledger the largest is the latest.
@@ -14,7 +14,9 @@ ACCOUNT = (SERVICE, ENVIRONMENT, "budget", "key")
 UNITS = {
     "USD": (names.BUDGET_SPENT_USD, names.BUDGET_LIMIT_USD),
     "tokens": (names.BUDGET_SPENT_TOKENS, names.BUDGET_LIMIT_TOKENS),
+    "calls": (names.BUDGET_SPENT_CALLS, names.BUDGET_LIMIT_CALLS),
 }
+"""What budgets limit: what is spent of it, and the limit."""
 ANY = f"max by ({', '.join(ACCOUNT)})"
 
 

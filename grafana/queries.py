@@ -38,14 +38,17 @@ OF_CALLS = tuple(PICKERS.values())
 OF_TASKS = (*WHERE, TEAM, TENANT, FEATURE, ROUTE, VERSION)
 OF_DECISIONS = (*WHERE, TENANT, FEATURE)
 OF_HISTOGRAMS = (*WHERE, PROVIDER, MODEL)
+SENT = 'outcome!="blocked",served=""'
+"""Calls that went to a provider: neither refused nor answered from what was kept."""
 
 LABELS = {
     names.TASKS: (OF_TASKS, ("task", "outcome")),
     names.TASK_COST_USD: (OF_TASKS, ("task", "outcome")),
-    names.GUARD_DECISIONS: (OF_DECISIONS, ("rule", "action")),
+    names.GUARD_DECISIONS: (OF_DECISIONS, ("rule", "action", "mode")),
     names.GUARD_PREVENTED_USD: (OF_DECISIONS, ("rule", "action")),
-    names.CALLS: (OF_CALLS, ("outcome",)),
+    names.CALLS: (OF_CALLS, ("outcome", "served")),
     names.TOKENS: (OF_CALLS, ("type",)),
+    names.UNITS: (OF_CALLS, ("type",)),
     names.COST_USD: (OF_CALLS, ("status",)),
     names.COST_PART_USD: (OF_CALLS, ("part",)),
     names.SAVED_USD: (OF_CALLS, ("lever",)),
@@ -53,6 +56,8 @@ LABELS = {
     names.RETRY_COST_USD: (OF_CALLS, ()),
     names.UNCAPPED_CALLS: (OF_CALLS, ()),
     names.UNPRICED_CALLS: (OF_CALLS, ()),
+    names.CACHE_LOOKUPS: (WHERE, ("rule", "result", "reason")),
+    names.CACHE_BREAKS: (WHERE, ("kind", "section")),
 }
 """Of the metrics that are recorded without `instance`: the labels that pickers choose by, and the others."""
 

@@ -218,7 +218,8 @@ class Metrics:
         if names.CACHE_RESULT in seen:
             self._count_look_up(seen)
         if saved := get(names.ROUTE_SAVED):
-            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "route")), number(saved))
+            lever = "escalation" if names.ROUTE_ESCALATION in seen else "route"
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", lever)), number(saved))
         if (broken := get(names.BREAK_KIND)) is not None:
             section = get(names.BREAK_SECTION, "")
             self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
@@ -334,8 +335,8 @@ class Metrics:
                 for budget, key, values in self._balances():
                     if metric in values:
                         labels: Key = (("budget", budget), ("key", self._bounded("key", key)))
-                        # Accounts past the bound are one account: their money adds up, their window is the same.
-                        adds = metric.unit in (names.COST_USD.unit, names.TOKENS.unit)
+                        # Accounts past the bound are one account: what they have adds up, their window is the same.
+                        adds = metric not in (names.BUDGET_ELAPSED, names.BUDGET_WINDOW)
                         found[labels] = values[metric] + (found.get(labels, 0) if adds else 0)
             except Exception as error:
                 self._note("reading budgets", error)
