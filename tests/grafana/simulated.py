@@ -147,7 +147,8 @@ def ran(folder, files):
 def promtool(tmp_path, groups, rules=(), evaluated="15m", recording=False):
     """Have promtool find nothing wrong in test groups, after these rules and the recording rules, if wanted."""
     rules = [*(recordings() if recording else ()), *rules]
-    assert ran(tmp_path, [(rules, evaluated, groups)]) == {}
+    wrong = ran(tmp_path, [(rules, evaluated, groups)])
+    assert not wrong, wrong
 
 
 def group(input_series, expr, at, samples, minutes=MINUTES, name="a group"):

@@ -161,6 +161,13 @@ def test_budgets_past_the_bound_are_one():
         assert shown == ({"k0": one, "other": one} if one else {"k0": 1, "other": 2}), metric.name
 
 
+def test_labels_have_nothing_that_breaks_a_query():
+    """Quotes, backslashes and control characters of untrusted values are replaced, and one value is one label."""
+    own = Telemetry(max_values=2)
+    quoted = [own.metrics._bounded("k", value) for value in ('R&D "x"', "R&D 'x'", 'R&D "x"', "a\\b\nc", "third")]
+    assert quoted == ["R&D 'x'", "R&D 'x'", "R&D 'x'", "a/b c", "other"]
+
+
 def test_units(installed):
     """What is billed and is no token has a counter: by its kind, and for whom."""
     with tokenguard.attribution(tenant="units"), SimulatedProvider() as provider:

@@ -146,6 +146,9 @@ CASES = [
         | failing(gapped(1, 12, 30, 30)), 6, 2),
     newcomer(OPEN, "a model whose first calls open it", True, breaker(later(12, gauge((2, 30))))
              | failing(later(12, "6x30")), 1.5),
+    thin(SLOW, "twenty slow calls under both names are twenty", False, {
+        name: values for metric in (OLD, NEW)
+        for name, values in durations(metric.format("duration"), ((1, 20), (10, 7)), (BEFORE, 2 * HOUR)).items()}, 7.9),
     *(case for name in (OLD, NEW) for alert, kind in ((SLOW, "duration"), (FIRST, "time_to_first_chunk"))
       for case in slow(alert, name.format(kind))),
 ]  # fmt: skip
