@@ -63,12 +63,10 @@ def exhausted_in(labels: str = "") -> str:
 def accounts(labels: str, most: int) -> dict[str, str]:
     """The columns of a table of the accounts that are used most, by name."""
     first = f"topk({most}, {used(labels)})"
-    reserved = f"{ANY} ({prometheus_name(names.BUDGET_RESERVED_USD)}{labels})"
     columns = {
         "projected": projected(labels),
         "limit": per_unit("{limit}", labels),
         "spent": per_unit("{spent}", labels),
-        "reserved": f'label_replace({reserved}, "unit", "USD", "", "")',
         "remaining": per_unit("({limit} - {spent})", labels),
         "exhausted": exhausted_in(labels),
     }

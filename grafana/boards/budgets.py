@@ -37,7 +37,7 @@ GAUGE = {
     "min": 0,
     "max": 1,
     "custom.cellOptions": {"type": "gauge", "mode": "basic"},
-    "custom.minWidth": 160,
+    "custom.minWidth": 150,
 }
 OVER = {**steps((None, "text"), (1.0, "red")), "custom.cellOptions": {"type": "color-text"}}
 AMOUNT = {"decimals": 2}
@@ -54,7 +54,6 @@ ACCOUNTS = (
     *AT_RISK,
     Column("limit", "Limit", COUNT, AMOUNT),
     Column("spent", "Spent", COUNT, AMOUNT),
-    Column("reserved", "Reserved", COUNT, AMOUNT),
     Column("remaining", "Remaining", COUNT, AMOUNT),
 )
 RESERVED = f"{ANY} ({prometheus_name(names.BUDGET_RESERVED_USD)}{CHOSEN})"

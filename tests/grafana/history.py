@@ -33,11 +33,11 @@ FEATURES = (  # feature, route, version, team, model, calls an hour, tokens in, 
     ("rag_answers", "/ask", "top5", "search", "gpt-4o-mini-2024-07-18", 240, 1800, 0.1, 80),
     ("triage", "inbox", "v1", "operations", "claude-opus-4-8", 60, 420, 0.0, 6),
 )
-BILLED = (  # feature, team, provider, model, unit, units an hour, USD a unit
-    ("illustrations", "search", "openai", "gpt-image-1", "images", 9, 0.042),
-    ("voice_notes", "support", "openai", "whisper-1", "input_seconds", 1500, 0.0001),
-    ("contracts", "operations", "mistral_ai", "mistral-ocr-2512", "pages", 130, 0.002),
-    ("narration", "search", "openai", "tts-1", "characters", 24000, 0.000015),
+BILLED = (  # feature, team, provider, model, unit, units an hour, units a call, USD a unit
+    ("illustrations", "search", "openai", "gpt-image-1", "images", 9, 1, 0.042),
+    ("voice_notes", "support", "openai", "whisper-1", "input_seconds", 1500, 40, 0.0001),
+    ("contracts", "operations", "mistral_ai", "mistral-ocr-2512", "pages", 130, 5, 0.002),
+    ("narration", "search", "openai", "tts-1", "characters", 24000, 600, 0.000015),
 )
 """What is billed by other units than tokens."""
 LONG = "--max-block-duration=60d"
@@ -105,10 +105,10 @@ def samples():
                 calls = round(pace * size * busy * step / 3600 * chance.uniform(0.7, 1.3))
                 one(add, chance, (tenant, feature, route, version, team, model), calls, sent * grown,
                     0.05 if lost else cached, generated)  # fmt: skip
-        for feature, team, provider, model, unit, pace, usd in BILLED:
+        for feature, team, provider, model, unit, pace, each, usd in BILLED:
             units = round(pace * busy * step / 3600 * chance.uniform(0.7, 1.3))
-            by_units(add, (feature, team, provider, model), unit, units, usd)
-        look_ups(add, chance, round(30 * busy * step / 3600))
+            by_units(add, (feature, team, provider, model), unit, units, units // each, usd)
+        look_ups(add, chance, round(90 * busy * step / 3600))
         for (name, labels), value in sums.items():
             yield name, {**PLACE, **dict(labels)}, at, value
     for name, labels, at, value in gauges(chance):
@@ -185,7 +185,7 @@ def one(add, chance, whose, calls, sent, cached, generated):
         chance.random() < 0.002)  # fmt: skip
 
 
-def by_units(add, whose, unit, units, usd):
+def by_units(add, whose, unit, units, calls, usd):
     """Calls that are billed by something else than tokens."""
     feature, team, provider, model = whose
     labels = {
@@ -195,7 +195,7 @@ def by_units(add, whose, unit, units, usd):
         "gen_ai_provider_name": provider,
         "gen_ai_response_model": model,
     }
-    add("tokenguard_calls_total", {**labels, "outcome": "ok"}, units // 4)
+    add("tokenguard_calls_total", {**labels, "outcome": "ok"}, calls)
     add("tokenguard_units_total", {**labels, "type": unit}, units)
     add("tokenguard_cost_usd_total", {**labels, "status": "exact"}, units * usd)
     add("tokenguard_cost_part_usd_total", {**labels, "part": "input"}, units * usd)
@@ -217,7 +217,7 @@ def look_ups(add, chance, number):
     work = {"tokenguard_tenant": "acme", "tokenguard_feature": "support_bot"}
     for rule, action, mode in (("long chats", "trim", ""), ("large prompts", "block", "observe")):
         labels = {**work, "rule": rule, "action": action, **({"mode": mode} if mode else {})}
-        add("tokenguard_guard_decisions_total", labels, number // 10)
+        add("tokenguard_guard_decisions_total", labels, number // 3)
 
 
 def histograms(add, chance, provider, model, calls, failed):
