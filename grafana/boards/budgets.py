@@ -37,7 +37,7 @@ GAUGE = {
     "min": 0,
     "max": 1,
     "custom.cellOptions": {"type": "gauge", "mode": "basic"},
-    "custom.minWidth": 150,
+    "custom.width": 150,
 }
 OVER = {**steps((None, "text"), (1.0, "red")), "custom.cellOptions": {"type": "color-text"}}
 AMOUNT = {"decimals": 2}

@@ -125,7 +125,7 @@ FINOPS = Board(
             traces=TEAMS,
             columns=(
                 Column(TEAMS[0], "Team"),
-                Column(TEAMS[1], "Model", more={"custom.minWidth": 170}),
+                Column(TEAMS[1], "Model", more={"custom.width": 170}),
                 Column("month", "Month to date", USD),
                 Column("before", "30 d earlier", USD),
                 Column("change", "Change", SHARE, MORE),

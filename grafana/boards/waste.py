@@ -102,7 +102,7 @@ WASTE = Board(
         ranking(
             "Calls without a cap by feature",
             SHARE,
-            share(ranged(names.UNCAPPED_CALLS, FEATURE), ranged(names.CALLS, FEATURE, matching=SENT)),
+            share(ranged(names.UNCAPPED_CALLS, FEATURE), ranged(names.CALLS, FEATURE, matching=SENT)) + " > 0",
             FEATURE,
             "The share of calls whose output is as long as the model pleases.",
             defaults=SHARES,

@@ -267,8 +267,8 @@ def gauges(chance):
         month = (at - (NOW - 17 * day - 58800)) / (30 * day)
         for team, (limit, share) in {
             "support": (900.0, 1.2),
-            "search": (90.0, 0.9),
-            "operations": (120.0, 0.8),
+            "search": (330.0, 0.9),
+            "operations": (200.0, 0.95),
         }.items():
             account = {"budget": "team per month", "key": f"team={team}"}
             for name, value in (

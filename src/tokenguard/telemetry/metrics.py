@@ -387,7 +387,7 @@ class Metrics:
 def _plain(value: str) -> str:
     """A label's value without what breaks out of a query or a link that quotes it: Grafana does not escape `"`.
 
-    Source: `prometheusSpecialRegexEscape` of @grafana/prometheus 13.2. Values come from requests: nobody vouches for them.
+    Source: `prometheusSpecialRegexEscape` of @grafana/prometheus 13.2. Values may come from anybody's request.
 
     >>> _plain('R&D "x"'), _plain("a" + chr(92) + "b"), _plain("one" + chr(10) + "two"), _plain("tenant-1 (EU)")
     ("R&D 'x'", 'a/b', 'one two', 'tenant-1 (EU)')
