@@ -65,6 +65,7 @@ def main():
     with openai.OpenAI(max_retries=0) as client:
         routes(client)
         unknown_model(client)
+    with openai.OpenAI(max_retries=5) as client:
         pictures(client)
         kept(client)
     outage()
