@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -27,6 +27,7 @@ from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
     from opentelemetry.trace import SpanContext
 
+    from tokenguard.call.flow import Answer, Step
     from tokenguard.call.kept import LookUp
     from tokenguard.ledger import Reservation
     from tokenguard.policy import Matched, Route
@@ -61,6 +62,10 @@ class Guarding(Protocol):
 
     def give_back(self, call: Call) -> None:
         """Nothing was sent: what was reserved for it is free."""
+        ...
+
+    def release(self, call: Call) -> Generator[Step, Answer, None]:
+        """The same before anything else is reserved."""
         ...
 
     def settle(

@@ -229,6 +229,13 @@ class Guard(Budgeting):
                 self.ledger.release_soon(held)
         call.reservation = call.turn = None
 
+    def release(self, call: Call) -> Generator[Step, Answer, None]:
+        """The same before anything else is reserved."""
+        held, call.reservation, call.turn = (call.reservation, call.turn), None, None
+        for each in filter(None, held):
+            if self.ledger is not None:
+                yield self.ledger, self.ledger.release, (each,)
+
     def end_run(self, run: str) -> None:
         """A run of a task has ended: its accounts are forgotten."""
         if self.ledger is not None and (accounts := self.runs.end(run)):

@@ -11,6 +11,7 @@ A seam hands in an `Exchange`, and for a response that is read later its tap end
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -123,22 +124,42 @@ class Meter:
 
         Raises the guard's refusal; the answer's value are the limits that apply.
         """
-        begun = self.contain("beginning a call", self.begin, exchange)
+        call: Call | None = (yield from self.held(exchange)).value
         limits: tuple[Limit, ...] = ()
-        if begun is None:
-            self._unguarded()
-        else:
-            call, guard = begun
-            try:
-                if guard is not None:
-                    self.contain("matching a call", guard.match, call)
-                    limits = () if call.matched is None else call.matched.limits
-                    yield from self.admit(guard, call, guard.admit, call, exchange)
-            finally:
-                if not call.finished:
-                    call.drop()
+        if call is not None:
+            limits = () if call.matched is None else call.matched.limits
+            call.drop()
         yield SEND
         return Answer(limits)
+
+    def held(self, exchange: Exchange) -> Flow:
+        """Ask for a call that may come: the answer's value is the call, reserved and not sent, if all went well.
+
+        Raises the guard's refusal. `go_on` sends it; to drop it gives back what is reserved.
+        """
+        begun = self.contain("beginning a call", self.begin, exchange)
+        if begun is None:
+            self._unguarded()
+            return Answer()
+        call, guard = begun
+        try:
+            if guard is not None:
+                self.contain("matching a call", guard.match, call)
+                yield from self.admit(guard, call, guard.admit, call, exchange)
+        except BaseException:
+            if not call.finished:
+                call.drop()
+            raise
+        return Answer(call)
+
+    def go_on(self, exchange: Exchange, call: Call) -> Flow:
+        """Send what was held; it begins now."""
+        call.start_ns, call.start_perf = time.time_ns(), time.perf_counter_ns()
+        try:
+            return (yield from self._send(exchange, call, None))
+        except BaseException as error:
+            self._interrupted(call, error)
+            raise
 
     def _interrupted(self, call: Call, error: BaseException) -> None:
         """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
