@@ -61,7 +61,7 @@ RESPONSES_USAGE: Shape = {
 
 
 SEARCHES_ALWAYS = re.compile(r"-search-(?:preview|api)\b")
-"""OpenAI's chat models that search the web at each call, for a fee (https://openai.com/api/pricing)."""
+"""OpenAI's chat models that search the web for each answer, for a fee (https://openai.com/api/pricing)."""
 
 
 def read_chat(response: object) -> Reading:
@@ -88,8 +88,10 @@ def read_chat(response: object) -> Reading:
         text(body.get("service_tier")),
         by_total=by_total,
     )
+    if used is not None and reading.model is not None and SEARCHES_ALWAYS.search(reading.model):
+        reading = reading._replace(usage=used._replace(web_searches=1))
     charged = reported_cost(details)
-    fees = SEARCHES_ALWAYS.search(reading.model or "") is not None or bool(details.get("num_sources_used"))
+    fees = bool(details.get("num_sources_used"))
     return reading if charged is None and not fees else reading._replace(reported_cost=charged, extra_fees=fees)
 
 
