@@ -164,6 +164,12 @@ class Guard(Budgeting):
             run = call.scope.run if matched.by_run else ""
             yield from self.reserve(call, exchange, matched, self.ledger, run, cases, lease_s)
 
+    def owed(self, call: Call) -> Generator[Step, Answer, None]:
+        """Charge a call that is billed already to the budgets that it falls under."""
+        matched = self.match(call)
+        if self.ledger is not None:
+            yield from self.owe(call, matched, self.ledger, self.worst_case.of(call, counted=False))
+
     def _ask_breakers(self, call: Call, matched: Matched) -> None:
         for breaker in matched.breakers:
             opened = self.breakers.refuses(breaker, call.endpoint.provider, call.model or "")

@@ -28,6 +28,7 @@ from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.record import AttributeValue
 from tokenguard.metering.background import Pending
+from tokenguard.metering.rents import Rents
 from tokenguard.metering.settling import Settling
 from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
@@ -77,6 +78,7 @@ class Meter:
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.usage_option = UsageOption(include_usage)
         self.pending = Pending()
+        self.rents = Rents(self.owe, self.contain)
         self.batches: Batching | None = None
         """Sees to requests that are no model calls, and may be a batch's."""
 
@@ -151,6 +153,16 @@ class Meter:
                 call.drop()
             raise
         return Answer(call)
+
+    def owe(self, exchange: Exchange) -> Flow:
+        """A call that is billed already, whatever the guard would say: it is charged to its budgets."""
+        call, guard = self.begin(exchange)
+        if guard is not None:
+            try:
+                yield from guard.owed(call)
+            except Exception as failure:
+                self.telemetry.internal_error("charging what is rented", failure)
+        return (yield from self._send(exchange, call, None))
 
     def go_on(self, exchange: Exchange, call: Call) -> Flow:
         """Send what was held; it begins now."""
@@ -349,6 +361,8 @@ class Meter:
                 return
             if reading.complete or reading.id is None:
                 call.finish(reading)
+                if call.api.rental is not None:
+                    self.rents.keep(call, reading)
             else:
                 self.pending.keep(reading.id, call)
         elif isinstance(error, Exception) and interrupt(error) is None:

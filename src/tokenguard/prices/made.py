@@ -70,6 +70,13 @@ MADE: Final = (
         "0",
         "https://platform.openai.com/docs/guides/moderation",
     ),
+    _made("openai azure", r"vector-store$", "megabyte_days", "0.0001", OPENAI, checked=False),
+    _made(
+        *("openai azure", r"container$", "request"),
+        {"1g": "0.03", "4g": "0.12", "16g": "0.48", "64g": "1.92"},
+        OPENAI,
+        checked=False,
+    ),
     _made("openai azure", r"sora-2$", "output_seconds", "0.10", OPENAI),
     _made(
         *("openai azure", r"sora-2-pro$", "output_seconds"),
@@ -169,6 +176,13 @@ FEES: Final = (
     # A token of an explicit cache, an hour: `GOOGLE`; not checked, and what is rented is an estimate anyway
     Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-pro"), "token_hours", "0.0000045"),
     Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-flash"), "token_hours", "0.000001"),
+    # A token that a model is tuned with: `OPENAI`
+    Fee("openai", re.compile(r"gpt-4\.1-nano"), "trained_tokens", "0.0000015", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-4\.1-mini"), "trained_tokens", "0.000005", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-4\.1"), "trained_tokens", "0.000025", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-4o-mini"), "trained_tokens", "0.000003", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-4o"), "trained_tokens", "0.000025", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-3\.5-turbo"), "trained_tokens", "0.000008", UNCHECKED),
 )
 """Of each name the first that matches counts. Those of searches are as litellm has them on the date of `READ`."""
 

@@ -19,6 +19,7 @@ from tokenguard.providers import (
     ollama,
     ranks,
     realtime,
+    rented,
     writer,
     xai,
 )
@@ -134,7 +135,7 @@ SDKS = (
 
 APIS = (
     *(CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, IMAGEN, VEO, EMBED, INTERACTIONS),
-    *(*media.APIS, ranks.RERANK),
+    *(*media.APIS, ranks.RERANK, *rented.APIS),
 )
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
