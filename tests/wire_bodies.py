@@ -260,10 +260,34 @@ COHERE_CHAT_V1 = Body(
     guarded="cohere1 chat",
 )
 COHERE_EMBED = Body(
-    {"model": "m", "texts": [QUESTION]},
-    {"id": "x", "embeddings": {"float": [[0.1]]}, "meta": {"billed_units": {"input_tokens": 9}}},
-    9,
+    {"model": "m", "texts": [QUESTION], "images": ["data:image/png;base64,AAAA"]},
+    {"id": "x", "embeddings": {}, "meta": {"billed_units": {"input_tokens": 9, "image_tokens": 200, "images": 1}}},
+    209,
     guarded="cohere embed",
+    units={"input_image": 200, "images": 1},
+)
+VOYAGE_MULTIMODAL = Body(
+    {
+        "model": "m",
+        "inputs": [{"content": [{"type": "text", "text": QUESTION}, {"type": "image_url", "image_url": "u"}]}],
+    },
+    {"model": "m", "data": [], "usage": {"text_tokens": 9, "image_pixels": 560_000, "total_tokens": 1009}},
+    1009,
+    guarded="test_embedded",
+    units={"input_image": 1000},
+)
+VOYAGE_IN_CONTEXT = Body(
+    {"model": "m", "inputs": [[QUESTION]]},
+    {"model": "m", "data": [], "usage": {"total_tokens": 9}},
+    9,
+    guarded="test_embedded",
+)
+EMBED_MULTIMODAL = Body(
+    {"model": "m", "instances": [{"text": QUESTION, "image": {"bytesBase64Encoded": "AAAA"}}]},
+    {"predictions": [{"textEmbedding": [0.1], "imageEmbedding": [0.1]}]},
+    0,
+    guarded="test_embedded",
+    units={"images": 1, "characters": len(QUESTION)},
 )
 RERANK = Body(
     {"model": "m", "query": QUESTION, "documents": [SAID, SYSTEM]},
@@ -613,6 +637,9 @@ BODIES = {
     "cohere_chat": COHERE_CHAT,
     "cohere_chat_v1": COHERE_CHAT_V1,
     "cohere_embed": COHERE_EMBED,
+    "voyage_multimodal": VOYAGE_MULTIMODAL,
+    "voyage_in_context": VOYAGE_IN_CONTEXT,
+    "embed_multimodal": EMBED_MULTIMODAL,
     "cohere_rerank": RERANK,
     "ollama_chat": OLLAMA_CHAT,
     "ollama_generate": OLLAMA_GENERATE,
