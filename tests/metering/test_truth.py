@@ -61,8 +61,11 @@ RESPONSE_USAGE = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 11
             0.0021,
         ),
         ("https://api.perplexity.ai", {**USAGE, "cost": {"total_cost": 0.0055}}, 0.0055),
+        ("https://api.x.ai/v1", {**USAGE, "cost_in_usd_ticks": "1117650000"}, 0.111765),
+        ("https://openrouter.ai/api/v1", {**USAGE, "cost": "0.0123"}, 0.0123),
+        ("https://openrouter.ai/api/v1", {**USAGE, "cost": 0}, 0),
     ],
-    ids=["xai", "openrouter", "openrouter, own key", "perplexity"],
+    ids=["xai", "openrouter", "openrouter, own key", "perplexity", "xai as text", "openrouter as text", "free"],
 )
 def test_the_providers_own_word(base_url, usage, usd, installed, spans):
     """What a provider says that it charged is the cost, exactly, wherever it says so."""
@@ -86,6 +89,23 @@ def test_its_word_in_responses_and_messages(installed, spans):
     anthropic = anthropic_client(answered(message), base_url="https://openrouter.ai/api")
     anthropic.messages.create(model="claude-opus-4-6", max_tokens=9, messages=MESSAGES)
     assert [span.attributes["tokenguard.cost.usd"] for span in spans] == [pytest.approx(0.0123)] * 2
+
+
+@pytest.mark.parametrize("said", [-1, 1e300, "much", True, None, {}])
+def test_a_word_that_is_no_amount(said, installed, spans):
+    """What can be no amount of money is nobody's word: the rates decide."""
+    ask(chat(usage={**USAGE, "cost": said}), "https://openrouter.ai/api/v1", "openai/gpt-4o")
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
+    assert "tokenguard.cost.source" not in spans.attributes
+
+
+@pytest.mark.parametrize("host", ["ai-gateway.vercel.sh", "gateway.ai.cloudflare.com", "llm.internal:8000"])
+def test_who_passes_calls_on(host, installed, spans):
+    """Behind a gateway a model costs what its maker asks, as an estimate, and a budget goes on working."""
+    ask(chat(), f"https://{host}/v1/a/b/openai")
+    attributes = spans.attributes
+    assert attributes["tokenguard.cost.usd"] == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
+    assert attributes["tokenguard.cost.basis"] == "assumed_provider"
 
 
 def test_nobody_elses_word(installed, spans):
@@ -251,6 +271,7 @@ def test_no_host_is_taken_for_the_sdks_maker():
         ("gpt-5-nano", None),
         ("gpt-5-nano-2025-08-07", None),
         ("gpt-5-nano-next", "nearest_model"),
+        ("gpt-5-nano-v9", "nearest_model"),
         ("claude-haiku-4-5@20251001", None),
     ],
 )

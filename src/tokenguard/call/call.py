@@ -68,6 +68,10 @@ class Guarding(Protocol):
         """The same before anything else is reserved."""
         ...
 
+    def resend(self, call: Call) -> Generator[Step, Answer, None]:
+        """Hold the worst case of a resend, as the attempt before it may be billed; raises where there is no room."""
+        ...
+
     def settle(
         self,
         call: Call,
@@ -209,6 +213,8 @@ class Call:
     matched: Matched | None = None
     reservation: Reservation | None = None
     """Its worst case, in budgets of money and tokens."""
+    resends_held: tuple[Reservation, ...] = ()
+    """The worst case of each resend after an attempt that may be billed."""
     turn: Reservation | None = None
     """The one call, in budgets of calls."""
     bound: Bound | None = None

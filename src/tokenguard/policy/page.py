@@ -40,8 +40,11 @@ machines share the ledger, as long as no call costs more than its worst case; if
 - What brings no usage is not free. Output that the provider does not report is estimated by the text of its answer;
   where there is none (a read time-out, a cancelled call, a stream closed unread, an answer that cannot be read), what
   was reserved is charged. The record says so: `estimated`, with a basis. An attempt that timed out, and may be billed,
-  is charged beside the one that repeated it: with the SDK's own retries a limit can be passed by one worst case for
-  each of them. What the provider refuses, with any 4xx or 5xx, is charged nothing.
+  is charged beside the one that repeated it. What the provider refuses, with any 4xx or 5xx, is charged nothing.
+- Before the SDK sends again after such an attempt, the worst case is reserved once more. Where there is no room for it,
+  nothing is sent: the call raises `BudgetExceeded`, from the time-out. So it is with openai, anthropic and their kin,
+  and with boto3. Other SDKs send again after a time-out only if a program sets it; their attempts are charged when the
+  call has ended, and a limit can be passed by one worst case for each.
 - A call is charged to the window in which it was reserved.
 - If a process dies, what it had reserved stays so until the lease ends. Then it is charged in full and stated as
   `orphaned`, a part of `spent`. If the call is settled after all, the real cost replaces that.

@@ -91,7 +91,7 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
 NEAREST: Final = "nearest_model"
 """The basis of a price whose model's name only begins as this one does, or is like it."""
 SAME_MODEL: Final = re.compile(
-    r"(?:[-@.:_]?(?:\d{8}|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,6}|v\d+(?:[.:]\d+)*(?::\d+k)?"
+    r"(?:[-@.:_]?(?:\d{8}|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,6}|v1|v\d+:\d+(?::\d+k)?"
     r"|:\d+(?::\d+k)?|latest|preview|exp|experimental|beta|stable|instruct|it|chat|hf|maas|default|global|fp8|bf16|int4|nvfp4))*"
 )
 """What may follow a model's name without making it another model: a snapshot, a version, a packing of its weights."""
