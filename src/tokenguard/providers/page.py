@@ -91,7 +91,7 @@ UNSEEN: tuple[tuple[str, ...], ...] = (
         "a browser or a telephone talks to the provider itself; nothing of it passes through the process",
     ),
     (
-        "OpenAI's `responses.connect`, `live.connect` and `realtime.translations`, Together's `realtime`, Gemini's music",
+        "OpenAI's `responses.connect`, `live.connect`, `realtime.translations`; Together's `realtime`; Gemini's music",
         "websockets with events of their own, which no row reads yet",
     ),
     ("xAI's pictures and films by gRPC", "methods of other stubs than `ChatStub`; over HTTP they are rows"),
