@@ -151,7 +151,7 @@ class Answers:
 
     def _found(self, call: Call, found: Asked, entry: Entry | None, *, serves: bool) -> None:
         if entry is None:
-            found.listens = True
+            found.listen()
             found.note(call, names.MISS)
             return
         found.note(call, names.HIT, None if serves else names.OBSERVED)

@@ -17,7 +17,7 @@ from tokenguard.facts import names
 
 CAPPED: Final = f"operation NOT IN ({', '.join(map(repr, names.NOT_CAPPED))})"
 """Whether a call's answer has a length that its request could have capped."""
-SERVED: Final = "answer = 'hit' AND answer_reason IS NULL"
+SERVED: Final = "answer IN ('hit', 'shared') AND answer_reason IS NULL"
 """Calls that got a kept answer: nothing was sent."""
 _ANSWERED: Final = f"{CAPPED} AND outcome <> 'blocked' AND ({SERVED}) IS NOT TRUE"
 CACHEABLE: Final = 1024
