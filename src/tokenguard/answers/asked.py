@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
+from tokenguard.answers import likeness
 from tokenguard.answers.entry import Entry
 from tokenguard.answers.fitting import unkept
 from tokenguard.call.call import Call
@@ -35,10 +37,14 @@ class Asked:
     def __init__(self, answers: Keeper, rule: Cache) -> None:
         self._answers = answers
         self.rule = rule
-        self.tenant = ""
+        self.owner = ""
+        """Whose it is, for those who clear it: a name that tells nothing without the secret."""
+        self.about: Mapping[str, str] = {}
         self.key: bytes | None = None
         self.answer: HttpAnswer | None = None
         self.incoming: Incoming | None = None
+        self.watched: HttpAnswer | None = None
+        """The kept answer, where it is only compared with the provider's."""
         self.served = self.merges = False
         self.kept_usage: Usage | None = None
 
@@ -68,10 +74,16 @@ class Asked:
         """See `LookUp.settle`."""
         if not self.served:
             if self.incoming is not None:
-                self.keep(call, reading, outcome, self.incoming)
+                self._came(call, reading, outcome, self.incoming)
         elif outcome == names.ERROR:  # a stream, of which the SDK had got the beginning
             self.forget()
             self.served = True
+
+    def _came(self, call: Call, reading: Reading, outcome: str, came: Incoming) -> None:
+        if self.watched is None:
+            self.keep(call, reading, outcome, came)
+        elif outcome == names.OK and reading.complete and why_unkept(came) is None:
+            likeness.note(call, self.watched, HttpAnswer(came.headers or (), b"".join(came.parts)))
 
     def merge(self, body: bytes) -> bytes:
         """See `LookUp.merge`."""
@@ -85,7 +97,7 @@ class Asked:
             return
         now = time.time()
         answer = HttpAnswer(came.headers or (), b"".join(came.parts))
-        self._answers.keep(self.key, self, Entry(answer, now, now + self.rule.ttl, call.hide_usage))
+        self._answers.keep(self.key, self, Entry(answer, now, now + self.rule.ttl, call.hide_usage, self.about))
         came.parts = []
 
 

@@ -84,8 +84,12 @@ class Several(Asked):
         call.attributes[names.CACHE_AGE] = max(0.0, time.time() - self._since)
         if not missing:
             self.note(call, names.HIT, None if serves else names.OBSERVED)
+            whole = HttpAnswer(self._headers_kept, self._put_together({}))
             if serves:
-                self.answer = HttpAnswer(self._headers_kept, self._put_together({}))
+                self.answer = whole
+            else:
+                self.watched = whole
+                self.listen(len(self._inputs))
             return None
         self.merges = True
         self.listen(len(self._inputs))
