@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tokenguard.cli.recorded import asked, chosen, now, recorded
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from tokenguard.cli.recorded import Recorded
@@ -52,8 +52,8 @@ def report(
     """Show what was spent, on what, what caching saved, what retries cost, and what was blocked.
 
     KEY is tenant, feature, route, prompt_version, team, user, a key of your own, model, provider, operation, call_site,
-    day, hour, minute, task, task_run, trace, conversation, outcome, error, rule, action, route_rule, route_arm or
-    route_version. attr.KEY is a key of your
+    day, hour, minute, task, task_run, trace, conversation, outcome, error, rule, action, route_rule, route_arm,
+    route_version or cost_basis. attr.KEY is a key of your
     own that is named as another is. With --since, each group's cost is held against the period before. Or section,
     where the input went, and tool, what each tool's definition costs: each of these alone.
     """
@@ -84,11 +84,12 @@ def report(
 
 def _revenue(query: Query) -> Revenue | None:
     """What tenants pay, by the policy's `[finops] revenue`, where the report is of tenants."""
-    from tokenguard.policy import load
     from tokenguard.report import revenue
 
     if not revenue.fits(query):
         return None
+    from tokenguard.policy import load
+
     policy = load()
     if policy.finops.revenue is None:
         return None
@@ -105,7 +106,8 @@ def _print_page(query: Query, source: tuple[str, ...]) -> None:
 
     with recorded(source) as there:
         later = advised(there.records, query)
-        page = gathered(there.records, query, there.shown, now(), () if source else standing(), later=later)
+        stand, faults = () if source else standing(), there.faults(query)
+        page = gathered(there.records, query, there.shown, now(), stand, later=later, faults=faults)
     click.echo(document(page), nl=False)
 
 
@@ -134,7 +136,7 @@ def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:
     with recorded(source) as there:
         found = inputs.parts(there.records, query)
     if form == "json":
-        click.echo(json.dumps({"by": query.by[0], "rows": [part._asdict() for part in found]}, indent=2))
+        click.echo(document({"by": [query.by[0]], "rows": [part._asdict() for part in found]}))
     elif found:
         from tokenguard.report.parts import print_parts
 

@@ -21,7 +21,7 @@ SERVED: Final = "answer IN ('hit', 'shared') AND answer_reason IS NULL"
 """Calls that got a kept answer: nothing was sent."""
 WATCHED: Final = f"answer = '{names.HIT}' AND answer_reason = '{names.OBSERVED}'"
 """Calls that would have got a kept answer, under a rule that only watches."""
-_ALIKE: Final = f"""CASE WHEN {WATCHED} THEN CAST(more ->> '$."{names.CACHE_LIKENESS}"' AS DOUBLE) END"""
+_ALIKE: Final = f"CASE WHEN {WATCHED} THEN answer_likeness END"
 _ANSWERED: Final = f"{CAPPED} AND outcome <> 'blocked' AND ({SERVED}) IS NOT TRUE"
 CACHEABLE: Final = 1024
 """Input tokens below which providers do not cache a prompt (OpenAI, and most of Anthropic's models)."""
