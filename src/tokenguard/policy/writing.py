@@ -12,7 +12,7 @@ def with_values(text: str, table: tuple[str | int, ...], values: Mapping[str, fl
     """The file with these values in a table, such as `("cache", 0)`: in place of what it says, or below its header."""
     lines, found = text.splitlines(), Lines(text)
     header = found.of(table)
-    for key, value in reversed(values.items()):
+    for key, value in reversed(list(values.items())):
         line = f"{key} = {json.dumps(value)}"
         at = found.of((*table, key))
         if at == header:  # it is not there
