@@ -64,6 +64,10 @@ class Guarding(Protocol):
         """Nothing was sent: what was reserved for it is free."""
         ...
 
+    def release(self, call: Call) -> Generator[Step, Answer, None]:
+        """The same before anything else is reserved."""
+        ...
+
     def resend(self, call: Call) -> Generator[Step, Answer, None]:
         """Hold the worst case of a resend, as the attempt before it may be billed; raises where there is no room."""
         ...

@@ -74,10 +74,12 @@ CHARACTERS: Final = "tokenguard.usage.characters"
 PAGES: Final = "tokenguard.usage.pages"
 ANNOTATED_PAGES: Final = "tokenguard.usage.annotated_pages"
 TOKEN_HOURS: Final = "tokenguard.usage.token_hours"  # noqa: S105 - tokens of text
+MEGABYTE_DAYS: Final = "tokenguard.usage.megabyte_days"
+TRAINED_TOKENS: Final = "tokenguard.usage.trained_tokens"
 RESOURCE: Final = "tokenguard.resource"
-"""What is rented: the provider's own name of a cache."""
+"""What is rented: the provider's own name of a cache, a vector store, a container."""
 RESOURCE_UNTIL: Final = "tokenguard.resource.until"
-"""Until when it was rented, in Unix seconds, as it was said when it was made."""
+"""Until when it is rented, in Unix seconds, as it was told last; in the past once it was deleted."""
 SESSION_COST: Final = "tokenguard.session.cost_usd"
 SESSION_RESPONSES: Final = "tokenguard.session.responses"
 COST_SAVED: Final = "tokenguard.cost.saved_usd"
@@ -184,7 +186,7 @@ BLOCK: Final = "block"
 
 NOT_CAPPED: Final = (
     *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation"),
-    *("ocr", "live", "create_cache"),
+    *("ocr", "live", "create_cache", "create_vector_store", "create_container", "fine_tuning", "rent"),
 )
 """The operations whose answers have no length that a request could cap."""
 

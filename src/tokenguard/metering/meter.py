@@ -11,6 +11,7 @@ A seam hands in an `Exchange`, and for a response that is read later its tap end
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.record import AttributeValue
 from tokenguard.metering.background import Pending
+from tokenguard.metering.rents import Rents
 from tokenguard.metering.settling import Settling
 from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
@@ -76,6 +78,7 @@ class Meter:
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.usage_option = UsageOption(include_usage)
         self.pending = Pending()
+        self.rents = Rents(self.owe, self.contain)
         self.batches: Batching | None = None
         """Sees to requests that are no model calls, and may be a batch's."""
 
@@ -138,22 +141,52 @@ class Meter:
 
         Raises the guard's refusal; the answer's value are the limits that apply.
         """
-        begun = self.contain("beginning a call", self.begin, exchange)
+        call: Call | None = (yield from self.held(exchange)).value
         limits: tuple[Limit, ...] = ()
-        if begun is None:
-            self._unguarded()
-        else:
-            call, guard = begun
-            try:
-                if guard is not None:
-                    self.contain("matching a call", guard.match, call)
-                    limits = () if call.matched is None else call.matched.limits
-                    yield from self.admit(guard, call, guard.admit, call, exchange)
-            finally:
-                if not call.finished:
-                    call.drop()
+        if call is not None:
+            limits = () if call.matched is None else call.matched.limits
+            call.drop()
         yield SEND
         return Answer(limits)
+
+    def held(self, exchange: Exchange) -> Flow:
+        """Ask for a call that may come: the answer's value is the call, reserved and not sent, if all went well.
+
+        Raises the guard's refusal. `go_on` sends it; to drop it gives back what is reserved.
+        """
+        begun = self.contain("beginning a call", self.begin, exchange)
+        if begun is None:
+            self._unguarded()
+            return Answer()
+        call, guard = begun
+        try:
+            if guard is not None:
+                self.contain("matching a call", guard.match, call)
+                yield from self.admit(guard, call, guard.admit, call, exchange)
+        except BaseException:
+            if not call.finished:
+                call.drop()
+            raise
+        return Answer(call)
+
+    def owe(self, exchange: Exchange) -> Flow:
+        """A call that is billed already, whatever the guard would say: it is charged to its budgets."""
+        call, guard = self.begin(exchange)
+        if guard is not None:
+            try:
+                yield from guard.owed(call)
+            except Exception as failure:
+                self.telemetry.internal_error("charging what is rented", failure)
+        return (yield from self._send(exchange, call, None))
+
+    def go_on(self, exchange: Exchange, call: Call) -> Flow:
+        """Send what was held; it begins now."""
+        call.start_ns, call.start_perf = time.time_ns(), time.perf_counter_ns()
+        try:
+            return (yield from self._send(exchange, call, None))
+        except BaseException as error:
+            self._interrupted(call, error)
+            raise
 
     def _interrupted(self, call: Call, error: BaseException) -> None:
         """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
@@ -367,6 +400,8 @@ class Meter:
                 return
             if reading.complete or reading.id is None:
                 call.finish(reading)
+                if call.api.rental is not None:
+                    self.rents.keep(call, reading)
             else:
                 self.pending.keep(reading.id, call)
         elif isinstance(error, Exception) and interrupt(error) is None:

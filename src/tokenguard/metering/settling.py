@@ -227,7 +227,9 @@ def _estimated(call: Call, reading: Reading, generated: Callable[[], str] | None
     known = reading.usage or Usage()
     sent = estimate_request(call.api.words, call.request, call.model) if known.input is None else known.input
     if call.api.units is not None:
-        most = Usage(input=0 if known.input else sent).plus(call.api.units.most(call.request))
+        if (most := call.api.units.most(call.request)) == Usage():
+            return known  # nobody can tell before it is done
+        most = Usage(input=0 if known.input else sent).plus(most)
         return Usage._make([a if a is not None else b for a, b in zip(known, most, strict=True)])
     if known.output is not None or not call.api.generates:
         return known._replace(input=sent)
@@ -263,8 +265,8 @@ def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if reported:  # the provider's own word covers its tools
         return None
-    if reading.resource is not None:
-        return "rented_to_expiry"  # who deletes it sooner pays less
+    if reading.basis is not None:
+        return reading.basis
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
     counted = reading.usage is not None and reading.usage.web_searches
@@ -317,7 +319,7 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""
 
 CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)

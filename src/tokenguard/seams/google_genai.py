@@ -175,6 +175,14 @@ def _asked(meter: Meter, request: Any, result: Any) -> None:
         meter.pending.seen(call, json.loads(body or "{}"))
 
 
+def _rented(meter: Meter, request: Any, result: Any) -> None:
+    """See what becomes of a cache: it was asked for, given another lifetime, or deleted."""
+    rent = meter.rents.waits(request.url)
+    body = result.response_stream[0] if result.response_stream else ""
+    if rent is not None and isinstance(body, str):
+        meter.rents.seen(rent, str(request.method).lower() == "delete", json.loads(body or "{}"))
+
+
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what sends, resends and streams in `google.genai._api_client`; returns what to restore."""
     restore = Restore()
@@ -184,6 +192,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         """Pass on the result of a request that is no model call; it may bring the end of one."""
         if meter.pending:
             meter.contain("asking for a response", _asked, meter, request, result)
+        if meter.rents:
+            meter.contain("seeing what is rented", _rented, meter, request, result)
         return result
 
     def request(original: Any) -> Any:

@@ -224,6 +224,15 @@ def _asked(meter: Meter, options: Any, result: Any) -> None:
         meter.pending.seen(call, result if response is None else decoded_body(response))
 
 
+def _rented(meter: Meter, options: Any, result: Any) -> None:
+    """See what becomes of something that is rented: it was asked for, changed or deleted."""
+    rent = meter.rents.waits(str(options.url))
+    response = _unread_or_raw(result)
+    if rent is not None and (response is None or hasattr(response, "_content")):
+        deleted = str(options.method).lower() == "delete"
+        meter.rents.seen(rent, deleted, result if response is None else decoded_body(response))
+
+
 def _noticed(items: Iterator[Any], watch: Watch) -> Iterator[Any]:
     """Notice that whoever iterates over a stream has stopped: the stream itself is held by a cycle of the SDK's own."""
     watch.put_down = False
@@ -257,6 +266,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         """Pass on the result of a request that is no model call; it may bring the end of one."""
         if meter.pending:
             meter.contain("asking for a response", _asked, meter, options, result)
+        if meter.rents:
+            meter.contain("seeing what is rented", _rented, meter, options, result)
         return result
 
     def request(original: Any) -> Any:

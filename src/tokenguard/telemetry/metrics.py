@@ -57,6 +57,8 @@ UNIT_TYPES = (
     (names.PAGES, "pages"),
     (names.ANNOTATED_PAGES, "annotated_pages"),
     (names.TOKEN_HOURS, "token_hours"),
+    (names.MEGABYTE_DAYS, "megabyte_days"),
+    (names.TRAINED_TOKENS, "trained_tokens"),
     (names.WEB_SEARCHES, "web_searches"),
     (names.MAP_SEARCHES, "map_searches"),
     (names.FILE_SEARCHES, "file_searches"),
