@@ -19,6 +19,7 @@ from tokenguard.report.engine import SqliteRecords, interpolated
 from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
 from tokenguard.report.query import Query
+from tokenguard.report.sources import open_sources
 from tokenguard.report.trend import trend
 from tokenguard.store import retention, store, sums
 from tokenguard.store.file import open_for_reading, open_for_writing
@@ -231,6 +232,20 @@ def test_a_writer_folds_as_it_goes(tmp_path, monkeypatch):
         assert 0 < (sums.summed_to(connection) or 0) <= 300
     writer.close()
     assert_equal(*reports(tmp_path / "u.db", Query(by=("tenant",))))
+
+
+def test_what_is_folded_meanwhile(tmp_path):
+    """A report sees one state of the store, whatever a program adds to it, or to the sums, between two statements."""
+    path = tmp_path / "u.db"
+    written(path, calls(600))
+    folded(path, rows=100, most=2)
+    records = open_sources([path]).records
+    with closing(records):
+        before = ask(records, Query()).total.figures
+        folded(path)
+        written(path, calls(50, seed=9))
+        assert ask(records, Query()).total.figures == before
+    assert before["calls"] == 600
 
 
 def test_many_processes_fold_once(tmp_path):
