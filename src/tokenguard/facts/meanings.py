@@ -130,10 +130,12 @@ ATTRIBUTES: Final = (
     Attribute(names.CHARACTERS, "int", "character", "Characters that were spoken", "no speech"),
     Attribute(names.PAGES, "int", "page", "Pages that were read", "none was read"),
     Attribute(names.ANNOTATED_PAGES, "int", "page", "Pages that were read and annotated", "none was annotated"),
-    Attribute(names.CACHE_RESULT, "string", "", "Whether a kept answer was used: `hit`, `miss`, `skip`", "no `[[cache]]` applies"),
+    Attribute(names.CACHE_RESULT, "string", "", "Whether a kept answer was used: `hit`, `miss`, `skip`; `shared`: that of an identical call", "neither `[[cache]]` nor `[[share]]` applies"),
     Attribute(names.CACHE_RULE, "string", "", "The `[[cache]]` that applied", "no `[[cache]]` applies"),
     Attribute(names.CACHE_REASON, "string", "", "Why a call was not looked up, or its answer not kept", "looked up, and kept"),
     Attribute(names.CACHE_AGE, "double", "s", "Age of the kept answer", "no hit"),
+    Attribute(names.CACHE_LIKENESS, "double", "0 to 1", "How like the real answer was to a kept one that was only watched", "nothing watched"),
+    Attribute(names.CACHE_SIMILARITY, "double", "0 to 1", "How near the nearest kept question was", "no `match = \"meaning\"`"),
     Attribute(names.CACHE_SAVED, "double", "USD", "What the call would have cost", "no hit, or unpriced"),
     *(
         Attribute(names.input_attribute(section), "int", "token", f"Input in the section `{section}`; the sections sum to the input", "not looked at, or no usage")

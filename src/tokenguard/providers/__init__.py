@@ -72,7 +72,7 @@ class Sdk(NamedTuple):
     resends: str = ""
     """What the SDK itself sends again after a failure, where it is set up to: `all`, `whole` answers, or nothing."""
     shares: str = "whole"
-    """The answers that `[[share]]` can share, of the whole ones: a stream or an unread body is its caller's own."""
+    """The answers that `[[share]]` can share, of the whole ones; where they come by httpx, streams as well."""
 
 
 SDKS = (

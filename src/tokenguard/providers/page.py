@@ -22,8 +22,8 @@ with (`make matrix`). Synchronous and asynchronous clients, streams, errors and 
 call.
 
 *Resends* is what the SDK itself sends again after a failure, where it is set up to: `max_retries` bounds that, and the
-application's own repeats everywhere. *Shared* are the answers that `[[share]]` can share; a stream, or a body that is
-yet to be read, is its caller's own.
+application's own repeats everywhere. *Shared* are the answers that `[[share]]` can share, streams and raw responses by
+HTTP too; not the streams of ollama, of Bedrock, of aiohttp and of gRPC.
 
 xai-sdk talks gRPC: `error.type` is the status code (`UNAVAILABLE`), which breakers take for the HTTP status that it
 stands for. What gRPC sends again by itself happens inside its core: it is part of the call, neither counted nor capped.

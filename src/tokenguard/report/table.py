@@ -151,6 +151,9 @@ def _headline(report: Report, source: str, console: Console, trend: Trend | None
     ]
     if total["served"]:
         parts.append(("kept answers", f"{total['served']:,} served ({usd(total['served_usd'])} saved)"))
+    if total["watched"]:
+        like = "" if total["likeness"] is None else f"; the real answers were {share(total['likeness'])} alike"
+        parts.append(("watched answers", f"{total['watched']:,} would be served ({usd(total['watched_usd'])}){like}"))
     if total["retries"]:
         parts.append(("retries", f"{total['retries']:,} ({usd(total['retry_cost_usd'])})"))
     if total["errors"]:

@@ -205,7 +205,7 @@ class Metrics:
         get = seen.get
         status = None if cost is None else cost.status
         capped = names.REQUEST_MAX_TOKENS in seen
-        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served(seen))
+        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served_by(seen))
         tally = self._tallies.get(key)
         if tally is None:
             tally = self._tallies[key] = Tally(record, histograms=item.histograms)
@@ -243,8 +243,8 @@ class Metrics:
 
     def _add_tally(self, tally: Tally) -> None:
         key, seen = self._labels(tally.seen), tally.seen
-        served = names.served(seen)
-        by = (("served", "cache"),) if served else ()
+        served = names.served_by(seen)
+        by = (("served", served),) if served else ()
         self._add(names.CALLS, (*key, ("outcome", tally.outcome), *by), tally.calls)
         if tally.outcome != names.BLOCKED and not served and _uncapped(seen):
             self._add(names.UNCAPPED_CALLS, key, tally.calls)
@@ -281,7 +281,8 @@ class Metrics:
         rule = seen.get(names.CACHE_RULE, "")
         self._add(names.CACHE_LOOKUPS, (("rule", rule), ("result", result), ("reason", reason)), 1)
         if saved := seen.get(names.CACHE_SAVED):
-            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "response_cache")), number(saved))
+            lever = "single_flight" if result == names.SHARED else "response_cache"
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", lever)), number(saved))
 
     def _count_decision(self, seen: dict[str, AttributeValue], action: AttributeValue) -> None:
         key: Key = (
