@@ -10,6 +10,7 @@ object.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import random
@@ -120,8 +121,9 @@ def main() -> None:
         here = installed()
         result["errors"] = here.telemetry.faults.count
         if (ledger := here.meter.guard.ledger) is not None:
+            gc.collect()  # the last stream may still be held by a cycle
             _sweep()
-            _sweep()  # a stream that was dropped a moment ago is given up when it is seen so twice
+            _sweep()  # what was dropped a moment ago is given up when it is seen so twice
             ledger.finish()
             (account,) = ledger.accounts()
             result["spent"], result["reserved"] = account.spent_nano, account.reserved_nano
