@@ -48,6 +48,8 @@ EACH = {
     "pages": "per page that is read",
     "annotated_pages": "per page that is annotated",
     "token_hours": "per token that is kept for an hour",
+    "megabyte_days": "per megabyte that is kept for a day",
+    "trained_tokens": "per token that a model is tuned with",
 }
 """The rates of what is no token."""
 

@@ -94,6 +94,8 @@ WRAPS = ("content", "parts", "prompt", "text")
 
 def _texts(given: object) -> list[Message]:
     several = given if isinstance(given, list | tuple) else [given]
+    if any(isinstance(each, list | tuple) for each in several):  # documents, each in its chunks
+        return [message for each in several for message in _texts(each)]
     found = (messages.parts(_content(each)) for each in several if isinstance(each, str | Mapping))
     return [{"role": "user", "parts": parts} for parts in found if parts]
 
