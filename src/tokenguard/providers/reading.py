@@ -89,7 +89,12 @@ def reading(
 ) -> Reading:
     """What an answer in text says, in a fifth of the time that a `Reading`'s own constructor takes."""
     said = (usage, model, answer_id, finish_reasons, tool_calls, service_tier, None, None, None, True)
-    return tuple.__new__(Reading, (*said, reported_cost, extra_fees, None, (), None, None, None, by_total))
+    made: Reading = tuple.__new__(Reading, (*said, reported_cost, extra_fees, *NOT_SAID))
+    return made if by_total is None else made._replace(by_total=by_total)
+
+
+NOT_SAID = Reading()[12:]
+"""What a `Reading` has behind `extra_fees`."""
 
 
 def fields(node: object) -> Mapping[str, Any]:
