@@ -6,7 +6,7 @@ published rate is a whole number and sums are exact; floats and nano-dollars are
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from operator import mul
 from typing import Any, Final, NamedTuple
@@ -124,8 +124,8 @@ MULTIPLES: Final[Mapping[tuple[str, str], Decimal]] = {
 
 FIRST_MEDIUM: Final = Usage._fields.index("input_audio")
 """The counts of a `Usage` before it are of text."""
-NO_MEDIA: Final = (0, 0, 1, 0, 0, 0, 0, 0)
-"""What of a `Card` comes between the plain input and the plain output of a call of text: one request."""
+NO_MEDIA: Final = tuple(int(name == "request") for name in Card._fields)
+"""What there is in a call of text besides its text, by the places of a `Card`: one request."""
 FIRST_UNIT: Final = Usage._fields.index(UNITS[0])
 _UNIT_PLACES: Final = tuple((name, PLACE[name]) for name in (*UNITS, "request"))
 NO_UNITS: Final = frozenset(place for _, place in _UNIT_PLACES)
@@ -288,8 +288,9 @@ def _text(rates: Rates, card: Card, usage: Usage, basis: str | None) -> Charge |
         was_written += for_1h * card.cache_write_1h + for_12h * card.cache_write_12h
     saved = (read + written) * input_rate - was_read - was_written if was_read or was_written else 0
     if basis is None and (basis := rates.basis) is None and rates.assumed:
-        writes = (short, for_30m or 0, for_1h or 0, for_12h or 0)
-        counts = (plain, *NO_MEDIA, told, reasoned, 0, 0, 0, 0, read, 0, 0, *writes, 0, 0)
+        counts = [*NO_MEDIA]
+        counts[INPUT.start], counts[READ.start], counts[OUTPUT.start : OUTPUT.start + 2] = plain, read, (told, reasoned)
+        counts[WRITE] = short, for_30m or 0, for_1h or 0, for_12h or 0
         basis = _assumed_rate(rates, usage, counts)
     paid = plain * input_rate + card.request
     return _new(Charge, (paid, told * card.output + reasoned * card.reasoning, was_read, was_written, 0, saved, basis))
@@ -348,7 +349,7 @@ def _uncounted(rates: Rates, usage: Usage) -> str | None:
     return MISSING if usage.input is None or (usage.output is None and not free_output) else None
 
 
-def _assumed_rate(rates: Rates, usage: Usage, counts: tuple[int, ...]) -> str | None:
+def _assumed_rate(rates: Rates, usage: Usage, counts: Sequence[int]) -> str | None:
     """What was assumed of a rate that the call makes use of; `counts` by the places of a `Card`."""
     for place, basis in rates.assumed:
         if counts[place] and not (basis == TEXT_OUTPUT and usage.output_image is not None):
