@@ -341,7 +341,7 @@ def test_unusable_entry(provider, under, spans):
     answers = guard.answers
     ((key, item),) = answers.store._items.items()
     entry = answers.box.open(key, item.data)
-    broken = entry[: entry.index(b"\n") + 1] + b'{"choices": 7'
+    broken = entry[: entry.index(b"\n\n") + 2] + b'{"choices": 7'
     answers.store.put(key, item._replace(data=answers.box.seal(key, broken)))
     spans.clear()
     assert ask(client) == first
