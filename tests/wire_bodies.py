@@ -322,6 +322,20 @@ OLLAMA_EMBED = Body(
     9,
     guarded="ollama embed",
 )
+XAI_IMAGES = Body(
+    {"model": "m", "prompt": QUESTION, "n": 2},
+    {"model": "m", "images": [{"url": "u"}, {"url": "u"}]},
+    0,
+    guarded="test_xai",
+    units={"images": 2},
+)
+XAI_VIDEOS = Body(
+    {"model": "m", "prompt": QUESTION, "duration": 6},
+    {"model": "m", "video": {"url": "u", "duration": 6}},
+    0,
+    guarded="test_xai",
+    units={"output_seconds": 6},
+)
 XAI_CHAT = Body(
     {"model": "m", "messages": [{"role": "user", "content": [{"text": QUESTION}]}]},
     {
@@ -645,6 +659,8 @@ BODIES = {
     "ollama_generate": OLLAMA_GENERATE,
     "ollama_embed": OLLAMA_EMBED,
     "xai_chat": XAI_CHAT,
+    "xai_images": XAI_IMAGES,
+    "xai_videos": XAI_VIDEOS,
     "xai_compact": XAI_COMPACT,
     "converse": CONVERSE,
     "invoke_titan": TITAN,

@@ -180,6 +180,7 @@ MADE: Final = (
     _made("mistral", r"voxtral-mini-tts-(?:2603|latest)", "characters", "0.000016", MISTRAL),
     _made("x-ai", r"grok-imagine-image-2\.0", "images", {"1k": "0.04", "2k": "0.06"}, XAI),
     _made("x-ai", r"grok-imagine-image-(?:quality|pro)", "images", "0.05", XAI),
+    _made(*("x-ai", r"grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=False),
     _made("x-ai", r"grok-imagine-image", "images", "0.02", XAI),
 )
 """The first that matches counts."""

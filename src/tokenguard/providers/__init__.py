@@ -116,6 +116,8 @@ SDKS = (
     Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface", tested="0.30 to 2"),
     Sdk("xai_sdk.client", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("xai_sdk.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
+    Sdk("xai_sdk.image", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
+    Sdk("xai_sdk.video", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("xai_sdk.sync.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("xai_sdk.aio.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm", tested="1"),

@@ -94,7 +94,6 @@ UNSEEN: tuple[tuple[str, ...], ...] = (
         "OpenAI's `responses.connect`, `live.connect`, `realtime.translations`; Together's `realtime`; Gemini's music",
         "websockets with events of their own, which no row reads yet",
     ),
-    ("xAI's pictures and films by gRPC", "methods of other stubs than `ChatStub`; over HTTP they are rows"),
     (
         "ElevenLabs' and Deepgram's SDKs, dashscope, zai-sdk, SageMaker's endpoints",
         "SDKs or endpoints of their own without a row; `[[limit]]` and `[[budget]]` do not see them",
