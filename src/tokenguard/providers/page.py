@@ -91,7 +91,7 @@ UNSEEN: tuple[tuple[str, ...], ...] = (
         "a browser or a telephone talks to the provider itself; nothing of it passes through the process",
     ),
     (
-        "OpenAI's `responses.connect`, `live.connect`, `realtime.translations`; Together's `realtime`; Gemini's music",
+        "OpenAI's `live.connect`, `realtime.translations`, beta responses; Together's `realtime`; Gemini's music",
         "websockets with events of their own, which no row reads yet",
     ),
     (
