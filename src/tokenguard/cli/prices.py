@@ -13,6 +13,7 @@ from rich.table import Table
 from tokenguard.facts.errors import PolicyError
 from tokenguard.policy import load
 from tokenguard.prices import Card, PriceBook, Rates, Tier
+from tokenguard.prices.book import ASSUMED_PROVIDER
 from tokenguard.prices.listed import nearest, version
 from tokenguard.prices.models import PROVIDERS
 from tokenguard.prices.rates import DERIVED, FEMTO_PER_USD, PLACE
@@ -111,7 +112,8 @@ def _sellers(book: PriceBook, model: str, provider: str | None, tier: Tier) -> I
     seen = set()
     for name, its in places:
         provider_id = PROVIDERS.get(name, name)
-        if provider_id not in seen and (rates := book.rates(name, its, tier=tier)) is not None:
+        rates = None if provider_id in seen else book.rates(name, its, tier=tier)
+        if rates is not None and (provider or rates.basis != ASSUMED_PROVIDER):  # who passes it on does not sell it
             seen.add(provider_id)
             yield name, rates
 

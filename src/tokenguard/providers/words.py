@@ -110,7 +110,9 @@ def _content(text: object) -> object:
 @lru_cache(maxsize=64)
 def _strings_of(keys: tuple[str, ...]) -> re.Pattern[bytes]:
     """What finds the strings under these keys in JSON."""
-    return re.compile(rb'"(' + b"|".join(re.escape(key).encode() for key in keys) + rb')"\s*:\s*("(?:[^"\\]|\\.)*")')
+    names = b"|".join(re.escape(key).encode() for key in keys)
+    # Not a choice for each byte: an answer may be of megabytes, and its caller waits for this.
+    return re.compile(rb'"(' + names + rb')"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
 CONVERSATION = Words(streamed=("content", "text", "arguments", "reasoning", "reasoning_content", "refusal", "thinking"))
