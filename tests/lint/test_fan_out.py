@@ -192,11 +192,11 @@ def test_helpers_of_other_modules_are_followed(tmp_path: Path) -> None:
 def test_a_method_of_another_modules_class_is_followed(tmp_path: Path) -> None:
     """`client.answer(...)`, where `client` is a parameter or an object of a class that another module defines."""
     (tmp_path / "clients.py").write_text(
-        TOP + "class Client:\n    def answer(self, t):\n        return ask(t)\nclient = Client()\n"
+        TOP + "class Client:\n    def answer(self, t):\n        return ask(t)\nshared = Client()\n"
     )
-    for start in ("async def f(c: Client, texts):", "async def f(texts, c=client):"):
+    for start in ("async def f(c: Client, texts):", "async def f(texts, c=shared):"):
         (tmp_path / "main.py").write_text(
-            f"import asyncio\nfrom clients import Client, client\n{start}\n"
+            f"import asyncio\nfrom clients import Client, shared\n{start}\n"
             "    await asyncio.gather(*[asyncio.to_thread(c.answer, t) for t in texts])\n"
         )
         linter = Linter(Config(root=tmp_path, select=("TG113",)))
