@@ -124,14 +124,19 @@ for _row in ROWS:
     _BY_NAME.setdefault(_row.name, []).append(_row)
 _EVERYTHING = 1000  # from here on, everything is listed: that is no context for one answer
 _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # constructors that only retrievers give a k
-# A search with a number of two or three digits behind its first argument.
-_BY_PLACE = lazy(rb"(?:search|retriev|recall|similar|lookup)\w*\([^()\n]*,\s*\d{2,3}\s*[,)]")
+
+
+def _by_place(word: str) -> re.Pattern[bytes]:
+    """A call whose name has `word` in it, with a number of two or three digits behind its first argument."""
+    return lazy(word.encode() + rb"\w*\([^()\n]*,\s*\d{2,3}\s*[,)]")
+
+
 WORDS = (
     "similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k=",
     "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever",
     "top_k", "num_results",
-    *((k, "search", "retriev", "recall", "relevant", "context", "similar") for k in (" k=", "(k=", ",k=", " k:")),
-    *((word, _BY_PLACE) for word in ("search", "retriev", "recall", "similar", "lookup")),
+    *((k, "search", "retriev", "recall", "relevant", "context", "similar") for k in (" k=", "(k=", ",k=", " k: int")),
+    *((word, _by_place(word)) for word in ("search", "retriev", "recall", "similar", "lookup")),
     "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "memory.search(", "mem0",
 )  # fmt: skip
 _RERANK = lazy(
