@@ -112,7 +112,7 @@ from tokenguard.lint.syntax import Function
 SEVERITY = "warning"
 _LIMITS = ("max_turns", "max_steps", "max_iterations", "max_iters", "recursion_limit", "request_limit",
            "max_tool_calls", "max_rounds")  # fmt: skip
-WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000") for name in _LIMITS))
+WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS))
 # Limits that None takes away, by the last name of what is called.
 _TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_streamed"), "request_limit": ("UsageLimits",),
                "max_iterations": ("AgentExecutor", "initialize_agent")}  # fmt: skip
