@@ -123,7 +123,9 @@ def _counts(node: ast.AST) -> bool:
 
 def _goes_round(handler: ast.ExceptHandler) -> bool:
     """Whether an error may lead back to the request, with nothing counted."""
-    counted = any(isinstance(n, ast.AugAssign) and isinstance(n.op, ast.Add) for s in handler.body for n in ast.walk(s))
+    counted = any(
+        isinstance(n, ast.AugAssign) and isinstance(n.op, ast.Add | ast.Sub) for s in handler.body for n in ast.walk(s)
+    )
     return not counted and _falls_through(handler.body)
 
 

@@ -36,7 +36,10 @@ PRICE = 0.00035
 LEASE_S = 20
 TELL_S = 30
 HANGS_S = 60
-"""A worker that has not made a call for so long hangs."""
+"""A worker that has not made a call for so long, and was found waiting each time that it was looked at, hangs. One that
+would run, and gets no processor, does not."""
+STARTS_S = 300
+"""What it takes to start one, at most, where other work has the processors."""
 TOLD_S = 5.0
 """What a lock or a restart does to a worker is in the log within this time of its end; the machine is busy."""
 
@@ -55,7 +58,8 @@ PROMISES: dict[str, Callable[[dict[str, Any]], bool]] = {
 }
 
 WORKER = """
-import json, logging, os, random, signal, sys, time
+import faulthandler, json, logging, os, random, signal, sys, time
+faulthandler.register(signal.SIGUSR1)
 logging.basicConfig(format="LOG %(created).3f %(name)s %(process)d %(message)s")
 import tokenguard
 tokenguard.install("tokenguard.toml")
@@ -120,6 +124,13 @@ def sizes(folder: Path, kind: str) -> int:
     return sum(path.stat().st_size for path in folder.glob(f"{kind}-*"))
 
 
+def would_run(pid: int) -> bool:
+    """Whether a process has something to do at this moment, or is kept by a disk: it is late, and does not hang."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "RD"
+    return False
+
+
 class Soak:
     """One run."""
 
@@ -160,8 +171,11 @@ class Soak:
         self.workers.append(subprocess.Popen(command, cwd=self.folder, env=env, stdout=subprocess.DEVNULL, stderr=log))
 
     def disturb(self) -> None:
-        """Something happens to one of the workers, or to the ledger."""
-        worker, what = self.chance.choice(self.workers), self.chance.random()
+        """Something happens to one of the workers that make calls, or to the ledger."""
+        busy = [worker for worker in self.workers if self.made_by(worker)]
+        if not busy:
+            return
+        worker, what = self.chance.choice(busy), self.chance.random()
         if what < 0.15:
             worker.kill()
             self.counts["kills"] += 1
@@ -227,13 +241,19 @@ class Soak:
             self.workers.remove(worker)
             self.start()
             return
-        path = self.folder / f"done-{worker.pid}"
-        size = path.stat().st_size if path.exists() else 0
+        size = self.made_by(worker)
         before, since = moved.get(worker.pid, (-1, now))
-        moved[worker.pid] = (size, now if size != before else since)
-        if now - moved[worker.pid][1] > HANGS_S:
+        moved[worker.pid] = (size, now if size != before or would_run(worker.pid) else since)
+        if now - moved[worker.pid][1] > (HANGS_S if size else STARTS_S):
             self.counts["hung"] += 1
+            worker.send_signal(signal.SIGUSR1)  # its stacks go to the log
+            time.sleep(1)
             worker.kill()
+
+    def made_by(self, worker: subprocess.Popen[bytes]) -> int:
+        """How many calls it has made."""
+        path = self.folder / f"done-{worker.pid}"
+        return path.stat().st_size if path.exists() else 0
 
     def note_end(self, code: int) -> None:
         """A worker ends by a signal, and in no other way."""

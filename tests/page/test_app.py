@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
+import jsonschema
 import pytest
 
 from page.conftest import Reader, browser, html_of, in_chromium, records, write
@@ -19,7 +21,9 @@ uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
 from tokenguard.cli.dashboard import _listening  # noqa: E402
+from tokenguard.cli.schemas import published  # noqa: E402
 from tokenguard.facts import names  # noqa: E402
+from tokenguard.facts.record import FaultRecord  # noqa: E402
 from tokenguard.page.app import Dashboard  # noqa: E402
 
 
@@ -63,6 +67,15 @@ def test_the_page(nasty):
     assert len(found.all("script")) == 1
 
 
+def test_what_was_missed(tmp_path):
+    """The page says what TokenGuard has missed in its period, and nothing of another."""
+    now = time.time_ns()
+    path = write(tmp_path / "u.db", [FaultRecord("unguarded", now - 3 * 86_400 * 10**9, 3), *records()])
+    with serving(path) as url:
+        assert "3 calls went out past the policy" in get(f"{url}?period=7d")[2]
+        assert "past the policy" not in get(f"{url}?period=24h")[2]
+
+
 @pytest.mark.parametrize("path", ["", "wrong/", "secret-toke/", "secret-token/other", "%00/"])
 def test_without_the_secret(nasty, path):
     """Without the secret in the address there is no page, and nothing of it."""
@@ -80,6 +93,18 @@ def test_what_takes_longer(nasty):
         assert get(f"{url}later?period=year")[0] == 400
     assert status == 200
     assert "<script" not in text
+
+
+def test_the_figures_as_json(nasty):
+    """What the page is made of is served as the report's JSON, valid by its schema, for the same question."""
+    with serving(nasty) as url:
+        status, headers, text = get(f"{url}report.json?period=all&by=tenant&where=feature=support")
+        assert get(f"{url}report.json?period=year")[0] == 400
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    found = json.loads(text)
+    jsonschema.validate(found, published("report"))
+    assert found["by"] == ["tenant"]
+    assert found["total"]["calls"] == sum(row["calls"] for row in found["rows"])
 
 
 def test_another_host(nasty):

@@ -13,17 +13,19 @@ from click.testing import CliRunner
 from page.conftest import NASTY, Reader, html_of, page_of, records, write
 from tokenguard.cli import group
 from tokenguard.facts import names
-from tokenguard.facts.record import CallRecord
+from tokenguard.facts.record import CallRecord, FaultRecord
 from tokenguard.page import charts
 from tokenguard.page.advised import advised
-from tokenguard.page.document import content_policy
+from tokenguard.page.document import content_policy, document
 from tokenguard.page.gathered import PERIODS, TOP, Series
 from tokenguard.page.markup import tag
 from tokenguard.page.sections import exactly
 from tokenguard.report.budgets import Standing
 from tokenguard.report.figures import ask
 from tokenguard.report.query import Query
+from tokenguard.report.revenue import Earned, Revenue
 from tokenguard.report.sources import open_sources
+from tokenguard.store import faults
 
 BUDGET = Standing(NASTY, f"tenant={NASTY}", "usd", 10.0, 8.5, 0.0, 0.0, "block", 0, None)
 SHOWN = NASTY.replace("\u202e", "?").replace("\x1b", "?")
@@ -220,6 +222,28 @@ def test_budgets_on_the_page(nasty):
     assert "near" in {each.get("class") for each in shown.all("rect")}
 
 
+def test_a_budget_of_calls_says_so(nasty):
+    """What is no money has its unit beside it."""
+    from tokenguard.page.sections import budgets
+
+    rate = Standing("rate", "tenant=acme", "calls", 60, 48, 2, 0, "block", 0, 60)
+    shown = Reader(budgets(page_of(nasty, budgets=[rate]))).text
+    assert "60 calls" in shown
+    assert "10 calls" in shown
+
+
+def test_what_was_missed_is_said_first(tmp_path):
+    """Calls that went out past the policy are said at the head of the page, whether any were recorded or not."""
+    fault = FaultRecord("unguarded", time.time_ns(), 3, f"guarding a call failed ({NASTY})")
+    for found in ([fault], [*records(), fault]):
+        path = write(tmp_path / f"{len(found)}.db", found)
+        page = html_of(path, faults=faults.read(path))
+        assert "3 calls went out past the policy" in Reader(page).text
+        assert page.index("missed something") < (page + 'class="cards"').index('class="cards"')
+        assert NASTY not in page
+        assert "missed something" not in html_of(path)
+
+
 def test_what_would_save(tmp_path):
     """The page has what a policy would have saved, step by step, and what each step assumes."""
     found = records(nasty=False)
@@ -235,3 +259,15 @@ def test_what_would_save(tmp_path):
     assert "answered from a cache" in Reader(sections[0]).text
     assert {"saved", "c0", "empty"} <= {each.get("class") for each in Reader(sections[0]).all("rect")}
     assert "What would save" in Reader(html_of(path, later=sections)).text
+
+
+def test_margins(tmp_path):
+    """With what tenants pay, the table by tenant has revenue and margin; one without revenue has none."""
+    path = write(tmp_path / "u.db", records(nasty=False))
+    paid = Revenue(tmp_path / "revenue.csv", [Earned("acme", 100.0)])
+    page = page_of(path, "tenant", paid=paid)
+    figures = {row.keys[0]: row.figures for row in page.report.rows}
+    assert figures["acme"]["margin_usd"] == pytest.approx(100.0 - figures["acme"]["cost_usd"])
+    found = Reader(document(page))
+    assert {"revenue", "margin", "$100.00"} <= set(found.words)
+    assert "margin" not in Reader(html_of(path, "feature", paid=paid)).words

@@ -32,6 +32,7 @@ class Gemini:
 
     def __init__(self):
         self.received, self.reasons, self.drop = [], [], False
+        self.grounds = None
         self._server = serve(self._serve, "127.0.0.1", 0)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -67,7 +68,8 @@ class Gemini:
 
     def _turn(self, websocket):
         part = {"inlineData": {"mimeType": "audio/pcm", "data": "AAAA"}}
-        websocket.send(json.dumps({"serverContent": {"modelTurn": {"parts": [part]}}}))
+        grounded = {"groundingMetadata": self.grounds} if self.grounds else {}
+        websocket.send(json.dumps({"serverContent": {"modelTurn": {"parts": [part]}, **grounded}}))
         if self.drop:
             websocket.socket.close()
             return
@@ -86,6 +88,15 @@ class Gemini:
 
 
 COST = 20 * 0.5e-6 + 60 * 3e-6 + 20 * 3e-6 + 50 * 12e-6
+
+
+def test_a_turn_that_searched(server, installed, spans):
+    """What was searched for a turn is told before its end, and is a part of its cost."""
+    server.grounds = {"webSearchQueries": ["a", "b"]}
+    session(server, asked)
+    (record,) = installed.records
+    assert record.cost.tools == pytest.approx(0.035)
+    assert record.cost.basis == "free_quota"
 
 
 @pytest.fixture
@@ -179,6 +190,45 @@ def test_a_budget_of_what_is_said(server, installed):
     server._thread.start()
 
 
+def test_a_minute_is_held_ahead(server, installed):
+    """While sound is sent, the turn that may follow is held with a minute of sound: 32 tokens a second, at $3."""
+    guard = under('[[budget]]\nname = "b"\nlimit_usd = 1.0\n')
+    held = []
+
+    async def work(connection):
+        await connection.send_realtime_input(audio={"data": b"\x00\x01" * 1600, "mime_type": "audio/pcm;rate=16000"})
+        while not (accounts := guard.ledger.accounts()) or not accounts[0].reserved_nano:
+            await asyncio.sleep(0.005)
+        held.append(accounts[0].reserved_nano)
+        for _ in range(2):
+            await connection.send_realtime_input(audio={"data": b"\x00\x01", "mime_type": "audio/pcm;rate=16000"})
+        return await turn(connection)
+
+    session(server, work, max_output_tokens=100)
+    assert 0 <= held[0] - (32 * 60 * 3_000 + 100 * 12_000) < 200 * 3_000
+    (account,) = guard.ledger.accounts()
+    assert (account.spent_nano, account.reserved_nano) == (round(COST * 1e9), 0)
+
+
+def test_a_silent_session(server, installed):
+    """One that is open for too long is closed, though nobody says anything."""
+    under('[[limit]]\nname = "long"\nmax_session_seconds = 0.2\n')
+    with pytest.raises(LimitExceeded, match=r"allows 0\.2 s"):
+        session(server, turn)
+
+
+def test_a_result_of_a_tool(server, installed):
+    """Sending a tool's result asks for a turn, as words do: it is refused where no budget has it."""
+    under('[[budget]]\nname = "b"\nlimit_usd = 0.01\n')
+
+    async def work(connection):
+        await connection.send_tool_response(function_responses={"id": "1", "name": "look_up", "response": {"r": "a"}})
+
+    with pytest.raises(BudgetExceeded):
+        session(server, work)
+    assert [list(each) for each in server.received] == [["setup"]]
+
+
 def test_a_limit_of_a_session(server, installed):
     """`max_session_usd` closes a session that has come to it."""
     under('[[limit]]\nname = "call"\nmax_session_usd = 0.0005\n')
@@ -208,7 +258,7 @@ def test_a_session_that_breaks_off(server, installed):
 
 STEPS = [
     *((Session, name) for name in ("__init__", "begun", "done", "passed", "end", "came_to", "flown", "named")),
-    *((google_live.Live, name) for name in ("turn", "told")),
+    *((google_live.Live, name) for name in ("turn", "told", "asked", "sound_in", "coming")),
     *((google_live, name) for name in ("_opening", "_config", "_plain", "read_turn")),
 ]
 

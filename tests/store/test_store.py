@@ -606,13 +606,16 @@ def test_only_its_owner_reads_it(tmp_path):
 def aged(path):
     """Make a store one of version 3, which knew no kept answers."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        for table, columns in (("calls", ("answer", "answer_reason", "answer_saved_usd")), ("sums", SERVED)):
+        for table, columns in (
+            ("calls", ("answer", "answer_reason", "answer_saved_usd", "answer_likeness")),
+            ("sums", SERVED),
+        ):
             for column in columns:
                 connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 3")
 
 
-SERVED = ("served", "served_usd")
+SERVED = ("served", "served_usd", "watched", "watched_usd", "compared", "likeness")
 
 
 def test_the_sums_of_an_older_version(tmp_path):
@@ -649,4 +652,4 @@ def test_a_new_column_is_a_new_version():
     Then set the digest, and say in `IN_JSON_BEFORE` what older files have in their JSON.
     """
     columns = repr((storefile.CALL_COLUMNS, tuple(sums.MEASURES), storefile.TASK_COLUMNS, storefile.TOOLSET_COLUMNS))
-    assert (storefile.VERSION, blake2b(columns.encode(), digest_size=4).hexdigest()) == (4, "b99eaec8")
+    assert (storefile.VERSION, blake2b(columns.encode(), digest_size=4).hexdigest()) == (5, "d680caff")

@@ -48,6 +48,7 @@ USAGE_ATTRIBUTES: Final = {
     "cache_write": names.CACHE_WRITE_TOKENS,
     "reasoning": names.REASONING_TOKENS,
     "web_searches": names.WEB_SEARCHES,
+    "map_searches": names.MAP_SEARCHES,
     "file_searches": names.FILE_SEARCHES,
     "request": names.REQUESTS,
     "input_audio": names.AUDIO_INPUT_TOKENS,
@@ -63,6 +64,8 @@ USAGE_ATTRIBUTES: Final = {
     "pages": names.PAGES,
     "annotated_pages": names.ANNOTATED_PAGES,
     "token_hours": names.TOKEN_HOURS,
+    "megabyte_days": names.MEGABYTE_DAYS,
+    "trained_tokens": names.TRAINED_TOKENS,
 }
 """The attribute of each count of a `Usage` that has one."""
 COST_ATTRIBUTES: Final = (

@@ -27,8 +27,14 @@ from tokenguard.page.document import content_policy, document, main
 from tokenguard.page.gathered import PERIODS, Page, gathered, period
 from tokenguard.report.budgets import Standing
 from tokenguard.report.engine import Records
+from tokenguard.report.export import as_json
+from tokenguard.report.figures import ask
+from tokenguard.report.findings import find
 from tokenguard.report.query import Query, wheres
+from tokenguard.report.revenue import stated
 from tokenguard.report.sources import empty, open_sources
+from tokenguard.report.trend import trend
+from tokenguard.store import faults
 
 HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 """The names that the page is asked for by: another one is a page elsewhere that had its name pointed here."""
@@ -61,6 +67,7 @@ class Dashboard:
                 Route("/{token}/part", self._guarded(self._part)),
                 Route("/{token}/later", self._guarded(self._later)),
                 Route("/{token}/state", self._guarded(self._state)),
+                Route("/{token}/report.json", self._guarded(self._json)),
             ],
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)],
         )
@@ -98,6 +105,15 @@ class Dashboard:
         with self._records() as records:
             return HTMLResponse("".join(advised(records, query)))
 
+    def _json(self, request: Request) -> Response:
+        """The same as `tokenguard report --format json` prints."""
+        query, _, now = self._asked(request)
+        with self._records() as records:
+            found, going = ask(records, query, stated(query)), trend(records, query, now)
+            insights = find(records, found, going.outliers if going else ())
+        said = as_json(found, insights, going, self._missed(query))
+        return Response(said, media_type="application/json")
+
     @contextmanager
     def _records(self) -> Iterator[Records]:
         there = [path for path in self.paths if path.exists()]
@@ -109,8 +125,14 @@ class Dashboard:
 
     def _page(self, request: Request) -> Page:
         query, when, now = self._asked(request)
+        paid, missed = stated(query), self._missed(query)
         with self._records() as records:
-            return gathered(records, query, self.shown, now, self._budgets(), period=when, live=True)
+            return gathered(
+                records, query, self.shown, now, self._budgets(), period=when, live=True, faults=missed, paid=paid
+            )
+
+    def _missed(self, query: Query) -> list[faults.Fault]:
+        return [fault for path in self.paths for fault in faults.read(path, query.since_ns, query.until_ns)]
 
     def _asked(self, request: Request) -> tuple[Query, str, datetime]:
         """The query, the name of its period, and now."""

@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tokenguard.page import charts
-from tokenguard.page.gathered import PERIODS, Page, choices
+from tokenguard.page.gathered import LOOKED_AT, PERIODS, Page, choices
 from tokenguard.page.markup import Markup, joined, tag
 from tokenguard.report.figures import Row, many
 from tokenguard.report.inputs import WORDS, uncached
-from tokenguard.report.labels import NO_VALUE, when
+from tokenguard.report.labels import NO_VALUE, missed, when
 from tokenguard.report.numbers import (
     UNKNOWN,
     change,
@@ -21,6 +21,7 @@ from tokenguard.report.numbers import (
     seconds,
     share,
     shares,
+    signed_shares,
     token_counts,
     tokens,
     usd,
@@ -45,6 +46,15 @@ def link(page: Page, **changed: Any) -> str:
 def exactly(value: str | None) -> str:
     """The glob that matches one value and no other; none is the empty one."""
     return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in value or "")
+
+
+def faults(page: Page) -> Markup | None:
+    """What TokenGuard itself has missed: the figures below do not hold it."""
+    if not page.faults:
+        return None
+    return tag(
+        "section", tag("ul", *(tag("li", missed(fault)) for fault in page.faults)), class_="faults", role="alert"
+    )
 
 
 def header(page: Page) -> Markup:
@@ -223,6 +233,12 @@ def by_key(page: Page) -> Markup:
     if page.report.total.figure("change") is None:
         heads.remove("change")
         cells = ((*cell[:CHANGE], *cell[CHANGE + 1 :]) for cell in cells)
+    if "revenue_usd" in report.total.figures:
+        heads += ["revenue", "margin", "of it"]
+        earned = zip(
+            usds(column("revenue_usd")), usds(column("margin_usd")), signed_shares(column("margin_share")), strict=True
+        )
+        cells = ((*cell, *more) for cell, more in zip(cells, earned, strict=True))
     more = f"and {report.more:,} more ({usd(report.more_usd)}), which the total counts" if report.more else None
     return tag(
         "section", tag("h2", f"By {page.by}"), table(heads, cells), more and tag("p", more, class_="dim"), class_="wide"
@@ -328,9 +344,11 @@ def inputs(page: Page) -> Markup | None:
         strict=True,
     )
     said = uncached(list(found))
+    calls = page.report.total.figures["calls"]
+    among = f", of the last {many(LOOKED_AT, 'call')}" if calls > LOOKED_AT else ""
     return tag(
         "section",
-        tag("h2", "Where the input goes"),
+        tag("h2", f"Where the input goes{among}"),
         charts.parts([(f"c{n}", part.share) for n, part in enumerate(found)]),
         table(["section", "share", "tokens", "cached", "cost"], cells),
         tag("p", said, class_="next") if said else None,
@@ -345,7 +363,7 @@ def budgets(page: Page) -> Markup | None:
     rows = []
     for each in page.budgets[:12]:
         out = each.runs_out(now)
-        money = each.unit == "usd"
+        amount = usd if each.unit == "usd" else lambda count, unit=each.unit: f"{tokens(count)} {unit}"
         ends = (
             "unused"
             if each.window_start is None
@@ -358,8 +376,8 @@ def budgets(page: Page) -> Markup | None:
                 joined(each.budget, tag("span", f" {each.key}", class_="dim") if each.key else None),
                 share(each.used_share),
                 charts.used(each.used_share),
-                usd(each.limit) if money else tokens(each.limit),
-                usd(each.remaining) if money else tokens(each.remaining),
+                amount(each.limit),
+                amount(each.remaining),
                 ends,
                 "" if out is None else when(int(out) * 10**9),
             )

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tokenguard.facts.usage import UNITS
-from tokenguard.prices import OVERRIDE_KEYS
+from tokenguard.prices import NAMES_A_PRICE, OVERRIDE_KEYS, is_of_fees
 
 MAX_USD: Final = 9_000_000.0
 """The largest amount a rule may name: Redis scripts count in doubles, exact up to 2**53 nano-dollars."""
@@ -95,14 +94,14 @@ def _choice(*choices: str) -> Callable[[object], str]:
     return read
 
 
-_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _duration(value: object) -> float:
     if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value.strip())
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|[smhd])", value.strip())
         if match is None:
-            raise Wrong('it must be seconds, or a string like "30s", "10m", "2h" or "1d"')
+            raise Wrong('it must be seconds, or a string like "50ms", "30s", "10m", "2h" or "1d"')
         value = float(match[1]) * _UNITS[match[2]]
     seconds = float(_number(value, 0, 31 * 86400))
     if seconds <= 0:
@@ -243,7 +242,7 @@ def _price(value: object) -> str | dict[str, float]:
     for name in rates:
         if name not in OVERRIDE_KEYS:
             raise Wrong(f"no such rate{nearest(name, OVERRIDE_KEYS)} Rates are {', '.join(OVERRIDE_KEYS)}", name)
-    if not rates.keys() & {"input", "request", *UNITS}:  # a search is paid by the search, a picture by the picture
+    if not (rates.keys() & NAMES_A_PRICE or is_of_fees(rates)):  # a picture is paid by the picture
         raise Wrong('it needs at least "input", in USD per million tokens')
     return {name: float(_nested(lambda rate: _number(rate, 0, 1e9), rate, name)) for name, rate in rates.items()}
 
@@ -279,7 +278,7 @@ _AMOUNT: Final = {"type": "number", "minimum": 0}
 _TIME: Final = {
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0},
-        {"type": "string", "pattern": r"^\s*\d+(\.\d+)? ?[smhd]\s*$"},
+        {"type": "string", "pattern": r"^\s*\d+(\.\d+)? ?(ms|[smhd])\s*$"},
     ]
 }
 _LIST: Final = {"type": "array", "items": _TEXT, "uniqueItems": True, "maxItems": 100}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 
+from tokenguard.facts.printed import document
 from tokenguard.report.figures import Report, many
 from tokenguard.report.findings import Finding
 from tokenguard.report.labels import NO_VALUE, cell, iso, markdown, when
@@ -28,7 +28,7 @@ def as_json(
 
     A row's keys are an object of their own: a key of the user's may be named as a figure is.
     """
-    return json.dumps(
+    return document(
         {
             "by": list(report.query.by),
             "first_call": iso(report.first_ns),
@@ -40,6 +40,7 @@ def as_json(
             "units": [row._asdict() for row in report.units],
             "rented": [row._asdict() for row in report.rented],
             "unpriced": [{"model": model, "calls": calls} for model, calls in report.unpriced],
+            "estimated": [{"basis": basis, "cost_usd": usd} for basis, usd in report.estimated],
             "trend": trend and as_facts(trend),
             "findings": [finding._asdict() for finding in findings],
             "faults": [
@@ -47,8 +48,7 @@ def as_json(
                 for fault in faults
             ],
         },
-        indent=2,
-        ensure_ascii=not utf8,
+        utf8=utf8,
     )
 
 

@@ -25,10 +25,13 @@ COLUMNS: Final = {
 TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
 ATTRIBUTES: Final = {
+    "cost_basis": names.COST_BASIS,
     "task_run": names.TASK_RUN,
     "resource": names.RESOURCE,
     "route_arm": names.ROUTE_ARM,
     "route_rule": names.ROUTE_RULE,
+    "cache_rule": names.CACHE_RULE,
+    "cache_result": names.CACHE_RESULT,
     "route_version": names.ROUTE_VERSION,
 }
 """Keys that are span attributes without a column."""
@@ -56,6 +59,8 @@ class Query:
     limit: int | None = None
     now_ns: int | None = None
     """When it is asked, where a trend is asked for too."""
+    only: tuple[str | None, ...] | None = None
+    """The groups that are asked for, by the first of their keys; all of them without it."""
     scan: bool = True
     """Whether all calls are read to find those of the period, or their index by time; `reads_all` says."""
 
@@ -93,7 +98,18 @@ def conditions(query: Query, dialect: Dialect) -> tuple[str, list[int | str]]:
     for dimension, glob in query.where:
         tests.append(dialect.glob(f"coalesce({expression(dimension, dialect)}, '')"))
         values.append(glob)
+    if query.only is not None:
+        tests.append(among(expression(query.by[0], dialect), query.only))
+        values.extend(value for value in query.only if value is not None)
     return " AND ".join(tests), values
+
+
+def among(key: str, only: tuple[str | None, ...]) -> str:
+    """The SQL of whether a key has one of some values, each a `?` but for the missing one."""
+    marks = ", ".join("?" for value in only if value is not None)
+    tests = [f"CAST({key} AS TEXT) IN ({marks})"] if marks else []
+    tests += [f"{key} IS NULL"] if None in only else []
+    return f"({' OR '.join(tests) or '1 = 0'})"
 
 
 def period(query: Query) -> tuple[list[str], list[int | str]]:
@@ -123,12 +139,13 @@ def newest(records: Records, query: Query, calls: int) -> Query:
     """The query, of about so many of the last calls that are recorded at most: what looks at each call takes time."""
     some = f"FROM {records.dialect.calls}"
     ((first, count),) = records.rows(
-        f"SELECT (SELECT min(start_ns) {some} WHERE id > (SELECT max(id) - {calls} {some})), "
+        f"SELECT (SELECT start_ns {some} WHERE id > (SELECT max(id) - {calls} {some}) ORDER BY id LIMIT 1), "
         f"(SELECT max(id) {some}) - (SELECT min(id) {some})"
     )
     if first is None or count < calls or first <= (query.since_ns or 0):
-        return query
-    return replace(query, since_ns=first)
+        return replace(query, scan=reads_all(records, query))
+    query = replace(query, since_ns=first)
+    return replace(query, scan=reads_all(records, query))
 
 
 def check_keys(records: Records, query: Query) -> None:

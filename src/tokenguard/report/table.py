@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from rich.text import Text
 from tokenguard.report import grid
 from tokenguard.report.figures import Report, Row, in_time, many
 from tokenguard.report.findings import Finding
-from tokenguard.report.labels import NO_VALUE, clean, when
+from tokenguard.report.labels import NO_VALUE, clean, missed, when
 from tokenguard.report.numbers import (
     UNKNOWN,
     change,
@@ -31,11 +32,14 @@ from tokenguard.report.numbers import (
     usd,
     usds,
 )
+from tokenguard.report.reasons import reason
 from tokenguard.report.terminal import is_fancy
 from tokenguard.report.trend import Trend
+from tokenguard.report.units import Rented
 from tokenguard.store.faults import Fault
 
 BAR_WIDTH = 8
+REASONS_SHOWN = 3
 WRONG = "bold red"
 TOLD = "magenta"
 """What is to be noticed. Yellow cannot be read on a light background, nor blue on a dark one."""
@@ -92,8 +96,7 @@ def print_table(
     """
     fancy = is_fancy(console)
     for fault in faults:
-        said = f"TokenGuard missed something: {clean(fault.text)}, last at {when(fault.last_ns)} UTC"
-        console.print(Text(said, style=WRONG if fancy else ""), soft_wrap=not fancy)
+        console.print(Text(missed(fault), style=WRONG if fancy else ""), soft_wrap=not fancy)
     _headline(report, source, console, trend)
     _groups(report, console, fancy)
     if report.more:
@@ -148,6 +151,9 @@ def _headline(report: Report, source: str, console: Console, trend: Trend | None
     ]
     if total["served"]:
         parts.append(("kept answers", f"{total['served']:,} served ({usd(total['served_usd'])} saved)"))
+    if total["watched"]:
+        like = "" if total["likeness"] is None else f"; the real answers were {share(total['likeness'])} alike"
+        parts.append(("watched answers", f"{total['watched']:,} would be served ({usd(total['watched_usd'])}){like}"))
     if total["retries"]:
         parts.append(("retries", f"{total['retries']:,} ({usd(total['retry_cost_usd'])})"))
     if total["errors"]:
@@ -258,6 +264,16 @@ def _findings(findings: Sequence[Finding], console: Console, fancy: bool) -> Non
             console.print(line.append_text(step), soft_wrap=True)
 
 
+def _rented(row: Rented) -> str:
+    """What still runs, and until when."""
+    until = "" if row.until is None else f" until {when(int(row.until * 1e9))} UTC"
+    what = clean(row.model or row.kind.removeprefix("create_").replace("_", " "))
+    return (
+        f"Still rented{until}: {clean(row.resource)} ({what}), {usd(row.cost_usd)} recorded so far; "
+        "delete what is no longer needed"
+    )
+
+
 def _notes(report: Report) -> list[str]:
     """What the figures do not hold."""
     total = report.total.figures
@@ -276,15 +292,12 @@ def _notes(report: Report) -> list[str]:
             "calls of no known price"
         )
     if total["estimated_usd"]:
-        notes.append(
-            f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated: tokens or a "
-            "rate were not reported"
-        )
-    notes += [
-        f"Rented until {when(int(row.until * 1e9))} UTC: {clean(row.resource)} ({clean(row.model or NO_VALUE)}), "
-        f"{usd(row.cost_usd)} to its end; delete what is no longer needed"
-        for row in report.rented
-    ]
+        whys = [f"{usd(amount)} {reason(basis)}" for basis, amount in report.estimated[:REASONS_SHOWN]]
+        if more := report.estimated[REASONS_SHOWN:]:
+            whys.append(f"{usd(math.fsum(amount for _, amount in more))} for {many(len(more), 'other reason')}")
+        said = f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated"
+        notes.append(f"{said}: {'; '.join(whys)}" if whys else said)
+    notes += map(_rented, report.rented)
     if report.summed:
         notes.append("From daily sums: latencies are within 5 %, where the sums have them")
     untold = [task.task for task in report.tasks if task.succeeded is None]

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from copy import copy
 from functools import lru_cache
@@ -20,22 +20,25 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.call.call import AskedBy, Call, current_call
-from tokenguard.call.flow import drive, drive_async
+from tokenguard.call.flow import Flow, drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Reading, Sdk, located
 from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers, same_family
-from tokenguard.providers.bedrock_media import FILM, FILMS
+from tokenguard.providers.bedrock_media import FILM, FILMS, RANK, rank_body
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 
 SERVICE = "bedrock-runtime"
+RANKING = "bedrock-agent-runtime", "Rerank"
+"""A service of agents, and its one operation that is a call to a model of one's own choice."""
 OPERATIONS = {
     "Converse": False,
     "ConverseStream": True,
     "InvokeModel": False,
     "InvokeModelWithResponseStream": True,
     "StartAsyncInvoke": False,
+    "Rerank": False,
 }
 """The operations that run a model, and whether they stream."""
 CLIENTS = {
@@ -119,6 +122,24 @@ class BedrockExchange:
         else:
             return call.read(result)
         return None
+
+
+class RankExchange(BedrockExchange):
+    """One rank, by the service of agents: its model is named deep within the parameters."""
+
+    __slots__ = ()
+
+    def __init__(self, client: Any, params: Mapping[str, Any]) -> None:
+        super().__init__(client, params, RANK, rank_body(params), False)
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Nothing of a rank is changed."""
+        if body.get("model") != self.body.get("model"):
+            raise GuardrailViolation(
+                f"{self.body.get('model')}: a rank by bedrock-agent-runtime keeps its model, and cannot go to "
+                f'{body.get("model")}. Name that model in the request, or use a limit with then = "block".',
+                rule="",
+            )
 
 
 _encode = json.JSONEncoder(default=repr).encode
@@ -276,8 +297,11 @@ BODY_METHODS = {"read": _reading, "readinto": _reading_into, "close": _closing, 
 
 def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
-    if client.meta.service_model.service_name != SERVICE or not isinstance(params, Mapping):
+    service = client.meta.service_model.service_name
+    if not isinstance(params, Mapping) or (service != SERVICE) is (operation != RANKING[1]):
         return None
+    if operation == RANKING[1]:
+        return RankExchange(client, params) if service == RANKING[0] else None
     api: Api | None
     body: Mapping[str, Any]
     if operation.startswith("Converse"):
@@ -354,16 +378,16 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             most = resend_cap.get()
             return most is not None and attempts > most and _is_sending(operation)
 
-        def seen(again: bool, operation: Any, *outcome: Any) -> bool:
-            if again and _is_sending(operation) and (call := current_call.get()) is not None:
-                meter.contain("seeing a resend", lambda: call.resending(_caught(*outcome)))
-            return again
+        def resent(again: bool, operation: Any, *outcome: Any) -> Flow | None:
+            call = current_call.get() if again and _is_sending(operation) else None
+            return None if call is None else meter.resent(call, _caught(*outcome))
 
         def ask(self: Any, attempts: int, operation_model: Any, request_dict: Any, *args: Any, **kwargs: Any) -> Any:
             if refused(attempts, operation_model):
                 return False
             again = original(self, attempts, operation_model, request_dict, *args, **kwargs)
-            return seen(again, operation_model, args, kwargs)
+            flow = resent(again, operation_model, args, kwargs)
+            return again if flow is None else drive(flow, lambda: again)
 
         async def aask(
             self: Any, attempts: int, operation_model: Any, request_dict: Any, *args: Any, **kwargs: Any
@@ -371,7 +395,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if refused(attempts, operation_model):
                 return False
             again = await original(self, attempts, operation_model, request_dict, *args, **kwargs)
-            return seen(again, operation_model, args, kwargs)
+            flow = resent(again, operation_model, args, kwargs)
+            return again if flow is None else await drive_async(flow, _same(again))
 
         return aask if inspect.iscoroutinefunction(original) else ask
 
@@ -387,6 +412,13 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     wrap(module, f"{prefix}BaseClient._make_api_call", make_api_call)
     wrap(import_module(endpoints), f"{prefix}Endpoint._needs_retry", needs_retry, optional=True)
     return restore
+
+
+def _same(value: bool) -> Callable[[], Awaitable[bool]]:
+    async def same() -> bool:
+        return value
+
+    return same
 
 
 def _is_sending(operation: Any) -> bool:

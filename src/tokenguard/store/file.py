@@ -17,7 +17,7 @@ from tokenguard.facts import names
 from tokenguard.process.private import private
 from tokenguard.store.sums import prepare, read_older
 
-VERSION: Final = 4
+VERSION: Final = 5
 MEMORY: Final = ":memory:"
 TEMPORARY: Final = ""
 TEMPORARY_KIB: Final = 128 * 1024
@@ -71,6 +71,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "answer": names.CACHE_RESULT,
     "answer_reason": names.CACHE_REASON,
     "answer_saved_usd": names.CACHE_SAVED,
+    "answer_likeness": names.CACHE_LIKENESS,
     "break_kind": names.BREAK_KIND,
     "break_section": names.BREAK_SECTION,
     "break_index": names.BREAK_INDEX,
@@ -84,6 +85,7 @@ IN_JSON_BEFORE: Final[Mapping[int, tuple[str, ...]]] = {
     2: ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"),
     3: ("temperature", "first_chunk_s", "conversation_id"),
     4: ("answer", "answer_reason", "answer_saved_usd"),
+    5: ("answer_likeness",),
 }
 """Columns by the version that brought them: in files of an older one, these attributes are in the JSON."""
 
