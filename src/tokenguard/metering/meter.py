@@ -118,7 +118,7 @@ class Meter:
             return answer
         finally:
             if flight is not None and flight.leads:
-                flight.lands(answer)
+                self.contain("landing a flight", flight.lands, answer)  # where it fails, each goes by itself
 
     def _follow(
         self, guard: Guard, exchange: Exchange, call: Call, flight: Place, landed: object
@@ -131,7 +131,7 @@ class Meter:
         if own is None:
             return None
         call.matched = None
-        flight.follows(call)
+        self.contain("sharing an answer", flight.follows, call)
         self.contain("opening a call", self._open, exchange, call)
         self.contain("closing a call", self._close, exchange, call, own)
         return own
