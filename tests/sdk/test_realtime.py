@@ -436,7 +436,7 @@ def test_a_response_that_is_refused(client, installed):
 
 STEPS = [
     *((Session, name) for name in ("__init__", "begun", "done", "passed", "end", "came_to", "refusal")),
-    *((realtime.Realtime, name) for name in ("asked", "told", "after", "coming", "sound_in")),
+    *((realtime.Realtime, name) for name in ("asked", "tells", "told", "after", "coming", "sound_in")),
     *((Ahead, name) for name in ("hold", "_ask", "take", "end")),
     *((realtime, name) for name in ("_opening", "read_response")),
 ]

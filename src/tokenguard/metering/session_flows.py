@@ -28,7 +28,7 @@ def received(session: Session) -> Flow:
         return answer if session.over is None else answer._replace(error=session.over)
     message = answer.value
     refusal = contain("looking at a session", session.refusal)
-    turn = contain("reading an event", session.told, message) if session.tells(message) else None
+    turn = contain("reading an event", _told, session, message)
     if refusal is not None:
         raise refusal
     if turn is not None:
@@ -41,6 +41,10 @@ def received(session: Session) -> Flow:
         contain("reading an event", session.flown, turn)
         contain("reading an event", session.after, message)
     return answer
+
+
+def _told(session: Session, message: Any) -> Turn | None:
+    return session.told(message) if session.tells(message) else None
 
 
 def sent(session: Session, turn: Turn | None, heard: float = 0.0) -> Flow:

@@ -89,6 +89,8 @@ class Turn:
 class Session:
     """One session, from its opening to its end."""
 
+    kind = "realtime"
+    """The beginning of its span's name."""
     minute = 600
     """Tokens of a minute of sound that is sent."""
 
@@ -115,7 +117,7 @@ class Session:
         """Why it is to be closed, or was."""
         self._warned: set[str] = set()
         self.ended = False
-        name = "realtime" if model is None else f"realtime {model}"
+        name = self.kind if model is None else f"{self.kind} {model}"
         start = {names.PROVIDER: endpoint.provider, names.SERVER_ADDRESS: endpoint.host}
         if model is not None:
             start[names.REQUEST_MODEL] = model

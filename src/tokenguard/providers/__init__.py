@@ -78,6 +78,8 @@ class Sdk(NamedTuple):
 SDKS = (
     Sdk("openai._base_client", "openai", "stainless", tested="1 to 3", resends="all"),
     Sdk("openai.resources.realtime.realtime", "openai", "realtime", tested="2 and 3", resends="all"),
+    Sdk("openai.resources.beta.realtime.realtime", "openai", "realtime", tested="1 to 3", resends="all"),
+    Sdk("openai.resources.responses.responses", "openai", "realtime", tested="1 to 3", resends="all"),
     Sdk("anthropic._base_client", "anthropic", "stainless", tested="0 to 2", resends="all"),
     Sdk("groq._base_client", "groq", "stainless", tested="0 and 1", resends="all"),
     Sdk("together._base_client", "together", "stainless", tested="2 and 3", resends="all"),

@@ -91,8 +91,13 @@ UNSEEN: tuple[tuple[str, ...], ...] = (
         "a browser or a telephone talks to the provider itself; nothing of it passes through the process",
     ),
     (
-        "OpenAI's `responses.connect`, `live.connect`, `realtime.translations`; Together's `realtime`; Gemini's music",
+        "OpenAI's `live.connect`, `realtime.translations`, beta responses; Together's `realtime`; Gemini's music",
         "websockets with events of their own, which no row reads yet",
+    ),
+    (
+        "realtime sessions of OpenAI's that openai-agents, Pipecat and LiveKit open",
+        "each with a websocket client of its own, and not with `realtime.connect`; Pipecat's sessions of Gemini's go "
+        "through google-genai's `live.connect`, the speech and transcripts of openai-agents through openai",
     ),
     (
         "ElevenLabs' and Deepgram's SDKs, dashscope, zai-sdk, SageMaker's endpoints",

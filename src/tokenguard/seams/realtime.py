@@ -1,9 +1,10 @@
-"""openai's realtime sessions, synchronous and not: a websocket that is opened by a manager, written to and read from.
+"""openai's sessions, synchronous and not: a websocket that is opened by a manager, written to and read from.
 
 A session is a span; each response in it is a call, whether the application asks for it (`response.create`) or the
 provider begins it because somebody has spoken. The guard is asked before the websocket is opened and before a response
 is asked for; what the provider may begin by itself is held while sound is sent. A message is looked at for the few
-types that tell of responses, and is the SDK's own bytes to the caller.
+types that tell of responses, and is the SDK's own bytes to the caller. The Responses API over a websocket is the same,
+without anything that the provider begins by itself.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from tokenguard.call.flow import drive, drive_async
+from tokenguard.call.flow import SEND, Answer, Flow, drive, drive_async
 from tokenguard.metering.meter import Meter
 from tokenguard.metering.session_flows import watch
 from tokenguard.metering.sessions import Session, Turn
 from tokenguard.providers import Sdk, endpoint_of
 from tokenguard.providers.media import AUDIO_TOKENS
+from tokenguard.providers.openai import RESPONSES
 from tokenguard.providers.reading import fields, text
 from tokenguard.providers.realtime import CONTEXT, HEARD, REALTIME, read_response
 from tokenguard.seams.common.sessions import ATTRIBUTE, closer, reading, through, writing
@@ -79,6 +81,12 @@ class Realtime(Session):
         said = fields(self._input().get("format")).get("type") or self.settings.get("input_audio_format") or "audio/pcm"
         return (48_000 if "pcm1" in str(said) or str(said) == "audio/pcm" else 8_000) / AUDIO_TOKENS
 
+    @staticmethod
+    def changed(turn: Turn) -> dict[str, Any]:
+        """The event that asks for it."""
+        response = {key: value for key, value in turn.body.items() if key not in ("model", CONTEXT)}
+        return {"type": "response.create", "response": response}
+
     def tells(self, message: bytes | str) -> bool:
         """Whether it may be looked at: not a piece of sound or text, whose type is at its beginning."""
         data = message.encode() if isinstance(message, str) else message
@@ -120,6 +128,64 @@ class Realtime(Session):
             self.begun(text(fields(json.loads(message).get("response")).get("id")))
 
 
+class Written(Turn):
+    """A response in a session of text: each names its own model."""
+
+    __slots__ = ()
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Ask for this instead."""
+        self.body, self.changed = body, True
+
+
+class Responses(Session):
+    """The Responses API over a websocket: every response is asked for, as it would be over HTTP."""
+
+    kind = "responses"
+
+    def asked(self, event: Any) -> Turn | None:
+        """A response that the application asks for."""
+        if _kind(event) != "response.create":
+            return None
+        return Written(
+            self.endpoint, RESPONSES, {key: value for key, value in _said(event).items() if key != "type"}, self
+        )
+
+    def sound_in(self, event: Any) -> float:
+        """None: whatever is sent is part of what is asked for."""
+        return 0.0
+
+    def tells(self, message: bytes | str) -> bool:
+        """Whether it is one of the few events that begin or end a response."""
+        return str(_kind(message)) in WRITTEN
+
+    def told(self, message: bytes | str) -> None:
+        """The beginning or the end of a response, or an error that it was refused with."""
+        event = json.loads(message)
+        if event["type"] == "error":
+            self.refused(text(fields(event.get("error")).get("code")) or text(event.get("code")) or "error")
+            return
+        reading = RESPONSES.read(event.get("response"))
+        if event["type"] == "response.created":
+            self.begun(reading.id)
+        else:
+            self.done(reading)
+
+    @staticmethod
+    def changed(turn: Turn) -> dict[str, Any]:
+        """The event that asks for it."""
+        return {"type": "response.create", **turn.body}
+
+
+WRITTEN = frozenset({"response.created", "response.completed", "response.failed", "response.incomplete", "error"})
+KINDS: Mapping[str, tuple[str, type[Realtime] | type[Responses]]] = {
+    "openai.resources.realtime.realtime": ("Realtime", Realtime),
+    "openai.resources.beta.realtime.realtime": ("Realtime", Realtime),
+    "openai.resources.responses.responses": ("Responses", Responses),
+}
+"""By module: what its classes' names begin with, and the session that one is."""
+
+
 def _kind(event: Any) -> object:
     if isinstance(event, str | bytes):
         found = TYPE.search(event.encode() if isinstance(event, str) else event, 0, HEAD)
@@ -139,12 +205,11 @@ def _said(event: Any) -> Mapping[str, Any]:
     return fields(said)
 
 
-def _changed(turn: Turn, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _changed(kind: type[Realtime] | type[Responses], turn: Turn, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """What is sent: the caller's own event, or one with what the guard has changed."""
     if not turn.changed:
         return args
-    response = {key: value for key, value in turn.body.items() if key not in ("model", CONTEXT)}
-    event = {"type": "response.create", "response": response}
+    event = kind.changed(turn)
     return (json.dumps(event) if isinstance(args[0], str | bytes) else event, *args[1:])
 
 
@@ -162,18 +227,23 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what opens, reads, writes and closes a session in `openai.resources.realtime.realtime`."""
     restore = Restore()
     wrap = functools.partial(replace, restore, module)
-    write = through(writing(Realtime.asked, Realtime.sound_in, _changed))
+    prefix, kind = KINDS[module.__name__]
+    write = through(writing(kind.asked, kind.sound_in, functools.partial(_changed, kind)))
+
+    def permitted(opening: Turn) -> Flow:
+        """Ask for the smallest response; a session of text has no model, and each of its responses is asked for."""
+        return meter.permitted(opening) if kind is Realtime else _unasked()
 
     def opened(connection: Any, opening: Turn | None, limits: Any) -> None:
         if opening is not None:
-            session = Realtime(meter, opening.endpoint, opening.body["model"], limits or ())
+            session = kind(meter, opening.endpoint, opening.body["model"], limits or ())
             watch(session, closer(connection))
             connection.__dict__[ATTRIBUTE] = session
 
     def enter(original: Any) -> Any:
         def enter(self: Any) -> Any:
             opening = meter.look(_opening, self, sdk)
-            limits = None if opening is None else drive(meter.permitted(opening), _nothing)
+            limits = None if opening is None else drive(permitted(opening), _nothing)
             connection = original(self)
             meter.contain("opening a session", opened, connection, opening, limits)
             return connection
@@ -183,7 +253,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def aenter(original: Any) -> Any:
         async def enter(self: Any) -> Any:
             opening = meter.look(_opening, self, sdk)
-            limits = None if opening is None else await drive_async(meter.permitted(opening), anothing)
+            limits = None if opening is None else await drive_async(permitted(opening), anothing)
             connection = await original(self)
             meter.contain("opening a session", opened, connection, opening, limits)
             return connection
@@ -200,14 +270,20 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return close
 
-    wrap("RealtimeConnectionManager.__enter__", enter)
-    wrap("AsyncRealtimeConnectionManager.__aenter__", aenter)
-    for connection in ("RealtimeConnection", "AsyncRealtimeConnection"):
+    missing = not hasattr(module, f"{prefix}Connection")  # an older version has no such sessions
+    wrap(f"{prefix}ConnectionManager.__enter__", enter, optional=missing)
+    wrap(f"Async{prefix}ConnectionManager.__aenter__", aenter, optional=missing)
+    for connection in () if missing else (f"{prefix}Connection", f"Async{prefix}Connection"):
         wrap(f"{connection}.recv_bytes", through(reading))
         wrap(f"{connection}.send", write)
         wrap(f"{connection}.send_raw", write, optional=True)
         wrap(f"{connection}.close", closing)
     return restore
+
+
+def _unasked() -> Flow:
+    yield SEND
+    return Answer()
 
 
 def _nothing() -> None:
