@@ -437,7 +437,8 @@ class Meter:
         call.output_cap = api.output_cap(body)
         if call.output_cap is not None:
             attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
-        if isinstance(temperature := api.settings_of(body).get("temperature"), (int, float)):
+        settings = api.settings_of(body) if api.settings else body
+        if "temperature" in settings and isinstance(temperature := settings["temperature"], (int, float)):
             attributes[names.REQUEST_TEMPERATURE] = float(temperature)
         if steps := api.tool_steps(body):
             call.tool_steps = steps + self.settling.repeats.steps_before(body.get(api.goes_on_from))
