@@ -32,7 +32,7 @@ def prune(keep: str, path: str | None) -> None:
     from tokenguard.report.figures import many
     from tokenguard.report.labels import when
     from tokenguard.store import retention
-    from tokenguard.store.file import VERSION, migrate, open_for_writing, version
+    from tokenguard.store.file import is_migrating, migrate, open_for_writing
 
     days = re.fullmatch(r"(\d{1,6})d?", keep.strip())
     if days is None:
@@ -41,9 +41,8 @@ def prune(keep: str, path: str | None) -> None:
     bound = retention.before(float(days[1]))
     connection = open_for_writing(str(file))
     try:
-        migrated: int | None = 0
-        while version(connection) != VERSION and migrated is not None:
-            migrated = migrate(connection, migrated)
+        while is_migrating(connection):
+            migrate(connection)
         gone = retention.prune(connection, bound, PRUNING_SECONDS)
         if gone.calls or gone.tasks:
             connection.execute("VACUUM")

@@ -11,7 +11,7 @@ from tokenguard.facts.record import AttributeValue, CallRecord
 from tokenguard.report.engine import Records
 from tokenguard.report.labels import iso
 from tokenguard.report.query import COLUMNS, Query, check_keys, conditions
-from tokenguard.store.file import CALL_COLUMNS
+from tokenguard.store.layout import CALL_COLUMNS
 from tokenguard.store.store import call_of
 from tokenguard.store.sums import SERVED
 
@@ -104,7 +104,7 @@ def _selected(records: Records, rest: str, values: tuple[Any, ...]) -> Iterator[
 def _among(records: Records, query: Query, last: int | None) -> tuple[str, list[int | str]]:
     where, values = conditions(query, records.dialect)
     if last is not None:
-        where += f" AND id > (SELECT max(id) - {last} FROM {records.dialect.calls})"  # noqa: S608 - our own SQL
+        where += f" AND {records.dialect.last(last)}"
     return where, values
 
 

@@ -32,6 +32,10 @@ class Dialect(NamedTuple):
     """Whether a text matches the glob that is the next value: case counts."""
     attribute: Callable[[str, str], str]
     """The value of a key in a column of JSON, null where it has none."""
+    last: Callable[[int], str]
+    """Whether a call is one of the last so many."""
+    indexed: bool = False
+    """Whether the engine has to be told when to go through the index of the calls' time."""
 
 
 class Records(Protocol):
@@ -54,13 +58,26 @@ def _stamp(ns: str, pattern: str) -> str:
     return f"strftime('{pattern}', {ns} / 1000000000, 'unixepoch')"
 
 
+def last_rows(count: int) -> str:
+    """By the number of the row, where calls have one."""
+    return f"id > (SELECT id FROM calls ORDER BY id DESC LIMIT 1) - {count}"  # noqa: S608 - our own SQL
+
+
+def _attribute(column: str, key: str) -> str:
+    """What is in `more` is looked up where it lies."""
+    lies = [f"""json_extract({part}, '$."{key}"')""" for part in (("own", "shared") if column == "more" else (column,))]
+    return f"coalesce({', '.join(lies)})" if len(lies) > 1 else lies[0]
+
+
 SQLITE: Final = Dialect(
     calls="calls",
     tasks="tasks",
     stamp=_stamp,
     quantile=lambda value, q: f"json_extract(quantiles({value}), '$[{QUANTILES.index(q)}]')",  # SQLite runs it once
     glob=lambda text: f"{text} GLOB ?",
-    attribute=lambda column, key: f"""json_extract({column}, '$."{key}"')""",
+    attribute=_attribute,
+    last=last_rows,
+    indexed=True,
 )
 
 

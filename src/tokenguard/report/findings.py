@@ -77,7 +77,7 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     by_feature = records.rows(
         "WITH same AS ("  # noqa: S608
         f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
-        f"WHERE {where} AND id > (SELECT max(id) - {LAST_CALLS} FROM {dialect.calls}) AND outcome = 'ok' "
+        f"WHERE {where} AND {dialect.last(LAST_CALLS)} AND outcome = 'ok' "
         f"AND retry_attempt IS NULL AND request_hash IS NOT NULL AND ({SERVED}) IS NOT TRUE "
         "GROUP BY 1, 2 HAVING count(*) > 1) "
         "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "

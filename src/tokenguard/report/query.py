@@ -12,6 +12,7 @@ from typing import Final
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
+from tokenguard.store.layout import COLUMNS as STORED
 from tokenguard.store.sums import KEYS
 
 COLUMNS: Final = {
@@ -20,18 +21,20 @@ COLUMNS: Final = {
     "trace": "nullif(trace_id, '')",
     "conversation": "conversation_id",
     "request": "request_hash",
+    "task_run": "task_run",
 }
 """Keys that have columns, with their SQL."""
 TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
 ATTRIBUTES: Final = {
-    "task_run": names.TASK_RUN,
     "resource": names.RESOURCE,
     "route_arm": names.ROUTE_ARM,
     "route_rule": names.ROUTE_RULE,
     "route_version": names.ROUTE_VERSION,
 }
 """Keys that are span attributes without a column."""
+OWN_COLUMN: Final = {attribute: column for column, attribute in STORED.items()}
+"""The attributes that are not in the JSON `more`, with their columns."""
 DIMENSIONS: Final = (*COLUMNS, *TIMES, *ATTRIBUTES)
 """What calls can be grouped by; any other word is a custom attribution key, also with `CUSTOM` before it."""
 CUSTOM: Final = "attr."
@@ -84,7 +87,8 @@ def attribute(dialect: Dialect, column: str, key: str) -> str:
     """The SQL of a value in a JSON column. Raises `TokenGuardError` for what can be no key."""
     if re.search(r"""['"\\?\x00-\x1f]""", key):
         raise TokenGuardError(f"{key!r} is no key: use one of {', '.join(DIMENSIONS)}, or an attribution key of yours")
-    return dialect.attribute(column, key)
+    own = OWN_COLUMN.get(key) if column == "more" else None
+    return f'"{own}"' if own else dialect.attribute(column, key)
 
 
 def conditions(query: Query, dialect: Dialect) -> tuple[str, list[int | str]]:
@@ -108,9 +112,12 @@ def reads_all(records: Records, query: Query) -> bool:
     """Whether a query's period holds so many of the calls that it is quicker to read them all."""
     if query.since_ns is None and query.until_ns is None:
         return True
+    if not records.dialect.indexed:
+        return False
     tests, values = period(Query(since_ns=query.since_ns, until_ns=query.until_ns, scan=False))
     calls = records.dialect.calls
-    ((all_calls,),) = records.rows(f"SELECT (SELECT max(id) FROM {calls}) - (SELECT min(id) FROM {calls})")  # noqa: S608 - our own SQL
+    row = f"SELECT id FROM {calls} ORDER BY id"  # noqa: S608 - our own SQL; the view has no quick max(id)
+    ((all_calls,),) = records.rows(f"SELECT ({row} DESC LIMIT 1) - ({row} LIMIT 1)")
     few = (all_calls or 0) // INDEXED_PART
     ((inside,),) = records.rows(
         f"SELECT count(*) FROM (SELECT 1 FROM {calls} WHERE {' AND '.join(tests)} LIMIT ?) AS few",  # noqa: S608
@@ -121,12 +128,11 @@ def reads_all(records: Records, query: Query) -> bool:
 
 def newest(records: Records, query: Query, calls: int) -> Query:
     """The query, of about so many of the last calls that are recorded at most: what looks at each call takes time."""
-    some = f"FROM {records.dialect.calls}"
+    dialect = records.dialect
     ((first, count),) = records.rows(
-        f"SELECT (SELECT min(start_ns) {some} WHERE id > (SELECT max(id) - {calls} {some})), "
-        f"(SELECT max(id) {some}) - (SELECT min(id) {some})"
+        f"SELECT min(start_ns), count(*) FROM {dialect.calls} WHERE {dialect.last(calls + 1)}"  # noqa: S608
     )
-    if first is None or count < calls or first <= (query.since_ns or 0):
+    if count <= calls or first <= (query.since_ns or 0):
         return query
     return replace(query, since_ns=first)
 

@@ -21,7 +21,8 @@ from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.providers import OPERATIONS
 from tokenguard.report.engine import Records, SqliteRecords
-from tokenguard.store.file import COLUMNS, MEMORY, TEMPORARY, gather, open_for_reading
+from tokenguard.store.file import MEMORY, TEMPORARY, gather, open_for_reading
+from tokenguard.store.layout import COLUMNS
 from tokenguard.store.store import Store
 
 AGENTS = "invoke_agent"
@@ -124,7 +125,7 @@ def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
     for path in stores:
         with _told(path):
             repeated += gather(connection, path)
-    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM call_rows").fetchone()
     ended: set[Ended] = set(connection.execute("SELECT name, start_ns FROM tasks"))
     for path in files:
         with _told(path):
@@ -140,10 +141,11 @@ def _forget_repeated(connection: sqlite3.Connection, last: int) -> int:
     They are from files, and a collector may write a line again: there is no span twice in one of them either.
     """
     with connection:
-        connection.execute("CREATE INDEX IF NOT EXISTS calls_by_span ON calls (trace_id, span_id)")
+        connection.execute("CREATE INDEX IF NOT EXISTS call_rows_by_span ON call_rows (trace_id, span_id)")
         return connection.execute(
-            "DELETE FROM calls WHERE id > ? AND span_id <> '' AND EXISTS (SELECT 1 FROM calls AS earlier WHERE "
-            "earlier.trace_id = calls.trace_id AND earlier.span_id = calls.span_id AND earlier.id < calls.id)",
+            "DELETE FROM call_rows WHERE id > ? AND span_id <> '' AND EXISTS (SELECT 1 FROM call_rows AS earlier WHERE "
+            "earlier.trace_id = call_rows.trace_id AND earlier.span_id = call_rows.span_id AND "
+            "earlier.id < call_rows.id)",
             (last,),
         ).rowcount
 

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from tokenguard.store.file import CALL_COLUMNS, TASK_COLUMNS
+from tokenguard.store.layout import CALL_COLUMNS, TASK_COLUMNS
 
 NONE: Final = "\\N"
 NS_PER_DAY: Final = 86_400 * 10**9
