@@ -37,6 +37,8 @@ LEASE_S = 20
 TELL_S = 30
 HANGS_S = 60
 """A worker that has not made a call for so long hangs."""
+STARTS_S = 300
+"""What it takes to start one, at most, where other work has the processors."""
 TOLD_S = 5.0
 """What a lock or a restart does to a worker is in the log within this time of its end; the machine is busy."""
 
@@ -160,8 +162,11 @@ class Soak:
         self.workers.append(subprocess.Popen(command, cwd=self.folder, env=env, stdout=subprocess.DEVNULL, stderr=log))
 
     def disturb(self) -> None:
-        """Something happens to one of the workers, or to the ledger."""
-        worker, what = self.chance.choice(self.workers), self.chance.random()
+        """Something happens to one of the workers that make calls, or to the ledger."""
+        busy = [worker for worker in self.workers if self.made_by(worker)]
+        if not busy:
+            return
+        worker, what = self.chance.choice(busy), self.chance.random()
         if what < 0.15:
             worker.kill()
             self.counts["kills"] += 1
@@ -227,13 +232,17 @@ class Soak:
             self.workers.remove(worker)
             self.start()
             return
-        path = self.folder / f"done-{worker.pid}"
-        size = path.stat().st_size if path.exists() else 0
+        size = self.made_by(worker)
         before, since = moved.get(worker.pid, (-1, now))
         moved[worker.pid] = (size, now if size != before else since)
-        if now - moved[worker.pid][1] > HANGS_S:
+        if now - moved[worker.pid][1] > (HANGS_S if size else STARTS_S):
             self.counts["hung"] += 1
             worker.kill()
+
+    def made_by(self, worker: subprocess.Popen[bytes]) -> int:
+        """How many calls it has made."""
+        path = self.folder / f"done-{worker.pid}"
+        return path.stat().st_size if path.exists() else 0
 
     def note_end(self, code: int) -> None:
         """A worker ends by a signal, and in no other way."""

@@ -263,6 +263,10 @@ def test_plugins(project: Path) -> None:
     assert refused.exit_code == 2
     assert "pass --allow-plugins" in refused.stderr
     assert run("--isolated", ".").exit_code == 0
+    (project / "my_rules" / "acme1_no_print.py").write_text("WORDS = (('print',),)\ndef check(file): yield from ()\n")
+    lone = run("--allow-plugins", ".")
+    assert lone.exit_code == 2
+    assert "WORDS has ('print',), which no text matches" in lone.stderr
 
 
 def test_explain() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tokenguard.lint.config import Config
 from tokenguard.lint.engine import Linter
-from tokenguard.lint.limits import Limit
+from tokenguard.lint.limits import OutputCap
 
 OPENAI = "from openai import OpenAI\nclient = OpenAI()\n"
 CALL = "client.chat.completions.create(model='m', messages=[]"
@@ -136,7 +136,10 @@ def test_a_cap_in_another_module_counts(tmp_path: Path) -> None:
 
 def test_a_clamping_limit_makes_it_a_note_and_gives_the_number(lint) -> None:
     """A `[[limit]]` known to hold makes a missing cap info; its number is what the fix inserts."""
-    limits = (Limit("support", {"route": ("rag",)}, 800, True), Limit("all", {"model": ("gpt-*",)}, 2000, False))
+    limits = (
+        OutputCap("support", {"route": ("rag",)}, 800, True),
+        OutputCap("all", {"model": ("gpt-*",)}, 2000, False),
+    )
     code = """
         import tokenguard
         from openai import OpenAI

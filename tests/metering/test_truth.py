@@ -61,8 +61,11 @@ RESPONSE_USAGE = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 11
             0.0021,
         ),
         ("https://api.perplexity.ai", {**USAGE, "cost": {"total_cost": 0.0055}}, 0.0055),
+        ("https://api.x.ai/v1", {**USAGE, "cost_in_usd_ticks": "1117650000"}, 0.111765),
+        ("https://openrouter.ai/api/v1", {**USAGE, "cost": "0.0123"}, 0.0123),
+        ("https://openrouter.ai/api/v1", {**USAGE, "cost": 0}, 0),
     ],
-    ids=["xai", "openrouter", "openrouter, own key", "perplexity"],
+    ids=["xai", "openrouter", "openrouter, own key", "perplexity", "xai as text", "openrouter as text", "free"],
 )
 def test_the_providers_own_word(base_url, usage, usd, installed, spans):
     """What a provider says that it charged is the cost, exactly, wherever it says so."""
@@ -86,6 +89,23 @@ def test_its_word_in_responses_and_messages(installed, spans):
     anthropic = anthropic_client(answered(message), base_url="https://openrouter.ai/api")
     anthropic.messages.create(model="claude-opus-4-6", max_tokens=9, messages=MESSAGES)
     assert [span.attributes["tokenguard.cost.usd"] for span in spans] == [pytest.approx(0.0123)] * 2
+
+
+@pytest.mark.parametrize("said", [-1, 1e300, "much", True, None, {}])
+def test_a_word_that_is_no_amount(said, installed, spans):
+    """What can be no amount of money is nobody's word: the rates decide."""
+    ask(chat(usage={**USAGE, "cost": said}), "https://openrouter.ai/api/v1", "openai/gpt-4o")
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
+    assert "tokenguard.cost.source" not in spans.attributes
+
+
+@pytest.mark.parametrize("host", ["ai-gateway.vercel.sh", "gateway.ai.cloudflare.com", "llm.internal:8000"])
+def test_who_passes_calls_on(host, installed, spans):
+    """Behind a gateway a model costs what its maker asks, as an estimate, and a budget goes on working."""
+    ask(chat(), f"https://{host}/v1/a/b/openai")
+    attributes = spans.attributes
+    assert attributes["tokenguard.cost.usd"] == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
+    assert attributes["tokenguard.cost.basis"] == "assumed_provider"
 
 
 def test_nobody_elses_word(installed, spans):
@@ -142,15 +162,49 @@ def test_searches_are_priced_when_used(installed, spans):
     assert attributes["tokenguard.cost.usd"] == pytest.approx(1000 * 1.25e-6 + 100 * 10e-6 + 0.03)
 
 
+@pytest.mark.parametrize("model", ["gpt-4o-search-preview", "gpt-4o-mini-search-preview"])
+def test_a_model_that_always_searches(model, installed, spans):
+    """It is charged a search for each answer, which nobody has counted, whether it was asked how to search or not."""
+    for more in ({}, {"web_search_options": {}}):
+        ask(chat(f"{model}-2025-03-11"), "https://api.openai.com/v1", model, **more)
+        attributes = spans.all()[-1].attributes
+        assert attributes["tokenguard.cost.tools_usd"] == pytest.approx(0.025)
+        assert attributes["tokenguard.cost.basis"] == "assumed_search"
+
+
 def test_what_cannot_be_priced_is_marked(installed, spans):
     """A fee that nobody lists leaves the cost an estimate."""
-    ask(
-        chat("gpt-4o-search-preview-2025-03-11"),
-        "https://api.openai.com/v1",
-        "gpt-4o-search-preview",
-        web_search_options={},
-    )
+    ask(chat(), "https://api.openai.com/v1", "gpt-4o", web_search_options={})
     assert spans.attributes["tokenguard.cost.basis"] == "tool_fees_excluded"
+
+
+@pytest.mark.parametrize(
+    ("model", "searched", "usd"),
+    [
+        ("gemini-2.5-flash", {"web_searches": 1}, 0.035),
+        ("gemini-2.5-pro", {"map_searches": 1}, 0.025),
+        ("gemini-3-flash-preview", {"web_searches": 3, "map_searches": 1}, 4 * 0.014),
+        ("gemini-2.5-flash", {}, None),
+    ],
+)
+def test_google_charges_for_searches_past_a_quota(model, searched, usd):
+    """Each is charged as if the quota were used up, and the cost says that nobody knows whether it is."""
+    cost = PriceBook().cost("gcp.gemini", model, Usage(1000, 100, **searched))
+    assert cost.tools == (None if usd is None else pytest.approx(usd))
+    assert cost.basis == (None if usd is None else "free_quota")
+
+
+def test_a_fee_of_ones_own():
+    """`[prices]` can say a fee alone: everything else is as it is listed, and the quota is no guess any more."""
+    book = PriceBook({"google/gemini-*": {"web_searches": 0, "map_searches": 7000}, "google/gemini-2.5-pro": "x/y"})
+    usage = Usage(1000, 100, web_searches=1, map_searches=2)
+    stated, listed = (each.cost("gcp.vertex_ai", "gemini-2.5-flash", usage) for each in (book, PriceBook()))
+    assert stated.tools == pytest.approx(0.014)
+    assert stated.input == listed.input
+    assert (stated.status, listed.basis) == ("exact", "free_quota")
+    assert 'override "google/gemini-*"' in str(getattr(book.rates("gcp.gemini", "gemini-2.5-flash"), "source", None))
+    assert book.rates("gcp.gemini", "gemini-2.5-pro") is None  # the fees of nothing
+    assert policy.loads('[prices]\n"google/gemini-*" = { web_searches = 0 }\n').prices
 
 
 def test_a_tool_without_a_fee_is_not_marked(installed, spans):
@@ -217,6 +271,7 @@ def test_no_host_is_taken_for_the_sdks_maker():
         ("gpt-5-nano", None),
         ("gpt-5-nano-2025-08-07", None),
         ("gpt-5-nano-next", "nearest_model"),
+        ("gpt-5-nano-v9", "nearest_model"),
         ("claude-haiku-4-5@20251001", None),
     ],
 )

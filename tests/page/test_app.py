@@ -20,6 +20,7 @@ pytest.importorskip("starlette")
 
 from tokenguard.cli.dashboard import _listening  # noqa: E402
 from tokenguard.facts import names  # noqa: E402
+from tokenguard.facts.record import FaultRecord  # noqa: E402
 from tokenguard.page.app import Dashboard  # noqa: E402
 
 
@@ -61,6 +62,15 @@ def test_the_page(nasty):
     assert "acme" in found.text
     assert {"24 hours", "7 days", "30 days"} <= set(found.words)
     assert len(found.all("script")) == 1
+
+
+def test_what_was_missed(tmp_path):
+    """The page says what TokenGuard has missed in its period, and nothing of another."""
+    now = time.time_ns()
+    path = write(tmp_path / "u.db", [FaultRecord("unguarded", now - 3 * 86_400 * 10**9, 3), *records()])
+    with serving(path) as url:
+        assert "3 calls went out past the policy" in get(f"{url}?period=7d")[2]
+        assert "past the policy" not in get(f"{url}?period=24h")[2]
 
 
 @pytest.mark.parametrize("path", ["", "wrong/", "secret-toke/", "secret-token/other", "%00/"])

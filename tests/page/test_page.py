@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from page.conftest import NASTY, Reader, html_of, page_of, records, write
 from tokenguard.cli import group
 from tokenguard.facts import names
-from tokenguard.facts.record import CallRecord
+from tokenguard.facts.record import CallRecord, FaultRecord
 from tokenguard.page import charts
 from tokenguard.page.advised import advised
 from tokenguard.page.document import content_policy
@@ -24,6 +24,7 @@ from tokenguard.report.budgets import Standing
 from tokenguard.report.figures import ask
 from tokenguard.report.query import Query
 from tokenguard.report.sources import open_sources
+from tokenguard.store import faults
 
 BUDGET = Standing(NASTY, f"tenant={NASTY}", "usd", 10.0, 8.5, 0.0, 0.0, "block", 0, None)
 SHOWN = NASTY.replace("\u202e", "?").replace("\x1b", "?")
@@ -218,6 +219,28 @@ def test_budgets_on_the_page(nasty):
     assert "90%" in shown.text
     assert "$1.00" in shown.text
     assert "near" in {each.get("class") for each in shown.all("rect")}
+
+
+def test_a_budget_of_calls_says_so(nasty):
+    """What is no money has its unit beside it."""
+    from tokenguard.page.sections import budgets
+
+    rate = Standing("rate", "tenant=acme", "calls", 60, 48, 2, 0, "block", 0, 60)
+    shown = Reader(budgets(page_of(nasty, budgets=[rate]))).text
+    assert "60 calls" in shown
+    assert "10 calls" in shown
+
+
+def test_what_was_missed_is_said_first(tmp_path):
+    """Calls that went out past the policy are said at the head of the page, whether any were recorded or not."""
+    fault = FaultRecord("unguarded", time.time_ns(), 3, f"guarding a call failed ({NASTY})")
+    for found in ([fault], [*records(), fault]):
+        path = write(tmp_path / f"{len(found)}.db", found)
+        page = html_of(path, faults=faults.read(path))
+        assert "3 calls went out past the policy" in Reader(page).text
+        assert page.index("missed something") < (page + 'class="cards"').index('class="cards"')
+        assert NASTY not in page
+        assert "missed something" not in html_of(path)
 
 
 def test_what_would_save(tmp_path):

@@ -54,6 +54,9 @@ LOOSER = [
     ("[ledger]\ntimeout = 0.001", "ledger.timeout"),
     ('[alerts]\ncallback = "evil:run"', "alerts.callback"),
     ('may_override = ["x"]', "may_override"),
+    ('[[cache]]\nname = "mine"\nttl = "1h"', '[[cache]] "mine"'),
+    ('[[route]]\nname = "mine"\nto = "o1-pro"', '[[route]] "mine"'),
+    ('[[share]]\nname = "mine"', '[[share]] "mine"'),
     ('[[budget]]\nname = "company"\nlimit_usd = 5000', '[[budget]] "company"'),
     ('[[limit]]\nname = "company"\nmax_input_tokens = 1', '[[limit]] "company"'),
 ]
@@ -96,6 +99,16 @@ def test_what_tightens_is_taken(lay) -> None:
     assert both.attribution.defaults == {"team": "platform", "feature": "f"}
     assert both.lint == {"select": ["TG"]}
     assert both.ledger.url == "sqlite:////var/lib/ledger.db"
+
+
+def test_kinds_of_rules_that_a_nearer_file_may_add(lay) -> None:
+    """By the kind's name; the floor's cache keeps its answers where the floor says."""
+    cache = '[[cache]]\nname = "{}"\n'
+    both = lay(cache.format("near"), f'may_override = ["cache"]\n{FLOOR}{cache.format("far")}')
+    assert [each.name for each in both.caches] == ["far", "near"]
+    elsewhere = '[answers]\nurl = "sqlite:///answers.db"\n'
+    assert lay(elsewhere, FLOOR + cache.format("far")).answers.url == "memory:"
+    assert lay(elsewhere).answers.url == "sqlite:///answers.db"
 
 
 STRICT = (

@@ -252,7 +252,7 @@ def test_every_listed_model_resolves(day):
     for provider in providers.values():
         for model in provider.models:
             for tier in (Tier(), Tier("batch"), Tier("priority", "fast")):
-                rates = listed._rates(providers, provider, model, tier, at, None)
+                rates = listed._rates(providers, provider, model, tier, at, None, model.id)
                 priced += rates is not None
                 assert rates is None or all(min(card) >= 0 for _, card in rates.bands), model.id
     assert priced > 5_000

@@ -292,6 +292,12 @@ def test_caches(more, read):
     assert CHAT.read(used(100, 5, **more)).usage == read
 
 
+def test_pictures_in_chat():
+    """Gateways that sell Gemini's pictures tell their tokens as OpenAI's fields are named."""
+    details = {"completion_tokens_details": {"reasoning_tokens": 225, "text_tokens": 0, "image_tokens": 1120}}
+    assert CHAT.read(used(10, 1345, **details)).usage == Usage(10, 1345, reasoning=225, output_image=1120)
+
+
 def test_embeddings_total():
     """Voyage tells but the total."""
     assert EMBEDDINGS.read({"usage": {"total_tokens": 12}}).usage == Usage(12)
@@ -315,15 +321,30 @@ def piece(index=0, own=None, name=None, arguments="", choice=0):
         ([piece(own="", name="f"), piece(own="", name="f", arguments="{}")], 1),
         ([piece(0, "a", "f"), piece(1, "b", "f"), piece(1, "b", "f", "{}")], 2),
         ([piece(0, "a", "f", "{}"), piece(0, "b", "g", "{}")], 2),
+        ([piece(0, name="f", arguments="{}"), piece(0, name="g", arguments="{}")], 2),
+        ([piece(own="a", name="f"), piece(own="", name="f", arguments="{}")], 1),
+        ([piece(own="a", name="f"), piece(own="null", arguments="{}"), piece(own="null", arguments="}")], 1),
+        ([delta(function_call={"name": "f", "arguments": ""}), delta(function_call={"arguments": "{}"})], 1),
         ([piece(own="a", name="f"), piece(own="b", name="f", choice=1)], 2),
         ([delta(content='"tool_calls":[{"name":"f"')], 0),
     ],
-    ids=["OpenAI", "DashScope", "Fireworks", "no ids", "two", "two of one index", "two answers", "a text about them"],
+    ids=[
+        *("OpenAI", "DashScope", "Fireworks", "no ids", "two", "two of one index", "two of one index without ids"),
+        *("a name said again", "an id that is none", "as of old", "two answers", "a text about them"),
+    ],
 )
 @pytest.mark.parametrize("reason", ["tool_calls", "stop"])
 def test_streamed_calls(pieces, calls, reason):
     """Pieces of one call are one call, and it counts whatever the stream ends with."""
     assert CHAT.fold(sse(*pieces, delta(reason=reason))).tool_calls == calls
+
+
+def test_a_function_call_of_old():
+    """The one call that an answer could make before there were tools counts, and so does its round."""
+    called = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    assert CHAT.read({"choices": [{"message": called, "finish_reason": "function_call"}]}).tool_calls == 1
+    rounds = [{"role": "user", "content": "x"}, called, {"role": "function", "name": "f", "content": "1"}]
+    assert CHAT.tool_steps({"messages": rounds}) == 1
 
 
 def test_all_finish_reasons():

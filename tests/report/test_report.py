@@ -125,7 +125,7 @@ tenant,feature.
 
 * The cost leaves out 1 call with no known price (openai/gpt-9). Add the price to tokenguard.toml: [prices] \
 "openai/gpt-9" = { input = ..., output = ... }, in USD per million tokens
-$0.0040 of the cost (2.6%) is estimated: tokens or a rate were not reported
+$0.0040 of the cost (2.6%) is estimated: $0.0040 for reasons that were not recorded
 """
 
 

@@ -123,6 +123,45 @@ def test_gemini_stream_cut_short():
     assert not reading.complete
 
 
+USED = {"promptTokenCount": 9, "candidatesTokenCount": 2, "totalTokenCount": 11}
+PLACE = {"maps": {"uri": "https://maps.google.com/?cid=1"}}
+
+
+@pytest.mark.parametrize(
+    ("grounds", "old", "new"),
+    [
+        ({}, (None, None), (None, None)),
+        ({"webSearchQueries": ["a", "b", "a", ""]}, (1, None), (2, None)),
+        ({"webSearchQueries": ["a"], "imageSearchQueries": ["b"]}, (1, None), (2, None)),
+        ({"groundingChunks": [{"web": {"uri": "https://a"}}]}, (1, None), (1, None)),
+        ({"groundingChunks": [PLACE, PLACE]}, (None, 1), (None, 1)),
+        ({"webSearchQueries": ["a"], "groundingChunks": [PLACE]}, (1, 1), (1, 1)),
+        ({"groundingChunks": [{"retrievedContext": {"fileSearchStore": "s"}}]}, (None, None), (None, None)),
+    ],
+)
+def test_what_google_searched(grounds, old, new):
+    """Its searches are counted as they are billed: by the prompt up to 2.5, after that each query that is not empty.
+
+    A stream says them in any of its chunks, and may say them twice.
+    """
+    for model, counted in (("gemini-2.5-flash", old), ("gemini-3-flash-preview", new)):
+        candidate = {"content": {"parts": [{"text": "x"}]}, "groundingMetadata": grounds}
+        last = {"finishReason": "STOP", "content": {"parts": []}}
+        whole = {"modelVersion": model, "candidates": [{**candidate, **last}], "usageMetadata": USED}
+        chunks = [{**whole, "candidates": [candidate]}] * 2 + [{**whole, "candidates": [last]}]
+        for reading in (google.read_generate(whole), google.fold_generate(sse(*chunks))):
+            assert (reading.usage.web_searches, reading.usage.map_searches) == counted
+            assert not reading.extra_fees
+
+
+def test_a_search_of_ones_own_data_at_google():
+    """Vertex AI Search is billed by the request, and no list has its fee."""
+    grounds = {"groundingChunks": [{"retrievedContext": {"uri": "gs://b/a.pdf", "title": "a"}}]}
+    body = {"candidates": [{"groundingMetadata": grounds}], "usageMetadata": USED}
+    assert google.read_generate(body).extra_fees
+    assert google.fold_generate(sse(body)).extra_fees
+
+
 def sse(*events):
     return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
 

@@ -33,6 +33,8 @@ USAGE = {
 }
 COST = 607 * 0.3e-6 + 400 * 0.03e-6 + 50 * 2.5e-6
 """Gemini 2.5 flash: 0.30 in, 0.03 from the cache, 2.50 out, USD per million tokens."""
+FEES = {"google_search": 0.035, "google_maps": 0.025}
+FEES_EXCLUDED = "tool_fees_excluded"
 WHEN = "2026-06-09T12:01:25Z"
 THOUGHT = {"type": "thought", "signature": "c2ln", "summary": [{"type": "text", "text": "Plans."}]}
 SAID = {"type": "model_output", "content": [{"type": "text", "text": "The Pro plan."}]}
@@ -150,10 +152,13 @@ def test_vertex(at, installed, spans):
 
 
 def test_search_is_billed_apart(at, gemini, installed, spans):
-    """What Google bills by the search is not in the cost, and the cost says so."""
-    usage = {**USAGE, "grounding_tool_count": [{"type": "google_search", "count": 1}]}
-    gemini(at(interaction(usage=usage))).interactions.create(**ASKED)
-    assert spans.attributes["tokenguard.cost.basis"] == "tool_fees_excluded"
+    """What Google bills by the search is a part of the cost; of what no list has a fee for, the cost says so."""
+    for kind, basis in (("google_search", "free_quota"), ("google_maps", "free_quota"), ("retrieval", FEES_EXCLUDED)):
+        usage = {**USAGE, "grounding_tool_count": [{"type": kind, "count": 1}]}
+        gemini(at(interaction(usage=usage))).interactions.create(**ASKED)
+        attributes = spans.all()[-1].attributes
+        assert attributes["tokenguard.cost.basis"] == basis
+        assert attributes.get("tokenguard.cost.tools_usd", 0) == pytest.approx(FEES.get(kind, 0))
 
 
 def test_reading_is_no_call(at, gemini, installed, spans):

@@ -32,6 +32,7 @@ class Gemini:
 
     def __init__(self):
         self.received, self.reasons, self.drop = [], [], False
+        self.grounds = None
         self._server = serve(self._serve, "127.0.0.1", 0)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -67,7 +68,8 @@ class Gemini:
 
     def _turn(self, websocket):
         part = {"inlineData": {"mimeType": "audio/pcm", "data": "AAAA"}}
-        websocket.send(json.dumps({"serverContent": {"modelTurn": {"parts": [part]}}}))
+        grounded = {"groundingMetadata": self.grounds} if self.grounds else {}
+        websocket.send(json.dumps({"serverContent": {"modelTurn": {"parts": [part]}, **grounded}}))
         if self.drop:
             websocket.socket.close()
             return
@@ -86,6 +88,15 @@ class Gemini:
 
 
 COST = 20 * 0.5e-6 + 60 * 3e-6 + 20 * 3e-6 + 50 * 12e-6
+
+
+def test_a_turn_that_searched(server, installed, spans):
+    """What was searched for a turn is told before its end, and is a part of its cost."""
+    server.grounds = {"webSearchQueries": ["a", "b"]}
+    session(server, asked)
+    (record,) = installed.records
+    assert record.cost.tools == pytest.approx(0.035)
+    assert record.cost.basis == "free_quota"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -27,6 +27,7 @@ from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
     from opentelemetry.trace import SpanContext
 
+    from tokenguard.call.flow import Answer, Step
     from tokenguard.call.kept import LookUp
     from tokenguard.ledger import Reservation
     from tokenguard.policy import Matched, Route
@@ -61,6 +62,10 @@ class Guarding(Protocol):
 
     def give_back(self, call: Call) -> None:
         """Nothing was sent: what was reserved for it is free."""
+        ...
+
+    def resend(self, call: Call) -> Generator[Step, Answer, None]:
+        """Hold the worst case of a resend, as the attempt before it may be billed; raises where there is no room."""
         ...
 
     def settle(
@@ -204,6 +209,8 @@ class Call:
     matched: Matched | None = None
     reservation: Reservation | None = None
     """Its worst case, in budgets of money and tokens."""
+    resends_held: tuple[Reservation, ...] = ()
+    """The worst case of each resend after an attempt that may be billed."""
     turn: Reservation | None = None
     """The one call, in budgets of calls."""
     bound: Bound | None = None

@@ -14,7 +14,7 @@ import click
 from tokenguard.cli.group import Suggesting
 
 
-class Row(NamedTuple):
+class Entry(NamedTuple):
     """One command: where it is, what it does, which part of the overview it is in, and how it is shown there."""
 
     module: str
@@ -35,89 +35,91 @@ EXIT_CODES = {
 """What commands end with."""
 
 COMMANDS = {
-    "init": Row("tokenguard.cli.init", "init", "Set a project up: policy, lint hook, CI.", "Start", "init --dry-run"),
-    "demo": Row("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "Start"),
-    "report": Row(
+    "init": Entry("tokenguard.cli.init", "init", "Set a project up: policy, lint hook, CI.", "Start", "init --dry-run"),
+    "demo": Entry("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "Start"),
+    "report": Entry(
         "tokenguard.cli.report",
         "report",
         "What was spent, on what, saved, retried, blocked.",
         "Measure",
         "report --by feature,model",
     ),
-    "whatif": Row(
+    "whatif": Entry(
         "tokenguard.cli.whatif",
         "whatif",
         "What a policy would have saved, step by step.",
         "Measure",
         "whatif --suggest",
     ),
-    "compare": Row(
+    "compare": Entry(
         "tokenguard.cli.compare",
         "compare",
         "Compare two versions by cost per success.",
         "Measure",
         "compare prompt_version=v13 prompt_version=v14",
     ),
-    "calls": Row(
+    "calls": Entry(
         "tokenguard.cli.calls",
         "calls",
         "Single calls: most expensive, slowest, failed, repeated.",
         "Measure",
         "calls --sort latency",
     ),
-    "dashboard": Row(
+    "dashboard": Entry(
         "tokenguard.cli.dashboard", "dashboard", "A page in the browser, on this machine, updated live.", "Measure"
     ),
-    "prices": Row(
+    "prices": Entry(
         "tokenguard.cli.prices",
         "prices",
         "The rates of a model, and where they come from.",
         "Measure",
         "prices gpt-4o",
     ),
-    "reconcile": Row(
+    "reconcile": Entry(
         "tokenguard.cli.reconcile",
         "reconcile",
         "Bills beside what was measured, and why they differ.",
         "Measure",
         "reconcile --since 30d",
     ),
-    "store": Row("tokenguard.cli.store", "store", "Prune the local store, or export it.", "Measure", "store prune"),
-    "policy": Row(
+    "store": Entry("tokenguard.cli.store", "store", "Prune the local store, or export it.", "Measure", "store prune"),
+    "policy": Entry(
         "tokenguard.cli.policy",
         "policy",
         "Check the policy file, or show the effective policy.",
         "Guard",
         "policy check",
     ),
-    "batches": Row(
+    "batches": Entry(
         "tokenguard.cli.batches", "batches", "Open batch jobs: whose, how old, what they may cost.", "Guard"
     ),
-    "budgets": Row("tokenguard.cli.budgets", "budgets", "Utilisation of each budget, and what is left.", "Guard"),
-    "cache": Row(
+    "budgets": Entry("tokenguard.cli.budgets", "budgets", "Utilisation of each budget, and what is left.", "Guard"),
+    "cache": Entry(
         "tokenguard.cli.cache", "cache", "How many answers are kept; delete them; judge a rule.", "Guard", "cache stats"
     ),
-    "grafana": Row(
+    "grafana": Entry(
         "tokenguard.cli.grafana",
         "grafana",
         "Dashboards and alert rules for your Grafana.",
         "Guard",
         "grafana export monitoring",
     ),
-    "doctor": Row("tokenguard.cli.doctor", "doctor", "Check that SDKs are measured, and what else is needed.", "Start"),
-    "lint": Row("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
-    "ci": Row(
+    "doctor": Entry(
+        "tokenguard.cli.doctor", "doctor", "Check that SDKs are measured, and what else is needed.", "Start"
+    ),
+    "lint": Entry("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
+    "ci": Entry(
         "tokenguard.cli.ci",
         "ci",
         "What a change makes dearer, as a comment.",
         "Before it ships",
         "ci comment --base origin/main",
     ),
-    "explain": Row("tokenguard.cli.lint", "explain", "A lint rule's page.", "Before it ships", "explain TG102"),
+    "explain": Entry("tokenguard.cli.lint", "explain", "A lint rule's page.", "Before it ships", "explain TG102"),
 }
 
 
-def _exists(row: Row) -> bool:
+def _exists(row: Entry) -> bool:
     try:
         return importlib.util.find_spec(row.module) is not None
     except ModuleNotFoundError:  # not even the package it would be in

@@ -34,6 +34,7 @@ LABELS = {
     "output_audio": "audio output",
     "output_image": "image output",
     "web_searches": "web searches, per million",
+    "map_searches": "map searches, per million",
     "file_searches": "file searches, per million",
 }
 """The rates, in the order in which they are shown."""

@@ -52,8 +52,8 @@ def report(
     """Show what was spent, on what, what caching saved, what retries cost, and what was blocked.
 
     KEY is tenant, feature, route, prompt_version, team, user, a key of your own, model, provider, operation, call_site,
-    day, hour, minute, task, task_run, trace, conversation, outcome, error, rule, action, route_rule, route_arm or
-    route_version. attr.KEY is a key of your
+    day, hour, minute, task, task_run, trace, conversation, outcome, error, rule, action, route_rule, route_arm,
+    route_version or cost_basis. attr.KEY is a key of your
     own that is named as another is. With --since, each group's cost is held against the period before. Or section,
     where the input went, and tool, what each tool's definition costs: each of these alone.
     """
@@ -105,7 +105,8 @@ def _print_page(query: Query, source: tuple[str, ...]) -> None:
 
     with recorded(source) as there:
         later = advised(there.records, query)
-        page = gathered(there.records, query, there.shown, now(), () if source else standing(), later=later)
+        stand, faults = () if source else standing(), there.faults(query)
+        page = gathered(there.records, query, there.shown, now(), stand, later=later, faults=faults)
     click.echo(document(page), nl=False)
 
 

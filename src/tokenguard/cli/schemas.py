@@ -60,6 +60,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             )
         ),
         unpriced=_list(_object(model=TEXT, calls=COUNT)),
+        estimated=_list(_object(basis=UNTOLD, cost_usd=NUMBER)),
         trend={"type": ["object", "null"]},
         findings=_list(_object(says=TEXT, usd=NUMBER, usd_is=TEXT, next_step=TEXT)),
     ),

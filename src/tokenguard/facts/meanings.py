@@ -63,6 +63,7 @@ ATTRIBUTES: Final = (
     Attribute(names.COST_TOOLS, "double", "USD", "Hosted tools that are billed by the use", "none was used, or its fee is unknown"),
     Attribute(names.COST_SAVED, "double", "USD", "Saved by the prompt cache; negative while writes cost more than reads saved", UNPRICED),
     Attribute(names.WEB_SEARCHES, "int", "search", "Web searches that the provider ran", "none"),
+    Attribute(names.MAP_SEARCHES, "int", "search", "Searches of Google's maps", "none"),
     Attribute(names.FILE_SEARCHES, "int", "search", "File searches that the provider ran", "none"),
     Attribute(names.FINGERPRINT, "string", "", "Keyed hash of the request; equal for identical requests", "the request could not be hashed"),
     Attribute(names.REQUEST_HASH, "string", "", "16 hex digits, equal for requests that are equal to the letter", "not looked at"),

@@ -48,6 +48,7 @@ USAGE_ATTRIBUTES: Final = {
     "cache_write": names.CACHE_WRITE_TOKENS,
     "reasoning": names.REASONING_TOKENS,
     "web_searches": names.WEB_SEARCHES,
+    "map_searches": names.MAP_SEARCHES,
     "file_searches": names.FILE_SEARCHES,
     "request": names.REQUESTS,
     "input_audio": names.AUDIO_INPUT_TOKENS,

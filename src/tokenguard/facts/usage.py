@@ -41,7 +41,9 @@ class Usage(NamedTuple):
     output_image: int | None = None
     """The part of `output` that is images."""
     web_searches: int | None = None
-    """Searches of the web (or of maps) that the provider ran for the call, where it bills them."""
+    """Searches of the web that the provider ran for the call, as it bills them: some by the prompt that searched."""
+    map_searches: int | None = None
+    """The same of maps (Google)."""
     file_searches: int | None = None
     """Searches of the caller's files that the provider ran for the call."""
     request: int | None = None

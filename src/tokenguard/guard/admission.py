@@ -221,13 +221,17 @@ class Guard(Budgeting):
         else:
             ledger.settle_soon(held, *spent)
         call.reservation = None
+        for extra in call.resends_held:  # after that: it is charged with the first
+            ledger.release_soon(extra)
+        call.resends_held = ()
 
     def give_back(self, call: Call) -> None:
         """Nothing was sent: what was reserved for it is free."""
-        for held in filter(None, (call.reservation, call.turn)):
+        for held in filter(None, (call.reservation, *call.resends_held, call.turn)):
             if self.ledger is not None:
                 self.ledger.release_soon(held)
         call.reservation = call.turn = None
+        call.resends_held = ()
 
     def end_run(self, run: str) -> None:
         """A run of a task has ended: its accounts are forgotten."""

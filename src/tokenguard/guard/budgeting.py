@@ -140,6 +140,29 @@ class Budgeting(Limiting):
             yield from self._tell(ledger, held)
             raise refused(call, held, budget, "call" if lease_s is None else "batch")
 
+    def resend(self, call: Call) -> Generator[Step, Answer, None]:
+        """Hold the worst case once more: the attempt before may be billed, and so may the one that follows.
+
+        Raises `BudgetExceeded` where there is no room for that: then nothing is sent again.
+        """
+        first, ledger = call.reservation, self.ledger
+        if first is None or ledger is None or call.matched is None:
+            return
+        extra = Reservation(new_id(), first.entries, first.nano, first.tokens, 0.0)
+        call.resends_held += (extra,)  # before it is made, as in `reserve`
+        answer = yield ledger, ledger.reserve, (first.entries, first.nano, first.tokens, extra.id)
+        if answer.error is not None:
+            raise answer.error
+        held: Reservation | Refusal = answer.value
+        if isinstance(held, Reservation):
+            call.resends_held = (*call.resends_held[:-1], held)
+            return
+        call.resends_held = call.resends_held[:-1]
+        budget = call.matched.budget(held.entry.budget)
+        self.decide(call, budget.name, "block")
+        yield from self._tell(ledger, held)
+        raise refused(call, held, budget, "resend")
+
     def _tell(self, ledger: Ledger, refusal: Refusal) -> Generator[Step, Answer, None]:
         """Count a refusal; the first of its window, in any process, is an alert."""
         entry = refusal.entry

@@ -29,7 +29,7 @@ from tokenguard.invoice.lines import (
 )
 
 
-class Report(NamedTuple):
+class Endpoint(NamedTuple):
     """One path of an API, in requests of so many days at the most."""
 
     path: str
@@ -50,7 +50,7 @@ class Reader(NamedTuple):
     """The environment variable with another address, for gateways and tests."""
     base: str
     headers: Callable[[str], dict[str, str]]
-    reports: tuple[Report, ...]
+    endpoints: tuple[Endpoint, ...]
 
     @property
     def key(self) -> str | None:
@@ -62,12 +62,12 @@ class Reader(NamedTuple):
         if (key := self.key) is None:
             raise InvoiceError(f"{self.name}: {self.env} is not set. It takes {self.needs}.")
         base = (os.environ.get(self.base_env) or self.base).rstrip("/")
-        for report in self.reports:
+        for endpoint in self.endpoints:
             first = since
             while first < until:
-                last = min(first + timedelta(days=report.days), until)
-                for page in pages(base + report.path, report.ask(first, last), self.headers(key), self.needs):
-                    yield from report.read(page)
+                last = min(first + timedelta(days=endpoint.days), until)
+                for page in pages(base + endpoint.path, endpoint.ask(first, last), self.headers(key), self.needs):
+                    yield from endpoint.read(page)
                 first = last
 
 
@@ -166,9 +166,9 @@ OPENAI: Final = Reader(
     "https://api.openai.com/v1",
     lambda key: {"Authorization": f"Bearer {key}"},
     (
-        Report("/organization/costs", 180, _openai_ask(180, "project_id", "line_item"), _openai_costs),
-        Report("/organization/usage/completions", 31, _openai_ask(31, "project_id", "model"), _openai_usage),
-        Report("/organization/usage/embeddings", 31, _openai_ask(31, "project_id", "model"), _openai_usage),
+        Endpoint("/organization/costs", 180, _openai_ask(180, "project_id", "line_item"), _openai_costs),
+        Endpoint("/organization/usage/completions", 31, _openai_ask(31, "project_id", "model"), _openai_usage),
+        Endpoint("/organization/usage/embeddings", 31, _openai_ask(31, "project_id", "model"), _openai_usage),
     ),
 )
 
@@ -231,13 +231,13 @@ ANTHROPIC: Final = Reader(
     "https://api.anthropic.com",
     lambda key: {**_anthropic_headers(key), "anthropic-beta": "analytics-usage-cost-2026-08-24"},
     (
-        Report(
+        Endpoint(
             "/v1/organizations/analytics/cost",
             31,
             _anthropic_ask(1000, "model", "workspace_id", "cost_type", "token_type", width="time_bucket_width"),
             _anthropic_costs,
         ),
-        Report(
+        Endpoint(
             "/v1/organizations/analytics/usage",
             31,
             _anthropic_ask(1000, "model", "workspace_id", width="time_bucket_width"),
@@ -248,11 +248,11 @@ ANTHROPIC: Final = Reader(
 ANTHROPIC_LEGACY: Final = ANTHROPIC._replace(
     name="Anthropic (legacy)",
     headers=_anthropic_headers,
-    reports=(
-        Report(
+    endpoints=(
+        Endpoint(
             "/v1/organizations/cost_report", 31, _anthropic_ask(31, "workspace_id", "description"), _anthropic_costs
         ),
-        Report(
+        Endpoint(
             "/v1/organizations/usage_report/messages",
             31,
             _anthropic_ask(31, "workspace_id", "model"),
@@ -281,7 +281,7 @@ OPENROUTER: Final = Reader(
     "OPENROUTER_BASE_URL",
     "https://openrouter.ai",
     lambda key: {"Authorization": f"Bearer {key}"},
-    (Report("/api/v1/activity", 1, lambda first, last: [("date", first.isoformat())], _openrouter),),
+    (Endpoint("/api/v1/activity", 1, lambda first, last: [("date", first.isoformat())], _openrouter),),
 )
 
 READERS: Final[Mapping[str, Reader]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from tokenguard.lint.finding import SEVERITIES, Severity
-from tokenguard.lint.limits import Limit
+from tokenguard.lint.limits import OutputCap
 
 _KEYS = ("select", "extend-select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules",
          "respect-gitignore")  # fmt: skip
@@ -36,7 +36,7 @@ class Config(NamedTuple):
     plugins: tuple[str, ...] = ()
     rules: Mapping[str, Mapping[str, Any]] = _EMPTY
     respect_gitignore: bool = True
-    limits: tuple[Limit, ...] = ()
+    limits: tuple[OutputCap, ...] = ()
     file: Path | None = None
     allow_plugins: bool = False  # only a person's own command line says so
 
@@ -172,7 +172,7 @@ def _strings(file: Path, table: Mapping[str, Any], key: str, default: tuple[str,
     return tuple(value)
 
 
-def _limits(document: Mapping[str, Any]) -> tuple[Limit, ...]:
+def _limits(document: Mapping[str, Any]) -> tuple[OutputCap, ...]:
     """The output limits of the policy. Malformed entries are the policy reader's to report."""
     found = []
     clamping = document.get("mode", "enforce") == "enforce"
@@ -182,6 +182,6 @@ def _limits(document: Mapping[str, Any]) -> tuple[Limit, ...]:
             when = entry.get("when", {})
             globs = {k: (v,) if isinstance(v, str) else tuple(map(str, v)) for k, v in when.items()}
             found.append(
-                Limit(str(entry.get("name", "limit")), globs, tokens, clamping and entry.get("then") == "clamp")
+                OutputCap(str(entry.get("name", "limit")), globs, tokens, clamping and entry.get("then") == "clamp")
             )
     return tuple(found)

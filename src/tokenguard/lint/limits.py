@@ -19,7 +19,7 @@ _ROOTS = {"openai": "openai", "anthropic": "anthropic", "groq": "groq", "google"
           "mistralai": "mistral_ai", "cohere": "cohere", "boto3": "aws.bedrock"}  # fmt: skip
 
 
-class Limit(NamedTuple):
+class OutputCap(NamedTuple):
     """A `[[limit]]` with `max_output_tokens`: its name, its globs, the number, and whether it clamps."""
 
     name: str
@@ -28,7 +28,7 @@ class Limit(NamedTuple):
     clamps: bool
 
 
-def limit_for(facts: Facts, call: ast.Call, limits: tuple[Limit, ...]) -> Limit | None:
+def limit_for(facts: Facts, call: ast.Call, limits: tuple[OutputCap, ...]) -> OutputCap | None:
     """The tightest of `limits` known to hold for `call`."""
     seen = _visible(facts, call)
     holding = [limit for limit in limits if all(_matches(seen.get(k), globs) for k, globs in limit.when.items())]

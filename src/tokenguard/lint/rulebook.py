@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.finding import SEVERITIES, Fix, Severity
-from tokenguard.lint.limits import Limit, limit_for
+from tokenguard.lint.limits import OutputCap, limit_for
 from tokenguard.lint.names import is_double
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
@@ -49,7 +49,7 @@ class File(Facts):
     """What a check is given: the facts of a file, its generation calls, the rule's options and the policy's limits."""
 
     options: Mapping[str, Any] = {}
-    limits: tuple[Limit, ...] = ()
+    limits: tuple[OutputCap, ...] = ()
 
     @cached_property
     def memory(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class File(Facts):
         view = self.arguments(call)
         return name in view.known or view.open
 
-    def limit_at(self, call: ast.Call) -> Limit | None:
+    def limit_at(self, call: ast.Call) -> OutputCap | None:
         """The policy's output limit that is known to hold for `call`."""
         return limit_for(self, call, self.limits) if self.limits else None
 
@@ -166,11 +166,14 @@ def _add(rules: dict[str, Rule], file: Path, module: ModuleType) -> None:
     severity = getattr(module, "SEVERITY", "warning")
     if severity not in SEVERITIES or not callable(getattr(module, "check", None)):
         raise ValueError(f"{file}: a rule needs check(file) and SEVERITY, one of {', '.join(SEVERITIES)}")
+    words = tuple(getattr(module, "WORDS", ()))
+    if lone := next((entry for entry in words if isinstance(entry, tuple) and len(entry) < 2), None):
+        raise ValueError(f"{file}: WORDS has {lone!r}, which no text matches: a tuple is a word and any of the others")
     rules[rule_id] = Rule(
         id=rule_id,
         name=match[2].replace("_", "-"),
         severity=severity,
-        words=tuple(getattr(module, "WORDS", ())),
+        words=words,
         options=dict(getattr(module, "OPTIONS", {})),
         check=module.check,
         page=(module.__doc__ or "").strip() + "\n",

@@ -19,7 +19,7 @@ from opentelemetry import trace
 
 from tokenguard.call import scope
 from tokenguard.call.call import Call, Exchange, Rerouted, current_call
-from tokenguard.call.failures import UNFIT, refuses
+from tokenguard.call.failures import UNFIT, may_be_billed, refuses
 from tokenguard.call.flow import SEND, Answer, Flow, Step
 from tokenguard.call.repeats import essence, identity, size_of, snapshot
 from tokenguard.call.site import call_site
@@ -200,6 +200,24 @@ class Meter:
             answer = yield from self._fitted(guard, exchange, call, call.rerouted, answer)
         self.contain("closing a call", self._close, exchange, call, answer)
         return answer
+
+    def resent(self, call: Call, error: BaseException | None) -> Flow:
+        """The SDK's own way to another attempt, `SEND`, after one that ended with `error`.
+
+        Raises the guard's refusal: where the failed attempt may be billed, the next one needs room of its own.
+        """
+        guard = call.guard
+        if guard is not None and may_be_billed(error):
+            try:
+                yield from guard.resend(call)
+            except GuardrailViolation as refusal:
+                raise refusal from error
+            except Exception as failure:
+                self.telemetry.internal_error("guarding a resend", failure)
+                if self.guard is not None and self.guard.policy.on_internal_error == "block":
+                    raise _undecided() from failure
+        self.contain("seeing a resend", call.resending, error)
+        return (yield SEND)
 
     def _given(self, guard: Guard, exchange: Exchange, call: Call, kept: LookUp, answer: Answer) -> Flow:
         """The kept answer; where the SDK could not use it, the provider's."""

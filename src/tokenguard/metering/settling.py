@@ -255,7 +255,8 @@ def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str
         return "rented_to_expiry"  # who deletes it sooner pays less
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
-    asked = any(call.request.get(key) is not None for key in call.api.fees)
+    counted = reading.usage is not None and reading.usage.web_searches
+    asked = not counted and any(call.request.get(key) is not None for key in call.api.fees)
     return "tool_fees_excluded" if reading.extra_fees or asked else None
 
 

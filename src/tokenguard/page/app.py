@@ -29,6 +29,7 @@ from tokenguard.report.budgets import Standing
 from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, wheres
 from tokenguard.report.sources import empty, open_sources
+from tokenguard.store import faults
 
 HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 """The names that the page is asked for by: another one is a page elsewhere that had its name pointed here."""
@@ -109,8 +110,9 @@ class Dashboard:
 
     def _page(self, request: Request) -> Page:
         query, when, now = self._asked(request)
+        missed = [fault for path in self.paths for fault in faults.read(path, query.since_ns, query.until_ns)]
         with self._records() as records:
-            return gathered(records, query, self.shown, now, self._budgets(), period=when, live=True)
+            return gathered(records, query, self.shown, now, self._budgets(), period=when, live=True, faults=missed)
 
     def _asked(self, request: Request) -> tuple[Query, str, datetime]:
         """The query, the name of its period, and now."""

@@ -41,10 +41,11 @@ def main(page: Page) -> Markup:
         nothing = tag(
             "p", "No call that matches is recorded. A program that runs under TokenGuard shows here.", class_="nothing"
         )
-        return tag("main", sections.header(page), nothing)
+        return tag("main", sections.header(page), sections.faults(page), nothing)
     return tag(
         "main",
         sections.header(page),
+        sections.faults(page),
         sections.cards(page),
         sections.sentence(page),
         sections.over_time(page),

@@ -16,6 +16,7 @@ from tokenguard.report.inputs import Part, parts
 from tokenguard.report.measured import measured
 from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, newest
 from tokenguard.report.trend import Trend, trend
+from tokenguard.store.faults import Fault
 
 TOP: Final = 7
 """Keys that have a colour of their own in the chart; the others are one."""
@@ -85,6 +86,8 @@ class Page:
     """Whether it is served, so that links lead somewhere."""
     later: Sequence[str] = field(default=())
     """The parts that take longer, as HTML; a served page fetches them when the others are there."""
+    faults: Sequence[Fault] = ()
+    """What TokenGuard itself has missed in this time."""
 
     @property
     def by(self) -> str:
@@ -117,6 +120,7 @@ def gathered(
     period: str | None = None,
     live: bool = False,
     later: Sequence[str] = (),
+    faults: Sequence[Fault] = (),
 ) -> Page:
     """All the page shows of a query that is by one key. Raises `TokenGuardError` where the query makes no sense."""
     query = replace(query, by=query.by[:1], limit=ROWS, sort=None)
@@ -142,6 +146,7 @@ def gathered(
         period=period,
         live=live,
         later=later,
+        faults=faults,
     )
 
 

@@ -11,7 +11,7 @@ from tokenguard.page.gathered import PERIODS, Page, choices
 from tokenguard.page.markup import Markup, joined, tag
 from tokenguard.report.figures import Row, many
 from tokenguard.report.inputs import WORDS, uncached
-from tokenguard.report.labels import NO_VALUE, when
+from tokenguard.report.labels import NO_VALUE, missed, when
 from tokenguard.report.numbers import (
     UNKNOWN,
     change,
@@ -45,6 +45,15 @@ def link(page: Page, **changed: Any) -> str:
 def exactly(value: str | None) -> str:
     """The glob that matches one value and no other; none is the empty one."""
     return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in value or "")
+
+
+def faults(page: Page) -> Markup | None:
+    """What TokenGuard itself has missed: the figures below do not hold it."""
+    if not page.faults:
+        return None
+    return tag(
+        "section", tag("ul", *(tag("li", missed(fault)) for fault in page.faults)), class_="faults", role="alert"
+    )
 
 
 def header(page: Page) -> Markup:
@@ -345,7 +354,7 @@ def budgets(page: Page) -> Markup | None:
     rows = []
     for each in page.budgets[:12]:
         out = each.runs_out(now)
-        money = each.unit == "usd"
+        amount = usd if each.unit == "usd" else lambda count, unit=each.unit: f"{tokens(count)} {unit}"
         ends = (
             "unused"
             if each.window_start is None
@@ -358,8 +367,8 @@ def budgets(page: Page) -> Markup | None:
                 joined(each.budget, tag("span", f" {each.key}", class_="dim") if each.key else None),
                 share(each.used_share),
                 charts.used(each.used_share),
-                usd(each.limit) if money else tokens(each.limit),
-                usd(each.remaining) if money else tokens(each.remaining),
+                amount(each.limit),
+                amount(each.remaining),
                 ends,
                 "" if out is None else when(int(out) * 10**9),
             )

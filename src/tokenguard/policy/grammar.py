@@ -11,7 +11,7 @@ NAME_SAYS = "Unique among all rules; the `rule` of spans, metrics and exceptions
 WHEN_SAYS = "The calls it applies to: every key must match one of its globs. Empty: all calls."
 
 
-class Row(NamedTuple):
+class Key(NamedTuple):
     """One key of one table of the policy file."""
 
     field: str
@@ -36,7 +36,7 @@ def row(kind: Kind | None, default: Any, says: str, *, toml: str = "", table: ty
     return field(default=default, metadata=told)
 
 
-def rows(table: type) -> tuple[Row, ...]:
+def rows(table: type) -> tuple[Key, ...]:
     """The rows of a table, in the order in which they are shown."""
     out = []
     for item in fields(table):
@@ -46,7 +46,7 @@ def rows(table: type) -> tuple[Row, ...]:
         if default is MISSING and item.default_factory is not MISSING:
             default = item.default_factory()
         many = meta["table"] is not None and default == ()
-        out.append(Row(item.name, meta["toml"] or item.name, meta["kind"], meta["says"], default, meta["table"], many))
+        out.append(Key(item.name, meta["toml"] or item.name, meta["kind"], meta["says"], default, meta["table"], many))
     return tuple(out)
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tokenguard.facts.usage import UNITS
-from tokenguard.prices import OVERRIDE_KEYS
+from tokenguard.prices import NAMES_A_PRICE, OVERRIDE_KEYS, is_of_fees
 
 MAX_USD: Final = 9_000_000.0
 """The largest amount a rule may name: Redis scripts count in doubles, exact up to 2**53 nano-dollars."""
@@ -243,7 +242,7 @@ def _price(value: object) -> str | dict[str, float]:
     for name in rates:
         if name not in OVERRIDE_KEYS:
             raise Wrong(f"no such rate{nearest(name, OVERRIDE_KEYS)} Rates are {', '.join(OVERRIDE_KEYS)}", name)
-    if not rates.keys() & {"input", "request", *UNITS}:  # a search is paid by the search, a picture by the picture
+    if not (rates.keys() & NAMES_A_PRICE or is_of_fees(rates)):  # a picture is paid by the picture
         raise Wrong('it needs at least "input", in USD per million tokens')
     return {name: float(_nested(lambda rate: _number(rate, 0, 1e9), rate, name)) for name, rate in rates.items()}
 

@@ -1,8 +1,9 @@
 """Policies in layers: a floor that the platform lays, and a nearer file that may tighten it and never loosen it.
 
-Every rule applies that matches a call, so rules of the nearer file only add. Its other values are taken where they are
-stricter, or where the floor says nothing and no money hangs on it, or where the floor's `may_override` names them. What
-is not taken is told (`Policy.untaken`), and every value knows where it is from (`Policy.origins`).
+Every limit, budget and breaker applies that matches a call, so those of the nearer file only add. Rules that change
+what a call gets (`CHANGES`) are the floor's alone. The nearer file's other values are taken where they are stricter, or
+where the floor says nothing and no money hangs on it, or where the floor's `may_override` names them. What is not taken
+is told (`Policy.untaken`), and every value knows where it is from (`Policy.origins`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from tokenguard.policy import kinds
-from tokenguard.policy.grammar import Row, rows
+from tokenguard.policy.grammar import Key, rows
 from tokenguard.policy.locate import Path
 from tokenguard.policy.model import Policy
 
@@ -25,8 +26,10 @@ STRICTNESS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Words of a key from the loosest to the strictest; an empty one stands for all others."""
 GUARDED: Final = ("prices", "hosts", "may_override")
-"""What a nearer file may not say on its own: at what rates the money is counted. Nor where, if the floor has budgets;
-nor which code is run."""
+"""What a nearer file may not say on its own: at what rates the money is counted. Nor where, if the floor has budgets,
+nor where answers are kept, if it has a cache; nor which code is run."""
+CHANGES: Final = ("cache", "route", "share")
+"""Kinds of rules that refuse nothing: they give a call another's answer, keep its own, or send it to another model."""
 FREE: Final = ("lint", "whatif")
 """What is no part of the guard: the nearer file's word, as a whole."""
 
@@ -85,7 +88,7 @@ def _places(layer: Layer) -> Iterator[tuple[str, str]]:
             yield row.toml, layer.at(row.toml)
 
 
-def label(row: Row, rule: Any) -> str:
+def label(row: Key, rule: Any) -> str:
     """How a rule is named: `[[limit]] "support answers"`."""
     return f"[[{row.toml}]] {json.dumps(rule.name, ensure_ascii=False)}"
 
@@ -105,7 +108,7 @@ class _Laying:
         source = (self.floor if self.floor.says("ledger", "url") else self.near).policy.source
         return Policy(**values, source=source, origins=self.places, untaken=tuple(self.untaken))
 
-    def _value(self, row: Row) -> Any:
+    def _value(self, row: Key) -> Any:
         below, above = (getattr(layer.policy, row.field) for layer in (self.floor, self.near))
         if row.many:
             return (*self._kept(row, below, above), *self._added(row, above))
@@ -117,23 +120,24 @@ class _Laying:
         }
         return replace(below, **taken)
 
-    def _kept(self, row: Row, below: tuple[Any, ...], above: tuple[Any, ...]) -> Iterator[Any]:
+    def _kept(self, row: Key, below: tuple[Any, ...], above: tuple[Any, ...]) -> Iterator[Any]:
         """The floor's rules, but for those that a nearer one may take the place of."""
         names = {rule.name for rule in above}
         yield from (rule for rule in below if rule.name not in names or not self._may(rule.name))
 
-    def _added(self, row: Row, above: tuple[Any, ...]) -> Iterator[Any]:
-        """The nearer file's rules, but for those with the name of a floor's, and those that name code."""
+    def _added(self, row: Key, above: tuple[Any, ...]) -> Iterator[Any]:
+        """The nearer file's rules, but for those with the name of a floor's, that name code, or that change answers."""
         taken = {rule.name for rule in self.floor.policy.rules}
         for index, rule in enumerate(above):
             code = any(each.kind is kinds.CALLBACK and getattr(rule, each.field) for each in rows(type(rule)))
-            if (code or rule.name in taken) and not self._may(rule.name):
+            changes = row.toml in CHANGES and not self._may(row.toml)
+            if (code or changes or rule.name in taken) and not self._may(rule.name):
                 self._refuse(label(row, rule), self.near.at(row.toml, index))
                 continue
             self.places[label(row, rule)] = self.near.at(row.toml, index)
             yield rule
 
-    def _chosen(self, row: Row, below: Any, above: Any, *path: str) -> Any:
+    def _chosen(self, row: Key, below: Any, above: Any, *path: str) -> Any:
         """The value of a key: the nearer file's word where that counts. Where it does not, that is told."""
         key = ".".join(path)
         if not self.near.says(*path) or above == below:
@@ -162,9 +166,10 @@ class _Laying:
         rank = [words.index(word) if word in words else words.index("") for word in (below, above)]
         return rank[1] > rank[0]
 
-    def _is_guarded(self, row: Row, key: str) -> bool:
+    def _is_guarded(self, row: Key, key: str) -> bool:
         counts = key.startswith("ledger.") and (self.floor.policy.budgets or self.floor.says("ledger"))
-        return bool(counts) or row.kind is kinds.CALLBACK or key in STRICTNESS or key in GUARDED
+        keeps = key.startswith("answers.") and (self.floor.policy.caches or self.floor.says("answers"))
+        return bool(counts or keeps) or row.kind is kinds.CALLBACK or key in STRICTNESS or key in GUARDED
 
     def _refuse(self, key: str, place: str) -> None:
         self.untaken.append(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Any, Final
 
-from tokenguard.policy.grammar import Row, When, rows
+from tokenguard.policy.grammar import Key, When, rows
 from tokenguard.policy.layers import label
 from tokenguard.policy.model import Policy
 from tokenguard.prices import OVERRIDE_KEYS
@@ -40,8 +40,11 @@ machines share the ledger, as long as no call costs more than its worst case; if
 - What brings no usage is not free. Output that the provider does not report is estimated by the text of its answer;
   where there is none (a read time-out, a cancelled call, a stream closed unread, an answer that cannot be read), what
   was reserved is charged. The record says so: `estimated`, with a basis. An attempt that timed out, and may be billed,
-  is charged beside the one that repeated it: with the SDK's own retries a limit can be passed by one worst case for
-  each of them. What the provider refuses, with any 4xx or 5xx, is charged nothing.
+  is charged beside the one that repeated it. What the provider refuses, with any 4xx or 5xx, is charged nothing.
+- Before the SDK sends again after such an attempt, the worst case is reserved once more. Where there is no room for it,
+  nothing is sent: the call raises `BudgetExceeded`, from the time-out. So it is with openai, anthropic and their kin,
+  and with boto3. Other SDKs send again after a time-out only if a program sets it; their attempts are charged when the
+  call has ended, and a limit can be passed by one worst case for each.
 - A call is charged to the window in which it was reserved.
 - If a process dies, what it had reserved stays so until the lease ends. Then it is charged in full and stated as
   `orphaned`, a part of `spent`. If the call is settled after all, the real cost replaces that.
@@ -75,11 +78,13 @@ LAYERS: Final = """## A floor, and what a nearer file may say
 `/etc/tokenguard/tokenguard.toml`, and the file that the environment variable `TOKENGUARD_POLICY` names, are a floor: a
 nearer file (upwards from the working directory, or given to `tokenguard.install`) may tighten it and never loosen it.
 
-- Its rules are added to the floor's. Every rule that matches a call applies, so more of them only tighten. One with the
-  name of a rule of the floor is not taken.
+- Its limits, budgets and breakers are added to the floor's. Each that matches a call applies, so more of them only
+  tighten. One with the name of a rule of the floor is not taken.
+- `[[cache]]`, `[[route]]` and `[[share]]` are the floor's alone: they keep answers, give one call another's, or send
+  it to another model. `may_override = ["cache"]` allows a nearer file its own.
 - `mode`, `on_internal_error` and `unpriced` are taken where they are stricter.
-- `[prices]`, `[hosts]`, what names code (`[alerts] callback`), and `[ledger]` where the floor has budgets or names one
-  are the floor's alone.
+- `[prices]`, `[hosts]`, what names code (`[alerts] callback`), `[ledger]` where the floor has budgets or names one, and
+  `[answers]` where it has a cache or names it, are the floor's alone.
 - Of all else, the floor's word goes before, and where it says nothing the nearer file's counts. Lists and tables of the
   two are put together. `[lint]` and `[whatif]` are the nearer file's.
 - `may_override = ["prices", "ledger.*", "alerts.callback", "tenant per day"]` in the floor names keys and rules that a
@@ -202,6 +207,13 @@ def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
 
 
+FEES = """\
+Searches are in USD per million of them: `"google/gemini-*" = { web_searches = 14000 }` is $0.014 each. A table of
+searches alone is laid over the price that holds otherwise; with one, costs with searches are `exact`, and without one
+Google's are `estimated`, as if the free quota were used up.
+"""
+
+
 def reference() -> str:
     """The page `docs/policy.md`."""
     top = [row for row in rows(Policy) if row.table is None or row.kind is not None]
@@ -213,11 +225,11 @@ def reference() -> str:
         says = (row.table.__doc__ or "").strip()
         parts += [f"## `{head}`\n", says + "\n", _rows_table(rows(row.table))]
     rates = ", ".join(f"`{rate}`" for rate in OVERRIDE_KEYS)
-    parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", BUDGETS, LAYERS, EXAMPLE]
+    parts += [f"Rates under `[prices]`, in USD per million tokens: {rates}.\n", FEES, BUDGETS, LAYERS, EXAMPLE]
     return "\n".join(parts)
 
 
-def _rows_table(grammar: list[Row] | tuple[Row, ...]) -> str:
+def _rows_table(grammar: list[Key] | tuple[Key, ...]) -> str:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for row in grammar:
         kind = row.kind.words if row.kind else "table"

@@ -8,7 +8,7 @@ from dataclasses import MISSING
 from typing import Any, Final
 
 from tokenguard.facts.errors import PolicyError
-from tokenguard.policy.grammar import Row, rows
+from tokenguard.policy.grammar import Key, rows
 from tokenguard.policy.kinds import LEDGER_URL, Wrong, nearest
 from tokenguard.policy.locate import Path
 from tokenguard.policy.model import CHECKS, TASK_RUN, Budget, Policy
@@ -81,7 +81,7 @@ class _Reader:
                 self._wrong((*path, check.key), check.why)
         return made
 
-    def _value(self, row: Row, raw: Mapping[str, Any], path: Path) -> Any:
+    def _value(self, row: Key, raw: Mapping[str, Any], path: Path) -> Any:
         value = raw.get(row.toml, _MISSING)
         if value is _MISSING:
             if row.default is not MISSING:

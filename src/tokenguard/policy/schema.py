@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING
 from typing import Any, Final
 
-from tokenguard.policy.grammar import Row, rows
+from tokenguard.policy.grammar import Key, rows
 from tokenguard.policy.model import Budget, Limit, Policy
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
@@ -50,7 +50,7 @@ def _together(table: type) -> dict[str, Any]:
     return {}
 
 
-def _value(row: Row) -> dict[str, Any]:
+def _value(row: Key) -> dict[str, Any]:
     said = {"description": row.says.replace("`", "")} if row.says else {}
     if row.table is None:
         shown = dict(row.kind.schema) if row.kind else {}

@@ -58,7 +58,8 @@ class PriceBook:
     """Prices calls. Its methods are safe from any thread and raise nothing for whatever a provider reports.
 
     `overrides` maps globs of `provider/model` to `"provider/model"` (priced like that one) or to a table of USD per
-    million tokens by the names of `Usage`; the first match wins. A glob's provider is OpenTelemetry's name or the
+    million tokens by the names of `Usage`; the first match wins. A table of fees for hosted tools alone is laid over
+    the price that holds otherwise. A glob's provider is OpenTelemetry's name or the
     price list's (`azure.ai.openai` or `azure`). `origin` is where they stand, for messages and sources. `ceiling`, USD
     per million input and output tokens, is what ledgers assume for a model without a price; its cost stays unknown.
     With `estimates`, such a model is priced as the one most like it, marked `nearest_model`.
@@ -78,7 +79,9 @@ class PriceBook:
         size: int = 1024,
         estimates: bool = False,
     ) -> None:
-        self._overrides = read(overrides or {}, origin)
+        stated = read(overrides or {}, origin)
+        self._overrides = tuple(each for each in stated if not each.of_fees)
+        self._fees = tuple(each for each in stated if each.of_fees)
         self._ceiling = None if ceiling is None else _ceiling(*ceiling)
         self._estimates = estimates
         self._resolve = lru_cache(maxsize=size)(self._look_up)
@@ -118,12 +121,19 @@ class PriceBook:
             raise LookupError("a name is too long")
         models = [name.strip().lower() for name in given if name]
         at = datetime.fromtimestamp(slot * SLOT_NS / 1e9, UTC)
+        rates = self._priced(provider, models, tier, at)
+        fees = next((each for name in reversed(models) for each in self._fees if each.covers(provider, name)), None)
+        if rates is None or fees is None or isinstance(fees.value, str):
+            return rates
+        return rates.with_fees(fees.value, fees.source)
+
+    def _priced(self, provider: str, models: list[str], tier: Tier, at: datetime) -> Rates | None:
         for name in reversed(models):
             for override in self._overrides:
                 if override.covers(provider, name):
                     return self._overridden(override, name, tier, at)
-        if PROVIDERS.get(provider, provider) in REQUEST_NAMES_THE_PRICE:
-            models.reverse()
+        asked_first = PROVIDERS.get(provider, provider) in REQUEST_NAMES_THE_PRICE
+        models = [*reversed(models)] if asked_first else models
         found = (_sold(provider, name, tier, at) for name in models)
         rates = next((rates for rates in found if rates is not None), None)
         if rates is None and self._estimates:

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from tokenguard.prices.made import storage
+from tokenguard.prices.made import fees
 from tokenguard.prices.models import PROVIDERS, spellings
 from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete, without_rates
 from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
@@ -82,7 +82,7 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
         if found is not None:
             if basis is None and not is_named(found.match, name):
                 basis = NEAREST
-            return _rates(providers, provider, found, tier, at, basis)
+            return _rates(providers, provider, found, tier, at, basis, name)
     if provider_id == "openrouter" and model.endswith(FREE):
         return Rates(((0, complete(NOTHING, "")[0]),), f"OpenRouter's {FREE} models", f"openrouter/{model}")
     return None
@@ -91,7 +91,7 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
 NEAREST: Final = "nearest_model"
 """The basis of a price whose model's name only begins as this one does, or is like it."""
 SAME_MODEL: Final = re.compile(
-    r"(?:[-@.:_]?(?:\d{8}|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,6}|v\d+(?:[.:]\d+)*(?::\d+k)?"
+    r"(?:[-@.:_]?(?:\d{8}|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,6}|v1|v\d+:\d+(?::\d+k)?"
     r"|:\d+(?::\d+k)?|latest|preview|exp|experimental|beta|stable|instruct|it|chat|hf|maas|default|global|fp8|bf16|int4|nvfp4))*"
 )
 """What may follow a model's name without making it another model: a snapshot, a version, a packing of its weights."""
@@ -199,8 +199,15 @@ def _snapshot() -> DataSnapshot:
 
 
 def _rates(
-    providers: Mapping[str, Provider], provider: Provider, model: ModelInfo, tier: Tier, at: datetime, basis: str | None
+    providers: Mapping[str, Provider],
+    provider: Provider,
+    model: ModelInfo,
+    tier: Tier,
+    at: datetime,
+    basis: str | None,
+    name: str,
 ) -> Rates | None:
+    """The rates of a listed model, which was asked for by this name."""
     unlisted = marks(tier, provider.id, model.id)
     context = dict(CONTEXT[mark] for mark in unlisted if mark in CONTEXT)
     owner = next((each for each in providers.values() if any(model is own for own in each.models)), provider)
@@ -212,15 +219,16 @@ def _rates(
 
     listed_price = model.get_prices(at, context if variants else None)
     price = _price(listed_price, free=model.id.endswith(FREE))
-    if (kept := storage(provider.id, model.id)) is not None:
-        price["token_hours"] = ((0, kept),)
     if not price:
         return None  # sold by something that we do not count
+    asked = fees(provider.id, name, model.id)
+    price |= {name: ((0, Decimal(fee.usd) * 10**6),) for name, fee in asked.items() if fee.usd is not None}
     starts = sorted({start for steps in price.values() for start, _ in steps})
     cards = [complete(_above(price, start), model.id, factor) for start in starts]
     derived = cards[0][1]
     if getattr(listed_price, "output_image_mtok", None) is not None:
         derived[PLACE["output"]] = TEXT_OUTPUT
+    derived |= {PLACE[name]: fee.basis for name, fee in asked.items() if fee.basis is not None and name in price}
     for kind, models in ALL_OUTPUT.items():
         if kind not in price and models.search(model.id):
             derived.pop(PLACE[kind], None)

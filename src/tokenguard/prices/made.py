@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tokenguard.prices.models import spellings
-from tokenguard.prices.rates import Rates, complete, without_rates
+from tokenguard.prices.rates import FREE_QUOTA, Rates, complete, without_rates
 
 READ: Final = "2026-11-26"
 
@@ -142,19 +142,45 @@ MADE: Final = (
 """The first that matches counts."""
 
 
-STORAGE: Final = (
-    (re.compile(r"gemini-(?:2\.5|3|3\.1)-pro"), "4.50"),
-    (re.compile(r"gemini-(?:2\.5|3|3\.1)-flash"), "1.00"),
+class Fee(NamedTuple):
+    """What a seller asks for beside the tokens of listed models."""
+
+    sellers: str
+    models: re.Pattern[str]
+    name: str
+    """As `Usage` counts it."""
+    usd: str | None
+    """USD for one, whatever the list says; `None`: as it says."""
+    basis: str | None = None
+    """What a call that is billed for it is marked with."""
+
+
+SEARCHED: Final = "assumed_search"
+"""The model searches for every answer, and does not tell how often: once."""
+
+FEES: Final = (
+    Fee("openai azure", re.compile(r"gpt-4o(?:-mini)?-search-preview"), "web_searches", "0.025", SEARCHED),
+    Fee("openai azure", re.compile(r"gpt-5-search-api"), "web_searches", "0.01", SEARCHED),
+    # By the prompt that searched, from 3 on by the search, and free for the first so many of a day or month: `GOOGLE`
+    Fee("google", re.compile(r"gemini-live-2\."), "web_searches", "0.035", FREE_QUOTA),
+    Fee("google", re.compile(r"gemini-"), "web_searches", None, FREE_QUOTA),
+    Fee("google", re.compile(r"gemini-2\.|gemini-live-2\."), "map_searches", "0.025", FREE_QUOTA),
+    Fee("google", re.compile(r"gemini-"), "map_searches", "0.014", FREE_QUOTA),
+    # A token of an explicit cache, an hour: `GOOGLE`; not checked, and what is rented is an estimate anyway
+    Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-pro"), "token_hours", "0.0000045"),
+    Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-flash"), "token_hours", "0.000001"),
 )
-"""USD for a million tokens of an explicit cache, an hour, by Google's models; from `GOOGLE`, and not checked, so that
-what is rented is an estimate."""
+"""Of each name the first that matches counts. Those of searches are as litellm has them on the date of `READ`."""
 
 
-def storage(provider_id: str, model: str) -> Decimal | None:
-    """USD per million token-hours of a listed model's caches; `None` where it is not known."""
-    if provider_id != "google":
-        return None
-    return next((Decimal(usd) for models, usd in STORAGE if models.match(model)), None)
+def fees(provider_id: str, *models: str) -> dict[str, Fee]:
+    """What is asked for beside the tokens of a listed model, by its names, the first first; by the name in `Usage`."""
+    found: dict[str, Fee] = {}
+    for model in models:
+        for fee in FEES:
+            if provider_id in fee.sellers.split() and fee.models.match(model):
+                found.setdefault(fee.name, fee)
+    return found
 
 
 @lru_cache(maxsize=512)

@@ -49,8 +49,8 @@ MAKERS: Final = tuple(
     for name in ("openai", "anthropic", "gcp.gemini", "mistral_ai", "deepseek", "x_ai", "cohere", "moonshot_ai", "z_ai")
 )
 """Sellers of models of their own, in the order in which a model behind an unknown host is looked for."""
-GATEWAYS: Final = frozenset({"unknown", "vercel"})
-"""Providers that sell nothing of their own: what is behind them is priced as its maker prices it, as an estimate."""
+GATEWAYS: Final = frozenset({"unknown", "vercel", "cloudflare"})
+"""Providers that pass calls on: what they do not sell themselves is priced as its maker does, as an estimate."""
 
 REQUEST_NAMES_THE_PRICE: Final = frozenset({"aws"})
 """Sellers where the model that was asked for says more about the price than the one that answered.

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from tokenguard.facts.errors import PolicyError
 from tokenguard.facts.usage import UNITS
 from tokenguard.prices.models import seller, spellings
-from tokenguard.prices.rates import Card
+from tokenguard.prices.rates import BY_USE, NAMES_A_PRICE, Card
 
 OVERRIDE_KEYS: Final = tuple(name for name in Card._fields if name != "reasoning")
 """The rates that an override may state: one for each thing that is billed apart, per million of it."""
@@ -27,11 +27,21 @@ class Override(NamedTuple):
     """`provider/model`, in lower case, or rates in USD per million tokens by their names in `Usage`."""
     source: str
 
+    @property
+    def of_fees(self) -> bool:
+        """Whether it states fees of hosted tools alone: the price that holds otherwise holds for all else."""
+        return is_of_fees(self.value)
+
     def covers(self, provider: str, model: str) -> bool:
         """Whether this is for a model, by the provider's name or the price list's and any spelling of the same."""
         provider_id, name = seller(provider, model)
         same = [model, *(spelling for spelling, guessed in spellings(provider_id, name) if not guessed)]
         return any(self.matches.match(f"{each}/{it}") for each in {provider.lower(), provider_id} for it in same)
+
+
+def is_of_fees(value: str | Mapping[str, object]) -> bool:
+    """Whether a value of `[prices]` is a table of fees for hosted tools, and of nothing else."""
+    return not isinstance(value, str) and bool(value) and value.keys() <= BY_USE
 
 
 def read(raw: Mapping[str, str | Mapping[str, float]], origin: str) -> tuple[Override, ...]:
@@ -69,7 +79,7 @@ def _rates(where: str, raw: Mapping[str, float]) -> dict[str, Decimal]:
             raise PolicyError(f'{where}: there is no rate "{name}"{hint} Rates are {", ".join(OVERRIDE_KEYS)}')
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
             raise PolicyError(f"{where}: {name} = {rate!r} is no rate; give USD per million tokens, 0 or more")
-    if not raw.keys() & {"input", "request", *UNITS}:  # who sells those may ask nothing for tokens
+    if not (raw.keys() & NAMES_A_PRICE or is_of_fees(raw)):  # who sells pictures may ask nothing for tokens
         raise PolicyError(
             f'{where}: "input" is missing; give it in USD per million tokens, or one of {", ".join(UNITS)}, in USD per '
             "million of them: images = 40000 is $0.04 a picture"

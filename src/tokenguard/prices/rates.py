@@ -25,6 +25,8 @@ INCONSISTENT: Final = "inconsistent_usage"
 MISSING: Final = "missing_usage"
 TEXT_OUTPUT: Final = "assumed_text_output"
 """The model also makes pictures, at another rate, and the provider does not say how much of the output they are."""
+FREE_QUOTA: Final = "free_quota"
+"""The provider charges for a use only after so many of a day or a month, and does not tell how many there were."""
 FEES_EXCLUDED: Final = "tool_fees_excluded"
 """Something was billed by the use that no price is known for."""
 
@@ -59,6 +61,7 @@ class Card(NamedTuple):
     cache_write_1h: int
     cache_write_12h: int
     web_searches: int
+    map_searches: int
     file_searches: int
 
 
@@ -66,7 +69,7 @@ INPUT: Final = slice(0, 9)
 OUTPUT: Final = slice(9, 15)
 READ: Final = slice(15, 18)
 WRITE: Final = slice(18, 22)
-TOOLS: Final = slice(22, 24)
+TOOLS: Final = slice(22, 25)
 """The parts of a cost, as places in a `Card`."""
 PLACE: Final = {name: place for place, name in enumerate(Card._fields)}
 _new: Final = tuple.__new__
@@ -98,6 +101,7 @@ DERIVED: Final[Mapping[str, Derived]] = {
     "cache_image_read": Derived("cache_read", None),
     "output_image": Derived("output", "assumed_output_image"),
     "web_searches": Derived(None, FEES_EXCLUDED),
+    "map_searches": Derived(None, FEES_EXCLUDED),
     "file_searches": Derived(None, FEES_EXCLUDED),
     "request": Derived(None, None),
     **{unit: Derived(None, None) for unit in UNITS},  # see `Rates.unlisted`
@@ -119,6 +123,8 @@ _UNIT_PLACES: Final = tuple((name, PLACE[name]) for name in (*UNITS, "request"))
 NO_UNITS: Final = frozenset(place for _, place in _UNIT_PLACES)
 BY_USE: Final = frozenset(Card._fields[TOOLS])
 """What is billed by the use of a hosted tool: USD per million uses, in tables of rates."""
+NAMES_A_PRICE: Final = frozenset({"input", "request", *UNITS})
+"""Of these a table of rates has one, unless it is of fees alone."""
 
 FAMILIES: Final = tuple({family for family, _ in MULTIPLES})
 
@@ -158,6 +164,16 @@ class Rates(NamedTuple):
             return True
         told = [place for name, place in _UNIT_PLACES if getattr(usage, name) is not None]
         return any(place not in self.unlisted for place in told) if told else not tokens and any(usage)
+
+    def with_fees(self, fees: Mapping[str, Decimal], source: str) -> Rates:
+        """The same with other fees of hosted tools, in USD per million uses."""
+        femto = {name: int((usd * FEMTO_PER_TOKEN).to_integral_value(ROUND_HALF_EVEN)) for name, usd in fees.items()}
+        stated = {PLACE[name] for name in fees}
+        return self._replace(
+            bands=tuple((above, card._replace(**femto)) for above, card in self.bands),
+            source=f"{source}; {self.source}",
+            assumed=tuple(each for each in self.assumed if each[0] not in stated),
+        )
 
     def usd_per_mtok(self, rate: str, input_tokens: int = 0) -> Decimal:
         """One rate in USD per million tokens, by its name in `Card`, for a call with this much input."""
@@ -254,8 +270,8 @@ def billed(usage: Usage) -> Card:
     """How much there is of each thing that has a rate of its own; negative where counts contradict each other."""
     counts = [count or 0 for count in usage]
     sent, made, read, written, for_30m, for_1h, for_12h, reasoned = counts[:8]
-    all_heard, reheard, spoken, shown, drawn, web, files, asked = counts[8:16]
-    reshown, images, listened, played, characters, pages, annotated, kept = counts[16:]
+    all_heard, reheard, spoken, shown, drawn, web, maps, files, asked = counts[8:17]
+    reshown, images, listened, played, characters, pages, annotated, kept = counts[17:]
     plain = sent - read - written
     heard = all_heard - reheard
     # Of pictures that were read from the cache, few say which: what is left of the plain input are pictures.
@@ -287,6 +303,7 @@ def billed(usage: Usage) -> Card:
             for_1h,
             for_12h,
             web,
+            maps,
             files,
         ),
     )

@@ -169,22 +169,58 @@ def read_generate(response: object) -> Reading:
     body = fields(response)
     usage = fields(body.get("usageMetadata"))
     candidates = list(items(body.get("candidates")))
-    return Reading(
-        usage=read_google_usage(usage),
-        model=text(body.get("modelVersion")),
+    model = text(body.get("modelVersion"))
+    return with_searches(
+        read_google_usage(usage),
+        model,
+        [fields(each.get("groundingMetadata")) for each in candidates],
         id=text(body.get("responseId")),
         finish_reasons=tuple(str(each["finishReason"]) for each in candidates if each.get("finishReason")),
         tool_calls=sum(_calls(each.get("content")) for each in candidates),
         service_tier=text(usage.get("serviceTier")) or text(usage.get("trafficType")),
-        extra_fees=any(_searched(each) for each in candidates),
     )
 
 
-def _searched(candidate: Mapping[str, Any]) -> bool:
-    """Whether Google searched the web or its maps, which it bills by the request (https://ai.google.dev/pricing)."""
-    grounds = fields(candidate.get("groundingMetadata"))
-    keys = ("webSearchQueries", "imageSearchQueries", "googleMapsWidgetContextToken")
-    return any(map(grounds.get, keys)) or any(chunk.get("maps") for chunk in items(grounds.get("groundingChunks")))
+BY_THE_PROMPT = re.compile(r"gemini-(?:live-)?[12]\b")
+"""Models whose searches are billed by the prompt that searched, and not by the search.
+
+https://ai.google.dev/gemini-api/docs/google-search#pricing: of newer ones each query that is not empty, once.
+"""
+
+
+def with_searches(usage: Usage | None, model: str | None, grounds: Iterable[Mapping[str, Any]], **said: Any) -> Reading:
+    """A reading with what Google searched for it, by all the grounding metadata that there was.
+
+    How many searches of maps there were is not told: one.
+    """
+    queries: set[str] = set()
+    maps = found = own = False
+    for each in grounds:
+        queries.update(*(map(str, each.get(key) or ()) for key in ("webSearchQueries", "imageSearchQueries")))
+        maps = maps or bool(each.get("googleMapsWidgetContextToken"))
+        for chunk in items(each.get("groundingChunks")):
+            maps, found = maps or bool(chunk.get("maps")), found or bool(chunk.get("web") or chunk.get("image"))
+            own = own or _is_charged(fields(chunk.get("retrievedContext")))
+    return Reading(
+        usage=searched(usage, model, web=len(queries - {""}) or found, maps=int(maps)),
+        model=model,
+        extra_fees=own or (usage is None and bool(queries or maps or found)),
+        **said,
+    )
+
+
+def searched(usage: Usage | None, model: str | None, *, web: int, maps: int) -> Usage | None:
+    """The usage with so many searches, as the model's are billed."""
+    if usage is None or not (web or maps):
+        return usage
+    if BY_THE_PROMPT.match(model or ""):
+        web, maps = min(web, 1), min(maps, 1)
+    return usage._replace(web_searches=int(web) or None, map_searches=int(maps) or None)
+
+
+def _is_charged(context: Mapping[str, Any]) -> bool:
+    """Whether what was retrieved is from Vertex AI Search, which is billed by the request; file search is not."""
+    return bool(context) and not (context.get("fileSearchStore") or context.get("ragChunk"))
 
 
 def read_embed(response: object) -> Reading:
@@ -207,28 +243,34 @@ def _candidates(data: bytes) -> Iterable[Mapping[str, Any]]:
     return items(decoded(data).get("candidates"))
 
 
+def _grounds(body: bytes) -> Iterator[Mapping[str, Any]]:
+    """All grounding metadata of a stream."""
+    if GROUNDED in body:
+        for data in forwards(body):
+            if GROUNDED in data:
+                yield from (fields(each.get("groundingMetadata")) for each in _candidates(data))
+
+
 def fold_generate(body: bytes) -> Reading:
     """The chunks of a `streamGenerateContent` stream: each tells the usage so far, the last one all of it."""
     usage: Mapping[str, Any] = {}
     reasons: dict[object, str] = {}
     error: str | None = None
-    fees = False
     for n, data in enumerate(backwards(body)):
         chunk = decoded(data)
         if (failure := chunk.get("error")) is not None:
             error = text(fields(failure).get("status")) or "error"
         usage = larger(fields(chunk.get("usageMetadata")), usage)
         for candidate in items(chunk.get("candidates")):
-            fees = fees or _searched(candidate)
             if reason := text(candidate.get("finishReason")):
                 reasons.setdefault(candidate.get("index", 0), reason)
         if (count(usage.get("promptTokenCount")) and reasons) or n >= TAIL_EVENTS:
             break
-    fees = fees or any(_searched(each) for data in forwards(body) if GROUNDED in data for each in _candidates(data))
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("modelVersion")), {})
     blocked = bool(fields(first.get("promptFeedback")).get("blockReason"))
     complete = (bool(reasons) or blocked) and error is None
-    reading = read_generate({**first, "candidates": (), "usageMetadata": usage})
+    grounded = [{"groundingMetadata": each} for each in _grounds(body)]
+    reading = read_generate({**first, "candidates": grounded, "usageMetadata": usage})
     if not complete and reading.usage is not None:
         # Chunks tell what was generated so far; how much it came to is not known until the last.
         unknown = dict.fromkeys(("output", "reasoning", "output_audio", "output_image"))
@@ -238,7 +280,6 @@ def fold_generate(body: bytes) -> Reading:
         tool_calls=len(FUNCTION_CALL.findall(body)),
         error=error,
         complete=complete,
-        extra_fees=fees,
     )
 
 
@@ -251,15 +292,21 @@ def read_interaction(response: object) -> Reading:
     body = fields(response)
     usage = fields(body.get("usage"))
     status = text(body.get("status"))
+    ran: dict[str, int] = {}
+    for each in items(usage.get("grounding_tool_count")):
+        kind = str(each.get("type"))
+        ran[kind] = ran.get(kind, 0) + (count(each.get("count")) or 0)
+    model = text(body.get("model"))
+    web, maps = ran.pop("google_search", 0), ran.pop("google_maps", 0)
     return Reading(
-        usage=read_google_usage(usage, INTERACTIONS_USAGE),
-        model=text(body.get("model")),
+        usage=searched(read_google_usage(usage, INTERACTIONS_USAGE), model, web=web, maps=maps),
+        model=model,
         id=text(body.get("id")),
         finish_reasons=(status,) if status else (),
         tool_calls=sum(step.get("type") == "function_call" for step in items(body.get("steps"))),
         service_tier=text(body.get("service_tier")),
         error=status if status == "failed" else None,
-        extra_fees=bool(usage.get("grounding_tool_count")),  # searches and maps, billed by the request
+        extra_fees=any(ran.values()),  # of a data store of one's own
         complete=status not in GOES_ON,
     )
 

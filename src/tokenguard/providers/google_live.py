@@ -10,8 +10,8 @@ from typing import Any
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
-from tokenguard.providers.google import Counts, kinds, read_google_usage
-from tokenguard.providers.reading import Reading, fields, whole
+from tokenguard.providers.google import Counts, kinds, read_google_usage, with_searches
+from tokenguard.providers.reading import Reading, fields, items, text, whole
 from tokenguard.providers.realtime import CONTEXT
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
@@ -32,12 +32,17 @@ UNCAPPED = 4096
 
 
 def read_turn(message: object) -> Reading:
-    """A message with usage: what the turn came to. Pictures and film cost the same."""
+    """A message with usage: what the turn came to. Pictures and film cost the same.
+
+    `model` and `grounds`, all grounding metadata of the turn, are put into it by the seam.
+    """
     said = fields(fields(message).get("usageMetadata"))
     usage = read_google_usage(said, USAGE)
     if usage is not None and (filmed := kinds(said, *USAGE.heard).get("VIDEO")):
         usage = usage._replace(input_image=(usage.input_image or 0) + filmed)
-    return Reading(usage, complete=usage is not None)
+    grounds = items(fields(message).get("grounds"))
+    reading = with_searches(usage, text(fields(message).get("model")), grounds, complete=usage is not None)
+    return reading._replace(model=None)
 
 
 def most_of_turn(body: Mapping[str, Any]) -> Usage:

@@ -15,6 +15,8 @@ from tokenguard.providers.reading import (
     Part,
     Reading,
     Shape,
+    amount,
+    believed,
     count,
     fields,
     read_usage,
@@ -255,7 +257,7 @@ def read_video(response: object) -> Reading:
         finish_reasons=(status,) if status else (),
         error=(text(fields(body.get("error")).get("code")) or "failed") if failed else None,
         complete=status not in UNDER_WAY,
-        reported_cost=float(charged) if isinstance(charged, int | float) else None,
+        reported_cost=believed(amount(charged)),
         variant=text(body.get("size")),
     )
 

@@ -42,7 +42,11 @@ CHAT_USAGE: Shape = {
         "audio_tokens": "input_audio",
         "image_tokens": "input_image",
     },
-    "completion_tokens_details": {"reasoning_tokens": "reasoning", "audio_tokens": "output_audio"},
+    "completion_tokens_details": {
+        "reasoning_tokens": "reasoning",
+        "audio_tokens": "output_audio",
+        "image_tokens": "output_image",  # of gateways that sell Gemini's
+    },
 }
 EMBEDDINGS_USAGE: Shape = {"total_tokens": "input", "prompt_tokens": "input"}
 """Voyage tells but the total."""
@@ -54,14 +58,14 @@ RESPONSES_USAGE: Shape = {
         "cache_write_tokens": "cache_write",
         "cache_write_tokens_details": {"ttl_30m_tokens": "cache_write_30m", "ttl_12h_tokens": "cache_write_12h"},
     },
-    "output_tokens_details": {"reasoning_tokens": "reasoning"},
+    "output_tokens_details": {"reasoning_tokens": "reasoning", "image_tokens": "output_image"},
 }
 
 # --- responses --------------------------------------------------------------------------------------------------------
 
 
 SEARCHES_ALWAYS = re.compile(r"-search-(?:preview|api)\b")
-"""OpenAI's chat models that search the web at each call, for a fee (https://openai.com/api/pricing)."""
+"""OpenAI's chat models that search the web for each answer, for a fee (https://openai.com/api/pricing)."""
 
 
 def read_chat(response: object) -> Reading:
@@ -72,8 +76,8 @@ def read_chat(response: object) -> Reading:
     for choice in items(body.get("choices")):
         if (reason := choice.get("finish_reason")) is not None:
             reasons += (str(reason),)
-        if (message := choice.get("message")) is not None and (made := fields(message).get("tool_calls")):
-            calls += len(made)
+        if (message := choice.get("message")) is not None:
+            calls += _calls_of(fields(message))
     usage = body.get("usage")
     if usage is None and (groq := body.get("x_groq")) is not None:
         usage = fields(groq).get("usage")
@@ -88,8 +92,10 @@ def read_chat(response: object) -> Reading:
         text(body.get("service_tier")),
         by_total=by_total,
     )
+    if used is not None and reading.model is not None and SEARCHES_ALWAYS.search(reading.model):
+        reading = reading._replace(usage=used._replace(web_searches=1))
     charged = reported_cost(details)
-    fees = SEARCHES_ALWAYS.search(reading.model or "") is not None or bool(details.get("num_sources_used"))
+    fees = bool(details.get("num_sources_used"))
     return reading if charged is None and not fees else reading._replace(reported_cost=charged, extra_fees=fees)
 
 
@@ -151,7 +157,7 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 
 USAGE = re.compile(rb'"usage"\s*:\s*\{')
 REASON = re.compile(rb'"finish_reason"\s*:\s*"')
-CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
+CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
 SEVERAL = re.compile(rb'"index"\s*:\s*1\b')
 """A second answer, or a second tool call."""
 
@@ -215,19 +221,26 @@ def _streamed_calls(body: bytes) -> int:
     """The tool calls in a stream's pieces, whatever it ended with.
 
     A piece is of the call with its index. Its id may be empty (DashScope), or be said again with every piece
-    (Fireworks); another id with a name, under an index that was there, is another call.
+    (Fireworks); another id with a name, under an index that was there, is another call, and so is another name where
+    there are no ids. A `function_call` of old is one.
     """
-    made: dict[tuple[object, object], list[str | None]] = {}
+    made: dict[tuple[object, object], set[str | None]] = {}
+    calls = 0
     for data in [*lines_with(CALLS, body)][::-1]:
         if b'"name"' not in data:
             continue
         for choice in items(decoded(data).get("choices")):
-            for piece in items(fields(choice.get("delta")).get("tool_calls")):
-                known = made.setdefault((choice.get("index"), piece.get("index")), [])
+            delta = fields(choice.get("delta"))
+            own_way = (
+                [{"index": "function_call", "function": made_of}] if (made_of := delta.get("function_call")) else []
+            )
+            for piece in (*items(delta.get("tool_calls")), *own_way):
+                known = made.setdefault((choice.get("index"), piece.get("index")), set())
                 name, own = text(fields(piece.get("function")).get("name")), text(piece.get("id"))
-                if not known or (own is not None and name is not None and own not in known):
-                    known.append(own)
-    return sum(map(len, made.values()))
+                if not known or (name is not None and (name if own is None else own) not in known):
+                    calls += 1
+                known |= {name, own}
+    return calls
 
 
 def fold_responses(body: bytes) -> Reading:
@@ -258,8 +271,14 @@ def chat_tool_steps(body: Mapping[str, Any]) -> int:
         role = fields(message).get("role")
         if role == "user":
             break
-        steps += role == "assistant" and bool(fields(message).get("tool_calls"))
+        steps += role == "assistant" and _calls_of(fields(message)) > 0
     return steps
+
+
+def _calls_of(message: Mapping[str, Any]) -> int:
+    """The tool calls in a message; before there were tools, one `function_call`."""
+    made = message.get("tool_calls")
+    return len(made) if made and isinstance(made, list | tuple) else int(message.get("function_call") is not None)
 
 
 def result_rounds(conversation: object, is_result: Callable[[str], bool]) -> int:
@@ -300,7 +319,7 @@ def chat_last_tool_calls(body: Mapping[str, Any]) -> int:
     messages = body.get("messages")
     for message in reversed(messages) if isinstance(messages, list) else ():
         if fields(message).get("role") == "assistant":
-            return len(fields(message).get("tool_calls") or ())
+            return _calls_of(fields(message))
     return 0
 
 

@@ -87,8 +87,9 @@ Websockets that are opened without openai's `realtime.connect` or google-genai's
 among them: the provider and a browser talk to each other; Gemini's music), gRPC clients other than xai-sdk, and what
 else is rented by time: vector stores, containers and fine-tuning jobs of OpenAI's, whose prices depend on what their
 APIs do not tell. A cache of Google's that is given another lifetime, or deleted before its time, is priced as it was
-made. xAI's pictures and films by gRPC, ElevenLabs' and Deepgram's SDKs are not seen. What a hosted tool costs by the
-call (a search, a connector) is not in the cost, which is an estimate then; a search (a rerank) at a seller without a
+made. xAI's pictures and films by gRPC, ElevenLabs' and Deepgram's SDKs are not seen. Searches
+of the web, of maps and of files are in the cost where their fee is known; without that of another hosted tool (a
+connector, a container), the cost is an estimate. A search (a rerank) at a seller without a
 price of its own has one from `[prices]`, as `{ request = 2000 }`: USD per million searches. A request to an agent
 (Mistral's conversations, Google's interactions) names no model: its cost is known by the model that the answer names,
 and until an agent has answered once a budget does with it what `unpriced` says; Google's agents name none. The

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tokenguard.facts.usage import Usage
 
@@ -113,6 +113,8 @@ def count(value: object) -> int | None:
     return None
 
 
+MOST_USD: Final = 1e5
+"""Beyond this a cost that is reported is no cost, and the rates decide."""
 USD_PER_TICK = 1e-10
 """Of xAI's `cost_in_usd_ticks`, which covers all that a request did, tools included (`cost.py` of xai-sdk)."""
 
@@ -124,16 +126,39 @@ def reported_cost(usage: Mapping[str, Any]) -> float | None:
     OpenRouter: `cost`, which with a key of the caller's own is its fee alone; what the provider behind it charged is
     beside it (https://openrouter.ai/docs/use-cases/usage-accounting). Perplexity: `cost.total_cost`.
     """
-    ticks, charged = usage.get("cost_in_usd_ticks"), usage.get("cost")
-    if isinstance(ticks, (int, float)) and ticks >= 0:
-        return ticks * USD_PER_TICK
-    if isinstance(charged, (int, float)):
-        if not usage.get("is_byok"):
-            return float(charged)
-        upstream = fields(usage.get("cost_details")).get("upstream_inference_cost")
-        return float(charged) + upstream if isinstance(upstream, (int, float)) else None
-    total = None if charged is None else fields(charged).get("total_cost")
-    return float(total) if isinstance(total, (int, float)) else None
+    if (ticks := amount(usage.get("cost_in_usd_ticks"))) is not None:
+        return believed(ticks * USD_PER_TICK)
+    charged = usage.get("cost")
+    if charged is None:
+        return None
+    fee = amount(charged)
+    if fee is None:
+        return believed(amount(fields(charged).get("total_cost")))
+    if not usage.get("is_byok"):
+        return believed(fee)
+    upstream = amount(fields(usage.get("cost_details")).get("upstream_inference_cost"))
+    return None if upstream is None else believed(fee + upstream)
+
+
+def amount(value: object) -> float | None:
+    """The value if it is an amount of money, whether it is written as 0.5 or "0.5"; a negative one is none.
+
+    >>> amount(1), amount("0.5"), amount(-1), amount(True), amount({})
+    (1.0, 0.5, None, None, None)
+    """
+    if type(value) is str:
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if type(value) is int or type(value) is float:
+        return float(value) if 0 <= value < 10**MAX_DIGITS else None
+    return None
+
+
+def believed(usd: float | None) -> float | None:
+    """What a call may have cost: none costs more than `MOST_USD`."""
+    return usd if usd is not None and usd <= MOST_USD else None
 
 
 def whole(value: object) -> int | None:

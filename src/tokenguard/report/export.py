@@ -40,6 +40,7 @@ def as_json(
             "units": [row._asdict() for row in report.units],
             "rented": [row._asdict() for row in report.rented],
             "unpriced": [{"model": model, "calls": calls} for model, calls in report.unpriced],
+            "estimated": [{"basis": basis, "cost_usd": usd} for basis, usd in report.estimated],
             "trend": trend and as_facts(trend),
             "findings": [finding._asdict() for finding in findings],
             "faults": [

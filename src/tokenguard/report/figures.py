@@ -119,6 +119,8 @@ class Report(NamedTuple):
     tasks: list[TaskRow]
     unpriced: list[tuple[str, int]]
     """Models without a price, as provider/model, with their calls."""
+    estimated: list[tuple[str | None, float]]
+    """What was assumed (`tokenguard.cost.basis`) with the USD that were estimated by it, of calls that are kept."""
     first_ns: int | None
     last_ns: int | None
     units: Sequence[UnitRow] = ()
@@ -159,6 +161,7 @@ def ask(records: Records, query: Query, paid: revenue.Revenue | None = None) -> 
         math.fsum(row.figures["cost_usd"] or 0.0 for row in rest),
         _tasks(records, query),
         _unpriced(records, query) if sums["unpriced_calls"] else [],
+        _estimated(records, query) if sums["estimated_usd"] else [],
         first,
         max((group.last_ns for group in groups.values()), default=None),
         units(records, query),
@@ -235,6 +238,12 @@ def _unpriced(records: Records, query: Query) -> list[tuple[str, int]]:
         if group.measures["unpriced_calls"]
     ]
     return sorted(models, key=lambda each: (-each[1], each[0]))
+
+
+def _estimated(records: Records, query: Query) -> list[tuple[str | None, float]]:
+    found = measured(records, replace(query, by=("cost_basis",)), ("estimated_usd",)).groups
+    bases = [(basis, group.measures["estimated_usd"]) for (basis,), group in found.items()]
+    return sorted(((basis, usd) for basis, usd in bases if usd), key=lambda each: (-each[1], each[0] or ""))
 
 
 def _tasks(records: Records, query: Query) -> list[TaskRow]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tokenguard.report.numbers import UNKNOWN
+
+if TYPE_CHECKING:
+    from tokenguard.store.faults import Fault
 
 NO_VALUE: Final = "(none)"
 FORMULA: Final = ("=", "+", "-", "@")
@@ -20,6 +23,11 @@ def clean(text: str) -> str:
     'a?[2Jb'
     """
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def missed(fault: Fault) -> str:
+    """What TokenGuard itself has missed, as a sentence without an end."""
+    return f"TokenGuard missed something: {clean(fault.text)}, last at {when(fault.last_ns)} UTC"
 
 
 def cell(text: str) -> str:

@@ -27,6 +27,7 @@ COLUMNS: Final = {
 TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
 ATTRIBUTES: Final = {
+    "cost_basis": names.COST_BASIS,
     "resource": names.RESOURCE,
     "route_arm": names.ROUTE_ARM,
     "route_rule": names.ROUTE_RULE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from rich.text import Text
 from tokenguard.report import grid
 from tokenguard.report.figures import Report, Row, in_time, many
 from tokenguard.report.findings import Finding
-from tokenguard.report.labels import NO_VALUE, clean, when
+from tokenguard.report.labels import NO_VALUE, clean, missed, when
 from tokenguard.report.numbers import (
     UNKNOWN,
     change,
@@ -31,11 +32,13 @@ from tokenguard.report.numbers import (
     usd,
     usds,
 )
+from tokenguard.report.reasons import reason
 from tokenguard.report.terminal import is_fancy
 from tokenguard.report.trend import Trend
 from tokenguard.store.faults import Fault
 
 BAR_WIDTH = 8
+REASONS_SHOWN = 3
 WRONG = "bold red"
 TOLD = "magenta"
 """What is to be noticed. Yellow cannot be read on a light background, nor blue on a dark one."""
@@ -92,8 +95,7 @@ def print_table(
     """
     fancy = is_fancy(console)
     for fault in faults:
-        said = f"TokenGuard missed something: {clean(fault.text)}, last at {when(fault.last_ns)} UTC"
-        console.print(Text(said, style=WRONG if fancy else ""), soft_wrap=not fancy)
+        console.print(Text(missed(fault), style=WRONG if fancy else ""), soft_wrap=not fancy)
     _headline(report, source, console, trend)
     _groups(report, console, fancy)
     if report.more:
@@ -276,10 +278,11 @@ def _notes(report: Report) -> list[str]:
             "calls of no known price"
         )
     if total["estimated_usd"]:
-        notes.append(
-            f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated: tokens or a "
-            "rate were not reported"
-        )
+        whys = [f"{usd(amount)} {reason(basis)}" for basis, amount in report.estimated[:REASONS_SHOWN]]
+        if more := report.estimated[REASONS_SHOWN:]:
+            whys.append(f"{usd(math.fsum(amount for _, amount in more))} for {many(len(more), 'other reason')}")
+        said = f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated"
+        notes.append(f"{said}: {'; '.join(whys)}" if whys else said)
     notes += [
         f"Rented until {when(int(row.until * 1e9))} UTC: {clean(row.resource)} ({clean(row.model or NO_VALUE)}), "
         f"{usd(row.cost_usd)} to its end; delete what is no longer needed"

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from copy import copy
 from functools import lru_cache
@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.call.call import AskedBy, Call, current_call
-from tokenguard.call.flow import drive, drive_async
+from tokenguard.call.flow import Flow, drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Reading, Sdk, located
@@ -354,16 +354,16 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             most = resend_cap.get()
             return most is not None and attempts > most and _is_sending(operation)
 
-        def seen(again: bool, operation: Any, *outcome: Any) -> bool:
-            if again and _is_sending(operation) and (call := current_call.get()) is not None:
-                meter.contain("seeing a resend", lambda: call.resending(_caught(*outcome)))
-            return again
+        def resent(again: bool, operation: Any, *outcome: Any) -> Flow | None:
+            call = current_call.get() if again and _is_sending(operation) else None
+            return None if call is None else meter.resent(call, _caught(*outcome))
 
         def ask(self: Any, attempts: int, operation_model: Any, request_dict: Any, *args: Any, **kwargs: Any) -> Any:
             if refused(attempts, operation_model):
                 return False
             again = original(self, attempts, operation_model, request_dict, *args, **kwargs)
-            return seen(again, operation_model, args, kwargs)
+            flow = resent(again, operation_model, args, kwargs)
+            return again if flow is None else drive(flow, lambda: again)
 
         async def aask(
             self: Any, attempts: int, operation_model: Any, request_dict: Any, *args: Any, **kwargs: Any
@@ -371,7 +371,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if refused(attempts, operation_model):
                 return False
             again = await original(self, attempts, operation_model, request_dict, *args, **kwargs)
-            return seen(again, operation_model, args, kwargs)
+            flow = resent(again, operation_model, args, kwargs)
+            return again if flow is None else await drive_async(flow, _same(again))
 
         return aask if inspect.iscoroutinefunction(original) else ask
 
@@ -387,6 +388,13 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     wrap(module, f"{prefix}BaseClient._make_api_call", make_api_call)
     wrap(import_module(endpoints), f"{prefix}Endpoint._needs_retry", needs_retry, optional=True)
     return restore
+
+
+def _same(value: bool) -> Callable[[], Awaitable[bool]]:
+    async def same() -> bool:
+        return value
+
+    return same
 
 
 def _is_sending(operation: Any) -> bool:

@@ -42,6 +42,8 @@ class Live(Session):
 
     config: Mapping[str, Any] = {}
     """`generationConfig`, as far as it is told to `connect`."""
+    grounds: tuple[object, ...] = ()
+    """What was searched for the turn under way."""
 
     def turn(self, turns: object = None, told: object = None) -> LiveTurn:
         """A turn of the model, asked for with these words or begun by itself."""
@@ -51,12 +53,20 @@ class Live(Session):
     def told(self, message: Any) -> LiveTurn | None:
         """A message of the provider's; a turn that it begins, or has ended, and nobody has seen begin."""
         content = message.server_content
+        if content is not None and content.grounding_metadata is not None:
+            self.grounds += (_dumped(content.grounding_metadata),)
         if message.usage_metadata is None:
             begins = message.tool_call is not None or (content is not None and content.model_turn is not None)
             return self.turn() if begins and not self.waiting and not self.calls else None
-        said = {"usageMetadata": message.usage_metadata.model_dump(mode="json", by_alias=True, exclude_none=True)}
+        said = {"usageMetadata": _dumped(message.usage_metadata), "model": self.model, "grounds": [*self.grounds]}
+        self.grounds = ()
         self.begun(None)
         return None if self.done(read_turn(said)) else self.turn(told=said)
+
+
+def _dumped(model: Any) -> object:
+    """A model of the SDK's as its JSON."""
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _plain(turns: object) -> object:

@@ -8,6 +8,7 @@ warm-up requests there, so only the paths of known wire formats are looked at, a
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -292,10 +293,12 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         return request
 
     def sleep_for_retry(original: Any) -> Any:
-        def sleep(*args: Any, **kwargs: Any) -> Any:  # its value may be a coroutine: it is passed on as it is
-            if (call := current_call.get()) is not None:
-                meter.contain("seeing a resend", call.resending, sys.exc_info()[1])
-            return original(*args, **kwargs)
+        run: Callable[..., Any] = drive_async if inspect.iscoroutinefunction(original) else drive
+
+        def sleep(*args: Any, **kwargs: Any) -> Any:
+            send = functools.partial(original, *args, **kwargs)
+            call = current_call.get()
+            return send() if call is None else run(meter.resent(call, sys.exc_info()[1]), send)
 
         return sleep
 

@@ -114,7 +114,8 @@ _OWN: Final = tuple(column for column in CALL_COLUMNS[:-1] if column not in KIND
 
 def divided(attributes: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Attributes as two JSONs: a call's own, and those that many calls share. Raises `ValueError` for what has none."""
-    own, shared = {}, {}
+    own: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     for key, value in attributes.items():
         (shared if key in SHARED or value == 0 else own)[key] = value
     return _json(own), _json(shared)

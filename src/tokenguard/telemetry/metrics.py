@@ -58,6 +58,7 @@ UNIT_TYPES = (
     (names.ANNOTATED_PAGES, "annotated_pages"),
     (names.TOKEN_HOURS, "token_hours"),
     (names.WEB_SEARCHES, "web_searches"),
+    (names.MAP_SEARCHES, "map_searches"),
     (names.FILE_SEARCHES, "file_searches"),
     (names.REQUESTS, "requests"),
 )

@@ -31,7 +31,7 @@ def percent(value: float) -> str:
     return f"{value * 100:.1f}".removesuffix(".0") + "%"
 
 
-class Limit(NamedTuple):
+class Bound(NamedTuple):
     """A key of the marker that limits a figure from above."""
 
     figure: str
@@ -43,12 +43,12 @@ class Limit(NamedTuple):
 
 
 LIMITS: Final = {
-    "max_cost_usd": Limit("cost_usd", "cost", usd, "Send less, cap the output, use a cheaper model", "unpriced"),
-    "max_input_tokens": Limit("input_tokens", "input tokens", _count, "Send less", "unreported"),
-    "max_output_tokens": Limit("output_tokens", "output tokens", _count, "Cap the output", "unreported"),
-    "max_calls": Limit("calls", "calls", _count, "Make fewer calls"),
-    "max_retries": Limit("retries", "retries", _count, "See why requests fail"),
-    "max_tool_steps": Limit("tool_steps", "tool steps", _count, "Stop the agent sooner"),
+    "max_cost_usd": Bound("cost_usd", "cost", usd, "Send less, cap the output, use a cheaper model", "unpriced"),
+    "max_input_tokens": Bound("input_tokens", "input tokens", _count, "Send less", "unreported"),
+    "max_output_tokens": Bound("output_tokens", "output tokens", _count, "Cap the output", "unreported"),
+    "max_calls": Bound("calls", "calls", _count, "Make fewer calls"),
+    "max_retries": Bound("retries", "retries", _count, "See why requests fail"),
+    "max_tool_steps": Bound("tool_steps", "tool steps", _count, "Stop the agent sooner"),
 }
 UNKNOWN: Final = {
     "unpriced": "has no known price. Add its model under [prices] in tokenguard.toml",
@@ -89,7 +89,7 @@ def over_budget(spending: Spending, allowed: Mapping[str, Any]) -> str | None:
     )
 
 
-def _over(key: str, limit: Limit, most: float, running: list[Figures]) -> Passed | None:
+def _over(key: str, limit: Bound, most: float, running: list[Figures]) -> Passed | None:
     values = [float(getattr(figures, limit.figure)) for figures in running]
     first = next((at for at, value in enumerate(values) if value > most * (1 + 1e-9)), None)
     if first is not None:
