@@ -86,7 +86,8 @@ def call(records: Records, name: str) -> Call:
         )
     else:
         test = f"{records.dialect.glob('span_id')} OR {records.dialect.glob('trace_id')}"
-        found = list(_selected(records, f"{test} ORDER BY start_ns LIMIT {MANY}", (f"{name}*", f"{name}*")))
+        pattern = records.dialect.pattern(f"{name}*")
+        found = list(_selected(records, f"{test} ORDER BY start_ns LIMIT {MANY}", (pattern, pattern)))
     if len(found) == 1:
         return found[0]
     if not found:

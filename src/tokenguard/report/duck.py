@@ -30,6 +30,7 @@ class DuckRecords:
 
     dialect = DUCKDB
     summed: int | None = None
+    toolsets = False
 
     def __init__(self, files: Sequence[Path]) -> None:
         try:

@@ -29,11 +29,13 @@ class Dialect(NamedTuple):
     quantile: Callable[[str, float], str]
     """The interpolated quantile of the values that are not null."""
     glob: Callable[[str], str]
-    """Whether a text matches the glob that is the next value: case counts."""
+    """Whether a text matches the glob that is the next value, as `pattern` has it: case counts."""
     attribute: Callable[[str, str], str]
     """The value of a key in a column of JSON, null where it has none."""
     last: Callable[[int], str]
     """Whether a call is one of the last so many."""
+    pattern: Callable[[str], str] = str
+    """A glob as the value that `glob` compares with."""
     indexed: bool = False
     """Whether the engine has to be told when to go through the index of the calls' time."""
 
@@ -44,6 +46,9 @@ class Records(Protocol):
     dialect: Dialect
     summed: int | None
     """The last row of the calls that the daily sums have (`store.sums`); `None` where there are no sums."""
+
+    toolsets: bool
+    """Whether it knows which tools a call's set of tools has."""
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement."""
@@ -85,6 +90,7 @@ class SqliteRecords:
     """A store, or a temporary one."""
 
     dialect = SQLITE
+    toolsets = True
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection

@@ -97,7 +97,7 @@ def conditions(query: Query, dialect: Dialect) -> tuple[str, list[int | str]]:
     tests, values = period(query)
     for dimension, glob in query.where:
         tests.append(dialect.glob(f"coalesce({expression(dimension, dialect)}, '')"))
-        values.append(glob)
+        values.append(dialect.pattern(glob))
     return " AND ".join(tests), values
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,16 @@ WOULD_DO = (
 )
 
 
+def is_address(source: str) -> bool:
+    """Whether a source is a table in ClickHouse."""
+    return source.startswith(("clickhouse://", "clickhouses://"))
+
+
+def shown(source: Path | str) -> str:
+    """A source without its password."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", str(source)) if isinstance(source, str) else str(source)
+
+
 class SourceError(TokenGuardError):
     """A source that cannot be read; the message says what it is and what would do."""
 
@@ -64,12 +75,22 @@ class Source(NamedTuple):
     """Calls that were left out because an earlier source, or an earlier line of OTLP-JSON, has their span."""
 
 
-def open_sources(paths: Sequence[Path]) -> Source:
-    """The records in `paths`: each a store, OTLP-JSON lines (maybe gzipped), Parquet, or a folder of any of them.
+def open_sources(given: Sequence[Path | str]) -> Source:
+    """The records in what is given: each a store, OTLP-JSON lines (maybe gzipped), Parquet, or a folder of any of them.
+
+    Or one address of a table in ClickHouse.
 
     A span that several of them hold is counted once, by trace id and span id; a store's record goes before that of a
     file, as it knows more. Parquet is asked where it is, and is not read together with others. Raises `SourceError`.
     """
+    tables = [source for source in given if isinstance(source, str) and is_address(source)]
+    if tables:
+        if len(given) > 1:
+            raise SourceError("a table in ClickHouse cannot be read together with others. Ask one after the other")
+        from tokenguard.report.clickhouse import ClickRecords
+
+        return Source(ClickRecords(tables[0]))
+    paths = [Path(source) for source in given]
     packed = [file for path in paths for file in _parquet_in(path)]
     if packed:
         if other := [path for path in paths if not _parquet_in(path)]:
