@@ -86,7 +86,7 @@ class Recorded(NamedTuple):
 @contextmanager
 def recorded(source: tuple[str, ...]) -> Iterator[Recorded]:
     """The records of the sources, or of the local store. Raises `SourceError` for what cannot be read."""
-    from tokenguard.report import sources
+    from tokenguard.report import lines, sources
 
     paths = [Path(path) for path in source or [names.store_path(os.environ.get(names.ENV_STORE)) or ""] if path]
     shown = " + ".join(map(str, paths))
@@ -96,7 +96,7 @@ def recorded(source: tuple[str, ...]) -> Iterator[Recorded]:
         try:
             yield Recorded(opened.records, shown, nothing_yet, opened.repeated, paths)
         except sqlite3.Error as error:
-            raise sources.SourceError(f"{shown}: cannot be read: {error}. {sources.WOULD_DO}") from error
+            raise lines.SourceError(f"{shown}: cannot be read: {error}. {lines.WOULD_DO}") from error
         finally:
             opened.records.close()
 
