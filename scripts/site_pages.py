@@ -135,6 +135,7 @@ def made() -> dict[str, str]:
         "reference/metrics.md": metrics(),
         "reference/environment.md": environment(),
         "reference/json.md": json_output(),
+        **json_schemas(),
         "reference/tokenguard.schema.json": json.dumps(schema(), indent=2) + "\n",
         **{path: (ROOT / source).read_text(encoding="utf-8") for source, path in PROJECT.items()},
     }
@@ -334,17 +335,45 @@ def environment() -> str:
 def json_output() -> str:
     """The schemas of JSON output."""
     from tokenguard.cli import schemas
+    from tokenguard.facts.printed import VERSION
 
     parts = [
         "# JSON output",
         "",
-        f"Version {schemas.VERSION}. Units are in the names: `_usd`, `_tokens`, `_s` (seconds), `_share` (of 1).",
-        "Unknown is null, never 0. A later version may add keys; it changes or removes none without a new version.",
+        "What commands print with `--format json` is one object. Its `version` is that of its schema, "
+        f"{VERSION} now: a later TokenGuard may add keys to a version; it changes or removes none without a new one.",
+        "Units are in the names: `_usd`, `_tokens`, `_s` (seconds), `_ns` (Unix nanoseconds), `_share` (of 1).",
+        "Unknown is null, never 0.",
+        "",
+        "`tokenguard schema COMMAND` prints a schema; `tokenguard policy schema` prints that of the policy file.",
+        "At the address of `tokenguard dashboard`, `report.json` is what `report` prints, with the page's `period`,",
+        "`by` and `where`.",
+        "",
+        "| command | schema |",
+        "|---|---|",
+        *(
+            f"| `tokenguard {command}` | [{_schema_file(command)}]({_schema_file(command)}) |"
+            for command in schemas.SCHEMAS
+        ),
         "",
     ]
     for command, what in schemas.SCHEMAS.items():
-        parts += [f"## `{command}`", "", "```json", json.dumps(what, indent=2), "```", ""]
+        parts += [f"## `tokenguard {command}`", "", "```json", json.dumps(what, indent=2), "```", ""]
     return "\n".join(parts)
+
+
+def json_schemas() -> dict[str, str]:
+    """A file for each schema of JSON output, by its path."""
+    from tokenguard.cli import schemas
+
+    return {
+        f"reference/{_schema_file(command)}": json.dumps(schemas.published(command), indent=2) + "\n"
+        for command in schemas.SCHEMAS
+    }
+
+
+def _schema_file(command: str) -> str:
+    return f"{re.sub(r'[^a-z]+', '-', command)}.schema.json"
 
 
 if __name__ == "__main__":

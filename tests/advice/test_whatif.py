@@ -14,6 +14,8 @@ from tokenguard.advice import proposal as proposals
 from tokenguard.cli import group
 from tokenguard.facts import names as n
 from tokenguard.facts.errors import PolicyError
+from tokenguard.policy import Route
+from tokenguard.policy.match import draw
 from tokenguard.store.store import Store
 
 COLD = {n.BREAK_KIND: "changed", n.BREAK_SECTION: "system", n.BREAK_INDEX: 0, n.BREAK_OFFSET: 0, n.BREAK_TOKENS: 3000}
@@ -150,3 +152,139 @@ def test_an_hour_is_paid_for(whatif):
     )
     assert fall.spent_usd == pytest.approx(2 * (1000 * 3 + 4000 * 3.75) / 1e6)
     assert fall.left_usd == pytest.approx((2 * 1000 * 3 + 4000 * 6 + 4000 * 0.3) / 1e6)
+
+
+def test_equal_calls_under_way_share_an_answer(whatif):
+    """Of equal calls at the same time one is sent, for each tenant; streams and what comes later are not shared."""
+    same = {n.REQUEST_HASH: "aa", "tenant": "a"}
+    use = tokens(1000, 100)
+    fall = whatif(
+        [
+            call(0, "gpt-4o", use, **same),
+            call(0.01, "gpt-4o", use, **same),  # shared
+            call(0.02, "gpt-4o", use, **{**same, "tenant": "b"}),
+            call(0.03, "gpt-4o", use, **same, **{n.REQUEST_STREAM: True}),
+            call(0.04, "gpt-4o", use, **{**same, n.REQUEST_HASH: "bb"}),
+            call(0.2, "gpt-4o", use, **same),  # the first one has its answer
+            call(0.21, "gpt-4o", use, tenant="a"),
+        ],
+        '[[share]]\nname = "same"\n',
+    )
+    (line,) = fall.lines
+    assert (line.kind, line.calls) == ("share", 1)
+    assert "1 call without a hash" in " ".join(line.assumes)
+
+
+def test_a_cascade_costs_both_answers(whatif):
+    """Where a share p of the small model's answers fails, a call costs c1 + p c2; streams are not looked at."""
+    use = tokens(1000, 200)
+    arms = {n.ROUTE_RULE: "easy", n.ROUTE_ARM: "treated", "tenant": "b"}
+    before = [call(i, "gpt-4o-mini", use, **arms) for i in range(40)]
+    before += [call(50 + i, "gpt-4o", use, **arms, **{n.ROUTE_ESCALATION: "length"}) for i in range(10)]
+    fall = whatif(
+        [
+            *before,
+            *(call(100 + i, "gpt-4o", use, tenant="a") for i in range(100)),
+            call(300, "gpt-4o", use, tenant="a", **{n.REQUEST_STREAM: True}),
+        ],
+        '[[route]]\nname = "easy"\nto = "gpt-4o-mini"\nescalate_to = "gpt-4o"\nescalate_when = ["length"]\n',
+    )
+    (line,) = fall.lines
+    small, large = 1000 * 0.15e-6 + 200 * 0.6e-6, 1000 * 2.5e-6 + 200 * 10e-6
+    assert line.calls == 101
+    assert line.saved_usd == pytest.approx(101 * (large - small) - 100 * 0.25 * large)
+    assert line.low_usd < line.saved_usd < line.high_usd
+    said = " ".join(line.assumes)
+    assert "25.0% of its answers fail, as 10 of 40 did, and gpt-4o is asked again" in said
+    assert f"it pays while fewer than {1 - small / large:.0%} fail" in said
+
+
+def test_a_cascade_that_was_never_tried(whatif):
+    """Nobody knows how many answers will fail: the interval is from none to all, which costs more than now."""
+    fall = whatif(
+        [call(i, "gpt-4o", tokens(1000, 200)) for i in range(10)],
+        '[[route]]\nname = "x"\nto = "gpt-4o-mini"\nescalate_to = "gpt-4o"\nescalate_when = ["length"]\n',
+    )
+    (line,) = fall.lines
+    assert "how many of its answers fail is not known" in " ".join(line.assumes)
+    assert line.low_usd < 0 < line.saved_usd < line.high_usd
+
+
+SECTIONS = {n.input_attribute("system"): 300, n.input_attribute("tools"): 700, n.input_attribute("history"): 2600}
+SECTIONS |= {n.input_attribute("tool_results"): 1200, n.input_attribute("last"): 200}
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "refused"),
+    [
+        ("max_system_tokens = 299", 1),
+        ("max_system_tokens = 300", 0),
+        ("max_tools_tokens = 699", 1),
+        ("max_history_tokens = 2000", 1),
+        ("max_history_tokens = 2600", 0),
+        ("max_tool_result_tokens = 100", 0),
+    ],
+)
+def test_ceilings_of_sections(whatif, ceiling, refused):
+    """A ceiling of a section refuses by what is recorded of it; what is only known as a sum refuses nothing."""
+    fall = whatif(
+        [call(0, "gpt-4o", tokens(5000, 100), **SECTIONS), call(1, "gpt-4o", tokens(5000, 100))],
+        f'[[limit]]\nname = "short"\n{ceiling}\n',
+    )
+    assert sum(line.calls for line in fall.lines) == refused
+    assert bool(fall.notes) is ("tool_result" in ceiling)
+
+
+def test_a_trimmed_history(whatif):
+    """A history past its ceiling loses whole steps; where the provider's cache holds it, it stays whole."""
+    facts = {**SECTIONS, n.input_attribute("tool_results"): 0}
+    fall = whatif(
+        [
+            call(0, "gpt-4o", tokens(3800, 100), **facts),  # 2,600 - 1,000 past, in steps of 500: 2,000 go at least
+            call(1, "gpt-4o", tokens(3800, 100, 3000), **facts),
+            call(2, "gpt-4o", tokens(900, 100)),
+        ],
+        '[[limit]]\nname = "short"\nmax_history_tokens = 1000\nthen = "trim"\n',
+    )
+    (line,) = fall.lines
+    assert (line.kind, line.calls) == ("trim", 1)
+    assert line.low_usd == pytest.approx(1500 * 2.5e-6)
+    assert line.saved_usd == pytest.approx(2150 * 2.5e-6)
+    said = " ".join(line.assumes)
+    assert "1 call left whole: the provider's cache holds" in said
+    assert "1 call whose input's sections are not recorded" in said
+
+
+def test_each_step_says_what_it_stands_on(path, tmp_path):
+    """In every form each step has a basis: what of the records its figure is reckoned from."""
+    file = tmp_path / "p.toml"
+    file.write_text(
+        '[[limit]]\nname = "short"\nmax_output_tokens = 50\nthen = "clamp"\n[whatif]\nprompt_cache = true\n'
+    )
+    fall = json.loads(run(path, "--policy", str(file), "--format", "json").output)
+    assert [step["basis"] for step in fall["steps"]] == [
+        "recorded lengths of answers",
+        "what the break finder found of each prompt; reported cache reads and writes",
+    ]
+    for form in ("table", "md"):
+        assert "short is reckoned from recorded lengths of answers" in run(
+            path, "--policy", str(file), "--format", form
+        ).output.replace("\n", " ")
+
+
+def test_the_first_cache_is_the_calls(whatif):
+    """Where several `[[cache]]` apply, only the first one is asked, as by the guard."""
+    same = {n.REQUEST_HASH: "aa", n.REQUEST_TEMPERATURE: 0.0}
+    calls = [call(i, "gpt-4o", tokens(1000, 100), tenant="a", **same) for i in (0, 100)]
+    fall = whatif(calls, '[[cache]]\nname = "one"\nttl = "1m"\n[[cache]]\nname = "two"\nttl = "1h"\n')
+    assert [line.calls for line in fall.lines] == [0, 0]
+
+
+def test_arms_are_drawn_as_the_guard_draws_them(whatif):
+    """Whose calls are in which arm of a route is known: the same as when it is in force."""
+    rule = Route(name="half", to="gpt-4o-mini", share=0.5)
+    calls = [call(i, "gpt-4o", tokens(1000, 100), tenant=f"t{i}") for i in range(40)]
+    fall = whatif(calls, '[[route]]\nname = "half"\nto = "gpt-4o-mini"\nshare = 0.5\n')
+    treated = sum(draw(rule, f"tenant=t{i},user=") == "treated" for i in range(40))
+    assert fall.lines[0].calls == treated
+    assert 10 < treated < 30

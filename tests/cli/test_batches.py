@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
 from tokenguard.cli import group
+from tokenguard.cli.schemas import published
 from tokenguard.store.jobs import Group, Job, Jobs
 
 
@@ -66,7 +68,9 @@ def test_what_waits(store):
 
 def test_json_and_all(store):
     """As facts, with those that were collected."""
-    found = {job["id"]: job for job in json.loads(ask("--all", "--format", "json"))}
+    told = json.loads(ask("--all", "--format", "json"))
+    jsonschema.validate(told, published("batches"))
+    found = {job["id"]: job for job in told["batches"]}
     assert set(found) == {"batch_open", "batch_unread", "batch_collected", "batch_failed"}
     assert (found["batch_open"]["may_cost_usd"], found["batch_open"]["attribution"]) == (1.2345, {"tenant": "t1"})
     assert found["batch_unread"]["may_cost_usd"] is None

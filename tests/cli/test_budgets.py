@@ -47,7 +47,9 @@ def run(command, *args: str) -> Result:
 
 
 def standing(folder: Path) -> list[dict]:
-    return json.loads(run(commands.budgets, "--format", "json", "--policy", str(folder / "tokenguard.toml")).stdout)
+    return json.loads(run(commands.budgets, "--format", "json", "--policy", str(folder / "tokenguard.toml")).stdout)[
+        "budgets"
+    ]
 
 
 def test_unused(folder: Path) -> None:
@@ -122,7 +124,7 @@ def test_budgets_without_a_ledger(folder: Path) -> None:
     assert "Redis ledger cannot be used" in done.stderr
     (folder / "tokenguard.toml").write_text(POLICY + '[ledger]\nurl = "memory:"\n')
     assert "memory:" in run(commands.budgets).stdout
-    assert run(commands.budgets, "--format", "json").stdout == "[]\n"
+    assert json.loads(run(commands.budgets, "--format", "json").stdout) == {"version": 1, "budgets": []}
 
 
 def test_table_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 
+import jsonschema
 import pytest
 
 from tokenguard.cli import doctor
 from tokenguard.cli.probes import PROBES
+from tokenguard.cli.schemas import published
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.policy import loads
 from tokenguard.providers import SDKS
@@ -114,7 +116,9 @@ def test_the_command(tmp_path):
     )
     env = {**os.environ, "TOKENGUARD_STORE": str(tmp_path / "usage.db")}
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
-    checks = json.loads(ran.stdout)
+    told = json.loads(ran.stdout)
+    jsonschema.validate(told, published("doctor"))
+    checks = told["checks"]
     assert ran.returncode == 1, ran.stderr
     assert [check["part"] for check in checks if not check["ok"]] == ["policy"]
     assert "no provider SDK" in next(check["said"] for check in checks if check["part"] == "SDKs")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
 from tokenguard import cli
 from tokenguard.cli import reconcile
+from tokenguard.cli.schemas import published
 from tokenguard.demo.exchange import Received
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
@@ -78,6 +80,7 @@ class World:
 
     def facts(self, monkeypatch, *arguments, **more):
         found = json.loads(self.ask(monkeypatch, *arguments, "--format", "json", **more))
+        jsonschema.validate(found, published("reconcile"))
         kinds = {part["kind"]: part["usd"] for part in found["difference"]}
         assert sum(kinds.values()) == pytest.approx(found["billed_usd"] - found["measured_usd"], abs=1e-6)
         return found, kinds

@@ -50,7 +50,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def report(*args: str) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = json.loads(CliRunner().invoke(lint, ["--format", "json", *args]).stdout)
+    rows: list[dict[str, object]] = json.loads(CliRunner().invoke(lint, ["--format", "json", *args]).stdout)["findings"]
     return rows
 
 

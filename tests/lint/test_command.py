@@ -66,14 +66,14 @@ def test_text_shows_the_line_and_a_caret(project: Path) -> None:
 def test_json(project: Path) -> None:
     """JSON is a list of objects with the documented keys."""
     (project / "bad.py").write_text(BAD)
-    (row,) = json.loads(run("--format", "json", ".").stdout)
+    (row,) = json.loads(run("--format", "json", ".").stdout)["findings"]
     assert row.pop("message").startswith("This call sets no output cap")
     assert row == {
         "rule": "TG101", "name": "no-output-cap", "path": "bad.py", "line": 3, "column": 9, "end_line": 3,
         "severity": "warning", "fix": {"summary": "Set max_output_tokens to 1024", "safe": False},
     }  # fmt: skip
     (project / "bad.py").write_text(CLEAN)
-    assert json.loads(run("--format", "json", ".").stdout) == []
+    assert json.loads(run("--format", "json", ".").stdout)["findings"] == []
 
 
 def test_sarif(project: Path) -> None:
@@ -134,7 +134,7 @@ def test_baseline_survives_shifted_lines(project: Path) -> None:
     file.write_text(BAD + BAD.splitlines()[2] + "\n")
     result = run("--baseline", "b.json", "--format", "json", ".")
     assert result.exit_code == 1
-    assert len(json.loads(result.stdout)) == 1
+    assert len(json.loads(result.stdout)["findings"]) == 1
 
 
 def test_add_ignore_silences_everything(project: Path) -> None:
@@ -171,7 +171,7 @@ def test_settings(project: Path) -> None:
         '[lint]\nselect = ["TG1"]\nexclude = ["app/skip.py"]\n[lint.severity]\nTG101 = "error"\n'
         '[lint.per-file-ignores]\n"app/gen*" = ["TG101"]\n[lint.rules.TG101]\ndefault_cap = 77\n'
     )
-    (row,) = json.loads(run("--format", "json", ".").stdout)
+    (row,) = json.loads(run("--format", "json", ".").stdout)["findings"]
     assert (row["path"], row["severity"], row["fix"]["summary"]) == ("app/a.py", "error", "Set max_output_tokens to 77")
     assert run("--ignore", "TG101", ".").exit_code == 0
 
@@ -205,9 +205,9 @@ def test_gitignore_is_respected(project: Path) -> None:
     for name in ("build/a.py", "x.gen.py", "keep.gen.py", "top.py", "sub/top.py"):
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text(BAD)
-    paths = {row["path"] for row in json.loads(run("--format", "json", ".").stdout)}
+    paths = {row["path"] for row in json.loads(run("--format", "json", ".").stdout)["findings"]}
     assert paths == {"keep.gen.py", "sub/top.py"}
-    assert len(json.loads(run("--no-gitignore", "--format", "json", ".").stdout)) == 5
+    assert len(json.loads(run("--no-gitignore", "--format", "json", ".").stdout)["findings"]) == 5
 
 
 def test_the_cache_answers_only_for_the_same_bytes(project: Path) -> None:
@@ -236,7 +236,7 @@ def test_many_files_are_linted_in_processes(project: Path) -> None:
     command = [sys.executable, "-m", "tokenguard.lint", "--no-cache", "-j", "2", "--format", "json", "."]
     parallel = subprocess.run(command, capture_output=True, text=True, check=False)
     assert parallel.stdout == serial
-    assert len(json.loads(serial)) == 65
+    assert len(json.loads(serial)["findings"]) == 65
 
 
 def test_statistics(project: Path) -> None:

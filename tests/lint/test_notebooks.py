@@ -38,7 +38,10 @@ def test_findings_and_fixes_by_cell(tmp_path: Path, indent: int | None, ascii_on
     before = notebook(indent, ascii_only=ascii_only, as_list=as_list)
     file.write_text(before, encoding="utf-8")
     result = CliRunner().invoke(lint, ["--no-cache", "--format", "json", str(file)])
-    assert [(r["rule"], r["cell"], r["line"]) for r in json.loads(result.stdout)] == [("TG000", 5, 1), ("TG101", 6, 2)]
+    assert [(r["rule"], r["cell"], r["line"]) for r in json.loads(result.stdout)["findings"]] == [
+        ("TG000", 5, 1),
+        ("TG101", 6, 2),
+    ]
     text = CliRunner().invoke(lint, ["--no-cache", str(file)]).stdout
     assert ":cell 6:2:9: warning TG101" in text
     assert "    reply = client.responses.create(\n" in text
@@ -83,7 +86,7 @@ def linted(tmp_path: Path, *cells: str) -> list[tuple[str, int, int, str]]:
     file = tmp_path / "n.ipynb"
     file.write_text(json.dumps({"cells": [{"cell_type": "code", "source": text} for text in cells]}))
     result = CliRunner().invoke(lint, ["--no-cache", "--format", "json", "--ignore", "TG116", str(file)])
-    return [(r["rule"], r["cell"], r["line"], r["severity"]) for r in json.loads(result.stdout)]
+    return [(r["rule"], r["cell"], r["line"], r["severity"]) for r in json.loads(result.stdout)["findings"]]
 
 
 CALL = "from openai import OpenAI\nOpenAI().responses.create(model='m', input='x')"
@@ -133,7 +136,7 @@ def test_where_broken_files_are_not_reported_the_other_cells_are_linted(tmp_path
     cells = [{"cell_type": "code", "source": text} for text in ("def f(:", CALL)]
     file.write_text(json.dumps({"cells": cells}))
     result = CliRunner().invoke(lint, ["--no-cache", "--select", "TG101", "--format", "json", str(file)])
-    assert [(r["rule"], r["cell"]) for r in json.loads(result.stdout)] == [("TG101", 2)]
+    assert [(r["rule"], r["cell"]) for r in json.loads(result.stdout)["findings"]] == [("TG101", 2)]
 
 
 def test_a_file_that_a_cell_writes_is_a_program_of_its_own(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def run(*args: str, stdin: bytes | None = None) -> Result:
 
 
 def found(*args: str) -> list[tuple[str, str]]:
-    return [(row["path"], row["rule"]) for row in json.loads(run("--format", "json", *args).stdout)]
+    return [(row["path"], row["rule"]) for row in json.loads(run("--format", "json", *args).stdout)["findings"]]
 
 
 def test_each_file_has_the_settings_nearest_above_it(project: Path) -> None:

@@ -80,7 +80,7 @@ def run(*args: str) -> Result:
 
 
 def priced(*args: str) -> list[tuple[str, int, dict[str, object] | None]]:
-    rows = json.loads(run("--format", "json", *args).stdout)
+    rows = json.loads(run("--format", "json", *args).stdout)["findings"]
     return [(row["rule"], row["line"], row.get("spent")) for row in rows]
 
 

@@ -59,7 +59,7 @@ def records():
             0.2,
             "abandoned",
             tenant="beta",
-            **{n.COST_STATUS: "estimated"},
+            **{n.COST_STATUS: "estimated", n.COST_BASIS: "abandoned_stream"},
         ),
         call(3, "rag", "my-tuned-model", (500, 50, None), None, tenant="beta", **{n.COST_STATUS: "unpriced"}),
         call(4, None, "gpt-4o-mini", (100, 20, None), 0.001, **{n.REQUEST_MAX_TOKENS: None}),

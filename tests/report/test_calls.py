@@ -66,7 +66,7 @@ def run(store, *arguments, code=0, width=160):
 
 
 def listed(store, *arguments):
-    return [each["start_ns"] - START for each in json.loads(run(store, *arguments, "--format", "json"))]
+    return [each["start_ns"] - START for each in json.loads(run(store, *arguments, "--format", "json"))["calls"]]
 
 
 def test_orders(store):
@@ -93,7 +93,7 @@ def test_the_list(store):
 
 def test_repeats(store):
     """Requests that were answered more than once, with what all but the first answer cost."""
-    (same,) = json.loads(run(store, "--repeated", "--format", "json"))
+    (same,) = json.loads(run(store, "--repeated", "--format", "json"))["repeats"]
     assert (same["times"], same["usd"], same["repeats_usd"]) == (2, 0.75, 0.375)
     assert "$0.3750" in run(store, "--repeated")
 

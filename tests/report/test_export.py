@@ -23,7 +23,8 @@ def test_json(store_path):
     with closing(open_sources([store_path]).records) as connection:
         report = ask(connection, Query(by=("feature", "tenant")))
         document = json.loads(export.as_json(report, find(connection, report)))
-    assert list(document) == [
+    assert document["version"] == 1
+    assert list(document)[1:] == [
         *(
             "by",
             "first_call",
@@ -35,6 +36,7 @@ def test_json(store_path):
             "units",
             "rented",
             "unpriced",
+            "estimated",
             "trend",
             "findings",
             "faults",

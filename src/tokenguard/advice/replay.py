@@ -18,6 +18,7 @@ STORED: Final = (
     *("max_tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
     *("cost_usd", "input_usd", "output_usd", "cache_read_usd", "cache_write_usd"),
     *("retry_attempt", "tool_steps", "temperature", "request_hash", "toolset", "break_kind", "break_tokens"),
+    *("system_tokens", "tools_tokens", "history_tokens", "tool_results_tokens", "last_tokens"),
     *(*names.ATTRIBUTION_KEYS, "more"),
 )
 PAGE: Final = 10_000
@@ -54,6 +55,11 @@ class Fact(NamedTuple):
     toolset: str | None
     break_kind: str | None
     break_tokens: int | None
+    system_tokens: int | None
+    tools_tokens: int | None
+    history_tokens: int | None
+    tool_results_tokens: int | None
+    last_tokens: int | None
     tenant: str | None
     feature: str | None
     route: str | None
@@ -116,7 +122,10 @@ NOTHING: Final[Parts] = (0.0, 0.0, 0.0, 0.0)
 class Replayed:
     """A call on its way through a proposal."""
 
-    __slots__ = ("_scale", "attribution", "fact", "factor", "gone", "model", "parts", "priced", "routed", "usage")
+    __slots__ = (
+        *("_scale", "again_usd", "attribution", "fact", "factor", "gone", "model", "parts", "priced", "routed"),
+        "usage",
+    )
 
     def __init__(self, fact: Fact, attribution: Mapping[str, str], book: PriceBook) -> None:
         self.fact = fact
@@ -131,13 +140,29 @@ class Replayed:
         """Whether it would not be sent: refused, or answered from a cache."""
         self.factor = 1.0
         """What its rates are multiplied by: a batch's half."""
+        self.again_usd = 0.0
+        """What another model's answer in its place costs, where its own fails."""
         self.parts = _recorded(fact)
         self._scale = self._scales(book)
 
     @property
     def usd(self) -> float:
         """What it comes to; 0 where that is not known."""
-        return 0.0 if self.gone else sum(self.parts)
+        return 0.0 if self.gone else sum(self.parts) + self.again_usd
+
+    def section(self, name: str) -> int | None:
+        """The tokens of a section of its input, which shrinks as the input does; `None` where that is not recorded."""
+        tokens: int | None = getattr(self.fact, f"{name}_tokens")
+        if tokens is None or not self.fact.input_tokens or self.usage.input is None:
+            return tokens
+        return round(tokens * self.usage.input / self.fact.input_tokens)
+
+    def by(self, book: PriceBook, usage: Usage, model: str) -> float | None:
+        """USD of so many tokens of another model, as this call's were priced; `None` without a price for it."""
+        cost = book.cost(self.fact.provider or "", (model,), usage, at_ns=self.fact.start_ns)
+        if not self.priced or cost.total is None:
+            return None
+        return sum(part * scale * self.factor for part, scale in zip(parts_of(cost), self._scale, strict=True))
 
     def _scales(self, book: PriceBook) -> Parts:
         """The recorded parts over those of the price list: a tier, a geography, rates that have changed since."""

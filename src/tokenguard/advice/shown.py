@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from html import escape
 from typing import Final
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tokenguard.advice.waterfall import Line, Waterfall
+from tokenguard.facts.printed import document
 from tokenguard.report import grid
 from tokenguard.report.labels import clean, iso, markdown, when
 from tokenguard.report.numbers import share, usd, usds
@@ -18,7 +18,9 @@ from tokenguard.report.terminal import is_fancy
 
 WORDS: Final = {
     "shorten": "shorter",
+    "share": "shared with one under way",
     "block": "refused by a limit",
+    "trim": "histories cut",
     "clamp": "answers cut at a cap",
     "cache": "answered from a cache",
     "route": "another model",
@@ -118,6 +120,7 @@ def _assumptions(fall: Waterfall) -> Iterator[str]:
     for line in fall.lines:
         for assumed in line.assumes:
             yield f"{clean(line.name)}: {assumed}"
+        yield f"{clean(line.name)} is reckoned from {line.basis}"
 
 
 def _unknown(fall: Waterfall) -> Iterator[str]:
@@ -129,7 +132,7 @@ def _unknown(fall: Waterfall) -> Iterator[str]:
 def as_json(fall: Waterfall, source: str) -> str:
     """The waterfall for programs. Money is USD, shares are of 1, unknown is null."""
     return (
-        json.dumps(
+        document(
             {
                 "proposal": source,
                 "calls": fall.calls,
@@ -143,8 +146,7 @@ def as_json(fall: Waterfall, source: str) -> str:
                 "first_call": iso(fall.first_ns),
                 "last_call": iso(fall.last_ns),
                 "notes": list(fall.notes),
-            },
-            indent=2,
+            }
         )
         + "\n"
     )

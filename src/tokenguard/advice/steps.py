@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from tokenguard.advice.proposal import Batch, Shorten
 from tokenguard.advice.replay import Replayed
 from tokenguard.facts import names
 from tokenguard.ledger.entry import NANO
-from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy, Route
+from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy
+from tokenguard.policy.model import MANAGED
 from tokenguard.policy.windows import window_bounds
 from tokenguard.prices import PriceBook
 
@@ -19,10 +20,30 @@ Applies = Callable[[Replayed], Any]
 """Whether a rule is for a call: what it matched, or nothing."""
 
 
+class Outlook(NamedTuple):
+    """How what no record can tell turns out: as expected, or at an end of the interval."""
+
+    length: float = 1.0
+    """How long another model's answers are, beside those that are recorded."""
+    fails: int = 0
+    """How many of its answers fail their checks: 0 as expected, else the end of the interval on that side."""
+    trimmed: float = 0.5
+    """How much more than it must a history loses that is trimmed: the part of a turn."""
+
+
+EXPECTED: Final = Outlook()
+BEST: Final = Outlook(length=0.7, fails=-1, trimmed=1.0)
+WORST: Final = Outlook(length=1.5, fails=1, trimmed=0.0)
+
+
 class Step:
     """One step of the waterfall."""
 
     kind: ClassVar[str]
+    basis: ClassVar[str]
+    """What of the records its figure is reckoned from."""
+    open_ended: ClassVar[bool] = False
+    """Whether it depends on what no record can tell, so that it has an interval."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -60,7 +81,7 @@ def matcher(policy: Policy) -> Callable[[Replayed], Any]:
     return match
 
 
-def applies(rule: Route | Batch | Shorten | Limit | Budget) -> Applies:
+def applies(rule: Batch | Shorten | Limit) -> Applies:
     """Whether a rule's `when` is for a call."""
     match = matcher(Policy(limits=(Limit(name=rule.name, when=rule.when, max_tool_steps=0),)))
     return lambda call: match(call).limits
@@ -70,6 +91,7 @@ class Block(Step):
     """Calls that a limit refuses."""
 
     kind = "block"
+    basis = "recorded tokens, rounds and repeats; sections of the input, shared out by length"
 
     def __init__(self, limit: Limit, book: PriceBook) -> None:
         super().__init__(limit.name)
@@ -84,18 +106,32 @@ class Block(Step):
         return ["a refused call is not made in another way"]
 
 
+MENDS: Final = {"clamp": ("max_output_tokens",), "trim": ("max_history_tokens",), "provider": MANAGED}
+"""The ceilings past which a `then` does something else than refuse."""
+COUNTED: Final[dict[str, Callable[[Replayed], int | None]]] = {
+    "max_tool_steps": lambda call: call.fact.tool_steps,
+    "max_retries": lambda call: call.fact.retry_attempt,
+    "max_system_tokens": lambda call: call.section("system"),
+    "max_tools_tokens": lambda call: call.section("tools"),
+    "max_history_tokens": lambda call: call.section("history"),
+    "max_input_tokens": lambda call: call.usage.input,
+}
+"""What the records hold against a ceiling."""
+
+
+def ceilings(limit: Limit) -> dict[str, float]:
+    """The ceilings of a limit past which it refuses a call, or sends it to the cheaper model."""
+    named = (*COUNTED, "max_output_tokens", "max_cost_usd")
+    mended = MENDS.get(limit.then, ())
+    return {name: most for name in named if name not in mended and (most := getattr(limit, name)) is not None}
+
+
 def exceeds(limit: Limit, call: Replayed, book: PriceBook) -> bool:
-    """Whether a call passes a ceiling of a limit that refuses it, or sends it to the cheaper model."""
-    fact = call.fact
-    past = (
-        (limit.max_tool_steps, fact.tool_steps),
-        (limit.max_retries, fact.retry_attempt),
-        (limit.max_input_tokens, call.usage.input),
-    )
-    if any(ceiling is not None and value is not None and value > ceiling for ceiling, value in past):
+    """Whether a call passes one of the `ceilings` of a limit. What is not recorded of it passes none."""
+    fact, most = call.fact, ceilings(limit)
+    if any((found := COUNTED[name](call)) is not None and found > most[name] for name in most if name in COUNTED):
         return True
-    generates = fact.operation != "embeddings"
-    cap = None if limit.then == "clamp" or not generates else limit.max_output_tokens
+    cap = most.get("max_output_tokens") if fact.operation != "embeddings" else None
     if cap is not None and (fact.max_tokens is None or fact.max_tokens > cap):
         return True
     if limit.max_cost_usd is not None:
@@ -123,6 +159,7 @@ class Clamp(Step):
     """Answers that a cap cuts off."""
 
     kind = "clamp"
+    basis = "recorded lengths of answers"
 
     def __init__(self, limit: Limit, book: PriceBook) -> None:
         super().__init__(limit.name)
@@ -144,6 +181,7 @@ class Budgeted(Step):
     """Calls that a budget refuses, in the order in which they were made."""
 
     kind = "budget"
+    basis = "recorded tokens and times; the worst case of each call at the price list"
 
     def __init__(self, budget: Budget, book: PriceBook) -> None:
         super().__init__(budget.name)

@@ -1,8 +1,8 @@
 """What a proposal would have saved: the recorded calls, replayed through its steps.
 
 ```text
-shorter -> refused -> cut off -> answered from a cache -> routed -> refused by a budget
-        -> batched -> prompt cache holds -> for an hour -> at other prices
+shorter -> shared -> refused -> trimmed -> cut off -> answered from a cache -> routed
+        -> refused by a budget -> batched -> prompt cache holds -> for an hour -> at other prices
 ```
 
 Each step is priced on what the steps before it left, so the savings add up. Nothing is counted that is not recorded:
@@ -13,31 +13,19 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from tokenguard.advice.levers import (
-    LONGER,
-    SHORTER,
-    Batched,
-    Cached,
-    Downgraded,
-    Group,
-    Held,
-    Lifetime,
-    Priced,
-    Routed,
-    Shortened,
-)
+from tokenguard.advice.answered import Cached, Shared
+from tokenguard.advice.levers import Batched, Group, Held, Lifetime, Priced, Shortened
 from tokenguard.advice.proposal import Proposal
 from tokenguard.advice.replay import Fact, Replayed, facts
-from tokenguard.advice.steps import Block, Budgeted, Clamp, Step
+from tokenguard.advice.routed import Downgraded, Failing, Routed, failing
+from tokenguard.advice.steps import BEST, EXPECTED, WORST, Block, Budgeted, Clamp, Outlook, Step, ceilings, matcher
+from tokenguard.advice.trimmed import Trimmed
 from tokenguard.facts import names
-from tokenguard.policy import Limit
+from tokenguard.policy import Policy
 from tokenguard.policy.model import CALL_KEYS
 from tokenguard.prices import PriceBook
 from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, conditions
-
-LENGTHS: Final = (1.0, SHORTER, LONGER)
-"""How long other models' answers are: as expected, and at either end of the interval."""
 
 
 class Line(NamedTuple):
@@ -45,7 +33,8 @@ class Line(NamedTuple):
 
     name: str
     kind: str
-    """`shorten`, `block`, `clamp`, `cache`, `route`, `budget`, `batch`, `prompt_cache`, `lifetime` or `prices`."""
+    """`shorten`, `share`, `block`, `trim`, `clamp`, `cache`, `route`, `budget`, `batch`, `prompt_cache`, `lifetime` or
+    `prices`."""
     calls: int
     """Calls that it changes."""
     saved_usd: float
@@ -55,6 +44,8 @@ class Line(NamedTuple):
     """The interval of what it saves; the same as `saved_usd` where no tokens could change."""
     left_usd: float
     """What is left to pay after it."""
+    basis: str
+    """What of the records the figure is reckoned from."""
     assumes: tuple[str, ...]
 
 
@@ -82,9 +73,11 @@ class Waterfall(NamedTuple):
 
 def waterfall(records: Records, query: Query, proposal: Proposal, now: PriceBook) -> Waterfall:
     """Replay the calls of a query through a proposal; `now` has the prices that are in force."""
-    ways = [_steps(proposal, now, length, records, query) for length in LENGTHS]
-    if not any(isinstance(step, Routed) for step in ways[0]):
-        ways = ways[:1]  # no tokens can change
+    fails = {route.name: failing(records, query, route) for route in proposal.routes}
+    unmarked = _unmarked(records, query) if proposal.assumed.prompt_cache else {}
+    ways = [_steps(proposal, now, outlook, fails, unmarked) for outlook in (EXPECTED, BEST, WORST)]
+    if not any(step.open_ended for step in ways[0]):
+        ways = ways[:1]
     defaults = proposal.policy.attribution.defaults
     custom = _uses_custom_keys(proposal)
     calls = unpriced = refused = 0
@@ -127,8 +120,18 @@ def _summed(
         step = same[0]
         saved = [each.saved_usd for each in same]
         left -= step.saved_usd
+        interval = (min(saved), max(saved))
         lines.append(
-            Line(step.name, step.kind, step.calls, step.saved_usd, min(saved), max(saved), left, step.assumptions())
+            Line(
+                step.name,
+                step.kind,
+                step.calls,
+                step.saved_usd,
+                *interval,
+                left,
+                step.basis,
+                step.assumptions(),
+            )
         )
     ends = [spent - sum(step.saved_usd for step in steps) for steps in ways]
     return Waterfall(
@@ -141,10 +144,15 @@ def _notes(refused: int, proposal: Proposal) -> list[str]:
     if refused:
         notes.append(f"{refused:,} calls were refused when they were made: what they would cost is not known")
     for limit in proposal.policy.limits:
-        if limit.max_tool_calls_per_turn is not None:
-            notes.append(f'max_tool_calls_per_turn of "{limit.name}" is not replayed: requests do not record it')
+        notes += [
+            f'{ceiling} of "{limit.name}" is not replayed: {why}'
+            for ceiling, why in UNKNOWN.items()
+            if getattr(limit, ceiling) is not None
+        ]
         if limit.then == "warn":
             notes.append(f'"{limit.name}" only warns')
+        if limit.then == "provider":
+            notes.append(f'"{limit.name}" is not replayed: what the provider leaves out is its own to choose')
     notes.extend(
         f'"{budget.name}" only {"warns" if budget.then == "warn" else "is replayed as if it warned"}'
         for budget in proposal.policy.budgets
@@ -153,33 +161,46 @@ def _notes(refused: int, proposal: Proposal) -> list[str]:
     return notes
 
 
-def _steps(proposal: Proposal, now: PriceBook, length: float, records: Records, query: Query) -> list[Step]:
+UNKNOWN: Final = {
+    "max_tool_calls_per_turn": "requests do not record it",
+    "max_tool_result_tokens": "of tool results only the sum is recorded",
+    "max_session_usd": "a session's calls are recorded one by one",
+    "max_session_seconds": "a session's calls are recorded one by one",
+}
+"""The ceilings that the records cannot be held against, and why."""
+
+
+def _steps(
+    proposal: Proposal,
+    now: PriceBook,
+    outlook: Outlook,
+    fails: dict[str, Failing | None],
+    unmarked: dict[Group, int],
+) -> list[Step]:
     """The steps, in the order in which a call meets them."""
     policy, assumed = proposal.policy, proposal.assumed
     offered = PriceBook(policy.prices) if policy.prices else now
     books = (now, offered)
+    chosen = matcher(Policy(shares=policy.shares, caches=proposal.caches, routes=proposal.routes))
+    limits = {then: [limit for limit in policy.limits if limit.then == then] for then in ("trim", "clamp", "downgrade")}
+    refusing = [limit for limit in policy.limits if limit.then not in ("warn", "downgrade") and ceilings(limit)]
     steps: list[Step] = [Shortened(each, now) for each in assumed.shortens]
-    steps += [Block(limit, now) for limit in policy.limits if _blocks(limit)]
-    steps += [Clamp(limit, now) for limit in policy.limits if limit.then == "clamp"]
-    steps += [Cached(cache) for cache in proposal.caches]
-    steps += [Routed(route, books, length) for route in proposal.routes]
-    steps += [Downgraded(limit, books, length) for limit in policy.limits if limit.then == "downgrade"]
+    steps += [Shared(share, chosen) for share in policy.shares]
+    steps += [Block(limit, now) for limit in refusing]
+    steps += [Trimmed(limit, now, outlook) for limit in limits["trim"]]
+    steps += [Clamp(limit, now) for limit in limits["clamp"]]
+    steps += [Cached(cache, chosen) for cache in proposal.caches]
+    steps += [Routed(route, chosen, books, outlook, fails[route.name]) for route in proposal.routes]
+    steps += [Downgraded(limit, books, outlook) for limit in limits["downgrade"]]
     steps += [Budgeted(budget, now) for budget in policy.budgets if budget.then == "block"]
     steps += [Batched(batch, now) for batch in assumed.batches]
     if assumed.prompt_cache:
-        steps.append(Held(now, _unmarked(records, query)))
+        steps.append(Held(now, unmarked))
     if assumed.cache_lifetime == "1h":
         steps.append(Lifetime(now))
     if policy.prices:
         steps.append(Priced(offered, now))
     return steps
-
-
-def _blocks(limit: Limit) -> bool:
-    ceilings = (limit.max_input_tokens, limit.max_cost_usd, limit.max_tool_steps, limit.max_retries)
-    if limit.then == "clamp":
-        return any(ceiling is not None for ceiling in ceilings)
-    return limit.then == "block"
 
 
 def _unmarked(records: Records, query: Query) -> dict[Group, int]:
@@ -205,5 +226,5 @@ def _uses_custom_keys(proposal: Proposal) -> bool:
         *proposal.assumed.shortens,
     )
     keys = {key for rule in rules for key, _ in rule.when.patterns}
-    keys |= {key for rule in rules for key in getattr(rule, "per", ())}
+    keys |= {key for rule in rules for key in (*getattr(rule, "per", ()), *getattr(rule, "by", ()))}
     return not keys <= {*CALL_KEYS, *names.ATTRIBUTION_KEYS}

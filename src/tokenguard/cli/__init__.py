@@ -107,6 +107,7 @@ COMMANDS = {
     "doctor": Entry(
         "tokenguard.cli.doctor", "doctor", "Check that SDKs are measured, and what else is needed.", "Start"
     ),
+    "schema": Entry("tokenguard.cli.schema", "schema", "The JSON Schema of what a command prints for programs."),
     "lint": Entry("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
     "ci": Entry(
         "tokenguard.cli.ci",

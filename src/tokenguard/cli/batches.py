@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tokenguard.facts import names
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from tokenguard.store.jobs import Job
@@ -32,7 +32,7 @@ def batches(every: bool, form: str) -> None:
     path = names.store_path(os.environ.get(names.ENV_STORE))
     jobs = [job for job in _jobs(path) if every or waits(job)]
     if form == "json":
-        click.echo(json.dumps([facts(job) for job in jobs], indent=2))
+        click.echo(document({"batches": [facts(job) for job in jobs]}))
     elif jobs:
         _print(jobs)
     else:

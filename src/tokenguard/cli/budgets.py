@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from tokenguard.cli.policy import loaded
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -37,7 +37,7 @@ def budgets(reset: str | None, file: str | None, form: str) -> None:
         said = 'The ledger is "memory:", which each process keeps to itself: it cannot be seen from here.'
         click.echo(said, err=form == "json")
         if form == "json":
-            click.echo("[]")
+            click.echo(document({"budgets": []}))
         return
     ledger = open_ledger(found.ledger, found.source)
     try:
@@ -51,7 +51,7 @@ def budgets(reset: str | None, file: str | None, form: str) -> None:
     finally:
         ledger.close()
     if form == "json":
-        click.echo(json.dumps([as_facts(each) for each in there], indent=2))
+        click.echo(document({"budgets": [as_facts(each) for each in there]}))
     elif there:
         _print(there)
     else:

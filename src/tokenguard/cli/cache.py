@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +9,7 @@ import click
 
 from tokenguard.cli.group import Suggesting
 from tokenguard.cli.policy import loaded
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from tokenguard.answers.store import Store
@@ -42,7 +42,9 @@ def stats(file: str | None, form: str) -> None:
         if store is not None:
             store.close()
     if form == "json":
-        click.echo(json.dumps([{"rule": each.rule, "entries": each.entries, "bytes": each.size} for each in kept]))
+        click.echo(
+            document({"rules": [{"rule": each.rule, "entries": each.entries, "bytes": each.size} for each in kept]})
+        )
         return
     for each in kept:
         click.echo(f"{each.rule}: {each.entries:,} answers, {each.size / 2**20:,.1f} MiB")

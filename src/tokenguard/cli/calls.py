@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import click
 from tokenguard.cli.group import Suggesting
 from tokenguard.cli.recorded import SOURCE, asked, chosen, recorded
 from tokenguard.facts import names
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -64,7 +64,7 @@ def calls(
             found = single = report.calls(there.records, query, sort, failed=failed)
             facts = [report.as_facts(each) for each in single]
     if form == "json":
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(document({"repeats" if repeated else "calls": facts}))
     elif form == "csv":
         click.echo(_csv(facts), nl=False)
     elif found:
@@ -86,7 +86,7 @@ def show(ident: str, source: tuple[str, ...], form: str) -> None:
     with recorded(source) as there:
         found = report.call(there.records, ident)
     if form == "json":
-        click.echo(json.dumps(report.as_facts(found), indent=2))
+        click.echo(document(report.as_facts(found)))
         return
     from rich.text import Text
 

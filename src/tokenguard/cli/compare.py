@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from tokenguard.cli.recorded import asked, chosen, recorded
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from tokenguard.advice.compare import Arm, Comparison
@@ -54,7 +54,7 @@ def compare(
         what = f" named {task!r}" if task else ""
         raise TokenGuardError(f"{shown}: no task{what} has {first} or {second}. {nothing}")
     if form == "json":
-        click.echo(json.dumps(_facts(found), indent=2))
+        click.echo(document(_facts(found)))
     else:
         _print(found)
 

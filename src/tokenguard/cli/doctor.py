@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import socket
 import sys
@@ -19,6 +18,7 @@ import click
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import PolicyError
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from tokenguard.policy import Policy
@@ -64,7 +64,7 @@ def doctor(form: str) -> None:
     """
     checks = list(_checks())
     if form == "json":
-        click.echo(json.dumps([check._asdict() for check in checks], indent=2))
+        click.echo(document({"checks": [check._asdict() for check in checks]}))
     else:
         _show(checks)
     sys.exit(not all(check.ok for check in checks))

@@ -49,6 +49,7 @@ EXAMPLES: Final = {
         "tokenguard grafana export monitoring --grafana https://grafana.example.com",
     ),
     "doctor": ("tokenguard doctor", "tokenguard doctor --format json"),
+    "schema": ("tokenguard schema", "tokenguard schema calls show"),
     "lint": ("tokenguard lint src", "tokenguard lint --fix --diff"),
     "ci comment": (
         "tokenguard ci comment --base origin/main",

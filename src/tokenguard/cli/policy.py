@@ -15,6 +15,7 @@ from tokenguard.cli.group import Suggesting
 from tokenguard.cli.recorded import SOURCE
 from tokenguard.facts import names
 from tokenguard.facts.errors import PolicyError
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from tokenguard.guard.trial import Trial
@@ -145,7 +146,7 @@ def try_(file: str | None, attr: tuple[str, ...], form: str, **facts: Any) -> No
     sys.path.insert(0, os.getcwd())  # a route may ask a function of the application's, as when that runs here
     tried = try_call(found, PriceBook(found.prices), Asked(attribution=whose, **facts))
     if form == "json":
-        click.echo(json.dumps({**tried._asdict(), "decisions": [one._asdict() for one in tried.decisions]}, indent=2))
+        click.echo(document({**tried._asdict(), "decisions": [one._asdict() for one in tried.decisions]}))
     else:
         _print(tried, found)
     if tried.action == "block" and found.mode == "enforce":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tokenguard.cli.recorded import SOURCE, now, recorded
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from tokenguard.invoice.explain import Compared
@@ -75,7 +75,7 @@ def reconcile(
         raise TokenGuardError(f"the bills have no line from {first} to {last}")
     compared = compare(lines, ours, accounts)
     if form == "json":
-        click.echo(json.dumps(as_facts(compared, first, last), indent=2))
+        click.echo(document(as_facts(compared, first, last)))
     else:
         _print(compared, keys, first, last)
 

@@ -97,7 +97,7 @@ class Recorded(NamedTuple):
 @contextmanager
 def recorded(source: tuple[str, ...]) -> Iterator[Recorded]:
     """The records of the sources, or of the local store. Raises `SourceError` for what cannot be read."""
-    from tokenguard.report import sources
+    from tokenguard.report import lines, sources
 
     given = given_or_local(source)
     paths = [path for path in given if isinstance(path, Path)]
@@ -108,7 +108,7 @@ def recorded(source: tuple[str, ...]) -> Iterator[Recorded]:
         try:
             yield Recorded(opened.records, shown, nothing_yet, opened.repeated, paths)
         except sqlite3.Error as error:
-            raise sources.SourceError(f"{shown}: cannot be read: {error}. {sources.WOULD_DO}") from error
+            raise lines.SourceError(f"{shown}: cannot be read: {error}. {lines.WOULD_DO}") from error
         finally:
             opened.records.close()
 

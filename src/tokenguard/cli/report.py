@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tokenguard.cli.recorded import asked, chosen, now, recorded
+from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
     from tokenguard.cli.recorded import Recorded
@@ -84,11 +84,12 @@ def report(
 
 def _revenue(query: Query) -> Revenue | None:
     """What tenants pay, by the policy's `[finops] revenue`, where the report is of tenants."""
-    from tokenguard.policy import load
     from tokenguard.report import revenue
 
     if not revenue.fits(query):
         return None
+    from tokenguard.policy import load
+
     policy = load()
     if policy.finops.revenue is None:
         return None
@@ -135,7 +136,7 @@ def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:
     with recorded(source) as there:
         found = inputs.parts(there.records, query)
     if form == "json":
-        click.echo(json.dumps({"by": query.by[0], "rows": [part._asdict() for part in found]}, indent=2))
+        click.echo(document({"by": [query.by[0]], "rows": [part._asdict() for part in found]}))
     elif found:
         from tokenguard.report.parts import print_parts
 

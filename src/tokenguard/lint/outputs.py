@@ -47,10 +47,10 @@ def text(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule
 
 
 def as_json(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> str:
-    """A list of objects, one a finding; columns in characters, from 1."""
-    import json
+    """The findings as objects; columns in characters, from 1."""
+    from tokenguard.facts import printed
 
-    return json.dumps([_row(f, sources) for f in findings], indent=1) + "\n"
+    return printed.document({"findings": [_row(f, sources) for f in findings]}) + "\n"
 
 
 def _row(finding: Finding, sources: Sources) -> dict[str, Any]:

@@ -28,8 +28,12 @@ from tokenguard.page.document import content_policy, document, main
 from tokenguard.page.gathered import PERIODS, Page, gathered, period
 from tokenguard.report.budgets import Standing
 from tokenguard.report.engine import Records
+from tokenguard.report.export import as_json
+from tokenguard.report.figures import ask
+from tokenguard.report.findings import find
 from tokenguard.report.query import Query, wheres
 from tokenguard.report.sources import empty, open_sources, shown
+from tokenguard.report.trend import trend
 from tokenguard.store import faults
 
 HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
@@ -65,6 +69,7 @@ class Dashboard:
                 Route("/{token}/part", self._guarded(self._part)),
                 Route("/{token}/later", self._guarded(self._later)),
                 Route("/{token}/state", self._guarded(self._state)),
+                Route("/{token}/report.json", self._guarded(self._json)),
             ],
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)],
         )
@@ -103,6 +108,14 @@ class Dashboard:
         query, _, _ = self._asked(request)
         with self._records() as records:
             return HTMLResponse("".join(advised(records, query)))
+
+    def _json(self, request: Request) -> Response:
+        """The same as `tokenguard report --format json` prints."""
+        query, _, now = self._asked(request)
+        with self._records() as records:
+            found, going = ask(records, query), trend(records, query, now)
+            insights = find(records, found, going.outliers if going else ())
+        return Response(as_json(found, insights, going), media_type="application/json")
 
     @contextmanager
     def _records(self) -> Iterator[Records]:

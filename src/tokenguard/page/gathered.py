@@ -13,7 +13,7 @@ from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, ask
 from tokenguard.report.findings import LAST_CALLS, Finding, find
 from tokenguard.report.inputs import Part, parts
-from tokenguard.report.measured import measured
+from tokenguard.report.measured import altogether, measured
 from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, newest
 from tokenguard.report.trend import Trend, trend
 from tokenguard.store.faults import Fault
@@ -24,11 +24,15 @@ CAUSE: Final = 0.6
 """The part of a change from which on one version or model is called its cause."""
 ROWS: Final = 12
 LISTED: Final = 8
+LOOKED_AT: Final = 20_000
+"""So many of the last calls say where the input goes."""
 UNITS: Final = (("minute", timedelta(minutes=1), timedelta(hours=1)), ("hour", timedelta(hours=1), timedelta(hours=50)))
 """What a chart is by, how long that is, and up to which time from the first call to the last; else it is by days."""
 MIN_STEPS: Final = 12
 """A chart has so many columns at least, idle ones before the first call if need be."""
 NS: Final = 10**9
+ROUNDING: Final = 1e-9
+"""USD below which what is left of a sum is the rounding of its parts."""
 
 
 class Series(NamedTuple):
@@ -124,7 +128,7 @@ def gathered(
 ) -> Page:
     """All the page shows of a query that is by one key. Raises `TokenGuardError` where the query makes no sense."""
     query = replace(query, by=query.by[:1], limit=ROWS, sort=None)
-    report = ask(records, replace(query, by=("feature",) if query.by[0] in TIMES else query.by))
+    report = ask(records, replace(query, by=("feature",) if query.by[0] in TIMES else query.by), reasons=False)
     going = trend(records, query, now)
     listed = replace(query, limit=LISTED)
     return Page(
@@ -132,7 +136,7 @@ def gathered(
         query=report.query,
         now=now,
         report=report,
-        models=ask(records, replace(query, by=("model",), limit=TOP)),
+        models=ask(records, replace(query, by=("model",), limit=TOP), reasons=False),
         series=_series(records, report),
         findings=find(records, report, going.outliers if going else ()),
         trend=going,
@@ -141,7 +145,7 @@ def gathered(
         slowest=calls(records, listed, "latency", last=LAST_CALLS),
         failed=calls(records, listed, "time", failed=True, last=LAST_CALLS),
         repeated=repeats(records, listed, last=LAST_CALLS),
-        inputs=parts(records, replace(newest(records, query, LAST_CALLS), by=("section",))),
+        inputs=parts(records, replace(newest(records, query, LOOKED_AT), by=("section",))),
         budgets=budgets,
         period=period,
         live=live,
@@ -157,19 +161,22 @@ def _series(records: Records, report: Report) -> Series:
     lasted = timedelta(microseconds=(last - first) / 1000)
     unit, step = next(((unit, step) for unit, step, most in UNITS if lasted <= most), ("day", timedelta(days=1)))
     key = query.by[0]
-    groups = measured(records, replace(query, by=(key, unit)), ("calls", "priced_usd")).groups
     times = _steps(first, last, query.since_ns, unit, step)
     place = {time: n for n, time in enumerate(times)}
-    totals: dict[str | None, float] = {}
-    for (value, _), group in groups.items():
-        totals[value] = totals.get(value, 0.0) + (group.measures["priced_usd"] or 0.0)
-    keys = sorted(totals, key=lambda value: -totals[value])[: TOP if len(totals) > TOP + 1 else TOP + 1]
+    keys = [row.keys[0] for row in report.rows]
+    keys = keys[: TOP if len(keys) + report.more > TOP + 1 else TOP + 1]
     usd = {value: [0.0] * len(times) for value in keys}
     other, calls = [0.0] * len(times), [0] * len(times)
-    for (value, time), group in groups.items():
+    shown = measured(records, replace(query, by=(key, unit), only=tuple(keys)), ("priced_usd",))
+    for (value, time), group in shown.groups.items():
         if (n := place.get(str(time))) is not None:
-            usd.get(value, other)[n] += group.measures["priced_usd"] or 0.0
-            calls[n] += group.measures["calls"]
+            usd[value][n] = group.measures["priced_usd"] or 0.0
+    every = altogether(records, replace(query, by=(unit,)), report.total.figures["calls"], ("calls", "priced_usd"))
+    for (time,), group in every.groups.items():
+        if (n := place.get(str(time))) is not None:
+            calls[n] = group.measures["calls"]
+            rest = (group.measures["priced_usd"] or 0.0) - sum(usd[value][n] for value in keys)
+            other[n] = rest if len(keys) < len(report.rows) + report.more and rest > ROUNDING else 0.0
     return Series(times, keys, usd, other, calls)
 
 

@@ -10,7 +10,7 @@ from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import AttributeValue, CallRecord
 from tokenguard.report.engine import Records
 from tokenguard.report.labels import iso
-from tokenguard.report.query import COLUMNS, Query, check_keys, conditions
+from tokenguard.report.query import COLUMNS, Query, check_keys, conditions, newest
 from tokenguard.store.layout import CALL_COLUMNS
 from tokenguard.store.store import call_of
 from tokenguard.store.sums import SERVED
@@ -103,24 +103,25 @@ def _selected(records: Records, rest: str, values: tuple[Any, ...]) -> Iterator[
 
 
 def _among(records: Records, query: Query, last: int | None) -> tuple[str, list[int | str]]:
-    where, values = conditions(query, records.dialect)
-    if last is not None:
-        where += f" AND {records.dialect.last(last)}"
-    return where, values
+    return conditions(query if last is None else newest(records, query, last), records.dialect)
 
 
 def repeats(records: Records, query: Query, *, last: int | None = None) -> list[Repeat]:
     """The requests that were sent again though they had been answered, the dearest first; of the `last` rows."""
     check_keys(records, query)
     where, values = _among(records, query, last)
+    calls = records.dialect.calls
     return [
         Repeat(request, times, usd, None if usd is None else usd * (times - 1) / times, *more)
         for request, times, usd, *more in records.rows(
-            "SELECT request_hash, count(*), sum(cost_usd), min(feature), "  # noqa: S608
-            f"min({COLUMNS['model']}), min({COLUMNS['call_site']}), min(temperature), min(start_ns), max(start_ns) "
-            f"FROM {records.dialect.calls} WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL "
-            f"AND request_hash IS NOT NULL AND ({SERVED}) IS NOT TRUE GROUP BY 1 HAVING count(*) > 1 "
-            "ORDER BY sum(cost_usd * 1.0) * (count(*) - 1) / count(*) DESC NULLS LAST, 2 DESC, 1 LIMIT ?",
+            "WITH same AS (SELECT request_hash AS request, count(*) AS times, sum(cost_usd) AS usd, "  # noqa: S608
+            f"max(id) AS newest, min(start_ns) AS first_ns, max(start_ns) AS last_ns FROM {calls} "
+            f"WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL AND request_hash IS NOT NULL "
+            f"AND ({SERVED}) IS NOT TRUE GROUP BY 1 HAVING count(*) > 1 "
+            "ORDER BY sum(cost_usd * 1.0) * (count(*) - 1) / count(*) DESC NULLS LAST, 2 DESC, 1 LIMIT ?) "
+            f"SELECT request, times, usd, feature, {COLUMNS['model']}, {COLUMNS['call_site']}, temperature, first_ns, "
+            f"last_ns FROM same JOIN {calls} ON {calls}.id = same.newest "
+            "ORDER BY usd * 1.0 * (times - 1) / times DESC NULLS LAST, times DESC, request",
             (*values, query.limit or MANY),
         )
     ]

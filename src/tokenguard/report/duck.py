@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenguard.facts.errors import TokenGuardError
-from tokenguard.report.engine import Dialect, last_rows
+from tokenguard.report.engine import Dialect
 from tokenguard.store.layout import COLUMNS, IN_JSON_BEFORE
 from tokenguard.store.parquet import TABLES, connect, sql_type
 
@@ -18,7 +18,6 @@ DUCKDB: Final = Dialect(
     quantile=lambda value, q: f"quantile_cont({value}, {q})",
     glob=lambda text: f"{text} GLOB ?",
     attribute=lambda column, key: f"""json_extract_string({column}, '$."{key}"')""",
-    last=last_rows,
 )
 IN_JSON: Final = tuple(column for columns in IN_JSON_BEFORE.values() for column in columns)
 """Columns that older files have not: what they would hold is in the JSON there."""

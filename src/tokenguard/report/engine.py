@@ -32,10 +32,10 @@ class Dialect(NamedTuple):
     """Whether a text matches the glob that is the next value, as `pattern` has it: case counts."""
     attribute: Callable[[str, str], str]
     """The value of a key in a column of JSON, null where it has none."""
-    last: Callable[[int], str]
-    """Whether a call is one of the last so many."""
     pattern: Callable[[str], str] = str
     """A glob as the value that `glob` compares with."""
+    came: str = "id"
+    """The column by which calls are in the order in which they came."""
     indexed: bool = False
     """Whether the engine has to be told when to go through the index of the calls' time."""
 
@@ -63,11 +63,6 @@ def _stamp(ns: str, pattern: str) -> str:
     return f"strftime('{pattern}', {ns} / 1000000000, 'unixepoch')"
 
 
-def last_rows(count: int) -> str:
-    """By the number of the row, where calls have one."""
-    return f"id > (SELECT id FROM calls ORDER BY id DESC LIMIT 1) - {count}"  # noqa: S608 - our own SQL
-
-
 def _attribute(column: str, key: str) -> str:
     """What is in `more` is looked up where it lies."""
     lies = [f"""json_extract({part}, '$."{key}"')""" for part in (("own", "shared") if column == "more" else (column,))]
@@ -81,7 +76,6 @@ SQLITE: Final = Dialect(
     quantile=lambda value, q: f"json_extract(quantiles({value}), '$[{QUANTILES.index(q)}]')",  # SQLite runs it once
     glob=lambda text: f"{text} GLOB ?",
     attribute=_attribute,
-    last=last_rows,
     indexed=True,
 )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 
+from tokenguard.facts.printed import document
 from tokenguard.report.figures import Report, many
 from tokenguard.report.findings import Finding
 from tokenguard.report.labels import NO_VALUE, cell, iso, markdown, when
@@ -28,7 +28,7 @@ def as_json(
 
     A row's keys are an object of their own: a key of the user's may be named as a figure is.
     """
-    return json.dumps(
+    return document(
         {
             "by": list(report.query.by),
             "first_call": iso(report.first_ns),
@@ -48,8 +48,7 @@ def as_json(
                 for fault in faults
             ],
         },
-        indent=2,
-        ensure_ascii=not utf8,
+        utf8=utf8,
     )
 
 

@@ -9,16 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report import revenue
 from tokenguard.report.engine import Records
-from tokenguard.report.measured import QUANTILES, Keys, Measures, added, first_recorded, measured
-from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, attribute, check_keys, period
+from tokenguard.report.measured import (
+    QUANTILES,
+    Group,
+    Keys,
+    Measures,
+    added,
+    altogether,
+    first_recorded,
+    kept_by,
+    measured,
+)
+from tokenguard.report.query import TIMES, Query, check_keys, conditions, expression, reads_all
+from tokenguard.report.tasks import TaskRow, tasks
 from tokenguard.report.units import Rented, UnitRow, rented, units
+from tokenguard.store.sums import MEASURES
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
@@ -96,16 +107,6 @@ class Row(NamedTuple):
         return None if change is None else (change, self.figures["cost_usd"] - change)
 
 
-class TaskRow(NamedTuple):
-    """One kind of task: a unit of business work. `None` is unknown: calls that came by OTLP do not say how it ended."""
-
-    task: str
-    succeeded: int | None
-    failed: int | None
-    cost_usd: float | None
-    cost_per_success_usd: float | None
-
-
 class Report(NamedTuple):
     """What was found."""
 
@@ -131,43 +132,102 @@ class Report(NamedTuple):
     """Whether it is from daily sums: then latencies are within 5 %, or not known."""
 
 
-def ask(records: Records, query: Query, paid: revenue.Revenue | None = None) -> Report:
+def ask(records: Records, query: Query, paid: revenue.Revenue | None = None, *, reasons: bool = True) -> Report:
     """The figures for a query. Raises `TokenGuardError` where it makes no sense, or a cost is none.
 
-    With what tenants have `paid`, a report by tenant has their revenue and margin.
+    With what tenants have `paid`, a report by tenant has their revenue and margin. Without `reasons` it is not asked
+    why costs are estimates: the calls themselves say that, and there may be many.
     """
     paid = paid if revenue.fits(query) else None
     _check_sort(query, () if paid is None else revenue.FIGURES)
     check_keys(records, query)
-    groups, quantiles, summed = measured(records, query, timed=True)
-    sums = added(group.measures for group in groups.values())
+    found = _found(records, query, ranked=paid is None)
+    sums = found.total
     spent = _cost(sums)
-    before = _spent_before(records, query)
+    before, all_before = _spent_before(records, found.query)
     rows = [
         Row(keys, _figures(group.measures, group.quantiles, spent, None if before is None else before.get(keys, 0.0)))
-        for keys, group in groups.items()
+        for keys, group in found.groups.items()
     ]
-    first = min((group.first_ns for group in groups.values()), default=None)
-    if paid is not None and first is not None:
-        revenue.add(paid.of(query, first), [(row.keys, row.figures) for row in rows])
+    if paid is not None and found.first_ns is not None:
+        revenue.add(paid.of(query, found.first_ns), [(row.keys, row.figures) for row in rows])
     kept, rest = _limited(_sorted(rows, query), query)
     earned = {} if paid is None else revenue.total([row.figures for row in rows])
-    all_before = None if before is None else math.fsum(before.values())
     return Report(
         query,
-        Row((), {**_figures(sums, quantiles, spent, all_before), **earned}),
+        Row((), {**_figures(sums, found.quantiles, spent, all_before), **earned}),
         kept,
-        len(rest),
-        math.fsum(row.figures["cost_usd"] or 0.0 for row in rest),
-        _tasks(records, query),
+        len(rest) + found.more,
+        math.fsum([*(row.figures["cost_usd"] or 0.0 for row in rest), found.more_usd]),
+        tasks(records, query),
         _unpriced(records, query) if sums["unpriced_calls"] else [],
-        _estimated(records, query) if sums["estimated_usd"] else [],
-        first,
-        max((group.last_ns for group in groups.values()), default=None),
+        _estimated(records, query) if reasons and sums["estimated_usd"] else [],
+        found.first_ns,
+        found.last_ns,
         units(records, query),
         rented(records, query),
-        summed,
+        found.summed,
     )
+
+
+class _Found(NamedTuple):
+    """The groups of a report that may be shown, and what is known of the others."""
+
+    query: Query
+    """Of these groups."""
+    groups: Mapping[Keys, Group]
+    total: dict[str, Any]
+    """The measures of all the groups."""
+    quantiles: dict[str, float | None]
+    """Of all the calls together."""
+    first_ns: int | None
+    last_ns: int | None
+    more: int = 0
+    """Groups that were left out."""
+    more_usd: float = 0.0
+    summed: bool = False
+
+
+RANKED: Final = ("calls", "priced_calls", "unpriced_calls", "priced_usd")
+"""The measures by which groups are told that are shown: those that cost most, or have most calls."""
+MOST: Final = 200
+"""So many groups at the most are asked for by name."""
+
+
+def _found(records: Records, query: Query, *, ranked: bool) -> _Found:
+    """The groups of a query. Of many of which few are shown, the few are found first, and only they are measured."""
+    limit = query.limit
+    if not ranked or limit is None or limit > MOST or _sort(query) not in ("cost_usd", "calls"):
+        groups, quantiles, summed = measured(records, query, timed=True)
+        sums = added(group.measures for group in groups.values())
+        return _Found(query, groups, sums, quantiles, *_times(groups), summed=summed)
+    kept = kept_by(records, query) is not None
+    groups, _, summed = measured(records, query, tuple(MEASURES) if kept else RANKED)
+    ranks = [Row(keys, {"cost_usd": _cost(group.measures), **group.measures}) for keys, group in groups.items()]
+    shown, rest = _limited(_sorted(ranks, query), query)
+    some = replace(query, only=tuple(dict.fromkeys(row.keys[0] for row in shown)))
+    timed = measured(records, some, () if kept else tuple(MEASURES), timed=True).groups
+    calls = sum(row.figures["calls"] for row in ranks)
+    whole = altogether(records, replace(query, by=()), calls, () if kept else tuple(MEASURES), timed=True)
+    return _Found(
+        some,
+        {
+            row.keys: timed[row.keys]._replace(measures=groups[row.keys].measures) if kept else timed[row.keys]
+            for row in shown
+        },
+        added(group.measures for group in (groups if kept else whole.groups).values()),
+        whole.quantiles,
+        *_times(groups),
+        more=len(rest),
+        more_usd=math.fsum(row.figures["cost_usd"] or 0.0 for row in rest),
+        summed=summed or whole.summed,
+    )
+
+
+def _times(groups: Mapping[Keys, Group]) -> tuple[int | None, int | None]:
+    """When the first call of some groups began, and the last."""
+    found = groups.values()
+    return min((group.first_ns for group in found), default=None), max((group.last_ns for group in found), default=None)
 
 
 def _figures(measures: Measures, quantiles: Measures, spent: float | None, before_usd: float | None) -> dict[str, Any]:
@@ -177,16 +237,23 @@ def _figures(measures: Measures, quantiles: Measures, spent: float | None, befor
     return {**figures, **quantiles, "change_usd": change, "cost_share": _ratio(cost, spent)}
 
 
-def _spent_before(records: Records, query: Query) -> dict[Keys, float] | None:
-    """What each group cost in the period before, of the same length; `None` where its calls are not all recorded."""
+def _spent_before(records: Records, query: Query) -> tuple[dict[Keys, float] | None, float | None]:
+    """What each group cost in the period before, of the same length, and all of them together.
+
+    `None` where its calls are not all recorded.
+    """
     before = query.before()
     if before is None or set(query.by) & set(TIMES):
-        return None
+        return None, None
     first = first_recorded(records)
     if first is None or first > (before.since_ns or 0):
-        return None
-    found = measured(records, before, ("priced_usd",)).groups
-    return {keys: group.measures["priced_usd"] or 0.0 for keys, group in found.items()}
+        return None, None
+    found = measured(records, before, ("priced_usd",))
+    spent = {keys: group.measures["priced_usd"] or 0.0 for keys, group in found.groups.items()}
+    if query.only is None:
+        return spent, math.fsum(spent.values())
+    whole = measured(records, replace(before, by=(), only=None), ("priced_usd",), sums=found.summed).groups
+    return spent, math.fsum(group.measures["priced_usd"] or 0.0 for group in whole.values())
 
 
 def _limited(rows: list[Row], query: Query) -> tuple[list[Row], list[Row]]:
@@ -241,67 +308,10 @@ def _unpriced(records: Records, query: Query) -> list[tuple[str, int]]:
 
 
 def _estimated(records: Records, query: Query) -> list[tuple[str | None, float]]:
-    found = measured(records, replace(query, by=("cost_basis",)), ("estimated_usd",)).groups
-    bases = [(basis, group.measures["estimated_usd"]) for (basis,), group in found.items()]
-    return sorted(((basis, usd) for basis, usd in bases if usd), key=lambda each: (-each[1], each[0] or ""))
-
-
-def _tasks(records: Records, query: Query) -> list[TaskRow]:
     dialect = records.dialect
-    tests, values = period(query)
-    for dimension, glob in query.where:
-        if dimension == "task":
-            tests.append(dialect.glob("name"))
-        elif dimension in DIMENSIONS and dimension not in names.ATTRIBUTION_KEYS:
-            return []  # a task has no model and no call site
-        else:
-            key = attribute(dialect, "attribution", dimension.removeprefix(CUSTOM))
-            tests.append(dialect.glob(f"coalesce({key}, '')"))
-        values.append(dialect.pattern(glob))
-    where = " AND ".join(tests)
-    done: dict[str, tuple[int, int, float]] = {}
-    for name, succeeded, failed, cost in (
-        *records.rows(
-            "SELECT name, count(*) FILTER (WHERE outcome = 'ok'), count(*) FILTER (WHERE outcome <> 'ok'), "  # noqa: S608
-            f"sum(cost_usd) FROM {dialect.tasks} WHERE {where} GROUP BY 1",
-            values,
-        ),
-        *_tasks_gone(records, query),
-    ):
-        had = done.get(name, (0, 0, 0.0))
-        done[name] = (had[0] + succeeded, had[1] + failed, had[2] + cost)
-    ended = [TaskRow(name, won, lost, cost, _ratio(cost, won)) for name, (won, lost, cost) in done.items()]
-    untold = [
-        TaskRow(name, None, None, group.measures["priced_usd"], None)
-        for (name,), group in measured(records, replace(query, by=("task",)), ("priced_usd",)).groups.items()
-        if name is not None and name not in done and not _has_ended(records, name)
-    ]
-    return [
-        task
-        for kind in (ended, untold)
-        for task in sorted(kind, key=lambda task: (task.cost_usd is None, -(task.cost_usd or 0.0), task.task))
-    ]
-
-
-def _tasks_gone(records: Records, query: Query) -> list[tuple[Any, ...]]:
-    """The sums of tasks that were pruned, by name; none where their days, or other conditions, are in question."""
-    if records.summed is None or any(key != "task" for key, _ in query.where):
-        return []
-    tests, values = ["1 = 1"], []
-    for bound, test in ((query.since_ns, "day >= ?"), (query.until_ns, "day < ?")):
-        if bound is not None:
-            tests.append(test)
-            values.append(f"{datetime.fromtimestamp(bound // 10**9, UTC):{TIMES['day']}}")
-    for _, glob in query.where:
-        tests.append(records.dialect.glob("name"))
-        values.append(glob)
+    where, values = conditions(replace(query, scan=reads_all(records, query)), dialect)
     return records.rows(
-        "SELECT name, sum(succeeded), sum(failed), sum(cost_usd) "  # noqa: S608
-        f"FROM task_sums WHERE {' AND '.join(tests)} GROUP BY 1",
+        f"SELECT {expression('cost_basis', dialect)}, sum(cost_usd) FROM {dialect.calls} "  # noqa: S608 - our own names
+        f"WHERE {where} AND cost_status = '{names.ESTIMATED}' GROUP BY 1 HAVING sum(cost_usd) > 0 ORDER BY 2 DESC",
         values,
     )
-
-
-def _has_ended(records: Records, name: str) -> bool:
-    """Whether a task of this name ever ended: then those of a period are in flight, or were then."""
-    return bool(records.rows(f"SELECT 1 FROM {records.dialect.tasks} WHERE name = ? LIMIT 1", (name,)))  # noqa: S608

@@ -12,14 +12,14 @@ from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
-from tokenguard.report.query import attribute, conditions, newest, reads_all
+from tokenguard.report.query import attribute, conditions, newest
 from tokenguard.report.trend import Outlier
 from tokenguard.store.sums import SERVED
 
 MIN_CALLS: Final = 3
 LONG: Final = ("long_calls", "long_tokens", "long_read_tokens", "long_uncached_usd")
 LAST_CALLS: Final = 50_000
-"""So many of the last calls are looked through for repeats."""
+"""So many of the last calls are looked through one by one: for repeats, broken prompts, and what routes save."""
 COLD: Final = 0.05
 """The cache hit share below which a prompt is said not to be cached."""
 WARM: Final = 0.5
@@ -72,14 +72,12 @@ def _breaks(records: Records, report: Report) -> Iterator[Finding]:
 def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     """Requests that were sent again though they had been answered. The loss is what all but the first answer cost."""
     dialect = records.dialect
-    query = replace(report.query, scan=reads_all(records, report.query))
-    where, values = conditions(query, dialect)
+    where, values = conditions(newest(records, report.query, LAST_CALLS), dialect)
     by_feature = records.rows(
         "WITH same AS ("  # noqa: S608
         f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
-        f"WHERE {where} AND {dialect.last(LAST_CALLS)} AND outcome = 'ok' "
-        f"AND retry_attempt IS NULL AND request_hash IS NOT NULL AND ({SERVED}) IS NOT TRUE "
-        "GROUP BY 1, 2 HAVING count(*) > 1) "
+        f"WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL AND request_hash IS NOT NULL "
+        f"AND ({SERVED}) IS NOT TRUE GROUP BY 1, 2 HAVING count(*) > 1) "
         "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "
         "ORDER BY 4 DESC NULLS LAST, 2 DESC, 1",
         values,
@@ -105,16 +103,18 @@ def _routes(records: Records, report: Report) -> Iterator[Finding]:
     rule, saved, again = (
         attribute(dialect, "more", name) for name in (names.ROUTE_RULE, names.ROUTE_SAVED, names.ROUTE_ESCALATION)
     )
-    where, values = conditions(replace(report.query, scan=reads_all(records, report.query)), dialect)
+    where, values = conditions(newest(records, report.query, LAST_CALLS), dialect)
     found = records.rows(
         f"SELECT {rule}, count(*), sum(CASE WHEN {again} IS NULL THEN 0 ELSE 1 END), "  # noqa: S608 - our own names
         f"sum(CAST({saved} AS DOUBLE PRECISION)) FROM {dialect.calls} WHERE {where} AND {saved} IS NOT NULL "
         f"GROUP BY 1 HAVING sum(CAST({saved} AS DOUBLE PRECISION)) < 0 ORDER BY 4",
         values,
     )
+    among = f", among the last {LAST_CALLS:,} calls" if report.total.figures["calls"] > LAST_CALLS else ""
     for name, calls, escalated, usd in found[:FEW]:
         first = int(calls) - int(escalated)
         share = f", as {escalated / first:.0%} of its {first:,} answers were asked again" if escalated and first else ""
+        share += among
         yield Finding(
             f'the route "{name or "of a downgrade"}" costs more than the model that was asked for{share}',
             -usd,

@@ -213,7 +213,7 @@ NEXT: Final = {
 
 def broken(records: Records, query: Query, most: int) -> Iterator[Broken]:
     """The breaks that cost most."""
-    where, values = conditions(replace(query, scan=reads_all(records, query)), records.dialect)
+    where, values = conditions(query, records.dialect)
     rows: list[tuple[Any, ...]] = records.rows(
         "SELECT break_kind, feature, prompt_version, break_section, min(break_index), min(break_offset), "  # noqa: S608
         "min(code_file || ':' || code_line), count(*), sum(break_tokens), sum(break_usd) "

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
-from tokenguard.report.query import TIMES, Query, conditions, expression, reads_all
+from tokenguard.report.query import TIMES, Query, among, conditions, expression, reads_all
 from tokenguard.store.retention import NS_PER_DAY
 from tokenguard.store.sums import KEPT, LATENCIES, MEASURES, PLACES, TIMED, Merged, quantile, shown
 
@@ -56,21 +56,37 @@ class Measured(NamedTuple):
 
     groups: dict[Keys, Group]
     quantiles: dict[str, float | None]
-    """Of all the calls together."""
+    """Of all the calls together, where not only some groups were asked for."""
     summed: bool = False
     """Whether it is from daily sums: then quantiles are within 5 %, or not known."""
 
 
 def measured(
-    records: Records, query: Query, measures: Sequence[str] = tuple(MEASURES), *, timed: bool = False
+    records: Records, query: Query, measures: Sequence[str] = tuple(MEASURES), *, timed: bool = False, sums: bool = True
 ) -> Measured:
-    """Some measures of a query's calls, and with `timed` how long they took. Raises `TokenGuardError` for bad money."""
-    if (kept := kept_by(records, query)) is not None:
+    """Some measures of a query's calls, and with `timed` how long they took. Raises `TokenGuardError` for bad money.
+
+    Without `sums` all of it is asked of the calls.
+    """
+    if sums and (kept := kept_by(records, query)) is not None:
         return _from_sums(records, query, kept, measures, timed)
     query = replace(query, scan=reads_all(records, query))
     groups = _from_calls(records, query, measures, timed)
-    everything = _quantiles_of_calls(records, query) if timed else {}
+    everything = _quantiles_of_calls(records, query) if timed and query.only is None else {}
     return Measured(groups, everything)
+
+
+def altogether(
+    records: Records, query: Query, calls: int, measures: Sequence[str] = tuple(MEASURES), *, timed: bool = False
+) -> Measured:
+    """The measures of groups that were asked of the calls by more keys, and were of so many `calls`.
+
+    From the sums where these are of as many: they may have kept calls that are gone.
+    """
+    found = measured(records, query, tuple(dict.fromkeys(("calls", *measures))), timed=timed)
+    if found.summed and sum(group.measures["calls"] for group in found.groups.values()) != calls:
+        return measured(records, query, measures, timed=timed, sums=False)
+    return found
 
 
 def kept_by(records: Records, query: Query) -> int | None:
@@ -217,6 +233,10 @@ def _summed(
         place = "day" if key == "day" else f"coalesce({shown(places[key])}, '')"
         tests.append(records.dialect.glob(place))
         values.append(glob)
+    if query.only is not None:
+        key = query.by[0]
+        tests.append(among("day" if key == "day" else shown(places[key]), query.only))
+        values.extend(value for value in query.only if value is not None)
     merged = [f"merged({name})" if histograms else "NULL" for name in LATENCIES]
     wanted = [*("day" if key == "day" else shown(places[key]) for key in query.by)]
     wanted += [*(f"sum({name})" for name in measures), *merged, "min(first_ns)", "max(last_ns)"]

@@ -60,6 +60,8 @@ class Query:
     limit: int | None = None
     now_ns: int | None = None
     """When it is asked, where a trend is asked for too."""
+    only: tuple[str | None, ...] | None = None
+    """The groups that are asked for, by the first of their keys; all of them without it."""
     scan: bool = True
     """Whether all calls are read to find those of the period, or their index by time; `reads_all` says."""
 
@@ -98,7 +100,18 @@ def conditions(query: Query, dialect: Dialect) -> tuple[str, list[int | str]]:
     for dimension, glob in query.where:
         tests.append(dialect.glob(f"coalesce({expression(dimension, dialect)}, '')"))
         values.append(dialect.pattern(glob))
+    if query.only is not None:
+        tests.append(among(expression(query.by[0], dialect), query.only))
+        values.extend(value for value in query.only if value is not None)
     return " AND ".join(tests), values
+
+
+def among(key: str, only: tuple[str | None, ...]) -> str:
+    """The SQL of whether a key has one of some values, each a `?` but for the missing one."""
+    marks = ", ".join("?" for value in only if value is not None)
+    tests = [f"CAST({key} AS TEXT) IN ({marks})"] if marks else []
+    tests += [f"{key} IS NULL"] if None in only else []
+    return f"({' OR '.join(tests) or '1 = 0'})"
 
 
 def period(query: Query) -> tuple[list[str], list[int | str]]:
@@ -130,12 +143,12 @@ def reads_all(records: Records, query: Query) -> bool:
 def newest(records: Records, query: Query, calls: int) -> Query:
     """The query, of about so many of the last calls that are recorded at most: what looks at each call takes time."""
     dialect = records.dialect
-    ((first, count),) = records.rows(
-        f"SELECT min(start_ns), count(*) FROM {dialect.calls} WHERE {dialect.last(calls + 1)}"  # noqa: S608
+    ((first,),) = records.rows(
+        f"SELECT (SELECT start_ns FROM {dialect.calls} ORDER BY {dialect.came} DESC LIMIT 1 OFFSET {calls})"  # noqa: S608
     )
-    if count <= calls or first <= (query.since_ns or 0):
-        return query
-    return replace(query, since_ns=first)
+    if first is not None and first > (query.since_ns or 0):
+        query = replace(query, since_ns=first)
+    return replace(query, scan=reads_all(records, query))
 
 
 def check_keys(records: Records, query: Query) -> None:

@@ -5,52 +5,24 @@ Both become a store, on disk or in memory, so that every figure has one definiti
 
 from __future__ import annotations
 
-import gzip
-import json
-import math
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import NamedTuple
 
 from tokenguard.facts import names
-from tokenguard.facts.errors import TokenGuardError
-from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
-from tokenguard.providers import OPERATIONS
 from tokenguard.report.engine import Records, SqliteRecords
+from tokenguard.report.lines import GZIP_MAGIC, WOULD_DO, SourceError, begins
 from tokenguard.store.file import MEMORY, TEMPORARY, gather, open_for_reading
-from tokenguard.store.layout import COLUMNS
 from tokenguard.store.store import Store
 
-AGENTS = "invoke_agent"
-"""The operation of agents. A framework's own spans of it carry sums of the calls within, which are not counted again;
-where the agent is the provider's, the span is TokenGuard's."""
-OURS = "tokenguard."
-COUNTED = frozenset(
-    [
-        *(COLUMNS[column] for column in COLUMNS if column.endswith(("_tokens", "_usd"))),
-        names.TASK_COST,
-        names.TASK_CALLS,
-    ]
-)
-"""Attributes that reports add up."""
-MAY_BE_NEGATIVE = frozenset({names.COST_SAVED})
-PLAIN_PREFIX = "tokenguard."
-PLAIN_KEYS = frozenset(map(names.attribution_attribute, names.ATTRIBUTION_KEYS))
-Ended = AttributeValue | tuple[str, int]
-"""Which task it was: its run, or its name and its start, as stores have them; its span starts with it."""
 BATCH = 2000
 SQLITE_MAGIC = b"SQLite format 3\x00"
-GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
-WOULD_DO = (
-    "Give a store, the lines that the OpenTelemetry collector's file exporter writes (format: json), or a folder that "
-    "tokenguard store export wrote."
-)
 
 
 def is_address(source: str) -> bool:
@@ -61,10 +33,6 @@ def is_address(source: str) -> bool:
 def shown(source: Path | str) -> str:
     """A source without its password."""
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", str(source)) if isinstance(source, str) else str(source)
-
-
-class SourceError(TokenGuardError):
-    """A source that cannot be read; the message says what it is and what would do."""
 
 
 class Source(NamedTuple):
@@ -105,7 +73,7 @@ def open_sources(given: Sequence[Path | str]) -> Source:
     for path in paths:
         with _told(path):
             store = path / Path(names.DEFAULT_STORE).name if path.is_dir() else path
-            if _begins(store, SQLITE_MAGIC):
+            if begins(store, SQLITE_MAGIC):
                 stores[store.resolve()] = store
             else:
                 files |= {file.resolve(): file for file in (_lines_in(path) if path.is_dir() else [path])}
@@ -146,14 +114,19 @@ def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
     for path in stores:
         with _told(path):
             repeated += gather(connection, path)
-    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM call_rows").fetchone()
-    ended: set[Ended] = set(connection.execute("SELECT name, start_ns FROM tasks"))
-    for path in files:
-        with _told(path):
-            records = _records(path, ended)
-            while batch := list(islice(records, BATCH)):
-                together.write(batch)
-    return Source(SqliteRecords(connection), repeated + _forget_repeated(connection, last))
+    if files:
+        from tokenguard.report.otlp import Lines  # knows the providers, which take a while to load
+
+        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM call_rows").fetchone()
+        lines = Lines(connection.execute("SELECT name, start_ns FROM tasks"))
+        for path in files:
+            with _told(path):
+                records = lines.records(path)
+                while batch := list(islice(records, BATCH)):
+                    together.write(batch)
+        lines.add_late(connection)
+        repeated += _forget_repeated(connection, last)
+    return Source(SqliteRecords(connection), repeated)
 
 
 def _forget_repeated(connection: sqlite3.Connection, last: int) -> int:
@@ -171,149 +144,18 @@ def _forget_repeated(connection: sqlite3.Connection, last: int) -> int:
         ).rowcount
 
 
-def _begins(path: Path, *magics: bytes) -> bool:
-    """Whether a file begins with one of these; not, where there is none."""
-    try:
-        with path.open("rb") as file:
-            return file.read(16).lstrip().startswith(magics)
-    except FileNotFoundError:
-        return False
-
-
 def _parquet_in(path: Path) -> list[Path]:
     """The Parquet files of a source, by their beginning and their names."""
     if path.is_dir():
         return sorted(each for each in path.rglob("*.parquet") if each.is_file())
     with suppress(OSError):
-        return [path] if _begins(path, PARQUET_MAGIC) else []
+        return [path] if begins(path, PARQUET_MAGIC) else []
     return []
 
 
 def _lines_in(folder: Path) -> list[Path]:
     """The files in a folder, and in those in it, that hold JSON lines, maybe gzipped: the collector's, rotated ones."""
-    files = sorted(each for each in folder.rglob("*") if each.is_file() and _begins(each, b"{", GZIP_MAGIC))
+    files = sorted(each for each in folder.rglob("*") if each.is_file() and begins(each, b"{", GZIP_MAGIC))
     if not files:
         raise SourceError(f"{folder}: holds no store, no OTLP-JSON lines and no Parquet. {WOULD_DO}")
     return files
-
-
-def _records(path: Path, ended: set[Ended]) -> Iterator[CallRecord | TaskRecord]:
-    """The calls of a file, and the tasks that are in no store and no line before; `ended` has those there were."""
-    opener = gzip.open if _begins(path, GZIP_MAGIC) else open
-    with cast("IO[bytes]", opener(path, "rb")) as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                # Lines of metrics and logs have other keys.
-                records = [
-                    record
-                    for resource in json.loads(line, parse_constant=_no_number).get("resourceSpans") or ()
-                    for scope in resource.get("scopeSpans") or ()
-                    for span in scope.get("spans") or ()
-                    if (record := _call(span) or _task(span, ended)) is not None
-                ]
-            except RecursionError as error:
-                raise SourceError(f"{path}, line {number}: no OTLP-JSON (nested too deep). {WOULD_DO}") from error
-            except (ValueError, TypeError, AttributeError, KeyError) as error:
-                if number > 1 and not line.endswith(b"\n"):
-                    return  # the collector is still writing it
-                raise SourceError(
-                    f"{path}, line {number}: no OTLP-JSON ({type(error).__name__}: {error}). {WOULD_DO}"
-                ) from error
-            yield from records
-
-
-def _attributes(span: Mapping[str, Any]) -> dict[str, AttributeValue]:
-    return {
-        str(each["key"]): value
-        for each in span.get("attributes") or ()
-        if (value := _value(each.get("value"))) is not None
-    }
-
-
-def _call(span: Mapping[str, Any]) -> CallRecord | None:
-    """A span as a record, if it is a model call's. Raises what a malformed span makes Python raise."""
-    attributes = _attributes(span)
-    operation = attributes.get(names.OPERATION)
-    ours = operation in OPERATIONS and any(name.startswith(OURS) for name in attributes)
-    if names.COST_STATUS not in attributes and not ours and (operation not in OPERATIONS or operation == AGENTS):
-        return None
-    _check_numbers(attributes)
-    start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))
-    trace_id, span_id = (str(span.get(key) or "") for key in ("traceId", "spanId"))
-    return CallRecord(start, max(0, end - start), _outcome(span, attributes), attributes, trace_id, span_id)
-
-
-def _task(span: Mapping[str, Any], ended: set[Ended]) -> TaskRecord | None:
-    """A span as a task, if it is one's. Raises what a malformed span makes Python raise."""
-    attributes = _attributes(span)
-    run = attributes.get(names.TASK_RUN)
-    if names.TASK_OUTCOME not in attributes or run is None or run in ended:
-        return None
-    start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))
-    name = str(attributes.get(names.TASK, "?"))
-    if (name, start) in ended:
-        return None
-    ended.add(run)
-    _check_numbers(attributes)
-    attribution = {
-        key.removeprefix(names.attribution_attribute("")).removeprefix(PLAIN_PREFIX): str(value)
-        for key, value in attributes.items()
-        if key.startswith(names.attribution_attribute("")) or key in PLAIN_KEYS
-    }
-    return TaskRecord(
-        name=name,
-        start_ns=start,
-        duration_ns=max(0, end - start),
-        outcome=str(attributes[names.TASK_OUTCOME]),
-        cost_usd=float(cast("float", attributes.get(names.TASK_COST, 0.0))),
-        calls=int(cast("int", attributes.get(names.TASK_CALLS, 0))),
-        attribution=attribution,
-    )
-
-
-def _check_numbers(attributes: Mapping[str, AttributeValue]) -> None:
-    """Raise `ValueError` for a cost or a count that is none: a sum with it in would be none either."""
-    for name in COUNTED:
-        value = attributes.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(f"{name} is no number: {value!r}")
-        if value < 0 and name not in MAY_BE_NEGATIVE:
-            raise ValueError(f"{name} is negative: {value!r}")
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number in JSON")
-
-
-def _outcome(span: Mapping[str, Any], attributes: Mapping[str, AttributeValue]) -> str:
-    if attributes.get(names.GUARD_ACTION) == names.BLOCK and names.GUARD_MODE not in attributes:
-        return names.BLOCKED
-    if (span.get("status") or {}).get("code") in (2, "STATUS_CODE_ERROR"):
-        return names.ERROR
-    if attributes.get(names.COST_BASIS) in ("abandoned_stream", "cancelled"):
-        return names.ABANDONED
-    return names.OK
-
-
-def _nanoseconds(value: Any) -> int:
-    """A Unix time, which JSON carries as a string."""
-    time = int(value or 0)
-    if not 0 <= time < 2**63:
-        raise ValueError(f"no Unix time in nanoseconds: {value}")
-    return time
-
-
-def _value(value: Mapping[str, Any] | None) -> AttributeValue | None:
-    """An OTLP attribute value; integers come as strings, as JSON has no 64-bit ones. Maps and bytes are left out."""
-    for kind, content in (value or {}).items():
-        if kind == "intValue":
-            return int(content)
-        if kind == "doubleValue":
-            return float(content)
-        if kind == "arrayValue":
-            return tuple(str(_value(each)) for each in content.get("values") or ())
-        if kind in ("stringValue", "boolValue"):
-            return cast("str | bool", content)
-    return None

@@ -90,7 +90,7 @@ WORDS: Final = ("tenant", "route", "user")
 KIND: Final = (
     *("operation", "provider", "request_model", "response_model", "temperature", "outcome", "error_type", "resends"),
     *("code_file", "code_line", "code_function", "cost_status", "retry_attempt", "tool_steps", "guard_action"),
-    *("guard_rule", "task", "toolset", "answer", "answer_reason", "break_kind", "break_section", "feature"),
+    *("guard_rule", "task", "toolset", "answer", "answer_reason", "feature"),
     *("prompt_version", "team"),
 )
 """Columns that many calls have in common: each set of values is kept once, in `kinds`, with some JSON."""
