@@ -33,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
                 elif name not in OURS and not name.startswith(("http_", "wait_", "send_", "cancel_")):
                     self.session.query(f"SET {name} = '{value}'")
             self.session.query(f"USE {asked.get('database') or 'default'}")
-            self._answer(200, self.session.query(sql, "Native").bytes())
+            self._answer(200, self.session.query(sql, "TabSeparated").bytes())
         except Exception as error:
             self._answer(400, f"{error}".encode())
 

@@ -120,7 +120,7 @@ def repeats(records: Records, query: Query, *, last: int | None = None) -> list[
             f"AND ({SERVED}) IS NOT TRUE GROUP BY 1 HAVING count(*) > 1 "
             "ORDER BY sum(cost_usd * 1.0) * (count(*) - 1) / count(*) DESC NULLS LAST, 2 DESC, 1 LIMIT ?) "
             f"SELECT request, times, usd, feature, {COLUMNS['model']}, {COLUMNS['call_site']}, temperature, first_ns, "
-            f"last_ns FROM same JOIN {calls} ON {calls}.id = same.newest "
+            f"last_ns FROM same JOIN {calls} AS one ON one.id = same.newest "
             "ORDER BY usd * 1.0 * (times - 1) / times DESC NULLS LAST, times DESC, request",
             (*values, query.limit or MANY),
         )

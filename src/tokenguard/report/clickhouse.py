@@ -9,9 +9,10 @@ Schema: https://github.com/open-telemetry/opentelemetry-collector-contrib/tree/m
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -33,6 +34,7 @@ CALLS: Final = "tokenguard_calls"
 TASKS: Final = "tokenguard_tasks"
 MISSING: Final = "ClickHouse is asked through its client. Install it: pip install 'tokenguard-otel[clickhouse]'"
 SETTINGS: Final = {"prefer_column_name_to_alias": 1, "cast_keep_nullable": 1}
+KNOWN: Final = frozenset(COLUMNS.values())
 NUMBERS: Final = (*USAGE_ATTRIBUTES.values(), names.SERVER_PORT, names.TOOL_CALLS, names.BATCH_LINES)
 """Attributes without a column that are numbers, where a map has all as texts."""
 
@@ -45,7 +47,7 @@ class Form(NamedTuple):
     named: Callable[[str], str]
     """Whether an attribute's name begins so."""
     text: str
-    """All of them as JSON."""
+    """Those that have no column, as JSON; or all of them, as `_plain` takes them."""
 
 
 def _quoted(text: str) -> str:
@@ -58,12 +60,14 @@ def _path(key: str) -> str:
 
 
 _NUMBERS = ", ".join(map(_quoted, NUMBERS))
+_IN_COLUMNS = ", ".join(map(_quoted, COLUMNS.values()))
+_REST = f"mapFilter((k, v) -> k NOT IN ({_IN_COLUMNS}), attributes)"
 MAP: Final = Form(
     attribute=lambda key: f"nullIf(attributes[{_quoted(key)}], '')",
     named=lambda beginning: f"arrayExists(k -> startsWith(k, {_quoted(beginning)}), mapKeys(attributes))",
     text="concat('{', arrayStringConcat(arrayMap((k, v) -> concat(toJSONString(k), ':', if(v IN ('true', 'false') OR "
     f"(startsWith(v, '[') AND isValidJSON(v)) OR (k IN ({_NUMBERS}) AND isValidJSON(v)), v, toJSONString(v))), "
-    "mapKeys(attributes), mapValues(attributes)), ','), '}')",
+    f"mapKeys({_REST}), mapValues({_REST})), ','), '}}')",
 )
 JSON: Final = Form(
     attribute=lambda key: f"CAST({_path(key)}, 'Nullable(String)')",
@@ -268,13 +272,34 @@ class ClickRecords:
         )
         named = {f"v{n}": value for n, value in enumerate(values)}
         try:
-            return [tuple(row) for row in self._client.query(asked, parameters=named).result_rows]
+            found = self._client.query(asked, parameters=named)
         except self._error as error:
             raise self._told(error) from None
+        at = found.column_names.index("more") if "more" in found.column_names else None
+        return [tuple(_plain(each) if n == at else each for n, each in enumerate(row)) for row in found.result_rows]
 
     def close(self) -> None:
         """Let go of the connection."""
         self._client.close()
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON, which may have a key twice: as a value, and as what is below it."""
+
+
+def _plain(text: str) -> str:
+    """Attributes as JSON by their whole names, less those that have a column: ClickHouse nests them at their dots."""
+    return json.dumps(
+        {key: value for key, value in _flat(json.loads(text, object_pairs_hook=_Pairs)) if key not in KNOWN}
+    )
+
+
+def _flat(pairs: _Pairs, before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in pairs:
+        if isinstance(value, _Pairs):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
 
 
 # --- the narrow table ------------------------------------------------------------------------------------------------
@@ -311,7 +336,7 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS {CALLS}_fill TO {CALLS} AS
 CREATE MATERIALIZED VIEW IF NOT EXISTS {TASKS}_fill TO {TASKS} AS
 {tasks};
 
--- Once, for the spans that are there already; leave it out for a table that is empty, and run it before new ones come:
+-- Once, for the spans that are there already. Leave it out where there are none:
 INSERT INTO {CALLS}
 {calls};
 INSERT INTO {TASKS}
