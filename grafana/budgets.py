@@ -1,4 +1,4 @@
-"""Budgets in PromQL: accounts in dollars and in tokens, each service's its own.
+"""Budgets in PromQL: accounts in dollars, tokens and calls, each service's its own.
 
 A share is taken inside each series, before anything is added up or compared: services, and processes with a ledger of
 their own, may use one budget name for different accounts. Of processes that share a ledger the largest is the latest.
@@ -14,7 +14,9 @@ ACCOUNT = (SERVICE, ENVIRONMENT, "budget", "key")
 UNITS = {
     "USD": (names.BUDGET_SPENT_USD, names.BUDGET_LIMIT_USD),
     "tokens": (names.BUDGET_SPENT_TOKENS, names.BUDGET_LIMIT_TOKENS),
+    "calls": (names.BUDGET_SPENT_CALLS, names.BUDGET_LIMIT_CALLS),
 }
+"""What budgets limit: what is spent of it, and the limit."""
 ANY = f"max by ({', '.join(ACCOUNT)})"
 
 
@@ -61,12 +63,10 @@ def exhausted_in(labels: str = "") -> str:
 def accounts(labels: str, most: int) -> dict[str, str]:
     """The columns of a table of the accounts that are used most, by name."""
     first = f"topk({most}, {used(labels)})"
-    reserved = f"{ANY} ({prometheus_name(names.BUDGET_RESERVED_USD)}{labels})"
     columns = {
         "projected": projected(labels),
         "limit": per_unit("{limit}", labels),
         "spent": per_unit("{spent}", labels),
-        "reserved": f'label_replace({reserved}, "unit", "USD", "", "")',
         "remaining": per_unit("({limit} - {spent})", labels),
         "exhausted": exhausted_in(labels),
     }

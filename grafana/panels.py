@@ -227,6 +227,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "namePlacement": "top",
         "minVizHeight": 16,
         "maxVizHeight": 44,
+        "text": {"titleSize": 13, "valueSize": 15},
     },
     "timeseries": {"legend": LEGEND, "tooltip": TOOLTIP},
     "state-timeline": {"mergeValues": True, "showValue": "never", "legend": LEGEND, "tooltip": TOOLTIP},

@@ -7,6 +7,8 @@ points and by `job`, never match an `le`, name every metric, and use no syntax t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tokenguard.facts import names
 from tokenguard.facts.names import Metric
 
@@ -38,14 +40,17 @@ OF_CALLS = tuple(PICKERS.values())
 OF_TASKS = (*WHERE, TEAM, TENANT, FEATURE, ROUTE, VERSION)
 OF_DECISIONS = (*WHERE, TENANT, FEATURE)
 OF_HISTOGRAMS = (*WHERE, PROVIDER, MODEL)
+SENT = 'outcome!="blocked",served=""'
+"""Calls that went to a provider: neither refused nor answered from what was kept."""
 
 LABELS = {
     names.TASKS: (OF_TASKS, ("task", "outcome")),
     names.TASK_COST_USD: (OF_TASKS, ("task", "outcome")),
-    names.GUARD_DECISIONS: (OF_DECISIONS, ("rule", "action")),
+    names.GUARD_DECISIONS: (OF_DECISIONS, ("rule", "action", "mode")),
     names.GUARD_PREVENTED_USD: (OF_DECISIONS, ("rule", "action")),
-    names.CALLS: (OF_CALLS, ("outcome",)),
+    names.CALLS: (OF_CALLS, ("outcome", "served")),
     names.TOKENS: (OF_CALLS, ("type",)),
+    names.UNITS: (OF_CALLS, ("type",)),
     names.COST_USD: (OF_CALLS, ("status",)),
     names.COST_PART_USD: (OF_CALLS, ("part",)),
     names.SAVED_USD: (OF_CALLS, ("lever",)),
@@ -53,6 +58,8 @@ LABELS = {
     names.RETRY_COST_USD: (OF_CALLS, ()),
     names.UNCAPPED_CALLS: (OF_CALLS, ()),
     names.UNPRICED_CALLS: (OF_CALLS, ()),
+    names.CACHE_LOOKUPS: (WHERE, ("rule", "result", "reason")),
+    names.CACHE_BREAKS: (WHERE, ("kind", "section")),
 }
 """Of the metrics that are recorded without `instance`: the labels that pickers choose by, and the others."""
 
@@ -180,20 +187,25 @@ def share(part: str, whole: str, least: int = 0) -> str:
 
 
 def quantile(q: float, metrics: tuple[Metric, ...], labels: str, window: str, by: tuple[str, ...]) -> str:
-    """A quantile of a histogram by whichever of its names it has, with explicit buckets or as a native one."""
-    forms = []
-    for metric in metrics:
-        name = prometheus_name(metric)
-        buckets = total(gain(f"{name}_bucket{labels}", window), "le", *by)
-        native = total(f"rate({name}{labels}[{window}])", *by)
-        forms += [f"histogram_quantile({q}, {buckets})", f"histogram_quantile({q}, {native})"]
-    return "(" + " or ".join(forms) + ")"
+    """A quantile of a histogram by all its names, with explicit buckets or as a native one."""
+    buckets = _named(metrics, lambda name: gain(f"{name}_bucket{labels}", window))
+    native = _named(metrics, lambda name: f"rate({name}{labels}[{window}])")
+    forms = (total(buckets, "le", *by), total(native, *by))
+    return "(" + " or ".join(f"histogram_quantile({q}, {form})" for form in forms) + ")"
 
 
 def observed(metrics: tuple[Metric, ...], labels: str, window: str, by: tuple[str, ...]) -> str:
-    """How many calls a histogram has seen, by whichever of its names it has."""
-    counts = (gain(f"{prometheus_name(metric)}_count{labels}", window) for metric in metrics)
-    return "(" + " or ".join(total(each, *by) for each in counts) + ")"
+    """How many calls a histogram has seen, by all its names."""
+    return total(_named(metrics, lambda name: gain(f"{name}_count{labels}", window)), *by)
+
+
+def _named(metrics: tuple[Metric, ...], form: Callable[[str], str]) -> str:
+    """An expression of every name that a histogram has, series by series.
+
+    A process may export either name or both (then they are the same calls, and count once), and what is no inference
+    keeps the older one: so neither name alone is everything.
+    """
+    return "(" + " or ".join(form(prometheus_name(metric)) for metric in metrics) + ")"
 
 
 DURATION = (names.DURATION, names.INFERENCE_DURATION)

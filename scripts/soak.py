@@ -36,7 +36,8 @@ PRICE = 0.00035
 LEASE_S = 20
 TELL_S = 30
 HANGS_S = 60
-"""A worker that has not made a call for so long hangs."""
+"""A worker that has not made a call for so long, and was found waiting each time that it was looked at, hangs. One that
+would run, and gets no processor, does not."""
 STARTS_S = 300
 """What it takes to start one, at most, where other work has the processors."""
 TOLD_S = 5.0
@@ -57,7 +58,8 @@ PROMISES: dict[str, Callable[[dict[str, Any]], bool]] = {
 }
 
 WORKER = """
-import json, logging, os, random, signal, sys, time
+import faulthandler, json, logging, os, random, signal, sys, time
+faulthandler.register(signal.SIGUSR1)
 logging.basicConfig(format="LOG %(created).3f %(name)s %(process)d %(message)s")
 import tokenguard
 tokenguard.install("tokenguard.toml")
@@ -120,6 +122,13 @@ for n in range(calls):
 def sizes(folder: Path, kind: str) -> int:
     """How many requests were billed, or calls made, by all workers there ever were."""
     return sum(path.stat().st_size for path in folder.glob(f"{kind}-*"))
+
+
+def would_run(pid: int) -> bool:
+    """Whether a process has something to do at this moment, or is kept by a disk: it is late, and does not hang."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "RD"
+    return False
 
 
 class Soak:
@@ -234,9 +243,11 @@ class Soak:
             return
         size = self.made_by(worker)
         before, since = moved.get(worker.pid, (-1, now))
-        moved[worker.pid] = (size, now if size != before else since)
+        moved[worker.pid] = (size, now if size != before or would_run(worker.pid) else since)
         if now - moved[worker.pid][1] > (HANGS_S if size else STARTS_S):
             self.counts["hung"] += 1
+            worker.send_signal(signal.SIGUSR1)  # its stacks go to the log
+            time.sleep(1)
             worker.kill()
 
     def made_by(self, worker: subprocess.Popen[bytes]) -> int:

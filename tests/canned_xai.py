@@ -13,6 +13,22 @@ from concurrent import futures
 import grpc
 from xai_sdk.proto import chat_pb2, chat_pb2_grpc, deferred_pb2, sample_pb2
 
+try:
+    from xai_sdk.proto import image_pb2, image_pb2_grpc
+except ImportError:
+    image_pb2 = image_pb2_grpc = None
+try:
+    from xai_sdk.proto import video_pb2, video_pb2_grpc
+except ImportError:
+    video_pb2 = video_pb2_grpc = None
+
+
+def _servicer(kind):
+    """The SDK's own base of a service, where this version has it."""
+    generated = {"image": image_pb2_grpc, "video": video_pb2_grpc}[kind]
+    return object if generated is None else getattr(generated, f"{kind.capitalize()}Servicer")
+
+
 MODEL = "grok-4.3"
 USAGE = {
     "prompt_tokens": 1200,
@@ -124,6 +140,48 @@ class Chat(chat_pb2_grpc.ChatServicer):
         return chat_pb2.CompactContextResponse(id="cmp_1", encrypted_content="opaque", usage=self.usage)
 
 
+TICKS = 400_000_000
+"""Of $0.04: what a picture costs, and a second of film."""
+
+
+class Image(_servicer("image")):
+    """Makes as many pictures as are asked for; what they cost is told if `tells`."""
+
+    def __init__(self):
+        self.requests, self.tells = [], True
+
+    def GenerateImage(self, request, context):
+        self.requests.append(request)
+        made = [image_pb2.GeneratedImage(url="https://x/1.png") for _ in range(max(request.n, 1))]
+        usage = {"cost_in_usd_ticks": TICKS * len(made)} if self.tells else None
+        return image_pb2.ImageResponse(images=made, model=request.model, usage=usage)
+
+
+class Video(_servicer("video")):
+    """Makes films that are there when they are asked for the second time, or fail."""
+
+    def __init__(self):
+        self.requests, self.fails, self.asked = [], False, 0
+
+    def GenerateVideo(self, request, context):
+        self.requests.append(request)
+        return deferred_pb2.StartDeferredResponse(request_id="film_1")
+
+    def GetDeferredVideo(self, request, context):
+        self.asked += 1
+        if self.asked == 1:
+            return video_pb2.GetDeferredVideoResponse(status=deferred_pb2.DeferredStatus.PENDING)
+        if self.fails:
+            error = video_pb2.VideoError(code="moderated", message="No.")
+            failed = deferred_pb2.DeferredStatus.Value("FAILED")
+            return video_pb2.GetDeferredVideoResponse(status=failed, response={"error": error})
+        seconds, model = self.requests[-1].duration or 6, self.requests[-1].model
+        film = video_pb2.GeneratedVideo(url="https://x/1.mp4", duration=seconds, respect_moderation=True)
+        usage = {"cost_in_usd_ticks": TICKS * seconds}
+        made = video_pb2.VideoResponse(video=film, model=model, usage=usage)
+        return video_pb2.GetDeferredVideoResponse(status=deferred_pb2.DeferredStatus.DONE, response=made)
+
+
 class XaiServer:
     """The service on a port of its own; `host` is what a client takes as `api_host`."""
 
@@ -131,6 +189,11 @@ class XaiServer:
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         self.chat = Chat()
         chat_pb2_grpc.add_ChatServicer_to_server(self.chat, self._server)
+        self.image, self.video = Image(), Video()
+        if image_pb2 is not None:
+            image_pb2_grpc.add_ImageServicer_to_server(self.image, self._server)
+        if video_pb2 is not None:
+            video_pb2_grpc.add_VideoServicer_to_server(self.video, self._server)
         # The SDK takes a channel with the same credentials to `localhost`.
         self.port = self._server.add_secure_port("localhost:0", grpc.local_server_credentials())
         self.host = f"localhost:{self.port}"

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from tokenguard.facts.usage import Usage
+
 QUESTION = "Do I need a coat in Paris today?"
 SYSTEM = "Answer in a few words."
 SAID = "Yes, take a coat."
@@ -36,6 +38,8 @@ class Body(NamedTuple):
     """The kind of call in `tests/sdk/families.py`, or the module of `tests/sdk`, that has it guarded and failing."""
     units: Mapping[str, int] = MappingProxyType({})
     """What else it must be read as, with what the request says."""
+    comes_later: bool = False
+    """Whether what it comes to depends on what is done after it, so that a request has no most."""
 
     def stream(self, *, whole: bool = True) -> bytes:
         """The bytes of the stream, or of its beginning."""
@@ -256,10 +260,34 @@ COHERE_CHAT_V1 = Body(
     guarded="cohere1 chat",
 )
 COHERE_EMBED = Body(
-    {"model": "m", "texts": [QUESTION]},
-    {"id": "x", "embeddings": {"float": [[0.1]]}, "meta": {"billed_units": {"input_tokens": 9}}},
-    9,
+    {"model": "m", "texts": [QUESTION], "images": ["data:image/png;base64,AAAA"]},
+    {"id": "x", "embeddings": {}, "meta": {"billed_units": {"input_tokens": 9, "image_tokens": 200, "images": 1}}},
+    209,
     guarded="cohere embed",
+    units={"input_image": 200, "images": 1},
+)
+VOYAGE_MULTIMODAL = Body(
+    {
+        "model": "m",
+        "inputs": [{"content": [{"type": "text", "text": QUESTION}, {"type": "image_url", "image_url": "u"}]}],
+    },
+    {"model": "m", "data": [], "usage": {"text_tokens": 9, "image_pixels": 560_000, "total_tokens": 1009}},
+    1009,
+    guarded="test_embedded",
+    units={"input_image": 1000},
+)
+VOYAGE_IN_CONTEXT = Body(
+    {"model": "m", "inputs": [[QUESTION]]},
+    {"model": "m", "data": [], "usage": {"total_tokens": 9}},
+    9,
+    guarded="test_embedded",
+)
+EMBED_MULTIMODAL = Body(
+    {"model": "m", "instances": [{"text": QUESTION, "image": {"bytesBase64Encoded": "AAAA"}}]},
+    {"predictions": [{"textEmbedding": [0.1], "imageEmbedding": [0.1]}]},
+    0,
+    guarded="test_embedded",
+    units={"images": 1, "characters": len(QUESTION)},
 )
 RERANK = Body(
     {"model": "m", "query": QUESTION, "documents": [SAID, SYSTEM]},
@@ -293,6 +321,20 @@ OLLAMA_EMBED = Body(
     {"model": "m", "embeddings": [[0.1]], "prompt_eval_count": 9},
     9,
     guarded="ollama embed",
+)
+XAI_IMAGES = Body(
+    {"model": "m", "prompt": QUESTION, "n": 2},
+    {"model": "m", "images": [{"url": "u"}, {"url": "u"}]},
+    0,
+    guarded="test_xai",
+    units={"images": 2},
+)
+XAI_VIDEOS = Body(
+    {"model": "m", "prompt": QUESTION, "duration": 6},
+    {"model": "m", "video": {"url": "u", "duration": 6}},
+    0,
+    guarded="test_xai",
+    units={"output_seconds": 6},
 )
 XAI_CHAT = Body(
     {"model": "m", "messages": [{"role": "user", "content": [{"text": QUESTION}]}]},
@@ -515,7 +557,7 @@ REALTIME = Body(
     guarded="test_realtime",
 )
 REALTIME_TRANSCRIPT = Body(
-    {"model": "m", "prompt": QUESTION},
+    {"model": "m", "prompt": QUESTION, "context_tokens": 40},
     {"item_id": "item_1", "transcript": SAID, "usage": {"type": "duration", "seconds": 3.0}},
     0,
     guarded="test_realtime",
@@ -540,12 +582,45 @@ CACHE = Body(
         "usageMetadata": {"totalTokenCount": 30},
     },
     30,
-    guarded="test_media_clouds",
-    units={"token_hours": 60},
+    guarded="test_rented",
+)
+STORE = Body(
+    {"name": QUESTION, "description": SYSTEM},
+    {"id": "vs_1", "created_at": 1, "usage_bytes": 1000, "status": "completed"},
+    0,
+    guarded="test_rented",
+    units={"megabyte_days": 0},
+    comes_later=True,
+)
+CONTAINER = Body(
+    {"name": QUESTION},
+    {"id": "cntr_1", "created_at": 1, "memory_limit": "1g", "status": "running"},
+    0,
+    guarded="test_rented",
+    units={"request": 1},
+)
+TUNING = Body(
+    {"model": "m", "suffix": QUESTION, "training_file": "file-1"},
+    {"id": "ft-1", "model": "m", "status": "succeeded", "trained_tokens": 500},
+    0,
+    guarded="test_rented",
+    units={"trained_tokens": 500},
+    comes_later=True,
+)
+RENT = Body(
+    {"model": "m", "resource": QUESTION, "usage": Usage(megabyte_days=5)},
+    {"resource": "vs_1", "usage": Usage(megabyte_days=5)},
+    0,
+    guarded="test_rented",
+    units={"megabyte_days": 5},
 )
 
 BODIES = {
     "caches": CACHE,
+    "vector_store": STORE,
+    "container": CONTAINER,
+    "fine_tuning": TUNING,
+    "rent": RENT,
     "live": LIVE,
     "realtime": REALTIME,
     "realtime_transcript": REALTIME_TRANSCRIPT,
@@ -576,11 +651,16 @@ BODIES = {
     "cohere_chat": COHERE_CHAT,
     "cohere_chat_v1": COHERE_CHAT_V1,
     "cohere_embed": COHERE_EMBED,
+    "voyage_multimodal": VOYAGE_MULTIMODAL,
+    "voyage_in_context": VOYAGE_IN_CONTEXT,
+    "embed_multimodal": EMBED_MULTIMODAL,
     "cohere_rerank": RERANK,
     "ollama_chat": OLLAMA_CHAT,
     "ollama_generate": OLLAMA_GENERATE,
     "ollama_embed": OLLAMA_EMBED,
     "xai_chat": XAI_CHAT,
+    "xai_images": XAI_IMAGES,
+    "xai_videos": XAI_VIDEOS,
     "xai_compact": XAI_COMPACT,
     "converse": CONVERSE,
     "invoke_titan": TITAN,

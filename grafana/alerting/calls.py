@@ -11,12 +11,15 @@ from queries import (
     MODEL,
     PROVIDER,
     REQUEST_MODEL,
+    SENT,
     SERVICE,
+    gain,
     kept,
     observed,
     prometheus_name,
     quantile,
     share,
+    total,
 )
 
 from tokenguard.facts import names
@@ -24,7 +27,7 @@ from tokenguard.facts.names import Metric
 
 from .rule import Alert
 
-SENT, FAILED, BLOCKED = 'outcome!="blocked"', 'outcome="error"', 'outcome="blocked"'
+FAILED, BLOCKED = 'outcome="error"', 'outcome="blocked"'
 BY_FEATURE = (SERVICE, ENVIRONMENT, FEATURE)
 BY_MODEL = (SERVICE, ENVIRONMENT, PROVIDER, MODEL)
 ON_FEATURE = f"Feature {{{{ $labels.{FEATURE} }}}}"
@@ -50,7 +53,12 @@ def blocked(window: str) -> str:
 
 
 REPEATS, SENT_LATELY = kept(names.RETRIES, "15m", BY_FEATURE), kept(names.CALLS, "15m", BY_FEATURE, SENT)
-CIRCUITS = f"max by ({SERVICE}, {ENVIRONMENT}, breaker, {PROVIDER}, {REQUEST_MODEL})"
+CIRCUIT = (SERVICE, ENVIRONMENT, PROVIDER, REQUEST_MODEL)
+OPEN = f"max by ({', '.join(CIRCUIT)}, breaker) ({prometheus_name(names.BREAKER_STATE)}) >= 1"
+UNANSWERED = gain(prometheus_name(names.CALLS) + '{outcome=~"error|blocked"}', "15m")
+"""From the counters: an open breaker is told of without the recording rules, too."""
+WANTED = total(f'label_replace({UNANSWERED}, "{REQUEST_MODEL}", "$1", "{MODEL}", "(.*)")', *CIRCUIT)
+"""Calls that a model did not answer. A circuit is open until a call tries it: one that nobody calls is no outage."""
 
 ALERTS = (
     Alert(
@@ -107,7 +115,7 @@ ALERTS = (
     Alert(
         "TokenGuardBreakerOpen",
         "warning",
-        f"{CIRCUITS} ({prometheus_name(names.BREAKER_STATE)}) >= 1",
+        f"{OPEN}\nand on ({', '.join(CIRCUIT)}) {WANTED} > 0",
         "5m",
         f"Breaker {{{{ $labels.breaker }}}} is open for {{{{ $labels.{REQUEST_MODEL} }}}}",
         "The provider has failed again and again, and calls to this model are refused, but for probes.",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from boards import COST, WASTE
-from queries import ENVIRONMENT, FEATURE, TENANT, kept, or_zero, share
+from queries import ENVIRONMENT, FEATURE, SENT, TENANT, kept, or_zero, share
 from recording import DAILY
 
 from tokenguard.facts import names
 
 from .rule import Alert
 
-SENT, FLOWING = 'outcome!="blocked"', 'type=~"input|output"'
+FLOWING = 'type=~"input|output"'
 BY = (ENVIRONMENT, FEATURE)
 ON_FEATURE = f"Feature {{{{ $labels.{FEATURE} }}}}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from budgets import ANY, accounts, projected, used
+from budgets import ANY, UNITS, accounts, projected, used
 from panels import (
     COUNT,
     RATIO,
@@ -37,7 +37,7 @@ GAUGE = {
     "min": 0,
     "max": 1,
     "custom.cellOptions": {"type": "gauge", "mode": "basic"},
-    "custom.minWidth": 160,
+    "custom.width": 150,
 }
 OVER = {**steps((None, "text"), (1.0, "red")), "custom.cellOptions": {"type": "color-text"}}
 AMOUNT = {"decimals": 2}
@@ -54,16 +54,14 @@ ACCOUNTS = (
     *AT_RISK,
     Column("limit", "Limit", COUNT, AMOUNT),
     Column("spent", "Spent", COUNT, AMOUNT),
-    Column("reserved", "Reserved", COUNT, AMOUNT),
     Column("remaining", "Remaining", COUNT, AMOUNT),
 )
 RESERVED = f"{ANY} ({prometheus_name(names.BUDGET_RESERVED_USD)}{CHOSEN})"
 
 
 def of_accounts(name: str, label: str) -> dict[str, Any]:
-    """A picker of the budgets' own labels, in dollars and in tokens."""
-    limits = (names.BUDGET_LIMIT_USD, names.BUDGET_LIMIT_TOKENS)
-    query = " or ".join(f"count by ({label}) ({prometheus_name(metric)})" for metric in limits)
+    """A picker of the budgets' own labels, in whatever unit they limit."""
+    query = " or ".join(f"count by ({label}) ({prometheus_name(limit)})" for _, limit in UNITS.values())
     return several(name, f"query_result({query})", regex=f'/{label}="([^"]*)"/')
 
 
@@ -127,7 +125,7 @@ BUDGETS = Board(
             "Budgets",
             SHARE,
             [Query(expr, name) for name, expr in accounts(CHOSEN, 50).items()],
-            "The 50 fullest accounts, in USD or tokens. Each service's account is its own. The forecast is "
+            "The 50 fullest accounts, in USD, tokens or calls. Each service's account is its own. The forecast is "
             "from the window so far, and exhaustion from the last hour. A row leads to the calls that its budget "
             "decided on.",
             width=24,
@@ -168,9 +166,10 @@ BUDGETS = Board(
         ranking(
             "Decisions by rule and action",
             COUNT,
-            ranged(names.GUARD_DECISIONS, "rule", "action"),
-            "{{rule}}: {{action}}",
-            "What the guard decided; calls that simply pass are no decisions. A bar leads to the calls.",
+            ranged(names.GUARD_DECISIONS, "rule", "action", "mode"),
+            "{{rule}}: {{action}} {{mode}}",
+            "What the guard decided; calls that simply pass are no decisions. What only observes changed nothing. A "
+            "bar leads to the calls.",
             width=6,
             none="no decisions",
             traces=["rule"],
@@ -178,9 +177,10 @@ BUDGETS = Board(
         bars(
             "Decisions by action",
             COUNT,
-            barred(names.GUARD_DECISIONS, "action"),
-            "{{action}}",
-            "In each bar.",
+            barred(names.GUARD_DECISIONS, "action", "mode"),
+            "{{action}} {{mode}}",
+            "In each bar: what was refused, clamped, trimmed, shortened, or sent to a cheaper model. What only "
+            "observes changed nothing.",
             width=6,
             none="no decisions",
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from panels import CENTS, COUNT, SHARE, TOKENS, USD, Board, Column, Panel, Query, bars, lines, ranking, stat, steps
-from queries import FEATURE, MODEL, share
+from queries import FEATURE, MODEL, SENT, share
 from variables import textbox
 
 from tokenguard.facts import names
@@ -14,7 +14,6 @@ from .parts import (
     FLOWING,
     MONTH,
     RANGE,
-    SENT,
     SPENDER,
     SUCCEEDED,
     UNRECORDED,
@@ -31,6 +30,8 @@ BY_MODEL = trailing(names.COST_USD, MODEL)
 PRICE_PER_MTOK = f"{BY_MODEL} / ({trailing(names.TOKENS, MODEL, matching=FLOWING)} > 0) * 1e6"
 LARGE = f"(sum({BY_MODEL} and {PRICE_PER_MTOK} >= $large) or 0 * sum({BY_MODEL})) / (sum({BY_MODEL}) > 0)"
 PER_CALL = f"{ranged(names.TOKENS, FEATURE, matching=FLOWING)} / ({ranged(names.CALLS, FEATURE, matching=SENT)} > 20)"
+UNITS = ranged(names.UNITS, "type", MODEL)
+OF_UNITS = f"0 * {UNITS} + on ({MODEL}) group_left () {ranged(names.COST_USD, MODEL)}"
 TOP = f"topk(20, {ranged(names.COST_USD, *SPENDER)})"
 
 COST = Board(
@@ -128,12 +129,12 @@ COST = Board(
             ],
             "In this range, and in the same a week earlier: a prompt that grew shows here before it shows on the bill. "
             "Features with more than 20 calls.",
-            width=12,
+            width=10,
             traces=[FEATURE],
             columns=(
                 Column(FEATURE, "Feature"),
                 Column("now", "Now", COUNT),
-                Column("then", "A week earlier", COUNT),
+                Column("then", "Week earlier", COUNT),
                 Column(
                     "change",
                     "Change",
@@ -146,12 +147,29 @@ COST = Board(
             ),
             options={"sortBy": [{"displayName": "Change", "desc": True}]},
         ),
+        Panel(
+            "table",
+            "Units other than tokens",
+            COUNT,
+            [Query(UNITS, "units"), Query(OF_UNITS, "usd")],
+            "Images, seconds, characters, pages, searches and whatever else a provider bills by, with all that its "
+            "model cost.",
+            none="only tokens",
+            traces=[MODEL],
+            columns=(
+                Column("type", "Unit"),
+                Column(MODEL, "Model"),
+                Column("units", "Amount", COUNT),
+                Column("usd", "Model's USD", USD),
+            ),
+            options={"sortBy": [{"displayName": "Model's USD", "desc": True}]},
+        ),
         lines(
             "Share going to large models",
             SHARE,
             [Query(LARGE, "large models")],
             "The share of spend on models that came to at least $large USD per million tokens, cached ones included.",
-            width=12,
+            width=6,
             step="1h",
             defaults={"min": 0, "max": 1},
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from budgets import ACCOUNT, ANY, MONTHLY
 from panels import CENTS, COUNT, SHARE, USD, Board, Column, Panel, Query, bars, lines, ranking, stat, steps
-from queries import FEATURE, REPORTING, TEAM, WHERE, picked, prometheus_name
+from queries import FEATURE, REPORTING, SENT, TEAM, WHERE, picked, prometheus_name
 
 from tokenguard.facts import names
 
@@ -12,7 +12,6 @@ from .parts import (
     ANNOTATIONS,
     MONTH,
     RANGE,
-    SENT,
     SUCCEEDED,
     TEAMS,
     UNRECORDED,
@@ -126,7 +125,7 @@ FINOPS = Board(
             traces=TEAMS,
             columns=(
                 Column(TEAMS[0], "Team"),
-                Column(TEAMS[1], "Model", more={"custom.minWidth": 170}),
+                Column(TEAMS[1], "Model", more={"custom.width": 170}),
                 Column("month", "Month to date", USD),
                 Column("before", "30 d earlier", USD),
                 Column("change", "Change", SHARE, MORE),
@@ -161,8 +160,9 @@ FINOPS = Board(
             USD,
             barred(names.SAVED_USD, "lever"),
             "{{lever}}",
-            "Prompt caching, shared flights, cached answers, routes, clamped output, batches. Below 0 while cache "
-            "writes cost more than reads have saved.",
+            "Prompt caching, shared flights, kept answers, routes, batches; `escalation` is what routes lost again "
+            "where the larger model had to answer as well. Prompt caching is below 0 while writes cost more than reads "
+            "have saved. What clamped and trimmed requests saved, nobody knows.",
             none="nothing saved",
         ),
         ranking(

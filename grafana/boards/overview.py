@@ -20,7 +20,7 @@ from panels import (
     lines,
     steps,
 )
-from queries import DURATION, MODEL, TENANT, WHERE, picked, share
+from queries import DURATION, MODEL, SENT, TENANT, WHERE, picked, share
 
 from tokenguard.facts import names
 
@@ -32,7 +32,6 @@ from .parts import (
     FAILED,
     FLOWING,
     RANGE,
-    SENT,
     barred,
     earlier,
     named,

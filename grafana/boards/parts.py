@@ -31,8 +31,7 @@ RANGE, BAR = "$__range", "$__interval"
 AHEAD = f"-{BAR}"
 """A bar begins where it is drawn: it shows what follows, today's as well."""
 
-SENT, SUCCEEDED, FAILED, BLOCKED, ABANDONED = (
-    'outcome!="blocked"',
+SUCCEEDED, FAILED, BLOCKED, ABANDONED = (
     'outcome="ok"',
     'outcome="error"',
     'outcome="blocked"',

@@ -12,6 +12,7 @@ from queries import (
     PROVIDER,
     REPORTING,
     REQUEST_MODEL,
+    SENT,
     WHERE,
     gain,
     observed,
@@ -25,7 +26,7 @@ from queries import (
 from tokenguard.facts import names
 from tokenguard.facts.names import Metric
 
-from .parts import AHEAD, ANNOTATIONS, BAR, ENOUGH, FAILED, RANGE, SENT, barred, p, ranged
+from .parts import AHEAD, ANNOTATIONS, BAR, ENOUGH, FAILED, RANGE, barred, p, ranged
 
 QUANTILES = ((0.5, "p50"), (0.95, "p95"))
 STATES = {0: ("closed", "green"), 1: ("half open", "orange"), 2: ("open", "red")}

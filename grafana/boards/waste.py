@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from panels import BARS, CENTS, COUNT, SHARE, USD, Board, Panel, Query, bars, lines, ranking, stat
-from queries import FEATURE, or_zero, share
+from queries import FEATURE, SENT, or_zero, share
 
 from tokenguard.facts import names
 
-from .parts import ABANDONED, ANNOTATIONS, ENOUGH, INPUT, READ, SENT, barred, ranged, trailing
+from .parts import ABANDONED, ANNOTATIONS, ENOUGH, INPUT, READ, barred, ranged, trailing
 
 PER_FEATURE = f"{{{{{FEATURE}}}}}"
 CALLED = f"{trailing(names.CALLS, FEATURE, matching=SENT)} >= {ENOUGH}"
 SHARES = {"min": 0, "max": 1}
+SMALLER = 'action=~"clamp|trim|provider|downgrade",mode=""'
 
 
 def part(name: str) -> str:
@@ -27,9 +28,9 @@ WASTE = Board(
         stat(
             "Cache savings",
             USD,
-            ranged(names.SAVED_USD),
-            "Against the plain input rate, by prompt caching and every other lever; negative while cache writes cost "
-            "more than reads have saved.",
+            ranged(names.SAVED_USD, matching='lever="prompt_cache"'),
+            "Prompt caching, against the plain input rate; negative while cache writes cost more than reads "
+            "have saved. FinOps has every lever.",
             none="nothing saved",
         ),
         stat(
@@ -101,7 +102,7 @@ WASTE = Board(
         ranking(
             "Calls without a cap by feature",
             SHARE,
-            share(ranged(names.UNCAPPED_CALLS, FEATURE), ranged(names.CALLS, FEATURE, matching=SENT)),
+            share(ranged(names.UNCAPPED_CALLS, FEATURE), ranged(names.CALLS, FEATURE, matching=SENT)) + " > 0",
             FEATURE,
             "The share of calls whose output is as long as the model pleases.",
             defaults=SHARES,
@@ -130,6 +131,31 @@ WASTE = Board(
             PER_FEATURE,
             "Streams that were closed before their end.",
             traces=[FEATURE],
+        ),
+        bars(
+            "Look-ups of kept answers",
+            COUNT,
+            barred(names.CACHE_LOOKUPS, "result", "reason"),
+            "{{result}} {{reason}}",
+            "What became of looking for a kept answer (`[[cache]]`): a hit is served and costs nothing. With the "
+            "reason why a call was not looked up, or its answer not kept.",
+            none="none looked up",
+        ),
+        bars(
+            "Prompt cache breaks",
+            COUNT,
+            barred(names.CACHE_BREAKS, "kind", "section"),
+            "{{kind}} {{section}}",
+            "Prompts that the provider's cache could have held and did not: what changed, in which part of it.",
+            none="no breaks",
+        ),
+        bars(
+            "Requests made smaller",
+            COUNT,
+            barred(names.GUARD_DECISIONS, "rule", "action", matching=SMALLER),
+            "{{rule}}: {{action}}",
+            "Outputs clamped, histories trimmed or shortened by the provider, cheaper models taken; by limit.",
+            none="none changed",
         ),
         lines(
             "Output share of cost by feature",

@@ -6,6 +6,8 @@ import { ThemeContext, createTheme, getDisplayValueAlignmentFactors, getFieldDis
 import { BarGauge, BigValue, GlobalStyles, TimeSeries, VizRepeater } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 import 'uplot/dist/uPlot.min.css';
+import '@fontsource/inter/400.css';
+import '@fontsource/inter/500.css';
 import { fill, load } from './frames.js';
 
 const { board, width, variables, alerts } = window.PREVIEW;
@@ -70,6 +72,7 @@ function Ranking({ panel, frames, width, height }) {
       lcdCellWidth={12}
       namePlacement={panel.options.namePlacement}
       alignmentFactors={alignmentFactors}
+      text={panel.options.text}
     />
   );
   return (
@@ -232,4 +235,7 @@ function Board() {
 }
 
 document.body.style.cssText = `margin:0;background:${theme.colors.background.canvas};color:${theme.colors.text.primary};font:14px Inter,Helvetica,Arial,sans-serif`;
-createRoot(document.getElementById('root')).render(<Board />);
+// Grafana fits text by Inter's widths, so the font has to be there before anything is drawn.
+Promise.all([400, 500].map((weight) => document.fonts.load(`${weight} 14px Inter`))).then(() =>
+  createRoot(document.getElementById('root')).render(<Board />),
+);

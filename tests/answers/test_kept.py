@@ -311,7 +311,26 @@ def test_observe(provider, under, spans):
     ask(client)
     assert len(provider.requests) == 2
     assert looked_up(spans) == [("miss", None), ("hit", "observe")]
-    assert spans.all()[-1].attributes[names.COST] == pytest.approx(canned.OPENAI_COST)
+    watched = spans.all()[-1].attributes
+    assert watched[names.COST] == pytest.approx(canned.OPENAI_COST)
+    assert watched[names.CACHE_LIKENESS] == 1.0
+    provider.answer = lambda: with_choice(message={"role": "assistant", "content": "London, I think."})
+    ask(client)
+    assert spans.all()[-1].attributes[names.CACHE_LIKENESS] == 0.0
+    for _ in range(2):
+        list(ask(client, stream=True))
+    assert spans.all()[-1].attributes[names.CACHE_LIKENESS] == 1.0
+    provider.answer = lambda: {
+        "object": "list",
+        "model": "e",
+        "usage": {"prompt_tokens": 2, "total_tokens": 2},
+        "data": [
+            {"object": "embedding", "index": n, "embedding": [1.0, float(len(provider.requests) % 2)]} for n in (0, 1)
+        ],
+    }
+    for _ in range(2):
+        client.embeddings.create(model="text-embedding-3-small", input=["a", "b"], encoding_format="float")
+    assert spans.all()[-1].attributes[names.CACHE_LIKENESS] == pytest.approx(0.5**0.5)
 
 
 def test_unusable_entry(provider, under, spans):

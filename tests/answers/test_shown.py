@@ -125,15 +125,21 @@ def test_report(tmp_path):
     store = Store(str(tmp_path / "usage.db"))
     common = {names.OPERATION: "chat", names.PROVIDER: "openai", names.REQUEST_MODEL: "gpt-4o"}
     hit = {names.CACHE_RESULT: "hit", names.CACHE_RULE: "faq", names.CACHE_SAVED: 0.5, names.COST: 0.0}
+    shared = {names.CACHE_RESULT: "shared", names.CACHE_RULE: "s", names.CACHE_SAVED: 0.25, names.COST: 0.0}
     watched = {names.CACHE_RESULT: "hit", names.CACHE_REASON: "observe", names.COST: 0.5}
+    alike, unlike = ({**watched, names.CACHE_LIKENESS: value} for value in (1.0, 0.5))
     now = time.time_ns()
-    for more, usd in ((hit, 0.0), (hit, 0.0), (watched, 0.5)):
+    for more, usd in ((hit, 0.0), (hit, 0.0), (shared, 0.0), (watched, 0.5), (alike, 0.5), (unlike, 0.5)):
         attributes = {**common, **more, names.COST_STATUS: "exact"}
         store.write([CallRecord(now, 1000, "ok", attributes, cost=Cost("exact", None, usd))])
     store.finish()
     said = run("report", "--source", tmp_path / "usage.db")
     assert said.exit_code == 0, said.output
-    assert "2 served ($1.00 saved)" in " ".join(said.output.split())
+    words = " ".join(said.output.split())
+    assert "3 served ($1.25 saved)" in words
+    assert "3 would be served ($1.50); the real answers were 75% alike" in words
+    said = run("report", "--by", "cache_rule,cache_result", "--source", tmp_path / "usage.db")
+    assert "faq" in said.output
 
 
 def test_proposal(policy_file):

@@ -24,8 +24,8 @@ from .parts import GRAFANA, Prometheus, free_ports, program, prometheus, running
 
 HERE = Path(__file__).parent
 WAYS = ("otlp", "scrape", "remote_write")
-ROUNDS = (1, 2)
-"""How often each process of the product does its work: two processes, one after the other."""
+PROCESSES = {1: "", 2: "gen_ai_latest_experimental"}
+"""Two processes, one after the other: how often each works, and by which names it has OpenTelemetry's metrics."""
 
 
 class Run(NamedTuple):
@@ -149,10 +149,10 @@ def run(tmp_path_factory):
     policy.write_text((HERE / "product.toml").read_text() + f'\n[ledger]\nurl = "sqlite:///{folder}/ledger.db"\n')
     with stack(folder) as (endpoint, ways, traces):
         began = time.time()
-        for rounds in ROUNDS:
+        for rounds, profile in PROCESSES.items():
             with SimulatedProvider(fault_rate=0.05, latency=0.02, chunk_delay=0.001) as provider:
                 provider.faults.retry_after = 0.05
-                environ = environment(folder, provider, endpoint, policy)
+                environ = environment(folder, provider, endpoint, policy, OTEL_SEMCONV_STABILITY_OPT_IN=profile)
                 command = [*INSTRUMENT, sys.executable, str(HERE / "product.py"), str(rounds)]
                 subprocess.run(command, env=environ, check=True, timeout=300, stdout=subprocess.DEVNULL)
         records = list(read_store(folder / "usage.db"))

@@ -33,6 +33,13 @@ FEATURES = (  # feature, route, version, team, model, calls an hour, tokens in, 
     ("rag_answers", "/ask", "top5", "search", "gpt-4o-mini-2024-07-18", 240, 1800, 0.1, 80),
     ("triage", "inbox", "v1", "operations", "claude-opus-4-8", 60, 420, 0.0, 6),
 )
+BILLED = (  # feature, team, provider, model, unit, units an hour, units a call, USD a unit
+    ("illustrations", "search", "openai", "gpt-image-1", "images", 9, 1, 0.042),
+    ("voice_notes", "support", "openai", "whisper-1", "input_seconds", 1500, 40, 0.0001),
+    ("contracts", "operations", "mistral_ai", "mistral-ocr-2512", "pages", 130, 5, 0.002),
+    ("narration", "search", "openai", "tts-1", "characters", 24000, 600, 0.000015),
+)
+"""What is billed by other units than tokens."""
 LONG = "--max-block-duration=60d"
 """promtool reads everything once for each block."""
 PLACE = {"job": "shop", "instance": "a", "deployment_environment_name": "production"}
@@ -98,6 +105,10 @@ def samples():
                 calls = round(pace * size * busy * step / 3600 * chance.uniform(0.7, 1.3))
                 one(add, chance, (tenant, feature, route, version, team, model), calls, sent * grown,
                     0.05 if lost else cached, generated)  # fmt: skip
+        for feature, team, provider, model, unit, pace, each, usd in BILLED:
+            units = round(pace * busy * step / 3600 * chance.uniform(0.7, 1.3))
+            by_units(add, (feature, team, provider, model), unit, units, units // each, usd)
+        look_ups(add, chance, round(90 * busy * step / 3600))
         for (name, labels), value in sums.items():
             yield name, {**PLACE, **dict(labels)}, at, value
     for name, labels, at, value in gauges(chance):
@@ -145,6 +156,10 @@ def one(add, chance, whose, calls, sent, cached, generated):
     add("tokenguard_saved_usd", {**labels, "lever": "prompt_cache"}, saved)
     if feature == "rag_answers":
         add("tokenguard_saved_usd", {**labels, "lever": "response_cache"}, sum(paid.values()) * 0.15)
+        add("tokenguard_saved_usd", {**labels, "lever": "single_flight"}, sum(paid.values()) * 0.04)
+    if feature == "triage":
+        add("tokenguard_saved_usd", {**labels, "lever": "route"}, sum(paid.values()) * 0.4)
+        add("tokenguard_saved_usd", {**labels, "lever": "escalation"}, sum(paid.values()) * -0.07)
     add("tokenguard_retries_total", labels, failed * 2)
     add("tokenguard_retry_cost_usd_total", labels, failed * 0.3 * sum(paid.values()) / max(calls, 1))
     if feature in ("triage", "rag_answers"):
@@ -168,6 +183,41 @@ def one(add, chance, whose, calls, sent, cached, generated):
     add("tokenguard_series_overflow_total", {"label": "tokenguard_prompt_version"}, chance.random() < 0.001)
     add("tokenguard_budget_alerts_total", {"budget": "tenant per day", "key": f"tenant={tenant}", "threshold": "0.8"},
         chance.random() < 0.002)  # fmt: skip
+
+
+def by_units(add, whose, unit, units, calls, usd):
+    """Calls that are billed by something else than tokens."""
+    feature, team, provider, model = whose
+    labels = {
+        "tokenguard_tenant": "acme",
+        "tokenguard_feature": feature,
+        "tokenguard_team": team,
+        "gen_ai_provider_name": provider,
+        "gen_ai_response_model": model,
+    }
+    add("tokenguard_calls_total", {**labels, "outcome": "ok"}, calls)
+    add("tokenguard_units_total", {**labels, "type": unit}, units)
+    add("tokenguard_cost_usd_total", {**labels, "status": "exact"}, units * usd)
+    add("tokenguard_cost_part_usd_total", {**labels, "part": "input"}, units * usd)
+
+
+def look_ups(add, chance, number):
+    """Kept answers that were looked for, prompts that left the provider's cache, and what was trimmed."""
+    for result, reason, share in (
+        ("hit", "", 0.55),
+        ("miss", "", 0.3),
+        ("miss", "error", 0.02),
+        ("skip", "tools", 0.13),
+    ):
+        labels = {"rule": "answers to visitors", "result": result, "reason": reason}
+        add("tokenguard_cache_lookups_total", labels, round(number * share * chance.uniform(0.8, 1.2)))
+    for kind, section, share in (("changed", "system", 0.2), ("expired", "", 0.1), ("model", "", 0.03)):
+        labels = {"kind": kind, "section": section}
+        add("tokenguard_cache_breaks_total", labels, round(number * share * chance.uniform(0.5, 1.5)))
+    work = {"tokenguard_tenant": "acme", "tokenguard_feature": "support_bot"}
+    for rule, action, mode in (("long chats", "trim", ""), ("large prompts", "block", "observe")):
+        labels = {**work, "rule": rule, "action": action, **({"mode": mode} if mode else {})}
+        add("tokenguard_guard_decisions_total", labels, number // 3)
 
 
 def histograms(add, chance, provider, model, calls, failed):
@@ -203,19 +253,22 @@ def gauges(chance):
             ):
                 yield f"tokenguard_budget_{name}", account, at, value
         yield "tokenguard_ledger_lost", {}, at, int(NOW - 7 * 3600 < at < NOW - 7 * 3600 + 900)
-        agents = {"budget": "agents per day", "key": ""}
-        for name, value in (
-            ("limit_tokens", 2e6),
-            ("spent_tokens", 2e6 * min(elapsed * 1.1, 1)),
-            ("elapsed_ratio", elapsed),
-            ("window_seconds", day),
+        for budget, unit, most, pace in (
+            ("agents per day", "tokens", 2e6, 1.1),
+            ("searches per day", "calls", 600, 0.8),
         ):
-            yield f"tokenguard_budget_{name}", agents, at, value
+            for name, value in (
+                (f"limit_{unit}", most),
+                (f"spent_{unit}", round(most * min(elapsed * pace, 1))),
+                ("elapsed_ratio", elapsed),
+                ("window_seconds", day),
+            ):
+                yield f"tokenguard_budget_{name}", {"budget": budget, "key": ""}, at, value
         month = (at - (NOW - 17 * day - 58800)) / (30 * day)
         for team, (limit, share) in {
             "support": (900.0, 1.2),
-            "search": (90.0, 0.9),
-            "operations": (120.0, 0.8),
+            "search": (330.0, 0.9),
+            "operations": (200.0, 0.95),
         }.items():
             account = {"budget": "team per month", "key": f"team={team}"}
             for name, value in (

@@ -33,11 +33,12 @@ def bundle(folder):
     home.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "frames.js", "page.jsx"):
         shutil.copyfile(PAGE / name, home / name)
-    if not (home / "node_modules" / "@grafana" / "ui").exists():
+    wanted = json.loads((PAGE / "package.json").read_text())["dependencies"]
+    if not all((home / "node_modules" / name).exists() for name in wanted):
         install = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
         subprocess.run(install, cwd=home, check=True, stdout=subprocess.DEVNULL)
     options = ["--bundle", "--format=iife", "--jsx=automatic", "--log-level=error", f"--outdir={folder}"]
-    loaders = [f"--loader:.{kind}=dataurl" for kind in ("svg", "png", "ttf", "woff2")]
+    loaders = [f"--loader:.{kind}=dataurl" for kind in ("svg", "png", "ttf", "woff", "woff2")]
     define = '--define:process.env.NODE_ENV="production"'
     subprocess.run(["node_modules/.bin/esbuild", "page.jsx", *options, *loaders, define], cwd=home, check=True)
 

@@ -34,6 +34,20 @@ def unknown_model(client):
         client.chat.completions.create(model="house-model", messages=[{"role": "user", "content": "Hello"}])
 
 
+def pictures(client):
+    """What is billed by the image."""
+    with tokenguard.attribution(tenant="acme", feature="pictures", team="web"):
+        client.images.generate(model="dall-e-3", prompt="A coat", n=2)
+
+
+def kept(client):
+    """A question that is asked again, and answered with what was kept."""
+    with tokenguard.attribution(tenant="acme", feature="kept", team="web"):
+        for _ in range(3):
+            messages = [{"role": "user", "content": "Which sizes are there?"}]
+            client.chat.completions.create(model="gpt-4.1-nano", messages=messages, temperature=0)
+
+
 def outage():
     """A provider that is not there; a breaker opens."""
     with (
@@ -51,6 +65,9 @@ def main():
     with openai.OpenAI(max_retries=0) as client:
         routes(client)
         unknown_model(client)
+    with openai.OpenAI(max_retries=5) as client:
+        pictures(client)
+        kept(client)
     outage()
     guarded.main()
     time.sleep(3.5)

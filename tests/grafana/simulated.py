@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from xml.etree import ElementTree
 
 import yaml
 
-from .parts import RECORDING, alerts, program
+from .parts import alerts, program, recordings
 
 MINUTES = 5
 """Between two samples."""
@@ -28,11 +29,6 @@ def counter(*paces, start=0.0):
     return " ".join(values)
 
 
-def hidden(pace, samples):
-    """A counter that grows on while nothing of it arrives: (the gap's samples, what it then has more)."""
-    return f"_x{samples}", pace * samples
-
-
 def gauge(*levels):
     """Values of a gauge: each level is (value, how many samples); a value of None is a gap."""
     return " ".join(f"_x{samples}" if value is None else f"{value:g}x{samples - 1}" for value, samples in levels)
@@ -48,10 +44,10 @@ def of_days(*amounts):
     return counter(*((amount / DAY, DAY) for amount in amounts))
 
 
-def lately(*amounts):
-    """What the last 24 hours came to, each hour, of these amounts, one a day, evenly over each."""
+def lately(*amounts, hours=3):
+    """What the last 24 hours came to, every so many hours, of these amounts, one a day, evenly over each."""
     hourly = [amount / 24 for amount in amounts for _ in range(24)]
-    return " ".join(f"{sum(hourly[max(0, n - 23) : n + 1]):.6g}" for n in range(len(hourly)))
+    return " ".join(f"{sum(hourly[max(0, n - 23) : n + 1]):.6g}" for n in range(0, len(hourly), hours))
 
 
 def spent(values, **labels):
@@ -62,12 +58,35 @@ def calls(outcome, values, **labels):
     return series("tokenguard_calls_total", values, outcome=outcome, **{FEATURE: "chat", MODEL: "m", **labels})
 
 
-def tokens(kind, values):
-    return series("tokenguard_tokens_total", values, type=kind, **{FEATURE: "chat"})
+def tokens(kind, values, **labels):
+    return series("tokenguard_tokens_total", values, type=kind, **{FEATURE: "chat", **labels})
 
 
-def budget(spent, limit=10, elapsed=0.5, window=86400, unit="usd", samples=DAY, **labels):
-    """A budget's gauges, in dollars or tokens; each a value, or values."""
+def later(samples, values):
+    """Values that begin after so many samples."""
+    return f"_x{samples} {values}" if samples else values
+
+
+def gapped(pace, before, missing, after, start=0.0):
+    """A counter that grows on while nothing of it arrives."""
+    seen = start + pace * (before + missing)
+    return f"{counter((pace, before), start=start)} _x{missing} {counter((pace, after), start=seen)}"
+
+
+def generations(make, pace, life, number, end="", **labels):
+    """Processes one after the other, each counted by `make` from a first sample above zero on, for `life` samples.
+
+    `end="stale"`: as Prometheus marks the end of what it scrapes; what is pushed by OTLP just ends.
+    """
+    found = {}
+    for n in range(number):
+        values = later(n * life, f"{counter((pace, life), start=pace)} {end}".strip())
+        found |= make(values, **{"instance": f"of{n}", **labels})
+    return found
+
+
+def budget(spent, limit=10, elapsed=0.5, window=86400, unit="usd", samples=DAY, after=0, **labels):
+    """A budget's gauges, in dollars, tokens or calls; each a value, or values. They begin `after` so many samples."""
     names = {
         f"spent_{unit}": spent,
         f"limit_{unit}": limit,
@@ -79,13 +98,18 @@ def budget(spent, limit=10, elapsed=0.5, window=86400, unit="usd", samples=DAY, 
         one: values
         for name, value in names.items()
         for one, values in series(
-            f"tokenguard_budget_{name}", value if isinstance(value, str) else gauge((value, samples)), **labels
+            f"tokenguard_budget_{name}",
+            later(after, value if isinstance(value, str) else gauge((value, samples))),
+            **labels,
         ).items()
     }
 
 
-def durations(metric, seconds, samples, **labels):
-    """A histogram of calls that all took so long, as (seconds, calls a sample) over so many samples each."""
+def durations(metric, seconds, samples, after=0, **labels):
+    """A histogram of calls that all took so long, as (seconds, calls a sample) over so many samples each.
+
+    `after` so many samples it is born, with a sample's calls.
+    """
     bounds = (1.28, 2.56, 5.12, 10.24, 20.48, "+Inf")
     found = {}
     for bound in bounds:
@@ -93,30 +117,41 @@ def durations(metric, seconds, samples, **labels):
             (pace if bound == "+Inf" or took <= bound else 0, n)
             for (took, pace), n in zip(seconds, samples, strict=True)
         ]
-        found |= series(f"{metric}_bucket", counter(*paces), le=bound, **{MODEL: "m", **labels})
+        values = later(after, counter(*paces, start=paces[0][0] if after else 0.0))
+        found |= series(f"{metric}_bucket", values, le=bound, **{MODEL: "m", **labels})
         if bound == "+Inf":
-            found |= series(f"{metric}_count", counter(*paces), **{MODEL: "m", **labels})
+            found |= series(f"{metric}_count", values, **{MODEL: "m", **labels})
+    return found
+
+
+def ran(folder, files):
+    """Run promtool once over files of test groups: {group's name: what was found} of those that fail.
+
+    A file is its rules, how often they are evaluated, and its groups.
+    """
+    paths = []
+    for n, (rules, evaluated, groups) in enumerate(files):
+        (folder / f"rules{n}.yaml").write_text(yaml.safe_dump({"groups": [{"name": "rules", "rules": rules}]}))
+        paths.append(folder / f"tests{n}.yaml")
+        tests = {"rule_files": [f"rules{n}.yaml"], "evaluation_interval": evaluated, "tests": groups}
+        paths[-1].write_text(yaml.safe_dump(tests))
+    command = [program("promtool"), "test", "rules", f"--junit={folder / 'found.xml'}", *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    cases = list(ElementTree.parse(folder / "found.xml").iter("testcase"))
+    assert len(cases) == sum(len(groups) for *_, groups in files), done.stdout + done.stderr
+    found = {case.get("name"): case.findtext("failure") for case in cases if case.find("failure") is not None}
+    assert bool(found) == bool(done.returncode), done.stdout + done.stderr
     return found
 
 
 def promtool(tmp_path, groups, rules=(), evaluated="15m", recording=False):
-    """Run promtool over test groups, with these rules evaluated so often, after the recording rules if wanted."""
-    files = []
-    if recording:
-        files.append(str(RECORDING))
-    rule_file = tmp_path / "rules.yaml"
-    rule_file.write_text(yaml.safe_dump({"groups": [{"name": "rules", "rules": list(rules)}]}))
-    files.append(str(rule_file))
-    (tmp_path / "tests.yaml").write_text(
-        yaml.safe_dump({"rule_files": files, "evaluation_interval": evaluated, "tests": list(groups)})
-    )
-    done = subprocess.run(
-        [program("promtool"), "test", "rules", str(tmp_path / "tests.yaml")], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    """Have promtool find nothing wrong in test groups, after these rules and the recording rules, if wanted."""
+    rules = [*(recordings() if recording else ()), *rules]
+    wrong = ran(tmp_path, [(rules, evaluated, groups)])
+    assert not wrong, wrong
 
 
-def group(input_series, expr, at, samples, minutes=MINUTES, name=""):
+def group(input_series, expr, at, samples, minutes=MINUTES, name="a group"):
     """One case: its series, and what a query gives at a time."""
     return {
         "name": name,

@@ -14,7 +14,7 @@ import promql_parser
 import pytest
 import yaml
 
-from tokenguard.cli import main
+from tokenguard.cli import COMMANDS, main
 from tokenguard.facts import names
 
 from .parts import DASHBOARDS, GRAFANA, RECORDING, RULES, alerts, filled_in, recordings, targets
@@ -125,7 +125,7 @@ def test_panels_do_not_overlap():
             assert place["x"] + place["w"] <= 24
             columns, rows = (range(place[at], place[at] + place[size]) for at, size in (("x", "w"), ("y", "h")))
             for cell in itertools.product(columns, rows):
-                assert taken.setdefault(cell, panel["title"]) == panel["title"]
+                assert taken.setdefault(cell, panel["id"]) == panel["id"]
         assert len(taken) > 24 * 8
 
 
@@ -293,6 +293,32 @@ def test_runbooks():
         shown = rule["annotations"]
         assert panel_of(shown["__dashboardUid__"], int(shown["__panelId__"]))["title"]
         assert rule["labels"]["severity"] in ("info", "warning", "critical")
+
+
+PLACES = {"By", "Status, Rule health", "Inspect, Data"}
+"""What runbooks name of Grafana's and Prometheus' own pages."""
+
+
+def test_runbooks_name_what_is_there():
+    """At least three steps, and each panel, column, dashboard and command that a page names exists."""
+    known = set(PLACES)
+    for path in DASHBOARDS:
+        board = json.loads(path.read_text())
+        known |= {board["title"].removeprefix("TokenGuard / "), *(panel["title"] for panel in board["panels"])}
+        known |= {mark["name"] for mark in board["annotations"]["list"]}
+        for panel in board["panels"]:
+            matchers = [each["matcher"]["options"] for each in panel.get("fieldConfig", {}).get("overrides", ())]
+            known |= {title for title in matchers if isinstance(title, str)}
+    known |= {title.removesuffix(" $by").removesuffix(" by") for title in known if title.endswith(" by $by")}
+    known |= {title.removesuffix(" $by") for title in known if title.endswith(" by $by")}
+    for path in (GRAFANA / "runbooks").glob("*.md"):
+        page = path.read_text()
+        looks = page.partition("**What to look at**")[2].partition("**What to do**")[0]
+        assert len(re.findall(r"^\d\. ", looks, re.MULTILINE)) >= 3, path.stem
+        assert set(re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", page)) <= known, path.stem
+        assert set(re.findall(r"`tokenguard ([a-z]+)", page)) <= set(COMMANDS), path.stem
+        for query in re.findall(r"`([^`]*\((?:[^`]*)(?:tokenguard|gen_ai)[_:][^`]*)`", page):
+            promql_parser.parse(query)
 
 
 def runbook_links(target):

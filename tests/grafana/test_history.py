@@ -70,15 +70,20 @@ def test_overview_compares(server):
     assert change == pytest.approx(now / before - 1, abs=0.01)
 
 
-def test_a_budget_in_tokens_and_each_month_have_a_row(server):
-    """Token budgets are among the others, and a team's month has budget, actual and forecast."""
+def test_budgets_in_tokens_and_calls_and_each_month_have_a_row(server):
+    """Budgets of tokens and of calls are among the others, and a team's month has budget, actual and forecast."""
     used = panel("tokenguard-budgets", "Budgets")["targets"][0]["expr"]
     units = {(labels["budget"], labels["unit"]) for labels, _ in server.instant(filled_in(used, 86400), NOW)}
-    assert {("agents per day", "tokens"), ("tenant per day", "USD"), ("team per month", "USD")} <= units
+    assert {
+        ("agents per day", "tokens"),
+        ("searches per day", "calls"),
+        ("tenant per day", "USD"),
+        ("team per month", "USD"),
+    } <= units
     shown = panel("tokenguard-finops", "Budget, actual and forecast by team")["targets"]
     teams = [server.by(filled_in(each["expr"], 17 * 86400), "tokenguard_team", NOW) for each in shown]
     assert [set(each) for each in teams] == [{"support", "search", "operations"}] * 4
-    assert teams[0] == {"support": 900, "search": 90, "operations": 120}
+    assert teams[0] == {"support": 900, "search": 330, "operations": 200}
 
 
 def test_a_call_under_three_budgets_is_reserved_once(server):

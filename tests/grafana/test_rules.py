@@ -86,3 +86,30 @@ def test_a_counter_that_begins_again(tmp_path):
     spent = 0.1 * 6 * HOUR
     close = f"abs({expr} - {spent:g}) < bool {0.02 * spent:g}"
     promtool(tmp_path, [group(counters, close, "30h", [{"labels": "{}", "value": 1}])])
+
+
+def chosen(*values):
+    """Values of a picker in a query, as Grafana's data source puts them there (`interpolateQueryExpr`)."""
+    escaped = [re.sub(r"[$^*{}\[\]+?.()|]", r"\\\\\g<0>", value.replace("\\", "\\\\\\\\")) for value in values]
+    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
+
+
+def test_pickers_take_any_value(tmp_path):
+    """Values with a regular expression's characters choose themselves alone; All has what lacks the label as well."""
+    names = ["a.b", "a+b", "(a|b)", "acme [eu] $1 {x}", "it's", "tenant=^*?"]
+    others = ["axb", "aab", "a", "b", ".*"]
+    counters = {
+        f'tokenguard_cost_usd_total{{tokenguard_tenant="{name}"}}': f"_x2 {n + 1}x20"
+        for n, name in enumerate(names + others)
+    } | {"tokenguard_cost_usd_total{}": "_x2 1000x20"}
+    expr = panel("tokenguard-cost", "Today")["targets"][0]["expr"]
+    every = sum(range(1, len(counters))) + 1000
+    asked = [(chosen(name), n + 1) for n, name in enumerate(names)] + [
+        (chosen(*names), sum(range(1, 7))),
+        (".*", every),
+    ]
+    groups = [
+        group(counters, filled_in(expr, 3600, tenant=tenant), "1h", [{"labels": "{}", "value": usd}], name=str(n))
+        for n, (tenant, usd) in enumerate(asked)
+    ]
+    promtool(tmp_path, groups)

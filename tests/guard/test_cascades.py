@@ -11,6 +11,7 @@ import pytest
 
 import deciding
 import tokenguard
+from conftest import metric_points
 from tokenguard import policy
 from tokenguard.installation import runtime
 
@@ -145,12 +146,16 @@ def test_a_cut_answer_is_asked_again(under, client, provider, spans):
 
 
 def test_the_answers_of_a_cascade_cost_what_they_should(under, client, provider, spans):
-    """Of 40 calls every fourth fails: the cost is that of 40 small calls and of 10 large ones, to the cent."""
+    """Of 40 calls every fourth fails: the cost is that of 40 small calls and of 10 large ones, to the cent.
+
+    What the small answers saved and what the large ones took back again are levers of their own.
+    """
     under(CASCADE + 'escalate_when = ["schema"]\n')
     calls, every = 40, 4
     for n in range(calls):
         provider.answer_next(*(['{"a": "x"}', '{"a": 1}'] if n % every == 0 else ['{"a": 2}']))
-        answer = chat(client, response_format=FORM, max_tokens=50)
+        with tokenguard.attribution(tenant="cascades-cost"):
+            answer = chat(client, response_format=FORM, max_tokens=50)
         assert answer.choices[0].message.content == ('{"a": 1}' if n % every == 0 else '{"a": 2}')
     assert sent(provider).count("gpt-4o") == calls // every
     book = runtime.installed().meter.settling.prices
@@ -163,6 +168,10 @@ def test_the_answers_of_a_cascade_cost_what_they_should(under, client, provider,
     one = book.cost("openai", "gpt-4o", provider.billed_for("gpt-4.1-mini")).total
     saved = sum(span.attributes["tokenguard.route.saved_usd"] for span in spans)
     assert saved == pytest.approx(one - small - large, abs=1e-9)  # what all of them at the large model would have cost
+    runtime.installed().telemetry.flush()
+    points = metric_points(tenant="cascades-cost").items()
+    levers = {dict(key)["lever"]: usd for (name, key), usd in points if name == "tokenguard.saved.usd"}
+    assert levers == pytest.approx({"route": one - small, "escalation": -large}, abs=1e-9)
 
 
 def test_a_good_answer_is_not_asked_again(under, client, provider, spans):

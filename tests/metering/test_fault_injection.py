@@ -191,6 +191,7 @@ CLOUD_STEPS = [
     (google_genai.GoogleExchange, "__init__"),
     (google_genai.GoogleExchange, "read"),
     (google_genai.GoogleExchange, "shared_as"),
+    (google_genai.GoogleExchange, "asked_by"),
     (botocore, "_exchange"),
     (botocore, "located"),
     (botocore, "_event"),

@@ -29,7 +29,7 @@ INSTRUMENT = (
 END = "\nprint('ended', time.time(), flush=True)\n"
 SLOWER_S = 1.0
 """How much later than without an endpoint a program may end."""
-NOISE_S = 1.0
+NOISE_S = 1.0 + os.getloadavg()[0] / 10
 """By so much two ends of one program may differ where others use the machine; OpenTelemetry itself waits 10 s."""
 
 

@@ -80,6 +80,27 @@ def test_what_is_rented(tmp_path):
     store.close()
     with closing(open_sources([path]).records) as records:
         report = ask(records, Query(by=("resource",)))
-    assert [row.resource for row in report.rented] == ["cachedContents/new"]
+    assert [(row.resource, row.cost_usd) for row in report.rented] == [("cachedContents/new", 0.5)]
     assert {row.keys for row in report.rows} == {("cachedContents/old",), ("cachedContents/new",)}
     assert any("cachedContents/new" in note for note in _notes(report))
+
+
+def test_the_last_word_of_what_is_rented(tmp_path):
+    """Its cost is summed; one that was deleted is no longer listed, one without an end is, until it is deleted."""
+    path = tmp_path / "rented.db"
+    store = Store(path)
+    told = [
+        (0, "create_vector_store", "vs_1", None, 0.0),
+        (1, "rent", "vs_1", None, 0.25),
+        (2, "create_vector_store", "vs_2", None, 0.0),
+        (3, "rent", "vs_2", 1000.0, 0.5),
+    ]
+    for hours, operation, name, until, cost in told:
+        more = {n.OPERATION: operation, n.RESOURCE: name, **({} if until is None else {n.RESOURCE_UNTIL: until})}
+        store.write([call(hours, "rag", "vector-store", (None, None, None), cost, **more)])
+    store.close()
+    with closing(open_sources([path]).records) as records:
+        report = ask(records, Query(by=("resource",)))
+    (running,) = report.rented
+    assert running == ("vs_1", "create_vector_store", "vector-store", None, pytest.approx(0.25))
+    assert any("Still rented: vs_1 (vector-store), $0.25" in note for note in _notes(report))

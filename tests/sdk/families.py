@@ -498,7 +498,6 @@ KINDS = (
     ),
     Kind(
         *("openai speech", "openai", "openai", "tts-1-hd", "tts-1", OPENAI, speech),
-        shares=False,
         whole=lambda result: result.content,
         rates=(("characters", 15.0),),
     ),

@@ -190,6 +190,45 @@ def test_a_budget_of_what_is_said(server, installed):
     server._thread.start()
 
 
+def test_a_minute_is_held_ahead(server, installed):
+    """While sound is sent, the turn that may follow is held with a minute of sound: 32 tokens a second, at $3."""
+    guard = under('[[budget]]\nname = "b"\nlimit_usd = 1.0\n')
+    held = []
+
+    async def work(connection):
+        await connection.send_realtime_input(audio={"data": b"\x00\x01" * 1600, "mime_type": "audio/pcm;rate=16000"})
+        while not (accounts := guard.ledger.accounts()) or not accounts[0].reserved_nano:
+            await asyncio.sleep(0.005)
+        held.append(accounts[0].reserved_nano)
+        for _ in range(2):
+            await connection.send_realtime_input(audio={"data": b"\x00\x01", "mime_type": "audio/pcm;rate=16000"})
+        return await turn(connection)
+
+    session(server, work, max_output_tokens=100)
+    assert 0 <= held[0] - (32 * 60 * 3_000 + 100 * 12_000) < 200 * 3_000
+    (account,) = guard.ledger.accounts()
+    assert (account.spent_nano, account.reserved_nano) == (round(COST * 1e9), 0)
+
+
+def test_a_silent_session(server, installed):
+    """One that is open for too long is closed, though nobody says anything."""
+    under('[[limit]]\nname = "long"\nmax_session_seconds = 0.2\n')
+    with pytest.raises(LimitExceeded, match=r"allows 0\.2 s"):
+        session(server, turn)
+
+
+def test_a_result_of_a_tool(server, installed):
+    """Sending a tool's result asks for a turn, as words do: it is refused where no budget has it."""
+    under('[[budget]]\nname = "b"\nlimit_usd = 0.01\n')
+
+    async def work(connection):
+        await connection.send_tool_response(function_responses={"id": "1", "name": "look_up", "response": {"r": "a"}})
+
+    with pytest.raises(BudgetExceeded):
+        session(server, work)
+    assert [list(each) for each in server.received] == [["setup"]]
+
+
 def test_a_limit_of_a_session(server, installed):
     """`max_session_usd` closes a session that has come to it."""
     under('[[limit]]\nname = "call"\nmax_session_usd = 0.0005\n')
@@ -219,7 +258,7 @@ def test_a_session_that_breaks_off(server, installed):
 
 STEPS = [
     *((Session, name) for name in ("__init__", "begun", "done", "passed", "end", "came_to", "flown", "named")),
-    *((google_live.Live, name) for name in ("turn", "told")),
+    *((google_live.Live, name) for name in ("turn", "told", "asked", "sound_in", "coming")),
     *((google_live, name) for name in ("_opening", "_config", "_plain", "read_turn")),
 ]
 

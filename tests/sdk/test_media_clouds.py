@@ -114,7 +114,7 @@ def test_veo_is_refused(google, provider):
 
 
 def test_cache(provider, installed, spans):
-    """A cache is its tokens, $0.30 a million for gemini-2.5-flash, and $1 a million for each hour that it is kept."""
+    """A cache is its tokens, $0.30 a million for gemini-2.5-flash; `test_rented` has what it costs to keep."""
     genai = pytest.importorskip("google.genai")
     guard = under(BUDGET)
     client = genai.Client(api_key="k", http_options={"base_url": provider.url})
@@ -124,9 +124,9 @@ def test_cache(provider, installed, spans):
     assert attributes["gen_ai.operation.name"] == "create_cache"
     assert attributes["tokenguard.resource"] == cache.name
     assert attributes["tokenguard.resource.until"] == cache.expire_time.replace(microsecond=0).timestamp()
-    assert attributes["tokenguard.usage.token_hours"] == 20_000
-    assert cost(installed)[:3] == ("estimated", "rented_to_expiry", pytest.approx(10_000 * 0.30e-6 + 20_000 * 1e-6))
-    assert spent(guard) == pytest.approx(0.023)
+    assert cost(installed)[:3] == ("exact", None, pytest.approx(10_000 * 0.30e-6))
+    assert spent(guard) == pytest.approx(0.003)
+    runtime.installed().meter.rents._open.clear()
 
 
 def test_cache_is_refused(provider, installed):

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from xai_sdk.chat import assistant, image, system, tool, tool_result, user
 from xai_sdk.proto import chat_pb2
 
+import canned_xai
 import tokenguard
 from canned_xai import COST, MODEL, OUTPUTS, WORDS, Refuse, XaiServer, tool_call
 from tokenguard import CircuitOpen, LimitExceeded, policy
@@ -41,6 +42,13 @@ OWN_TOOLS = (
 )
 TOOL = tool("look_up", "Search the stock.", {"type": "object", "properties": {"query": {"type": "string"}}})
 QUICKLY = datetime.timedelta(milliseconds=1)
+
+
+def usage_of(kind, message):
+    """The usage that an answer of this version has; `None` where there is no such answer."""
+    protos = {"image": canned_xai.image_pb2, "video": canned_xai.video_pb2}[kind]
+    fields = {} if protos is None else getattr(protos, message).DESCRIPTOR.fields_by_name
+    return fields["usage"].message_type if "usage" in fields else None
 
 
 class Answer(BaseModel):
@@ -733,3 +741,69 @@ def test_imports_nothing():
 def test_version_is_known():
     """Says in the log which version this was."""
     print("xai-sdk", xai_sdk.__version__, "with", OUTPUTS, "and server-side tools" if OWN_TOOLS else "")
+
+
+# --- pictures and films -----------------------------------------------------------------------------------------------
+
+PICTURES = pytest.mark.skipif(
+    "cost_in_usd_ticks" not in getattr(usage_of("image", "ImageResponse"), "fields_by_name", ()),
+    reason="pictures of this version tell no usage",
+)
+FILMS = pytest.mark.skipif(usage_of("video", "VideoResponse") is None, reason="this version makes no films")
+
+
+@PICTURES
+def test_pictures(client, server, installed, spans):
+    """A picture is a call, at the price that xAI says; without its word by the table, $0.06 in 2k."""
+    client.image.sample(prompt="A coat", model="grok-imagine-image-2.0", resolution="2k")
+    (record,) = installed.records
+    assert record.attributes["gen_ai.operation.name"] == "image_generation"
+    assert record.attributes["server.address"] == "localhost"
+    assert record.attributes["tokenguard.usage.images"] == 1
+    assert (record.cost.total, record.cost.status) == (pytest.approx(0.04), "exact")
+    server.image.tells = False
+    client.image.sample_batch(prompt="A coat", model="grok-imagine-image-2.0", n=2, resolution="2k")
+    assert installed.records[1].cost.total == pytest.approx(2 * 0.06)
+
+
+@PICTURES
+def test_pictures_async(server, installed):
+    """The same for the asynchronous client."""
+    run(server, lambda client: client.image.sample(prompt="A coat", model="grok-imagine-image-2.0"))
+    (record,) = installed.records
+    assert record.cost.total == pytest.approx(0.04)
+
+
+@PICTURES
+def test_pictures_under_a_budget(client, server):
+    """Two pictures of $0.04 do not fit into $0.07: nothing is sent."""
+    tokenguard.install(policy.loads('[[budget]]\nname = "b"\nlimit_usd = 0.07\n[ledger]\nurl = "memory:"\n'))
+    with pytest.raises(tokenguard.BudgetExceeded):
+        client.image.sample_batch(prompt="A coat", model="grok-imagine-image-2.0", n=2)
+    assert server.image.requests == []
+
+
+@FILMS
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_films(asynchronous, client, server, installed):
+    """A film is one call, from its start to the answer that it is there: six seconds at what xAI says."""
+    given = {"prompt": "A coat", "model": "grok-imagine-video", "duration": 6, "interval": QUICKLY}
+    if asynchronous:
+        run(server, lambda opened: opened.video.generate(**given))
+    else:
+        client.video.generate(**given)
+    (record,) = installed.records
+    assert record.attributes["gen_ai.operation.name"] == "video_generation"
+    assert record.attributes["tokenguard.usage.output_seconds"] == 6
+    assert (record.cost.total, record.cost.status) == (pytest.approx(0.24), "exact")
+
+
+@FILMS
+def test_a_film_that_fails(client, server, installed):
+    """It is an error, and free."""
+    server.video.fails = True
+    with pytest.raises(Exception, match=r"."):
+        client.video.generate(prompt="A coat", model="grok-imagine-video", interval=QUICKLY)
+    (record,) = installed.records
+    assert (record.outcome, record.attributes["error.type"]) == ("error", "moderated")
+    assert record.cost.total == 0.0

@@ -246,6 +246,9 @@ VERSION_3 = VERSION_2.replace("prevented_usd,", f"prevented_usd, {', '.join(LATE
 VERSION_4 = VERSION_3.replace("toolset,", "toolset, answer, answer_reason, answer_saved_usd,").replace(
     "user_version = 3", "user_version = 4"
 )
+VERSION_5 = VERSION_4.replace("answer_saved_usd,", "answer_saved_usd, answer_likeness,").replace(
+    "user_version = 4", "user_version = 5"
+)
 PARTS = {names.COST_INPUT: 0.125, names.COST_OUTPUT: 0.0625, names.COST_CACHE_READ: 0.0625, names.COST_CACHE_WRITE: 0.0}
 SUMS = "SELECT count(*), sum(cost_usd), sum(input_usd), sum(output_usd), sum(cache_read_usd) FROM calls"
 
@@ -274,7 +277,7 @@ def version_1(path, rows, schema=VERSION_1):
     return calls
 
 
-@pytest.mark.parametrize("schema", [VERSION_1, VERSION_2, VERSION_4])
+@pytest.mark.parametrize("schema", [VERSION_1, VERSION_2, VERSION_4, VERSION_5])
 def test_an_older_version_is_migrated(tmp_path, schema):
     """The first batch of a writer brings an older file up to date, and its records are the same as before."""
     path = tmp_path / "u.db"
@@ -635,7 +638,7 @@ def aged(path):
         connection.executemany(f"INSERT INTO calls ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-SERVED = ("served", "served_usd")
+SERVED = ("served", "served_usd", "watched", "watched_usd", "compared", "likeness")
 
 
 def test_the_sums_of_an_older_version(tmp_path):
@@ -674,7 +677,7 @@ def test_a_new_column_is_a_new_version():
     columns = repr(
         (layout.TABLES, layout.CALL_COLUMNS, tuple(sums.MEASURES), layout.TASK_COLUMNS, layout.TOOLSET_COLUMNS)
     )
-    assert (storefile.VERSION, blake2b(columns.encode(), digest_size=4).hexdigest()) == (5, "973cba30")
+    assert (storefile.VERSION, blake2b(columns.encode(), digest_size=4).hexdigest()) == (6, "82b6c716")
 
 
 def test_a_call_takes_200_bytes(tmp_path):

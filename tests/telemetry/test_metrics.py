@@ -149,17 +149,23 @@ def test_label_sets_are_bounded(monkeypatch):
 
 
 def test_budgets_past_the_bound_are_one():
-    """Accounts whose keys are past the bound are shown as one: their money is added, their window is not."""
+    """Accounts whose keys are past the bound are shown as one: what they have is added, their window is not."""
     own = Telemetry(max_values=1)
+    windows = {names.BUDGET_ELAPSED: 0.5, names.BUDGET_WINDOW: 60.0}
     own.metrics.watch_budgets(
-        lambda: [("b", f"k{n}", {names.BUDGET_SPENT_USD: 1.0, names.BUDGET_WINDOW: 60.0}) for n in range(3)]
+        lambda: [("b", f"k{n}", dict.fromkeys(telemetry_metrics.BUDGET_GAUGES, 1.0) | windows) for n in range(3)]
     )
-    spent, window = (
-        {each.attributes["key"]: each.value for each in own.metrics._gauge(metric)(None)}
-        for metric in (names.BUDGET_SPENT_USD, names.BUDGET_WINDOW)
-    )
-    assert spent == {"k0": 1, "other": 2}
-    assert window == {"k0": 60, "other": 60}
+    for metric in telemetry_metrics.BUDGET_GAUGES:
+        shown = {each.attributes["key"]: each.value for each in own.metrics._gauge(metric)(None)}
+        one = windows.get(metric)
+        assert shown == ({"k0": one, "other": one} if one else {"k0": 1, "other": 2}), metric.name
+
+
+def test_labels_have_nothing_that_breaks_a_query():
+    """Quotes, backslashes and control characters of untrusted values are replaced, and one value is one label."""
+    own = Telemetry(max_values=2)
+    quoted = [own.metrics._bounded("k", value) for value in ('R&D "x"', "R&D 'x'", 'R&D "x"', "a\\b\nc", "third")]
+    assert quoted == ["R&D 'x'", "R&D 'x'", "R&D 'x'", "a/b c", "other"]
 
 
 def test_units(installed):

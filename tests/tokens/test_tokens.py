@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenguard.providers import every_api
+from tokenguard.providers.openai import RESPONSES
 from tokenguard.tokens import (
     count_request,
     count_text,
@@ -383,3 +385,15 @@ def test_agents_formats(api, body):
 def test_what_the_provider_adds(key):
     """A request to an agent, or that goes on from something, does not hold all that is billed."""
     assert not upper_bound_request({"input": WORDS, key: "x"}).complete
+
+
+def test_an_answer_of_megabytes():
+    """It is estimated by its beginning, and its stream is gone through once: a caller waits for both."""
+    said = 'He said \\"no\\". ' * 2**19
+    event = b'data: {"type": "response.output_text.delta", "delta": ' + json.dumps(said).encode() + b"}\n\n"
+    began = time.process_time()
+    streamed = RESPONSES.words.streamed_text(event)
+    tokens = estimate_tokens(streamed, "gpt-4o")
+    assert time.process_time() - began < 2.0
+    assert streamed == said
+    assert tokens == pytest.approx(len(said) * count_text(said[:2048], "gpt-4o") / 2048, rel=0.01)

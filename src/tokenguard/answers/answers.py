@@ -10,7 +10,7 @@ import hmac
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tokenguard.answers.asked import Asked
 from tokenguard.answers.each import Several, inputs_of, texts_of
@@ -19,13 +19,16 @@ from tokenguard.answers.fitting import unfit
 from tokenguard.answers.key import body_text, key_of
 from tokenguard.answers.open import open_store
 from tokenguard.answers.store import Item, Store
-from tokenguard.answers.words import by_words
+from tokenguard.answers.words import content_words, question_of, with_instead
 from tokenguard.call.call import AskedBy, Call, Exchange
 from tokenguard.call.flow import Answer, Step
 from tokenguard.facts import names
 from tokenguard.policy import AnswersConfig, Cache, Policy
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.log import Log
+
+if TYPE_CHECKING:
+    from tokenguard.answers.meaning import Meanings
 
 log = Log("tokenguard")
 
@@ -46,6 +49,8 @@ class Answers:
         self.store: Store = open_store(config, source)
         self.waiting: dict[bytes, bytes] = {}
         """What is being written, as it will be read."""
+        self.meanings: Meanings | None = None
+        """The vectors of questions; `None` until a rule wants them."""
         self._until = 0.0
         """Nothing is looked up before, by the monotonic clock."""
         self._say_again = 0.0
@@ -70,17 +75,16 @@ class Answers:
             if fit is not None:
                 asked_by, body = fit
                 inputs = inputs_of(call) if asked_by.merges and rule.match == "exact" else None
-                if inputs is None:
-                    found.key = key_of(self.box.secret, call, asked_by, str(whose), rule.name, body)
+                if rule.match == "meaning":
+                    found = yield from self._near(call, rule, asked_by, whose, body, serves=serves)
+                elif inputs is None:
+                    found.key = self._key(call, asked_by, whose, rule, body)
                     (entry,) = yield from self._get((found.key,))
                     self._found(call, found, entry, serves=serves)
                 else:
-                    keys = [
-                        key_of(self.box.secret, call, asked_by, str(whose), rule.name, text)
-                        for text in texts_of(call, inputs)
-                    ]
+                    keys = [self._key(call, asked_by, whose, rule, text) for text in texts_of(call, inputs)]
                     several = Several(self, rule, inputs, keys)
-                    several.tenant, found = found.tenant, several
+                    several.owner, found = found.owner, several
                     for place, entry in enumerate((yield from self._get(tuple(keys)))):
                         if entry is not None:
                             several.found(place, entry)
@@ -105,14 +109,48 @@ class Answers:
             else:
                 reason = unfit(call, rule, body)
         if reason is None and rule.match == "words" and body is not None:
-            body = by_words(call, body)
+            text = question_of(call, body)
+            body = None if text is None else with_instead(body, text, content_words(text))
             reason = "words" if body is None else None
         if reason is not None or body is None or asked_by is None:
             found.note(call, names.SKIP, reason)
             return None
         if "tenant" in rule.per:
-            found.tenant = call.attribution.get("tenant", "")
+            found.owner = owner(self.box, call.attribution.get("tenant", ""))
         return asked_by, body
+
+    def _key(self, call: Call, asked_by: AskedBy, whose: str | None, rule: Cache, body: str) -> bytes:
+        return key_of(self.box.secret, call, asked_by, str(whose), f"{rule.name} {rule.version}", body)
+
+    def _near(
+        self, call: Call, rule: Cache, asked_by: AskedBy, whose: str | None, body: str, *, serves: bool
+    ) -> Generator[Step, Answer, Asked]:
+        """Look for a question that means the same."""
+        from tokenguard.answers.meaning import Meanings, NearAsked, hard_facts
+
+        text = question_of(call, body)
+        if text is None:
+            found = Asked(self, rule)
+            found.note(call, names.SKIP, "words")
+            return found
+        if self.meanings is None:
+            self.meanings = Meanings(self.store, self.box, self.config.timeout)
+        rest = f"{rule.encodes}\n{with_instead(body, text, hard_facts(text))}"
+        partition = self._key(call, asked_by, whose, rule, rest)
+        own = self._key(call, asked_by, whose, rule, f"{rest}\n{text}")
+        near = NearAsked(self, rule, self.meanings, partition, own)
+        near.about = {"encoder": rule.encodes, "version": rule.version, "per": str(whose)}
+        if "tenant" in rule.per:
+            near.owner = owner(self.box, call.attribution.get("tenant", ""))
+        there = (yield from self.meanings.look_up(call, near, text)) if time.monotonic() >= self._until else None
+        entry = None if there is None else self._entry(*there)
+        if there is not None and entry is not None:
+            near.key, _ = there
+        if near.vector is None:
+            near.note(call, names.MISS, "encoder")
+        else:
+            self._found(call, near, entry, serves=serves and rule.serve)
+        return near
 
     def _get(self, keys: tuple[bytes, ...]) -> Generator[Step, Answer, list[Entry | None]]:
         """What is kept under these keys."""
@@ -151,7 +189,7 @@ class Answers:
 
     def _found(self, call: Call, found: Asked, entry: Entry | None, *, serves: bool) -> None:
         if entry is None:
-            found.listens = True
+            found.listen()
             found.note(call, names.MISS)
             return
         found.note(call, names.HIT, None if serves else names.OBSERVED)
@@ -159,13 +197,16 @@ class Answers:
         if serves:
             found.answer = entry.answer
             call.hide_usage = entry.hides_usage
+        else:
+            found.watched = entry.answer
+            found.listen()
 
     # --- keeping -----------------------------------------------------------------------------------------------------
 
     def keep(self, key: bytes, found: Asked, entry: Entry) -> None:
         """Keep an answer: at once in memory, and off the caller's path elsewhere."""
         data = self.box.seal(key, entry.encode())
-        item = Item(found.rule.name, owner(self.box, found.tenant), entry.expires, data)
+        item = Item(found.rule.name, found.owner or owner(self.box, ""), entry.expires, data)
         if self.store.local:
             self.store.put(key, item)
         elif len(self.waiting) < MAX_WAITING:

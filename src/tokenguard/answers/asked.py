@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
+from tokenguard.answers import likeness
 from tokenguard.answers.entry import Entry
 from tokenguard.answers.fitting import unkept
 from tokenguard.call.call import Call
-from tokenguard.call.kept import HttpAnswer
+from tokenguard.call.kept import HttpAnswer, Incoming
 from tokenguard.facts import names
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import Reading
 
 if TYPE_CHECKING:
     from tokenguard.policy import Cache
-
-HEADERS_FORGOTTEN: Final = frozenset({"connection", "keep-alive", "set-cookie", "retry-after", "server-timing"})
-"""Of an answer: what is of the connection it came by, or of that moment, and not of the answer."""
-HEADER_STEMS_FORGOTTEN: Final = ("ratelimit", "rate-limit")
 
 
 class Keeper(Protocol):
@@ -40,16 +37,20 @@ class Asked:
     def __init__(self, answers: Keeper, rule: Cache) -> None:
         self._answers = answers
         self.rule = rule
-        self.tenant = ""
+        self.owner = ""
+        """Whose it is, for those who clear it: a name that tells nothing without the secret."""
+        self.about: Mapping[str, str] = {}
         self.key: bytes | None = None
         self.answer: HttpAnswer | None = None
-        self.listens = self.served = self.merges = False
+        self.incoming: Incoming | None = None
+        self.watched: HttpAnswer | None = None
+        """The kept answer, where it is only compared with the provider's."""
+        self.served = self.merges = False
         self.kept_usage: Usage | None = None
-        self._headers: tuple[tuple[str, str], ...] | None = None
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._whole = False
-        self._over: Callable[[], bool] | None = None
+
+    def listen(self, entries: int = 1) -> None:
+        """The provider's answer is wanted, to be kept."""
+        self.incoming = Incoming(self.rule.max_entry_kib * 1024 * entries)
 
     def note(self, call: Call, result: str, reason: str | None = None) -> None:
         """Write down what became of it."""
@@ -59,82 +60,54 @@ class Asked:
         if reason is not None:
             attributes[names.CACHE_REASON] = reason
 
-    # --- the answer as it comes in -----------------------------------------------------------------------------------
-
-    def begins(
-        self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
-    ) -> None:
-        """See `LookUp.begins`."""
-        self._headers = tuple(
-            (name, value)
-            for name, value in headers
-            if (low := name.lower()) not in HEADERS_FORGOTTEN
-            and not any(stem in low for stem in HEADER_STEMS_FORGOTTEN)
-            and not (decoded and low == "content-encoding")
-        )
-        self._over = over
-        self._parts = []
-        self._size = 0
-        self._whole = False
-
-    def part(self, data: bytes) -> None:
-        """See `LookUp.part`."""
-        self._size += len(data)
-        if self._size <= self._most():
-            self._parts.append(data)
-        else:
-            self._parts.clear()
-
-    def _most(self) -> int:
-        """Bytes of an answer that are remembered."""
-        return self.rule.max_entry_kib * 1024
-
-    def ends(self) -> None:
-        """See `LookUp.ends`."""
-        self._whole = True
-
     # --- the call's end ----------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """See `LookUp.forget`."""
         self.answer = None
         self.served = False
-        self.listens = True
+        self.listen()
         if self.key is not None:
             self._answers.delete(self.key)
 
     def settle(self, call: Call, reading: Reading, outcome: str) -> None:
         """See `LookUp.settle`."""
         if not self.served:
-            if self.listens:
-                self.keep(call, reading, outcome)
+            if self.incoming is not None:
+                self._came(call, reading, outcome, self.incoming)
         elif outcome == names.ERROR:  # a stream, of which the SDK had got the beginning
             self.forget()
             self.served = True
+
+    def _came(self, call: Call, reading: Reading, outcome: str, came: Incoming) -> None:
+        if self.watched is None:
+            self.keep(call, reading, outcome, came)
+        elif outcome == names.OK and reading.complete and why_unkept(came) is None:
+            likeness.note(call, self.watched, HttpAnswer(came.headers or (), b"".join(came.parts)))
 
     def merge(self, body: bytes) -> bytes:
         """See `LookUp.merge`."""
         return body
 
-    def keep(self, call: Call, reading: Reading, outcome: str) -> None:
+    def keep(self, call: Call, reading: Reading, outcome: str, came: Incoming) -> None:
         """Keep the answer that has come in, if it is whole and one of those that may be kept."""
-        reason = unkept(call, reading, outcome) or self._unkept()
+        reason = unkept(call, reading, outcome) or why_unkept(came)
         if reason is not None or self.key is None:
             call.attributes[names.CACHE_REASON] = reason or "error"
             return
         now = time.time()
-        answer = HttpAnswer(self._headers or (), b"".join(self._parts))
-        self._answers.keep(self.key, self, Entry(answer, now, now + self.rule.ttl, call.hide_usage))
-        self._parts = []
+        answer = HttpAnswer(came.headers or (), b"".join(came.parts))
+        self._answers.keep(self.key, self, Entry(answer, now, now + self.rule.ttl, call.hide_usage, self.about))
+        came.parts = []
 
-    def _unkept(self, *, limit: bool = True) -> str | None:
-        """Why what has come in is not kept."""
-        if self._headers is None:
-            return "wire"
-        if limit and self._size > self.rule.max_entry_kib * 1024:
-            return "size"
-        whole = self._whole or (self._over is not None and self._over()) or _has_ended(b"".join(self._parts[-2:]))
-        return None if whole else "incomplete"
+
+def why_unkept(came: Incoming) -> str | None:
+    """Why what has come in is not kept."""
+    if came.headers is None:
+        return "wire"
+    if came.size > came.most:
+        return "size"
+    return None if came.whole or _has_ended(b"".join(came.parts[-2:])) else "incomplete"
 
 
 LAST_EVENTS: Final = (b"[DONE]", b"message_stop", b"response.completed")

@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenguard.answers.asked import Asked
+from tokenguard.answers.asked import Asked, why_unkept
 from tokenguard.answers.entry import Entry
 from tokenguard.answers.fitting import unkept
 from tokenguard.answers.key import body_text, canonical
 from tokenguard.call.call import Call
-from tokenguard.call.kept import HttpAnswer
+from tokenguard.call.kept import HttpAnswer, Incoming
 from tokenguard.facts import names
 from tokenguard.facts.usage import Usage
 from tokenguard.inputs.sections import shared_out
@@ -78,16 +78,21 @@ class Several(Asked):
         missing = self._missing()
         if not self._kept or (missing and not serves):
             self._kept.clear()
-            self.listens = True
+            self.listen(len(self._inputs))
             self.note(call, names.MISS)
             return None
         call.attributes[names.CACHE_AGE] = max(0.0, time.time() - self._since)
         if not missing:
             self.note(call, names.HIT, None if serves else names.OBSERVED)
+            whole = HttpAnswer(self._headers_kept, self._put_together({}))
             if serves:
-                self.answer = HttpAnswer(self._headers_kept, self._put_together({}))
+                self.answer = whole
+            else:
+                self.watched = whole
+                self.listen(len(self._inputs))
             return None
-        self.listens = self.merges = True
+        self.merges = True
+        self.listen(len(self._inputs))
         self.note(call, names.HIT, names.PARTIAL)
         self.kept_usage = read_usage(_summed([each.usage for each in self._kept.values()]), EMBEDDINGS_USAGE) or Usage()
         return [self._inputs[place] for place in missing]
@@ -117,16 +122,13 @@ class Several(Asked):
             self._answers.delete(key)
         self._kept.clear()
 
-    def _most(self) -> int:
-        return self.rule.max_entry_kib * 1024 * len(self._inputs)
-
-    def keep(self, call: Call, reading: Reading, outcome: str) -> None:
+    def keep(self, call: Call, reading: Reading, outcome: str, came: Incoming) -> None:
         """Keep the vectors that have come in, each with its share of the usage."""
-        reason = unkept(call, reading, outcome) or self._unkept(limit=False)
+        reason = unkept(call, reading, outcome) or why_unkept(came)
         if reason is not None:
             call.attributes.setdefault(names.CACHE_REASON, reason)
             return
-        answer = json.loads(b"".join(self._parts))
+        answer = json.loads(b"".join(came.parts))
         missing = self._missing()
         try:
             items = _in_order(answer, len(missing))
@@ -144,7 +146,7 @@ class Several(Asked):
             usage = {name: each[place] for name, each in shares.items()}
             body = json.dumps(Vector(item, usage, beside)).encode()
             if len(body) <= self.rule.max_entry_kib * 1024:
-                kept = HttpAnswer(self._headers or (), body)
+                kept = HttpAnswer(came.headers or (), body)
                 self._answers.keep(self._keys[place], self, Entry(kept, now, now + self.rule.ttl))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import os
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol
 
@@ -25,20 +26,24 @@ class Entry(NamedTuple):
     expires: float
     hides_usage: bool = False
     """Whether its stream tells the usage only because TokenGuard had asked for it."""
+    about: Mapping[str, str] = {}
+    """By what it is found again, in words: the encoder with its version, the rule's version, whose it is."""
 
     def encode(self) -> bytes:
         """As bytes, unprotected."""
-        head = [FORMAT, self.kept_at, self.expires, self.hides_usage, self.answer.headers]
+        head = [FORMAT, self.kept_at, self.expires, self.hides_usage, self.answer.headers, dict(self.about)]
         return json.dumps(head).encode() + b"\n" + self.answer.body
 
 
 def decode(data: bytes) -> Entry:
     """The entry in these bytes; raises `ValueError` for what is none."""
     head, newline, body = data.partition(b"\n")
-    version, kept_at, expires, hides_usage, headers = json.loads(head)
+    version, kept_at, expires, hides_usage, headers, about = json.loads(head)
     if not newline or version != FORMAT:
         raise ValueError(f"an answer of format {version}, and not {FORMAT}")
-    return Entry(HttpAnswer(tuple((name, value) for name, value in headers), body), kept_at, expires, hides_usage)
+    return Entry(
+        HttpAnswer(tuple((name, value) for name, value in headers), body), kept_at, expires, hides_usage, about
+    )
 
 
 class Box(Protocol):

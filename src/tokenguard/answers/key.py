@@ -91,14 +91,19 @@ def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def key_of(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: str, body: str) -> bytes:
-    """The key of a call's answer, 32 bytes of which nobody without the secret learns anything."""
+def origin(asked_by: AskedBy) -> str:
+    """Who asks whom, and how, as far as an answer may depend on it."""
     headers: dict[str, str] = {}
     for given in asked_by.headers:
         if given:
             headers.update(headers_that_count(given))
+    return repr((asked_by.url, sorted(headers.items()), asked_by.more))
+
+
+def key_of(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: str, body: str) -> bytes:
+    """The key of a call's answer, 32 bytes of which nobody without the secret learns anything."""
     endpoint = call.endpoint
     whose_is_it = (FORMAT, rule, call.api.id, endpoint.provider, endpoint.host, endpoint.port, call.stream, whose)
-    by = repr((whose_is_it, asked_by.url, sorted(headers.items()), asked_by.more))
+    by = f"{whose_is_it!r}{origin(asked_by)}"
     # Hashed first: over a long body that is five times as fast as the MAC itself.
     return hmac.digest(secret, blake2b(f"{by}\n{body}".encode("utf-8", "backslashreplace")).digest(), "sha256")

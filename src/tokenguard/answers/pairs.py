@@ -1,10 +1,10 @@
-"""How `match = "words"` does on pairs of questions that somebody has labelled: what it serves, and what wrongly."""
+"""How a rule does on pairs of questions that somebody has labelled: what it serves, and what wrongly."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tokenguard.answers.words import content_words
@@ -14,6 +14,17 @@ SAME: Final = ("same", "same_answer", "label", "is_duplicate")
 """The keys that say whether two questions have the same answer; the first that a pair has counts."""
 Z: Final = 1.96
 """Of an interval that holds in 95 of 100 cases."""
+STEP: Final = 1e-4
+"""Thresholds are multiples of it."""
+
+
+class Pair(NamedTuple):
+    """Two questions."""
+
+    one: str
+    other: str
+    same: bool
+    """Whether they have the same answer."""
 
 
 class Judged(NamedTuple):
@@ -32,27 +43,52 @@ class Judged(NamedTuple):
         return len(self.wrong) / self.different if self.different else None
 
 
-def judged(lines: Iterable[str], name: str) -> Judged:
+def pairs_of(lines: Iterable[str], name: str) -> list[Pair]:
     """The pairs of a JSON Lines file: `{"a": "...", "b": "...", "same": true}`. Raises `TokenGuardError`."""
-    same = served = different = 0
-    wrong = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        one, other, alike = _pair(line, f"{name}:{number}")
-        words = content_words(one)
-        matches = bool(words) and words == content_words(other)
-        if alike:
-            same += 1
-            served += matches
-        else:
-            different += 1
-            if matches:
-                wrong.append((one, other))
-    return Judged(same, served, different, tuple(wrong))
+    return [_pair(line, f"{name}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _pair(line: str, where: str) -> tuple[str, str, bool]:
+def judged(pairs: Sequence[Pair], matches: Sequence[bool]) -> Judged:
+    """What came of pairs of which these are taken for the same."""
+    alike = [taken for pair, taken in zip(pairs, matches, strict=True) if pair.same]
+    wrong = [(pair.one, pair.other) for pair, taken in zip(pairs, matches, strict=True) if taken and not pair.same]
+    return Judged(len(alike), sum(alike), len(pairs) - len(alike), tuple(wrong))
+
+
+def same_words(pair: Pair) -> bool:
+    """Whether `match = "words"` takes them for the same."""
+    words = content_words(pair.one)
+    return bool(words) and words == content_words(pair.other)
+
+
+def similarities(pairs: Sequence[Pair], encode: Callable[[list[str]], Any]) -> list[float]:
+    """How near each pair is for `match = "meaning"`; -1 where what must be equal to the letter is not."""
+    from tokenguard.answers.encoder import unit_vectors
+    from tokenguard.answers.meaning import hard_facts
+
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair[:2]))
+    vectors = dict(zip(texts, unit_vectors(encode, texts), strict=True))
+    return [
+        min(1.0, float(vectors[pair.one] @ vectors[pair.other]))
+        if hard_facts(pair.one) == hard_facts(pair.other)
+        else -1.0
+        for pair in pairs
+    ]
+
+
+def threshold_for(pairs: Sequence[Pair], near: Sequence[float], max_wrong: float) -> float | None:
+    """The lowest threshold that takes no more than this share of the different pairs for the same.
+
+    `None` where none does: different questions have the very same vector.
+    """
+    different = sorted((value for pair, value in zip(pairs, near, strict=True) if not pair.same), reverse=True)
+    allowed = math.floor(max_wrong * len(different) + 1e-9)
+    first_refused = different[allowed] if allowed < len(different) else -1.0
+    threshold = round(max(0.0, math.floor(first_refused / STEP) + 1) * STEP, 4)
+    return threshold if threshold <= 1.0 else None
+
+
+def _pair(line: str, where: str) -> Pair:
     try:
         found: Any = json.loads(line)
     except ValueError as error:
@@ -64,7 +100,7 @@ def _pair(line: str, where: str) -> tuple[str, str, bool]:
         or found[key] not in (True, False, 0, 1)
     ):
         raise TokenGuardError(f'{where}: this is no pair. Write {{"a": "...", "b": "...", "same": true or false}}.')
-    return found["a"], found["b"], bool(found[key])
+    return Pair(found["a"], found["b"], bool(found[key]))
 
 
 def interval(part: int, whole: int) -> tuple[float, float]:

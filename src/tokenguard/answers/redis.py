@@ -20,6 +20,8 @@ local t = redis.call('TIME')
 local T = tonumber(t[1]) + tonumber(t[2]) / 1e6
 local function drop(id)
   local size = redis.call('HGET', P .. 'sizes', id)
+  local group = redis.call('HGET', P .. 'e:' .. id, 'g')
+  if group then redis.call('ZREM', P .. 'g:' .. group, id) end
   redis.call('DEL', P .. 'e:' .. id)
   redis.call('ZREM', P .. 'used', id)
   redis.call('ZREM', P .. 'expires', id)
@@ -37,6 +39,11 @@ local id, size, most, left = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonu
 drop(id)
 redis.call('HSET', P .. 'e:' .. id, 'd', ARGV[5], 'r', ARGV[6], 't', ARGV[7])
 redis.call('PEXPIRE', P .. 'e:' .. id, math.max(1, math.floor(left * 1000)))
+if ARGV[8] ~= '' then
+  redis.call('HSET', P .. 'e:' .. id, 'g', ARGV[8])
+  redis.call('ZADD', P .. 'g:' .. ARGV[8], T, id)
+  redis.call('PEXPIRE', P .. 'g:' .. ARGV[8], math.max(1, math.floor(left * 1000)))
+end
 redis.call('ZADD', P .. 'used', T, id)
 redis.call('ZADD', P .. 'expires', T + left, id)
 redis.call('HSET', P .. 'sizes', id, size)
@@ -55,11 +62,25 @@ _PAGE: Final = 500
 _LIST: Final = """
 local out = {}
 for _, id in ipairs(redis.call('ZRANGE', P .. 'used', ARGV[1], ARGV[2])) do
-  local found = redis.call('HMGET', P .. 'e:' .. id, 'r', 't')
+  local found = redis.call('HMGET', P .. 'e:' .. id, 'r', 't', 'g')
   out[#out + 1] = id
   out[#out + 1] = found[1] or ''
   out[#out + 1] = found[2] or ''
   out[#out + 1] = found[1] and redis.call('HGET', P .. 'sizes', id) or '0'
+  out[#out + 1] = found[3] or ''
+end
+return out
+"""
+_GROUP: Final = """
+local out = { tostring(t[1] + t[2] / 1e6) }
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'g:' .. ARGV[1], ARGV[2], '+inf')) do
+  local data = redis.call('HGET', P .. 'e:' .. id, 'd')
+  if data then
+    out[#out + 1] = id
+    out[#out + 1] = data
+  else
+    redis.call('ZREM', P .. 'g:' .. ARGV[1], id)
+  end
 end
 return out
 """
@@ -71,7 +92,7 @@ class RedisStore(Store):
     def __init__(self, url: str, max_bytes: int, *, timeout_s: float) -> None:
         super().__init__(max_bytes)
         self._client: Any = connecting(url, timeout_s)()
-        scripts = {"get": _GET, "put": _PUT, "delete": _DELETE, "list": _LIST}
+        scripts = {"get": _GET, "put": _PUT, "delete": _DELETE, "list": _LIST, "group": _GROUP}
         self._scripts = {name: self._client.register_script(_LUA + script) for name, script in scripts.items()}
 
     def get(self, key: bytes) -> bytes | None:
@@ -93,7 +114,12 @@ class RedisStore(Store):
         """See `Store.put`."""
         left = item.expires - time.time()
         if left > 0:
-            self._run("put", key.hex(), item.size, self.max_bytes, left, item.data, item.rule, item.tenant)
+            self._run("put", key.hex(), item.size, self.max_bytes, left, item.data, item.rule, item.tenant, item.group)
+
+    def group(self, name: str, since: float) -> tuple[list[tuple[bytes, bytes]], float]:
+        """See `Store.group`."""
+        now, *flat = self._run("group", name, since)
+        return [(bytes.fromhex(key.decode()), data) for key, data in zip(*[iter(flat)] * 2, strict=True)], float(now)
 
     def delete(self, key: bytes) -> None:
         """See `Store.delete`."""
@@ -103,7 +129,7 @@ class RedisStore(Store):
         """See `Store.clear`."""
         gone = [
             (key, size)
-            for key, own, whose, size in self._all()
+            for key, own, whose, size, _ in self._all()
             if size == 0 or (rule in (None, own) and tenant in (None, whose))
         ]
         for key, _ in gone:
@@ -113,24 +139,25 @@ class RedisStore(Store):
     def stats(self) -> list[Stat]:
         """See `Store.stats`."""
         found: dict[str, Stat] = {}
-        for _, rule, _, size in self._all():
+        for _, rule, _, size, group in self._all():
             if size:
                 _, entries, so_far = found.get(rule, Stat(rule, 0, 0))
-                found[rule] = Stat(rule, entries + 1, so_far + size)
+                found[rule] = Stat(rule, entries + (not group), so_far + size)
         return sorted(found.values())
 
     def close(self) -> None:
         """See `Store.close`."""
         self._client.close()
 
-    def _all(self) -> list[tuple[str, str, str, int]]:
-        """Key, rule, tenant and size of every entry; a size of 0 where its time is over."""
-        found: list[tuple[str, str, str, int]] = []
+    def _all(self) -> list[tuple[str, str, str, int, str]]:
+        """Key, rule, tenant, size and group of every item; a size of 0 where its time is over."""
+        found: list[tuple[str, str, str, int, str]] = []
         at = 0
         while flat := self._run("list", at, at + _PAGE - 1):
             texts = [each.decode() for each in flat]
             found += [
-                (key, rule, tenant, int(size)) for key, rule, tenant, size in zip(*[iter(texts)] * 4, strict=True)
+                (key, rule, tenant, int(size), group)
+                for key, rule, tenant, size, group in zip(*[iter(texts)] * 5, strict=True)
             ]
             at += _PAGE
         return found

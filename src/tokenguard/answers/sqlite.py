@@ -17,11 +17,17 @@ from tokenguard.process.private import private
 
 T = TypeVar("T")
 
-_SCHEMA: Final = """
+VERSION: Final = 2
+"""Of the file; what another version has kept is forgotten."""
+_SCHEMA: Final = f"""
+DROP TABLE IF EXISTS answer;
+DROP TABLE IF EXISTS total;
 CREATE TABLE IF NOT EXISTS answer (
     key BLOB PRIMARY KEY, rule TEXT NOT NULL, tenant TEXT NOT NULL,
-    used REAL NOT NULL, expires REAL NOT NULL, size INTEGER NOT NULL, data BLOB NOT NULL
+    used REAL NOT NULL, expires REAL NOT NULL, size INTEGER NOT NULL, data BLOB NOT NULL,
+    grouped TEXT NOT NULL, put_in REAL NOT NULL
 );
+CREATE INDEX IF NOT EXISTS answer_grouped ON answer (grouped, put_in) WHERE grouped <> '';
 CREATE INDEX IF NOT EXISTS answer_used ON answer (used);
 CREATE INDEX IF NOT EXISTS answer_expires ON answer (expires);
 CREATE TABLE IF NOT EXISTS total (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL);
@@ -32,8 +38,8 @@ END;
 CREATE TRIGGER IF NOT EXISTS answer_out AFTER DELETE ON answer BEGIN
     UPDATE total SET size = size - old.size;
 END;
-PRAGMA user_version = 1;
-"""
+PRAGMA user_version = {VERSION};
+"""  # noqa: S608 - our own number
 _TOUCH_S: Final = 60.0
 """How much later than it says an entry may have been used: a read that writes costs ten times as much."""
 _EXPIRED: Final = 100
@@ -77,8 +83,8 @@ class SqliteStore(Store):
         def replace(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM answer WHERE key = ?", (key,))
             db.execute(
-                "INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (key, item.rule, item.tenant, now, item.expires, item.size, item.data),
+                "INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (key, item.rule, item.tenant, now, item.expires, item.size, item.data, item.group, now),
             )
             db.execute(
                 "DELETE FROM answer WHERE key IN (SELECT key FROM answer WHERE expires <= ? LIMIT ?)", (now, _EXPIRED)
@@ -87,6 +93,16 @@ class SqliteStore(Store):
                 db.execute("DELETE FROM answer WHERE key IN (SELECT key FROM answer ORDER BY used LIMIT 16)")
 
         self._write(replace)
+
+    def group(self, name: str, since: float) -> tuple[list[tuple[bytes, bytes]], float]:
+        """See `Store.group`."""
+        now = time.time()
+        with self._lock:
+            found = self._open().execute(
+                "SELECT key, data FROM answer WHERE grouped = ? AND grouped <> '' AND put_in >= ? AND expires > ?",
+                (name, since, now),
+            )
+            return found.fetchall(), now
 
     def _size(self, db: sqlite3.Connection) -> int:
         size: int = db.execute("SELECT size FROM total").fetchone()[0]
@@ -110,7 +126,8 @@ class SqliteStore(Store):
         """See `Store.stats`."""
         with self._lock:
             found = self._open().execute(
-                "SELECT rule, count(*), sum(size) FROM answer WHERE expires > ? GROUP BY rule ORDER BY rule",
+                "SELECT rule, count(*) FILTER (WHERE grouped = ''), sum(size) FROM answer WHERE expires > ? "
+                "GROUP BY rule ORDER BY rule",
                 (time.time(),),
             )
             return [Stat(*row) for row in found]
@@ -148,7 +165,7 @@ class SqliteStore(Store):
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA secure_delete = FAST")
-        if db.execute("PRAGMA user_version").fetchone()[0] != 1:
+        if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
             db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
         self._connection, self._owner = db, os.getpid()
         return self._connection

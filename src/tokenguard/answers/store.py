@@ -25,6 +25,8 @@ class Item(NamedTuple):
     expires: float
     """Unix seconds."""
     data: bytes
+    group: str = ""
+    """Items of one group are listed together, and are part of other entries: no entries of their own."""
 
     @property
     def size(self) -> int:
@@ -72,6 +74,10 @@ class Store(ABC):
     def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The data under each of these keys."""
         return list(map(self.get, keys))
+
+    def group(self, name: str, since: float) -> tuple[list[tuple[bytes, bytes]], float]:
+        """The items of a group that were put in since then, by key, and the time now, both by the store's own clock."""
+        return [], since
 
     @abstractmethod
     def put(self, key: bytes, item: Item) -> None:

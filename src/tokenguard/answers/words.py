@@ -6,6 +6,7 @@ Case, punctuation, spacing and filler words do not count. All else does, in its 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from tokenguard.answers.key import canonical
@@ -39,8 +40,8 @@ def content_words(text: str) -> tuple[str, ...]:
     )
 
 
-def by_words(call: Call, body: str) -> str | None:
-    """The canonical body with the words that count in the place of the user's text.
+def question_of(call: Call, body: str) -> str | None:
+    """The user's text, which is in a canonical body once.
 
     `None` where a request is not one question: it has more turns than one, parts that are no text, or no text at all.
     """
@@ -50,7 +51,9 @@ def by_words(call: Call, body: str) -> str | None:
     parts = messages[0]["parts"]
     if len(parts) != 1 or not isinstance(text := parts[0].get("content"), str):
         return None
-    asked, words = canonical(text), content_words(text)
-    if not words or body.count(asked) != 1:
-        return None
-    return body.replace(asked, canonical([*words]))
+    return text if content_words(text) and body.count(canonical(text)) == 1 else None
+
+
+def with_instead(body: str, text: str, counts: Iterable[str]) -> str:
+    """The canonical body with what counts in the place of the user's text."""
+    return body.replace(canonical(text), canonical([*counts]))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
     from opentelemetry.trace import SpanContext
 
     from tokenguard.call.flow import Answer, Step
-    from tokenguard.call.kept import LookUp
+    from tokenguard.call.kept import Flying, LookUp
     from tokenguard.ledger import Reservation
     from tokenguard.policy import Matched, Route
     from tokenguard.tokens import Bound
@@ -62,6 +62,10 @@ class Guarding(Protocol):
 
     def give_back(self, call: Call) -> None:
         """Nothing was sent: what was reserved for it is free."""
+        ...
+
+    def release(self, call: Call) -> Generator[Step, Answer, None]:
+        """The same before anything else is reserved."""
         ...
 
     def resend(self, call: Call) -> Generator[Step, Answer, None]:
@@ -136,7 +140,10 @@ class Exchange(Protocol):
 
     @property
     def shared_as(self) -> object:
-        """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
+        """`None` where an answer cannot be shared by calls under way; else what identical requests must agree on.
+
+        That is asked only where an answer is no bytes (`asked_by`), and each caller gets a copy of the SDK's object.
+        """
         ...
 
     @property
@@ -206,6 +213,8 @@ class Call:
     # The guard's notes:
     look_up: LookUp | None = None
     """What became of looking for a kept answer; `None` where no rule has answers kept."""
+    flight: Flying | None = None
+    """Its place among identical calls under way; `None` where no rule has them share."""
     matched: Matched | None = None
     reservation: Reservation | None = None
     """Its worst case, in budgets of money and tokens."""

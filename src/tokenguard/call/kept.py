@@ -1,13 +1,29 @@
-"""An answer as it came over HTTP, and what a call knows of those that are kept: for the room that keeps them."""
+"""An answer as it came over HTTP, what a call knows of those that are kept, and of one that several are to get."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from tokenguard.facts.usage import Usage
     from tokenguard.providers import Reading
+
+
+class Body(Protocol):
+    """The body of an answer that is still coming in, as one of its readers has it."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    def close(self) -> None:
+        """Read no more of it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Read no more of it."""
+        ...
 
 
 class HttpAnswer(NamedTuple):
@@ -16,6 +32,94 @@ class HttpAnswer(NamedTuple):
     headers: tuple[tuple[str, str], ...]
     body: bytes
     """Encoded as `content-encoding` says, if the headers name one."""
+    live: Body | None = None
+    """Its body, where that is still coming in."""
+
+
+HEADERS_FORGOTTEN: Final = frozenset({"connection", "keep-alive", "set-cookie", "retry-after", "server-timing"})
+"""Of an answer: what is of the connection it came by, or of that moment, and not of the answer."""
+HEADER_STEMS_FORGOTTEN: Final = ("ratelimit", "rate-limit")
+
+
+class Incoming:
+    """An answer as it comes in: its headers and the parts of its body, up to a number of bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.headers: tuple[tuple[str, str], ...] | None = None
+        """`None` until an answer with status 200 has begun."""
+        self.parts: list[bytes] = []
+        self.size = 0
+        self._whole = False
+        self._over: Callable[[], bool] | None = None
+
+    def begins(
+        self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
+    ) -> None:
+        """An answer with status 200 has begun to come in; what came of an earlier attempt is forgotten.
+
+        `decoded` says that its parts are no longer encoded as the headers say, `over` whether all of it was read; where
+        nobody can be asked that, `ends` is called.
+        """
+        self.headers = lasting(headers, decoded=decoded)
+        self._over = over
+        self.parts = []
+        self.size = 0
+        self._whole = False
+
+    def part(self, data: bytes) -> None:
+        """A part of its body."""
+        self.size += len(data)
+        if self.size <= self.most:
+            self.parts.append(data)
+        else:
+            self.parts.clear()
+
+    def ends(self) -> None:
+        """That was all of it."""
+        self._whole = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it has come."""
+        return self._whole or (self._over is not None and self._over())
+
+
+def lasting(headers: Iterable[tuple[str, str]], *, decoded: bool) -> tuple[tuple[str, str], ...]:
+    """The headers of an answer that another one gets, too."""
+    return tuple(
+        (name, value)
+        for name, value in headers
+        if (low := name.lower()) not in HEADERS_FORGOTTEN
+        and not any(stem in low for stem in HEADER_STEMS_FORGOTTEN)
+        and not (decoded and low == "content-encoding")
+    )
+
+
+class Flying(Protocol):
+    """A call's place among those that get one answer."""
+
+    leads: bool
+    """Whether it is this call that is sent."""
+    incoming: Incoming
+    """The leader's answer, where it comes whole."""
+
+    def fans_out(
+        self, headers: Iterable[tuple[str, str]], source: Any, broken: Callable[[str], Exception], *, waits: bool
+    ) -> Any:
+        """The body that the leader reads in place of `source`, now that others read it too.
+
+        `broken` makes what they are told where nobody can read on, `waits` says that it is read asynchronously.
+        """
+        ...
+
+    def board(self, call: Any) -> None:
+        """This call is made for the flight."""
+        ...
+
+    def leaves(self, call: Any, *, complete: bool) -> bool:
+        """The call has ended; whether another one pays for the answer. Says so on its span."""
+        ...
 
 
 class LookUp(Protocol):
@@ -23,8 +127,8 @@ class LookUp(Protocol):
 
     answer: HttpAnswer | None
     """The kept answer, to be given in place of the provider's; `None` where the request is sent."""
-    listens: bool
-    """Whether the provider's answer is wanted, to be kept."""
+    incoming: Incoming | None
+    """The provider's answer, where that is wanted, to be kept."""
     served: bool
     """Whether the SDK has got the kept answer."""
 
@@ -35,24 +139,6 @@ class LookUp(Protocol):
 
     def merge(self, body: bytes) -> bytes:
         """The whole answer, from the provider's answer to the part that was sent. Raises for what is none."""
-        ...
-
-    def begins(
-        self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
-    ) -> None:
-        """An answer with status 200 has begun to come in; what came of an earlier attempt is forgotten.
-
-        `decoded` says that its parts are no longer encoded as the headers say, `over` whether all of it was read; where
-        nobody can be asked that, `ends` is called.
-        """
-        ...
-
-    def part(self, data: bytes) -> None:
-        """A part of its body."""
-        ...
-
-    def ends(self) -> None:
-        """That was all of it."""
         ...
 
     def settle(self, call: Any, reading: Reading, outcome: str) -> None:

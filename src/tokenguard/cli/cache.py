@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,8 +13,9 @@ from tokenguard.cli.policy import loaded
 from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
+    from tokenguard.answers.pairs import Judged
     from tokenguard.answers.store import Store
-    from tokenguard.policy import Policy
+    from tokenguard.policy import Cache, Policy
 
 FILE = click.option("--policy", "file", metavar="FILE", help="The policy file; without it, the one found from here.")
 
@@ -24,7 +26,7 @@ SHOWN: Final = 5
 
 @click.group(cls=Suggesting)
 def cache() -> None:
-    """See how many answers are kept, delete them, or judge `match = "words"` by pairs of your own."""
+    """See how many answers are kept, delete them, or judge a rule by pairs of questions of your own."""
 
 
 @cache.command()
@@ -84,32 +86,95 @@ def clear(file: str | None, rule: str | None, tenant: str | None) -> None:
 @cache.command(name="eval")
 @click.argument("pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--max-wrong", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Of different pairs.")
-def evaluate(pairs: Path, max_wrong: float) -> None:
-    """Say what match = "words" would serve of your own labelled pairs of questions, and what wrongly.
+@click.option("--rule", help='The [[cache]] with match = "meaning" whose threshold is to be found, and written.')
+@FILE
+def evaluate(pairs: Path, max_wrong: float, rule: str | None, file: str | None) -> None:
+    """Say what a [[cache]] would serve of your own labelled pairs of questions, and what wrongly.
 
-    PAIRS is JSON Lines: {"a": "...", "b": "...", "same": true or false}. Exit code 1: more than --max-wrong of the
-    pairs that are not the same would get each other's answer.
+    PAIRS is JSON Lines: {"a": "...", "b": "...", "same": true or false}. Without --rule it is match = "words" that is
+    judged. With it, the lowest threshold is found that takes no more than --max-wrong of the different pairs for the
+    same, and written into the rule with what it was found by. Exit code 1: there is none, or words do worse.
     """
-    from tokenguard.answers.pairs import interval, judged
+    from tokenguard.answers.pairs import judged, pairs_of, same_words, similarities, threshold_for
 
     with pairs.open(encoding="utf-8") as lines:
-        found = judged(lines, str(pairs))
-    if found.same:
-        click.echo(f"served: {found.served:,} of {found.same:,} same pairs ({found.served / found.same:.1%})")
-    share = found.wrong_share
-    if share is None:
+        found = pairs_of(lines, str(pairs))
+    if all(pair.same for pair in found):
         click.echo("No pair is labelled as different, so nothing can be said of wrong answers.", err=True)
         raise click.exceptions.Exit(2)
+    if rule is None:
+        share = _tell(judged(found, [same_words(pair) for pair in found]))
+        if share > max_wrong:
+            click.echo(f"That is more than {max_wrong:.1%}.", err=True)
+            raise click.exceptions.Exit(1)
+        return
+    policy, cache = _meant(file, rule)
+    different = sum(not pair.same for pair in found)
+    if different * max_wrong < 1:
+        click.echo(
+            f"{different} pairs of different questions cannot show a share of {max_wrong:.1%}: label at least "
+            f"{math.ceil(1 / max_wrong) if max_wrong else 'infinitely many'}, or allow more with --max-wrong.",
+            err=True,
+        )
+        raise click.exceptions.Exit(1)
+    from tokenguard.answers.encoder import encoder_of
+
+    near = similarities(found, encoder_of(str(cache.encoder)))
+    threshold = threshold_for(found, near, max_wrong)
+    if threshold is None:
+        click.echo("No threshold does: different questions have the same vector. Try another encoder.", err=True)
+        raise click.exceptions.Exit(1)
+    click.echo(f"threshold: {threshold:g}")
+    share = _tell(judged(found, [value >= threshold for value in near]))
+    _write(policy, cache, {"threshold": threshold, "wrong_share": round(share, 6), "pairs": len(found)})
+
+
+def _tell(found: Judged) -> float:
+    """Say what came of the pairs; the share of the different ones that are taken for the same."""
+    from tokenguard.answers.pairs import interval
+
+    if found.same:
+        click.echo(f"served: {found.served:,} of {found.same:,} same pairs ({found.served / found.same:.1%})")
     low, high = interval(len(found.wrong), found.different)
+    share = found.wrong_share or 0.0
     click.echo(
         f"wrong:  {len(found.wrong):,} of {found.different:,} different pairs ({share:.1%}; 95 % of the time between "
         f"{low:.1%} and {high:.1%})"
     )
     for one, other in found.wrong[:SHOWN]:
         click.echo(f"  {one}\n  {other}\n")
-    if share > max_wrong:
-        click.echo(f"That is more than {max_wrong:.1%}.", err=True)
-        raise click.exceptions.Exit(1)
+    return share
+
+
+def _meant(file: str | None, rule: str) -> tuple[Policy, Cache]:
+    """The policy, and its rule of this name, which goes by meaning."""
+    found = loaded(file)
+    cache = next((each for each in found.caches if each.name == rule), None)
+    if cache is None or cache.match != "meaning":
+        known = [each.name for each in found.caches if each.match == "meaning"]
+        click.echo(
+            f'{found.source or "The policy"} has no [[cache]] "{rule}" with match = "meaning"; it has '
+            f"{', '.join(known) or 'none at all'}.",
+            err=True,
+        )
+        raise click.exceptions.Exit(2)
+    return found, cache
+
+
+def _write(policy: Policy, cache: Cache, values: dict[str, float | int | str]) -> None:
+    """Put what was found into the rule; the file stays as it is where that fails."""
+    from tokenguard.policy import loads
+    from tokenguard.policy.writing import with_values
+
+    path = Path(policy.source)
+    if path.name == "pyproject.toml":
+        click.echo("Write this into the rule:\n" + "".join(f"{key} = {value}\n" for key, value in values.items()))
+        return
+    text = path.read_text(encoding="utf-8")
+    new = with_values(text, ("cache", policy.caches.index(cache)), {**values, "judged": cache.encodes})
+    loads(new, str(path))
+    path.write_text(new, encoding="utf-8")
+    click.echo(f'Written into [[cache]] "{cache.name}" of {path}. It serves with serve = true.')
 
 
 def _store(found: Policy) -> Store | None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from tokenguard.facts.errors import PolicyError
 from tokenguard.policy import load
 from tokenguard.prices import Card, PriceBook, Rates, Tier
+from tokenguard.prices.book import ASSUMED_PROVIDER
 from tokenguard.prices.listed import nearest, version
 from tokenguard.prices.models import PROVIDERS
 from tokenguard.prices.rates import DERIVED, FEMTO_PER_USD, PLACE
@@ -47,6 +48,8 @@ EACH = {
     "pages": "per page that is read",
     "annotated_pages": "per page that is annotated",
     "token_hours": "per token that is kept for an hour",
+    "megabyte_days": "per megabyte that is kept for a day",
+    "trained_tokens": "per token that a model is tuned with",
 }
 """The rates of what is no token."""
 
@@ -109,7 +112,8 @@ def _sellers(book: PriceBook, model: str, provider: str | None, tier: Tier) -> I
     seen = set()
     for name, its in places:
         provider_id = PROVIDERS.get(name, name)
-        if provider_id not in seen and (rates := book.rates(name, its, tier=tier)) is not None:
+        rates = None if provider_id in seen else book.rates(name, its, tier=tier)
+        if rates is not None and (provider or rates.basis != ASSUMED_PROVIDER):  # who passes it on does not sell it
             seen.add(provider_id)
             yield name, rates
 

@@ -202,18 +202,6 @@ def operation(desk: Desk, number: str) -> Reply:
     )
 
 
-CREATED = "2026-11-26T12:00:00.123456789Z"
-
-
-def cached_content(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
-    """`POST /cachedContents`: a cache of 10,000 tokens, kept for the hours of its `ttl`."""
-    hours = int(float(str(body.get("ttl") or "3600s").removesuffix("s")) / 3600)
-    until = f"2026-11-26T{12 + hours}:00:00.123456789Z"
-    name, usage = desk.id("cachedContents/"), {"totalTokenCount": 10_000}
-    told = {"name": name, "model": body["model"], "createTime": CREATED, "updateTime": CREATED, "expireTime": until}
-    return Reply({**told, "usageMetadata": usage}, billed=Usage(10_000, token_hours=10_000 * hours))
-
-
 # --- Mistral's --------------------------------------------------------------------------------------------------------
 
 

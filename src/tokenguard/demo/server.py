@@ -26,6 +26,7 @@ from tokenguard.demo import (
     ollama_api,
     openai_chat,
     openai_responses,
+    rentals,
 )
 from tokenguard.demo.exchange import Answerer, Desk, Event, Received, Refusal, Reply
 from tokenguard.demo.faults import ERRORS, MALFORMED, Fault, Faults, replaced, with_usage, without_usage
@@ -73,6 +74,7 @@ def cancelled(ask: Callable[[str], Reply], path: str, desk: Desk, body: Mapping[
     return ask(path)
 
 
+RENTED = re.compile(r"/(?:vector_stores|containers|fine_tuning/jobs|cachedContents)/[^/]+$")
 BATCHES = re.compile(r"/(?:batches|batch/jobs)(?:/|$)|/files/[^/]+/content$")
 CANCEL = re.compile(r"/(?:batches|batch/jobs)/[^/]+/cancel$")
 
@@ -91,7 +93,10 @@ ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/embeddings", "embeddings", openai_chat.embeddings),
     (":predict", "predict", media.predict),
     (":predictLongRunning", "predict", media.film_operation),
-    ("/cachedContents", "caches", media.cached_content),
+    ("/cachedContents", "caches", rentals.cached_content),
+    ("/vector_stores", "vector_store", rentals.vector_store),
+    ("/containers", "container", rentals.container),
+    ("/fine_tuning/jobs", "fine_tuning", rentals.tuning),
     (":fetchPredictOperation", "operation", media.fetched),
     ("/ocr", "ocr", media.ocr),
     ("/async-invoke", "async_invoke", media.async_invoke),
@@ -190,6 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
             return openai_responses.retrieved(self.server.provider.desk, last)
         if "/operations/" in path:
             return media.operation(self.server.provider.desk, last)
+        if RENTED.search(path):
+            return rentals.looked_up(self.server.provider.desk, last)
         if "/async-invoke/" in path:
             return media.async_invocation(self.server.provider.desk, unquote(path).rpartition("/")[2])
         if "/videos/" in path:
@@ -201,6 +208,16 @@ class _Handler(BaseHTTPRequestHandler):
         if "/models/" in path:
             return Reply(openai_chat.model_json(last))
         raise Refusal(404, "invalid_request_error", f"Invalid URL (GET {path})")
+
+    def do_DELETE(self) -> None:
+        """Delete what is rented."""
+        name = self.path.partition("?")[0].rpartition("/")[2]
+        self._send(self._receive(self.path, "", {}), rentals.deleted(self.server.provider.desk, name), None)
+
+    def do_PATCH(self) -> None:
+        """Give a cache another lifetime."""
+        body, name = json.loads(self._read_all()), self.path.partition("?")[0].rpartition("/")[2]
+        self._send(self._receive(self.path, "", body), rentals.changed(self.server.provider.desk, name, body), None)
 
     def _batch(self, path: str) -> Reply:
         """Answer what is asked of batch jobs and their files, in GET and POST."""

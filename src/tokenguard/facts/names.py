@@ -74,10 +74,12 @@ CHARACTERS: Final = "tokenguard.usage.characters"
 PAGES: Final = "tokenguard.usage.pages"
 ANNOTATED_PAGES: Final = "tokenguard.usage.annotated_pages"
 TOKEN_HOURS: Final = "tokenguard.usage.token_hours"  # noqa: S105 - tokens of text
+MEGABYTE_DAYS: Final = "tokenguard.usage.megabyte_days"
+TRAINED_TOKENS: Final = "tokenguard.usage.trained_tokens"
 RESOURCE: Final = "tokenguard.resource"
-"""What is rented: the provider's own name of a cache."""
+"""What is rented: the provider's own name of a cache, a vector store, a container."""
 RESOURCE_UNTIL: Final = "tokenguard.resource.until"
-"""Until when it was rented, in Unix seconds, as it was said when it was made."""
+"""Until when it is rented, in Unix seconds, as it was told last; in the past once it was deleted."""
 SESSION_COST: Final = "tokenguard.session.cost_usd"
 SESSION_RESPONSES: Final = "tokenguard.session.responses"
 COST_SAVED: Final = "tokenguard.cost.saved_usd"
@@ -121,12 +123,17 @@ BATCH_CUSTOM_ID: Final = "tokenguard.batch.custom_id"
 BATCH_LINES: Final = "tokenguard.batch.lines"
 """Of the span of a collected file: how many lines were new in it. Its tokens and costs are theirs together."""
 CACHE_RESULT: Final = "tokenguard.cache.result"
-"""What became of looking for a kept answer: `hit`, `miss`, `skip`; absent where no `[[cache]]` applies."""
+"""What became of looking for an answer: `hit`, `miss`, `skip` of kept ones (absent where no `[[cache]]` applies), or
+`shared`, which is that of an identical call under way."""
 CACHE_RULE: Final = "tokenguard.cache.rule"
 CACHE_REASON: Final = "tokenguard.cache.reason"
 """Why a call was not looked up (`skip`), or its answer not kept (`miss`)."""
 CACHE_AGE: Final = "tokenguard.cache.age_s"
 CACHE_SAVED: Final = "tokenguard.cache.saved_usd"
+CACHE_LIKENESS: Final = "tokenguard.cache.likeness"
+"""How like a kept answer that was only watched is to the real one, from 0 to 1; 1 is the same."""
+CACHE_SIMILARITY: Final = "tokenguard.cache.similarity"
+"""How near the nearest kept question was, from 0 to 1, with `match = "meaning"`."""
 BREAK: Final = "tokenguard.cache.break."
 BREAK_KIND: Final = "tokenguard.cache.break.kind"
 BREAK_SECTION: Final = "tokenguard.cache.break.section"
@@ -179,22 +186,25 @@ BLOCK: Final = "block"
 
 NOT_CAPPED: Final = (
     *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation"),
-    *("ocr", "live", "create_cache"),
+    *("ocr", "live", "create_cache", "create_vector_store", "create_container", "fine_tuning", "rent"),
 )
 """The operations whose answers have no length that a request could cap."""
 
 HIT: Final = "hit"
 MISS: Final = "miss"
 SKIP: Final = "skip"
+SHARED: Final = "shared"
+"""The answer of an identical call that was under way: `[[share]]`."""
 PARTIAL: Final = "partial"
 """The reason beside a hit where only some of a request's inputs were kept, and the others were sent."""
+SERVED_BY: Final[Mapping[object, str]] = {HIT: "cache", SHARED: "share"}
 OBSERVED: Final = "observe"
 """The reason beside a hit that was only watched."""
 
 
-def served(attributes: Mapping[str, object]) -> bool:
-    """Whether a call got a kept answer, and nothing was sent."""
-    return attributes.get(CACHE_RESULT) == HIT and CACHE_REASON not in attributes
+def served_by(attributes: Mapping[str, object]) -> str:
+    """What answered a call for which nothing was sent: `cache`, `share`, or nothing did."""
+    return "" if CACHE_REASON in attributes else SERVED_BY.get(attributes.get(CACHE_RESULT), "")
 
 
 TREATED: Final = "treated"

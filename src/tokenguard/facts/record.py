@@ -64,6 +64,8 @@ USAGE_ATTRIBUTES: Final = {
     "pages": names.PAGES,
     "annotated_pages": names.ANNOTATED_PAGES,
     "token_hours": names.TOKEN_HOURS,
+    "megabyte_days": names.MEGABYTE_DAYS,
+    "trained_tokens": names.TRAINED_TOKENS,
 }
 """The attribute of each count of a `Usage` that has one."""
 COST_ATTRIBUTES: Final = (

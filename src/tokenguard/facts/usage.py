@@ -64,6 +64,10 @@ class Usage(NamedTuple):
     """Pages of documents that were read and annotated: they are no part of `pages`."""
     token_hours: int | None = None
     """Tokens times the hours that the provider keeps them for (an explicit cache), rounded up."""
+    megabyte_days: int | None = None
+    """Megabytes (10**6 bytes) times the days that the provider keeps them for (a vector store), rounded up."""
+    trained_tokens: int | None = None
+    """Tokens that a model was tuned with."""
 
     def plus(self, other: Usage) -> Usage:
         """The sum, count by count; a count stays unknown only when both sides do not know it.
@@ -79,5 +83,8 @@ class Usage(NamedTuple):
         return (self.input or 0) + (self.output or 0)
 
 
-UNITS: Final = ("images", "input_seconds", "output_seconds", "characters", "pages", "annotated_pages", "token_hours")
+UNITS: Final = (
+    *("images", "input_seconds", "output_seconds", "characters", "pages", "annotated_pages", "token_hours"),
+    *("megabyte_days", "trained_tokens"),
+)
 """The counts of what is no token, and is made or read; searches and requests are apart from them."""

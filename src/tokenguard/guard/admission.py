@@ -164,6 +164,12 @@ class Guard(Budgeting):
             run = call.scope.run if matched.by_run else ""
             yield from self.reserve(call, exchange, matched, self.ledger, run, cases, lease_s)
 
+    def owed(self, call: Call) -> Generator[Step, Answer, None]:
+        """Charge a call that is billed already to the budgets that it falls under."""
+        matched = self.match(call)
+        if self.ledger is not None:
+            yield from self.owe(call, matched, self.ledger, self.worst_case.of(call, counted=False))
+
     def _ask_breakers(self, call: Call, matched: Matched) -> None:
         for breaker in matched.breakers:
             opened = self.breakers.refuses(breaker, call.endpoint.provider, call.model or "")
@@ -232,6 +238,13 @@ class Guard(Budgeting):
                 self.ledger.release_soon(held)
         call.reservation = call.turn = None
         call.resends_held = ()
+
+    def release(self, call: Call) -> Generator[Step, Answer, None]:
+        """The same before anything else is reserved."""
+        held, call.reservation, call.turn = (call.reservation, call.turn), None, None
+        for each in filter(None, held):
+            if self.ledger is not None:
+                yield self.ledger, self.ledger.release, (each,)
 
     def end_run(self, run: str) -> None:
         """A run of a task has ended: its accounts are forgotten."""

@@ -17,7 +17,7 @@ from tokenguard.guard.ceilings import no_price
 from tokenguard.guard.limiting import Limiting
 from tokenguard.guard.refusals import refused
 from tokenguard.guard.runs import Runs
-from tokenguard.guard.worst_case import Cases
+from tokenguard.guard.worst_case import Cases, Worst
 from tokenguard.ledger import NANO, Balance, Ledger, Refusal, Reservation, nano, new_id
 from tokenguard.policy import Budget, Matched
 from tokenguard.policy.match import key_without_run
@@ -139,6 +139,17 @@ class Budgeting(Limiting):
             self.prevented(call, worst)
             yield from self._tell(ledger, held)
             raise refused(call, held, budget, "call" if lease_s is None else "batch")
+
+    def owe(self, call: Call, matched: Matched, ledger: Ledger, worst: Worst) -> Generator[Step, Answer, None]:
+        """Hold what is billed already in every budget, whether it fits or not; it is charged when the call ends."""
+        run = call.scope.run if matched.by_run else ""
+        entries = matched.money.entries(ledger.now(), enforce=False, run=run)
+        if entries:
+            most, tokens, key = worst.nano or 0, worst.input + worst.output, new_id()
+            call.reservation = Reservation(key, tuple(entries), most, tokens, 0.0)
+            answer = yield ledger, ledger.reserve, (entries, most, tokens, key)
+            if answer.error is not None:
+                raise answer.error
 
     def resend(self, call: Call) -> Generator[Step, Answer, None]:
         """Hold the worst case once more: the attempt before may be billed, and so may the one that follows.

@@ -95,6 +95,7 @@ class WorstCase:
         if units is not None:
             made, variant = units.most(call.request), units.variant(call.request)
             tier = STANDARD if variant is None else Tier(variant=variant)
+            made = None if made == Usage() else made
         worst = self._prices.worst_case_nano(
             call.endpoint.provider,
             call.priced_as,

@@ -89,7 +89,7 @@ class Installation:
             guard = Guard(policy, prices, after=self.meter.guard)
             guard.alerter.on_alert = self.telemetry.metrics.count_alert
             guard.on_refusal = self.telemetry.metrics.count_refusal
-        if guard is not None and guard.answers is not None:
+        if policy.caches or policy.shares:
             self._listen()
         hashes.salted(policy.attribution.fingerprint_salt)
         self.telemetry.metrics.watch_budgets(tuple if guard is None else guard.balances)

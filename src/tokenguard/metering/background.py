@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tokenguard.call.call import Call
 
 REMEMBERED = 1024
-ASKED = re.compile(r"[/:](?:responses|interactions|videos|operations|async-invoke)/([^/?:]+)")
+ASKED = re.compile(r"[/:](?:responses|interactions|videos|operations|async-invoke|jobs|fine-tunes)/([^/?:]+)")
 """The id in a path where the answer of such a call is asked for: `/responses/ID`, `/interactions/ID/cancel`."""
 
 

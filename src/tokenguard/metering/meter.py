@@ -11,6 +11,7 @@ A seam hands in an `Exchange`, and for a response that is read later its tap end
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.record import AttributeValue
 from tokenguard.metering.background import Pending
+from tokenguard.metering.rents import Rents
 from tokenguard.metering.settling import Settling
 from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
@@ -76,6 +78,7 @@ class Meter:
         """The policy at work; `None` when there is nothing to guard. Replaced as a whole."""
         self.usage_option = UsageOption(include_usage)
         self.pending = Pending()
+        self.rents = Rents(self.owe, self.contain)
         self.batches: Batching | None = None
         """Sees to requests that are no model calls, and may be a batch's."""
 
@@ -100,10 +103,12 @@ class Meter:
     def _guarded(self, exchange: Exchange, call: Call, guard: Guard) -> Flow:
         flight = self.contain("matching a call", self._match, guard, exchange, call)
         if flight is not None and not flight.leads:
-            shared: Answer | None = (yield flight.answer).value
-            own = None if shared is None else self.contain("copying an answer", shared.copied)
-            if own is not None:
-                return own
+            landed = yield flight.answer
+            if landed.error is not None and not isinstance(landed.error, Exception):
+                raise landed.error
+            followed = yield from self._follow(guard, exchange, call, flight, landed.value)
+            if followed is not None:
+                return followed
         answer: Answer | None = None
         try:
             yield from self.admit(guard, call, guard.admit, call, exchange)
@@ -113,32 +118,75 @@ class Meter:
             return answer
         finally:
             if flight is not None and flight.leads:
-                # Where no answer came (the leader was cancelled, or refused), each follower goes by itself.
-                flight.land(answer if answer is not None and isinstance(answer.error, Exception | None) else None)
-                if flight.followers:
-                    self.contain("counting a flight", self._count_followers, call, flight.followers)
+                flight.lands(answer)
+
+    def _follow(
+        self, guard: Guard, exchange: Exchange, call: Call, flight: Place, landed: object
+    ) -> Generator[Step, Answer, Answer | None]:
+        """The answer of the identical call that was under way; `None` where this call is to go by itself."""
+        if self.contain("sharing an answer", flight.joins, call, landed):
+            call.matched = None  # it is no test of the provider, and costs nothing
+            return (yield from self._send(exchange, call, guard))
+        own = self.contain("copying an answer", landed.copied) if isinstance(landed, Answer) else None
+        if own is None:
+            return None
+        call.matched = None
+        flight.follows(call)
+        self.contain("opening a call", self._open, exchange, call)
+        self.contain("closing a call", self._close, exchange, call, own)
+        return own
 
     def permitted(self, exchange: Exchange) -> Flow:
         """Ask whether a call like this could be made now: nothing is sent, and nothing stays reserved.
 
         Raises the guard's refusal; the answer's value are the limits that apply.
         """
-        begun = self.contain("beginning a call", self.begin, exchange)
+        call: Call | None = (yield from self.held(exchange)).value
         limits: tuple[Limit, ...] = ()
-        if begun is None:
-            self._unguarded()
-        else:
-            call, guard = begun
-            try:
-                if guard is not None:
-                    self.contain("matching a call", guard.match, call)
-                    limits = () if call.matched is None else call.matched.limits
-                    yield from self.admit(guard, call, guard.admit, call, exchange)
-            finally:
-                if not call.finished:
-                    call.drop()
+        if call is not None:
+            limits = () if call.matched is None else call.matched.limits
+            call.drop()
         yield SEND
         return Answer(limits)
+
+    def held(self, exchange: Exchange) -> Flow:
+        """Ask for a call that may come: the answer's value is the call, reserved and not sent, if all went well.
+
+        Raises the guard's refusal. `go_on` sends it; to drop it gives back what is reserved.
+        """
+        begun = self.contain("beginning a call", self.begin, exchange)
+        if begun is None:
+            self._unguarded()
+            return Answer()
+        call, guard = begun
+        try:
+            if guard is not None:
+                self.contain("matching a call", guard.match, call)
+                yield from self.admit(guard, call, guard.admit, call, exchange)
+        except BaseException:
+            if not call.finished:
+                call.drop()
+            raise
+        return Answer(call)
+
+    def owe(self, exchange: Exchange) -> Flow:
+        """A call that is billed already, whatever the guard would say: it is charged to its budgets."""
+        call, guard = self.begin(exchange)
+        if guard is not None:
+            try:
+                yield from guard.owed(call)
+            except Exception as failure:
+                self.telemetry.internal_error("charging what is rented", failure)
+        return (yield from self._send(exchange, call, None))
+
+    def go_on(self, exchange: Exchange, call: Call) -> Flow:
+        """Send what was held; it begins now."""
+        call.start_ns, call.start_perf = time.time_ns(), time.perf_counter_ns()
+        try:
+            return (yield from self._send(exchange, call, None))
+        except BaseException as error:
+            self._interrupted(call, error)
+            raise
 
     def _interrupted(self, call: Call, error: BaseException) -> None:
         """What is raised out of a flow is a refusal, by which the call has ended, or comes from a signal handler."""
@@ -177,13 +225,17 @@ class Meter:
         matched = guard.match(call)
         if matched.share is None or not guard.enforces or (kind := exchange.shared_as) is None:
             return None
-        return guard.flights.join((matched.share_key, call.endpoint, call.api.id, identity(call.request), kind))
+        from tokenguard.answers.key import origin
 
-    def _count_followers(self, call: Call, followers: int) -> None:
-        cost = None if call.cost is None else call.cost.total
-        if cost is not None:
-            facts = {names.PROVIDER: call.endpoint.provider, names.RESPONSE_MODEL: call.model or "", **call.attributes}
-            self.telemetry.metrics.count_saved("single_flight", facts, cost * followers)
+        asked_by = exchange.asked_by
+        by = kind if asked_by is None else origin(asked_by)
+        said = {key: value for key, value in call.request.items() if key != "stream"}  # not saying it is saying no
+        what = (call.endpoint, call.api.id, call.stream, identity(said))
+        key = (matched.share.name, matched.share_key, by, *what)
+        flight = guard.flights.join(key, matched.share.name, by_object=asked_by is None)
+        if flight.leads:
+            flight.board(call)
+        return flight
 
     def _send(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
         """Send the request inside its span, and see to the answer."""
@@ -242,6 +294,8 @@ class Meter:
         if why is None or call is None or its_guard is None:
             return answer
         try:
+            if first.flight is not None:
+                first.flight.board(call)
             if not self.contain("escalating a call", its_guard.escalate, call, first, exchange, why):
                 call.drop()
                 return answer
@@ -274,7 +328,7 @@ class Meter:
             if not (yield from self._asked_again(call, again, "sending the caller's own request")):
                 return answer
             if call.look_up is not None:
-                call.look_up.listens = call.look_up.merges = False  # another request than was looked up
+                call.look_up.incoming, call.look_up.merges = None, False  # another request than was looked up
             call.attributes[names.REQUEST_MODEL] = call.model or ""
             call.span.rename(_span_name(call))
             if call.hide_usage:
@@ -346,6 +400,8 @@ class Meter:
                 return
             if reading.complete or reading.id is None:
                 call.finish(reading)
+                if call.api.rental is not None:
+                    self.rents.keep(call, reading)
             else:
                 self.pending.keep(reading.id, call)
         elif isinstance(error, Exception) and interrupt(error) is None:

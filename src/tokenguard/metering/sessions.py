@@ -2,19 +2,19 @@
 
 ```text
 seam -> guard (may it open?) -> span of the session
+        sound sent on its own -> what may come of it is held ahead, by the minute (`metering.ahead`)
         response asked for, or begun by the provider -> the one path that every call takes -> open until it is done
         event that tells its end -> settled
-        limit of the session passed -> closed, with the reason
+        limit of the session passed, or nothing left to hold -> closed, with the reason
 ```
 
-Most events are sound on its way: they are passed on after a glance. What is read is looked at in one flow, `received`,
-which a seam drives around the SDK's own reading.
+Most events are sound on its way: they are passed on after a glance (`metering.session_flows`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from tokenguard.call.failures import Refused, type_name
-from tokenguard.call.flow import SEND, Answer, Flow
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation, LimitExceeded
+from tokenguard.metering.ahead import Ahead
 from tokenguard.metering.meter import Meter
 from tokenguard.process.log import Log
 from tokenguard.providers import Api, Endpoint, Reading
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from tokenguard.policy import Limit
 
 log = Log("tokenguard")
-
-LONGEST_REASON = 120
-"""Bytes of the reason in a websocket's close frame."""
 
 
 class Turn:
@@ -49,9 +46,16 @@ class Turn:
     shared_as = None
     asked_by = None
 
-    def __init__(self, session: Session, api: Api, body: Mapping[str, Any], told: object = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        api: Api,
+        body: Mapping[str, Any],
+        session: Session | None = None,
+        told: object = None,
+    ) -> None:
         self.api = api
-        self.endpoint = session.endpoint
+        self.endpoint = endpoint
         self.body = body
         self.changed = False
         self.told: Call | None = None
@@ -77,12 +81,18 @@ class Turn:
         if self._told is not None:
             self.told = call
             return call.read(self._told)
-        self._session.waiting.append(call)
+        if self._session is not None:
+            self._session.waiting.append(call)
         return None
 
 
 class Session:
     """One session, from its opening to its end."""
+
+    kind = "realtime"
+    """The beginning of its span's name."""
+    minute = 600
+    """Tokens of a minute of sound that is sent."""
 
     def __init__(self, meter: Meter, endpoint: Endpoint, model: str | None, limits: tuple[Limit, ...] = ()) -> None:
         self.meter = meter
@@ -95,14 +105,19 @@ class Session:
         self.usd = 0.0
         """What its calls have come to, as far as it is known."""
         self.context_tokens = 0
+        self.unanswered = 0.0
+        """Tokens of sound that were sent since the last response began."""
         self.waiting: list[Call] = []
         """Responses that were asked for, and have no id yet."""
         self.calls: dict[str, Call] = {}
         """Responses under way."""
         self.responses = 0
+        self.ahead = Ahead(meter)
+        self.over: GuardrailViolation | None = None
+        """Why it is to be closed, or was."""
         self._warned: set[str] = set()
-        self._ended = False
-        name = "realtime" if model is None else f"realtime {model}"
+        self.ended = False
+        name = self.kind if model is None else f"{self.kind} {model}"
         start = {names.PROVIDER: endpoint.provider, names.SERVER_ADDRESS: endpoint.host}
         if model is not None:
             start[names.REQUEST_MODEL] = model
@@ -122,6 +137,18 @@ class Session:
         """The provider has told the session's id."""
         if session_id is not None and self._span.is_recording():
             self._span.set_attribute(names.CONVERSATION_ID, session_id)
+
+    # --- what is written -----------------------------------------------------------------------------------------
+
+    def coming(self, heard: int) -> Turn | None:
+        """The response that the provider may begin by itself when it has heard so many tokens of sound."""
+        return None
+
+    def heard(self, tokens: float) -> None:
+        """Sound was sent: what may come of it is held, where no response is under way."""
+        self.unanswered += tokens
+        if not self.calls and not self.waiting:
+            self.ahead.hold(self, self.unanswered)
 
     # --- what is read --------------------------------------------------------------------------------------------
 
@@ -148,6 +175,7 @@ class Session:
         """A response has begun: whether it is one that was asked for."""
         if not self.waiting:
             return False
+        self.unanswered = 0.0
         self.calls[response_id or ""] = self.waiting.pop(0)
         return True
 
@@ -185,6 +213,12 @@ class Session:
             call.finish(None, outcome=names.ERROR, error=Refused(400))
 
     # --- limits --------------------------------------------------------------------------------------------------
+
+    def refusal(self) -> GuardrailViolation | None:
+        """Why the session cannot go on: a limit of it is passed, or what may come next could not be held."""
+        if self.over is None:
+            self.over = self.ahead.refusal or (self.passed() if self.limits else None)
+        return self.over
 
     def passed(self) -> LimitExceeded | None:
         """The limit of the session that is passed, where it is to be closed for that; one that only warns is logged."""
@@ -229,9 +263,10 @@ class Session:
 
     def end(self, error: BaseException | None = None) -> None:
         """It is over; what is under way is settled with what was told."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
+        self.ahead.end()
         open_calls = [*self.calls.values(), *self.waiting]
         self.calls.clear()
         self.waiting.clear()
@@ -246,57 +281,3 @@ class Session:
                 self._span.set_attribute(names.ERROR_TYPE, type_name(error))
                 self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
-
-
-def received(session: Session) -> Flow:
-    """The reading of one message, and what it tells; raises the refusal for which the session is to be closed."""
-    contain = session.meter.contain
-    answer = yield SEND
-    if answer.error is not None:
-        if isinstance(answer.error, Exception):
-            contain("ending a session", session.broken, answer.error)
-        return answer
-    message = answer.value
-    if session.limits and (refusal := contain("looking at a session", session.passed)) is not None:
-        raise refusal
-    if session.tells(message) and (turn := contain("reading an event", session.told, message)) is not None:
-        with session.within():
-            yield from _unsent(session.meter.flow(turn))
-        contain("reading an event", session.flown, turn)
-        contain("reading an event", session.after, message)
-    return answer
-
-
-def _unsent(flow: Flow) -> Flow:
-    """The flow of a call for which nothing is sent: the provider has begun by itself."""
-    step = next(flow)
-    while True:
-        try:
-            answer = Answer(None) if step is SEND else (yield step)
-        except BaseException as error:
-            flow.throw(error)
-            raise
-        try:
-            step = flow.send(answer)
-        except StopIteration as end:
-            whole: Answer = end.value
-            return whole
-
-
-def close(session: Session, refusal: GuardrailViolation, shut: Callable[..., object]) -> None:
-    """End a session for a refusal; `shut(reason=...)` closes the SDK's connection."""
-    session.meter.contain("ending a session", session.closed_for, refusal)
-    session.meter.contain("closing a session", lambda: shut(reason=_reason(refusal)))
-
-
-async def aclose(session: Session, refusal: GuardrailViolation, shut: Callable[..., Awaitable[object]]) -> None:
-    """The same for a connection that is closed by a coroutine."""
-    session.meter.contain("ending a session", session.closed_for, refusal)
-    try:
-        await shut(reason=_reason(refusal))
-    except Exception as failure:
-        session.meter.telemetry.internal_error("closing a session", failure)
-
-
-def _reason(refusal: GuardrailViolation) -> str:
-    return str(refusal).encode()[:LONGEST_REASON].decode(errors="ignore")

@@ -64,8 +64,8 @@ class Settling:
                     self.internal_error("giving a kept answer", RuntimeError("the request was sent all the same"))
                 if call.look_up.merges and call.look_up.kept_usage is not None:
                     self._add_saved(call, reading, call.look_up.kept_usage)
-                if call.look_up.served:
-                    cost, charged, usage = _served(call, cost), None, None
+            if self._is_served(call, reading):
+                cost, charged, usage = _served(call, cost, outcome), None, None
             call.cost = cost
             _describe_money(call, cost, usage)
             if self.telemetry.profile.newer:
@@ -80,6 +80,17 @@ class Settling:
                 self._hand_on(call, duration, outcome, usage)
             raise
         self._hand_on(call, duration, outcome, usage)
+
+    def _is_served(self, call: Call, reading: Reading) -> bool:
+        """Whether somebody else has paid for the answer, or pays: it was kept, or an identical call got it."""
+        if call.flight is None:
+            return call.look_up is not None and call.look_up.served
+        try:
+            elsewhere = call.flight.leaves(call, complete=reading.complete and reading.usage is not None)
+        except Exception as failure:
+            self.internal_error("leaving a flight", failure)
+            elsewhere = False
+        return elsewhere or (call.flight.leads and call.look_up is not None and call.look_up.served)
 
     def _hand_on(self, call: Call, duration: int, outcome: str, usage: Usage | None) -> None:
         """End the span and hand on the record; what was done before an interrupt is not done again."""
@@ -159,7 +170,8 @@ class Settling:
             named = reading.conversation or reading.id
             if named is not None and (call.tool_steps or reading.tool_calls) and call.api.goes_on_from:
                 self.repeats.stepped(named, call.tool_steps)
-        elif error is not None and outcome != names.BLOCKED:  # a stream that its reader closed early is no failure
+        elif error is not None and outcome != names.BLOCKED and not names.served_by(call.attributes):
+            # Not a stream that its reader closed early, nor what another call has failed with.
             spent = cost.total if cost is not None and cost.total is not None else 0.0
             self.repeats.failed(call.fingerprint, call.start_perf, spent)
 
@@ -215,7 +227,9 @@ def _estimated(call: Call, reading: Reading, generated: Callable[[], str] | None
     known = reading.usage or Usage()
     sent = estimate_request(call.api.words, call.request, call.model) if known.input is None else known.input
     if call.api.units is not None:
-        most = Usage(input=0 if known.input else sent).plus(call.api.units.most(call.request))
+        if (most := call.api.units.most(call.request)) == Usage():
+            return known  # nobody can tell before it is done
+        most = Usage(input=0 if known.input else sent).plus(most)
         return Usage._make([a if a is not None else b for a, b in zip(known, most, strict=True)])
     if known.output is not None or not call.api.generates:
         return known._replace(input=sent)
@@ -225,9 +239,9 @@ def _estimated(call: Call, reading: Reading, generated: Callable[[], str] | None
     return known._replace(input=sent, output=call.most_output)
 
 
-def _served(call: Call, cost: Cost | None) -> Cost:
+def _served(call: Call, cost: Cost | None, outcome: str) -> Cost:
     """What a call cost that got a kept answer: nothing; and what the answer would have cost today, it has saved."""
-    if cost is not None and cost.total is not None:
+    if cost is not None and cost.total is not None and outcome == names.OK:
         call.attributes[names.CACHE_SAVED] = cost.total
     return Cost(names.EXACT, None, 0.0)
 
@@ -251,8 +265,8 @@ def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if reported:  # the provider's own word covers its tools
         return None
-    if reading.resource is not None:
-        return "rented_to_expiry"  # who deletes it sooner pays less
+    if reading.basis is not None:
+        return reading.basis
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
     counted = reading.usage is not None and reading.usage.web_searches
@@ -305,7 +319,7 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""
 
 CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)

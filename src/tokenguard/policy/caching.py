@@ -24,11 +24,34 @@ class Cache:
     )
     ttl: float = row(kinds.DURATION, 3600.0, "How long an answer is kept.")
     match: str = row(
-        choice("exact", "words"),
+        choice("exact", "words", "meaning"),
         "exact",
         "`exact`: the same request. `words`: of a single-turn request the user's text may differ in case, punctuation, "
-        "spacing and filler words; numbers, negations and everything else count.",
+        "spacing and filler words; numbers, negations and everything else count. `meaning`: it may be said otherwise; "
+        "numbers, negations and everything else count.",
     )
+    version: str = row(kinds.NAME, "1", "Part of the key: answers of another version are not found.")
+    encoder: str | None = row(
+        kinds.CALLBACK,
+        None,
+        'For `match = "meaning"`: a function of yours from a list of texts to a list of vectors, or `model2vec:` with '
+        "the name or folder of a model.",
+    )
+    encoder_version: str = row(kinds.NAME, "1", "Of the encoder, and part of the key: set another one when it changes.")
+    serve: bool = row(
+        kinds.FLAG,
+        False,
+        'For `match = "meaning"`, which else only watches. Needs the four values below, which `tokenguard cache eval` '
+        "writes.",
+    )
+    threshold: float | None = row(
+        kinds.SHARE, None, "How near (by cosine) a question must be to be taken for the same. Without one, 0.95."
+    )
+    wrong_share: float | None = row(
+        kinds.SHARE, None, "The share of labelled pairs of different questions that it takes for the same."
+    )
+    pairs: int | None = row(kinds.POSITIVE, None, "How many labelled pairs it was found by.")
+    judged: str | None = row(kinds.NAME, None, "The encoder that it was found for, and its version.")
     sampled: bool = row(
         kinds.FLAG,
         False,
@@ -37,6 +60,11 @@ class Cache:
     )
     tools: bool = row(kinds.FLAG, False, "Also requests that offer tools; an answer that calls one is never kept.")
     max_entry_kib: int = row(kinds.POSITIVE, 256, "Larger answers are not kept.")
+
+    @property
+    def encodes(self) -> str:
+        """What a threshold holds for: the encoder, and its version."""
+        return f"{self.encoder} {self.encoder_version}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,14 +94,14 @@ def _choice(*choices: str) -> Callable[[object], str]:
     return read
 
 
-_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _duration(value: object) -> float:
     if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value.strip())
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|[smhd])", value.strip())
         if match is None:
-            raise Wrong('it must be seconds, or a string like "30s", "10m", "2h" or "1d"')
+            raise Wrong('it must be seconds, or a string like "50ms", "30s", "10m", "2h" or "1d"')
         value = float(match[1]) * _UNITS[match[2]]
     seconds = float(_number(value, 0, 31 * 86400))
     if seconds <= 0:
@@ -278,7 +278,7 @@ _AMOUNT: Final = {"type": "number", "minimum": 0}
 _TIME: Final = {
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0},
-        {"type": "string", "pattern": r"^\s*\d+(\.\d+)? ?[smhd]\s*$"},
+        {"type": "string", "pattern": r"^\s*\d+(\.\d+)? ?(ms|[smhd])\s*$"},
     ]
 }
 _LIST: Final = {"type": "array", "items": _TEXT, "uniqueItems": True, "maxItems": 100}

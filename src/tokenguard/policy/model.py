@@ -159,7 +159,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Single flight: identical calls under way at the same time are sent once, and each gets a copy; no streams."""
+    """Single flight: identical calls under way at the same time are sent once, and each gets the answer."""
 
     name: str = _row(kinds.NAME, ..., _NAME)
     when: When = _row(kinds.WHEN, When(), _WHEN + " Name only calls that may safely share an answer.")
@@ -426,6 +426,25 @@ CHECKS: Final = (
         "window",
         lambda r: r.by_run and r.window != "total",
         "a run of a task is the window of its budget: leave window out",
+    ),
+    Check(
+        Cache,
+        "encoder",
+        lambda r: (r.match == "meaning") is not (r.encoder is not None),
+        'match = "meaning" and encoder go together: a function from texts to vectors, such as "app.search:encode"',
+    ),
+    Check(
+        Cache,
+        "serve",
+        lambda r: r.serve and (r.match != "meaning" or None in (r.threshold, r.wrong_share, r.pairs, r.judged)),
+        'serve = true is for match = "meaning" with a threshold that was found by labelled pairs of your own: '
+        "`tokenguard cache eval PAIRS.jsonl --rule NAME` writes threshold, wrong_share, pairs and judged into the rule",
+    ),
+    Check(
+        Cache,
+        "judged",
+        lambda r: r.serve and r.judged != r.encodes,
+        "the threshold was found for another encoder, or another version of it: run `tokenguard cache eval` again",
     ),
     Check(
         LedgerConfig,

@@ -41,12 +41,22 @@ class Made(NamedTuple):
     source: str
     checked: bool = True
     """Whether litellm's table has it so."""
+    also: Mapping[str, str] = {}
+    """USD for one of what else it is billed by."""
 
 
 def _made(
-    sellers: str, models: str, unit: str, usd: str | Mapping[str, str], source: str, *, checked: bool = True
+    sellers: str,
+    models: str,
+    unit: str,
+    usd: str | Mapping[str, str],
+    source: str,
+    *,
+    checked: bool = True,
+    also: Mapping[str, str] | None = None,
 ) -> Made:
-    return Made(sellers, re.compile(models), unit, {ANY: usd} if isinstance(usd, str) else usd, source, checked)
+    by_variant = {ANY: usd} if isinstance(usd, str) else usd
+    return Made(sellers, re.compile(models), unit, by_variant, source, checked, also or {})
 
 
 OPENAI: Final = "https://developers.openai.com/api/docs/pricing"
@@ -56,6 +66,8 @@ GOOGLE: Final = "https://ai.google.dev/gemini-api/docs/pricing"
 VERTEX: Final = "https://cloud.google.com/vertex-ai/generative-ai/pricing"
 AWS: Final = "https://aws.amazon.com/bedrock/pricing"
 COHERE: Final = "https://cohere.com/pricing"
+VOYAGE: Final = "https://docs.voyageai.com/docs/pricing"
+TOGETHER: Final = "https://www.together.ai/pricing"
 XAI: Final = "https://docs.x.ai/docs/models"
 MISTRAL: Final = "https://docs.mistral.ai/models/model-cards/voxtral-tts-26-03"
 
@@ -69,6 +81,13 @@ MADE: Final = (
         "request",
         "0",
         "https://platform.openai.com/docs/guides/moderation",
+    ),
+    _made("openai azure", r"vector-store$", "megabyte_days", "0.0001", OPENAI, checked=False),
+    _made(
+        *("openai azure", r"container$", "request"),
+        {"1g": "0.03", "4g": "0.12", "16g": "0.48", "64g": "1.92"},
+        OPENAI,
+        checked=False,
     ),
     _made("openai azure", r"sora-2$", "output_seconds", "0.10", OPENAI),
     _made(
@@ -134,9 +153,34 @@ MADE: Final = (
     _made("aws", r"amazon\.rerank-v1", "request", "0.001", AWS),
     _made("cohere", r"rerank-v4\.0-pro", "request", "0.0025", COHERE),
     _made("cohere", r"rerank-(?:v4\.0-fast|v3\.5|english-v3\.0|multilingual-v3\.0)", "request", "0.002", COHERE),
+    _made("voyageai", r"rerank-2(?:\.5)?-lite$", "input", "0.00000002", VOYAGE),
+    _made("voyageai", r"rerank-2(?:\.5)?$", "input", "0.00000005", VOYAGE),
+    # Pictures by the billion pixels, $0.60, of which 560 count as a token
+    _made(
+        *("voyageai", r"voyage-multimodal-3", "input", "0.00000012", VOYAGE),
+        checked=False,
+        also={"input_image": "0.000000336"},
+    ),
+    _made(
+        "together", r"mixedbread-ai/mxbai-rerank|salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked=False
+    ),
+    _made(
+        "cohere",
+        r"embed-(?:english|multilingual)(?:-light)?-v3",
+        "input",
+        "0.0000001",
+        COHERE,
+        also={"images": "0.0001"},
+    ),
+    _made(
+        *("google", r"multimodalembedding", "images", "0.0001", VERTEX),
+        checked=False,
+        also={"characters": "0.0000002", "input_seconds": "0.002"},
+    ),
     _made("mistral", r"voxtral-mini-tts-(?:2603|latest)", "characters", "0.000016", MISTRAL),
     _made("x-ai", r"grok-imagine-image-2\.0", "images", {"1k": "0.04", "2k": "0.06"}, XAI),
     _made("x-ai", r"grok-imagine-image-(?:quality|pro)", "images", "0.05", XAI),
+    _made(*("x-ai", r"grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=False),
     _made("x-ai", r"grok-imagine-image", "images", "0.02", XAI),
 )
 """The first that matches counts."""
@@ -169,6 +213,15 @@ FEES: Final = (
     # A token of an explicit cache, an hour: `GOOGLE`; not checked, and what is rented is an estimate anyway
     Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-pro"), "token_hours", "0.0000045"),
     Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-flash"), "token_hours", "0.000001"),
+    # A token of a picture that is embedded: `COHERE`
+    Fee("cohere", re.compile(r"embed-v4"), "input_image", "0.00000047", UNCHECKED),
+    # A token that a model is tuned with: `OPENAI`
+    Fee("openai", re.compile(r"gpt-4\.1-nano"), "trained_tokens", "0.0000015", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-4\.1-mini"), "trained_tokens", "0.000005", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-4\.1"), "trained_tokens", "0.000025", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-4o-mini"), "trained_tokens", "0.000003", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-4o"), "trained_tokens", "0.000025", UNCHECKED),
+    Fee("openai", re.compile(r"gpt-3\.5-turbo"), "trained_tokens", "0.000008", UNCHECKED),
 )
 """Of each name the first that matches counts. Those of searches are as litellm has them on the date of `READ`."""
 
@@ -196,7 +249,7 @@ def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
                 usd = row.usd.get(variant or ANY, row.usd.get(ANY))
                 if usd is None:
                     basis, usd = basis or ASSUMED, max(row.usd.values(), key=Decimal)
-                given = {row.unit: Decimal(usd) * 10**6}
+                given = {name: Decimal(each) * 10**6 for name, each in {row.unit: usd, **row.also}.items()}
                 card, derived = complete(given, name)
                 source = f"{row.source}, {f'as listed by litellm on {READ}' if row.checked else 'not checked'}"
                 if not row.checked:

@@ -46,6 +46,8 @@ class Card(NamedTuple):
     pages: int
     annotated_pages: int
     token_hours: int
+    megabyte_days: int
+    trained_tokens: int
     output: int
     reasoning: int
     output_audio: int
@@ -65,11 +67,11 @@ class Card(NamedTuple):
     file_searches: int
 
 
-INPUT: Final = slice(0, 9)
-OUTPUT: Final = slice(9, 15)
-READ: Final = slice(15, 18)
-WRITE: Final = slice(18, 22)
-TOOLS: Final = slice(22, 25)
+INPUT: Final = slice(0, 11)
+OUTPUT: Final = slice(11, 17)
+READ: Final = slice(17, 20)
+WRITE: Final = slice(20, 24)
+TOOLS: Final = slice(24, 27)
 """The parts of a cost, as places in a `Card`."""
 PLACE: Final = {name: place for place, name in enumerate(Card._fields)}
 _new: Final = tuple.__new__
@@ -271,7 +273,7 @@ def billed(usage: Usage) -> Card:
     counts = [count or 0 for count in usage]
     sent, made, read, written, for_30m, for_1h, for_12h, reasoned = counts[:8]
     all_heard, reheard, spoken, shown, drawn, web, maps, files, asked = counts[8:17]
-    reshown, images, listened, played, characters, pages, annotated, kept = counts[17:]
+    reshown, images, listened, played, characters, pages, annotated, kept, stored, trained = counts[17:]
     plain = sent - read - written
     heard = all_heard - reheard
     # Of pictures that were read from the cache, few say which: what is left of the plain input are pictures.
@@ -289,6 +291,8 @@ def billed(usage: Usage) -> Card:
             pages,
             annotated,
             kept,
+            stored,
+            trained,
             made - reasoned - spoken - drawn,
             reasoned,
             spoken,

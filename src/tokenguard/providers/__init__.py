@@ -19,12 +19,14 @@ from tokenguard.providers import (
     ollama,
     ranks,
     realtime,
+    rented,
+    voyage,
     writer,
     xai,
 )
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
-from tokenguard.providers.google import EMBED, GENERATE, INTERACTIONS
+from tokenguard.providers.google import EMBED, EMBED_MULTIMODAL, GENERATE, INTERACTIONS
 from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
@@ -70,12 +72,14 @@ class Sdk(NamedTuple):
     resends: str = ""
     """What the SDK itself sends again after a failure, where it is set up to: `all`, `whole` answers, or nothing."""
     shares: str = "whole"
-    """The answers that `[[share]]` can share, of the whole ones: a stream or an unread body is its caller's own."""
+    """The answers that `[[share]]` can share, of the whole ones; where they come by httpx, streams as well."""
 
 
 SDKS = (
     Sdk("openai._base_client", "openai", "stainless", tested="1 to 3", resends="all"),
     Sdk("openai.resources.realtime.realtime", "openai", "realtime", tested="2 and 3", resends="all"),
+    Sdk("openai.resources.beta.realtime.realtime", "openai", "realtime", tested="1 to 3", resends="all"),
+    Sdk("openai.resources.responses.responses", "openai", "realtime", tested="1 to 3", resends="all"),
     Sdk("anthropic._base_client", "anthropic", "stainless", tested="0 to 2", resends="all"),
     Sdk("groq._base_client", "groq", "stainless", tested="0 and 1", resends="all"),
     Sdk("together._base_client", "together", "stainless", tested="2 and 3", resends="all"),
@@ -108,11 +112,14 @@ SDKS = (
     Sdk("mistralai.azure.client.basesdk", "azure.ai.inference", "speakeasy", "mistralai", "2 and 3", "mistral_ai"),
     Sdk("mistralai.gcp.client.basesdk", "gcp.vertex_ai", "speakeasy", "mistralai", "2 and 3", "mistral_ai"),
     Sdk("cohere.core.http_client", "cohere", "cohere", tested="5.13 to 7", resends="whole"),
+    Sdk("voyageai.api_resources.api_requestor", "voyage_ai", "voyage", tested="0"),
     Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6"),
     Sdk("huggingface_hub.inference._client", "huggingface", "huggingface", tested="0.30 to 2"),
     Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface", tested="0.30 to 2"),
     Sdk("xai_sdk.client", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("xai_sdk.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
+    Sdk("xai_sdk.image", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
+    Sdk("xai_sdk.video", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("xai_sdk.sync.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("xai_sdk.aio.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
     Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm", tested="1"),
@@ -133,8 +140,8 @@ SDKS = (
 )
 
 APIS = (
-    *(CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, IMAGEN, VEO, EMBED, INTERACTIONS),
-    *(*media.APIS, ranks.RERANK),
+    *(CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, IMAGEN, VEO, EMBED_MULTIMODAL, EMBED, INTERACTIONS),
+    *(*media.APIS, ranks.RERANK, *rented.APIS),
 )
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
@@ -145,6 +152,7 @@ OWN_APIS = {
     "writer": writer.APIS,
     "x_ai": xai.APIS,
     "groq": media.GROQ,
+    "voyage_ai": voyage.APIS,
     # Of sessions over websockets, which have no paths of their own.
     "openai": realtime.APIS,
     "gcp.gemini": (google_live.LIVE, google_caches.CACHE),

@@ -37,6 +37,17 @@ class Option(NamedTuple):
     """A header that must name it, and its word there."""
 
 
+class Rental(NamedTuple):
+    """How what a request makes is billed as time passes."""
+
+    kind: str
+    """The name before its id in a path: `/vector_stores/ID`."""
+    unit: str
+    """As `Usage` counts it."""
+    per_second: float
+    """Of one of what its answer tells (`Reading.rent`): a token, a byte, a container."""
+
+
 class Api(NamedTuple):
     """One wire format."""
 
@@ -80,6 +91,8 @@ class Api(NamedTuple):
     """At most how many requests a call is billed as, where a request has a price."""
     units: Units | None = None
     """How its calls are billed besides their tokens; `None` where they are not."""
+    rental: Rental | None = None
+    """How what it makes is billed as time passes; `None` where it makes nothing that lasts."""
     default_model: str = ""
     """The model that runs where a request names none, and its answer need not either."""
 

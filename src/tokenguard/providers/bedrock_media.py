@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
-from tokenguard.providers.reading import Reading, fields, text, whole
+from tokenguard.providers.reading import Reading, fields, items, text, whole
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
@@ -69,6 +69,16 @@ def searches(body: Mapping[str, Any]) -> int:
 def told_rank(body: Mapping[str, Any], reading: Reading) -> Reading:
     """With the searches, which the answer does not count."""
     return reading._replace(usage=Usage(request=searches(body)))
+
+
+def rank_body(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of bedrock-agent-runtime's `Rerank`, as `InvokeModel` has the same."""
+    ranking = fields(fields(params.get("rerankingConfiguration")).get("bedrockRerankingConfiguration"))
+    arn = text(fields(ranking.get("modelConfiguration")).get("modelArn"))
+    asked = " ".join(str(fields(each.get("textQuery")).get("text") or "") for each in items(params.get("queries")))
+    sources = [fields(each.get("inlineDocumentSource")) for each in items(params.get("sources"))]
+    said = [fields(each.get("textDocument")).get("text") or each.get("jsonDocument") for each in sources]
+    return {"model": arn and arn.rpartition("/")[2], "query": asked, "documents": said}
 
 
 RANK = Api(

@@ -14,10 +14,14 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import chat_last_tool_calls, chat_tool_steps
-from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
+from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text
+from tokenguard.providers.units import Units
 from tokenguard.providers.words import CONVERSATION, Words
 
 TOKENS: Shape = {"input_tokens": "input", "output_tokens": "output", "search_units": "request"}
+EMBEDDED: Shape = {"input_tokens": "input", "image_tokens": "input_image", "images": "images"}
+TOKENS_OF_PICTURE = 5000
+"""Of a picture that is embedded, at the most."""
 
 
 def read(response: object) -> Reading:
@@ -38,6 +42,26 @@ def _usage(body: Mapping[str, Any]) -> Usage | None:
     said = fields(body.get("usage") or body.get("meta"))
     billed = {key: units for key, units in fields(said.get("billed_units")).items() if units is not None}
     return read_usage({**fields(said.get("tokens")), **billed}, TOKENS)  # what is billed, where that is told
+
+
+def read_embed(response: object) -> Reading:
+    """Vectors: of text by its tokens, of pictures by theirs (v4), or by the picture (v3)."""
+    body = fields(response)
+    billed = fields(fields(body.get("meta")).get("billed_units"))
+    usage = read_usage({key: units for key, units in billed.items() if units is not None}, EMBEDDED)
+    if usage is not None and usage.input_image:
+        usage = usage._replace(input=(usage.input or 0) + usage.input_image)
+    return read(response)._replace(usage=usage)
+
+
+def most_embedded(body: Mapping[str, Any]) -> Usage:
+    """Its pictures, and the tokens that they may take."""
+    pieces = [piece for each in items(body.get("inputs")) for piece in items(each.get("content"))]
+    given = body.get("images")
+    pictures = len(given) if isinstance(given, list | tuple) else 0
+    pictures += sum(1 for piece in pieces if str(piece.get("type")).startswith("image"))
+    tokens = pictures * TOKENS_OF_PICTURE
+    return Usage(input=tokens, input_image=tokens, images=pictures)
 
 
 def fold(body: bytes) -> Reading:
@@ -137,7 +161,16 @@ CHAT_V1 = Api(
     v1_last_tool_calls,
     capped,
 )
-EMBED = Api("cohere_embed", "embeddings", ("/v2/embed", "/v1/embed"), (), read, fold, Words(texts=("texts",)))
+EMBED = Api(
+    "cohere_embed",
+    "embeddings",
+    ("/v2/embed", "/v1/embed"),
+    (),
+    read_embed,
+    fold,
+    Words(texts=("texts", "inputs")),
+    units=Units(most_embedded),
+)
 RERANK = Api(
     "cohere_rerank",
     "rerank",

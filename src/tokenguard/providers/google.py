@@ -20,6 +20,7 @@ from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forward
 from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.openai import result_rounds, results_sent
 from tokenguard.providers.reading import Reading, count, fields, items, larger, text
+from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
 # --- URLs -------------------------------------------------------------------------------------------------------------
@@ -226,13 +227,18 @@ def _is_charged(context: Mapping[str, Any]) -> bool:
 def read_embed(response: object) -> Reading:
     """An embeddings response: `usageMetadata`, or the statistics of each of Vertex AI's predictions."""
     body = fields(response)
-    usage = read_google_usage(body.get("usageMetadata"))
+    said = fields(body.get("usageMetadata"))
+    usage = read_google_usage(said)
     if usage is None:
         embeddings = (fields(each.get("embeddings")) for each in items(body.get("predictions")))
         statistics = (fields(each.get("statistics")) for each in embeddings)
         counts = [sent for each in statistics if (sent := count(each.get("token_count"))) is not None]
         return Reading(usage=Usage(input=sum(counts)) if counts else None)
-    return Reading(usage=Usage(input=usage.input, input_audio=usage.input_audio, input_image=usage.input_image))
+    # A film costs more than all else, and has no rate of its own here: at that of sound, the next below it.
+    filmed = kinds(said, *GENERATE_USAGE.heard).get("VIDEO")
+    sound = usage.input_audio if not filmed else (usage.input_audio or 0) + filmed
+    of_kinds = Usage(input=usage.input, input_audio=sound, input_image=usage.input_image)
+    return Reading(usage=of_kinds, basis="assumed_input_video" if filmed else None)
 
 
 FUNCTION_CALL = re.compile(rb'"functionCall"\s*:\s*\{')
@@ -382,6 +388,46 @@ GENERATE = Api(
     choices=("candidateCount", "candidate_count"),
     left_out=("labels", "serviceTier"),
 )
+
+
+def read_multimodal(response: object) -> Reading:
+    """Vertex AI's vectors of pictures and films: how many there are, and the seconds of film."""
+    made = [*items(fields(response).get("predictions"))]
+    films = [film for each in made for film in items(each.get("videoEmbeddings"))]
+    seconds = sum((count(each.get("endOffsetSec")) or 0) - (count(each.get("startOffsetSec")) or 0) for each in films)
+    return Reading(Usage(images=sum("imageEmbedding" in each for each in made), input_seconds=max(seconds, 0)))
+
+
+def _characters(body: Mapping[str, Any]) -> int:
+    return sum(len(said) for each in items(body.get("instances")) if isinstance(said := each.get("text"), str))
+
+
+LONGEST_FILM = 120
+"""Seconds of a film that are embedded, where a request does not say."""
+
+
+def most_multimodal(body: Mapping[str, Any]) -> Usage:
+    """Its pictures, the characters of its text, and the seconds of its films."""
+    given = [*items(body.get("instances"))]
+    films = sum("video" in each for each in given)
+    return Usage(
+        images=sum("image" in each for each in given), characters=_characters(body), input_seconds=films * LONGEST_FILM
+    )
+
+
+EMBED_MULTIMODAL = Api(
+    "embed_multimodal",
+    "embeddings",
+    ("/multimodalembedding*:predict",),
+    (),
+    read_multimodal,
+    fold_generate,
+    Words(texts=("instances",)),
+    units=Units(
+        most_multimodal,
+        lambda body, reading: reading._replace(usage=(reading.usage or Usage())._replace(characters=_characters(body))),
+    ),
+)
 EMBED = Api(
     "embed_content",
     "embeddings",
@@ -454,6 +500,8 @@ def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
         return None
     if path.endswith(VEO.paths):
         return VEO
+    if path.endswith(":predict") and found["id"].startswith("multimodalembedding"):
+        return EMBED_MULTIMODAL
     if path.endswith(":predict") and "embed" not in found["id"]:  # of a model of one's own nothing is known
         return IMAGEN if MAKES_PICTURES.search(found["id"]) else None
     if path.endswith((":rawPredict", ":streamRawPredict")):

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from tokenguard.facts.usage import Usage
-from tokenguard.providers.api import Api
-from tokenguard.providers.reading import Reading, count, fields, text
+from tokenguard.providers.api import Api, Rental
+from tokenguard.providers.reading import Reading, Rent, count, fields, text
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
@@ -32,15 +32,17 @@ def _moment(value: object) -> float | None:
 
 
 def read_cache(response: object) -> Reading:
-    """A cache that was made: its tokens, and for how many hours they are kept if nobody deletes it."""
+    """A cache that was made, or is given another lifetime: its tokens, and how long they are kept."""
     body = fields(response)
     tokens = count(fields(body.get("usageMetadata")).get("totalTokenCount"))
-    made, until = _moment(body.get("createTime")), _moment(body.get("expireTime"))
-    usage = None
-    if tokens is not None:
-        hours = None if made is None or until is None else max(until - made, 0.0) / 3600
-        usage = Usage(input=tokens, output=0, token_hours=None if hours is None else math.ceil(tokens * hours))
-    return Reading(usage, resource=text(body.get("name")), until=until)
+    made, until = _moment(body.get("updateTime")) or _moment(body.get("createTime")), _moment(body.get("expireTime"))
+    seconds = TTL_SECONDS if made is None or until is None else max(until - made, 0.0)
+    return Reading(
+        None if tokens is None else Usage(input=tokens, output=0),
+        resource=text(body.get("name")),
+        until=until,
+        rent=None if tokens is None else Rent(tokens, seconds),
+    )
 
 
 def most_of_cache(body: Mapping[str, Any]) -> Usage:
@@ -62,4 +64,5 @@ CACHE = Api(
     Words(texts=("contents", "systemInstruction")),
     changes=True,
     units=Units(most_of_cache),
+    rental=Rental("cachedContents", "token_hours", 1 / 3600),
 )

@@ -22,8 +22,8 @@ with (`make matrix`). Synchronous and asynchronous clients, streams, errors and 
 call.
 
 *Resends* is what the SDK itself sends again after a failure, where it is set up to: `max_retries` bounds that, and the
-application's own repeats everywhere. *Shared* are the answers that `[[share]]` can share; a stream, or a body that is
-yet to be read, is its caller's own.
+application's own repeats everywhere. *Shared* are the answers that `[[share]]` can share, streams and raw responses by
+HTTP too; not the streams of ollama, of Bedrock, of aiohttp and of gRPC.
 
 xai-sdk talks gRPC: `error.type` is the status code (`UNAVAILABLE`), which breakers take for the HTTP status that it
 stands for. What gRPC sends again by itself happens inside its core: it is part of the call, neither counted nor capped.
@@ -80,23 +80,49 @@ A client that points at one of these talks to that provider, whatever SDK it is;
 keep the name that their SDK's row has. *Prices* are those of the bundled list; where there is none, calls are
 `unpriced` unless `[prices]` has them.
 """
-TAIL = """\
+MISSING = """\
 ## Not covered
 
-Websockets that are opened without openai's `realtime.connect` or google-genai's `live.connect` (WebRTC and SIP calls
-among them: the provider and a browser talk to each other; Gemini's music), gRPC clients other than xai-sdk, and what
-else is rented by time: vector stores, containers and fine-tuning jobs of OpenAI's, whose prices depend on what their
-APIs do not tell. A cache of Google's that is given another lifetime, or deleted before its time, is priced as it was
-made. xAI's pictures and films by gRPC, ElevenLabs' and Deepgram's SDKs are not seen. Searches
-of the web, of maps and of files are in the cost where their fee is known; without that of another hosted tool (a
-connector, a container), the cost is an estimate. A search (a rerank) at a seller without a
-price of its own has one from `[prices]`, as `{ request = 2000 }`: USD per million searches. A request to an agent
-(Mistral's conversations, Google's interactions) names no model: its cost is known by the model that the answer names,
-and until an agent has answered once a budget does with it what `unpriced` says; Google's agents name none. The
-bundled list has no prices for Mistral's models on Azure and Vertex AI. An interaction in the background that is read
-as a stream ends with the next plain `get`. Having xAI compact a conversation is measured; it has no output cap, so
-that its worst case is its input's. litellm's pass-through routes, SageMaker's endpoints, and SDKs without a row
-(dashscope, zai-sdk) are not seen.
+What a provider bills and TokenGuard does not see, or sees without its price, and why:
+"""
+UNSEEN: tuple[tuple[str, ...], ...] = (
+    (
+        "WebRTC and SIP calls of OpenAI's realtime API",
+        "a browser or a telephone talks to the provider itself; nothing of it passes through the process",
+    ),
+    (
+        "OpenAI's `live.connect`, `realtime.translations`, beta responses; Together's `realtime`; Gemini's music",
+        "websockets with events of their own, which no row reads yet",
+    ),
+    (
+        "ElevenLabs' and Deepgram's SDKs, dashscope, zai-sdk, SageMaker's endpoints",
+        "SDKs or endpoints of their own without a row; `[[limit]]` and `[[budget]]` do not see them",
+    ),
+    ("gRPC clients other than xai-sdk", "each has stubs of its own"),
+    ("litellm's pass-through routes", "litellm does not say what is in them"),
+    (
+        "storage of what another process has rented, or of a process that was killed",
+        "who did not make a thing does not count it, so that it is counted once",
+    ),
+    ("the first GB of OpenAI's vector stores, which is free", "free for an account as a whole, which no API tells"),
+    (
+        "the fee of a hosted tool that no list has (a connector, a container that a response starts)",
+        "no answer tells it; the cost is an estimate then, `tool_fees_excluded`",
+    ),
+    (
+        "reinforcement fine-tuning, and tuning on Vertex AI and Mistral",
+        "billed by the hour, or by a job API of its own; OpenAI's and Together's jobs that tell tokens are rows",
+    ),
+    ("idle hours of dedicated endpoints (Together, Fireworks, Hugging Face, Azure)", "infrastructure, not calls"),
+)
+"""What is not covered, and the reason."""
+TAIL = """\
+A search (a rerank) at a seller without a price of its own has one from `[prices]`, as `{ request = 2000 }`: USD per
+million searches. A request to an agent (Mistral's conversations, Google's interactions) names no model: its cost is
+known by the model that the answer names, and until an agent has answered once a budget does with it what `unpriced`
+says; Google's agents name none. The bundled list has no prices for Mistral's models on Azure and Vertex AI. An
+interaction in the background that is read as a stream ends with the next plain `get`. Having xAI compact a conversation
+is measured; it has no output cap, so that its worst case is its input's.
 """
 
 
@@ -115,6 +141,8 @@ def page() -> str:
         _table(("beside", "spans for a call"), NEIGHBOURS),
         SELLERS,
         _table(("provider", "hosts", "prices"), _hosts()),
+        MISSING,
+        _table(("what", "why"), UNSEEN),
         TAIL,
     ]
     return "\n".join(parts)

@@ -29,6 +29,15 @@ class Part(NamedTuple):
     """Its own; `None` where it is the call's."""
 
 
+class Rent(NamedTuple):
+    """What is rented from now on."""
+
+    amount: float
+    """In what its price is of: tokens of a cache, bytes of a store, containers."""
+    seconds: float | None
+    """How long, if nobody deletes it; `None`: until somebody does."""
+
+
 class Reading(NamedTuple):
     """What a response says of the call. `None` and empty mean that it does not say."""
 
@@ -58,7 +67,11 @@ class Reading(NamedTuple):
     resource: str | None = None
     """The provider's name of what is rented from now on: an explicit cache."""
     until: float | None = None
-    """Until when, in Unix seconds."""
+    """Until when, in Unix seconds; in the past once it has ended."""
+    rent: Rent | None = None
+    """How much is rented, and how long."""
+    basis: str | None = None
+    """Why its cost is an estimate, whatever is told."""
     by_total: bool | None = None
     """That some of the usage is in the total alone: `True` where nothing else says so. `None` where none is."""
 

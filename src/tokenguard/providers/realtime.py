@@ -13,7 +13,7 @@ from typing import Any
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import backwards, decoded, forwards
-from tokenguard.providers.media import TRANSCRIPT_USAGE
+from tokenguard.providers.media import AUDIO_TOKENS, SPOKEN_TOKENS, TRANSCRIPT_USAGE
 from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text, whole
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
@@ -30,7 +30,7 @@ USAGE: Shape = {
     "output_token_details": {"audio_tokens": "output_audio"},
 }
 CONTEXT = "context_tokens"
-"""The key of a request with the tokens of the conversation so far."""
+"""The key of a request with the tokens of the conversation so far, or of the sound that is to be written down."""
 
 
 def read_response(event: object) -> Reading:
@@ -90,6 +90,13 @@ def read_transcription(event: object) -> Reading:
     return Reading(read_usage(fields(event).get("usage"), TRANSCRIPT_USAGE), id=text(fields(event).get("item_id")))
 
 
+def most_transcription(body: Mapping[str, Any]) -> Usage:
+    """The sound that is to be written down, by tokens and by seconds."""
+    seconds = -(-(whole(body.get(CONTEXT)) or 0) // AUDIO_TOKENS)
+    heard = seconds * AUDIO_TOKENS
+    return Usage(input=heard, input_audio=heard, output=seconds * SPOKEN_TOKENS, input_seconds=seconds)
+
+
 HEARD = Api(
     "realtime_transcript",
     "transcription",
@@ -99,6 +106,7 @@ HEARD = Api(
     lambda events: Reading(),
     Words(texts=("prompt",)),
     changes=True,
+    units=Units(most_transcription),
 )
 
 APIS = (REALTIME, HEARD)

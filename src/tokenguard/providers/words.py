@@ -94,6 +94,8 @@ WRAPS = ("content", "parts", "prompt", "text")
 
 def _texts(given: object) -> list[Message]:
     several = given if isinstance(given, list | tuple) else [given]
+    if any(isinstance(each, list | tuple) for each in several):  # documents, each in its chunks
+        return [message for each in several for message in _texts(each)]
     found = (messages.parts(_content(each)) for each in several if isinstance(each, str | Mapping))
     return [{"role": "user", "parts": parts} for parts in found if parts]
 
@@ -108,7 +110,9 @@ def _content(text: object) -> object:
 @lru_cache(maxsize=64)
 def _strings_of(keys: tuple[str, ...]) -> re.Pattern[bytes]:
     """What finds the strings under these keys in JSON."""
-    return re.compile(rb'"(' + b"|".join(re.escape(key).encode() for key in keys) + rb')"\s*:\s*("(?:[^"\\]|\\.)*")')
+    names = b"|".join(re.escape(key).encode() for key in keys)
+    # Not a choice for each byte: an answer may be of megabytes, and its caller waits for this.
+    return re.compile(rb'"(' + names + rb')"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
 CONVERSATION = Words(streamed=("content", "text", "arguments", "reasoning", "reasoning_content", "refusal", "thinking"))

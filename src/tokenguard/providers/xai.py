@@ -6,7 +6,7 @@ The messages' shapes are in https://github.com/xai-org/xai-proto (chat.proto, us
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tokenguard.facts.usage import Usage
@@ -24,6 +24,7 @@ from tokenguard.providers.reading import (
     reported_cost,
     text,
 )
+from tokenguard.providers.units import Units
 from tokenguard.providers.words import CONVERSATION, Words
 
 USAGE: Shape = {
@@ -125,6 +126,28 @@ def _calls(message: object) -> list[Mapping[str, Any]]:
     return [call for call in items(fields(message).get("tool_calls")) if call.get("type") in CLIENT_SIDE]
 
 
+def read_pictures(response: object) -> Reading:
+    """Pictures: how many there are, and what xAI says that it charged."""
+    body = fields(response)
+    made = sum(1 for _ in items(body.get("images")))
+    return Reading(Usage(images=made), text(body.get("model")), reported_cost=reported_cost(fields(body.get("usage"))))
+
+
+def read_film(response: object) -> Reading:
+    """A film: first only an id to ask for it by; when it is there its seconds, and what xAI says that it charged."""
+    body = fields(response)
+    if (deferred := text(body.get("request_id"))) is not None:
+        return Reading(id=deferred, complete=False)
+    film, failure = fields(body.get("video")), fields(body.get("error"))
+    seconds = count(film.get("duration"))
+    return Reading(
+        Usage(output_seconds=0 if failure else seconds) if failure or seconds is not None else None,
+        text(body.get("model")),
+        error=(text(failure.get("code")) or "error") if failure else None,
+        reported_cost=reported_cost(fields(body.get("usage"))),
+    )
+
+
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
@@ -151,12 +174,12 @@ def capped(body: Mapping[str, Any], cap: int, provider: str) -> Mapping[str, Any
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
 
-SERVICE = "/xai_api.Chat/"
+SERVICE = "/xai_api."
 
 CHAT = Api(
     "xai_chat",
     "chat",
-    tuple(f"{SERVICE}{method}" for method in ("GetCompletion", "GetCompletionChunk", "StartDeferredCompletion")),
+    tuple(f"{SERVICE}Chat/{method}" for method in ("GetCompletion", "GetCompletionChunk", "StartDeferredCompletion")),
     ("max_tokens",),
     read,
     fold,
@@ -167,10 +190,44 @@ CHAT = Api(
     goes_on_from="previous_response_id",
     left_out=openai.LEFT_OUT,
 )
-COMPACT = Api("xai_compact", "chat", (f"{SERVICE}CompactContext",), (), read, fold, Words())
+COMPACT = Api("xai_compact", "chat", (f"{SERVICE}Chat/CompactContext",), (), read, fold, Words())
+
+FILM_SECONDS = 15
+"""Of a film, at the most, where a request does not say (https://docs.x.ai/docs/guides/video-generations)."""
+
+
+def _size(of: str, smallest: str) -> Callable[[Mapping[str, Any]], str]:
+    """The size that a request asks for, by the name of the enumeration's value: `IMG_RESOLUTION_2K` is `2k`."""
+    return lambda body: str(body.get("resolution") or smallest).removeprefix(of).lower()
+
+
+PICTURES = Api(
+    "xai_images",
+    "image_generation",
+    (f"{SERVICE}Image/GenerateImage",),
+    (),
+    read_pictures,
+    lambda events: Reading(),
+    Words(texts=("prompt",)),
+    units=Units(lambda body: Usage(images=max(count(body.get("n")) or 1, 1)), variant=_size("IMG_RESOLUTION_", "1k")),
+)
+FILMS = Api(
+    "xai_videos",
+    "video_generation",
+    (f"{SERVICE}Video/GenerateVideo", f"{SERVICE}Video/ExtendVideo"),
+    (),
+    read_film,
+    lambda events: Reading(),
+    Words(texts=("prompt",)),
+    changes=True,
+    units=Units(
+        lambda body: Usage(output_seconds=count(body.get("duration")) or FILM_SECONDS),
+        variant=_size("VIDEO_RESOLUTION_", "720p"),
+    ),
+)
 
 HTTP_CHAT = openai.CHAT._replace(
     read=lambda response: _beside(openai.read_chat(response)), fold=lambda body: _beside(openai.fold_chat(body))
 )
 
-APIS = (CHAT, COMPACT, HTTP_CHAT)
+APIS = (CHAT, COMPACT, PICTURES, FILMS, HTTP_CHAT)

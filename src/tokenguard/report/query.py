@@ -31,6 +31,8 @@ ATTRIBUTES: Final = {
     "resource": names.RESOURCE,
     "route_arm": names.ROUTE_ARM,
     "route_rule": names.ROUTE_RULE,
+    "cache_rule": names.CACHE_RULE,
+    "cache_result": names.CACHE_RESULT,
     "route_version": names.ROUTE_VERSION,
 }
 """Keys that are span attributes without a column."""

@@ -27,6 +27,7 @@ REASONS: Final[Mapping[str, str]] = {
     "assumed_search": "with searches that the provider does not count, taken for one each",
     "free_quota": "with searches that are free up to a quota, and charged here",
     "tool_fees_excluded": "without the fee of a hosted tool that no list has",
+    "rented_so_far": "of what is rented, counted by the clock",
     "rented_to_expiry": "of what is rented, as if it were kept to its end",
     "list_price": "of coding agents, at list prices: a subscription is billed otherwise",
     "": "for reasons that were not recorded",

@@ -35,6 +35,7 @@ from tokenguard.report.numbers import (
 from tokenguard.report.reasons import reason
 from tokenguard.report.terminal import is_fancy
 from tokenguard.report.trend import Trend
+from tokenguard.report.units import Rented
 from tokenguard.store.faults import Fault
 
 BAR_WIDTH = 8
@@ -150,6 +151,9 @@ def _headline(report: Report, source: str, console: Console, trend: Trend | None
     ]
     if total["served"]:
         parts.append(("kept answers", f"{total['served']:,} served ({usd(total['served_usd'])} saved)"))
+    if total["watched"]:
+        like = "" if total["likeness"] is None else f"; the real answers were {share(total['likeness'])} alike"
+        parts.append(("watched answers", f"{total['watched']:,} would be served ({usd(total['watched_usd'])}){like}"))
     if total["retries"]:
         parts.append(("retries", f"{total['retries']:,} ({usd(total['retry_cost_usd'])})"))
     if total["errors"]:
@@ -260,6 +264,16 @@ def _findings(findings: Sequence[Finding], console: Console, fancy: bool) -> Non
             console.print(line.append_text(step), soft_wrap=True)
 
 
+def _rented(row: Rented) -> str:
+    """What still runs, and until when."""
+    until = "" if row.until is None else f" until {when(int(row.until * 1e9))} UTC"
+    what = clean(row.model or row.kind.removeprefix("create_").replace("_", " "))
+    return (
+        f"Still rented{until}: {clean(row.resource)} ({what}), {usd(row.cost_usd)} recorded so far; "
+        "delete what is no longer needed"
+    )
+
+
 def _notes(report: Report) -> list[str]:
     """What the figures do not hold."""
     total = report.total.figures
@@ -283,11 +297,7 @@ def _notes(report: Report) -> list[str]:
             whys.append(f"{usd(math.fsum(amount for _, amount in more))} for {many(len(more), 'other reason')}")
         said = f"{usd(total['estimated_usd'])} of the cost ({share(total['estimated_share'])}) is estimated"
         notes.append(f"{said}: {'; '.join(whys)}" if whys else said)
-    notes += [
-        f"Rented until {when(int(row.until * 1e9))} UTC: {clean(row.resource)} ({clean(row.model or NO_VALUE)}), "
-        f"{usd(row.cost_usd)} to its end; delete what is no longer needed"
-        for row in report.rented
-    ]
+    notes += map(_rented, report.rented)
     if report.summed:
         notes.append("From daily sums: latencies are within 5 %, where the sums have them")
     untold = [task.task for task in report.tasks if task.succeeded is None]

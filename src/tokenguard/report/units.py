@@ -20,19 +20,27 @@ COUNTED: Final[Mapping[str, str]] = {
     "pages": names.PAGES,
     "annotated_pages": names.ANNOTATED_PAGES,
     "token_hours": names.TOKEN_HOURS,
+    "megabyte_days": names.MEGABYTE_DAYS,
+    "trained_tokens": names.TRAINED_TOKENS,
     "requests": names.REQUESTS,
 }
 """The units, with the attributes that count them."""
 
 
+RENTING: Final = ("create_cache", "create_vector_store", "create_container")
+
+
 class Rented(NamedTuple):
-    """A cache that is paid for by the hour, and is not past its time."""
+    """What is paid for by time, and is not past it: a cache, a vector store, a container."""
 
     resource: str
+    kind: str
+    """The operation that made it: `create_cache`, `create_vector_store`, `create_container`."""
     model: str | None
-    until: float
-    """Unix seconds; sooner where somebody has deleted it."""
+    until: float | None
+    """Unix seconds, as the provider told it last; `None`: until somebody deletes it."""
     cost_usd: float | None
+    """What it has come to, as far as it is recorded."""
 
 
 class UnitRow(NamedTuple):
@@ -70,16 +78,31 @@ def units(records: Records, query: Query) -> list[UnitRow]:
 
 
 def rented(records: Records, query: Query) -> list[Rented]:
-    """What a query's calls have rented that is not past its time, the next to end first."""
+    """What a query's calls have rented that is not past its time, the next to end first.
+
+    The last word of each counts: a deletion, or another lifetime.
+    """
     kept = measured(records, replace(query, by=("operation",)), ("calls",)).groups
-    if ("create_cache",) not in kept:
+    if not any((operation,) in kept for operation in RENTING):
         return []
     dialect = records.dialect
     where, values = conditions(query, dialect)
     until = f"CAST({attribute(dialect, 'more', names.RESOURCE_UNTIL)} AS DOUBLE PRECISION)"
+    operations = (*RENTING, "rent")
     rows = records.rows(
-        f"SELECT {attribute(dialect, 'more', names.RESOURCE)}, request_model, {until}, cost_usd "  # noqa: S608
-        f"FROM {dialect.calls} WHERE {where} AND operation = 'create_cache' AND {until} > ? ORDER BY 3",
-        [*values, int(time.time())],
+        f"SELECT {attribute(dialect, 'more', names.RESOURCE)}, operation, request_model, {until}, cost_usd "  # noqa: S608
+        f"FROM {dialect.calls} WHERE {where} AND operation IN ({', '.join('?' * len(operations))}) ORDER BY start_ns",
+        [*values, *operations],
     )
-    return [Rented(*row) for row in rows]
+    last: dict[str, Rented] = {}
+    for resource, operation, model, until_s, cost in rows:
+        before = last.get(resource)
+        if before is None:
+            last[resource] = Rented(resource, operation, model, until_s, cost)
+        else:
+            sums = [each for each in (before.cost_usd, cost) if each is not None]
+            kind = operation if operation != "rent" else before.kind
+            last[resource] = Rented(resource, kind, before.model or model, until_s, sum(sums) if sums else None)
+    now = time.time()
+    running = [each for name, each in last.items() if name and (each.until is None or each.until > now)]
+    return sorted(running, key=lambda each: (each.until is None, each.until or 0.0))

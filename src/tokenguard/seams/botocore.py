@@ -25,17 +25,20 @@ from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Reading, Sdk, located
 from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers, same_family
-from tokenguard.providers.bedrock_media import FILM, FILMS
+from tokenguard.providers.bedrock_media import FILM, FILMS, RANK, rank_body
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 
 SERVICE = "bedrock-runtime"
+RANKING = "bedrock-agent-runtime", "Rerank"
+"""A service of agents, and its one operation that is a call to a model of one's own choice."""
 OPERATIONS = {
     "Converse": False,
     "ConverseStream": True,
     "InvokeModel": False,
     "InvokeModelWithResponseStream": True,
     "StartAsyncInvoke": False,
+    "Rerank": False,
 }
 """The operations that run a model, and whether they stream."""
 CLIENTS = {
@@ -119,6 +122,24 @@ class BedrockExchange:
         else:
             return call.read(result)
         return None
+
+
+class RankExchange(BedrockExchange):
+    """One rank, by the service of agents: its model is named deep within the parameters."""
+
+    __slots__ = ()
+
+    def __init__(self, client: Any, params: Mapping[str, Any]) -> None:
+        super().__init__(client, params, RANK, rank_body(params), False)
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Nothing of a rank is changed."""
+        if body.get("model") != self.body.get("model"):
+            raise GuardrailViolation(
+                f"{self.body.get('model')}: a rank by bedrock-agent-runtime keeps its model, and cannot go to "
+                f'{body.get("model")}. Name that model in the request, or use a limit with then = "block".',
+                rule="",
+            )
 
 
 _encode = json.JSONEncoder(default=repr).encode
@@ -276,8 +297,11 @@ BODY_METHODS = {"read": _reading, "readinto": _reading_into, "close": _closing, 
 
 def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
-    if client.meta.service_model.service_name != SERVICE or not isinstance(params, Mapping):
+    service = client.meta.service_model.service_name
+    if not isinstance(params, Mapping) or (service != SERVICE) is (operation != RANKING[1]):
         return None
+    if operation == RANKING[1]:
+        return RankExchange(client, params) if service == RANKING[0] else None
     api: Api | None
     body: Mapping[str, Any]
     if operation.startswith("Converse"):

@@ -43,10 +43,12 @@ class Target(NamedTuple):
 class GoogleExchange:
     """One request of a google-genai client."""
 
-    __slots__ = ("_client", "_request", "_url", "api", "body", "endpoint", "options", "stream")
+    __slots__ = ("_client", "_request", "_url", "api", "asynchronous", "body", "endpoint", "options", "stream")
     native_span = False
 
-    def __init__(self, client: Any, request: Any, options: Any, target: Target, stream: bool) -> None:
+    def __init__(
+        self, client: Any, request: Any, options: Any, target: Target, stream: bool, asynchronous: bool
+    ) -> None:
         self._client = client
         self._request = request
         self._url: str = request.url
@@ -56,6 +58,7 @@ class GoogleExchange:
         self.endpoint = target.endpoint
         self.body: Mapping[str, Any] = {"model": target.model, **request.data}
         self.stream = stream
+        self.asynchronous = asynchronous
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead; its model goes back into the URL, and into each request of a batch of embeddings."""
@@ -75,8 +78,10 @@ class GoogleExchange:
 
     @property
     def shared_as(self) -> object:
-        """What identical requests must agree on to share an answer: the project is part of the URL."""
-        return None if self.stream or self.api.changes else (type(self._client), self._url)
+        """See `Exchange.shared_as`; aiohttp's streams have but one reader."""
+        if self.api.changes or (self.stream and self.asynchronous and self._client._use_aiohttp()):
+            return None
+        return "http"
 
     @property
     def asked_by(self) -> AskedBy | None:
@@ -146,7 +151,9 @@ def _cached(request: Any, vertex: bool) -> Target | None:
     return Target(CACHE, endpoint, str(request.data.get("model")))
 
 
-def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleExchange | None:
+def _exchange(
+    client: Any, request: Any, options: Any, stream: bool, asynchronous: bool = False
+) -> GoogleExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     if request.method not in ("post", "POST") or not isinstance(request.data, Mapping):
         return None
@@ -156,7 +163,7 @@ def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleEx
     if (retries := _retry_options(client, options)) is not None:
         # As the request's own, so that tenacity is set up now, with the hook below.
         options = _with_retries(retries)
-    return GoogleExchange(client, request, options, target, stream)
+    return GoogleExchange(client, request, options, target, stream, asynchronous)
 
 
 def _asked(meter: Meter, request: Any, result: Any) -> None:
@@ -168,6 +175,14 @@ def _asked(meter: Meter, request: Any, result: Any) -> None:
         meter.pending.seen(call, json.loads(body or "{}"))
 
 
+def _rented(meter: Meter, request: Any, result: Any) -> None:
+    """See what becomes of a cache: it was asked for, given another lifetime, or deleted."""
+    rent = meter.rents.waits(request.url)
+    body = result.response_stream[0] if result.response_stream else ""
+    if rent is not None and isinstance(body, str):
+        meter.rents.seen(rent, str(request.method).lower() == "delete", json.loads(body or "{}"))
+
+
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what sends, resends and streams in `google.genai._api_client`; returns what to restore."""
     restore = Restore()
@@ -177,6 +192,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         """Pass on the result of a request that is no model call; it may bring the end of one."""
         if meter.pending:
             meter.contain("asking for a response", _asked, meter, request, result)
+        if meter.rents:
+            meter.contain("seeing what is rented", _rented, meter, request, result)
         return result
 
     def request(original: Any) -> Any:
@@ -190,7 +207,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def async_request(original: Any) -> Any:
         async def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
-            exchange = meter.look(_exchange, self, http_request, http_options, stream)
+            exchange = meter.look(_exchange, self, http_request, http_options, stream, True)
             if exchange is None:
                 return ask(http_request, await original(self, http_request, http_options, stream))
             send: Callable[[], Any] = lambda: original(self, http_request, exchange.options, stream)  # noqa: E731

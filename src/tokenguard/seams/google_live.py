@@ -1,12 +1,13 @@
 """google-genai's live sessions: a websocket that `client.aio.live.connect` opens, for asynchronous programs alone.
 
 A session is a span, and each turn of the model in it a call. The guard is asked before the websocket is opened, and
-before a turn is asked for (`send_client_content`); where the model has begun by itself, because somebody has spoken, a
-refusal ends the session. A message is the SDK's own, looked at when it has been parsed.
+before a turn is asked for (`send_client_content`, `send_tool_response`); what the model may begin by itself, because
+somebody has spoken, is held while sound is sent. A message is the SDK's own, looked at when it has been parsed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import ModuleType
@@ -15,12 +16,21 @@ from typing import Any
 from tokenguard.call.flow import drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
-from tokenguard.metering.sessions import Session, Turn, aclose, received
+from tokenguard.metering.session_flows import watch
+from tokenguard.metering.sessions import Session, Turn
 from tokenguard.providers import Sdk, located
 from tokenguard.providers.google_live import LIVE, read_turn
 from tokenguard.providers.realtime import CONTEXT
+from tokenguard.seams.common.sessions import ATTRIBUTE, closer, reading, through, writing
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.realtime import ATTRIBUTE, anothing
+from tokenguard.seams.realtime import anothing
+
+TOKENS_OF_SOUND, TOKENS_OF_FRAME = 32, 263
+"""Of a second of sound and of a frame of film (https://ai.google.dev/gemini-api/docs/tokens)."""
+BYTES_OF_TOKEN = 16_000 * 2 / TOKENS_OF_SOUND
+"""Of sound, which is sent as PCM of 16,000 16-bit samples a second (https://ai.google.dev/gemini-api/docs/live-guide)."""
+MEDIA = {"audio": "audio", "media": "", "video": "video"}
+"""The arguments of `send_realtime_input` that have media, and what those are where they say nothing themselves."""
 
 
 class LiveTurn(Turn):
@@ -40,6 +50,7 @@ class LiveTurn(Turn):
 class Live(Session):
     """A session of Gemini's."""
 
+    minute = TOKENS_OF_SOUND * 60
     config: Mapping[str, Any] = {}
     """`generationConfig`, as far as it is told to `connect`."""
     grounds: tuple[object, ...] = ()
@@ -47,8 +58,25 @@ class Live(Session):
 
     def turn(self, turns: object = None, told: object = None) -> LiveTurn:
         """A turn of the model, asked for with these words or begun by itself."""
-        body = {"model": self.model, "generationConfig": self.config, CONTEXT: self.context_tokens}
-        return LiveTurn(self, LIVE, {**body, "turns": _plain(turns)} if turns else body, told)
+        held = self.context_tokens + math.ceil(self.unanswered)
+        body = {"model": self.model, "generationConfig": self.config, CONTEXT: held}
+        return LiveTurn(self.endpoint, LIVE, {**body, "turns": _plain(turns)} if turns else body, self, told)
+
+    def asked(self, **said: Any) -> LiveTurn | None:
+        """What the application sends with an end: the turn that it asks for, where none is under way."""
+        if said.get("turn_complete") is False or self.waiting or self.calls:
+            return None
+        return self.turn(said.get("turns") or said.get("function_responses") or said.get("input"))
+
+    def sound_in(self, **said: Any) -> float:
+        """The tokens of sound, or of pictures, in what the application sends as it comes."""
+        return sum(_tokens(said.get(key), kind) for key, kind in MEDIA.items())
+
+    def coming(self, heard: int) -> LiveTurn | None:
+        """The turn that may follow what is said."""
+        turn = self.turn()
+        turn.body = {**turn.body, CONTEXT: self.context_tokens + heard}
+        return turn
 
     def told(self, message: Any) -> LiveTurn | None:
         """A message of the provider's; a turn that it begins, or has ended, and nobody has seen begin."""
@@ -62,6 +90,16 @@ class Live(Session):
         self.grounds = ()
         self.begun(None)
         return None if self.done(read_turn(said)) else self.turn(told=said)
+
+
+def _tokens(blob: Any, kind: str) -> float:
+    """The tokens of a piece of sound, or of a frame."""
+    if blob is None:
+        return 0.0
+    said = blob if isinstance(blob, Mapping) else getattr(blob, "__dict__", {})
+    if str(said.get("mime_type") or kind).startswith("audio"):
+        return len(said.get("data") or b"") / BYTES_OF_TOKEN
+    return TOKENS_OF_FRAME
 
 
 def _dumped(model: Any) -> object:
@@ -90,11 +128,9 @@ def _opening(live: Any, kwargs: Mapping[str, Any], sdk: Sdk) -> tuple[LiveTurn, 
     """The smallest turn that could be asked for, and the session's config."""
     client = live._api_client
     endpoint, _ = located(str(client._http_options.base_url), "gcp.vertex_ai" if client.vertexai else sdk.provider)
-    session: Any = type("Opening", (), {"endpoint": endpoint})
     model = str(kwargs.get("model") or "").rpartition("/")[2]
-    return LiveTurn(session, LIVE, {"model": model, "generationConfig": {"maxOutputTokens": 1}}), _config(
-        kwargs.get("config")
-    )
+    opening = LiveTurn(endpoint, LIVE, {"model": model, "generationConfig": {"maxOutputTokens": 1}})
+    return opening, _config(kwargs.get("config"))
 
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
@@ -105,6 +141,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         session = Live(meter, opening.endpoint, opening.body["model"], limits or ())
         session.config = config
         session.named(connection.session_id)
+        watch(session, closer(connection._ws))
         connection.__dict__[ATTRIBUTE] = session
         return session
 
@@ -123,38 +160,14 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return connect
 
-    def receive(original: Any) -> Any:
-        async def receive(self: Any) -> Any:
-            session: Live | None = self.__dict__.get(ATTRIBUTE)
-            if session is None:
-                return await original(self)
-            try:
-                return await drive_async(received(session), lambda: original(self))
-            except GuardrailViolation as refusal:
-                await aclose(session, refusal, self._ws.close)
-                raise
+    def socket(session: Any) -> Any:
+        return session._ws
 
-        return receive
-
-    def send(original: Any) -> Any:
-        async def send(self: Any, *args: Any, **kwargs: Any) -> Any:
-            session: Live | None = self.__dict__.get(ATTRIBUTE)
-            if session is None:
-                return await original(self, *args, **kwargs)
-            if (refusal := meter.contain("looking at a session", session.passed)) is not None:
-                await aclose(session, refusal, self._ws.close)
-                raise refusal
-            if kwargs.get("turn_complete") is False or session.waiting or session.calls:
-                return await original(self, *args, **kwargs)
-            turn = meter.contain("looking at an event", session.turn, kwargs.get("turns"))
-            if turn is None:
-                return await original(self, *args, **kwargs)
-            with session.within():
-                return await drive_async(meter.flow(turn), lambda: original(self, *args, **kwargs))
-
-        return send
-
+    asking = through(writing(Live.asked, lambda session, **said: 0.0), socket)
+    speaking = through(writing(lambda session, **said: None, Live.sound_in), socket)
     replace(restore, module, "AsyncLive.connect", connect)
-    replace(restore, module, "AsyncSession._receive", receive)
-    replace(restore, module, "AsyncSession.send_client_content", send)
+    replace(restore, module, "AsyncSession._receive", through(reading, socket))
+    replace(restore, module, "AsyncSession.send_client_content", asking)
+    replace(restore, module, "AsyncSession.send_tool_response", asking)
+    replace(restore, module, "AsyncSession.send_realtime_input", speaking)
     return restore

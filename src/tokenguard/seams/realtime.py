@@ -1,33 +1,39 @@
-"""openai's realtime sessions, synchronous and not: a websocket that is opened by a manager, written to and read from.
+"""openai's sessions, synchronous and not: a websocket that is opened by a manager, written to and read from.
 
 A session is a span; each response in it is a call, whether the application asks for it (`response.create`) or the
 provider begins it because somebody has spoken. The guard is asked before the websocket is opened and before a response
-is asked for; a response that the provider has begun and no budget covers ends the session, as nothing could be refused
-before. A message is looked at for the few types that tell of responses, and is the SDK's own bytes to the caller.
+is asked for; what the provider may begin by itself is held while sound is sent. A message is looked at for the few
+types that tell of responses, and is the SDK's own bytes to the caller. The Responses API over a websocket is the same,
+without anything that the provider begins by itself.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from tokenguard.call.flow import drive, drive_async
-from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.call.flow import SEND, Answer, Flow, drive, drive_async
 from tokenguard.metering.meter import Meter
-from tokenguard.metering.sessions import Session, Turn, aclose, close, received
+from tokenguard.metering.session_flows import watch
+from tokenguard.metering.sessions import Session, Turn
 from tokenguard.providers import Sdk, endpoint_of
+from tokenguard.providers.media import AUDIO_TOKENS
+from tokenguard.providers.openai import RESPONSES
 from tokenguard.providers.reading import fields, text
 from tokenguard.providers.realtime import CONTEXT, HEARD, REALTIME, read_response
+from tokenguard.seams.common.sessions import ATTRIBUTE, closer, reading, through, writing
 from tokenguard.seams.common.wrapping import Restore, replace
 
-ATTRIBUTE = "_tokenguard_session"
 TELLING = (b"response.done", b"response.created", b"transcription.completed", b'"session.', b'"error"')
 """What is in the messages that are looked at; the others are sound and text on their way."""
 TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
+TURNS: Mapping[str, Any] = {}
+"""How a session finds that somebody has finished, where it has told nothing of it: as the provider does by default."""
 HEAD = 256
 """Bytes of a message in which its type is looked for."""
 
@@ -40,15 +46,46 @@ class Realtime(Session):
 
     def asked(self, event: Any) -> Turn | None:
         """What the application sends: a response that it asks for, as a call; `None` for anything else."""
-        kind = event.get("type") if isinstance(event, Mapping) else getattr(event, "type", None)
-        if kind != "response.create":
+        if _kind(event) != "response.create":
             return None
-        said = event if isinstance(event, Mapping) else event.to_dict()
-        return Turn(self, REALTIME, self._request(fields(said.get("response"))))
+        return Turn(self.endpoint, REALTIME, self._request(fields(_said(event).get("response"))), self)
+
+    def sound_in(self, event: Any) -> float:
+        """The tokens of sound in what the application sends."""
+        if _kind(event) != "input_audio_buffer.append":
+            return 0.0
+        sound = event.get("audio") if isinstance(event, Mapping) else getattr(event, "audio", None)
+        return len(sound or "") * 3 / 4 / self._bytes_of_token()
+
+    def coming(self, heard: int) -> Turn | None:
+        """The response that may follow what is said; a transcript, where that is all there is; or nothing by itself."""
+        if self.settings.get("type") == "transcription":
+            return Turn(self.endpoint, HEARD, {"model": self._hears_with(), CONTEXT: heard}, self)
+        detection = self._input().get("turn_detection", self.settings.get("turn_detection", TURNS))
+        if detection is None or fields(detection).get("create_response") is False:
+            return None
+        request = self._request({})
+        return Turn(self.endpoint, REALTIME, {**request, CONTEXT: self.context_tokens + heard}, self)
 
     def _request(self, given: Mapping[str, Any]) -> dict[str, Any]:
         kept = {key: value for key in ("instructions", "max_output_tokens") if (value := self.settings.get(key))}
-        return {**kept, **given, "model": self.model, CONTEXT: self.context_tokens}
+        held = self.context_tokens + math.ceil(self.unanswered)
+        return {**kept, **given, "model": self.model, CONTEXT: held}
+
+    def _input(self) -> Mapping[str, Any]:
+        """What the session says of the sound that it hears."""
+        return fields(fields(self.settings.get("audio")).get("input"))
+
+    def _bytes_of_token(self) -> float:
+        """Of sound, as it is sent: PCM of 24,000 16-bit samples a second, or G.711 of 8,000 bytes."""
+        said = fields(self._input().get("format")).get("type") or self.settings.get("input_audio_format") or "audio/pcm"
+        return (48_000 if "pcm1" in str(said) or str(said) == "audio/pcm" else 8_000) / AUDIO_TOKENS
+
+    @staticmethod
+    def changed(turn: Turn) -> dict[str, Any]:
+        """The event that asks for it."""
+        response = {key: value for key, value in turn.body.items() if key not in ("model", CONTEXT)}
+        return {"type": "response.create", "response": response}
 
     def tells(self, message: bytes | str) -> bool:
         """Whether it may be looked at: not a piece of sound or text, whose type is at its beginning."""
@@ -64,14 +101,16 @@ class Realtime(Session):
         kind = event.get("type")
         if kind == "response.created":
             if not self.begun(text(fields(event.get("response")).get("id"))):
-                return Turn(self, REALTIME, self._request({}))
+                return Turn(self.endpoint, REALTIME, self._request({}), self)
         elif kind == "response.done":
             if not self.done(read_response(event)):
-                return Turn(self, REALTIME, self._request({}), told=event)
+                return Turn(self.endpoint, REALTIME, self._request({}), self, event)
         elif kind == "conversation.item.input_audio_transcription.completed":
-            return Turn(self, HEARD, {"model": self._hears_with()}, told=event)
+            return Turn(self.endpoint, HEARD, {"model": self._hears_with()}, self, event)
         elif kind in ("session.created", "session.updated"):
             self.settings = fields(event.get("session"))
+            if kind == "session.created":  # a connection that was made again begins a conversation
+                self.context_tokens = 0
             self.model = self.model or text(self.settings.get("model"))
             self.named(text(self.settings.get("id")))
         elif kind == "error":
@@ -80,7 +119,7 @@ class Realtime(Session):
 
     def _hears_with(self) -> str | None:
         """The model that writes down what the user says."""
-        heard = fields(fields(self.settings.get("audio")).get("input")).get("transcription")
+        heard = self._input().get("transcription")
         return text(fields(heard or self.settings.get("input_audio_transcription")).get("model"))
 
     def after(self, message: bytes | str) -> None:
@@ -89,12 +128,89 @@ class Realtime(Session):
             self.begun(text(fields(json.loads(message).get("response")).get("id")))
 
 
-def _sent(turn: Turn, event: Any) -> Any:
+class Written(Turn):
+    """A response in a session of text: each names its own model."""
+
+    __slots__ = ()
+
+    def replace_body(self, body: Mapping[str, Any]) -> None:
+        """Ask for this instead."""
+        self.body, self.changed = body, True
+
+
+class Responses(Session):
+    """The Responses API over a websocket: every response is asked for, as it would be over HTTP."""
+
+    kind = "responses"
+
+    def asked(self, event: Any) -> Turn | None:
+        """A response that the application asks for."""
+        if _kind(event) != "response.create":
+            return None
+        return Written(
+            self.endpoint, RESPONSES, {key: value for key, value in _said(event).items() if key != "type"}, self
+        )
+
+    def sound_in(self, event: Any) -> float:
+        """None: whatever is sent is part of what is asked for."""
+        return 0.0
+
+    def tells(self, message: bytes | str) -> bool:
+        """Whether it is one of the few events that begin or end a response."""
+        return str(_kind(message)) in WRITTEN
+
+    def told(self, message: bytes | str) -> None:
+        """The beginning or the end of a response, or an error that it was refused with."""
+        event = json.loads(message)
+        if event["type"] == "error":
+            self.refused(text(fields(event.get("error")).get("code")) or text(event.get("code")) or "error")
+            return
+        reading = RESPONSES.read(event.get("response"))
+        if event["type"] == "response.created":
+            self.begun(reading.id)
+        else:
+            self.done(reading)
+
+    @staticmethod
+    def changed(turn: Turn) -> dict[str, Any]:
+        """The event that asks for it."""
+        return {"type": "response.create", **turn.body}
+
+
+WRITTEN = frozenset({"response.created", "response.completed", "response.failed", "response.incomplete", "error"})
+KINDS: Mapping[str, tuple[str, type[Realtime] | type[Responses]]] = {
+    "openai.resources.realtime.realtime": ("Realtime", Realtime),
+    "openai.resources.beta.realtime.realtime": ("Realtime", Realtime),
+    "openai.resources.responses.responses": ("Responses", Responses),
+}
+"""By module: what its classes' names begin with, and the session that one is."""
+
+
+def _kind(event: Any) -> object:
+    if isinstance(event, str | bytes):
+        found = TYPE.search(event.encode() if isinstance(event, str) else event, 0, HEAD)
+        return found and found[1].decode()
+    return event.get("type") if isinstance(event, Mapping) else getattr(event, "type", None)
+
+
+def _said(event: Any) -> Mapping[str, Any]:
+    """An event as it is sent: a mapping, a model, or JSON."""
+    said = (
+        event
+        if isinstance(event, Mapping)
+        else json.loads(event)
+        if isinstance(event, str | bytes)
+        else event.to_dict()
+    )
+    return fields(said)
+
+
+def _changed(kind: type[Realtime] | type[Responses], turn: Turn, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """What is sent: the caller's own event, or one with what the guard has changed."""
     if not turn.changed:
-        return event
-    response = {key: value for key, value in turn.body.items() if key not in ("model", CONTEXT)}
-    return {"type": "response.create", "response": response}
+        return args
+    event = kind.changed(turn)
+    return (json.dumps(event) if isinstance(args[0], str | bytes) else event, *args[1:])
 
 
 def _opening(manager: Any, sdk: Sdk) -> Turn:
@@ -104,26 +220,30 @@ def _opening(manager: Any, sdk: Sdk) -> Turn:
     url = client._base_url
     port = url.port or (80 if url.scheme in ("http", "ws") else 443)
     endpoint = endpoint_of(type(client), url.host, port, sdk.provider)
-    said = model if isinstance(model, str) else None
-    session: Any = type("Opening", (), {"endpoint": endpoint})
-    return Turn(session, REALTIME, {"model": said, "max_output_tokens": 1})
+    return Turn(endpoint, REALTIME, {"model": model if isinstance(model, str) else None, "max_output_tokens": 1})
 
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what opens, reads, writes and closes a session in `openai.resources.realtime.realtime`."""
     restore = Restore()
     wrap = functools.partial(replace, restore, module)
+    prefix, kind = KINDS[module.__name__]
+    write = through(writing(kind.asked, kind.sound_in, functools.partial(_changed, kind)))
+
+    def permitted(opening: Turn) -> Flow:
+        """Ask for the smallest response; a session of text has no model, and each of its responses is asked for."""
+        return meter.permitted(opening) if kind is Realtime else _unasked()
 
     def opened(connection: Any, opening: Turn | None, limits: Any) -> None:
         if opening is not None:
-            model = opening.body["model"]
-            session = Realtime(meter, opening.endpoint, model, limits or ())
+            session = kind(meter, opening.endpoint, opening.body["model"], limits or ())
+            watch(session, closer(connection))
             connection.__dict__[ATTRIBUTE] = session
 
     def enter(original: Any) -> Any:
         def enter(self: Any) -> Any:
             opening = meter.look(_opening, self, sdk)
-            limits = None if opening is None else drive(meter.permitted(opening), _nothing)
+            limits = None if opening is None else drive(permitted(opening), _nothing)
             connection = original(self)
             meter.contain("opening a session", opened, connection, opening, limits)
             return connection
@@ -133,70 +253,12 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def aenter(original: Any) -> Any:
         async def enter(self: Any) -> Any:
             opening = meter.look(_opening, self, sdk)
-            limits = None if opening is None else await drive_async(meter.permitted(opening), anothing)
+            limits = None if opening is None else await drive_async(permitted(opening), anothing)
             connection = await original(self)
             meter.contain("opening a session", opened, connection, opening, limits)
             return connection
 
         return enter
-
-    def recv(original: Any) -> Any:
-        def recv_bytes(self: Any) -> Any:
-            session: Realtime | None = self.__dict__.get(ATTRIBUTE)
-            if session is None:
-                return original(self)
-            try:
-                return drive(received(session), lambda: original(self))
-            except GuardrailViolation as refusal:
-                close(session, refusal, self.close)
-                raise
-
-        return recv_bytes
-
-    def arecv(original: Any) -> Any:
-        async def recv_bytes(self: Any) -> Any:
-            session: Realtime | None = self.__dict__.get(ATTRIBUTE)
-            if session is None:
-                return await original(self)
-            try:
-                return await drive_async(received(session), lambda: original(self))
-            except GuardrailViolation as refusal:
-                await aclose(session, refusal, self.close)
-                raise
-
-        return recv_bytes
-
-    def send(original: Any) -> Any:
-        def send(self: Any, event: Any) -> Any:
-            session: Realtime | None = self.__dict__.get(ATTRIBUTE)
-            if session is None:
-                return original(self, event)
-            if (refusal := meter.contain("looking at a session", session.passed)) is not None:
-                close(session, refusal, self.close)
-                raise refusal
-            turn = meter.contain("looking at an event", session.asked, event)
-            if turn is None:
-                return original(self, event)
-            with session.within():
-                return drive(meter.flow(turn), lambda: original(self, _sent(turn, event)))
-
-        return send
-
-    def asend(original: Any) -> Any:
-        async def send(self: Any, event: Any) -> Any:
-            session: Realtime | None = self.__dict__.get(ATTRIBUTE)
-            if session is None:
-                return await original(self, event)
-            if (refusal := meter.contain("looking at a session", session.passed)) is not None:
-                await aclose(session, refusal, self.close)
-                raise refusal
-            turn = meter.contain("looking at an event", session.asked, event)
-            if turn is None:
-                return await original(self, event)
-            with session.within():
-                return await drive_async(meter.flow(turn), lambda: original(self, _sent(turn, event)))
-
-        return send
 
     def closing(original: Any) -> Any:
         def close(
@@ -208,15 +270,20 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return close
 
-    wrap("RealtimeConnectionManager.__enter__", enter)
-    wrap("AsyncRealtimeConnectionManager.__aenter__", aenter)
-    wrap("RealtimeConnection.recv_bytes", recv)
-    wrap("AsyncRealtimeConnection.recv_bytes", arecv)
-    wrap("RealtimeConnection.send", send)
-    wrap("AsyncRealtimeConnection.send", asend)
-    wrap("RealtimeConnection.close", closing)
-    wrap("AsyncRealtimeConnection.close", closing)
+    missing = not hasattr(module, f"{prefix}Connection")  # an older version has no such sessions
+    wrap(f"{prefix}ConnectionManager.__enter__", enter, optional=missing)
+    wrap(f"Async{prefix}ConnectionManager.__aenter__", aenter, optional=missing)
+    for connection in () if missing else (f"{prefix}Connection", f"Async{prefix}Connection"):
+        wrap(f"{connection}.recv_bytes", through(reading))
+        wrap(f"{connection}.send", write)
+        wrap(f"{connection}.send_raw", write, optional=True)
+        wrap(f"{connection}.close", closing)
     return restore
+
+
+def _unasked() -> Flow:
+    yield SEND
+    return Answer()
 
 
 def _nothing() -> None:

@@ -31,18 +31,16 @@ from tokenguard.telemetry.spans import NativeSpan
 
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""
-RAW_RESPONSE_HEADER = "x-stainless-raw-response"
 
 
 class StainlessExchange:
     """One request of a Stainless client."""
 
-    __slots__ = ("_cast_to", "_client", "_files", "_options", "api", "body", "endpoint", "native_span", "stream")
+    __slots__ = ("_client", "_files", "_options", "api", "body", "endpoint", "native_span", "stream")
 
     def __init__(
         self,
         client: Any,
-        cast_to: Any,
         options: Any,
         api: Api,
         endpoint: Endpoint,
@@ -51,7 +49,6 @@ class StainlessExchange:
         native_span: bool,
     ) -> None:
         self._client = client
-        self._cast_to = cast_to
         self._options = options
         self.api = api
         self.endpoint = endpoint
@@ -87,12 +84,8 @@ class StainlessExchange:
 
     @property
     def shared_as(self) -> object:
-        """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
-        raw = any(name.lower() == RAW_RESPONSE_HEADER for name in self._options.headers or ())
-        kept = (
-            self.api.changes or self._files or _holder(self._cast_to) is not None
-        )  # a file, or a body: no answer for two
-        return None if self.stream or raw or kept else (type(self._client), self._cast_to)
+        """See `Exchange.shared_as`: what is in files is not known here."""
+        return None if self.api.changes or self.asked_by is None else "http"
 
     @property
     def asked_by(self) -> AskedBy | None:
@@ -201,7 +194,7 @@ class Family(NamedTuple):
     """The types of what stands in a body for "not given" until the request is built."""
 
 
-def _exchange(client: Any, cast_to: Any, options: Any, stream: bool, family: Family) -> StainlessExchange | None:
+def _exchange(client: Any, options: Any, stream: bool, family: Family) -> StainlessExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     given = options.__dict__  # pydantic looks up absent fields slowly
     api = api_of(given["url"], family.sdk)
@@ -220,7 +213,7 @@ def _exchange(client: Any, cast_to: Any, options: Any, stream: bool, family: Fam
     # anthropic 2.x: `_tracer` is there once OpenTelemetry can give one, and requests with a name get a span.
     native_span = family.traces and bool(given.get("span_name")) and client._tracer is not None
     stream = stream or body.get("stream") is True
-    return StainlessExchange(client, cast_to, options, api, endpoint, body, stream, native_span)
+    return StainlessExchange(client, options, api, endpoint, body, stream, native_span)
 
 
 def _asked(meter: Meter, options: Any, result: Any) -> None:
@@ -229,6 +222,15 @@ def _asked(meter: Meter, options: Any, result: Any) -> None:
     response = _unread_or_raw(result)
     if call is not None and (response is None or hasattr(response, "_content")):
         meter.pending.seen(call, result if response is None else decoded_body(response))
+
+
+def _rented(meter: Meter, options: Any, result: Any) -> None:
+    """See what becomes of something that is rented: it was asked for, changed or deleted."""
+    rent = meter.rents.waits(str(options.url))
+    response = _unread_or_raw(result)
+    if rent is not None and (response is None or hasattr(response, "_content")):
+        deleted = str(options.method).lower() == "delete"
+        meter.rents.seen(rent, deleted, result if response is None else decoded_body(response))
 
 
 def _noticed(items: Iterator[Any], watch: Watch) -> Iterator[Any]:
@@ -251,9 +253,9 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     restore = Restore()
     wrap = functools.partial(replace, restore, module)
 
-    def open_exchange(client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
+    def open_exchange(client: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
         stream = bool(kwargs.get("stream"))
-        return meter.look(_exchange, client, cast_to, options, stream, family)
+        return meter.look(_exchange, client, options, stream, family)
 
     def batch(client: Any, options: Any) -> StainlessSent | None:
         """A request to a batch API, or of a file, which may be one's; `None` for anything else."""
@@ -264,11 +266,13 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         """Pass on the result of a request that is no model call; it may bring the end of one."""
         if meter.pending:
             meter.contain("asking for a response", _asked, meter, options, result)
+        if meter.rents:
+            meter.contain("seeing what is rented", _rented, meter, options, result)
         return result
 
     def request(original: Any) -> Any:
         def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            exchange = open_exchange(self, cast_to, options, kwargs)
+            exchange = open_exchange(self, options, kwargs)
             if exchange is None:
                 sent = meter.contain("looking at a batch", batch, self, options)
                 if sent is not None and meter.batches is not None:
@@ -281,7 +285,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def async_request(original: Any) -> Any:
         async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            exchange = open_exchange(self, cast_to, options, kwargs)
+            exchange = open_exchange(self, options, kwargs)
             if exchange is None:
                 sent = meter.contain("looking at a batch", batch, self, options)
                 if sent is not None and meter.batches is not None:

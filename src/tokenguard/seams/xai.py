@@ -1,4 +1,4 @@
-"""xai-sdk, which talks gRPC: every request goes through a method of the generated `ChatStub`.
+"""xai-sdk, which talks gRPC: every request goes through a method of the generated stubs for chat, pictures and films.
 
 A stub keeps its methods as values of its own, made from the channel; what stands in the class in their place hands them
 out metered, whenever the stub was made. The messages are read into plain values, and a request is changed in a copy.
@@ -33,12 +33,16 @@ from tokenguard.seams.common.wrapping import Put, Restore, replace
 PROVIDER = "x_ai"
 HOST = "api.x.ai"
 """Where a client goes that says nothing else, the SDK's default."""
-METHODS = ("GetCompletion", "GetCompletionChunk", "StartDeferredCompletion", "CompactContext")
-"""The methods of the stub that run a model."""
+STUBS: Mapping[str, tuple[str, ...]] = {
+    "Chat": ("GetCompletion", "GetCompletionChunk", "StartDeferredCompletion", "CompactContext"),
+    "Image": ("GenerateImage",),
+    "Video": ("GenerateVideo", "ExtendVideo"),
+}
+"""The methods of each stub that run a model; a stub's module of the SDK has its name in lower case."""
 STREAMED = "GetCompletionChunk"
-DEFERRED = "StartDeferredCompletion"
-ASKING = "GetDeferredCompletion"
-"""The method that asks for what a deferred request has come to."""
+DEFERRED = frozenset({"StartDeferredCompletion", "GenerateVideo", "ExtendVideo"})
+ASKING = {"Chat": "GetDeferredCompletion", "Video": "GetDeferredVideo"}
+"""The methods that ask for what a deferred request has come to."""
 OTHER_WAYS = ("with_call", "future")
 """How else a method can be called; the SDK does not, and what does is not measured."""
 awaited: ContextVar[str | None] = ContextVar("tokenguard_xai_deferred", default=None)
@@ -106,7 +110,7 @@ class RpcExchange:
         self._kwargs = kwargs
         self._request = args[0] if args else kwargs["request"]
         self.body: Mapping[str, Any] = plain(self._request)
-        api = api_of(SERVICE + method, PROVIDER)
+        api = api_of(f"{SERVICE}{type(stub).__name__.removesuffix('Stub')}/{method}", PROVIDER)
         assert api is not None, "each method has a format"
         self.api = api
         self.endpoint, _ = located(f"https://{stub.__dict__.get(NOTED, HOST).rpartition('/')[2]}", PROVIDER)
@@ -118,7 +122,7 @@ class RpcExchange:
     @property
     def shared_as(self) -> object:
         """What identical requests must agree on to share an answer; a deferred one is asked for by its own id."""
-        return None if self.stream or self._method == DEFERRED else self._method
+        return None if self.stream or self._method in DEFERRED else self._method
 
     @property
     def asked_by(self) -> AskedBy | None:
@@ -146,7 +150,7 @@ class RpcExchange:
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a message; put a watch on a stream of them."""
-        if self._method == DEFERRED:
+        if self._method in DEFERRED:
             awaited.set(result.request_id)
         if not self.stream:
             return call.read(plain(result))
@@ -222,14 +226,16 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     if module.__name__ == "xai_sdk.client":
         replace(restore, module, "BaseClient.__init__", lambda original: _noting_host(original, meter))
         return restore
-    if module.__name__ != "xai_sdk.chat":
+    kind = module.__name__.rpartition(".")[2].capitalize()
+    if module.__name__.count(".") > 1:  # of the synchronous, or of the asynchronous clients
         replace(restore, module, "Chat._defer", lambda original: _deferring(original, meter), optional=True)
         return restore
-    generated = module.chat_pb2_grpc
-    for name in (*METHODS, ASKING):
-        if hasattr(generated.ChatServicer, name):  # a version without it has it nowhere
-            make = _asking if name == ASKING else _metered
-            restore.placed.append(Put(generated.ChatStub, name, Method(name, functools.partial(make, meter))))
+    generated, asking = getattr(module, f"{kind.lower()}_pb2_grpc"), ASKING.get(kind)
+    for name in filter(None, (*STUBS[kind], asking)):
+        if hasattr(getattr(generated, f"{kind}Servicer"), name):  # a version without it has it nowhere
+            make = _asking if name == asking else _metered
+            stub = getattr(generated, f"{kind}Stub")
+            restore.placed.append(Put(stub, name, Method(name, functools.partial(make, meter))))
     return restore
 
 
@@ -242,7 +248,10 @@ def _noting_host(original: Callable[..., None], meter: Meter) -> Callable[..., N
 
 
 def _note_host(client: Any, host: str) -> None:
-    setattr(client.chat._stub, NOTED, host)
+    for kind in STUBS:
+        made = getattr(client, kind.lower(), None)
+        if made is not None:  # a version without it has none
+            setattr(made._stub, NOTED, host)
 
 
 def _asynchronous(method: Any) -> bool:
@@ -312,8 +321,9 @@ def _asked(meter: Meter, request: Any, result: Any) -> None:
     status = plain(result).get("status")
     if status == "PENDING" or (call := meter.pending.ended(request.request_id)) is None:
         return
-    if status == "DONE":
-        call.finish(call.read(plain(result.response)))
+    said = plain(result.response)
+    if status == "DONE" or "error" in said:
+        call.finish(call.read(said))
     else:
         call.finish(None, outcome=names.ERROR, error=str(status).lower())
 

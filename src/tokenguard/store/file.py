@@ -28,7 +28,7 @@ from tokenguard.store.layout import (
 )
 from tokenguard.store.sums import prepare, read_older
 
-VERSION: Final = 5
+VERSION: Final = 6
 MEMORY: Final = ":memory:"
 TEMPORARY: Final = ""
 TEMPORARY_KIB: Final = 128 * 1024

@@ -59,6 +59,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "answer": names.CACHE_RESULT,
     "answer_reason": names.CACHE_REASON,
     "answer_saved_usd": names.CACHE_SAVED,
+    "answer_likeness": names.CACHE_LIKENESS,
     "break_kind": names.BREAK_KIND,
     "break_section": names.BREAK_SECTION,
     "break_index": names.BREAK_INDEX,
@@ -73,7 +74,8 @@ IN_JSON_BEFORE: Final[Mapping[int, tuple[str, ...]]] = {
     2: ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"),
     3: ("temperature", "first_chunk_s", "conversation_id"),
     4: ("answer", "answer_reason", "answer_saved_usd"),
-    5: ("task_run", "response_id", "fingerprint"),
+    5: ("answer_likeness",),
+    6: ("task_run", "response_id", "fingerprint"),
 }
 """Columns by the version that brought them: in files of an older one, these attributes are in the JSON."""
 

@@ -17,8 +17,11 @@ from tokenguard.facts import names
 
 CAPPED: Final = f"operation NOT IN ({', '.join(map(repr, names.NOT_CAPPED))})"
 """Whether a call's answer has a length that its request could have capped."""
-SERVED: Final = "answer = 'hit' AND answer_reason IS NULL"
+SERVED: Final = "answer IN ('hit', 'shared') AND answer_reason IS NULL"
 """Calls that got a kept answer: nothing was sent."""
+WATCHED: Final = f"answer = '{names.HIT}' AND answer_reason = '{names.OBSERVED}'"
+"""Calls that would have got a kept answer, under a rule that only watches."""
+_ALIKE: Final = f"CASE WHEN {WATCHED} THEN answer_likeness END"
 _ANSWERED: Final = f"{CAPPED} AND outcome <> 'blocked' AND ({SERVED}) IS NOT TRUE"
 CACHEABLE: Final = 1024
 """Input tokens below which providers do not cache a prompt (OpenAI, and most of Anthropic's models)."""
@@ -43,6 +46,10 @@ MEASURES: Final[Mapping[str, str]] = {
     "saved_usd": "sum(saved_usd)",
     "served": f"count(*) FILTER (WHERE {SERVED})",
     "served_usd": f"sum(answer_saved_usd) FILTER (WHERE {SERVED})",
+    "watched": f"count(*) FILTER (WHERE {WATCHED})",
+    "watched_usd": f"sum(cost_usd) FILTER (WHERE {WATCHED})",
+    "compared": f"count({_ALIKE})",
+    "likeness": f"sum({_ALIKE})",
     "resends": "sum(resends)",
     "repeats": "count(retry_attempt)",
     "retry_cost_usd": "sum(retry_cost_usd)",

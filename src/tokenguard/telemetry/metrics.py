@@ -43,6 +43,7 @@ MAX_SERIES = 1500
 """Label sets of one metric; a further one gives up its attribution. The SDK's own limit is 2,000, past which it would
 keep the last value of many and not their sum."""
 OTHER = "other"
+PLAIN = {**dict.fromkeys((*range(32), 127), " "), ord('"'): "'", ord("\\"): "/"}
 
 Key = tuple[tuple[str, AttributeValue], ...]
 Sums = dict[names.Metric, dict[Key, float]]
@@ -57,6 +58,8 @@ UNIT_TYPES = (
     (names.PAGES, "pages"),
     (names.ANNOTATED_PAGES, "annotated_pages"),
     (names.TOKEN_HOURS, "token_hours"),
+    (names.MEGABYTE_DAYS, "megabyte_days"),
+    (names.TRAINED_TOKENS, "trained_tokens"),
     (names.WEB_SEARCHES, "web_searches"),
     (names.MAP_SEARCHES, "map_searches"),
     (names.FILE_SEARCHES, "file_searches"),
@@ -183,6 +186,8 @@ class Metrics:
         values = self._values.setdefault(key, set())
         if value in values:
             return value
+        if isinstance(value, str) and (value := _plain(value)) in values:
+            return value
         if len(values) >= self.max_values:
             self._add(names.SERIES_OVERFLOW, (("label", key),), 1)
             return OTHER
@@ -203,7 +208,7 @@ class Metrics:
         get = seen.get
         status = None if cost is None else cost.status
         capped = names.REQUEST_MAX_TOKENS in seen
-        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served(seen))
+        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served_by(seen))
         tally = self._tallies.get(key)
         if tally is None:
             tally = self._tallies[key] = Tally(record, histograms=item.histograms)
@@ -219,7 +224,8 @@ class Metrics:
         if names.CACHE_RESULT in seen:
             self._count_look_up(seen)
         if saved := get(names.ROUTE_SAVED):
-            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "route")), number(saved))
+            lever = "escalation" if names.ROUTE_ESCALATION in seen else "route"
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", lever)), number(saved))
         if (broken := get(names.BREAK_KIND)) is not None:
             section = get(names.BREAK_SECTION, "")
             self._add(names.CACHE_BREAKS, (("kind", broken), ("section", section)), 1)
@@ -241,8 +247,8 @@ class Metrics:
 
     def _add_tally(self, tally: Tally) -> None:
         key, seen = self._labels(tally.seen), tally.seen
-        served = names.served(seen)
-        by = (("served", "cache"),) if served else ()
+        served = names.served_by(seen)
+        by = (("served", served),) if served else ()
         self._add(names.CALLS, (*key, ("outcome", tally.outcome), *by), tally.calls)
         if tally.outcome != names.BLOCKED and not served and _uncapped(seen):
             self._add(names.UNCAPPED_CALLS, key, tally.calls)
@@ -279,7 +285,8 @@ class Metrics:
         rule = seen.get(names.CACHE_RULE, "")
         self._add(names.CACHE_LOOKUPS, (("rule", rule), ("result", result), ("reason", reason)), 1)
         if saved := seen.get(names.CACHE_SAVED):
-            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", "response_cache")), number(saved))
+            lever = "single_flight" if result == names.SHARED else "response_cache"
+            self._add(names.SAVED_USD, (*self._labels(seen), ("lever", lever)), number(saved))
 
     def _count_decision(self, seen: dict[str, AttributeValue], action: AttributeValue) -> None:
         key: Key = (
@@ -335,8 +342,8 @@ class Metrics:
                 for budget, key, values in self._balances():
                     if metric in values:
                         labels: Key = (("budget", budget), ("key", self._bounded("key", key)))
-                        # Accounts past the bound are one account: their money adds up, their window is the same.
-                        adds = metric.unit in (names.COST_USD.unit, names.TOKENS.unit)
+                        # Accounts past the bound are one account: what they have adds up, their window is the same.
+                        adds = metric not in (names.BUDGET_ELAPSED, names.BUDGET_WINDOW)
                         found[labels] = values[metric] + (found.get(labels, 0) if adds else 0)
             except Exception as error:
                 self._note("reading budgets", error)
@@ -378,6 +385,17 @@ class Metrics:
         )
         self._add(names.TASKS, key, 1)
         self._add(names.TASK_COST_USD, key, task.cost_usd)
+
+
+def _plain(value: str) -> str:
+    """A label's value without what breaks out of a query or a link that quotes it: Grafana does not escape `"`.
+
+    Source: `prometheusSpecialRegexEscape` of @grafana/prometheus 13.2. Values may come from anybody's request.
+
+    >>> _plain('R&D "x"'), _plain("a" + chr(92) + "b"), _plain("one" + chr(10) + "two"), _plain("tenant-1 (EU)")
+    ("R&D 'x'", 'a/b', 'one two', 'tenant-1 (EU)')
+    """
+    return value.translate(PLAIN)
 
 
 def _single(read: Callable[[], float | None]) -> Callable[[CallbackOptions], Iterable[Observation]]:

@@ -58,6 +58,8 @@ BOUNDARY = re.compile(r"(?<=[^\W_])(?=[ \n])")
 REMEMBERED_LENGTH = 256
 """Characters. Shorter texts are counted again in less time than it takes to be clever."""
 REMEMBERED_TEXTS = 4096
+LONGEST = 2**18
+"""Characters of an answer that are counted for an estimate: its caller waits for that."""
 
 _loading = threading.RLock()  # the collector may end a stream while its own thread holds one
 _encodings: dict[str, Encoding] = {}
@@ -99,8 +101,10 @@ def count_text(text: str, model: str | None) -> int:
 
 
 def estimate_tokens(text: str, model: str | None = None) -> int:
-    """The tokens of `text` for any model, as well as is known; the same as `count_text`."""
-    return count_text(text, model)
+    """The tokens of `text` for any model, as well as is known: of one beyond `LONGEST`, by its beginning."""
+    if len(text) <= LONGEST:
+        return count_text(text, model)
+    return count_text(text[:LONGEST], model) * len(text) // LONGEST
 
 
 def is_exact(model: str | None) -> bool:

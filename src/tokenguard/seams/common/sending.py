@@ -85,8 +85,10 @@ class SentExchange:
 
     @property
     def shared_as(self) -> object:
-        """What identical requests must agree on to share an answer; `None` where an answer cannot be shared."""
-        return None if self.stream else self._kind
+        """See `Exchange.shared_as`: a stream that is no HTTP body has but one reader."""
+        if self.stream and (self.sends_later or self._asked_by is None):
+            return None
+        return self._kind
 
     @property
     def asked_by(self) -> AskedBy | None:

@@ -1,17 +1,19 @@
-"""What is below the SDKs: where a kept answer is given in the place of the network, and a new one is listened to.
+"""What is below the SDKs: where an answer is given in the place of the network, and a new one is listened to.
 
-The SDK does all that it does for any request, and gets the kept answer as the bytes that the provider had sent. So what
-comes of it is the SDK's own: its types, streams, raw responses and helpers. A transport is wrapped only while a policy
-has answers kept.
+The SDK does all that it does for any request, and gets a kept answer, or that of an identical call, as the bytes that
+the provider had sent. So what comes of it is the SDK's own: its types, streams, raw responses and helpers. A transport
+is wrapped only while a policy has answers kept or shared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from tokenguard.call.call import current_call
-from tokenguard.call.kept import HttpAnswer, LookUp
+from tokenguard.call.kept import Flying, HttpAnswer, Incoming, LookUp
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore
 
@@ -31,18 +33,85 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return placed
 
 
-def asked(method: str, host: str | None) -> LookUp | None:
-    """What the call that is being sent knows of kept answers; `None` where a request is not the call's.
+class Wire:
+    """What a call that is being sent gets in place of the network, or wants to hear of what comes by it."""
+
+    __slots__ = ("_found", "_listeners", "answer", "flight", "merges")
+
+    def __init__(self, found: LookUp | None, flight: Flying | None) -> None:
+        self._found = found
+        self.answer = None if found is None else found.answer
+        self.merges = found is not None and found.merges
+        self.flight = flight if flight is not None and flight.leads else None
+        """Where others wait for the answer."""
+        self._listeners: list[Incoming] = []
+        if found is not None and found.incoming is not None:
+            self._listeners.append(found.incoming)
+        if self.flight is not None:
+            self._listeners.append(self.flight.incoming)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is given, and nobody listens."""
+        return self.answer is None and not self._listeners
+
+    def given(self) -> None:
+        """The SDK has got the answer."""
+        assert self._found is not None
+        self._found.served = True
+
+    def fans_out(
+        self, headers: Iterable[tuple[str, str]], source: Any, broken: Callable[[str], Exception], *, waits: bool
+    ) -> Any:
+        """The body that is read in place of `source`: where others wait for it, one that they read too."""
+        if self.flight is None:
+            return source
+        self._listeners.remove(self.flight.incoming)
+        return self.flight.fans_out(headers, source, broken, waits=waits)
+
+    def begins(
+        self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
+    ) -> None:
+        """See `Incoming.begins`."""
+        told = list(headers)
+        for each in self._listeners:
+            each.begins(told, decoded=decoded, over=over)
+
+    def part(self, data: bytes) -> None:
+        """See `Incoming.part`."""
+        for each in self._listeners:
+            each.part(data)
+
+    def ends(self) -> None:
+        """See `Incoming.ends`."""
+        for each in self._listeners:
+            each.ends()
+
+    def merge(self, body: bytes) -> bytes:
+        """See `LookUp.merge`; those who wait get the whole answer too."""
+        assert self._found is not None
+        whole = self._found.merge(body)
+        if self.flight is not None:
+            self.flight.incoming.parts = [whole]
+        return whole
+
+
+def asked(method: str, host: str | None) -> Wire | None:
+    """What the call that is being sent knows of kept and shared answers; `None` where a request is not the call's.
 
     An SDK may ask for a token meanwhile.
     """
     call = current_call.get()
-    if call is None or (found := call.look_up) is None or not (found.answer or found.listens):
+    if call is None or (call.look_up is None and call.flight is None):
         return None
-    return found if method == "POST" and host == call.endpoint.host else None
+    if method != "POST" or host != call.endpoint.host:
+        return None
+    wire = Wire(call.look_up, call.flight)
+    return None if wire.idle else wire
 
 
 def headers_of(answer: HttpAnswer) -> list[tuple[str, str]]:
     """The headers of a kept answer: its body may be another length than what came, which was compressed."""
     length = str(len(answer.body))
-    return [(name, length if name.lower() == "content-length" else value) for name, value in answer.headers]
+    told = [(name, value) for name, value in answer.headers if answer.live is None or name.lower() != "content-length"]
+    return [(name, length if name.lower() == "content-length" else value) for name, value in told]

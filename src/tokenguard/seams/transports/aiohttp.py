@@ -8,35 +8,35 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tokenguard.call.kept import LookUp
+from tokenguard.call.kept import HttpAnswer
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import asked, headers_of
+from tokenguard.seams.transports import Wire, asked, headers_of
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
     """Wrap what sends in `aiohttp.client`; returns what to restore."""
     restore = Restore()
 
-    def look(method: str, url: Any) -> LookUp | None:
+    def look(method: str, url: Any) -> Wire | None:
         return asked(method.upper(), urlsplit(str(url)).hostname)
 
-    def listen(found: LookUp, response: Any) -> None:
+    def listen(wire: Wire, response: Any) -> None:
         if response.status != 200:
             return
         content = response.content
-        found.begins(response.headers.items(), decoded=True, over=content.at_eof)  # aiohttp decodes as it reads
-        content.__class__ = _heard(type(content), found)
+        wire.begins(response.headers.items(), decoded=True, over=content.at_eof)  # aiohttp decodes as it reads
+        content.__class__ = _heard(type(content), wire)
 
     def request(original: Any) -> Any:
         async def request(self: Any, method: str, str_or_url: Any, *args: Any, **kwargs: Any) -> Any:
-            found = meter.look(look, method, str_or_url)
-            if found is None:
+            wire = meter.look(look, method, str_or_url)
+            if wire is None:
                 return await original(self, method, str_or_url, *args, **kwargs)
-            if found.answer is not None:
-                return _kept(module)(method, str_or_url, found)
+            if wire.answer is not None and wire.answer.live is None:
+                return _kept(module)(method, str_or_url, wire, wire.answer)
             response = await original(self, method, str_or_url, *args, **kwargs)
-            meter.contain("listening to an answer", listen, found, response)
+            meter.contain("listening to an answer", listen, wire, response)
             return response
 
         return request
@@ -45,12 +45,12 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return restore
 
 
-def _heard(base: Any, found: LookUp) -> Any:
+def _heard(base: Any, wire: Wire) -> Any:
     """A class like `base`, whose instances have no room for more, that tells what is read of one body."""
 
     def read(self: Any, n: int) -> bytes:
         data: bytes = base._read_nowait_chunk(self, n)
-        found.part(data)
+        wire.part(data)
         return data
 
     return type(base.__name__, (base,), {"__slots__": (), "_read_nowait_chunk": read, "__module__": base.__module__})
@@ -65,9 +65,7 @@ def _kept(module: Any) -> Any:
     from aiohttp.streams import StreamReader
 
     class Kept(module.ClientResponse):  # type: ignore[misc] # the transport's
-        def __init__(self, method: str, url: Any, found: LookUp) -> None:
-            answer = found.answer
-            assert answer is not None
+        def __init__(self, method: str, url: Any, wire: Wire, answer: HttpAnswer) -> None:
             self.method = method
             self._url = self._real_url = yarl.URL(str(url))
             self.status, self.reason, self.version = 200, "OK", None
@@ -83,7 +81,7 @@ def _kept(module: Any) -> Any:
             self._body: bytes | None = None
             self._closed = True
             self._connection = None
-            found.served = True
+            wire.given()
 
         async def read(self) -> bytes:
             if self._body is None:

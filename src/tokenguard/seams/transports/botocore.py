@@ -9,38 +9,38 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tokenguard.call.kept import LookUp
+from tokenguard.call.kept import HttpAnswer
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import asked, headers_of
+from tokenguard.seams.transports import Wire, asked, headers_of
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
     """Wrap what sends in `botocore.httpsession`; returns what to restore."""
     restore = Restore()
 
-    def look(request: Any) -> LookUp | None:
+    def look(request: Any) -> Wire | None:
         return asked(request.method, urlsplit(request.url).hostname)
 
-    def listen(found: LookUp, request: Any, response: Any) -> None:
+    def listen(wire: Wire, request: Any, response: Any) -> None:
         if response.status_code != 200:
             return
-        found.begins(response.headers.items(), decoded=False)
+        wire.begins(response.headers.items(), decoded=False)
         if request.stream_output:
-            response.raw = _Heard(response.raw, found)
+            response.raw = _Heard(response.raw, wire)
         else:
-            found.part(response.content)
-            found.ends()
+            wire.part(response.content)
+            wire.ends()
 
     def send(original: Any) -> Any:
         def send(self: Any, request: Any) -> Any:
-            found = meter.look(look, request)
-            if found is None:
+            wire = meter.look(look, request)
+            if wire is None:
                 return original(self, request)
-            if found.answer is not None:
-                return _given(request, found)
+            if wire.answer is not None and wire.answer.live is None:
+                return _given(request, wire, wire.answer)
             response = original(self, request)
-            meter.contain("listening to an answer", listen, found, request, response)
+            meter.contain("listening to an answer", listen, wire, request, response)
             return response
 
         return send
@@ -49,36 +49,34 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return restore
 
 
-def _given(request: Any, found: LookUp) -> Any:
-    """The kept answer as a response of botocore's."""
+def _given(request: Any, wire: Wire, answer: HttpAnswer) -> Any:
+    """The answer as a response of botocore's."""
     response_of: Any = import_module("botocore.awsrequest").AWSResponse
     from urllib3.response import HTTPResponse
 
-    answer = found.answer
-    assert answer is not None
     raw = HTTPResponse(io.BytesIO(answer.body), status=200, preload_content=False, decode_content=False)
     response = response_of(request.url, 200, dict(headers_of(answer)), raw)
     if not request.stream_output:
         response.content  # noqa: B018 - read now, as botocore does
-    found.served = True
+    wire.given()
     return response
 
 
 class _Heard:
     """A body of urllib3 that is listened to as it is read."""
 
-    def __init__(self, inner: Any, found: LookUp) -> None:
+    def __init__(self, inner: Any, wire: Wire) -> None:
         self._inner = inner
-        self._found = found
+        self._wire = wire
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def _told(self, data: bytes, amount: int | None) -> bytes:
         if data:
-            self._found.part(data)
+            self._wire.part(data)
         if amount is None or amount < 0 or (amount and not data):
-            self._found.ends()
+            self._wire.ends()
         return data
 
     def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
@@ -94,6 +92,6 @@ class _Heard:
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
         """The same in pieces."""
         for data in self._inner.stream(*args, **kwargs):
-            self._found.part(data)
+            self._wire.part(data)
             yield data
-        self._found.ends()
+        self._wire.ends()

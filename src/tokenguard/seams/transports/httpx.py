@@ -5,72 +5,78 @@ from __future__ import annotations
 import datetime
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from tokenguard.call.kept import HttpAnswer, LookUp
+from tokenguard.call.kept import HttpAnswer
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import asked, headers_of
+from tokenguard.seams.transports import Wire, asked, headers_of
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
     """Wrap `send` of the clients in `httpx._client`, or its successor's; returns what to restore."""
     restore = Restore()
 
-    def look(request: Any) -> LookUp | None:
+    broken = import_module(module.__name__.partition(".")[0]).ReadError
+
+    def look(request: Any) -> Wire | None:
         return asked(request.method, request.url.host)
 
-    def listen(found: LookUp, response: Any) -> None:
+    def listen(wire: Wire, response: Any, waits: bool) -> None:
         if response.status_code != 200:
             return
+        headers = response.headers.multi_items()
         decoded = hasattr(response, "_content")
-        found.begins(response.headers.multi_items(), decoded=decoded)
+        if not decoded:
+            response.stream = wire.fans_out(headers, response.stream, broken, waits=waits)
+        wire.begins(headers, decoded=decoded)
         if decoded:
-            found.part(response._content)
-            found.ends()
+            wire.part(response._content)
+            wire.ends()
         else:
-            response.stream = _heard(module)(response.stream, found)
+            response.stream = _heard(module)(response.stream, wire)
 
-    def merged(found: LookUp, response: Any) -> Any:
-        if found.merges and response.status_code == 200:
+    def merged(wire: Wire, response: Any) -> Any:
+        if wire.merges and response.status_code == 200:
             # Not contained: who asked for more than was sent must not get less.
-            response._content = found.merge(response._content)
+            response._content = wire.merge(response._content)
         return response
 
     def send(original: Any) -> Any:
         def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            found = meter.look(look, request)
-            if found is None:
+            wire = meter.look(look, request)
+            if wire is None:
                 return original(self, request, *args, **kwargs)
-            if found.answer is not None:
-                response = _given(module, self, request, found)
+            if wire.answer is not None:
+                response = _given(module, self, request, wire, wire.answer)
                 if not kwargs.get("stream"):
                     response.read()
                 return response
             response = original(self, request, *args, **kwargs)
-            if found.merges and response.status_code == 200:
+            if wire.merges and response.status_code == 200:
                 response.read()
-            meter.contain("listening to an answer", listen, found, response)
-            return merged(found, response)
+            meter.contain("listening to an answer", listen, wire, response, False)
+            return merged(wire, response)
 
         return send
 
     def asend(original: Any) -> Any:
         async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            found = meter.look(look, request)
-            if found is None:
+            wire = meter.look(look, request)
+            if wire is None:
                 return await original(self, request, *args, **kwargs)
-            if found.answer is not None:
-                response = _given(module, self, request, found)
+            if wire.answer is not None:
+                response = _given(module, self, request, wire, wire.answer)
                 if not kwargs.get("stream"):
                     await response.aread()
                 return response
             response = await original(self, request, *args, **kwargs)
-            if found.merges and response.status_code == 200:
+            if wire.merges and response.status_code == 200:
                 await response.aread()
-            meter.contain("listening to an answer", listen, found, response)
-            return merged(found, response)
+            meter.contain("listening to an answer", listen, wire, response, True)
+            return merged(wire, response)
 
         return send
 
@@ -79,48 +85,50 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return restore
 
 
-def _given(module: ModuleType, client: Any, request: Any, found: LookUp) -> Any:
-    """The kept answer as the client's own kind of response, which is yet to be read."""
-    answer: HttpAnswer | None = found.answer
-    assert answer is not None
+def _given(module: ModuleType, client: Any, request: Any, wire: Wire, answer: HttpAnswer) -> Any:
+    """The answer as the client's own kind of response, which is yet to be read."""
     kind: Any = module.Response
-    body = _heard(module)(None, None, answer.body)
+    body = _heard(module)(answer.live, None, answer.body)
     response = kind(
         200, headers=headers_of(answer), stream=body, request=request, extensions={"http_version": b"HTTP/1.1"}
     )
     response.elapsed = datetime.timedelta(0)
     response.default_encoding = client._default_encoding
-    found.served = True
+    wire.given()
     return response
 
 
 @lru_cache(maxsize=8)
 def _heard(module: Any) -> Any:
-    """The body of a response: one that is listened to as it is read, or a kept one."""
+    """The body of a response: one that is listened to as it is read, one that others read too, or a kept one."""
 
     class Heard(module.SyncByteStream, module.AsyncByteStream):  # type: ignore[misc] # the transport's
-        def __init__(self, inner: Any, found: LookUp | None, body: bytes = b"") -> None:
+        def __init__(self, inner: Any, wire: Wire | None, body: bytes = b"") -> None:
             self._inner = inner
-            self._found = found
+            self._wire = wire
             self._body = body
 
         def __iter__(self) -> Iterator[bytes]:
-            if self._found is None:
+            if self._inner is None:
                 yield self._body
                 return
             for chunk in self._inner:
-                self._found.part(chunk)
+                if self._wire is not None:
+                    self._wire.part(chunk)
                 yield chunk
-            self._found.ends()
+            if self._wire is not None:
+                self._wire.ends()
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            if self._found is None:
+            if self._inner is None:
                 yield self._body
                 return
             async for chunk in self._inner:
-                self._found.part(chunk)
+                if self._wire is not None:
+                    self._wire.part(chunk)
                 yield chunk
-            self._found.ends()
+            if self._wire is not None:
+                self._wire.ends()
 
         def close(self) -> None:
             if self._inner is not None:

@@ -1,0 +1,45 @@
+"""voyageai: every request goes through `request` or `arequest` of its `APIRequestor`, within the SDK's retrying."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from tokenguard.call.call import AskedBy, Call
+from tokenguard.metering.meter import Meter
+from tokenguard.providers import Reading, Sdk, api_of, located
+from tokenguard.seams.common.sending import SentExchange, wrap
+from tokenguard.seams.common.wrapping import Restore
+
+
+class VoyageExchange(SentExchange):
+    """One request of voyageai: its answer is what the SDK has decoded."""
+
+    __slots__ = ()
+
+    def read(self, result: Any, call: Call) -> Reading | None:
+        """Read the decoded answer."""
+        return call.read(result.data)
+
+
+def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
+    """Wrap the two methods of `voyageai.api_resources.api_requestor`; returns what to restore."""
+    restore = Restore()
+    wrap(module, "APIRequestor.request", _look, meter, restore)
+    wrap(module, "APIRequestor.arequest", _look, meter, restore)
+    return restore
+
+
+def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
+    _, path = args[:2]  # POST, the path
+    body = kwargs.get("params")
+    api = api_of(path, "voyage_ai")
+    if api is None or not isinstance(body, Mapping):
+        return None
+    url = f"{client.base_url}{path}"
+    endpoint, _ = located(url, "voyage_ai")
+    put = functools.partial(kwargs.__setitem__, "params")
+    asked_by = lambda: AskedBy(url, [kwargs.get("headers")], client.api_key)  # noqa: E731
+    return VoyageExchange(api, endpoint, body, False, put, kind="voyage", asked_by=asked_by)
