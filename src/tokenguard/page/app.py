@@ -128,7 +128,8 @@ class Dashboard:
 
     def _page(self, request: Request) -> Page:
         query, when, now = self._asked(request)
-        missed = [fault for path in self.paths for fault in faults.read(path, query.since_ns, query.until_ns)]
+        paths = [path for path in self.given if isinstance(path, Path)]
+        missed = [fault for path in paths for fault in faults.read(path, query.since_ns, query.until_ns)]
         with self._records() as records:
             return gathered(records, query, self.shown, now, self._budgets(), period=when, live=True, faults=missed)
 

@@ -92,7 +92,8 @@ def call(attributes: Attributes, resource: Attributes, name: str, at: str | int 
         told |= {USAGE_ATTRIBUTES[field]: getattr(usage, field) for field in ("input", "output", "cache_read")}
         told |= {names.CACHE_WRITE_TOKENS: usage.cache_write or None, names.REASONING_TOKENS: usage.reasoning or None}
         told |= dict(zip(COST_ATTRIBUTES, _cost(agent, attributes, model, usage, at_ns), strict=True))
-    number = attributes.get("request_id") or (attributes.get("event.sequence"), at_ns, *(usage or ()))
+    place: tuple[object, ...] = (attributes.get("event.sequence"), at_ns, *(usage or ()))
+    number = attributes.get("request_id") or place
     return CallRecord(
         at_ns - duration,
         duration,
