@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import resource
@@ -157,13 +158,20 @@ def command(store: Path, said: str) -> tuple[float, float]:
     return cpu, time.perf_counter() - began
 
 
-def get(url: str) -> tuple[float, float, int]:
-    """Seconds to the first byte and to the last, and how many bytes."""
-    began = time.perf_counter()
+def get(url: str, server: int) -> tuple[float, float, float, int]:
+    """Seconds to the first byte and to the last, CPU seconds of the server, and how many bytes."""
+    began, spent = time.perf_counter(), cpu_of(server)
     with urllib.request.urlopen(url, timeout=120) as answer:
         first = answer.read(1)
         at = time.perf_counter() - began
-        return at, time.perf_counter() - began, len(first + answer.read())
+        size = len(first + answer.read())
+    return at, time.perf_counter() - began, cpu_of(server) - spent, size
+
+
+def cpu_of(process: int) -> float:
+    """CPU seconds of a process so far."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def painted(url: str) -> dict[str, float] | None:
@@ -176,6 +184,7 @@ def painted(url: str) -> dict[str, float] | None:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
         options += [f"--user-data-dir={folder}/profile", "--window-size=1280,900", f"--screenshot={folder}/page.png"]
         options += [f"--trace-startup-file={trace}", "--trace-startup=devtools.timeline,loading,blink.user_timing"]
+        options += ["--trace-startup-format=json", "--trace-startup-duration=0"]
         subprocess.run([chromium, *options, url], capture_output=True, check=True, timeout=120)
         events = json.loads(trace.read_text())["traceEvents"]
     starts = {event["name"]: event["ts"] for event in events if event.get("ph") in ("R", "I", "b", "i", "n")}
@@ -197,16 +206,16 @@ def served(store: Path) -> None:
         url = found[0]
         for _ in range(100):
             try:
-                first = get(url + PAGES[0])
+                first = get(url + PAGES[0], running.pid)
                 break
             except OSError:
                 time.sleep(0.05)
-        print(f"the page, asked for the first time: first byte {first[0]:.2f} s, all {first[1]:.2f} s")
-        print("\n| over HTTP | first byte, s | all, s | kB |\n|---|---:|---:|---:|")
+        print(f"the page, asked for the first time: first byte {first[0]:.2f} s, {first[2]:.2f} CPU s")
+        print("\n| over HTTP | first byte, s | all, s | CPU s | kB |\n|---|---:|---:|---:|---:|")
         for page in PAGES:
-            answers = [get(url + page) for _ in range(ROUNDS)]
-            byte, whole = (statistics.median(each[n] for each in answers) for n in (0, 1))
-            print(f"| `{page}` | {byte:.3f} | {whole:.3f} | {answers[0][2] / 1000:.0f} |")
+            answers = [get(url + page, running.pid) for _ in range(ROUNDS)]
+            byte, whole, cpu = (statistics.median(each[n] for each in answers) for n in (0, 1, 2))
+            print(f"| `{page}` | {byte:.3f} | {whole:.3f} | {cpu:.2f} | {answers[0][3] / 1000:.0f} |", flush=True)
         for page in PAGES[:3]:
             print(f"in Chromium, `{page}`: {painted(url + page)}")
     finally:

@@ -165,3 +165,36 @@ def test_the_arms_of_a_route():
     assert sum(task.calls for task in found.second.tasks) == 70
     assert found.verdict == "cheaper"
     store.close()
+
+
+def test_tasks_by_the_arm_of_a_route():
+    """Where routed calls were made in tasks, an arm has the tasks: with how they ended, other calls' costs included."""
+    chance = random.Random(5)
+    store = Store(":memory:")
+    records = []
+    for k in range(30):
+        for arm, model, wins in (("control", "gpt-4o", k % 3), ("treated", "gpt-4.1-mini", k % 2)):
+            run = {n.TASK: "resolve", n.TASK_RUN: f"{arm}{k}"}
+            one = routed(f"{arm}{k}", 10 * k + 1, model, tokens(1000, chance.randint(50, 150)), arm, **run)
+            two = call(10 * k + 2, "gpt-4o-mini", tokens(500, 50), **run)
+            records += [one, two]
+            usd = one.attributes[n.COST] + two.attributes[n.COST]
+            begun = START + 10 * k * 10**9  # both arms at once
+            records.append(TaskRecord("resolve", begun, 5 * 10**9, "ok" if wins else "error", usd, 2))
+        records.append(TaskRecord("other", START + 10 * k * 10**9, 10**9, "ok", 9.0, 1))
+    mixed = {n.TASK: "resolve", n.TASK_RUN: "mixed"}
+    records += [
+        routed("m", 900 + k, "gpt-4o", tokens(10, 10), arm, **mixed) for k, arm in enumerate(("control", "treated"))
+    ]
+    records.append(TaskRecord("resolve", START + 899 * 10**9, 5 * 10**9, "ok", 1.0, 2))
+    store.write(records)
+    reader = SqliteRecords(store.connection())
+    where = Query(where=(("route_rule", "easy"),))
+    found = compare(reader, where, "route_arm=control", "route_arm=treated", "resolve")
+    assert [arm.unit for arm in (found.first, found.second)] == ["task", "task"]
+    assert [len(arm.tasks) for arm in (found.first, found.second)] == [30, 30]
+    assert [arm.successes for arm in (found.first, found.second)] == [20, 15]
+    assert all(task.calls == 2 for task in found.first.tasks)
+    assert found.verdict == "cheaper"
+    assert compare(reader, where, "route_arm=control", "route_arm=treated", "none").first.tasks == ()
+    store.close()

@@ -267,7 +267,7 @@ def test_each_step_says_what_it_stands_on(path, tmp_path):
         "what the break finder found of each prompt; reported cache reads and writes",
     ]
     for form in ("table", "md"):
-        assert "short is reckoned from recorded lengths of answers" in run(
+        assert "short, from recorded lengths of answers: answers past 50 tokens" in run(
             path, "--policy", str(file), "--format", form
         ).output.replace("\n", " ")
 

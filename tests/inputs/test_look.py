@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -10,10 +11,16 @@ import pytest
 
 import tokenguard
 from conftest import metric_points
+from report.test_sources import value
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names as n
+from tokenguard.facts.names import SECTION_TOKENS as SECTIONS
 from tokenguard.facts.record import CallRecord, ToolsetRecord
 from tokenguard.inputs import look
+from tokenguard.report.inputs import broken
+from tokenguard.report.query import Query
+from tokenguard.report.sources import open_sources
+from tokenguard.store.store import Store
 
 RULES = "".join(f"Rule {i}: a customer of kind {i * 37 % 101} hears about topic {i}.\n" for i in range(160))
 TOOLS = [
@@ -91,10 +98,53 @@ def test_a_break_is_told_everywhere(installed, kept, client, spans):
     assert metric_points()[key] >= 2
 
 
+@pytest.mark.parametrize("late", ["after", "before", "twice"])
+def test_a_collectors_file_tells_of_breaks(installed, kept, client, spans, tmp_path, late):
+    """A report over a collector's file has the finding of the store's, with the line and the dollars, in any order."""
+    with tokenguard.attribution(tenant=f"files {late}", feature="chat"):
+        for minute in range(3):
+            ask(client, f"It is 10:0{minute}.\n{RULES}", "Hello?")
+    installed.telemetry.flush()
+    calls, below = [otlp(span) for span in spans.all()], [otlp(span) for span in spans.breaks()]
+    order = {"after": calls + below, "before": below + calls, "twice": calls + below + below + calls}[late]
+    file = tmp_path / "traces.json"
+    file.write_text(
+        "".join(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [each]}]}]}) + "\n" for each in order)
+    )
+    store = Store(tmp_path / "usage.db")
+    store.write(kept.calls)
+    store.close()
+    told = []
+    for path in (file, tmp_path / "usage.db"):
+        records = open_sources([path]).records
+        told.append(list(broken(records, Query(), 3)))
+        records.close()
+    assert told[0] == told[1]
+    (found,) = told[0]
+    assert (found.kind, found.calls, found.section, found.offset) == ("changed", 2, "system", 0)
+    assert found.site is not None
+    assert found.site.startswith(__file__)
+    assert found.usd == pytest.approx(found.tokens * 1.25e-6)
+
+
+def otlp(span):
+    """A span as a collector's file has it."""
+    return {
+        "traceId": f"{span.context.trace_id:032x}",
+        "spanId": f"{span.context.span_id:016x}",
+        "parentSpanId": f"{span.parent.span_id:016x}" if span.parent else "",
+        "name": span.name,
+        "startTimeUnixNano": str(span.start_time),
+        "endTimeUnixNano": str(span.end_time),
+        "attributes": [{"key": key, "value": value(content)} for key, content in span.attributes.items()],
+    }
+
+
 def test_sections_sum_to_the_input(installed, kept, client):
     """The tokens of all sections of a request are its reported input; its tools are named once."""
-    for said in ("What is the weather?", "And tomorrow?"):
-        ask(client, RULES, said, tools=TOOLS, tool_choice="none")
+    with tokenguard.attribution(feature="sections"):
+        for said in ("What is the weather?", "And tomorrow?"):
+            ask(client, RULES, said, tools=TOOLS, tool_choice="none")
     installed.telemetry.flush()
     for record in kept.calls:
         found = by_section(record.attributes)
@@ -103,6 +153,12 @@ def test_sections_sum_to_the_input(installed, kept, client):
         assert found["system"] > 10 * found["last"]
     (toolset,) = kept.toolsets
     assert {record.attributes[n.INPUT_TOOLSET] for record in kept.calls} == {toolset.hash}
+    points = metric_points(feature="sections").items()
+    counted = {dict(key)["section"]: value for (name, key), value in points if name == SECTIONS.name}
+    assert counted == {
+        section: sum(by_section(record.attributes)[section] for record in kept.calls)
+        for section in ("system", "tools", "last")
+    }
     assert toolset.shares["search"] > 2 * toolset.shares["weather"]
     assert sum(toolset.shares.values()) == pytest.approx(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
+import jsonschema
 import pytest
 
 from page.conftest import Reader, browser, html_of, in_chromium, records, write
@@ -19,6 +21,7 @@ uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
 from tokenguard.cli.dashboard import _listening  # noqa: E402
+from tokenguard.cli.schemas import published  # noqa: E402
 from tokenguard.facts import names  # noqa: E402
 from tokenguard.facts.record import FaultRecord  # noqa: E402
 from tokenguard.page.app import Dashboard  # noqa: E402
@@ -90,6 +93,18 @@ def test_what_takes_longer(nasty):
         assert get(f"{url}later?period=year")[0] == 400
     assert status == 200
     assert "<script" not in text
+
+
+def test_the_figures_as_json(nasty):
+    """What the page is made of is served as the report's JSON, valid by its schema, for the same question."""
+    with serving(nasty) as url:
+        status, headers, text = get(f"{url}report.json?period=all&by=tenant&where=feature=support")
+        assert get(f"{url}report.json?period=year")[0] == 400
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    found = json.loads(text)
+    jsonschema.validate(found, published("report"))
+    assert found["by"] == ["tenant"]
+    assert found["total"]["calls"] == sum(row["calls"] for row in found["rows"])
 
 
 def test_another_host(nasty):

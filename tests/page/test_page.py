@@ -16,13 +16,14 @@ from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord, FaultRecord
 from tokenguard.page import charts
 from tokenguard.page.advised import advised
-from tokenguard.page.document import content_policy
+from tokenguard.page.document import content_policy, document
 from tokenguard.page.gathered import PERIODS, TOP, Series
 from tokenguard.page.markup import tag
 from tokenguard.page.sections import exactly
 from tokenguard.report.budgets import Standing
 from tokenguard.report.figures import ask
 from tokenguard.report.query import Query
+from tokenguard.report.revenue import Earned, Revenue
 from tokenguard.report.sources import open_sources
 from tokenguard.store import faults
 
@@ -258,3 +259,15 @@ def test_what_would_save(tmp_path):
     assert "answered from a cache" in Reader(sections[0]).text
     assert {"saved", "c0", "empty"} <= {each.get("class") for each in Reader(sections[0]).all("rect")}
     assert "What would save" in Reader(html_of(path, later=sections)).text
+
+
+def test_margins(tmp_path):
+    """With what tenants pay, the table by tenant has revenue and margin; one without revenue has none."""
+    path = write(tmp_path / "u.db", records(nasty=False))
+    paid = Revenue(tmp_path / "revenue.csv", [Earned("acme", 100.0)])
+    page = page_of(path, "tenant", paid=paid)
+    figures = {row.keys[0]: row.figures for row in page.report.rows}
+    assert figures["acme"]["margin_usd"] == pytest.approx(100.0 - figures["acme"]["cost_usd"])
+    found = Reader(document(page))
+    assert {"revenue", "margin", "$100.00"} <= set(found.words)
+    assert "margin" not in Reader(html_of(path, "feature", paid=paid)).words

@@ -19,6 +19,7 @@ from tokenguard.report.engine import SqliteRecords, interpolated
 from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
 from tokenguard.report.query import Query
+from tokenguard.report.sources import open_sources
 from tokenguard.report.trend import trend
 from tokenguard.store import retention, store, sums
 from tokenguard.store.file import open_for_reading, open_for_writing
@@ -157,6 +158,47 @@ def test_the_same_figures(half_folded, query, when):
     assert_equal(*reports(half_folded, replace(query, **when)))
 
 
+@pytest.mark.parametrize("when", PERIODS[:4], ids=range(4))
+@pytest.mark.parametrize("by", ["feature", "tenant", "error", "call_site,feature", "model,tenant", "trace", "outcome"])
+@pytest.mark.parametrize("sort", [None, "calls", "errors", "latency_p95_s"])
+def test_few_of_many(half_folded, by, when, sort):
+    """A report of some of the groups has the rows that the report of all begins with, and the same total."""
+    found = []
+    for limit in (None, 2):
+        with closing(SqliteRecords(open_for_reading(half_folded))) as records:
+            query = Query(by=tuple(by.split(",")), sort=sort, limit=limit, now_ns=NOW_NS, **when)
+            found.append(ask(records, query))
+    whole, some = found
+    assert [row.keys for row in some.rows] == [row.keys for row in whole.rows[:2]]
+    assert some.more == len(whole.rows) - len(some.rows)
+    assert some.more_usd == pytest.approx(sum(row.figures["cost_usd"] or 0 for row in whole.rows[2:]))
+    timed = all(value is not None for name, value in whole.total.figures.items() if "_p" in name)
+
+    def approx(figures, like):
+        return {
+            name: pytest.approx(value, rel=0.05 if "_p" in name else 1e-9) if isinstance(value, float) else value
+            for name, value in figures.items()
+            if timed or "_p" not in name
+        }
+
+    for few, all_of_them in zip([*some.rows, some.total], [*whole.rows[:2], whole.total], strict=True):
+        assert {key: few.figures[key] for key in approx(all_of_them.figures, few)} == approx(all_of_them.figures, few)
+    assert (some.first_ns, some.last_ns) == (whole.first_ns, whole.last_ns)
+
+
+def test_the_total_leaves_out_what_no_group_has(tmp_path):
+    """Where calls are gone, of which only sums are left, a report by a key without sums has no more than its groups."""
+    path = tmp_path / "u.db"
+    written(path, calls(400))
+    folded(path)
+    with closing(open_for_writing(str(path))) as connection:
+        retention.prune(connection, (NOW_NS - 5 * DAY_NS) // DAY_NS * DAY_NS, 60.0)
+    with closing(SqliteRecords(open_for_reading(path))) as records:
+        some = ask(records, Query(by=("trace",), limit=1))
+        whole = ask(records, Query(by=("trace",)))
+    assert some.total.figures == whole.total.figures
+
+
 def test_findings_and_trend(half_folded):
     """The findings and the trend are the same, too."""
     said = []
@@ -190,6 +232,20 @@ def test_a_writer_folds_as_it_goes(tmp_path, monkeypatch):
         assert 0 < (sums.summed_to(connection) or 0) <= 300
     writer.close()
     assert_equal(*reports(tmp_path / "u.db", Query(by=("tenant",))))
+
+
+def test_what_is_folded_meanwhile(tmp_path):
+    """A report sees one state of the store, whatever a program adds to it, or to the sums, between two statements."""
+    path = tmp_path / "u.db"
+    written(path, calls(600))
+    folded(path, rows=100, most=2)
+    records = open_sources([path]).records
+    with closing(records):
+        before = ask(records, Query()).total.figures
+        folded(path)
+        written(path, calls(50, seed=9))
+        assert ask(records, Query()).total.figures == before
+    assert before["calls"] == 600
 
 
 def test_many_processes_fold_once(tmp_path):

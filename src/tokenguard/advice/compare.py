@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from tokenguard.advice.runs import of_arm
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Records, interpolated
 from tokenguard.report.query import COLUMNS, CUSTOM, Query, attribute, conditions, period
 
 ROUTES: Final = ("route_arm", "route_rule", "route_version")
-"""What routes say of calls, and no task does."""
+"""What routes say of calls, and no task does: a task is on the side on which its calls were."""
 RESAMPLES: Final = 2_000
 CONFIDENCE: Final = 0.95
 FEW: Final = 10
@@ -95,10 +96,16 @@ class Comparison(NamedTuple):
 def compare(records: Records, query: Query, first: str, second: str, task: str | None, seed: int = 1) -> Comparison:
     """Compare the tasks of two arms, each given as `key=value`, of the tasks named `task` (a glob) if one is.
 
-    The tasks of an arm are those with this value in their attribution. For what no attribution says (`model=`), each
-    call counts as a task of its own, which succeeds if it is answered. Raises `TokenGuardError` where an arm is none.
+    The tasks of an arm are those with this value in their attribution; of an arm of a route, those whose calls were in
+    it. For what neither says (`model=`, and routed calls outside of tasks), each call counts as a task of its own,
+    which succeeds if it is answered. Raises `TokenGuardError` where an arm is none.
     """
     one, other = (_arm(records, query, text, task) for text in (first, second))
+    if one.unit != other.unit and one.tasks and other.tasks:
+        raise TokenGuardError(
+            f"{one.name} has {one.unit}s and {other.name} has {other.unit}s: they cannot be compared. Name tasks that "
+            "both have, with --task"
+        )
     return compared(one, other, seed)
 
 
@@ -155,7 +162,13 @@ def _arm(records: Records, query: Query, text: str, task: str | None) -> Arm:
     key, sign, value = text.partition("=")
     if not sign or not key or not value:
         raise TokenGuardError(f"{text!r} is no arm: write key=value, as in prompt_version=v14 or model=gpt-4o-mini")
-    if key in ROUTES or (key in COLUMNS and key not in names.ATTRIBUTION_KEYS):
+    ended = of_arm(records, query, key, value, task) if key in ROUTES else []
+    if ended:
+        unit, tasks = (
+            "task",
+            tuple(Task(one.usd, one.calls, one.ok, (one.end_ns - one.start_ns) / 1e9) for one in ended),
+        )
+    elif key in ROUTES or (key in COLUMNS and key not in names.ATTRIBUTION_KEYS):
         unit, tasks = "call", _single_calls(records, _of(query, key, value, task))
     else:
         unit, tasks = "task", _tasks(records, query, key, value, task)

@@ -118,9 +118,7 @@ def _blocks(amount: float, fall: Waterfall) -> int:
 
 def _assumptions(fall: Waterfall) -> Iterator[str]:
     for line in fall.lines:
-        for assumed in line.assumes:
-            yield f"{clean(line.name)}: {assumed}"
-        yield f"{clean(line.name)} is reckoned from {line.basis}"
+        yield f"{clean(line.name)}, from {line.basis}: {'; '.join(line.assumes)}"
 
 
 def _unknown(fall: Waterfall) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from tokenguard.report.figures import Report
     from tokenguard.report.findings import Finding
     from tokenguard.report.query import Query
-    from tokenguard.report.revenue import Revenue
     from tokenguard.report.trend import Trend
     from tokenguard.store.faults import Fault
 
 TOP = 20
 """How many groups a table shows unless `--limit` says."""
+
+TELLS_NOTHING = (
+    "No call tells its {}s: requests are looked at after their span has ended, so that local stores know, and a "
+    "collector's files do not. The metric tokenguard.input.tokens has the sections, too."
+)
 
 
 @click.command()
@@ -64,7 +68,7 @@ def report(
     own that is named as another is. With --since, each group's cost is held against the period before. Or section,
     where the input went, and tool, what each tool's definition costs: each of these alone.
     """
-    from tokenguard.report import figures, findings, trend
+    from tokenguard.report import figures, findings, revenue, trend
 
     query = asked(since, until, where, by, sort=sort, limit=limit or (TOP if form in ("table", "md") else None))
     if query.by in (("section",), ("tool",)):
@@ -79,7 +83,7 @@ def report(
     if output is not None:
         raise click.UsageError("--output is where --format focus writes to; redirect other formats")
     with recorded(source) as there:
-        found = figures.ask(there.records, query, _revenue(query))
+        found = figures.ask(there.records, query, revenue.stated(query))
         going = None if form == "csv" else trend.trend(there.records, query, now())
         outliers = going.outliers if going else ()
         faults = there.faults(query)
@@ -91,32 +95,19 @@ def report(
         click.echo(there.nothing(), err=form != "table")
 
 
-def _revenue(query: Query) -> Revenue | None:
-    """What tenants pay, by the policy's `[finops] revenue`, where the report is of tenants."""
-    from tokenguard.report import revenue
-
-    if not revenue.fits(query):
-        return None
-    from tokenguard.policy import load
-
-    policy = load()
-    if policy.finops.revenue is None:
-        return None
-    stated, _, _ = policy.origins.get("finops.revenue", "").rpartition(":")
-    return revenue.read(Path(stated).parent / policy.finops.revenue)
-
-
 def _print_page(query: Query, source: tuple[str, ...]) -> None:
     """The page as one file, which needs nothing else: for a browser, or to mail."""
     from tokenguard.cli.budgets import standing
     from tokenguard.page.advised import advised
     from tokenguard.page.document import document
     from tokenguard.page.gathered import gathered
+    from tokenguard.report import revenue
 
     with recorded(source) as there:
         later = advised(there.records, query)
         stand, faults = () if source else standing(), there.faults(query)
-        page = gathered(there.records, query, there.shown, now(), stand, later=later, faults=faults)
+        paid = revenue.stated(replace(query, by=query.by[:1]))
+        page = gathered(there.records, query, there.shown, now(), stand, later=later, faults=faults, paid=paid)
     click.echo(document(page), nl=False)
 
 
@@ -144,12 +135,13 @@ def _print_focus(query: Query, source: tuple[str, ...], version: str, output: Pa
 
 def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:
     from tokenguard.facts.errors import TokenGuardError
-    from tokenguard.report import inputs, terminal
+    from tokenguard.report import figures, inputs, terminal
 
     if form not in ("table", "json"):
         raise TokenGuardError(f"--by {query.by[0]} is shown as a table or as json, not as {form}")
     with recorded(source) as there:
         found = inputs.parts(there.records, query)
+        some = bool(found) or bool(figures.ask(there.records, replace(query, by=("feature",))).total.figures["calls"])
     if form == "json":
         click.echo(document({"by": [query.by[0]], "rows": [part._asdict() for part in found]}))
     elif found:
@@ -157,7 +149,7 @@ def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:
 
         print_parts(found, query.by[0], terminal.console())
     else:
-        click.echo(f"No call tells its {query.by[0]}s. {there.nothing()}")
+        click.echo(TELLS_NOTHING.format(query.by[0]) if some else there.nothing())
 
 
 def _print(

@@ -170,6 +170,12 @@ LABELS: Final[dict[str, tuple[str, ...]]] = {
     names.RETRIES.name: D,
     names.RETRY_COST_USD.name: D,
     names.CACHE_BREAKS.name: ("kind", "section"),
+    names.SECTION_TOKENS.name: (
+        names.RESPONSE_MODEL,
+        names.attribution_attribute("feature"),
+        names.attribution_attribute("prompt_version"),
+        "section",
+    ),
     names.GUARD_DECISIONS.name: GUARD,
     names.GUARD_PREVENTED_USD.name: GUARD,
     names.BUDGET_ALERTS.name: (*BUDGET, "threshold"),

@@ -229,6 +229,9 @@ FIRST_CHUNK: Final = Metric(
 TOKEN_USAGE: Final = Metric("gen_ai.client.token.usage", "{token}", "histogram", "Tokens of a GenAI call")
 CALLS: Final = Metric("tokenguard.calls", "{call}", "counter", "LLM calls by outcome")
 UNCAPPED_CALLS: Final = Metric("tokenguard.calls.uncapped", "{call}", "counter", "Calls with no cap on their output")
+SECTION_TOKENS: Final = Metric(
+    "tokenguard.input.tokens", "{token}", "counter", "Input tokens by section of the request, shared out by length"
+)
 CACHE_BREAKS: Final = Metric(
     "tokenguard.cache.breaks", "{break}", "counter", "Prompts that the provider's cache could have held, and did not"
 )

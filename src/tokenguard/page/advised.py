@@ -41,7 +41,7 @@ def what_if(records: Records, query: Query, prices: PriceBook) -> Markup | None:
     fall = waterfall(records, query, proposal, prices)
     if not fall.lines or fall.saved_share is None:
         return None
-    assumed = [f"{line.name}: {said}" for line in fall.lines for said in line.assumes]
+    assumed = [f"{line.name}, from {line.basis}: {'; '.join(line.assumes)}" for line in fall.lines]
     return tag(
         "section",
         tag("h2", f"What would save, replayed on the last {many(fall.calls, 'call')}"),

@@ -32,6 +32,7 @@ from tokenguard.report.export import as_json
 from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
 from tokenguard.report.query import Query, wheres
+from tokenguard.report.revenue import stated
 from tokenguard.report.sources import empty, open_sources, shown
 from tokenguard.report.trend import trend
 from tokenguard.store import faults
@@ -113,9 +114,10 @@ class Dashboard:
         """The same as `tokenguard report --format json` prints."""
         query, _, now = self._asked(request)
         with self._records() as records:
-            found, going = ask(records, query), trend(records, query, now)
+            found, going = ask(records, query, stated(query)), trend(records, query, now)
             insights = find(records, found, going.outliers if going else ())
-        return Response(as_json(found, insights, going), media_type="application/json")
+        said = as_json(found, insights, going, self._missed(query))
+        return Response(said, media_type="application/json")
 
     @contextmanager
     def _records(self) -> Iterator[Records]:
@@ -128,10 +130,15 @@ class Dashboard:
 
     def _page(self, request: Request) -> Page:
         query, when, now = self._asked(request)
-        paths = [path for path in self.given if isinstance(path, Path)]
-        missed = [fault for path in paths for fault in faults.read(path, query.since_ns, query.until_ns)]
+        paid, missed = stated(query), self._missed(query)
         with self._records() as records:
-            return gathered(records, query, self.shown, now, self._budgets(), period=when, live=True, faults=missed)
+            return gathered(
+                records, query, self.shown, now, self._budgets(), period=when, live=True, faults=missed, paid=paid
+            )
+
+    def _missed(self, query: Query) -> list[faults.Fault]:
+        paths = [path for path in self.given if isinstance(path, Path)]
+        return [fault for path in paths for fault in faults.read(path, query.since_ns, query.until_ns)]
 
     def _asked(self, request: Request) -> tuple[Query, str, datetime]:
         """The query, the name of its period, and now."""

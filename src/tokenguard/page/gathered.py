@@ -15,6 +15,7 @@ from tokenguard.report.findings import LAST_CALLS, Finding, find
 from tokenguard.report.inputs import Part, parts
 from tokenguard.report.measured import altogether, measured
 from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, newest
+from tokenguard.report.revenue import Revenue
 from tokenguard.report.trend import Trend, trend
 from tokenguard.store.faults import Fault
 
@@ -125,10 +126,15 @@ def gathered(
     live: bool = False,
     later: Sequence[str] = (),
     faults: Sequence[Fault] = (),
+    paid: Revenue | None = None,
 ) -> Page:
-    """All the page shows of a query that is by one key. Raises `TokenGuardError` where the query makes no sense."""
+    """All the page shows of a query that is by one key. Raises `TokenGuardError` where the query makes no sense.
+
+    With what tenants have `paid`, a page by tenant has their margins.
+    """
     query = replace(query, by=query.by[:1], limit=ROWS, sort=None)
-    report = ask(records, replace(query, by=("feature",) if query.by[0] in TIMES else query.by), reasons=False)
+    shown = replace(query, by=("feature",) if query.by[0] in TIMES else query.by)
+    report = ask(records, shown, paid, reasons=False)
     going = trend(records, query, now)
     listed = replace(query, limit=LISTED)
     return Page(

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tokenguard.page import charts
-from tokenguard.page.gathered import PERIODS, Page, choices
+from tokenguard.page.gathered import LOOKED_AT, PERIODS, Page, choices
 from tokenguard.page.markup import Markup, joined, tag
 from tokenguard.report.figures import Row, many
 from tokenguard.report.inputs import WORDS, uncached
@@ -21,6 +21,7 @@ from tokenguard.report.numbers import (
     seconds,
     share,
     shares,
+    signed_shares,
     token_counts,
     tokens,
     usd,
@@ -232,6 +233,12 @@ def by_key(page: Page) -> Markup:
     if page.report.total.figure("change") is None:
         heads.remove("change")
         cells = ((*cell[:CHANGE], *cell[CHANGE + 1 :]) for cell in cells)
+    if "revenue_usd" in report.total.figures:
+        heads += ["revenue", "margin", "of it"]
+        earned = zip(
+            usds(column("revenue_usd")), usds(column("margin_usd")), signed_shares(column("margin_share")), strict=True
+        )
+        cells = ((*cell, *more) for cell, more in zip(cells, earned, strict=True))
     more = f"and {report.more:,} more ({usd(report.more_usd)}), which the total counts" if report.more else None
     return tag(
         "section", tag("h2", f"By {page.by}"), table(heads, cells), more and tag("p", more, class_="dim"), class_="wide"
@@ -337,9 +344,11 @@ def inputs(page: Page) -> Markup | None:
         strict=True,
     )
     said = uncached(list(found))
+    calls = page.report.total.figures["calls"]
+    among = f", of the last {many(LOOKED_AT, 'call')}" if calls > LOOKED_AT else ""
     return tag(
         "section",
-        tag("h2", "Where the input goes"),
+        tag("h2", f"Where the input goes{among}"),
         charts.parts([(f"c{n}", part.share) for n, part in enumerate(found)]),
         table(["section", "share", "tokens", "cached", "cost"], cells),
         tag("p", said, class_="next") if said else None,

@@ -79,7 +79,7 @@ class Lines:
 
     def _record(self, span: Mapping[str, Any]) -> CallRecord | TaskRecord | None:
         attributes = _attributes(span)
-        if names.BREAK_KIND in attributes:
+        if names.BREAK_KIND in attributes and names.OPERATION not in attributes:  # below a call, and none itself
             _check_numbers(attributes)
             whose = (str(span.get("traceId") or ""), str(span.get("parentSpanId") or ""))
             self._late[whose] = {key: attributes[key] for key in BREAKS.values() if key in attributes}

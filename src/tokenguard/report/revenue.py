@@ -66,6 +66,19 @@ class Revenue(NamedTuple):
         return {tenant: math.fsum(amounts) for tenant, amounts in paid.items()}
 
 
+def stated(query: Query) -> Revenue | None:
+    """What tenants pay by the policy's `[finops] revenue`, where a report is of tenants. Raises `TokenGuardError`."""
+    if not fits(query):
+        return None
+    from tokenguard.policy import load  # takes a while
+
+    policy = load()
+    if policy.finops.revenue is None:
+        return None
+    where, _, _ = policy.origins.get("finops.revenue", "").rpartition(":")
+    return read(Path(where).parent / policy.finops.revenue)
+
+
 def read(file: Path) -> Revenue:
     """The rows of a CSV file with the columns `tenant`, `revenue_usd` and, where it has one, `date` (a day or a month).
 

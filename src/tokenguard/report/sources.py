@@ -99,7 +99,9 @@ def _told(path: Path) -> Iterator[None]:
 
 def _opened(store: Path) -> Records:
     with _told(store):
-        return SqliteRecords(open_for_reading(store))
+        connection = open_for_reading(store)
+        connection.execute("BEGIN")  # all statements see one state of it: programs add calls, and calls to the sums
+        return SqliteRecords(connection)
 
 
 def empty() -> Records:

@@ -83,9 +83,16 @@ COUNTERS = (
     names.BUDGET_ALERTS,
     names.BUDGET_REFUSALS,
     names.CACHE_BREAKS,
+    names.SECTION_TOKENS,
     names.CACHE_LOOKUPS,
     names.SERIES_OVERFLOW,
 )
+SECTION_LABELS = (
+    names.RESPONSE_MODEL,
+    names.attribution_attribute("feature"),
+    names.attribution_attribute("prompt_version"),
+)
+"""Where the input goes is asked of a prompt, and there are six sections: tenants would be too many series."""
 GUARD_ATTRIBUTES = tuple(map(names.attribution_attribute, ("tenant", "feature")))
 BUDGET_GAUGES = (
     names.BUDGET_LIMIT_USD,
@@ -259,11 +266,15 @@ class Metrics:
             self._add(names.UNPRICED_CALLS, key, tally.unpriced)
         if tally.usd is not None:
             self._add(names.COST_USD, (*key, ("status", tally.status)), tally.usd)
-            for (_, part), usd in zip(COST_PARTS, tally.sums[len(TOKEN_TYPES) :], strict=True):
+            for (_, part), usd in zip(COST_PARTS, tally.sums[len(TOKEN_TYPES) :], strict=False):
                 if usd is not None:
                     self._add(names.COST_PART_USD, (*key, ("part", part)), usd)
         if tally.saved:
             self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), tally.saved)
+        for section, tokens in zip(names.INPUT_SECTIONS, tally.sums[-len(names.INPUT_SECTIONS) :], strict=True):
+            if tokens:
+                whose = tuple(label for label in key if label[0] in SECTION_LABELS)
+                self._add(names.SECTION_TOKENS, (*whose, ("section", section)), tokens)
         if tally.histograms and self._instruments is not None:
             self._record_histograms(self._instruments, tally)
 

@@ -41,7 +41,10 @@ COST_PARTS: Final = (
     (names.COST_CACHE_WRITE, "cache_write"),
     (names.COST_TOOLS, "tools"),
 )
-SUMMED: Final = tuple(attribute for attribute, _ in (*TOKEN_TYPES, *COST_PARTS))
+SUMMED: Final = (
+    *(attribute for attribute, _ in (*TOKEN_TYPES, *COST_PARTS)),
+    *map(names.input_attribute, names.INPUT_SECTIONS),
+)
 """The attributes that are summed, in the order of `Tally.sums`."""
 
 
