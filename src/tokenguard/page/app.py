@@ -58,6 +58,7 @@ class Dashboard:
 
     def __init__(self, given: Sequence[Path | str], token: str, budgets: Callable[[], Sequence[Standing]]) -> None:
         self.given = given
+        self.paths = [path for path in given if isinstance(path, Path)]
         self.token = token
         self.shown = " + ".join(map(shown, given))
         self._budgets = budgets
@@ -98,10 +99,11 @@ class Dashboard:
 
     def _state(self, _request: Request) -> Response:
         """What changes whenever the sources do; a table elsewhere is asked anew after a while."""
-        paths = [path for path in self.given if isinstance(path, Path)]
-        stats = [file.stat() for path in paths for file in (path, path.with_name(f"{path.name}-wal")) if file.exists()]
+        stats = [
+            file.stat() for path in self.paths for file in (path, path.with_name(f"{path.name}-wal")) if file.exists()
+        ]
         told = [f"{each.st_ino}.{each.st_size}.{each.st_mtime_ns}" for each in stats]
-        if len(paths) < len(self.given):
+        if len(self.paths) < len(self.given):
             told.append(f"{time.time() // ANEW_S}")
         return PlainTextResponse(" ".join(told))
 
@@ -137,8 +139,7 @@ class Dashboard:
             )
 
     def _missed(self, query: Query) -> list[faults.Fault]:
-        paths = [path for path in self.given if isinstance(path, Path)]
-        return [fault for path in paths for fault in faults.read(path, query.since_ns, query.until_ns)]
+        return [fault for path in self.paths for fault in faults.read(path, query.since_ns, query.until_ns)]
 
     def _asked(self, request: Request) -> tuple[Query, str, datetime]:
         """The query, the name of its period, and now."""
