@@ -99,16 +99,19 @@ from tokenguard.lint.changing import Grain, Taint
 from tokenguard.lint.finding import Severity
 from tokenguard.lint.flow import Flow
 from tokenguard.lint.layout import head
+from tokenguard.lint.patterns import lazy
+from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.prompts import PROMPT_WORDS, TEXT_WORDS, lasts, loops_around, prefixes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.syntax import Function
 
 SEVERITY = "error"
 # A text that is known by less than its place in a system prompt is looked at for clocks and ids made in this file.
-_MADE = ("now(", "today(", "time(", "_ns(", "date()", "strftime(", "monotonic(", "perf_counter(", "uuid1(", "uuid4(",
-         "uuid7(", "random.", "secrets.")  # fmt: skip
-_TEXTS = ("prompt", ".invoke(", ".ainvoke(", "HumanMessage", *(w for w in TEXT_WORDS if w not in PROMPT_WORDS))
-WORDS = (*PROMPT_WORDS, *((text, *_MADE) for text in _TEXTS if isinstance(text, str)))
+_MADE = ("now(", "today(", lazy(rb"time\((?<![A-Za-z]time\()"), "_ns(", "date()", "strftime(", "monotonic(",
+         "perf_counter(", "uuid1(", "uuid4(", "uuid7(", "random.", "secrets.")  # fmt: skip
+_CALLED_PROMPT = ("prompt", lazy(rb"prompt\w*[ \t]*=(?!=)|def[ \t]+\w*prompt"))
+_TEXTS = (_CALLED_PROMPT, ".invoke(", ".ainvoke(", "HumanMessage", *(w for w in TEXT_WORDS if w not in PROMPT_WORDS))
+WORDS: tuple[Entry, ...] = (*PROMPT_WORDS, *((text, *_MADE) for text in _TEXTS))
 
 _WORTH = 40  # characters of fixed text behind a clock, from which on a last message has a beginning to be cached
 _SEVERITIES: dict[Grain, Severity] = {Grain.CALL: "error", Grain.HOUR: "warning", Grain.DAY: "info"}

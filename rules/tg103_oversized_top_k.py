@@ -124,11 +124,19 @@ for _row in ROWS:
     _BY_NAME.setdefault(_row.name, []).append(_row)
 _EVERYTHING = 1000  # from here on, everything is listed: that is no context for one answer
 _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # constructors that only retrievers give a k
+
+
+def _by_place(word: str) -> re.Pattern[bytes]:
+    """A call whose name has `word` in it, with a number of two or three digits behind its first argument."""
+    return lazy(word.encode() + rb"\w*\([^()\n]*,\s*\d{2,3}\s*[,)]")
+
+
 WORDS = (
     "similarity_search", "marginal_relevance_search", "search_kwargs", "similarity_top_k", "n_results", "top_k=",
     "query_points", "query_vector", "near_text", "near_vector", "hybrid_search", "anns_field", "Retriever",
     "top_k", "num_results",
-    *((k, "search", "retriev", "recall", "relevant", "context", "similar") for k in (" k=", "(k=", ",k=")),
+    *((k, "search", "retriev", "recall", "relevant", "context", "similar") for k in (" k=", "(k=", ",k=", " k: int")),
+    *((word, _by_place(word)) for word in ("search", "retriev", "recall", "similar", "lookup")),
     "RagRetrieval", "Retrieve(", "query_embedding", ".recall(", "memory.search(", "mem0",
 )  # fmt: skip
 _RERANK = lazy(
@@ -151,22 +159,23 @@ _KS = ("k", "top_k", "n_results", "num_results", "similarity_top_k")
 
 def check(file: File) -> Iterator[Report]:
     """Report each retrieval whose k is a number at or above the limit."""
+    told: set[ast.expr] = set()  # a default, or a constant, is reported where it is used first
     for call in file.module.calls:
         path = file.names.path(call.func)
         name = path.rpartition(".")[2].lstrip("?@")
         rows = _BY_NAME.get(name, ())
         for row in rows:
-            report = _report(file, call, row, path) if _applies(file, call, row, path, name) else None
+            report = _report(file, call, row, path, told) if _applies(file, call, row, path, name) else None
             if report is not None:
                 yield report
                 break
         else:
             own = _OWN if _SEARCH.search(name) else _ANY
-            if not _samples(call, name) and (report := _report(file, call, own, path)):
+            if not _samples(call, name) and (report := _report(file, call, own, path, told)):
                 yield report
 
 
-_OWN = Row("", _KS)  # any function that says it searches
+_OWN = Row("", _KS, at=1)  # any function that says it searches
 _ANY = Row("", _KS[1:])  # `k` alone may be anything
 
 
@@ -183,16 +192,15 @@ def _applies(file: File, call: ast.Call, row: Row, path: str, name: str) -> bool
     return row is not _MEM0 or "mem0" in path or (spelling(call.func) or "").endswith("memory.search")
 
 
-def _report(file: File, call: ast.Call, row: Row, path: str) -> Report | None:
+def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]) -> Report | None:
     """The finding of a call whose k is too large and whose results go into a prompt, whole."""
     most = file.options["max_top_k"]
-    found = file.any_of(call, row.ks)
-    value = found.value if found.presence is Presence.PRESENT else None
-    if value is None and found.presence is Presence.ABSENT and row.at is not None and len(call.args) > row.at:
-        value = call.args[row.at]
+    value = _k(file, call, row, path)
     if value is None:
         return None
     literal = _literal(file, call, value)
+    if literal in told:
+        return None
     k = file.constant(literal)
     if not isinstance(k, int) or isinstance(k, bool) or not most <= k < _EVERYTHING:
         return None
@@ -201,10 +209,28 @@ def _report(file: File, call: ast.Call, row: Row, path: str) -> Report | None:
     spoken = row.plain and not path.startswith("@") and _for_a_prompt(file, call)
     if (not row.name or row.plain or literal is not value) and not (spoken or reaches_prompt(file, call)):
         return None
+    told.add(literal)
     message = (
         f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
     )
     return Report(call, message, None, _fix(file, literal, most // 2))
+
+
+def _k(file: File, call: ast.Call, row: Row, path: str) -> ast.expr | None:
+    """What is given for k: by its name, by its place, or by the default of a function of this file."""
+    found = file.any_of(call, row.ks)
+    if found.presence is not Presence.ABSENT:
+        return found.value
+    function = file.names.definition(path)
+    if isinstance(function, Function):
+        parameters = [a for a in function.args.args if a.arg not in ("self", "cls")]
+        defaults = [None] * (len(parameters) - len(function.args.defaults)) + function.args.defaults
+        keywords = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+        for at, (parameter, default) in enumerate([*zip(parameters, defaults, strict=False), *keywords]):
+            if parameter.arg in row.ks:
+                return call.args[at] if at < min(len(call.args), len(parameters)) else default
+        return None
+    return call.args[row.at] if row.at is not None and len(call.args) > row.at else None
 
 
 def _literal(file: File, call: ast.Call, value: ast.expr) -> ast.expr:

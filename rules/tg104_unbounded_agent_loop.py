@@ -112,7 +112,7 @@ from tokenguard.lint.syntax import Function
 SEVERITY = "warning"
 _LIMITS = ("max_turns", "max_steps", "max_iterations", "max_iters", "recursion_limit", "request_limit",
            "max_tool_calls", "max_rounds")  # fmt: skip
-WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000") for name in _LIMITS))
+WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS))
 # Limits that None takes away, by the last name of what is called.
 _TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_streamed"), "request_limit": ("UsageLimits",),
                "max_iterations": ("AgentExecutor", "initialize_agent")}  # fmt: skip
@@ -147,7 +147,7 @@ def check(file: File) -> Iterator[Report]:
         if call in direct or _ENDLESS.search(ast.unparse(loop)):  # the loop looks into the reply
             loops.setdefault(loop, call)
     for loop in loops:
-        if _model_decides(file, loop) and not _bounded(file, loop, {*direct, *helped}):
+        if (_model_decides(file, loop) or _by_flag(loop)) and not _bounded(file, loop, {*direct, *helped}):
             message = (
                 "Only the model ends this loop of requests, and each turn sends the conversation again. "
                 "Count the turns, or set a deadline or budget."
@@ -228,6 +228,24 @@ def _model_decides(file: File, loop: Loop) -> bool:
         return True
     text = ast.unparse(loop.test)
     return bool(_ENDLESS.search(text)) and not _bounds(loop.test, set())
+
+
+def _by_flag(loop: Loop) -> bool:
+    """Whether a conversation goes on until a flag is set in the loop: `while not done`."""
+    test = loop.test if isinstance(loop, ast.While) else None
+    flag = test.operand if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) else test
+    if not isinstance(flag, ast.Name):
+        return False
+    nodes = list(own_nodes(loop))
+    targets = [t for node in nodes if isinstance(node, ast.Assign) for t in node.targets]
+    return any(isinstance(t, ast.Name) and t.id == flag.id for t in targets) and any(map(_adds, nodes))
+
+
+def _adds(node: ast.AST) -> bool:
+    """Whether a node makes a list longer."""
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.op, ast.Add) and not isinstance(node.value, ast.Constant)
+    return isinstance(node, ast.Call) and _name(node.func) in ("append", "extend")
 
 
 def _endless(file: File, source: ast.expr) -> bool:

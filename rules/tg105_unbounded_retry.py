@@ -66,11 +66,16 @@ SEVERITY = "warning"
 WORDS = CALL_WORDS
 _STOPS = {"backoff": ("max_tries", "max_time"), "tenacity": ("stop",), "retry": ("tries",), "retrying":
           ("stop_max_attempt_number", "stop_max_delay", "stop_func")}  # fmt: skip
-_COUNTS = lazy(r"attempt|retr|tries|count|budget|deadline|max_|elapsed|monotonic|time", re.IGNORECASE)
+_COUNTS = lazy(
+    r"attempt|retry|retries|tries|count|budget|deadline|max_(?!(?:\w+_)?(?:tokens|length))|elapsed|time_?left|time_?limit",
+    re.IGNORECASE,
+)
+_CLOCKS = frozenset({"time", "monotonic", "perf_counter", "now"})
 
 
 def check(file: File) -> Iterator[Report]:
     """Report retry decorators without a stop around generation calls, and endless loops that swallow their errors."""
+    told: set[ast.While] = set()
     for call, _ in file.generations:
         for decorator, library in retry_decorators(file, call):
             stops = _STOPS.get(library)
@@ -80,9 +85,10 @@ def check(file: File) -> Iterator[Report]:
                     continue
                 yield Report(decorator, f"This retries without end. Set {' or '.join(stops[:2])}.")
         loop = innermost_loop(file, call)
-        if isinstance(loop, ast.While) and isinstance(loop.test, ast.Constant) and loop.test.value:
+        if isinstance(loop, ast.While) and loop not in told and isinstance(loop.test, ast.Constant) and loop.test.value:
             attempt = _endless_attempt(file, call, loop)
             if attempt is not None:
+                told.add(loop)
                 yield Report(
                     call,
                     "A failure repeats this call without end: the loop swallows the error and nothing counts. "
@@ -97,10 +103,7 @@ def _endless_attempt(file: File, call: ast.Call, loop: ast.While) -> ast.Try | N
         if node is loop:
             return None
         if isinstance(node, ast.Try) and node in inside:
-            names = {n.id for n in inside if isinstance(n, ast.Name)} | {
-                n.attr for n in inside if isinstance(n, ast.Attribute)
-            }
-            if any(_COUNTS.search(name) and name not in ("time", "sleep", "timeout") for name in names):
+            if any(map(_counts, inside)):
                 return None
             succeeds = any(
                 isinstance(n, ast.Return | ast.Break) for s in (*node.body, *node.orelse) for n in ast.walk(s)
@@ -110,7 +113,29 @@ def _endless_attempt(file: File, call: ast.Call, loop: ast.While) -> ast.Try | N
     return None
 
 
+def _counts(node: ast.AST) -> bool:
+    """Whether a node of a loop counts attempts, or looks at a clock; how long to sleep, and a cap, count nothing."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Attribute) and node.func.attr in _CLOCKS
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return bool(_COUNTS.search(name))
+
+
 def _goes_round(handler: ast.ExceptHandler) -> bool:
-    return not any(
-        isinstance(n, ast.Raise | ast.Return | ast.Break | ast.AugAssign) for s in handler.body for n in ast.walk(s)
+    """Whether an error may lead back to the request, with nothing counted."""
+    counted = any(
+        isinstance(n, ast.AugAssign) and isinstance(n.op, ast.Add | ast.Sub) for s in handler.body for n in ast.walk(s)
     )
+    return not counted and _falls_through(handler.body)
+
+
+def _falls_through(statements: list[ast.stmt]) -> bool:
+    """Whether there is a way through `statements` that does not leave the loop."""
+    for statement in statements:
+        if isinstance(statement, ast.Raise | ast.Return | ast.Break):
+            return False
+        if isinstance(statement, ast.Continue):
+            return True
+        if isinstance(statement, ast.If) and not (_falls_through(statement.body) or _falls_through(statement.orelse)):
+            return False
+    return True

@@ -61,8 +61,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenguard.lint.fanout import bounded, fan_outs, few, sends
+from tokenguard.lint.fanout import bounded, fan_outs, few
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.sending import sends
 
 SEVERITY = "warning"
 OPTIONS = {"max_at_once": 10}

@@ -61,7 +61,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tokenguard.lint.history import additions, asks_a_person, cut_down, histories
+from tokenguard.lint.history import KEEPERS, additions, asks_a_person, cut_down, histories
 from tokenguard.lint.loops import Loop
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
@@ -69,7 +69,8 @@ from tokenguard.lint.surface import CALL_WORDS
 SEVERITY = "warning"
 _MEMORY = "ConversationBufferMemory"
 _GROWTH = (".append(", ".extend(", "+=")
-WORDS = (*((growth, *CALL_WORDS, "message_history", "invoke(", "stream(", ".run") for growth in _GROWTH), _MEMORY)
+_SENDS = (*CALL_WORDS, "message_history", "invoke(", "stream(", ".run")
+WORDS = (*(((growth, *_SENDS), *KEEPERS) for growth in _GROWTH), _MEMORY)
 
 
 def check(file: File) -> Iterator[Report]:

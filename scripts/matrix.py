@@ -77,7 +77,8 @@ SETS = {
     "wires-6": Set(("cohere>=6,<7", "huggingface_hub>=1,<1.1", "xai-sdk>=1.3,<1.4")),
     "mistral-3": Set(("mistralai[agents,gcp]>=3",)),  # with what its own loop around an agent needs
     "frameworks": frameworks(
-        "openai-agents", "langchain", "langchain-openai", "langchain-anthropic", "pydantic-ai-slim[openai]"
+        *("openai-agents[voice]", "langchain", "langchain-openai", "langchain-anthropic", "langchain-community"),
+        "pydantic-ai-slim[openai]",
     ),
     "llama-index": frameworks("llama-index-core", "llama-index-llms-openai"),
     "litellm": frameworks(

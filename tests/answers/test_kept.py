@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import openai
@@ -205,6 +206,30 @@ def test_request_id(provider, under, spans):
     assert len(provider.requests) == 2
 
 
+def test_late_answer(provider, under, spans):
+    """Somebody stops waiting and asks again by the same request id: the first answer is theirs, late or just then."""
+    rules = 'per = ["request_id"]\n[[share]]\nname = "at once"\nper = ["request_id"]\n'
+    under(RULE + rules, 'keys = ["request_id"]')
+    answers = threading.Event()
+    provider.answer = lambda: answers.wait(5) and canned.chat_body()
+    client = provider.client()
+
+    def work():
+        with tokenguard.attribution(request_id="r1"):
+            return ask(client)
+
+    with ThreadPoolExecutor(2) as pool:
+        given_up = pool.submit(work)
+        with pytest.raises(TimeoutError):
+            given_up.result(timeout=0.05)
+        again = pool.submit(work)
+        answers.set()
+        assert again.result() == given_up.result()
+    assert work() == again.result()
+    assert len(provider.requests) == 1
+    assert spans.all()[-1].attributes[names.CACHE_RESULT] == "hit"
+
+
 def test_parse_stream_and_raw(provider, under):
     """One entry serves whoever asks for it: plainly, parsed, raw; a stream has its own, and helpers read it."""
     under(RULE)
@@ -341,7 +366,7 @@ def test_unusable_entry(provider, under, spans):
     answers = guard.answers
     ((key, item),) = answers.store._items.items()
     entry = answers.box.open(key, item.data)
-    broken = entry[: entry.index(b"\n") + 1] + b'{"choices": 7'
+    broken = entry[: entry.index(b"\n\n") + 2] + b'{"choices": 7'
     answers.store.put(key, item._replace(data=answers.box.seal(key, broken)))
     spans.clear()
     assert ask(client) == first

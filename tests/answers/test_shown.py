@@ -101,6 +101,9 @@ def test_check(policy_file):
     assert "takes no temperature" in said.output
     assert "temperature" not in run("policy", "check", policy_file(rule + "sampled = true\n")).output
     assert "temperature" not in run("policy", "check", policy_file('[[cache]]\nname = "a"\n')).output
+    meaning = '[[cache]]\nname = "m"\nmatch = "meaning"\nencoder = "app:encode"\nsampled = true\nper = []\n'
+    assert '"m" only watches' in run("policy", "check", policy_file(meaning)).output
+    assert "watch" in run("policy", "try", policy_file(meaning), "--model", "gpt-4o").output
 
 
 @pytest.mark.parametrize(

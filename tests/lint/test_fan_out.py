@@ -54,6 +54,45 @@ REPORTED = {
         "import anyio\nasync def f(texts):\n    async with anyio.create_task_group() as tg:\n        for t in texts:\n"
         "            tg.start_soon(title, t)"
     ),
+    "tasks as the keys of a dict": (
+        "async def f(texts):\n    tasks = {asyncio.ensure_future(title(t)): t for t in texts}\n"
+        "    await asyncio.wait([t for t in tasks.keys() if not t.done()])"
+    ),
+    "tasks as the values of a dict": (
+        "async def f(texts):\n    tasks = {}\n    for i, t in enumerate(texts):\n        tasks[i] = asyncio.create_task(title(t))\n"
+        "    await asyncio.gather(*tasks.values())"
+    ),
+    "the number of the items": (
+        "async def f(texts):\n    n = len(texts)\n    await asyncio.gather(*[title(texts[i]) for i in range(n)])"
+    ),
+    "waited for in two branches": (
+        "async def f(texts, old):\n    tasks = [asyncio.create_task(title(t)) for t in texts]\n    if old:\n"
+        "        await asyncio.wait(tasks)\n    else:\n        await asyncio.wait(tasks, timeout=3)"
+    ),
+    "a group's tasks gathered, too": (
+        "async def f(texts):\n    async with asyncio.TaskGroup() as tg:\n        tasks = []\n        for t in texts:\n"
+        "            tasks.append(tg.create_task(title(t)))\n    return await asyncio.gather(*tasks)"
+    ),
+    "a chain": (
+        "async def one(chain, row):\n    return await chain.arun(row)\nasync def f(frame, chain):\n    tasks = []\n"
+        "    for _, row in frame.iterrows():\n        tasks.append(one(chain, row))\n    await asyncio.gather(*tasks)"
+    ),
+    "a pool of the package's full name": (
+        "import concurrent.futures\ndef f(texts):\n    with concurrent.futures.ThreadPoolExecutor() as pool:\n"
+        "        return [pool.submit(ask, t) for t in texts]"
+    ),
+    "a thread for each": (
+        "def f(texts):\n    with ThreadPoolExecutor(max_workers=len(texts) or 1) as pool:\n"
+        "        return list(pool.map(ask, texts))"
+    ),
+    "the default executor": (
+        "async def f(texts):\n    loop = asyncio.get_running_loop()\n"
+        "    await asyncio.gather(*[loop.run_in_executor(None, ask, t) for t in texts])"
+    ),
+    "the method of a parameter's class": (
+        "class Model:\n    async def answer(self, t):\n        return await title(t)\n"
+        "async def f(model: Model, texts):\n    await asyncio.gather(*[model.answer(t) for t in texts])"
+    ),
     "pool map": "def f(texts):\n    with ThreadPoolExecutor() as pool:\n        return list(pool.map(ask, texts))",
     "pool submit": (
         "def f(texts):\n    with ThreadPoolExecutor() as pool:\n        futures = [pool.submit(ask, t) for t in texts]"
@@ -105,6 +144,14 @@ SILENT = {
     "a constant of the module": "KINDS = ['a', 'b']\nasync def f():\n    await asyncio.gather(*[title(t) for t in KINDS])",
     "a few of many": "async def f(texts):\n    await asyncio.gather(*[title(t) for t in texts[:3]])",
     "a pool of four": "def f(texts):\n    with ThreadPoolExecutor(max_workers=4) as pool:\n        list(pool.map(ask, texts))",
+    "a pool of the items, but of no more than": (
+        "def f(texts, most=4):\n    workers = max(1, min(most, len(texts)))\n"
+        "    with ThreadPoolExecutor(workers) as pool:\n        list(pool.map(ask, texts))"
+    ),
+    "two slices together": (
+        "async def f(texts, names):\n    for i in range(0, len(texts), 5):\n        part = texts[i : i + 5], names[i : i + 5]\n"
+        "        await asyncio.gather(*[title(t + n) for t, n in zip(*part)])"
+    ),
     "a pool whose size is configured": "def f(texts, n):\n    with ThreadPoolExecutor(n) as pool:\n        list(pool.map(ask, texts))",
     "a model's slot is no bound of ours, and none is needed for two": "async def f(a, b):\n    await asyncio.gather(*[title(t) for t in (a, b)])",
     "a chat that is no model": "async def f(rooms):\n    await asyncio.gather(*[r.chat.generate(r) for r in rooms])",
@@ -140,6 +187,20 @@ def test_helpers_of_other_modules_are_followed(tmp_path: Path) -> None:
         TOP.replace("return i, await title(text)", "async with semaphore:\n        await title(text)")
     )
     assert lint_file(Linter(Config(root=tmp_path, select=("TG113",))), path).findings == []
+
+
+def test_a_method_of_another_modules_class_is_followed(tmp_path: Path) -> None:
+    """`client.answer(...)`, where `client` is a parameter or an object of a class that another module defines."""
+    (tmp_path / "clients.py").write_text(
+        TOP + "class Client:\n    def answer(self, t):\n        return ask(t)\nshared = Client()\n"
+    )
+    for start in ("async def f(c: Client, texts):", "async def f(texts, c=shared):"):
+        (tmp_path / "main.py").write_text(
+            f"import asyncio\nfrom clients import Client, shared\n{start}\n"
+            "    await asyncio.gather(*[asyncio.to_thread(c.answer, t) for t in texts])\n"
+        )
+        linter = Linter(Config(root=tmp_path, select=("TG113",)))
+        assert [f.rule for f in lint_file(linter, str(tmp_path / "main.py")).findings] == ["TG113"], start
 
 
 def test_an_agent_of_another_module_is_known(tmp_path: Path) -> None:

@@ -28,6 +28,17 @@ REPORTED = {
     ),
     "TG104 infinite turns": "from agents import Runner\nasync def f(a):\n    return await Runner.run(a, 'x', max_turns=float('inf'))",
     "TG104 turns by maxsize": "import sys\nfrom agents import Runner\nasync def f(a):\n    return await Runner.run(a, 'x', max_turns=sys.maxsize)",
+    "TG104 turns by a power": "from agents import Runner\nasync def f(a):\n    return await Runner.run(a, 'x', max_turns=10**9)",
+    "TG104 until a flag": (
+        f"def f(client, messages, tools):\n    done = False\n    while not done:\n        {CLAUDE}\n"
+        "        done = reply.stop_reason != 'tool_use'\n        messages.append(reply)"
+    ),
+    "TG105 a smaller cap and a sleep are no end": (
+        "import openai, time\ndef f(messages, max_tokens, sleep_time):\n    while True:\n        try:\n"
+        "            reply = openai.ChatCompletion.create(model='m', messages=messages, max_tokens=max_tokens)\n            break\n"
+        "        except openai.error.OpenAIError as e:\n            if 'length' in str(e):\n                max_tokens = int(max_tokens * 0.8)\n"
+        "                if max_tokens == 0:\n                    raise\n            else:\n                time.sleep(sleep_time)"
+    ),
     "TG104 turns taken away": "from agents import Runner\nasync def f(a):\n    return await Runner.run(a, 'x', max_turns=None)",
     "TG104 requests taken away": "from pydantic_ai.usage import UsageLimits\nlimits = UsageLimits(request_limit=None)",
     "TG104 recursion without an end": "def f(graph, x):\n    return graph.invoke(x, recursion_limit=1000000)",
@@ -82,6 +93,25 @@ SILENT = {
     ),
     "TG104 a person every time": f"def f(client, messages, tools):\n    while True:\n        messages.append(input())\n        {CLAUDE}\n{TOOLS}",
     "TG104 counted": f"import itertools\ndef f(client, messages, tools):\n    for turn in itertools.count():\n        if turn > 9:\n            break\n        turn += 1\n        {CLAUDE}\n{TOOLS}",
+    "TG104 until a flag that waits": (
+        f"def f(client, messages, tools):\n    done = False\n    while not done:\n        messages.append(input())\n        {CLAUDE}\n"
+        "        done = reply.stop_reason == 'end_turn'"
+    ),
+    "TG105 attempts that are counted": (
+        "import openai\ndef f(messages):\n    attempts = 0\n    while True:\n        try:\n"
+        "            return openai.ChatCompletion.create(model='m', messages=messages, max_tokens=5)\n"
+        "        except openai.error.OpenAIError:\n            attempts += 1\n            if attempts > 3:\n                raise"
+    ),
+    "TG105 a deadline by the clock": (
+        "import openai, time\ndef f(messages, start):\n    while True:\n        try:\n"
+        "            return openai.ChatCompletion.create(model='m', messages=messages, max_tokens=5)\n"
+        "        except openai.error.OpenAIError:\n            if time.time() - start > 60:\n                raise"
+    ),
+    "TG105 both branches leave": (
+        "import openai\ndef f(messages, strict):\n    while True:\n        try:\n"
+        "            return openai.ChatCompletion.create(model='m', messages=messages, max_tokens=5)\n"
+        "        except openai.error.OpenAIError:\n            if strict:\n                raise\n            else:\n                return None"
+    ),
     "TG104 some turns": "from agents import Runner\nasync def f(a, n):\n    return await Runner.run(a, 'x', max_turns=n)",
     "TG104 numeric solver": "import numpy\ndef f(x):\n    return fit(x, max_iterations=float('inf'))",
     "TG104 runner with a limit": "def f(client, m):\n    return client.beta.messages.tool_runner(model='m', max_tokens=5, messages=m, max_iterations=5)",

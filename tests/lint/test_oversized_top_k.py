@@ -26,6 +26,17 @@ FOUND = {
     "parents of small pieces": "from langchain.retrievers import ParentDocumentRetriever\ndef f(vs, store):\n    return ParentDocumentRetriever(vectorstore=vs, docstore=store, search_kwargs={'k': 30})",
     "a tool's results": "class Search(BaseTool):\n    def _run(self, query):\n        return '\\n'.join(d.page_content for d in self.db.similarity_search(query, k=50))",
     "a loop that skips": f"def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=30):\n        if not d.metadata:\n            continue\n        docs.append(d)\n{ASK}",
+    "the default of a search of one's own": (
+        "def search_docs(question, k=40):\n    return table[embed(question)][:k]\n"
+        "def answer(llm, question):\n    docs = search_docs(question)\n    return llm.invoke(f'{docs} {question}')"
+    ),
+    "a place of one's own search": (
+        "def search_docs(question, k):\n    return table[embed(question)][:k]\n"
+        "def answer(llm, question):\n    docs = search_docs(question, 40)\n    return llm.invoke(f'{docs} {question}')"
+    ),
+    "the place of a search elsewhere": (
+        "def answer(kb, llm, question):\n    hits = kb.search(question, 45)\n    return llm.invoke(f'{hits} {question}')"
+    ),
 }  # fmt: skip
 
 SILENT = {
@@ -63,6 +74,11 @@ SILENT = {
     "topk of torch": "import torch\ndef f(x):\n    return torch.topk(x, k=50)",
     "below": "def f(db, question):\n    return db.similarity_search(question, k=19)",
     "variable": "def f(db, question, k):\n    return db.similarity_search(question, k=k)",
+    "a pattern searched with flags": "import re\ndef f(llm, text):\n    found = re.search('a', text, 64)\n    return llm.invoke(f'{found}')",
+    "a default that is not left": (
+        "def search_docs(question, k=40):\n    return table[embed(question)][:k]\n"
+        "def answer(llm, question):\n    docs = search_docs(question, 5)\n    return llm.invoke(f'{docs} {question}')"
+    ),
 }  # fmt: skip
 
 

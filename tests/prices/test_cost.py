@@ -329,3 +329,22 @@ def test_a_reported_cost_keeps_the_proportions(price):
     assert cost.total == pytest.approx(0.05)
     assert cost[3:7] == pytest.approx((0.01, 0.02, 0.02, 0.0))
     assert as_reported(price("openai", "gpt-9", Usage(1, 1)), 0.05)[:4] == ("exact", None, 0.05, None)
+
+
+def test_text_alone_is_charged_as_everything_is(monkeypatch):
+    """The short way for text comes to what the long one does, whatever the counts are, also where they contradict."""
+    import random
+
+    from tokenguard.prices import rates as module
+
+    pick = random.Random(7)
+    known = [PriceBook().rates(*model) for model in (("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4-5"))]
+    text = [*Usage._fields[: module.FIRST_MEDIUM], "output_image", "token_hours"]
+    for _ in range(600):
+        counts = {name: pick.choice((None, 0, 0, pick.randrange(-2, 2000))) for name in text[: module.FIRST_MEDIUM]}
+        usage = Usage(**{**counts, "output_image": pick.choice((None, 0)), "token_hours": pick.choice((None, 0))})
+        basis, rates = pick.choice((None, "missing_usage")), pick.choice(known)
+        short = module.charge(rates, usage, basis)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_text", lambda *_: None)
+            assert short == module.charge(rates, usage, basis), usage

@@ -72,3 +72,15 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     hashes.keep(tmp_path / "file" / "usage.db")
     assert hashes.stable(b"x") == hashes.stable(b"x")
+
+
+def test_a_known_hash_seed_gives_nothing_away(monkeypatch):
+    """Where Python's own hashes are the same in all processes, those of requests are not."""
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    assert other_process()[0] != other_process()[0]
+
+
+def test_a_python_whose_hash_is_no_keyed_one(monkeypatch):
+    """There the halves of a hash come from elsewhere, with all its properties."""
+    monkeypatch.setattr(hashes, "SIPHASH", False)
+    test_equal_in_one_process()

@@ -487,7 +487,8 @@ def mutable(node, found=None):
 def test_single_flight(variant, caller, under, provider, running, spans):
     """Identical calls at once are one request, and each caller has an answer, or a stream, of its own."""
     call = caller(variant)
-    shares = variant.kind.shares and not (variant.stream and variant.kind.sdk in UNSHARED_STREAMS)
+    by_aiohttp = variant.asynchronous and variant.kind.sdk.startswith("google") and importlib.util.find_spec("aiohttp")
+    shares = variant.kind.shares and not (variant.stream and (by_aiohttp or variant.kind.sdk in UNSHARED_STREAMS))
     call(said="Ready?")
     provider.requests.clear()
     spans.clear()

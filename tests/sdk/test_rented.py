@@ -236,3 +236,21 @@ def test_a_cache_at_the_end_of_the_process(google, installed):
     runtime.installed().meter.rents.give_up()
     last = counted(installed, 2)[1]
     assert (last.cost.basis, last.cost.total) == ("rented_to_expiry", pytest.approx(0.02))
+
+
+STEPS = [
+    *((rents.Rents, name) for name in ("keep", "waits", "seen", "_tell")),
+    *((rents.Rented, name) for name in ("__init__", "renew", "accrued")),
+]
+
+
+@pytest.mark.parametrize(("owner", "step"), STEPS, ids=lambda value: getattr(value, "__name__", value))
+def test_internal_failure(owner, step, client, installed, monkeypatch):
+    """Each step of ours raises in turn, and the application makes, reads and deletes what it rents."""
+    monkeypatch.setenv("TOKENGUARD_STRICT", "0")
+    monkeypatch.setattr(owner, step, lambda *arguments, **more: 1 / 0)
+    tokenguard.install(policy.loads(BUDGET))
+    store = client.vector_stores.create(name="plans")
+    assert client.vector_stores.retrieve(store.id).id == store.id
+    assert client.vector_stores.delete(store.id).deleted
+    assert installed.records[0].attributes["gen_ai.operation.name"] == "create_vector_store"

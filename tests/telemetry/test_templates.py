@@ -223,3 +223,37 @@ def test_a_batch_is_exported():
     provider.shutdown()
     (span,) = exporter.get_finished_spans()
     assert (span.name, dict(span.attributes), span.start_time, span.end_time) == ("chat", {"a": 1}, 1, 2)
+
+
+def test_a_template_that_fails_leaves_no_call_without_a_span(monkeypatch):
+    """Whatever becomes of the SDK after the template was made, a span is started, and it is said why it was not made
+    from the template."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    spans = Spans(provider.get_tracer("test"))
+    spans.start("first", Context(), {}, 1).end()
+    monkeypatch.setattr(spans._learnt[2], "_new_span", lambda: 1 / 0)
+    for name in ("second", "third"):
+        spans.start(name, Context(), {"a": 1}, 1).end()
+    assert [span.name for span in exporter.get_finished_spans()] == ["first", "second", "third"]
+    assert spans.why_not == "ZeroDivisionError: division by zero"
+
+
+def test_a_processor_that_fails_is_asked_once():
+    """What a processor raises at the start of a span is raised, as by the SDK, and other spans are still made."""
+
+    class Fails(SpanProcessor):
+        asked = 0
+
+        def on_start(self, span, parent_context=None):
+            self.asked += 1
+            raise OSError("no disk")
+
+    provider, processor = TracerProvider(), Fails()
+    provider.add_span_processor(processor)
+    spans = Spans(provider.get_tracer("test"))
+    with pytest.raises(OSError, match="no disk"):
+        spans.start("chat", Context(), {}, 1)
+    assert processor.asked == 1
+    assert spans.why_not is None

@@ -9,6 +9,7 @@ import contextlib
 import hmac
 import time
 from collections.abc import Generator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -238,4 +239,9 @@ class Answers:
 
 def owner(box: Box, tenant: str) -> str:
     """Whose an entry is, for those who clear it: a name that tells nothing without the secret."""
-    return hmac.digest(box.secret, tenant.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]
+    return _owner(box.secret, tenant)
+
+
+@lru_cache(maxsize=1024)
+def _owner(secret: bytes, tenant: str) -> str:
+    return hmac.digest(secret, tenant.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from tokenguard.call.kept import HttpAnswer
 from tokenguard.facts.errors import PolicyError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 LEAST_SECRET: Final = 16
 """Characters of a secret, at least."""
 
@@ -30,20 +30,21 @@ class Entry(NamedTuple):
     """By what it is found again, in words: the encoder with its version, the rule's version, whose it is."""
 
     def encode(self) -> bytes:
-        """As bytes, unprotected."""
-        head = [FORMAT, self.kept_at, self.expires, self.hides_usage, self.answer.headers, dict(self.about)]
-        return json.dumps(head).encode() + b"\n" + self.answer.body
+        """As bytes, unprotected: a line of JSON, the headers a line each, an empty line, the body."""
+        head = json.dumps([FORMAT, self.kept_at, self.expires, self.hides_usage, dict(self.about)])
+        headers = "".join([f"\n{name}:{value}" for name, value in self.answer.headers])
+        return f"{head}{headers}\n\n".encode("utf-8", "surrogateescape") + self.answer.body
 
 
 def decode(data: bytes) -> Entry:
     """The entry in these bytes; raises `ValueError` for what is none."""
-    head, newline, body = data.partition(b"\n")
-    version, kept_at, expires, hides_usage, headers, about = json.loads(head)
-    if not newline or version != FORMAT:
+    told, end, body = data.partition(b"\n\n")
+    head, *lines = told.decode("utf-8", "surrogateescape").split("\n")
+    version, kept_at, expires, hides_usage, about = json.loads(head)
+    if not end or version != FORMAT:
         raise ValueError(f"an answer of format {version}, and not {FORMAT}")
-    return Entry(
-        HttpAnswer(tuple((name, value) for name, value in headers), body), kept_at, expires, hides_usage, about
-    )
+    headers = tuple((name, value) for name, _, value in (line.partition(":") for line in lines))
+    return Entry(HttpAnswer(headers, body), kept_at, expires, hides_usage, about)
 
 
 class Box(Protocol):

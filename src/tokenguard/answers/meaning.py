@@ -12,6 +12,7 @@ import hmac
 import struct
 import time
 from collections.abc import Generator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tokenguard.answers.asked import Asked
@@ -50,7 +51,7 @@ _NUMBERS: Final = (
 )
 _DATES: Final = (
     "january february march april may june july august september october november december monday tuesday wednesday "
-    "thursday friday saturday sunday today tomorrow yesterday"
+    "thursday friday saturday sunday weekday weekdays weekend weekends today tomorrow yesterday"
 )
 _NEGATIONS: Final = (
     "no not never none nothing nobody nor neither cannot without except unless lack lacks missing false non stop "
@@ -60,15 +61,28 @@ EXACT: Final = frozenset(f"{_NUMBERS} {_DATES} {_NEGATIONS}".split())
 """English words that must be the same: quantities, times, negations, and one of each pair of opposites."""
 
 
+NEGATING: Final = ("un", "non", "dis", "avoid", "exclud", "decreas", "prohibit", "forbid", "refus", "reject", "clos")
+"""How words begin that turn a question round. Of more words than those it only asks that they be the same."""
+HALVES: Final = frozenset({"am", "pm"})
+"""Of a day, behind a number."""
+
+
 def hard_facts(text: str) -> tuple[str, ...]:
     """What of a text must be equal to the letter, in its order.
 
-    >>> hard_facts("Doesn't order 48213 cost more than $5?")
-    ("doesn't", '48213', 'more', '$', '5')
+    >>> hard_facts("Doesn't order 48213 cost more than $5 at 7 pm? I am unsure.")
+    ("doesn't", '48213', 'more', '$', '5', '7', 'pm', 'unsure')
     """
-    found = (token.replace("\u2019", "'").casefold() for token in TOKEN.findall(text))
+    words = [token.replace("\u2019", "'").casefold() for token in TOKEN.findall(text)]
     return tuple(
-        word for word in found if word in EXACT or word.endswith("n't") or not word[0].isalpha() or _has_digit(word)
+        word
+        for before, word in pairwise(("", *words))
+        if word in EXACT
+        or word.endswith("n't")
+        or not word[0].isalpha()
+        or word.startswith(NEGATING)
+        or _has_digit(word)
+        or (word in HALVES and _has_digit(before))
     )
 
 

@@ -20,8 +20,6 @@ T = TypeVar("T")
 VERSION: Final = 2
 """Of the file; what another version has kept is forgotten."""
 _SCHEMA: Final = f"""
-DROP TABLE IF EXISTS answer;
-DROP TABLE IF EXISTS total;
 CREATE TABLE IF NOT EXISTS answer (
     key BLOB PRIMARY KEY, rule TEXT NOT NULL, tenant TEXT NOT NULL,
     used REAL NOT NULL, expires REAL NOT NULL, size INTEGER NOT NULL, data BLOB NOT NULL,
@@ -40,6 +38,7 @@ CREATE TRIGGER IF NOT EXISTS answer_out AFTER DELETE ON answer BEGIN
 END;
 PRAGMA user_version = {VERSION};
 """  # noqa: S608 - our own number
+_FORGET: Final = "DROP TABLE IF EXISTS answer; DROP TABLE IF EXISTS total;"
 _TOUCH_S: Final = 60.0
 """How much later than it says an entry may have been used: a read that writes costs ten times as much."""
 _EXPIRED: Final = 100
@@ -165,7 +164,7 @@ class SqliteStore(Store):
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA secure_delete = FAST")
-        if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
+        if (found := db.execute("PRAGMA user_version").fetchone()[0]) != VERSION:
+            db.executescript(f"BEGIN IMMEDIATE;{_FORGET if found else ''}{_SCHEMA}COMMIT;")
         self._connection, self._owner = db, os.getpid()
         return self._connection

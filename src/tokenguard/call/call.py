@@ -21,7 +21,6 @@ from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading
-from tokenguard.providers.reading import believable
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
@@ -199,8 +198,8 @@ class Call:
     """What it came to, once it has ended; `None` where it is not on any bill."""
     answer: object = None
     """The response, or the events of its stream, where its content is to be recorded."""
-    unmeasured: object = None
-    """The response, where it does not say how much was generated."""
+    answered: object = None
+    """The response, for what was generated where it does not say how much."""
     span: CallSpan = NO_SPAN
     outer: Context | None = None
     """The OpenTelemetry context around the call."""
@@ -268,9 +267,8 @@ class Call:
         if self._settling.captures or (self.rerouted is not None and self.rerouted.checked is not None):
             self.answer = response
         reading = self.api.read(response)
-        usage = reading.usage
-        if reading.complete and (usage is None or usage.output is None or not believable(usage)):
-            self.unmeasured = response
+        if reading.complete:
+            self.answered = response
         return reading
 
     def keep_stream(self, events: bytes) -> None:
@@ -311,9 +309,8 @@ class Call:
             return
         if reading is not None and reading.error is not None:  # the provider's word goes first
             outcome, error = names.ERROR, reading.error
-        if generated is None and self.unmeasured is not None and self.api.generates:
-            response = self.unmeasured
-            generated = lambda: self.api.words.answered_text(response)  # noqa: E731
+        if generated is None and self.answered is not None and self.api.generates:
+            generated = self._generated
         try:
             open_calls.pop(id(self), None)
             self._settle(reading, outcome, error, first_chunk_ns, generated)
@@ -322,6 +319,9 @@ class Call:
                 # A signal handler's: what is left is done, and the program gets what it has raised.
                 self._settle(reading, outcome, error, first_chunk_ns, generated)
             raise
+
+    def _generated(self) -> str:
+        return self.api.words.answered_text(self.answered)
 
     def _settle(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -87,13 +88,15 @@ class Incoming:
 
 def lasting(headers: Iterable[tuple[str, str]], *, decoded: bool) -> tuple[tuple[str, str], ...]:
     """The headers of an answer that another one gets, too."""
-    return tuple(
-        (name, value)
-        for name, value in headers
-        if (low := name.lower()) not in HEADERS_FORGOTTEN
-        and not any(stem in low for stem in HEADER_STEMS_FORGOTTEN)
-        and not (decoded and low == "content-encoding")
-    )
+    return tuple((name, value) for name, value in headers if _lasts(name, decoded))
+
+
+@lru_cache(maxsize=1024)
+def _lasts(name: str, decoded: bool) -> bool:
+    low = name.lower()
+    if low in HEADERS_FORGOTTEN or any(stem in low for stem in HEADER_STEMS_FORGOTTEN):
+        return False
+    return not (decoded and low == "content-encoding")
 
 
 class Flying(Protocol):

@@ -46,6 +46,8 @@ def images(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     number = int(body.get("n") or 1)
     data = [{"b64_json": PIXEL, "revised_prompt": None} for _ in range(number)]
     if model.startswith(BY_PICTURE):
+        if body.get("response_format") != "b64_json":
+            data = [{"url": "https://files/1.png", "revised_prompt": None}] * number
         return Reply({"created": int(time.time()), "data": data}, billed=Usage(images=number))
     said, seen = count_text(str(body.get("prompt") or ""), None), 194 * ("image" in body)
     drawn = TOKENS.get(str(body.get("quality")), TOKENS["medium"]) * number

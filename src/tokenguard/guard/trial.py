@@ -275,7 +275,10 @@ class _Trying:
             lacks = [key for key in rule.per if not call.attribution.get(key)]
             return "-", f"the call has no {' and no '.join(lacks)}, which are in its key"
         reason = unfit(call, rule, body_text(call, call.request))
-        return ("look up", f"shared by {matched.cache_key or 'all'}") if reason is None else ("-", REASONS[reason])
+        if reason is not None:
+            return "-", REASONS[reason]
+        watches = rule.match == "meaning" and not rule.serve
+        return "watch" if watches else "look up", f"shared by {matched.cache_key or 'all'}"
 
     def _budgets(self) -> Iterator[Decision]:
         for budget in self._policy.budgets:

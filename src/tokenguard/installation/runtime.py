@@ -120,8 +120,12 @@ class Installation:
         self.listens = True
 
         def listen(module: ModuleType) -> None:
-            if module.__name__ not in self.transports:
+            if module.__name__ in self.transports:
+                return
+            try:
                 self.transports[module.__name__] = patch(module, self.meter)
+            except Exception as error:  # the import is the program's, and goes on
+                self.telemetry.internal_error(f"listening to {module.__name__}", error)
 
         watch_imports(dict.fromkeys(TRANSPORTS, listen))
 

@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tokenguard.lint.config import ConfigError
@@ -78,8 +77,8 @@ def parser() -> argparse.ArgumentParser:
     rules.codes("--select", says="Rules to run: ids or prefixes of ids, separated by commas.")
     rules.codes("--extend-select", says="More rules, added to the selected ones.")
     rules.codes("--ignore", says="Rules to leave out.")
-    rules.value("--baseline", type=Path, metavar="FILE", says="Report only findings not in this file.")
-    rules.value("--write-baseline", type=Path, metavar="FILE", says="Write today's findings to this file.")
+    rules.value("--baseline", metavar="FILE", says="Report only findings not in this file.")
+    rules.value("--write-baseline", metavar="FILE", says="Write today's findings to this file.")
     files = _Group(made, "Files")
     files.value(
         "--exclude", action="append", metavar="GLOB", says="More files to exclude, added to those of the settings."
@@ -91,7 +90,6 @@ def parser() -> argparse.ArgumentParser:
     settings = _Group(made, "Settings")
     settings.value(
         "--config",
-        type=Path,
         metavar="FILE",
         says="One settings file for all files. Default: the nearest above each file.",
     )

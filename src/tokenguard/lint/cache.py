@@ -8,7 +8,6 @@ its content, or of its entry in the file system) or another size.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tokenguard.lint.config import Config
@@ -40,11 +39,11 @@ def stamp(path: str) -> Stamp | None:
 class Cache:
     """The answers kept for one configuration, beside it."""
 
-    def __init__(self, config: Config, code: list[Path]) -> None:
+    def __init__(self, config: Config, code: list[str]) -> None:
         """`code` holds the files of third-party rules."""
         self._settings = _fingerprint(config, code)
-        self._folder = config.root / ".tokenguard" / "lint"
-        self._file = self._folder / f"{_short(self._settings)}.json"
+        self._folder = os.path.join(config.root, ".tokenguard", "lint")
+        self._file = os.path.join(self._folder, f"{_short(self._settings)}.json")
         self._fresh: dict[str, list[Any]] = {}
         self._stamps: dict[str, Stamp | None] = {}
         self._known = self._load()
@@ -53,7 +52,8 @@ class Cache:
         import json
 
         try:
-            loaded = json.loads(self._file.read_bytes())
+            with open(self._file, "rb") as file:
+                loaded = json.load(file)
             known: dict[str, list[Any]] = loaded["files"] if loaded["settings"] == self._settings else {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
@@ -93,16 +93,18 @@ class Cache:
         if len(known) > 2 * len(self._fresh):
             known = {path: entry for path, entry in known.items() if path in self._fresh or os.path.exists(path)}
         import json
+        from pathlib import Path
 
-        part = self._folder / f"{self._file.stem}.{os.getpid()}.tmp"
+        folder = Path(self._folder)
+        part = Path(self._file.removesuffix(".json") + f".{os.getpid()}.tmp")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            ignore = self._folder / ".gitignore"
+            folder.mkdir(parents=True, exist_ok=True)
+            ignore = folder / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
             part.write_text(json.dumps({"settings": self._settings, "files": known}, separators=(",", ":")), "utf-8")
             part.replace(self._file)
-            old = sorted(self._folder.glob("*.json"), key=lambda f: f.stat().st_mtime)
+            old = sorted(folder.glob("*.json"), key=lambda f: f.stat().st_mtime)
             for file in old[:-_KEPT]:
                 file.unlink(missing_ok=True)
         except OSError:
@@ -124,7 +126,7 @@ def _finding(row: list[Any], path: str) -> Finding:
     return Finding(rule, name, severity, message, path, Span(*span), mended, cell)
 
 
-def _fingerprint(config: Config, code: list[Path]) -> str:
+def _fingerprint(config: Config, code: list[str]) -> str:
     """Changes with the settings, the interpreter's grammar, and every byte of the linter and its rules."""
     import sys
 
@@ -132,8 +134,8 @@ def _fingerprint(config: Config, code: list[Path]) -> str:
     import tokenguard.rules
 
     own = [*tokenguard.lint.__path__, *tokenguard.rules.__path__]
-    files = [*(f for folder in own for f in sorted(Path(folder).glob("*.py"))), *code]
-    states = [f"{file.name} {stamp(str(file))}" for file in files]
+    ours = [os.path.join(folder, name) for folder in own for name in sorted(os.listdir(folder)) if name.endswith(".py")]
+    states = [f"{os.path.basename(file)} {stamp(file)}" for file in (*ours, *code)]
     return f"{_FORMAT} {sys.version_info[:2]} {config!r} {' '.join(states)}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from tokenguard.lint.finding import SEVERITIES, Severity
@@ -16,6 +15,7 @@ from tokenguard.lint.limits import OutputCap
 
 _KEYS = ("select", "extend-select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules",
          "respect-gitignore")  # fmt: skip
+Place = str | os.PathLike[str]
 FILES = ("tokenguard.toml", "pyproject.toml")
 _EMPTY: Mapping[str, Any] = {}
 
@@ -27,7 +27,7 @@ class ConfigError(ValueError):
 class Config(NamedTuple):
     """What to lint and how. `root` is the folder that relative patterns start from, `file` where this was read."""
 
-    root: Path
+    root: Place
     select: tuple[str, ...] = ("TG",)
     ignore: tuple[str, ...] = ()
     severity: Mapping[str, Severity] = _EMPTY
@@ -37,7 +37,7 @@ class Config(NamedTuple):
     rules: Mapping[str, Mapping[str, Any]] = _EMPTY
     respect_gitignore: bool = True
     limits: tuple[OutputCap, ...] = ()
-    file: Path | None = None
+    file: Place | None = None
     allow_plugins: bool = False  # only a person's own command line says so
 
     def enabled(self, rule: str) -> bool:
@@ -62,14 +62,14 @@ class Settings:
     """
 
     def __init__(
-        self, file: Path | None = None, *, isolated: bool = False, change: Callable[[Config], Config] = lambda c: c
+        self, file: Place | None = None, *, isolated: bool = False, change: Callable[[Config], Config] = lambda c: c
     ) -> None:
         self._change = change
         self._known: dict[str, Config] = {}
         named = file or _named()
         self._all: Config | None = None
         if isolated:
-            self._all = change(Config(root=Path.cwd()))
+            self._all = change(Config(root=os.getcwd()))
         elif named is not None:
             self._all = change(read(named))
 
@@ -85,51 +85,51 @@ class Settings:
             if found is not None:
                 known = self._change(read(found))
             elif above == folder:
-                known = self._change(Config(root=Path.cwd()))
+                known = self._change(Config(root=os.getcwd()))
             else:
                 known = self.of(above)
             self._known[folder] = known
         return known
 
 
-def load(file: Path | None = None, start: Path | None = None) -> Config:
+def load(file: Place | None = None, start: Place | None = None) -> Config:
     """The settings in `file`, or those that hold in the folder `start` (the working directory). Raises ConfigError."""
-    return Settings(file).of(str(start or Path.cwd()))
+    return Settings(file).of(str(start or os.getcwd()))
 
 
-def read(file: Path) -> Config:
+def read(file: Place) -> Config:
     """The settings in a file. Raises ConfigError."""
     import tomllib
 
     try:
-        document = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        with open(file, "rb") as opened:
+            document = tomllib.loads(opened.read().decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"Cannot read {file}: {error.strerror}. Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
-    if file.name == "pyproject.toml":
+    if os.path.basename(file) == "pyproject.toml":
         document = document.get("tool", {}).get("tokenguard", {})
     return parse(document, file)
 
 
-def _named() -> Path | None:
-    named = os.environ.get("TOKENGUARD_POLICY")
-    return Path(named) if named else None
+def _named() -> str | None:
+    return os.environ.get("TOKENGUARD_POLICY") or None
 
 
-def settings_file(folder: str) -> Path | None:
+def settings_file(folder: str) -> str | None:
     """The file with settings in `folder` itself, if it has one."""
     own, project = (os.path.join(folder, name) for name in FILES)
     if os.path.isfile(own):
-        return Path(own)
+        return own
     try:
         with open(project, "rb") as file:
-            return Path(project) if b"[tool.tokenguard" in file.read() else None
+            return project if b"[tool.tokenguard" in file.read() else None
     except OSError:
         return None
 
 
-def parse(document: Mapping[str, Any], file: Path) -> Config:
+def parse(document: Mapping[str, Any], file: Place) -> Config:
     """The settings in a policy document read from `file`. Raises ConfigError."""
     table = document.get("lint", {})
     if not isinstance(table, dict):
@@ -151,7 +151,7 @@ def parse(document: Mapping[str, Any], file: Path) -> Config:
     if not isinstance(rules, dict) or not all(isinstance(v, dict) for v in rules.values()):
         raise ConfigError(f"{file}: [lint.rules.ID] must be tables of options")
     return Config(
-        root=file.parent,
+        root=os.path.dirname(file) or ".",
         select=(*_strings(file, table, "select", ("TG",)), *_strings(file, table, "extend-select")),
         ignore=_strings(file, table, "ignore"),
         severity=cast("Mapping[str, Severity]", severity),
@@ -165,7 +165,7 @@ def parse(document: Mapping[str, Any], file: Path) -> Config:
     )
 
 
-def _strings(file: Path, table: Mapping[str, Any], key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+def _strings(file: Place, table: Mapping[str, Any], key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
     value = table.get(key, default)
     if isinstance(value, str) or not all(isinstance(v, str) for v in value):
         raise ConfigError(f"{file}: [lint] {key} = {value!r}; it must be a list of strings")

@@ -8,12 +8,11 @@ from tokenguard.lint import suppress
 from tokenguard.lint.config import Config, ConfigError
 from tokenguard.lint.files import matches, relative
 from tokenguard.lint.finding import Finding, Severity, Span
-from tokenguard.lint.newer import TooNew
 from tokenguard.lint.prefilter import Prefilter
 from tokenguard.lint.project import Project
 from tokenguard.lint.rulebook import File, Rule, load, load_installed
 from tokenguard.lint.sources import decode
-from tokenguard.lint.syntax import Module, parse
+from tokenguard.lint.syntax import Module, TooNew, parse
 
 BROKEN = "TG000"
 _LARGEST = 5_000_000  # bytes; a larger file is generated
@@ -94,7 +93,7 @@ class Linter:
             if not concerned:
                 parse(source)
                 return []
-            findings = self._check(Module(path, source), concerned)
+            findings = self._check(self.project.module(path, source), concerned)
         except TooNew as error:
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             message = (

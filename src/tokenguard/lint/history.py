@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tokenguard.lint.loops import Loop, own_nodes, through_helpers
 from tokenguard.lint.patterns import lazy
+from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import Surface
 from tokenguard.lint.syntax import Function
@@ -207,6 +208,13 @@ def _cuts(node: ast.AST, name: str) -> bool:
 _PEOPLE = frozenset({"input", "raw_input", "prompt", "ask", "receive", "receive_text", "receive_json", "recv",
                      "read_line", "readline", "get_input", "get_user_input", "user_input", "chat_input", "Prompt",
                      "prompt_async", "listen", "wait_for_message", "get_message"})  # fmt: skip
+
+
+# Where a chat's history is kept, as bytes show it: a loop that asks a person, a session, an attribute that grows.
+KEEPERS: tuple[Entry, ...] = (
+    *(f"{name}(" for name in sorted(_PEOPLE)), "session_state", "user_session",
+    lazy(rb"self\s*\.[\w\s.\[\]'\"]*(?:\.\s*(?:append|extend|insert)\s*\(|\+=|=\s*\(?\s*self\b[^\n]*\+)"),
+)  # fmt: skip
 
 
 def asks_a_person(loop: Loop) -> bool:

@@ -22,10 +22,6 @@ _HINTS = re.compile(
 _BOM = b"\xef\xbb\xbf"
 
 
-class TooNew(SyntaxError):
-    """Valid Python, but of a version newer than the interpreter, in a way that cannot be written over."""
-
-
 def lowered(source: bytes) -> bytes | None:
     """The source in an older grammar, of the same length; None where it is valid in no grammar.
 

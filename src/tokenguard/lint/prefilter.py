@@ -1,22 +1,21 @@
 """Which rules a text can concern, told by the words in it before anything is parsed.
 
-An entry of a rule's `WORDS` is a word, or a tuple: its first word *and* any of the other entries. So
-`("langchain", "ChatOpenAI", "ChatGroq")` is a file that has `langchain` and one of the two names.
+An entry of a rule's `WORDS` is a word, or a tuple: its first word *and* any of the other entries, which may be patterns
+over the bytes. So `("langchain", "ChatOpenAI", "ChatGroq")` is a file that has `langchain` and one of the two names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
-Entry = str | tuple["Entry", ...]
-Needle = bytes | tuple["Needle", ...]  # an entry as it is searched for
+Entry = str | re.Pattern[bytes] | tuple["Entry", ...]
 
 # Bytes in a thousand of Python source, for the letters that occur often (26 MB of applications; the rest: about 2).
 _OFTEN = {" ": 223, "e": 77, "t": 52, "s": 46, "r": 42, "o": 41, "n": 40, "i": 39, "a": 38, "_": 31, "d": 25, "c": 24,
           "l": 24, "p": 18, "u": 18, "m": 16, '"': 14, "f": 11, ".": 11, "h": 11, "g": 10, "=": 10, "(": 9, "y": 7,
           "b": 7, "-": 6, ":": 7, "k": 5, "x": 5, "v": 5}  # fmt: skip
-_BY_WORD = 250_000  # bytes searched word by word at first: compiling the patterns costs as much
+_BY_WORD = 90_000  # bytes searched word by word at first: compiling the patterns costs as much
 
 
 class Gate:
@@ -28,19 +27,18 @@ class Gate:
     """
 
     def __init__(self, words: Iterable[str]) -> None:
-        self._words = list(dict.fromkeys(words))
-        self._plain = [word.encode() for word in self._words]
+        self._plain = {word: word.encode() for word in words}
         self._groups: list[_Group] = []
         self._searched = 0
 
-    def search(self, source: bytes) -> set[bytes]:
+    def search(self, source: bytes) -> set[str]:
         """The words that are in `source`."""
         self._searched += len(source)
         if self._searched < _BY_WORD:
-            return {word for word in self._plain if word in source}
+            return {word for word, plain in self._plain.items() if plain in source}
         if not self._groups:
-            self._groups = [_Group(letter, words) for letter, words in _by_letter(self._words).items()]
-        found: set[bytes] = set()
+            self._groups = [_Group(letter, words) for letter, words in _by_letter(list(self._plain)).items()]
+        found: set[str] = set()
         for group in self._groups:
             group.search(source, found)
         return found
@@ -51,21 +49,22 @@ class _Group:
 
     def __init__(self, letter: str, words: Sequence[str]) -> None:
         self._pattern = _pattern(letter, words)
-        self._words = [(word.encode(), *map(str.encode, word.partition(letter)[::2])) for word in words]
-        self._by_rest: dict[bytes, list[tuple[bytes, int]]] = {}
+        parts = [(word, *word.partition(letter)[::2]) for word in words]
+        self._words = [(word, word.encode(), len(before.encode()), behind.encode()) for word, before, behind in parts]
+        self._by_rest: dict[bytes, list[tuple[str, bytes, int]]] = {}
 
-    def search(self, source: bytes, found: set[bytes]) -> None:
+    def search(self, source: bytes, found: set[str]) -> None:
         """Add the words of the group that are in `source`."""
         for match in self._pattern.finditer(source):
-            for word, before in self._candidates(match[1]):
-                if word not in found and source.startswith(word, match.start() - before):
+            for word, plain, before in self._candidates(match[1]):
+                if word not in found and source.startswith(plain, match.start() - before):
                     found.add(word)
 
-    def _candidates(self, rest: bytes) -> list[tuple[bytes, int]]:
+    def _candidates(self, rest: bytes) -> list[tuple[str, bytes, int]]:
         """The words that may stand around the letter when `rest` is behind it, with the bytes they have before it."""
         known = self._by_rest.get(rest)
         if known is None:
-            known = [(word, len(before)) for word, before, behind in self._words if rest.startswith(behind)]
+            known = [(w, plain, before) for w, plain, before, behind in self._words if rest.startswith(behind)]
             self._by_rest[rest] = known
         return known
 
@@ -118,50 +117,49 @@ class Prefilter:
     def __init__(self, wanted: Mapping[str, Sequence[Entry]]) -> None:
         """`wanted` holds the `WORDS` of each rule; a rule without any can have findings everywhere."""
         self._always = [rule for rule, entries in wanted.items() if not entries]
-        rules: dict[Entry, set[str]] = {}
+        self._by_first: dict[str, list[tuple[str, Entry]]] = {}
         for rule, entries in wanted.items():
             for entry in entries:
-                rules.setdefault(entry, set()).add(rule)
-        self._by_first: dict[bytes, list[tuple[Needle, set[str]]]] = {}
-        for entry, concerned in rules.items():
-            self._by_first.setdefault(_first(entry).encode(), []).append((_needle(entry), concerned))
-        self._gate = Gate(map(_first, rules))
+                self._by_first.setdefault(_first(entry), []).append((rule, entry))
+        self._gate = Gate(self._by_first)
 
     def rules(self, source: bytes) -> set[str]:
         """The rules that `source` can concern."""
         found = set(self._always)
         near = self._gate.search(source)
         if near:
-            text = _Text(source, self._by_first.keys() - near)
+            text = _Text(source, near, self._by_first)
             for word in near:
-                if text[word]:
-                    for needle, rules in self._by_first[word]:
-                        if not rules <= found and text.holds(needle):
-                            found |= rules
+                for rule, entry in self._by_first[word]:
+                    if rule not in found and text.holds(entry):
+                        found.add(rule)
         return found
 
 
-class _Text(dict[bytes, bool]):
-    """A text, and which words are known to be in it, or not."""
+class _Text:
+    """A text: which of `searched` are `near`, that is, in it, and what else it is found to have or not."""
 
-    def __init__(self, source: bytes, absent: Iterable[bytes]) -> None:
-        super().__init__(dict.fromkeys(absent, False))
+    def __init__(self, source: bytes, near: set[str], searched: Container[str]) -> None:
         self._source = source
+        self._near = near
+        self._searched = searched
+        self._known: dict[str | re.Pattern[bytes], bool] = {}
 
-    def __missing__(self, word: bytes) -> bool:
-        found = self[word] = word in self._source
-        return found
-
-    def holds(self, needle: Needle) -> bool:
+    def holds(self, entry: Entry) -> bool:
         """Whether the text satisfies an entry of a rule."""
-        if isinstance(needle, bytes):
-            return self[needle]
-        return self.holds(needle[0]) and any(map(self.holds, needle[1:]))
+        if isinstance(entry, tuple):
+            return self.holds(entry[0]) and any(map(self.holds, entry[1:]))
+        if entry in self._searched:
+            return entry in self._near
+        known = self._known.get(entry)
+        if known is None:
+            found = entry.encode() in self._source if isinstance(entry, str) else entry.search(self._source)
+            known = self._known[entry] = bool(found)
+        return known
 
 
 def _first(entry: Entry) -> str:
-    return entry if isinstance(entry, str) else _first(entry[0])
-
-
-def _needle(entry: Entry) -> Needle:
-    return entry.encode() if isinstance(entry, str) else tuple(map(_needle, entry))
+    if isinstance(entry, tuple):
+        return _first(entry[0])
+    assert isinstance(entry, str), "an entry begins with a word"
+    return entry

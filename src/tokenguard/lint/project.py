@@ -1,26 +1,44 @@
 """Reads the other modules of the tree that a file imports from, as far as a rule asks.
 
-Every file consulted is noted (with its absence, too), so that a cached answer lapses when one of them changes.
+Every file consulted is noted (with its absence, too), so that a cached answer lapses when one of them changes. What
+has been linted is not parsed again for a neighbour, nor the other way round.
 """
 
 from __future__ import annotations
 
 import ast
-from pathlib import Path
+import os
 
 from tokenguard.lint.syntax import Function, Module
 
 _CAPACITY = 256  # parsed modules kept
 _LARGEST = 1_000_000  # bytes; a larger module is data, not helpers
+_UP = 8  # folders looked into for a package
 
 
 class Project:
     """Modules of one tree, parsed on demand."""
 
     def __init__(self) -> None:
-        self._modules: dict[Path, Module | None] = {}
-        self._homes: dict[tuple[Path, str], Path | None] = {}
+        self._modules: dict[str, Module | None] = {}
+        self._homes: dict[tuple[str, str], str | None] = {}
+        self._listed: dict[str, frozenset[str]] = {}
         self.consulted: set[str] = set()
+
+    def module(self, path: str, source: bytes) -> Module:
+        """The module of a file that is linted. Raises what `parse` raises."""
+        known = self._modules.get(path)
+        if known is not None and known.source == source:
+            return known
+        module = Module(path, source)
+        if path.endswith(".py"):
+            self._keep(path, module)
+        return module
+
+    def _keep(self, path: str, module: Module | None) -> None:
+        if len(self._modules) >= _CAPACITY:
+            del self._modules[next(iter(self._modules))]
+        self._modules[path] = module
 
     def find(self, module: Module, path: str) -> tuple[Module, Function | ast.ClassDef | ast.expr] | None:
         """The module that defines `path`, and the function, class or value it is; None if out of sight."""
@@ -45,59 +63,66 @@ class Project:
     def _locate(self, module: Module, parts: list[str]) -> tuple[Module, str] | None:
         if not module.path or module.path == "-":
             return None
-        here = Path(module.path).parent
-        if parts[0] == "" or not parts:
+        here = os.path.dirname(module.path)
+        if parts[0] == "":
             level = 0
             while parts and parts[0] == "":
                 parts, level = parts[1:], level + 1
-            base = here
             for _ in range(level - 1):
-                base = base.parent
-            return self._under(base, parts)
-        if not parts[0].isidentifier():
-            return None
-        home = self._home(here, parts[0])
+                here = os.path.dirname(here)
+            return self._under(here, parts)
+        home = self._home(here, parts[0]) if parts[0].isidentifier() else None
         return self._under(home, parts) if home is not None else None
 
-    def _home(self, here: Path, package: str) -> Path | None:
+    def _home(self, here: str, package: str) -> str | None:
         """The nearest folder at or above `here` that holds `package`, up to the project's root."""
         key = (here, package)
         if key not in self._homes:
-            at, home = here, None
-            for _ in range(8):
-                if (
-                    (at / package / "__init__.py").is_file()
-                    or (at / f"{package}.py").is_file()
-                    or (at / package).is_dir()
-                ):
-                    home = at
+            self._homes[key] = None
+            at = here
+            for _ in range(_UP):
+                names = self._names(at)
+                if f"{package}.py" in names or (package in names and os.path.isdir(os.path.join(at, package))):
+                    self._homes[key] = at
                     break
-                if (at / "pyproject.toml").exists() or (at / ".git").exists() or at == at.parent:
+                above = os.path.dirname(at)
+                if "pyproject.toml" in names or ".git" in names or above == at:
                     break
-                at = at.parent
-            self._homes[key] = home
+                at = above
         return self._homes[key]
 
-    def _under(self, base: Path, parts: list[str]) -> tuple[Module, str] | None:
+    def _names(self, folder: str) -> frozenset[str]:
+        """What is in a folder, looked at once."""
+        known = self._listed.get(folder)
+        if known is None:
+            try:
+                known = frozenset(os.listdir(folder or "."))
+            except OSError:
+                known = frozenset()
+            self._listed[folder] = known
+        return known
+
+    def _under(self, base: str, parts: list[str]) -> tuple[Module, str] | None:
         """Split `parts` into a module file under `base` and the name in it; deeper attributes are out of sight."""
         if not parts:
             return None
-        folder = base.joinpath(*parts[:-1])
-        for file in (folder.with_suffix(".py") if len(parts) > 1 else base / "__init__.py", folder / "__init__.py"):
+        folder = os.path.join(base, *parts[:-1])
+        package = os.path.join(folder, "__init__.py")
+        for file in (f"{folder}.py" if len(parts) > 1 else package, package):
             module = self._parse(file)
             if module is not None:
                 return module, parts[-1]
         return None
 
-    def _parse(self, file: Path) -> Module | None:
-        self.consulted.add(str(file))
+    def _parse(self, file: str) -> Module | None:
+        self.consulted.add(file)
         if file not in self._modules:
-            if len(self._modules) >= _CAPACITY:
-                self._modules.clear()
-            self._modules[file] = None
+            module = None
             try:
-                if file.is_file() and file.stat().st_size <= _LARGEST:
-                    self._modules[file] = Module(str(file), file.read_bytes())
+                if os.path.isfile(file) and os.path.getsize(file) <= _LARGEST:
+                    with open(file, "rb") as opened:
+                        module = Module(file, opened.read())
             except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
                 pass
+            self._keep(file, module)
         return self._modules[file]

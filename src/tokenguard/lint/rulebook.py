@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -104,7 +104,7 @@ class Rule(NamedTuple):
     options: Mapping[str, Any]
     check: Callable[[File], Iterator[Report]]
     page: str
-    source: Path
+    source: str
     default: bool = True  # else it runs only where it is selected by itself or by its group
 
     def examples(self) -> list[tuple[str, str]]:
@@ -113,7 +113,7 @@ class Rule(NamedTuple):
                 for kind, code in _BLOCK.findall(self.page + "\n")]  # fmt: skip
 
 
-def load(plugins: tuple[str, ...] = (), root: Path | None = None) -> dict[str, Rule]:
+def load(plugins: tuple[str, ...] = (), root: str | os.PathLike[str] = ".") -> dict[str, Rule]:
     """All rules by id: our own, installed ones, then those of the folders `plugins`, relative to `root`.
 
     Raises ValueError for a folder without rules, a file that is not one, or an id that is taken.
@@ -121,12 +121,12 @@ def load(plugins: tuple[str, ...] = (), root: Path | None = None) -> dict[str, R
     import tokenguard.rules
 
     rules: dict[str, Rule] = {}
-    for folder in map(Path, tokenguard.rules.__path__):
-        for file in sorted(folder.glob("tg*.py")):
-            _add(rules, file, importlib.import_module(f"tokenguard.rules.{file.stem}"))
+    for folder in tokenguard.rules.__path__:
+        for file in _rule_files(folder):
+            _add(rules, file, importlib.import_module(f"tokenguard.rules.{_stem(file)}"))
     for plugin in plugins:
-        folder = (root or Path()) / plugin
-        files = [f for f in sorted(folder.glob("*.py")) if _FILE.fullmatch(f.name)]
+        folder = os.path.join(root, plugin)
+        files = _rule_files(folder)
         if not files:
             raise ValueError(f"[lint] plugins: no rule files (like tg201_my_rule.py) in {folder}")
         for file in files:
@@ -140,16 +140,24 @@ def load_installed(rules: dict[str, Rule]) -> None:
 
     for point in entry_points(group="tokenguard.rules"):
         package = importlib.import_module(point.value)
-        for folder in map(Path, getattr(package, "__path__", [])):
-            for file in sorted(folder.glob("*.py")):
-                if _FILE.fullmatch(file.name):
-                    _add(rules, file, importlib.import_module(f"{point.value}.{file.stem}"))
+        for folder in getattr(package, "__path__", []):
+            for file in _rule_files(folder):
+                _add(rules, file, importlib.import_module(f"{point.value}.{_stem(file)}"))
 
 
-def _from_file(file: Path) -> ModuleType:
+def _rule_files(folder: str) -> list[str]:
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [os.path.join(folder, name) for name in names if _FILE.fullmatch(name)]
+
+
+def _stem(file: str) -> str:
+    return os.path.basename(file).removesuffix(".py")
+
+
+def _from_file(file: str) -> ModuleType:
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location(f"tokenguard_plugin_{file.stem}", file)
+    spec = importlib.util.spec_from_file_location(f"tokenguard_plugin_{_stem(file)}", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -157,8 +165,8 @@ def _from_file(file: Path) -> ModuleType:
     return module
 
 
-def _add(rules: dict[str, Rule], file: Path, module: ModuleType) -> None:
-    match = _FILE.fullmatch(file.name)
+def _add(rules: dict[str, Rule], file: str, module: ModuleType) -> None:
+    match = _FILE.fullmatch(os.path.basename(file))
     assert match is not None
     rule_id = match[1].upper()
     if rule_id in rules:

@@ -6,7 +6,6 @@ import gc
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 from tokenguard.lint.cache import Cache, Result, stamp
 from tokenguard.lint.config import Config
@@ -85,7 +84,7 @@ class Run:
         for cache in caches.values():
             cache.save()
 
-    def _code(self, config: Config) -> list[Path]:
+    def _code(self, config: Config) -> list[str]:
         """The files of third-party rules, as far as the settings select any."""
         if not config.plugins and all(code.startswith("TG") for code in config.select):
             return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.lint import outputs
@@ -39,14 +38,14 @@ class Options(NamedTuple):
     ignore: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     force_exclude: bool = False
-    baseline: Path | None = None
-    write_baseline: Path | None = None
+    baseline: str | None = None
+    write_baseline: str | None = None
     add_ignore: bool = False
     statistics: bool = False
     show_files: bool = False
     show_settings: bool = False
     stdin_filename: str = "-"
-    config: Path | None = None
+    config: str | None = None
     isolated: bool = False
     allow_plugins: bool = False
     fail_on: str = "warning"
@@ -117,14 +116,16 @@ class Session:
         findings = self._lint(files)
         sources = Sources()
         if options.write_baseline is not None or options.baseline is not None:
+            from pathlib import Path
+
             from tokenguard.lint import baseline
 
             if options.write_baseline is not None:
-                baseline.write(options.write_baseline, findings, sources)
+                baseline.write(Path(options.write_baseline), findings, sources)
                 self._say(f"Wrote {_count(len(findings), 'finding')} to {options.write_baseline}.")
                 return 0
             assert options.baseline is not None
-            findings = baseline.new(options.baseline, findings, sources)
+            findings = baseline.new(Path(options.baseline), findings, sources)
         if options.add_ignore:
             return self._add_ignores(findings)
         if self._spending is not None:
@@ -193,7 +194,8 @@ class Session:
             rules = self._rules(files) if options.form == "sarif" else {}
             text = outputs.FORMATS[options.form](findings, sources, rules)
         if options.output:
-            Path(options.output).write_text(text, encoding="utf-8")
+            with open(options.output, "w", encoding="utf-8") as file:
+                file.write(text)
         else:
             sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
             sys.stdout.flush()

@@ -7,10 +7,12 @@ in a folder above it up to the project's root.
 from __future__ import annotations
 
 import ast
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenguard.lint.values import DEPTH, Values
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _LARGEST = 200_000  # bytes; a larger file is data
 _LOADERS = {
@@ -78,6 +80,8 @@ def _find(values: Values, name: str) -> Path | None:
     """The file of that name beside the module, or in the nearest folder above it that has it."""
     if values.project is None or not values.module.path or values.module.path == "-":
         return None
+    from pathlib import Path
+
     for folder in list(Path(values.module.path).absolute().parents)[:8]:
         file = folder / name
         values.project.consulted.add(str(file))

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+
+_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_PIECE = 1 << 20
 
 
 def read(path: str) -> bytes | str:
-    """The bytes of a file, or a sentence why there are none. Devices and pipes are never opened."""
+    """The bytes of a file, or a sentence why there are none. Devices and pipes are never waited for."""
     try:
-        if not os.path.isfile(path):
-            return "Not a regular file."
-        with open(path, "rb") as file:
-            return file.read()
+        file = os.open(path, os.O_RDONLY | _WITHOUT_WAITING)
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                return "Not a regular file."
+            parts = [os.read(file, status.st_size + 1)]
+            while parts[-1] and len(parts[0]) != status.st_size:  # it grew, or came in pieces
+                parts.append(os.read(file, _PIECE))
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            os.close(file)
     except OSError as error:
         return f"Cannot be read: {error.strerror or error}"
 

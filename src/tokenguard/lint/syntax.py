@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, cast
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Kind = Literal["assign", "param", "import", "def", "class", "loop", "with", "augment", "append", "item", "opaque"]
@@ -38,11 +40,25 @@ _PLAIN = frozenset(
         "tag",
     ]
 )
-_FIELDS = {
+_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
     kind: tuple(f for f in reversed(kind._fields) if f not in _PLAIN)
     for kind in vars(ast).values()
     if isinstance(kind, type) and issubclass(kind, ast.AST)
 } | {ast.MatchMapping: ("keys", "patterns"), ast.MatchStar: (), ast.MatchSingleton: (), ast.TypeIgnore: ()}
+
+
+def _getter(fields: tuple[str, ...]) -> Callable[[ast.AST], tuple[Any, ...]]:
+    """What gets the values of `fields` of a node, as a tuple."""
+    if len(fields) > 1:
+        return attrgetter(*fields)
+    return partial(_one, fields[0]) if fields else lambda _: ()
+
+
+def _one(field: str, node: ast.AST) -> tuple[Any, ...]:
+    return (getattr(node, field),)
+
+
+_CHILDREN = {kind: _getter(fields) for kind, fields in _FIELDS.items()}
 
 
 class Binding(NamedTuple):
@@ -75,6 +91,10 @@ class Scope:
         return None
 
 
+class TooNew(SyntaxError):
+    """Valid Python, but of a version newer than the interpreter, in a way that cannot be written over."""
+
+
 def parse(source: bytes) -> ast.Module:
     """The syntax tree of a source, without the warnings the compiler has about it.
 
@@ -86,7 +106,7 @@ def parse(source: bytes) -> ast.Module:
         try:
             return ast.parse(source)
         except SyntaxError as error:
-            from tokenguard.lint.newer import TooNew, lowered
+            from tokenguard.lint.newer import lowered
 
             older = lowered(source)
             if older is None:
@@ -194,7 +214,8 @@ class Module:
             yield from self.nodes.get(kind, ())
 
     def _walk(self) -> None:
-        parents, scopes, calls, nodes = self.parents, self.scopes, self.calls, self.nodes
+        scopes, calls, nodes = self.scopes, self.calls, self.nodes
+        parents = cast("dict[object, ast.AST]", self.parents)
         scopes[self.tree] = self.top
         stack: list[tuple[ast.AST, Scope]] = [(self.tree, self.top)]
         while stack:
@@ -209,18 +230,19 @@ class Module:
                 else:
                     nodes.setdefault(kind, []).append(node)
                 inner = handler(self, node, scope) or scope
-            for name in _FIELDS[kind]:
-                value = getattr(node, name)
+            for value in _CHILDREN[kind](node):
                 if value.__class__ is list:
                     for child in reversed(value):
-                        if child is not None and child.__class__ is not str:
+                        if child.__class__ in _LEAVES:
                             parents[child] = node
-                            if child.__class__ not in _LEAVES:
-                                stack.append((child, inner))
+                        elif child is not None and child.__class__ is not str:
+                            parents[child] = node
+                            stack.append((child, inner))
+                elif value.__class__ in _LEAVES:
+                    parents[value] = node
                 elif value is not None:
                     parents[value] = node
-                    if value.__class__ not in _LEAVES:
-                        stack.append((value, inner))
+                    stack.append((value, inner))
 
 
 def _bind(scope: Scope, name: str, binding: Binding) -> None:

@@ -45,6 +45,8 @@ class Values:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 number = self.constant(operand, depth + 1)
                 return -number if isinstance(number, int | float) else None
+            case ast.BinOp(op=ast.Mult() | ast.Pow() as op, left=left, right=right):
+                return _product(op, self.constant(left, depth + 1), self.constant(right, depth + 1))
             case ast.Name(id=name):
                 found = self.module.scope_at(node).lookup(name)
                 return self._constant_of(found[1], depth) if found else None
@@ -75,3 +77,12 @@ class Values:
         """The literal that gives `node` its value, if it is in this file."""
         written = self.written(node)
         return written if isinstance(written, ast.Constant) else None
+
+
+def _product(op: ast.Mult | ast.Pow, left: object, right: object) -> int | None:
+    """`4 * 1024`, `10**6`: the number, where it is one that a person would write."""
+    if not (type(left) is int and type(right) is int and abs(left) < 1 << 32 and 0 <= right < 1 << 32):
+        return None
+    if isinstance(op, ast.Mult):
+        return left * right
+    return int(left**right) if right < 64 else None

@@ -118,7 +118,7 @@ class Meter:
             return answer
         finally:
             if flight is not None and flight.leads:
-                flight.lands(answer)
+                self.contain("landing a flight", flight.lands, answer)  # where it fails, each goes by itself
 
     def _follow(
         self, guard: Guard, exchange: Exchange, call: Call, flight: Place, landed: object
@@ -131,7 +131,7 @@ class Meter:
         if own is None:
             return None
         call.matched = None
-        flight.follows(call)
+        self.contain("sharing an answer", flight.follows, call)
         self.contain("opening a call", self._open, exchange, call)
         self.contain("closing a call", self._close, exchange, call, own)
         return own
@@ -437,7 +437,8 @@ class Meter:
         call.output_cap = api.output_cap(body)
         if call.output_cap is not None:
             attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
-        if isinstance(temperature := api.settings_of(body).get("temperature"), (int, float)):
+        settings = api.settings_of(body) if api.settings else body
+        if "temperature" in settings and isinstance(temperature := settings["temperature"], (int, float)):
             attributes[names.REQUEST_TEMPERATURE] = float(temperature)
         if steps := api.tool_steps(body):
             call.tool_steps = steps + self.settling.repeats.steps_before(body.get(api.goes_on_from))

@@ -100,14 +100,14 @@ class Settling:
             call.handed_on = 1
         if call.handed_on == 3:
             return
-        record = CallRecord(call.start_ns, duration, outcome, call.attributes, usage=usage, cost=call.cost)
+        record = CallRecord(call.start_ns, duration, outcome, call.attributes, "", "", usage, call.cost)
         if call.scope.meters and call.handed_on < 2:
             call.handed_on = 2
             record.trace_id, record.span_id = span.ids()
             for each in call.scope.meters:
                 each.add(record)
         call.handed_on = 3
-        self.telemetry.put(Finished(record, span.identity(), span.owned, call.api, call.snapshot))
+        self.telemetry.put(_new(Finished, (record, span.identity(), span.owned, call.api, call.snapshot)))
 
     def _believed(self, reading: Reading) -> Reading:
         """What was read, without counts beyond all reason: they would fill every budget, and are nobody's usage."""
@@ -132,8 +132,7 @@ class Settling:
         begun = generated is not None or call.begun
         if not told and not begun and isinstance(error, BaseException) and not may_be_billed(error):
             return None, None  # the provider refused it
-        untold = _untold(outcome, error, begun)
-        basis = None if told else untold
+        basis = None if told else _untold(outcome, error, begun)
         charged = usage if usage is not None and told else _estimated(call, reading, generated)
         units = call.api.units
         variant = None if units is None else reading.variant or units.variant(call.request)
@@ -142,6 +141,7 @@ class Settling:
         cost = price(self.prices, call.endpoint, model, priced, charged, at_ns, basis, variant)
         if cost.total is None and told and units is not None and not reading.parts:  # billed by what it does not tell
             charged = _estimated(call, reading, generated)
+            untold = _untold(outcome, error, begun)
             cost = price(self.prices, call.endpoint, model, priced, charged, at_ns, untold, variant)
         if charged.output is None and call.api.generates:
             cost = cost._replace(output=None)
@@ -194,8 +194,8 @@ def price(
 ) -> Cost:
     """What an answer costs: of the model that was asked, in the tier and the place that the answer tells."""
     geo = reading.geo or geo_of(endpoint.host)
-    special = reading.service_tier or reading.speed or geo or variant
-    tier = Tier(reading.service_tier, reading.speed, geo, variant) if special else STANDARD
+    told, speed = reading.service_tier, reading.speed
+    tier = _new(Tier, (told, speed, geo, variant)) if told or speed or geo or variant else STANDARD
     models = (reading.model, asked)
     if not reading.parts:
         return prices.cost(endpoint.provider, models, charged, tier=tier, at_ns=at_ns, basis=basis)
@@ -252,6 +252,10 @@ def _disbelieve(usage: Usage | None) -> None:
 
 _COUNTS = tuple((Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items())
 """The places of a `Usage` that have an attribute."""
+FIRST_UNIT = Usage._fields.index("web_searches")
+_OF_TOKENS = tuple((place, name) for place, name in _COUNTS if place < FIRST_UNIT)
+_NO_UNITS = (None,) * (len(Usage._fields) - FIRST_UNIT)
+_new = tuple.__new__
 TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.inference"})
 """Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
 
@@ -270,8 +274,10 @@ def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
     counted = reading.usage is not None and reading.usage.web_searches
-    asked = not counted and any(call.request.get(key) is not None for key in call.api.fees)
-    return "tool_fees_excluded" if reading.extra_fees or asked else None
+    asked = reading.extra_fees
+    for key in () if counted else call.api.fees:
+        asked = asked or call.request.get(key) is not None
+    return "tool_fees_excluded" if asked else None
 
 
 def _describe(call: Call, reading: Reading, error: BaseException | str | None, first_chunk_ns: int | None) -> None:
@@ -301,13 +307,14 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
 def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
     attributes = call.attributes
     if usage is not None:
-        for place, name in _COUNTS:
-            if (counted := usage[place]) is not None:
+        counts: tuple[int | None, ...] = usage[:]
+        for place, name in _OF_TOKENS if counts[FIRST_UNIT:] == _NO_UNITS else _COUNTS:
+            if (counted := counts[place]) is not None:
                 attributes[name] = counted
     if cost is not None:
-        for name, value in zip(COST_ATTRIBUTES, cost, strict=True):
-            if value is not None:
-                attributes[name] = value
+        for name, usd in zip(COST_ATTRIBUTES, cost, strict=True):
+            if usd is not None:
+                attributes[name] = usd
         if usage is not None and usage.cache_read is None and usage.cache_write is None:
             # Nothing is known of a cache: its parts would be zeros that nobody reported.
             for name in CACHE_ATTRIBUTES:

@@ -47,6 +47,11 @@ NO_TEMPERATURE: Final = ("o1", "o3", "o4", "gpt-5", "claude-")
 def _silent(policy: Policy) -> Iterator[str]:
     """What keeps answers of calls that all count as sampled."""
     for rule in policy.caches:
+        if rule.match == "meaning" and not rule.serve:
+            yield (
+                f'[[cache]] "{rule.name}" only watches. Judge it by labelled pairs of your own (`tokenguard cache eval '
+                f'PAIRS.jsonl --rule "{rule.name}"`), then say serve = true.'
+            )
         asked = dict(rule.when.patterns)
         models = asked.get("model") or (("claude-*",) if asked.get("provider") == ("anthropic",) else ())
         if models and not rule.sampled and all(glob.startswith(NO_TEMPERATURE) for glob in models):

@@ -103,9 +103,9 @@ class Api(NamedTuple):
 
     def output_cap(self, body: Mapping[str, Any]) -> int | None:
         """The output tokens that a request asks for at the most; `None` where it sets no cap."""
-        settings = self.settings_of(body)
+        settings = fields(body.get(self.settings)) if self.settings else body
         for key in self.caps:
-            if (cap := whole(settings.get(key))) is not None and cap >= 0:  # Ollama's -1 and -2 are no caps
+            if key in settings and (cap := whole(settings[key])) is not None and cap >= 0:  # Ollama's -1, -2 are none
                 return cap
         return None
 

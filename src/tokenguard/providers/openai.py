@@ -17,6 +17,7 @@ from tokenguard.providers.reading import (
     items,
     larger,
     read_usage,
+    reading,
     reported_cost,
     text,
     with_total,
@@ -83,20 +84,11 @@ def read_chat(response: object) -> Reading:
         usage = fields(groq).get("usage")
     details = fields(usage)
     used, by_total = with_total(None if usage is None else read_usage(details, CHAT_USAGE), details.get("total_tokens"))
-    reading = Reading(
-        used,
-        text(body.get("model")),
-        text(body.get("id")),
-        reasons,
-        calls,
-        text(body.get("service_tier")),
-        by_total=by_total,
-    )
-    if used is not None and reading.model is not None and SEARCHES_ALWAYS.search(reading.model):
-        reading = reading._replace(usage=used._replace(web_searches=1))
-    charged = reported_cost(details)
-    fees = bool(details.get("num_sources_used"))
-    return reading if charged is None and not fees else reading._replace(reported_cost=charged, extra_fees=fees)
+    model = text(body.get("model"))
+    if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
+        used = used._replace(web_searches=1)
+    tier, charged, fees = text(body.get("service_tier")), reported_cost(details), bool(details.get("num_sources_used"))
+    return reading(used, model, text(body.get("id")), reasons, calls, tier, charged, fees, by_total)
 
 
 def read_embeddings(response: object) -> Reading:

@@ -95,6 +95,11 @@ UNSEEN: tuple[tuple[str, ...], ...] = (
         "websockets with events of their own, which no row reads yet",
     ),
     (
+        "realtime sessions of OpenAI's that openai-agents, Pipecat and LiveKit open",
+        "each with a websocket client of its own, and not with `realtime.connect`; Pipecat's sessions of Gemini's go "
+        "through google-genai's `live.connect`, the speech and transcripts of openai-agents through openai",
+    ),
+    (
         "ElevenLabs' and Deepgram's SDKs, dashscope, zai-sdk, SageMaker's endpoints",
         "SDKs or endpoints of their own without a row; `[[limit]]` and `[[budget]]` do not see them",
     ),

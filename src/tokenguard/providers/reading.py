@@ -76,6 +76,27 @@ class Reading(NamedTuple):
     """That some of the usage is in the total alone: `True` where nothing else says so. `None` where none is."""
 
 
+def reading(
+    usage: Usage | None,
+    model: str | None,
+    answer_id: str | None,
+    finish_reasons: tuple[str, ...],
+    tool_calls: int,
+    service_tier: str | None,
+    reported_cost: float | None,
+    extra_fees: bool,
+    by_total: bool | None,
+) -> Reading:
+    """What an answer in text says, in a fifth of the time that a `Reading`'s own constructor takes."""
+    said = (usage, model, answer_id, finish_reasons, tool_calls, service_tier, None, None, None, True)
+    made: Reading = tuple.__new__(Reading, (*said, reported_cost, extra_fees, *NOT_SAID))
+    return made if by_total is None else made._replace(by_total=by_total)
+
+
+NOT_SAID = Reading()[12:]
+"""What a `Reading` has behind `extra_fees`."""
+
+
 def fields(node: object) -> Mapping[str, Any]:
     """The named values of a JSON object or of a (pydantic) model, extra ones included; empty for anything else."""
     if type(node) is dict:
@@ -189,7 +210,10 @@ def whole(value: object) -> int | None:
 
 def believable(usage: Usage | None) -> bool:
     """Whether these counts can be one call's: they would fill every budget, and a garbled one is nobody's usage."""
-    return usage is None or max(filter(None, usage), default=0) <= MOST_TOKENS
+    if usage is None:
+        return True
+    counts = [*filter(None, usage)]
+    return sum(counts) <= MOST_TOKENS or max(counts) <= MOST_TOKENS
 
 
 def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> Usage | None:
@@ -197,25 +221,34 @@ def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> U
 
     With `excludes_cache` the reported input leaves the cached tokens out (Anthropic) and they are added.
     """
-    counts: dict[str, int] = {}
-    _collect(fields(node), shape, counts)
-    if not counts:
+    counts: list[int | None] = [*NO_COUNTS]
+    if not _collect(fields(node), shape, counts):
         return None
-    if excludes_cache and "input" in counts:
-        counts["input"] += counts.get("cache_read", 0) + counts.get("cache_write", 0)
-    return tuple.__new__(Usage, map(counts.get, Usage._fields))
+    if excludes_cache and counts[0] is not None:
+        counts[0] += (counts[2] or 0) + (counts[3] or 0)  # `input`, `cache_read` and `cache_write`
+    return tuple.__new__(Usage, counts)
 
 
-def _collect(node: Mapping[str, Any], shape: Shape, counts: dict[str, int]) -> None:
+NO_COUNTS = (None,) * len(Usage._fields)
+PLACES = {name: place for place, name in enumerate(Usage._fields)}
+
+
+def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) -> bool:
+    """Fill in the counts of a usage object; whether it had any."""
+    found = False
     for key, value in node.items():
-        if value is None or (target := shape.get(key)) is None:
+        if value is None or key not in shape:
             continue
-        if type(target) is str:
-            told = value if type(value) is int and value >= 0 else count(value)
-            if told is not None and told >= counts.get(target, 0):  # of two that say it, a zero is who does not know
-                counts[target] = told
-        else:
-            _collect(fields(value), target, counts)  # type: ignore[arg-type] # it is a Shape
+        target = shape[key]
+        if type(target) is not str:
+            found |= _collect(fields(value), target, counts)  # type: ignore[arg-type] # it is a Shape
+            continue
+        told = value if type(value) is int and value >= 0 else count(value)
+        if told is not None:
+            found, place = True, PLACES[target]
+            if told >= (counts[place] or 0):  # of two that say it, a zero is who does not know
+                counts[place] = told
+    return found
 
 
 def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None]:

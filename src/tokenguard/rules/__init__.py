@@ -5,8 +5,8 @@ In a checkout they live in the top-level folder `rules/`; in a wheel they are pa
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
-_CHECKOUT = Path(__file__).resolve().parents[3] / "rules"
-if (_CHECKOUT / "tg101_no_output_cap.py").is_file():
-    __path__.append(str(_CHECKOUT))
+_CHECKOUT = os.path.normpath(os.path.join(os.path.realpath(__file__), *[os.pardir] * 4, "rules"))
+if os.path.isfile(os.path.join(_CHECKOUT, "tg101_no_output_cap.py")):
+    __path__.append(_CHECKOUT)

@@ -201,7 +201,7 @@ def _exchange(client: Any, options: Any, stream: bool, family: Family) -> Stainl
     if api is None or given["method"] not in ("post", "POST"):
         return None
     body = given.get("json_data")
-    if not isinstance(body, Mapping):
+    if type(body) is not dict and not isinstance(body, Mapping):
         return None
     if not family.omitted.isdisjoint(map(type, body.values())):
         body = {key: value for key, value in body.items() if type(value) not in family.omitted}

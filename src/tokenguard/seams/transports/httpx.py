@@ -18,8 +18,7 @@ from tokenguard.seams.transports import Wire, asked, headers_of
 def patch(module: ModuleType, meter: Meter) -> Restore:
     """Wrap `send` of the clients in `httpx._client`, or its successor's; returns what to restore."""
     restore = Restore()
-
-    broken = import_module(module.__name__.partition(".")[0]).ReadError
+    package = module.__name__.partition(".")[0]
 
     def look(request: Any) -> Wire | None:
         return asked(request.method, request.url.host)
@@ -30,6 +29,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
         headers = response.headers.multi_items()
         decoded = hasattr(response, "_content")
         if not decoded:
+            broken = import_module(package).ReadError  # whole by now: its client is wrapped while it is being imported
             response.stream = wire.fans_out(headers, response.stream, broken, waits=waits)
         wire.begins(headers, decoded=decoded)
         if decoded:

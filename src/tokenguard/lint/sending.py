@@ -1,0 +1,158 @@
+"""What a task sends: whether a call makes a request of a model, itself or through the functions that it calls."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from tokenguard.lint.patterns import lazy
+from tokenguard.lint.rulebook import File, called
+from tokenguard.lint.syntax import Function
+
+_DEPTH = 7  # helpers between the start of a task and its request
+BOUND = lazy(
+    r"(?:^|_)sem(?:aphores?)?(?:_|$)|semaphore|limiter(?!ror)|rate_?limit(?!_?(?:error|exc|reached|hit))|throttl|concurrency|concurrent_(?!futures)|[_a-z]concurrent(?!ly)|maxConcurrent|(?:^|_)slots$|bounded|capacity",
+    re.IGNORECASE,
+)
+# What asks a model through a framework, and what it is asked of.
+_ASKS = frozenset({"ainvoke", "invoke", "acomplete", "achat", "apredict", "agenerate", "agenerate_content", "acall",
+                   "generate_content_async"})  # fmt: skip
+# What only models have, whatever the model's object is called; and what a crew or an agent is started with.
+_ALWAYS_ASKS = frozenset(
+    {
+        "kickoff_async",
+        "akickoff",
+        "acompletion",
+        "completion_async",
+        "astructured_predict",
+        "apredict_and_call",
+        "invoke_model",
+        "converse",
+    }
+)
+_OF_MODELS = frozenset({"aask", "chat", "generate", "complete", "agenerate_text", "generate_text", "chat_completion",
+                        "generate_response", "agenerate_response", "structured_predict", "acreate", "ask"})  # fmt: skip
+_MODEL = lazy(
+    r"(?:^|[._])_?(?:(?:llm|chat_?model|language_model)(?:_client|_service|_provider)?|(?:llm|model)_client)$",
+    re.IGNORECASE,
+)
+_CHAIN = lazy(r"(?:^|[._])\w*chain(?:\(.*\))?$", re.IGNORECASE | re.DOTALL)
+_OF_CHAINS = frozenset(
+    {"run", "arun", "acall", "apply", "aapply", "predict", "apredict", "predict_and_parse", "apredict_and_parse",
+     "apply_and_parse", "aapply_and_parse", "agenerate", "combine_documents", "acombine_docs"}
+)  # fmt: skip
+_TOOL = lazy(r"(?:^|_)tools?(?:_|$)")
+_SAYS_SO = lazy(
+    r"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|to|via|by|using))_llm|_?llm_(?:call|generate|complete|ask|query)\w*"
+)
+_GATEWAY = lazy(r"LLM[A-Z]\w*")
+_AGENT = lazy(r"(?:^|[._])agent$")
+_RUNNERS = lazy(
+    r"pydantic_ai\.(?:.*\.)?Agent\(\)\.run|agents\.(?:run\.)?Runner\.run|.*\bcreate_react_agent\(\)\.ainvoke"
+)
+_ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
+
+
+def sends(file: File, task: ast.expr) -> bool:
+    """Whether a task makes a request, itself or through functions of the project, and none of these has a bound."""
+    calls = [part for part in ast.walk(task) if isinstance(part, ast.Call)]
+    names = [last_name(call.func) for call in calls]
+    if any(map(BOUND.search, names)) or any(_bounds(file, call.func) for call in calls):
+        return False
+    if any(map(_TOOL.search, names)):
+        return False  # the tool calls of one answer are few
+    if isinstance(task, ast.Name | ast.Attribute):
+        return _reaches(file, task, 0)
+    return any(_asks(file, call) or any(_reaches(file, f, 0) for f in (call.func, *call.args)) for call in calls)
+
+
+def _asks(file: File, call: ast.Call) -> bool:
+    if "requests" not in file.memory:
+        file.memory["requests"] = {id(c) for c, _ in file.generations}
+    if id(call) in file.memory["requests"]:
+        return True
+    if _RUNNERS.fullmatch(_path(file, called(call))):
+        return True
+    func = call.func
+    if _SAYS_SO.fullmatch(last_name(func)):
+        return not _bounds(file, func)
+    if not isinstance(func, ast.Attribute):
+        return False
+    if func.attr in _ALWAYS_ASKS:
+        return True
+    if _GATEWAY.fullmatch(last_name(func.value)):
+        return func.attr.startswith(("acreate", "agenerate", "acomplete", "achat"))
+    of = ast.unparse(func.value)
+    if func.attr in _OF_CHAINS and _CHAIN.search(of):
+        return True
+    if func.attr in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
+        return bool(_AGENT.search(of)) and isinstance(file.module.parents.get(call), ast.Await | ast.ListComp)
+    return bool(_ASKED.search(of) if func.attr in _ASKS else func.attr in _OF_MODELS and _MODEL.search(of))
+
+
+def _path(file: File, func: ast.expr) -> str:
+    """The path of a function; of a method of an object that another module of the project makes, that object's."""
+    path = file.names.path(func)
+    owner, _, method = path.rpartition(".")
+    found = file.elsewhere(owner) if owner and isinstance(func, ast.Attribute) else None
+    if found is not None and isinstance(found[1], ast.Call):
+        return f"{found[0].names.path(found[1])}.{method}"
+    return path
+
+
+def _bounds(file: File, func: ast.expr) -> bool:
+    """Whether a function of this file, like `limited(f(x))`, bounds what it is given."""
+    definition = file.names.definition(file.names.path(func))
+    return isinstance(definition, Function) and mentions_bound(definition)
+
+
+def _reaches(file: File, func: ast.expr, depth: int) -> bool:
+    """Whether calling `func` makes a request, without a bound on the way."""
+    if not isinstance(func, ast.Name | ast.Attribute) or depth > _DEPTH:
+        return False
+    found = _function(file, func)
+    if found is None:
+        return False
+    other, function = found
+    known: dict[Function, bool] = other.memory.setdefault("reaches", {})
+    if function not in known:
+        known[function] = False  # a circle adds nothing
+        inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        known[function] = not mentions_bound(function) and any(
+            _asks(other, call) or _reaches(other, called(call), depth + 1) for call in inside
+        )
+    return known[function]
+
+
+def _function(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Function] | None:
+    """The function of the project that `func` names, with the facts of its file: also a method of an object's class."""
+    found = _definition(file, file.names.path(func))
+    if found is None and isinstance(func, ast.Attribute):
+        owner = _definition(file, file.names.path(func.value))
+        if owner is not None and isinstance(owner[1], ast.Call):  # an object that another module makes
+            owner = _definition(owner[0], owner[0].names.path(owner[1]))
+        if owner is not None and isinstance(owner[1], ast.ClassDef):
+            bindings = owner[0].module.attributes(owner[1]).get(func.attr, [])
+            found = next(((owner[0], b.node) for b in bindings if isinstance(b.node, Function)), None)
+    return (found[0], found[1]) if found is not None and isinstance(found[1], Function) else None
+
+
+def _definition(file: File, path: str) -> tuple[File, ast.AST] | None:
+    """What the project defines as `path`; of an object, its class."""
+    path = path.removesuffix("()")
+    definition = file.names.definition(path)
+    return (file, definition) if definition is not None else file.elsewhere(path)
+
+
+def mentions_bound(function: Function) -> bool:
+    """Whether a function speaks of a semaphore, a limiter, or a number of requests at once."""
+    for node in ast.walk(function):
+        name = node.arg if isinstance(node, ast.keyword) else last_name(node)
+        if name and BOUND.search(name):
+            return True
+    return False
+
+
+def last_name(node: ast.AST) -> str:
+    """The last name of a name or attribute; "" of anything else."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
