@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import tokenguard
+from fresh import loaded
 
 ROOT = Path(tokenguard.__file__).parent
 FLOORS = (
@@ -113,15 +112,9 @@ def test_the_api_is_what_is_named():
     assert public - rooms <= {"TYPE_CHECKING", "Any", "annotations"}
 
 
-def imported(statement):
-    code = f"import sys; {statement}; print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
-    return set(done.stdout.split())
-
-
 def test_installing_imports_no_sdk():
     """Installing imports no provider SDK, no price list, no tokenizer and no policy grammar."""
-    modules = imported("import tokenguard; tokenguard.install()")
+    modules = loaded("import tokenguard; tokenguard.install()")
     heavy = {
         "openai",
         "anthropic",

@@ -32,6 +32,7 @@ def drawn(chance, count, scale, success):
     ]
 
 
+@pytest.mark.everywhere
 def test_the_interval_holds_what_it_says(monkeypatch):
     """Of 1,000 experiments whose true ratio is known, the 95 % interval has it in 930 to 970."""
     monkeypatch.setattr(comparing, "RESAMPLES", 250)
@@ -60,6 +61,7 @@ def test_a_word_is_said_only_where_it_may_be():
     assert dearer.ratio == pytest.approx(1 / cheaper.ratio)
 
 
+@pytest.mark.everywhere
 def test_as_many_more_tasks_as_are_said_do_tell():
     """With as many more tasks as an undecided comparison asks for, most comparisons are decided."""
     asked = told = 0

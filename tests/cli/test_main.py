@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import fresh
 from tokenguard import cli
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
@@ -50,8 +51,8 @@ def test_help_lists_what_is_there(run, monkeypatch):
     assert code == 0
     for name in ("report", "demo", "policy", "budgets", "prices"):
         assert f"  {name} " in out
-    monkeypatch.setitem(cli.COMMANDS, "absent", cli.Row("tokenguard.cli.absent", "absent", "Not there."))
-    monkeypatch.setitem(cli.COMMANDS, "deeper", cli.Row("tokenguard.absent.absent", "absent", "Not there."))
+    monkeypatch.setitem(cli.COMMANDS, "absent", cli.Entry("tokenguard.cli.absent", "absent", "Not there."))
+    monkeypatch.setitem(cli.COMMANDS, "deeper", cli.Entry("tokenguard.absent.absent", "absent", "Not there."))
     for name in ("absent", "deeper"):
         assert name not in cli.group.list_commands(cli.click.Context(cli.group))
         assert cli.group.get_command(cli.click.Context(cli.group), name) is None
@@ -65,8 +66,7 @@ def test_help_is_light():
         "heavy = {'rich', 'opentelemetry.sdk', 'genai_prices', 'sqlite3', 'libcst', 'tiktoken', 'asyncio'}\n"
         "print(*(heavy & set(sys.modules)), end='', file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
+    assert fresh.python(program).stderr == ""
 
 
 @pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name in cli.group.list_commands(None)])
@@ -136,6 +136,7 @@ def test_report(run, stored):
     assert (code, "no call that matches" in out) == (0, True)
 
 
+@pytest.mark.apart
 def test_the_store_is_off(run, stored):
     """With the store switched off, by any of its words, the report says so and how to read one all the same."""
     for word in ("off", "0", "None", " OFF ", ""):
@@ -233,6 +234,7 @@ def exotic(tmp_path):
     store.close()
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize(
     "environment",
     [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}],

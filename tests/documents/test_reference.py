@@ -160,6 +160,7 @@ ELSEWHERE = {"doctor", "reconcile", "batches"}
 """Their own tests hold their output against its schema: they want a server, a bill, a job."""
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("command", [command for command in SCHEMAS if command not in ELSEWHERE])
 def test_json_output_is_as_its_schema_says(command, recorded, monkeypatch):
     """What a command prints with `--format json` is valid by its schema, says its version, and is not empty."""

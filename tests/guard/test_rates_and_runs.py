@@ -182,6 +182,7 @@ def test_a_run_is_forgotten(under, url, tmp_path):
             assert db.execute("SELECT count(*) FROM account").fetchone() == (1,)
 
 
+@pytest.mark.everywhere
 def test_ten_thousand_runs_leave_nothing(under):
     """Nothing that the guard, its rules or its ledger keep grows with the runs that were, refused ones too."""
     guard = under(RUN)

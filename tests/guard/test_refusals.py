@@ -74,6 +74,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.apart
 def test_once_over_all_processes(tmp_path):
     """Three processes that are all refused tell of it once."""
     path = tmp_path / "tokenguard.toml"

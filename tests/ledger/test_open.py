@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fresh
 from tokenguard import policy
 from tokenguard.facts.errors import PolicyError
 from tokenguard.ledger import Entry, MemoryLedger, Reservation, nano, open_ledger
@@ -59,8 +60,7 @@ def test_without_the_redis_package() -> None:
 def test_light_import() -> None:
     """Importing the package loads neither an engine's package nor the event loop of anyone."""
     code = "import sys, tokenguard.ledger, tokenguard.policy; print({'redis', 'sqlite3', 'rich'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+    assert fresh.python(code).stdout == "set()\n"
 
 
 def test_policy_error_is_at_start() -> None:

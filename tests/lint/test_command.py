@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import fresh
 from tokenguard.cli.lint import explain, lint
 
 BAD = "from openai import OpenAI\nclient = OpenAI(timeout=60)\nreply = client.responses.create(model='m', input='x')\n"
@@ -287,8 +287,7 @@ def test_start_up_is_light(project: Path) -> None:
         "print([m for m in ('opentelemetry', 'libcst', 'rich', 'click', 'asyncio', 'multiprocessing', 'inspect',"
         " 'dataclasses', 'tokenize', 'hashlib', 'tempfile', 'difflib') if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert result.stdout.strip() == "[]"
+    assert fresh.python(code).stdout.strip() == "[]"
 
 
 def test_the_project_lints_itself_clean(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,7 @@ client.responses.create(model="gpt-4o-mini", input="Research this.", background=
 """
 
 
+@pytest.mark.apart
 def test_a_program_that_ends(tmp_path):
     """A program that starts one and ends leaves its record."""
     env = {**os.environ, "TOKENGUARD_STORE": str(tmp_path / "usage.db")}

@@ -239,6 +239,7 @@ def test_rates_say_what_they_are():
     assert (rates.model, rates.source.split()[0]) == ("google/gemini-2.5-pro", "genai-prices")
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("day", [date(2024, 6, 1), date(2026, 11, 20), date(2027, 2, 1)])
 def test_every_listed_model_resolves(day):
     """No entry of the price list breaks us, at any day or tier, and no rate is negative."""

@@ -49,11 +49,11 @@ def free_port() -> int:
 
 
 def get(port: int, path: str = "/") -> str:
-    """What a server answers; it may still be starting."""
+    """What a server answers; it may still be starting. One that is slow is not asked again: it would count twice."""
     until = time.monotonic() + 90
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=90) as answer:
                 return answer.read().decode()
         except OSError:
             if time.monotonic() > until:

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import itertools
 import json
 import wave
 from collections.abc import Callable, Sequence
@@ -665,17 +666,23 @@ VARIANTS = tuple(
 )
 
 
+_TURNS = itertools.count(0, 3)  # by three: the variants of a kind are two or four
+
+
 def over(variants: Sequence[Variant], *, contract: bool = False) -> Any:
     """Parametrize a test with these.
 
-    One variant of each kind runs in the quick loop, now a synchronous one, now an asynchronous one, now a stream; the
-    others are marked `everywhere`. With `contract`, a synchronous and an asynchronous variant of each run with old
-    versions of the SDKs, too.
+    One variant of each SDK runs in the quick loop, another one in each test: now a synchronous one, now an asynchronous
+    one, now a stream. The others are marked `everywhere`. With `contract`, a synchronous and an asynchronous variant of
+    each kind run with old versions of the SDKs, too.
     """
+    turn = next(_TURNS)
     quick, old = set(), set()
-    for n, kind in enumerate(dict.fromkeys(variant.kind.name for variant in variants)):
+    for sdk in dict.fromkeys(variant.kind.sdk for variant in variants):
+        own = [variant for variant in variants if variant.kind.sdk == sdk]
+        quick.add(own[turn % len(own)])
+    for kind in dict.fromkeys(variant.kind.name for variant in variants):
         own = [variant for variant in variants if variant.kind.name == kind]
-        quick.add(own[n % len(own)])
         old |= {next(v for v in own if not v.asynchronous), own[-1]} if contract else set()  # the last one is a stream
     marked = [
         pytest.param(

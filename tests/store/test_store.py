@@ -82,6 +82,7 @@ def test_old_records_go(tmp_path, monkeypatch):
     assert len(list(read_store(path))) == 1
 
 
+@pytest.mark.apart
 def test_many_processes(tmp_path):
     """Several processes write one file at once, from its creation on, and nothing is lost."""
     path = tmp_path / "u.db"
@@ -99,6 +100,7 @@ RACERS = 8
 RACES = 40
 
 
+@pytest.mark.apart
 def test_many_processes_create_the_file(tmp_path):
     """Where processes meet at a file that is not there yet, the first batch of each is kept."""
     program = (
@@ -379,6 +381,7 @@ def test_fork(tmp_path):
     assert len(list(read_store(path))) == 3
 
 
+@pytest.mark.apart
 def test_a_fork_while_a_thread_writes(tmp_path):
     """No connection crosses a fork: parent and children write on, and the file stays whole."""
     path = tmp_path / "u.db"

@@ -81,6 +81,7 @@ def measured(tmp_path_factory):
         yield run
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
@@ -103,6 +104,7 @@ def test_the_environment_decides(measured, setting, expected):
     assert (found["span"].get("gen_ai.request.reasoning.level") == "low") is newer
 
 
+@pytest.mark.apart
 def test_what_is_no_inference_keeps_its_name(measured):
     """An embedding's duration goes by the older name, an inference's by the newer: neither is counted twice."""
     points = measured("gen_ai_latest_experimental")["points"]

@@ -149,6 +149,7 @@ def test_anyio(project):
     assert "token budget: calls 2 of 1" in said(result)
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("workers", [[], ["-n1"]], ids=["here", "xdist"])
 def test_reruns(project, workers):
     """Each attempt is judged by itself; the run pays for all; the baseline has the last one."""
@@ -289,6 +290,7 @@ def test_outside_of_tests(project):
     assert "outside of tests      1" in said(result)
 
 
+@pytest.mark.apart
 def test_instrumented(project):
     """Under `tokenguard-instrument`, which imports TokenGuard before pytest does, it is no different."""
     project.write(

@@ -89,6 +89,7 @@ def test_tools_that_were_changed():
     assert upper_bound_request(body, size(body)).tokens > before + 500
 
 
+@pytest.mark.apart
 def test_what_a_policy_needs_is_loaded_at_the_start():
     """Where a policy may have to count, the encoding is in memory before the first call; elsewhere it is not loaded."""
     program = """
