@@ -61,7 +61,7 @@ def now() -> datetime:
 
 def given_or_local(source: tuple[str, ...]) -> list[Path | str]:
     """What `--source` names, paths and addresses, or else the local store; nothing where that is off."""
-    from tokenguard.report.sources import is_address
+    from tokenguard.report.lines import is_address
 
     asked = source or (names.store_path(os.environ.get(names.ENV_STORE)) or "",)
     return [each if is_address(each) else Path(each) for each in asked if each]
@@ -101,7 +101,7 @@ def recorded(source: tuple[str, ...]) -> Iterator[Recorded]:
 
     given = given_or_local(source)
     paths = [path for path in given if isinstance(path, Path)]
-    shown = " + ".join(map(sources.shown, given))
+    shown = " + ".join(map(lines.shown, given))
     nothing_yet = not source and not any(path.exists() for path in paths)
     with working("Reading calls"):
         opened = sources.Source(sources.empty()) if nothing_yet else sources.open_sources(given)

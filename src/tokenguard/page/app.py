@@ -31,9 +31,10 @@ from tokenguard.report.engine import Records
 from tokenguard.report.export import as_json
 from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
+from tokenguard.report.lines import shown
 from tokenguard.report.query import Query, wheres
 from tokenguard.report.revenue import stated
-from tokenguard.report.sources import empty, open_sources, shown
+from tokenguard.report.sources import empty, open_sources
 from tokenguard.report.trend import trend
 from tokenguard.store import faults
 

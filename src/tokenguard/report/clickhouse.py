@@ -21,8 +21,8 @@ from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import USAGE_ATTRIBUTES
 from tokenguard.providers import OPERATIONS
 from tokenguard.report.engine import Dialect
+from tokenguard.report.lines import shown
 from tokenguard.report.otlp import AGENTS
-from tokenguard.report.sources import shown
 from tokenguard.store.layout import COLUMNS
 from tokenguard.store.parquet import sql_type
 

@@ -5,7 +5,6 @@ Both become a store, on disk or in memory, so that every figure has one definiti
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,23 +15,13 @@ from typing import NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.report.engine import Records, SqliteRecords
-from tokenguard.report.lines import GZIP_MAGIC, WOULD_DO, SourceError, begins
+from tokenguard.report.lines import GZIP_MAGIC, WOULD_DO, SourceError, begins, is_address
 from tokenguard.store.file import MEMORY, TEMPORARY, gather, open_for_reading
 from tokenguard.store.store import Store
 
 BATCH = 2000
 SQLITE_MAGIC = b"SQLite format 3\x00"
 PARQUET_MAGIC = b"PAR1"
-
-
-def is_address(source: str) -> bool:
-    """Whether a source is a table in ClickHouse."""
-    return source.startswith(("clickhouse://", "clickhouses://"))
-
-
-def shown(source: Path | str) -> str:
-    """A source without its password."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", str(source)) if isinstance(source, str) else str(source)
 
 
 class Source(NamedTuple):
