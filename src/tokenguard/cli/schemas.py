@@ -65,7 +65,7 @@ _OUTLIER: Final = _object(feature=UNTOLD, day=TEXT, usd=NUMBER, usual_usd=NUMBER
 _TREND: Final = _object(month_usd=NUMBER, forecast_usd=NUMBER, per_day_usd=NUMBER, outliers=_list(_OUTLIER))
 _TASK: Final = _object(task=TEXT, succeeded=SOME, failed=SOME, cost_usd=NUMBER, cost_per_success_usd=NUMBER)
 _UNIT: Final = _object(operation=UNTOLD, model=UNTOLD, unit=TEXT, amount=COUNT, cost_usd=NUMBER)
-_RENTED: Final = _object(resource=UNTOLD, model=UNTOLD, until=NUMBER, cost_usd=NUMBER)
+_RENTED: Final = _object(resource=UNTOLD, kind=TEXT, model=UNTOLD, until=NUMBER, cost_usd=NUMBER)
 _STEP: Final = _object(
     name=TEXT,
     kind=TEXT,
