@@ -26,21 +26,23 @@ class Entry(NamedTuple):
 
 EXIT_CODES = {
     0: "all is well; for `lint`, nothing found",
-    1: "findings (`lint`), something dearer (`ci comment --exit-code`), a check that fails (`doctor`), "
+    1: "findings (`lint`), a higher cost (`ci comment --exit-code`), a check that fails (`doctor`), "
     "an unknown model (`prices`), a lost ledger (`budgets`)",
     2: "wrong usage, settings, policy or input; the message says what, and the next step",
-    127: "`tokenguard-instrument`: there is no such command to run",
+    127: "`tokenguard-instrument`: command not found",
     130: "interrupted (Ctrl-C)",
 }
 """What commands end with."""
 
 COMMANDS = {
     "init": Entry("tokenguard.cli.init", "init", "Set a project up: policy, lint hook, CI.", "Start", "init --dry-run"),
-    "demo": Entry("tokenguard.cli.demo", "demo", "A simulated provider, a workload, the report.", "Start"),
+    "demo": Entry(
+        "tokenguard.cli.demo", "demo", "Run a workload against a simulated provider, and report it.", "Start"
+    ),
     "report": Entry(
         "tokenguard.cli.report",
         "report",
-        "What was spent, on what, saved, retried, blocked.",
+        "Spend by any key; savings, retries, blocked calls.",
         "Measure",
         "report --by feature,model",
     ),
@@ -78,7 +80,7 @@ COMMANDS = {
     "reconcile": Entry(
         "tokenguard.cli.reconcile",
         "reconcile",
-        "Bills beside what was measured, and why they differ.",
+        "Compare bills with measured cost, and explain the difference.",
         "Measure",
         "reconcile --since 30d",
     ),
@@ -91,11 +93,15 @@ COMMANDS = {
         "policy check",
     ),
     "batches": Entry(
-        "tokenguard.cli.batches", "batches", "Open batch jobs: whose, how old, what they may cost.", "Guard"
+        "tokenguard.cli.batches", "batches", "Open batch jobs: attribution, age, worst-case cost.", "Guard"
     ),
     "budgets": Entry("tokenguard.cli.budgets", "budgets", "Utilisation of each budget, and what is left.", "Guard"),
     "cache": Entry(
-        "tokenguard.cli.cache", "cache", "How many answers are kept; delete them; judge a rule.", "Guard", "cache stats"
+        "tokenguard.cli.cache",
+        "cache",
+        "Kept answers: count them, delete them, evaluate a rule.",
+        "Guard",
+        "cache stats",
     ),
     "grafana": Entry(
         "tokenguard.cli.grafana",
@@ -105,14 +111,17 @@ COMMANDS = {
         "grafana export monitoring",
     ),
     "doctor": Entry(
-        "tokenguard.cli.doctor", "doctor", "Check that SDKs are measured, and what else is needed.", "Start"
+        "tokenguard.cli.doctor",
+        "doctor",
+        "Check that SDKs are measured, and that store, ledger and OTLP work.",
+        "Start",
     ),
-    "schema": Entry("tokenguard.cli.schema", "schema", "The JSON Schema of what a command prints for programs."),
+    "schema": Entry("tokenguard.cli.schema", "schema", "The JSON Schema of a command's JSON output."),
     "lint": Entry("tokenguard.cli.lint", "lint", "Find waste in the code before it runs.", "Before it ships", "lint ."),
     "ci": Entry(
         "tokenguard.cli.ci",
         "ci",
-        "What a change makes dearer, as a comment.",
+        "What a change makes more expensive, as a comment.",
         "Before it ships",
         "ci comment --base origin/main",
     ),

@@ -42,7 +42,7 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Whose calls they are."""
+    """Whose calls they are: the keys that calls are attributed by."""
 
     from_baggage: tuple[str, ...] = _row(kinds.KEYS, (), "Keys taken from W3C baggage of the current context.")
     defaults: Mapping[str, str] = _row(kinds.TEXTS, {}, "Values for keys that nothing else sets.")
@@ -50,49 +50,54 @@ class Attribution:
     fingerprint_salt: str | None = _row(
         kinds.NAME,
         None,
-        "Requests are hashed with it, so that all who have it agree on a hash, and others learn nothing from it. "
-        "Without it a fingerprint agrees within one process.",
+        "The key of request hashes. All processes with the same salt get the same hash for the same request; others "
+        "learn "
+        "nothing from it. Without it, hashes are comparable only within one process.",
     )
     helpers: tuple[str, ...] = _row(
         kinds.GLOBS,
         (),
-        "Files of your own that wrap the SDKs, as globs of the end of their path (`llm.py`, `app/clients/*`): the call "
-        "site is whoever calls them.",
+        "Your own files that wrap the SDKs, as globs of the end of their path (`llm.py`, `app/clients/*`). The call "
+        "site "
+        "is then the code that calls them.",
     )
-    max_values: int = _row(kinds.POSITIVE, 200, "Distinct values of a key on metrics; the rest is `other`.")
+    max_values: int = _row(kinds.POSITIVE, 200, "Distinct values per key on metrics; further values become `other`.")
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A ceiling for one call, or for one run of an agent."""
+    """A limit for one call, or for one run of an agent."""
 
     name: str = _row(kinds.NAME, ..., _NAME)
     when: When = _row(kinds.WHEN, When(), _WHEN)
     max_input_tokens: int | None = _row(kinds.POSITIVE, None, "Input tokens of one call, cached ones included.")
-    max_system_tokens: int | None = _row(kinds.POSITIVE, None, "The system prompt's part of the input.")
-    max_tools_tokens: int | None = _row(kinds.POSITIVE, None, "The part of the tools that are offered.")
+    max_system_tokens: int | None = _row(kinds.POSITIVE, None, "Input tokens of the system prompt.")
+    max_tools_tokens: int | None = _row(kinds.POSITIVE, None, "Input tokens of the tool definitions.")
     max_history_tokens: int | None = _row(
-        kinds.POSITIVE, None, "The conversation before the user's last words, and the model's since; no tool results."
+        kinds.POSITIVE,
+        None,
+        "Input tokens of the conversation, without the user's last message and without tool results.",
     )
-    max_tool_result_tokens: int | None = _row(kinds.POSITIVE, None, "Any one tool result.")
-    max_output_tokens: int | None = _row(kinds.POSITIVE, None, "Output tokens a call may ask for.")
+    max_tool_result_tokens: int | None = _row(kinds.POSITIVE, None, "Tokens of the largest tool result.")
+    max_output_tokens: int | None = _row(kinds.POSITIVE, None, "Output tokens that a call may request.")
     max_cost_usd: float | None = _row(kinds.USD, None, "Worst case of one call: its input plus its output cap.")
     max_tool_steps: int | None = _row(kinds.COUNT, None, "Tool rounds since the last user turn.")
     max_tool_calls_per_turn: int | None = _row(kinds.COUNT, None, "Tool calls in one answer.")
-    max_retries: int | None = _row(kinds.COUNT, None, "Resends by the SDK, and identical repeats by the application.")
+    max_retries: int | None = _row(kinds.COUNT, None, "Retries by the SDK, and identical repeats by the application.")
     max_session_usd: float | None = _row(
-        kinds.USD, None, "USD of one realtime session: one that has come to it is closed, with the reason."
+        kinds.USD, None, "USD of one realtime session. A session that reaches it is closed, with the reason."
     )
     max_session_seconds: float | None = _row(kinds.DURATION, None, "How long one realtime session may be open.")
     retry_window: float = _row(
-        kinds.DURATION, 60.0, "How long an identical request after a failure counts as a repeat."
+        kinds.DURATION, 60.0, "How long after a failure an identical request counts as a repeat."
     )
     then: str = _row(
         choice("warn", "clamp", "trim", "provider", "block", "downgrade"),
         "block",
-        "`warn` records; `clamp` lowers or adds the output cap; `trim` leaves out the oldest turns of the history; "
-        "`provider` switches on what the provider does itself with a long context (other ceilings of these three "
-        "block); `downgrade` changes the model; `block` raises `LimitExceeded` before anything is sent.",
+        "`warn` records; `clamp` lowers or adds the output cap; `trim` removes the oldest turns of the history; "
+        "`provider` switches on the provider's own setting for long contexts; `downgrade` changes the model; `block` "
+        "raises `LimitExceeded` before anything is sent. With `clamp`, `trim` and `provider`, the limit's other "
+        "keys block.",
     )
     downgrade_to: str | None = _row(kinds.MODEL, None, _DOWN)
 
@@ -105,26 +110,30 @@ class Budget:
     per: tuple[str, ...] = _row(
         kinds.KEYS,
         (),
-        "One ledger entry per distinct value of these keys; [] is one for all. `task_run` is each run of a "
-        "`tokenguard.task`: the budget is forgotten when the run ends, and calls outside of a task have none.",
+        "One account per distinct value of these keys; [] is one account for all calls. `task_run`: one account per "
+        "run of "
+        "a `tokenguard.task`. It is removed when the run ends; calls outside of a task have no such account.",
     )
     when: When = _row(kinds.WHEN, When(), _WHEN)
     window: str = _row(
         choice("minute", "hour", "day", "week", "month", "total"),
         "day",
-        "Aligned to the calendar; a week starts on Monday, `total` never ends. Per `task_run` it is the run.",
+        'Aligned to the calendar; a week starts on Monday, `total` never ends. With `per = ["task_run"]`, it is the '
+        "run.",
     )
-    timezone: str = _row(kinds.TIMEZONE, "UTC", "Where the window's midnight is.")
+    timezone: str = _row(kinds.TIMEZONE, "UTC", "The time zone in which a day begins.")
     limit_usd: float | None = _row(kinds.USD, None, "USD per window; 0 blocks everything.")
     limit_tokens: int | None = _row(kinds.COUNT, None, "Input plus output tokens per window.")
     limit_calls: int | None = _row(
-        kinds.COUNT, None, "Calls per window, each attempt that was sent counted. A budget of its own: of nothing else."
+        kinds.COUNT,
+        None,
+        "Calls per window; each request that is sent counts. Cannot be combined with the other limits.",
     )
     alert_at: tuple[float, ...] = _row(
         kinds.THRESHOLDS,
         ALERT_AT,
-        "Shares of the limit at which an alert goes out, once per window. Of calls, and of runs: none, unless others "
-        "are named.",
+        "Shares of the limit at which an alert is sent, once per window. Default for `limit_calls` and `task_run`: "
+        "none.",
     )
     then: str = _row(
         choice("warn", "block", "downgrade"),
@@ -148,18 +157,18 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """A circuit breaker: after a run of failures a provider's model gets no calls for a while, then one probe."""
+    """A circuit breaker: after several failures in a row, calls to a model are refused, then one probe is sent."""
 
     name: str = _row(kinds.NAME, ..., _NAME)
     when: When = _row(kinds.WHEN, When(), _WHEN)
-    failures: int = _row(kinds.POSITIVE, 5, "Failures in a row, of one provider and model, that open it.")
+    failures: int = _row(kinds.POSITIVE, 5, "Failures in a row, for one provider and model, that open the breaker.")
     window: float = _row(kinds.DURATION, 60.0, "The failures must fall within this time.")
-    cooldown: float = _row(kinds.DURATION, 30.0, "How long it stays open before one probe is let through.")
+    cooldown: float = _row(kinds.DURATION, 30.0, "How long the breaker stays open before one probe is sent.")
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Single flight: identical calls under way at the same time are sent once, and each gets the answer."""
+    """Single flight: of identical calls at the same time, one is sent, and all get its answer."""
 
     name: str = _row(kinds.NAME, ..., _NAME)
     when: When = _row(kinds.WHEN, When(), _WHEN + " Name only calls that may safely share an answer.")
@@ -168,47 +177,49 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Calls that go to another model of the same provider. Of the rules whose facts all hold, the first one counts."""
+    """Send calls to another model of the same provider. The first route whose conditions all hold applies."""
 
     name: str = _row(kinds.NAME, ..., _NAME)
     to: str = _row(kinds.MODEL, ..., "The model that answers instead, of the same provider.")
-    version: str = _row(kinds.NAME, "1", "On spans, and part of the draw: another version draws anew.")
+    version: str = _row(kinds.NAME, "1", "Recorded on spans. A new version draws the arms again.")
     when: When = _row(kinds.WHEN, When(), _WHEN)
-    max_input_tokens: int | None = _row(kinds.POSITIVE, None, "Only requests of at most so much input.")
-    max_output_tokens: int | None = _row(kinds.POSITIVE, None, "Only requests that cap their output at so much.")
-    max_turns: int | None = _row(kinds.POSITIVE, None, "Only conversations of at most so many words of the user.")
+    max_input_tokens: int | None = _row(kinds.POSITIVE, None, "Only requests with at most this many input tokens.")
+    max_output_tokens: int | None = _row(kinds.POSITIVE, None, "Only requests with an output cap of at most this.")
+    max_turns: int | None = _row(kinds.POSITIVE, None, "Only conversations with at most this many user messages.")
     tools: bool | None = _row(
         kinds.FLAG, None, "`false`: only requests that offer no tools; `true`: only those that do."
     )
-    images: bool | None = _row(kinds.FLAG, None, "The same of pictures, sound and files in the input.")
-    schema: bool | None = _row(kinds.FLAG, None, "The same of an answer that is asked for as JSON.")
+    images: bool | None = _row(kinds.FLAG, None, "The same for images, audio and files in the input.")
+    schema: bool | None = _row(kinds.FLAG, None, "The same for a requested JSON output.")
     share: float = _row(kinds.SHARE, 1.0, "The share of these calls that goes there; the others are the control arm.")
     by: tuple[str, ...] = _row(
         kinds.KEYS,
         ("tenant", "user"),
-        "Calls with equal values of these keys are in the same arm. One that has none of them is drawn by its request.",
+        "Calls with equal values of these keys are in the same arm. A call without these keys is drawn by its request.",
     )
     decide: str | None = _row(
         kinds.CALLBACK,
         None,
-        "A function of yours that says whether the route takes a call: it gets the facts of the request (a dict) and "
-        "has 5 ms; where it fails, the call is not routed.",
+        "Your function that decides whether a call is routed. It gets the facts of the request (a dict) and has 5 "
+        "ms. If "
+        "it fails, the call is not routed.",
     )
-    content: bool = _row(kinds.FLAG, False, "Your functions get the messages too.")
+    content: bool = _row(kinds.FLAG, False, "`true`: your functions get the messages, too.")
     escalate_to: str | None = _row(
-        kinds.MODEL, None, "The model that is asked again where the answer fails one of `escalate_when`."
+        kinds.MODEL, None, "The model that gets the request if the answer fails a check of `escalate_when`."
     )
     escalate_when: tuple[str, ...] = _row(
         kinds.FAILURES,
         (),
-        "What makes an answer fail: `length` (cut off at the cap), `refusal`, `schema` (not the JSON that was asked "
-        "for), or a function of yours that gets the facts and the answer.",
+        "The checks: `length` (cut off at the cap), `refusal`, `schema` (not the requested JSON), or your own "
+        "function, "
+        "which gets the facts and the answer.",
     )
     unfit: str = _row(
         choice("original", "error"),
         "original",
-        "What follows when the other model refuses the request (400, 404, 422): `original` sends the caller's own, "
-        "once, and asks that model no more; `error` leaves the refusal to the caller.",
+        "If the other model refuses the request (400, 404, 422): `original` sends the caller's own request, once, and "
+        "does not use that model again; `error` passes the refusal to the caller.",
     )
 
 
@@ -219,10 +230,10 @@ class LedgerConfig:
     url: str = _row(
         kinds.LEDGER_URL,
         "sqlite:///.tokenguard/ledger.db",
-        "`memory:` is one process, `sqlite:///` the processes of one machine (relative to the policy file), "
-        "`redis://` a fleet.",
+        "`memory:` is for one process, `sqlite:///` for the processes of one machine (a path relative to the policy "
+        "file), `redis://` for a fleet.",
     )
-    lease: float = _row(kinds.DURATION, 600.0, "A reservation nobody settles is charged in full after this time.")
+    lease: float = _row(kinds.DURATION, 600.0, "A reservation that is not settled is charged in full after this time.")
     slice: float = _row(
         kinds.SHARE,
         0.0,
@@ -231,23 +242,23 @@ class LedgerConfig:
     slice_lease: float = _row(
         kinds.DURATION,
         60.0,
-        "A slice is spent from for this time, then returned; charged `lease` later if its process died.",
+        "How long a slice is used before it is returned. If its process died, it is charged `lease` later.",
     )
-    slice_idle: float = _row(kinds.DURATION, 5.0, "A slice that nobody used for this time is returned.")
+    slice_idle: float = _row(kinds.DURATION, 5.0, "A slice that is not used for this time is returned.")
     on_loss: str = _row(
         choice("allow", "block"),
         "allow",
-        "While the ledger cannot be reached: `allow` counts in the process and reconciles later, `block` refuses.",
+        "If the ledger cannot be reached: `allow` counts in the process and reconciles later, `block` refuses calls.",
     )
     timeout: float = _row(kinds.DURATION, 1.0, "How long one operation may take before the ledger counts as lost.")
 
 
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """Who hears of a budget's thresholds, besides the log, the metric and the event."""
+    """Where alerts about a budget's thresholds go, besides the log, the metric and the event."""
 
     callback: str | None = _row(
-        kinds.CALLBACK, None, "A function that is called with the alert (a dict), off the call's path."
+        kinds.CALLBACK, None, "A function that is called with the alert (a dict), outside the caller's thread."
     )
     webhook: str | None = _row(kinds.WEBHOOK, None, "A URL that gets the alert as a JSON POST.")
     timeout: float = _row(kinds.DURATION, 5.0, "How long the webhook may take to answer.")
@@ -261,13 +272,13 @@ class StoreConfig:
         kinds.COUNT,
         90,
         "Calls and tasks older than this are deleted, by whole days; 0 keeps them all. Their daily sums stay, so that "
-        "reports by feature, tenant, model and the like go further back. `TOKENGUARD_STORE_DAYS` goes before it.",
+        "reports by feature, tenant, model and similar keys reach further back. `TOKENGUARD_STORE_DAYS` overrides it.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class FinopsConfig:
-    """What the spend is held against."""
+    """What the spend is compared with."""
 
     revenue: str | None = _row(
         kinds.NAME,
@@ -279,19 +290,18 @@ class FinopsConfig:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What may be spent, and what happens when it would be too much."""
+    """What may be spent, and what happens to a call that would exceed it."""
 
-    mode: str = _row(
-        choice("enforce", "observe"), "enforce", "`observe` decides and records everything and changes nothing."
-    )
+    mode: str = _row(choice("enforce", "observe"), "enforce", "`observe` records every decision and changes nothing.")
     on_internal_error: str = _row(
         choice("allow", "block"), "allow", "What happens to a call when TokenGuard itself fails."
     )
     unpriced: str | Ceiling = _row(
         choice("block_budgets", "allow", "estimate"),
         "block_budgets",
-        "Models without a known price: dollar budgets refuse them, or `allow`, or `estimate` (the nearest model of the "
-        "family at its dearest rates, marked `nearest_model`), or a ceiling rate "
+        "What dollar budgets do with models without a known price: refuse them (`block_budgets`), `allow` them, "
+        "`estimate` "
+        "(the nearest model of the family at its highest rates, marked `nearest_model`), or assume a rate: "
         "`{ input_per_mtok = 15, output_per_mtok = 75 }`.",
         table=Ceiling,
     )
@@ -310,26 +320,28 @@ class Policy:
     prices: Mapping[str, str | Mapping[str, float]] = _row(
         kinds.PRICES,
         {},
-        'First match wins over the bundled price book: `"provider/model glob"` is another model\'s name, or rates in '
-        "USD per million tokens.",
+        'Prices that override the bundled price list; the first match wins. `"provider/model glob"` is another '
+        "model's name, "
+        "or rates in USD per million tokens.",
     )
     hosts: Mapping[str, str] = _row(
         kinds.HOSTS,
         {},
-        'Whose a host is that TokenGuard does not know, by `"host"` or `"host:port"` (globs): a provider, one of your '
-        "own with rates under `[prices]`, or `sdk` for a proxy that passes on to whoever the SDK is made for.",
+        'The provider of a host that TokenGuard does not know, by `"host"` or `"host:port"` (globs): a known '
+        "provider, a name of "
+        "your own with rates under `[prices]`, or `sdk` for a proxy that forwards to the SDK's own provider.",
     )
     may_override: tuple[str, ...] = _row(
         kinds.GLOBS,
         (),
-        "In a floor: what a nearer file may say otherwise, as globs of keys and of rules' names (`prices`, `ledger.*`, "
+        "In a floor: the keys and rules that a nearer file may override, as globs (`prices`, `ledger.*`, "
         "`alerts.callback`, `tenant per day`).",
     )
     lint: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard lint`; see its rules' pages.")
     reconcile: Mapping[str, Any] = _row(
         kinds.OPAQUE, {}, "For `tokenguard reconcile`: which projects and workspaces are yours; see docs/reconcile.md."
     )
-    whatif: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "For `tokenguard whatif`, which alone reads it.")
+    whatif: Mapping[str, Any] = _row(kinds.OPAQUE, {}, "Only for `tokenguard whatif`.")
     source: str = field(default="", compare=False)
     """The file it was read from; empty without one. Relative ledger paths start at its directory. Of several layers,
     the one whose ledger it is."""

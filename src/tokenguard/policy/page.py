@@ -15,84 +15,89 @@ from tokenguard.prices import OVERRIDE_KEYS
 
 HEAD: Final = """# The policy file
 
-`tokenguard.toml`, or the same tables under `[tool.tokenguard]` in `pyproject.toml`. Found upwards from the working
-directory, and laid on the floor of the platform, if there is one (below). `tokenguard policy check` validates it,
-`tokenguard policy show` prints it with every default filled in, and where each value is from. Unknown keys are errors.
+`tokenguard.toml`, or the same tables under `[tool.tokenguard]` in `pyproject.toml`. TokenGuard uses the
+nearest one, from the working directory upwards. If the platform sets a floor (below), the two are combined.
+`tokenguard policy check` validates the policy. `tokenguard policy show` prints it with every default, and where each
+value comes from. Unknown keys are errors.
 
-A glob (`*`, `?`, `[abc]`) matches the whole value, and case counts. `when` and `per` may name `provider`, `model`,
+A glob (`*`, `?`, `[abc]`) matches the whole value and is case-sensitive. `when` and `per` may name `provider`, `model`,
 `operation` (OpenTelemetry's values, such as `openai`, `gpt-4o`, `chat`), `tenant`, `feature`, `route`,
-`prompt_version`, `team`, `user`, and what `[attribution]` names. A value that a call lacks is the empty text: `*`
-matches it, `?*` demands one.
+`prompt_version`, `team`, `user`, and the keys that `[attribution]` names. A value that a call lacks is the empty text:
+`*` matches it, `?*` requires a value.
 
 Every rule that matches a call applies, in the order of the file.
 """
 
 BUDGETS: Final = """## How a budget is kept
 
-Before a call is sent, its worst case (input plus output cap, at the model's rates) is reserved in all budgets that
-apply, in one atomic step: in all of them, or in none, and then the call is refused. Afterwards what it really cost is
-charged and the rest given back. So `spent + reserved` never passes a limit, however many threads, tasks, processes or
-machines share the ledger, as long as no call costs more than its worst case; if one does, it is recorded as it was.
+Before a call is sent, TokenGuard reserves its worst case (input plus output cap, at the model's rates) in all budgets
+that apply. This is one atomic step: either all budgets have room, or the call is refused. Afterwards the real cost is
+charged and the rest is released. So `spent + reserved` never exceeds a limit, however many threads, tasks, processes or
+machines share the ledger, as long as no call costs more than its worst case. If one does, its real cost is recorded.
 
-- The worst case is of every answer that is billed: of `n`, of `best_of`, of each of several prompts. Without an output
-  cap, 4,096 tokens are reserved for each: only a cap makes the promise a promise. Where a provider is seen to bill
-  reasoning beside the cap, the next calls of that model reserve it too.
-- What brings no usage is not free. Output that the provider does not report is estimated by the text of its answer;
-  where there is none (a read time-out, a cancelled call, a stream closed unread, an answer that cannot be read), what
-  was reserved is charged. The record says so: `estimated`, with a basis. An attempt that timed out, and may be billed,
-  is charged beside the one that repeated it. What the provider refuses, with any 4xx or 5xx, is charged nothing.
-- Before the SDK sends again after such an attempt, the worst case is reserved once more. Where there is no room for it,
-  nothing is sent: the call raises `BudgetExceeded`, from the time-out. So it is with openai, anthropic and their kin,
-  and with boto3. Other SDKs send again after a time-out only if a program sets it; their attempts are charged when the
-  call has ended, and a limit can be passed by one worst case for each.
+- The worst case includes every answer that is billed: `n`, `best_of`, each of several prompts. Without an output
+  cap, TokenGuard reserves 4,096 tokens for each answer; a longer answer can exceed the budget, so set a cap. If a
+  provider bills reasoning beyond the cap, the next calls of that model reserve it too.
+- A call without reported usage is not free. If the provider does not report the output, it is estimated from the
+  answer's text. If there is no text (a read time-out, a cancelled call, a stream closed unread, an answer that cannot
+  be parsed), the reservation is charged. The record is `estimated`, with a basis. An attempt that timed out may be
+  billed, so it is charged in addition to its retry. A request that the provider refuses, with any 4xx or 5xx, costs
+  nothing.
+- Before the SDK retries after such an attempt, the worst case is reserved again. If it does not fit, nothing is sent,
+  and the call raises `BudgetExceeded` from the time-out. This holds for openai, anthropic and similar SDKs, and for
+  boto3. Other SDKs retry after a time-out only if the program configures it. Their attempts are charged when the call
+  has ended, so each can exceed a limit by one worst case.
 - A call is charged to the window in which it was reserved.
-- If a process dies, what it had reserved stays so until the lease ends. Then it is charged in full and stated as
-  `orphaned`, a part of `spent`. If the call is settled after all, the real cost replaces that.
-- `slice = 0.01` lets a process lease a hundredth of a limit at a time and spend it without asking the ledger for every
-  call. A slice counts as reserved until it is returned: used up, idle for `slice_idle`, after `slice_lease`, or at the
-  end of the process. So alerts come later, and near the limit one process may be refused what another has leased.
-- `limit_calls` counts every request that goes out, the SDK's own resends and what the provider refuses included; what a
-  rule refuses is not counted. It is a budget of its own: write another `[[budget]]` beside it for money.
-- `per = ["task_run"]` gives each run of a `tokenguard.task(...)` an account of its own, of the innermost one where they
-  nest. It is forgotten when the task ends, or after a week where that is never seen (`kill -9`), and has no series in
-  the metrics.
-- `tokenguard.remaining()` and `tokenguard.spent()` tell a program what the budgets leave that apply where it asks, so
-  that it can stop by itself: in USD, or `unit="tokens"`, `unit="calls"`; of all budgets the tightest, or the named one.
-- `memory:` counts in each process on its own; a forked worker starts with what was spent before the fork.
-- `on_loss = "allow"`: while the ledger cannot be reached, each process counts on its own, against the same limits and
-  from the last balance that it has seen, so that all of them together can pass a limit; what they spent is charged when
-  the ledger is back. A thread looks for it, after a second at first and ever more seldom, up to every 30 s.
-  `"block"` refuses the calls that a budget with `then = "block"` or `"downgrade"` applies to.
-- A ledger file that is deleted or replaced while it is in use is noticed; budgets go on with the file that is there.
-  Redis needs `appendonly yes` and `maxmemory-policy noeviction`; one that comes back without its data is noticed too.
-  `rediss://` is TLS. All its keys are in one slot: of a cluster, name the node that has it; other nodes, and Sentinel,
-  are not followed. What a server cannot do, or would evict, is in the log, and `tokenguard doctor` says it.
-- An alert goes out once per threshold and window, from whichever process crosses it, and once for the first call that
-  is refused. A webhook is tried again after 1, 5 and 25 s; with `TOKENGUARD_WEBHOOK_SECRET` in the environment it is
-  signed by the headers of [Standard Webhooks](https://www.standardwebhooks.com). After a reset
-  (`tokenguard budgets --reset NAME`) thresholds are news again.
+- If a process dies, its reservations stay until the lease ends. Then they are charged in full and reported as
+  `orphaned`, a part of `spent`. If the call is settled later, its real cost replaces that.
+- With `slice = 0.01` a process leases a hundredth of a limit at a time, and spends it without asking the ledger for
+  every call. A slice counts as reserved until it is returned: when it is used up, after `slice_idle` without use, after
+  `slice_lease`, or at the end of the process. So alerts come later, and near the limit one process may be refused
+  while another still has a slice.
+- `limit_calls` counts every request that is sent, including the SDK's retries and requests that the provider refuses.
+  Calls that a rule refuses are not counted. To limit money as well, write another `[[budget]]`.
+- `per = ["task_run"]` gives each run of a `tokenguard.task(...)` its own account; with nested tasks, the innermost run
+  counts. The account is removed when the task ends, or after a week if the end is never seen (`kill -9`). It has no
+  series in the metrics.
+- `tokenguard.remaining()` and `tokenguard.spent()` return what is left and what is spent in the budgets that apply at
+  this point of the program, so that it can stop by itself. The unit is USD, or `unit="tokens"`, `unit="calls"`. Of
+  several budgets the tightest one counts, unless you name one.
+- `memory:` counts in each process separately. A forked worker starts with what was spent before the fork.
+- `on_loss = "allow"`: while the ledger cannot be reached, each process counts separately, against the same limits and
+  from the last balance that it saw. All processes together can then exceed a limit. Their spend is charged when
+  the ledger is back. A thread tries to reach it, after a second at first, then at growing intervals of up to 30 s.
+  `"block"` refuses the calls to which a budget with `then = "block"` or `"downgrade"` applies.
+- TokenGuard detects a ledger file that is deleted or replaced while it is in use, and continues with the current file.
+  Redis needs `appendonly yes` and `maxmemory-policy noeviction`; a Redis that comes back without its data is detected,
+  too. `rediss://` is TLS. All keys are in one slot: in a cluster, name the node that has it. Redirects to other nodes,
+  and Sentinel, are not followed. If a server cannot do what is needed, or may evict keys, the log says so, and so does
+  `tokenguard doctor`.
+- An alert is sent once per threshold and window, by the process that crosses it, and once for the first call that
+  is refused. A webhook is retried after 1, 5 and 25 s. With `TOKENGUARD_WEBHOOK_SECRET` in the environment it has
+  the signature headers of [Standard Webhooks](https://www.standardwebhooks.com). After a reset
+  (`tokenguard budgets --reset NAME`), thresholds alert again.
 """
 
 LAYERS: Final = """## A floor, and what a nearer file may say
 
-`/etc/tokenguard/tokenguard.toml`, and the file that the environment variable `TOKENGUARD_POLICY` names, are a floor: a
-nearer file (upwards from the working directory, or given to `tokenguard.install`) may tighten it and never loosen it.
+`/etc/tokenguard/tokenguard.toml`, and the file that the environment variable `TOKENGUARD_POLICY` names, are a floor. A
+nearer file (upwards from the working directory, or given to `tokenguard.install`) can tighten it and never loosen it.
 
-- Its limits, budgets and breakers are added to the floor's. Each that matches a call applies, so more of them only
-  tighten. One with the name of a rule of the floor is not taken.
-- `[[cache]]`, `[[route]]` and `[[share]]` are the floor's alone: they keep answers, give one call another's, or send
-  it to another model. `may_override = ["cache"]` allows a nearer file its own.
-- `mode`, `on_internal_error` and `unpriced` are taken where they are stricter.
-- `[prices]`, `[hosts]`, what names code (`[alerts] callback`), `[ledger]` where the floor has budgets or names one, and
-  `[answers]` where it has a cache or names it, are the floor's alone.
-- Of all else, the floor's word goes before, and where it says nothing the nearer file's counts. Lists and tables of the
-  two are put together. `[lint]` and `[whatif]` are the nearer file's.
+- Its limits, budgets and breakers are added to the floor's. Every rule that matches a call applies, so additional rules
+  can only tighten. A rule with the name of a floor's rule is ignored.
+- `[[cache]]`, `[[route]]` and `[[share]]` can only be set by the floor, because they keep answers, give one call
+  another call's answer, or send it to another model. `may_override = ["cache"]` lets a nearer file set its own.
+- `mode`, `on_internal_error` and `unpriced` are used if they are stricter.
+- Only the floor can set `[prices]`, `[hosts]` and what names code (`[alerts] callback`). The same holds for `[ledger]`
+  if the floor has budgets or names one, and for `[answers]` if it has a cache or names it.
+- For all other keys, the floor's value overrides the nearer file's. If the floor sets none, the nearer file's is used.
+  Lists and tables of the two are merged. `[lint]` and `[whatif]` are the nearer file's.
 - `may_override = ["prices", "ledger.*", "alerts.callback", "tenant per day"]` in the floor names keys and rules that a
-  nearer file may say otherwise.
+  nearer file may override.
 
-What is not taken is in the log, and `tokenguard policy check` and `show` say it with file and line. Without a floor the
-nearest file is the policy, whole. A ledger's relative path starts at the file that names it: a floor should name it by
-an absolute one (`sqlite:////var/lib/tokenguard/ledger.db`) that its programs may write.
+Ignored settings are in the log. `tokenguard policy check` and `show` print them with file and line. Without a floor,
+the nearest file is the whole policy. A ledger's relative path starts at the file that names it. So a floor should use
+an absolute path (`sqlite:////var/lib/tokenguard/ledger.db`) that its programs can write to.
 """
 
 EXAMPLE: Final = """## An example
@@ -208,8 +213,8 @@ def _key(key: str) -> str:
 
 
 FEES = """\
-Searches are in USD per million of them: `"google/gemini-*" = { web_searches = 14000 }` is $0.014 each. A table of
-searches alone is laid over the price that holds otherwise; with one, costs with searches are `exact`, and without one
+Searches are in USD per million searches: `"google/gemini-*" = { web_searches = 14000 }` is $0.014 each. A table with
+only searches is added to the price that applies otherwise. With it, costs with searches are `exact`. Without it,
 Google's are `estimated`, as if the free quota were used up.
 """
 

@@ -17,26 +17,25 @@ Written from the rows in `src/tokenguard/providers/` by `make docs`.
 
 ## SDKs
 
-Each is wrapped in the one place where it sends a request, when it is imported; versions are those that the tests run
-with (`make matrix`). Synchronous and asynchronous clients, streams, errors and the SDK's own resends are all one span a
-call.
+Each SDK is instrumented at the one place where it sends a request, when it is imported. The versions are those that the
+tests run with (`make matrix`). With synchronous and asynchronous clients, streams, errors and retries by the SDK, each
+call is one span.
 
-*Resends* is what the SDK itself sends again after a failure, where it is set up to: `max_retries` bounds that, and the
-application's own repeats everywhere. *Shared* are the answers that `[[share]]` can share, streams and raw responses by
-HTTP too; not the streams of ollama, of Bedrock, of aiohttp and of gRPC.
+*Resends* are the SDK's own retries after a failure, if it is configured to retry. `max_retries` limits them, and limits
+the application's own repeats with every SDK. *Shared* are the answers that `[[share]]` can share, including streams and
+raw responses over HTTP, but not the streams of ollama, Bedrock, aiohttp and gRPC.
 
-xai-sdk talks gRPC: `error.type` is the status code (`UNAVAILABLE`), which breakers take for the HTTP status that it
-stands for. What gRPC sends again by itself happens inside its core: it is part of the call, neither counted nor capped.
-The SDK's own spans get the facts. They carry the conversation, too, which is the SDK's doing:
-`XAI_SDK_DISABLE_SENSITIVE_TELEMETRY_ATTRIBUTES=1` stops it. Its formats are read by the SDK's protos, not from recorded
-traffic.
+xai-sdk uses gRPC: `error.type` is the status code (`UNAVAILABLE`), which breakers treat as the equivalent HTTP status.
+Retries inside gRPC's core are part of the call: they are neither counted nor limited. TokenGuard adds its attributes to
+the SDK's own spans. The SDK records the conversation on them, too; `XAI_SDK_DISABLE_SENSITIVE_TELEMETRY_ATTRIBUTES=1`
+stops that. Its formats were taken from the SDK's protos, not from recorded traffic.
 """
 FRAMEWORKS = """\
 ## Frameworks
 
-Frameworks need no rows: their calls go through these SDKs, and their own spans are parents without a cost. Those below
-are run by the tests (`make matrix`), in their newest versions, and every request of theirs was seen. Those that call
-models in pools of threads (dspy, haystack) have the caller's attribution handed on to them.
+Frameworks need no rows: their calls go through these SDKs, and their own spans are parents without a cost. The tests run
+the newest versions of those below (`make matrix`) and check that every request is measured. Frameworks that call models
+in thread pools (dspy, haystack) keep the caller's attribution.
 """
 REACHED = (
     (
@@ -64,14 +63,14 @@ request. A format that generates nothing has neither, and no stream. All are pri
 TONGUES = """\
 ## Dialects
 
-Who speaks a format in a way of their own, in what they say of usage, and what is made of it. *Tested* says against
-what: recorded traffic, or a body that was written after the source, a report or a page of documentation.
+Providers that report usage in their own way within a format, and how TokenGuard reads it. *Tested* names the test data:
+recorded traffic, or a body that was written from source code, a report or a page of documentation.
 """
 BESIDE = """\
 ## Other instrumentations
 
-TokenGuard is below whatever else wraps an SDK, and the order of installing does not matter: a call is measured once,
-and limits and budgets hold. How many spans there are depends on the other:
+TokenGuard works below every other instrumentation of an SDK, and the order of installation does not matter. A call is
+measured once, and limits and budgets hold. The number of spans depends on the other instrumentation:
 """
 SELLERS = """\
 ## Hosts
@@ -83,7 +82,7 @@ keep the name that their SDK's row has. *Prices* are those of the bundled list; 
 MISSING = """\
 ## Not covered
 
-What a provider bills and TokenGuard does not see, or sees without its price, and why:
+What a provider bills and TokenGuard does not measure, or measures without a price, and why:
 """
 UNSEEN: tuple[tuple[str, ...], ...] = (
     (
@@ -107,7 +106,7 @@ UNSEEN: tuple[tuple[str, ...], ...] = (
     ("litellm's pass-through routes", "litellm does not say what is in them"),
     (
         "storage of what another process has rented, or of a process that was killed",
-        "who did not make a thing does not count it, so that it is counted once",
+        "only the process that created a resource counts it, so that it is counted once",
     ),
     ("the first GB of OpenAI's vector stores, which is free", "free for an account as a whole, which no API tells"),
     (
