@@ -98,6 +98,8 @@ SETS = {
         *("cohere-haystack", "ollama-haystack", "amazon-bedrock-haystack", "mistral-haystack"),
         *("ag2[openai]", "semantic-kernel"),
     ),
+    # ClickHouse's engine is half a gigabyte, so it is in no other environment.
+    "clickhouse": Set(("chdb>=4.1", "clickhouse-connect>=0.8", "duckdb>=1.1"), ("tests/clickhouse",), ""),
     "neighbours": Set(
         (
             *("openai>=3", "anthropic>=2", "openinference-instrumentation-openai", "logfire", "langfuse"),

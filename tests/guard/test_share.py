@@ -134,7 +134,7 @@ def test_however_it_is_asked(asked, under, spans):
 
 def test_books(asked, under, spans):
     """One call pays; the others cost nothing, exactly, and the lever says what they saved."""
-    guard = under(RULE.replace('"share"', '"books"') + '[[budget]]\nname = "b"\nlimit_usd = 1.0\n')
+    guard = under(RULE.replace('"share"', '"books of shares"') + '[[budget]]\nname = "b"\nlimit_usd = 1.0\n')
     completions = openai_client(asked).chat.completions
     streams = together(guard, asked, *[lambda: list(completions.create(**STREAM))] * 3)
     assert streams[0] == streams[1] == streams[2]
@@ -145,7 +145,7 @@ def test_books(asked, under, spans):
     assert [span.attributes[names.COST_STATUS] for span in shared] == ["exact", "exact"]
     assert all(names.INPUT_TOKENS not in span.attributes for span in shared)
     assert all(span.attributes[names.CACHE_RULE] == "s" for span in shared)
-    points = metric_points(tenant="books")
+    points = metric_points(tenant="books of shares")
     saved = sum(
         v
         for (name, key), v in points.items()

@@ -170,3 +170,47 @@ def test_it_reads_what_it_writes(asked, tmp_path):
     tokens = sum(line.tokens for line in lines if not isinstance(line, Billed))
     consumed = sum(Decimal(row["ConsumedQuantity"]) for row in rows if row["ConsumedUnit"] == "Tokens")
     assert tokens == consumed
+
+
+def test_list_prices_beside_own(asked, tmp_path, monkeypatch):
+    """Where `[prices]` has a discount, list cost and list price are the list's, and their product still holds."""
+    rows, _, _ = asked()
+    (paid,) = {row["ListUnitPrice"] for row in rows if row["SkuId"] == "claude-haiku-4-5/output"}
+    policy = tmp_path / "tokenguard.toml"
+    policy.write_text('[prices]\n"anthropic/claude-haiku-4-5" = { input = 0.8, output = 4.0 }\n')
+    monkeypatch.setenv("TOKENGUARD_POLICY", str(policy))
+    store = Store(str(tmp_path / "discount.db"), 0)
+    usage = Usage(input=1000, output=200)
+    cost = PriceBook({"anthropic/claude-haiku-4-5": {"input": 0.8, "output": 4.0}}).cost(
+        "anthropic", "claude-haiku-4-5", usage, at_ns=AT
+    )
+    store.write([call("claude-haiku-4-5", usage, maker="anthropic", **dict(zip(COST_ATTRIBUTES, cost, strict=True)))])
+    store.close()
+    monkeypatch.setenv("TOKENGUARD_STORE", str(tmp_path / "discount.db"))
+    rows, _, _ = asked()
+    output = next(row for row in rows if row["x_TokenKind"] == "output")
+    assert (output["ContractedUnitPrice"], output["ListUnitPrice"]) == ("4.0", paid)
+    assert Decimal(output["ListCost"]) == Decimal(paid) * Decimal(output["PricingQuantity"])
+    assert output["BilledCost"] == output["EffectiveCost"] == output["ContractedCost"] == "0.0008"
+
+
+@pytest.mark.parametrize("version", ["focus", "focus-1.3"])
+def test_parquet(asked, tmp_path, version):
+    """The rows as Parquet: the same values, in the types of the specification."""
+    duckdb = pytest.importorskip("duckdb")
+    rows, _, _ = asked(version)
+    path = tmp_path / "focus.parquet"
+    assert CliRunner().invoke(group, ["report", "--format", version, "-o", str(path)]).exit_code == 0
+    with duckdb.connect() as connection:
+        found = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
+        kinds = {column[0]: str(column[1]) for column in found.description}
+        values = found.fetchall()
+    assert list(kinds) == list(rows[0])
+    assert kinds["ListCost"].startswith("DECIMAL")
+    assert kinds["ChargePeriodStart"].startswith("TIMESTAMP")
+    names_ = list(kinds)
+    for row, told in zip(rows, values, strict=True):
+        cells = dict(zip(names_, told, strict=True))
+        assert cells["BilledCost"] == Decimal(row["BilledCost"])
+        assert cells["BillingAccountName"] is None
+        assert cells["SkuPriceId"] == row["SkuPriceId"]

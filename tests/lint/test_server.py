@@ -184,22 +184,20 @@ async def test_hover(client: Client, tmp_path: Path) -> None:
 
 async def test_hover_tells_what_the_line_has_cost(client: Client, tmp_path: Path) -> None:
     """Where a store is near, the calls recorded for the line and their price are shown."""
+    from tokenguard.facts import names
     from tokenguard.facts.names import DEFAULT_STORE
-    from tokenguard.store.file import CALL_COLUMNS, open_for_writing
+    from tokenguard.facts.record import CallRecord
+    from tokenguard.store.store import Store
 
     path = tmp_path / "a.py"
-    store = tmp_path / DEFAULT_STORE
-    store.parent.mkdir()
-    connection = open_for_writing(str(store))
-    row = {"start_ns": 1, "duration_ns": 1, "outcome": "ok", "trace_id": "t", "span_id": "s", "code_file": str(path)}
-    for line, usd in ((3, 0.25), (3, 0.5), (2, 9.0)):
-        values = {**row, "code_line": line, "cost_usd": usd}
-        marks = ", ".join("?" * len(CALL_COLUMNS))
-        connection.execute(
-            f"INSERT INTO calls ({', '.join(CALL_COLUMNS)}) VALUES ({marks})", [values.get(c) for c in CALL_COLUMNS]
-        )
-    connection.commit()
-    connection.close()
+    store = Store(tmp_path / DEFAULT_STORE)
+    store.write(
+        [
+            CallRecord(2**60, 1, "ok", {names.CODE_FILE: str(path), names.CODE_LINE: line, names.COST: usd}, "t", "s")
+            for line, usd in ((3, 0.25), (3, 0.5), (2, 9.0))
+        ]
+    )
+    store.close()
     client.open(path.as_uri(), BAD)
     await client.next(path.as_uri())
     assert "Recorded here: 2 calls, $0.7500." in await client.hover(path.as_uri(), 2)

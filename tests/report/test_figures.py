@@ -178,7 +178,7 @@ def test_the_index_of_times_is_for_few_calls(tmp_path, monkeypatch, hours, index
             for sql in asked
             if "LIMIT 10" not in sql  # to find out how many there are is what the index is for
             for plan in opened.rows(f"EXPLAIN QUERY PLAN {sql}")
-            if plan[3].startswith("SEARCH calls USING INDEX calls_by_start")
+            if plan[3].startswith("SEARCH call_rows USING INDEX call_rows_by_start")
         ]
     assert bool(plans) == indexed, plans
 

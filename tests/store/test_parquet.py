@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ from tokenguard.report.query import DIMENSIONS, Query
 from tokenguard.report.sources import SourceError, open_sources
 from tokenguard.report.trend import trend
 from tokenguard.store.file import open_for_reading
-from tokenguard.store.parquet import export
+from tokenguard.store.parquet import connect, export
 
 ODD = ["", "\\N", '"', '""', "a,b", "a\nb", "a\r\nb", "'", "\t=1", "ü顧客🙂", "x" * 100_000, "NULL", " ", "\\"]
 
@@ -162,3 +163,25 @@ def test_lines_in_folders_of_days(tmp_path):
         (day / "traces.json").write_text(line(span(call)))
     with closing(open_sources([tmp_path]).records) as records:
         assert ask(records, Query()).total.figures["calls"] == 3
+
+
+def test_a_folder_of_an_older_version(tmp_path, both):
+    """What an older export has in its JSON is read as the column that has come since, beside files that have it."""
+    attributes = {names.COST: 0.25, names.CACHE_RESULT: names.HIT, names.CACHE_SAVED: 0.5, "tokenguard.feature": "old"}
+    written(tmp_path / "u.db", [CallRecord(NOW_NS, 1, "ok", {**attributes, names.TASK_RUN: "0f" * 8})])
+    with closing(open_for_reading(tmp_path / "u.db")) as connection:
+        export(connection, tmp_path / "u.db", tmp_path / "new")
+    (file,) = (tmp_path / "new").rglob("*.parquet")
+    older = tmp_path / "older" / "calls" / "day=2026-11-01" / file.name
+    older.parent.mkdir(parents=True)
+    later = ("answer", "answer_reason", "answer_saved_usd", "task_run", "response_id", "fingerprint")
+    with closing(connect()) as duck:
+        more = json.dumps({names.CACHE_RESULT: names.HIT, names.CACHE_SAVED: 0.5, names.TASK_RUN: "0f" * 8})
+        duck.execute(
+            f"COPY (SELECT * EXCLUDE ({', '.join(later)}) REPLACE ('{more}' AS more) FROM '{file}') TO '{older}'"
+        )
+    for folders in ([tmp_path / "older"], [tmp_path / "older", both[1]], [tmp_path / "new"]):
+        with closing(open_sources(folders).records) as records:
+            found = ask(records, Query(by=("task_run",), where=(("feature", "old"),)))
+        assert [row.keys for row in found.rows] == [("0f" * 8,)]
+        assert (found.total.figures["served"], found.total.figures["served_usd"]) == (1, 0.5)

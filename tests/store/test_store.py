@@ -19,8 +19,8 @@ import pytest
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord, TaskRecord, ToolsetRecord
 from tokenguard.store import file as storefile
+from tokenguard.store import layout, sums
 from tokenguard.store import store as storing
-from tokenguard.store import sums
 from tokenguard.store.file import TEMPORARY, gather, open_for_reading, open_for_writing
 from tokenguard.store.store import BUSY_SECONDS, Store, read_store
 
@@ -237,15 +237,30 @@ PRAGMA user_version = 1;
 VERSION_2 = VERSION_1.replace(
     "cost_status,", "input_usd, output_usd, cache_read_usd, cache_write_usd, cost_status,"
 ).replace("user_version = 1", "user_version = 2")
+LATER = (
+    *("temperature", "first_chunk_s", "conversation_id", "request_hash", "system_tokens", "tools_tokens"),
+    *("history_tokens", "tool_results_tokens", "last_tokens", "media_tokens", "toolset", "break_kind", "break_section"),
+    *("break_index", "break_offset", "break_tokens", "break_usd"),
+)
+VERSION_3 = VERSION_2.replace("prevented_usd,", f"prevented_usd, {', '.join(LATER)},").replace(
+    "user_version = 2", "user_version = 3; CREATE TABLE toolsets (hash TEXT, name TEXT, share REAL)"
+)
+VERSION_4 = VERSION_3.replace("toolset,", "toolset, answer, answer_reason, answer_saved_usd,").replace(
+    "user_version = 3", "user_version = 4"
+)
+VERSION_5 = VERSION_4.replace("answer_saved_usd,", "answer_saved_usd, answer_likeness,").replace(
+    "user_version = 4", "user_version = 5"
+)
 PARTS = {names.COST_INPUT: 0.125, names.COST_OUTPUT: 0.0625, names.COST_CACHE_READ: 0.0625, names.COST_CACHE_WRITE: 0.0}
 SUMS = "SELECT count(*), sum(cost_usd), sum(input_usd), sum(output_usd), sum(cache_read_usd) FROM calls"
 
 
 def version_1(path, rows, schema=VERSION_1):
-    """A store as version 1 wrote it, or 2, with this many calls, and the calls."""
-    calls = [call(n, **PARTS, **{names.REQUEST_TEMPERATURE: 0.5}) if n % 2 else call(n) for n in range(rows)]
+    """A store as an older version wrote it, with this many calls, and the calls."""
+    ids = {names.RESPONSE_ID: "chatcmpl-abc", names.FINGERPRINT: "0f" * 16, names.REQUEST_TEMPERATURE: 0.5}
+    calls = [call(n, **PARTS, **ids) if n % 2 else call(n) for n in range(rows)]
     kept = {names.OPERATION: "operation", names.INPUT_TOKENS: "input_tokens", names.COST: "cost_usd"}
-    if schema is VERSION_2:
+    if schema is not VERSION_1:
         kept |= dict(zip(PARTS, ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"), strict=True))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(schema)
@@ -264,7 +279,7 @@ def version_1(path, rows, schema=VERSION_1):
     return calls
 
 
-@pytest.mark.parametrize("schema", [VERSION_1, VERSION_2])
+@pytest.mark.parametrize("schema", [VERSION_1, VERSION_2, VERSION_4, VERSION_5])
 def test_an_older_version_is_migrated(tmp_path, schema):
     """The first batch of a writer brings an older file up to date, and its records are the same as before."""
     path = tmp_path / "u.db"
@@ -326,7 +341,7 @@ def test_a_large_file_of_version_1(tmp_path, monkeypatch):
     monkeypatch.setattr(storing, "TIDYING_SECONDS", 1e-9)
     path = tmp_path / "u.db"
     version_1(path, 50)
-    versions = []
+    left = []
     writer = Store(path)
     for n in range(50, 65):
         writer.write([call(n, **PARTS)])
@@ -334,14 +349,19 @@ def test_a_large_file_of_version_1(tmp_path, monkeypatch):
             writer.close()
             writer = Store(path)
         with closing(sqlite3.connect(path)) as connection:
-            versions += connection.execute("PRAGMA user_version").fetchone()
-            # Whatever the state, a reader of the file sees all.
+            assert connection.execute("PRAGMA user_version").fetchone() == (storefile.VERSION,)
+            left.append(
+                connection.execute(f"SELECT count(*) FROM {storefile.BEFORE}").fetchone()[0]
+                if storefile.is_migrating(connection)
+                else None
+            )
+        # Whatever the state, a reader of the file sees all, and each call keeps its number.
         with closing(open_for_reading(path)) as connection:
             assert connection.execute(SUMS).fetchone()[2] == (25 + n - 49) * 0.125
+            assert connection.execute("SELECT count(DISTINCT id), max(id) FROM calls").fetchone() == (n + 1, n + 1)
     writer.close()
-    assert versions[0] == 1
-    assert versions[-1] == storefile.VERSION
-    assert sorted(versions) == versions
+    assert left[:3] == [43, 36, 29]
+    assert left[-1] is None
 
 
 def test_fork(tmp_path):
@@ -467,7 +487,7 @@ def test_reading_leaves_one_file(tmp_path):
     with closing(open_for_reading(path)) as reader:
         assert reader.execute("SELECT count(*) FROM calls").fetchone() == (1,)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            reader.execute("DELETE FROM calls")
+            reader.execute("DELETE FROM call_rows")
     assert [file.name for file in tmp_path.iterdir()] == ["u.db"]
 
 
@@ -609,13 +629,16 @@ def test_only_its_owner_reads_it(tmp_path):
 def aged(path):
     """Make a store one of version 3, which knew no kept answers."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        for table, columns in (
-            ("calls", ("answer", "answer_reason", "answer_saved_usd", "answer_likeness")),
-            ("sums", SERVED),
-        ):
-            for column in columns:
-                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        connection.execute("PRAGMA user_version = 3")
+        for column in SERVED:
+            connection.execute(f"ALTER TABLE sums DROP COLUMN {column}")
+        columns = "id, start_ns, duration_ns, outcome, trace_id, span_id, operation, input_tokens, cost_usd, more"
+        rows = connection.execute(f"SELECT {columns} FROM calls").fetchall()
+        connection.execute("DROP VIEW calls")
+        for table in ("call_rows", "kinds", "words", "tasks", "toolsets"):
+            connection.execute(f"DROP TABLE {table}")
+        for statement in VERSION_3.split(";"):
+            connection.execute(statement)
+        connection.executemany(f"INSERT INTO calls ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 SERVED = ("served", "served_usd", "watched", "watched_usd", "compared", "likeness")
@@ -654,5 +677,68 @@ def test_a_new_column_is_a_new_version():
 
     Then set the digest, and say in `IN_JSON_BEFORE` what older files have in their JSON.
     """
-    columns = repr((storefile.CALL_COLUMNS, tuple(sums.MEASURES), storefile.TASK_COLUMNS, storefile.TOOLSET_COLUMNS))
-    assert (storefile.VERSION, blake2b(columns.encode(), digest_size=4).hexdigest()) == (5, "d680caff")
+    columns = repr(
+        (layout.TABLES, layout.CALL_COLUMNS, tuple(sums.MEASURES), layout.TASK_COLUMNS, layout.TOOLSET_COLUMNS)
+    )
+    assert (storefile.VERSION, blake2b(columns.encode(), digest_size=4).hexdigest()) == (6, "82b6c716")
+
+
+def test_a_call_takes_200_bytes(tmp_path):
+    """A traced call's row in the file: what many have in common is there once, and identifiers are bytes."""
+    path = tmp_path / "u.db"
+    store = Store(path)
+    written = [full(n) for n in range(2_000)]
+    store.write(written)
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        (taken,) = connection.execute("SELECT sum(payload) FROM dbstat WHERE name = 'call_rows'").fetchone()
+        assert connection.execute("SELECT count(*) FROM kinds").fetchone() == (4,)
+    assert taken / len(written) <= 200
+    assert list(read_store(path)) == written
+
+
+def full(n):
+    """A call as a traced program's are, with all that is usual."""
+    digest = blake2b(str(n).encode()).hexdigest()
+    return CallRecord(
+        NOW + n * 10**9,
+        1_234_567_890 + n,
+        "ok",
+        {
+            names.OPERATION: "chat",
+            names.PROVIDER: "openai",
+            names.REQUEST_MODEL: "gpt-4o",
+            names.RESPONSE_MODEL: "gpt-4o-2024-08-06",
+            names.REQUEST_MAX_TOKENS: 800,
+            names.INPUT_TOKENS: 2000 + n,
+            names.OUTPUT_TOKENS: 300 + n,
+            names.CACHE_READ_TOKENS: 1024,
+            names.REASONING_TOKENS: 0,
+            names.AUDIO_INPUT_TOKENS: 0,
+            names.AUDIO_OUTPUT_TOKENS: 0,
+            names.CODE_FILE: "/srv/app/support/answers.py",
+            names.CODE_LINE: 65 + n % 4,
+            names.CODE_FUNCTION: "answer",
+            names.COST: 0.0051 + n,
+            names.COST_INPUT: 0.0021 + n,
+            names.COST_OUTPUT: 0.003,
+            names.COST_CACHE_READ: 0.0007,
+            names.COST_CACHE_WRITE: 0.0,
+            names.COST_SAVED: 0.0013,
+            names.COST_STATUS: "exact",
+            names.REQUEST_HASH: digest[16:32],
+            names.FINGERPRINT: digest[32:64],
+            names.RESPONSE_ID: f"chatcmpl-{digest[-29:].upper()}",
+            names.SERVER_ADDRESS: "api.openai.com",
+            names.SERVER_PORT: 443,
+            names.FINISH_REASONS: ("stop",),
+            **{names.input_attribute(part): 500 + n for part in ("system", "history", "last")},
+            "tokenguard.tenant": f"tenant-{n % 500}",
+            "tokenguard.feature": "support",
+            "tokenguard.route": "/chat",
+            "tokenguard.prompt_version": "v14",
+            "tokenguard.user": f"user-{n % 1999}",
+        },
+        digest[64:96],
+        digest[96:112],
+    )

@@ -312,7 +312,7 @@ def test_an_old_writer_prunes_what_is_not_summed(tmp_path):
     path = tmp_path / "u.db"
     written(path, calls(100))
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DELETE FROM calls WHERE id <= 50")
+        connection.execute("DELETE FROM call_rows WHERE id <= 50")
     folded(path)
     assert_equal(*reports(path, Query()))
 

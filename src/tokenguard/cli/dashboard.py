@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import webbrowser
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tokenguard.cli.recorded import SOURCE
+from tokenguard.cli.recorded import SOURCE, given_or_local
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 
@@ -45,13 +44,13 @@ def dashboard(source: tuple[str, ...], port: int, opens: bool) -> None:
         raise TokenGuardError(MISSING) from error
     from tokenguard.cli.budgets import standing
 
-    paths = [Path(path) for path in source or [names.store_path(os.environ.get(names.ENV_STORE)) or ""] if path]
-    if not paths:
+    given = given_or_local(source)
+    if not given:
         raise TokenGuardError(f"{names.ENV_STORE} switches the local store off: name one with --source PATH")
-    missing = [path for path in paths if source and not path.exists()]
+    missing = [path for path in given if source and isinstance(path, Path) and not path.exists()]
     if missing:
         raise TokenGuardError(f"{missing[0]}: no such file or folder")
-    shown = Dashboard(paths, secrets.token_urlsafe(18), (lambda: ()) if source else standing)
+    shown = Dashboard(given, secrets.token_urlsafe(18), (lambda: ()) if source else standing)
     with _listening(port) as there:
         url = f"http://{HOST}:{there.getsockname()[1]}/{shown.token}/"
         click.echo(f"{shown.shown}: {url}\nCtrl-C ends it.")

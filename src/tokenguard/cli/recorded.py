@@ -40,7 +40,10 @@ WHERE = click.option(
     "--where", multiple=True, metavar="KEY=GLOB", help="Only calls whose key matches the glob. Repeatable."
 )
 SOURCE = click.option(
-    "--source", multiple=True, metavar="PATH", help="A store, an OTLP-JSON file, or a folder of them. Repeatable."
+    "--source",
+    multiple=True,
+    metavar="PATH",
+    help="A store, an OTLP-JSON file, a folder of them, or clickhouse://HOST/DATABASE. Repeatable.",
 )
 
 
@@ -54,6 +57,14 @@ def chosen(command: F) -> F:
 def now() -> datetime:
     """When the command is run."""
     return datetime.now(UTC)
+
+
+def given_or_local(source: tuple[str, ...]) -> list[Path | str]:
+    """What `--source` names, paths and addresses, or else the local store; nothing where that is off."""
+    from tokenguard.report.lines import is_address
+
+    asked = source or (names.store_path(os.environ.get(names.ENV_STORE)) or "",)
+    return [each if is_address(each) else Path(each) for each in asked if each]
 
 
 class Recorded(NamedTuple):
@@ -88,11 +99,12 @@ def recorded(source: tuple[str, ...]) -> Iterator[Recorded]:
     """The records of the sources, or of the local store. Raises `SourceError` for what cannot be read."""
     from tokenguard.report import lines, sources
 
-    paths = [Path(path) for path in source or [names.store_path(os.environ.get(names.ENV_STORE)) or ""] if path]
-    shown = " + ".join(map(str, paths))
+    given = given_or_local(source)
+    paths = [path for path in given if isinstance(path, Path)]
+    shown = " + ".join(map(lines.shown, given))
     nothing_yet = not source and not any(path.exists() for path in paths)
     with working("Reading calls"):
-        opened = sources.Source(sources.empty()) if nothing_yet else sources.open_sources(paths)
+        opened = sources.Source(sources.empty()) if nothing_yet else sources.open_sources(given)
         try:
             yield Recorded(opened.records, shown, nothing_yet, opened.repeated, paths)
         except sqlite3.Error as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -43,6 +44,12 @@ TELLS_NOTHING = (
     default="table",
     show_default=True,
 )
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where FOCUS rows go: a file, as Parquet where its name ends so, or else as CSV.",
+)
 def report(
     by: tuple[str, ...],
     since: str | None,
@@ -52,6 +59,7 @@ def report(
     sort: str | None,
     limit: int | None,
     form: str,
+    output: Path | None,
 ) -> None:
     """Show what was spent, on what, what caching saved, what retries cost, and what was blocked.
 
@@ -71,8 +79,10 @@ def report(
         _print_page(query, source)
         return
     if form.startswith("focus"):
-        _print_focus(query, source, form.removeprefix("focus-") if "-" in form else "1.2")
+        _print_focus(query, source, form.removeprefix("focus-") if "-" in form else "1.2", output)
         return
+    if output is not None:
+        raise click.UsageError("--output is where --format focus writes to; redirect other formats")
     with recorded(source) as there:
         found = figures.ask(there.records, query, revenue.stated(query))
         going = None if form == "csv" else trend.trend(there.records, query, now())
@@ -102,14 +112,20 @@ def _print_page(query: Query, source: tuple[str, ...]) -> None:
     click.echo(document(page), nl=False)
 
 
-def _print_focus(query: Query, source: tuple[str, ...], version: str) -> None:
-    """FOCUS rows as CSV; what they leave out is said beside them."""
+def _print_focus(query: Query, source: tuple[str, ...], version: str, output: Path | None) -> None:
+    """FOCUS rows; what they leave out is said beside them."""
     from tokenguard.invoice import focus
+    from tokenguard.policy import load
 
     with recorded(source) as there:
-        rows = list(focus.rows(focus.charges(there.records, query), version))
+        rows = list(focus.rows(focus.charges(there.records, query), version, load().prices))
         left_out = focus.unpriced(there.records, query)
-    click.echo(focus.as_csv(rows), nl=False)
+    if output is None:
+        click.echo(focus.as_csv(rows), nl=False)
+    elif output.suffix == ".parquet":
+        focus.write_parquet(rows, output)
+    else:
+        output.write_text(focus.as_csv(rows), encoding="utf-8", newline="")
     if left_out:
         click.echo(
             f"{left_out:,} calls have no known price, and so no row. tokenguard report names their models", err=True

@@ -18,7 +18,7 @@ PRUNING_SECONDS = 3600.0
 
 @click.group(cls=Suggesting)
 def store() -> None:
-    """Prune the local store, or export it."""
+    """Prune the local store, export it, or print tables for a fleet's."""
 
 
 @store.command()
@@ -32,7 +32,7 @@ def prune(keep: str, path: str | None) -> None:
     from tokenguard.report.figures import many
     from tokenguard.report.labels import when
     from tokenguard.store import retention
-    from tokenguard.store.file import VERSION, migrate, open_for_writing, version
+    from tokenguard.store.file import is_migrating, migrate, open_for_writing
 
     days = re.fullmatch(r"(\d{1,6})d?", keep.strip())
     if days is None:
@@ -41,9 +41,8 @@ def prune(keep: str, path: str | None) -> None:
     bound = retention.before(float(days[1]))
     connection = open_for_writing(str(file))
     try:
-        migrated: int | None = 0
-        while version(connection) != VERSION and migrated is not None:
-            migrated = migrate(connection, migrated)
+        while is_migrating(connection):
+            migrate(connection)
         gone = retention.prune(connection, bound, PRUNING_SECONDS)
         if gone.calls or gone.tasks:
             connection.execute("VACUUM")
@@ -84,6 +83,29 @@ def export(form: str, out: Path, path: str | None) -> None:
         f"{out}: {many(written.calls, 'call')} and {many(written.tasks, 'task')} in {many(written.files, 'new file')}, "
         f"{written.bytes / 1e6:,.1f} MB. Report on it:  tokenguard report --source {out}"
     )
+
+
+@store.command()
+@click.argument("engine", type=click.Choice(["clickhouse"]))
+@click.option(
+    "--attributes",
+    type=click.Choice(["map", "json"]),
+    default="map",
+    show_default=True,
+    help="How the collector's exporter keeps attributes: map, or json where it is set so.",
+)
+@click.option("--table", default="otel_traces", show_default=True, help="The collector's table.")
+def ddl(engine: str, attributes: str, table: str) -> None:
+    """Print the tables that make reports on a collector's ClickHouse fast, and what fills them.
+
+    They are narrow, stand beside the collector's own, and are filled by materialized views as spans come. Without them
+    a report asks the collector's table.
+    """
+    from tokenguard.report import clickhouse
+
+    if not re.fullmatch(r"\w+(\.\w+)?", table):
+        raise TokenGuardError(f"--table {table!r} is no name of a table")
+    click.echo({"clickhouse": clickhouse.ddl}[engine](attributes, table), nl=False)
 
 
 def _there(path: str | None) -> Path:

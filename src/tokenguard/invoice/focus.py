@@ -11,12 +11,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
+from tokenguard.invoice.list_prices import ListPrices
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.report.query import Query, conditions, expression
 
@@ -146,17 +150,26 @@ def unpriced(records: Records, query: Query) -> int:
     return int(count)
 
 
-def rows(found: Iterator[Charge], version: str = "1.2", account: str = "default") -> Iterator[dict[str, str]]:
-    """The rows of a version of the specification; a null is empty."""
+def rows(
+    found: Iterator[Charge],
+    version: str = "1.2",
+    own_prices: Mapping[str, str | Mapping[str, float]] | None = None,
+    account: str = "default",
+) -> Iterator[dict[str, str]]:
+    """The rows of a version of the specification; a null is empty.
+
+    With a policy's `own_prices`, what is listed is told apart from what is paid.
+    """
+    listed = ListPrices(own_prices or {})
     for charge in found:
-        row = _row(charge, account)
+        row = _row(charge, account, listed)
         if version == "1.3":
             row["ServiceProviderName"], row["HostProviderName"] = row.pop("ProviderName"), row["InvoiceIssuerName"]
             del row["PublisherName"]
         yield row
 
 
-def _row(charge: Charge, account: str) -> dict[str, str]:
+def _row(charge: Charge, account: str, listed: ListPrices) -> dict[str, str]:
     keys, kind = charge.keys, charge.kind
     provider, model = keys["provider"] or "unknown", keys["model"] or "unknown"
     sold = SELLERS.get(provider, Sold(provider, provider))
@@ -164,6 +177,11 @@ def _row(charge: Charge, account: str) -> dict[str, str]:
     month = day.replace(day=1)
     cost, price = _text(charge.price * charge.quantity), _text(charge.price)
     tokens = charge.unit == "Tokens"
+    list_price = charge.price
+    if tokens:
+        a_call = round(charge.quantity * MILLION / charge.calls)
+        at_ns = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()) * 10**9
+        list_price = listed.of(provider, model, kind.name, a_call, charge.tier, at_ns, charge.price)
     sku = f"{model}/{kind.name}"
     tags = {key: keys[key] for key in ("tenant", "feature", "team", "task") if keys[key] is not None}
     return {
@@ -186,8 +204,8 @@ def _row(charge: Charge, account: str) -> dict[str, str]:
         "ContractedUnitPrice": price,
         "EffectiveCost": cost,
         "InvoiceIssuerName": sold.seller,
-        "ListCost": cost,
-        "ListUnitPrice": price,
+        "ListCost": _text(list_price * charge.quantity),
+        "ListUnitPrice": _text(list_price),
         "PricingCategory": "Standard",
         "PricingQuantity": _text(charge.quantity),
         "PricingUnit": "1000000 Tokens" if tokens else charge.unit,
@@ -237,3 +255,40 @@ def as_csv(found: Sequence[Mapping[str, str]]) -> str:
         writer.writeheader()
         writer.writerows(found)
     return out.getvalue()
+
+
+def write_parquet(found: Sequence[Mapping[str, str]], path: Path) -> None:
+    """The rows as Parquet: amounts are decimals, times are timestamps in UTC, a null is null.
+
+    Raises `TokenGuardError` without DuckDB, or where the file cannot be written.
+    """
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        raise TokenGuardError(
+            f"{path}: Parquet is written with DuckDB. pip install 'tokenguard-otel[parquet]'"
+        ) from None
+    if not found:
+        raise TokenGuardError(f"{path}: there is no row to write")
+    columns = ", ".join(f"""{_typed(name)} AS "{name}\"""" for name in found[0])
+    with tempfile.TemporaryDirectory() as made, duckdb.connect() as connection:
+        text = Path(made) / "rows.csv"
+        text.write_text(as_csv(found), encoding="utf-8", newline="")
+        rows = "read_csv(?, header = true, all_varchar = true, nullstr = '', quote = '\"', escape = '\"')"
+        target = str(path).replace("'", "''")
+        try:
+            connection.execute(
+                f"COPY (SELECT {columns} FROM {rows}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)",  # noqa: S608
+                [str(text)],
+            )
+        except duckdb.Error as error:
+            raise TokenGuardError(f"{path} cannot be written: {error}") from error
+
+
+def _typed(name: str) -> str:
+    """A column as the specification has its type."""
+    if name.endswith(("Cost", "UnitPrice", "Quantity")):
+        return f'CAST("{name}" AS DECIMAL(38, 18))'
+    if name.endswith(("Start", "End")):
+        return f"CAST(replace(\"{name}\", 'Z', '') AS TIMESTAMP) AT TIME ZONE 'UTC'"
+    return f'CAST("{name}" AS BIGINT)' if name == "x_Calls" else f'"{name}"'

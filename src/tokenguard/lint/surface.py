@@ -88,9 +88,10 @@ CALLS: tuple[Surface, ...] = (
 MODELS: tuple[Surface, ...] = (
     *_models(_GOOGLE, "google.genai.*chats", "create", nested='{{"max_output_tokens": {}}}'),
     *_models(_LANGCHAIN, "langchain*",
-             "ChatOpenAI AzureChatOpenAI ChatGroq ChatMistralAI ChatTogether ChatFireworks ChatDeepSeek ChatXAI"
-             " ChatPerplexity ChatNVIDIA ChatCerebras ChatOpenRouter ChatDatabricks ChatCohere ChatBedrock"
-             " ChatBedrockConverse AzureAIChatCompletionsModel ChatBaichuan ChatAnyscale init_chat_model"),
+             "ChatOpenAI AzureChatOpenAI PromptLayerChatOpenAI ChatGroq ChatMistralAI ChatTogether ChatFireworks"
+             " ChatDeepSeek ChatXAI ChatPerplexity ChatNVIDIA ChatCerebras ChatOpenRouter ChatDatabricks"
+             " ChatCohere ChatBedrock ChatBedrockConverse AzureAIChatCompletionsModel ChatBaichuan"
+             " ChatAnyscale init_chat_model"),
     *_models(("max_tokens", "max_tokens_to_sample", *_LANGCHAIN[1:]), "langchain*",
              "ChatAnthropic ChatAnthropicVertex"),
     *_models(("max_output_tokens", "max_tokens", "model_kwargs.max_output_tokens",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from tokenguard.report.engine import Records
 from tokenguard.report.export import as_json
 from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
+from tokenguard.report.lines import shown
 from tokenguard.report.query import Query, wheres
 from tokenguard.report.revenue import stated
 from tokenguard.report.sources import empty, open_sources
@@ -39,6 +41,8 @@ from tokenguard.store import faults
 HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 """The names that the page is asked for by: another one is a page elsewhere that had its name pointed here."""
 DEFAULT_PERIOD: Final = "7d"
+ANEW_S: Final = 60
+"""How often a page of a table elsewhere is made anew."""
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -53,10 +57,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Dashboard:
     """The page of some sources. `budgets` gives how budgets stand, each time it is asked."""
 
-    def __init__(self, paths: Sequence[Path], token: str, budgets: Callable[[], Sequence[Standing]]) -> None:
-        self.paths = paths
+    def __init__(self, given: Sequence[Path | str], token: str, budgets: Callable[[], Sequence[Standing]]) -> None:
+        self.given = given
+        self.paths = [path for path in given if isinstance(path, Path)]
         self.token = token
-        self.shown = " + ".join(map(str, paths))
+        self.shown = " + ".join(map(shown, given))
         self._budgets = budgets
 
     def app(self) -> Starlette:
@@ -94,11 +99,14 @@ class Dashboard:
         return HTMLResponse(main(self._page(request)))
 
     def _state(self, _request: Request) -> Response:
-        """What changes whenever the sources do."""
+        """What changes whenever the sources do; a table elsewhere is asked anew after a while."""
         stats = [
             file.stat() for path in self.paths for file in (path, path.with_name(f"{path.name}-wal")) if file.exists()
         ]
-        return PlainTextResponse(" ".join(f"{each.st_ino}.{each.st_size}.{each.st_mtime_ns}" for each in stats))
+        told = [f"{each.st_ino}.{each.st_size}.{each.st_mtime_ns}" for each in stats]
+        if len(self.paths) < len(self.given):
+            told.append(f"{time.time() // ANEW_S}")
+        return PlainTextResponse(" ".join(told))
 
     def _later(self, request: Request) -> Response:
         query, _, _ = self._asked(request)
@@ -116,7 +124,7 @@ class Dashboard:
 
     @contextmanager
     def _records(self) -> Iterator[Records]:
-        there = [path for path in self.paths if path.exists()]
+        there = [each for each in self.given if not isinstance(each, Path) or each.exists()]
         records = open_sources(there).records if there else empty()
         try:
             yield records

@@ -11,7 +11,7 @@ from tokenguard.facts.record import AttributeValue, CallRecord
 from tokenguard.report.engine import Records
 from tokenguard.report.labels import iso
 from tokenguard.report.query import COLUMNS, Query, check_keys, conditions, newest
-from tokenguard.store.file import CALL_COLUMNS
+from tokenguard.store.layout import CALL_COLUMNS
 from tokenguard.store.store import call_of
 from tokenguard.store.sums import SERVED
 
@@ -86,7 +86,8 @@ def call(records: Records, name: str) -> Call:
         )
     else:
         test = f"{records.dialect.glob('span_id')} OR {records.dialect.glob('trace_id')}"
-        found = list(_selected(records, f"{test} ORDER BY start_ns LIMIT {MANY}", (f"{name}*", f"{name}*")))
+        pattern = records.dialect.pattern(f"{name}*")
+        found = list(_selected(records, f"{test} ORDER BY start_ns LIMIT {MANY}", (pattern, pattern)))
     if len(found) == 1:
         return found[0]
     if not found:
@@ -119,7 +120,7 @@ def repeats(records: Records, query: Query, *, last: int | None = None) -> list[
             f"AND ({SERVED}) IS NOT TRUE GROUP BY 1 HAVING count(*) > 1 "
             "ORDER BY sum(cost_usd * 1.0) * (count(*) - 1) / count(*) DESC NULLS LAST, 2 DESC, 1 LIMIT ?) "
             f"SELECT request, times, usd, feature, {COLUMNS['model']}, {COLUMNS['call_site']}, temperature, first_ns, "
-            f"last_ns FROM same JOIN {calls} ON {calls}.id = same.newest "
+            f"last_ns FROM same JOIN {calls} AS one ON one.id = same.newest "
             "ORDER BY usd * 1.0 * (times - 1) / times DESC NULLS LAST, times DESC, request",
             (*values, query.limit or MANY),
         )

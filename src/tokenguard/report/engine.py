@@ -29,9 +29,15 @@ class Dialect(NamedTuple):
     quantile: Callable[[str, float], str]
     """The interpolated quantile of the values that are not null."""
     glob: Callable[[str], str]
-    """Whether a text matches the glob that is the next value: case counts."""
+    """Whether a text matches the glob that is the next value, as `pattern` has it: case counts."""
     attribute: Callable[[str, str], str]
     """The value of a key in a column of JSON, null where it has none."""
+    pattern: Callable[[str], str] = str
+    """A glob as the value that `glob` compares with."""
+    came: str = "id"
+    """The column by which calls are in the order in which they came."""
+    indexed: bool = False
+    """Whether the engine has to be told when to go through the index of the calls' time."""
 
 
 class Records(Protocol):
@@ -40,6 +46,9 @@ class Records(Protocol):
     dialect: Dialect
     summed: int | None
     """The last row of the calls that the daily sums have (`store.sums`); `None` where there are no sums."""
+
+    toolsets: bool
+    """Whether it knows which tools a call's set of tools has."""
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement."""
@@ -54,13 +63,20 @@ def _stamp(ns: str, pattern: str) -> str:
     return f"strftime('{pattern}', {ns} / 1000000000, 'unixepoch')"
 
 
+def _attribute(column: str, key: str) -> str:
+    """What is in `more` is looked up where it lies."""
+    lies = [f"""json_extract({part}, '$."{key}"')""" for part in (("own", "shared") if column == "more" else (column,))]
+    return f"coalesce({', '.join(lies)})" if len(lies) > 1 else lies[0]
+
+
 SQLITE: Final = Dialect(
     calls="calls",
     tasks="tasks",
     stamp=_stamp,
     quantile=lambda value, q: f"json_extract(quantiles({value}), '$[{QUANTILES.index(q)}]')",  # SQLite runs it once
     glob=lambda text: f"{text} GLOB ?",
-    attribute=lambda column, key: f"""json_extract({column}, '$."{key}"')""",
+    attribute=_attribute,
+    indexed=True,
 )
 
 
@@ -68,6 +84,7 @@ class SqliteRecords:
     """A store, or a temporary one."""
 
     dialect = SQLITE
+    toolsets = True
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection

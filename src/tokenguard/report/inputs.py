@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
+from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, conditions, reads_all
 
@@ -46,7 +47,12 @@ class Part(NamedTuple):
 
 
 def parts(records: Records, query: Query) -> list[Part]:
-    """The sections, or the tools, of a query's calls, the largest first."""
+    """The sections, or the tools, of a query's calls, the largest first.
+
+    Raises `TokenGuardError` where the records do not know which tools there were.
+    """
+    if query.by == ("tool",) and not records.toolsets:
+        raise TokenGuardError("which tools a call offered is known in a local store alone: ask it with --by tool")
     query = replace(query, scan=reads_all(records, query))
     found = _tools(records, query) if query.by == ("tool",) else _sections(records, query)
     days = _days(records, query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -25,3 +26,13 @@ def begins(path: Path, *magics: bytes) -> bool:
             return file.read(16).lstrip().startswith(magics)
     except FileNotFoundError:
         return False
+
+
+def is_address(source: str) -> bool:
+    """Whether a source is a table in ClickHouse."""
+    return source.startswith(("clickhouse://", "clickhouses://"))
+
+
+def shown(source: Path | str) -> str:
+    """A source without its password."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", str(source)) if isinstance(source, str) else str(source)

@@ -26,6 +26,9 @@ QUANTILES: Final[Mapping[str, tuple[str, float]]] = {
 }
 """Figures in seconds, over the calls that were answered. They do not add up: each group, and the total, has its own."""
 
+FIRST: Final = "CASE WHEN count(*) > 0 THEN min(start_ns) END"
+"""When the first call began: ClickHouse has zero for the least of nothing."""
+
 Keys = tuple[str | None, ...]
 Measures = Mapping[str, Any]
 
@@ -96,7 +99,7 @@ def kept_by(records: Records, query: Query) -> int | None:
 
 def first_recorded(records: Records) -> int | None:
     """When the first call that is known of began, deleted ones included, as Unix nanoseconds."""
-    found = records.rows(f"SELECT min(start_ns) FROM {records.dialect.calls}")  # noqa: S608 - our own SQL
+    found = records.rows(f"SELECT start_ns FROM {records.dialect.calls} ORDER BY start_ns LIMIT 1")  # noqa: S608
     if records.summed is not None:
         found += records.rows("SELECT min(first_ns) FROM sums WHERE kept = 0")
     return min((first for (first,) in found if first is not None), default=None)
@@ -145,7 +148,12 @@ def _rows(
     dialect = records.dialect
     count = len(query.by)
     wanted = [expression(key, dialect) for key in query.by]
-    wanted += [*(MEASURES[name] for name in measures), "min(start_ns)", "max(start_ns)", *more]
+    wanted += [
+        *(MEASURES[name] for name in measures),
+        "CASE WHEN count(*) > 0 THEN min(start_ns) END",
+        "max(start_ns)",
+        *more,
+    ]
     sql = f"SELECT {', '.join(wanted)} FROM {dialect.calls} WHERE {where}{_grouped(count)}"  # noqa: S608 - our own SQL
     for row in records.rows(sql, values):
         if row[count + len(measures)] is not None:

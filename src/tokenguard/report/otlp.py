@@ -14,7 +14,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.providers import OPERATIONS
 from tokenguard.report.lines import GZIP_MAGIC, WOULD_DO, SourceError, begins
-from tokenguard.store.file import COLUMNS
+from tokenguard.store.layout import COLUMNS, packed
 
 AGENTS: Final = "invoke_agent"
 """The operation of agents. A framework's own spans of it carry sums of the calls within, which are not counted again;
@@ -53,14 +53,7 @@ class Lines:
                 if not line.strip():
                     continue
                 try:
-                    # Lines of metrics and logs have other keys.
-                    records = [
-                        record
-                        for resource in json.loads(line, parse_constant=_no_number).get("resourceSpans") or ()
-                        for scope in resource.get("scopeSpans") or ()
-                        for span in scope.get("spans") or ()
-                        if (record := self._record(span)) is not None
-                    ]
+                    records = self._of_line(json.loads(line, parse_constant=_no_number))
                 except RecursionError as error:
                     raise SourceError(f"{path}, line {number}: no OTLP-JSON (nested too deep). {WOULD_DO}") from error
                 except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -70,6 +63,19 @@ class Lines:
                         f"{path}, line {number}: no OTLP-JSON ({type(error).__name__}: {error}). {WOULD_DO}"
                     ) from error
                 yield from records
+
+    def _of_line(self, line: Mapping[str, Any]) -> list[CallRecord | TaskRecord]:
+        """What one line holds: spans, or the logs of coding agents. Lines of metrics have other keys."""
+        found = [
+            record
+            for resource in line.get("resourceSpans") or ()
+            for scope in resource.get("scopeSpans") or ()
+            for span in scope.get("spans") or ()
+            if (record := self._record(span)) is not None
+        ]
+        for resource in line.get("resourceLogs") or ():
+            found += _logged(resource)
+        return found
 
     def _record(self, span: Mapping[str, Any]) -> CallRecord | TaskRecord | None:
         attributes = _attributes(span)
@@ -84,10 +90,10 @@ class Lines:
         """Give the calls what was found out of them after they had ended, wherever it stood in the files."""
         changes = ", ".join(f"{column} = ?" for column in BREAKS)
         with connection:
-            connection.execute("CREATE INDEX IF NOT EXISTS calls_by_span ON calls (trace_id, span_id)")
+            connection.execute("CREATE INDEX IF NOT EXISTS call_rows_by_span ON call_rows (trace_id, span_id)")
             connection.executemany(
-                f"UPDATE calls SET {changes} WHERE trace_id = ? AND span_id = ? AND break_kind IS NULL",  # noqa: S608
-                ((*map(said.get, BREAKS.values()), *whose) for whose, said in self._late.items()),
+                f"UPDATE call_rows SET {changes} WHERE trace_id = ? AND span_id = ? AND break_kind IS NULL",  # noqa: S608
+                ((*map(said.get, BREAKS.values()), *map(packed, whose)) for whose, said in self._late.items()),
             )
 
 
@@ -97,6 +103,19 @@ def _attributes(span: Mapping[str, Any]) -> dict[str, AttributeValue]:
         for each in span.get("attributes") or ()
         if (value := _value(each.get("value"))) is not None
     }
+
+
+def _logged(resource: Mapping[str, Any]) -> Iterator[CallRecord]:
+    """The calls in the logs of coding agents."""
+    from tokenguard.report.coding import call  # knows prices, which take a while to load
+
+    whose = _attributes(resource.get("resource") or {})
+    for scope in resource.get("scopeLogs") or ():
+        for log in scope.get("logRecords") or ():
+            at = next((at for at in (log.get("timeUnixNano"), log.get("observedTimeUnixNano")) if int(at or 0)), None)
+            name = log.get("eventName") or (log.get("body") or {}).get("stringValue") or ""
+            if (record := call(_attributes(log), whose, str(name), at)) is not None:
+                yield record
 
 
 def _call(span: Mapping[str, Any], attributes: dict[str, AttributeValue]) -> CallRecord | None:

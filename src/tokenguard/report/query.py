@@ -12,6 +12,7 @@ from typing import Final
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
+from tokenguard.store.layout import COLUMNS as STORED
 from tokenguard.store.sums import KEYS
 
 COLUMNS: Final = {
@@ -20,13 +21,13 @@ COLUMNS: Final = {
     "trace": "nullif(trace_id, '')",
     "conversation": "conversation_id",
     "request": "request_hash",
+    "task_run": "task_run",
 }
 """Keys that have columns, with their SQL."""
 TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
 ATTRIBUTES: Final = {
     "cost_basis": names.COST_BASIS,
-    "task_run": names.TASK_RUN,
     "resource": names.RESOURCE,
     "route_arm": names.ROUTE_ARM,
     "route_rule": names.ROUTE_RULE,
@@ -35,6 +36,8 @@ ATTRIBUTES: Final = {
     "route_version": names.ROUTE_VERSION,
 }
 """Keys that are span attributes without a column."""
+OWN_COLUMN: Final = {attribute: column for column, attribute in STORED.items()}
+"""The attributes that are not in the JSON `more`, with their columns."""
 DIMENSIONS: Final = (*COLUMNS, *TIMES, *ATTRIBUTES)
 """What calls can be grouped by; any other word is a custom attribution key, also with `CUSTOM` before it."""
 CUSTOM: Final = "attr."
@@ -89,7 +92,8 @@ def attribute(dialect: Dialect, column: str, key: str) -> str:
     """The SQL of a value in a JSON column. Raises `TokenGuardError` for what can be no key."""
     if re.search(r"""['"\\?\x00-\x1f]""", key):
         raise TokenGuardError(f"{key!r} is no key: use one of {', '.join(DIMENSIONS)}, or an attribution key of yours")
-    return dialect.attribute(column, key)
+    own = OWN_COLUMN.get(key) if column == "more" else None
+    return f'"{own}"' if own else dialect.attribute(column, key)
 
 
 def conditions(query: Query, dialect: Dialect) -> tuple[str, list[int | str]]:
@@ -97,7 +101,7 @@ def conditions(query: Query, dialect: Dialect) -> tuple[str, list[int | str]]:
     tests, values = period(query)
     for dimension, glob in query.where:
         tests.append(dialect.glob(f"coalesce({expression(dimension, dialect)}, '')"))
-        values.append(glob)
+        values.append(dialect.pattern(glob))
     if query.only is not None:
         tests.append(among(expression(query.by[0], dialect), query.only))
         values.extend(value for value in query.only if value is not None)
@@ -124,9 +128,12 @@ def reads_all(records: Records, query: Query) -> bool:
     """Whether a query's period holds so many of the calls that it is quicker to read them all."""
     if query.since_ns is None and query.until_ns is None:
         return True
+    if not records.dialect.indexed:
+        return False
     tests, values = period(Query(since_ns=query.since_ns, until_ns=query.until_ns, scan=False))
     calls = records.dialect.calls
-    ((all_calls,),) = records.rows(f"SELECT (SELECT max(id) FROM {calls}) - (SELECT min(id) FROM {calls})")  # noqa: S608 - our own SQL
+    row = f"SELECT id FROM {calls} ORDER BY id"  # noqa: S608 - our own SQL; the view has no quick max(id)
+    ((all_calls,),) = records.rows(f"SELECT ({row} DESC LIMIT 1) - ({row} LIMIT 1)")
     few = (all_calls or 0) // INDEXED_PART
     ((inside,),) = records.rows(
         f"SELECT count(*) FROM (SELECT 1 FROM {calls} WHERE {' AND '.join(tests)} LIMIT ?) AS few",  # noqa: S608
@@ -137,14 +144,12 @@ def reads_all(records: Records, query: Query) -> bool:
 
 def newest(records: Records, query: Query, calls: int) -> Query:
     """The query, of about so many of the last calls that are recorded at most: what looks at each call takes time."""
-    some = f"FROM {records.dialect.calls}"
-    ((first, count),) = records.rows(
-        f"SELECT (SELECT start_ns {some} WHERE id > (SELECT max(id) - {calls} {some}) ORDER BY id LIMIT 1), "
-        f"(SELECT max(id) {some}) - (SELECT min(id) {some})"
+    dialect = records.dialect
+    ((first,),) = records.rows(
+        f"SELECT (SELECT start_ns FROM {dialect.calls} ORDER BY {dialect.came} DESC LIMIT 1 OFFSET {calls})"  # noqa: S608
     )
-    if first is None or count < calls or first <= (query.since_ns or 0):
-        return replace(query, scan=reads_all(records, query))
-    query = replace(query, since_ns=first)
+    if first is not None and first > (query.since_ns or 0):
+        query = replace(query, since_ns=first)
     return replace(query, scan=reads_all(records, query))
 
 

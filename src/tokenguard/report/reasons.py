@@ -29,6 +29,7 @@ REASONS: Final[Mapping[str, str]] = {
     "tool_fees_excluded": "without the fee of a hosted tool that no list has",
     "rented_so_far": "of what is rented, counted by the clock",
     "rented_to_expiry": "of what is rented, as if it were kept to its end",
+    "list_price": "of coding agents, at list prices: a subscription is billed otherwise",
     "": "for reasons that were not recorded",
 }
 """The end of "$1.20 ...". What begins with `assumed_` and is not here is a tier's or a kind of token's rate."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.report.engine import Records, SqliteRecords
-from tokenguard.report.lines import GZIP_MAGIC, WOULD_DO, SourceError, begins
+from tokenguard.report.lines import GZIP_MAGIC, WOULD_DO, SourceError, begins, is_address
 from tokenguard.store.file import MEMORY, TEMPORARY, gather, open_for_reading
 from tokenguard.store.store import Store
 
@@ -32,12 +32,22 @@ class Source(NamedTuple):
     """Calls that were left out because an earlier source, or an earlier line of OTLP-JSON, has their span."""
 
 
-def open_sources(paths: Sequence[Path]) -> Source:
-    """The records in `paths`: each a store, OTLP-JSON lines (maybe gzipped), Parquet, or a folder of any of them.
+def open_sources(given: Sequence[Path | str]) -> Source:
+    """The records in what is given: each a store, OTLP-JSON lines (maybe gzipped), Parquet, or a folder of any of them.
+
+    Or one address of a table in ClickHouse.
 
     A span that several of them hold is counted once, by trace id and span id; a store's record goes before that of a
     file, as it knows more. Parquet is asked where it is, and is not read together with others. Raises `SourceError`.
     """
+    tables = [source for source in given if isinstance(source, str) and is_address(source)]
+    if tables:
+        if len(given) > 1:
+            raise SourceError("a table in ClickHouse cannot be read together with others. Ask one after the other")
+        from tokenguard.report.clickhouse import ClickRecords
+
+        return Source(ClickRecords(tables[0]))
+    paths = [Path(source) for source in given]
     packed = [file for path in paths for file in _parquet_in(path)]
     if packed:
         if other := [path for path in paths if not _parquet_in(path)]:
@@ -98,7 +108,7 @@ def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
     if files:
         from tokenguard.report.otlp import Lines  # knows the providers, which take a while to load
 
-        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()
+        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM call_rows").fetchone()
         lines = Lines(connection.execute("SELECT name, start_ns FROM tasks"))
         for path in files:
             with _told(path):
@@ -116,10 +126,11 @@ def _forget_repeated(connection: sqlite3.Connection, last: int) -> int:
     They are from files, and a collector may write a line again: there is no span twice in one of them either.
     """
     with connection:
-        connection.execute("CREATE INDEX IF NOT EXISTS calls_by_span ON calls (trace_id, span_id)")
+        connection.execute("CREATE INDEX IF NOT EXISTS call_rows_by_span ON call_rows (trace_id, span_id)")
         return connection.execute(
-            "DELETE FROM calls WHERE id > ? AND span_id <> '' AND EXISTS (SELECT 1 FROM calls AS earlier WHERE "
-            "earlier.trace_id = calls.trace_id AND earlier.span_id = calls.span_id AND earlier.id < calls.id)",
+            "DELETE FROM call_rows WHERE id > ? AND span_id <> '' AND EXISTS (SELECT 1 FROM call_rows AS earlier WHERE "
+            "earlier.trace_id = call_rows.trace_id AND earlier.span_id = call_rows.span_id AND "
+            "earlier.id < call_rows.id)",
             (last,),
         ).rowcount
 

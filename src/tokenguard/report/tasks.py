@@ -34,7 +34,7 @@ def tasks(records: Records, query: Query) -> list[TaskRow]:
         else:
             key = attribute(dialect, "attribution", dimension.removeprefix(CUSTOM))
             tests.append(dialect.glob(f"coalesce({key}, '')"))
-        values.append(glob)
+        values.append(dialect.pattern(glob))
     where = " AND ".join(tests)
     done: dict[str, tuple[int, int, float]] = {}
     for name, succeeded, failed, cost in (

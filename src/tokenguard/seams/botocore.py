@@ -380,7 +380,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         def resent(again: bool, operation: Any, *outcome: Any) -> Flow | None:
             call = current_call.get() if again and _is_sending(operation) else None
-            return None if call is None else meter.resent(call, _caught(*outcome))
+            return None if call is None else meter.resent(call, meter.contain("seeing a resend", _caught, *outcome))
 
         def ask(self: Any, attempts: int, operation_model: Any, request_dict: Any, *args: Any, **kwargs: Any) -> Any:
             if refused(attempts, operation_model):

@@ -1,23 +1,34 @@
-"""The store's file: its tables, how it is opened, brought up to date from an older version, and added to another.
+"""The store's file: how it is made, opened, brought up to date from an older version, and added to another.
 
-What reports group and add up by has a column of its own, named in `COLUMNS`; every other attribute of a call is in the
-JSON of the column `more`.
+`layout` says what is in it.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from tokenguard.facts import names
 from tokenguard.process.private import private
+from tokenguard.store.layout import (
+    CALL_COLUMNS,
+    CALLS,
+    COLUMNS,
+    FIXED,
+    IN_JSON_BEFORE,
+    TABLES,
+    TASK_COLUMNS,
+    insert,
+    packed,
+    written,
+)
 from tokenguard.store.sums import prepare, read_older
 
-VERSION: Final = 5
+VERSION: Final = 6
 MEMORY: Final = ":memory:"
 TEMPORARY: Final = ""
 TEMPORARY_KIB: Final = 128 * 1024
@@ -31,86 +42,18 @@ ATTEMPT_SECONDS: Final = 0.1
 MIGRATION_ROWS: Final = 10_000
 """Rows of an older file that one transaction brings up to date: some 0.1 s, which is what other writers wait."""
 
-COLUMNS: Final[Mapping[str, str]] = {
-    # column: attribute
-    "operation": names.OPERATION,
-    "provider": names.PROVIDER,
-    "request_model": names.REQUEST_MODEL,
-    "response_model": names.RESPONSE_MODEL,
-    "max_tokens": names.REQUEST_MAX_TOKENS,
-    "input_tokens": names.INPUT_TOKENS,
-    "output_tokens": names.OUTPUT_TOKENS,
-    "cache_read_tokens": names.CACHE_READ_TOKENS,
-    "cache_write_tokens": names.CACHE_WRITE_TOKENS,
-    "reasoning_tokens": names.REASONING_TOKENS,
-    "error_type": names.ERROR_TYPE,
-    "resends": names.RESEND_COUNT,
-    "code_file": names.CODE_FILE,
-    "code_line": names.CODE_LINE,
-    "code_function": names.CODE_FUNCTION,
-    "cost_usd": names.COST,
-    "input_usd": names.COST_INPUT,
-    "output_usd": names.COST_OUTPUT,
-    "cache_read_usd": names.COST_CACHE_READ,
-    "cache_write_usd": names.COST_CACHE_WRITE,
-    "cost_status": names.COST_STATUS,
-    "saved_usd": names.COST_SAVED,
-    "retry_attempt": names.RETRY_ATTEMPT,
-    "retry_cost_usd": names.RETRY_COST,
-    "tool_steps": names.TOOL_STEPS,
-    "guard_action": names.GUARD_ACTION,
-    "guard_rule": names.GUARD_RULE,
-    "prevented_usd": names.GUARD_PREVENTED,
-    "task": names.TASK,
-    "temperature": names.REQUEST_TEMPERATURE,
-    "first_chunk_s": names.TIME_TO_FIRST_CHUNK,
-    "conversation_id": names.CONVERSATION_ID,
-    "request_hash": names.REQUEST_HASH,
-    **{f"{section}_tokens": names.input_attribute(section) for section in names.INPUT_SECTIONS},
-    "toolset": names.INPUT_TOOLSET,
-    "answer": names.CACHE_RESULT,
-    "answer_reason": names.CACHE_REASON,
-    "answer_saved_usd": names.CACHE_SAVED,
-    "answer_likeness": names.CACHE_LIKENESS,
-    "break_kind": names.BREAK_KIND,
-    "break_section": names.BREAK_SECTION,
-    "break_index": names.BREAK_INDEX,
-    "break_offset": names.BREAK_OFFSET,
-    "break_tokens": names.BREAK_TOKENS,
-    "break_usd": names.BREAK_USD,
-    **{key: names.attribution_attribute(key) for key in names.ATTRIBUTION_KEYS},
-}
-
-IN_JSON_BEFORE: Final[Mapping[int, tuple[str, ...]]] = {
-    2: ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"),
-    3: ("temperature", "first_chunk_s", "conversation_id"),
-    4: ("answer", "answer_reason", "answer_saved_usd"),
-    5: ("answer_likeness",),
-}
-"""Columns by the version that brought them: in files of an older one, these attributes are in the JSON."""
-
 _TOOLSETS = "CREATE TABLE IF NOT EXISTS {}toolsets (hash TEXT, name TEXT, share REAL, PRIMARY KEY (hash, name))"
 """How large each tool is in a set of tools that calls name by its hash; since version 3."""
 
-_SCHEMA = f"""
-CREATE TABLE calls (
-    id INTEGER PRIMARY KEY, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL, outcome TEXT NOT NULL,
-    trace_id TEXT NOT NULL, span_id TEXT NOT NULL, {", ".join(COLUMNS)}, more TEXT
-);
-CREATE INDEX calls_by_start ON calls (start_ns);
-CREATE TABLE tasks (
+_TASKS = """CREATE TABLE tasks (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL,
     outcome TEXT NOT NULL, cost_usd REAL NOT NULL, calls INTEGER NOT NULL, attribution TEXT NOT NULL
-);
-CREATE INDEX tasks_by_start ON tasks (start_ns);
-{_TOOLSETS.format("")};
-PRAGMA user_version = {VERSION};
-"""  # columns have no type: a value comes back as what it went in as
-_FIXED = ("start_ns", "duration_ns", "outcome", "trace_id", "span_id")
-CALL_COLUMNS: Final = (*_FIXED, *COLUMNS, "more")
-TOOLSET_COLUMNS: Final = ("hash", "name", "share")
-TASK_COLUMNS: Final = ("name", "start_ns", "duration_ns", "outcome", "cost_usd", "calls", "attribution")
-"""What a record is made of: all columns but the row's id."""
+)"""
+_SCHEMA = (
+    *(*TABLES, f"CREATE VIEW calls AS {CALLS}"),
+    *(_TASKS, "CREATE INDEX tasks_by_start ON tasks (start_ns)", _TOOLSETS.format("")),
+    f"PRAGMA user_version = {VERSION}",
+)
 
 
 def open_for_reading(path: str | os.PathLike[str]) -> sqlite3.Connection:
@@ -130,20 +73,22 @@ def gather(target: sqlite3.Connection, path: str | os.PathLike[str]) -> int:
 
     _at(path, attach)
     try:
-        if _check_version(version(target, "source"), path) == VERSION:
-            calls = "source.calls"
-        else:
-            calls = _as_current(target, "source")
+        current = _check_version(version(target, "source"), path) == VERSION
+        calls = "source.calls" if current else _as_current(target, "calls", "source")
+        added = 0
+        target.create_function("packed", 1, packed, deterministic=True)
         with target:
-            target.execute("CREATE INDEX IF NOT EXISTS calls_by_span ON calls (trace_id, span_id)")
-            (last,) = target.execute("SELECT coalesce(max(id), 0) FROM main.calls").fetchone()
-            columns = ", ".join(CALL_COLUMNS)
-            added = target.execute(
-                f"INSERT INTO main.calls ({columns}) SELECT {columns} FROM {calls} AS new WHERE new.span_id = '' OR "  # noqa: S608
-                "NOT EXISTS (SELECT 1 FROM main.calls AS had WHERE had.trace_id = new.trace_id AND "
-                "had.span_id = new.span_id AND had.id <= ?)",
+            target.execute("CREATE INDEX IF NOT EXISTS call_rows_by_span ON call_rows (trace_id, span_id)")
+            (last,) = target.execute("SELECT coalesce(max(id), 0) FROM main.call_rows").fetchone()
+            rows = target.execute(
+                f"SELECT NULL, {', '.join(CALL_COLUMNS)} FROM {calls} AS new WHERE new.span_id = '' OR NOT EXISTS ("  # noqa: S608
+                "SELECT 1 FROM main.call_rows AS had WHERE had.trace_id = packed(new.trace_id) AND "
+                "had.span_id = packed(new.span_id) AND had.id <= ?)",
                 (last,),
-            ).rowcount
+            )
+            while some := rows.fetchmany(MIGRATION_ROWS):
+                insert(target, map(written, some))
+                added += len(some)
             (there,) = target.execute("SELECT count(*) FROM source.calls").fetchone()
             columns = ", ".join(TASK_COLUMNS)
             same = " AND ".join(f"had.{column} = new.{column}" for column in TASK_COLUMNS)
@@ -151,7 +96,7 @@ def gather(target: sqlite3.Connection, path: str | os.PathLike[str]) -> int:
                 f"INSERT INTO main.tasks ({columns}) SELECT {columns} FROM source.tasks AS new "  # noqa: S608
                 f"WHERE NOT EXISTS (SELECT 1 FROM main.tasks AS had WHERE {same})"
             )
-            if _has_toolsets(target, "source"):
+            if _has_table(target, "toolsets", "source"):
                 target.execute("INSERT OR IGNORE INTO main.toolsets SELECT hash, name, share FROM source.toolsets")
     finally:
         target.execute("DETACH source")
@@ -179,8 +124,8 @@ def _reader(uri: str, path: str | os.PathLike[str]) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=READER_SECONDS)
     try:
         if _check_version(version(connection), path) != VERSION:
-            connection.execute(f"CREATE TEMP VIEW calls AS SELECT * FROM {_as_current(connection)}")  # noqa: S608
-            if not _has_toolsets(connection):
+            connection.execute(f"CREATE TEMP VIEW calls AS SELECT * FROM {_as_current(connection, 'calls', 'main')}")  # noqa: S608
+            if not _has_table(connection, "toolsets"):
                 connection.execute(_TOOLSETS.format("temp."))
             read_older(connection)
         connection.execute("PRAGMA query_only = 1")
@@ -214,7 +159,7 @@ def open_for_writing(path: str) -> sqlite3.Connection:
         if version(connection) == 0:
             _create(connection)
         if _check_version(version(connection), path) != VERSION:
-            _add_columns(connection)
+            _lay_out_anew(connection)
         prepare(connection)
     except BaseException:
         connection.close()
@@ -242,71 +187,74 @@ def _create(connection: sqlite3.Connection) -> None:
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         if version(connection) == 0:
-            for statement in _SCHEMA.split(";"):
+            for statement in _SCHEMA:
                 connection.execute(statement)
 
 
-# An older file gets its new columns at once, which takes a million rows no longer, and their values bit by bit. It is
-# of this version when all are in. Until then, readers take from the JSON what the columns do not have yet.
+# An older file gets the new tables at once, which takes a million calls no longer, and its calls go over bit by bit.
+# Until all have, the view `calls` has both.
+
+BEFORE: Final = "calls_before"
+"""The table of calls of an older file, until they all lie as those of this version do."""
 
 
-def _in_json(column: str) -> str:
-    return f"""json_extract(more, '$."{COLUMNS[column]}"')"""
+def is_migrating(connection: sqlite3.Connection) -> bool:
+    """Whether there are calls left that `migrate` has to move."""
+    return _has_table(connection, BEFORE)
 
 
-def _in_json_of(version: int) -> tuple[str, ...]:
-    """The columns whose values a file of this version has in the JSON."""
-    return tuple(column for since, columns in IN_JSON_BEFORE.items() if since > version for column in columns)
+def migrate(connection: sqlite3.Connection) -> None:
+    """Move the next calls of an older version to where those of this one lie. Raises `sqlite3.Error`."""
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        if not is_migrating(connection):
+            return  # another process has moved the last
+        some = f"(SELECT id FROM {BEFORE} ORDER BY id LIMIT {MIGRATION_ROWS})"  # noqa: S608
+        ((last,),) = connection.execute(f"SELECT max(id) FROM {some}").fetchall()  # noqa: S608 - our own names
+        rows = connection.execute(
+            f"SELECT id, {', '.join(CALL_COLUMNS)} FROM {_as_current(connection, BEFORE)} WHERE id <= ?",  # noqa: S608
+            (last,),
+        )
+        insert(connection, map(written, rows.fetchall()))
+        connection.execute(f"DELETE FROM {BEFORE} WHERE id <= ?", (last,))  # noqa: S608
+        if connection.execute(f"SELECT 1 FROM {BEFORE} LIMIT 1").fetchone() is None:  # noqa: S608
+            connection.execute("DROP VIEW calls")
+            connection.execute(f"DROP TABLE {BEFORE}")
+            connection.execute(f"CREATE VIEW calls AS {CALLS}")
 
 
-def _has_toolsets(connection: sqlite3.Connection, schema: str = "main") -> bool:
-    query = f"SELECT count(*) FROM {schema}.sqlite_master WHERE name = 'toolsets'"  # noqa: S608 - our own names
-    return bool(connection.execute(query).fetchone()[0])
-
-
-def _add_columns(connection: sqlite3.Connection) -> None:
+def _lay_out_anew(connection: sqlite3.Connection) -> None:
+    """Give an older file the tables of this version."""
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        there = _columns(connection)
-        for column in COLUMNS:
-            if column not in there:
-                connection.execute(f"ALTER TABLE calls ADD COLUMN {column}")
-        connection.execute(_TOOLSETS.format(""))
-
-
-def _columns(connection: sqlite3.Connection, schema: str = "main") -> set[str]:
-    return {row[1] for row in connection.execute(f"PRAGMA {schema}.table_info(calls)")}
-
-
-def migrate(connection: sqlite3.Connection, done: int) -> int | None:
-    """Fill the new columns of the rows that follow row `done`; returns the last one, or `None` when that was all."""
-    last = done + MIGRATION_ROWS
-    columns = _in_json_of(version(connection))
-    values = ", ".join(f"coalesce({column}, {_in_json(column)})" for column in columns)
-    with connection:
-        connection.execute(
-            f"UPDATE calls SET ({', '.join(columns)}) = ({values}) "  # noqa: S608
-            "WHERE id > ? AND id <= ? AND more IS NOT NULL",
-            (done, last),
-        )
-        (rest,) = connection.execute("SELECT max(id) > ? FROM calls", (last,)).fetchone()
-        if rest:
-            return last
+        if version(connection) == VERSION:
+            return
+        connection.execute(f"ALTER TABLE calls RENAME TO {BEFORE}")
+        for statement in (*TABLES, _TOOLSETS.format("")):
+            connection.execute(statement)
+        before = _as_current(connection, BEFORE)
+        connection.execute(f"CREATE VIEW calls AS {CALLS} UNION ALL SELECT * FROM {before}")  # noqa: S608 - our names
+        connection.execute(f"INSERT INTO sqlite_sequence SELECT 'call_rows', coalesce(max(id), 0) FROM {BEFORE}")  # noqa: S608
         connection.execute(f"PRAGMA user_version = {VERSION}")
-    return None
 
 
-def _as_current(connection: sqlite3.Connection, schema: str = "main") -> str:
+def _as_current(connection: sqlite3.Connection, table: str, schema: str | None = None) -> str:
     """The SQL of the calls of an older file, with the columns of this version."""
-    there = _columns(connection, schema)
-    in_json = _in_json_of(version(connection, schema))
+    there = {row[1] for row in connection.execute(f"PRAGMA {schema or 'main'}.table_info({table})")}
+    in_json = {column for columns in IN_JSON_BEFORE.values() for column in columns}
 
     def value(column: str) -> str:
         own = column if column in there else "NULL"
-        return f"coalesce({own}, {_in_json(column)})" if column in in_json else own
+        return f"""coalesce({own}, json_extract(more, '$."{COLUMNS[column]}"'))""" if column in in_json else own
 
     columns = ", ".join(f"{value(column)} AS {column}" for column in COLUMNS)
-    return f"(SELECT {', '.join(('id', *_FIXED))}, {columns}, more FROM {schema}.calls)"  # noqa: S608
+    of = f"{schema}.{table}" if schema else table
+    return f"(SELECT {', '.join(('id', *FIXED))}, {columns}, more, more AS own, NULL AS shared FROM {of})"  # noqa: S608
+
+
+def _has_table(connection: sqlite3.Connection, name: str, schema: str = "main") -> bool:
+    query = f"SELECT count(*) FROM {schema}.sqlite_master WHERE name = ?"  # noqa: S608 - our own names
+    return bool(connection.execute(query, (name,)).fetchone()[0])
 
 
 def is_busy(error: Exception) -> bool:

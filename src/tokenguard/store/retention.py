@@ -43,7 +43,9 @@ def prune(connection: sqlite3.Connection, before_ns: int, seconds: float = 0.0) 
 
     Where adding them up takes longer than `seconds`, the next one goes on. Raises `sqlite3.Error`.
     """
-    old = "SELECT EXISTS (SELECT 1 FROM calls WHERE start_ns < ?) OR EXISTS (SELECT 1 FROM tasks WHERE start_ns < ?)"
+    old = (
+        "SELECT EXISTS (SELECT 1 FROM call_rows WHERE start_ns < ?) OR EXISTS (SELECT 1 FROM tasks WHERE start_ns < ?)"
+    )
     if not connection.execute(old, (before_ns, before_ns)).fetchone()[0]:
         return Pruned(0, 0)
     until = time.monotonic() + seconds
@@ -52,10 +54,10 @@ def prune(connection: sqlite3.Connection, before_ns: int, seconds: float = 0.0) 
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         calls = connection.execute(
-            "DELETE FROM calls WHERE start_ns < ? AND id <= ?", (before_ns, summed_to(connection) or 0)
+            "DELETE FROM call_rows WHERE start_ns < ? AND id <= ?", (before_ns, summed_to(connection) or 0)
         ).rowcount
         # SQLite gives the numbers of deleted rows again where they were the last ones.
-        connection.execute("UPDATE summed SET id = min(id, (SELECT coalesce(max(id), 0) FROM calls))")
+        connection.execute("UPDATE summed SET id = min(id, (SELECT coalesce(max(id), 0) FROM call_rows))")
         connection.execute(
             "INSERT INTO task_sums SELECT strftime('%Y-%m-%d', start_ns / 1000000000, 'unixepoch'), name, "
             "count(*) FILTER (WHERE outcome = 'ok'), count(*) FILTER (WHERE outcome <> 'ok'), sum(cost_usd) "

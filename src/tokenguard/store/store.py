@@ -30,19 +30,9 @@ from tokenguard.facts.record import (
 from tokenguard.facts.usage import Usage
 from tokenguard.process.forks import at_fork
 from tokenguard.store.faults import insert as insert_faults
-from tokenguard.store.file import (
-    CALL_COLUMNS,
-    COLUMNS,
-    PRIVATE,
-    TASK_COLUMNS,
-    TOOLSET_COLUMNS,
-    VERSION,
-    is_busy,
-    migrate,
-    open_for_reading,
-    open_for_writing,
-    version,
-)
+from tokenguard.store.file import PRIVATE, is_busy, is_migrating, migrate, open_for_reading, open_for_writing
+from tokenguard.store.layout import CALL_COLUMNS, COLUMNS, TASK_COLUMNS, TOOLSET_COLUMNS, divided
+from tokenguard.store.layout import insert as insert_calls
 from tokenguard.store.retention import DEFAULT_DAYS, EVERY_SECONDS, before, kept_days, prune
 from tokenguard.store.sums import FOLD_ROWS, fold
 
@@ -58,10 +48,6 @@ TIDYING_SECONDS: Final = 0.25
 
 _ATTRIBUTES = tuple(COLUMNS.values())
 _KNOWN = frozenset(_ATTRIBUTES)
-_INSERT_CALL = (
-    f"INSERT INTO calls ({', '.join(CALL_COLUMNS)}) "  # noqa: S608 - our own names
-    f"VALUES ({', '.join('?' * len(CALL_COLUMNS))})"
-)
 _INSERT_TASK = f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)}) VALUES ({', '.join('?' * len(TASK_COLUMNS))})"  # noqa: S608
 _INSERT_TOOL = f"INSERT OR IGNORE INTO toolsets ({', '.join(TOOLSET_COLUMNS)}) VALUES (?, ?, ?)"  # noqa: S608
 _SELECT_CALLS = f"SELECT {', '.join(CALL_COLUMNS)} FROM calls"  # noqa: S608
@@ -90,8 +76,8 @@ class Store:
         self._waiting: list[Record] = []
         self.dropped = 0
         """Records that are in no file and never will be."""
-        self._migrated: int | None = None
-        """Up to which row a file of an older version is up to date; `None` when all of it is."""
+        self._migrating = False
+        """Whether the file is of an older version, and has calls that lie as they did in it."""
         if self.path not in PRIVATE:
             _files.add(self)
 
@@ -156,14 +142,14 @@ class Store:
         if self._connection is None:
             self._connection = open_for_writing(self.path)
             self._inode = _inode(self.path)
-            self._migrated = None if version(self._connection) == VERSION else 0
+            self._migrating = is_migrating(self._connection)
             self._prune(self._connection)
         return self._connection
 
     def _prune(self, connection: sqlite3.Connection) -> None:
         """Delete what is too old: when the file is opened, and every hour."""
         days = kept_days(self._days)
-        if days is not None and self._migrated is None:
+        if days is not None and not self._migrating:
             prune(connection, before(days), TIDYING_SECONDS)
         self._prune_at = time.monotonic() + EVERY_SECONDS
 
@@ -178,8 +164,9 @@ class Store:
             return
         until = time.monotonic() + TIDYING_SECONDS
         try:
-            while self._migrated is not None:
-                self._migrated = migrate(connection, self._migrated)
+            while self._migrating:
+                migrate(connection)
+                self._migrating = is_migrating(connection)
                 if time.monotonic() > until:
                     return
             while fold(connection, least=FOLD_ROWS):
@@ -215,7 +202,7 @@ def _insert(
     connection: sqlite3.Connection, calls: _Rows, tasks: _Rows, tools: _Rows, faults: Sequence[FaultRecord]
 ) -> None:
     with connection:
-        connection.executemany(_INSERT_CALL, calls)
+        insert_calls(connection, calls)
         connection.executemany(_INSERT_TASK, tasks)
         connection.executemany(_INSERT_TOOL, tools)
         insert_faults(connection, faults)
@@ -289,13 +276,14 @@ def _careful_row(record: CallRecord) -> tuple[Any, ...]:
 
 def _row(record: CallRecord, columns: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
+        None,
         record.start_ns,
         record.duration_ns,
         record.outcome,
         record.trace_id,
         record.span_id,
         *map(columns.get, _ATTRIBUTES),
-        json.dumps(more, allow_nan=False) if more else None,
+        *divided(more),
     )
 
 

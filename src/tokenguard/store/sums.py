@@ -229,7 +229,7 @@ def summed_to(connection: sqlite3.Connection) -> int | None:
 
 def fold(connection: sqlite3.Connection, rows: int = FOLD_ROWS, *, least: int = 1) -> bool:
     """Add the next calls to the sums, if there are `least`; returns whether it did. Raises `sqlite3.Error`."""
-    state = "SELECT (SELECT id FROM summed), (SELECT coalesce(max(id), 0) FROM calls)"
+    state = "SELECT (SELECT id FROM summed), (SELECT coalesce(max(id), 0) FROM call_rows)"
     done, last = connection.execute(state).fetchone()
     if 0 <= last - done < least:
         return False  # found out without a lock

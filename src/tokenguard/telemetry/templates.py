@@ -75,7 +75,7 @@ class Spans:
             template = self._learn(tracer)
         span: Any = None
         try:
-            span = None if template is None else template.make(tracer, name, parent, attributes, start_ns)
+            span = None if template is None else template.start(tracer, name, parent, attributes, start_ns)
         except Exception as failure:  # something has become of the SDK since: no call goes without its span
             self._give_up(failure)
         if span is None:
@@ -186,7 +186,7 @@ class Template:
                 tried._compare(shadow, parent, used=used)
         return template
 
-    def make(
+    def start(
         self, tracer: Any, name: str, parent: Context, attributes: Mapping[str, AttributeValue], start_ns: int
     ) -> Any:
         """A span that no processor knows of; `None` where only the SDK can make it: below one that is not sampled."""
@@ -216,7 +216,7 @@ class Template:
     def _compare(self, shadow: Any, parent: Context, *, used: bool) -> None:
         """Make a span both ways, below this parent, and use it or not; raises `Unlike` on any difference."""
         told: list[Any] = []
-        for start in (publicly, self.make):
+        for start in (publicly, self.start):
             shadow.id_generator.next = 1
             span: Any = start(shadow, "chat x", parent, {"text": "x", "whole": 1, "real": 0.5, "words": ("a", "b")}, 1)
             if span is None or not span.is_recording():
