@@ -79,7 +79,7 @@ def test_sarif_is_valid(project: Path, args: tuple[str, ...]) -> None:
     """The document holds to the OASIS schema: with all rules, with some, and with no finding at all."""
     document = json.loads(report("sarif", *args))
     jsonschema.Draft4Validator(SARIF).validate(document)
-    rows = json.loads(report("json", *args))
+    rows = json.loads(report("json", *args))["findings"]
     results = document["runs"][0]["results"]
     assert [(r["ruleId"], r["level"]) for r in results] == [
         (row["rule"], {"info": "note"}.get(row["severity"], row["severity"])) for row in rows
@@ -121,6 +121,6 @@ def test_junit_is_valid(project: Path, args: tuple[str, ...]) -> None:
     for suite in (suites, *suites.iter("testsuite")):
         assert int(suite.get("tests", "")) == len(list(suite.iter("testcase")))
         assert int(suite.get("failures", "")) == len(list(suite.iter("failure")))
-    severities = [row["severity"] for row in json.loads(report("json", *args))]
+    severities = [row["severity"] for row in json.loads(report("json", *args))["findings"]]
     assert len(list(suites.iter("skipped"))) == severities.count("info")
     assert len(list(suites.iter("failure"))) == len(severities) - severities.count("info")

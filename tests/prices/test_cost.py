@@ -140,8 +140,8 @@ EXACT = {
         0.0,
     ),
     "a fee per call": (
-        ("perplexity", "sonar", Usage(10_000, 1_000)),  # docs.perplexity.ai/pricing: 1 in, 1 out, 12 per 1,000 calls
-        0.023,  # 0.010 + 0.001 + 0.012
+        ("cohere", "rerank-v3.5", Usage(request=3)),  # cohere.com/pricing: 2 per 1,000 searches
+        0.006,
     ),
     "Hugging Face's router, by who serves it": (
         ("huggingface", "deepseek-ai/DeepSeek-R1:together", Usage(10_000, 1_000)),  # together.ai/pricing: 3 in, 7 out
@@ -206,6 +206,12 @@ ESTIMATED = {
         ("openai", "gpt-4o-audio-preview", Usage(10_000, 1_000, input_audio=1_000)),  # openai, text: 2.50 in, 10 out
         0.035,
         "assumed_input_audio",
+    ),
+    "a fee per call that depends on what is not told": (
+        # docs.perplexity.ai/getting-started/pricing: 1 in, 1 out, 5 to 12 per 1,000 calls
+        ("perplexity", "sonar", Usage(10_000, 1_000)),
+        0.023,  # 0.010 + 0.001 + 0.012
+        "assumed_variant",
     ),
     "images may hide in the output": (
         ("gcp.gemini", "gemini-2.5-flash-image", Usage(10_000, 1_000)),  # google: 0.30 in, 2.50 text out
@@ -348,3 +354,40 @@ def test_text_alone_is_charged_as_everything_is(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(module, "_text", lambda *_: None)
             assert short == module.charge(rates, usage, basis), usage
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "usage", "variant", "usd", "basis"),
+    [
+        ("x_ai", "grok-imagine-video", Usage(output_seconds=6), "720p", 0.42, "unchecked_price"),
+        ("x_ai", "grok-imagine-video-1.5", Usage(output_seconds=6), "720p", 0.84, "unchecked_price"),
+        ("x_ai", "grok-imagine-video-1.5-lite", Usage(output_seconds=6), "480p", 0.12, "unchecked_price"),
+        ("aws.bedrock", "us.stability.stable-image-inpaint-v1:0", Usage(images=2), None, 0.14, None),
+        ("voyage_ai", "voyage-multimodal-3.5", Usage(input=1_000_000), None, 0.12, None),
+        ("voyage_ai", "voyage-multimodal-3.5", Usage(input=1_000, input_image=1_000), None, 336e-6, "unchecked_price"),
+        ("openai", "container", Usage(request=2), "1g", 0.06, None),
+        ("openai", "container", Usage(request=2), "4g", 0.24, "unchecked_price"),
+        ("azure.ai.openai", "container", Usage(request=2), "1g", 0.066, None),
+    ],
+)
+def test_units(price, provider, model, usage, variant, usd, basis):
+    """What litellm's table confirms is exact, of a row with several prices each for itself; the rest is an estimate."""
+    cost = price(provider, model, usage, tier=Tier(variant=variant))
+    assert (cost.total, cost.basis) == (pytest.approx(usd, abs=1e-9), basis)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "usd", "basis"),
+    [
+        ("openai", "gpt-5", 0.01, None),
+        ("openai", "gpt-4.1", 0.01, "unchecked_price"),
+        ("azure.ai.openai", "gpt-5", 0.014, None),
+        ("anthropic", "claude-sonnet-5", 0.01, None),
+        ("gcp.vertex_ai", "claude-opus-4-6", 0.01, None),
+        ("gcp.gemini", "gemini-3-flash-preview", 0.014, "free_quota"),
+    ],
+)
+def test_searches(price, provider, model, usd, basis):
+    """A search has the price of who runs it; where the lists have two, it is an estimate."""
+    cost = price(provider, model, Usage(1_000, 100, web_searches=2))
+    assert (cost.tools, cost.basis) == (pytest.approx(2 * usd), basis)

@@ -38,9 +38,11 @@ def test_cohere_pictures():
     reading = cohere.EMBED.read(told)
     assert reading.usage == Usage(input=2100, input_image=2000)
     usd, status, basis = cost("cohere", "embed-v4.0", reading)
-    assert (usd, status, basis) == (pytest.approx(100 * 0.12e-6 + 2000 * 0.47e-6), "estimated", "unchecked_price")
-    usd, _, _ = cost("cohere", "embed-english-v3.0", cohere.EMBED.read({"meta": {"billed_units": {"images": 3}}}))
-    assert usd == pytest.approx(3 * 0.0001)
+    assert (usd, status, basis) == (pytest.approx(100 * 0.12e-6 + 2000 * 0.47e-6), "exact", None)
+    pictures = cohere.EMBED.read({"meta": {"billed_units": {"images": 3}}})
+    assert cost("cohere", "embed-english-v3.0", pictures) == (pytest.approx(3 * 0.0001), "exact", None)
+    assert cost("cohere", "embed-multilingual-v3.0", pictures)[::2] == (pytest.approx(3 * 0.0001), "unchecked_price")
+    assert cost("cohere", "embed-multilingual-v3.0", reading._replace(usage=Usage(input=9)))[1] == "exact"
     assert (
         cost("cohere", "embed-v4.0", cohere.EMBED.read({"meta": {"billed_units": {"input_tokens": 9}}}))[1] == "exact"
     )
@@ -65,7 +67,9 @@ def test_vertex_pictures():
     assert api is google.EMBED_MULTIMODAL
     reading = api.units.told(body, api.read(told))
     usd, _, basis = cost("gcp.vertex_ai", "multimodalembedding@001", reading)
-    assert (usd, basis) == (pytest.approx(2 * 0.0001 + 40 * 0.0000002), "unchecked_price")
+    assert (usd, basis) == (pytest.approx(2 * 0.0001 + 40 * 0.0000002), None)
+    film = reading._replace(usage=Usage(input_seconds=3))
+    assert cost("gcp.vertex_ai", "multimodalembedding@001", film)[::2] == (pytest.approx(0.006), "unchecked_price")
 
 
 def test_a_film_is_an_estimate():

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tokenguard.call.failures import refuses
 from tokenguard.call.flow import Answer
 from tokenguard.call.kept import HttpAnswer, Incoming, lasting
 from tokenguard.facts import names
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tokenguard.providers import Reading
 
 Key = tuple[Any, ...]
+REFUSING: Final = range(400, 600)
+"""Statuses of an answer that is a failure: some SDKs bring it back, and raise later."""
 MOST: Final = 2**26
 """Bytes of a whole answer that is shared, at the most."""
 
@@ -77,7 +80,7 @@ class Place:
         They go by themselves where no answer came (the leader was cancelled, or refused), or none that can be shared.
         """
         came = self.incoming
-        if answer is not None and isinstance(answer.error, Exception):
+        if answer is not None and (isinstance(answer.error, Exception) or refuses(answer, REFUSING)):
             self.land(answer)
         elif answer is None or answer.error is not None or came.size > came.most:
             self.land(None)

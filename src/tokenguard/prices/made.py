@@ -1,8 +1,8 @@
 """What pictures, films, speech, pages and ranks cost, where the price list does not say.
 
 Figures are USD for one of each: a picture, a second, a character, a search, and each names the page of the seller that
-has it. They were compared with litellm's price table on the date of `READ`; what is not in it is not checked, and makes
-an estimate. `[prices]` goes before them.
+has it. They were compared with litellm's price table (1.110.2) on the date of `READ`; what is not in it is not checked,
+and makes an estimate. `[prices]` goes before them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tokenguard.prices.models import spellings
-from tokenguard.prices.rates import FREE_QUOTA, Rates, complete, without_rates
+from tokenguard.prices.rates import FREE_QUOTA, PLACE, Rates, complete, without_rates
 
 READ: Final = "2026-11-26"
 
@@ -43,6 +43,8 @@ class Made(NamedTuple):
     """Whether litellm's table has it so."""
     also: Mapping[str, str] = {}
     """USD for one of what else it is billed by."""
+    unsure: tuple[str, ...] = ()
+    """The sizes and units that the table has not, where it has the others."""
 
 
 def _made(
@@ -54,14 +56,14 @@ def _made(
     *,
     checked: bool = True,
     also: Mapping[str, str] | None = None,
+    unsure: tuple[str, ...] = (),
 ) -> Made:
     by_variant = {ANY: usd} if isinstance(usd, str) else usd
-    return Made(sellers, re.compile(models), unit, by_variant, source, checked, also or {})
+    return Made(sellers, re.compile(models), unit, by_variant, source, checked, also or {}, unsure)
 
 
 OPENAI: Final = "https://developers.openai.com/api/docs/pricing"
-DALLE: Final = "https://azure.microsoft.com/pricing/details/azure-openai"
-"""OpenAI itself has retired these on 2026-05-12, at the same prices."""
+AZURE: Final = "https://azure.microsoft.com/pricing/details/azure-openai"
 GOOGLE: Final = "https://ai.google.dev/gemini-api/docs/pricing"
 VERTEX: Final = "https://cloud.google.com/vertex-ai/generative-ai/pricing"
 AWS: Final = "https://aws.amazon.com/bedrock/pricing"
@@ -84,17 +86,19 @@ MADE: Final = (
     ),
     _made("openai azure", r"vector-store$", "megabyte_days", "0.0001", OPENAI, checked=False),
     _made(
-        *("openai azure", r"container$", "request"),
+        *("openai", r"container$", "request"),
         {"1g": "0.03", "4g": "0.12", "16g": "0.48", "64g": "1.92"},
         OPENAI,
-        checked=False,
+        unsure=("4g", "16g", "64g"),
     ),
+    _made("azure", r"container$", "request", "0.033", AZURE),
     _made("openai azure", r"sora-2$", "output_seconds", "0.10", OPENAI),
     _made(
         *("openai azure", r"sora-2-pro$", "output_seconds"),
         {"720x1280": "0.30", "1280x720": "0.30", PORTRAIT: "0.50", LANDSCAPE: "0.50"},
         OPENAI,
     ),
+    # OpenAI itself has retired these on 2026-05-12, at these prices; litellm has Azure's DALL-E 3 a tenth dearer
     _made(
         *("openai azure", r"dall-e-3$", "images"),
         {
@@ -102,13 +106,13 @@ MADE: Final = (
             **dict.fromkeys((f"standard-{PORTRAIT}", f"standard-{LANDSCAPE}", "hd-1024x1024"), "0.08"),
             **dict.fromkeys((f"hd-{PORTRAIT}", f"hd-{LANDSCAPE}"), "0.12"),
         },
-        DALLE,
+        AZURE,
         checked=False,
     ),
     _made(
         *("openai azure", r"dall-e-2$", "images"),
         {"standard-256x256": "0.016", "standard-512x512": "0.018", "standard-1024x1024": "0.02"},
-        DALLE,
+        AZURE,
         checked=False,
     ),
     _made("google", r"imagen-4\.0-ultra-generate", "images", "0.06", GOOGLE, checked=False),
@@ -143,43 +147,67 @@ MADE: Final = (
     _made("aws", r"stability\.(?:sd3-5-large|sd3-large)", "images", "0.08", AWS),
     _made("aws", r"stability\.stable-image-core", "images", "0.04", AWS),
     _made("aws", r"stability\.stable-image-ultra", "images", "0.14", AWS),
-    _made("aws", r"stability\.stable-conservative-upscale", "images", "0.40", AWS),
-    _made("aws", r"stability\.stable-creative-upscale", "images", "0.60", AWS),
-    _made("aws", r"stability\.stable-fast-upscale", "images", "0.03", AWS),
-    _made("aws", r"stability\.stable-outpaint", "images", "0.06", AWS),
-    _made("aws", r"stability\.stable-style-transfer", "images", "0.08", AWS),
-    _made("aws", r"stability\.stable-image-", "images", "0.07", AWS),
+    _made("aws", r"(?:us\.)?stability\.stable-conservative-upscale", "images", "0.40", AWS),
+    _made("aws", r"(?:us\.)?stability\.stable-creative-upscale", "images", "0.60", AWS),
+    _made("aws", r"(?:us\.)?stability\.stable-fast-upscale", "images", "0.03", AWS),
+    _made("aws", r"(?:us\.)?stability\.stable-outpaint", "images", "0.06", AWS),
+    _made("aws", r"(?:us\.)?stability\.stable-style-transfer", "images", "0.08", AWS),
+    _made(
+        "aws",
+        r"(?:us\.)?stability\.stable-image-(?:control-|erase-|inpaint|remove-|search-|style-)",
+        "images",
+        "0.07",
+        AWS,
+    ),
     _made("aws", r"cohere\.rerank-v3-5", "request", "0.002", AWS),
     _made("aws", r"amazon\.rerank-v1", "request", "0.001", AWS),
     _made("cohere", r"rerank-v4\.0-pro", "request", "0.0025", COHERE),
     _made("cohere", r"rerank-(?:v4\.0-fast|v3\.5|english-v3\.0|multilingual-v3\.0)", "request", "0.002", COHERE),
-    _made("voyageai", r"rerank-2(?:\.5)?-lite$", "input", "0.00000002", VOYAGE),
-    _made("voyageai", r"rerank-2(?:\.5)?$", "input", "0.00000005", VOYAGE),
+    _made("voyageai", r"rerank-(?:2|2\.5|3)-lite$", "input", "0.00000002", VOYAGE),
+    _made("voyageai", r"rerank-(?:2|2\.5|3)$", "input", "0.00000005", VOYAGE),
     # Pictures by the billion pixels, $0.60, of which 560 count as a token
     _made(
         *("voyageai", r"voyage-multimodal-3", "input", "0.00000012", VOYAGE),
-        checked=False,
         also={"input_image": "0.000000336"},
+        unsure=("input_image",),
     ),
     _made(
         "together", r"mixedbread-ai/mxbai-rerank|salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked=False
     ),
+    _made("cohere", r"embed-english-v3", "input", "0.0000001", COHERE, also={"images": "0.0001"}),
     _made(
-        "cohere",
-        r"embed-(?:english|multilingual)(?:-light)?-v3",
-        "input",
-        "0.0000001",
-        COHERE,
+        *("cohere", r"embed-(?:english-light|multilingual)-v3", "input", "0.0000001", COHERE),
+        also={"images": "0.0001"},
+        unsure=("images",),
+    ),
+    # litellm has the price of a thousand tokens as that of one
+    _made(
+        *("cohere", r"embed-multilingual-light-v3", "input", "0.0000001", COHERE),
+        checked=False,
         also={"images": "0.0001"},
     ),
+    # Seconds by how often a frame is looked at, which no answer tells: as the most often
     _made(
         *("google", r"multimodalembedding", "images", "0.0001", VERTEX),
-        checked=False,
         also={"characters": "0.0000002", "input_seconds": "0.002"},
+        unsure=("input_seconds",),
     ),
     _made("mistral", r"voxtral-mini-tts-(?:2603|latest)", "characters", "0.000016", MISTRAL),
     _made("x-ai", r"grok-imagine-image-2\.0", "images", {"1k": "0.04", "2k": "0.06"}, XAI),
     _made("x-ai", r"grok-imagine-image-(?:quality|pro)", "images", "0.05", XAI),
+    # As litellm has them; but a picture that a film begins with ($0.002, from 1.5 on $0.01) is billed, and not counted
+    _made(
+        *("x-ai", r"grok-imagine-video-1\.5-lite", "output_seconds"),
+        {"480p": "0.02", "720p": "0.03", "1080p": "0.14"},
+        XAI,
+        checked=False,
+    ),
+    _made(
+        *("x-ai", r"grok-imagine-video-1\.5", "output_seconds"),
+        {"480p": "0.08", "720p": "0.14", "1080p": "0.25"},
+        XAI,
+        checked=False,
+    ),
     _made(*("x-ai", r"grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=False),
     _made("x-ai", r"grok-imagine-image", "images", "0.02", XAI),
 )
@@ -205,6 +233,13 @@ SEARCHED: Final = "assumed_search"
 FEES: Final = (
     Fee("openai azure", re.compile(r"gpt-4o(?:-mini)?-search-preview"), "web_searches", "0.025", SEARCHED),
     Fee("openai azure", re.compile(r"gpt-5-search-api"), "web_searches", "0.01", SEARCHED),
+    # $10 a thousand by the tool `web_search`, $25 by `web_search_preview`, and nothing tells them apart here: `OPENAI`
+    Fee("openai", re.compile(r"gpt-4(?:o|\.1)"), "web_searches", None, UNCHECKED),
+    Fee("azure", re.compile(r"gpt-|o\d"), "web_searches", "0.014"),
+    Fee("google azure", re.compile(r"claude-"), "web_searches", "0.01"),
+    # $5 to $14 a thousand, by how much of what is found is read; the list has the dearest alone:
+    # https://docs.perplexity.ai/getting-started/pricing
+    Fee("perplexity", re.compile(r"sonar"), "request", None, ASSUMED),
     # By the prompt that searched, from 3 on by the search, and free for the first so many of a day or month: `GOOGLE`
     Fee("google", re.compile(r"gemini-live-2\."), "web_searches", "0.035", FREE_QUOTA),
     Fee("google", re.compile(r"gemini-"), "web_searches", None, FREE_QUOTA),
@@ -213,8 +248,8 @@ FEES: Final = (
     # A token of an explicit cache, an hour: `GOOGLE`; not checked, and what is rented is an estimate anyway
     Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-pro"), "token_hours", "0.0000045"),
     Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-flash"), "token_hours", "0.000001"),
-    # A token of a picture that is embedded: `COHERE`
-    Fee("cohere", re.compile(r"embed-v4"), "input_image", "0.00000047", UNCHECKED),
+    # A token of a picture that is embedded: `COHERE`, and litellm
+    Fee("cohere", re.compile(r"embed-v4"), "input_image", "0.00000047"),
     # A token that a model is tuned with: `OPENAI`
     Fee("openai", re.compile(r"gpt-4\.1-nano"), "trained_tokens", "0.0000015", UNCHECKED),
     Fee("openai", re.compile(r"gpt-4\.1-mini"), "trained_tokens", "0.000005", UNCHECKED),
@@ -251,9 +286,11 @@ def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
                     basis, usd = basis or ASSUMED, max(row.usd.values(), key=Decimal)
                 given = {name: Decimal(each) * 10**6 for name, each in {row.unit: usd, **row.also}.items()}
                 card, derived = complete(given, name)
-                source = f"{row.source}, {f'as listed by litellm on {READ}' if row.checked else 'not checked'}"
-                if not row.checked:
+                checked = row.checked and variant not in row.unsure
+                source = f"{row.source}, {f'as listed by litellm on {READ}' if checked else 'not checked'}"
+                if not checked:
                     basis = basis or UNCHECKED
+                derived |= {PLACE[unit]: UNCHECKED for unit in row.unsure if unit in given}
                 return Rates(
                     ((0, card),), source, f"{provider_id}/{name}", basis, tuple(derived.items()), without_rates(given)
                 )
