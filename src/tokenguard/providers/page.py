@@ -33,7 +33,8 @@ stops that. Its formats were taken from the SDK's protos, not from recorded traf
 FRAMEWORKS = """\
 ## Frameworks
 
-Frameworks need no rows: their calls go through these SDKs, and their own spans are parents without a cost. The tests run
+Frameworks need no rows: their calls go through these SDKs, and their own spans are parents without a cost.
+The tests run
 the newest versions of those below (`make matrix`) and check that every request is measured. Frameworks that call models
 in thread pools (dspy, haystack) keep the caller's attribution.
 """
