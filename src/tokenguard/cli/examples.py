@@ -35,7 +35,7 @@ EXAMPLES: Final = {
     "prices": ("tokenguard prices gpt-4o", "tokenguard prices --check"),
     "store prune": ("tokenguard store prune --keep 90d", "tokenguard store prune --keep 30d"),
     "store export": ("tokenguard store export --out usage", "tokenguard report --source usage"),
-    "store ddl": ("tokenguard store ddl clickhouse", "tokenguard store ddl clickhouse > narrow.sql"),
+    "store ddl": ("tokenguard store ddl clickhouse", "tokenguard store ddl clickhouse --attributes json"),
     "policy check": ("tokenguard policy check", "tokenguard policy check proposal.toml"),
     "policy init": ("tokenguard policy init", "tokenguard policy init staging.toml --source .tokenguard/usage.db"),
     "policy schema": ("tokenguard policy schema", "tokenguard policy schema -o tokenguard.schema.json"),
