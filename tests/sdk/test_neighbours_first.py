@@ -98,7 +98,7 @@ def test_measured_and_guarded(variant, running, neighbour, installed, spans):
         tokenguard.install(Policy())
 
 
-INHERITED = {"openai.resources.realtime.realtime": {"close"}}
+INHERITED = {"openai.resources.realtime.realtime": {"close", "send_raw"}}
 """What a class has from one whose function is other connections' too."""
 
 

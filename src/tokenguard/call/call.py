@@ -303,15 +303,15 @@ class Call:
 
         `generated` gives the text that the answer has brought, for an estimate where its usage never came.
         """
-        try:
-            del self._open  # atomic: a stream may be closed by one thread and collected in another
-        except AttributeError:
-            return
         if reading is not None and reading.error is not None:  # the provider's word goes first
             outcome, error = names.ERROR, reading.error
         if generated is None and self.answered is not None and self.api.generates:
             generated = self._generated
         try:
+            del self._open  # atomic: a stream may be closed by one thread and collected in another
+        except AttributeError:
+            return
+        try:  # nothing of ours is called between the two: a signal handler could raise there
             open_calls.pop(id(self), None)
             self._settle(reading, outcome, error, first_chunk_ns, generated)
         except BaseException as raised:
