@@ -179,8 +179,8 @@ def test_never_on_the_loop(provider, under):
 
     asyncio.run(both())
     assert len(provider.requests) == 1
-    assert threading.current_thread().name not in encode.threads
-    assert len(encode.threads) == 2
+    assert len(encode.threads) >= 2  # a call of the test before may still be under way
+    assert set(encode.threads) == {"tokenguard-encode"}
 
 
 def test_another_process(provider, under, tmp_path, installed):

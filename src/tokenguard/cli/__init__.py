@@ -113,7 +113,7 @@ COMMANDS = {
     "doctor": Entry(
         "tokenguard.cli.doctor",
         "doctor",
-        "Check that SDKs are measured, and that store, ledger and OTLP work.",
+        "Check SDKs, store, ledger and OTLP endpoint.",
         "Start",
     ),
     "schema": Entry("tokenguard.cli.schema", "schema", "The JSON Schema of a command's JSON output."),
