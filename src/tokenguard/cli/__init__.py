@@ -80,7 +80,7 @@ COMMANDS = {
     "reconcile": Entry(
         "tokenguard.cli.reconcile",
         "reconcile",
-        "Compare bills with measured cost, and explain the difference.",
+        "Compare bills with measured cost, explain the difference.",
         "Measure",
         "reconcile --since 30d",
     ),
