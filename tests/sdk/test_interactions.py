@@ -84,14 +84,16 @@ def at():
 
 @pytest.fixture
 def gemini():
-    """Makes clients, and keeps them: one that is let go is closed."""
+    """Makes clients, keeps them (one that is let go is closed), and closes them."""
     kept = []
 
     def make(provider, **more):
         kept.append(genai.Client(api_key="k", http_options={"base_url": provider.url, **more}))
         return kept[-1]
 
-    return make
+    yield make
+    for client in kept:
+        client.close()
 
 
 def check(spans, measured, provider="gcp.gemini"):
@@ -147,6 +149,7 @@ def test_vertex(at, installed, spans):
     client = genai.Client(vertexai=True, **where, http_options={"base_url": provider.url})
     with tokenguard.meter() as measured:
         client.interactions.create(**ASKED)
+    client.close()
     assert "/projects/p/locations/us-central1/interactions" in provider.asked[0].path
     check(spans, measured, "gcp.vertex_ai")
 
