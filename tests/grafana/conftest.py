@@ -52,8 +52,8 @@ class Run(NamedTuple):
 
 
 @contextlib.contextmanager
-def trace_sink():
-    """What stands where Tempo would: takes OTLP, and keeps it."""
+def sink():
+    """Takes what is posted: (its address, the bodies that came). Tempo's place, or that of whom an alert is sent to."""
     bodies = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,7 +93,7 @@ def stack(folder):
         )
         scrape = parts.enter_context(prometheus(folder / "scrape", everything))
         written = parts.enter_context(prometheus(folder / "written", flags=["--web.enable-remote-write-receiver"]))
-        tempo, bodies = parts.enter_context(trace_sink())
+        tempo, bodies = parts.enter_context(sink())
         more = folder / "more.yaml"
         more.write_text(
             yaml.safe_dump(

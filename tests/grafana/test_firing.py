@@ -10,15 +10,13 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import yaml
 
 from tokenguard.demo import INSTRUMENT
 from tokenguard.demo.provider import SimulatedProvider
 
-from .conftest import environment
+from .conftest import environment, sink
 from .parts import GRAFANA, RECORDING, RULES, free_ports, program, prometheus, running, until
 
 POLICY = """
@@ -35,30 +33,6 @@ with openai.OpenAI() as client, tokenguard.attribution(tenant="acme"):
     client.chat.completions.create(model="gpt-4.1-nano", messages=[{"role": "user", "content": "Hello"}])
 time.sleep(4)
 """
-
-
-@contextlib.contextmanager
-def contact():
-    """Where Alertmanager sends to: (its address, the alerts that came)."""
-    came = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            came.extend(json.loads(self.rfile.read(int(self.headers["content-length"])))["alerts"])
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/", came
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def often(path, folder):
@@ -81,7 +55,7 @@ def test_an_alert_reaches_somebody(tmp_path):
     config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]}
     (tmp_path / "usage.toml").write_text(POLICY)
     with contextlib.ExitStack() as parts:
-        address, came = parts.enter_context(contact())
+        address, bodies = parts.enter_context(sink())
         route = {"receiver": "us", "group_by": ["alertname"], "group_wait": "1s"}
         receivers = [{"name": "us", "webhook_configs": [{"url": address}]}]
         (tmp_path / "alertmanager.yaml").write_text(yaml.safe_dump({"route": route, "receivers": receivers}))
@@ -102,7 +76,14 @@ def test_an_alert_reaches_somebody(tmp_path):
         )
         subprocess.run([*INSTRUMENT, sys.executable, "-c", CALLS], env=environ, check=True, timeout=120)
         spent = until(
-            lambda: [a for a in came if a["labels"]["alertname"] == "TokenGuardBudgetSpent"], 60, "an alert came"
+            lambda: [
+                alert
+                for body in bodies
+                for alert in json.loads(body)["alerts"]
+                if alert["labels"]["alertname"] == "TokenGuardBudgetSpent"
+            ],
+            60,
+            "an alert came",
         )
     assert spent[0]["status"] == "firing"
     assert (spent[0]["labels"]["job"], spent[0]["labels"]["budget"]) == ("shop", "tenant per day")

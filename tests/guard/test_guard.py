@@ -34,18 +34,6 @@ CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 MESSAGE = {"model": SONNET, "messages": MESSAGES, "max_tokens": 200}
 
 
-@pytest.fixture
-def under(installed):
-    """Put the calls under a policy: `under('''toml''')` returns the guard."""
-
-    def put(text):
-        tokenguard.install(policy.loads('[ledger]\nurl = "memory:"\n' + text, "/tokenguard.toml"))
-        return runtime.installed().meter.guard
-
-    yield put
-    tokenguard.install(policy.Policy())
-
-
 def limit(rows, then="block", name="l"):
     return f'[[limit]]\nname = "{name}"\nthen = "{then}"\n{rows}\n'
 

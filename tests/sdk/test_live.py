@@ -18,35 +18,22 @@ from tokenguard import BudgetExceeded, LimitExceeded, policy
 from tokenguard.installation import runtime
 from tokenguard.metering.sessions import Session
 from tokenguard.seams import google_live
+from websocket_server import WebsocketServer
 
 genai = pytest.importorskip("google.genai")
 pytest.importorskip("google.genai.live")
-serve = pytest.importorskip("websockets.sync.server").serve
 
 MODEL = "gemini-live-2.5-flash"
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
-class Gemini:
+class Gemini(WebsocketServer):
     """A live server: whoever has said something, or sent three pieces of sound, gets a turn of sound."""
 
     def __init__(self):
-        self.received, self.reasons, self.drop = [], [], False
+        super().__init__()
+        self.reasons, self.drop = [], False
         self.grounds = None
-        self._server = serve(self._serve, "127.0.0.1", 0)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc):
-        self._server.shutdown()
-        self._thread.join()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self._server.socket.getsockname()[1]}"
 
     def _serve(self, websocket):
         from websockets.exceptions import ConnectionClosed

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 
 import pytest
 
 import tokenguard
 from tokenguard import BudgetExceeded, policy
 from tokenguard.installation import runtime
+from websocket_server import WebsocketServer
 
 openai = pytest.importorskip("openai")
-serve = pytest.importorskip("websockets.sync.server").serve
 
 if not hasattr(pytest.importorskip("openai.resources.responses.responses"), "ResponsesConnection"):
     pytest.skip("this version has no such sessions", allow_module_level=True)
@@ -24,25 +23,12 @@ COST = 100 * 0.15e-6 + 20 * 0.60e-6
 """Of 100 tokens in and 20 out on gpt-4o-mini."""
 
 
-class Server:
+class Server(WebsocketServer):
     """Answers each `response.create` with a response of 100 and 20 tokens, or refuses it."""
-
-    def __init__(self):
-        self.received = []
-        self._server = serve(self._serve, "127.0.0.1", 0)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc):
-        self._server.shutdown()
-        self._thread.join()
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self._server.socket.getsockname()[1]}/v1"
+        return f"{super().url}/v1"
 
     def _serve(self, websocket):
         for message in websocket:

@@ -8,20 +8,14 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from tokenguard.facts import names
+from tokenguard.facts.record import USAGE_ATTRIBUTES
+from tokenguard.facts.usage import UNITS
 from tokenguard.report.engine import Records
 from tokenguard.report.measured import measured
 from tokenguard.report.query import Query, attribute, conditions
 
 COUNTED: Final[Mapping[str, str]] = {
-    "images": names.IMAGES,
-    "input_seconds": names.INPUT_SECONDS,
-    "output_seconds": names.OUTPUT_SECONDS,
-    "characters": names.CHARACTERS,
-    "pages": names.PAGES,
-    "annotated_pages": names.ANNOTATED_PAGES,
-    "token_hours": names.TOKEN_HOURS,
-    "megabyte_days": names.MEGABYTE_DAYS,
-    "trained_tokens": names.TRAINED_TOKENS,
+    **{unit: USAGE_ATTRIBUTES[unit] for unit in UNITS},
     "requests": names.REQUESTS,
 }
 """The units, with the attributes that count them."""
