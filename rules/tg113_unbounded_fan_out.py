@@ -75,7 +75,7 @@ def check(file: File) -> Iterator[Report]:
     """Report what starts a request for every item, where neither the items nor the requests are bounded."""
     most: int = file.options["max_at_once"]
     for fan in fan_outs(file):
-        if any(few(file, source, most) for source in fan.sources) or bounded(file, fan):
+        if all(few(file, source, most) for source in fan.sources) or bounded(file, fan):
             continue
         if sends(file, fan.task):
             yield Report(fan.call, f"This starts {fan.how}. Bound them with a semaphore, or send them in batches.")
