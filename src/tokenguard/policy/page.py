@@ -45,8 +45,8 @@ machines share the ledger, as long as no call costs more than its worst case. If
   nothing.
 - Before the SDK retries after such an attempt, the worst case is reserved again. If it does not fit, nothing is sent,
   and the call raises `BudgetExceeded`. This holds for every SDK whose retries TokenGuard sees: openai, anthropic and
-  similar SDKs, boto3, google-genai, mistralai, cohere. gRPC retries inside xai-sdk, and a proxy retries on its own: only
-  what they report is charged.
+  similar SDKs, boto3, google-genai, mistralai, cohere. What gRPC sends again inside xai-sdk, or a proxy on its own, is
+  not seen: only what they report is charged.
 - A call is charged to the window in which it was reserved.
 - If a process dies, its reservations stay until the lease ends. Then they are charged in full and reported as
   `orphaned`, a part of `spent`. If the call is settled later, its real cost replaces that.
