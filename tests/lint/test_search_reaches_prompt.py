@@ -36,6 +36,14 @@ REPORTED = {
 }  # fmt: skip
 
 SILENT = {
+    "not a search": (
+        "def reply(graph, q, seeds):\n    steps = graph.trace(q, seeds, top_k=30)\n"
+        f"    return {ASK.format('str(steps) + q')}"
+    ),
+    "a smaller number is kept": (
+        "def reply(store, q):\n    docs = store.similarity_search(q, k=40)\n    best = choose(docs, final_top_k=8)\n"
+        f"    return {ASK.format('str(best) + q')}"
+    ),
     "itertools is no tool": (
         "import itertools\nfor v in itertools.chain([1], [2]):\n    index.query(vector=v, top_k=50, include_metadata=True)"
     ),

@@ -529,6 +529,12 @@ KINDS = (
         ("max_tokens",),
         **GENERATES,
     ),
+    Kind(
+        *("fireworks chat", "fireworks", "fireworks", "accounts/fireworks/models/llama-v3p3-70b-instruct"),
+        "accounts/fireworks/models/llama-v3p1-8b-instruct",
+        *(stainless("fireworks", "Fireworks"), chat(), ("max_tokens",)),
+        **GENERATES,
+    ),
     Kind("cerebras chat", "cerebras.cloud.sdk", "cerebras", *LLAMA, CEREBRAS, chat(), ("max_tokens",), **GENERATES),
     Kind(
         *("writer chat", "writerai", "writer", "palmyra-x5", "palmyra-x4"),
