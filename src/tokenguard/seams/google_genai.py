@@ -27,6 +27,7 @@ from tokenguard.providers.google import EMBED, api_at, model_in, put_model
 from tokenguard.providers.google_caches import CACHE
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
+from tokenguard.seams.google_batches import batch_flow, wrap_files
 
 EMBEDDINGS_FACTS = re.compile(r'"(?P<key>usageMetadata|statistics)"\s*:\s*')
 """What is looked for in an embeddings response, so that the vectors need not be decoded a second time."""
@@ -199,6 +200,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def request(original: Any) -> Any:
         def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
             exchange = meter.look(_exchange, self, http_request, http_options, stream)
+            if exchange is None and (flow := batch_flow(meter, self, http_request)) is not None:
+                return drive(flow, lambda: original(self, http_request, http_options, stream))
             if exchange is None:
                 return ask(http_request, original(self, http_request, http_options, stream))
             return drive(meter.flow(exchange), lambda: original(self, http_request, exchange.options, stream))
@@ -208,6 +211,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def async_request(original: Any) -> Any:
         async def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
             exchange = meter.look(_exchange, self, http_request, http_options, stream, True)
+            if exchange is None and (flow := batch_flow(meter, self, http_request)) is not None:
+                return await drive_async(flow, lambda: original(self, http_request, http_options, stream))
             if exchange is None:
                 return ask(http_request, await original(self, http_request, http_options, stream))
             send: Callable[[], Any] = lambda: original(self, http_request, exchange.options, stream)  # noqa: E731
@@ -258,6 +263,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return iterate
 
+    wrap_files(wrap, meter)
     wrap("BaseApiClient._request", request)
     wrap("BaseApiClient._async_request", async_request)
     wrap("BaseApiClient._get_aiohttp_session", aiohttp_session, optional=True)
