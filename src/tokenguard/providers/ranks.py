@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokenguard.providers.api import Api
+from tokenguard.providers.cohere import searches
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
 from tokenguard.providers.words import Words
 
@@ -19,5 +20,12 @@ def read_rank(response: object) -> Reading:
 
 
 RERANK = Api(
-    "rerank", "rerank", ("/rerank",), (), read_rank, lambda events: Reading(), Words(texts=("query", "documents"))
+    "rerank",
+    "rerank",
+    ("/rerank",),
+    (),
+    read_rank,
+    lambda events: Reading(),
+    Words(texts=("query", "documents")),
+    requests=searches,
 )
