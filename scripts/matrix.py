@@ -81,9 +81,10 @@ SETS = {
         "pydantic-ai-slim[openai]",
     ),
     "llama-index": frameworks("llama-index-core", "llama-index-llms-openai"),
-    "litellm": frameworks(
-        "litellm", "dspy", "instructor", "haystack-ai", "crewai[anthropic,google-genai,bedrock]", "pillow"
-    ),
+    "litellm": frameworks("litellm", "instructor", "haystack-ai", "pillow", "pypdfium2"),
+    # With another that wants litellm, the newest of one is the oldest of the other.
+    "dspy": frameworks("dspy>=3"),
+    "crewai": frameworks("crewai[anthropic,google-genai,bedrock]>=1.10"),
     "litellm-all": frameworks("litellm[proxy]", "boto3"),  # responses and streamed messages want the proxy's packages
     "langchain": frameworks(
         *("langchain-mistralai", "langchain-cohere", "langchain-google-genai", "langchain-aws", "langchain-ollama"),
