@@ -53,13 +53,12 @@ class Known(Plain[Cut]):
 
     def __init__(self) -> None:
         self._found: OrderedDict[object, tuple[Any, int]] = OrderedDict()
-        self._keys: dict[int, tuple[int, int]] = {}
-        """Of the members of the request that is being read, by their identity."""
+        self._keys: dict[int, tuple[object, int, int]] = {}
+        """Of the members of the request that is being read, by their identity; they are held, so that none gets another's."""
         self._blocks = 0
 
     def request_hash(self, whole: tuple[str, str, Mapping[str, Any]]) -> str:
-        """16 hex digits, equal for equal requests whatever the order of their keys; what is read next is this one."""
-        self._keys = {}
+        """16 hex digits, equal for equal requests whatever the order of their keys."""
         *seam, body = whole
         said = {
             key: [self._digest(member) if type(member) is dict else canonical(member) for member in body[key]]
@@ -68,6 +67,10 @@ class Known(Plain[Cut]):
             for key in sorted(body, key=str)
         }
         return stable(marshal.dumps((*seam, said), 2))
+
+    def let_go(self) -> None:
+        """The request has been read."""
+        self._keys.clear()
 
     def text(self, text: str) -> Cut:
         """A text in blocks."""
@@ -85,7 +88,7 @@ class Known(Plain[Cut]):
         return self._once("digest", member, _digest)
 
     def _once(self, what: str, member: object, make: Callable[[Any], T]) -> T:
-        key = (what, *self._key(member))
+        key = (what, *self._key(member)[1:])
         known = self._found.get(key)
         if known is not None:
             self._found.move_to_end(key)
@@ -100,11 +103,11 @@ class Known(Plain[Cut]):
             self._blocks -= weight
         return made
 
-    def _key(self, member: object) -> tuple[int, int]:
+    def _key(self, member: object) -> tuple[object, int, int]:
         key = self._keys.get(id(member))
         if key is None:
             data = marshal.dumps(member, 2)  # type: ignore[arg-type] # it came out of `marshal`
-            key = self._keys[id(member)] = (hash(data), len(data))
+            key = self._keys[id(member)] = (member, hash(data), len(data))
         return key
 
 

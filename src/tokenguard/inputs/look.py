@@ -44,6 +44,12 @@ class Looker:
 
     def look(self, record: CallRecord, api: Api, snapshot: bytes) -> Seen:
         """What a request says of a call that is over; `snapshot` is the request as it was when the call began."""
+        try:
+            return self._look(record, api, snapshot)
+        finally:
+            self._known.let_go()
+
+    def _look(self, record: CallRecord, api: Api, snapshot: bytes) -> Seen:
         whole = marshal.loads(snapshot)  # noqa: S302 - our own, of this process
         found: dict[str, AttributeValue] = {names.REQUEST_HASH: self._known.request_hash(whole)}
         if not api.generates or record.outcome == names.BLOCKED:
