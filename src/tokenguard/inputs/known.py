@@ -54,7 +54,7 @@ class Known(Plain[Cut]):
     def __init__(self) -> None:
         self._found: OrderedDict[object, tuple[Any, int]] = OrderedDict()
         self._keys: dict[int, tuple[object, int, int]] = {}
-        """Of the members of the request that is being read, by their identity; they are held, so that none gets another's."""
+        """Of the members of the request that is being read, by their identity; held, so that none gets another's."""
         self._blocks = 0
 
     def request_hash(self, whole: tuple[str, str, Mapping[str, Any]]) -> str:
