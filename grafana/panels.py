@@ -175,7 +175,7 @@ class Panel:
             {
                 "id": "organize",
                 "options": {
-                    "excludeByName": {name: True for name in ("Time", ENVIRONMENT) if name not in names},
+                    "excludeByName": {name: True for name in ("Time", ENVIRONMENT, "unit") if name not in names},
                     "renameByName": {n: column.title for n, column in zip(names, self.columns, strict=True)},
                     "indexByName": {name: place for place, name in enumerate(names)},
                 },

@@ -150,8 +150,12 @@ _PROMPTED = lazy(
     r"(?![a-z])|(?<=[a-z])(?:Prompt|LLM|Context|Answer|Question|Chat|RAG|Agent|Assistant|Tool)s?(?![a-z])|generate_"
 )
 _SEARCH = lazy(
-    r"(?:^|_)(?:search|retrieve|retrieval|query|lookup|recall|similar|relevant|context|chunks|passages)(?:_|$)"
+    r"(?:^|_)(?:search|retrieve|retrieval|query|lookup|recall|similar|similarity|relevant|context|chunks|passages"
+    r"|find|fetch|match|matches|nearest|neighbou?rs|docs|documents|evidence|snippets|memories|knowledge|top|rag|knn)(?:_|$)"
+    r"|[sS]earch|[rR]etriev"
 )
+_OBJECT = lazy(r"[rR]etriever|[sS]earcher|vector_?(?:store|db)|(?:^|_)(?:index|search)$")
+_SMALLER = lazy(r"(?:^|_)(?:top_?k|top_?n|k|n_results|num_results)$", re.IGNORECASE)
 _SAMPLES = lazy(r"generat|complet|create|config|sampl|invoke|chat|predict|params|settings")
 _SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "max_new_tokens", "do_sample", "messages", "prompt"})
 _KS = ("k", "top_k", "n_results", "num_results", "similarity_top_k")
@@ -170,13 +174,16 @@ def check(file: File) -> Iterator[Report]:
                 yield report
                 break
         else:
-            own = _OWN if _SEARCH.search(name) else _ANY
-            if not _samples(call, name) and (report := _report(file, call, own, path, told)):
+            asked = f"{spelling(call.func) or name}".rpartition(".")[0].rpartition(".")[2]  # `retriever.get(...)`
+            if (
+                (_SEARCH.search(name) or _OBJECT.search(asked))
+                and not _samples(call, name)
+                and (report := _report(file, call, _OWN, path, told))
+            ):
                 yield report
 
 
 _OWN = Row("", _KS, at=1)  # any function that says it searches
-_ANY = Row("", _KS[1:])  # `k` alone may be anything
 
 
 def _samples(call: ast.Call, name: str) -> bool:
@@ -204,7 +211,7 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
     k = file.constant(literal)
     if not isinstance(k, int) or isinstance(k, bool) or not most <= k < _EVERYTHING:
         return None
-    if _reranks(file) or narrowed(file, call, most):
+    if _reranks(file) or narrowed(file, call, most) or _kept(file, call, k):
         return None
     spoken = row.plain and not path.startswith("@") and _for_a_prompt(file, call)
     if (not row.name or row.plain or literal is not value) and not (spoken or reaches_prompt(file, call)):
@@ -254,6 +261,23 @@ def _literal(file: File, call: ast.Call, value: ast.expr) -> ast.expr:
     callers = [c for c in file.module.called.get(function.name, ()) if calls(file, c, function)]
     left = any(len(c.args) <= at and all(k.arg != name for k in c.keywords) for c in callers)
     return found[1][0].value if left or not callers else value
+
+
+def _kept(file: File, call: ast.Call, k: int) -> bool:
+    """Whether the function around a search names a smaller number of results to keep: `{"final_top_k": 10}`."""
+    inside = set(ast.walk(call))
+    for node in ast.walk(file.module.function_of(call) or file.module.tree):
+        pairs: list[tuple[str | None, ast.expr]] = []
+        if isinstance(node, ast.keyword) and node not in inside:
+            pairs = [(node.arg, node.value)]
+        elif isinstance(node, ast.Dict):
+            pairs = [(file.constant(key), value) for key, value in zip(node.keys, node.values, strict=True) if key]  # type: ignore[misc]
+        for name, value in pairs:
+            if isinstance(name, str) and "_" in name and _SMALLER.search(name) and value not in inside:
+                number = file.constant(value)
+                if isinstance(number, int) and 0 < number < k:
+                    return True
+    return False
 
 
 def _fix(file: File, value: ast.expr, number: int) -> Fix | None:

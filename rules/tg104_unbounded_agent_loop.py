@@ -106,13 +106,22 @@ from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import Loop, innermost_loop, own_nodes, through_helpers
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.sending import sends
 from tokenguard.lint.surface import CALL_WORDS
 from tokenguard.lint.syntax import Function
 
 SEVERITY = "warning"
 _LIMITS = ("max_turns", "max_steps", "max_iterations", "max_iters", "recursion_limit", "request_limit",
            "max_tool_calls", "max_rounds")  # fmt: skip
-WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS))
+_ROUNDS = (
+    "tool_calls",
+    "stop_reason",
+    "finish_reason",
+    "tool_use",
+    "function_call",
+)  # what a loop of tool rounds reads
+WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
+         *((name, "while ", "count()") for name in _ROUNDS))  # fmt: skip
 # Limits that None takes away, by the last name of what is called.
 _TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_streamed"), "request_limit": ("UsageLimits",),
                "max_iterations": ("AgentExecutor", "initialize_agent")}  # fmt: skip
@@ -140,7 +149,7 @@ def check(file: File) -> Iterator[Report]:
     direct = [call for call, _ in file.generations]
     helped = [call for call, _ in through_helpers(file, direct)]  # `reply = self.ask(messages)`
     loops: dict[Loop, ast.Call] = {}
-    for call in (*direct, *helped):
+    for call in (*direct, *helped, *_followed(file)):
         loop = innermost_loop(file, call)
         if loop is None or _leaves_after(file, call, loop):
             continue
@@ -155,6 +164,16 @@ def check(file: File) -> Iterator[Report]:
             yield Report(loop.test if isinstance(loop, ast.While) else loop.iter, message)
     yield from _runners(file)
     yield from _limits_that_are_none(file)
+
+
+def _followed(file: File) -> Iterator[ast.Call]:
+    """The calls in endless loops of tool rounds that make a request in another module, or say that they ask a model."""
+    if not any(name.encode() in file.module.source for name in _ROUNDS):
+        return
+    for call in file.module.calls:
+        loop = innermost_loop(file, call)
+        if loop is not None and _model_decides(file, loop) and _ENDLESS.search(ast.unparse(loop)) and sends(file, call):
+            yield call
 
 
 def _runners(file: File) -> Iterator[Report]:
@@ -210,12 +229,19 @@ def _leaves_after(file: File, call: ast.Call, loop: Loop) -> bool:
         for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
             if isinstance(block, list) and inner in block:
                 after = [*block[block.index(inner) + 1 :], *(node.orelse if isinstance(node, ast.Try) else ())]
-                if any(isinstance(statement, ast.Return | ast.Break) for statement in after):
+                leaving = [at for at, s in enumerate(after) if isinstance(s, ast.Return | ast.Break)]
+                if leaving and not any(map(_another_round, after[: leaving[0]])):
                     return True
         if node is loop:
             return False
         inner = node
     return False
+
+
+def _another_round(statement: ast.stmt) -> bool:
+    """Whether a statement goes on with the loop where the model has called tools."""
+    goes_on = any(isinstance(node, ast.Continue) for node in ast.walk(statement))
+    return goes_on and bool(_ENDLESS.search(ast.unparse(statement)))
 
 
 def _model_decides(file: File, loop: Loop) -> bool:

@@ -80,6 +80,15 @@ SETS = {
         *("openai-agents[voice]", "langchain", "langchain-openai", "langchain-anthropic", "langchain-community"),
         "pydantic-ai-slim[openai]",
     ),
+    "sessions": Set(
+        (
+            *("openai-agents", "livekit-plugins-openai", "pipecat-ai[openai]", "pydantic-ai-slim[openai,realtime]"),
+            "websockets<17",
+        ),
+        ("tests/frameworks/test_sessions.py", "tests/sdk/test_websocket_clients.py"),
+        "",
+        ignore="ignore",
+    ),
     "llama-index": frameworks("llama-index-core", "llama-index-llms-openai"),
     "litellm": frameworks(
         "litellm", "dspy", "instructor", "haystack-ai", "crewai[anthropic,google-genai,bedrock]", "pillow"

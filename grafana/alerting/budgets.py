@@ -13,7 +13,7 @@ from .rule import Alert
 BUDGET = (SERVICE, ENVIRONMENT, "budget")
 ON_BUDGET = f"Budget {{{{ $labels.budget }}}} of {{{{ $labels.{SERVICE} }}}}"
 ACCOUNTS = "{{ $value }} of its accounts: "
-TABLE = "Budgets"
+SHOWN = "Utilisation"
 DAY = 86400
 
 
@@ -51,7 +51,7 @@ ALERTS = (
         ON_BUDGET + " is 70 % used, ahead of time",
         ACCOUNTS + "more is used than time has passed.",
         BUDGETS,
-        TABLE,
+        SHOWN,
     ),
     Alert(
         "TokenGuardBudgetAlmostSpent",
@@ -61,7 +61,7 @@ ALERTS = (
         ON_BUDGET + " is 90 % used, ahead of time",
         ACCOUNTS + "more is used than time has passed.",
         BUDGETS,
-        TABLE,
+        SHOWN,
     ),
     Alert(
         "TokenGuardBudgetSpent",
@@ -71,7 +71,7 @@ ALERTS = (
         ON_BUDGET + " is used up",
         ACCOUNTS + "what the policy says for a used budget happens now.",
         BUDGETS,
-        TABLE,
+        SHOWN,
     ),
     Alert(
         "TokenGuardBudgetRefusing",
@@ -104,6 +104,6 @@ ALERTS = (
         ON_BUDGET + " will not last its week or month",
         ACCOUNTS + "projected from the window so far, they end more than a tenth over their limit.",
         BUDGETS,
-        TABLE,
+        SHOWN,
     ),
 )

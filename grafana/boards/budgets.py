@@ -37,24 +37,17 @@ GAUGE = {
     "min": 0,
     "max": 1,
     "custom.cellOptions": {"type": "gauge", "mode": "basic"},
-    "custom.width": 150,
+    "custom.width": 120,
 }
 OVER = {**steps((None, "text"), (1.0, "red")), "custom.cellOptions": {"type": "color-text"}}
-AMOUNT = {"decimals": 2}
 AT_RISK = (
     Column("job", "Service"),
     Column("budget", "Budget"),
     Column("key", "Account"),
-    Column("unit", "Unit"),
+    Column("unit", "Unit", more={"custom.width": 70}),
     Column("used", "Used", SHARE, GAUGE),
-    Column("projected", "Forecast", SHARE, OVER),
-    Column("exhausted", "Exhausted in", SECONDS),
-)
-ACCOUNTS = (
-    *AT_RISK,
-    Column("limit", "Limit", COUNT, AMOUNT),
-    Column("spent", "Spent", COUNT, AMOUNT),
-    Column("remaining", "Remaining", COUNT, AMOUNT),
+    Column("projected", "Forecast", SHARE, {**OVER, "custom.width": 90}),
+    Column("exhausted", "Exhausted in", SECONDS, {"custom.width": 110}),
 )
 RESERVED = f"{ANY} ({prometheus_name(names.BUDGET_RESERVED_USD)}{CHOSEN})"
 
@@ -63,6 +56,28 @@ def of_accounts(name: str, label: str) -> dict[str, Any]:
     """A picker of the budgets' own labels, in whatever unit they limit."""
     query = " or ".join(f"count by ({label}) ({prometheus_name(limit)})" for _, limit in UNITS.values())
     return several(name, f"query_result({query})", regex=f'/{label}="([^"]*)"/')
+
+
+def fullest(title: str, units: tuple[str, ...], amount: str, **more: Any) -> Panel:
+    """A table of the 50 fullest accounts that limit these units; its amounts are told in one of Grafana's units."""
+    return Panel(
+        "table",
+        title,
+        SHARE,
+        [Query(expr, name) for name, expr in accounts(CHOSEN, 50, units).items()],
+        "The 50 fullest accounts. Each service's account is its own. The forecast is from the window so far, and "
+        "exhaustion from the last hour. A row leads to the calls that its budget decided on.",
+        width=24,
+        traces=["budget"],
+        columns=(
+            *(column for column in AT_RISK if column.key != "unit" or len(units) > 1),
+            Column("limit", "Limit", amount),
+            Column("spent", "Spent", amount),
+            Column("remaining", "Remaining", amount),
+        ),
+        options={"sortBy": [{"displayName": "Used", "desc": True}]},
+        **more,
+    )
 
 
 def refused(window: str, ago: str = "") -> str:
@@ -120,21 +135,8 @@ BUDGETS = Board(
             "How often a budget reached one of its `alert_at` shares.",
             none=NO_BUDGETS,
         ),
-        Panel(
-            "table",
-            "Budgets",
-            SHARE,
-            [Query(expr, name) for name, expr in accounts(CHOSEN, 50).items()],
-            "The 50 fullest accounts, in USD, tokens or calls. Each service's account is its own. The forecast is "
-            "from the window so far, and exhaustion from the last hour. A row leads to the calls that its budget "
-            "decided on.",
-            width=24,
-            height=10,
-            none=NO_BUDGETS,
-            traces=["budget"],
-            columns=ACCOUNTS,
-            options={"sortBy": [{"displayName": "Used", "desc": True}]},
-        ),
+        fullest("Budgets in dollars", ("USD",), USD, none=NO_BUDGETS),
+        fullest("Budgets in tokens and calls", ("tokens", "calls"), COUNT, height=6, none="no such budgets"),
         lines(
             "Utilisation",
             SHARE,

@@ -129,7 +129,7 @@ COST = Board(
             ],
             "In this range, and in the same a week earlier: a prompt that grew shows here before it shows on the bill. "
             "Features with more than 20 calls.",
-            width=10,
+            width=9,
             traces=[FEATURE],
             columns=(
                 Column(FEATURE, "Feature"),
@@ -154,13 +154,14 @@ COST = Board(
             [Query(UNITS, "units"), Query(OF_UNITS, "usd")],
             "Images, seconds, characters, pages, searches and whatever else a provider bills by, with all that its "
             "model cost.",
+            width=9,
             none="only tokens",
             traces=[MODEL],
             columns=(
-                Column("type", "Unit"),
+                Column("type", "Unit", more={"custom.width": 110}),
                 Column(MODEL, "Model"),
-                Column("units", "Amount", COUNT),
-                Column("usd", "Model's USD", USD),
+                Column("units", "Amount", COUNT, {"custom.width": 85}),
+                Column("usd", "Model's USD", USD, {"custom.width": 100}),
             ),
             options={"sortBy": [{"displayName": "Model's USD", "desc": True}]},
         ),

@@ -15,6 +15,7 @@ import canned
 import tokenguard
 from conftest import metric_points
 from tokenguard import policy
+from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
 from tokenguard.installation import runtime
 from tokenguard.policy import Policy
@@ -465,3 +466,21 @@ def test_media_are_made_anew(provider, under, spans):
         client.images.generate(model="dall-e-3", prompt="a cat")
     assert len(provider.requests) == 2
     assert looked_up(spans) == [("skip", "media")] * 2
+
+
+def test_one_client_above_another(provider, under):
+    """Where httpx sends by aiohttp, which is listened to as well, an answer is kept once, stream or not."""
+    pytest.importorskip("httpx_aiohttp")
+    pytest.importorskip("aiohttp.client")
+    fireworks = pytest.importorskip("fireworks")
+    under(RULE)
+
+    async def work(url):
+        async with fireworks.AsyncFireworks(api_key="k", base_url=url, max_retries=0) as client:
+            asked = {"model": "m", "messages": SAID, "temperature": 0, "stream": True}
+            return [[each async for each in await client.chat.completions.create(**asked)] for _ in range(2)]
+
+    with SimulatedProvider() as running:
+        first, again = asyncio.run(work(running.url))
+        assert len(running.requests) == 1
+    assert again == first

@@ -71,15 +71,18 @@ def test_overview_compares(server):
 
 
 def test_budgets_in_tokens_and_calls_and_each_month_have_a_row(server):
-    """Budgets of tokens and of calls are among the others, and a team's month has budget, actual and forecast."""
-    used = panel("tokenguard-budgets", "Budgets")["targets"][0]["expr"]
-    units = {(labels["budget"], labels["unit"]) for labels, _ in server.instant(filled_in(used, 86400), NOW)}
-    assert {
-        ("agents per day", "tokens"),
-        ("searches per day", "calls"),
-        ("tenant per day", "USD"),
-        ("team per month", "USD"),
-    } <= units
+    """Budgets of tokens and of calls have rows of their own, and a team's month has budget, actual and forecast."""
+    rows = {
+        title: {
+            (labels["budget"], labels["unit"])
+            for labels, _ in server.instant(
+                filled_in(panel("tokenguard-budgets", title)["targets"][0]["expr"], 86400), NOW
+            )
+        }
+        for title in ("Budgets in dollars", "Budgets in tokens and calls")
+    }
+    assert {("tenant per day", "USD"), ("team per month", "USD")} <= rows["Budgets in dollars"]
+    assert rows["Budgets in tokens and calls"] == {("agents per day", "tokens"), ("searches per day", "calls")}
     shown = panel("tokenguard-finops", "Budget, actual and forecast by team")["targets"]
     teams = [server.by(filled_in(each["expr"], 17 * 86400), "tokenguard_team", NOW) for each in shown]
     assert [set(each) for each in teams] == [{"support", "search", "operations"}] * 4

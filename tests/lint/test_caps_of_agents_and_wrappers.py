@@ -205,3 +205,15 @@ def test_the_fix_writes_what_the_server_takes(lint, code: str, cap: str) -> None
     (finding,) = lint(f"from openai import OpenAI\ndef f(m, url):\n    return {code}", "TG101")
     edit = finding.fix.edits[0]
     assert f"{edit.name}={edit.value}" == cap
+
+
+def test_a_class_that_another_module_passes_on_is_known(tmp_path: Path) -> None:
+    """`from nodes.base import ChatOpenAI`, where that module imports it from the framework."""
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "nodes" / "__init__.py").write_text("")
+    (tmp_path / "nodes" / "base.py").write_text("from langchain_openai import ChatOpenAI\nclass Agent: ...\n")
+    for number, made in enumerate(("ChatOpenAI(model='gpt-4.1')", "base.ChatOpenAI(model='gpt-4.1')", "Agent()")):
+        path = tmp_path / "nodes" / f"use{number}.py"
+        path.write_text(f"from nodes import base\nfrom nodes.base import Agent, ChatOpenAI\nllm = {made}\n")
+        found = lint_file(Linter(Config(root=tmp_path, select=("TG101",))), str(path)).findings
+        assert [f.rule for f in found] == (["TG101"] if "Chat" in made else []), made

@@ -50,6 +50,14 @@ REPORTED = {
     "task group in a comprehension": (
         "async def f(texts):\n    async with asyncio.TaskGroup() as tg:\n        return [tg.create_task(title(t)) for t in texts]"
     ),
+    "each part of each batch": "async def f(batches):\n    await asyncio.gather(*[title(x) for batch in batches for x in batch])",
+    "two models for each of many": (
+        "async def f(texts):\n    tasks = []\n    for t in texts:\n        for p in ('a', 'b'):\n            tasks.append(process(t, p))\n"
+        "    await asyncio.gather(*tasks)"
+    ),
+    "a helper that names its seller": (
+        "async def f(texts):\n    await asyncio.gather(*[call_openai(t) for t in texts])\n"
+    ),
     "anyio": (
         "import anyio\nasync def f(texts):\n    async with anyio.create_task_group() as tg:\n        for t in texts:\n"
         "            tg.start_soon(title, t)"
@@ -118,6 +126,23 @@ REPORTED = {
 }  # fmt: skip
 
 SILENT = {
+    "two for each of two": "async def f():\n    await asyncio.gather(*[title(x + y) for x in ('a', 'b') for y in ('a', 'b')])",
+    "a list that collects anew in each round": (
+        "async def f(texts):\n    for t in texts:\n        tasks = []\n        for p in ('a', 'b'):\n"
+        "            tasks.append(process(t, p))\n        await asyncio.gather(*tasks)"
+    ),
+    "a group in each round": (
+        "async def f(texts):\n    for t in texts:\n        async with asyncio.TaskGroup() as tg:\n"
+        "            for p in ('a', 'b'):\n                tg.create_task(process(t, p))"
+    ),
+    "the first two of a kind": (
+        "async def f(judges):\n    kept = []\n    for j in judges:\n        if j.known and len(kept) < 2:\n"
+        "            kept.append(j)\n    await asyncio.gather(*[title(j) for j in kept])"
+    ),
+    "left when there are enough": (
+        "async def f(texts):\n    kept = []\n    for t in texts:\n        if len(kept) == 3:\n            break\n"
+        "        kept.append(t)\n    await asyncio.gather(*[title(t) for t in kept])"
+    ),
     "a semaphore in the helper": (
         "gate = asyncio.Semaphore(5)\nasync def slow(t):\n    async with gate:\n        return await title(t)\n"
         "async def f(texts):\n    semaphore_used = gate\n    await asyncio.gather(*[slow(t) for t in texts])"

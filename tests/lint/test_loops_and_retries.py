@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from tokenguard.lint.config import Config
+from tokenguard.lint.engine import Linter
+from tokenguard.lint.run import lint_file
 
 OPENAI = "from openai import OpenAI\nclient = OpenAI(timeout=5)\n"
 CLAUDE = "reply = client.messages.create(model='m', max_tokens=5, messages=messages, tools=tools)"
@@ -10,6 +16,11 @@ TOOLS = "        if reply.stop_reason == 'tool_use':\n            messages += ru
 EMBED = "client.embeddings.create(model='m', input={})"
 
 REPORTED = {
+    "TG106 a client made by a function with branches": (
+        "from openai import AzureOpenAI, OpenAI\nfrom tenacity import retry, stop_after_attempt\ndef make():\n"
+        "    if azure:\n        return AzureOpenAI()\n    return OpenAI()\nclient = make()\n@retry(stop=stop_after_attempt(3))\n"
+        "def f(m):\n    return client.chat.completions.create(model='m', messages=m, max_tokens=5)"
+    ),
     "TG104 raw response": (
         "def f(client, messages, tools):\n    while True:\n"
         "        raw = client.beta.messages.with_raw_response.create(model='m', max_tokens=5, messages=messages)\n"
@@ -187,3 +198,40 @@ def test_rules_that_real_code_showed_too_little_of_are_off_unless_selected(lint)
     assert lint(code, "TG") == []
     assert [f.rule for f in lint(code, "TG", "TG115")] == ["TG115"]
     assert [f.rule for f in lint(code, "TG11")] == ["TG115"]
+
+
+ROUNDS = """
+{head}
+class Agent:
+    def __init__(self):
+        self.gateway = Gateway()
+    def run(self, messages):
+        {loop}:
+            reply = self.gateway.next_message(messages)
+            if reply.tool_calls:
+                messages += [self.tools[c.name](c.arguments) for c in reply.tool_calls]
+                continue
+            return reply
+"""
+
+
+@pytest.mark.parametrize(
+    ("loop", "found"), [("while True", ["TG104"]), ("for _ in range(10)", []), ("while len(messages) < 9", [])]
+)
+def test_a_tool_loop_is_followed_into_another_module(tmp_path: Path, loop: str, found: list[str]) -> None:
+    """The request of an endless tool loop may be made by an object that another module of the project defines."""
+    (tmp_path / "gateway.py").write_text(
+        "import anthropic\nclient = anthropic.Anthropic()\nclass Gateway:\n    def next_message(self, messages):\n"
+        "        return client.messages.create(model='claude-opus-4-5', max_tokens=9, messages=messages)\n"
+    )
+    path = tmp_path / "agent.py"
+    path.write_text(ROUNDS.format(head="from gateway import Gateway", loop=loop))
+    linter = Linter(Config(root=tmp_path, select=("TG104",)))
+    assert [f.rule for f in lint_file(linter, str(path)).findings] == found
+
+
+def test_a_tool_loop_around_a_helper_that_says_what_it_asks(lint) -> None:
+    """`call_openai(...)` from a module out of sight is a request; `call_tool(...)` is none."""
+    loop = "while True:\n    reply = {}(messages)\n    if not reply.tool_calls:\n        break\n    messages.append(reply)\n"
+    assert [f.rule for f in lint(loop.format("call_openai"), "TG104")] == ["TG104"]
+    assert lint(loop.format("call_tool"), "TG104") == []

@@ -8,6 +8,7 @@ ASK = 'client.responses.create(model="m", input={}, max_output_tokens=5)'
 TOP = "from openai import OpenAI\nclient = OpenAI()\n"
 
 REPORTED = {
+    "a method of what searches": f"def reply(retriever, q):\n    docs = retriever.get(q, top_k=60)\n    return {ASK.format('str(docs) + q')}",
     "default of a parameter": (
         "def passages(index, v, top_k=25):\n    return index.query(vector=v, top_k=top_k, include_metadata=True)\n"
         f"def reply(index, q, v):\n    text = ' '.join(m.text for m in passages(index, v))\n    return {ASK.format('text + q')}"
@@ -36,6 +37,14 @@ REPORTED = {
 }  # fmt: skip
 
 SILENT = {
+    "not a search": (
+        "def reply(graph, q, seeds):\n    steps = graph.trace(q, seeds, top_k=30)\n"
+        f"    return {ASK.format('str(steps) + q')}"
+    ),
+    "a smaller number is kept": (
+        "def reply(store, q):\n    docs = store.similarity_search(q, k=40)\n    best = choose(docs, final_top_k=8)\n"
+        f"    return {ASK.format('str(best) + q')}"
+    ),
     "itertools is no tool": (
         "import itertools\nfor v in itertools.chain([1], [2]):\n    index.query(vector=v, top_k=50, include_metadata=True)"
     ),

@@ -78,7 +78,8 @@ class Conversation:
         response = {"object": "realtime.response", "id": f"resp_{next(self._numbers)}", "output": []}
         yield {"type": "response.created", "response": {**response, "status": "in_progress"}}
         for _ in range(3):
-            yield {"type": "response.output_audio.delta", "response_id": response["id"], "delta": SOUND}
+            at = {"item_id": "item_2", "output_index": 0, "content_index": 0}
+            yield {"type": "response.output_audio.delta", "response_id": response["id"], **at, "delta": SOUND}
         text, audio = self.before
         usage = {
             "total_tokens": self.text + self.audio + sum(SPOKEN),
@@ -133,7 +134,8 @@ class SimulatedRealtime:
         conversation = Conversation(query.get("model", ["gpt-realtime"])[0], next(self._numbers))
         sent = 0
         with contextlib.suppress(ConnectionClosed):  # whoever hangs up may do so in the middle of an answer
-            websocket.send(json.dumps({"type": "session.created", "session": conversation.session}))
+            created = {"type": "session.created", "event_id": "event_0", "session": conversation.session}
+            websocket.send(json.dumps(created))
             for message in websocket:
                 event = json.loads(message)
                 self.received.append(event)
@@ -143,6 +145,6 @@ class SimulatedRealtime:
                         return
                     if (usage := answer.get("response", {}).get("usage")) is not None:
                         self.billed.append(Usage(usage["input_tokens"], usage["output_tokens"]))
-                    websocket.send(json.dumps(answer))
                     sent += 1
+                    websocket.send(json.dumps({"event_id": f"event_{sent}", **answer}))
         self.reasons.append((websocket.protocol.close_code, websocket.protocol.close_reason or ""))

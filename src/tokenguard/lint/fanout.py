@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tokenguard.lint.loops import innermost_loop, makers
+from tokenguard.lint.loops import makers
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import BOUND, last_name, mentions_bound
@@ -25,7 +25,7 @@ _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "s
 
 
 class FanOut(NamedTuple):
-    """Tasks that are started together: by which call, one task's expression, and what there is one for each of."""
+    """Tasks that are started together: by which call, one task's expression, and what the loops around it go over."""
 
     call: ast.Call
     task: ast.expr
@@ -66,7 +66,7 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
         case ast.Call(func=ast.Attribute(value=held, attr="keys" | "values"), args=[]):
             yield from _tasks(file, held, depth + 1)
         case ast.Call(func=ast.Name(id="map"), args=[function, *sources]):
-            yield function, tuple(sources)
+            yield function, tuple(sources[:1])
         case ast.Call(func=ast.Name(id="list" | "tuple" | "set"), args=[inner]):
             yield from _tasks(file, inner, depth + 1)
         case ast.BinOp(left=left, right=right):
@@ -79,8 +79,10 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
                 if binding.kind in ("assign", "augment") and binding.value is not None:
                     yield from _tasks(file, binding.value, depth + 1)
             for part in scope.names.get(f"{name}[]", ()) if scope else ():
-                if part.kind in ("append", "item") and part.value is not None and (source := _source(file, part.node)):
-                    yield _made(file, part.value), (source,)
+                if part.kind not in ("append", "item") or part.value is None:
+                    continue
+                if around := _sources(file, part.node, [binding.node for binding in bindings]):
+                    yield _made(file, part.value), around
 
 
 def _part(file: File, task: ast.expr) -> ast.expr:
@@ -103,15 +105,21 @@ def _made(file: File, task: ast.expr) -> ast.expr:
     return made[-1].value or task if made else task
 
 
-def _source(file: File, node: ast.AST) -> ast.expr | None:
-    """What the `for` loop or comprehension around a node goes over."""
+def _sources(file: File, node: ast.AST, collectors: Sequence[ast.AST]) -> tuple[ast.expr, ...]:
+    """What the loops and the comprehension around a node go over, as far as they go round for the same collector."""
+    sources: list[ast.expr] = []
+    inner = node
     for outer in file.module.ancestors(node):
-        if isinstance(outer, ast.ListComp | ast.GeneratorExp | ast.SetComp):
-            return outer.generators[0].iter
-        if isinstance(outer, ast.stmt):
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
             break
-    loop = innermost_loop(file, node)
-    return loop.iter if isinstance(loop, ast.For | ast.AsyncFor) else None
+        if isinstance(outer, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
+            sources += [generator.iter for generator in outer.generators]
+        if isinstance(outer, ast.For | ast.AsyncFor) and inner in outer.body:
+            if any(part in collectors for part in ast.walk(outer)):
+                break  # each round of this loop collects anew
+            sources.append(outer.iter)
+        inner = outer
+    return tuple(sources)
 
 
 def _is_grouped(file: File, task: ast.expr) -> bool:
@@ -121,9 +129,11 @@ def _is_grouped(file: File, task: ast.expr) -> bool:
 
 def _grouped(file: File) -> Iterator[FanOut]:
     for call in file.module.calls_of(("create_task", "start_soon")):
-        source = _source(file, call) if call.args and _is_grouped(file, call) else None
-        if source is not None:
-            yield FanOut(call, call.args[0], (source,), "a request for every item at once")
+        if not call.args or not _is_grouped(file, call):
+            continue
+        assert isinstance(call.func, ast.Attribute)
+        if sources := _sources(file, call, makers(file, call.func.value)):
+            yield FanOut(call, call.args[0], sources, "a request for every item at once")
 
 
 def _pooled(file: File) -> Iterator[FanOut]:
@@ -132,9 +142,9 @@ def _pooled(file: File) -> Iterator[FanOut]:
             continue
         if not file.names.path(call.func.value).startswith(_POOLS) or not _open_pool(file, call.func.value):
             continue
-        source = call.args[1] if call.func.attr == "map" else _source(file, call)
-        if source is not None:
-            yield FanOut(call, call.args[0], (source,), "as many requests at once as the pool makes threads")
+        made = makers(file, call.func.value)
+        if sources := (call.args[1],) if call.func.attr == "map" else _sources(file, call, made):
+            yield FanOut(call, call.args[0], sources, "as many requests at once as the pool makes threads")
 
 
 def _open_pool(file: File, pool: ast.expr) -> bool:
@@ -178,7 +188,7 @@ def few(file: File, source: ast.expr, most: int) -> bool:
     if isinstance(listed, ast.Name | ast.Attribute) and (found := file.elsewhere(file.names.path(listed))):
         listed = found[1] if isinstance(found[1], ast.expr) else listed
     if isinstance(source, ast.Name) and _grown(file, source):
-        return False
+        return _kept_short(file, source, most)
     if _TEAM.search(ast.unparse(source)):
         return True  # written out somewhere, and short
     match listed:
@@ -213,6 +223,20 @@ def _is_batch(file: File, name: str, binding: Binding) -> bool:
         parts = binding.value.elts if isinstance(binding.value, ast.Tuple) else [binding.value]
         return all(isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) for part in parts)
     return binding.kind in ("loop", "param") and bool(_BATCH.search(name))
+
+
+def _kept_short(file: File, name: ast.Name, most: int) -> bool:
+    """Whether a list gets its items under a test of its length: `if len(kept) < 3`, `if len(kept) == 3: break`."""
+    place = file.module.function_of(name) or file.module.tree
+    length = f"len({name.id})"
+    for node in ast.walk(place):
+        if isinstance(node, ast.If | ast.While):
+            for test in ast.walk(node.test):
+                if isinstance(test, ast.Compare) and ast.unparse(test.left) == length:
+                    number = file.constant(test.comparators[0])
+                    if isinstance(number, int) and 0 < number <= most:
+                        return True
+    return False
 
 
 def _grown(file: File, name: ast.Name) -> bool:

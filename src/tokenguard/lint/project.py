@@ -60,6 +60,19 @@ class Project:
             module, path = home, binding.target
         return None
 
+    def imported(self, module: Module, path: str) -> str | None:
+        """What `path` is outside of the project, where a module of it only passes it on; None if it does not."""
+        for hop in range(3):
+            located = self._locate(module, path.split("."))
+            if located is None:
+                return path if hop else None
+            module, name = located
+            found = module.top.names.get(name)
+            if not found or found[-1].kind != "import":
+                return None
+            path = found[-1].target
+        return None
+
     def _locate(self, module: Module, parts: list[str]) -> tuple[Module, str] | None:
         if not module.path or module.path == "-":
             return None

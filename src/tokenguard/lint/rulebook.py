@@ -62,13 +62,20 @@ class File(Facts):
         found = []
         for call in self.module.calls_of((*last_names(), *APPLIERS, *self._subclasses())):
             path = self.names.path(called(call))
-            surface = surface_of(self.names.base(path) or path)
+            surface = surface_of(self.names.base(path) or path) or self._passed_on(path)
             if surface is None or is_double(path) or (surface.needs and not self._has(call, surface.needs)):
                 continue
             if path.startswith("agents.") and self.elsewhere(path):
                 continue  # a package of the project's own
             found.append((call, surface))
         return sorted(found, key=lambda pair: (pair[0].lineno, pair[0].col_offset))
+
+    def _passed_on(self, path: str) -> Surface | None:
+        """The row of a class that another module of the project imports for this one."""
+        if self.project is None or path[:1] in "?@" or "(" in path:
+            return None
+        outside = self.project.imported(self.module, path)
+        return surface_of(outside) if outside is not None else None
 
     @cached_property
     def generations(self) -> list[tuple[ast.Call, Surface]]:

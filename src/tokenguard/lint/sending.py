@@ -42,8 +42,10 @@ _OF_CHAINS = frozenset(
      "apply_and_parse", "aapply_and_parse", "agenerate", "combine_documents", "acombine_docs"}
 )  # fmt: skip
 _TOOL = lazy(r"(?:^|_)tools?(?:_|$)")
+_VENDORS = "llm|openai|azure_openai|anthropic|claude|gpt|chatgpt|gemini|bedrock|openrouter|deepseek|mistral|groq|ollama"
 _SAYS_SO = lazy(
-    r"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|to|via|by|using))_llm|_?llm_(?:call|generate|complete|ask|query)\w*"
+    rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|to|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
+    rf"|_?(?:{_VENDORS})_(?:call|generate|complet|ask|query|chat|invoke)\w*"
 )
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
 _AGENT = lazy(r"(?:^|[._])agent$")

@@ -146,7 +146,8 @@ def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
     """The words for the prefilters of rules: a file with a call of one of these dotted paths satisfies one of them.
 
     A path that starts with a package needs the package's name and the last name: `("langchain", "ChatOpenAI", ...)`; of
-    a package with a common name, the class or module in between, or the import.
+    a package with a common name, the class or module in between, or the import. A class such as `ChatOpenAI` needs
+    nothing else.
     Of `*.responses.create` the end is written out, or `.responses` ends a line (the call goes on below, or a local
     holds what is before it), or `.responses.with_raw_response` goes between.
     """
@@ -154,7 +155,9 @@ def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
     both: dict[str, dict[Entry, None]] = {}
     for path in paths:
         package, *rest = (name.strip("*()") for name in path.split("."))
-        if not path.startswith("*"):
+        if rest[-1:] and rest[-1].startswith("Chat"):  # it may come through a module of the project
+            plain[rest[-1]] = None
+        elif not path.startswith("*"):
             last: Entry = rest[-1]
             keys = [package]
             if package in _COMMON and len(rest) > 1:

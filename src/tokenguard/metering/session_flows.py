@@ -18,15 +18,18 @@ LONGEST_REASON = 120
 """Bytes of the reason in a websocket's close frame."""
 
 
-def received(session: Session) -> Flow:
-    """The reading of one message, and what it tells; raises the refusal for which the session is to be closed."""
+def received(session: Session, said: Callable[[Any], Any] = lambda message: message) -> Flow:
+    """The reading of one message, and what it tells; raises the refusal for which the session is to be closed.
+
+    `said(message)` is what the session is told of it, where that is not the client's own message.
+    """
     contain = session.meter.contain
     answer = yield SEND
     if answer.error is not None:
         if isinstance(answer.error, Exception):
             contain("ending a session", session.broken, answer.error)
         return answer if session.over is None else answer._replace(error=session.over)
-    message = answer.value
+    message = contain("reading an event", said, answer.value)
     refusal = contain("looking at a session", session.refusal)
     turn = contain("reading an event", _told, session, message)
     if refusal is not None:

@@ -132,8 +132,9 @@ class Settling:
         usage = reading.usage
         told = usage is not None and (usage.output is not None or not call.api.generates)
         begun = generated is not None or call.begun
-        if not told and not begun and isinstance(error, BaseException) and not may_be_billed(error):
-            return None, None  # the provider refused it
+        refused = isinstance(error, BaseException) and not (may_be_billed(error) or call.attempt_billed)
+        if refused and not told and not begun:  # by the provider
+            return None, None
         basis = None if told else _untold(outcome, error, begun)
         charged = usage if usage is not None and told else _estimated(call, reading, generated)
         units = call.api.units

@@ -84,6 +84,7 @@ SDKS = (
     Sdk("groq._base_client", "groq", "stainless", tested="0 and 1", resends="all"),
     Sdk("together._base_client", "together", "stainless", tested="2 and 3", resends="all"),
     Sdk("cerebras.cloud.sdk._base_client", "cerebras", "stainless", "cerebras-cloud-sdk", "1", resends="all"),
+    Sdk("fireworks._base_client", "fireworks", "stainless", "fireworks-ai", "1", resends="all"),
     Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3", resends="all"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3", resends="all"),
     Sdk("google.genai.live", "gcp.gemini", "google_live", "google-genai", "2 and 3", resends="all"),
@@ -127,6 +128,9 @@ SDKS = (
     Sdk("litellm.litellm_core_utils.litellm_logging", "litellm", "litellm", tested="1"),
     Sdk("langchain_mistralai.chat_models", "mistral_ai", "httpx_clients", "langchain-mistralai", "1"),
     Sdk("langchain_mistralai.embeddings", "mistral_ai", "httpx_clients", "langchain-mistralai", "1"),
+    Sdk("websockets.asyncio.client", "openai", "websocket_clients", tested="13 to 17", warms=False, shares=""),
+    Sdk("websockets.sync.client", "openai", "websocket_clients", tested="13 to 17", warms=False, shares=""),
+    Sdk("aiohttp.client", "openai", "websocket_clients", tested="3", warms=False, shares=""),
     Sdk("dspy._vendor.lm15.transports._sync", "dspy", "dspy", tested="3"),
     Sdk("dspy._vendor.lm15.transports._async", "dspy", "dspy", tested="3"),
     # No SDKs: who signs what litellm sends to Bedrock, and pools of threads that frameworks call models from.

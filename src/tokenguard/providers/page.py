@@ -44,6 +44,8 @@ REACHED = (
         "mistral-haystack, crewai, smolagents, semantic-kernel, ag2",
         "openai",
     ),
+    ("realtime sessions of openai-agents, pydantic-ai, pipecat-ai", "websockets"),
+    ("realtime sessions of livekit-plugins-openai", "aiohttp"),
     ("langchain-anthropic, crewai", "anthropic"),
     ("langchain-groq, pydantic-ai", "groq"),
     ("langchain-google-genai, llama-index-llms-google-genai, pydantic-ai, crewai", "google-genai"),
@@ -95,12 +97,13 @@ UNSEEN: tuple[tuple[str, ...], ...] = (
         "websockets with events of their own, which no row reads yet",
     ),
     (
-        "realtime sessions of OpenAI's that openai-agents, Pipecat and LiveKit open",
-        "each with a websocket client of its own, and not with `realtime.connect`; Pipecat's sessions of Gemini's go "
-        "through google-genai's `live.connect`, the speech and transcripts of openai-agents through openai",
+        "ElevenLabs' and Deepgram's SDKs",
+        "clients of their own with formats of their own (sound, and events over websockets), billed in credits or by "
+        "the second and feature at the rates of an account's plan: that does not fit in a row. `[[limit]]` and "
+        "`[[budget]]` do not see them",
     ),
     (
-        "ElevenLabs' and Deepgram's SDKs, dashscope, zai-sdk, SageMaker's endpoints",
+        "dashscope, zai-sdk, SageMaker's endpoints",
         "SDKs or endpoints of their own without a row; `[[limit]]` and `[[budget]]` do not see them",
     ),
     ("gRPC clients other than xai-sdk", "each has stubs of its own"),
@@ -166,7 +169,8 @@ def _sdks() -> Iterable[tuple[str, ...]]:
 
 def _reached() -> Iterable[tuple[str, ...]]:
     for packages, sdk in REACHED:
-        yield ", ".join(f"`{package}`" for package in packages.split(", ")), f"`{sdk}`"
+        what, of, named = packages.rpartition(" of ")
+        yield what + of + ", ".join(f"`{package}`" for package in named.split(", ")), f"`{sdk}`"
 
 
 def _apis() -> Iterable[tuple[str, ...]]:

@@ -10,6 +10,7 @@ without anything that the provider begins by itself.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 import re
@@ -21,17 +22,27 @@ from tokenguard.call.flow import SEND, Answer, Flow, drive, drive_async
 from tokenguard.metering.meter import Meter
 from tokenguard.metering.session_flows import watch
 from tokenguard.metering.sessions import Session, Turn
-from tokenguard.providers import Sdk, endpoint_of
+from tokenguard.providers import Endpoint, Sdk, endpoint_of
 from tokenguard.providers.media import AUDIO_TOKENS
 from tokenguard.providers.openai import RESPONSES
 from tokenguard.providers.reading import fields, text
 from tokenguard.providers.realtime import CONTEXT, HEARD, REALTIME, read_response
-from tokenguard.seams.common.sessions import ATTRIBUTE, closer, reading, through, writing
+from tokenguard.seams.common.sessions import ATTRIBUTE, closer, closing, reading, taken, through, writing
 from tokenguard.seams.common.wrapping import Restore, replace
 
-TELLING = (b"response.done", b"response.created", b"transcription.completed", b'"session.', b'"error"')
+TELLING = (
+    *(b"response.done", b"response.created", b"transcription.completed", b'"error"'),
+    *(b"session.created", b"session.updated"),
+)
 """What is in the messages that are looked at; the others are sound and text on their way."""
 TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
+SETTINGS: Mapping[object, Mapping[str, Any]] = {
+    "session.created": {},
+    "session.updated": {},
+    "transcription_session.created": {"type": "transcription"},
+    "transcription_session.updated": {"type": "transcription"},
+}
+"""The events that tell how a session is set up, and what they leave unsaid."""
 TURNS: Mapping[str, Any] = {}
 """How a session finds that somebody has finished, where it has told nothing of it: as the provider does by default."""
 HEAD = 256
@@ -46,16 +57,20 @@ class Realtime(Session):
 
     def asked(self, event: Any) -> Turn | None:
         """What the application sends: a response that it asks for, as a call; `None` for anything else."""
-        if _kind(event) != "response.create":
+        said = _asked(event)
+        if said is None:
             return None
-        return Turn(self.endpoint, REALTIME, self._request(fields(_said(event).get("response"))), self)
+        return Turn(self.endpoint, REALTIME, self._request(fields(said.get("response"))), self)
 
     def sound_in(self, event: Any) -> float:
         """The tokens of sound in what the application sends."""
-        if _kind(event) != "input_audio_buffer.append":
+        if isinstance(event, str | bytes):
+            size = _sound_of(event)
+        elif _kind(event) == "input_audio_buffer.append":
+            size = len((event.get("audio") if isinstance(event, Mapping) else getattr(event, "audio", None)) or "")
+        else:
             return 0.0
-        sound = event.get("audio") if isinstance(event, Mapping) else getattr(event, "audio", None)
-        return len(sound or "") * 3 / 4 / self._bytes_of_token()
+        return size * 3 / 4 / self._bytes_of_token()
 
     def coming(self, heard: int) -> Turn | None:
         """The response that may follow what is said; a transcript, where that is all there is; or nothing by itself."""
@@ -107,9 +122,9 @@ class Realtime(Session):
                 return Turn(self.endpoint, REALTIME, self._request({}), self, event)
         elif kind == "conversation.item.input_audio_transcription.completed":
             return Turn(self.endpoint, HEARD, {"model": self._hears_with()}, self, event)
-        elif kind in ("session.created", "session.updated"):
-            self.settings = fields(event.get("session"))
-            if kind == "session.created":  # a connection that was made again begins a conversation
+        elif kind in SETTINGS:
+            self.settings = {**SETTINGS[kind], **fields(event.get("session"))}
+            if kind.endswith("created"):  # a connection that was made again begins a conversation
                 self.context_tokens = 0
             self.model = self.model or text(self.settings.get("model"))
             self.named(text(self.settings.get("id")))
@@ -145,11 +160,10 @@ class Responses(Session):
 
     def asked(self, event: Any) -> Turn | None:
         """A response that the application asks for."""
-        if _kind(event) != "response.create":
+        said = _asked(event)
+        if said is None:
             return None
-        return Written(
-            self.endpoint, RESPONSES, {key: value for key, value in _said(event).items() if key != "type"}, self
-        )
+        return Written(self.endpoint, RESPONSES, {key: value for key, value in said.items() if key != "type"}, self)
 
     def sound_in(self, event: Any) -> float:
         """None: whatever is sent is part of what is asked for."""
@@ -193,34 +207,52 @@ def _kind(event: Any) -> object:
     return event.get("type") if isinstance(event, Mapping) else getattr(event, "type", None)
 
 
-def _said(event: Any) -> Mapping[str, Any]:
-    """An event as it is sent: a mapping, a model, or JSON."""
-    said = (
-        event
-        if isinstance(event, Mapping)
-        else json.loads(event)
-        if isinstance(event, str | bytes)
-        else event.to_dict()
-    )
-    return fields(said)
+def _asked(event: Any) -> Mapping[str, Any] | None:
+    """An event that asks for a response, as it is sent: a mapping, a model, or JSON; `None` for any other."""
+    if isinstance(event, str | bytes):
+        if "response.create" not in (event if isinstance(event, str) else event.decode(errors="replace")):
+            return None
+        event = fields(json.loads(event))
+    if _kind(event) != "response.create":
+        return None
+    return event if isinstance(event, Mapping) else fields(event.to_dict())
 
 
-def _changed(kind: type[Realtime] | type[Responses], turn: Turn, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _sound_of(event: str | bytes) -> int:
+    """The length of the sound in an event that is JSON, by where it begins."""
+    data = event.encode() if isinstance(event, str) else event
+    if b"input_audio_buffer.append" not in data[:HEAD] and b"input_audio_buffer.append" not in data[-HEAD:]:
+        return 0
+    return len(data) - data.find(b'"audio"') - len(b'"audio":""}')
+
+
+def changed(session: Realtime | Responses, turn: Turn, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """What is sent: the caller's own event, or one with what the guard has changed."""
     if not turn.changed:
         return args
-    event = kind.changed(turn)
+    event = session.changed(turn)
     return (json.dumps(event) if isinstance(args[0], str | bytes) else event, *args[1:])
 
 
-def _opening(manager: Any, sdk: Sdk) -> Turn:
+def smallest(endpoint: Endpoint, model: object) -> Turn:
     """A response as it could be asked for at the beginning: what the guard is asked for before a session opens."""
+    named = model if isinstance(model, str) else None
+    return Turn(endpoint, REALTIME, {"model": named, "max_output_tokens": 1})
+
+
+def permitted(meter: Meter, kind: type[Session], opening: Turn) -> Flow:
+    """Ask for the smallest response; a session of text has no model, and each of its responses is asked for."""
+    return meter.permitted(opening) if kind is Realtime else _unasked()
+
+
+def _opening(manager: Any, sdk: Sdk) -> Turn:
+    """The smallest response that a manager's connection could be asked for."""
     name = type(manager).__name__
     client, model = getattr(manager, f"_{name}__client"), getattr(manager, f"_{name}__model", None)
     url = client._base_url
     port = url.port or (80 if url.scheme in ("http", "ws") else 443)
     endpoint = endpoint_of(type(client), url.host, port, sdk.provider)
-    return Turn(endpoint, REALTIME, {"model": model if isinstance(model, str) else None, "max_output_tokens": 1})
+    return smallest(endpoint, model)
 
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
@@ -228,11 +260,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     restore = Restore()
     wrap = functools.partial(replace, restore, module)
     prefix, kind = KINDS[module.__name__]
-    write = through(writing(kind.asked, kind.sound_in, functools.partial(_changed, kind)))
-
-    def permitted(opening: Turn) -> Flow:
-        """Ask for the smallest response; a session of text has no model, and each of its responses is asked for."""
-        return meter.permitted(opening) if kind is Realtime else _unasked()
+    write = through(writing(kind.asked, kind.sound_in, changed))
 
     def opened(connection: Any, opening: Turn | None, limits: Any) -> None:
         if opening is not None:
@@ -243,8 +271,9 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def enter(original: Any) -> Any:
         def enter(self: Any) -> Any:
             opening = meter.look(_opening, self, sdk)
-            limits = None if opening is None else drive(permitted(opening), _nothing)
-            connection = original(self)
+            limits = None if opening is None else drive(permitted(meter, kind, opening), nothing)
+            with taken():
+                connection = original(self)
             meter.contain("opening a session", opened, connection, opening, limits)
             return connection
 
@@ -253,26 +282,30 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def aenter(original: Any) -> Any:
         async def enter(self: Any) -> Any:
             opening = meter.look(_opening, self, sdk)
-            limits = None if opening is None else await drive_async(permitted(opening), anothing)
-            connection = await original(self)
+            limits = None if opening is None else await drive_async(permitted(meter, kind, opening), anothing)
+            with taken():
+                connection = await original(self)
             meter.contain("opening a session", opened, connection, opening, limits)
             return connection
 
         return enter
 
-    def closing(original: Any) -> Any:
-        def close(
-            self: Any, *args: Any, **kwargs: Any
-        ) -> Any:  # its value may be a coroutine: it is passed on as it is
-            if (session := self.__dict__.get(ATTRIBUTE)) is not None:
-                meter.contain("ending a session", session.end)
-            return original(self, *args, **kwargs)
+    def opening_again(original: Any) -> Any:
+        def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with taken():
+                return original(self, *args, **kwargs)
 
-        return close
+        async def aconnect(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with taken():
+                return await original(self, *args, **kwargs)
+
+        return aconnect if inspect.iscoroutinefunction(original) else connect
 
     missing = not hasattr(module, f"{prefix}Connection")  # an older version has no such sessions
     wrap(f"{prefix}ConnectionManager.__enter__", enter, optional=missing)
     wrap(f"Async{prefix}ConnectionManager.__aenter__", aenter, optional=missing)
+    for manager in (f"{prefix}ConnectionManager", f"Async{prefix}ConnectionManager"):
+        wrap(f"{manager}._connect_ws", opening_again, optional=True)
     for connection in () if missing else (f"{prefix}Connection", f"Async{prefix}Connection"):
         wrap(f"{connection}.recv_bytes", through(reading))
         wrap(f"{connection}.send", write)
@@ -286,7 +319,7 @@ def _unasked() -> Flow:
     return Answer()
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """There is nothing to send: the provider has begun by itself."""
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
 
@@ -16,8 +18,25 @@ from tokenguard.metering.sessions import Session, Turn
 ATTRIBUTE: Final = "_tokenguard_session"
 """Where a connection has its session."""
 
+_taken: ContextVar[bool] = ContextVar("tokenguard_session_taken", default=False)
+
 Around = Callable[..., tuple[Flow, Callable[[], Any]]]
 """From a session, the SDK's bound method and its arguments to the flow, and what it sends."""
+
+
+@contextmanager
+def taken() -> Iterator[None]:
+    """A websocket that is opened meanwhile has its session above it: an SDK's connection, which may open it anew."""
+    token = _taken.set(True)
+    try:
+        yield
+    finally:
+        _taken.reset(token)
+
+
+def is_taken() -> bool:
+    """Whether a websocket that is opened now has its session above it."""
+    return _taken.get()
 
 
 def through(around: Around, closes: Callable[[Any], Any] = lambda connection: connection) -> Callable[[Any], Any]:
@@ -41,15 +60,15 @@ def through(around: Around, closes: Callable[[Any], Any] = lambda connection: co
     return make
 
 
-def reading(session: Session, receive: Callable[[], Any]) -> tuple[Flow, Callable[[], Any]]:
+def reading(session: Session, receive: Any, *args: Any, **kwargs: Any) -> tuple[Flow, Callable[[], Any]]:
     """Around the reading of a message."""
-    return received(session), receive
+    return received(session), partial(receive, *args, **kwargs)
 
 
 def writing(
     asked: Callable[..., Turn | None],
     heard: Callable[..., float],
-    changed: Callable[[Turn, tuple[Any, ...]], tuple[Any, ...]] = lambda turn, args: args,
+    changed: Callable[[Any, Turn, tuple[Any, ...]], tuple[Any, ...]] = lambda session, turn, args: args,
 ) -> Around:
     """Around the writing of one: the response that it asks for, or the tokens of sound that are in it."""
 
@@ -57,21 +76,32 @@ def writing(
         contain = session.meter.contain
         turn = contain("looking at an event", partial(asked, session, *args, **kwargs))
         if turn is not None:
-            return sent(session, turn), lambda: send(*changed(turn, args), **kwargs)
+            return sent(session, turn), lambda: send(*changed(session, turn, args), **kwargs)
         sound = contain("looking at an event", partial(heard, session, *args, **kwargs))
         return sent(session, None, sound or 0.0), partial(send, *args, **kwargs)
 
     return around
 
 
-def closer(connection: Any) -> Callable[[str], object]:
+def closing(original: Any) -> Any:
+    """Have a session end when its connection is closed; what is returned may be a coroutine, and passed on as it is."""
+
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if (session := self.__dict__.get(ATTRIBUTE)) is not None:
+            session.meter.contain("ending a session", session.end)
+        return original(self, *args, **kwargs)
+
+    return close
+
+
+def closer(connection: Any, closes: Callable[[Any], Any] = lambda connection: connection) -> Callable[[str], object]:
     """What closes a connection from any thread, and does not keep it."""
     held = weakref.ref(connection)
     loop = asyncio._get_running_loop()
 
     def shut(reason: str) -> object:
         open_one = held()
-        closing = None if open_one is None else open_one.close(reason=reason)
-        return asyncio.run_coroutine_threadsafe(closing, loop) if inspect.iscoroutine(closing) and loop else closing
+        done = None if open_one is None else closes(open_one).close(reason=reason)
+        return asyncio.run_coroutine_threadsafe(done, loop) if inspect.iscoroutine(done) and loop else done
 
     return shut

@@ -7,7 +7,9 @@ is wrapped only while a policy has answers kept or shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -96,6 +98,19 @@ class Wire:
         return whole
 
 
+_heard_above: ContextVar[bool] = ContextVar("tokenguard_heard_above", default=False)
+
+
+@contextmanager
+def heard_above() -> Iterator[None]:
+    """What is sent meanwhile is listened to already: one client may send by another (httpx by aiohttp)."""
+    token = _heard_above.set(True)
+    try:
+        yield
+    finally:
+        _heard_above.reset(token)
+
+
 def asked(method: str, host: str | None) -> Wire | None:
     """What the call that is being sent knows of kept and shared answers; `None` where a request is not the call's.
 
@@ -104,7 +119,7 @@ def asked(method: str, host: str | None) -> Wire | None:
     call = current_call.get()
     if call is None or (call.look_up is None and call.flight is None):
         return None
-    if method != "POST" or host != call.endpoint.host:
+    if _heard_above.get() or method != "POST" or host != call.endpoint.host:
         return None
     wire = Wire(call.look_up, call.flight)
     return None if wire.idle else wire

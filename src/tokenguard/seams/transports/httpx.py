@@ -12,7 +12,7 @@ from typing import Any
 from tokenguard.call.kept import HttpAnswer
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import Wire, asked, headers_of
+from tokenguard.seams.transports import Wire, asked, headers_of, heard_above
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
@@ -54,7 +54,8 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
                 if not kwargs.get("stream"):
                     response.read()
                 return response
-            response = original(self, request, *args, **kwargs)
+            with heard_above():
+                response = original(self, request, *args, **kwargs)
             if wire.merges and response.status_code == 200:
                 response.read()
             meter.contain("listening to an answer", listen, wire, response, False)
@@ -72,7 +73,8 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
                 if not kwargs.get("stream"):
                     await response.aread()
                 return response
-            response = await original(self, request, *args, **kwargs)
+            with heard_above():
+                response = await original(self, request, *args, **kwargs)
             if wire.merges and response.status_code == 200:
                 await response.aread()
             meter.contain("listening to an answer", listen, wire, response, True)
