@@ -5,6 +5,10 @@ BIN = $(VENV)/bin
 # With COVERAGE=1 the tests, and all Pythons they start, note what they reach; `make coverage` then says.
 PYTEST = $(BIN)/$(if $(COVERAGE),coverage run -m )pytest -n auto --dist loadgroup
 
+# The compiled tests and SDKs are kept there, wherever else Python may be told to keep none: compiling takes half of a start.
+test test-rest coverage: export PYTHONDONTWRITEBYTECODE =
+test test-rest coverage: export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/bytecode
+
 .PHONY: help setup demo test test-rest test-all coverage matrix check bench counts docs site previews wheel release clean
 help:              ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ -/'

@@ -62,13 +62,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tokenguard.lint.fanout import bounded, fan_outs, few
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import sends
 
 SEVERITY = "warning"
 OPTIONS = {"max_at_once": 10}
+_OPEN_POOL = lazy(
+    rb"ThreadPoolExecutor\b(?!\(\s*(?:max_workers\s*=\s*)?\d|[\s,)]*\n)"
+)  # not one of a written number, or an import
 WORDS = (("gather(", "async"), ("as_completed(", "async"), ("asyncio.wait(", "async"), "TaskGroup", "create_task_group",
-         "open_nursery", "ThreadPoolExecutor")  # fmt: skip
+         "open_nursery", ("ThreadPoolExecutor", _OPEN_POOL))  # fmt: skip
 
 
 def check(file: File) -> Iterator[Report]:

@@ -61,16 +61,22 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tokenguard.lint.history import KEEPERS, additions, asks_a_person, cut_down, histories
+from tokenguard.lint.history import KEEPERS, OWN_GROWTH, additions, asks_a_person, cut_down, histories
 from tokenguard.lint.loops import Loop
+from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 
 SEVERITY = "warning"
 _MEMORY = "ConversationBufferMemory"
 _GROWTH = (".append(", ".extend(", "+=")
-_SENDS = (*CALL_WORDS, "message_history", "invoke(", "stream(", ".run")
-WORDS = (*(((growth, *_SENDS), *KEEPERS) for growth in _GROWTH), _MEMORY)
+_RUN = lazy(rb"\.run(?<!subprocess\.run)(?<!asyncio\.run)(?<!uvicorn\.run)\w*\(")
+_SENDS = (*CALL_WORDS, ".invoke(", ".ainvoke(", "message_history", "stream(", _RUN)
+WORDS = (
+    *(((keeper, *_GROWTH), *_SENDS) for keeper in KEEPERS),
+    *(((growth, *_SENDS), OWN_GROWTH) for growth in _GROWTH),
+    _MEMORY,
+)
 
 
 def check(file: File) -> Iterator[Report]:

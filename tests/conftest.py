@@ -66,6 +66,9 @@ def _nothing_blocks_an_event_loop():
             function.can_block_in("tokenguard/installation/runtime.py", {"install", "uninstall"})
             function.can_block_in("detect_agent/_evaluate.py", {"_path_exists"})  # together's own look at the disk
             function.can_block_in("tokenguard/installation/imports.py", {"exec_module"})  # an SDK is
+            function.can_block_in(
+                "litellm/router.py", {"_completion"}
+            )  # it runs what is synchronous in a loop of its own
             function.can_block_in("mimetypes.py", {"init"})  # what an upload's file is
             function.can_block_in("botocore/client.py", {"create_client"})  # it reads its models, with us or without
             function.can_block_in("tokenguard/policy/files.py", {"load", "loads", "from_mapping"})
@@ -137,13 +140,10 @@ class Spans:
 def collected(known=[0]):  # noqa: B006 - what it remembers
     """Let go of what earlier tests left behind.
 
-    Six SDKs are some million objects, which a collection would look through: once imported they are set aside.
+    Six SDKs are some million objects, which a collection would look through: what an import brought is set aside, once.
     """
-    if known[0] == len(sys.modules):
-        gc.collect()
-    else:
-        gc.unfreeze()  # what was alive when it was set aside may not be so any more
-        gc.collect()
+    gc.collect()
+    if known[0] != len(sys.modules):
         gc.freeze()
         known[0] = len(sys.modules)
 
@@ -181,6 +181,17 @@ APART = (
     *("advice/test_predicted.py", "lint/test_fuzz_fixes.py", "sdk/test_neighbours_first.py"),
 )
 """Folders and files of tests that start whole programs: servers, workers, browsers, the demo; not in `make test`."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Import the tests, and six SDKs with them, without a look at each object for whether it is left behind."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

@@ -6,14 +6,12 @@ import asyncio
 import threading
 import time
 
-import botocore.exceptions
 import httpx2
 import openai
 import pytest
 
 import tokenguard
 from canned import async_openai_client, openai_client
-from canned_clouds import bedrock_client
 from tokenguard import BudgetExceeded, policy
 from tokenguard.installation import runtime
 
@@ -139,6 +137,9 @@ def test_a_race_of_resends(budget):
 
 def test_botocore(budget):
     """The same where botocore sends again."""
+    botocore = pytest.importorskip("botocore")
+    from canned_clouds import bedrock_client
+
     stands, sent = budget(0.5), []
 
     def slow(request):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import gzip
 import io
 import json
@@ -25,15 +24,6 @@ GOOGLE = (":generateContent", ":streamGenerateContent", ":batchEmbedContents", "
 BEDROCK = ("/converse", "/invoke")
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not part of the repository")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _frozen():
-    """The SDKs' many classes are kept out of the collections that go before each test."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def rows(*families, ends):

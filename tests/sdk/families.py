@@ -871,8 +871,9 @@ class Caller:
 
     async def _aleave(self, how: str, **more: Any) -> None:
         if how == "cancelled":
-            reading = asyncio.ensure_future(self.call(**more))
-            await asyncio.sleep(0.06)
+            began = asyncio.Event()
+            reading = asyncio.ensure_future(self._read_on(began, **more))
+            await began.wait()
             reading.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await reading
@@ -888,6 +889,14 @@ class Caller:
                     await closing
         del result, stream, items
         await asyncio.sleep(0.005)  # a generator that was left behind is closed by the loop, a moment later
+
+    async def _read_on(self, began: asyncio.Event, **more: Any) -> None:
+        """Read a stream to its end, and say when it has begun."""
+        items = aiter(self.kind.items(await self.begin(**more)))
+        await anext(items)
+        began.set()
+        async for _ in items:
+            pass
 
 
 def shut(stream: Any) -> Any:

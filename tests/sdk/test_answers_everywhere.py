@@ -48,6 +48,8 @@ def running():
         yield provider, clients
         gc.unfreeze()
         clients.close()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture

@@ -37,6 +37,12 @@ class Client(Base):
     def stream(self, request):
         yield request
 
+    def each(self, request):
+        yield request
+
+    async def aeach(self, request):
+        yield request
+
     @staticmethod
     def fixed(request):
         return request
@@ -279,6 +285,19 @@ def test_changed_arguments(arguments, fits, sdk):
     assert bool(restore.missing) is not fits
     if not fits:
         assert sdk.Client().send("a") == ("a", 2)
+
+
+def test_code_of_another_kind(sdk, restore):
+    """A generator function is no function that gets the code of a plain one, which Python 3.13 warns of."""
+    kinds = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+    for name in ("each", "aeach"):
+        found = vars(sdk.Client)[name]
+        replace(restore, sdk.Client, name, lambda original: lambda *args: original(*args))
+        assert vars(sdk.Client)[name] is not found
+        assert not restore.missing
+    assert list(sdk.Client().each("hi")) == ["hi"]
+    swaps = [put for put in restore.placed if type(put) is Swap]
+    assert all(put._before[0].co_flags & kinds == put._body.co_flags & kinds for put in swaps)
 
 
 def test_inherited_is_not_everybodys(sdk, seen):

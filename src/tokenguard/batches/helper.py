@@ -6,13 +6,13 @@ once as steps, for synchronous and asynchronous clients.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from tokenguard.batches.clients import Steps, client_of
 from tokenguard.facts.errors import BatchError
-from tokenguard.providers.batches import Result, Seen, objects, result_of, seen
+from tokenguard.providers.batches import Result
 
 FIRST_S: Final = 2.0
 LONGEST_S: Final = 60.0
@@ -53,11 +53,6 @@ class BatchResults(list[BatchResult]):
         self.id = job
 
 
-Step = tuple[str, Any]
-Steps = Generator[Step, Any, Any]
-"""What is to be done outside: ("ask", a function of the client's), ("sleep", seconds) or ("flush", None)."""
-
-
 def batch(
     client: Any,
     requests: Sequence[Mapping[str, Any]] | None = None,
@@ -71,8 +66,9 @@ def batch(
 ) -> Any:
     """Send requests as one batch, at half price, wait for it, and return the results in the order of the requests.
 
-    `client` is OpenAI's (or a compatible one's) or Anthropic's; with an asynchronous one this is to be awaited.
-    `requests` are the bodies of calls: what `chat.completions.create(**body)` or `messages.create(**body)` takes.
+    `client` is OpenAI's (or a compatible one's), Anthropic's or google-genai's (also its `client.aio`); with an
+    asynchronous one this is to be awaited. `requests` are the bodies of calls: what `chat.completions.create(**body)`,
+    `messages.create(**body)` or `models.generate_content(**body)` takes. Google's go to one model.
     `id` goes on with a batch that was created before, after a crash or elsewhere, instead. `endpoint` is where OpenAI
     is to send each; `metadata` is kept by OpenAI with the job.
 
@@ -98,7 +94,7 @@ def _run(
     timeout: float | None,
     poll: float,
 ) -> Steps:
-    provider: _OpenAI | _Anthropic = _Anthropic(client) if hasattr(client, "messages") else _OpenAI(client)
+    provider = client_of(client)
     names = [] if requests is None else [f"request-{n:06}" for n in range(len(requests))]
     if job_id is None:
         job_id = yield from provider.create(dict(zip(names, requests or (), strict=True)), endpoint, metadata)
@@ -106,8 +102,8 @@ def _run(
             progress(Progress(job_id, "created", None, len(names), 0.0))
     began, wait = time.monotonic(), poll
     while True:
-        job = yield "ask", lambda: provider.jobs.retrieve(job_id)
-        told = seen(job)
+        job = yield "ask", lambda: provider.ask(job_id)
+        told = provider.api.seen(job)
         if told is None:
             raise BatchError(f"{job_id}: the provider's answer is no batch. Is it this client's?", str(job_id))
         waited = time.monotonic() - began
@@ -125,77 +121,10 @@ def _run(
     if told.state in FAILED:
         why = provider.why(job)
         raise BatchError(f"batch {told.id} {told.state}: {why}. Nothing was run, nothing is billed.", told.id)
-    found = {result.custom_id: result for result in (yield from provider.results(told))}
+    found = {result.custom_id: result for result in (yield from provider.results(told, job))}
     yield "flush", None
     order = names or sorted(found)
     return BatchResults(told.id, [BatchResult(*found.get(name, Result(name, None, told.state))) for name in order])
-
-
-class _OpenAI:
-    """The batches of OpenAI's client, and of those that are like it."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.jobs = client.batches
-
-    def create(
-        self, lines: Mapping[str, Mapping[str, Any]], endpoint: str, metadata: Mapping[str, str] | None
-    ) -> Generator[Step, Any, str]:
-        content = "".join(
-            json.dumps({"custom_id": name, "method": "POST", "url": endpoint, "body": body}) + "\n"
-            for name, body in lines.items()
-        ).encode()
-        file = yield (
-            "ask",
-            lambda: self._client.files.create(file=("requests.jsonl", content), purpose="batch"),
-        )
-        more = {} if metadata is None else {"metadata": dict(metadata)}
-        ask = {"input_file_id": file.id, "endpoint": endpoint, "completion_window": "24h", **more}
-        job = yield "ask", lambda: self.jobs.create(**ask)
-        return str(job.id)
-
-    def results(self, job: Seen) -> Generator[Step, Any, list[Result]]:
-        found = []
-        for name in filter(None, (job.output, job.errors)):
-            content = yield "ask", lambda name=name: self._client.files.content(name)
-            found += [result for result in map(result_of, objects(content.read())) if result is not None]
-        return found
-
-    def why(self, job: Any) -> str:
-        errors = getattr(getattr(job, "errors", None), "data", None) or ()
-        return "; ".join(str(error.message) for error in errors if error.message) or "the provider does not say why"
-
-
-class _Anthropic:
-    """The batches of Anthropic's client."""
-
-    def __init__(self, client: Any) -> None:
-        self.jobs = client.messages.batches
-
-    def create(
-        self, lines: Mapping[str, Mapping[str, Any]], endpoint: str, metadata: Mapping[str, str] | None
-    ) -> Generator[Step, Any, str]:
-        asked = [{"custom_id": name, "params": body} for name, body in lines.items()]
-        job = yield "ask", lambda: self.jobs.create(requests=asked)
-        return str(job.id)
-
-    def results(self, job: Seen) -> Generator[Step, Any, list[Result]]:
-        decoder = yield "ask", lambda: self.jobs.results(job.id)
-        models = yield "ask", lambda: _all_of(decoder)
-        lines = (model.model_dump(mode="json") for model in models)
-        return [result for result in map(result_of, lines) if result is not None]
-
-    def why(self, job: Any) -> str:
-        return "the provider does not say why"
-
-
-def _all_of(decoder: Any) -> Any:
-    """What a decoder reads; to be awaited where it is an asynchronous one."""
-
-    async def read() -> list[Any]:
-        return [each async for each in decoder]
-
-    return read() if hasattr(decoder, "__anext__") else list(decoder)
 
 
 def _drive(steps: Steps) -> Any:

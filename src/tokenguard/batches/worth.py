@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from tokenguard.call.call import Call
@@ -43,7 +44,7 @@ class Content:
             self._add(line)
 
     def _add(self, line: Line) -> None:
-        api = api_of(line.url, self._provider)
+        api = line.api or api_of(line.url, self._provider)
         if api is None:
             return
         model = line.body.get("model")
@@ -83,6 +84,14 @@ class Content:
             requests=asked.api.requests(asked.line.body),
         )
 
+    def under(self, model: str | None) -> Content:
+        """The same lines in a job that names the model of those that name none."""
+        lines = [asked.line for kept in self._kept.values() for asked in kept or ()]
+        if model is None or len(lines) < sum(group.lines for group in self.groups.values()):
+            return self
+        named = (line._replace(body={"model": model, **line.body}) for line in lines)
+        return Content(named, self._provider, self._prices, self._at_ns)
+
     def api(self, group: Group) -> Api | None:
         """The wire format of a group's lines."""
         kept = self._kept.get((group.operation, group.model))
@@ -103,6 +112,18 @@ class Content:
 def _counted(asked: Asked) -> int:
     count = count_request(asked.api.words, asked.line.body, asked.model)
     return count.tokens if count.exact and is_exact(asked.model) else int(count.tokens * SAFETY) + 1
+
+
+def named(groups: Iterable[Group], model: str | None, provider: str, prices: PriceBook, at_ns: int) -> list[Group]:
+    """The groups of a job, with its own model for lines that name none."""
+
+    def one(group: Group) -> Group:
+        if group.model is not None or model is None:
+            return group
+        most = prices.worst_case_nano(provider, model, group.input, group.output, tier=BATCH, at_ns=at_ns)
+        return replace(group, model=model, nano=most)
+
+    return [one(group) for group in groups]
 
 
 class GroupCases:

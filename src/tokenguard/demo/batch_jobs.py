@@ -1,4 +1,4 @@
-"""The batch APIs of OpenAI, Anthropic and Mistral as they are on the wire: files, jobs, and lines of results.
+"""The batch APIs of OpenAI, Anthropic, Gemini and Mistral as they are on the wire: files, jobs, and lines of results.
 
 A job runs when it is asked for often enough (`Desk.batch_polls`). Each of its lines is answered, and billed, as a call
 by itself would be; the books say that it was a batch's by its path. A line that is refused goes to the error file.
@@ -33,11 +33,11 @@ class Asked(NamedTuple):
 
 @dataclass
 class BatchJob:
-    """One job, of any of the three."""
+    """One job, of any of them."""
 
     id: str
     dialect: str
-    """`openai`, `anthropic` or `mistral`."""
+    """`openai`, `anthropic`, `google` or `mistral`."""
     lines: Sequence[Asked]
     key: str
     asked: Mapping[str, Any]
@@ -50,6 +50,8 @@ class BatchJob:
     refused: list[tuple[Asked, Refusal]] = field(default_factory=list)
     left: Sequence[Asked] = ()
     """The lines that were not run: it expired, or was cancelled."""
+    metadata: Sequence[Any] = ()
+    """Of each line that the job holds itself (Gemini)."""
     input: str = ""
     output: str | None = None
     errors: str | None = None
@@ -99,6 +101,44 @@ def create(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     return Reply(_shown(job))
 
 
+def create_google(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /models/NAME:batchGenerateContent` and `:asyncBatchEmbedContent`, with the requests or a file of them."""
+    source = body["batch"]["inputConfig"]
+    file = source.get("fileName") or source.get("file_name")
+    said = source["requests"]["requests"] if file is None else map(json.loads, _file(desk, file[6:]).splitlines())
+    each = list(said)
+    lines = [
+        Asked(
+            str(one.get("key", n)),
+            ":batchEmbedContents" if "content" in one["request"] else ":generateContent",
+            {
+                "model": body["model"],
+                **({"requests": [one["request"]]} if "content" in one["request"] else one["request"]),
+            },
+        )
+        for n, one in enumerate(each)
+    ]
+    job = BatchJob(desk.id("batches/"), "google", lines, key, body, input=file or "")
+    job.metadata = [one.get("metadata") for one in each]
+    desk.batches[job.id] = job
+    return Reply(_shown(job))
+
+
+def begin_upload(desk: Desk, host: str) -> Reply:
+    """`POST /upload/v1beta/files`: where the file is to be sent to."""
+    url = f"http://{host}/upload/v1beta/files/{desk.id('upload-')}"
+    return Reply({}, headers={"x-goog-upload-url": url, "x-goog-upload-status": "active"})
+
+
+def end_upload(desk: Desk, name: str, raw: bytes, last: bool) -> Reply:
+    """A piece of a file that is uploaded to where it was to be sent."""
+    content = desk.files[name] = desk.files.get(name, b"") + raw
+    if not last:
+        return Reply({}, headers={"x-goog-upload-status": "active"})
+    file = {"name": f"files/{name}", "mimeType": "application/jsonl", "sizeBytes": str(len(content)), "state": "ACTIVE"}
+    return Reply({"file": file}, headers={"x-goog-upload-status": "final"})
+
+
 def cancel(desk: Desk, job_id: str, answer: Answer) -> Reply:
     """Cancel a job: what half of its lines were answered by then is billed."""
     job = _job(desk, job_id)
@@ -117,9 +157,11 @@ def retrieve(desk: Desk, job_id: str, answer: Answer) -> Reply:
     return Reply(_shown(job))
 
 
-def listed(desk: Desk) -> Reply:
+def listed(desk: Desk, google: bool = False) -> Reply:
     """All jobs."""
-    jobs = [_shown(job) for job in reversed(desk.batches.values())]
+    jobs = [_shown(job) for job in reversed(desk.batches.values()) if (job.dialect == "google") is google]
+    if google:
+        return Reply({"operations": jobs})
     return Reply({"object": "list", "data": jobs, "first_id": None, "last_id": None, "has_more": False})
 
 
@@ -156,6 +198,11 @@ def _run(desk: Desk, job: BatchJob, answer: Answer, state: str, most: int) -> No
         desk.received.append(served)
     job.left, job.state, job.ended = job.lines[most:], state, time.time()
     if job.dialect == "anthropic":
+        return
+    if job.dialect == "google":
+        if job.input:
+            job.output = desk.id("batch-")
+            desk.files[job.output] = _text(_google_lines(job))
         return
     if job.answered:
         job.output = desk.id("file-")
@@ -212,7 +259,58 @@ def _file(desk: Desk, name: str) -> bytes:
 
 
 def _shown(job: BatchJob) -> dict[str, Any]:
-    return {"openai": _openai, "anthropic": _anthropic, "mistral": _mistral}[job.dialect](job)
+    return {"openai": _openai, "anthropic": _anthropic, "google": _google, "mistral": _mistral}[job.dialect](job)
+
+
+def _google_lines(job: BatchJob) -> list[dict[str, Any]]:
+    """The results in the order of the requests."""
+    errors = {id(asked): {"code": refusal.status, "message": str(refusal)} for asked, refusal in job.refused}
+    errors |= {id(asked): {"code": 1, "message": f"The batch is {job.state}."} for asked in job.left}
+    answers = {id(asked): _google_answer(reply) for asked, reply in job.answered}
+    return [
+        {
+            "key": asked.custom_id,
+            **({"response": answers[id(asked)]} if id(asked) in answers else {"error": errors[id(asked)]}),
+        }
+        for asked in job.lines
+    ]
+
+
+def _google_answer(reply: Reply) -> Mapping[str, Any]:
+    """An answer; an embedding alone has its count of tokens beside it."""
+    if "embeddings" not in reply.body:
+        return reply.body
+    return {"embedding": reply.body["embeddings"][0], "tokenCount": str(reply.billed.input if reply.billed else 0)}
+
+
+def _google(job: BatchJob) -> dict[str, Any]:
+    states = {
+        "in_progress": "BATCH_STATE_RUNNING",
+        "completed": "BATCH_STATE_SUCCEEDED",
+        "partially_succeeded": "JOB_STATE_PARTIALLY_SUCCEEDED",
+    }
+    counts = {
+        "requestCount": len(job.lines),
+        "successfulRequestCount": len(job.answered),
+        "failedRequestCount": len(job.refused) + len(job.left) if job.ended else 0,
+        "pendingRequestCount": 0 if job.ended else len(job.lines),
+    }
+    facts: dict[str, Any] = {
+        "model": f"models/{job.asked['model']}",
+        "displayName": job.asked["batch"].get("displayName", ""),
+        "state": states.get(job.state) or f"BATCH_STATE_{job.state.upper()}",
+        "createTime": _rfc(job.created),
+        "updateTime": _rfc(job.ended or job.created),
+        "batchStats": {name: str(count) for name, count in counts.items() if count},
+    }
+    if job.ended is None:
+        return {"name": job.id, "metadata": facts}
+    output: dict[str, Any] = {"responsesFile": f"files/{job.output}"}
+    if job.output is None:
+        held = [{key: line[key] for key in line if key != "key"} for line in _google_lines(job)]
+        each = [{**line, **({"metadata": told} if told else {})} for line, told in zip(held, job.metadata, strict=True)]
+        output = {"inlinedResponses": {"inlinedResponses": each}}
+    return {"name": job.id, "metadata": {**facts, "endTime": _rfc(job.ended), "output": output}, "done": True}
 
 
 def _openai(job: BatchJob) -> dict[str, Any]:

@@ -75,12 +75,14 @@ def cancelled(ask: Callable[[str], Reply], path: str, desk: Desk, body: Mapping[
 
 
 RENTED = re.compile(r"/(?:vector_stores|containers|fine_tuning/jobs|cachedContents)/[^/]+$")
-BATCHES = re.compile(r"/(?:batches|batch/jobs)(?:/|$)|/files/[^/]+/content$")
-CANCEL = re.compile(r"/(?:batches|batch/jobs)/[^/]+/cancel$")
+BATCHES = re.compile(r"/(?:batches|batch/jobs)(?:/|$)|/files/[^/]+(?:/content|:download)$")
+CANCEL = re.compile(r"/(?:batches|batch/jobs)/[^/]+[/:]cancel$")
 
 ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/batches", "batch_create", batch_jobs.create),
     ("/batch/jobs", "batch_create", batch_jobs.create),
+    (":batchGenerateContent", "batch_create", batch_jobs.create_google),
+    (":asyncBatchEmbedContent", "batch_create", batch_jobs.create_google),
     ("/api/chat", "ollama_chat", ollama_api.chat),
     ("/api/generate", "ollama_generate", ollama_api.generate),
     ("/api/embed", "ollama_embed", ollama_api.embed),
@@ -226,13 +228,27 @@ class _Handler(BaseHTTPRequestHandler):
         with desk.lock:
             if kind == "files" and what == "content":
                 return batch_jobs.content(desk, name)
+            if what.endswith(":download"):
+                return batch_jobs.content(desk, what.removesuffix(":download"))
             if what == "results":
                 return self._addressed(batch_jobs.results(desk, name))
             if what == "cancel":
                 return self._addressed(batch_jobs.cancel(desk, name, line_answered(desk)))
             if what in ("batches", "jobs"):
-                return batch_jobs.listed(desk)
+                return batch_jobs.listed(desk, "-goog-api-key" in str(self.headers).lower())
+            if f"batches/{what.partition(':')[0]}" in desk.batches:
+                what, _, verb = f"batches/{what}".partition(":")
+                if verb:
+                    batch_jobs.cancel(desk, what, line_answered(desk))
+                    return Reply({})
             return self._addressed(batch_jobs.retrieve(desk, what, line_answered(desk)))
+
+    def _upload(self, path: str, raw: bytes, desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+        """Google's uploads: they are begun, and then sent in pieces."""
+        if path.endswith("/files"):
+            return batch_jobs.begin_upload(desk, str(self.headers.get("Host")))
+        last = "finalize" in (self.headers.get("X-Goog-Upload-Command") or "")
+        return batch_jobs.end_upload(desk, path.rpartition("/")[2], raw, last)
 
     def _addressed(self, reply: Reply) -> Reply:
         url = reply.body.get("results_url")
@@ -254,7 +270,9 @@ class _Handler(BaseHTTPRequestHandler):
             if "stream" in path.rpartition(named["model"])[2]:
                 body["stream"] = True
         api, answerer = next(((api, f) for end, api, f in ROUTES if path.endswith(end)), ("", None))
-        if path.endswith("/files"):
+        if path.startswith("/upload/"):
+            answerer = partial(self._upload, path, raw)
+        elif path.endswith("/files"):
             answerer = partial(uploaded, self.headers.get("Content-Type", ""), raw)
         elif CANCEL.search(path):
             answerer = partial(cancelled, self._batch, path)
@@ -300,7 +318,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(fault.what, kinds[self._is_anthropic()], kinds[2], code)
         if answerer is None:
             raise Refusal(404, ERRORS[404][self._is_anthropic()], f"Invalid URL (POST {path})")
-        if not (key := self._key()) and not path.startswith("/api/"):  # Ollama asks for none
+        free = ("/api/", "/upload/")  # Ollama asks for no key, and Google for none at the address of an upload
+        if not (key := self._key()) and not path.startswith(free):
             raise Refusal(401, ERRORS[401][self._is_anthropic()], "No API key was provided.")
         time.sleep(provider.latency)
         try:

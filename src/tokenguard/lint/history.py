@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from tokenguard.lint.loops import Loop, own_nodes, through_helpers
 from tokenguard.lint.patterns import lazy
-from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import Surface
 from tokenguard.lint.syntax import Function
@@ -211,10 +210,10 @@ _PEOPLE = frozenset({"input", "raw_input", "prompt", "ask", "receive", "receive_
 
 
 # Where a chat's history is kept, as bytes show it: a loop that asks a person, a session, an attribute that grows.
-KEEPERS: tuple[Entry, ...] = (
-    *(f"{name}(" for name in sorted(_PEOPLE)), "session_state", "user_session",
-    lazy(rb"self\s*\.[\w\s.\[\]'\"]*(?:\.\s*(?:append|extend|insert)\s*\(|\+=|=\s*\(?\s*self\b[^\n]*\+)"),
-)  # fmt: skip
+KEEPERS = (*(f"{name}(" for name in sorted(_PEOPLE)), "session_state", "user_session")
+OWN_GROWTH = lazy(  # a list of the object's own that grows
+    rb"self\s*\.[\w\s.\[\]'\"]*(?:\.\s*(?:append|extend|insert)\s*\(|\+=|=\s*\(?\s*self\b[^\n]*\+)"
+)
 
 
 def asks_a_person(loop: Loop) -> bool:

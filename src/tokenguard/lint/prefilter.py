@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 Entry = str | re.Pattern[bytes] | tuple["Entry", ...]
 
@@ -117,23 +118,44 @@ class Prefilter:
     def __init__(self, wanted: Mapping[str, Sequence[Entry]]) -> None:
         """`wanted` holds the `WORDS` of each rule; a rule without any can have findings everywhere."""
         self._always = [rule for rule, entries in wanted.items() if not entries]
-        self._by_first: dict[str, list[tuple[str, Entry]]] = {}
-        for rule, entries in wanted.items():
-            for entry in entries:
-                self._by_first.setdefault(_first(entry), []).append((rule, entry))
-        self._gate = Gate(self._by_first)
+        self._by_word: dict[str, set[str]] = {}  # the rules that a word alone concerns
+        entries = [(rule, entry) for rule, entries in wanted.items() for entry in entries]
+        self._searched = frozenset(_first(entry) for _, entry in entries)
+        self._by_first: dict[str, list[tuple[str, _Both]]] = {}  # and those that want more besides
+        for rule, entry in entries:
+            if isinstance(entry, str):
+                self._by_word.setdefault(entry, set()).add(rule)
+            else:
+                assert isinstance(entry, tuple), "an entry begins with a word"
+                self._by_first.setdefault(_first(entry), []).append((rule, self._both(entry)))
+        self._gate = Gate(sorted(self._searched))
+
+    def _both(self, entry: tuple[Entry, ...]) -> _Both:
+        first, *others = (self._both(part) if isinstance(part, tuple) else part for part in entry)
+        words = frozenset(part for part in others if isinstance(part, str) and part in self._searched)
+        return _Both(first, words, tuple(part for part in others if part not in words))
 
     def rules(self, source: bytes) -> set[str]:
         """The rules that `source` can concern."""
         found = set(self._always)
         near = self._gate.search(source)
-        if near:
-            text = _Text(source, near, self._by_first)
-            for word in near:
-                for rule, entry in self._by_first[word]:
-                    if rule not in found and text.holds(entry):
+        for word in near & self._by_word.keys():
+            found |= self._by_word[word]
+        if more := near & self._by_first.keys():
+            text = _Text(source, near, self._searched)
+            for word in more:
+                for rule, both in self._by_first[word]:
+                    if rule not in found and text.holds(both):
                         found.add(rule)
         return found
+
+
+class _Both(NamedTuple):
+    """An entry that is a tuple: its first part, and of the others those that are searched for anyway, and the rest."""
+
+    first: str | re.Pattern[bytes] | _Both
+    words: frozenset[str]
+    others: tuple[str | re.Pattern[bytes] | _Both, ...]
 
 
 class _Text:
@@ -145,10 +167,11 @@ class _Text:
         self._searched = searched
         self._known: dict[str | re.Pattern[bytes], bool] = {}
 
-    def holds(self, entry: Entry) -> bool:
+    def holds(self, entry: str | re.Pattern[bytes] | _Both) -> bool:
         """Whether the text satisfies an entry of a rule."""
-        if isinstance(entry, tuple):
-            return self.holds(entry[0]) and any(map(self.holds, entry[1:]))
+        if isinstance(entry, _Both):
+            first, words, others = entry
+            return self.holds(first) and (not words.isdisjoint(self._near) or any(map(self.holds, others)))
         if entry in self._searched:
             return entry in self._near
         known = self._known.get(entry)

@@ -7,7 +7,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +72,7 @@ def _in_pyproject(path: Path) -> Layer | None:
         data = _bytes(path)
         if b"tokenguard" not in data:
             return None
-        raw = tomllib.loads(_text(path, data))
+        raw, _ = _tables(_text(path, data).replace("\r\n", "\n"))
     except PolicyError:
         return None
     except tomllib.TOMLDecodeError:
@@ -114,6 +114,12 @@ def _parsed(text: str, filename: str, in_pyproject: bool) -> Layer:
     return Layer(read(raw, filename, line_of, source), raw, line_of, filename)
 
 
+@lru_cache(maxsize=1)
+def _tables(text: str) -> tuple[dict[str, Any], Lines]:
+    """What a TOML file says, and where; of the last one, as a pyproject.toml is looked into before it is read."""
+    return tomllib.loads(text), Lines(text)
+
+
 Raw = tuple[Mapping[str, Any], Callable[[Keys], int], str]
 """The tables of a policy file, the line of a key in it, and where relative paths start; empty for no file."""
 
@@ -130,8 +136,7 @@ def raw(path: str | os.PathLike[str]) -> Raw:
 def _raw(text: str, filename: str, in_pyproject: bool) -> Raw:
     text = text.replace("\r\n", "\n")
     try:
-        raw = tomllib.loads(text)
-        lines = Lines(text)
+        raw, lines = _tables(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)", str(error))
         line = int(found[1]) if found and found[1] else text.count("\n") + 1

@@ -61,9 +61,10 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         return exchange_at(str(request.url), body, stream, sdk.provider, put, sender=sdk.package, headers=headers)
 
     def watching(original: Callable[..., Any]) -> Callable[..., Any]:
-        def use(owner: Any, *args: Any, **kwargs: Any) -> Any:  # its value may be a coroutine: it is passed on as it is
-            meter.contain("watching a client", watch, owner)
-            return original(owner, *args, **kwargs)
+        def use(*args: Any, **kwargs: Any) -> Any:  # its value may be a coroutine: it is passed on as it is
+            if args:
+                meter.contain("watching a client", watch, args[0])
+            return original(*args, **kwargs)
 
         return use
 

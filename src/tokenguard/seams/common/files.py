@@ -98,6 +98,9 @@ def read_again(file: Any) -> bytes | None:
     """The content of a file as SDKs take them, which they are to read after this; `None` where that cannot be."""
     if isinstance(file, bytes | bytearray):
         return bytes(file)
+    if isinstance(file, os.PathLike):
+        with open(file, "rb") as opened:
+            return read_again(opened)
     if not hasattr(file, "read") or not hasattr(file, "seekable") or not file.seekable():
         return None
     here = file.tell()

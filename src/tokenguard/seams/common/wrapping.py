@@ -124,8 +124,7 @@ def replace(restore: Restore, owner: Any, path: str, make: Make, *, optional: bo
     if type(own) is not types.FunctionType or inherited or not _can_swap(own):
         if own is None:
             restore.hidden.append(f"{path} is wrapped by {_home(found) or type(found).__name__}")
-        original = found if own is None else own
-        restore.placed.append(Put(owner, name, functools.wraps(original)(make(original))))
+        restore.placed.append(Put(owner, name, functools.wraps(found)(make(found))))
         return
     twin = _twin(own)
     made = make(twin)
@@ -179,6 +178,8 @@ def _home(found: Any) -> str:
 
 
 def _can_swap(function: types.FunctionType) -> bool:
+    if function.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        return False  # code of another kind in its place is deprecated since Python 3.13
     return all(name.isidentifier() for name in function.__code__.co_freevars)
 
 
@@ -206,8 +207,20 @@ def _twin(function: types.FunctionType) -> types.FunctionType:
 
 
 def _body(code: types.CodeType) -> types.CodeType:
-    """Code in the place of `code` that runs what the function's `RUN` says; a coroutine function stays one."""
-    free, waits = ", ".join(code.co_freevars), bool(code.co_flags & inspect.CO_COROUTINE)
+    """Code in the place of `code` that runs what the function's `RUN` says.
+
+    A coroutine function stays one. A generator function is still called one, by its flags, but what it returns is made
+    by what it runs: from 3.13 on, Python warns of code of another kind, and only the flags tell the kind.
+    """
+    new = _running(code.co_freevars, bool(code.co_flags & inspect.CO_COROUTINE))
+    kind = code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+    return new.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_flags=new.co_flags | kind)
+
+
+@functools.cache
+def _running(names: tuple[str, ...], waits: bool) -> types.CodeType:
+    """The code of a function that has these free variables, and runs what its `RUN` says."""
+    free = ", ".join(names)
     source = (
         f"def make({free}):\n"
         f" {'async ' * waits}def body(*args, {RUN}, **kwargs):\n"
@@ -217,6 +230,5 @@ def _body(code: types.CodeType) -> types.CodeType:
     )
     made: dict[str, Any] = {}
     exec(compile(source, "<tokenguard>", "exec"), made)  # noqa: S102 - the names are identifiers of the SDK's code
-    body = made["make"](*code.co_freevars)
-    new: types.CodeType = body.__code__
-    return new.replace(co_name=code.co_name, co_qualname=code.co_qualname)
+    code: types.CodeType = made["make"](*names).__code__
+    return code

@@ -6,13 +6,16 @@ import json
 
 import httpx2
 import pytest
-from google.genai.types import HttpOptions
 
 import tokenguard
-from canned_clouds import BEDROCK_SONNET, bedrock_client, gemini, google_client
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import bedrock, endpoint_of, google
 from tokenguard.tokens import upper_bound_request
+
+pytest.importorskip("boto3")
+HttpOptions = pytest.importorskip("google.genai.types").HttpOptions
+
+from canned_clouds import BEDROCK_SONNET, bedrock_client, gemini, google_client  # noqa: E402 - where both are installed
 
 # $0.30 in, 0.03 read from the cache, 2.50 out.
 GEMINI_COST = (200 * 0.30 + 1000 * 0.03 + 300 * 2.50) / 1e6

@@ -10,6 +10,9 @@ import zlib
 import httpx2
 import pytest
 
+pytest.importorskip("anthropic")
+pytest.importorskip("openai")
+
 from canned import ANTHROPIC_USAGE, MESSAGES, event_stream, message_body, message_events, sse
 
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
