@@ -76,6 +76,7 @@ def vertex():
 @pytest.mark.parametrize("streamed", [False, True])
 def test_bedrock(streamed, installed, spans):
     """Bedrock: its provider name, its model id, its binary stream, its regional price."""
+    pytest.importorskip("botocore")
     got = bedrock().messages.create(model=MODEL, messages=MESSAGES, max_tokens=200, stream=streamed)
     if streamed:
         list(got)
