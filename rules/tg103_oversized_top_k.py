@@ -151,9 +151,10 @@ _PROMPTED = lazy(
 )
 _SEARCH = lazy(
     r"(?:^|_)(?:search|retrieve|retrieval|query|lookup|recall|similar|similarity|relevant|context|chunks|passages"
-    r"|find|fetch|match|matches|nearest|neighbou?rs|docs|documents|evidence|snippets|memories|knowledge|top|rag)(?:_|$)"
+    r"|find|fetch|match|matches|nearest|neighbou?rs|docs|documents|evidence|snippets|memories|knowledge|top|rag|knn)(?:_|$)"
     r"|[sS]earch|[rR]etriev"
 )
+_OBJECT = lazy(r"[rR]etriever|[sS]earcher|vector_?(?:store|db)|(?:^|_)(?:index|search)$")
 _SMALLER = lazy(r"(?:^|_)(?:top_?k|top_?n|k|n_results|num_results)$", re.IGNORECASE)
 _SAMPLES = lazy(r"generat|complet|create|config|sampl|invoke|chat|predict|params|settings")
 _SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "max_new_tokens", "do_sample", "messages", "prompt"})
@@ -173,7 +174,12 @@ def check(file: File) -> Iterator[Report]:
                 yield report
                 break
         else:
-            if _SEARCH.search(name) and not _samples(call, name) and (report := _report(file, call, _OWN, path, told)):
+            asked = f"{spelling(call.func) or name}".rpartition(".")[0].rpartition(".")[2]  # `retriever.get(...)`
+            if (
+                (_SEARCH.search(name) or _OBJECT.search(asked))
+                and not _samples(call, name)
+                and (report := _report(file, call, _OWN, path, told))
+            ):
                 yield report
 
 

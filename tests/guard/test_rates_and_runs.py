@@ -49,7 +49,7 @@ def test_so_many_calls(under, url):
     script = Script()
     for _ in range(3):
         ask(openai_client(script))
-    said = r'"rate": 3 calls made and 0 under way of 3, and this would be one more\. Wait until .* UTC, raise'
+    said = r'"rate": 3 calls made and 0 under way of 3, and this call would be one more\. Wait until .* UTC, raise'
     with pytest.raises(BudgetExceeded, match=said) as caught:
         ask(openai_client(script))
     assert len(script.requests) == 3

@@ -14,6 +14,7 @@ from tokenguard.ledger import sqlite as sqlite_module
 from tokenguard.ledger.entry import Balance, Entry, Refusal, Reservation, nano
 from tokenguard.ledger.loss import SurvivingLedger
 from tokenguard.ledger.sqlite import SqliteLedger
+from tokenguard.process import ends
 
 IT = Entry("b", "", 0, 2**32, nano(1), None, (0.5,))
 
@@ -119,6 +120,7 @@ PROGRAM = """
 import os, sys
 from tokenguard.ledger.entry import Entry, nano
 from tokenguard.ledger.sqlite import SqliteLedger
+from tokenguard.process import ends
 ledger = SqliteLedger(sys.argv[1])
 it = Entry("b", "", 0, 2**32, nano(1))
 ledger.settle_soon(ledger.reserve([it], nano(0.5), 0), nano(0.25), 0)
@@ -136,3 +138,24 @@ def test_a_program_that_ends(tmp_path: Path, how: str) -> None:
     balance = ledger.read([IT])[0]
     assert (balance.spent_nano, balance.reserved_nano) == (nano(0.25), 0)
     ledger.close()
+
+
+def test_a_stream_collected_while_the_end_is_written(ledger: SqliteLedger, monkeypatch, caplog):
+    """At the end of a process the collector may end a stream in the midst of the ledger's own last transaction."""
+    first, second, third = reserved(ledger, 0.1), reserved(ledger, 0.2), reserved(ledger, 0.3)
+    ledger.settle_soon(first, nano(0.01), 1)
+    monkeypatch.setattr(ends, "ending", True)
+    charge = ledger._charge
+
+    def collecting(db, settlement):
+        if settlement[0] is second:
+            monkeypatch.undo()
+            monkeypatch.setattr(ends, "ending", True)
+            ledger.settle_soon(third, nano(0.03), 1)
+        return charge(db, settlement)
+
+    monkeypatch.setattr(ledger, "_charge", collecting)
+    ledger.settle_soon(second, nano(0.02), 1)
+    balance = seen_by_others(ledger)
+    assert (balance.spent_nano, balance.reserved_nano) == (nano(0.06), 0)
+    assert not caplog.messages

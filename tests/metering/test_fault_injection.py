@@ -493,7 +493,6 @@ WIRE_STEPS = [
     (speakeasy, "conversation_of"),
     (speakeasy, "_traced"),
     (speakeasy, "json"),
-    (speakeasy, "may_be_billed"),
     (speakeasy.Attempts, "_next"),
     (cohere, "located"),
     (ollama, "_line"),

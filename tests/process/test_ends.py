@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,6 +178,30 @@ def test_terminated_with_an_open_stream(tmp_path: Path) -> None:
         tmp_path, "for chunk in stream():\n    print('ready', flush=True)\n    time.sleep(60)", kill_after="ready"
     )
     assert (ended.code, ended.outcomes, ended.reserved) == (-15, [ABANDONED], 0)
+
+
+@pytest.mark.parametrize("how", ["", "os._exit(0)", "os.kill(os.getpid(), signal.SIGTERM)"])
+def test_terminated_while_it_ends(how: str) -> None:
+    """A signal that comes in the midst of the end, or another one, waits for it; the process dies of it then."""
+    program = f"""
+import os, signal, sys
+from tokenguard.process import ends
+
+def finish():
+    print("begins", flush=True)
+    if not done:
+        done.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("goes on", flush=True)
+
+done = []
+ends.at_end(ends.Stage.LEDGERS, finish)
+ends.heed_signals()
+{how}
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.stdout.split("\n")[:2] == ["begins", "goes on"]
+    assert (ended.returncode, ended.stderr) == (-signal.SIGTERM, "")
 
 
 def test_handlers_of_the_programs_own(tmp_path: Path) -> None:

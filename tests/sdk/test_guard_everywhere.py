@@ -296,6 +296,19 @@ def test_resends(variant, caller, under, provider, spans, at_once):
     assert spans.attributes["http.request.resend_count"] == 1
 
 
+@over(RESENDING)
+def test_a_rate_counts_resends(variant, caller, under, provider, spans, at_once):
+    """A request that the SDK sends again is one more, counted before it is sent: past the limit it is not."""
+    call = caller(variant, resends=3)
+    guard = under('[[budget]]\nname = "rate"\nwindow = "total"\nlimit_calls = 2\n')
+    provider.fail_next(500, times=9, retry_after=0.001)
+    with pytest.raises(BudgetExceeded, match="2 calls made and 0 under way of 2, and this resend would be one more"):
+        call()
+    assert len(provider.requests) == 2
+    assert spans.attributes["http.request.resend_count"] == 1
+    assert (balance(guard).spent_tokens, balance(guard).reserved_tokens) == (2, 0)
+
+
 @over(WHOLE)
 def test_repeats(variant, caller, under, provider):
     """Where the application repeats what fails, in place of the SDK, the limit ends that too."""
@@ -695,11 +708,16 @@ def test_additional_body_parameters(running, provider, under):
     assert extra["request_options"]["additional_body_parameters"]["max_tokens"] == 300
 
 
+GOOGLE_WAITS = hasattr(importlib.import_module("google.genai._api_client"), "_HTTPX_TRANSIENT_EXC")
+"""Whether its SDK sends again what it did not wait for: the first versions did not, nor does any on aiohttp."""
 WAITING = [
     variant
     for variant in RESENDING
-    if variant.kind.name in ("openai chat", "anthropic messages", "bedrock converse", "mistral chat")
-    and not variant.stream
+    if not variant.stream
+    and (
+        variant.kind.name in ("openai chat", "anthropic messages", "bedrock converse", "mistral chat")
+        or (variant.kind.name == "google generate" and not variant.asynchronous and GOOGLE_WAITS)
+    )
 ]
 """The others do not send again what they did not wait for, or are of the same seam."""
 
@@ -716,6 +734,26 @@ def test_timeouts(variant, caller, under, provider, spans, at_once):
     assert spans.attributes["http.request.resend_count"] == 1
     assert spans.attributes[names.RETRY_COST] == spans.attributes["tokenguard.cost.usd"]
     assert balance(guard).spent_nano == 2 * variant.kind.charged(provider.requests[-1].billed)
+
+
+@over(WAITING)
+def test_no_room_for_a_resend(variant, caller, under, provider, at_once):
+    """An attempt whose answer was not waited for holds its room: where there is none for another, none is sent."""
+    call, asked = caller(variant, resends=2, timeout=0.3), []
+    guard = under(budget(1.0) + rates(variant.kind))
+    reserve = guard.ledger.reserve
+    guard.ledger.reserve = lambda entries, nano, *rest: asked.append(nano) or reserve(entries, nano, *rest)
+    caller(variant)()
+    sent = len(provider.requests)
+    before = balance(guard).spent_nano
+    guard = under(budget((before + 1.5 * asked[0]) / 1e9) + rates(variant.kind))
+    provider.fail_next("delay", seconds=0.5)
+    with pytest.raises(BudgetExceeded, match="worst case of this resend"):
+        call()
+    assert len(provider.requests) == sent + 1
+    charged = balance(guard).spent_nano - before  # as it was held: with its input counted by then
+    assert 0.8 * asked[0] < charged <= asked[0]
+    assert balance(guard).reserved_nano == 0
 
 
 def test_rounds_of_coheres_first_api():

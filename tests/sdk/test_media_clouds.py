@@ -191,7 +191,7 @@ def test_invoked_is_refused(bedrock, provider):
 def test_reel(text, usd, bedrock, installed):
     """Nova Reel costs $0.08 a second; its job is asked for by its ARN."""
     if not hasattr(bedrock, "start_async_invoke"):
-        pytest.skip("this version starts nothing that it does not wait for")
+        pytest.skip("this boto3 has no asynchronous jobs")
     guard = under(BUDGET)
     job = bedrock.start_async_invoke(
         modelId="amazon.nova-reel-v1:1",

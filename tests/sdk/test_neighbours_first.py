@@ -106,13 +106,9 @@ INHERITED = {
 
 
 def test_every_seam_goes_below(installed, running):
-    """What the seams wrap of the SDKs here keeps its identity: none is merely replaced, but for what is no function.
-
-    Nor is an asynchronous generator's function kept, which can hand over to no other.
-    """
+    """What the seams wrap of the SDKs here keeps its identity: none is merely replaced, but for what is no function."""
     for module, placed in installed.seams.items():
         merely = [each for each in placed.placed if not isinstance(each, Swap)]
-        merely = [each for each in merely if not inspect.isasyncgenfunction(each._before)]
         names = {operator.attrgetter("_name")(each) for each in merely}
         names -= INHERITED.get(module, set())
         assert not names or module.startswith(("xai_sdk.", "dspy.utils", "haystack.")), (module, names)

@@ -100,7 +100,7 @@ def test_a_container(client, installed, passes):
     if "memory_limit" not in inspect.signature(client.containers.create).parameters:
         pytest.skip("this version knows no other size")
     box = client.containers.create(
-        name="box", memory_limit="64g", expires_after={"anchor": "last_active_at", "minutes": 60}
+        name="box", expires_after={"anchor": "last_active_at", "minutes": 60}, extra_body={"memory_limit": "64g"}
     )
     assert counted(installed, 1)[0].cost.total == pytest.approx(1.92)
     passes(1250)

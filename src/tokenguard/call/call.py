@@ -13,7 +13,6 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from tokenguard.call import scope
-from tokenguard.call.failures import may_be_billed
 from tokenguard.call.open import Watching, open_calls
 from tokenguard.call.repeats import Failure
 from tokenguard.facts import names
@@ -67,8 +66,8 @@ class Guarding(Protocol):
         """The same before anything else is reserved."""
         ...
 
-    def resend(self, call: Call) -> Generator[Step, Answer, None]:
-        """Hold the worst case of a resend, as the attempt before it may be billed; raises where there is no room."""
+    def resend(self, call: Call, billed: bool) -> Generator[Step, Answer, None]:
+        """Count a resend, and hold its worst case where the attempt before it may be billed; or raise a refusal."""
         ...
 
     def settle(
@@ -183,6 +182,8 @@ class Call:
     """The model that has answered there before, where the request names none: an agent's."""
     resends: int = 0
     billed_resends: int = 0
+    attempt_billed: bool | None = None
+    """Whether the last attempt may be billed without an answer, where that is told; `None` before one has ended."""
     sent: bool = False
     """Whether it has been handed to the SDK to be sent."""
     begun: bool = False
@@ -281,10 +282,10 @@ class Call:
         failed = self.retried
         return failed.times if failed is not None and self.start_perf - failed.last_ns < seconds * 1e9 else 0
 
-    def resending(self, error: BaseException | None) -> None:
-        """The SDK is about to send the request again: after `error`, or after the provider refused it."""
+    def resending(self, billed: bool) -> None:
+        """The SDK is about to send the request again, after an attempt that may be billed, or was refused."""
         self.resends += 1
-        self.billed_resends += may_be_billed(error)
+        self.billed_resends += billed
 
     def internal_error(self, where: str, error: Exception) -> None:
         """Note an internal error on the call's way."""

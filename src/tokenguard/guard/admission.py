@@ -216,7 +216,7 @@ class Guard(Budgeting):
             self.tell_saved(call, call.rerouted, charged, cost.total)
         held, ledger = call.reservation, self.ledger
         if call.turn is not None and ledger is not None:
-            sent = 0 if outcome == names.BLOCKED else 1 + call.resends
+            sent = 0 if outcome == names.BLOCKED else 1
             ledger.settle_soon(call.turn, 0, sent)
             call.turn = None
         if held is None or ledger is None:

@@ -63,7 +63,9 @@ class Budgeting(Limiting):
     _told: set[str]
     """The accounts whose first refusal in their window has been told of."""
 
-    def take_turn(self, call: Call, matched: Matched, ledger: Ledger, run: str) -> Generator[Step, Answer, None]:
+    def take_turn(
+        self, call: Call, matched: Matched, ledger: Ledger, run: str, what: str = "call"
+    ) -> Generator[Step, Answer, None]:
         """Hold one call in every budget of calls that it falls under, in one atomic step."""
         entries = matched.rates.entries(ledger.now(), enforce=self.enforces, run=run)
         if not entries:
@@ -80,7 +82,7 @@ class Budgeting(Limiting):
             self.decide(call, budget.name, "warn" if budget.then == "warn" else "block")
         if isinstance(held, Refusal):
             yield from self._tell(ledger, held)
-            raise refused(call, held, budget)
+            raise refused(call, held, budget, what)
 
     def reserve(
         self,
@@ -151,13 +153,19 @@ class Budgeting(Limiting):
             if answer.error is not None:
                 raise answer.error
 
-    def resend(self, call: Call) -> Generator[Step, Answer, None]:
-        """Hold the worst case once more: the attempt before may be billed, and so may the one that follows.
+    def resend(self, call: Call, billed: bool) -> Generator[Step, Answer, None]:
+        """Take a turn for a resend, and hold the worst case once more where the attempt before may be billed, too.
 
         Raises `BudgetExceeded` where there is no room for that: then nothing is sent again.
         """
-        first, ledger = call.reservation, self.ledger
-        if first is None or ledger is None or call.matched is None:
+        first, ledger, matched = call.reservation, self.ledger, call.matched
+        if ledger is None or matched is None:
+            return
+        if (sent := call.turn) is not None:
+            call.turn = None
+            ledger.settle_soon(sent, 0, 1)
+            yield from self.take_turn(call, matched, ledger, call.scope.run if matched.by_run else "", "resend")
+        if first is None or not billed:
             return
         extra = Reservation(new_id(), first.entries, first.nano, first.tokens, 0.0)
         call.resends_held += (extra,)  # before it is made, as in `reserve`
@@ -169,7 +177,7 @@ class Budgeting(Limiting):
             call.resends_held = (*call.resends_held[:-1], held)
             return
         call.resends_held = call.resends_held[:-1]
-        budget = call.matched.budget(held.entry.budget)
+        budget = matched.budget(held.entry.budget)
         self.decide(call, budget.name, "block")
         yield from self._tell(ledger, held)
         raise refused(call, held, budget, "resend")

@@ -34,8 +34,8 @@ def _said(refusal: Refusal, what: str, *, ends: bool) -> str:
     wait = f"Wait until {utc(refusal.entry.window_end)}, raise" if ends else "Raise"
     if refusal.unit == CALLS:
         return (
-            f"{refusal.spent:,} calls made and {refusal.reserved:,} under way of {refusal.limit:,}, and this would be "
-            f"one more. {wait} the limit, or make fewer calls"
+            f"{refusal.spent:,} calls made and {refusal.reserved:,} under way of {refusal.limit:,}, and this {what} "
+            f"would be one more. {wait} the limit, or make fewer calls"
         )
     return (
         f"{_amount(refusal, refusal.spent)} spent and {_amount(refusal, refusal.reserved)} reserved of "

@@ -291,6 +291,7 @@ class SqliteLedger(Ledger):
                 raise LedgerError(f"the ledger {self.path} cannot be used: another process holds it")
             taken: list[_Settlement] = []
             found: tuple[Alert, ...] = ()
+            db: sqlite3.Connection | None = None
             try:
                 if self._is_in_transaction():
                     self._within()
@@ -306,6 +307,8 @@ class SqliteLedger(Ledger):
             except (sqlite3.Error, OSError) as error:
                 if (raised := interrupt(error)) is not None:
                     raise raised from None
+                if db is not None and self._connection not in (None, db):
+                    return self._transact(work, *args)  # `_within` has broken this one off, and has written its own
                 self._gave_up = time.monotonic()
                 raise LedgerError(f"the ledger {self.path} cannot be used: {error}") from error
             for settlement in taken:
@@ -330,10 +333,13 @@ class SqliteLedger(Ledger):
             db.close()
 
     def _within(self) -> None:
-        """A signal handler has come in the middle of a transaction of this very thread."""
+        """A signal handler, or a stream that is collected, has come in the middle of a transaction of this very thread.
+
+        At the end of the process nobody may come back to that transaction. If somebody does, it is made again.
+        """
         if not ends.ending:
             raise LedgerError("a signal handler has called a model while the ledger was being written")
-        if self._connection is not None:  # nobody will end it any more
+        if self._connection is not None:
             self._break_off(self._connection)
 
     def _begin(self, db: sqlite3.Connection) -> None:

@@ -205,7 +205,7 @@ class Meter:
         try:
             yield from ask(*arguments)
         except GuardrailViolation as refusal:
-            self.contain("recording a refusal", self._refuse, call, refusal)
+            self.contain("recording a refusal", self._refuse, guard, call, refusal)
             raise
         except Exception as failure:
             self.telemetry.internal_error("guarding a call", failure)
@@ -213,10 +213,12 @@ class Meter:
                 self.telemetry.faults.passed(guarded=False, measured=True)
             else:
                 undecided = _undecided()
-                self.contain("recording a refusal", self._refuse, call, undecided)
+                self.contain("recording a refusal", self._refuse, guard, call, undecided)
                 raise undecided from failure
 
-    def _refuse(self, call: Call, refusal: GuardrailViolation) -> None:
+    def _refuse(self, guard: Guard, call: Call, refusal: GuardrailViolation) -> None:
+        # A request that can no longer be changed is refused after a limit has said that it clamps.
+        guard.decide(call, refusal.rule, names.BLOCK)
         self._start_span(call, native=False)
         call.finish(None, outcome=names.BLOCKED, error=refusal)
 
@@ -253,22 +255,33 @@ class Meter:
         self.contain("closing a call", self._close, exchange, call, answer)
         return answer
 
-    def resent(self, call: Call, error: BaseException | None) -> Flow:
+    def attempt(self, call: Call) -> Flow:
+        """One attempt at a call, `SEND`, of an SDK whose own loop makes them: each but the first is a resend."""
+        if call.attempt_billed is None:
+            answer = yield SEND
+        else:
+            answer = yield from self.resent(call, None, billed=call.attempt_billed)
+        call.attempt_billed = may_be_billed(answer.error)
+        return answer
+
+    def resent(self, call: Call, error: BaseException | None, *, billed: bool | None = None) -> Flow:
         """The SDK's own way to another attempt, `SEND`, after one that ended with `error`.
 
-        Raises the guard's refusal: where the failed attempt may be billed, the next one needs room of its own.
+        Raises the guard's refusal: a resend is a request of its own, and where the attempt before it may be billed, it
+        needs room of its own, too. `billed` says that where the error is not known any more.
         """
-        guard = call.guard
-        if guard is not None and may_be_billed(error):
+        guard, billed = call.guard, may_be_billed(error) if billed is None else billed
+        if guard is not None:
             try:
-                yield from guard.resend(call)
+                yield from guard.resend(call, billed)
             except GuardrailViolation as refusal:
+                call.attempt_billed = billed
                 raise refusal from error
             except Exception as failure:
                 self.telemetry.internal_error("guarding a resend", failure)
                 if self.guard is not None and self.guard.policy.on_internal_error == "block":
                     raise _undecided() from failure
-        self.contain("seeing a resend", call.resending, error)
+        self.contain("seeing a resend", call.resending, billed)
         return (yield SEND)
 
     def _given(self, guard: Guard, exchange: Exchange, call: Call, kept: LookUp, answer: Answer) -> Flow:

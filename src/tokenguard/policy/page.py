@@ -44,9 +44,9 @@ machines share the ledger, as long as no call costs more than its worst case. If
   billed, so it is charged in addition to its retry. A request that the provider refuses, with any 4xx or 5xx, costs
   nothing.
 - Before the SDK retries after such an attempt, the worst case is reserved again. If it does not fit, nothing is sent,
-  and the call raises `BudgetExceeded` from the time-out. This holds for openai, anthropic and similar SDKs, and for
-  boto3. Other SDKs retry after a time-out only if the program configures it. Their attempts are charged when the call
-  has ended, so each can exceed a limit by one worst case.
+  and the call raises `BudgetExceeded`. This holds for every SDK whose retries TokenGuard sees: openai, anthropic and
+  similar SDKs, boto3, google-genai, mistralai, cohere. What gRPC sends again inside xai-sdk, or a proxy on its own, is
+  not seen: only what they report is charged.
 - A call is charged to the window in which it was reserved.
 - If a process dies, its reservations stay until the lease ends. Then they are charged in full and reported as
   `orphaned`, a part of `spent`. If the call is settled later, its real cost replaces that.
@@ -54,7 +54,8 @@ machines share the ledger, as long as no call costs more than its worst case. If
   every call. A slice counts as reserved until it is returned: when it is used up, after `slice_idle` without use, after
   `slice_lease`, or at the end of the process. So alerts come later, and near the limit one process may be refused
   while another still has a slice.
-- `limit_calls` counts every request that is sent, including the SDK's retries and requests that the provider refuses.
+- `limit_calls` counts every request before it is sent, including the SDK's retries and requests that the provider
+  refuses. A retry past the limit is not sent, and the call raises `BudgetExceeded`.
   Calls that a rule refuses are not counted. To limit money as well, write another `[[budget]]`.
 - `per = ["task_run"]` gives each run of a `tokenguard.task(...)` its own account; with nested tasks, the innermost run
   counts. The account is removed when the task ends, or after a week if the end is never seen (`kill -9`). It has no

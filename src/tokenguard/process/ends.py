@@ -77,17 +77,29 @@ def _leave() -> None:
         step()
 
 
+_ends_in: list[int] = []
+"""The threads that are in `end`."""
+_signals: list[int] = []
+"""What has come while the main thread was in `end`: it finishes what it does, and dies of this then."""
+
+
 def end() -> None:
     """Finish what is under way. Never raises."""
     global ending
     ending = True
-    for stage in Stage:
-        for step in list(_steps[stage]):
-            for _ in range(2):  # again, where a signal handler has raised in it
-                with contextlib.suppress(Exception):
-                    if (finish := step()) is not None:
-                        finish()
-                    break
+    _ends_in.append(threading.get_ident())
+    try:
+        for stage in Stage:
+            for step in list(_steps[stage]):
+                for _ in range(2):  # again, where a signal handler has raised in it
+                    with contextlib.suppress(Exception):
+                        if (finish := step()) is not None:
+                            finish()
+                        break
+    finally:
+        _ends_in.remove(threading.get_ident())
+        if _signals and threading.get_ident() not in _ends_in:
+            _die(_signals.pop(), None)
 
 
 def call_last() -> None:
@@ -108,6 +120,9 @@ def heed_signals() -> None:
 
 def _die(number: int, frame: FrameType | None) -> None:
     """End, and then die of the signal as if nobody had handled it."""
+    if threading.get_ident() in _ends_in:
+        _signals.append(number)
+        return
     try:
         _leave()
     finally:  # whatever another handler raises meanwhile

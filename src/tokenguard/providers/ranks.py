@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tokenguard.providers.api import Api
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
 from tokenguard.providers.words import Words
 
-SEARCHES: Shape = {"search_units": "request"}
-USAGE: Shape = {"total_tokens": "input", "prompt_tokens": "input"}
+SEARCHES: Final = Shape({"search_units": "request"})
+USAGE: Final = Shape({"total_tokens": "input", "prompt_tokens": "input"})
 
 
 def read_rank(response: object) -> Reading:

@@ -220,29 +220,30 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return request
 
-    def retry_args(original: Any) -> Any:
-        def arguments(options: Any) -> Any:
-            given = original(options)
-            if options is None:
-                return given
-            before_sleep = given.get("before_sleep")
+    def request_once(original: Any) -> Any:
+        def attempt(*args: Any, **kwargs: Any) -> Any:
+            send = functools.partial(original, *args, **kwargs)
+            call = current_call.get()
+            return send() if call is None else drive(meter.attempt(call), send)
 
-            def resending(state: Any) -> None:
-                if (call := current_call.get()) is not None:
-                    meter.contain("seeing a resend", lambda: call.resending(state.outcome.exception()))
-                if before_sleep is not None:
-                    before_sleep(state)
+        return attempt
 
-            return {**given, "before_sleep": resending}
+    def async_request_once(original: Any) -> Any:
+        async def attempt(*args: Any, **kwargs: Any) -> Any:
+            send = functools.partial(original, *args, **kwargs)
+            call = current_call.get()
+            return await (send() if call is None else drive_async(meter.attempt(call), send))
 
-        return arguments
+        return attempt
 
     def aiohttp_session(original: Any) -> Any:
         async def session(self: Any, *args: Any, **kwargs: Any) -> Any:
             # Asked for again while the SDK handles the failure of its first attempt.
-            if (error := sys.exc_info()[1]) is not None and (call := current_call.get()) is not None:
-                meter.contain("seeing a resend", _caught_while_sending, error, call)
-            return await original(self, *args, **kwargs)
+            error, call = sys.exc_info()[1], current_call.get()
+            send = functools.partial(original, self, *args, **kwargs)
+            if error is None or call is None or not meter.contain("seeing a resend", _caught_while_sending, error):
+                return await send()
+            return await drive_async(meter.resent(call, error), send)
 
         return session
 
@@ -266,14 +267,14 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     wrap("BaseApiClient._request", request)
     wrap("BaseApiClient._async_request", async_request)
     wrap("BaseApiClient._get_aiohttp_session", aiohttp_session, optional=True)
-    wrap("retry_args", retry_args, optional=True)
+    wrap("BaseApiClient._request_once", request_once)
+    wrap("BaseApiClient._async_request_once", async_request_once)
     wrap("HttpResponse._iter_response_stream", chunks)
     wrap("HttpResponse._aiter_response_stream", async_chunks)
     return restore
 
 
-def _caught_while_sending(error: BaseException, call: Call) -> None:
-    """Note a resend if it is the SDK's sending method that caught this error, and not the application around it."""
+def _caught_while_sending(error: BaseException) -> bool:
+    """Whether it is the SDK's sending method that caught this error, and not the application around it."""
     trace = error.__traceback__
-    if trace is not None and trace.tb_frame.f_code.co_name == "_async_request_once":
-        call.resending(error)
+    return trace is not None and trace.tb_frame.f_code.co_name == "_async_request_once"

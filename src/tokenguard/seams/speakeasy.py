@@ -13,13 +13,13 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from opentelemetry import trace
 
-from tokenguard.call.call import AskedBy, current_call
-from tokenguard.call.failures import may_be_billed
+from tokenguard.call.call import AskedBy, Call, current_call
+from tokenguard.call.flow import drive, drive_async
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Endpoint, Sdk, api_of, located
 from tokenguard.providers.batches import Request, request_at
@@ -169,8 +169,9 @@ def _retrying(original: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
             attempts = Attempts(retries, meter)
 
             async def attempt(*number: int) -> Any:
-                with attempts:
-                    return await func(*number)
+                call = attempts.next()
+                send = functools.partial(func, *number)
+                return await (send() if call is None else drive_async(meter.attempt(call), send))
 
             return await original(attempt, retries)
 
@@ -180,8 +181,9 @@ def _retrying(original: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
         attempts = Attempts(retries, meter)
 
         def attempt(*number: int) -> Any:
-            with attempts:
-                return func(*number)
+            call = attempts.next()
+            send = functools.partial(func, *number)
+            return send() if call is None else drive(meter.attempt(call), send)
 
         return original(attempt, retries)
 
@@ -189,29 +191,21 @@ def _retrying(original: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
 
 
 class Attempts:
-    """The attempts at one request: counts resends on the current call, and ends them where the guard says so."""
+    """The attempts at one request: ends them where the guard says so."""
 
     def __init__(self, retries: Any, meter: Meter) -> None:
         self._retries = retries
         self._meter = meter
         self._most: int | None = getattr(retries.config, "tokenguard_most", None)
         self._made = 0
-        self._billed = False
-        """Whether the last attempt may be on the bill: its answer was not waited for."""
 
-    def __enter__(self) -> None:
+    def next(self) -> Call | None:
+        """The call that one more is about to be made for."""
         self._meter.contain("seeing an attempt", self._next)
-
-    def __exit__(self, kind: type | None, error: BaseException | None, where: TracebackType | None) -> None:
-        # Not the error itself: that would be a cycle, through its frames.
-        self._billed = bool(self._meter.contain("seeing an attempt", may_be_billed, error))
+        return current_call.get()
 
     def _next(self) -> None:
-        """One more is about to be made."""
         self._made += 1
-        if self._made > 1 and (call := current_call.get()) is not None:
-            call.resending(None)
-            call.billed_resends += self._billed
         if self._most is not None and self._made > self._most:
             # The SDK looks at both after the attempt: with these it takes whatever comes of it.
             self._retries.status_codes = []

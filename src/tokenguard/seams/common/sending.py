@@ -137,6 +137,8 @@ The arguments are the call's own: the exchange changes the request by changing t
 
 Seen = Callable[[Mapping[str, Any], Any], None]
 """Looks at the keyword arguments and the result of a request that is no model call: it may end one that is open."""
+_FlowOf = Callable[[Any, list[Any], dict[str, Any]], tuple[Flow | None, SentExchange | None]]
+"""What is to run around a request, and the exchange where it is a model call."""
 BatchOf = Callable[[Mapping[str, Any]], Any]
 """From the keyword arguments of a request that is no model call to what `Meter.batches` takes; `None` for any other."""
 
@@ -158,13 +160,6 @@ def wrap(
     which of them are a batch API's.
     """
 
-    def exchange_of(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
-        call = current_call.get()
-        if call is not None and not call.finished:  # a send within a call: the SDK sends it again
-            meter.contain("seeing a resend", call.resending, sys.exc_info()[1])
-            return None
-        return meter.look(look, client, args, kwargs)
-
     def other(kwargs: Mapping[str, Any], result: Any) -> Any:
         if seen is not None and meter.pending:
             meter.contain("asking for a response", seen, kwargs, result)
@@ -176,17 +171,18 @@ def wrap(
         sent = meter.contain("looking at a batch", batch, kwargs)
         return None if sent is None else meter.batches.flow(sent)
 
-    make = functools.partial(_wrapper, exchange_of=exchange_of, other=other, batched=batched, meter=meter)
+    def flow_of(client: Any, args: list[Any], kwargs: dict[str, Any]) -> tuple[Flow | None, SentExchange | None]:
+        call = current_call.get()
+        if call is not None and not call.finished:  # a send within a call: the SDK sends it again
+            return meter.resent(call, sys.exc_info()[1]), None
+        exchange = meter.look(look, client, args, kwargs)
+        return batched(kwargs) if exchange is None else meter.flow(exchange), exchange
+
+    make = functools.partial(_wrapper, flow_of=flow_of, other=other)
     replace(restore, owner, path, make, optional=optional)
 
 
-def _wrapper(
-    original: Any,
-    exchange_of: Look,
-    other: Callable[[Mapping[str, Any], Any], Any],
-    batched: Callable[[Mapping[str, Any]], Flow | None],
-    meter: Meter,
-) -> Any:
+def _wrapper(original: Any, flow_of: _FlowOf, other: Callable[[Mapping[str, Any], Any], Any]) -> Any:
     inner = inspect.unwrap(original)
     managed = inner is not original  # `@contextmanager` and its asynchronous twin leave the generator behind them
     if managed and inspect.isgeneratorfunction(inner):
@@ -195,12 +191,12 @@ def _wrapper(
         def manager(self: Any, *given: Any, **kwargs: Any) -> Iterator[Any]:
             args = list(given)
             with ExitStack() as stack:
-                exchange = exchange_of(self, args, kwargs)
+                flow, _ = flow_of(self, args, kwargs)
 
                 def send() -> Any:
                     return stack.enter_context(original(self, *args, **kwargs))
 
-                yield send() if exchange is None else drive(meter.flow(exchange), send)
+                yield send() if flow is None else drive(flow, send)
 
         return manager
     if managed and inspect.isasyncgenfunction(inner):
@@ -209,36 +205,32 @@ def _wrapper(
         async def async_manager(self: Any, *given: Any, **kwargs: Any) -> AsyncIterator[Any]:
             args = list(given)
             async with AsyncExitStack() as stack:
-                exchange = exchange_of(self, args, kwargs)
+                flow, _ = flow_of(self, args, kwargs)
 
                 def send() -> Awaitable[Any]:
                     return stack.enter_async_context(original(self, *args, **kwargs))
 
-                yield await (send() if exchange is None else drive_async(meter.flow(exchange), send))
+                yield await (send() if flow is None else drive_async(flow, send))
 
         return async_manager
     if inspect.iscoroutinefunction(inner):
 
         async def coroutine(self: Any, *given: Any, **kwargs: Any) -> Any:
             args = list(given)
-            exchange = exchange_of(self, args, kwargs)
-            if exchange is None and (flow := batched(kwargs)) is not None:
-                return await drive_async(flow, lambda: original(self, *args, **kwargs))
-            if exchange is None:
+            flow, exchange = flow_of(self, args, kwargs)
+            if flow is None:
                 return other(kwargs, await original(self, *args, **kwargs))
-            result = await drive_async(meter.flow(exchange), lambda: original(self, *args, **kwargs))
-            return result if exchange.instead is None else exchange.instead
+            result = await drive_async(flow, lambda: original(self, *args, **kwargs))
+            return result if exchange is None or exchange.instead is None else exchange.instead
 
         return coroutine
 
     def function(self: Any, *given: Any, **kwargs: Any) -> Any:
         args = list(given)
-        exchange = exchange_of(self, args, kwargs)
-        if exchange is None and (flow := batched(kwargs)) is not None:
-            return drive(flow, lambda: original(self, *args, **kwargs))
-        if exchange is None:
+        flow, exchange = flow_of(self, args, kwargs)
+        if flow is None:
             return other(kwargs, original(self, *args, **kwargs))
-        result = drive(meter.flow(exchange), lambda: original(self, *args, **kwargs))
-        return result if exchange.instead is None else exchange.instead
+        result = drive(flow, lambda: original(self, *args, **kwargs))
+        return result if exchange is None or exchange.instead is None else exchange.instead
 
     return function

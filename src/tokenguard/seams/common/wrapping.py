@@ -178,8 +178,6 @@ def _home(found: Any) -> str:
 
 
 def _can_swap(function: types.FunctionType) -> bool:
-    if function.__code__.co_flags & inspect.CO_ASYNC_GENERATOR:
-        return False  # it cannot hand over to another, and code of another kind is deprecated since Python 3.13
     return all(name.isidentifier() for name in function.__code__.co_freevars)
 
 
@@ -207,20 +205,24 @@ def _twin(function: types.FunctionType) -> types.FunctionType:
 
 
 def _body(code: types.CodeType) -> types.CodeType:
-    """Code in the place of `code` that runs what the function's `RUN` says, and is of its kind."""
-    waits, yields = (bool(code.co_flags & flag) for flag in (inspect.CO_COROUTINE, inspect.CO_GENERATOR))
-    new = _running(code.co_freevars, waits, yields)
-    return new.replace(co_name=code.co_name, co_qualname=code.co_qualname)
+    """Code in the place of `code` that runs what the function's `RUN` says.
+
+    A coroutine function stays one. A generator function is still called one, by its flags, but what it returns is made
+    by what it runs: from 3.13 on, Python warns of code of another kind, and only the flags tell the kind.
+    """
+    new = _running(code.co_freevars, bool(code.co_flags & inspect.CO_COROUTINE))
+    kind = code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+    return new.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_flags=new.co_flags | kind)
 
 
 @functools.cache
-def _running(names: tuple[str, ...], waits: bool, yields: bool) -> types.CodeType:
+def _running(names: tuple[str, ...], waits: bool) -> types.CodeType:
     """The code of a function that has these free variables, and runs what its `RUN` says."""
     free = ", ".join(names)
     source = (
         f"def make({free}):\n"
         f" {'async ' * waits}def body(*args, {RUN}, **kwargs):\n"
-        f"  return ({'await ' * waits}{'yield from ' * yields}{RUN}[0](*args, **kwargs))\n"
+        f"  return {'await ' * waits}{RUN}[0](*args, **kwargs)\n"
         f"  {free}\n"  # never reached: a function's code must have as many free variables as its closure
         " return body\n"
     )
