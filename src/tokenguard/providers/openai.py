@@ -101,7 +101,7 @@ BREAKDOWN = "usage_breakdown"
 
 
 def _by_model(said: Reading, listed: object) -> Reading:
-    """The models that one of Groq's compound systems is billed by, each at its own price (`UsageBreakdown`, its SDK)."""
+    """The models that one of Groq's compound systems is billed by, each at its own price (its `UsageBreakdown`)."""
     parts = tuple(
         Part(used, text(each.get("model")))
         for each in items(fields(listed).get("models"))
