@@ -116,11 +116,13 @@ _MODEL_KEYS = ("model", "model_name", "modelId", "model_id", "id", "deployment_n
 # Models whose cap counts their thinking, too; OpenAI recommends to leave 25,000 tokens for both
 # (https://platform.openai.com/docs/guides/reasoning).
 _REASONING = lazy(
-    r"(?:^|[/:.])(?:o[1-9]|gpt-(?:5|6|oss)|gemini-(?:2\.5|[3-9])|qwq|grok-[4-9]|magistral|kimi-k2-thinking)"
+    r"(?:^|[/:.'\"])(?:o[1-9]|gpt-(?:5|6|oss)|gemini-(?:2\.5|[3-9])|qwq|grok-[4-9]|magistral|kimi-k2-thinking)"
     r"|reason|think|deepseek-r|-r1\b",
     re.IGNORECASE,
 )
-_THINKS = ("reasoning", "reasoning_effort", "thinking", "thinking_config", "config.thinking_config")
+_THINKS = (*(holder + name for holder in ("", "extra_body.", "model_kwargs.", "additionalModelRequestFields.")
+             for name in ("reasoning", "reasoning_effort", "reasoning_config", "thinking")),
+           "thinking_config", "config.thinking_config", "generation_config.thinking_config")  # fmt: skip
 _LATER = frozenset({"bind", "with_config", "configurable_fields", "configurable_alternatives", "model_copy",
                     "bind_tools", "clone", "override"})  # fmt: skip
 _TAKES_CONFIG = frozenset({"with_config", "model_copy"})  # as the first argument
@@ -172,8 +174,16 @@ def _model(file: File, call: ast.Call) -> str:
     """The model a call names, as far as it is written there."""
     known = file.arguments(call).known
     given = [known[key] for key in _MODEL_KEYS if key in known] or call.args[:1]
-    texts = ((file.constant(value), value) for value in given)
+    texts = ((file.constant(value), _default_of(file, value)) for value in given)
     return " ".join(value if isinstance(value, str) else ast.unparse(node) for value, node in texts)
+
+
+def _default_of(file: File, node: ast.expr) -> ast.expr:
+    """What a parameter is where a caller does not say; else what a name stands for."""
+    found = file.module.scope_at(node).lookup(node.id) if isinstance(node, ast.Name) else None
+    if found and len(found[1]) == 1 and found[1][0].kind == "param" and found[1][0].value is not None:
+        return found[1][0].value
+    return file.written(node)
 
 
 def _not_text(file: File, call: ast.Call) -> bool:

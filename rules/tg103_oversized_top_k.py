@@ -151,9 +151,10 @@ _PROMPTED = lazy(
 )
 _SEARCH = lazy(
     r"(?:^|_)(?:search|retrieve|retrieval|query|lookup|recall|similar|similarity|relevant|context|chunks|passages"
-    r"|find|fetch|match|matches|nearest|neighbou?rs|docs|documents|evidence|snippets|memories|knowledge|top|rag)(?:_|$)"
+    r"|find|fetch|match|matches|nearest|neighbou?rs|docs|documents|evidence|snippets|memories|knowledge|top|rag|knn)(?:_|$)"
     r"|[sS]earch|[rR]etriev"
 )
+_OBJECT = lazy(r"[rR]etriever|[sS]earcher|vector_?(?:store|db)|(?:^|_)(?:index|search)$")
 _SMALLER = lazy(r"(?:^|_)(?:top_?k|top_?n|k|n_results|num_results)$", re.IGNORECASE)
 _SAMPLES = lazy(r"generat|complet|create|config|sampl|invoke|chat|predict|params|settings")
 _SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "max_new_tokens", "do_sample", "messages", "prompt"})
@@ -173,7 +174,12 @@ def check(file: File) -> Iterator[Report]:
                 yield report
                 break
         else:
-            if _SEARCH.search(name) and not _samples(call, name) and (report := _report(file, call, _OWN, path, told)):
+            asked = f"{spelling(call.func) or name}".rpartition(".")[0].rpartition(".")[2]  # `retriever.get(...)`
+            if (
+                (_SEARCH.search(name) or _OBJECT.search(asked))
+                and not _samples(call, name)
+                and (report := _report(file, call, _OWN, path, told))
+            ):
                 yield report
 
 
@@ -292,9 +298,11 @@ def _for_a_prompt(file: File, call: ast.Call) -> bool:
 
 
 def _reranks(file: File) -> bool:
-    """Whether a reranker, a fusion of rankings or a compressor is at work in the file."""
+    """Whether a reranker, a fusion of rankings or a compressor is at work in the file, or gives it its name."""
     if "reranks" not in file.memory:
-        file.memory["reranks"] = any(_RERANK.search(name) for name in _words(file.module.tree))
+        place = "/".join(file.module.path.split("/")[-2:])  # of the file and its folder
+        named = (place, *_words(file.module.tree))
+        file.memory["reranks"] = any(map(_RERANK.search, named))
     return bool(file.memory["reranks"])
 
 

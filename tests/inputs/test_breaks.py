@@ -11,8 +11,8 @@ from tokenguard.call.repeats import snapshot
 from tokenguard.facts import names as n
 from tokenguard.facts.record import CallRecord
 from tokenguard.facts.usage import Usage
-from tokenguard.inputs import chains
-from tokenguard.inputs.chains import BLOCK
+from tokenguard.inputs import chains, known
+from tokenguard.inputs.known import BLOCK
 from tokenguard.inputs.look import Looker
 from tokenguard.prices import PriceBook
 from tokenguard.providers import anthropic, bedrock, google, openai
@@ -283,12 +283,15 @@ def test_nothing_of_a_prompt_is_kept():
     program.call("The secret word is xylophone. " + SYSTEM)
     import pickle
 
-    assert b"xylophone" not in pickle.dumps([program.looker._chains._by_key, program.looker._told, dict(program.seen)])
+    its = program.looker
+    kept = [its._chains._by_key, its._known._found, its._told, dict(program.seen)]
+    assert b"xylophone" not in pickle.dumps(kept)
 
 
 def test_memory_is_bounded(monkeypatch):
     """However many tenants and prompts there are, what is remembered stays within its bounds."""
     monkeypatch.setattr(chains, "MAX_CHAINS", 64)
+    monkeypatch.setattr(known, "MOST", 4096)
     looker = Looker()
     body = chat("".join(f"{i} lorem ipsum\n" for i in range(60)), (), TURNS[:1], "gpt-4o")
 
@@ -308,7 +311,8 @@ def test_memory_is_bounded(monkeypatch):
     kept = [chain for key in looker._chains._by_key.values() for chain in key]
     assert looker._chains._chains == len(kept) <= 64
     assert looker._chains._blocks == sum(len(chain.sums) for chain in kept)
-    assert after < before * 1.2
+    assert looker._known._blocks == sum(weight for _, weight in looker._known._found.values()) <= 4096
+    assert after < before * 1.2 + 2_000 * 64  # Python itself keeps as many tuples of a size that were let go of
 
 
 def test_the_request_is_not_changed():

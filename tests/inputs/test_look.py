@@ -12,11 +12,13 @@ import pytest
 import tokenguard
 from conftest import metric_points
 from report.test_sources import value
+from tokenguard.call.repeats import snapshot
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names as n
 from tokenguard.facts.names import SECTION_TOKENS as SECTIONS
 from tokenguard.facts.record import CallRecord, ToolsetRecord
-from tokenguard.inputs import look
+from tokenguard.inputs import look, pieces
+from tokenguard.providers import openai as openai_format
 from tokenguard.report.inputs import broken
 from tokenguard.report.query import Query
 from tokenguard.report.sources import open_sources
@@ -222,3 +224,30 @@ def test_the_record_in_hand_is_left_alone(installed, kept, client):
         installed.telemetry.flush()
     assert measured.records[0].attributes == before
     assert n.REQUEST_HASH in kept.calls[0].attributes
+
+
+def test_what_is_known_is_found_the_same(monkeypatch):
+    """A member that came before is not read again, and what is found of a request is as if it were."""
+    body = {
+        "model": "gpt-4o",
+        "tools": TOOLS,
+        "messages": [
+            {"role": "system", "content": "Be brief.\n" * 50},
+            {"role": "user", "content": [{"type": "text", "text": "What is it?"}, {"type": "image_url"}]},
+            {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f0", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": "42"},
+        ],
+    }
+    record = CallRecord(1, 1, "ok", {n.INPUT_TOKENS: 900})
+    again, seen = look.Looker(), []
+    for count in (2, 4, 4, 3):
+        some = {**body, "messages": body["messages"][:count]}
+        sent, _ = snapshot("chat", "openai", some)
+        other, _ = snapshot("chat", "openai", {key: some[key] for key in reversed(some)})
+        fresh = look.Looker().look(record, openai_format.CHAT, sent)
+        assert again.look(record, openai_format.CHAT, sent).attributes == fresh.attributes
+        assert again.look(record, openai_format.CHAT, other).attributes == fresh.attributes
+        seen.append(fresh.attributes[n.REQUEST_HASH])
+    assert len(set(seen)) == 3
+    monkeypatch.setattr(pieces, "message", lambda member: pytest.fail("read again"))
+    again.look(record, openai_format.CHAT, sent)

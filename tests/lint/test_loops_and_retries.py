@@ -16,6 +16,11 @@ TOOLS = "        if reply.stop_reason == 'tool_use':\n            messages += ru
 EMBED = "client.embeddings.create(model='m', input={})"
 
 REPORTED = {
+    "TG106 a client made by a function with branches": (
+        "from openai import AzureOpenAI, OpenAI\nfrom tenacity import retry, stop_after_attempt\ndef make():\n"
+        "    if azure:\n        return AzureOpenAI()\n    return OpenAI()\nclient = make()\n@retry(stop=stop_after_attempt(3))\n"
+        "def f(m):\n    return client.chat.completions.create(model='m', messages=m, max_tokens=5)"
+    ),
     "TG104 raw response": (
         "def f(client, messages, tools):\n    while True:\n"
         "        raw = client.beta.messages.with_raw_response.create(model='m', max_tokens=5, messages=messages)\n"

@@ -154,3 +154,18 @@ def test_a_clamping_limit_makes_it_a_note_and_gives_the_number(lint) -> None:
     assert (first.severity, second.severity) == ("info", "warning")
     assert "800" in first.fix.summary
     assert "2000" in second.fix.summary
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["model=model, extra_body={'reasoning': {'effort': 'high'}}", "model=thinker", "model=os.getenv('MODEL', 'gpt-5')"],
+)
+def test_a_cap_leaves_room_for_thinking_wherever_it_is_asked_for(lint, given: str) -> None:
+    """In `extra_body`, by the default of a parameter, or of the environment."""
+    (found,) = lint(
+        f"import os\nfrom openai import OpenAI\nclient = OpenAI()\ndef f(m, model, thinker='o4-mini'):\n"
+        f"    return client.chat.completions.create(messages=m, {given})",
+        "TG101",
+    )
+    assert found.fix is not None
+    assert "25000" in found.fix.summary

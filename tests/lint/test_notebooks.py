@@ -155,3 +155,20 @@ def test_a_fix_leaves_magics_as_they_are(tmp_path: Path) -> None:
     CliRunner().invoke(lint, ["--no-cache", "--unsafe-fixes", str(file)])
     (cell,) = json.loads(file.read_text())["cells"]
     assert cell["source"] == magics + CALL.replace("input='x'", "input='x', max_output_tokens=1024")
+
+
+def test_a_cell_that_is_indented_as_a_whole_is_python(tmp_path: Path) -> None:
+    """IPython takes the indent away; findings and fixes keep their columns."""
+    indented = "\n".join(f"  {line}" for line in f"# a note\n{CALL}".splitlines())
+    assert linted(tmp_path, indented, "   ", CALL) == [("TG101", 1, 3, "warning"), ("TG101", 3, 2, "warning")]
+    CliRunner().invoke(lint, ["--no-cache", "--unsafe-fixes", "--select", "TG101", str(tmp_path / "n.ipynb")])
+    first, _, last = json.loads((tmp_path / "n.ipynb").read_text())["cells"]
+    fixed = CALL.replace("input='x'", "input='x', max_output_tokens=1024")
+    assert "".join(first["source"]) == "\n".join(f"  {line}" for line in f"# a note\n{fixed}".splitlines())
+    assert "".join(last["source"]) == fixed
+
+
+@pytest.mark.parametrize("line", ["/print x", ",f a b", ";f a b", "  !echo hi", "  %cd .."])
+def test_calls_without_parentheses_are_magics(tmp_path: Path, line: str) -> None:
+    """IPython's `/`, `,` and `;` at the start of a line."""
+    assert linted(tmp_path, line, CALL) == [("TG101", 2, 2, "warning")]

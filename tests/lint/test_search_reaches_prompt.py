@@ -8,6 +8,7 @@ ASK = 'client.responses.create(model="m", input={}, max_output_tokens=5)'
 TOP = "from openai import OpenAI\nclient = OpenAI()\n"
 
 REPORTED = {
+    "a method of what searches": f"def reply(retriever, q):\n    docs = retriever.get(q, top_k=60)\n    return {ASK.format('str(docs) + q')}",
     "default of a parameter": (
         "def passages(index, v, top_k=25):\n    return index.query(vector=v, top_k=top_k, include_metadata=True)\n"
         f"def reply(index, q, v):\n    text = ' '.join(m.text for m in passages(index, v))\n    return {ASK.format('text + q')}"

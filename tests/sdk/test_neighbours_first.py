@@ -26,6 +26,7 @@ from tokenguard.seams.common.wrapping import Swap
 pytestmark = [  # old clients cannot be closed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 

@@ -97,7 +97,7 @@ def test_a_vector_store(client, installed, provider, passes):
 def test_a_container(client, installed, passes):
     """The largest is $1.92 from the start, and as much again for each twenty minutes until it is deleted."""
     box = client.containers.create(
-        name="box", memory_limit="64g", expires_after={"anchor": "last_active_at", "minutes": 60}
+        name="box", expires_after={"anchor": "last_active_at", "minutes": 60}, extra_body={"memory_limit": "64g"}
     )
     assert counted(installed, 1)[0].cost.total == pytest.approx(1.92)
     passes(1250)

@@ -20,10 +20,10 @@ class Context:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._of: object = None
-        self._request: Request | None = None
+        self._request: Request[str] | None = None
 
     @property
-    def request(self) -> Request:
+    def request(self) -> Request[str]:
         """The request as it would be sent now."""
         if self._request is None or self._of is not self._call.request:
             self._of = self._call.request
@@ -45,7 +45,7 @@ class Context:
         bound = max((upper_bound(piece.text) for piece in pieces), default=0)
         return bound if bound <= enough else max(map(self.count, pieces))
 
-    def count(self, piece: Piece) -> int:
+    def count(self, piece: Piece[str]) -> int:
         """The tokens of a piece's text."""
         return count_text(piece.text, self._call.model)
 
@@ -54,7 +54,7 @@ class Context:
         for piece in self.request.pieces:
             self.count(piece)
 
-    def _section(self, section: str) -> list[Piece]:
+    def _section(self, section: str) -> list[Piece[str]]:
         return [piece for piece in self.request.pieces if piece.section == section]
 
     def _rate(self, section: str) -> float:

@@ -134,7 +134,7 @@ def _alike(new: Chain, match: _Match, limit: int) -> _Alike:
     shared, left = match.prefix, Counter(old.sums[same:])
     first_moved: int | None = None
     for block in range(same, len(new.sums)):
-        end = new.ends[block]
+        end = new.upto(block + 1)
         if end > limit:
             break
         if left[new.sums[block]] > 0:

@@ -7,17 +7,13 @@ only the blocks near it. A block is a CRC-32 and a length: 8 bytes.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Final, NamedTuple
-from zlib import crc32
 
-from tokenguard.inputs.pieces import Request
+from tokenguard.inputs.known import Cut
+from tokenguard.inputs.pieces import Piece, Request
 
-BLOCK: Final = 256
-"""Characters of a block at the most."""
-LEAST: Final = 64
-"""Characters of a block at the least, but for the last one of a text."""
 KEPT: Final = 8
 """Chains of one key and model: several prompts, and several conversations at a time, take turns under it."""
 MAX_CHAINS: Final = 4096
@@ -44,10 +40,11 @@ class Chain(NamedTuple):
     model: str
     sums: array[int]
     """The checksum of each block."""
-    ends: array[int]
-    """The characters up to the end of each block."""
-    starts: tuple[tuple[int, str, int], ...]
-    """The first block of each piece, with the piece's place and index."""
+    firsts: array[int]
+    """The first block of each piece."""
+    begins: array[int]
+    """The characters before each piece, and in all."""
+    pieces: tuple[Piece[Cut], ...]
     marked: int | None
     """The characters before the last mark for the cache; `None` without one."""
     lasting: bool
@@ -59,45 +56,40 @@ class Chain(NamedTuple):
     @property
     def chars(self) -> int:
         """The length of the prompt."""
-        return self.ends[-1] if self.ends else 0
+        return self.begins[-1]
 
     def upto(self, block: int) -> int:
         """The characters before a block."""
-        return self.ends[block - 1] if block else 0
+        if block == len(self.sums):
+            return self.begins[-1]
+        piece = bisect_right(self.firsts, block) - 1
+        within = block - self.firsts[piece]
+        return self.begins[piece] + (self.pieces[piece].text.ends[within - 1] if within else 0)
 
     def place(self, block: int) -> Place:
         """Where a block begins."""
-        _, section, number = max(start for start in self.starts if start[0] <= block)
-        begun = min(start[0] for start in self.starts if start[1:] == (section, number))  # parts of a message count on
-        return Place(section, number, self.upto(block) - self.upto(begun))
+        piece = self.pieces[bisect_right(self.firsts, block) - 1]
+        whole = (each.place == piece.place and each.number == piece.number for each in self.pieces)
+        begun = next(n for n, its in enumerate(whole) if its)  # parts of a message count on
+        return Place(piece.place, piece.number, self.upto(block) - self.begins[begun])
 
 
-def chain(request: Request, model: str, sent_ns: int, ended_ns: int) -> Chain:
+def chain(request: Request[Cut], model: str, sent_ns: int, ended_ns: int) -> Chain:
     """The chain of a request."""
-    sums, ends, starts = array("I"), array("I"), []
+    sums, firsts, begins = array("I"), array("I"), array("Q", [0])
     at = 0
     marked = None if request.marked != 0 else 0
     for n, piece in enumerate(request.pieces, 1):
         if len(sums) < MAX_LENGTH:
-            starts.append((len(sums), piece.place, piece.number))
-            for block in blocks(piece.text):
-                at += len(block)
-                sums.append(crc32(block.encode("utf-8", "surrogatepass")))
-                ends.append(at)
+            firsts.append(len(sums))
+            sums.extend(piece.text.sums)
+            at += len(piece.text)
+            begins.append(at)
         if n == request.marked:
             marked = at
     media = any(piece.section == "media" for piece in request.pieces)
-    return Chain(model, sums, ends, tuple(starts), marked, request.lasting, media, sent_ns, ended_ns)
-
-
-def blocks(text: str) -> Iterator[str]:
-    """A text in blocks: up to the end of a line where one is near, else of the full size."""
-    at, end = 0, len(text)
-    while at < end:
-        line = text.find("\n", at + LEAST - 1, at + BLOCK)
-        until = line + 1 if line >= 0 else min(at + BLOCK, end)
-        yield text[at:until]
-        at = until
+    pieces = request.pieces[: len(firsts)]
+    return Chain(model, sums, firsts, begins, pieces, marked, request.lasting, media, sent_ns, ended_ns)
 
 
 def common(new: Chain, old: Chain) -> int:

@@ -12,11 +12,11 @@ from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, ToolsetRecord
 from tokenguard.inputs.breaks import Break, find
 from tokenguard.inputs.chains import Chains, Key, chain
+from tokenguard.inputs.known import Known
 from tokenguard.inputs.pieces import taken_apart
 from tokenguard.inputs.sections import sections, tool_shares
 from tokenguard.prices import PriceBook
 from tokenguard.prices.rates import FEMTO_PER_USD
-from tokenguard.process.hashes import canonical, stable
 from tokenguard.providers import Api
 
 TOLD: Final = 4096
@@ -39,16 +39,23 @@ class Looker:
         self.prices: PriceBook | None = None
         """What a break is priced with."""
         self._chains = Chains()
+        self._known = Known()
         self._told: OrderedDict[str, None] = OrderedDict()
 
     def look(self, record: CallRecord, api: Api, snapshot: bytes) -> Seen:
         """What a request says of a call that is over; `snapshot` is the request as it was when the call began."""
+        try:
+            return self._look(record, api, snapshot)
+        finally:
+            self._known.let_go()
+
+    def _look(self, record: CallRecord, api: Api, snapshot: bytes) -> Seen:
         whole = marshal.loads(snapshot)  # noqa: S302 - our own, of this process
-        found: dict[str, AttributeValue] = {names.REQUEST_HASH: stable(marshal.dumps(canonical(whole), 2))}
+        found: dict[str, AttributeValue] = {names.REQUEST_HASH: self._known.request_hash(whole)}
         if not api.generates or record.outcome == names.BLOCKED:
             return Seen(found)
         *_, body = whole
-        request = taken_apart(body)
+        request = taken_apart(body, self._known)
         tokens = _count(record, names.INPUT_TOKENS)
         if tokens is not None:
             found |= {names.input_attribute(name): count for name, count in sections(request, tokens).items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from tokenguard.providers.messages import messages, system_instructions
+from tokenguard.providers.messages import members, message, system_instructions
 from tokenguard.providers.reading import fields
 from tokenguard.tokens.bounds import CACHE_MARKS, REMEMBERS
 
@@ -20,7 +20,11 @@ AUTOMATIC: Final = "cache_control"
 """Anthropic's mark for a whole request, at its top."""
 
 
-class Piece(NamedTuple):
+T = TypeVar("T")
+"""A text, or what is kept in its place."""
+
+
+class Piece(NamedTuple, Generic[T]):
     """One text of a request."""
 
     section: str
@@ -29,15 +33,15 @@ class Piece(NamedTuple):
     """`tools`, `system`, `settings` or `messages`: what a break is said to be in."""
     number: int
     """Which tool, or which message."""
-    text: str
+    text: T
     name: str = ""
     """Of a tool."""
 
 
-class Request(NamedTuple):
+class Request(NamedTuple, Generic[T]):
     """A request taken apart."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Piece[T], ...]
     marked: int | None
     """How many of the pieces stand before the last mark of what the provider shall cache; `None` without a mark."""
     lasting: bool
@@ -46,16 +50,65 @@ class Request(NamedTuple):
     """Whether the provider adds what it remembers, such as an earlier answer."""
 
 
-def taken_apart(body: Mapping[str, Any]) -> Request:
+class Said(NamedTuple, Generic[T]):
+    """One text of a message, or a tool's definition."""
+
+    what: str
+    """`media`, `tool_results`, or empty for words; of a tool, its name."""
+    text: T
+
+
+class Turn(NamedTuple, Generic[T]):
+    """A message."""
+
+    role: str
+    said: tuple[Said[T], ...]
+
+
+class Plain(Generic[T]):
+    """Reads the members of a request; `text` says what is to stand for a text."""
+
+    def text(self, text: str) -> T:
+        """What stands for a text."""
+        raise NotImplementedError
+
+    def turn(self, member: object) -> Turn[T]:
+        """A message."""
+        read = message(member)
+        return Turn(read["role"], tuple(map(self._part, read["parts"])))
+
+    def tool(self, tool: Mapping[str, Any]) -> Said[T]:
+        """A tool."""
+        return Said(_name(tool), self.text(_json(tool)))
+
+    def _part(self, part: Mapping[str, Any]) -> Said[T]:
+        kind = part["type"]
+        if kind not in TEXTUAL:
+            return Said("media", self.text(f"<{kind}>"))
+        return Said("tool_results" if kind == "tool_call_response" else "", self.text(_text(part)))
+
+
+class Texts(Plain[str]):
+    """Keeps texts as they are."""
+
+    def text(self, text: str) -> str:
+        """The text."""
+        return text
+
+
+TEXTS: Final = Texts()
+
+
+def taken_apart(body: Mapping[str, Any], read: Plain[Any] = TEXTS) -> Request[Any]:
     """The pieces of a request: tools, system, settings, messages."""
-    found = list(_tools(body))
+    found = list(_tools(body, read))
     ends = {"tools": len(found)}
-    found.extend(Piece("system", "system", 0, _text(part)) for part in system_instructions(body))
+    found.extend(Piece("system", "system", 0, read.text(_text(part))) for part in system_instructions(body))
     ends["system"] = len(found)
     if settings := {key: body[key] for key in SETTINGS if body.get(key) is not None}:
-        found.append(Piece("system", "settings", 0, _json(settings)))
-    turns = messages(body)
-    last = max((n for n, turn in enumerate(turns) if turn["role"] == "user"), default=len(turns) - 1)
+        found.append(Piece("system", "settings", 0, read.text(_json(settings))))
+    turns = [read.turn(member) for member in members(body)]
+    last = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=len(turns) - 1)
     until: list[int] = []
     for n, turn in enumerate(turns):
         found.extend(_pieces(turn, n, n == last))
@@ -65,20 +118,13 @@ def taken_apart(body: Mapping[str, Any]) -> Request:
     return Request(tuple(found), marked, lasting, remembered)
 
 
-def _pieces(turn: Mapping[str, Any], n: int, is_last: bool) -> Iterator[Piece]:
-    role = turn["role"]
-    if role in SYSTEM_ROLES:
+def _pieces(turn: Turn[T], n: int, is_last: bool) -> Iterator[Piece[T]]:
+    if turn.role in SYSTEM_ROLES:
         section, place = "system", "system"
     else:
         section, place = "last" if is_last else "history", "messages"
-    for part in turn["parts"]:
-        kind = part["type"]
-        if kind not in TEXTUAL:
-            yield Piece("media", place, n, f"<{kind}>")
-        elif kind == "tool_call_response":
-            yield Piece("tool_results", place, n, _text(part))
-        else:
-            yield Piece(section, place, n, _text(part))
+    for what, text in turn.said:
+        yield Piece(what or section, place, n, text)
 
 
 def _text(part: Mapping[str, Any]) -> str:
@@ -107,12 +153,13 @@ def tools_of(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield its
 
 
-def _tools(body: Mapping[str, Any]) -> Iterator[Piece]:
+def _tools(body: Mapping[str, Any], read: Plain[T]) -> Iterator[Piece[T]]:
     for n, tool in enumerate(tools_of(body)):
         if not CACHE_MARKS.isdisjoint(tool):
             tool = {key: value for key, value in tool.items() if key not in CACHE_MARKS}
         if tool:  # else it was Bedrock's mark alone
-            yield Piece("tools", "tools", n, _json(tool), _name(tool))
+            name, text = read.tool(tool)
+            yield Piece("tools", "tools", n, text, name)
 
 
 def _name(tool: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tokenguard.facts.names import INPUT_SECTIONS
 from tokenguard.inputs.pieces import MEDIA_CHARS, Request
@@ -14,7 +14,7 @@ MAX_TOOLS: Final = 256
 """Tools of one request that are told apart."""
 
 
-def sections(request: Request, input_tokens: int) -> dict[str, int]:
+def sections(request: Request[Any], input_tokens: int) -> dict[str, int]:
     """The tokens of each section that the request has; they sum to `input_tokens`.
 
     What the provider remembers and adds by itself, where it does, is history.
@@ -44,7 +44,7 @@ def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
     return parts
 
 
-def tool_shares(request: Request) -> dict[str, float]:
+def tool_shares(request: Request[Any]) -> dict[str, float]:
     """The part of the tools' definitions that each tool is, by its name; empty without tools."""
     sizes: dict[str, int] = {}
     for piece in request.pieces:

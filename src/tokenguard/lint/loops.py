@@ -74,8 +74,20 @@ def made_by(file: File, node: ast.expr) -> ast.Call | None:
 def makers(file: File, node: ast.expr) -> list[ast.Call]:
     """The calls that may have made the object at the root of `client.chat.completions.create`; none if one is unknown.
 
-    There are several where a branch chooses the client; the None that a name may start with does not count.
+    There are several where a branch chooses the client; the None that a name may start with does not count. A function
+    of this file that makes the client is looked into.
     """
+    return [maker for made in _makers(file, node) for maker in _within(file, made)]
+
+
+def _within(file: File, made: ast.Call) -> list[ast.Call]:
+    """The calls that make what a call of this file's function returns; the call itself, where that is not known."""
+    function = file.names.definition(file.names.path(made.func))
+    results = file.module.results(function) if isinstance(function, Function) else []
+    return _calls(list(results)) or [made]
+
+
+def _makers(file: File, node: ast.expr) -> list[ast.Call]:
     while isinstance(node, ast.Attribute):
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
             owner = file.module.class_of(node)

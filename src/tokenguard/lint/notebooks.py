@@ -22,7 +22,7 @@ from tokenguard.lint.syntax import parses
 
 # `pip install x` is a magic without its sign; IPython takes it for one where no variable is called pip.
 _MAGIC = lazy(
-    r"\s*(?:[%!]|\?{1,2}\S|[\w.\[\]'\"]+\?{1,2}\s*$|[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*[%!]"
+    r"\s*(?:[%!]|[/,;]\s*[A-Za-z_]|\?{1,2}\S|[\w.\[\]'\"]+\?{1,2}\s*$|[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*[%!]"
     r"|(?:uv )?(?:pip3?|conda|mamba) (?:install|uninstall|freeze|list)\b)"
 )
 _PYTHON_CELL = lazy(r"%%(?:time|timeit|capture|prun|memit|mprun|lprun|debug)\b")
@@ -32,8 +32,15 @@ _TOKEN = lazy(
     r"[rRbBuUfFtT]{0,2}(?P<long>\"\"\"|''')|\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|#.*|(?P<open>[(\[{])|(?P<close>[)\]}])"
 )
 _MARK = "# tokenguard: cell "
+_INDENTED = "if 1: "  # before the mark of a cell that is indented as a whole, which IPython accepts
 _ASIDE = "# tokenguard: magic "
 _BOM = b"\xef\xbb\xbf"
+
+
+def _indented(code: Sequence[str]) -> bool:
+    """Whether the first statement of a cell is indented."""
+    first = next((line for line in code if line.strip() and not line.lstrip().startswith("#")), "")
+    return first[:1] in (" ", "\t")
 
 
 class Program:
@@ -44,7 +51,7 @@ class Program:
         lines: list[str] = []
         for number, code in cells.items():
             self.starts[number] = len(lines) + 1
-            lines += [f"{_MARK}{number}", *code]
+            lines += [f"{_INDENTED if _indented(code) else ''}{_MARK}{number}", *code]
         self.text = "\n".join(lines) + "\n"
 
     def place(self, finding: Finding) -> Finding:
@@ -64,7 +71,7 @@ class Program:
     @staticmethod
     def split(text: str) -> dict[int, str]:
         """The code of each cell in a program's text."""
-        parts = re.split(rf"^{_MARK}(\d+)\n", text.removesuffix("\n"), flags=re.MULTILINE)
+        parts = re.split(rf"^(?:{_INDENTED})?{_MARK}(\d+)\n", text.removesuffix("\n"), flags=re.MULTILINE)
         cells = dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
         last = int(parts[-2]) if len(parts) > 1 else 0
         return {n: code if n == last else code.removesuffix("\n") for n, code in cells.items()}
@@ -112,7 +119,7 @@ class Cells:
         checked = []
         for program in self.programs:
             cells = program.split(program.text)
-            bad = {n: code for n, code in cells.items() if not parses(code.encode())}
+            bad = {n for n, code in cells.items() if not parses(Program({n: code.split("\n")}).text.encode())}
             self.broken += bad
             checked.append(Program({n: ("" if n in bad else code).split("\n") for n, code in cells.items()}))
         self.programs = checked

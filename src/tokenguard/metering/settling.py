@@ -11,7 +11,7 @@ from tokenguard.call.call import Call
 from tokenguard.call.failures import may_be_billed, type_name
 from tokenguard.call.repeats import Repeats
 from tokenguard.facts import names
-from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, CallRecord, Cost
+from tokenguard.facts.record import USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
@@ -100,7 +100,9 @@ class Settling:
             call.handed_on = 1
         if call.handed_on == 3:
             return
-        record = CallRecord(call.start_ns, duration, outcome, call.attributes, "", "", usage, call.cost)
+        # The span's own, but for users, who may change what they get.
+        attributes = {**call.attributes} if call.scope.meters else call.attributes
+        record = CallRecord(call.start_ns, duration, outcome, attributes, "", "", usage, call.cost)
         if call.scope.meters and call.handed_on < 2:
             call.handed_on = 2
             record.trace_id, record.span_id = span.ids()
@@ -313,13 +315,26 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             if (counted := counts[place]) is not None:
                 attributes[name] = counted
     if cost is not None:
-        for name, usd in zip(COST_ATTRIBUTES, cost, strict=True):
-            if usd is not None:
-                attributes[name] = usd
-        if usage is not None and usage.cache_read is None and usage.cache_write is None:
-            # Nothing is known of a cache: its parts would be zeros that nobody reported.
-            for name in CACHE_ATTRIBUTES:
-                attributes.pop(name, None)
+        status, basis, total, plain, output, read, written, saved, tools = cost
+        attributes[names.COST_STATUS] = status
+        if basis is not None:
+            attributes[names.COST_BASIS] = basis
+        if total is not None:
+            attributes[names.COST] = total
+        if plain is not None:
+            attributes[names.COST_INPUT] = plain
+        if output is not None:
+            attributes[names.COST_OUTPUT] = output
+        if tools is not None:
+            attributes[names.COST_TOOLS] = tools
+        # Where nothing is known of a cache, its parts would be zeros that nobody reported.
+        if usage is None or usage.cache_read is not None or usage.cache_write is not None:
+            if read is not None:
+                attributes[names.COST_CACHE_READ] = read
+            if written is not None:
+                attributes[names.COST_CACHE_WRITE] = written
+            if saved is not None:
+                attributes[names.COST_SAVED] = saved
         # What repeating has cost: failed attempts at this request, and resends after the SDK stopped waiting, each of
         # which the provider is taken to have worked on as long as on the one that was answered.
         retry_cost = (call.retried.cost if call.retried else 0.0) + call.billed_resends * (cost.total or 0.0)
@@ -329,5 +344,3 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
 
 REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""
-
-CACHE_ATTRIBUTES = (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
-from operator import mul
+from operator import itemgetter, mul
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
@@ -124,6 +124,9 @@ MULTIPLES: Final[Mapping[tuple[str, str], Decimal]] = {
 
 FIRST_MEDIUM: Final = Usage._fields.index("input_audio")
 """The counts of a `Usage` before it are of text."""
+OF_TEXT: Final = frozenset(map(PLACE.__getitem__, ("input", "request", "output", "reasoning", "cache_read")))
+"""What text is billed by that writes nothing to a cache, as places in a `Card`."""
+_first: Final = itemgetter(0)
 NO_MEDIA: Final = tuple(int(name == "request") for name in Card._fields)
 """What there is in a call of text besides its text, by the places of a `Card`: one request."""
 FIRST_UNIT: Final = Usage._fields.index(UNITS[0])
@@ -279,7 +282,8 @@ def _text(rates: Rates, card: Card, usage: Usage, basis: str | None) -> Charge |
     if plain < 0 or told < 0 or read < 0 or reasoned < 0 or written < 0:
         return None
     input_rate, was_read, short = card.input, read * card.cache_read, 0
-    if written or for_30m or for_1h or for_12h:
+    wrote = written or for_30m or for_1h or for_12h
+    if wrote:
         for_30m, for_1h, for_12h = for_30m or 0, for_1h or 0, for_12h or 0
         short = written - for_30m - for_1h - for_12h
         if min(short, for_30m, for_1h, for_12h) < 0:
@@ -287,13 +291,18 @@ def _text(rates: Rates, card: Card, usage: Usage, basis: str | None) -> Charge |
         was_written = short * card.cache_write + for_30m * card.cache_write_30m
         was_written += for_1h * card.cache_write_1h + for_12h * card.cache_write_12h
     saved = (read + written) * input_rate - was_read - was_written if was_read or was_written else 0
-    if basis is None and (basis := rates.basis) is None and rates.assumed:
+    if basis is None and (basis := rates.basis) is None and (wrote or _assume_of_text(rates)):
         counts = [*NO_MEDIA]
         counts[INPUT.start], counts[READ.start], counts[OUTPUT.start : OUTPUT.start + 2] = plain, read, (told, reasoned)
         counts[WRITE] = short, for_30m or 0, for_1h or 0, for_12h or 0
         basis = _assumed_rate(rates, usage, counts)
     paid = plain * input_rate + card.request
     return _new(Charge, (paid, told * card.output + reasoned * card.reasoning, was_read, was_written, 0, saved, basis))
+
+
+def _assume_of_text(rates: Rates) -> bool:
+    """Whether anything was assumed of what all text is billed by, written to the cache or not."""
+    return not OF_TEXT.isdisjoint(map(_first, rates.assumed))
 
 
 def billed(usage: Usage) -> Card:

@@ -10,10 +10,11 @@ import os
 import sys
 from hashlib import blake2b
 from pathlib import Path
+from struct import Struct
 from typing import Any, Final
 
 KEY_BYTES: Final = 32
-WORD: Final = 2**64 - 1
+_words: Final = Struct(">qq").pack
 _own: Final = os.urandom(KEY_BYTES)
 """This process's, and its forked children's."""
 _halves: Final = (os.urandom(KEY_BYTES), os.urandom(KEY_BYTES))
@@ -67,7 +68,7 @@ def fingerprint(data: bytes) -> str:
     """32 hex digits, equal for equal data in this process, and over all that have the same salt."""
     if _shared is None and SIPHASH:
         first, second = _halves  # at the front, so that its secret is in the state whatever PYTHONHASHSEED says
-        return f"{hash(first + data) & WORD:016x}{hash(second + data) & WORD:016x}"
+        return _words(hash(first + data), hash(second + data)).hex()
     return blake2b(data, digest_size=16, key=_shared or _own).hexdigest()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import reduce
-from typing import Any
+from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
@@ -24,15 +24,17 @@ from tokenguard.providers.reading import (
 )
 from tokenguard.providers.words import Words
 
-MESSAGES_USAGE: Shape = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "cache_read_input_tokens": "cache_read",
-    "cache_creation_input_tokens": "cache_write",
-    "cache_creation": {"ephemeral_1h_input_tokens": "cache_write_1h"},
-    "output_tokens_details": {"thinking_tokens": "reasoning"},
-    "server_tool_use": {"web_search_requests": "web_searches"},
-}
+MESSAGES_USAGE: Final = Shape(
+    {
+        "input_tokens": "input",
+        "output_tokens": "output",
+        "cache_read_input_tokens": "cache_read",
+        "cache_creation_input_tokens": "cache_write",
+        "cache_creation": {"ephemeral_1h_input_tokens": "cache_write_1h"},
+        "output_tokens_details": {"thinking_tokens": "reasoning"},
+        "server_tool_use": {"web_search_requests": "web_searches"},
+    }
+)
 FREE_TOOLS = frozenset({"web_search_requests", "web_fetch_requests"})
 """Tools of Anthropic's servers whose use is no unknown fee: searches are priced, and to fetch a page costs its tokens
 alone (https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool)."""

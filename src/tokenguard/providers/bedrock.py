@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from tokenguard.facts.usage import Usage
@@ -87,15 +87,17 @@ def server_sent(body: bytes) -> bytes:
 
 # --- Converse, and Nova's own format, which is the same ---------------------------------------------------------------
 
-CONVERSE_USAGE: Shape = {
-    # Nova's spellings first, so that Converse's wins.
-    "cacheReadInputTokenCount": "cache_read",
-    "cacheWriteInputTokenCount": "cache_write",
-    "inputTokens": "input",
-    "outputTokens": "output",
-    "cacheReadInputTokens": "cache_read",
-    "cacheWriteInputTokens": "cache_write",
-}
+CONVERSE_USAGE: Final = Shape(
+    {
+        # Nova's spellings first, so that Converse's wins.
+        "cacheReadInputTokenCount": "cache_read",
+        "cacheWriteInputTokenCount": "cache_write",
+        "inputTokens": "input",
+        "outputTokens": "output",
+        "cacheReadInputTokens": "cache_read",
+        "cacheWriteInputTokens": "cache_write",
+    }
+)
 
 
 def _converse_usage(node: object) -> Usage | None:
@@ -200,24 +202,30 @@ CONVERSE = Api(
 
 # --- the bodies of InvokeModel ----------------------------------------------------------------------------------------
 
-INVOKE_USAGE: Shape = {
-    "prompt_token_count": "input",  # Meta
-    "generation_token_count": "output",
-    "inputTextTokenCount": "input",  # Titan
-    "totalOutputTextTokenCount": "output",
-}
-METRICS_USAGE: Shape = {
-    "inputTokenCount": "input",
-    "outputTokenCount": "output",
-    "cacheReadInputTokenCount": "cache_read",
-    "cacheWriteInputTokenCount": "cache_write",
-}
-HEADERS_USAGE: Shape = {
-    "x-amzn-bedrock-input-token-count": "input",
-    "x-amzn-bedrock-output-token-count": "output",
-    "x-amzn-bedrock-cache-read-input-token-count": "cache_read",
-    "x-amzn-bedrock-cache-write-input-token-count": "cache_write",
-}
+INVOKE_USAGE: Final = Shape(
+    {
+        "prompt_token_count": "input",  # Meta
+        "generation_token_count": "output",
+        "inputTextTokenCount": "input",  # Titan
+        "totalOutputTextTokenCount": "output",
+    }
+)
+METRICS_USAGE: Final = Shape(
+    {
+        "inputTokenCount": "input",
+        "outputTokenCount": "output",
+        "cacheReadInputTokenCount": "cache_read",
+        "cacheWriteInputTokenCount": "cache_write",
+    }
+)
+HEADERS_USAGE: Final = Shape(
+    {
+        "x-amzn-bedrock-input-token-count": "input",
+        "x-amzn-bedrock-output-token-count": "output",
+        "x-amzn-bedrock-cache-read-input-token-count": "cache_read",
+        "x-amzn-bedrock-cache-write-input-token-count": "cache_write",
+    }
+)
 METRICS = "amazon-bedrock-invocationMetrics"
 
 

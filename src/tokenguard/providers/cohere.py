@@ -8,7 +8,7 @@ model saw, and often more than all that is billed, so it is not taken for a part
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
@@ -18,8 +18,8 @@ from tokenguard.providers.reading import Reading, Shape, fields, items, read_usa
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import CONVERSATION, Words
 
-TOKENS: Shape = {"input_tokens": "input", "output_tokens": "output", "search_units": "request"}
-EMBEDDED: Shape = {"input_tokens": "input", "image_tokens": "input_image", "images": "images"}
+TOKENS: Final = Shape({"input_tokens": "input", "output_tokens": "output", "search_units": "request"})
+EMBEDDED: Final = Shape({"input_tokens": "input", "image_tokens": "input_image", "images": "images"})
 TOKENS_OF_PICTURE = 5000
 """Of a picture that is embedded, at the most."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
@@ -29,17 +29,19 @@ from tokenguard.providers.words import Words
 
 # --- pictures: https://developers.openai.com/api/docs/guides/image-generation ----------------------------------------
 
-IMAGES_USAGE: Shape = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "input_tokens_details": {
-        "image_tokens": "input_image",
-        "cached_tokens": "cache_read",
-        "cached_tokens_details": {"image_tokens": "cache_image_read"},
-    },
-    "output_tokens_details": {"image_tokens": "output_image"},
-}
-SVG_USAGE: Shape = {"input_tokens": "input", "output_tokens": "output", "reasoning_tokens": "reasoning"}
+IMAGES_USAGE: Final = Shape(
+    {
+        "input_tokens": "input",
+        "output_tokens": "output",
+        "input_tokens_details": {
+            "image_tokens": "input_image",
+            "cached_tokens": "cache_read",
+            "cached_tokens_details": {"image_tokens": "cache_image_read"},
+        },
+        "output_tokens_details": {"image_tokens": "output_image"},
+    }
+)
+SVG_USAGE: Final = Shape({"input_tokens": "input", "output_tokens": "output", "reasoning_tokens": "reasoning"})
 DONE = re.compile(rb'"type"\s*:\s*"image_(?:generation|edit)\.completed"')
 """The event of a stream that brings a picture whole; those before it are sketches of it."""
 
@@ -122,7 +124,7 @@ IMAGES = Api(
 
 # --- speech: https://developers.openai.com/api/docs/guides/text-to-speech --------------------------------------------
 
-SPEECH_USAGE: Shape = {"input_tokens": "input", "output_tokens": "output"}
+SPEECH_USAGE: Final = Shape({"input_tokens": "input", "output_tokens": "output"})
 TOKENS_OF_CHARACTER = 2
 """Audio tokens of a character, at the most: some 21 a second (a minute costs $0.015), and 14 characters a second."""
 
@@ -165,15 +167,17 @@ SPEECH = Api(
 
 # --- transcripts: https://developers.openai.com/api/docs/guides/speech-to-text ---------------------------------------
 
-TRANSCRIPT_USAGE: Shape = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "input_token_details": {"audio_tokens": "input_audio"},
-    "seconds": "input_seconds",
-    "prompt_audio_seconds": "input_seconds",  # Mistral
-    "prompt_tokens": "input",
-    "completion_tokens": "output",
-}
+TRANSCRIPT_USAGE: Final = Shape(
+    {
+        "input_tokens": "input",
+        "output_tokens": "output",
+        "input_token_details": {"audio_tokens": "input_audio"},
+        "seconds": "input_seconds",
+        "prompt_audio_seconds": "input_seconds",  # Mistral
+        "prompt_tokens": "input",
+        "completion_tokens": "output",
+    }
+)
 AUDIO_TOKENS = 10
 """Of a second of audio (https://developers.openai.com/api/docs/guides/realtime-costs)."""
 SPOKEN_TOKENS = 8

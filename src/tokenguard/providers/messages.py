@@ -160,7 +160,8 @@ def _said(member: object) -> list[Part]:
     return said
 
 
-def _message(member: object) -> Message:
+def message(member: object) -> Message:
+    """One member of a conversation."""
     block = fields(member)
     said = [_whole(part) for part in _said(member)]
     kinds = {part["type"] for part in said}
@@ -185,16 +186,21 @@ def system_instructions(request: Mapping[str, Any]) -> list[Part]:
 
 def messages(request: Mapping[str, Any]) -> list[Message]:
     """The conversation that a request carries."""
+    return [message(member) for member in members(request)]
+
+
+def members(request: Mapping[str, Any]) -> list[Any]:
+    """The members of the conversation that a request carries, as they stand in it: `message` reads one."""
     if isinstance(request.get("message"), str):  # Cohere's first version: what is said now stands apart from the rest
         now = [{"role": "user", "message": request["message"]}] if request["message"] else []
         results = [{"role": "tool", "tool_results": request["tool_results"]}] if request.get("tool_results") else []
-        return [_message(member) for member in (*(request.get("chat_history") or ()), *now, *results)]
+        return [*(request.get("chat_history") or ()), *now, *results]
     for key in ("messages", "input", "inputs", "contents", "prompt", "inputText"):
         given = request.get(key)
         if isinstance(given, str) or (key == "input" and isinstance(given, Mapping)):
             given = [given]
         if isinstance(given, list | tuple):
-            return [_message(member) for member in given if isinstance(member, str) or fields(member)]
+            return [member for member in given if isinstance(member, str) or fields(member)]
     return []
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import openai
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
-from tokenguard.providers.reading import Reading, count, fields, items, read_usage, text
+from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
@@ -138,6 +138,7 @@ CONVERSATIONS = Api(
 
 # --- documents: https://docs.mistral.ai/capabilities/document_ai -----------------------------------------------------
 
+OCR_USAGE: Final = Shape({"pages_processed": "pages"})
 MOST_PAGES = 1000
 """Of a document, at the most that are taken."""
 ANNOTATES = ("bbox_annotation_format", "document_annotation_format")
@@ -147,7 +148,7 @@ ANNOTATES = ("bbox_annotation_format", "document_annotation_format")
 def read_pages(response: object) -> Reading:
     """The pages that were read."""
     body = fields(response)
-    return Reading(read_usage(body.get("usage_info"), {"pages_processed": "pages"}), text(body.get("model")))
+    return Reading(read_usage(body.get("usage_info"), OCR_USAGE), text(body.get("model")))
 
 
 def _pages(body: Mapping[str, Any], number: int) -> Usage:

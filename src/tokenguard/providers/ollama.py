@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tokenguard.providers.api import Api, no_tool_steps
 from tokenguard.providers.events import decoded
@@ -11,7 +11,7 @@ from tokenguard.providers.openai import chat_last_tool_calls, chat_tool_steps
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
 from tokenguard.providers.words import CONVERSATION, Words
 
-USAGE: Shape = {"prompt_eval_count": "input", "eval_count": "output"}
+USAGE: Final = Shape({"prompt_eval_count": "input", "eval_count": "output"})
 
 
 def read(response: object) -> Reading:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
@@ -28,41 +28,45 @@ from tokenguard.providers.words import CONVERSATION, Words
 
 # --- where usage sits (sources: the SDKs' types, and recorded traffic) ------------------------------------------------
 
-CHAT_USAGE: Shape = {
-    # Spellings of single hosts: Together, Mistral, DeepSeek, LiteLLM's proxy. Of several, the largest counts.
-    "cached_tokens": "cache_read",
-    "num_cached_tokens": "cache_read",
-    "prompt_cache_hit_tokens": "cache_read",
-    "cache_read_input_tokens": "cache_read",
-    "cache_creation_input_tokens": "cache_write",
-    "prompt_tokens": "input",
-    "completion_tokens": "output",
-    "prompt_tokens_details": {
+CHAT_USAGE: Final = Shape(
+    {
+        # Spellings of single hosts: Together, Mistral, DeepSeek, LiteLLM's proxy. Of several, the largest counts.
         "cached_tokens": "cache_read",
-        "cache_write_tokens": "cache_write",
-        "cache_creation_input_tokens": "cache_write",  # DashScope
-        "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
-        "audio_tokens": "input_audio",
-        "image_tokens": "input_image",
-    },
-    "completion_tokens_details": {
-        "reasoning_tokens": "reasoning",
-        "audio_tokens": "output_audio",
-        "image_tokens": "output_image",  # of gateways that sell Gemini's
-    },
-}
-EMBEDDINGS_USAGE: Shape = {"total_tokens": "input", "prompt_tokens": "input"}
+        "num_cached_tokens": "cache_read",
+        "prompt_cache_hit_tokens": "cache_read",
+        "cache_read_input_tokens": "cache_read",
+        "cache_creation_input_tokens": "cache_write",
+        "prompt_tokens": "input",
+        "completion_tokens": "output",
+        "prompt_tokens_details": {
+            "cached_tokens": "cache_read",
+            "cache_write_tokens": "cache_write",
+            "cache_creation_input_tokens": "cache_write",  # DashScope
+            "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
+            "audio_tokens": "input_audio",
+            "image_tokens": "input_image",
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": "reasoning",
+            "audio_tokens": "output_audio",
+            "image_tokens": "output_image",  # of gateways that sell Gemini's
+        },
+    }
+)
+EMBEDDINGS_USAGE: Final = Shape({"total_tokens": "input", "prompt_tokens": "input"})
 """Voyage tells but the total."""
-RESPONSES_USAGE: Shape = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "input_tokens_details": {
-        "cached_tokens": "cache_read",
-        "cache_write_tokens": "cache_write",
-        "cache_write_tokens_details": {"ttl_30m_tokens": "cache_write_30m", "ttl_12h_tokens": "cache_write_12h"},
-    },
-    "output_tokens_details": {"reasoning_tokens": "reasoning", "image_tokens": "output_image"},
-}
+RESPONSES_USAGE: Final = Shape(
+    {
+        "input_tokens": "input",
+        "output_tokens": "output",
+        "input_tokens_details": {
+            "cached_tokens": "cache_read",
+            "cache_write_tokens": "cache_write",
+            "cache_write_tokens_details": {"ttl_30m_tokens": "cache_write_30m", "ttl_12h_tokens": "cache_write_12h"},
+        },
+        "output_tokens_details": {"reasoning_tokens": "reasoning", "image_tokens": "output_image"},
+    }
+)
 
 # --- responses --------------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,17 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.facts.usage import Usage
 
-Shape = Mapping[str, "str | Shape"]
-"""The keys of a JSON object, each with the `Usage` count it holds or the shape of the object below it."""
+
+class Shape(dict[str, "int | Shape"]):
+    """The keys of a JSON object, each with the place of its count in a `Usage`, or the shape of the object below it.
+
+    Made of the same with the counts' names.
+    """
+
+    def __init__(self, keys: Mapping[str, Any]) -> None:
+        places = Usage._fields
+        super().__init__({key: places.index(its) if isinstance(its, str) else Shape(its) for key, its in keys.items()})
+
 
 NO_FIELDS: Mapping[str, Any] = {}
 
@@ -212,8 +221,7 @@ def believable(usage: Usage | None) -> bool:
     """Whether these counts can be one call's: they would fill every budget, and a garbled one is nobody's usage."""
     if usage is None:
         return True
-    counts = [*filter(None, usage)]
-    return sum(counts) <= MOST_TOKENS or max(counts) <= MOST_TOKENS
+    return sum(filter(None, usage)) <= MOST_TOKENS or max(filter(None, usage)) <= MOST_TOKENS
 
 
 def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> Usage | None:
@@ -230,7 +238,6 @@ def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> U
 
 
 NO_COUNTS = (None,) * len(Usage._fields)
-PLACES = {name: place for place, name in enumerate(Usage._fields)}
 
 
 def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) -> bool:
@@ -239,15 +246,18 @@ def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) ->
     for key, value in node.items():
         if value is None or key not in shape:
             continue
-        target = shape[key]
-        if type(target) is not str:
-            found |= _collect(fields(value), target, counts)  # type: ignore[arg-type] # it is a Shape
+        place = shape[key]
+        if type(place) is not int:
+            found |= _collect(fields(value), place, counts)  # type: ignore[arg-type] # it is a Shape
             continue
-        told = value if type(value) is int and value >= 0 else count(value)
-        if told is not None:
-            found, place = True, PLACES[target]
-            if told >= (counts[place] or 0):  # of two that say it, a zero is who does not know
-                counts[place] = told
+        if type(value) is not int or value < 0:
+            value = count(value)
+            if value is None:
+                continue
+        found = True
+        before = counts[place]
+        if before is None or value > before:  # of two that say it, a zero is who does not know
+            counts[place] = value
     return found
 
 

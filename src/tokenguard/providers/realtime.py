@@ -8,7 +8,7 @@ conversation has come to so far, which the provider keeps and bills as input aga
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
@@ -18,17 +18,19 @@ from tokenguard.providers.reading import Reading, Shape, fields, items, read_usa
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
-USAGE: Shape = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "input_token_details": {
-        "audio_tokens": "input_audio",
-        "image_tokens": "input_image",
-        "cached_tokens": "cache_read",
-        "cached_tokens_details": {"audio_tokens": "cache_audio_read", "image_tokens": "cache_image_read"},
-    },
-    "output_token_details": {"audio_tokens": "output_audio"},
-}
+USAGE: Final = Shape(
+    {
+        "input_tokens": "input",
+        "output_tokens": "output",
+        "input_token_details": {
+            "audio_tokens": "input_audio",
+            "image_tokens": "input_image",
+            "cached_tokens": "cache_read",
+            "cached_tokens_details": {"audio_tokens": "cache_audio_read", "image_tokens": "cache_image_read"},
+        },
+        "output_token_details": {"audio_tokens": "output_audio"},
+    }
+)
 CONTEXT = "context_tokens"
 """The key of a request with the tokens of the conversation so far, or of the sound that is to be written down."""
 

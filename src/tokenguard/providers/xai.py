@@ -7,7 +7,7 @@ The messages' shapes are in https://github.com/xai-org/xai-proto (chat.proto, us
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import openai
@@ -27,13 +27,15 @@ from tokenguard.providers.reading import (
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import CONVERSATION, Words
 
-USAGE: Shape = {
-    "prompt_tokens": "input",
-    "completion_tokens": "output",
-    "cached_prompt_text_tokens": "cache_read",
-    "reasoning_tokens": "reasoning",
-    "prompt_image_tokens": "input_image",
-}
+USAGE: Final = Shape(
+    {
+        "prompt_tokens": "input",
+        "completion_tokens": "output",
+        "cached_prompt_text_tokens": "cache_read",
+        "reasoning_tokens": "reasoning",
+        "prompt_image_tokens": "input_image",
+    }
+)
 ZEROS = dict.fromkeys(USAGE, 0)
 """A protobuf message leaves out what is zero: a usage that is there tells all of its counts."""
 

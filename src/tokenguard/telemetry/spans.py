@@ -83,18 +83,18 @@ def set_attributes(span: Any, attributes: Mapping[str, AttributeValue], *, plain
 
     The SDK looks at each value to clean and shorten it, and takes a lock for it; for the twenty of a call that is
     more than all else that a span costs. Where the SDK's own mapping is not as known here, its method is called.
-    `plain`: it is known that no value needs cleaning.
+    `plain`: it is known that no value needs cleaning, and that nobody changes the mapping any more: it may be kept.
     """
     try:
         bounded = span._attributes
         room = bounded.maxlen is None or len(bounded._dict) + len(attributes) <= bounded.maxlen
-        plain = plain or PLAIN.issuperset(map(type, attributes.values()))
-        if room and plain and bounded.max_value_len is None:
+        clean = plain or PLAIN.issuperset(map(type, attributes.values()))
+        if room and clean and bounded.max_value_len is None:
             with span._lock:
                 if span._end_time is None:
                     # A copy is a third of the time of an update; what is there is nearly always the start of ours.
                     if bounded._dict.keys() <= attributes.keys():
-                        bounded._dict = {**attributes}
+                        bounded._dict = attributes if plain else {**attributes}
                     else:
                         bounded._dict.update(attributes)
             return

@@ -242,10 +242,11 @@ def _with_parts_made_later(example: Any) -> type:
     if not example.__dict__.keys() >= {*fields}:
         raise Unlike(f"the fields of {exported.__name__} are {', '.join(sorted(fields))}")
     blank = {**{name: example.__dict__[name] for name in fields if name in SAME}, **NO_PARTS}
-    own_fields = [name for name in fields if name not in SAME]
+    own_fields = tuple(name for name in fields if name not in SAME)
+    new = object.__new__
 
     def readable(self: Any) -> Any:
-        own, made = self.__dict__, object.__new__(exported)
+        own, made = self.__dict__, new(exported)
         made.__dict__ = its = blank.copy()
         for name in own_fields:
             its[name] = own[name]

@@ -1,0 +1,122 @@
+"""What the members of requests have been found to be: a conversation comes again with each call, and grows at its end.
+
+Looked at once are a message and a tool. What is kept of them is by a hash: lengths, checksums, names of tools, and
+nothing of what they say.
+"""
+
+from __future__ import annotations
+
+import marshal
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any, Final, TypeVar
+from zlib import crc32
+
+from tokenguard.inputs.pieces import Plain, Said, Turn
+from tokenguard.process.hashes import canonical, stable
+
+T = TypeVar("T")
+BLOCK: Final = 256
+"""Characters of a block at the most."""
+LEAST: Final = 64
+"""Characters of a block at the least, but for the last one of a text."""
+MOST: Final = 2**19
+"""Blocks of all that is remembered, and as many members: 4 MB, and half a kilobyte for each member."""
+MEMBER: Final = 16
+"""The blocks that a member itself counts for."""
+
+
+class Cut:
+    """A text, cut into blocks at the ends of lines where there are any: their checksums, and where they end."""
+
+    __slots__ = ("ends", "sums")
+
+    def __init__(self, text: str) -> None:
+        self.sums, self.ends = array("I"), array("I")
+        at, end = 0, len(text)
+        while at < end:
+            line = text.find("\n", at + LEAST - 1, at + BLOCK)
+            until = line + 1 if line >= 0 else min(at + BLOCK, end)
+            self.sums.append(crc32(text[at:until].encode("utf-8", "surrogatepass")))
+            self.ends.append(until)
+            at = until
+
+    def __len__(self) -> int:
+        """Its characters."""
+        return self.ends[-1] if self.ends else 0
+
+
+class Known(Plain[Cut]):
+    """Reads the members of requests, each the first time that it comes. Asked by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[object, tuple[Any, int]] = OrderedDict()
+        self._keys: dict[int, tuple[object, int, int]] = {}
+        """Of the members of the request that is being read, by their identity; held, so that none gets another's."""
+        self._blocks = 0
+
+    def request_hash(self, whole: tuple[str, str, Mapping[str, Any]]) -> str:
+        """16 hex digits, equal for equal requests whatever the order of their keys."""
+        *seam, body = whole
+        said = {
+            key: [self._digest(member) if type(member) is dict else canonical(member) for member in body[key]]
+            if type(body[key]) is list
+            else canonical(body[key])
+            for key in sorted(body, key=str)
+        }
+        return stable(marshal.dumps((*seam, said), 2))
+
+    def let_go(self) -> None:
+        """The request has been read."""
+        self._keys.clear()
+
+    def text(self, text: str) -> Cut:
+        """A text in blocks."""
+        return Cut(text)
+
+    def turn(self, member: object) -> Turn[Cut]:
+        """A message."""
+        return self._once("turn", member, super().turn)
+
+    def tool(self, tool: Mapping[str, Any]) -> Said[Cut]:
+        """A tool."""
+        return self._once("tool", tool, super().tool)
+
+    def _digest(self, member: object) -> bytes:
+        return self._once("digest", member, _digest)
+
+    def _once(self, what: str, member: object, make: Callable[[Any], T]) -> T:
+        key = (what, *self._key(member)[1:])
+        known = self._found.get(key)
+        if known is not None:
+            self._found.move_to_end(key)
+            kept: T = known[0]
+            return kept
+        made = make(member)
+        weight = MEMBER + _blocks(made)
+        self._found[key] = (made, weight)
+        self._blocks += weight
+        while self._blocks > MOST:
+            _, (_, weight) = self._found.popitem(last=False)
+            self._blocks -= weight
+        return made
+
+    def _key(self, member: object) -> tuple[object, int, int]:
+        key = self._keys.get(id(member))
+        if key is None:
+            data = marshal.dumps(member, 2)  # type: ignore[arg-type] # it came out of `marshal`
+            key = self._keys[id(member)] = (member, hash(data), len(data))
+        return key
+
+
+def _digest(member: object) -> bytes:
+    return blake2b(marshal.dumps(canonical(member), 2), digest_size=16).digest()
+
+
+def _blocks(made: object) -> int:
+    """The blocks in what was made of a member."""
+    if isinstance(made, Cut):
+        return len(made.sums)
+    return sum(map(_blocks, made)) if isinstance(made, tuple) else 0
