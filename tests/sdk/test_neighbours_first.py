@@ -102,7 +102,7 @@ def test_measured_and_guarded(variant, running, neighbour, installed, spans):
 INHERITED = {
     module: {"close", "send_raw"}
     for module in ("openai.resources.realtime.realtime", "openai.resources.responses.responses")
-}
+} | {f"websockets.{way}.client": {"close", "recv", "send"} for way in ("asyncio", "sync")}
 """What a class has from one whose function is other connections' too."""
 
 

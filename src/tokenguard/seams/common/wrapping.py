@@ -178,8 +178,6 @@ def _home(found: Any) -> str:
 
 
 def _can_swap(function: types.FunctionType) -> bool:
-    if function.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
-        return False  # code of another kind in its place is deprecated since Python 3.13
     return all(name.isidentifier() for name in function.__code__.co_freevars)
 
 
