@@ -1,7 +1,7 @@
 """A retry around a client that also retries.
 
 The SDKs of OpenAI, Anthropic and others send a failed request up to two more times themselves. A decorator with three
-attempts around that makes nine requests for one answer, during an outage of all times. Let one of the two retry: set
+attempts around that makes nine requests for one answer, just when the provider is down. Let one of the two retry: set
 `max_retries=0` on the client, or drop the decorator.
 
 A retry for what the SDK does not retry (`ValidationError`, `JSONDecodeError`) multiplies nothing, and is left alone; so

@@ -1,7 +1,8 @@
 """As many requests at once as there are items.
 
-`asyncio.gather` over a list starts every request together. A thousand items are a thousand open requests: most are
-turned away by the rate limit, retried together, and time out having cost their input. Bound them with a semaphore.
+`asyncio.gather` over a list starts every request together. A thousand items are a thousand open requests: the
+rate limit turns most of them away, they are all retried at the same time, and those that time out have been paid for.
+Limit them with a semaphore.
 
 Task groups are the same, and so are thread pools without `max_workers`, which make up to 32 threads. What the tasks
 call is followed through helpers, of other modules, too; a semaphore or a limiter anywhere on the way counts as a bound,
