@@ -298,9 +298,11 @@ def _for_a_prompt(file: File, call: ast.Call) -> bool:
 
 
 def _reranks(file: File) -> bool:
-    """Whether a reranker, a fusion of rankings or a compressor is at work in the file."""
+    """Whether a reranker, a fusion of rankings or a compressor is at work in the file, or gives it its name."""
     if "reranks" not in file.memory:
-        file.memory["reranks"] = any(_RERANK.search(name) for name in _words(file.module.tree))
+        place = "/".join(file.module.path.split("/")[-2:])  # of the file and its folder
+        named = (place, *_words(file.module.tree))
+        file.memory["reranks"] = any(map(_RERANK.search, named))
     return bool(file.memory["reranks"])
 
 

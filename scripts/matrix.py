@@ -55,7 +55,7 @@ SETS = {
     "python-3.12": Set(tests=("tests",), marks=QUICK, python="3.12", ignore="ignore:ast.:DeprecationWarning"),
     "python-3.13": Set(tests=("tests",), marks=QUICK, python="3.13", ignore="ignore:ast.:DeprecationWarning"),
     "lowest": Set(
-        ("openai>=3", "anthropic>=2", "redis>=5.2,<5.3"),
+        ("openai>=3", "anthropic>=2", "redis>=5.2,<5.3", "boto3", "google-genai"),
         [f"tests/{room}" for room in ("metering/test_measure.py", "guard", "telemetry", "store", "prices", "policy")],
         QUICK,
         lowest=True,
@@ -90,9 +90,10 @@ SETS = {
         ignore="ignore",
     ),
     "llama-index": frameworks("llama-index-core", "llama-index-llms-openai"),
-    "litellm": frameworks(
-        "litellm", "dspy", "instructor", "haystack-ai", "crewai[anthropic,google-genai,bedrock]", "pillow"
-    ),
+    "litellm": frameworks("litellm", "instructor", "haystack-ai", "pillow", "pypdfium2"),
+    # With another that wants litellm, the newest of one is the oldest of the other.
+    "dspy": frameworks("dspy>=3"),
+    "crewai": frameworks("crewai[anthropic,google-genai,bedrock]>=1.10"),
     "litellm-all": frameworks("litellm[proxy]", "boto3"),  # responses and streamed messages want the proxy's packages
     "langchain": frameworks(
         *("langchain-mistralai", "langchain-cohere", "langchain-google-genai", "langchain-aws", "langchain-ollama"),

@@ -144,14 +144,22 @@ TICKS = 400_000_000
 """Of $0.04: what a picture costs, and a second of film."""
 
 
+def _refused(script, context):
+    """Refuse, where that is what comes next."""
+    if script:
+        refusal = script.pop(0)
+        context.abort(refusal.code, refusal.details)
+
+
 class Image(_servicer("image")):
     """Makes as many pictures as are asked for; what they cost is told if `tells`."""
 
     def __init__(self):
-        self.requests, self.tells = [], True
+        self.requests, self.tells, self.script = [], True, []
 
     def GenerateImage(self, request, context):
         self.requests.append(request)
+        _refused(self.script, context)
         made = [image_pb2.GeneratedImage(url="https://x/1.png") for _ in range(max(request.n, 1))]
         usage = {"cost_in_usd_ticks": TICKS * len(made)} if self.tells else None
         return image_pb2.ImageResponse(images=made, model=request.model, usage=usage)
@@ -161,10 +169,11 @@ class Video(_servicer("video")):
     """Makes films that are there when they are asked for the second time, or fail."""
 
     def __init__(self):
-        self.requests, self.fails, self.asked = [], False, 0
+        self.requests, self.fails, self.asked, self.script = [], False, 0, []
 
     def GenerateVideo(self, request, context):
         self.requests.append(request)
+        _refused(self.script, context)
         return deferred_pb2.StartDeferredResponse(request_id="film_1")
 
     def GetDeferredVideo(self, request, context):

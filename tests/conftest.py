@@ -66,6 +66,9 @@ def _nothing_blocks_an_event_loop():
             function.can_block_in("tokenguard/installation/runtime.py", {"install", "uninstall"})
             function.can_block_in("detect_agent/_evaluate.py", {"_path_exists"})  # together's own look at the disk
             function.can_block_in("tokenguard/installation/imports.py", {"exec_module"})  # an SDK is
+            function.can_block_in(
+                "litellm/router.py", {"_completion"}
+            )  # it runs what is synchronous in a loop of its own
             function.can_block_in("mimetypes.py", {"init"})  # what an upload's file is
             function.can_block_in("botocore/client.py", {"create_client"})  # it reads its models, with us or without
             function.can_block_in("tokenguard/policy/files.py", {"load", "loads", "from_mapping"})

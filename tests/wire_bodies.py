@@ -475,7 +475,7 @@ VIDEOS = Body(
     {"model": "m", "prompt": QUESTION, "seconds": "8", "size": "720x1280"},
     {"id": "video_1", "model": "m", "status": "completed", "seconds": "8", "size": "720x1280"},
     0,
-    guarded="test_media",
+    guarded="openai films",
     units={"output_seconds": 8},
 )
 
@@ -483,7 +483,7 @@ IMAGEN = Body(
     {"model": "m", "instances": [{"prompt": QUESTION}], "parameters": {"sampleCount": 2}},
     {"predictions": [{"bytesBase64Encoded": "aGk="}, {"raiFilteredReason": "x"}]},
     0,
-    guarded="test_media_clouds",
+    guarded="google imagen",
     units={"images": 1},
 )
 VEO = Body(
@@ -508,14 +508,14 @@ STABILITY = Body(
     {"model": "m", "prompt": QUESTION},
     {"images": ["aGk="], "seeds": [1], "finish_reasons": [None]},
     0,
-    guarded="test_media_clouds",
+    guarded="bedrock stability",
     units={"images": 1},
 )
 RANK = Body(
     {"model": "m", "query": QUESTION, "documents": [SAID] * 2},
     {"results": [{"index": 0, "relevance_score": 0.9}]},
     0,
-    guarded="test_media_clouds",
+    guarded="bedrock rerank",
     units={"request": 1},
 )
 FILM = Body(
@@ -536,7 +536,7 @@ OTHER_RERANK = Body(
     {"model": "m", "query": QUESTION, "documents": [SAID] * 2},
     {"model": "m", "results": [{"index": 0, "relevance_score": 0.9}], "usage": {"total_tokens": 40}},
     40,
-    guarded="test_media_clouds",
+    guarded="together rerank",
 )
 
 SPOKEN_RESPONSE = {
@@ -570,7 +570,7 @@ LIVE = Body(
     guarded="test_live",
 )
 GROQ_TRANSCRIPTS = TRANSCRIPTS._replace(
-    answer={"text": SAID, "duration": 8.6}, guarded="test_media_clouds", units={"input_seconds": 10}, events=()
+    answer={"text": SAID, "duration": 8.6}, guarded="groq transcripts", units={"input_seconds": 10}, events=()
 )
 
 CACHE = Body(
@@ -638,7 +638,7 @@ BODIES = {
     "transcripts": TRANSCRIPTS,
     "moderations": MODERATIONS,
     "videos": VIDEOS,
-    "video_edits": VIDEOS,
+    "video_edits": VIDEOS._replace(guarded="test_media"),
     "chat": CHAT,
     "completions": COMPLETIONS,
     "responses": RESPONSES,

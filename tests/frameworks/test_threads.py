@@ -44,6 +44,7 @@ def metadata_extractor(provider, tmp_path):
 
 def document_content_extractor(provider, tmp_path):
     pytest.importorskip("PIL")
+    pytest.importorskip("pypdfium2")
     module = pytest.importorskip("haystack.components.extractors.image.llm_document_content_extractor")
     image = tmp_path / "page.png"
     image.write_bytes(base64.b64decode(PIXEL))

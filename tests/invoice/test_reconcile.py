@@ -49,14 +49,14 @@ class World:
         self.provider = provider
         self.folder = folder
 
-    def call(self, model, days_ago=1, usage=USE, *, measured=True, billed=True, **changes):
+    def call(self, model, days_ago=1, usage=USE, *, measured=True, billed=True, sent=None, **changes):
         """One call on both sides, or on one."""
         at = NOON - timedelta(days=days_ago)
         maker = "anthropic" if model.startswith("claude") else "openai"
         cost = PriceBook().cost(maker, model, usage, at_ns=int(at.timestamp() * 1e9))
         if billed:
             self.provider.requests.append(
-                Received("/v1", "chat", {}, {"model": model}, at.timestamp(), 200, usage, True)
+                Received("/v1", "chat", sent or {}, {"model": model}, at.timestamp(), 200, usage, True)
             )
         if not measured:
             return
@@ -152,6 +152,72 @@ def test_other_projects_are_others(world, monkeypatch):
     (world.folder / "tokenguard.toml").write_text('[reconcile]\nproject = "x"\n')
     with pytest.raises(TokenGuardError, match="there is no such key"):
         world.ask(monkeypatch)
+
+
+@pytest.mark.parametrize("by", ["project", "key"])
+def test_by_project_and_by_key(world, monkeypatch, by):
+    """The policy says whose calls are a project's or a key's: each is compared with its own; another is another's."""
+    table = {"project": "projects", "key": "keys"}[by]
+    ids = {"project": ("proj_chat", "proj_docs"), "key": ("key_chat-key", "key_docs-key")}[by]
+    rows = f'{ids[0]} = {{ feature = "chat-*" }}\n"{ids[1]}" = {{ feature = "docs" }}\n'
+    (world.folder / "tokenguard.toml").write_text(f"[reconcile.{table}]\n{rows}")
+    sent = {
+        name: {"openai-project": f"proj_{name}", "authorization": f"Bearer sk-{name}-key"}
+        for name in ("chat", "docs", "none")
+    }
+    world.call(OPENAI, 1, sent=sent["chat"], **{"tokenguard.feature": "chat-web"})
+    world.call(OPENAI, 1, sent=sent["docs"], **{"tokenguard.feature": "docs"})
+    world.call(OPENAI, 2, sent=sent["docs"], measured=False)
+    world.call(OPENAI, 2, sent=sent["none"], measured=False)
+    found, kinds = world.facts(monkeypatch, "--by", f"{by},day")
+    assert kinds == {"not covered": pytest.approx(ONE), "other keys": pytest.approx(ONE)}
+    sums = {}
+    for cell in found["cells"]:
+        both = sums.setdefault(cell["account"], [0.0, 0.0])
+        both[0] += cell["billed_usd"]
+        both[1] += cell["measured_usd"]
+    assert sums == {
+        f"{ids[0]} feature=chat-*": pytest.approx([ONE, ONE]),
+        f"{ids[1]} feature=docs": pytest.approx([2 * ONE, ONE]),
+        "(others)": pytest.approx([ONE, 0]),
+    }
+    assert ids[0] in world.ask(monkeypatch, "--by", by)
+
+
+def test_by_account_says_what_cannot_be(world, monkeypatch):
+    """Two accounts at once, a table that is none, a bill that tells no keys: said with the next step."""
+    with pytest.raises(TokenGuardError, match="Ask twice"):
+        world.ask(monkeypatch, "--by", "project,key")
+    with pytest.raises(TokenGuardError, match="not told by key"):
+        world.ask(monkeypatch, "--by", "key", "--from", "openrouter", keys=("OPENROUTER_MANAGEMENT_KEY",))
+    (world.folder / "tokenguard.toml").write_text("[reconcile.projects]\na = { colour = 'red' }\n")
+    with pytest.raises(TokenGuardError, match="no such attribution"):
+        world.ask(monkeypatch, "--by", "project")
+
+
+def test_the_report_shows_the_cost_as_billed_where_it_is_asked_to(world, monkeypatch):
+    """By the factors of a reconciliation, beside the measured cost, with their origin; without being asked, never."""
+    world.call(OPENAI, 1, **{"tokenguard.feature": "dear"})
+    world.call("gpt-4.1-nano-2025-04-14", 1, **{"tokenguard.feature": "plain"})
+    world.provider.invoice.factors[OPENAI] = 1.25
+    bill = world.folder / "bill.json"
+    bill.write_text(world.ask(monkeypatch, "--format", "json"))
+
+    def report(*arguments):
+        done = CliRunner().invoke(cli.group, ["report", *arguments], env={"COLUMNS": "160"})
+        assert done.exit_code == 0, done.output
+        return done
+
+    found = json.loads(report("--format", "json", "--billed", str(bill)).stdout)
+    rows = {row["keys"]["feature"]: row for row in found["rows"]}
+    assert rows["dear"]["as_billed_usd"] == pytest.approx(1.25 * rows["dear"]["cost_usd"])
+    assert rows["plain"]["as_billed_usd"] == pytest.approx(rows["plain"]["cost_usd"])
+    shown = report("--billed", str(bill)).stdout
+    assert "as billed" in shown
+    assert "bill.json, written today" in " ".join(shown.split())
+    assert "as billed" not in report().stdout
+    bill.write_text("{}")
+    assert "no factors can be read" in str(CliRunner().invoke(cli.group, ["report", "--billed", str(bill)]).exception)
 
 
 def test_the_table(world, monkeypatch):

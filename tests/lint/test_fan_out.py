@@ -25,6 +25,10 @@ def ask(text):
 """
 
 REPORTED = {
+    "predict of a model in a thread": (
+        "async def f(records, llm):\n    async def again(record):\n        def blocking():\n            return llm.predict(record)\n"
+        "        return await asyncio.to_thread(blocking)\n    await asyncio.gather(*[again(r) for r in records])"
+    ),
     "the list's name does not matter": "async def f(chunks):\n    return await asyncio.gather(*[title(c) for c in chunks])",
     "nor does another": "async def f(batches):\n    return await asyncio.gather(*[title(c) for c in batches])",
     "two hops": "async def f(texts):\n    tasks = [process(t, i) for i, t in enumerate(texts)]\n    return await asyncio.gather(*tasks)",
@@ -126,6 +130,13 @@ REPORTED = {
 }  # fmt: skip
 
 SILENT = {
+    "all agents but one": (
+        "async def f(active_agents, one):\n    ids = [a.id for a in active_agents if a.id != one]\n"
+        "    await asyncio.gather(*[title(i) for i in ids])"
+    ),
+    "what each agent has said": (
+        "async def f(responses: 'list[AgentResponse]'):\n    await asyncio.gather(*[title(r.text) for r in responses])"
+    ),
     "two for each of two": "async def f():\n    await asyncio.gather(*[title(x + y) for x in ('a', 'b') for y in ('a', 'b')])",
     "a list that collects anew in each round": (
         "async def f(texts):\n    for t in texts:\n        tasks = []\n        for p in ('a', 'b'):\n"

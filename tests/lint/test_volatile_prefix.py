@@ -54,6 +54,10 @@ SUB_HOUR = {
 }
 
 SILENT = {
+    "instructions to a person in a result": (
+        "import uuid\ndef f(path):\n    name = f'job-{uuid.uuid4()}'\n    text = f'Run {name}, then register {path} as described.'\n"
+        "    return DispatchResult(mode='handoff', ref=name, instructions=text)"
+    ),
     "last message": "import time\ndef ask(c, q):\n    return c.chat.completions.create(model='m', max_tokens=5, messages=["
     + "{'role': 'system', 'content': 'Hi'}, {'role': 'user', 'content': f'{q} {time.time()}'}])",
     "module constant": HEAD

@@ -312,6 +312,40 @@ def piece(index=0, own=None, name=None, arguments="", choice=0):
     return delta(choice, tool_calls=[{"index": index, "id": own, "type": "function", "function": function}])
 
 
+COMPOUND = {
+    "usage_breakdown": {
+        "models": [
+            {"model": "openai/gpt-oss-120b", "usage": {"prompt_tokens": 1000, "completion_tokens": 200}},
+            {"model": "llama-3.3-70b-versatile", "usage": {"prompt_tokens": 500, "completion_tokens": 50}},
+        ]
+    }
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_compound_systems(stream):
+    """Groq's compound systems are billed by the models that they ask, and the tools that they run."""
+    ran = [{"index": 0, "type": "search", "arguments": "{}"}]
+    answer = {**used(9, 9), "model": "groq/compound", **COMPOUND}
+    if stream:
+        chunks = delta(content="x", executed_tools=ran), delta(reason="stop")
+        read = CHAT.fold(sse(*chunks, {**answer, "x_groq": {"id": "r"}}))
+    else:
+        message = {"role": "assistant", "content": "x", "executed_tools": ran}
+        read = CHAT.read({**answer, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    assert (read.usage.input, read.usage.output, read.extra_fees) == (1500, 250, True)
+    assert [part.model for part in read.parts] == ["openai/gpt-oss-120b", "llama-3.3-70b-versatile"]
+
+
+@pytest.mark.parametrize("listed", [None, {}, {"models": None}, {"models": [{"model": "m"}]}, {"models": ["x"]}])
+def test_an_empty_breakdown(listed):
+    """What tells no model's usage leaves the answer's own; no tool that was run is no fee."""
+    message = {"role": "assistant", "content": "x", "executed_tools": []}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    read = CHAT.read({**used(9, 9), "choices": choices, "usage_breakdown": listed})
+    assert (read.usage.input, read.parts, read.extra_fees) == (9, (), False)
+
+
 @pytest.mark.parametrize(
     ("pieces", "calls"),
     [

@@ -76,6 +76,8 @@ class Kind(NamedTuple):
     """Of what the SDK itself sends a failed request again: `all`, `whole` answers, or nothing."""
     shares: bool = True
     """Whether an answer (that is no stream) can be shared."""
+    blocks: bool = False
+    """Whether the SDK itself reads files within the event loop."""
     async_sdk: str = ""
     items: Callable[[Any], Any] = lambda result: result
     """The iterable of a stream in the SDK's result."""
@@ -224,6 +226,20 @@ def wav(seconds: int) -> bytes:
     return file.getvalue()
 
 
+def film(client: Any, ask: Ask) -> Any:
+    """A film, until it is there."""
+    return client.videos.create_and_poll(model=ask.model, prompt=ask.said, seconds="4", poll_interval_ms=1)
+
+
+def groq_transcript(client: Any, ask: Ask) -> Any:
+    """Longer than the ten seconds that Groq bills at the least."""
+    return client.audio.transcriptions.create(model=ask.model, file=("said.wav", wav(12), "audio/wav"), prompt=ask.said)
+
+
+def together_rerank(client: Any, ask: Ask) -> Any:
+    return client.rerank.create(model=ask.model, query=ask.said, documents=[f"plan {n}" for n in range(250)], top_n=2)
+
+
 def moderation(client: Any, ask: Ask) -> Any:
     return client.moderations.create(model=ask.model, input=ask.said)
 
@@ -241,13 +257,17 @@ def writer(client: Any, ask: Ask) -> Any:
     return client.chat.chat(model=ask.model, messages=chat_turns(ask), **ask.capped("max_tokens"), **ask.streaming)
 
 
-def google(options: Options) -> tuple[Any, Any]:
+def google(options: Options, **more: Any) -> tuple[Any, Any]:
     genai = importlib.import_module("google.genai")
     types = genai.types
     retry = types.HttpRetryOptions(attempts=options.resends + 1, initial_delay=0.001, max_delay=0.001, jitter=0.001)
     http = types.HttpOptions(base_url=options.url, retry_options=retry, timeout=int(options.timeout * 1000))
-    client = genai.Client(api_key="k", http_options=http)
+    client = genai.Client(api_key="k", http_options=http, **more)
     return (client.aio, client.aio.aclose) if options.asynchronous else (client, client.close)
+
+
+def vertex(options: Options) -> tuple[Any, Any]:
+    return google(options, vertexai=True)
 
 
 def generate(client: Any, ask: Ask) -> Any:
@@ -257,6 +277,10 @@ def generate(client: Any, ask: Ask) -> Any:
 
 def google_embed(client: Any, ask: Ask) -> Any:
     return client.models.embed_content(model=ask.model, contents=[ask.said, "What else?"])
+
+
+def imagen(client: Any, ask: Ask) -> Any:
+    return client.models.generate_images(model=ask.model, prompt=ask.said, config={"number_of_images": 2})
 
 
 def bedrock(options: Options) -> tuple[Any, Any]:
@@ -314,6 +338,14 @@ def canvas_body(ask: Ask) -> dict[str, Any]:
         "textToImageParams": {"text": ask.said},
         "imageGenerationConfig": {"numberOfImages": 2, "quality": "premium", "width": 1024, "height": 1024},
     }
+
+
+def stability_body(ask: Ask) -> dict[str, Any]:
+    return {"prompt": ask.said}
+
+
+def rank_body(ask: Ask) -> dict[str, Any]:
+    return {"query": ask.said, "documents": ["a plan"] * 250, "api_version": 2}
 
 
 def bedrock_items(result: Any) -> Any:
@@ -509,6 +541,11 @@ KINDS = (
         rates=(("input", 1.0), ("output", 2.0), ("input_audio", 3.0)),
     ),
     Kind(
+        *("openai films", "openai", "openai", "sora-2-pro", "sora-2", OPENAI, film),
+        rates=(("output_seconds", 100_000.0),),
+        shares=False,
+    ),
+    Kind(
         *("openai moderations", "openai", "openai", "omni-moderation-latest", "text-moderation-stable"),
         *(OPENAI, moderation),
         rates=(("request", 2000.0),),
@@ -519,6 +556,17 @@ KINDS = (
         **GENERATES,
     ),
     Kind("groq chat", "groq", "groq", *LLAMA, stainless("groq", "Groq"), chat(), ("max_tokens",), **GENERATES),
+    Kind(
+        *("groq transcripts", "groq", "groq", "whisper-large-v3", "whisper-large-v3-turbo"),
+        *(stainless("groq", "Groq"), groq_transcript),
+        rates=(("input_seconds", 30.0),),
+        shares=False,
+    ),
+    Kind(
+        *("together rerank", "together", "together", "Salesforce/Llama-Rank-V1", "mixedbread-ai/Mxbai-Rerank"),
+        *(stainless("together", "Together"), together_rerank),
+        rates=(("request", 2000.0),),
+    ),
     Kind(
         "together chat",
         "together",
@@ -547,6 +595,12 @@ KINDS = (
         **GENERATES,
     ),
     Kind(
+        *("google imagen", "google.genai", "gcp.vertex_ai", "imagen-4.0-generate-001", "imagen-4.0-fast-generate-001"),
+        *(vertex, imagen),
+        rates=(("images", 40_000.0),),
+        blocks=True,
+    ),
+    Kind(
         "google embed",
         "google.genai",
         "gcp.gemini",
@@ -558,6 +612,19 @@ KINDS = (
     on_bedrock(
         *("canvas", "amazon.nova-canvas-v1:0", "amazon.titan-image-generator-v2:0", invoke(canvas_body), ()),
         rates=(("images", 60_000.0),),
+        streams=False,
+        **UNSHARED,
+    ),
+    on_bedrock(
+        *("stability", "stability.stable-image-ultra-v1:1", "stability.stable-image-core-v1:1"),
+        *(invoke(stability_body), ()),
+        rates=(("images", 60_000.0),),
+        streams=False,
+        **UNSHARED,
+    ),
+    on_bedrock(
+        *("rerank", "cohere.rerank-v3-5:0", "cohere.rerank-v3-0:0", invoke(rank_body), ()),
+        rates=(("request", 2000.0),),
         streams=False,
         **UNSHARED,
     ),
@@ -697,6 +764,7 @@ def over(variants: Sequence[Variant], *, contract: bool = False) -> Any:
                 pytest.mark.table,
                 *([] if variant in quick else [pytest.mark.everywhere]),
                 *([pytest.mark.contract] if variant in old else []),
+                *([pytest.mark.blocks] if variant.kind.blocks and variant.asynchronous else []),
             ],
             id=str(variant),
         )

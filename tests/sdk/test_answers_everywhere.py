@@ -23,6 +23,7 @@ from tokenguard.seams.transports import TRANSPORTS
 pytestmark = [  # old clients cannot be closed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 KEEPS = """
@@ -70,7 +71,9 @@ def keeping(installed):
 KEPT = [
     variant
     for variant in VARIANTS
-    if not any(word in variant.kind.name for word in ("image", "canvas", "video", "ocr", "transcripts"))
+    if not any(
+        word in variant.kind.name for word in ("image", "imagen", "canvas", "stability", "films", "ocr", "transcripts")
+    )
 ]
 
 

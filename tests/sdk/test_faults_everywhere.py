@@ -31,6 +31,7 @@ from tokenguard.seams.common import sending, watch
 pytestmark = [  # old clients cannot be closed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -52,6 +53,7 @@ url = "memory:"
 """
 SEEN = {
     *("openai images", "openai speech", "openai transcripts", "bedrock canvas", "mistral ocr"),
+    *("openai films", "google imagen", "bedrock stability", "bedrock rerank", "groq transcripts", "together rerank"),
     *("openai chat", "google generate", "google embed", "bedrock converse", "bedrock invoke claude", "mistral chat"),
     *("cohere chat", "cohere1 chat", "cohere rerank", "ollama chat", "huggingface chat"),
 }

@@ -20,6 +20,8 @@ openai = pytest.importorskip("openai")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # OpenAI retires what others go on with
 
+films = pytest.mark.skipif(not hasattr(openai.OpenAI, "videos"), reason="this SDK makes no films")
+
 TEXT = "Which of your plans has a warranty?"  # 35 characters
 
 
@@ -215,6 +217,7 @@ def test_moderations_are_free(client, installed, spans):
 # --- films ------------------------------------------------------------------------------------------------------------
 
 
+@films
 def test_a_film(client, installed, spans, requests):
     """A job that is polled is one call: sora-2-pro at 1024x1792 costs $0.50 a second."""
     guard = under('[[budget]]\nname = "b"\nlimit_usd = 10.0\n')
@@ -232,6 +235,7 @@ def test_a_film(client, installed, spans, requests):
     assert (account.spent_nano, account.reserved_nano) == (4 * 10**9, 0)
 
 
+@films
 def test_a_film_that_is_polled_by_the_sdk(provider, client, installed):
     """`create_and_poll` is one call too, asynchronously as well; a film without a model is one of sora-2's."""
 
@@ -243,6 +247,7 @@ def test_a_film_that_is_polled_by_the_sdk(provider, client, installed):
     assert cost(installed).total == pytest.approx(0.4)  # 4 seconds at $0.10
 
 
+@films
 def test_a_film_that_fails(client, installed):
     """A job that failed costs nothing, and gives back what was reserved."""
     guard = under('[[budget]]\nname = "b"\nlimit_usd = 10.0\n')
@@ -255,6 +260,7 @@ def test_a_film_that_fails(client, installed):
     assert (account.spent_nano, account.reserved_nano) == (0, 0)
 
 
+@films
 def test_a_film_that_nobody_asks_for(client, installed):
     """What is under way when the process ends is charged as it was reserved."""
     client.videos.create(model="sora-2", prompt=TEXT, seconds="12")
@@ -264,6 +270,7 @@ def test_a_film_that_nobody_asks_for(client, installed):
     assert (record.cost.status, record.cost_usd) == ("estimated", pytest.approx(1.2))
 
 
+@films
 def test_a_film_that_goes_on(client, installed):
     """An extension is billed by what is added; its answer tells the length of the whole."""
     body = {"prompt": TEXT, "seconds": "4", "video": {"id": "video_1"}}
@@ -276,6 +283,7 @@ def test_a_film_that_goes_on(client, installed):
 # --- the guard --------------------------------------------------------------------------------------------------------
 
 
+@films
 def test_a_budget_stops_pictures(client, requests, installed):
     """The worst case is reserved before: by quality and size, and `auto` is the best that the model can do."""
     guard = under('[[budget]]\nname = "b"\nlimit_usd = 0.25\n')
@@ -290,6 +298,7 @@ def test_a_budget_stops_pictures(client, requests, installed):
         client.videos.create(model="sora-2", prompt=TEXT, seconds="4")
 
 
+@films
 def test_a_limit_stops_films(client, requests):
     """`max_cost_usd` knows what a film comes to."""
     under('[[limit]]\nname = "l"\nmax_cost_usd = 1.0\n')

@@ -543,9 +543,9 @@ def test_timeouts_capped(at, installed, spans):
     """A limit on retries ends the SDK's own resends after timeouts too."""
     tokenguard.install(policy.loads('[[limit]]\nname = "calm"\nmax_retries = 1'))
     provider = at(answered())
-    provider.delays = [0.6] * 5
+    provider.delays = [1.5] * 5
     with pytest.raises(Exception, match="timed out"):
-        conversations(provider).start(model=MODEL, inputs=INPUTS, timeout_ms=150, retries=retries())
+        conversations(provider).start(model=MODEL, inputs=INPUTS, timeout_ms=500, retries=retries())
     assert len(provider.asked) == 2
     assert spans.attributes["http.request.resend_count"] == 1
     assert "ReadTimeout" in spans.attributes["error.type"]

@@ -26,6 +26,7 @@ from tokenguard.seams.common.wrapping import Swap
 pytestmark = [  # old clients cannot be closed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -101,7 +102,7 @@ def test_measured_and_guarded(variant, running, neighbour, installed, spans):
 INHERITED = {
     module: {"close", "send_raw"}
     for module in ("openai.resources.realtime.realtime", "openai.resources.responses.responses")
-}
+} | {f"websockets.{way}.client": {"close", "recv", "send"} for way in ("asyncio", "sync")}
 """What a class has from one whose function is other connections' too."""
 
 

@@ -41,7 +41,7 @@ def server():
 @pytest.fixture
 def client(server, installed):
     tokenguard.install(policy.loads(HOSTS))
-    with openai.OpenAI(base_url=server.url, api_key="k") as client:
+    with openai.OpenAI(base_url=server.url, websocket_base_url=f"ws{server.url[4:]}", api_key="k") as client:
         yield client
 
 
@@ -105,7 +105,9 @@ def test_a_session_asynchronously(server, client, installed):
 
     async def work():
         async with (
-            openai.AsyncOpenAI(base_url=server.url, api_key="k") as asynchronous,
+            openai.AsyncOpenAI(
+                base_url=server.url, websocket_base_url=f"ws{server.url[4:]}", api_key="k"
+            ) as asynchronous,
             asynchronous.realtime.connect(model=MODEL) as connection,
         ):
             await connection.response.create()
@@ -247,7 +249,9 @@ def test_a_silent_session_asynchronously(server, client):
 
     async def work():
         async with (
-            openai.AsyncOpenAI(base_url=server.url, api_key="k") as asynchronous,
+            openai.AsyncOpenAI(
+                base_url=server.url, websocket_base_url=f"ws{server.url[4:]}", api_key="k"
+            ) as asynchronous,
             asynchronous.realtime.connect(model=MODEL) as connection,
         ):
             await connection.recv()

@@ -7,6 +7,7 @@ and $1 a million for an hour (https://ai.google.dev/gemini-api/docs/pricing).
 
 from __future__ import annotations
 
+import inspect
 import time
 
 import pytest
@@ -96,8 +97,10 @@ def test_a_vector_store(client, installed, provider, passes):
 
 def test_a_container(client, installed, passes):
     """The largest is $1.92 from the start, and as much again for each twenty minutes until it is deleted."""
+    if "memory_limit" not in inspect.signature(client.containers.create).parameters:
+        pytest.skip("this version knows no other size")
     box = client.containers.create(
-        name="box", memory_limit="64g", expires_after={"anchor": "last_active_at", "minutes": 60}
+        name="box", expires_after={"anchor": "last_active_at", "minutes": 60}, extra_body={"memory_limit": "64g"}
     )
     assert counted(installed, 1)[0].cost.total == pytest.approx(1.92)
     passes(1250)

@@ -24,7 +24,14 @@ import canned_xai
 import tokenguard
 from canned_xai import COST, MODEL, OUTPUTS, WORDS, Refuse, XaiServer, tool_call
 from tokenguard import CircuitOpen, LimitExceeded, policy
+from tokenguard.guard.admission import Guard
+from tokenguard.guard.breakers import Breakers
+from tokenguard.guard.worst_case import WorstCase
+from tokenguard.installation import runtime
+from tokenguard.metering import meter
+from tokenguard.metering.settling import Settling
 from tokenguard.providers import xai
+from tokenguard.seams import xai as xai_seam
 from tokenguard.seams.xai import plain
 from tokenguard.tokens import count_request, upper_bound_request
 
@@ -807,3 +814,107 @@ def test_a_film_that_fails(client, server, installed):
     (record,) = installed.records
     assert (record.outcome, record.attributes["error.type"]) == ("error", "moderated")
     assert record.cost.total == 0.0
+
+
+# --- pictures and films through the guard, and through faults of ours -------------------------------------------------
+
+DRAWN = {"prompt": "A coat", "model": "grok-imagine-image-2.0"}
+FILMED = {"prompt": "A coat", "model": "grok-imagine-video", "duration": 6, "interval": QUICKLY}
+MEDIA = {
+    "picture": ("image", lambda c: c.image.sample(**DRAWN), 0.04),
+    "pictures": ("image", lambda c: c.image.sample_batch(**DRAWN, n=2), 0.08),
+    "film": ("video", lambda c: c.video.generate(**FILMED), 0.24),
+}
+LEDGER = '[ledger]\nurl = "memory:"\n'
+BUDGET = '[[budget]]\nname = "b"\nlimit_usd = 10.0\n' + LEDGER
+CHEAPER = {"image": "grok-imagine-image", "video": "grok-imagine-video-cheap"}
+STEPS = [
+    *((meter.Meter, name) for name in ("begin", "_match", "_open", "_close", "_answered")),
+    *((Settling, name) for name in ("settle", "_price")),
+    (meter, "call_site"),
+    *((Guard, name) for name in ("match", "admit", "settle", "within", "reserve")),
+    *((WorstCase, name) for name in ("bound", "of")),
+    (Breakers, "refuses"),
+    *((xai_seam, name) for name in ("plain", "_own_span")),
+]
+
+
+@PICTURES
+@FILMS
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("name", MEDIA)
+class TestMedia:
+    """Pictures and films through each feature of the guard, and with each step of ours failing."""
+
+    @pytest.fixture
+    def call(self, name, asynchronous, client, server):
+        return lambda: run(server, MEDIA[name][1]) if asynchronous else MEDIA[name][1](client)
+
+    @pytest.fixture
+    def received(self, name, server):
+        return getattr(server, MEDIA[name][0])
+
+    def test_blocked(self, name, call, received, spans):
+        """What a limit refuses is not sent, and the span says so."""
+        tokenguard.install(policy.loads('[[limit]]\nname = "l"\nmax_cost_usd = 0.01\n'))
+        with pytest.raises(LimitExceeded):
+            call()
+        assert received.requests == []
+        assert [rule for span in spans if (rule := span.attributes.get("tokenguard.guard.rule"))] == ["l"]
+
+    def test_downgrade(self, name, call, received, spans):
+        """Another model is what is sent, and nothing else of the request changes."""
+        cheaper = CHEAPER[MEDIA[name][0]]
+        call()
+        rule = f'[[limit]]\nname = "l"\nmax_input_tokens = 1\nthen = "downgrade"\ndowngrade_to = "{cheaper}"\n'
+        tokenguard.install(policy.loads(rule))
+        spans.clear()
+        call()
+        before, after = received.requests
+        assert after.model == spans.attributes["gen_ai.request.model"] == cheaper
+        after.model = before.model
+        assert after == before
+
+    def test_budget(self, name, call, received, installed):
+        """The worst case is held before it is sent, what xAI says is charged, and what it refuses is given back."""
+        tokenguard.install(policy.loads(BUDGET))
+        ledger = runtime.installed().meter.guard.ledger
+        call()
+        (account,) = ledger.accounts()
+        assert (account.spent_nano, account.reserved_nano) == (round(MEDIA[name][2] * 1e9), 0)
+        received.script = [Refuse(grpc.StatusCode.INVALID_ARGUMENT)]
+        with pytest.raises(grpc.RpcError):
+            call()
+        (account,) = ledger.accounts()
+        assert (account.spent_nano, account.reserved_nano) == (round(MEDIA[name][2] * 1e9), 0)
+        tokenguard.install(policy.loads(BUDGET.replace("10.0", "0.01")))
+        with pytest.raises(tokenguard.BudgetExceeded):
+            call()
+        assert len(received.requests) == 2
+
+    def test_breaker(self, name, call, received):
+        """xAI's failures open it; then nothing is sent."""
+        tokenguard.install(policy.loads('[[breaker]]\nname = "cb"\nfailures = 1\ncooldown = 60\n'))
+        received.script = [Refuse(grpc.StatusCode.INTERNAL)]
+        with pytest.raises(grpc.RpcError):
+            call()
+        with pytest.raises(CircuitOpen):
+            call()
+        assert len(received.requests) == 1
+
+    def test_observe(self, name, call, received, spans):
+        """`observe` sends it as it was, and says what would have been."""
+        tokenguard.install(policy.loads('mode = "observe"\n[[limit]]\nname = "l"\nmax_cost_usd = 0.01\n'))
+        call()
+        assert len(received.requests) == 1
+        assert spans.attributes["tokenguard.guard.action"] == "block"
+
+    def test_internal_failure(self, name, call, received, monkeypatch):
+        """Each internal step raises in turn, and the application gets what it would have got."""
+        monkeypatch.setenv("TOKENGUARD_STRICT", "0")
+        tokenguard.install(policy.loads(BUDGET + '[[breaker]]\nname = "cb"\n[[limit]]\nname = "l"\nmax_cost_usd = 9\n'))
+        for owner, step in STEPS:
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, step, lambda *arguments, **named: 1 / 0)
+                assert call() is not None, step
+        assert len(received.requests) == len(STEPS)

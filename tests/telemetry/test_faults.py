@@ -47,7 +47,7 @@ def test_one_error_a_minute(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_call_that_is_not_guarded(installed, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """A call that goes past its budget for a fault of ours is counted as such, and goes out."""
     monkeypatch.setenv("TOKENGUARD_STRICT", "0")
-    tokenguard.install(policy.loads('[[budget]]\nname = "b"\nlimit_usd = 1.0\n'))
+    tokenguard.install(policy.loads('[[budget]]\nname = "b"\nlimit_usd = 1.0\n[ledger]\nurl = "memory:"\n'))
     monkeypatch.setattr(meter.Meter, step, fail)
     faults = runtime.installed().telemetry.faults
     before = faults.unguarded, faults.unmeasured
@@ -87,7 +87,7 @@ class Bad(SpanProcessor):
 def test_a_span_processor_that_raises(installed, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record is kept all the same, and the budget settled."""
     monkeypatch.setenv("TOKENGUARD_STRICT", "0")
-    tokenguard.install(policy.loads('[[budget]]\nname = "b"\nlimit_usd = 1.0\n'))
+    tokenguard.install(policy.loads('[[budget]]\nname = "b"\nlimit_usd = 1.0\n[ledger]\nurl = "memory:"\n'))
     processors = trace.get_tracer_provider()._active_span_processor
     before = processors._span_processors
     processors._span_processors = (*before, Bad())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tokenguard.invoice.lines import Line
 
 BY: Final = ("day", "provider", "model")
+WHOSE: Final = ("project", "key")
+"""What the bill can be told by besides: one of them."""
 
 
 @click.command()
@@ -29,7 +31,9 @@ BY: Final = ("day", "provider", "model")
 @click.option(
     "--bill", "bills", multiple=True, metavar="FILE", help="FOCUS or AWS CUR 2.0, CSV or Parquet; repeatable."
 )
-@click.option("--by", default="provider,model", show_default=True, help="day, provider and model, in any choice.")
+@click.option(
+    "--by", default="provider,model", show_default=True, help="day, provider, model, and project or key, in any choice."
+)
 @SOURCE
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def reconcile(
@@ -47,40 +51,46 @@ def reconcile(
     ANTHROPIC_ADMIN_KEY, OPENROUTER_MANAGEMENT_KEY), or from files. See docs/reconcile.md.
     """
     from tokenguard.facts.errors import TokenGuardError
+    from tokenguard.invoice.accounts import accounts, by_account, keys_of
     from tokenguard.invoice.explain import compare
     from tokenguard.invoice.measured import measured
     from tokenguard.policy import load
     from tokenguard.report.query import Query, moment
 
     keys = [key.strip() for key in by.split(",") if key.strip()]
-    if unknown := set(keys) - set(BY):
-        raise TokenGuardError(f"--by {', '.join(sorted(unknown))}: a bill is compared by {', '.join(BY)}")
+    if unknown := set(keys) - {*BY, *WHOSE}:
+        raise TokenGuardError(f"--by {', '.join(sorted(unknown))}: a bill is compared by {', '.join((*BY, *WHOSE))}")
+    whose = [key for key in keys if key in WHOSE]
+    if len(whose) > 1:
+        raise TokenGuardError("--by project,key: a bill is told by one of the two. Ask twice")
     at = now()
     first = _day(moment(since, at))
     last = min(_day(moment(until, at)) if until else at.date(), at.date())
     if first >= last:
         raise TokenGuardError(f"from {first} to {last} there is no whole UTC day: give an earlier --since")
-    accounts = _accounts(load().reconcile)
-    lines = [line for line in _lines(providers, bills, first, last) if f"{first}" <= line.day < f"{last}"]
+    account = whose[0] if whose else "project"
+    known = accounts(load().reconcile, account)
+    kept = keys_of(known) if whose else ()
+    lines = [line for line in _lines(providers, bills, first, last, account) if f"{first}" <= line.day < f"{last}"]
     billing = {line.provider for line in lines}
     query = Query(by=BY, since_ns=_ns(first), until_ns=_ns(last))
     with recorded(source) as there:
-        found = measured(there.records, query, ("day", "provider", "model"))
-    ours = {
-        (str(day), str(provider), str(model or "")): group
-        for (day, provider, model), group in found.items()
-        if provider in billing
-    }
+        found = measured(there.records, query, (*BY, *kept))
+    found = {group: calls for group, calls in found.items() if group[1] in billing}
     if not lines:
         raise TokenGuardError(f"the bills have no line from {first} to {last}")
-    compared = compare(lines, ours, accounts)
+    if whose:
+        compared = by_account(lines, found, kept, known, account)
+    else:
+        ours = {(str(day), str(provider), str(model or "")): calls for (day, provider, model), calls in found.items()}
+        compared = compare(lines, ours, None if known is None else dict.fromkeys(known, ""))
     if form == "json":
         click.echo(document(as_facts(compared, first, last)))
     else:
         _print(compared, keys, first, last)
 
 
-def _lines(providers: Sequence[str], bills: Sequence[str], first: date, last: date) -> Iterator[Line]:
+def _lines(providers: Sequence[str], bills: Sequence[str], first: date, last: date, account: str) -> Iterator[Line]:
     from tokenguard.invoice.files import lines_of
     from tokenguard.invoice.lines import InvoiceError
     from tokenguard.invoice.readers import ANTHROPIC_LEGACY, READERS
@@ -94,21 +104,7 @@ def _lines(providers: Sequence[str], bills: Sequence[str], first: date, last: da
         needs = "; ".join(reader.needs for name, reader in READERS.items() if reader is not ANTHROPIC_LEGACY)
         raise InvoiceError(f"no bill to read. Give a file with --bill, or set a key: {needs}")
     for name in providers or (() if bills else set_up):
-        yield from READERS[name].lines(first, last)
-
-
-def _accounts(given: Mapping[str, Any]) -> dict[str, str] | None:
-    """The projects, workspaces and accounts that are ours, by `[reconcile.projects]`; `None`: all are."""
-    from tokenguard.facts.errors import PolicyError
-
-    projects = given.get("projects")
-    if unknown := set(given) - {"projects"}:
-        raise PolicyError(f"[reconcile] {', '.join(sorted(unknown))}: there is no such key. Keys here: projects")
-    if projects is None:
-        return None
-    if not isinstance(projects, dict) or not all(isinstance(name, str) for name in projects.values()):
-        raise PolicyError('[reconcile] projects: a table of ids with what they are for, { proj_abc = "search" }')
-    return projects
+        yield from READERS[name].lines(first, last, account)
 
 
 def _day(ns: int) -> date:
@@ -162,7 +158,7 @@ def _print(compared: Sequence[Compared], keys: Sequence[str], first: date, last:
     out = console()
     groups: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for cell in compared:
-        sums = groups[tuple(str(getattr(cell, key)) for key in keys)]
+        sums = groups[tuple(str(getattr(cell, "account" if key in WHOSE else key)) for key in keys)]
         sums[0] += cell.billed_usd
         sums[1] += cell.measured_usd
     rows = sorted(groups.items(), key=lambda row: (row[0] if "day" in keys else (), -row[1][0]))

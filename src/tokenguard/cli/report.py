@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,12 @@ TELLS_NOTHING = (
     show_default=True,
 )
 @click.option(
+    "--billed",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also show the cost as it is billed, by the factors in this: tokenguard reconcile --format json > FILE.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -59,6 +66,7 @@ def report(
     sort: str | None,
     limit: int | None,
     form: str,
+    billed: Path | None,
     output: Path | None,
 ) -> None:
     """Show what was spent, on what, what caching saved, what retries cost, and what was blocked.
@@ -72,6 +80,8 @@ def report(
     from tokenguard.report import figures, findings, revenue, trend
 
     query = asked(since, until, where, by, sort=sort, limit=limit or (TOP if form in ("table", "md") else None))
+    if billed is not None and (form == "html" or form.startswith("focus") or query.by in (("section",), ("tool",))):
+        raise click.UsageError("--billed is for reports of cost, as a table, json, csv or md")
     if query.by in (("section",), ("tool",)):
         _print_inputs(query, source, form)
         return
@@ -83,15 +93,20 @@ def report(
         return
     if output is not None:
         raise click.UsageError("--output is where --format focus writes to; redirect other formats")
+    notes = []
     with recorded(source) as there:
         found = figures.ask(there.records, query, revenue.stated(query))
+        if billed is not None:
+            from tokenguard.invoice import corrected
+
+            notes.append(corrected.add(there.records, found, corrected.read(billed), time.time()))
         going = None if form == "csv" else trend.trend(there.records, query, now())
         outliers = going.outliers if going else ()
         faults = there.faults(query)
         insights = [] if form == "csv" else findings.find(there.records, found, outliers)
     calls = found.total.figures["calls"]
     if calls or form in ("csv", "json"):
-        _print(found, insights, going, form, there, faults)
+        _print(found, insights, going, form, there, faults, notes)
     if not calls:
         click.echo(there.nothing(), err=form != "table")
 
@@ -154,10 +169,18 @@ def _print_inputs(query: Query, source: tuple[str, ...], form: str) -> None:
 
 
 def _print(
-    found: Report, insights: list[Finding], going: Trend | None, form: str, there: Recorded, faults: list[Fault]
+    found: Report,
+    insights: list[Finding],
+    going: Trend | None,
+    form: str,
+    there: Recorded,
+    faults: list[Fault],
+    notes: list[str],
 ) -> None:
     from tokenguard.report import export, terminal
 
+    for note in notes if form != "table" else ():
+        click.echo(note, err=True)
     if form == "csv":
         click.echo(export.as_csv(found), nl=False)
     elif form == "json":
@@ -167,7 +190,7 @@ def _print(
     else:
         from tokenguard.report.table import print_table
 
-        notes = [*_repeated(there.repeated), *_linted(found)]
+        notes = [*_repeated(there.repeated), *_linted(found), *notes]
         print_table(found, insights, there.shown, terminal.console(), notes, going, faults)
 
 

@@ -78,7 +78,9 @@ _STEP: Final = _object(
     assumes=_list(TEXT),
 )
 _PART: Final = _object(kind=TEXT, usd=NUMBER, says=TEXT)
-_CELL: Final = _object(day=TEXT, provider=TEXT, model=TEXT, billed_usd=NUMBER, measured_usd=NUMBER, parts=_list(_PART))
+_CELL: Final = _object(
+    day=TEXT, provider=TEXT, model=TEXT, account=TEXT, billed_usd=NUMBER, measured_usd=NUMBER, parts=_list(_PART)
+)
 _DECISION: Final = _object(kind=TEXT, rule=TEXT, action=TEXT, why=TEXT)
 
 SCHEMAS: Final[dict[str, Schema]] = {

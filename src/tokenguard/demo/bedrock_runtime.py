@@ -98,7 +98,7 @@ def family_of(body: Mapping[str, Any]) -> Answerer:
     """Who answers a body of `InvokeModel`: each family of models has a format of its own."""
     if "anthropic_version" in body:
         return anthropic_messages.messages
-    if "taskType" in body or str(body.get("model")).startswith("stability."):
+    if "taskType" in body or "stability." in str(body.get("model")):
         return media.canvas
     if "documents" in body:
         return media.rank

@@ -67,6 +67,8 @@ class Compared(NamedTuple):
     billed_usd: float
     measured_usd: float
     parts: tuple[Part, ...]
+    account: str = ""
+    """Whose: a project or a key, where the comparison is by these."""
 
 
 def compare(

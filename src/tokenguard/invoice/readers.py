@@ -37,6 +37,15 @@ class Endpoint(NamedTuple):
     ask: Callable[[date, date], Params]
     """The parameters for days from the first on, before the second."""
     read: Callable[[Mapping[str, Any]], Iterable[Line]]
+    keys: bool = True
+    """Whether it can tell keys apart, in the place of projects or workspaces."""
+
+
+PROJECT: Final = "project"
+KEY: Final = "key"
+ACCOUNTS: Final = ("project_id", "workspace_id")
+"""What providers call a project."""
+API_KEY: Final = "api_key_id"
 
 
 class Reader(NamedTuple):
@@ -57,8 +66,10 @@ class Reader(NamedTuple):
         """The key, where there is one."""
         return os.environ.get(self.env) or None
 
-    def lines(self, since: date, until: date) -> Iterator[Line]:
-        """All it says of the days from `since` on, before `until`. Raises `InvoiceError`."""
+    def lines(self, since: date, until: date, account: str = PROJECT) -> Iterator[Line]:
+        """All it says of the days from `since` on, before `until`, by project or by key. Raises `InvoiceError`."""
+        if account == KEY and not all(endpoint.keys for endpoint in self.endpoints):
+            raise InvoiceError(f"{self.name}: its costs are not told by key. Compare it by project.")
         if (key := self.key) is None:
             raise InvoiceError(f"{self.name}: {self.env} is not set. It takes {self.needs}.")
         base = (os.environ.get(self.base_env) or self.base).rstrip("/")
@@ -66,7 +77,10 @@ class Reader(NamedTuple):
             first = since
             while first < until:
                 last = min(first + timedelta(days=endpoint.days), until)
-                for page in pages(base + endpoint.path, endpoint.ask(first, last), self.headers(key), self.needs):
+                asked = endpoint.ask(first, last)
+                if account == KEY:
+                    asked = [(name, API_KEY if value in ACCOUNTS else value) for name, value in asked]
+                for page in pages(base + endpoint.path, asked, self.headers(key), self.needs):
                     yield from endpoint.read(page)
                 first = last
 
@@ -86,6 +100,14 @@ def _rows(page: Mapping[str, Any], key: str) -> Iterator[tuple[Any, Mapping[str,
             yield bucket.get(key), {**bucket["group"], **(bucket.get("cost") or bucket.get("usage") or {})}
         for row in bucket.get("results") or ():
             yield bucket.get(key), row
+
+
+def _account(row: Mapping[str, Any]) -> str | None:
+    """Whose a row is: the key or the project that it was asked by; what has none is the default workspace's."""
+    for name in (API_KEY, *ACCOUNTS):
+        if row.get(name):
+            return str(row[name])
+    return "default" if "workspace_id" in row and API_KEY not in row else None
 
 
 def _money(value: object, where: str) -> Decimal:
@@ -108,7 +130,7 @@ def _openai_costs(page: Mapping[str, Any]) -> Iterator[Line]:
         said = str(row.get("line_item") or "")
         model, kind = _line_item(said)
         usd = _money(amount.get("value") or 0, "OpenAI")
-        yield Billed(_day_of(at), "openai", usd, model, kind, row.get("project_id"), usd < 0, said)
+        yield Billed(_day_of(at), "openai", usd, model, kind, _account(row), usd < 0, said)
 
 
 _TOKENS: Final = (
@@ -139,7 +161,7 @@ def _openai_usage(page: Mapping[str, Any]) -> Iterator[Line]:
             (CACHE_WRITE, written),
             (OUTPUT, row.get("output_tokens") or 0),
         )
-        yield from _counted(_day_of(at), "openai", row, counts, row.get("project_id"))
+        yield from _counted(_day_of(at), "openai", row, counts, _account(row))
 
 
 def _counted(
@@ -193,8 +215,7 @@ def _anthropic_costs(page: Mapping[str, Any]) -> Iterator[Line]:
         said = str(
             row.get("description") or " ".join(str(row[key]) for key in ("cost_type", "token_type") if row.get(key))
         )
-        account = row.get("workspace_id") or ("default" if "workspace_id" in row else None)
-        yield Billed(str(at)[:10], "anthropic", usd, row.get("model"), kind, account, usd < 0, said)
+        yield Billed(str(at)[:10], "anthropic", usd, row.get("model"), kind, _account(row), usd < 0, said)
 
 
 def _anthropic_usage(page: Mapping[str, Any]) -> Iterator[Line]:
@@ -206,8 +227,7 @@ def _anthropic_usage(page: Mapping[str, Any]) -> Iterator[Line]:
             (CACHE_WRITE, sum(tokens or 0 for tokens in written.values())),
             (OUTPUT, row.get("output_tokens") or 0),
         )
-        account = row.get("workspace_id") or ("default" if "workspace_id" in row else None)
-        yield from _counted(str(at)[:10], "anthropic", row, counts, account)
+        yield from _counted(str(at)[:10], "anthropic", row, counts, _account(row))
 
 
 def _anthropic_ask(limit: int, *groups: str, width: str = "bucket_width") -> Callable[[date, date], Params]:
@@ -250,7 +270,11 @@ ANTHROPIC_LEGACY: Final = ANTHROPIC._replace(
     headers=_anthropic_headers,
     endpoints=(
         Endpoint(
-            "/v1/organizations/cost_report", 31, _anthropic_ask(31, "workspace_id", "description"), _anthropic_costs
+            "/v1/organizations/cost_report",
+            31,
+            _anthropic_ask(31, "workspace_id", "description"),
+            _anthropic_costs,
+            keys=False,
         ),
         Endpoint(
             "/v1/organizations/usage_report/messages",
@@ -281,7 +305,7 @@ OPENROUTER: Final = Reader(
     "OPENROUTER_BASE_URL",
     "https://openrouter.ai",
     lambda key: {"Authorization": f"Bearer {key}"},
-    (Endpoint("/api/v1/activity", 1, lambda first, last: [("date", first.isoformat())], _openrouter),),
+    (Endpoint("/api/v1/activity", 1, lambda first, last: [("date", first.isoformat())], _openrouter, keys=False),),
 )
 
 READERS: Final[Mapping[str, Reader]] = {

@@ -209,9 +209,12 @@ def few(file: File, source: ast.expr, most: int) -> bool:
             return True
         case ast.Starred(value=value):
             return few(file, value, most)
+        case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
+            return all(few(file, generator.iter, most) for generator in generators)
         case ast.Name(id=name):
             found_name = file.module.scope_at(listed).lookup(name)
-            return any(_is_batch(file, name, binding) for binding in found_name[1]) if found_name else False
+            bindings = found_name[1] if found_name else []
+            return any(_is_batch(file, name, b) or _one_for_each_agent(b) for b in bindings)
     return False
 
 
@@ -223,6 +226,12 @@ def _is_batch(file: File, name: str, binding: Binding) -> bool:
         parts = binding.value.elts if isinstance(binding.value, ast.Tuple) else [binding.value]
         return all(isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) for part in parts)
     return binding.kind in ("loop", "param") and bool(_BATCH.search(name))
+
+
+def _one_for_each_agent(binding: Binding) -> bool:
+    """Whether a parameter is a list of agents, or of what each has said: `responses: list[AgentResponse]`."""
+    note = getattr(binding.node, "annotation", None) if binding.kind == "param" else None
+    return note is not None and "Agent" in ast.unparse(note)
 
 
 def _kept_short(file: File, name: ast.Name, most: int) -> bool:

@@ -31,7 +31,8 @@ _ALWAYS_ASKS = frozenset(
     }
 )
 _OF_MODELS = frozenset({"aask", "chat", "generate", "complete", "agenerate_text", "generate_text", "chat_completion",
-                        "generate_response", "agenerate_response", "structured_predict", "acreate", "ask"})  # fmt: skip
+                        "generate_response", "agenerate_response", "predict", "apredict", "structured_predict",
+                        "acreate", "ask"})  # fmt: skip
 _MODEL = lazy(
     r"(?:^|[._])_?(?:(?:llm|chat_?model|language_model)(?:_client|_service|_provider)?|(?:llm|model)_client)$",
     re.IGNORECASE,

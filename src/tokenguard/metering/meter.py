@@ -205,7 +205,7 @@ class Meter:
         try:
             yield from ask(*arguments)
         except GuardrailViolation as refusal:
-            self.contain("recording a refusal", self._refuse, call, refusal)
+            self.contain("recording a refusal", self._refuse, guard, call, refusal)
             raise
         except Exception as failure:
             self.telemetry.internal_error("guarding a call", failure)
@@ -213,10 +213,12 @@ class Meter:
                 self.telemetry.faults.passed(guarded=False, measured=True)
             else:
                 undecided = _undecided()
-                self.contain("recording a refusal", self._refuse, call, undecided)
+                self.contain("recording a refusal", self._refuse, guard, call, undecided)
                 raise undecided from failure
 
-    def _refuse(self, call: Call, refusal: GuardrailViolation) -> None:
+    def _refuse(self, guard: Guard, call: Call, refusal: GuardrailViolation) -> None:
+        # A request that can no longer be changed is refused after a limit has said that it clamps.
+        guard.decide(call, refusal.rule, names.BLOCK)
         self._start_span(call, native=False)
         call.finish(None, outcome=names.BLOCKED, error=refusal)
 

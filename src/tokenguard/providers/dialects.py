@@ -56,6 +56,13 @@ DIALECTS: Final = (
         "recorded (advisor); compaction, fallbacks: wire",
     ),
     Dialect(
+        "Groq's compound systems",
+        "`usage_breakdown`: the models that were asked; `executed_tools`: what it ran",
+        "each model is priced for itself; the tools are marked `tool_fees_excluded`, on any model",
+        "`UsageBreakdown`, `ExecutedTool` of the SDK",
+        "wire",
+    ),
+    Dialect(
         "SGLang, gateways in Anthropic's format",
         "`message_delta` with `input_tokens: 0`, cache counts likewise",
         "the larger of start and delta",

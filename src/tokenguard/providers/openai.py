@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import FINAL_RESPONSE, TAIL_EVENTS, backwards, decoded, forwards, lines_with
 from tokenguard.providers.reading import (
+    Part,
     Reading,
     Shape,
     count,
@@ -77,12 +79,13 @@ def read_chat(response: object) -> Reading:
     """A chat completion, or a legacy completion."""
     body = fields(response)
     reasons: tuple[str, ...] = ()
-    calls = 0
+    calls, ran = 0, False
     for choice in items(body.get("choices")):
         if (reason := choice.get("finish_reason")) is not None:
             reasons += (str(reason),)
         if (message := choice.get("message")) is not None:
             calls += _calls_of(fields(message))
+            ran = ran or bool(fields(message).get(RAN))
     usage = body.get("usage")
     if usage is None and (groq := body.get("x_groq")) is not None:
         usage = fields(groq).get("usage")
@@ -91,8 +94,24 @@ def read_chat(response: object) -> Reading:
     model = text(body.get("model"))
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
         used = used._replace(web_searches=1)
-    tier, charged, fees = text(body.get("service_tier")), reported_cost(details), bool(details.get("num_sources_used"))
-    return reading(used, model, text(body.get("id")), reasons, calls, tier, charged, fees, by_total)
+    tier, charged, fees = text(body.get("service_tier")), reported_cost(details), ran or details.get("num_sources_used")
+    said = reading(used, model, text(body.get("id")), reasons, calls, tier, charged, bool(fees), by_total)
+    return said if (listed := body.get(BREAKDOWN)) is None else _by_model(said, listed)
+
+
+RAN = "executed_tools"
+"""Where Groq tells what tools of its own it has run, for fees that are on its price page alone."""
+BREAKDOWN = "usage_breakdown"
+
+
+def _by_model(said: Reading, listed: object) -> Reading:
+    """The models that one of Groq's compound systems is billed by, each at its own price (its `UsageBreakdown`)."""
+    parts = tuple(
+        Part(used, text(each.get("model")))
+        for each in items(fields(listed).get("models"))
+        if (used := read_usage(fields(each.get("usage")), CHAT_USAGE)) is not None
+    )
+    return said._replace(usage=reduce(Usage.plus, (part.usage for part in parts)), parts=parts) if parts else said
 
 
 def read_embeddings(response: object) -> Reading:
@@ -154,6 +173,7 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 USAGE = re.compile(rb'"usage"\s*:\s*\{')
 REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
+OF_GROQ = re.compile(rb'"(?:usage_breakdown"\s*:\s*\{|executed_tools"\s*:\s*\[\s*\{)')
 SEVERAL = re.compile(rb'"index"\s*:\s*1\b')
 """A second answer, or a second tool call."""
 
@@ -186,13 +206,27 @@ def fold_chat(body: bytes) -> Reading:
         for data in lines_with(REASON, body):
             _ended(decoded(data), reasons)
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("model")), {})
-    return read_chat({**first, "choices": (), "usage": usage or None})._replace(
+    said = read_chat({**first, "choices": (), "usage": usage or None})
+    if b'"x_groq"' in body:
+        said = _of_groq(said, body)
+    return said._replace(
         finish_reasons=tuple(reasons[i] for i in sorted(reasons, key=str)),
         tool_calls=_streamed_calls(body),
         service_tier=tier,
         error=error,
         complete=(complete or bool(reasons)) and error is None,
     )
+
+
+def _of_groq(said: Reading, body: bytes) -> Reading:
+    """What Groq's chunks tell beside the usage: the models of a compound system, and the tools that it has run."""
+    for data in lines_with(OF_GROQ, body):
+        chunk = decoded(data)
+        if any(fields(choice.get("delta")).get(RAN) for choice in items(chunk.get("choices"))):
+            said = said._replace(extra_fees=True)
+        if (listed := chunk.get(BREAKDOWN)) is not None and not said.parts:
+            said = _by_model(said, listed)
+    return said
 
 
 def _usage_of(chunk: Mapping[str, Any]) -> Mapping[str, Any]:

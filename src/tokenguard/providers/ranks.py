@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tokenguard.providers.api import Api
+from tokenguard.providers.cohere import searches
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
 from tokenguard.providers.words import Words
 
@@ -21,5 +22,12 @@ def read_rank(response: object) -> Reading:
 
 
 RERANK = Api(
-    "rerank", "rerank", ("/rerank",), (), read_rank, lambda events: Reading(), Words(texts=("query", "documents"))
+    "rerank",
+    "rerank",
+    ("/rerank",),
+    (),
+    read_rank,
+    lambda events: Reading(),
+    Words(texts=("query", "documents")),
+    requests=searches,
 )

@@ -99,6 +99,7 @@ def _table(report: Report) -> Iterator[str]:
         ("cache hit", "cache_hit_share", shares),
         ("p95", "latency_p95_s", durations),
         ("cost", "cost_usd", usds),
+        ("as billed", "as_billed_usd", usds),
         ("revenue", "revenue_usd", usds),
         ("margin", "margin_usd", usds),
         ("margin share", "margin_share", signed_shares),

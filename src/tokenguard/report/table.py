@@ -71,6 +71,7 @@ COLUMNS = (
     Column("first chunk", "first_chunk_p50_s", durations, 3),
     Column("cost/1k calls", "cost_per_1000_calls_usd", usds, 6),
     Column("cost", "cost_usd", usds, 14, "bold"),
+    Column("as billed", "as_billed_usd", usds, 13),
     Column("revenue", "revenue_usd", usds, 13),
     Column("margin", "margin_usd", usds, 14),
     Column("margin share", "margin_share", signed_shares, 8),

@@ -62,8 +62,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def watching(original: Callable[..., Any]) -> Callable[..., Any]:
         def use(*args: Any, **kwargs: Any) -> Any:  # its value may be a coroutine: it is passed on as it is
-            for owner in args[:1]:  # `self` of the one, `llm` of the other
-                meter.contain("watching a client", watch, owner)
+            if args:
+                meter.contain("watching a client", watch, args[0])
             return original(*args, **kwargs)
 
         return use

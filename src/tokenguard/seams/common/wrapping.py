@@ -178,8 +178,6 @@ def _home(found: Any) -> str:
 
 
 def _can_swap(function: types.FunctionType) -> bool:
-    if function.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
-        return False  # code of another kind in its place is deprecated since Python 3.13
     return all(name.isidentifier() for name in function.__code__.co_freevars)
 
 
@@ -207,9 +205,14 @@ def _twin(function: types.FunctionType) -> types.FunctionType:
 
 
 def _body(code: types.CodeType) -> types.CodeType:
-    """Code in the place of `code` that runs what the function's `RUN` says; a coroutine function stays one."""
+    """Code in the place of `code` that runs what the function's `RUN` says.
+
+    A coroutine function stays one. A generator function is still called one, by its flags, but what it returns is made
+    by what it runs: from 3.13 on, Python warns of code of another kind, and only the flags tell the kind.
+    """
     new = _running(code.co_freevars, bool(code.co_flags & inspect.CO_COROUTINE))
-    return new.replace(co_name=code.co_name, co_qualname=code.co_qualname)
+    kind = code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+    return new.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_flags=new.co_flags | kind)
 
 
 @functools.cache

@@ -12,10 +12,12 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers import bedrock, endpoint_of, google
 from tokenguard.tokens import upper_bound_request
 
-pytest.importorskip("boto3")
-HttpOptions = pytest.importorskip("google.genai.types").HttpOptions
+pytest.importorskip("boto3", "1.37")  # older ones drop what Converse says of caches
+pytest.importorskip("google.genai", "2.34")  # older ones take no client of httpx2
 
-from canned_clouds import BEDROCK_SONNET, bedrock_client, gemini, google_client  # noqa: E402 - where both are installed
+from google.genai.types import HttpOptions
+
+from canned_clouds import BEDROCK_SONNET, bedrock_client, gemini, google_client
 
 # $0.30 in, 0.03 read from the cache, 2.50 out.
 GEMINI_COST = (200 * 0.30 + 1000 * 0.03 + 300 * 2.50) / 1e6

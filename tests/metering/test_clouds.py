@@ -10,7 +10,7 @@ import zlib
 import httpx2
 import pytest
 
-pytest.importorskip("anthropic")
+pytest.importorskip("anthropic", "1")  # older ones take no client of httpx2
 pytest.importorskip("openai")
 
 from canned import ANTHROPIC_USAGE, MESSAGES, event_stream, message_body, message_events, sse
@@ -76,6 +76,7 @@ def vertex():
 @pytest.mark.parametrize("streamed", [False, True])
 def test_bedrock(streamed, installed, spans):
     """Bedrock: its provider name, its model id, its binary stream, its regional price."""
+    pytest.importorskip("botocore")
     got = bedrock().messages.create(model=MODEL, messages=MESSAGES, max_tokens=200, stream=streamed)
     if streamed:
         list(got)
@@ -106,7 +107,8 @@ def test_vertex(streamed, installed, spans):
 def test_writer(installed, spans):
     """Writer's SDK: OpenAI's chat shape at a path of its own, where Cohere's old one is elsewhere."""
     import httpx
-    from writerai import Writer
+
+    Writer = pytest.importorskip("writerai").Writer
 
     from canned import chat_body
 
