@@ -13,8 +13,10 @@ from rich.console import Console
 from report.conftest import records
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord, TaskRecord
+from tokenguard.report import kept
 from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
+from tokenguard.report.otlp import Lines
 from tokenguard.report.query import Query
 from tokenguard.report.sources import SourceError, open_sources
 from tokenguard.report.table import print_table
@@ -206,9 +208,9 @@ def test_calls_of_one_span_in_a_store(tmp_path):
     """Calls inside an instrumentation's span share it, and those without a tracer have none: all of them count."""
     shared = [CallRecord(n, 1, "ok", {names.OPERATION: "chat"}, "c" * 32, "d" * 16) for n in range(3)]
     untraced = [CallRecord(n, 1, "ok", {names.OPERATION: "chat"}) for n in range(2)]
-    for name, kept in (("a.db", shared), ("b.db", untraced)):
+    for name, recorded in (("a.db", shared), ("b.db", untraced)):
         store = Store(tmp_path / name)
-        store.write(kept)
+        store.write(recorded)
         store.close()
     (tmp_path / "traces.json").write_text(line(span(shared[0]), span(shared[0])))
     assert total(tmp_path / "a.db", tmp_path / "b.db")[:2] == (5, 0)
@@ -259,3 +261,44 @@ def test_a_source_that_cannot_be_read_among_others(store_path, tmp_path):
     (tmp_path / "bad.db").write_bytes(b"SQLite format 3\x00 and then nonsense" * 50)
     with pytest.raises(SourceError, match=r"bad\.db: cannot be read"):
         open_sources([store_path, tmp_path / "bad.db"])
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of its own, in which all files are worth being kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "LEAST", 0)
+    return tmp_path / "cache" / "tokenguard"
+
+
+def test_files_are_converted_once_and_kept(store_path, tmp_path, cache, monkeypatch):
+    """What has not changed is not read again; a new and a grown file are, and a span in both is counted once."""
+    folder = tmp_path / "otlp" / "year=2026" / "month=11" / "day=02"
+    folder.mkdir(parents=True)
+    whole = [span(record) for record in CALLS if isinstance(record, CallRecord)]
+    (folder / "one.json").write_text(line(*whole[:4]))
+    root = tmp_path / "otlp"
+    first = total(root)
+    assert first[:2] == (4, 0)
+    assert len(list(cache.glob("otlp-*.db"))) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(Lines, "records", lambda *_: pytest.fail("read again"))
+        assert total(root) == first
+    (folder / "two.json").write_text(line(*whole[3:6]))  # one of them is in the first file as well
+    assert total(root)[:2] == (6, 1)
+    (folder / "one.json").write_text(line(*whole[:4]) + line(*whole[6:]))
+    with monkeypatch.context() as patched:
+        patched.setattr(kept, "LEAST", 2**60)
+        fresh = total(root)
+    assert fresh[0] == total(root)[0] == len(whole)
+    (folder / "two.json").unlink()
+    (folder / "one.json").write_text(line(whole[0]))
+    assert total(root)[:2] == (1, 0)
+
+
+def test_a_cache_that_cannot_be_used_is_no_reason_to_stop(store_path, tmp_path, cache):
+    """What is there instead of a store is left alone, and the files are read as without a cache."""
+    file = tmp_path / "calls.json"
+    file.write_text(line(*[span(record) for record in CALLS if isinstance(record, CallRecord)]))
+    kept.place([file], [file]).write_text("no store at all, but a text of somebody's" * 100)
+    assert total(file)[0] == 12

@@ -1,6 +1,6 @@
 """Where a report's records come from: a local store, or OTLP-JSON as OpenTelemetry's collector writes it to files.
 
-Both become a store, on disk or in memory, so that every figure has one definition, in SQL.
+Both become a store, on disk or in memory, so that every figure has one definition, in SQL. That of large files is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tokenguard.facts import names
+from tokenguard.report import kept
 from tokenguard.report.engine import Records, SqliteRecords
 from tokenguard.report.lines import GZIP_MAGIC, WOULD_DO, SourceError, begins, is_address
 from tokenguard.store.file import MEMORY, TEMPORARY, gather, open_for_reading
@@ -68,6 +69,10 @@ def open_sources(given: Sequence[Path | str]) -> Source:
                 files |= {file.resolve(): file for file in (_lines_in(path) if path.is_dir() else [path])}
     if len(stores) == 1 and not files:
         return Source(_opened(*stores.values()))
+    if not stores and (kept_at := kept.place(paths, list(files.values()))) is not None:
+        with suppress(sqlite3.Error, PermissionError):  # a cache that cannot be used is no reason to stop
+            repeated = kept.bring_up_to_date(kept_at, list(files.values()), _read)
+            return Source(_opened(kept_at), repeated)
     together = Store(TEMPORARY)
     try:
         return _gathered(together, list(stores.values()), list(files.values()))
@@ -106,18 +111,24 @@ def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
         with _told(path):
             repeated += gather(connection, path)
     if files:
-        from tokenguard.report.otlp import Lines  # knows the providers, which take a while to load
-
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM call_rows").fetchone()
-        lines = Lines(connection.execute("SELECT name, start_ns FROM tasks"))
-        for path in files:
-            with _told(path):
-                records = lines.records(path)
-                while batch := list(islice(records, BATCH)):
-                    together.write(batch)
-        lines.add_late(connection)
-        repeated += _forget_repeated(connection, last)
+        repeated += _read(together, files, last)
     return Source(SqliteRecords(connection), repeated)
+
+
+def _read(together: Store, files: Sequence[Path], after: int) -> int:
+    """Read OTLP-JSON lines into a store; returns how many calls after a row were left out, as their span is known."""
+    from tokenguard.report.otlp import Lines  # knows the providers, which take a while to load
+
+    connection = together.connection()
+    lines = Lines(connection.execute("SELECT name, start_ns FROM tasks"))
+    for path in files:
+        with _told(path):
+            records = lines.records(path)
+            while batch := list(islice(records, BATCH)):
+                together.write(batch)
+    lines.add_late(connection)
+    return _forget_repeated(connection, after)
 
 
 def _forget_repeated(connection: sqlite3.Connection, last: int) -> int:

@@ -63,11 +63,13 @@ class Store:
 
     `path` is a file, made with its folder on the first write, or `:memory:`, or empty for a temporary file. Records
     older than `TOKENGUARD_STORE_DAYS`, or else `days` (0 keeps all), are deleted in time; their daily sums are kept.
+    Where it does not tidy, nothing is deleted, and calls come into the daily sums by whoever folds them.
     """
 
-    def __init__(self, path: str | os.PathLike[str], days: float = DEFAULT_DAYS) -> None:
+    def __init__(self, path: str | os.PathLike[str], days: float = DEFAULT_DAYS, *, tidies: bool = True) -> None:
         self.path = str(path)
         self._days = days
+        self._tidies = tidies
         self._prune_at = 0.0
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
@@ -160,7 +162,7 @@ class Store:
         deleted. A process that ends leaves the rest to the next one.
         """
         connection = self._connection
-        if connection is None or self.path in PRIVATE or self._until != math.inf:
+        if connection is None or self.path in PRIVATE or not self._tidies or self._until != math.inf:
             return
         until = time.monotonic() + TIDYING_SECONDS
         try:
