@@ -112,6 +112,24 @@ def test_cleared(store):
     assert store.clear() == 1
 
 
+def test_vectors_are_no_answers(store):
+    """Items of a group are listed together, and stand in the sizes; only answers are counted, kept or deleted."""
+    for n in range(600):
+        store.put(key(2 * n), item(b"x"))
+        store.put(key(2 * n + 1), item(b"v")._replace(group="g"))
+    store.put(key(5000), item(b"v", left=0.2)._replace(group="g"))
+    time.sleep(0.25)
+    listed, _ = store.group("g", 0)
+    kept = [] if store.local else [key(2 * n + 1) for n in range(600)]  # one process has them where it compares them
+    assert sorted(found for found, _ in listed) == kept
+    (stat,) = store.stats()
+    assert stat.entries == 600
+    assert stat.size > 1200
+    assert store.clear() == 600
+    assert store.stats() == []
+    assert store.group("g", 0)[0] == []
+
+
 def test_within_its_size(store):
     """However much is kept, all of it is within the size, and what was used last stays."""
     data = os.urandom(100_000)

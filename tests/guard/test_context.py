@@ -307,3 +307,104 @@ def test_what_cannot_be_meant(rows, says):
     """Errors of the policy say what is missing."""
     with pytest.raises(tokenguard.PolicyError, match=says):
         policy.loads(f'[[limit]]\nname = "l"\n{rows}\n', "/tokenguard.toml")
+
+
+# --- over the wires ---------------------------------------------------------------------------------------------------
+
+WIRES = {
+    "gemini": (
+        "contents",
+        lambda who, words: {"role": "model" if who == "assistant" else who, "parts": [{"text": words}]},
+        {
+            "max_system_tokens": {"systemInstruction": {"parts": [{"text": WORDS}]}},
+            "max_tools_tokens": {"tools": [{"functionDeclarations": [{"name": "f", "description": WORDS}]}]},
+        },
+        {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"result": WORDS}}}]},
+    ),
+    "converse": (
+        "messages",
+        lambda who, words: {"role": who, "content": [{"text": words}]},
+        {
+            "max_system_tokens": {"system": [{"text": WORDS}]},
+            "max_tools_tokens": {
+                "toolConfig": {
+                    "tools": [{"toolSpec": {"name": "f", "description": WORDS, "inputSchema": {"json": {}}}}]
+                }
+            },
+        },
+        {"role": "user", "content": [{"toolResult": {"toolUseId": "t", "content": [{"text": WORDS}]}}]},
+    ),
+}
+"""How a wire says what the SDKs above say: where turns are, one of them, its parts, and a tool's result."""
+
+
+@pytest.fixture(params=WIRES)
+def wire(request, provider):
+    """Sends a request in this wire format, by its own SDK: `ask(turns, more)`; and how it says things."""
+    key, turn_of, parts, told = WIRES[request.param]
+    if request.param == "gemini":
+        genai = pytest.importorskip("google.genai")
+        with genai.Client(api_key="k", http_options={"base_url": provider.url}) as client:
+
+            def ask(turns, more=None):
+                names = {"systemInstruction": "system_instruction"}
+                config = {names.get(name, name): value for name, value in (more or {}).items()}
+                return client.models.generate_content(model="gemini-2.5-flash", contents=turns, config=config)
+
+            yield ask, key, turn_of, parts, told
+        return
+    boto3 = pytest.importorskip("boto3")
+    given = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "s"}
+    client = boto3.client("bedrock-runtime", endpoint_url=provider.url, **given)
+    model = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+    yield (
+        lambda turns, more=None: client.converse(modelId=model, messages=turns, **(more or {})),
+        key,
+        turn_of,
+        parts,
+        told,
+    )
+    client.close()
+
+
+@pytest.mark.parametrize("field", [field for field, *_ in PARTS])
+def test_parts_of_google_and_bedrock(field, wire, under, provider):
+    """Every part is found where these formats have it, and bounded by itself."""
+    ask, _, turn_of, parts, told = wire
+    under(f"{field} = 40")
+    asked = turn_of("user", "And now?")
+    turns = {
+        "max_history_tokens": [turn_of("user", WORDS), turn_of("assistant", "yes"), asked],
+        "max_tool_result_tokens": [asked, told],
+    }
+    with pytest.raises(LimitExceeded, match="tokens of"):
+        ask(turns.get(field, [asked]), parts.get(field))
+    assert provider.requests == []
+    others = [name for name in parts if name != field]
+    for name in others:
+        ask([asked], parts[name])
+    assert len(provider.requests) == len(others)
+
+
+def test_trim_of_google_and_bedrock(wire, under, provider, spans):
+    """Whole turns go from the oldest, tool results with them; the last turn stays, and the caller's list as it was."""
+    ask, key, turn_of, _, told = wire
+    under("max_history_tokens = 250", "trim")
+    old = [turn_of("user", WORDS), turn_of("assistant", WORDS), told, turn_of("assistant", WORDS)]
+    last = [turn_of("user", "short"), turn_of("assistant", "yes"), turn_of("user", "And now?")]
+    turns = [*old, *last]
+    ask(turns)
+    (request,) = provider.requests
+    assert request.body[key] == last
+    assert spans.attributes["tokenguard.guard.trimmed_turns"] == 1
+    assert turns == [*old, *last]
+
+
+def test_no_setting_of_google_and_bedrock(wire, under, provider, spans):
+    """What has no setting of its own for long contexts goes out as it was, with a warning."""
+    ask, key, turn_of, _, _ = wire
+    under("max_history_tokens = 40", "provider")
+    turns = [turn_of("user", WORDS), turn_of("assistant", WORDS), turn_of("user", "And now?")]
+    ask(turns)
+    assert provider.requests[0].body[key] == turns
+    assert spans.attributes["tokenguard.guard.action"] == "warn"

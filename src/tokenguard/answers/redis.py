@@ -38,11 +38,13 @@ _PUT: Final = """
 local id, size, most, left = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 drop(id)
 redis.call('HSET', P .. 'e:' .. id, 'd', ARGV[5], 'r', ARGV[6], 't', ARGV[7])
-redis.call('PEXPIRE', P .. 'e:' .. id, math.max(1, math.floor(left * 1000)))
+local ms = math.max(1, math.floor(left * 1000))
+redis.call('PEXPIRE', P .. 'e:' .. id, ms)
 if ARGV[8] ~= '' then
   redis.call('HSET', P .. 'e:' .. id, 'g', ARGV[8])
   redis.call('ZADD', P .. 'g:' .. ARGV[8], T, id)
-  redis.call('PEXPIRE', P .. 'g:' .. ARGV[8], math.max(1, math.floor(left * 1000)))
+  local group = P .. 'g:' .. ARGV[8]
+  if redis.call('PTTL', group) < ms then redis.call('PEXPIRE', group, ms) end
 end
 redis.call('ZADD', P .. 'used', T, id)
 redis.call('ZADD', P .. 'expires', T + left, id)
@@ -56,9 +58,9 @@ while tonumber(redis.call('GET', P .. 'bytes')) > most do
 end
 return 1
 """
-_DELETE: Final = "drop(ARGV[1]) return 1"
+_DELETE: Final = "for _, id in ipairs(ARGV) do drop(id) end return 1"
 _PAGE: Final = 500
-"""Entries per script when all are looked at: a few milliseconds of the server's time."""
+"""Entries per script when all are looked at, or deleted: a few milliseconds of the server's time."""
 _LIST: Final = """
 local out = {}
 for _, id in ipairs(redis.call('ZRANGE', P .. 'used', ARGV[1], ARGV[2])) do
@@ -128,13 +130,13 @@ class RedisStore(Store):
     def clear(self, rule: str | None = None, tenant: str | None = None) -> int:
         """See `Store.clear`."""
         gone = [
-            (key, size)
-            for key, own, whose, size, _ in self._all()
+            (key, size > 0 and not group)
+            for key, own, whose, size, group in self._all()
             if size == 0 or (rule in (None, own) and tenant in (None, whose))
         ]
-        for key, _ in gone:
-            self._run("delete", key)
-        return sum(size > 0 for _, size in gone)
+        for at in range(0, len(gone), _PAGE):
+            self._run("delete", *(key for key, _ in gone[at : at + _PAGE]))
+        return sum(counts for _, counts in gone)
 
     def stats(self) -> list[Stat]:
         """See `Store.stats`."""

@@ -116,7 +116,14 @@ class SqliteStore(Store):
         given = {"rule": rule, "tenant": tenant}
         named = [name for name, value in given.items() if value is not None]
         where = " AND ".join(f"{name} = :{name}" for name in named) or "1"
-        gone = self._write(lambda db: db.execute(f"DELETE FROM answer WHERE {where}", given).rowcount)  # noqa: S608
+
+        def delete(db: sqlite3.Connection) -> int:
+            counted = db.execute(f"SELECT count(*) FROM answer WHERE grouped = '' AND {where}", given)  # noqa: S608
+            number: int = counted.fetchone()[0]
+            db.execute(f"DELETE FROM answer WHERE {where}", given)  # noqa: S608
+            return number
+
+        gone = self._write(delete)
         with self._lock:
             self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone

@@ -89,7 +89,7 @@ class Store(ABC):
 
     @abstractmethod
     def clear(self, rule: str | None = None, tenant: str | None = None) -> int:
-        """Delete the entries of a rule and a tenant, or of all; how many there were."""
+        """Delete the entries of a rule and a tenant, or of all; how many there were, items of groups not counted."""
 
     @abstractmethod
     def stats(self) -> list[Stat]:
@@ -141,18 +141,22 @@ class MemoryStore(Store):
     def clear(self, rule: str | None = None, tenant: str | None = None) -> int:
         """See `Store.clear`."""
         with self._lock:
-            gone = [
-                key for key, item in self._items.items() if rule in (None, item.rule) and tenant in (None, item.tenant)
-            ]
+            gone = {
+                key: item
+                for key, item in self._items.items()
+                if rule in (None, item.rule) and tenant in (None, item.tenant)
+            }
             for key in gone:
                 self.delete(key)
-            return len(gone)
+            return sum(not item.group for item in gone.values())
 
     def stats(self) -> list[Stat]:
         """See `Store.stats`."""
         found: dict[str, Stat] = {}
+        now = time.time()
         with self._lock:
             for item in self._items.values():
-                _, entries, size = found.get(item.rule, Stat(item.rule, 0, 0))
-                found[item.rule] = Stat(item.rule, entries + 1, size + item.size)
+                if item.expires > now:
+                    _, entries, size = found.get(item.rule, Stat(item.rule, 0, 0))
+                    found[item.rule] = Stat(item.rule, entries + (not item.group), size + item.size)
         return sorted(found.values())

@@ -41,7 +41,7 @@ _SYSTEM_FUNCTION = lazy(
 )
 # `instructions=` and `system=` mean something else to these
 _OTHERS = lazy(
-    r"(?:.*[.@])?(\w+(?:Result|Response|Record|Report|Event|Error|Exception|Output)|platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
+    r"(?:.*[.@?])?(\w+(?:Result|Response|Record|Report|Event|Error|Exception|Output)|platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
 )
 _HOLDERS = frozenset({"ChatMessage", "Message", "from_template", "from_system"})
 PROMPT_WORDS = (

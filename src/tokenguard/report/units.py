@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from tokenguard.facts import names
 from tokenguard.facts.record import USAGE_ATTRIBUTES
 from tokenguard.facts.usage import UNITS
+from tokenguard.providers import RENTING
 from tokenguard.report.engine import Records
 from tokenguard.report.measured import measured
 from tokenguard.report.query import Query, attribute, conditions
@@ -19,9 +20,6 @@ COUNTED: Final[Mapping[str, str]] = {
     "requests": names.REQUESTS,
 }
 """The units, with the attributes that count them."""
-
-
-RENTING: Final = ("create_cache", "create_vector_store", "create_container")
 
 
 class Rented(NamedTuple):
