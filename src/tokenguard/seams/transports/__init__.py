@@ -7,7 +7,7 @@ is wrapped only while a policy has answers kept or shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
