@@ -66,7 +66,7 @@ def turns(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> 
     before = after = 0
     for _ in range(TURNS):
         start = time.thread_time_ns()
-        flow = meter.flow(stainless._exchange(client, dict, options, False, FAMILY))
+        flow = meter.flow(stainless._exchange(client, options, False, FAMILY))
         step = next(flow)
         while step is not SEND:
             _, operation, arguments = step
@@ -82,7 +82,7 @@ def turns(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> 
 def alone(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> float:
     """Microseconds of the decision by itself, in a loop: matching, limits, the bound, and the reservation."""
     guard = meter.guard
-    exchange = stainless._exchange(client, dict, options, False, FAMILY)
+    exchange = stainless._exchange(client, options, False, FAMILY)
     calls = [meter.begin(exchange)[0] for _ in range(TURNS)]
     start = time.thread_time_ns()
     for call in calls:
@@ -143,7 +143,7 @@ def before(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions, tu
     taken = 0
     for _ in range(turns):
         start = time.thread_time_ns()
-        flow = meter.flow(stainless._exchange(client, dict, options, False, FAMILY))
+        flow = meter.flow(stainless._exchange(client, options, False, FAMILY))
         step = next(flow)
         while step is not SEND:
             _, operation, arguments = step

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+import types
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from tokenguard.facts.errors import PolicyError
 from tokenguard.facts.usage import Usage
-from tokenguard.prices import PriceBook, Tier
+from tokenguard.prices import PriceBook, Tier, listed
+from tokenguard.prices.sieve import Sieve
 
 from .conftest import AT
 
@@ -257,3 +259,24 @@ def test_every_listed_model_resolves(day):
                 priced += rates is not None
                 assert rates is None or all(min(card) >= 0 for _, card in rates.bands), model.id
     assert priced > 5_000
+
+
+def test_no_name_is_sieved_out_that_the_list_knows():
+    """What is said at once of a name, that nothing is listed under it, is what trying each model finds."""
+    providers = listed._providers()
+    names = sorted({model.id for provider in providers.values() for model in provider.models})
+    some = random.Random(7).sample(names, 40)
+    for provider in providers.values():
+        sieve = listed._sieve(provider)
+        assert all(sieve.passes(model.id) for model in provider.models if model.is_match(model.id))
+        for name in (*some, *(f"{name}-20251211" for name in some[:10]), "acme", "ft:gpt-4o:acme::x", ""):
+            if not sieve.passes(name):
+                assert provider.find_model(name, all_providers=list(providers.values())) is None
+    assert not listed._sieve(providers["openai"]).passes("acme-17")
+
+
+def test_a_clause_that_is_new_lets_all_pass():
+    """Where the price list matches names in a way that is not known here, it is asked."""
+    clause = types.SimpleNamespace(resembles="x")
+    provider = types.SimpleNamespace(models=[types.SimpleNamespace(match=clause)])
+    assert Sieve([provider]).passes("acme")

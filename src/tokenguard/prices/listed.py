@@ -11,11 +11,12 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tokenguard.prices.made import fees
 from tokenguard.prices.models import PROVIDERS, spellings
 from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete, without_rates
+from tokenguard.prices.sieve import Sieve
 from tokenguard.prices.tiers import CONTEXT, Tier, assumed, marks
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
     provider = providers.get(provider_id)
     if provider is None:
         return None
+    sieve = _sieve(provider)
     for name, basis in spellings(provider_id, model):
+        if not sieve.passes(name):
+            continue
         found = provider.find_model(name, all_providers=list(providers.values()))
         if found is not None:
             if basis is None and not is_named(found.match, name):
@@ -185,8 +189,37 @@ def _newest_start(today: date) -> float | None:
     return datetime.combine(max(starts), datetime.min.time(), UTC).timestamp() if starts else None
 
 
+class _Index(NamedTuple):
+    """What is made of the list once."""
+
+    snapshot: DataSnapshot
+    providers: dict[str, Provider]
+    sieves: dict[str, Sieve]
+
+
+_index: _Index | None = None
+
+
+def _indexed() -> _Index:
+    global _index
+    snapshot, index = _snapshot(), _index
+    if index is None or index.snapshot is not snapshot:
+        index = _index = _Index(snapshot, {provider.id: provider for provider in snapshot.providers}, {})
+    return index
+
+
 def _providers() -> dict[str, Provider]:
-    return {provider.id: provider for provider in _snapshot().providers}
+    return _indexed().providers
+
+
+def _sieve(provider: Provider) -> Sieve:
+    """Of the names that a seller's models, and those that it sells besides, can have."""
+    index = _indexed()
+    sieve = index.sieves.get(provider.id)
+    if sieve is None:
+        others = map(index.providers.get, provider.fallback_model_providers or ())
+        sieve = index.sieves[provider.id] = Sieve([provider, *(each for each in others if each is not None)])
+    return sieve
 
 
 def _snapshot() -> DataSnapshot:
