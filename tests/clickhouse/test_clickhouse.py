@@ -23,6 +23,8 @@ from tokenguard.cli import group
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import CallRecord, TaskRecord
+from tokenguard.invoice import corrected
+from tokenguard.invoice.measured import measured
 from tokenguard.report import calls as single
 from tokenguard.report.clickhouse import CALLS, TASKS, ddl
 from tokenguard.report.figures import ask
@@ -188,6 +190,29 @@ def test_the_same_findings_calls_and_page(source, records):
             )
     for ours, theirs in zip(*said, strict=True):
         assert theirs == ours
+
+
+def test_the_same_beside_a_bill(source, records, tmp_path):
+    """What a bill is held against, by attribution too, and the cost as billed, are the store's."""
+    said = []
+    bill = tmp_path / "bill.json"
+    rows = [{"provider": "openai", "model": "gpt-4o", "billed_over_measured": 1.5}]
+    bill.write_text(json.dumps({"since": "2026-11-01", "until": "2026-11-02", "factors": rows}))
+    for each in (records[0], source):
+        with closing(open_sources([each]).records) as opened:
+            opened.summed = None
+            found = measured(opened, Query(), ("day", "provider", "model", "feature"))
+            report = ask(opened, Query(by=("tenant",)))
+            corrected.add(opened, report, corrected.read(bill), 0.0)
+            said.append((found, {row.keys: row.figures[corrected.FIGURE] for row in report.rows}))
+    (ours, as_billed), (theirs, their_billed) = said
+    assert theirs.keys() == ours.keys()
+    for cell, one in ours.items():
+        other = theirs[cell]
+        assert (other.calls, other.unpriced, other.tokens) == (one.calls, one.unpriced, one.tokens)
+        assert other.parts == pytest.approx(one.parts)
+        assert other[1:4] == pytest.approx(one[1:4])
+    assert their_billed == {keys: pytest.approx(usd) for keys, usd in as_billed.items()}
 
 
 def test_commands(source):

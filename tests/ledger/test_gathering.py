@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import subprocess
 import sys
@@ -159,3 +160,16 @@ def test_a_stream_collected_while_the_end_is_written(ledger: SqliteLedger, monke
     balance = seen_by_others(ledger)
     assert (balance.spent_nano, balance.reserved_nano) == (nano(0.06), 0)
     assert not caplog.messages
+
+
+def test_a_ledger_that_nobody_has_any_more(tmp_path: Path):
+    """Its file is closed with it: Python 3.13 warns of connections that are left to the collector."""
+    ledger = SqliteLedger(tmp_path / "other.db")
+    reserved(ledger, 0.1)
+    connection = ledger._connection
+    assert connection is not None
+    ledger._writer.stop()
+    del ledger
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        connection.execute("SELECT 1")

@@ -541,7 +541,7 @@ KINDS = (
         rates=(("input", 1.0), ("output", 2.0), ("input_audio", 3.0)),
     ),
     Kind(
-        *("openai films", "openai", "openai", "sora-2-pro", "sora-2", OPENAI, film),
+        *("openai films", "openai.resources.videos", "openai", "sora-2-pro", "sora-2", OPENAI, film),
         rates=(("output_seconds", 100_000.0),),
         shares=False,
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+from importlib import metadata
 
 import pytest
 from families import VARIANTS, Caller, Clients, over
@@ -81,6 +82,9 @@ KEPT = [
 def test_second_call_sends_nothing(variant, running, provider, keeping, spans):
     """The second call gets an equal object of the same type; it costs nothing, and tells what it has saved."""
     call = Caller(variant, running[1])
+    body = variant.kind.sdk == "boto3" and not (variant.stream or variant.kind.shares)
+    if body and variant.asynchronous and metadata.version("aiobotocore") < "3":
+        pytest.skip("its bodies cannot be watched")
     cap = {"cap": LONG} if variant.kind.cap else {}
     first = call(**cap)
     sent = len(provider.requests)

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import itertools
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
@@ -141,7 +142,7 @@ class SimulatedRealtime:
                 self.received.append(event)
                 for answer in conversation.answers(event):
                     if self.drop_after is not None and sent >= self.drop_after:
-                        websocket.socket.close()
+                        websocket.socket.shutdown(socket.SHUT_RDWR)  # a `close` alone waits for who reads from it
                         return
                     if (usage := answer.get("response", {}).get("usage")) is not None:
                         self.billed.append(Usage(usage["input_tokens"], usage["output_tokens"]))

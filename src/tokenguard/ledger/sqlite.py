@@ -87,6 +87,7 @@ class SqliteLedger(Ledger):
     """
 
     gathers = True
+    _connection: sqlite3.Connection | None = None
 
     def __init__(
         self, path: Path | str, *, lease_s: float = LEASE_S, timeout_s: float = 5.0, clock: Clock = time.time
@@ -95,7 +96,6 @@ class SqliteLedger(Ledger):
         self.path = Path(path)
         self._timeout_s = timeout_s
         self._lock = threading.RLock()  # a signal handler may end the process, or call a model, where it is held
-        self._connection: sqlite3.Connection | None = None
         self._file = (0, 0)
         """The device and the inode of the file that is open."""
         self._gave_up = 0.0
@@ -103,6 +103,11 @@ class SqliteLedger(Ledger):
         self._purge_at = 0.0
         self._gathered: deque[_Settlement] = deque()
         self._writer = Worker("tokenguard-ledger", self._write, gather_s=_GATHER_S)
+
+    def __del__(self) -> None:
+        """Close the file of a ledger that another policy has replaced; Python 3.13 warns of one that stays open."""
+        if self._connection is not None:
+            self._connection.close()
 
     def reserve(
         self, entries: Sequence[Entry], nano: int, tokens: int, key: str | None = None, *, lease_s: float | None = None

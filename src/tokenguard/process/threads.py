@@ -121,13 +121,20 @@ class Pool:
         self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._counting = threading.Lock()
         self._running = self._idle = 0
+        self._undone: set[int] = set()
+        """The tasks that are not done: a thread that has taken one may not have counted itself as busy yet."""
 
     def soon(self, task: Callable[[], object]) -> None:
         """Have `task`, which never raises, done in a thread; at once where the process ends."""
         if ends.ending:
             task()
             return
-        self._tasks.put(task)
+        try:
+            self._undone.add(id(task))
+            self._tasks.put(task)
+        except BaseException:  # of a signal handler
+            self._undone.discard(id(task))
+            raise
         if self._idle < self._tasks.qsize() and self._running < self._threads:
             start(self._run)
 
@@ -153,9 +160,9 @@ class Pool:
     def finish(self, patience_s: float = ends.PATIENCE_S) -> None:
         """Do here what nobody has begun yet, and wait for what is under way."""
         while (task := self._next()) is not None:
-            task()
+            self._do(task)
         until = time.monotonic() + patience_s
-        while self._running > self._idle and time.monotonic() < until:
+        while self._undone and self._running and time.monotonic() < until:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
@@ -166,6 +173,12 @@ class Pool:
         until = time.monotonic() + ends.PATIENCE_S
         while self._running and time.monotonic() < until:
             time.sleep(POLL_S)
+
+    def _do(self, task: Callable[[], object]) -> None:
+        try:
+            task()
+        finally:
+            self._undone.discard(id(task))
 
     def _next(self) -> Callable[[], object] | None:
         try:
@@ -192,7 +205,7 @@ class Pool:
                         self._idle -= 1
                 if task is None:
                     return
-                task()
+                self._do(task)
         finally:
             with self._counting:
                 self._running -= 1

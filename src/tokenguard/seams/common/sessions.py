@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
@@ -14,6 +13,7 @@ from typing import Any, Final
 from tokenguard.call.flow import Flow
 from tokenguard.metering.session_flows import arun, received, run, sent
 from tokenguard.metering.sessions import Session, Turn
+from tokenguard.seams.common.wrapping import Meanwhile
 
 ATTRIBUTE: Final = "_tokenguard_session"
 """Where a connection has its session."""
@@ -24,14 +24,9 @@ Around = Callable[..., tuple[Flow, Callable[[], Any]]]
 """From a session, the SDK's bound method and its arguments to the flow, and what it sends."""
 
 
-@contextmanager
-def taken() -> Iterator[None]:
+def taken() -> Meanwhile:
     """A websocket that is opened meanwhile has its session above it: an SDK's connection, which may open it anew."""
-    token = _taken.set(True)
-    try:
-        yield
-    finally:
-        _taken.reset(token)
+    return Meanwhile(_taken)
 
 
 def is_taken() -> bool:

@@ -11,6 +11,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 Make = Callable[[Any], Any]
@@ -230,3 +231,18 @@ def _running(names: tuple[str, ...], waits: bool) -> types.CodeType:
     exec(compile(source, "<tokenguard>", "exec"), made)  # noqa: S102 - the names are identifiers of the SDK's code
     code: types.CodeType = made["make"](*names).__code__
     return code
+
+
+class Meanwhile:
+    """Sets a context variable to true while a block runs; no generator, which an interrupt would leave suspended."""
+
+    __slots__ = ("_token", "_variable")
+
+    def __init__(self, variable: ContextVar[bool]) -> None:
+        self._variable = variable
+
+    def __enter__(self) -> None:
+        self._token = self._variable.set(True)
+
+    def __exit__(self, *_: object) -> None:
+        self._variable.reset(self._token)

@@ -7,8 +7,7 @@ is wrapped only while a policy has answers kept or shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
@@ -17,7 +16,7 @@ from typing import Any
 from tokenguard.call.call import current_call
 from tokenguard.call.kept import Flying, HttpAnswer, Incoming, LookUp
 from tokenguard.metering.meter import Meter
-from tokenguard.seams.common.wrapping import Restore
+from tokenguard.seams.common.wrapping import Meanwhile, Restore
 
 TRANSPORTS = {
     "httpx._client": "httpx",
@@ -101,14 +100,9 @@ class Wire:
 _heard_above: ContextVar[bool] = ContextVar("tokenguard_heard_above", default=False)
 
 
-@contextmanager
-def heard_above() -> Iterator[None]:
+def heard_above() -> Meanwhile:
     """What is sent meanwhile is listened to already: one client may send by another (httpx by aiohttp)."""
-    token = _heard_above.set(True)
-    try:
-        yield
-    finally:
-        _heard_above.reset(token)
+    return Meanwhile(_heard_above)
 
 
 def asked(method: str, host: str | None) -> Wire | None:
