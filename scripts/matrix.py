@@ -73,7 +73,7 @@ SETS = {
             *("huggingface_hub[inference]>=0.30,<0.31", "xai-sdk>=1,<1.1"),
         )
     ),
-    "voyage": Set(("voyageai", "pillow"), ("tests/sdk/test_embedded.py",), ""),
+    "voyage": Set(("voyageai", "pillow"), marks=f"({CONTRACT}) or everywhere"),
     "wires-6": Set(("cohere>=6,<7", "huggingface_hub>=1,<1.1", "xai-sdk>=1.3,<1.4")),
     "mistral-3": Set(("mistralai[agents,gcp]>=3",)),  # with what its own loop around an agent needs
     "frameworks": frameworks(

@@ -203,6 +203,17 @@ def embeddings(client: Any, ask: Ask) -> Any:
     return client.embeddings.create(model=ask.model, input=ask.said)
 
 
+def voyage(options: Options) -> tuple[Any, Any]:
+    """Voyage's clients, which have nothing to close."""
+    kind = getattr(importlib.import_module("voyageai"), "AsyncClient" if options.asynchronous else "Client")
+    client = kind(api_key="k", base_url=f"{options.url}/v1", max_retries=options.resends, timeout=options.timeout)
+    return client, lambda: None
+
+
+def voyage_embeddings(client: Any, ask: Ask) -> Any:
+    return client.embed([ask.said], model=ask.model)
+
+
 def pictures(client: Any, ask: Ask) -> Any:
     given = {"partial_images": 1, **ask.streaming} if ask.stream else {}
     return client.images.generate(model=ask.model, prompt=ask.said, quality="low", size="1024x1024", **given)
@@ -524,6 +535,11 @@ KINDS = (
         streams=True,
     ),
     Kind("openai embeddings", "openai", "openai", *VECTORS, OPENAI, embeddings),
+    Kind(
+        *("voyage embeddings", "voyageai", "voyage_ai", "voyage-3.5", "voyage-3.5-lite", voyage, voyage_embeddings),
+        resends="",  # by tenacity, and only of what is refused for now
+        whole=lambda result: result.embeddings,
+    ),
     Kind(
         *("openai images", "openai", "openai", "gpt-image-1.5", "gpt-image-1-mini", OPENAI, pictures),
         streams=True,

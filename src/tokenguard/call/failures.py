@@ -129,6 +129,7 @@ def status_of(error: BaseException) -> int | None:
     code = CODES.get(grpc_code(error) or "")
     places: tuple[Any, ...] = (
         getattr(error, "status_code", None),
+        getattr(error, "http_status", None),  # voyageai's
         getattr(error, "code", None),
         getattr(response, "status_code", None),
         response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -28,11 +28,13 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the two methods of `voyageai.api_resources.api_requestor`; returns what to restore."""
     restore = Restore()
     wrap(module, "APIRequestor.request", _look, meter, restore)
-    wrap(module, "APIRequestor.arequest", _look, meter, restore)
+    wrap(module, "APIRequestor.arequest", _look_async, meter, restore)
     return restore
 
 
-def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
+def _look(
+    client: Any, args: list[Any], kwargs: dict[str, Any], asked_by: Callable[[], AskedBy] | None = None
+) -> SentExchange | None:
     _, path = args[:2]  # POST, the path
     body = kwargs.get("params")
     api = api_of(path, "voyage_ai")
@@ -41,5 +43,11 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
     url = f"{client.base_url}{path}"
     endpoint, _ = located(url, "voyage_ai")
     put = functools.partial(kwargs.__setitem__, "params")
-    asked_by = lambda: AskedBy(url, [kwargs.get("headers")], client.api_key)  # noqa: E731
     return VoyageExchange(api, endpoint, body, False, put, kind="voyage", asked_by=asked_by)
+
+
+def _look_async(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
+    # It sends with aiohttp, whose answers can be given back; `requests`, which the other uses, cannot be handed bytes.
+    return _look(
+        client, args, kwargs, lambda: AskedBy(f"{client.base_url}{args[1]}", [kwargs.get("headers")], client.api_key)
+    )
