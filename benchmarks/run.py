@@ -264,6 +264,26 @@ def growth(names: Iterable[str], field: Field, calls: int) -> dict[str, Any]:
     return grown
 
 
+def count(field: Field, rows: dict[str, Any], folder: Path) -> None:
+    """Put into the rows the instructions that each contender adds to a call of chat, where valgrind is there."""
+    from counted import counted  # it starts its processes as this module does
+
+    if (missing := counting.missing()) is not None:
+        note(f"instructions are not counted: {missing}")
+        return
+    counts: dict[str, int] = {}
+    for n, (name, worker) in enumerate(field.workers.items()):
+        own = folder / f"counts-{n}"
+        own.mkdir()
+        try:
+            counts[name] = counted((name,), worker.python, {"chat": 4}, own)[name]["chat"]
+        except (Failed, KeyError) as reason:
+            note(f"{name}: not counted, {reason}")
+    for name, row in rows.items():
+        if name in counts and row["base"] in counts:
+            row["added_instructions"] = counts[name] - counts[row["base"]]
+
+
 def machine() -> str:
     """Processor, cores and Python."""
     cpu = platform.machine()
@@ -287,7 +307,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds to measure (default 50, quick 9)")
     parser.add_argument("--calls", type=int, help="calls over which memory is watched (default 100,000, quick 0)")
     parser.add_argument("--readme", action="store_true", help="put the table into docs/benchmarks.md too")
-    parser.add_argument("--clock", choices=("wall", "thread"), default="wall", help="of the caller's path in the table")
+    parser.add_argument(
+        "--clock", choices=("wall", "thread"), default="thread", help="of the caller's path in the table"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the order in which the rounds go")
     asked = parser.parse_args()
     known = [contender.name for contender in CONTENDERS]
@@ -320,6 +342,7 @@ def main() -> None:
             "missing": field.missing,
         }
         field.close()
+        count(field, results["contenders"], folder)
         if "tokenguard" in field.workers:
             python = field.workers["tokenguard"].python
             try:

@@ -11,6 +11,7 @@ same round, so that a machine that slows down for a while slows both.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -65,8 +66,27 @@ def spread(series: Series) -> float:
     return statistics.median(abs(value - middle) for value in series)
 
 
+def interval(series: Series) -> tuple[float, float]:
+    """The 90 % interval of the median, by the ranks that a binomial distribution gives."""
+    ordered, half = sorted(series), 0.82 * len(series) ** 0.5
+    low, high = math.floor(len(series) / 2 - half), math.ceil(len(series) / 2 + half)
+    return ordered[max(low, 0)], ordered[min(high, len(series) - 1)]
+
+
+WIDEST = 1 / 3
+"""Of a figure: where its interval is wider, it is not published."""
+
+
+def figure(series: Series) -> dict[str, float] | None:
+    """The median with its interval; `None` where there is none that is narrow enough to say."""
+    middle, (low, high) = statistics.median(series), interval(series)
+    if high - low > abs(middle) * WIDEST:
+        return None
+    return {"median": middle, "mad": spread(series), "low": low, "high": high}
+
+
 def figures(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Contender -> column -> `{"median": us, "mad": us}`, or `None` where it traced nothing."""
+    """Contender -> column -> its `figure`, or `None` where it traced nothing."""
     rows = results["contenders"]
     out: dict[str, dict[str, Any]] = {}
     for name, row in rows.items():
@@ -75,7 +95,7 @@ def figures(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for column, scenario, added, clock in COLUMNS:
             traced = row["seen"]["scenarios"].get(scenario, {}).get("spans")
             series = added(row, base, scenario, clock or results["clock"]) if base and traced else []
-            out[name][column] = {"median": statistics.median(series), "mad": spread(series)} if series else None
+            out[name][column] = figure(series) if series else None
     return out
 
 
@@ -98,10 +118,15 @@ def cells(name: str, row: dict[str, Any], all_figures: dict[str, Any]) -> list[s
         value, unit = middle(column), floor.get(column)
         return number(value / unit["median"], 2) if value is not None and unit else "-"
 
+    def middle_and_interval(column: str) -> str:
+        its = mine[column]
+        return f"{its['median']:.0f} [{its['low']:.0f}-{its['high']:.0f}]" if its else "-"
+
     label = ", ".join(f"{version}" for version in list(row["versions"].values())[:1])
     return [
         f"{name} {label}".strip(),
-        number(middle("chat")),
+        f"{count / 1e3:,.0f}" if (count := row.get("added_instructions")) is not None else "-",
+        middle_and_interval("chat"),
         ratio("chat"),
         number(middle("chat_cpu")),
         ratio("chat_cpu"),
@@ -125,7 +150,8 @@ def cells(name: str, row: dict[str, Any], all_figures: dict[str, Any]) -> list[s
 
 HEADER = (
     "added over the bare SDK",
-    "chat us",
+    "chat, thousand instructions",
+    "chat us [90 %]",
     "x floor",
     "chat CPU us",
     "x floor",
@@ -157,6 +183,7 @@ def markdown(results: dict[str, Any]) -> str:
             lines.append(f"| {' | '.join(cells(name, row, all_figures))} |")
     lines += ["", bare_line(results), "", noise_line(all_figures), ""]
     notes = [*span_notes(rows), *(f"{name}: not measured, {why}" for name, why in results["missing"].items())]
+    lines += ["- A figure whose 90 % interval is wider than a third of it is not published: `-`."]
     lines += [f"- {note}" for note in notes]
     lines += [f"- {line}" for line in extra_lines(results)]
     return "\n".join(lines).rstrip() + "\n"
