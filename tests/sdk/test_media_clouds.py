@@ -164,13 +164,13 @@ def test_cache_is_refused(provider, installed):
             "estimated",
         ),
         ("stability.stable-image-ultra-v1:1", {"prompt": TEXT}, 0.14, "exact"),
-        ("us.stability.stable-image-inpaint-v1:0", {"prompt": TEXT, "image": "aGk="}, 0.07, "estimated"),
+        ("us.stability.stable-image-inpaint-v1:0", {"prompt": TEXT, "image": "aGk="}, 0.07, "exact"),
         ("cohere.rerank-v3-5:0", {"query": TEXT, "documents": ["a plan"] * 250, "api_version": 2}, 3 * 0.002, "exact"),
     ],
     ids=["canvas", "titan", "stability", "a region", "rerank"],
 )
 def test_invoked(model, body, usd, status, bedrock, installed):
-    """Pictures by size and quality, ranks by the hundred documents; a region's price is the model's, as a guess."""
+    """Pictures by size and quality, ranks by the hundred documents; a row that names a region holds for its models."""
     guard = under(BUDGET)
     bedrock.invoke_model(modelId=model, body=json.dumps(body))["body"].read()
     assert cost(installed).total == pytest.approx(usd)
