@@ -55,7 +55,7 @@ SETS = {
     "python-3.12": Set(tests=("tests",), marks=QUICK, python="3.12", ignore="ignore:ast.:DeprecationWarning"),
     "python-3.13": Set(tests=("tests",), marks=QUICK, python="3.13", ignore="ignore:ast.:DeprecationWarning"),
     "lowest": Set(
-        ("openai>=3", "anthropic>=2", "redis>=5.2,<5.3", "boto3", "google-genai"),
+        ("openai>=3", "anthropic>=2", "redis>=5.2,<5.3", "boto3", "google-genai", "jsonschema"),
         [f"tests/{room}" for room in ("metering/test_measure.py", "guard", "telemetry", "store", "prices", "policy")],
         QUICK,
         lowest=True,

@@ -104,7 +104,7 @@ def store(tmp_path):
 
 def test_arms_of_a_store(store):
     """An arm is the tasks with a value, of this name; custom keys, and values with glob characters, are arms too."""
-    records = SqliteRecords(Store(store).connection())
+    records = SqliteRecords(Store(store).detached())
     found = compare(records, Query(), "prompt_version=v1", "prompt_version=v2", "res*")
     assert (found.first.usd_per_success, found.second.usd_per_success) == (2.0, 0.5 * 40 / 30)
     assert found.ratio == pytest.approx(1 / 3)
@@ -120,7 +120,7 @@ def test_arms_of_a_store(store):
 
 def test_models_are_compared_by_their_calls(store):
     """No task says its model: there, an arm is single calls."""
-    records = SqliteRecords(Store(store).connection())
+    records = SqliteRecords(Store(store).detached())
     found = compare(records, Query(), "model=gpt-4o", "model=gpt-4o-mini", "resolve")
     assert (found.first.unit, len(found.first.tasks), found.verdict) == ("call", 40, "cheaper")
     assert found.ratio == pytest.approx((1000 * 0.15 + 100 * 0.6) / (1000 * 2.5 + 100 * 10))

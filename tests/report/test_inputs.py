@@ -60,7 +60,7 @@ def path(tmp_path, monkeypatch):
 
 def test_sections(path):
     """Sections have their tokens, what the cache had of them from the beginning on, and their part of the cost."""
-    records = SqliteRecords(Store(path).connection())
+    records = SqliteRecords(Store(path).detached())
     found = {part.name: part for part in parts(records, Query(by=("section",)))}
     records.close()
     assert list(found) == ["system", "tools", "last"], "the largest first"
@@ -75,7 +75,7 @@ def test_sections(path):
 
 def test_tools(path):
     """A tool has its part of the definitions that its set of tools is, and of what they cost."""
-    records = SqliteRecords(Store(path).connection())
+    records = SqliteRecords(Store(path).detached())
     search, book = parts(records, Query(by=("tool",)))
     records.close()
     assert (search.name, search.calls, search.tokens) == ("search", 2, 300)
@@ -85,7 +85,7 @@ def test_tools(path):
 
 def test_breaks_in_words(path):
     """A break is told with its message and character, its calls, its tokens, its line of code and what to do."""
-    records = SqliteRecords(Store(path).connection())
+    records = SqliteRecords(Store(path).detached())
     (found,) = broken(records, Query(), 3)
     records.close()
     assert found.says() == (

@@ -546,8 +546,9 @@ def test_exit_leaves_one_file(tmp_path, rest):
     """At its exit, after the last drain, a program closes the store: no log of SQLite's is left beside it."""
     path = tmp_path / "u.db"
     _, errors = ran(path, rest)
-    # From 3.12 on Python warns of any fork beside a thread; docs/processes.md says so.
-    assert [line for line in errors.splitlines() if "use of fork() may lead to deadlocks" not in line] == []
+    # From 3.12 on Python warns of any fork beside a thread, and from 3.13 on shows the line; docs/processes.md says so.
+    warning = ("use of fork() may lead to deadlocks", "child = os.fork()")
+    assert [line for line in errors.splitlines() if not any(part in line for part in warning)] == []
     assert [file.name for file in tmp_path.iterdir()] == ["u.db"]
     assert len(list(read_store(path))) == 1 + rest.count("put")
 
@@ -601,8 +602,9 @@ telemetry.flush()
 put("third")
 """
     _, errors = ran(path, rest)
-    # From 3.12 on Python warns of any fork beside a thread; docs/processes.md says so.
-    assert [line for line in errors.splitlines() if "use of fork() may lead to deadlocks" not in line] == []
+    # From 3.12 on Python warns of any fork beside a thread, and from 3.13 on shows the line; docs/processes.md says so.
+    warning = ("use of fork() may lead to deadlocks", "child = os.fork()")
+    assert [line for line in errors.splitlines() if not any(part in line for part in warning)] == []
     assert [file.name for file in tmp_path.iterdir()] == ["u.db"]
     assert [record.name for record in read_store(path)] == ["first", "child", "second", "third"]
     with closing(sqlite3.connect(path)) as connection:

@@ -138,6 +138,10 @@ class SqliteStore(Store):
             )
             return [Stat(*row) for row in found]
 
+    def __del__(self) -> None:
+        """Close the file of a store that another policy has replaced; Python 3.13 warns of one that stays open."""
+        self.close()
+
     def close(self) -> None:
         """See `Store.close`."""
         with self._lock:

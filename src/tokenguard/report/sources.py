@@ -100,7 +100,7 @@ def _opened(store: Path) -> Records:
 
 def empty() -> Records:
     """No records at all."""
-    return SqliteRecords(Store(MEMORY).connection())
+    return SqliteRecords(Store(MEMORY).detached())
 
 
 def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
@@ -113,7 +113,7 @@ def _gathered(together: Store, stores: list[Path], files: list[Path]) -> Source:
     if files:
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM call_rows").fetchone()
         repeated += _read(together, files, last)
-    return Source(SqliteRecords(connection), repeated)
+    return Source(SqliteRecords(together.detached()), repeated)
 
 
 def _read(together: Store, files: Sequence[Path], after: int) -> int:

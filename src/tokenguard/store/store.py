@@ -192,6 +192,16 @@ class Store:
         finally:
             self.close()
 
+    def detached(self) -> sqlite3.Connection:
+        """The connection, which is the caller's to close from now on."""
+        connection, self._connection = self.connection(), None
+        return connection
+
+    def __del__(self) -> None:
+        """Let go of the file where nobody holds the store any more; Python 3.13 warns of one that stays open."""
+        if (connection := getattr(self, "_connection", None)) is not None:  # without the lock: it may be held here
+            connection.close()
+
     def close(self) -> None:
         """Let go of the file. A later write opens it again."""
         with _lock:
