@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import jsonschema
@@ -246,7 +247,7 @@ def test_today_is_on_no_bill_yet(world, monkeypatch):
     found, _ = world.facts(monkeypatch, "--until", "2099-01-01")
     assert (found["billed_usd"], found["measured_usd"]) == (pytest.approx(ONE), pytest.approx(ONE))
     with pytest.raises(TokenGuardError, match="no whole UTC day"):
-        world.ask(monkeypatch, "--since", "1h")
+        world.ask(monkeypatch, "--since", time.strftime("%Y-%m-%d", time.gmtime()))
 
 
 def test_what_goes_wrong_says_what_to_do(world, monkeypatch, provider):
