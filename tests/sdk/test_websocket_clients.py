@@ -318,7 +318,7 @@ def test_responses(kind, under, installed, spans):
     [
         *((Session, name) for name in ("__init__", "begun", "done", "end", "refusal")),
         *((realtime.Realtime, name) for name in ("asked", "tells", "told", "sound_in")),
-        *((websocket_clients, name) for name in ("session_at", "_attach", "located")),
+        *((websocket_clients, name) for name in ("session_at", "attach", "located")),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
@@ -369,7 +369,7 @@ def test_an_event_is_not_delayed(under):
     opening = websocket_clients.session_at("wss://api.openai.com/v1/realtime?model=gpt-realtime", "openai")
     limits = runtime.installed().meter.guard.policy.limits
     watched = Connection()
-    websocket_clients._attach(runtime.installed().meter, watched, opening, limits)
+    websocket_clients.attach(runtime.installed().meter, watched, *opening, limits)
     recv, send = through(reading)(Connection.recv), websocket_clients._written()(Connection.send)
 
     def best(work, *arguments):

@@ -14,7 +14,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -245,6 +245,20 @@ def permitted(meter: Meter, kind: type[Session], opening: Turn) -> Flow:
     return meter.permitted(opening) if kind is Realtime else _unasked()
 
 
+def attach(
+    meter: Meter,
+    connection: Any,
+    kind: type[Realtime] | type[Responses],
+    opening: Turn,
+    limits: Any,
+    closes: Callable[[Any], Any] = lambda connection: connection,
+) -> None:
+    """Give a connection that has been opened its session; `closes(connection)` is what has the `close`."""
+    session = kind(meter, opening.endpoint, opening.body["model"], limits or ())
+    watch(session, closer(connection, closes))
+    connection.__dict__[ATTRIBUTE] = session
+
+
 def _opening(manager: Any, sdk: Sdk) -> Turn:
     """The smallest response that a manager's connection could be asked for."""
     name = type(manager).__name__
@@ -264,9 +278,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def opened(connection: Any, opening: Turn | None, limits: Any) -> None:
         if opening is not None:
-            session = kind(meter, opening.endpoint, opening.body["model"], limits or ())
-            watch(session, closer(connection))
-            connection.__dict__[ATTRIBUTE] = session
+            attach(meter, connection, kind, opening, limits)
 
     def enter(original: Any) -> Any:
         def enter(self: Any) -> Any:

@@ -15,13 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from tokenguard.call.flow import Flow, drive, drive_async
 from tokenguard.metering.meter import Meter
-from tokenguard.metering.session_flows import received, watch
+from tokenguard.metering.session_flows import received
 from tokenguard.metering.sessions import Turn
 from tokenguard.providers import Sdk, located
 from tokenguard.providers.hosts import UNKNOWN
-from tokenguard.seams.common.sessions import ATTRIBUTE, closer, closing, is_taken, reading, through, writing
+from tokenguard.seams.common.sessions import closing, is_taken, reading, through, writing
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.realtime import Realtime, Responses, anothing, changed, nothing, permitted, smallest
+from tokenguard.seams.realtime import Realtime, Responses, anothing, attach, changed, nothing, permitted, smallest
 
 Kind = type[Realtime] | type[Responses]
 KINDS: Mapping[str, Kind] = {"/realtime": Realtime, "/responses": Responses}
@@ -79,14 +79,6 @@ def _look(meter: Meter, url: Callable[[], str], sdk: Sdk) -> Opening | None:
     return None if is_taken() else meter.look(lambda: session_at(url(), sdk.provider))
 
 
-def _attach(
-    meter: Meter, connection: Any, opening: Opening, limits: Any, closes: Callable[[Any], Any] = lambda c: c
-) -> None:
-    session = opening.kind(meter, opening.turn.endpoint, opening.turn.body["model"], limits or ())
-    watch(session, closer(connection, closes))
-    connection.__dict__[ATTRIBUTE] = session
-
-
 def _written(closes: Callable[[Any], Any] = lambda connection: connection) -> Any:
     """Around the writing of a message, which is JSON here."""
 
@@ -114,7 +106,7 @@ def _websockets(restore: Restore, module: ModuleType, meter: Meter, sdk: Sdk) ->
             limits = opening and drive(permitted(meter, opening.kind, opening.turn), nothing)
             original(self, *args, **kwargs)
             if opening is not None:
-                meter.contain("opening a session", _attach, meter, self, opening, limits)
+                meter.contain("opening a session", attach, meter, self, *opening, limits)
 
         return handshake
 
@@ -124,7 +116,7 @@ def _websockets(restore: Restore, module: ModuleType, meter: Meter, sdk: Sdk) ->
             limits = opening and await drive_async(permitted(meter, opening.kind, opening.turn), anothing)
             await original(self, *args, **kwargs)
             if opening is not None:
-                meter.contain("opening a session", _attach, meter, self, opening, limits)
+                meter.contain("opening a session", attach, meter, self, *opening, limits)
 
         return handshake
 
@@ -147,7 +139,7 @@ def _aiohttp(restore: Restore, module: ModuleType, meter: Meter, sdk: Sdk) -> No
             limits = opening and await drive_async(permitted(meter, opening.kind, opening.turn), anothing)
             connection = await original(self, url, *args, **kwargs)
             if opening is not None:
-                meter.contain("opening a session", _attach, meter, connection, opening, limits, ClosedBySaying)
+                meter.contain("opening a session", attach, meter, connection, *opening, limits, ClosedBySaying)
             return connection
 
         return connect

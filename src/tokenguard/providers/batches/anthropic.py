@@ -17,7 +17,7 @@ from tokenguard.providers.batches.rows import (
     Line,
     Result,
     Seen,
-    dicts,
+    inlined,
     moment_ns,
     none_held,
     paths,
@@ -25,11 +25,6 @@ from tokenguard.providers.batches.rows import (
 from tokenguard.providers.reading import fields, text, whole
 
 MESSAGES: Final = "/v1/messages"
-
-
-def _inlined(body: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    requests = body.get("requests")
-    return dicts(requests) if isinstance(requests, list | tuple) else None
 
 
 def _line(each: Mapping[str, Any], asked: Asked) -> Line | None:
@@ -79,7 +74,7 @@ ANTHROPIC: Final = BatchApi(
         ("get", "/messages/batches/([^/]+)/results", RESULTS),
     ),
     lambda body: Asked(MESSAGES),
-    _inlined,
+    inlined,
     _line,
     _seen,
     "data",

@@ -24,6 +24,7 @@ from tokenguard.providers.batches.rows import (
     Seen,
     dicts,
     first,
+    inlined,
     moment_ns,
     none_held,
     paths,
@@ -47,11 +48,6 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         text(body.get("input_file_id")) or first(body.get("input_files")) or "",
         whole(body.get("timeout_hours")),
     )
-
-
-def _inlined(body: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    requests = body.get("requests")
-    return dicts(requests) if isinstance(requests, list | tuple) else None
 
 
 def _line(each: Mapping[str, Any], asked: Asked) -> Line | None:
@@ -123,7 +119,7 @@ OPENAI: Final = BatchApi(
         ("get", "/files/([^/]+)/content", FILE),
     ),
     _asked,
-    _inlined,
+    inlined,
     _line,
     _seen,
     "data",

@@ -166,6 +166,12 @@ def none_held(job: object) -> list[Mapping[str, Any]]:
     return []
 
 
+def inlined(body: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """The `requests` of a body by which a job is created; `None` where they are in a file."""
+    requests = body.get("requests")
+    return dicts(requests) if isinstance(requests, list | tuple) else None
+
+
 def dicts(values: object) -> list[Mapping[str, Any]]:
     """The mappings, or models, of a list."""
     return [fields(each) for each in values] if isinstance(values, list | tuple) else []
