@@ -123,9 +123,11 @@ class PriceBook:
         at = datetime.fromtimestamp(slot * SLOT_NS / 1e9, UTC)
         rates = self._priced(provider, models, tier, at)
         fees = next((each for name in reversed(models) for each in self._fees if each.covers(provider, name)), None)
-        if rates is None or fees is None or isinstance(fees.value, str):
-            return rates
-        return rates.with_fees(fees.value, fees.source)
+        if rates is None:
+            return None
+        if fees is not None and not isinstance(fees.value, str):
+            rates = rates.with_fees(fees.value, fees.source)
+        return rates.looked_through()
 
     def _priced(self, provider: str, models: list[str], tier: Tier, at: datetime) -> Rates | None:
         for name in reversed(models):
@@ -186,9 +188,7 @@ class PriceBook:
         `Cost()`, unpriced, without a known price or without any known count. `input` holds a fee per request, if any.
         """
         rates = self.rates(provider, model, tier=tier, at_ns=at_ns)
-        if rates is None or not rates.covers(usage):
-            return UNPRICED
-        return dollars(charge(rates, usage, basis))
+        return UNPRICED if rates is None or not rates.covers(usage) else dollars(charge(rates, usage, basis))
 
     def cost_nano(
         self, provider: str, model: Model, usage: Usage, *, tier: Tier = STANDARD, at_ns: int | None = None

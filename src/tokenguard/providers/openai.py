@@ -78,25 +78,27 @@ SEARCHES_ALWAYS = re.compile(r"-search-(?:preview|api)\b")
 def read_chat(response: object) -> Reading:
     """A chat completion, or a legacy completion."""
     body = fields(response)
+    said = body.get
     reasons: tuple[str, ...] = ()
     calls, ran = 0, False
-    for choice in items(body.get("choices")):
+    for choice in items(said("choices")):
         if (reason := choice.get("finish_reason")) is not None:
             reasons += (str(reason),)
         if (message := choice.get("message")) is not None:
-            calls += _calls_of(fields(message))
-            ran = ran or bool(fields(message).get(RAN))
-    usage = body.get("usage")
-    if usage is None and (groq := body.get("x_groq")) is not None:
+            message = fields(message)
+            calls += _calls_of(message)
+            ran = ran or bool(message.get(RAN))
+    usage = said("usage")
+    if usage is None and (groq := said("x_groq")) is not None:
         usage = fields(groq).get("usage")
     details = fields(usage)
     used, by_total = with_total(None if usage is None else read_usage(details, CHAT_USAGE), details.get("total_tokens"))
-    model = text(body.get("model"))
+    model = text(said("model"))
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
         used = used._replace(web_searches=1)
-    tier, charged, fees = text(body.get("service_tier")), reported_cost(details), ran or details.get("num_sources_used")
-    said = reading(used, model, text(body.get("id")), reasons, calls, tier, charged, bool(fees), by_total)
-    return said if (listed := body.get(BREAKDOWN)) is None else _by_model(said, listed)
+    tier, charged, fees = text(said("service_tier")), reported_cost(details), ran or details.get("num_sources_used")
+    made = reading(used, model, text(said("id")), reasons, calls, tier, charged, bool(fees), by_total)
+    return made if (listed := said(BREAKDOWN)) is None else _by_model(made, listed)
 
 
 RAN = "executed_tools"

@@ -7,21 +7,43 @@ a `Usage` count in place of each number.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts.usage import Usage
 
 
-class Shape(dict[str, "int | Shape"]):
+class Shape:
     """The keys of a JSON object, each with the place of its count in a `Usage`, or the shape of the object below it.
 
-    Made of the same with the counts' names.
+    Made of the same with the counts' names. What such an object tells is taken out in one row, with the objects below
+    before it, and all places of a `Usage` are filled from the row at once.
     """
 
+    __slots__ = ("below", "first", "keys", "more", "spellings", "untold")
+
     def __init__(self, keys: Mapping[str, Any]) -> None:
-        places = Usage._fields
-        super().__init__({key: places.index(its) if isinstance(its, str) else Shape(its) for key, its in keys.items()})
+        self.keys = tuple(key for key, its in keys.items() if isinstance(its, str))
+        self.below = tuple((key, Shape(its)) for key, its in keys.items() if not isinstance(its, str))
+        row = [*_row(keys)]
+        self.untold = (None,) * len(row)
+        """The row of an object that is not there."""
+        spelled = [[at for at, name in enumerate(row) if name == field] for field in Usage._fields]
+        self.first: Callable[[Sequence[Any]], tuple[int | None, ...]]
+        self.first = itemgetter(*(places[0] if places else -1 for places in spelled))
+        """The counts by the first spelling of each, from the row and a `None` behind it."""
+        self.more = tuple((count, at) for count, places in enumerate(spelled) for at in places[1:])
+        """The counts that have other spellings, each with the place of one in the row."""
+        self.spellings = tuple(at for _, at in self.more)
+
+
+def _row(keys: Mapping[str, Any]) -> Iterator[str]:
+    """The counts' names in the order in which they come to stand in the row."""
+    for its in keys.values():
+        if not isinstance(its, str):
+            yield from _row(its)
+    yield from (its for its in keys.values() if isinstance(its, str))
 
 
 NO_FIELDS: Mapping[str, Any] = {}
@@ -169,9 +191,11 @@ def reported_cost(usage: Mapping[str, Any]) -> float | None:
     OpenRouter: `cost`, which with a key of the caller's own is its fee alone; what the provider behind it charged is
     beside it (https://openrouter.ai/docs/use-cases/usage-accounting). Perplexity: `cost.total_cost`.
     """
-    if (ticks := amount(usage.get("cost_in_usd_ticks"))) is not None:
+    told, charged = usage.get("cost_in_usd_ticks"), usage.get("cost")
+    if told is None and charged is None:
+        return None
+    if (ticks := amount(told)) is not None:
         return believed(ticks * USD_PER_TICK)
-    charged = usage.get("cost")
     if charged is None:
         return None
     fee = amount(charged)
@@ -229,36 +253,45 @@ def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> U
 
     With `excludes_cache` the reported input leaves the cached tokens out (Anthropic) and they are added.
     """
-    counts: list[int | None] = [*NO_COUNTS]
-    if not _collect(fields(node), shape, counts):
+    told: list[Any] = []
+    _tell(fields(node), shape, told)
+    if not PLAIN.issuperset(map(type, told)) or min(filter(None, told), default=0) < 0:
+        told = [*map(count, told)]
+    told.append(None)
+    counts = shape.first(told)
+    if not NONE.issuperset(map(told.__getitem__, shape.spellings)):
+        counts = _with_spellings(counts, told, shape)
+    if counts == NO_COUNTS:
         return None
     if excludes_cache and counts[0] is not None:
-        counts[0] += (counts[2] or 0) + (counts[3] or 0)  # `input`, `cache_read` and `cache_write`
+        counts = (counts[0] + (counts[2] or 0) + (counts[3] or 0), *counts[1:])  # `cache_read` and `cache_write`
     return tuple.__new__(Usage, counts)
 
 
 NO_COUNTS = (None,) * len(Usage._fields)
+NONE: Final = frozenset((None,))
+PLAIN: Final = frozenset((int, type(None)))
+"""The types of what needs no `count`."""
 
 
-def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) -> bool:
-    """Fill in the counts of a usage object; whether it had any."""
-    found = False
-    for key, value in node.items():
-        if value is None or key not in shape:
-            continue
-        place = shape[key]
-        if type(place) is not int:
-            found |= _collect(fields(value), place, counts)  # type: ignore[arg-type] # it is a Shape
-            continue
-        if type(value) is not int or value < 0:
-            value = count(value)
-            if value is None:
-                continue
-        found = True
-        before = counts[place]
-        if before is None or value > before:  # of two that say it, a zero is who does not know
-            counts[place] = value
-    return found
+def _tell(node: Mapping[str, Any], shape: Shape, row: list[Any]) -> None:
+    """Put what a usage object tells at the end of the row."""
+    for key, its in shape.below:
+        if (part := node.get(key)) is None:
+            row += its.untold
+        else:
+            _tell(fields(part), its, row)
+    row += map(node.get, shape.keys)
+
+
+def _with_spellings(counts: tuple[int | None, ...], told: Sequence[int | None], shape: Shape) -> tuple[int | None, ...]:
+    """The largest of what several keys say of one count: a zero is who does not know."""
+    whole = [*counts]
+    for place, at in shape.more:
+        value, before = told[at], whole[place]
+        if value is not None and (before is None or value > before):
+            whole[place] = value
+    return (*whole,)
 
 
 def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None]:
@@ -269,18 +302,17 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
     What is in the total alone was generated: thoughts of Gemini through the OpenAI-compatible endpoint, reasoning of
     Grok. But where it is just what the cache has, the input was told without that.
     """
-    told = count(total)
-    if usage is None or told is None or usage.input is None or usage.output is None:
+    if usage is None or (told := total if type(total) is int else count(total)) is None:
         return usage, None
-    beside = told - usage.input - usage.output
-    if beside <= 0:
+    sent, made = usage[:2]
+    if sent is None or made is None or (beside := told - sent - made) <= 0:
         return usage, None
     cached = (usage.cache_read or 0) + (usage.cache_write or 0)
-    if beside == cached and cached > usage.input:
-        return usage._replace(input=usage.input + cached), False
+    if beside == cached and cached > sent:
+        return usage._replace(input=sent + cached), False
     confirmed = usage.reasoning == beside
     reasoning = usage.reasoning or beside
-    return usage._replace(output=usage.output + beside, reasoning=reasoning), not confirmed
+    return usage._replace(output=made + beside, reasoning=reasoning), not confirmed
 
 
 def larger(told: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import copy
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from threading import Lock, RLock
 from types import FunctionType
 from typing import Any, Final, NamedTuple
@@ -42,8 +43,6 @@ OWN: Final = {"_name", "_context", "_parent", "_start_time", "_attributes", "_ev
 """The fields of a span that are its own."""
 LIVE: Final = {"_span_processor", "_resource"}
 """The fields that are the tracer's at the time."""
-SAME: Final = {"_kind", "_instrumentation_info", "_instrumentation_scope"}
-"""The fields that all spans of a tracer have alike, from the start to the end."""
 LOCKS: Final[dict[type, Callable[[], Any]]] = {type(Lock()): Lock, type(RLock()): RLock}
 _new_tuple: Final = tuple.__new__
 LEAST_ROOM: Final = 16
@@ -241,18 +240,12 @@ def _with_parts_made_later(example: Any) -> type:
     fields = [name for name in example._readable_span().__dict__ if name not in NO_PARTS]
     if not example.__dict__.keys() >= {*fields}:
         raise Unlike(f"the fields of {exported.__name__} are {', '.join(sorted(fields))}")
-    blank = {**{name: example.__dict__[name] for name in fields if name in SAME}, **NO_PARTS}
-    own_fields = tuple(name for name in fields if name not in SAME)
-    new = object.__new__
+    new, its_fields = object.__new__, itemgetter(*fields)
 
     def readable(self: Any) -> Any:
         own, made = self.__dict__, new(exported)
-        made.__dict__ = its = blank.copy()
-        for name in own_fields:
-            its[name] = own[name]
-        for name in NO_PARTS:
-            if name in own:
-                its[name] = own[name]
+        made.__dict__ = its = dict(zip(fields, its_fields(own), strict=True))
+        its["_events"], its["_links"] = own.get("_events", ()), own.get("_links", ())
         return made
 
     parts = {
