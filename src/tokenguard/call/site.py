@@ -49,8 +49,8 @@ def _is_library(file: str) -> bool:
     return any(fnmatchcase("/" + file, glob) for glob in _helpers)
 
 
-def call_site() -> dict[str, AttributeValue]:
-    """The nearest user frame as `code.*` attributes; empty when there is none (a task started by a framework)."""
+def note_call_site(attributes: dict[str, AttributeValue]) -> None:
+    """Note the nearest user frame as `code.*` attributes; there is none in a task that a framework has started."""
     frame: FrameType | None = sys._getframe(1)
     libraries = _libraries_seen
     for _ in range(MAX_FRAMES):
@@ -58,13 +58,11 @@ def call_site() -> dict[str, AttributeValue]:
             break
         file = frame.f_code.co_filename
         if file not in libraries and _is_users(file):
-            return {
-                names.CODE_FILE: file,
-                names.CODE_LINE: frame.f_lineno,
-                names.CODE_FUNCTION: frame.f_code.co_qualname,
-            }
+            attributes[names.CODE_FILE] = file
+            attributes[names.CODE_LINE] = frame.f_lineno
+            attributes[names.CODE_FUNCTION] = frame.f_code.co_qualname
+            break
         frame = frame.f_back
-    return {}
 
 
 def _is_users(file: str) -> bool:

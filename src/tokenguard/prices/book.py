@@ -102,7 +102,7 @@ class PriceBook:
 
     # --- rates ------------------------------------------------------------------------------------------------------
 
-    def rates(self, provider: str, model: Model, *, tier: Tier = STANDARD, at_ns: int | None = None) -> Rates | None:
+    def rates(self, provider: str, model: Model, tier: Tier = STANDARD, at_ns: int | None = None) -> Rates | None:
         """The rates of a model at a time (Unix nanoseconds; now) and tier; `None` when it has no known price.
 
         Of several names, an override for the last counts most: an Azure deployment's or an alias's name is what
@@ -187,7 +187,7 @@ class PriceBook:
 
         `Cost()`, unpriced, without a known price or without any known count. `input` holds a fee per request, if any.
         """
-        rates = self.rates(provider, model, tier=tier, at_ns=at_ns)
+        rates = self.rates(provider, model, tier, at_ns)
         return UNPRICED if rates is None or not rates.covers(usage) else dollars(charge(rates, usage, basis))
 
     def cost_nano(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
-from itertools import repeat
-from operator import mul, truediv
+from operator import mul
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
@@ -412,12 +411,14 @@ def mended(usage: Usage) -> Usage:
     return fitted
 
 
-def dollars(charged: Charge) -> Cost:
+def dollars(charged: tuple[Any, ...]) -> Cost:
     """In USD. `total` is input + output + cache_read + cache_write + tools, added as floats in this order."""
-    plain, output, read, write, tools, saved = map(truediv, charged[:6], repeat(FEMTO_PER_USD))
-    basis, total = charged.basis, plain + output + read + write + tools
+    plain, output, read, write, tools, saved, basis = charged
+    plain, output = plain / FEMTO_PER_USD, output / FEMTO_PER_USD
+    read, write, tools = read / FEMTO_PER_USD, write / FEMTO_PER_USD, tools / FEMTO_PER_USD
+    total = plain + output + read + write + tools
     status = names.ESTIMATED if basis else names.EXACT
-    return _new(Cost, (status, basis, total, plain, output, read, write, saved, tools or None))
+    return _new(Cost, (status, basis, total, plain, output, read, write, saved / FEMTO_PER_USD, tools or None))
 
 
 def as_reported(cost: Cost, usd: float) -> Cost:
