@@ -329,7 +329,7 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             attributes[names.OUTPUT_TOKENS] = made
         for place, name in _PARTS if usage[FIRST_UNIT:] == _NO_UNITS else _COUNTS:
             if (counted := usage[place]) is not None:
-                attributes[name] = counted  # type: ignore[assignment] # one of its counts
+                attributes[name] = counted
     if cost is not None:
         status, basis, total, plain, output, read, written, saved, tools = cost
         attributes[names.COST_STATUS] = status

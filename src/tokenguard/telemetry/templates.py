@@ -219,9 +219,9 @@ class Template:
         self._kind = _with_parts_made_later(one)
         self._fields = Made.of(one, another, OWN).shared | dict.fromkeys((*LIVE, *OWN - NO_PARTS.keys()))
         """Those of a span, to be copied: a third of the time that putting them together takes."""
-        bounded = Made.of(one._attributes, another._attributes, {"_dict", "_lock"})  # type: ignore[attr-defined]
+        bounded = Made.of(one._attributes, another._attributes, {"_dict", "_lock"})
         self._bounded_kind, self._bounded_fields = bounded.kind, {**bounded.shared, "_dict": None, "_lock": None}
-        self._attributes_lock = LOCKS[type(one._attributes._lock)]  # type: ignore[attr-defined]
+        self._attributes_lock = LOCKS[type(one._attributes._lock)]
         self._new_trace = tracer.id_generator.generate_trace_id
         self._new_span = tracer.id_generator.generate_span_id
         self._is_random: Callable[[], bool] = getattr(tracer.id_generator, "is_trace_id_random", lambda: False)
