@@ -129,7 +129,12 @@ def evaluate(pairs: Path, max_wrong: float, rule: str | None, file: str | None) 
         raise click.exceptions.Exit(1)
     from tokenguard.answers.encoder import encoder_of
 
-    near = similarities(found, encoder_of(str(cache.encoder)))
+    encode = encoder_of(str(cache.encoder))
+    try:
+        near = similarities(found, encode)
+    except Exception as error:
+        click.echo(f"The encoder {cache.encoder} failed: {type(error).__name__}: {error}", err=True)
+        raise click.exceptions.Exit(2) from error
     threshold = threshold_for(found, near, max_wrong)
     if threshold is None:
         click.echo("No threshold does: different questions have the same vector. Try another encoder.", err=True)
