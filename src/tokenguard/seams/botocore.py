@@ -67,6 +67,9 @@ class BedrockExchange:
     def send(self, make_api_call: Callable[[Mapping[str, Any]], Any]) -> Any:
         """Have it sent, with the parameters and the resends that it has by now."""
         resend_cap.set(self._most)
+        call = current_call.get()
+        if call is not None and "body" in self._params:
+            call.reads_later = True
         return make_api_call(self._params)
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
@@ -97,8 +100,8 @@ class BedrockExchange:
 
     @property
     def shared_as(self) -> object:
-        """What identical requests must agree on to share an answer; a body can be read but once."""
-        return None if self.stream or self.api.changes or "body" in self._params else self._client.meta.endpoint_url
+        """See `Exchange.shared_as`."""
+        return None if self.api.changes or self.asked_by is None else "http"
 
     @property
     def asked_by(self) -> AskedBy | None:
