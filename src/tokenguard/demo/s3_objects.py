@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from email.message import Message
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 from xml.sax.saxutils import escape
@@ -21,7 +21,7 @@ XML: Final = "application/xml"
 RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)$")
 
 
-def answer(desk: Desk, method: str, url: str, headers: Mapping[str, str], raw: bytes) -> Reply:
+def answer(desk: Desk, method: str, url: str, headers: Message, raw: bytes) -> Reply:
     """Answer a request, by what it is and what its query says."""
     path, _, query = url.partition("?")
     name, asked = unquote(path).strip("/"), dict(parse_qsl(query, keep_blank_values=True))
