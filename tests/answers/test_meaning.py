@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 
@@ -300,7 +301,7 @@ def test_eval(tmp_path):
 
 def test_functions_of_the_folder(tmp_path, monkeypatch):
     """Commands find the functions that a policy names where the program is started, and beside the policy."""
-    monkeypatch.setattr("sys.path", [each for each in sys.path if each])
+    monkeypatch.setattr("sys.path", list(sys.path))
     folder = tmp_path / "project"
     (folder / "below").mkdir(parents=True)
     (folder / "beside_policy.py").write_text("def encode(texts):\n    return [[float(len(t)), 1.0] for t in texts]\n")
