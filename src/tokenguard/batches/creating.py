@@ -125,7 +125,7 @@ def asked_of(home: Home, sent: Sent) -> tuple[Content | None, list[Group], Asked
         home.meter.telemetry.flush()  # it may have been uploaded a moment ago
         groups = home.jobs.input(asked.input) or []
         return None, named(groups, asked.model, provider, prices, time.time_ns()), asked
-    content = content.under(asked.model)
+    content = content.under(sent.request.api, asked)
     return content, named(content.groups.values(), asked.model, provider, prices, time.time_ns()), asked
 
 
@@ -212,8 +212,12 @@ def unseen(guard: Guard, call: Call) -> Generator[Step, Answer, None]:
 
 def taken_in(job: Job, told: Seen) -> None:
     """Bring a job up to what it says of itself; what it does not say stays known."""
+    from tokenguard.store.jobs import Group
+
     job.state, job.open = told.state, told.open
     job.endpoint = told.endpoint or job.endpoint
+    if told.model is not None and not job.groups:
+        job.groups = [Group("chat", told.model, nano=None)]
     for name in ("total", "done", "output", "errors", "expires_ns", "ended_ns"):
         if (value := getattr(told, name)) is not None:
             setattr(job, name, value)

@@ -124,7 +124,7 @@ def _run(
     found = {result.custom_id: result for result in (yield from provider.results(told, job))}
     yield "flush", None
     order = names or sorted(found)
-    return BatchResults(told.id, [BatchResult(*found.get(name, Result(name, None, told.state))) for name in order])
+    return BatchResults(told.id, [BatchResult(*found.get(name, Result(name, None, told.state))[:3]) for name in order])
 
 
 def _drive(steps: Steps) -> Any:

@@ -108,11 +108,12 @@ class Flying(Protocol):
     """The leader's answer, where it comes whole."""
 
     def fans_out(
-        self, headers: Iterable[tuple[str, str]], source: Any, broken: Callable[[str], Exception], *, waits: bool
+        self, headers: tuple[tuple[str, str], ...], source: Any, broken: Callable[[str], Exception], *, waits: bool
     ) -> Any:
         """The body that the leader reads in place of `source`, now that others read it too.
 
-        `broken` makes what they are told where nobody can read on, `waits` says that it is read asynchronously.
+        `headers` are those that last, `broken` makes what the others are told where nobody can read on, and `waits`
+        says that it is read asynchronously.
         """
         ...
 
@@ -120,7 +121,11 @@ class Flying(Protocol):
         """This call is made for the flight."""
         ...
 
-    def leaves(self, call: Any, *, complete: bool) -> bool:
+    def told(self, reading: Reading) -> Reading:
+        """What the answer says, where this call pays for it and has left it, and another one has read it whole."""
+        ...
+
+    def leaves(self, call: Any, reading: Reading) -> bool:
         """The call has ended; whether another one pays for the answer. Says so on its span."""
         ...
 
