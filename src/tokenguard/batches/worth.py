@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from tokenguard.call.call import Call
-from tokenguard.guard.worst_case import SAFETY, UNCAPPED_OUTPUT, Worst
+from tokenguard.facts.usage import UNCAPPED_OUTPUT
+from tokenguard.guard.worst_case import SAFETY, Worst
 from tokenguard.prices import PriceBook, Tier
 from tokenguard.providers import Api, api_of
 from tokenguard.providers.batches import Asked as AskedOfAll
