@@ -81,7 +81,9 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
             for part in scope.names.get(f"{name}[]", ()) if scope else ():
                 if part.kind not in ("append", "item") or part.value is None:
                     continue
-                if around := _sources(file, part.node, [binding.node for binding in bindings]):
+                if isinstance(part.value, ast.GeneratorExp | ast.ListComp):
+                    yield from _tasks(file, part.value, depth + 1)  # tasks.extend(f(x) for x in xs)
+                elif around := _sources(file, part.node, [binding.node for binding in bindings]):
                     yield _made(file, part.value), around
 
 
