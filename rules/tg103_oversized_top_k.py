@@ -213,14 +213,14 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
         return None
     if _reranks(file) or narrowed(file, call, most) or _kept(file, call, k):
         return None
-    spoken = row.plain and not path.startswith("@") and _for_a_prompt(file, call)
-    if (not row.name or row.plain or literal is not value) and not (spoken or reaches_prompt(file, call)):
+    sure = (bool(row.name) and not row.plain and literal is value) or reaches_prompt(file, call)
+    if not sure and not (row.plain and not path.startswith("@") and _for_a_prompt(file, call)):
         return None
     told.add(literal)
     message = (
         f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
     )
-    return Report(call, message, None, _fix(file, literal, most // 2))
+    return Report(call, message, None, _fix(file, literal, most // 2), sure and not file.is_test)
 
 
 def _k(file: File, call: ast.Call, row: Row, path: str) -> ast.expr | None:

@@ -62,10 +62,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenguard.lint.fanout import bounded, fan_outs, few
+from tokenguard.lint.fanout import bounded, fan_outs
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import sends
+from tokenguard.lint.sizes import few, many
 
 SEVERITY = "warning"
 OPTIONS = {"max_at_once": 10}
@@ -83,4 +84,6 @@ def check(file: File) -> Iterator[Report]:
         if all(few(file, source, most) for source in fan.sources) or bounded(file, fan):
             continue
         if sends(file, fan.task):
-            yield Report(fan.call, f"This starts {fan.how}. Bound them with a semaphore, or send them in batches.")
+            message = f"This starts {fan.how}. Bound them with a semaphore, or send them in batches."
+            sure = not file.is_test and any(many(file, source) for source in fan.sources)
+            yield Report(fan.call, message, sure=sure)

@@ -6,6 +6,7 @@ import ast
 import re
 
 from tokenguard.lint.patterns import lazy
+from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
 from tokenguard.lint.syntax import Function
 
@@ -45,9 +46,10 @@ _OF_CHAINS = frozenset(
 _TOOL = lazy(r"(?:^|_)tools?(?:_|$)")
 _VENDORS = "llm|openai|azure_openai|anthropic|claude|gpt|chatgpt|gemini|bedrock|openrouter|deepseek|mistral|groq|ollama"
 _SAYS_SO = lazy(
-    rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|to|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
-    rf"|_?(?:{_VENDORS})_(?:call|generate|complet|ask|query|chat|invoke)\w*"
+    rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
+    rf"|_?(?:{_VENDORS})_(?:call|generate|complete|completion|ask|query|chat|invoke)(?:_\w*(?:async|json|text|api|retry))?"
 )
+_LIMITERS = lazy(r"(?:asyncio|threading|anyio|trio|aiolimiter)\.(?:\w+\.)?\w*(?:Semaphore|Limiter)\(\)")
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
 _AGENT = lazy(r"(?:^|[._])agent$")
 _RUNNERS = lazy(
@@ -106,7 +108,7 @@ def _path(file: File, func: ast.expr) -> str:
 def _bounds(file: File, func: ast.expr) -> bool:
     """Whether a function of this file, like `limited(f(x))`, bounds what it is given."""
     definition = file.names.definition(file.names.path(func))
-    return isinstance(definition, Function) and mentions_bound(definition)
+    return isinstance(definition, Function) and mentions_bound(file, definition)
 
 
 def _reaches(file: File, func: ast.expr, depth: int) -> bool:
@@ -121,7 +123,7 @@ def _reaches(file: File, func: ast.expr, depth: int) -> bool:
     if function not in known:
         known[function] = False  # a circle adds nothing
         inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-        known[function] = not mentions_bound(function) and any(
+        known[function] = not mentions_bound(other, function) and any(
             _asks(other, call) or _reaches(other, called(call), depth + 1) for call in inside
         )
     return known[function]
@@ -131,13 +133,33 @@ def _function(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Functio
     """The function of the project that `func` names, with the facts of its file: also a method of an object's class."""
     found = _definition(file, file.names.path(func))
     if found is None and isinstance(func, ast.Attribute):
-        owner = _definition(file, file.names.path(func.value))
-        if owner is not None and isinstance(owner[1], ast.Call):  # an object that another module makes
-            owner = _definition(owner[0], owner[0].names.path(owner[1]))
-        if owner is not None and isinstance(owner[1], ast.ClassDef):
-            bindings = owner[0].module.attributes(owner[1]).get(func.attr, [])
-            found = next(((owner[0], b.node) for b in bindings if isinstance(b.node, Function)), None)
+        for other, node in _objects(file, func.value):
+            owner = _made_by(other, node)
+            if owner is not None and isinstance(owner[1], ast.ClassDef):
+                bindings = owner[0].module.attributes(owner[1]).get(func.attr, [])
+                found = next(((owner[0], b.node) for b in bindings if isinstance(b.node, Function)), None)
     return (found[0], found[1]) if found is not None and isinstance(found[1], Function) else None
+
+
+def _objects(file: File, value: ast.expr) -> list[tuple[File, ast.expr]]:
+    """The expressions that give an object: itself, or for a parameter of unknown type what calls in this file give."""
+    found = file.module.scope_at(value).lookup(value.id) if isinstance(value, ast.Name) else None
+    if found and found[1][0].kind == "param" and file.names.path(value).startswith("?"):
+        function = found[0].node
+        assert isinstance(value, ast.Name)
+        if isinstance(function, Function):
+            return [(file, argument) for argument in given(file, function, value.id)]
+    return [(file, value)]
+
+
+def _made_by(file: File, value: ast.expr) -> tuple[File, ast.AST] | None:
+    """The class of an object, through what makes it: a call of another module, or a function with an annotation."""
+    owner = _definition(file, file.names.path(value))
+    if owner is not None and isinstance(owner[1], ast.Call):  # an object that another module makes
+        owner = _definition(owner[0], owner[0].names.path(owner[1]))
+    if owner is not None and isinstance(owner[1], Function) and owner[1].returns is not None:
+        owner = _definition(owner[0], owner[0].names.path(owner[1].returns))
+    return owner
 
 
 def _definition(file: File, path: str) -> tuple[File, ast.AST] | None:
@@ -147,9 +169,11 @@ def _definition(file: File, path: str) -> tuple[File, ast.AST] | None:
     return (file, definition) if definition is not None else file.elsewhere(path)
 
 
-def mentions_bound(function: Function) -> bool:
-    """Whether a function speaks of a semaphore, a limiter, or a number of requests at once."""
+def mentions_bound(file: File, function: Function) -> bool:
+    """Whether a function enters a semaphore or a limiter, or speaks of one, or of a number of requests at once."""
     for node in ast.walk(function):
+        if isinstance(node, ast.withitem) and _LIMITERS.match(file.names.path(node.context_expr)):
+            return True
         name = node.arg if isinstance(node, ast.keyword) else last_name(node)
         if name and BOUND.search(name):
             return True
