@@ -128,9 +128,7 @@ def many(file: File, source: ast.expr, depth: int = 0) -> bool:
             return many(file, arg, depth + 1)
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[arg, *_]) if name in _SAME:
             return many(file, arg, depth + 1)
-        case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values" | "copy")):
-            return many(file, value, depth + 1)
-        case ast.Call(func=ast.Attribute(value=value, attr="get")):
+        case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values" | "get")):
             return _held_many(file, value)
         case ast.Call(func=ast.Attribute(attr="gather"), args=[ast.Starred(value=value), *_]):
             return many(file, value, depth + 1)  # one answer for each
@@ -155,6 +153,8 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
         return False
     scope, bindings = found
     grown = [part for part in scope.names.get(f"{name.id}[]", ()) if part.kind in ("append", "item")]
+    if any(part.kind == "item" for part in grown):
+        return False  # groups
     if grown:
         around = [goes_over(file, part.node, [b.node for b in bindings]) for part in grown]
         return any(many(file, source, depth + 1) for sources in around for source in sources)
