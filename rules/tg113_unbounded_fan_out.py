@@ -85,5 +85,5 @@ def check(file: File) -> Iterator[Report]:
             continue
         if sends(file, fan.task):
             message = f"This starts {fan.how}. Bound them with a semaphore, or send them in batches."
-            sure = not file.is_test and any(many(file, source) for source in fan.sources)
-            yield Report(fan.call, message, sure=sure)
+            sure = any(many(file, source) for source in fan.sources) and sends(file, fan.task, surely=True)
+            yield Report(fan.call, message, sure=sure and not file.is_test)

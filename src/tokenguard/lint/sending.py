@@ -38,6 +38,7 @@ _MODEL = lazy(
     r"(?:^|[._])_?(?:(?:llm|chat_?model|language_model)(?:_client|_service|_provider)?|(?:llm|model)_client)$",
     re.IGNORECASE,
 )
+_MODEL_CALLED = lazy(r"langchain.*\.\w*(?:Chat\w*|OpenAI|LLM|Model)\(\)")  # model(messages)
 _CHAIN = lazy(r"(?:^|[._])\w*chain(?:\(.*\))?$", re.IGNORECASE | re.DOTALL)
 _OF_CHAINS = frozenset(
     {"run", "arun", "acall", "apply", "aapply", "predict", "apredict", "predict_and_parse", "apredict_and_parse",
@@ -58,8 +59,11 @@ _RUNNERS = lazy(
 _ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
 
 
-def sends(file: File, task: ast.expr) -> bool:
-    """Whether a task makes a request, itself or through functions of the project, and none of these has a bound."""
+def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
+    """Whether a task makes a request, itself or through functions of the project, and none of these has a bound.
+
+    `surely` takes no function's word for it: a call of a known SDK or framework has to be in sight.
+    """
     calls = [part for part in ast.walk(task) if isinstance(part, ast.Call)]
     names = [last_name(call.func) for call in calls]
     if any(map(BOUND.search, names)) or any(_bounds(file, call.func) for call in calls):
@@ -67,11 +71,14 @@ def sends(file: File, task: ast.expr) -> bool:
     if any(map(_TOOL.search, names)):
         return False  # the tool calls of one answer are few
     if isinstance(task, ast.Name | ast.Attribute):
-        return _reaches(file, task, 0)
-    return any(_asks(file, call) or any(_reaches(file, f, 0) for f in (call.func, *call.args)) for call in calls)
+        return _reaches(file, task, 0, surely)
+    return any(
+        _asks(file, call, surely) or any(_reaches(file, f, 0, surely) for f in (call.func, *call.args))
+        for call in calls
+    )
 
 
-def _asks(file: File, call: ast.Call) -> bool:
+def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     if "requests" not in file.memory:
         file.memory["requests"] = {id(c) for c, _ in file.generations}
     if id(call) in file.memory["requests"]:
@@ -79,20 +86,28 @@ def _asks(file: File, call: ast.Call) -> bool:
     if _RUNNERS.fullmatch(_path(file, called(call))):
         return True
     func = call.func
-    if _SAYS_SO.fullmatch(last_name(func)):
-        return not _bounds(file, func)
-    if not isinstance(func, ast.Attribute):
+    if _MODEL_CALLED.fullmatch(file.names.path(func)) or last_name(func) in _ALWAYS_ASKS:
+        return True
+    of = ast.unparse(func.value) if isinstance(func, ast.Attribute) else ""
+    if last_name(func) in _ASKS and _ASKED.search(of):
+        return True
+    return not surely and _says_so(file, call, of)
+
+
+def _says_so(file: File, call: ast.Call, of: str) -> bool:
+    """Whether the names of what is called, and of its object, say that it asks a model."""
+    name = last_name(call.func)
+    if _SAYS_SO.fullmatch(name):
+        return not _bounds(file, call.func)
+    if not isinstance(call.func, ast.Attribute):
         return False
-    if func.attr in _ALWAYS_ASKS:
+    if _GATEWAY.fullmatch(last_name(call.func.value)):
+        return name.startswith(("acreate", "agenerate", "acomplete", "achat"))
+    if name in _OF_CHAINS and _CHAIN.search(of):
         return True
-    if _GATEWAY.fullmatch(last_name(func.value)):
-        return func.attr.startswith(("acreate", "agenerate", "acomplete", "achat"))
-    of = ast.unparse(func.value)
-    if func.attr in _OF_CHAINS and _CHAIN.search(of):
-        return True
-    if func.attr in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
+    if name in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
         return bool(_AGENT.search(of)) and isinstance(file.module.parents.get(call), ast.Await | ast.ListComp)
-    return bool(_ASKED.search(of) if func.attr in _ASKS else func.attr in _OF_MODELS and _MODEL.search(of))
+    return name in _OF_MODELS and bool(_MODEL.search(of))
 
 
 def _path(file: File, func: ast.expr) -> str:
@@ -111,7 +126,7 @@ def _bounds(file: File, func: ast.expr) -> bool:
     return isinstance(definition, Function) and mentions_bound(file, definition)
 
 
-def _reaches(file: File, func: ast.expr, depth: int) -> bool:
+def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     """Whether calling `func` makes a request, without a bound on the way."""
     if not isinstance(func, ast.Name | ast.Attribute) or depth > _DEPTH:
         return False
@@ -119,18 +134,24 @@ def _reaches(file: File, func: ast.expr, depth: int) -> bool:
     if found is None:
         return False
     other, function = found
-    known: dict[Function, bool] = other.memory.setdefault("reaches", {})
-    if function not in known:
-        known[function] = False  # a circle adds nothing
+    known: dict[tuple[Function, bool], bool] = other.memory.setdefault("reaches", {})
+    if (function, surely) not in known:
+        known[function, surely] = False  # a circle adds nothing
         inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-        known[function] = not mentions_bound(other, function) and any(
-            _asks(other, call) or _reaches(other, called(call), depth + 1) for call in inside
+        known[function, surely] = not mentions_bound(other, function) and any(
+            _asks(other, call, surely) or _reaches(other, called(call), depth + 1, surely) for call in inside
         )
-    return known[function]
+    return known[function, surely]
 
 
 def _function(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Function] | None:
     """The function of the project that `func` names, with the facts of its file: also a method of an object's class."""
+    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id in ("self", "cls"):
+        owner_class = file.module.class_of(func)
+        own = file.module.attributes(owner_class).get(func.attr, []) if owner_class is not None else []
+        method = next((binding.node for binding in own if isinstance(binding.node, Function)), None)
+        if method is not None:
+            return file, method
     found = _definition(file, file.names.path(func))
     if found is None and isinstance(func, ast.Attribute):
         for other, node in _objects(file, func.value):

@@ -13,7 +13,10 @@ from tokenguard.lint.sending import last_name, sends
 from tokenguard.lint.syntax import Binding, Function
 
 _DEPTH = 8  # names of names
-_PLAN = lazy(r"(?:^|_)(?:sub_?)?(?:tasks|plans?|steps|queries|subquestions)$", re.IGNORECASE)
+_PLAN = lazy(
+    r"(?:^|_)(?:sub_?)?(?:tasks|plans?|steps|queries|subquestions|perspectives|roles|layers|targets|datasets)$",
+    re.IGNORECASE,
+)
 _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
 
 _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
