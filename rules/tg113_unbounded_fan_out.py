@@ -8,6 +8,11 @@ Task groups are the same, and so are thread pools without `max_workers`, which m
 call is followed through helpers, of other modules, too; a semaphore or a limiter anywhere on the way counts as a bound,
 and so does a loop over batches. Lists of at most `max_at_once` items are left alone.
 
+By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web
+request), and the request is in sight. Where the items may be few (the steps that a model has planned, search terms,
+groups, what an object holds), or only names say that a model is asked, it reports only if you select it: `--extend-
+select TG113`.
+
 Bad:
 
     import asyncio
