@@ -496,7 +496,7 @@ class Meter:
             call.span = OuterSpan(owner, parent, own)
             call.span.write(start)
         elif native:
-            call.span = NativeSpan(name, parent) if native is True else HeldSpan(native, name, parent)
+            call.span = NativeSpan(parent) if native is True else HeldSpan(native, parent)
         else:
             span = own()
             if call.rerouted is not None and call.rerouted.after is not None:

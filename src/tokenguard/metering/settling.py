@@ -15,8 +15,8 @@ from tokenguard.facts.record import USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Endpoint, Reading, geo_of
-from tokenguard.providers.reading import MOST_TOKENS, believable
+from tokenguard.providers import Api, Endpoint, Reading, geo_of
+from tokenguard.providers.reading import MOST_TOKENS, REPORTED_ESTIMATE, believable
 from tokenguard.telemetry.conventions import newer_attributes
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
@@ -55,7 +55,7 @@ class Settling:
             if call.api.units is not None and outcome == names.OK:
                 reading = call.api.units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
-            reading = self._believed(reading)
+            reading = _without_zeros(call, self._believed(reading))
             usage = reading.usage
             cost, charged = self._price(call, reading, outcome, error, generated)
             if call.look_up is not None:
@@ -130,7 +130,7 @@ class Settling:
         if outcome == names.BLOCKED:
             return None, None
         usage = reading.usage
-        told = usage is not None and (usage.output is not None or not call.api.generates)
+        told = usage is not None and _is_told(call.api, usage)
         begun = generated is not None or call.begun
         refused = isinstance(error, BaseException) and not (may_be_billed(error) or call.attempt_billed)
         if refused and not told and not begun:  # by the provider
@@ -210,6 +210,13 @@ def price(
     return reduce(Cost.plus, costs)
 
 
+def _is_told(api: Api, usage: Usage) -> bool:
+    """Whether the usage is all that an answer is priced by: what goes without an output may go without an input."""
+    if usage.output is None:
+        return not api.generates
+    return usage.input is not None or api.units is not None
+
+
 def _untold(outcome: str, error: BaseException | str | None, begun: bool) -> str:
     """The basis of an estimate, where the provider has not told the usage."""
     if begun:
@@ -249,6 +256,23 @@ def _served(call: Call, cost: Cost | None, outcome: str) -> Cost:
     return Cost(names.EXACT, None, 0.0)
 
 
+UNSERVED = frozenset({"refusal", "content_filter", "cancelled", "failed"})
+"""Why an answer ended that may have cost nothing."""
+
+
+def _without_zeros(call: Call, reading: Reading) -> Reading:
+    """A reading without an input of zero tokens: no request has so few, and who says so does not count.
+
+    LM Studio's embeddings, and gateways whose usage is all zeros. A provider's own word on the cost is kept.
+    """
+    usage = reading.usage
+    if usage is None or usage.input != 0 or call.api.units is not None or reading.reported_cost is not None:
+        return reading
+    if not UNSERVED.isdisjoint(reading.finish_reasons):
+        return reading
+    return reading._replace(usage=usage._replace(input=None) if any(usage) else None)
+
+
 def _disbelieve(usage: Usage | None) -> None:
     raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
 
@@ -271,8 +295,8 @@ def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if reported:  # the provider's own word covers its tools
-        return None
-    if reading.basis is not None:
+        return reading.basis if reading.basis == REPORTED_ESTIMATE else None
+    if reading.basis not in (None, REPORTED_ESTIMATE):
         return reading.basis
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
@@ -342,5 +366,5 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""

@@ -261,26 +261,36 @@ def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) ->
     return found
 
 
-def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None]:
-    """The usage by a total that exceeds its parts, and whether that made a difference which nothing else confirms.
+INCONSISTENT: Final = "inconsistent_usage"
+"""The basis of a cost whose counts contradict each other."""
+REPORTED_ESTIMATE: Final = "reported_estimate"
+"""The basis of a cost that the provider says it has estimated: DeepInfra's `estimated_cost`."""
 
-    `None` where it made none.
+
+def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None, str | None]:
+    """The usage by its total, whether that made a difference which nothing else confirms, and a reason for doubt.
+
+    The second is `None` where it made none.
 
     What is in the total alone was generated: thoughts of Gemini through the OpenAI-compatible endpoint, reasoning of
-    Grok. But where it is just what the cache has, the input was told without that.
+    Grok. But where it is just what the cache has, the input was told without that. A part that is larger than the
+    whole is beside it, whatever the total says.
     """
+    if usage is None or usage.input is None:
+        return usage, None, None
     told = count(total)
-    if usage is None or told is None or usage.input is None or usage.output is None:
-        return usage, None
-    beside = told - usage.input - usage.output
-    if beside <= 0:
-        return usage, None
+    if usage.output is None:
+        rest = None if told is None else told - usage.input
+        return (usage, None, None) if rest is None or rest < 0 else (usage._replace(output=rest), True, None)
+    beside = 0 if told is None else max(told - usage.input - usage.output, 0)
     cached = (usage.cache_read or 0) + (usage.cache_write or 0)
-    if beside == cached and cached > usage.input:
-        return usage._replace(input=usage.input + cached), False
-    confirmed = usage.reasoning == beside
-    reasoning = usage.reasoning or beside
-    return usage._replace(output=usage.output + beside, reasoning=reasoning), not confirmed
+    if cached > usage.input or (cached and beside == cached):
+        return usage._replace(input=usage.input + cached), False, None if beside == cached else INCONSISTENT
+    thought = usage.reasoning or 0
+    if not beside and thought <= usage.output:
+        return usage, None, None
+    generated = usage.output + (beside or thought)
+    return usage._replace(output=generated, reasoning=thought or beside), thought != beside, None
 
 
 def larger(told: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
