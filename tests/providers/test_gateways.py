@@ -193,7 +193,8 @@ def test_tools_of_the_provider(ran, stream):
     [
         ({"type": "shell_call", "environment": {"type": "container_reference"}}, {}, True),
         ({"type": "shell_call", "environment": {"type": "local"}}, {}, False),
-        ({"type": "x_search_call"}, {}, True),
+        ({"type": "x_search_call"}, {"num_server_side_tools_used": 1}, False),  # it has a price
+        ({"type": "x_search_call"}, {"num_server_side_tools_used": 2}, True),
         ({"type": "message"}, {"num_server_side_tools_used": 2}, True),
         ({"type": "message"}, {"num_sources_used": 0}, False),
     ],

@@ -124,8 +124,10 @@ SDK_OWN: Final = "sdk"
 REGIONAL_HOSTS: Final = re.compile(
     r"-aiplatform\.googleapis\.com$|\.rep\.googleapis\.com$"
     r"|^(?:us|eu|au|ca|jp|in|sg|kr|gb|ae)\.api\.openai\.com$|^(?:us|ca)-api\.together\.(?:ai|xyz)$"
+    r"|^us(?:-[a-z]+-\d)?\.api\.x\.ai$"
 )
-"""Hosts that keep the work in one place: Vertex AI's regions (but its global endpoint), OpenAI's and Together's."""
+"""Hosts that keep the work in one place, for a price: Vertex AI's regions (but its global endpoint), OpenAI's and
+Together's, xAI's in the US."""
 
 _own: dict[str, str] = {}
 

@@ -148,7 +148,7 @@ def read_embeddings(response: object) -> Reading:
     return Reading(read_usage(said, EMBEDDINGS_USAGE), text(body.get("model")), reported_cost=charged)
 
 
-PAID_TOOLS = frozenset({"code_interpreter_call", "image_generation_call", "x_search_call", "collections_search_call"})
+PAID_TOOLS = frozenset({"code_interpreter_call", "image_generation_call"})
 """Output items of the Responses API with fees that the answer does not tell: a container's time, a picture's size."""
 
 
@@ -176,21 +176,33 @@ def read_responses(response: object) -> Reading:
     kinds = [item.get("type") for item in output]
     error = body.get("error")
     said = fields(body.get("usage"))
-    usage, by_total, doubt = with_total(read_usage(said, RESPONSES_USAGE), said.get("total_tokens"))
+    told, by_total, doubt = with_total(read_usage(said, RESPONSES_USAGE), said.get("total_tokens"))
+    usage = _with_searches(told, output)
     return Reading(
-        usage=_with_searches(usage, output),
+        usage=usage,
         model=text(body.get("model")),
         id=text(body.get("id")),
         finish_reasons=(reason,) if reason else (),
         tool_calls=sum(kind in CALLED for kind in kinds),
         service_tier=text(body.get("service_tier")),
         error=None if error is None else text(fields(error).get("code")) or "error",
-        extra_fees=any(map(_is_paid, output)) or any(said.get(key) for key in SEARCHED),
+        extra_fees=any(map(_is_paid, output)) or _more_was_run(said, usage),
         reported_cost=reported_cost(said),
         complete=body.get("status") not in GOES_ON,
         basis=doubt,
         by_total=by_total,
     )
+
+
+WEB = frozenset({"web_search_call", "x_search_call"})
+FILES = frozenset({"file_search_call", "collections_search_call"})
+"""Output items of a search: OpenAI's, and xAI's."""
+
+
+def _more_was_run(said: Mapping[str, Any], usage: Usage | None) -> bool:
+    """Whether xAI tells of more tools that it ran than there are searches with a price."""
+    priced = 0 if usage is None else (usage.web_searches or 0) + (usage.file_searches or 0)
+    return bool(said.get("num_sources_used")) or (count(said.get("num_server_side_tools_used")) or 0) > priced
 
 
 def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> Usage | None:
@@ -199,10 +211,9 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
     https://platform.openai.com/docs/guides/tools-web-search, "Output and citations".
     """
     web = sum(
-        item.get("type") == "web_search_call" and fields(item.get("action")).get("type", "search") == "search"
-        for item in output
+        item.get("type") in WEB and fields(item.get("action")).get("type", "search") == "search" for item in output
     )
-    files = sum(item.get("type") == "file_search_call" for item in output)
+    files = sum(item.get("type") in FILES for item in output)
     if usage is None or not (web or files):
         return usage
     return usage._replace(web_searches=web or None, file_searches=files or None)
