@@ -685,6 +685,14 @@ def test_single_flight(client, server, installed, spans):
     assert len(server.chat.requests) == 1
 
 
+def test_stream_cannot_be_shared(client, server, installed, spans):
+    """A stream by gRPC is its caller's alone, and the span says that it could not be shared."""
+    tokenguard.install(policy.loads('[[share]]\nname = "once"'))
+    assert SYNC["stream"](client) == SAID
+    assert spans.attributes["tokenguard.cache.result"] == "skip"
+    assert spans.attributes["tokenguard.cache.reason"] == "wire"
+
+
 # --- what a request says ---------------------------------------------------------------------------------------------
 
 

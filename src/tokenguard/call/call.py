@@ -175,6 +175,8 @@ class Call:
     """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
     size: int | None = None
     """Bytes of the request as `marshal` writes it, for the guard; `None` where it is no plain data."""
+    reads_later: bool = False
+    """Whether it is the application that reads the body of the answer, though that is no stream."""
     hide_usage: bool = False
     """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
     on_told: Callable[[bool], None] | None = None

@@ -225,7 +225,12 @@ class Meter:
     def _match(self, guard: Guard, exchange: Exchange, call: Call) -> Place | None:
         """Find the call's rules, and where they let identical calls share, its place in their flight."""
         matched = guard.match(call)
-        if matched.share is None or not guard.enforces or (kind := exchange.shared_as) is None:
+        if matched.share is None or not guard.enforces:
+            return None
+        if (kind := exchange.shared_as) is None:
+            call.attributes[names.CACHE_RULE] = matched.share.name
+            call.attributes[names.CACHE_RESULT] = names.SKIP
+            call.attributes[names.CACHE_REASON] = names.WIRE
             return None
         from tokenguard.answers.key import origin
 

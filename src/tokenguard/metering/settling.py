@@ -52,6 +52,8 @@ class Settling:
             call.on_told(reading.usage is not None and reading.usage.output is not None)
         usage: Usage | None = None
         try:
+            if call.flight is not None:
+                reading = call.flight.told(reading)
             if call.api.units is not None and outcome == names.OK:
                 reading = call.api.units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
@@ -86,7 +88,7 @@ class Settling:
         if call.flight is None:
             return call.look_up is not None and call.look_up.served
         try:
-            elsewhere = call.flight.leaves(call, complete=reading.complete and reading.usage is not None)
+            elsewhere = call.flight.leaves(call, reading)
         except Exception as failure:
             self.internal_error("leaving a flight", failure)
             elsewhere = False

@@ -449,13 +449,13 @@ CHECKS: Final = (
         Cache,
         "serve",
         lambda r: r.serve and (r.match != "meaning" or None in (r.threshold, r.wrong_share, r.pairs, r.judged)),
-        'serve = true is for match = "meaning" with a threshold that was found by labelled pairs of your own: '
-        "`tokenguard cache eval PAIRS.jsonl --rule NAME` writes threshold, wrong_share, pairs and judged into the rule",
+        'it needs match = "meaning" and a threshold found with labelled pairs of your own: run '
+        "`tokenguard cache eval PAIRS.jsonl --rule NAME`, which writes threshold, wrong_share, pairs and judged",
     ),
     Check(
         Cache,
         "judged",
-        lambda r: r.serve and r.judged != r.encodes,
+        lambda r: r.serve and r.judged is not None and r.judged != r.encodes,
         "the threshold was found for another encoder, or another version of it: run `tokenguard cache eval` again",
     ),
     Check(

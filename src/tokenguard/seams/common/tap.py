@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
@@ -22,7 +23,7 @@ from tokenguard.call.call import Call
 from tokenguard.providers import Reading
 from tokenguard.providers.bedrock import server_sent
 from tokenguard.providers.events import decoded, in_lines, whole_answer
-from tokenguard.seams.common.watch import Watch, closed
+from tokenguard.seams.common.watch import Watch, closed, is_running
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
@@ -192,9 +193,21 @@ class Spool:
     def __init__(self, content: Content, contain: Callable[..., object]) -> None:
         self._content = content
         self._contain = contain
+        self._reader: Callable[[], Any] = lambda: None
 
     def read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """The chunks as they come."""
+        reader = self._read(chunks)
+        self._reader = weakref.ref(reader)
+        return reader
+
+    def aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks of an asynchronous response."""
+        reader = self._aread(chunks)
+        self._reader = weakref.ref(reader)
+        return reader
+
+    def _read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         complete = False
         try:
             for chunk in chunks:
@@ -204,8 +217,7 @@ class Spool:
         finally:
             self._contain("reading a batch", self._content.over, complete)
 
-    async def aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks of an asynchronous response."""
+    async def _aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         complete = False
         try:
             async for chunk in chunks:
@@ -217,7 +229,9 @@ class Spool:
             await closed(chunks)
 
     def closed(self) -> None:
-        """The response was closed; its reader ends by itself."""
+        """The response was closed: by who reads it, which ends by itself, or in the middle."""
+        if not is_running(self._reader()):
+            self._contain("reading a batch", self._content.over, False)
 
 
 def spool(response: Any, content: Content, contain: Callable[..., object]) -> None:
