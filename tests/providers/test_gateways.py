@@ -34,6 +34,7 @@ ENDED = {"model": "m", "choices": [choice(delta={})]}
 BEDROCK = {"prompt_tokens": 368, "completion_tokens": 19, "cache_read_input_tokens": 10536}
 DECLINED = {"completion_tokens_details": {"reasoning_tokens": 60}}
 STATED = Usage(100, 20)
+TWICE = {"cached_tokens": 2161, "cache_write_tokens": 2161}  # a recording of OpenRouter's
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,7 @@ STATED = Usage(100, 20)
         ({"usage": {"prompt_tokens": 21, "completion_tokens": 5, **DECLINED}}, (21, 65)),
         ({"usage": {**BEDROCK, "total_tokens": 10923}}, (10904, 19)),  # Portkey#1210
         ({"usage": BEDROCK}, (10904, 19)),  # litellm#40277
+        ({"usage": told(2168, 100, prompt_tokens_details=TWICE)}, (2168, 100)),
         ({"usage": {**BEDROCK, "prompt_tokens": 20000, "total_tokens": 30555}}, (30536, 19)),
         ({"usage": {"prompt_tokens": 100, "completion_tokens": None, "total_tokens": 120}}, STATED),
     ],
@@ -244,13 +246,13 @@ def test_metrics_of_bedrock_beside_zeros():
 
 
 def test_gemini_does_not_repeat_itself():
-    """Counts of an earlier chunk that the last one leaves out, or has as zeros: langchainjs#10715 (the like)."""
+    """Counts of an earlier chunk that the last one has as zeros; a count that it leaves out is of none."""
     end = {"candidates": [{"finishReason": "STOP"}]}
-    early = {"usageMetadata": {"promptTokenCount": 20, "thoughtsTokenCount": 100}}
     late = {**end, "usageMetadata": {"promptTokenCount": 20, "candidatesTokenCount": 40}}
-    assert GENERATE.fold(sse(early, late)).usage[:2] == (20, 140)
     zeros = {**end, "usageMetadata": {"promptTokenCount": 20, "candidatesTokenCount": 0}}
     assert GENERATE.fold(sse(late, zeros)).usage[:2] == (20, 40)
+    code = {**end, "usageMetadata": {"promptTokenCount": 87, "thoughtsTokenCount": 78, "totalTokenCount": 165}}
+    assert GENERATE.fold(sse(late, code)).usage[:2] == (87, 78)
 
 
 def test_minutes_of_sound():

@@ -57,7 +57,7 @@ class Settling:
             if call.api.units is not None and outcome == names.OK:
                 reading = call.api.units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
-            reading = _without_zeros(call, self._believed(reading))
+            reading = self._believed(reading)
             usage = reading.usage
             cost, charged = self._price(call, reading, outcome, error, generated)
             if call.look_up is not None:
@@ -131,6 +131,7 @@ class Settling:
         """The cost, and the usage that it is for, reported or estimated; neither where the call is on no bill."""
         if outcome == names.BLOCKED:
             return None, None
+        reading = _without_zeros(call, reading, generated)
         usage = reading.usage
         told = usage is not None and _is_told(call.api, usage)
         begun = generated is not None or call.begun
@@ -262,17 +263,23 @@ UNSERVED = frozenset({"refusal", "content_filter", "cancelled", "failed"})
 """Why an answer ended that may have cost nothing."""
 
 
-def _without_zeros(call: Call, reading: Reading) -> Reading:
-    """A reading without an input of zero tokens: no request has so few, and who says so does not count.
+def _without_zeros(call: Call, reading: Reading, generated: Callable[[], str] | None) -> Reading:
+    """A reading without zeros that cannot be: no request has no tokens, nor has an answer with text.
 
-    LM Studio's embeddings, and gateways whose usage is all zeros. A provider's own word on the cost is kept.
+    LM Studio's embeddings, OpenAI's in bad hours, gateways. A provider's own word on the cost is kept.
     """
     usage = reading.usage
-    if usage is None or usage.input != 0 or call.api.units is not None or reading.reported_cost is not None:
+    if usage is None or (usage.input != 0 and usage.output != 0):
+        return reading
+    if call.api.units is not None or reading.reported_cost is not None:
         return reading
     if not UNSERVED.isdisjoint(reading.finish_reasons):
         return reading
-    return reading._replace(usage=usage._replace(input=None) if any(usage) else None)
+    if not any(usage):
+        return reading._replace(usage=None)
+    sent = usage.input or None
+    unsaid = usage.output == 0 and generated is not None and call.api.generates and generated() != ""
+    return reading._replace(usage=usage._replace(input=sent, output=None if unsaid else usage.output))
 
 
 def _disbelieve(usage: Usage | None) -> None:

@@ -276,10 +276,10 @@ DIALECTS: Final = (
     ),
     Dialect(
         "Gemini",
-        "counts in an earlier chunk that the last one leaves out, or has as zeros",
-        "the larger",
-        "langchainjs#10715 (the like)",
-        "wire",
+        "counts of an earlier chunk as zeros in the last one; counts that the last one leaves out",
+        "the larger; none",
+        "",
+        "wire; recorded",
     ),
 )
 """Each row has its test in `tests/providers/` (`test_dialects.py`, `test_gateways.py`), or in `tests/metering/`."""

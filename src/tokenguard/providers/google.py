@@ -242,7 +242,7 @@ def read_embed(response: object) -> Reading:
 
 
 METADATA = re.compile(rb'"usageMetadata"\s*:\s*\{')
-ANSWERED, THOUGHT = GENERATE_USAGE.answer, GENERATE_USAGE.thoughts
+ANSWERED = GENERATE_USAGE.answer
 FUNCTION_CALL = re.compile(rb'"functionCall"\s*:\s*\{')
 GROUNDED = b'"groundingMetadata"'
 
@@ -274,8 +274,8 @@ def fold_generate(body: bytes) -> Reading:
                 reasons.setdefault(candidate.get("index", 0), reason)
         if (count(usage.get("promptTokenCount")) and reasons) or n >= TAIL_EVENTS:
             break
-    if not count(usage.get(ANSWERED)) or (THOUGHT not in usage and f'"{THOUGHT}"'.encode() in body):
-        for data in lines_with(METADATA, body):  # told before, and not again
+    if count(usage.get(ANSWERED)) == 0:  # a zero after what was told; where it is left out, none was generated
+        for data in lines_with(METADATA, body):
             usage = larger(fields(decoded(data).get("usageMetadata")), usage)
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("modelVersion")), {})
     blocked = bool(fields(first.get("promptFeedback")).get("blockReason"))

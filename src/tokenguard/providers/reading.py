@@ -283,8 +283,9 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
         rest = None if told is None else told - usage.input
         return (usage, None, None) if rest is None or rest < 0 else (usage._replace(output=rest), True, None)
     beside = 0 if told is None else max(told - usage.input - usage.output, 0)
-    cached = (usage.cache_read or 0) + (usage.cache_write or 0)
-    if cached > usage.input or (cached and beside == cached):
+    read, written = usage.cache_read or 0, usage.cache_write or 0  # OpenRouter has one cache in both
+    cached = read + written
+    if max(read, written) > usage.input or (cached and beside == cached):
         return usage._replace(input=usage.input + cached), False, None if beside == cached else INCONSISTENT
     thought = usage.reasoning or 0
     if not beside and thought <= usage.output:
