@@ -83,30 +83,33 @@ SEARCHES_ALWAYS = re.compile(r"-search-(?:preview|api)\b")
 def read_chat(response: object) -> Reading:
     """A chat completion, or a legacy completion."""
     body = fields(response)
+    said = body.get
     reasons: tuple[str, ...] = ()
-    calls, ran = 0, bool(body.get(FOUND))
-    for choice in items(body.get("choices")):
+    calls, ran = 0, bool(said(FOUND))
+    for choice in items(said("choices")):
         if reason := choice.get("finish_reason"):
             reasons += (str(reason),)
         if (message := choice.get("message")) is not None:
-            calls += _calls_of(fields(message))
-            ran = ran or _ran(fields(message))
-    details = _usage_of(body)
+            message = fields(message)
+            calls += _calls_of(message)
+            ran = ran or _ran(message)
+    details = fields(said("usage")) or _usage_of(body)
     counted = read_usage(details, CHAT_USAGE) if details else None
     used, by_total, doubt = with_total(counted, details.get("total_tokens"))
-    model = text(body.get("model"))
+    model = text(said("model"))
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
         used = used._replace(web_searches=1)
-    tier, charged = text(body.get("service_tier")), reported_cost(details)
-    fees = ran or (not SEARCHED.isdisjoint(details) and any(details.get(key) for key in SEARCHED))
-    if charged is None and (guessed := amount(details.get("estimated_cost"))) is not None:
-        charged, doubt = believed(guessed), REPORTED_ESTIMATE
-    if count(details.get(HEARD)):
-        doubt = "assumed_input_audio"
-    said = reading(used, model, text(body.get("id")), reasons, calls, tier, charged, bool(fees), by_total)
+    tier, charged = text(said("service_tier")), reported_cost(details)
+    if not RARE.isdisjoint(details):
+        ran = ran or any(details.get(key) for key in SEARCHED)
+        if charged is None and (guessed := amount(details.get("estimated_cost"))) is not None:
+            charged, doubt = believed(guessed), REPORTED_ESTIMATE
+        if count(details.get(HEARD)):
+            doubt = "assumed_input_audio"
+    made = reading(used, model, text(said("id")), reasons, calls, tier, charged, ran, by_total)
     if doubt is not None:
-        said = said._replace(basis=doubt)
-    return said if (listed := body.get(BREAKDOWN)) is None else _by_model(said, listed)
+        made = made._replace(basis=doubt)
+    return made if (listed := said(BREAKDOWN)) is None else _by_model(made, listed)
 
 
 RAN = "executed_tools"
@@ -120,6 +123,8 @@ HEARD = "prompt_audio_seconds"
 """Where Mistral tells how long it has listened, which it bills beside the tokens (https://mistral.ai/pricing)."""
 SEARCHED: Final = frozenset({"num_sources_used", "num_server_side_tools_used", "plugins"})
 """Where a usage tells of tools that the provider ran: xAI's, and DashScope's search."""
+RARE: Final = SEARCHED | {"estimated_cost", HEARD}
+"""What only single hosts have in a usage."""
 
 
 def _ran(message: Mapping[str, Any]) -> bool:

@@ -36,7 +36,7 @@ OPENINFERENCE = tuple(
 """The scopes of OpenInference whose spans are one request of an SDK each; what they say comes at their end."""
 
 
-def outer_owner(context: Context, start: Attributes) -> Span | None:
+def outer_owner(context: Context, start: Mapping[str, AttributeValue]) -> Span | None:
     """The span of an instrumentation around the SDK that owns the call which starts with these attributes, if any.
 
     It says so by util-genai's context key, or its span does: a client span of the same operation and model (util-genai
@@ -46,7 +46,7 @@ def outer_owner(context: Context, start: Attributes) -> Span | None:
     span = get_current_span(context)
     if OWNER_KEY in context:
         return span
-    if not span.is_recording() or not _goes_where_ours_go(span):
+    if span is INVALID_SPAN or not span.is_recording() or not _goes_where_ours_go(span):
         return None
     theirs = getattr(span, "attributes", None) or {}
     if getattr(getattr(span, "instrumentation_scope", None), "name", None) in OPENINFERENCE:
