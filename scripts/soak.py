@@ -82,8 +82,11 @@ STREAM = b"".join(b"data: %s\\n\\n" % json.dumps(c).encode() for c in [*[CHUNK] 
 class Limit(Exception):
     pass
 
+armed = False
+
 def alarm(number, frame):
-    raise Limit
+    if armed:  # one that was on its way when the call ended is late
+        raise Limit
 
 def provider(request):
     os.write(billed, b".")
@@ -99,7 +102,7 @@ kept = []
 for n in range(calls):
     try:
         try:
-            if chance.random() < 0.1:
+            if armed := chance.random() < 0.1:
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.004))
             if chance.random() < 0.3:
                 stream = client.chat.completions.create(**ask, stream=True)
@@ -114,6 +117,7 @@ for n in range(calls):
             else:
                 client.chat.completions.create(**ask)
         finally:
+            armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
     except (Limit, tokenguard.BudgetExceeded, openai.APIConnectionError):
         pass

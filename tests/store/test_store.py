@@ -576,10 +576,21 @@ def test_exit_writes_what_waited(tmp_path):
     Store(path).write([call()])
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        let_go = threading.Timer(2.5, lambda: other.execute("COMMIT"))
+        refused = tmp_path / "refused"
+
+        def let_go_then():
+            while not refused.exists():
+                time.sleep(0.01)
+            other.execute("COMMIT")
+
+        let_go = threading.Thread(target=let_go_then)
         let_go.start()
-        rest = "from tokenguard.store import store\nstore.BUSY_SECONDS = 0.1\ntelemetry.flush()\ntime.sleep(3)"
+        rest = (
+            "from tokenguard.store import store\nstore.BUSY_SECONDS = 0.1\ntelemetry.flush()\n"
+            f"open({str(refused)!r}, 'w').close()\ntime.sleep(1)"
+        )
         _, errors = ran(path, rest)
+        refused.touch()
         let_go.join()
     assert "database is locked" in errors
     assert [getattr(record, "name", None) for record in read_store(path)] == [None, "first"]
@@ -618,7 +629,10 @@ def test_only_its_owner_reads_it(tmp_path):
         path = tmp_path / ".tokenguard" / "usage.db"
         open_for_writing(str(path)).close()
         assert path.parent.stat().st_mode & 0o777 == 0o700
-        assert path.stat().st_mode & 0o777 == 0o600
+        assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
+            "usage.db": 0o600,
+            ".gitignore": 0o600,
+        }
     finally:
         os.umask(umask)
     link = tmp_path / "link.db"
