@@ -204,7 +204,17 @@ class Soak:
         redis.wait()
         time.sleep(self.chance.uniform(0.1, 2))
         self.start_redis()
+        while not self.answers():  # it reads its file first
+            time.sleep(0.1)
         self.counts["restarts"] += 1
+
+    def answers(self) -> bool:
+        """Whether the server takes commands."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as server:
+            server.settimeout(1)
+            server.sendall(b"PING\r\n")
+            return server.recv(64).startswith(b"+PONG")
+        return False
 
     def lock(self) -> None:
         """Another process has the file: a backup, a shell."""
