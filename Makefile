@@ -31,8 +31,8 @@ check: setup       ## ruff, types, and our own linter
 	$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/tokenguard lint .
 soak: setup        ## everything that can happen to a process, for an hour or so
 	$(BIN)/python scripts/soak.py --ledger sqlite && $(BIN)/python scripts/soak.py --ledger redis
-bench: setup       ## the table of docs/benchmarks.md; some 15 minutes, on a quiet machine
-	$(PY) benchmarks/run.py --readme
+bench: setup       ## the figures of docs/benchmarks.md and README.md; some 20 minutes, on a quiet machine
+	$(PY) benchmarks/run.py --readme && $(BIN)/python benchmarks/guard.py --readme
 counts: setup      ## the instructions of a call's path, counted, against benchmarks/counts.json; needs valgrind
 	$(BIN)/python benchmarks/counted.py
 docs: setup        ## the generated pages

@@ -1,6 +1,7 @@
 """What the guard's decision adds to a call: 20 limits and 10 budgets, against the same calls with no policy.
 
     .venv/bin/python benchmarks/guard.py            the table
+    .venv/bin/python benchmarks/guard.py --readme   the same, and into docs/benchmarks.md and README.md
     .venv/bin/python benchmarks/guard.py --growth   how it grows with rules, messages, tools and the length of a prompt
 
 The path of a call without its SDK, in one process, CPU of the calling thread, medians over interleaved rounds: what
@@ -24,6 +25,7 @@ from pathlib import Path
 os.environ["TOKENGUARD_STORE"] = "off"
 
 import openai
+import table
 from openai._models import FinalRequestOptions
 
 import tokenguard
@@ -50,6 +52,11 @@ LEDGERS = {
     "memory": '[ledger]\nurl = "memory:"\n',
     "sqlite": '[ledger]\nurl = "sqlite:///{folder}/ledger.db"\n',
     "sqlite, slices": '[ledger]\nurl = "sqlite:///{folder}/sliced.db"\nslice = 0.01\n',
+}
+SHOWN = {
+    "memory": "memory",
+    "sqlite": "SQLite, shared by the machine's processes",
+    "sqlite, slices": "SQLite with slices",
 }
 ROUNDS, TURNS = 31, 60
 FAMILY = stainless.Family("openai", traces=False, omitted=frozenset())
@@ -154,6 +161,18 @@ def before(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions, tu
     return taken / turns / 1000
 
 
+def publish(added: dict[str, tuple[float, float, float]]) -> None:
+    """Put the figures where they are shown: the table of the page, and the README's line."""
+    head = "| ledger | before | after | the decision by itself |\n|---|---:|---:|---:|\n"
+    rows = [f"| {SHOWN[name]} | {' | '.join(f'{us:.0f}' for us in values)} |\n" for name, values in added.items()]
+    table.inject(head + "".join(rows), table.PAGE, "guard")
+    line = (
+        f"- **{added['memory'][2]:.0f} us** to decide over 20 limits and 10 budgets in memory, "
+        f"{added['sqlite'][2]:.0f} us in SQLite.\n"
+    )
+    table.inject(line, table.README, "guard")
+
+
 def main() -> None:
     client = openai.OpenAI(api_key="k")
     options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data=BODY)
@@ -184,9 +203,12 @@ def main() -> None:
         bare = medians.pop("no policy")
         print(f"{'us a call':24}{'before':>9}{'after':>9}{'decision alone':>17}")
         print(f"{'without a policy':24}{bare[0]:9.1f}{bare[1]:9.1f}")
-        for name, (before, after) in medians.items():
-            decision = statistics.median(decisions[name])
-            print(f"{'added, ' + name:24}{before - bare[0]:9.1f}{after - bare[1]:9.1f}{decision:17.1f}")
+        alone_us = {name: statistics.median(found) for name, found in decisions.items()}
+        added = {name: (before - bare[0], after - bare[1], alone_us[name]) for name, (before, after) in medians.items()}
+        for name, (before, after, decision) in added.items():
+            print(f"{'added, ' + name:24}{before:9.1f}{after:9.1f}{decision:17.1f}")
+        if "--readme" in sys.argv:
+            publish(added)
         for guard in guards.values():
             if guard is not None:
                 guard.close()

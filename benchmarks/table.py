@@ -2,7 +2,8 @@
 
     python3 benchmarks/table.py [--readme] [--clock thread]
 
-Renders benchmarks/results.json; --readme puts the table into docs/benchmarks.md between its markers.
+Renders benchmarks/results.json; --readme puts the table into docs/benchmarks.md, and what it comes to into README.md,
+each between its markers.
 
 All figures are medians over rounds. What a contender adds is taken against the bare SDK of the same versions in the
 same round, so that a machine that slows down for a while slows both.
@@ -14,13 +15,14 @@ import json
 import math
 import statistics
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+README = HERE.parent / "README.md"
 
 CHUNKS = 200 - 8
 """Chunks by which the long and the short stream differ."""
@@ -275,22 +277,57 @@ How to read it:
 """
 
 
-def inject(table: str, page: Path = PAGE) -> None:
-    """Put the table between the markers of the page."""
-    text = page.read_text()
-    if BEGIN not in text or END not in text:
-        sys.exit(f"{page.name} has no `{BEGIN}` ... `{END}` to put the table between; add both lines where it belongs.")
-    before, _, rest = text.partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{table}{END}{rest.partition(END)[2]}")
+OTHERS = {"OpenTelemetry GenAI": "OpenTelemetry's own instrumentation", "OpenLLMetry": "OpenLLMetry"}
+"""Who is named beside TokenGuard in the README, where they were measured."""
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The README's lines: what a call and a chunk cost, beside a hand-written span and others."""
+    rows, all_figures = results["contenders"], figures(results)
+    counts = {name: row["added_instructions"] / 1e3 for name, row in rows.items() if row.get("added_instructions")}
+    said = []
+    if "tokenguard" in counts and "floor" in counts:
+        others = beside({name: f"{count:,.0f}" for name, count in counts.items()})
+        said.append(
+            f"- **{counts['tokenguard'] / counts['floor']:.1f} times** the instructions of a hand-written span with 12 "
+            f"attributes and three histograms: {counts['tokenguard']:,.0f} thousand per chat call on the caller's "
+            f"thread, against {counts['floor']:,.0f}{others}."
+        )
+    for column, what, unit in (("chat", "per chat call", "us"), ("chunk", "per streamed chunk", "us")):
+        mine = all_figures.get("tokenguard", {}).get(column)
+        others = beside({name: f"{row[column]['median']:.0f}" for name, row in all_figures.items() if row.get(column)})
+        digits = 0 if column == "chat" else 1
+        if mine:
+            said.append(f"- **{mine['median']:.{digits}f} {unit}** of the caller's thread {what}{others}.")
+        else:
+            said.append(f"- {what.capitalize()}, less than the clock can tell from noise{others.replace(')', ' us)')}.")
+    return "".join(f"{textwrap.fill(line, 128, subsequent_indent='  ')}\n" for line in said)
+
+
+def beside(values: dict[str, str]) -> str:
+    """What the others take, of those that were measured."""
+    found = [f"{name} {values[known]}" for known, name in OTHERS.items() if known in values]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def inject(text: str, page: Path, name: str = "bench") -> None:
+    """Put a text between the markers of the page, `<!-- name -->` and `<!-- /name -->`."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    found = page.read_text()
+    if begin not in found or end not in found:
+        sys.exit(f"{page.name} has no `{begin.strip()}` ... `{end}`; add both lines where the figures belong.")
+    before, _, rest = found.partition(begin)
+    page.write_text(f"{before}{begin}{text}{end}{rest.partition(end)[2]}")
 
 
 def write(results: dict[str, Any], *, readme: bool) -> None:
-    """Write results.json and results.md, and the table of docs/benchmarks.md if asked."""
+    """Write results.json and results.md, and the figures of docs/benchmarks.md and README.md if asked."""
     (HERE / "results.json").write_text(json.dumps(results, separators=(",", ":")) + "\n")
     table = markdown(results)
     (HERE / "results.md").write_text(f"# What metering a call costs\n\n{table}\n{NOTES}")
     if readme:
-        inject(table)
+        inject(table, PAGE)
+        inject(summary(results), README)
     sys.stdout.write(table)
 
 

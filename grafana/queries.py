@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tokenguard.facts import names
+from tokenguard.facts import meanings, names
 from tokenguard.facts.names import Metric
 
 TENANT, FEATURE, ROUTE, VERSION, TEAM = (
@@ -36,32 +36,26 @@ PICKERS = {
 """The dashboards' variables, by the label that each chooses from."""
 WHERE = (SERVICE, ENVIRONMENT)
 """The labels that every metric has."""
-OF_CALLS = tuple(PICKERS.values())
-OF_TASKS = (*WHERE, TEAM, TENANT, FEATURE, ROUTE, VERSION)
-OF_DECISIONS = (*WHERE, TENANT, FEATURE)
 OF_HISTOGRAMS = (*WHERE, PROVIDER, MODEL)
 SENT = 'outcome!="blocked",served=""'
 """Calls that went to a provider: neither refused nor answered from what was kept."""
 
-LABELS = {
-    names.TASKS: (OF_TASKS, ("task", "outcome")),
-    names.TASK_COST_USD: (OF_TASKS, ("task", "outcome")),
-    names.GUARD_DECISIONS: (OF_DECISIONS, ("rule", "action", "mode")),
-    names.GUARD_PREVENTED_USD: (OF_DECISIONS, ("rule", "action")),
-    names.CALLS: (OF_CALLS, ("outcome", "served")),
-    names.TOKENS: (OF_CALLS, ("type",)),
-    names.UNITS: (OF_CALLS, ("type",)),
-    names.COST_USD: (OF_CALLS, ("status",)),
-    names.COST_PART_USD: (OF_CALLS, ("part",)),
-    names.SAVED_USD: (OF_CALLS, ("lever",)),
-    names.RETRIES: (OF_CALLS, ()),
-    names.RETRY_COST_USD: (OF_CALLS, ()),
-    names.UNCAPPED_CALLS: (OF_CALLS, ()),
-    names.UNPRICED_CALLS: (OF_CALLS, ()),
-    names.CACHE_LOOKUPS: (WHERE, ("rule", "result", "reason")),
-    names.CACHE_BREAKS: (WHERE, ("kind", "section")),
-}
-"""Of the metrics that are recorded without `instance`: the labels that pickers choose by, and the others."""
+KEPT = (
+    *(names.TASKS, names.TASK_COST_USD, names.GUARD_DECISIONS, names.GUARD_PREVENTED_USD, names.CALLS, names.TOKENS),
+    *(names.UNITS, names.COST_USD, names.COST_PART_USD, names.SAVED_USD, names.RETRIES, names.RETRY_COST_USD),
+    *(names.UNCAPPED_CALLS, names.UNPRICED_CALLS, names.CACHE_LOOKUPS, names.CACHE_BREAKS),
+)
+"""The counters that are recorded, without `instance`: what a panel shows over days."""
+
+
+def _labels(metric: Metric) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    own = [label.replace(".", "_") for label in meanings.LABELS[metric.name]]
+    chosen = tuple(label for label in PICKERS.values() if label in (*WHERE, *own))
+    return chosen, tuple(label for label in own if label not in chosen)
+
+
+LABELS = {metric: _labels(metric) for metric in KEPT}
+"""Of these: the labels that pickers choose by, and the others."""
 
 KNOWN = "1d"
 """How far before a window a counter is looked for: one that was not there yet began at 0. A series belongs to one

@@ -7,6 +7,10 @@ or that is cut down afterwards (`docs[:5]`), is not reported. Nor is a search in
 A function of your own that searches (`self.search(question, k=50)`) counts where its result is seen to get into a
 prompt.
 
+By default it reports what is sure: a retriever of a framework for prompts, and a result that is seen to get into a
+prompt. A plain search with talk of prompts around it may serve a page of results: it is reported only if you select
+the rule, `--extend-select TG103`.
+
 `max_top_k` (default 20) is the first number that is too many. The fix (unsafe: it changes what is retrieved) writes
 half of it.
 
@@ -213,14 +217,16 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
         return None
     if _reranks(file) or narrowed(file, call, most) or _kept(file, call, k):
         return None
-    spoken = row.plain and not path.startswith("@") and _for_a_prompt(file, call)
-    if (not row.name or row.plain or literal is not value) and not (spoken or reaches_prompt(file, call)):
-        return None
+    sure = (bool(row.name) and not row.plain and literal is value) or reaches_prompt(file, call)
+    if not sure:
+        if not row.plain or path.startswith("@") or not _for_a_prompt(file, call):
+            return None
+        sure = path.startswith("langchain") and file.module.function_of(call) is not None  # not at a notebook's prompt
     told.add(literal)
     message = (
         f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
     )
-    return Report(call, message, None, _fix(file, literal, most // 2))
+    return Report(call, message, None, _fix(file, literal, most // 2), sure and not file.is_test)
 
 
 def _k(file: File, call: ast.Call, row: Row, path: str) -> ast.expr | None:

@@ -138,7 +138,9 @@ _PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "r
                 "accept", "get", "get_nowait", "popleft", "pop", "blpop", "brpop", "read", "anext",
                 "next", "sleep"})  # fmt: skip
 _OF_ONE_CALL = lazy(r"think|reason|_tokens$|image|max_len|max_retries", re.IGNORECASE)  # no bound of a loop
-_RUNS = lazy(r"agent|run|chat|loop|graph|crew|invoke|stream|executor|solve|converse|limits", re.IGNORECASE)
+_ANYONES = frozenset({"max_steps", "max_iterations", "max_iters", "max_rounds"})  # of any computation, too
+_OF_MODELS = lazy(rb"agent|llm|openai|anthropic|langchain|langgraph|gemini|prompt", re.IGNORECASE)
+_RUNS = lazy(r"agent|run|chat|loop|graph|crew|invoke|stream|executor|(?<!re)solve|converse|limits", re.IGNORECASE)
 _ENDS = lazy(r"exit|stop|finish|abort|cancel|end|fail", re.IGNORECASE)
 _GETTERS = frozenset({"get", "pop", "popleft", "read", "next", "anext", "sleep"})
 _ENDLESS = lazy(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|status\b")
@@ -194,6 +196,8 @@ def _limits_that_are_none(file: File) -> Iterator[Report]:
     for call in file.module.calls:
         for keyword in call.keywords:
             if keyword.arg not in _LIMITS:
+                continue
+            if keyword.arg in _ANYONES and not _OF_MODELS.search(file.module.source):
                 continue
             path = file.names.path(call.func)
             taken = file.is_none(keyword.value) and path.endswith(_TAKEN_AWAY.get(keyword.arg, ("\0",)))

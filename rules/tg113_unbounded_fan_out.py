@@ -8,6 +8,11 @@ Task groups are the same, and so are thread pools without `max_workers`, which m
 call is followed through helpers, of other modules, too; a semaphore or a limiter anywhere on the way counts as a bound,
 and so does a loop over batches. Lists of at most `max_at_once` items are left alone.
 
+By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web
+request), and the request is in sight. Where the items may be few (the steps that a model has planned, search terms,
+groups, what an object holds), or only names say that a model is asked, it reports only if you select it: `--extend-
+select TG113`.
+
 Bad:
 
     import asyncio
@@ -62,10 +67,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenguard.lint.fanout import bounded, fan_outs, few
+from tokenguard.lint.fanout import bounded, fan_outs
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import sends
+from tokenguard.lint.sizes import few, many
 
 SEVERITY = "warning"
 OPTIONS = {"max_at_once": 10}
@@ -83,4 +89,6 @@ def check(file: File) -> Iterator[Report]:
         if all(few(file, source, most) for source in fan.sources) or bounded(file, fan):
             continue
         if sends(file, fan.task):
-            yield Report(fan.call, f"This starts {fan.how}. Bound them with a semaphore, or send them in batches.")
+            message = f"This starts {fan.how}. Bound them with a semaphore, or send them in batches."
+            sure = any(many(file, source) for source in fan.sources) and sends(file, fan.task, surely=True)
+            yield Report(fan.call, message, sure=sure and not file.is_test)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 
@@ -140,7 +141,7 @@ def test_only_watches(provider, under, spans):
         (RULE + JUDGED + 'encoder_version = "2"\n', "another encoder"),
         ('[[cache]]\nname = "a"\nmatch = "meaning"\n', "go together"),
         ('[[cache]]\nname = "a"\nencoder = "a:b"\n', "go together"),
-        ('[[cache]]\nname = "a"\nserve = true\n', 'serve = true is for match = "meaning"'),
+        ('[[cache]]\nname = "a"\nserve = true\n', 'serve = true: it needs match = "meaning"'),
     ],
 )
 def test_policy_errors(rule, said):
@@ -296,3 +297,28 @@ def test_eval(tmp_path):
     assert policy.load(path).caches[1].serve
     assert run("--rule", "faq", "--max-wrong", "0.001").exit_code == 1
     assert run("--rule", "nobody").exit_code == 2
+
+
+def test_functions_of_the_folder(tmp_path, monkeypatch):
+    """Commands find the functions that a policy names where the program is started, and beside the policy."""
+    monkeypatch.setattr("sys.path", list(sys.path))
+    folder = tmp_path / "project"
+    (folder / "below").mkdir(parents=True)
+    (folder / "beside_policy.py").write_text("def encode(texts):\n    return [[float(len(t)), 1.0] for t in texts]\n")
+    rule = '[[cache]]\nname = "faq"\nmatch = "meaning"\nencoder = "{}:encode"\nencoder_version = "1"\n'
+    (folder / "tokenguard.toml").write_text(rule.format("beside_policy"))
+    pairs = folder / "pairs.jsonl"
+    said = [{"a": "a b", "b": "b a", "same": True}, *({"a": "a", "b": "b" * 999, "same": False} for _ in range(100))]
+    pairs.write_text("\n".join(map(json.dumps, said)))
+    monkeypatch.chdir(folder / "below")
+    arguments = ["cache", "eval", str(pairs), "--rule", "faq"]
+    found = CliRunner().invoke(group, arguments)
+    assert "served: 1 of 1 same pair" in found.output, found.output
+    (folder / "tokenguard.toml").write_text(rule.format("nowhere_at_all"))
+    missing = CliRunner().invoke(group, arguments)
+    assert "nowhere_at_all:encode cannot be imported: No module named" in str(missing.exception)
+    (folder / "failing_encoder.py").write_text("def encode(texts):\n    raise OSError('no model')\n")
+    (folder / "tokenguard.toml").write_text(rule.format("failing_encoder"))
+    failed = CliRunner().invoke(group, arguments)
+    assert failed.exit_code == 2
+    assert "The encoder failing_encoder:encode failed: OSError: no model" in failed.output

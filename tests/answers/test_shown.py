@@ -52,18 +52,25 @@ def test_stats(kept):
     """Each rule with its answers and their size, and the sum."""
     said = run("cache", "stats", "--policy", kept)
     assert said.exit_code == 0
-    assert said.output.splitlines() == ["r0: 4 answers, 0.5 MiB", "r1: 4 answers, 0.5 MiB", "8 in all, 1.0 of 64 MiB"]
+    assert said.output.splitlines() == [
+        "r0: 4 answers, 513.0 KiB",
+        "r1: 4 answers, 513.0 KiB",
+        "Total: 8 answers, 1.0 MiB of 64 MiB.",
+    ]
     told = json.loads(run("cache", "stats", "--policy", kept, "--format", "json").output)
     assert [(rule["rule"], rule["entries"]) for rule in told["rules"]] == [("r0", 4), ("r1", 4)]
 
 
 def test_clear(kept):
     """A rule's, a tenant's, or all."""
-    assert (
-        run("cache", "clear", "--policy", kept, "--rule", "r0", "--tenant", "t1").output == "2 answers are deleted.\n"
-    )
-    assert run("cache", "clear", "--policy", kept, "--tenant", "t0").output == "4 answers are deleted.\n"
-    assert run("cache", "clear", "--policy", kept).output == "2 answers are deleted.\n"
+    assert run("cache", "clear", "--policy", kept, "--rule", "r0", "--tenant", "t1").output == "Deleted 2 answers.\n"
+    assert run("cache", "clear", "--policy", kept, "--tenant", "t0").output == "Deleted 4 answers.\n"
+    unknown = run("cache", "clear", "--policy", kept, "--rule", "r2")
+    assert unknown.output.splitlines() == [
+        "Deleted 0 answers.",
+        "Nothing is kept for the rule 'r2'. Answers are kept for: r1.",
+    ]
+    assert run("cache", "clear", "--policy", kept).output == "Deleted 2 answers.\n"
 
 
 def test_eval(tmp_path):

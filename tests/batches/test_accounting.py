@@ -110,6 +110,31 @@ def test_a_file_that_is_open_is_read_and_put_back(installed, provider, client):
     assert measured.calls == 3
 
 
+def test_jobs_by_responses_that_are_read_later(installed, provider, client):
+    """`with_streaming_response`: a job is known when its creator has read that it was created, and whose it is."""
+    content = text_of([line(n, text=f"Say {n}. " + "x" * 2000) for n in range(200)])
+    with tokenguard.attribution(tenant="later"), tokenguard.meter() as measured:
+        with client.files.with_streaming_response.create(file=("in.jsonl", content), purpose="batch") as response:
+            file = response.parse()
+        asked = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        with client.batches.with_streaming_response.create(input_file_id=file.id, **asked) as response:
+            batch = response.parse()
+    with client.batches.with_streaming_response.retrieve(batch.id) as response:
+        assert response.parse().id == batch.id
+    batch = finished(client, batch)
+    with client.files.with_streaming_response.content(batch.output_file_id) as response:
+        lines = response.iter_lines()
+        for _ in range(50):
+            next(lines)
+    installed.telemetry.flush()
+    assert 50 <= measured.calls < 200  # what was read when it was closed
+    client.files.content(batch.output_file_id).read()
+    installed.telemetry.flush()
+    assert measured.calls == 200
+    assert measured.cost_usd == pytest.approx(hand(provider.billed_for(api="batch")), rel=1e-9)
+    assert {record.attributes["tokenguard.tenant"] for record in measured.records} == {"later"}
+
+
 def test_anthropic(installed, provider, claude):
     """Anthropic's results are collected as they are decoded, however often."""
     with tokenguard.attribution(feature="tags"), tokenguard.meter() as measured:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import anthropic
 import openai
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import tokenguard
 from batches.conftest import CLAUDE, MODEL, hand
 from tokenguard import BatchError, BudgetExceeded, policy
+from tokenguard.process import progress
 
 POLICY = """
 [[budget]]
@@ -39,6 +42,19 @@ def test_results_come_in_the_order_of_the_requests(installed, provider, client):
     assert (seen[-1].done, seen[-1].total, seen[-1].id) == (6, 6, results.id)
     assert measured.cost_usd == pytest.approx(hand(provider.billed_for(api="batch")), rel=1e-12)
     assert measured.records[0].attributes["code.file.path"] == __file__
+
+
+def test_bar(installed, provider, client, monkeypatch):
+    """With `progress=True` a terminal shows how many lines are done; the results are the same."""
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(progress, "AFTER_S", 0.0)
+    monkeypatch.setattr(progress, "EVERY_S", 0.005)
+    monkeypatch.setattr("sys.stderr", out)
+    assert len(tokenguard.batch(client, bodies(6), progress=True, poll=0.3)) == 6
+    assert "in_progress" in out.getvalue()
+    assert "of 6" in out.getvalue()
 
 
 def test_it_goes_on_from_its_id(installed, provider, client):

@@ -194,7 +194,7 @@ def test_budgets_come_from_what_is_recorded():
     seen = Traffic(days=12, dearest_day=8.3, tenants=4, dearest_tenant_day=1.9)
     found = policy.loads(first_policy(seen))
     assert [(budget.per, budget.limit_usd) for budget in found.budgets] == [((), 50.0), (("tenant",), 10.0)]
-    assert "the most expensive of 12 days recorded cost $8.30" in first_policy(seen)
+    assert "the most expensive of 12 recorded days cost $8.30" in first_policy(seen)
     assert [budget.limit_usd for budget in policy.loads(first_policy(Traffic())).budgets] == [20.0]
 
 

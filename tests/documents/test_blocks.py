@@ -161,6 +161,15 @@ def test_examples_of_the_help_exist(example):
     check(split(example), example)
 
 
+def test_benchmarks_know_where_their_figures_belong():
+    """`make bench` puts what it measures between marks, and finds them in both pages."""
+    marked = {name: page.read_text() for name in ("README.md", "docs/benchmarks.md") if (page := ROOT / name)}
+    for name in ("bench", "guard"):
+        assert all(
+            text.count(f"<!-- {name} -->\n") == text.count(f"<!-- /{name} -->\n") == 1 for text in marked.values()
+        )
+
+
 def test_readme_names_the_command_for_tests():
     """The README names `make test`, which contributors and CI run."""
     assert "`make test`" in (ROOT / "README.md").read_text()

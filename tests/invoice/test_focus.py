@@ -100,8 +100,8 @@ def asked(tmp_path, monkeypatch):
     store.close()
     monkeypatch.setenv("TOKENGUARD_STORE", str(path))
 
-    def ask(form="focus"):
-        done = CliRunner().invoke(group, ["report", "--format", form])
+    def ask(form="focus", *more):
+        done = CliRunner().invoke(group, ["report", "--format", form, *more])
         assert done.exit_code == 0, done.output
         return list(csv.DictReader(io.StringIO(done.stdout))), calls, done.stderr
 
@@ -130,6 +130,13 @@ def test_across_columns(asked):
         assert json.loads(row["Tags"]) == ({"tenant": "t1"} if row["x_Tenant"] else {}) | (
             {"feature": "support"} if row["x_Feature"] else {}
         )
+
+
+def test_whole_days(asked):
+    """A row says what a day came to, so a beginning within a day is that day's midnight."""
+    rows, _, _ = asked()
+    assert asked("focus", "--since", "2026-11-20T15:00")[0] == rows
+    assert asked("focus", "--since", "2026-11-21")[0] == []
 
 
 def test_what_it_sums_to(asked):

@@ -32,6 +32,7 @@ REPORTED = {
     "the list's name does not matter": "async def f(chunks):\n    return await asyncio.gather(*[title(c) for c in chunks])",
     "nor does another": "async def f(batches):\n    return await asyncio.gather(*[title(c) for c in batches])",
     "two hops": "async def f(texts):\n    tasks = [process(t, i) for i, t in enumerate(texts)]\n    return await asyncio.gather(*tasks)",
+    "extend": "async def f(texts):\n    tasks = []\n    tasks.extend(title(t) for t in texts)\n    await asyncio.gather(*tasks)",
     "append": "async def f(texts):\n    tasks = []\n    for t in texts:\n        tasks.append(title(t))\n    await asyncio.gather(*tasks)",
     "append of tasks": (
         "async def f(texts):\n    tasks = []\n    for t in texts:\n        tasks.append(asyncio.create_task(process(t, 1)))\n"
@@ -247,3 +248,97 @@ def test_an_agent_of_another_module_is_known(tmp_path: Path) -> None:
     )
     linter = Linter(Config(root=tmp_path, select=("TG113",)))
     assert [f.rule for f in lint_file(linter, str(tmp_path / "main.py")).findings] == ["TG113"]
+
+
+SURE = {
+    "a parameter": "async def f(texts):\n    await asyncio.gather(*[title(t) for t in texts])",
+    "a parameter that a call fills with data": (
+        "def split(text):\n    return text.split()\nasync def f(texts):\n    await asyncio.gather(*[title(t) for t in texts])\n"
+        "async def g(text):\n    await f(split(text))"
+    ),
+    "the lines of a file": (
+        "async def f(path):\n    tasks = []\n    with open(path) as file:\n        for line in file:\n"
+        "            tasks.append(title(line))\n    await asyncio.gather(*tasks)"
+    ),
+    "rows of a table": "async def f(df):\n    await asyncio.gather(*[title(r) for _, r in df.iterrows()])",
+    "the body of a web request": (
+        "@router.post('/rewrite')\nasync def f(request):\n    await asyncio.gather(*[title(t) for t in request.bullets])"
+    ),
+    "one answer for each": (
+        "async def f(texts):\n    found = await asyncio.gather(*[embed(t) for t in texts])\n"
+        "    await asyncio.gather(*[process(t, i) for t, i in zip(texts, found)])"
+    ),
+    "a model that is called": (
+        "from langchain_core.language_models import BaseChatModel\n"
+        "def f(rows, chat: BaseChatModel):\n    def one(row):\n        return chat([row])\n"
+        "    with ThreadPoolExecutor() as pool:\n        return list(pool.map(one, rows))"
+    ),
+}
+
+UNSURE = {
+    "what a model has planned": (
+        "def plan(question):\n    return ask(question).output_text.splitlines()\n"
+        "async def f(question):\n    steps_to_do = plan(question)\n    await asyncio.gather(*[title(s) for s in steps_to_do])"
+    ),
+    "the steps of a plan": "async def f(plan):\n    await asyncio.gather(*[title(s) for s in plan.steps])",
+    "search terms": "async def f(queries):\n    await asyncio.gather(*[title(q) for q in queries])",
+    "groups": (
+        "async def f(rows):\n    groups = {}\n    for row in rows:\n        groups[row.kind] = row\n"
+        "    await asyncio.gather(*[title(g) for g in groups.values()])"
+    ),
+    "a function that only says so": "async def f(texts):\n    await asyncio.gather(*[call_llm(t) for t in texts])",
+}
+
+
+@pytest.mark.parametrize("code", SURE.values(), ids=SURE)
+def test_as_many_requests_as_data_are_reported_by_default(lint, code: str) -> None:
+    """Items that are data, and a request that is in sight."""
+    assert [f.rule for f in lint(TOP + code) if f.rule == "TG113"] == ["TG113"]
+
+
+@pytest.mark.parametrize("code", UNSURE.values(), ids=UNSURE)
+def test_what_may_be_few_is_reported_only_where_the_rule_is_selected(lint, code: str) -> None:
+    """The number of items, or the request, is a guess: only who asks for this rule is told."""
+    assert [f for f in lint(TOP + code) if f.rule == "TG113"] == []
+    assert [f.rule for f in lint(TOP + code, "TG", "TG113") if f.rule == "TG113"] == ["TG113"]
+
+
+def test_a_test_may_start_what_it_likes(lint) -> None:
+    """In a file of tests, the rule has to be selected."""
+    code = TOP + SURE["a parameter"]
+    assert [f for f in lint(code, path="tests/test_load.py") if f.rule == "TG113"] == []
+    assert len(lint(code, "TG113", path="tests/test_load.py")) == 1
+
+
+BOUNDED = {
+    "a semaphore of any name": (
+        "GATE = asyncio.Semaphore(3)\nasync def one(t):\n    async with GATE:\n        return await title(t)\n"
+        "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "the method of this class, not of its namesake": (
+        "class Sync:\n    def one(self, t):\n        return ask(t)\n"
+        "class Async:\n    async def one(self, t):\n        async with self.limiter:\n            return await title(t)\n"
+        "    async def all(self, texts):\n        await asyncio.gather(*[self.one(t) for t in texts])"
+    ),
+    "a name that is no request": (
+        "async def one(t):\n    return await llm_call_loader(t)\n"
+        "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", BOUNDED.values(), ids=BOUNDED)
+def test_bounds_are_known_by_what_they_are(lint, code: str) -> None:
+    """What makes a semaphore, and which class a method is of, decide; not their names."""
+    assert lint(TOP + code, "TG113") == []
+
+
+def test_an_object_that_is_handed_in_is_what_its_callers_hand_in(lint) -> None:
+    """A parameter without a type, followed to the calls of its function."""
+    code = (
+        "class Client:\n    async def answer(self, t):\n        return await title(t)\n"
+        "def make() -> Client:\n    return cache[0]\n"
+        "async def one(t, c):\n    return await c.answer(t)\n"
+        "async def f(texts):\n    c = make()\n    await asyncio.gather(*[one(t, c) for t in texts])"
+    )
+    assert len(lint(TOP + code, "TG113")) == 1

@@ -235,3 +235,11 @@ def test_a_tool_loop_around_a_helper_that_says_what_it_asks(lint) -> None:
     loop = "while True:\n    reply = {}(messages)\n    if not reply.tool_calls:\n        break\n    messages.append(reply)\n"
     assert [f.rule for f in lint(loop.format("call_openai"), "TG104")] == ["TG104"]
     assert lint(loop.format("call_tool"), "TG104") == []
+
+
+def test_the_limit_of_a_computation_is_none_of_ours(lint) -> None:
+    """A million steps of a solver cost nothing; of an agent they are no limit."""
+    code = "def f(solver, x):\n    return solver.run(x, max_iterations=1_000_000)\n"
+    assert lint(f"from scipy import optimize\n{code}", "TG104") == []
+    assert len(lint(f"from crewai import Agent\n{code}", "TG104")) == 1
+    assert lint("def f(llm, resolver, x):\n    return resolver.resolve(x, max_rounds=200_000)\n", "TG104") == []

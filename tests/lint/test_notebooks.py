@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tokenguard.cli.lint import lint
+from tokenguard.lint.config import Config
+from tokenguard.lint.engine import Linter
+from tokenguard.lint.notebooks import fix_notebook
 
 CELLS = [
     ("markdown", "# Title\n"),
@@ -172,3 +177,48 @@ def test_a_cell_that_is_indented_as_a_whole_is_python(tmp_path: Path) -> None:
 def test_calls_without_parentheses_are_magics(tmp_path: Path, line: str) -> None:
     """IPython's `/`, `,` and `;` at the start of a line."""
     assert linted(tmp_path, line, CALL) == [("TG101", 2, 2, "warning")]
+
+
+ENDS = st.sampled_from(["\n", "\r\n", "\r"])
+BEFORE = st.lists(st.sampled_from(['# café / \\ "q"', "s = 'é/'", "%time 1", "!ls \\\n  -l", ""]), max_size=3)
+SPACE = st.sampled_from(["", " ", "\n", "\r\n  ", "\t"])
+ONE_CALL = ["c.responses.create(", "    model='m',  # é", "    input='x',", ")"]
+
+
+@st.composite
+def notebooks(draw) -> bytes:
+    """A notebook with one call to be fixed: any line ends, escapes, spaces, and parts that its source is cut into."""
+    lines = "\n".join([*draw(BEFORE), "from openai import OpenAI", "c = OpenAI()", *ONE_CALL]).split("\n")
+    text = "".join(line + draw(ENDS) for line in lines[:-1]) + lines[-1] + draw(st.sampled_from(["", "\n", "\r\n"]))
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
+    by_line = text.splitlines(keepends=True)
+    parts = draw(
+        st.sampled_from([[text], by_line, [text[i:j] for i, j in zip([0, *cuts], [*cuts, None], strict=True)]])
+    )
+
+    def written(part: str) -> str:
+        raw = json.dumps(part, ensure_ascii=draw(st.booleans()))
+        return raw.replace("/", draw(st.sampled_from(["/", "\\/"])))
+
+    gap, colon = draw(SPACE), draw(SPACE)
+    source = written(text) if draw(st.booleans()) else f"[{gap}{f'{gap},{gap}'.join(map(written, parts))}{gap}]"
+    cell = f'{{"cell_type"{colon}:{gap}"code",{gap}"source":{colon}{source}{gap}, "n": 1.10}}'
+    return (
+        draw(st.sampled_from([b"", b"\xef\xbb\xbf"]))
+        + f'{{"nbformat":4,{gap}"cells":[{gap}{cell}{gap}]}}{gap}'.encode()
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(notebooks())
+def test_a_fix_is_the_only_difference(source: bytes) -> None:
+    """Whatever the line ends in a cell are, how characters are escaped, and where strings are cut."""
+    fixed, mended = fix_notebook(LINTER, source, "n.ipynb", unsafe=True)
+    assert len(mended) == 1
+    head = next(i for i, (a, b) in enumerate(zip(source, fixed, strict=False)) if a != b)
+    assert fixed.endswith(source[head:]), "bytes are only inserted"
+    before, after = ("".join(json.loads(t.decode("utf-8-sig"))["cells"][0]["source"]) for t in (source, fixed))
+    assert set(after.splitlines()) - set(before.splitlines()) == {"    max_output_tokens=1024,"}
+
+
+LINTER = Linter(Config(root=Path(), select=("TG101",)))

@@ -92,3 +92,18 @@ def test_found(lint, code: str) -> None:
 def test_silent(lint, code: str) -> None:
     """What is reranked, cut down, listed, or no retrieval for a prompt."""
     assert [f.message for f in lint(code, "TG103")] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["joined into a prompt", "llama-index retriever", "a tool's results", "a place of one's own search"]
+)
+def test_pieces_that_surely_reach_a_prompt_are_reported_by_default(lint, name: str) -> None:
+    """A retriever of a framework for prompts, or a result that is seen to get into one."""
+    assert [f.rule for f in lint(FOUND[name]) if f.rule == "TG103"] == ["TG103"]
+    assert [f for f in lint(FOUND[name], path="tests/test_search.py") if f.rule == "TG103"] == []
+
+
+@pytest.mark.parametrize("name", ["pinecone", "qdrant", "chroma"])
+def test_a_search_with_talk_of_prompts_around_it_has_to_be_asked_for(lint, name: str) -> None:
+    """Where the pieces go is not seen: they may be listed for a person."""
+    assert [f for f in lint(FOUND[name]) if f.rule == "TG103"] == []

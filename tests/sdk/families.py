@@ -513,8 +513,8 @@ def body_of(result: Any) -> Any:
     return result["body"].read()
 
 
-UNSHARED: dict[str, Any] = {"shares": False, "whole": body_of}
-"""A body can be read but once."""
+READ_LATER: dict[str, Any] = {"whole": body_of}
+"""A body that the application reads."""
 CLAUDES = ("anthropic.claude-sonnet-4-5-20250929-v1:0", "anthropic.claude-haiku-4-5-20251001-v1:0")
 
 KINDS = (
@@ -629,20 +629,20 @@ KINDS = (
         *("canvas", "amazon.nova-canvas-v1:0", "amazon.titan-image-generator-v2:0", invoke(canvas_body), ()),
         rates=(("images", 60_000.0),),
         streams=False,
-        **UNSHARED,
+        **READ_LATER,
     ),
     on_bedrock(
         *("stability", "stability.stable-image-ultra-v1:1", "stability.stable-image-core-v1:1"),
         *(invoke(stability_body), ()),
         rates=(("images", 60_000.0),),
         streams=False,
-        **UNSHARED,
+        **READ_LATER,
     ),
     on_bedrock(
         *("rerank", "cohere.rerank-v3-5:0", "cohere.rerank-v3-0:0", invoke(rank_body), ()),
         rates=(("request", 2000.0),),
         streams=False,
-        **UNSHARED,
+        **READ_LATER,
     ),
     Kind(
         *("mistral ocr", "mistralai.client", "mistral_ai", "mistral-ocr-latest", "mistral-ocr-2503"),
@@ -650,27 +650,27 @@ KINDS = (
         rates=(("pages", 4000.0),),
     ),
     on_bedrock("converse", *CLAUDES, converse, ("inferenceConfig", "maxTokens"), tools=True),
-    on_bedrock("invoke claude", *CLAUDES, invoke(claude_body), ("max_tokens",), tools=True, **UNSHARED),
+    on_bedrock("invoke claude", *CLAUDES, invoke(claude_body), ("max_tokens",), tools=True, **READ_LATER),
     on_bedrock(
         *("invoke nova", "amazon.nova-pro-v1:0", "amazon.nova-lite-v1:0", invoke(nova_body)),
         ("inferenceConfig", "maxTokens"),
         tools=True,
-        **UNSHARED,
+        **READ_LATER,
     ),
     on_bedrock(
         *("invoke meta", "meta.llama3-3-70b-instruct-v1:0", "meta.llama3-1-8b-instruct-v1:0"),
         *(invoke(llama_body), ("max_gen_len",)),
-        **UNSHARED,
+        **READ_LATER,
     ),
     on_bedrock(
         *("invoke mistral", "mistral.mistral-large-2402-v1:0", "mistral.mistral-7b-instruct-v0:2"),
         *(invoke(mistral_body), ("max_tokens",)),
-        **UNSHARED,
+        **READ_LATER,
     ),
     on_bedrock(
         *("invoke cohere", "cohere.command-r-plus-v1:0", "cohere.command-r-v1:0", invoke(cohere_body), ("max_tokens",)),
         tools=True,
-        **UNSHARED,
+        **READ_LATER,
     ),
     Kind(
         *("mistral chat", "mistralai.client", "mistral_ai", "mistral-large-latest", "mistral-small-latest"),

@@ -12,6 +12,7 @@ import enum
 import gc
 import importlib
 import importlib.util
+import inspect
 import io
 import json
 import threading
@@ -20,7 +21,7 @@ from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
-from families import CLAUDES, KINDS, VARIANTS, Ask, Caller, Clients, Variant, cohere1_turns, over
+from families import CLAUDES, KINDS, VARIANTS, Ask, Caller, Clients, Variant, cohere1_turns, over, shut
 
 import tokenguard
 from tokenguard import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded, policy
@@ -457,8 +458,8 @@ def test_budget_of_cancelled_calls(variant, caller, under, provider, installed, 
 # --- single flight ----------------------------------------------------------------------------------------------------
 
 
-UNSHARED_STREAMS = ("ollama", "boto3", "botocore")
-"""The SDKs whose streams are sent when they are first read, or are no HTTP body that several can read."""
+UNSHARED_STREAMS = ("ollama",)
+"""The SDKs whose streams are sent when they are first read."""
 
 
 def together(variant, call, running):
@@ -505,8 +506,7 @@ def mutable(node, found=None):
 def test_single_flight(variant, caller, under, provider, running, spans):
     """Identical calls at once are one request, and each caller has an answer, or a stream, of its own."""
     call = caller(variant)
-    by_aiohttp = variant.asynchronous and variant.kind.sdk.startswith("google") and importlib.util.find_spec("aiohttp")
-    shares = variant.kind.shares and not (variant.stream and (by_aiohttp or variant.kind.sdk in UNSHARED_STREAMS))
+    shares = variant.kind.shares and not (variant.stream and variant.kind.sdk in UNSHARED_STREAMS)
     call(said="Ready?")
     provider.requests.clear()
     spans.clear()
@@ -517,6 +517,9 @@ def test_single_flight(variant, caller, under, provider, running, spans):
     assert len(provider.requests) == (1 if shares else 2)
     assert type(one) is type(other)
     assert not isinstance(one, Exception)
+    if variant.stream and variant.kind.sdk in UNSHARED_STREAMS:
+        said = [(span.attributes[names.CACHE_RESULT], span.attributes[names.CACHE_REASON]) for span in spans.all()]
+        assert said == [("skip", "wire")] * 2
     if shares:
         assert one == other
         ours = mutable(one)
@@ -535,6 +538,54 @@ def test_single_flight_of_a_failure(variant, caller, under, provider, running):
     assert type(one) is type(other)
     assert str(one) == str(other)
     assert one is not other
+
+
+@over(
+    [
+        variant
+        for variant in VARIANTS
+        if variant.stream and variant.kind.shares and variant.kind.sdk not in UNSHARED_STREAMS
+    ]
+)
+def test_leader_leaves_its_stream(variant, caller, under, provider, running, spans):
+    """The one that was sent reads a little and leaves: the other has the whole stream, and is the one that pays."""
+    call = caller(variant)
+    guard = under('[[share]]\nname = "s"\n' + budget(1.0) + rates(variant.kind))
+    provider.chunk_delay = 0.005
+    if variant.asynchronous:
+        running[1].runner.run(aleft_by_its_leader(call))
+    else:
+        left_by_its_leader(call)
+    gc.collect()
+    running[1].runner.run(asyncio.sleep(0.01))  # streams that the SDK left behind end now
+    assert len(provider.requests) == 1
+    said = [span.attributes.get(names.CACHE_RESULT) for span in spans.all()]
+    assert sorted(map(str, said)) == ["None", "shared"]
+    (account,) = guard.ledger.accounts()
+    assert account.reserved_nano == 0
+    assert account.spent_nano == variant.kind.charged(provider.requests[0].billed)
+
+
+def left_by_its_leader(call):
+    leader = call.kind.items(call.kind.send(call._client, call.ask()))
+    items = iter(leader)
+    first = next(items)
+    follower = iter(call.kind.items(call.kind.send(call._client, call.ask())))
+    assert type(next(follower)) is type(first)  # by now it has its place, whenever its SDK sends
+    shut(items), shut(leader)
+    assert len(list(follower)) > 1
+
+
+async def aleft_by_its_leader(call):
+    leader = call.kind.items(await call.begin())
+    items = aiter(leader)
+    first = await anext(items)
+    follower = aiter(call.kind.items(await call.begin()))
+    assert type(await anext(follower)) is type(first)
+    for each in (items, leader):
+        if inspect.isawaitable(closing := shut(each)):
+            await closing
+    assert len([item async for item in follower]) > 1
 
 
 @pytest.mark.blocks
@@ -887,4 +938,4 @@ def test_every_kind_is_here():
         if kind.streams:
             assert kind.resends == rows[kind.provider].resends
         if kind.name not in UNSHARED:
-            assert kind.shares == (rows[kind.provider].shares == "whole" or "converse" in kind.name)
+            assert kind.shares == bool(rows[kind.provider].shares)

@@ -572,26 +572,23 @@ def test_exit_waits_for_nobody(tmp_path, rest):
 
 def test_exit_writes_what_waited(tmp_path):
     """What a busy file refused is written at the exit, though no call came after it."""
-    path = tmp_path / "u.db"
+    path, let_go = tmp_path / "u.db", tmp_path / "let go"
     Store(path).write([call()])
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        refused = tmp_path / "refused"
-
-        def let_go_then():
-            while not refused.exists():
-                time.sleep(0.01)
-            other.execute("COMMIT")
-
-        let_go = threading.Thread(target=let_go_then)
-        let_go.start()
-        rest = (
-            "from tokenguard.store import store\nstore.BUSY_SECONDS = 0.1\ntelemetry.flush()\n"
-            f"open({str(refused)!r}, 'w').close()\ntime.sleep(1)"
+        program = started(
+            path,
+            f"""from tokenguard.store import store
+store.BUSY_SECONDS = 0.1
+telemetry.flush()
+print(flush=True)
+while not os.path.exists({str(let_go)!r}):
+    time.sleep(0.01)""",
         )
-        _, errors = ran(path, rest)
-        refused.touch()
-        let_go.join()
+        other.execute("COMMIT")
+        let_go.touch()
+        _, errors = program.communicate(timeout=60)
+    assert program.returncode == 0
     assert "database is locked" in errors
     assert [getattr(record, "name", None) for record in read_store(path)] == [None, "first"]
 

@@ -10,6 +10,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier
+from tokenguard.process.progress import part
 from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, conditions
 
@@ -100,6 +101,12 @@ def facts(records: Records, query: Query) -> Iterator[Fact]:
     where, values = conditions(query, records.dialect)
     columns = ", ".join(f'"{column}"' for column in STORED)
     last = (-1, -1)
+
+    def calls() -> int:
+        number: int = records.rows(f"SELECT count(*) FROM {records.dialect.calls} WHERE {where}", values)[0][0]  # noqa: S608
+        return number
+
+    work = part("Replaying calls", calls)
     while True:
         rows = records.rows(
             f"SELECT {columns}, id FROM {records.dialect.calls} WHERE {where} "  # noqa: S608 - our own names
@@ -110,6 +117,7 @@ def facts(records: Records, query: Query) -> Iterator[Fact]:
             fact = Fact._make(row)
             yield fact
             last = (fact.start_ns, number)
+        work.advance(len(rows))
         if len(rows) < PAGE:
             return
 

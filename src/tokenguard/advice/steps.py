@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Final, NamedTuple
 from tokenguard.advice.proposal import Batch, Shorten
 from tokenguard.advice.replay import Replayed
 from tokenguard.facts import names
+from tokenguard.facts.usage import UNCAPPED_OUTPUT
 from tokenguard.ledger.entry import NANO
 from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy
-from tokenguard.policy.model import MANAGED
+from tokenguard.policy.checks import MANAGED
 from tokenguard.policy.windows import window_bounds
 from tokenguard.prices import PriceBook
 
-UNCAPPED_OUTPUT: Final = 4096
-"""Output tokens that a budget reserves for a call without a cap."""
 Applies = Callable[[Replayed], Any]
 """Whether a rule is for a call: what it matched, or nothing."""
 

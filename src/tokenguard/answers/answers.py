@@ -101,7 +101,7 @@ class Answers:
         """Who asks, and the body that counts; `None`, with the reason noted, for a call that is not looked up."""
         rule, body = found.rule, None
         asked_by = exchange.asked_by
-        reason: str | None = "per" if whose is None else "wire" if asked_by is None else None
+        reason: str | None = "per" if whose is None else names.WIRE if asked_by is None else None
         if reason is None:
             try:
                 body = body_text(call, call.request)

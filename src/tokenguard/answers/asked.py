@@ -104,7 +104,7 @@ class Asked:
 def why_unkept(came: Incoming) -> str | None:
     """Why what has come in is not kept."""
     if came.headers is None:
-        return "wire"
+        return names.WIRE
     if came.size > came.most:
         return "size"
     return None if came.whole or _has_ended(b"".join(came.parts[-2:])) else "incomplete"

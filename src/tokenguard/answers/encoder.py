@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TimedOut
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenguard.facts.errors import PolicyError
 from tokenguard.process.log import Log
+from tokenguard.process.named import named
 from tokenguard.process.threads import Pool
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ _encoding: Final = Pool("tokenguard-encode", 2)
 
 
 def encoder_of(name: str) -> Callable[[list[str]], Any]:
-    """The function that a policy names. Raises `PolicyError` where the library is missing."""
+    """The function that a policy names. Raises `PolicyError` where it, or its library, is missing."""
     if name.startswith(STATIC):
         try:
             from model2vec import StaticModel
@@ -36,12 +35,8 @@ def encoder_of(name: str) -> Callable[[list[str]], Any]:
             ) from error
         encode: Callable[[list[str]], Any] = StaticModel.from_pretrained(name.removeprefix(STATIC)).encode
         return encode
-    module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module) or import_module(module)
-    for part in path.split("."):
-        found = getattr(found, part)
-    named: Callable[[list[str]], Any] = found
-    return named
+    found: Callable[[list[str]], Any] = named(name)
+    return found
 
 
 def unit_vectors(encode: Callable[[list[str]], Any], texts: Sequence[str]) -> NDArray[Any]:

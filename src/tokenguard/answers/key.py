@@ -33,6 +33,8 @@ HEADER_STEMS_LEFT_OUT: Final = ("x-stainless-", "x-fern-", "x-b3-")
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=lambda value: _plain(value))
 _SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
+_WHOLE: Final = re.compile(r"[:\[,]-?\d+(?:\.0|e\+?\d+)[,}\]]")
+"""Where there may be such a number; it may be within a text, too."""
 _MARKED: Final = tuple(f'"{mark}":' for mark in CACHE_MARKS)
 
 
@@ -63,7 +65,9 @@ def body_text(call: Call, request: Mapping[str, Any]) -> str:
     if body.get("stream") is False:  # as if it were not said
         del body["stream"]
     text = canonical(body)
-    return canonical(_unmarked(body)) if any(mark in text for mark in _MARKED) else text
+    if any(mark in text for mark in _MARKED):
+        text = canonical(body := _unmarked(body))
+    return canonical(_whole_numbers(body)) if (".0" in text or "e+" in text) and _WHOLE.search(text) else text
 
 
 def _unmarked(value: Any) -> Any:
@@ -73,6 +77,15 @@ def _unmarked(value: Any) -> Any:
     if isinstance(value, list | tuple):  # Bedrock's marks are members of their own
         return [_unmarked(each) for each in value if not (isinstance(each, Mapping) and CACHE_MARKS.issuperset(each))]
     return value
+
+
+def _whole_numbers(value: Any) -> Any:
+    """The value with 0 for 0.0: JSON has but one of them (RFC 8785), and a temperature is written either way."""
+    if type(value) is float:
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        return {key: _whole_numbers(inner) for key, inner in value.items()}
+    return [_whole_numbers(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def headers_that_count(headers: Mapping[Any, Any]) -> dict[str, str]:

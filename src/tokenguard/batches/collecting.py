@@ -7,6 +7,7 @@ file has the sums.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,24 @@ class Noted(NamedTuple):
         """Do it."""
         self.work()
         return ()
+
+
+class Whole:
+    """The content of a response as one JSON value, for who wants it when the application has read it."""
+
+    def __init__(self, use: Callable[[object], object]) -> None:
+        self._use = use
+        self._read = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self._read += chunk
+
+    def over(self, complete: bool) -> None:
+        """Hand it on, where it is whole."""
+        read, self._read = self._read, bytearray()
+        if complete and read:
+            self._use(json.loads(read))
 
 
 class Home(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from tokenguard.batches.collecting import Collection
+from tokenguard.batches.collecting import Collection, Whole
 from tokenguard.batches.held import held_of
 from tokenguard.batches.worth import Content, GroupCases, named
 from tokenguard.call.call import Call
@@ -22,6 +23,7 @@ from tokenguard.providers.batches import WINDOW_S, Asked, Request, Seen, attribu
 
 if TYPE_CHECKING:
     from tokenguard.guard.admission import Guard
+    from tokenguard.ledger import Reservation
     from tokenguard.store.jobs import Group, Job, Jobs
 
 DAY_S: Final = 86_400.0
@@ -47,9 +49,18 @@ class Sent(Protocol):
         """The result as decoded JSON or the SDK's model of it; `None` where it is yet to be read."""
         ...
 
-    def collect(self, result: Any, collection: Collection) -> None:
+    def collect(self, result: Any, collection: Collection | Whole) -> None:
         """Hand the content of the result to `collection`: now, or as it is read."""
         ...
+
+
+def hear(sent: Sent, result: Any, use: Callable[[object], object]) -> None:
+    """Use what the result says: now, or when the application has read it."""
+    said = sent.said(result)
+    if said is None:
+        sent.collect(result, Whole(use))
+    else:
+        use(said)
 
 
 class Home(Protocol):
@@ -125,25 +136,26 @@ def asked_of(home: Home, sent: Sent) -> tuple[Content | None, list[Group], Asked
         home.meter.telemetry.flush()  # it may have been uploaded a moment ago
         groups = home.jobs.input(asked.input) or []
         return None, named(groups, asked.model, provider, prices, time.time_ns()), asked
-    content = content.under(asked.model)
+    content = content.under(sent.request.api, asked)
     return content, named(content.groups.values(), asked.model, provider, prices, time.time_ns()), asked
 
 
 def created(home: Home, sent: Sent) -> Flow:
     """Hold what the job may come to, then let it be created; what is held is settled when it is collected."""
-    contain, see = home.meter.contain, sent.request.api.seen
+    contain = home.meter.contain
     found = (yield None, contain, ("reading a batch", asked_of, home, sent)).value
     content, groups, asked = found or (None, [], Asked())
     calls: list[Call] = []
     try:
         yield from _hold(home, sent, asked, content, groups, calls)
         answer = yield SEND
-        job = None if answer.error else contain("watching a batch", lambda: see(sent.said(answer.value)))
-        if job is not None:
-            contain("watching a batch", _open, home, job, sent, asked, groups, calls)
-        elif answer.error is None or may_be_billed(answer.error):
+        if answer.error is None or may_be_billed(answer.error):
+            held = [(call.reservation, call.model) for call in calls]
             for call in calls:  # it may have begun: its lease tells
                 call.reservation = None
+        if answer.error is None:
+            opened = partial(_open, home, sent, asked, groups, calls, held)
+            contain("watching a batch", hear, sent, answer.value, opened)
         return answer
     finally:
         for call in calls:
@@ -173,10 +185,20 @@ def _hold(
                 yield from meter.admit(guard, call, unseen, guard, call)
 
 
-def _open(home: Home, told: Seen, sent: Sent, asked: Asked, groups: list[Group], calls: list[Call]) -> None:
+def _open(
+    home: Home,
+    sent: Sent,
+    asked: Asked,
+    groups: list[Group],
+    calls: list[Call],
+    held: list[tuple[Reservation | None, str | None]],
+    said: object,
+) -> None:
     """The job has been created: what its creator's calls are is what its lines will be."""
     from tokenguard.store.jobs import Job
 
+    if (told := sent.request.api.seen(said)) is None:
+        return
     own: dict[str, AttributeValue] = {}
     for call in calls[:1]:
         own.update(call.scope.attributes)
@@ -186,10 +208,7 @@ def _open(home: Home, told: Seen, sent: Sent, asked: Asked, groups: list[Group],
     job = Job(told.id, sent.endpoint.provider, time.time_ns(), sent.endpoint.host, attributes=own, groups=groups)
     job.endpoint = asked.url
     taken_in(job, told)
-    for call in calls:
-        kept, call.reservation = call.reservation, None
-        if kept is not None:
-            job.held.append(held_of(kept, call.model))
+    job.held = [held_of(kept, model) for kept, model in held if kept is not None]
     if calls and calls[0].scope.meters:
         home.remember_meters(told.id, calls[0].scope.meters)
     home.later(lambda: home.jobs.update(told.id, lambda _: job))
@@ -212,8 +231,12 @@ def unseen(guard: Guard, call: Call) -> Generator[Step, Answer, None]:
 
 def taken_in(job: Job, told: Seen) -> None:
     """Bring a job up to what it says of itself; what it does not say stays known."""
+    from tokenguard.store.jobs import Group
+
     job.state, job.open = told.state, told.open
     job.endpoint = told.endpoint or job.endpoint
+    if told.model is not None and not job.groups:
+        job.groups = [Group("chat", told.model, nano=None)]
     for name in ("total", "done", "output", "errors", "expires_ns", "ended_ns"):
         if (value := getattr(told, name)) is not None:
             setattr(job, name, value)

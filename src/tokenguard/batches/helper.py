@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.batches.clients import Steps, client_of
 from tokenguard.facts.errors import BatchError
+from tokenguard.process.progress import working
 from tokenguard.providers.batches import Result
 
 FIRST_S: Final = 2.0
@@ -60,28 +61,50 @@ def batch(
     id: str | None = None,  # noqa: A002 - the provider's word
     endpoint: str = "/v1/chat/completions",
     metadata: Mapping[str, str] | None = None,
-    progress: Callable[[Progress], object] | None = None,
+    progress: Callable[[Progress], object] | bool | None = None,
     timeout: float | None = None,
     poll: float = FIRST_S,
 ) -> Any:
     """Send requests as one batch, at half price, wait for it, and return the results in the order of the requests.
 
-    `client` is OpenAI's (or a compatible one's), Anthropic's or google-genai's (also its `client.aio`); with an
-    asynchronous one this is to be awaited. `requests` are the bodies of calls: what `chat.completions.create(**body)`,
-    `messages.create(**body)` or `models.generate_content(**body)` takes. Google's go to one model.
+    `client` is OpenAI's (or a compatible one's), Anthropic's, mistralai's or google-genai's (also its `client.aio`);
+    with an asynchronous one this is to be awaited. `requests` are the bodies of calls: what
+    `chat.completions.create(**body)`, `messages.create(**body)`, `models.generate_content(**body)` or
+    `chat.complete(**body)` takes. Google's and Mistral's go to one model.
     `id` goes on with a batch that was created before, after a crash or elsewhere, instead. `endpoint` is where OpenAI
     is to send each; `metadata` is kept by OpenAI with the job.
 
     The batch falls under the budgets of the policy when it is created, and its lines are recorded as this code's.
-    `progress` hears how far it is, at each look: `poll` seconds apart at first, then longer, up to a minute.
+    `progress` hears how far it is, at each look: `poll` seconds apart at first, then longer, up to a minute. `True`
+    shows a bar on the terminal.
 
     Raises `BudgetExceeded` before anything is sent, `BatchError` where the provider fails the whole batch, and
     `TimeoutError` after `timeout` seconds; the batch goes on then, and `id` is in the message.
     """
     if (requests is None) == (id is None):
         raise TypeError("batch() takes either requests, or the id of a batch that was created before")
-    steps = _run(client, requests, id, endpoint, metadata, progress, timeout, poll)
+    asked = (client, requests, id, endpoint, metadata, timeout, poll)
+    steps = _shown(*asked) if progress is True else _run(*asked, progress or None)
     return _drive_async(steps) if type(client).__name__.startswith("Async") else _drive(steps)
+
+
+def _shown(
+    client: Any,
+    requests: Sequence[Mapping[str, Any]] | None,
+    job_id: str | None,
+    endpoint: str,
+    metadata: Mapping[str, str] | None,
+    timeout: float | None,
+    poll: float,
+) -> Steps:
+    """The same, with a bar on the terminal."""
+    with working("Batch", None if requests is None else len(requests)) as work:
+
+        def show(job: Progress) -> None:
+            work.what, work.done = f"Batch {job.id}: {job.state}", job.done or 0
+            work.total = job.total or work.total
+
+        return (yield from _run(client, requests, job_id, endpoint, metadata, timeout, poll, show))
 
 
 def _run(
@@ -90,9 +113,9 @@ def _run(
     job_id: str | None,
     endpoint: str,
     metadata: Mapping[str, str] | None,
-    progress: Callable[[Progress], object] | None,
     timeout: float | None,
     poll: float,
+    progress: Callable[[Progress], object] | None,
 ) -> Steps:
     provider = client_of(client)
     names = [] if requests is None else [f"request-{n:06}" for n in range(len(requests))]
@@ -124,7 +147,7 @@ def _run(
     found = {result.custom_id: result for result in (yield from provider.results(told, job))}
     yield "flush", None
     order = names or sorted(found)
-    return BatchResults(told.id, [BatchResult(*found.get(name, Result(name, None, told.state))) for name in order])
+    return BatchResults(told.id, [BatchResult(*found.get(name, Result(name, None, told.state))[:3]) for name in order])
 
 
 def _drive(steps: Steps) -> Any:

@@ -10,9 +10,10 @@ from tokenguard.facts.usage import Usage
 from tokenguard.ledger import nano
 from tokenguard.metering.settling import price
 from tokenguard.prices import PriceBook
-from tokenguard.providers import Endpoint, Reading
+from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.providers.batches import BatchApi, Result
 from tokenguard.providers.reading import believable
+from tokenguard.tokens import estimate_request, estimate_tokens
 
 if TYPE_CHECKING:
     from tokenguard.store.jobs import Charge, Group, Job
@@ -40,17 +41,26 @@ def read_line(api: BatchApi, result: Result, job: Job, endpoint: Endpoint, price
     reading = answered.read(body)
     if not believable(reading.usage):
         reading = reading._replace(usage=None, parts=())
-    if reading.usage is None:
-        return Line(result, reading, answered.operation, Cost(), 0.0)
     group = group_of(job, reading.model)
     asked = group.model if group else None
-    cost = price(prices, endpoint, asked, reading._replace(service_tier="batch"), reading.usage, at_ns)
+    basis = None
+    if reading.usage is None and result.asked:
+        reading, basis = reading._replace(usage=_counted(answered, result, asked)), "missing_usage"
+    if reading.usage is None:
+        return Line(result, reading, answered.operation, Cost(), 0.0)
+    cost = price(prices, endpoint, asked, reading._replace(service_tier="batch"), reading.usage, at_ns, basis)
     plain = price(prices, endpoint, asked, reading._replace(service_tier=None), reading.usage, at_ns)
-    if cost.status == names.EXACT and (reading.extra_fees or reading.by_total):
-        basis = "tool_fees_excluded" if reading.extra_fees else "output_by_total"
+    basis = "tool_fees_excluded" if reading.extra_fees else "output_by_total" if reading.by_total else reading.basis
+    if cost.status == names.EXACT and basis is not None:
         cost = cost._replace(status=names.ESTIMATED, basis=basis)
     saved = (plain.total - cost.total) if plain.total is not None and cost.total is not None else 0.0
     return Line(result, reading, answered.operation, cost, saved)
+
+
+def _counted(api: Api, result: Result, model: str | None) -> Usage:
+    """The usage of a line that does not tell it, by the texts that are in it."""
+    output = estimate_tokens(api.words.answered_text(result.body), model) if api.generates else None
+    return Usage(estimate_request(api.words, result.asked, model), output)
 
 
 def charge(job: Job, line: Line) -> Charge:

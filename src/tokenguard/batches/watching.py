@@ -16,7 +16,7 @@ from opentelemetry import context as otel_context
 
 from tokenguard.batches import helper
 from tokenguard.batches.collecting import Collection, Noted
-from tokenguard.batches.creating import Sent, attributes_of, content_of, created, taken_in
+from tokenguard.batches.creating import Sent, attributes_of, content_of, created, hear, taken_in
 from tokenguard.batches.held import release
 from tokenguard.batches.worth import Content
 from tokenguard.call.flow import SEND, Flow
@@ -87,14 +87,21 @@ class Batches:
         if kind in (FILE, RESULTS):
             sent.collect(result, Collection(self, sent.request, sent.endpoint, otel_context.get_current()))
         elif kind == UPLOAD:
-            name = text(sent.request.api.file(sent.said(result)))
-            if content is not None and name is not None:
-                _remember(self.uploads, name, content)
-                self.later(partial(self._keep_input, name, list(content.groups.values())))
+            if content is not None:
+                hear(sent, result, partial(self._uploaded, sent, content))
         else:
-            said, api = sent.said(result), sent.request.api
-            for job in api.jobs(said) if kind == JOBS else filter(None, [api.seen(said)]):
-                self._asked(job, sent, api.held(said) if kind == JOB else [])
+            hear(sent, result, partial(self._told_of, sent))
+
+    def _uploaded(self, sent: Sent, content: Content, said: object) -> None:
+        name = text(sent.request.api.file(said))
+        if name is not None:
+            _remember(self.uploads, name, content)
+            self.later(partial(self._keep_input, name, list(content.groups.values())))
+
+    def _told_of(self, sent: Sent, said: object) -> None:
+        kind, api = sent.request.kind, sent.request.api
+        for job in api.jobs(said) if kind == JOBS else filter(None, [api.seen(said)]):
+            self._asked(job, sent, api.held(said) if kind == JOB else [])
 
     def _asked(self, job: Seen, sent: Sent, held: list[Mapping[str, Any]]) -> None:
         if self._told.get(job.id) != job:

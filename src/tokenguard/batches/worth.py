@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from tokenguard.call.call import Call
-from tokenguard.guard.worst_case import SAFETY, UNCAPPED_OUTPUT, Worst
+from tokenguard.facts.usage import UNCAPPED_OUTPUT
+from tokenguard.guard.worst_case import SAFETY, Worst
 from tokenguard.prices import PriceBook, Tier
 from tokenguard.providers import Api, api_of
-from tokenguard.providers.batches import Line
+from tokenguard.providers.batches import Asked as AskedOfAll
+from tokenguard.providers.batches import BatchApi, Line
 from tokenguard.store.jobs import Group
 from tokenguard.tokens import count_request, is_exact, upper_bound_request
 
@@ -84,12 +86,12 @@ class Content:
             requests=asked.api.requests(asked.line.body),
         )
 
-    def under(self, model: str | None) -> Content:
+    def under(self, api: BatchApi, job: AskedOfAll) -> Content:
         """The same lines in a job that names the model of those that name none."""
         lines = [asked.line for kept in self._kept.values() for asked in kept or ()]
-        if model is None or len(lines) < sum(group.lines for group in self.groups.values()):
+        if job.model is None or len(lines) < sum(group.lines for group in self.groups.values()):
             return self
-        named = (line._replace(body={"model": model, **line.body}) for line in lines)
+        named = (api.named(line, job) for line in lines)
         return Content(named, self._provider, self._prices, self._at_ns)
 
     def api(self, group: Group) -> Api | None:

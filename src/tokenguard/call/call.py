@@ -20,6 +20,7 @@ from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.providers.events import BEGINS, in_lines, whole_answer
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
@@ -174,6 +175,8 @@ class Call:
     """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
     size: int | None = None
     """Bytes of the request as `marshal` writes it, for the guard; `None` where it is no plain data."""
+    reads_later: bool = False
+    """Whether it is the application that reads the body of the answer, though that is no stream."""
     hide_usage: bool = False
     """Whether the stream's usage chunk is there only because we asked, and is kept from the caller."""
     on_told: Callable[[bool], None] | None = None
@@ -264,7 +267,15 @@ class Call:
         self.output_cap = self.api.output_cap(body)
 
     def read(self, response: object) -> Reading:
-        """What a response says, decoded JSON or the SDK's model of it."""
+        """What a response says, decoded JSON or the SDK's model of it.
+
+        An SDK hands on as text what is called no JSON, and a gateway may stream what it was not asked to.
+        """
+        if type(response) is str:
+            body = response.encode("utf-8", "replace")
+            if BEGINS.search(body):
+                return self.api.fold(in_lines(body))
+            response = whole_answer(body) or response
         if self._settling.captures or (self.rerouted is not None and self.rerouted.checked is not None):
             self.answer = response
         reading = self.api.read(response)

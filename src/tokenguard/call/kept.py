@@ -39,6 +39,7 @@ class HttpAnswer(NamedTuple):
 
 HEADERS_FORGOTTEN: Final = frozenset({"connection", "keep-alive", "set-cookie", "retry-after", "server-timing"})
 """Of an answer: what is of the connection it came by, or of that moment, and not of the answer."""
+LENGTH: Final = "content-length"
 HEADER_STEMS_FORGOTTEN: Final = ("ratelimit", "rate-limit")
 
 
@@ -53,6 +54,8 @@ class Incoming:
         self.size = 0
         self._whole = False
         self._over: Callable[[], bool] | None = None
+        self._length: int | None = None
+        """Bytes of its body, where that is told; a reader may stop there, and ask for no end."""
 
     def begins(
         self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
@@ -63,6 +66,8 @@ class Incoming:
         nobody can be asked that, `ends` is called.
         """
         self.headers = lasting(headers, decoded=decoded)
+        told = None if decoded else next((value for name, value in self.headers if name.lower() == LENGTH), None)
+        self._length = int(told) if told is not None and told.isdecimal() else None
         self._over = over
         self.parts = []
         self.size = 0
@@ -83,7 +88,7 @@ class Incoming:
     @property
     def whole(self) -> bool:
         """Whether all of it has come."""
-        return self._whole or (self._over is not None and self._over())
+        return self._whole or self.size == self._length or (self._over is not None and self._over())
 
 
 def lasting(headers: Iterable[tuple[str, str]], *, decoded: bool) -> tuple[tuple[str, str], ...]:
@@ -108,11 +113,12 @@ class Flying(Protocol):
     """The leader's answer, where it comes whole."""
 
     def fans_out(
-        self, headers: Iterable[tuple[str, str]], source: Any, broken: Callable[[str], Exception], *, waits: bool
+        self, headers: tuple[tuple[str, str], ...], source: Any, broken: Callable[[str], Exception], *, waits: bool
     ) -> Any:
         """The body that the leader reads in place of `source`, now that others read it too.
 
-        `broken` makes what they are told where nobody can read on, `waits` says that it is read asynchronously.
+        `headers` are those that last, `broken` makes what the others are told where nobody can read on, and `waits`
+        says that it is read asynchronously.
         """
         ...
 
@@ -120,7 +126,11 @@ class Flying(Protocol):
         """This call is made for the flight."""
         ...
 
-    def leaves(self, call: Any, *, complete: bool) -> bool:
+    def told(self, reading: Reading) -> Reading:
+        """What the answer says, where this call pays for it and has left it, and another one has read it whole."""
+        ...
+
+    def leaves(self, call: Any, reading: Reading) -> bool:
         """The call has ended; whether another one pays for the answer. Says so on its span."""
         ...
 

@@ -49,12 +49,18 @@ def stats(file: str | None, form: str) -> None:
         )
         return
     for each in kept:
-        click.echo(f"{each.rule}: {each.entries:,} answers, {each.size / 2**20:,.1f} MiB")
+        click.echo(f"{each.rule}: {_answers(each.entries)}, {_size(each.size)}")
     if store is not None:
-        total = sum(each.size for each in kept)
-        click.echo(
-            f"{sum(each.entries for each in kept):,} in all, {total / 2**20:,.1f} of {found.answers.max_mib} MiB"
-        )
+        total, size = sum(each.entries for each in kept), _size(sum(each.size for each in kept))
+        click.echo(f"Total: {_answers(total)}, {size} of {found.answers.max_mib} MiB.")
+
+
+def _answers(number: int) -> str:
+    return f"{number:,} answer{'' if number == 1 else 's'}"
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**20:,.1f} MiB" if number >= 2**20 else f"{number / 2**10:,.1f} KiB"
 
 
 @cache.command()
@@ -76,11 +82,15 @@ def clear(file: str | None, rule: str | None, tenant: str | None) -> None:
         return
     try:
         gone = store.clear(rule, whose)
+        left = store.stats() if rule is not None and not gone else []
     except Exception as error:
         _unreachable(error)
     finally:
         store.close()
-    click.echo(f"{gone:,} answers are deleted.")
+    click.echo(f"Deleted {_answers(gone)}.")
+    if rule is not None and all(each.rule != rule for each in left) and not gone:
+        known = ", ".join(each.rule for each in left) or "no rule at all"
+        click.echo(f"Nothing is kept for the rule {rule!r}. Answers are kept for: {known}.", err=True)
 
 
 @cache.command(name="eval")
@@ -119,7 +129,12 @@ def evaluate(pairs: Path, max_wrong: float, rule: str | None, file: str | None) 
         raise click.exceptions.Exit(1)
     from tokenguard.answers.encoder import encoder_of
 
-    near = similarities(found, encoder_of(str(cache.encoder)))
+    encode = encoder_of(str(cache.encoder))
+    try:
+        near = similarities(found, encode)
+    except Exception as error:
+        click.echo(f"The encoder {cache.encoder} failed: {type(error).__name__}: {error}", err=True)
+        raise click.exceptions.Exit(2) from error
     threshold = threshold_for(found, near, max_wrong)
     if threshold is None:
         click.echo("No threshold does: different questions have the same vector. Try another encoder.", err=True)

@@ -191,7 +191,10 @@ def loaded(file: str | None) -> Policy:
     from tokenguard.policy import load
 
     try:
-        return load(file)
+        found = load(file)
     except PolicyError as error:
         click.echo(error, err=True)
         raise click.exceptions.Exit(2) from error
+    # The functions that it names are the program's, which is started from one of these.
+    sys.path += [folder for folder in (os.getcwd(), str(Path(found.source).parent.resolve())) if folder not in sys.path]
+    return found

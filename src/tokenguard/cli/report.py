@@ -132,6 +132,7 @@ def _print_focus(query: Query, source: tuple[str, ...], version: str, output: Pa
     from tokenguard.invoice import focus
     from tokenguard.policy import load
 
+    query = focus.whole_days(query)
     with recorded(source) as there:
         rows = list(focus.rows(focus.charges(there.records, query), version, load().prices))
         left_out = focus.unpriced(there.records, query)

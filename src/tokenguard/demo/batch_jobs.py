@@ -37,7 +37,7 @@ class BatchJob:
 
     id: str
     dialect: str
-    """`openai`, `anthropic`, `google` or `mistral`."""
+    """`openai`, `anthropic`, `google`, `mistral` or `bedrock`."""
     lines: Sequence[Asked]
     key: str
     asked: Mapping[str, Any]
@@ -55,6 +55,8 @@ class BatchJob:
     input: str = ""
     output: str | None = None
     errors: str | None = None
+    written: Callable[[Desk, BatchJob], None] | None = None
+    """Puts its results where it is to have them, when it has ended."""
 
 
 def upload(desk: Desk, content_type: str, raw: bytes) -> Reply:
@@ -97,6 +99,7 @@ def create(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         lines = [Asked(each["custom_id"], body["endpoint"], {**model, **each["body"]}) for each in told]
     prefix = {"anthropic": "msgbatch_", "openai": "batch_", "mistral": "job-"}[dialect]
     job = BatchJob(desk.id(prefix), dialect, lines, key, body, input=str(body.get("input_file_id", "")))
+    job.written = None if dialect == "anthropic" else _files_written
     desk.batches[job.id] = job
     return Reply(_shown(job))
 
@@ -119,6 +122,7 @@ def create_google(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
         for n, one in enumerate(each)
     ]
     job = BatchJob(desk.id("batches/"), "google", lines, key, body, input=file or "")
+    job.written = _google_file_written if file else None
     job.metadata = [one.get("metadata") for one in each]
     desk.batches[job.id] = job
     return Reply(_shown(job))
@@ -143,18 +147,23 @@ def cancel(desk: Desk, job_id: str, answer: Answer) -> Reply:
     """Cancel a job: what half of its lines were answered by then is billed."""
     job = _job(desk, job_id)
     if job.ended is None:
-        _run(desk, job, answer, "cancelled", len(job.lines) // 2)
+        run(desk, job, answer, "cancelled", len(job.lines) // 2)
     return Reply(_shown(job))
 
 
 def retrieve(desk: Desk, job_id: str, answer: Answer) -> Reply:
     """A job as it is; one that was asked for often enough has run."""
+    return Reply(_shown(retrieved(desk, job_id, answer)))
+
+
+def retrieved(desk: Desk, job_id: str, answer: Answer) -> BatchJob:
+    """A job that is asked for."""
     job = _job(desk, job_id)
     job.polls += 1
     if job.ended is None and job.polls > desk.batch_polls:
         state, most = desk.batch_ends.pop(0) if desk.batch_ends else ("completed", len(job.lines))
-        _run(desk, job, answer, state, most)
-    return Reply(_shown(job))
+        run(desk, job, answer, state, most)
+    return job
 
 
 def listed(desk: Desk, google: bool = False) -> Reply:
@@ -186,7 +195,8 @@ def results(desk: Desk, job_id: str) -> Reply:
     return _lines(said)
 
 
-def _run(desk: Desk, job: BatchJob, answer: Answer, state: str, most: int) -> None:
+def run(desk: Desk, job: BatchJob, answer: Answer, state: str, most: int) -> None:
+    """Answer so many of its lines, and let it end in this state."""
     for asked in job.lines[:most]:
         try:
             reply = answer(asked.url, asked.body, job.key)
@@ -197,21 +207,26 @@ def _run(desk: Desk, job: BatchJob, answer: Answer, state: str, most: int) -> No
         served = Received(f"/batch{asked.url}", "batch", {}, asked.body, time.time(), 200, reply.billed, True)
         desk.received.append(served)
     job.left, job.state, job.ended = job.lines[most:], state, time.time()
-    if job.dialect == "anthropic":
-        return
-    if job.dialect == "google":
-        if job.input:
-            job.output = desk.id("batch-")
-            desk.files[job.output] = _text(_google_lines(job))
-        return
+    if job.written is not None:
+        job.written(desk, job)
+
+
+def _google_file_written(desk: Desk, job: BatchJob) -> None:
+    job.output = desk.id("batch-")
+    desk.files[job.output] = text_of(_google_lines(job))
+
+
+def _files_written(desk: Desk, job: BatchJob) -> None:
     if job.answered:
         job.output = desk.id("file-")
-        desk.files[job.output] = _text(_answered(desk, asked, reply) for asked, reply in reversed(job.answered))
+        desk.files[job.output] = text_of(_answered(desk, asked, reply) for asked, reply in reversed(job.answered))
     failed = [*((asked, 400, _error(refusal)) for asked, refusal in job.refused)]
-    failed += [(asked, 0, {"code": f"batch_{state}", "message": f"The batch is {state}."}) for asked in job.left]
+    failed += [
+        (asked, 0, {"code": f"batch_{job.state}", "message": f"The batch is {job.state}."}) for asked in job.left
+    ]
     if failed:
         job.errors = desk.id("file-")
-        desk.files[job.errors] = _text(_failed(desk, *each) for each in failed)
+        desk.files[job.errors] = text_of(_failed(desk, *each) for each in failed)
 
 
 def _answered(desk: Desk, asked: Asked, reply: Reply) -> dict[str, Any]:
@@ -237,7 +252,8 @@ def _message(reply: Reply) -> dict[str, Any]:
     return {**reply.body, "usage": {**reply.body["usage"], "service_tier": "batch"}}
 
 
-def _text(lines: Any) -> bytes:
+def text_of(lines: Any) -> bytes:
+    """JSON lines."""
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 

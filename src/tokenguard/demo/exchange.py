@@ -119,6 +119,8 @@ class Desk:
         self.responses: dict[str, dict[str, Any]] = {}
         """The Responses API's memory: stored responses with the conversation that led to them."""
         self.files: dict[str, bytes] = {}
+        self.objects: dict[str, bytes] = {}
+        """Objects in S3, by bucket and key."""
         self.jobs: dict[str, dict[str, Any]] = {}
         """Jobs that are under way: films."""
         self.batches: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from tokenguard.demo import (
     anthropic_messages,
     batch_jobs,
+    bedrock_jobs,
     bedrock_runtime,
     billing,
     cohere_api,
@@ -27,6 +28,7 @@ from tokenguard.demo import (
     openai_chat,
     openai_responses,
     rentals,
+    s3_objects,
 )
 from tokenguard.demo.exchange import Answerer, Desk, Event, Received, Refusal, Reply
 from tokenguard.demo.faults import ERRORS, MALFORMED, Fault, Faults, replaced, with_usage, without_usage
@@ -78,9 +80,12 @@ RENTED = re.compile(r"/(?:vector_stores|containers|fine_tuning/jobs|cachedConten
 BATCHES = re.compile(r"/(?:batches|batch/jobs)(?:/|$)|/files/[^/]+(?:/content|:download)$")
 CANCEL = re.compile(r"/(?:batches|batch/jobs)/[^/]+[/:]cancel$")
 
+INVOCATION_JOBS = re.compile(r"/model-invocation-job(?:s$|/)")
+
 ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/batches", "batch_create", batch_jobs.create),
     ("/batch/jobs", "batch_create", batch_jobs.create),
+    ("/model-invocation-job", "bedrock_batch", bedrock_jobs.create),
     (":batchGenerateContent", "batch_create", batch_jobs.create_google),
     (":asyncBatchEmbedContent", "batch_create", batch_jobs.create_google),
     ("/api/chat", "ollama_chat", ollama_api.chat),
@@ -187,6 +192,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _look_up(self, path: str) -> Reply:
         last = path.rpartition("/")[2]
+        if self._is_s3():
+            return self._object(b"", self.server.provider.desk)
+        if INVOCATION_JOBS.search(path):
+            return self._invocation_jobs(path, self.server.provider.desk)
         if BATCHES.search(path):
             return self._batch(path)
         if any(part in path for part in billing.PATHS):
@@ -210,6 +219,31 @@ class _Handler(BaseHTTPRequestHandler):
         if "/models/" in path:
             return Reply(openai_chat.model_json(last))
         raise Refusal(404, "invalid_request_error", f"Invalid URL (GET {path})")
+
+    def do_PUT(self) -> None:
+        """Take an object of S3."""
+        raw = self._read_all()
+        received = self._receive(self.path, "", {})
+        self._send(received, self._object(raw, self.server.provider.desk), None)
+
+    def do_HEAD(self) -> None:
+        """Say whether there is an object of S3."""
+        received = self._receive(self.path, "", {})
+        try:
+            self._send(received, self._object(b"", self.server.provider.desk), None)
+        except Refusal as refusal:
+            self._send(received, Reply({}, status=refusal.status, content=b""))
+
+    def _is_s3(self) -> bool:
+        return s3_objects.SIGNED in (self.headers.get("Authorization") or "")
+
+    def _object(self, raw: bytes, desk: Desk, *_: object) -> Reply:
+        with desk.lock:
+            return s3_objects.answer(desk, self.command, self.path, self.headers, raw)
+
+    def _invocation_jobs(self, path: str, desk: Desk, *_: object) -> Reply:
+        with desk.lock:
+            return bedrock_jobs.asked(desk, self.command, unquote(path), line_answered(desk))
 
     def do_DELETE(self) -> None:
         """Delete what is rented."""
@@ -274,6 +308,10 @@ class _Handler(BaseHTTPRequestHandler):
             answerer = partial(self._upload, path, raw)
         elif path.endswith("/files"):
             answerer = partial(uploaded, self.headers.get("Content-Type", ""), raw)
+        elif self._is_s3():
+            answerer = partial(self._object, raw)
+        elif INVOCATION_JOBS.search(path):
+            answerer = partial(self._invocation_jobs, path)
         elif CANCEL.search(path):
             answerer = partial(cancelled, self._batch, path)
         received = self._receive(path, api, body)
@@ -386,9 +424,12 @@ class _Handler(BaseHTTPRequestHandler):
         error: dict[str, Any] = {"message": str(refusal), "type": refusal.kind}
         wait = {}
         body: dict[str, Any]
+        if self._is_s3():
+            self._send(received, s3_objects.refused(refusal))
+            return
         if received.api in ("generate_content", "embed_content", "predict"):
             body = google_gemini.refused(refusal.status, str(refusal))
-        elif received.api in ("converse", "invoke", "async_invoke"):
+        elif received.api in ("converse", "invoke", "async_invoke", "bedrock_batch"):
             body = {"message": str(refusal)}
             wait["x-amzn-ErrorType"] = bedrock_runtime.ERRORS.get(refusal.status, "InternalServerException")
         elif self._is_anthropic():

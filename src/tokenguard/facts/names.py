@@ -198,6 +198,8 @@ SHARED: Final = "shared"
 PARTIAL: Final = "partial"
 """The reason beside a hit where only some of a request's inputs were kept, and the others were sent."""
 SERVED_BY: Final[Mapping[object, str]] = {HIT: "cache", SHARED: "share"}
+WIRE: Final = "wire"
+"""The reason beside a skip where the wire cannot give an answer to another call."""
 OBSERVED: Final = "observe"
 """The reason beside a hit that was only watched."""
 

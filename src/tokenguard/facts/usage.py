@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+UNCAPPED_OUTPUT: Final = 4096
+"""Output tokens reserved for a call that sets no cap. Only a cap makes a budget's promise a promise."""
+
 
 class Usage(NamedTuple):
     """What one call, or the sum of several, is billed by; `None` is "not reported", 0 is a zero.

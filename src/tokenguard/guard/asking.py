@@ -6,18 +6,17 @@ fails, or takes longer, has no say, and the log names it, once.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TimedOut
 from contextvars import copy_context
-from importlib import import_module
 from typing import Any, Final
 
 from tokenguard.call.call import Call
 from tokenguard.guard.worst_case import WorstCase
 from tokenguard.inputs import asked
 from tokenguard.process.log import Log
+from tokenguard.process.named import named
 from tokenguard.process.threads import Pool
 
 log = Log("tokenguard")
@@ -57,11 +56,7 @@ class Functions:
         return False
 
     def _find(self, name: str) -> Callable[[Mapping[str, Any]], object]:
-        module, _, path = name.partition(":")
-        found: Any = sys.modules.get(module) or import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-        self._found[name] = found
+        self._found[name] = named(name)
         return self._found[name]
 
     def _tell(self, name: str, why: str) -> None:

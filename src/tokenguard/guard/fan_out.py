@@ -130,6 +130,8 @@ class FanOut:
         """Nobody reads on any more."""
         if not self._closed:
             self._closed = True
+            if self._task is not None:
+                self._task.cancel()
             self._source.close()
 
     async def aclose(self) -> None:

@@ -7,13 +7,13 @@ from their beginning, as they come in. One of them pays: the leader, or where it
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tokenguard.call.failures import refuses
 from tokenguard.call.flow import Answer
-from tokenguard.call.kept import HttpAnswer, Incoming, lasting
+from tokenguard.call.kept import HttpAnswer, Incoming
 from tokenguard.facts import names
 from tokenguard.guard.fan_out import FanOut, running_loop
 
@@ -91,7 +91,7 @@ class Place:
         self.incoming = Incoming(0)
 
     def fans_out(
-        self, headers: Iterable[tuple[str, str]], source: Any, broken: Callable[[str], Exception], *, waits: bool
+        self, headers: tuple[tuple[str, str], ...], source: Any, broken: Callable[[str], Exception], *, waits: bool
     ) -> Any:
         """See `Flying.fans_out`."""
         loop = running_loop() if waits else None
@@ -102,7 +102,7 @@ class Place:
             flight.out = FanOut(source, broken, loop)
             flight.payer = self
             flight.readers.append(self)
-        self.land(_Landed(HttpAnswer(lasting(headers, decoded=False), b"", self), self._hides))
+        self.land(_Landed(HttpAnswer(headers, b"", self), self._hides))
         return self
 
     def land(self, answer: object) -> None:
@@ -142,9 +142,16 @@ class Place:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def leaves(self, call: Call, *, complete: bool) -> bool:
+    def told(self, reading: Reading) -> Reading:
+        """See `Flying.told`."""
+        whole = self._flight.whole
+        return reading if reading.complete or whole is None or self._flight.payer is not self else whole
+
+    def leaves(self, call: Call, reading: Reading) -> bool:
         """See `Flying.leaves`."""
-        flight = self._flight
+        flight, complete = self._flight, reading.complete and reading.usage is not None
+        if complete:
+            flight.whole = reading
         with flight.lock:
             if self in flight.readers:
                 flight.readers.remove(self)
@@ -264,6 +271,8 @@ class _Flight:
         self.payer: Place | None = None
         self.left: _Left | None = None
         """What a payer has left that gave up, for the next one that reads."""
+        self.whole: Reading | None = None
+        """What it says, once somebody has read all of it."""
         self.waiting = 0
         """Callers that have not heard of an answer yet."""
         self.followers = 0

@@ -6,13 +6,11 @@ import math
 from typing import NamedTuple, Protocol
 
 from tokenguard.call.call import Call
-from tokenguard.facts.usage import Usage
+from tokenguard.facts.usage import UNCAPPED_OUTPUT, Usage
 from tokenguard.ledger import NANO
 from tokenguard.prices import STANDARD, PriceBook, Tier
 from tokenguard.tokens import Bound, count_request, is_exact, upper_bound_request
 
-UNCAPPED_OUTPUT = 4096
-"""Output tokens reserved for a call that sets no cap. Only a cap makes a budget's promise a promise."""
 SAFETY = 1.1
 """What a count that is not exact is multiplied by, until reported usage has told the true ratio."""
 

@@ -13,6 +13,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +28,7 @@ from tokenguard.report.query import Query, conditions, expression
 VERSIONS: Final = ("1.2", "1.3")
 KEYS: Final = ("day", "provider", "model", "tenant", "feature", "team", "task")
 MILLION: Final = Decimal(1_000_000)
+DAY_NS: Final = 86_400 * 10**9
 
 
 class Sold(NamedTuple):
@@ -106,6 +108,11 @@ class Charge(NamedTuple):
     """In the price's unit."""
     unit: str
     calls: int
+
+
+def whole_days(query: Query) -> Query:
+    """The same from the midnight (UTC) on before its beginning: a row says what a whole day came to."""
+    return query if query.since_ns is None else replace(query, since_ns=query.since_ns // DAY_NS * DAY_NS)
 
 
 def charges(records: Records, query: Query) -> Iterator[Charge]:

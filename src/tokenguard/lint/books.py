@@ -83,5 +83,5 @@ class Book:
             for number in after:
                 cell = cells[number - 1]
                 if after[number] != before[number] and cell.current:
-                    changes[cell.uri] = cell.change(self._read.restored(number, after[number]))
+                    changes[cell.uri] = cell.change(self._read.restored(after[number]))
         return changes

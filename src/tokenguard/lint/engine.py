@@ -125,10 +125,13 @@ class Linter:
             if rule.id not in concerned:
                 continue
             file.options = self.options[rule.id]
+            named = self._named(rule.id)
             for report in rule.check(file):
+                if not (report.sure or named):
+                    continue
                 severity = self.config.severity.get(rule.id) or report.severity or rule.severity
                 span = Span.of(report.node)
-                fix = report.fix if severity != "info" or self._named(rule.id) else None  # notes only when asked for
+                fix = report.fix if severity != "info" or named else None  # notes only when asked for
                 found = Finding(rule.id, rule.name, severity, report.message, module.path, span, fix)
                 findings.setdefault((rule.id, span), found)
         return list(findings.values())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tokenguard.lint.finding import Edit, Finding
+from tokenguard.lint.sources import shared
 from tokenguard.lint.syntax import parses
 
 if TYPE_CHECKING:
@@ -126,18 +127,13 @@ def _rewritten(segment: str, edit: Edit) -> str | None:
 def _with_newlines(segment: str, plain: str, changed: str) -> str:
     """`changed`, which was made of `plain`, with the line ends that `segment` has; new lines end as the one before."""
     ends = _NEWLINE.findall(segment)
-    head = plain.count("\n", 0, _shared(plain, changed))
+    head = plain.count("\n", 0, shared(plain, changed))
     first, *lines = changed.split("\n")
-    tail = plain.count("\n", len(plain) - _shared(plain[::-1], changed[::-1]))
+    tail = plain.count("\n", len(plain) - shared(plain[::-1], changed[::-1]))
     tail = min(tail, len(ends) - head, len(lines) - head)
     new = ends[max(0, head - 1)] if ends else "\n"
     all_ends = [*ends[:head], *[new] * (len(lines) - head - tail), *ends[len(ends) - tail :]]
     return first + "".join(end + line for end, line in zip(all_ends, lines, strict=True))
-
-
-def _shared(one: str, other: str) -> int:
-    """How many characters two texts have in common from the start."""
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _with(tree: cst.BaseExpression, edit: Edit) -> cst.BaseExpression | None:

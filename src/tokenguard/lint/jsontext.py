@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from typing import NamedTuple
+
+from tokenguard.lint.sources import shared
 
 _SPACE = re.compile(r"\s*")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_CHAR = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.|[^\\]", re.DOTALL)
 _SCALAR = re.compile(r"[^\s,\]}]+")
 
 
@@ -18,6 +23,14 @@ class Member(NamedTuple):
     key: str
     start: int
     end: int
+
+
+class Char(NamedTuple):
+    """A character of a source, how it is written, and what ends one string and begins the next before it."""
+
+    value: str
+    raw: str
+    gap: str = ""
 
 
 def sources(text: str, cell_type: str) -> list[Member]:
@@ -32,22 +45,54 @@ def sources(text: str, cell_type: str) -> list[Member]:
 
 
 def replaced(text: str, place: Member, source: str) -> str:
-    """The text with another source at `place`: a string or a list of lines, set out as the old one was."""
-    old = text[place.start : place.end]
+    """The text with another source at `place`, a string or a list of strings: what stays the same stays as written."""
+    opening, chars, closing = _chars(text, place)
+    breaks = [char.gap for char in chars if char.gap]
+    lined = text[place.start] == "[" and all(b.gap for a, b in pairwise(chars) if _new_line(a, b))
+    usual = (breaks or [f'",{opening[1:-1] or " "}"'])[0] if lined else ""
+    for start, end, new in reversed(list(_edits("".join(char.value for char in chars), source))):
+        added = [Char(value, json.dumps(value, ensure_ascii=text.isascii())[1:-1]) for value in new]
+        chars[start:end] = added
+        for at in range(max(start, 1), min(start + len(added) + 1, len(chars))):
+            if lined or at < start + len(added):
+                gap = (chars[at].gap or usual) if _new_line(chars[at - 1], chars[at]) else ""
+                chars[at] = chars[at]._replace(gap=gap)
+    written = "".join(char.gap + char.raw if at else char.raw for at, char in enumerate(chars))
+    return f"{text[: place.start]}{opening}{written}{closing}{text[place.end :]}"
 
-    def written(value: str) -> str:
-        return json.dumps(value, ensure_ascii=text.isascii())
 
-    if old.startswith('"'):
-        return text[: place.start] + written(source) + text[place.end :]
-    items = list(_members(text, place.start))
-    same = {json.loads(raw): raw for raw in (text[i.start : i.end] for i in items)}
-    lines = re.findall(r"[^\n]*\n|[^\n]+", source)
-    opening = text[place.start + 1 : items[0].start]
-    between = text[items[0].end : items[1].start] if len(items) > 1 else f",{opening or ' '}"
-    closing = text[items[-1].end : place.end - 1]
-    new = between.join(same.get(line) or written(line) for line in lines)
-    return f"{text[: place.start]}[{opening}{new}{closing}]{text[place.end :]}"
+def _chars(text: str, place: Member) -> tuple[str, list[Char], str]:
+    """The characters of a source, and what is written before and behind them."""
+    items = list(_members(text, place.start)) if text[place.start] == "[" else [place]
+    chars: list[Char] = []
+    opening, gap, at = "", "", place.start
+    for item in items:
+        gap += text[at : item.start + 1]
+        at = item.end - 1
+        for match in _CHAR.finditer(text, item.start + 1, at):
+            raw = match[0]
+            if not chars:
+                opening, gap = gap, ""
+            chars.append(Char(json.loads(f'"{raw}"') if raw[0] == "\\" else raw, raw, gap))
+            gap = ""
+    return opening, chars, gap + text[at : place.end]
+
+
+def _edits(old: str, new: str) -> Iterator[tuple[int, int, str]]:
+    """The parts of `old` that are not as they were, by their place in it, each with the new text; by lines."""
+    before, after = (re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text) for text in (old, new))
+    starts = [0, *accumulate(map(len, before))]
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if tag != "equal":
+            gone, come = "".join(before[i:j]), "".join(after[k:m])
+            head = shared(gone, come)
+            tail = shared(gone[head:][::-1], come[head:][::-1])
+            yield starts[i] + head, starts[j] - tail, come[head : len(come) - tail]
+
+
+def _new_line(one: Char, other: Char) -> bool:
+    """Whether a line begins between two neighbours."""
+    return one.value == "\n" or (one.value == "\r" and other.value != "\n")
 
 
 def _skip(text: str, at: int) -> int:

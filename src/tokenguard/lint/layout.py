@@ -13,13 +13,16 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from tokenguard.lint.changing import Taint
+from tokenguard.lint.facts import Facts
 from tokenguard.lint.flow import Flow
 from tokenguard.lint.patterns import lazy
-from tokenguard.lint.syntax import Binding, Function, Scope
+from tokenguard.lint.syntax import Binding, Function, Scope, spelling
 
 _DEPTH = 8
 _SAME = frozenset({"strip", "lstrip", "rstrip", "dedent", "cleandoc", "str", "encode", "HumanMessage", "from_template"})
 _FILLS = frozenset({"format", "substitute", "safe_substitute"})
+_READS = frozenset({"read", "read_text"})
+_FILE = 1000  # characters that a prompt in a file of its own has at least
 _PLACES = lazy(r"%(?:\((\w+)\))?[-#0 +]*\d*(?:\.\d+)?[sdrif]")
 
 
@@ -99,7 +102,7 @@ class Layout:
             return [Piece(node)]
         scope, bindings = found
         if scope is self.facts.module.top and self.facts.module.function_of(node) is not None:
-            return [Piece(node, 0)]  # made once, when the module is loaded
+            return [Piece(node, _length(self.facts, node))]  # made once, when the module is loaded
         parts = self._bound(node, scope, bindings, given, depth)
         if parts is None:
             return [self._leaf(node)]
@@ -199,6 +202,35 @@ class Layout:
             items += [b.value for b in found[0].names.get(f"{listed.id}[]", ()) if b.kind == "append" and b.value]
         for item in items:
             yield from self.pieces(item, given, depth)
+
+
+def _length(facts: Facts, node: ast.expr, depth: int = 0) -> int:
+    """The characters of a text that is made once, as far as they can be counted; of a file that is read, `_FILE`."""
+    text = facts.constant(node)
+    if isinstance(text, str):
+        return len(text)
+    if depth > _DEPTH:
+        return 0
+    match node:
+        case ast.Name() | ast.Attribute():
+            written = facts.written(node)
+            if written is not node:
+                return _length(facts, written, depth + 1)
+            found = facts.elsewhere(facts.names.path(node))
+            return _length(found[0], found[1], depth + 1) if found and isinstance(found[1], ast.expr) else 0
+        case ast.BinOp(op=ast.Mult(), left=left, right=right):
+            times = facts.constant(right)
+            return _length(facts, left, depth + 1) * (times if isinstance(times, int) else 1)
+        case ast.BinOp(left=left, right=right):
+            return _length(facts, left, depth + 1) + _length(facts, right, depth + 1)
+        case ast.JoinedStr(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts):
+            return sum(_length(facts, part, depth + 1) for part in parts)
+        case ast.FormattedValue(value=value) | ast.Call(func=ast.Attribute(value=value), args=[]):
+            read = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _READS
+            return _FILE if read else _length(facts, value, depth + 1)
+        case ast.Call(func=func, args=[first, *_]):
+            return _FILE if (spelling(func) or "").rpartition(".")[2] in _READS else _length(facts, first, depth + 1)
+    return 0
 
 
 def _is_text(piece: Piece) -> bool:

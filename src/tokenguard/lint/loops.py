@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.rulebook import File
@@ -121,3 +121,20 @@ def _calls(values: list[ast.expr | None]) -> list[ast.Call]:
             elif not (isinstance(branch, ast.Constant) and branch.value is None):
                 return []
     return made
+
+
+def goes_over(file: File, node: ast.AST, collectors: Sequence[ast.AST]) -> tuple[ast.expr, ...]:
+    """What the loops and the comprehension around a node go over, as far as they go round for the same collector."""
+    sources: list[ast.expr] = []
+    inner = node
+    for outer in file.module.ancestors(node):
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            break
+        if isinstance(outer, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
+            sources += [generator.iter for generator in outer.generators]
+        if isinstance(outer, ast.For | ast.AsyncFor) and inner in outer.body:
+            if any(part in collectors for part in ast.walk(outer)):
+                break  # each round of this loop collects anew
+            sources.append(outer.iter)
+        inner = outer
+    return tuple(sources)

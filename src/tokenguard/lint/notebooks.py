@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tokenguard.lint.engine import BROKEN, Linter
@@ -34,25 +34,27 @@ _TOKEN = lazy(
 _MARK = "# tokenguard: cell "
 _INDENTED = "if 1: "  # before the mark of a cell that is indented as a whole, which IPython accepts
 _ASIDE = "# tokenguard: magic "
+_LINE_END = lazy(r"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
 
 
-def _indented(code: Sequence[str]) -> bool:
+def _indented(code: str) -> bool:
     """Whether the first statement of a cell is indented."""
-    first = next((line for line in code if line.strip() and not line.lstrip().startswith("#")), "")
+    first = next((line for line in lines_of(code) if line.strip() and not line.lstrip().startswith("#")), "")
     return first[:1] in (" ", "\t")
 
 
 class Program:
     """Cells that are linted as one Python source: `text`, in which each cell begins with a comment of its number."""
 
-    def __init__(self, cells: Mapping[int, Sequence[str]]) -> None:
+    def __init__(self, cells: Mapping[int, str]) -> None:
         self.starts: dict[int, int] = {}  # of each cell, the lines before it in the program
-        lines: list[str] = []
+        self.text = ""
+        before = 0
         for number, code in cells.items():
-            self.starts[number] = len(lines) + 1
-            lines += [f"{_INDENTED if _indented(code) else ''}{_MARK}{number}", *code]
-        self.text = "\n".join(lines) + "\n"
+            self.starts[number] = before + 1
+            self.text += f"{_INDENTED if _indented(code) else ''}{_MARK}{number}\n{code}\n"
+            before += len(lines_of(f"{code}\n"))
 
     def place(self, finding: Finding) -> Finding:
         """A finding of the program, as one of its cell."""
@@ -71,10 +73,8 @@ class Program:
     @staticmethod
     def split(text: str) -> dict[int, str]:
         """The code of each cell in a program's text."""
-        parts = re.split(rf"^(?:{_INDENTED})?{_MARK}(\d+)\n", text.removesuffix("\n"), flags=re.MULTILINE)
-        cells = dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
-        last = int(parts[-2]) if len(parts) > 1 else 0
-        return {n: code if n == last else code.removesuffix("\n") for n, code in cells.items()}
+        parts = re.split(rf"^(?:{_INDENTED})?{_MARK}(\d+)\n", text, flags=re.MULTILINE)
+        return {int(n): code.removesuffix("\n") for n, code in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 class Cells:
@@ -89,21 +89,21 @@ class Cells:
         self.checked = False
         self._aside: list[str] = []
         files: list[Program] = []
-        together: dict[int, list[str]] = {}
+        together: dict[int, str] = {}
         for number, text in self.texts.items():
-            lines = lines_of(text)
-            first = next((line for line in lines if line.strip()), "")
+            first = next((line for line in lines_of(text) if line.strip()), "")
             if not _OTHER_CELL.match(first) or _PYTHON_CELL.match(first):
-                together[number] = self._code(lines)
+                together[number] = self._code(text)
             elif _PYTHON_FILE.match(first):
-                files.append(Program({number: self._code(lines)}))
+                files.append(Program({number: self._code(text)}))
         self.programs = [Program(together), *files]
 
-    def _code(self, lines: list[str]) -> list[str]:
-        """A cell's lines as plain Python: what is set aside becomes `pass`; a cell that is not Python is empty."""
+    def _code(self, text: str) -> str:
+        """A cell's lines as plain Python, with the line ends they have: what is set aside becomes `pass`."""
         code = []
+        ends = [*_LINE_END.findall(text), ""]
         goes_on = False  # the line before is a magic that ends in a backslash
-        for line, begins in _logical(lines):
+        for line, begins in _logical(lines_of(text)):
             if goes_on or (begins and _MAGIC.match(line)):
                 indent = line[: len(line) - len(line.lstrip())]
                 code.append(f"{'' if goes_on else f'{indent}pass  '}{_ASIDE}{len(self._aside)}")
@@ -111,7 +111,7 @@ class Cells:
                 goes_on = line.rstrip().endswith("\\")
             else:
                 code.append(line)
-        return code
+        return "".join(line + end for line, end in zip(code, ends, strict=True))
 
     def check(self) -> None:
         """Find the cells that cannot be read, and leave them out of the programs."""
@@ -119,15 +119,14 @@ class Cells:
         checked = []
         for program in self.programs:
             cells = program.split(program.text)
-            bad = {n for n, code in cells.items() if not parses(Program({n: code.split("\n")}).text.encode())}
+            bad = {n for n, code in cells.items() if not parses(Program({n: code}).text.encode())}
             self.broken += bad
-            checked.append(Program({n: ("" if n in bad else code).split("\n") for n, code in cells.items()}))
+            checked.append(Program({n: "" if n in bad else code for n, code in cells.items()}))
         self.programs = checked
 
-    def restored(self, number: int, code: str) -> str:
-        """The new code of a cell as it is written there: with what was set aside, and the cell's line ends."""
-        text = re.sub(rf"^.*{_ASIDE}(\d+)$", lambda m: self._aside[int(m[1])], code, flags=re.MULTILINE)
-        return text.replace("\n", "\r\n") if "\r\n" in self.texts[number] else text
+    def restored(self, code: str) -> str:
+        """The new code of a cell as it is written there: with what was set aside."""
+        return re.sub(rf"[^\r\n]*{_ASIDE}(\d+)", lambda m: self._aside[int(m[1])], code)
 
 
 class Notebook(Cells):
@@ -148,7 +147,7 @@ class Notebook(Cells):
         text = self.source.decode("utf-8-sig")
         spans = dict(zip(self.texts, sources(text, "code"), strict=True))
         for number in sorted(changed, reverse=True):
-            text = replaced(text, spans[number], self.restored(number, changed[number]))
+            text = replaced(text, spans[number], self.restored(changed[number]))
         return (_BOM if self.source.startswith(_BOM) else b"") + text.encode()
 
 

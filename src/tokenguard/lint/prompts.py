@@ -28,7 +28,10 @@ _KEYWORDS = (
     "instructions",
     "system_instructions",
     "sys_prompt",
+    "messages_modifier",
+    "state_modifier",
 )
+_AGENTS = frozenset({"create_react_agent", "create_agent", "create_deep_agent"})  # whose `prompt` is the system's
 _SYSTEM_CLASSES = lazy(
     r".*\b(SystemMessage|SystemPromptPart|SystemMessagePromptTemplate|ChatSystemMessage)(\.from_template|\.from_system)?$"
 )
@@ -36,7 +39,7 @@ _SYSTEM_ROLE = lazy(r"\b(system|developer)('|\"|$|_message_role)", re.IGNORECASE
 _DECORATORS = lazy(r".*\.(system_prompt|instructions)(\(\))?$")
 _SYSTEM_FUNCTION = lazy(
     r"(?!(?:set|update|validate|check|log|print|is|has|add|append|save|load|parse|extract|test|strip|remove|hash|merge|split"
-    r"|find|count|convert)_)(?:\w+_)?(system_?prompt|system_?message|system_?instructions?)s?"
+    r"|find|count|convert)_)(?:\w+_)?(system_?prompt|system_?message|system_?instructions?|system_?context)s?"
     r"|(?:(?:get|build|make|agent|dynamic|create|generate)_)?instructions",
 )
 # `instructions=` and `system=` mean something else to these
@@ -46,8 +49,10 @@ _OTHERS = lazy(
 _HOLDERS = frozenset({"ChatMessage", "Message", "from_template", "from_system"})
 PROMPT_WORDS = (
     "system_prompt", "systemprompt", "system_message", "systemmessage", "system_instruction", "systeminstruction",
-    "system_content", "systemcontent", "system_text", "systemtext", "sys_prompt", "sysprompt", "SystemMessage",
+    "system_content", "systemcontent", "system_context",
+    "system_text", "systemtext", "sys_prompt", "sysprompt", "SystemMessage",
     "SystemPrompt",
+    "_modifier", "create_react_agent", "create_agent", "create_deep_agent",
     '"system"', "'system'", '"developer"', "'developer'", "system=", "system =", "instructions=", "instructions =",
     "instructions(", ".instructions", "MessageRole.", *CALL_WORDS,
 )  # fmt: skip
@@ -99,7 +104,7 @@ def _prefixes(file: File) -> Iterator[Prefix]:
 def _may_hold(call: ast.Call) -> bool:
     func = call.func
     name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-    return name in _HOLDERS or "System" in name or any(k.arg in _KEYWORDS for k in call.keywords)
+    return name in _HOLDERS or name in _AGENTS or "System" in name or any(k.arg in _KEYWORDS for k in call.keywords)
 
 
 def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Prefix]:
@@ -126,6 +131,8 @@ def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Pr
                 name == "system" and not is_request and "messages" not in known and "prompt" not in known
             ):
                 yield Prefix(known[name], call, "text", is_request)
+        if path.rpartition(".")[2] in _AGENTS and "prompt" in known:
+            yield Prefix(known["prompt"], call, "text", False)
         config = known.get("config")
         if is_request and config is not None:
             inner = file.view(config).known.get("system_instruction")

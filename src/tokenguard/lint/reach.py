@@ -47,6 +47,17 @@ def calls(file: File, call: ast.Call, function: Function) -> bool:
     return file.names.definition(path) is function or (path.startswith("?") and isinstance(call.func, ast.Attribute))
 
 
+def given(file: File, function: Function, name: str) -> list[ast.expr]:
+    """What the calls of a function in its file give for one of its parameters."""
+    parameters = [a.arg for a in function.args.args if a.arg not in ("self", "cls")]
+    found: list[ast.expr] = []
+    for call in file.module.called.get(function.name, ()):
+        if calls(file, call, function):
+            place = parameters.index(name) if name in parameters else len(call.args)
+            found += [k.value for k in call.keywords if k.arg == name] or call.args[place : place + 1]
+    return found
+
+
 def _prompts(file: File) -> dict[Function | None, list[ast.expr]]:
     """The texts of prompts, and what is sent to a model, by the function they stand in."""
     if "prompt texts" not in file.memory:

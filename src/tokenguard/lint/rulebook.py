@@ -33,16 +33,21 @@ from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.surface import APPLIERS, Surface, last_names, surface_of
 
 _FILE = lazy(r"([a-z]+\d+)_(\w+)\.py")
+_TEST = lazy(r"test_|conftest\.py$|.*_test\.py$")
 _BLOCK = lazy(r"^(Bad|Good):\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
 
 
 class Report(NamedTuple):
-    """What a rule's check yields: the node at fault, the sentence, and optionally its severity and fix."""
+    """What a rule's check yields: the node at fault, the sentence, and optionally its severity and fix.
+
+    What is not `sure` is told only where the rule is selected by itself, or by its group.
+    """
 
     node: ast.expr | ast.stmt
     message: str
     severity: Severity | None = None
     fix: Fix | None = None
+    sure: bool = True
 
 
 class File(Facts):
@@ -55,6 +60,12 @@ class File(Facts):
     def memory(self) -> dict[str, Any]:
         """What rules found out about this file and share, by name."""
         return {}
+
+    @property
+    def is_test(self) -> bool:
+        """Whether the file is a test, by its name or its folder."""
+        *folders, name = self.module.path.replace(os.sep, "/").split("/")
+        return bool(_TEST.match(name) or {"test", "tests", "testing"} & set(folders[-3:]))
 
     @cached_property
     def surfaces(self) -> list[tuple[ast.Call, Surface]]:

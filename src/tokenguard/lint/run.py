@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from tokenguard.lint.cache import Cache, Result, stamp
@@ -54,17 +54,17 @@ class Run:
             known = self._linters[id(config)] = Linter(config)
         return known
 
-    def lint(self, files: Iterable[Found]) -> list[Finding]:
-        """The findings of `files`, in order."""
+    def lint(self, files: Iterable[Found], linted: Callable[[], None] = lambda: None) -> list[Finding]:
+        """The findings of `files`, in order; `linted` is called after each file."""
         collects = gc.isenabled()
         gc.disable()  # syntax trees hold no cycles worth looking for, and looking costs as much as parsing
         try:
-            return sorted(self._lint(files), key=lambda f: f.order)
+            return sorted(self._lint(files, linted), key=lambda f: f.order)
         finally:
             if collects:  # to enable it is to look through all there is, at once
                 gc.enable()
 
-    def _lint(self, files: Iterable[Found]) -> Iterator[Finding]:
+    def _lint(self, files: Iterable[Found], linted: Callable[[], None]) -> Iterator[Finding]:
         caches: dict[int, Cache] = {}
         todo: list[Found] = []
         for file in files:
@@ -74,10 +74,12 @@ class Run:
                     cache = caches[id(file.config)] = Cache(file.config, self._code(file.config))
                 known = cache.get(file.path)
                 if known is not None:
+                    linted()
                     yield from known
                     continue
             todo.append(file)
         for file, result in self._results(todo):
+            linted()
             yield from result.findings
             if self._cached:
                 caches[id(file.config)].put(result)

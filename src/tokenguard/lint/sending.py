@@ -6,6 +6,7 @@ import ast
 import re
 
 from tokenguard.lint.patterns import lazy
+from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
 from tokenguard.lint.syntax import Function
 
@@ -37,6 +38,7 @@ _MODEL = lazy(
     r"(?:^|[._])_?(?:(?:llm|chat_?model|language_model)(?:_client|_service|_provider)?|(?:llm|model)_client)$",
     re.IGNORECASE,
 )
+_MODEL_CALLED = lazy(r"langchain.*\.\w*(?:Chat\w*|OpenAI|LLM|Model)\(\)")  # model(messages)
 _CHAIN = lazy(r"(?:^|[._])\w*chain(?:\(.*\))?$", re.IGNORECASE | re.DOTALL)
 _OF_CHAINS = frozenset(
     {"run", "arun", "acall", "apply", "aapply", "predict", "apredict", "predict_and_parse", "apredict_and_parse",
@@ -45,9 +47,10 @@ _OF_CHAINS = frozenset(
 _TOOL = lazy(r"(?:^|_)tools?(?:_|$)")
 _VENDORS = "llm|openai|azure_openai|anthropic|claude|gpt|chatgpt|gemini|bedrock|openrouter|deepseek|mistral|groq|ollama"
 _SAYS_SO = lazy(
-    rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|to|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
-    rf"|_?(?:{_VENDORS})_(?:call|generate|complet|ask|query|chat|invoke)\w*"
+    rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
+    rf"|_?(?:{_VENDORS})_(?:call|generate|complete|completion|ask|query|chat|invoke)(?:_\w*(?:async|json|text|api|retry))?"
 )
+_LIMITERS = lazy(r"(?:asyncio|threading|anyio|trio|aiolimiter)\.(?:\w+\.)?\w*(?:Semaphore|Limiter)\(\)")
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
 _AGENT = lazy(r"(?:^|[._])agent$")
 _RUNNERS = lazy(
@@ -56,8 +59,11 @@ _RUNNERS = lazy(
 _ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
 
 
-def sends(file: File, task: ast.expr) -> bool:
-    """Whether a task makes a request, itself or through functions of the project, and none of these has a bound."""
+def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
+    """Whether a task makes a request, itself or through functions of the project, and none of these has a bound.
+
+    `surely` takes no function's word for it: a call of a known SDK or framework has to be in sight.
+    """
     calls = [part for part in ast.walk(task) if isinstance(part, ast.Call)]
     names = [last_name(call.func) for call in calls]
     if any(map(BOUND.search, names)) or any(_bounds(file, call.func) for call in calls):
@@ -65,11 +71,14 @@ def sends(file: File, task: ast.expr) -> bool:
     if any(map(_TOOL.search, names)):
         return False  # the tool calls of one answer are few
     if isinstance(task, ast.Name | ast.Attribute):
-        return _reaches(file, task, 0)
-    return any(_asks(file, call) or any(_reaches(file, f, 0) for f in (call.func, *call.args)) for call in calls)
+        return _reaches(file, task, 0, surely)
+    return any(
+        _asks(file, call, surely) or any(_reaches(file, f, 0, surely) for f in (call.func, *call.args))
+        for call in calls
+    )
 
 
-def _asks(file: File, call: ast.Call) -> bool:
+def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     if "requests" not in file.memory:
         file.memory["requests"] = {id(c) for c, _ in file.generations}
     if id(call) in file.memory["requests"]:
@@ -77,20 +86,28 @@ def _asks(file: File, call: ast.Call) -> bool:
     if _RUNNERS.fullmatch(_path(file, called(call))):
         return True
     func = call.func
-    if _SAYS_SO.fullmatch(last_name(func)):
-        return not _bounds(file, func)
-    if not isinstance(func, ast.Attribute):
+    if _MODEL_CALLED.fullmatch(file.names.path(func)) or last_name(func) in _ALWAYS_ASKS:
+        return True
+    of = ast.unparse(func.value) if isinstance(func, ast.Attribute) else ""
+    if last_name(func) in _ASKS and _ASKED.search(of):
+        return True
+    return not surely and _says_so(file, call, of)
+
+
+def _says_so(file: File, call: ast.Call, of: str) -> bool:
+    """Whether the names of what is called, and of its object, say that it asks a model."""
+    name = last_name(call.func)
+    if _SAYS_SO.fullmatch(name):
+        return not _bounds(file, call.func)
+    if not isinstance(call.func, ast.Attribute):
         return False
-    if func.attr in _ALWAYS_ASKS:
+    if _GATEWAY.fullmatch(last_name(call.func.value)):
+        return name.startswith(("acreate", "agenerate", "acomplete", "achat"))
+    if name in _OF_CHAINS and _CHAIN.search(of):
         return True
-    if _GATEWAY.fullmatch(last_name(func.value)):
-        return func.attr.startswith(("acreate", "agenerate", "acomplete", "achat"))
-    of = ast.unparse(func.value)
-    if func.attr in _OF_CHAINS and _CHAIN.search(of):
-        return True
-    if func.attr in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
+    if name in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
         return bool(_AGENT.search(of)) and isinstance(file.module.parents.get(call), ast.Await | ast.ListComp)
-    return bool(_ASKED.search(of) if func.attr in _ASKS else func.attr in _OF_MODELS and _MODEL.search(of))
+    return name in _OF_MODELS and bool(_MODEL.search(of))
 
 
 def _path(file: File, func: ast.expr) -> str:
@@ -106,10 +123,10 @@ def _path(file: File, func: ast.expr) -> str:
 def _bounds(file: File, func: ast.expr) -> bool:
     """Whether a function of this file, like `limited(f(x))`, bounds what it is given."""
     definition = file.names.definition(file.names.path(func))
-    return isinstance(definition, Function) and mentions_bound(definition)
+    return isinstance(definition, Function) and mentions_bound(file, definition)
 
 
-def _reaches(file: File, func: ast.expr, depth: int) -> bool:
+def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     """Whether calling `func` makes a request, without a bound on the way."""
     if not isinstance(func, ast.Name | ast.Attribute) or depth > _DEPTH:
         return False
@@ -117,27 +134,53 @@ def _reaches(file: File, func: ast.expr, depth: int) -> bool:
     if found is None:
         return False
     other, function = found
-    known: dict[Function, bool] = other.memory.setdefault("reaches", {})
-    if function not in known:
-        known[function] = False  # a circle adds nothing
+    known: dict[tuple[Function, bool], bool] = other.memory.setdefault("reaches", {})
+    if (function, surely) not in known:
+        known[function, surely] = False  # a circle adds nothing
         inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-        known[function] = not mentions_bound(function) and any(
-            _asks(other, call) or _reaches(other, called(call), depth + 1) for call in inside
+        known[function, surely] = not mentions_bound(other, function) and any(
+            _asks(other, call, surely) or _reaches(other, called(call), depth + 1, surely) for call in inside
         )
-    return known[function]
+    return known[function, surely]
 
 
 def _function(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Function] | None:
     """The function of the project that `func` names, with the facts of its file: also a method of an object's class."""
+    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id in ("self", "cls"):
+        owner_class = file.module.class_of(func)
+        own = file.module.attributes(owner_class).get(func.attr, []) if owner_class is not None else []
+        method = next((binding.node for binding in own if isinstance(binding.node, Function)), None)
+        if method is not None:
+            return file, method
     found = _definition(file, file.names.path(func))
     if found is None and isinstance(func, ast.Attribute):
-        owner = _definition(file, file.names.path(func.value))
-        if owner is not None and isinstance(owner[1], ast.Call):  # an object that another module makes
-            owner = _definition(owner[0], owner[0].names.path(owner[1]))
-        if owner is not None and isinstance(owner[1], ast.ClassDef):
-            bindings = owner[0].module.attributes(owner[1]).get(func.attr, [])
-            found = next(((owner[0], b.node) for b in bindings if isinstance(b.node, Function)), None)
+        for other, node in _objects(file, func.value):
+            owner = _made_by(other, node)
+            if owner is not None and isinstance(owner[1], ast.ClassDef):
+                bindings = owner[0].module.attributes(owner[1]).get(func.attr, [])
+                found = next(((owner[0], b.node) for b in bindings if isinstance(b.node, Function)), None)
     return (found[0], found[1]) if found is not None and isinstance(found[1], Function) else None
+
+
+def _objects(file: File, value: ast.expr) -> list[tuple[File, ast.expr]]:
+    """The expressions that give an object: itself, or for a parameter of unknown type what calls in this file give."""
+    found = file.module.scope_at(value).lookup(value.id) if isinstance(value, ast.Name) else None
+    if found and found[1][0].kind == "param" and file.names.path(value).startswith("?"):
+        function = found[0].node
+        assert isinstance(value, ast.Name)
+        if isinstance(function, Function):
+            return [(file, argument) for argument in given(file, function, value.id)]
+    return [(file, value)]
+
+
+def _made_by(file: File, value: ast.expr) -> tuple[File, ast.AST] | None:
+    """The class of an object, through what makes it: a call of another module, or a function with an annotation."""
+    owner = _definition(file, file.names.path(value))
+    if owner is not None and isinstance(owner[1], ast.Call):  # an object that another module makes
+        owner = _definition(owner[0], owner[0].names.path(owner[1]))
+    if owner is not None and isinstance(owner[1], Function) and owner[1].returns is not None:
+        owner = _definition(owner[0], owner[0].names.path(owner[1].returns))
+    return owner
 
 
 def _definition(file: File, path: str) -> tuple[File, ast.AST] | None:
@@ -147,9 +190,11 @@ def _definition(file: File, path: str) -> tuple[File, ast.AST] | None:
     return (file, definition) if definition is not None else file.elsewhere(path)
 
 
-def mentions_bound(function: Function) -> bool:
-    """Whether a function speaks of a semaphore, a limiter, or a number of requests at once."""
+def mentions_bound(file: File, function: Function) -> bool:
+    """Whether a function enters a semaphore or a limiter, or speaks of one, or of a number of requests at once."""
     for node in ast.walk(function):
+        if isinstance(node, ast.withitem) and _LIMITERS.match(file.names.path(node.context_expr)):
+            return True
         name = node.arg if isinstance(node, ast.keyword) else last_name(node)
         if name and BOUND.search(name):
             return True

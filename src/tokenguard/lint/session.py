@@ -154,13 +154,13 @@ class Session:
         return sorted(kept, key=lambda finding: (-usd(finding), finding.order))
 
     def _lint(self, files: list[Found]) -> list[Finding]:
-        """The findings; on a terminal a line says that many files take their time."""
+        """The findings; on a terminal a bar says how far many files are."""
         if self._options.quiet or len(files) < MANY or not sys.stderr.isatty():
             return self._run.lint(files)
         from tokenguard.process.progress import working
 
-        with working(f"Linting {len(files):,} files"):
-            return self._run.lint(files)
+        with working("Linting files", len(files)) as work:
+            return self._run.lint(files, work.advance)
 
     def files(self, paths: tuple[str, ...]) -> list[Found]:
         """The files under `paths`, with their settings. Raises ConfigError."""

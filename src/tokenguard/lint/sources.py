@@ -44,3 +44,8 @@ def decode(source: bytes) -> str:
 def lines_of(text: str) -> list[str]:
     """The lines of a text as the parser counts them: only line feeds and carriage returns end one."""
     return re.split(r"\r\n|\r|\n", text)
+
+
+def shared(one: str, other: str) -> int:
+    """How many characters two texts have in common from the start."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

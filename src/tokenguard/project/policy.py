@@ -62,8 +62,8 @@ def first_policy(seen: Traffic) -> str:
 def _budgets(seen: Traffic) -> str:
     if not seen.dearest_day:
         return _budget("all calls per day", 20.0, "no calls are recorded yet: set what a day may cost")
-    many = "1 day" if seen.days == 1 else f"{seen.days} days"
-    why = f"the most expensive of {many} recorded cost ${_usd(seen.dearest_day)}"
+    many = "the one recorded day" if seen.days == 1 else f"the most expensive of {seen.days} recorded days"
+    why = f"{many} cost ${_usd(seen.dearest_day)}"
     text = _budget("all calls per day", round_up(seen.dearest_day * ROOM), why)
     if seen.tenants > 1:
         why = f"the most expensive day of one of {seen.tenants} tenants cost ${_usd(seen.dearest_tenant_day)}"
@@ -77,7 +77,8 @@ def _budget(name: str, limit: float, why: str, per: str = "") -> str:
 
 
 def _usd(value: float) -> str:
-    return f"{value:.2f}" if value >= 1 else f"{value:.2g}"
+    places = max(2, 1 - math.floor(math.log10(value))) if value > 0 else 2
+    return f"{value:.{places}f}"
 
 
 def round_up(usd: float) -> float:

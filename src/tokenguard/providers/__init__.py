@@ -72,8 +72,8 @@ class Sdk(NamedTuple):
     """Whether who imports it will call a model, so that the price list is loaded then."""
     resends: str = ""
     """What the SDK itself sends again after a failure, where it is set up to: `all`, `whole` answers, or nothing."""
-    shares: str = "whole"
-    """The answers that `[[share]]` can share, of the whole ones; where they come by httpx, streams as well."""
+    shares: str = "all"
+    """The answers that `[[share]]` can share: `all`, `whole` ones, or none."""
 
 
 SDKS = (
@@ -89,25 +89,8 @@ SDKS = (
     Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3", resends="all"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3", resends="all"),
     Sdk("google.genai.live", "gcp.gemini", "google_live", "google-genai", "2 and 3", resends="all"),
-    Sdk(
-        "botocore.client",
-        "aws.bedrock",
-        "botocore",
-        "boto3",
-        "1.35 to 1.43",
-        warms=False,
-        resends="all",
-        shares="Converse",
-    ),
-    Sdk(
-        "aiobotocore.client",
-        "aws.bedrock",
-        "botocore",
-        tested="2.15 to 3",
-        warms=False,
-        resends="all",
-        shares="Converse",
-    ),
+    Sdk("botocore.client", "aws.bedrock", "botocore", "boto3", "1.35 to 1.43", warms=False, resends="all"),
+    Sdk("aiobotocore.client", "aws.bedrock", "botocore", tested="2.15 to 3", warms=False, resends="all"),
     Sdk("google.genai._interactions._base_client", "gcp.gemini", "stainless", "google-genai", "2 and 3"),
     Sdk("google.genai._gaos.basesdk", "gcp.gemini", "speakeasy", "google-genai", "2 and 3"),
     Sdk("mistralai.client.basesdk", "mistral_ai", "speakeasy", tested="2 and 3", resends="all"),
@@ -115,15 +98,15 @@ SDKS = (
     Sdk("mistralai.gcp.client.basesdk", "gcp.vertex_ai", "speakeasy", "mistralai", "2 and 3", "mistral_ai"),
     Sdk("cohere.core.http_client", "cohere", "cohere", tested="5.13 to 7", resends="whole"),
     Sdk("voyageai.api_resources.api_requestor", "voyage_ai", "voyage", tested="0"),
-    Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6"),
+    Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6", shares="whole"),
     Sdk("huggingface_hub.inference._client", "huggingface", "huggingface", tested="0.30 to 2"),
     Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface", tested="0.30 to 2"),
-    Sdk("xai_sdk.client", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
-    Sdk("xai_sdk.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
-    Sdk("xai_sdk.image", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
-    Sdk("xai_sdk.video", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
-    Sdk("xai_sdk.sync.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
-    Sdk("xai_sdk.aio.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21"),
+    Sdk("xai_sdk.client", "x_ai", "xai", "xai-sdk", "1.0 to 1.21", shares="whole"),
+    Sdk("xai_sdk.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21", shares="whole"),
+    Sdk("xai_sdk.image", "x_ai", "xai", "xai-sdk", "1.0 to 1.21", shares="whole"),
+    Sdk("xai_sdk.video", "x_ai", "xai", "xai-sdk", "1.0 to 1.21", shares="whole"),
+    Sdk("xai_sdk.sync.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21", shares="whole"),
+    Sdk("xai_sdk.aio.chat", "x_ai", "xai", "xai-sdk", "1.0 to 1.21", shares="whole"),
     Sdk("litellm.llms.custom_httpx.http_handler", "litellm", "litellm", tested="1"),
     Sdk("litellm.llms.custom_httpx.aiohttp_handler", "litellm", "litellm", tested="1"),
     Sdk("litellm.litellm_core_utils.litellm_logging", "litellm", "litellm", tested="1"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tokenguard.facts.usage import Usage
+from tokenguard.facts.usage import UNCAPPED_OUTPUT, Usage
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import Counts, kinds, read_google_usage, with_searches
 from tokenguard.providers.reading import Reading, fields, items, text, whole
@@ -27,8 +27,6 @@ USAGE = Counts(
     "cacheTokensDetails",
     "responseTokensDetails",
 )
-UNCAPPED = 4096
-"""Output tokens of a turn that has no cap, at the most; all of it is taken for sound."""
 
 
 def read_turn(message: object) -> Reading:
@@ -48,7 +46,7 @@ def read_turn(message: object) -> Reading:
 def most_of_turn(body: Mapping[str, Any]) -> Usage:
     """What the conversation holds, and what a turn may be, all of it as sound."""
     held = whole(body.get(CONTEXT)) or 0
-    cap = whole(fields(body.get("generationConfig")).get("maxOutputTokens")) or UNCAPPED
+    cap = whole(fields(body.get("generationConfig")).get("maxOutputTokens")) or UNCAPPED_OUTPUT
     return Usage(input=held, input_audio=held, output=cap, output_audio=cap)
 
 

@@ -22,8 +22,8 @@ tests run with (`make matrix`). With synchronous and asynchronous clients, strea
 call is one span.
 
 *Resends* are the SDK's own retries after a failure, if it is configured to retry. `max_retries` limits them, and limits
-the application's own repeats with every SDK. *Shared* are the answers that `[[share]]` can share, including streams and
-raw responses over HTTP, but not the streams of ollama, Bedrock, aiohttp and gRPC.
+the application's own repeats with every SDK. *Shared* are the answers that `[[share]]` can share: all of
+them, streams and raw responses included, or only whole ones.
 
 xai-sdk uses gRPC: `error.type` is the status code (`UNAVAILABLE`), which breakers treat as the equivalent HTTP status.
 Retries inside gRPC's core are part of the call: they are neither counted nor limited. TokenGuard adds its attributes to

@@ -1,20 +1,17 @@
 """boto3, which is botocore, and aiobotocore: Amazon Bedrock's runtime.
 
-Every call of every AWS service goes through `_make_api_call` with the name of its operation; the four that run a model
-are looked at, and everything else passes untouched. What is read later, an event stream or the body of `InvokeModel`,
-gets a subclass of its own class. An event stream that the application stops reading counts as given up.
+Every call of every AWS service goes through `_make_api_call` with the name of its operation. Those that run a model are
+looked at here, those of batches in `bedrock_batches`, and everything else passes untouched. An event stream that the
+application stops reading counts as given up.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from copy import copy
-from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -24,9 +21,10 @@ from tokenguard.call.flow import Flow, drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Reading, Sdk, located
-from tokenguard.providers.bedrock import CONVERSE, invoked, read_headers, same_family
+from tokenguard.providers.bedrock import CONVERSE, invoked, same_family
 from tokenguard.providers.bedrock_media import FILM, FILMS, RANK, rank_body
-from tokenguard.seams.common.watch import Watch
+from tokenguard.seams.bedrock_batches import BedrockBatches
+from tokenguard.seams.botocore_streams import BODY_METHODS, STREAM_METHODS, BodyWatch, EventWatch, watch_stream
 from tokenguard.seams.common.wrapping import Restore, replace
 
 SERVICE = "bedrock-runtime"
@@ -69,6 +67,9 @@ class BedrockExchange:
     def send(self, make_api_call: Callable[[Mapping[str, Any]], Any]) -> Any:
         """Have it sent, with the parameters and the resends that it has by now."""
         resend_cap.set(self._most)
+        call = current_call.get()
+        if call is not None and "body" in self._params:
+            call.reads_later = True
         return make_api_call(self._params)
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
@@ -99,8 +100,8 @@ class BedrockExchange:
 
     @property
     def shared_as(self) -> object:
-        """What identical requests must agree on to share an answer; a body can be read but once."""
-        return None if self.stream or self.api.changes or "body" in self._params else self._client.meta.endpoint_url
+        """See `Exchange.shared_as`."""
+        return None if self.api.changes or self.asked_by is None else "http"
 
     @property
     def asked_by(self) -> AskedBy | None:
@@ -116,9 +117,11 @@ class BedrockExchange:
         """Read a Converse response; have the others watched."""
         if self.stream:
             stream = result["body" if "body" in self._params else "stream"]
-            _watch(stream, EventWatch(call, _event), STREAM_METHODS)
+            watch_stream(stream, EventWatch(call, _event), STREAM_METHODS)
         elif "body" in self._params:
-            _watch(result["body"], BodyWatch(call, result["ResponseMetadata"].get("HTTPHeaders", {})), BODY_METHODS)
+            watch_stream(
+                result["body"], BodyWatch(call, result["ResponseMetadata"].get("HTTPHeaders", {})), BODY_METHODS
+            )
         else:
             return call.read(result)
         return None
@@ -151,145 +154,6 @@ def _event(event: Mapping[str, Any]) -> bytes:
     chunk = event.get("chunk")
     data = _encode(event).encode() if chunk is None else bytes(chunk["bytes"])
     return b"data: " + data + b"\n\n"
-
-
-class EventWatch(Watch):
-    """Watches an event stream, whose reader may take its events apart: langchain-aws takes the usage out of them."""
-
-    __slots__ = ()
-
-    def _keeping(self) -> Callable[[Any], None]:
-        keep = self._items.append
-
-        def keep_copy(event: Mapping[str, Any]) -> None:
-            try:
-                keep({name: copy(value) for name, value in event.items()})
-            except Exception as error:
-                self._call.internal_error("keeping an event", error)
-
-        return keep_copy
-
-
-class BodyWatch(Watch):
-    """Watches the body of an `InvokeModel` response, which the application reads as it likes, or never."""
-
-    __slots__ = ()
-
-    def __init__(self, call: Call, headers: Mapping[str, str]) -> None:
-        usage = read_headers(headers)
-        super().__init__(call, bytes, None if usage is None else Reading(usage=usage))
-
-    @contextlib.contextmanager
-    def failing(self) -> Iterator[None]:
-        """A piece of the body is read meanwhile; if that fails, the body is over."""
-        try:
-            yield
-        except BaseException as error:
-            self.over(error)
-            raise
-
-    def read_of(self, body: Any, piece: bytes, amount: int | None) -> None:
-        """A piece of the body was read: `amount` was asked for, or all of the rest. Never raises."""
-        try:
-            self.keep(bytes(piece))
-            size = body._content_length
-            whole = size is not None and body._amount_read >= int(size)
-            if whole or amount is None or amount < 0 or (amount > 0 and not piece):
-                self.over(None)
-        except Exception as error:
-            self._call.internal_error("watching a body", error)
-
-    def _events(self, items: list[bytes]) -> bytes:
-        return b"".join(items)
-
-    def _fold(self, events: bytes) -> Reading:
-        if self._otherwise is not None and not self._call.api.caps and self._call.api.units is None:
-            return self._otherwise  # no need to decode vectors
-        return self._call.read(json.loads(events))
-
-
-# --- subclasses of the SDK's streams ---------------------------------------------------------------------------------
-
-
-def _watch(stream: Any, watch: Watch, methods: Mapping[str, Callable[[Any], Any]]) -> None:
-    """Have a stream watched from now on."""
-    kind: Any = type(stream)
-    try:
-        stream.__class__ = _watched(kind, tuple(methods.items()))
-    except TypeError:  # aiobotocore 2's bodies are proxies of another object: what the headers said must do
-        watch.over(None)
-    else:
-        stream._tokenguard_watch = watch
-
-
-@lru_cache(maxsize=64)
-def _watched(base: Any, methods: tuple[tuple[str, Callable[[Any], Any]], ...]) -> Any:
-    """A subclass that is named like its base, with those of the methods wrapped that it has."""
-    own = {name: make(getattr(base, name)) for name, make in methods if hasattr(base, name)}
-    return type(base.__name__, (base,), {**own, "__module__": base.__module__, "__qualname__": base.__qualname__})
-
-
-def _iterating(original: Any) -> Any:
-    def iterate(self: Any) -> Any:
-        return self._tokenguard_watch.read(original(self))
-
-    return iterate
-
-
-def _aiterating(original: Any) -> Any:
-    def iterate(self: Any) -> Any:
-        return self._tokenguard_watch.aread(original(self))
-
-    return iterate
-
-
-def _closing(original: Any) -> Any:
-    def close(self: Any) -> Any:
-        closed = original(self)  # a coroutine, in one of aiobotocore's transports
-        self._tokenguard_watch.closed()
-        return closed
-
-    return close
-
-
-def _reading(original: Any) -> Any:
-    """`read`, of either kind: what it returns is a piece of the body, all of the rest of it without an amount."""
-
-    def read(self: Any, amt: int | None = None) -> Any:
-        with self._tokenguard_watch.failing():
-            piece = original(self, amt)
-        self._tokenguard_watch.read_of(self, piece, amt)
-        return piece
-
-    async def aread(self: Any, amt: int | None = None) -> Any:
-        with self._tokenguard_watch.failing():
-            piece = await original(self, amt)
-        self._tokenguard_watch.read_of(self, piece, amt)
-        return piece
-
-    return aread if inspect.iscoroutinefunction(original) else read
-
-
-def _reading_into(original: Any) -> Any:
-    """`readinto`, of either kind."""
-
-    def readinto(self: Any, b: Any) -> Any:
-        with self._tokenguard_watch.failing():
-            size = original(self, b)
-        self._tokenguard_watch.read_of(self, b[:size], len(b))
-        return size
-
-    async def areadinto(self: Any, b: Any) -> Any:
-        with self._tokenguard_watch.failing():
-            size = await original(self, b)
-        self._tokenguard_watch.read_of(self, b[:size], len(b))
-        return size
-
-    return areadinto if inspect.iscoroutinefunction(original) else readinto
-
-
-STREAM_METHODS = {"__iter__": _iterating, "__aiter__": _aiterating, "close": _closing}
-BODY_METHODS = {"read": _reading, "readinto": _reading_into, "close": _closing, "aclose": _closing}
 
 
 # --- the seam --------------------------------------------------------------------------------------------------------
@@ -342,6 +206,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap what sends and resends in `botocore.client` or `aiobotocore.client`; returns what to restore."""
     prefix, endpoints = CLIENTS[sdk.module]
     restore = Restore()
+    jobs = BedrockBatches(meter)
     wrap = functools.partial(replace, restore)
 
     def ask(operation: str, params: Any, result: Any) -> Any:
@@ -358,16 +223,20 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def make_api_call(original: Any) -> Any:
         def call(self: Any, operation_name: str, api_params: Any) -> Any:
             exchange = look(self, operation_name, api_params)
-            if exchange is None:
-                return ask(operation_name, api_params, original(self, operation_name, api_params))
             make = functools.partial(original, self, operation_name)
+            if exchange is None:
+                if (flow := jobs.flow(self, operation_name, api_params)) is not None:
+                    return drive(flow, lambda: make(api_params))
+                return ask(operation_name, api_params, make(api_params))
             return drive(meter.flow(exchange), lambda: exchange.send(make))
 
         async def acall(self: Any, operation_name: str, api_params: Any) -> Any:
             exchange = look(self, operation_name, api_params)
-            if exchange is None:
-                return ask(operation_name, api_params, await original(self, operation_name, api_params))
             make = functools.partial(original, self, operation_name)
+            if exchange is None:
+                if (flow := jobs.flow(self, operation_name, api_params)) is not None:
+                    return await drive_async(flow, lambda: make(api_params))
+                return ask(operation_name, api_params, await make(api_params))
             return await drive_async(meter.flow(exchange), lambda: exchange.send(make))
 
         return acall if inspect.iscoroutinefunction(original) else call

@@ -44,12 +44,10 @@ class Target(NamedTuple):
 class GoogleExchange:
     """One request of a google-genai client."""
 
-    __slots__ = ("_client", "_request", "_url", "api", "asynchronous", "body", "endpoint", "options", "stream")
+    __slots__ = ("_client", "_request", "_url", "api", "body", "endpoint", "options", "stream")
     native_span = False
 
-    def __init__(
-        self, client: Any, request: Any, options: Any, target: Target, stream: bool, asynchronous: bool
-    ) -> None:
+    def __init__(self, client: Any, request: Any, options: Any, target: Target, stream: bool) -> None:
         self._client = client
         self._request = request
         self._url: str = request.url
@@ -59,7 +57,6 @@ class GoogleExchange:
         self.endpoint = target.endpoint
         self.body: Mapping[str, Any] = {"model": target.model, **request.data}
         self.stream = stream
-        self.asynchronous = asynchronous
 
     def replace_body(self, body: Mapping[str, Any]) -> None:
         """Send this body instead; its model goes back into the URL, and into each request of a batch of embeddings."""
@@ -79,10 +76,8 @@ class GoogleExchange:
 
     @property
     def shared_as(self) -> object:
-        """See `Exchange.shared_as`; aiohttp's streams have but one reader."""
-        if self.api.changes or (self.stream and self.asynchronous and self._client._use_aiohttp()):
-            return None
-        return "http"
+        """See `Exchange.shared_as`."""
+        return None if self.api.changes else "http"
 
     @property
     def asked_by(self) -> AskedBy | None:
@@ -152,9 +147,7 @@ def _cached(request: Any, vertex: bool) -> Target | None:
     return Target(CACHE, endpoint, str(request.data.get("model")))
 
 
-def _exchange(
-    client: Any, request: Any, options: Any, stream: bool, asynchronous: bool = False
-) -> GoogleExchange | None:
+def _exchange(client: Any, request: Any, options: Any, stream: bool) -> GoogleExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     if request.method not in ("post", "POST") or not isinstance(request.data, Mapping):
         return None
@@ -164,7 +157,7 @@ def _exchange(
     if (retries := _retry_options(client, options)) is not None:
         # As the request's own, so that tenacity is set up now, with the hook below.
         options = _with_retries(retries)
-    return GoogleExchange(client, request, options, target, stream, asynchronous)
+    return GoogleExchange(client, request, options, target, stream)
 
 
 def _asked(meter: Meter, request: Any, result: Any) -> None:
@@ -210,7 +203,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def async_request(original: Any) -> Any:
         async def request(self: Any, http_request: Any, http_options: Any = None, stream: bool = False) -> Any:
-            exchange = meter.look(_exchange, self, http_request, http_options, stream, True)
+            exchange = meter.look(_exchange, self, http_request, http_options, stream)
             if exchange is None and (flow := batch_flow(meter, self, http_request)) is not None:
                 return await drive_async(flow, lambda: original(self, http_request, http_options, stream))
             if exchange is None:

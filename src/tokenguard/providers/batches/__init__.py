@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tokenguard.providers.batches.anthropic import ANTHROPIC
+from tokenguard.providers.batches.bedrock import BEDROCK
 from tokenguard.providers.batches.google import GOOGLE
 from tokenguard.providers.batches.openai import MISTRAL, OPENAI
 from tokenguard.providers.batches.rows import (
@@ -28,6 +29,7 @@ from tokenguard.providers.batches.rows import (
 
 __all__ = [
     "ANTHROPIC",
+    "BEDROCK",
     "CREATE",
     "FILE",
     "GOOGLE",

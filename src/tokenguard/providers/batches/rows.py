@@ -65,6 +65,8 @@ class Seen(NamedTuple):
     expires_ns: int | None = None
     ended_ns: int | None = None
     metadata: Mapping[str, Any] = {}
+    model: str | None = None
+    """Of all of its lines, where the answers name none."""
 
     @property
     def unbilled(self) -> bool:
@@ -84,6 +86,8 @@ class Result(NamedTuple):
     """The answer as a call by itself would have had it; `None` where there is none, and nothing to pay."""
     error: str | None
     """Why there is none."""
+    asked: Mapping[str, Any] = {}
+    """What was asked, where the line repeats it."""
 
 
 class BatchApi(NamedTuple):
@@ -112,6 +116,8 @@ class BatchApi(NamedTuple):
     """The wire format of an answer, by provider, the job's endpoint, its model and the line."""
     file: Callable[[object], object] = lambda said: fields(said).get("id")
     """The id of a file that was uploaded, in the answer."""
+    named: Callable[[Line, Asked], Line] = lambda line, asked: line._replace(body={"model": asked.model, **line.body})
+    """A line of a job that names the model for those that name none."""
 
     def lines(self, requests: Iterable[Mapping[str, Any]], asked: Asked) -> Iterator[Line]:
         """The requests of a job, or of the file that it will have."""

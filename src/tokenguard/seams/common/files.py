@@ -48,7 +48,7 @@ def multipart(stream: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def describe(content: Any) -> dict[str, Any]:
     """A file's size in bytes, a checksum of its beginning, and the seconds of one in WAV, as far as they are told."""
-    size, head = _seen(content)
+    size, head = beginning(content)
     told: dict[str, Any] = {"type": "file", "head": zlib.crc32(head)}
     if size is not None:
         told["bytes"] = size
@@ -57,7 +57,7 @@ def describe(content: Any) -> dict[str, Any]:
     return told
 
 
-def _seen(content: Any) -> tuple[int | None, bytes]:
+def beginning(content: Any) -> tuple[int | None, bytes]:
     """The size of a content, and its beginning; from a file, which stays where it was."""
     if isinstance(content, str):
         content = content.encode()
@@ -65,14 +65,17 @@ def _seen(content: Any) -> tuple[int | None, bytes]:
         return len(content), bytes(content[:HEAD])
     if isinstance(content, os.PathLike):
         with open(content, "rb") as file:
-            return _seen(file)
+            return beginning(file)
     try:
-        if not content.seekable():
+        if not _seekable(content):
             return None, b""
         at = content.tell()
-        head = content.read(HEAD)
-        size = content.seek(0, io.SEEK_END) - at
-        content.seek(at)
+        try:
+            head = content.read(HEAD)
+            content.seek(0, io.SEEK_END)
+            size = content.tell() - at
+        finally:
+            content.seek(at)
     except (AttributeError, OSError, TypeError, ValueError):  # no file, or one of another kind
         return None, b""
     return size, head if isinstance(head, bytes) else str(head).encode()
@@ -94,14 +97,22 @@ def _seconds(head: bytes, size: int) -> float | None:
     return None
 
 
+def _seekable(file: Any) -> bool:
+    """Whether a file can be read and put back: what boto3 reads a part of a file by does not say."""
+    said = getattr(file, "seekable", None)
+    return all(hasattr(file, name) for name in ("read", "seek", "tell")) and (said is None or bool(said()))
+
+
 def read_again(file: Any) -> bytes | None:
     """The content of a file as SDKs take them, which they are to read after this; `None` where that cannot be."""
+    if isinstance(file, str):
+        return file.encode()
     if isinstance(file, bytes | bytearray):
         return bytes(file)
     if isinstance(file, os.PathLike):
         with open(file, "rb") as opened:
             return read_again(opened)
-    if not hasattr(file, "read") or not hasattr(file, "seekable") or not file.seekable():
+    if not _seekable(file):
         return None
     here = file.tell()
     try:

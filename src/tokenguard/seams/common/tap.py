@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
@@ -21,19 +22,21 @@ from typing import Any, Protocol
 from tokenguard.call.call import Call
 from tokenguard.providers import Reading
 from tokenguard.providers.bedrock import server_sent
-from tokenguard.providers.events import decoded
-from tokenguard.seams.common.watch import Watch, closed
+from tokenguard.providers.events import decoded, in_lines, whole_answer
+from tokenguard.seams.common.watch import Watch, closed, is_running
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 
 
+LINES = ("application/x-ndjson", "application/stream+json")
+"""Content types of streams whose events are lines of JSON."""
 BINARY = ("audio/", "video/", "image/", "application/octet-stream")
 """Content types of bodies of which nothing is looked at, and so nothing kept."""
 
 
 def decoded_body(response: Any) -> Any:
-    """The JSON of a response that has been read; `None` where it is something else: sound, text."""
+    """The JSON of a response that has been read, or its text; `None` where it is something else: sound, say."""
     content_type = response.headers.get("content-type", "")
     if content_type.startswith(BINARY):
         return None
@@ -42,7 +45,7 @@ def decoded_body(response: Any) -> Any:
     except ValueError:
         if content_type.startswith("application/json"):
             raise
-        return None
+        return response.text
 
 
 class Tap(Watch):
@@ -116,12 +119,11 @@ class Tap(Watch):
         body = b"".join(items)
         if self._content_type.startswith(EVENT_STREAM):
             return server_sent(body)
-        return body
+        return in_lines(body)
 
     def _fold(self, events: bytes) -> Reading:
-        if self._content_type.startswith("application/json"):
-            return self._call.read(json.loads(events))
-        return self._call.api.fold(events)
+        whole = None if self._content_type.startswith(LINES) else whole_answer(events)
+        return self._call.api.fold(events) if whole is None else self._call.read(whole)
 
 
 def _without_usage(data: bytes) -> tuple[bytes, bytes]:
@@ -191,9 +193,21 @@ class Spool:
     def __init__(self, content: Content, contain: Callable[..., object]) -> None:
         self._content = content
         self._contain = contain
+        self._reader: Callable[[], Any] = lambda: None
 
     def read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """The chunks as they come."""
+        reader = self._read(chunks)
+        self._reader = weakref.ref(reader)
+        return reader
+
+    def aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks of an asynchronous response."""
+        reader = self._aread(chunks)
+        self._reader = weakref.ref(reader)
+        return reader
+
+    def _read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         complete = False
         try:
             for chunk in chunks:
@@ -203,8 +217,7 @@ class Spool:
         finally:
             self._contain("reading a batch", self._content.over, complete)
 
-    async def aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks of an asynchronous response."""
+    async def _aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         complete = False
         try:
             async for chunk in chunks:
@@ -216,7 +229,9 @@ class Spool:
             await closed(chunks)
 
     def closed(self) -> None:
-        """The response was closed; its reader ends by itself."""
+        """The response was closed: by who reads it, which ends by itself, or in the middle."""
+        if not is_running(self._reader()):
+            self._contain("reading a batch", self._content.over, False)
 
 
 def spool(response: Any, content: Content, contain: Callable[..., object]) -> None:

@@ -33,6 +33,11 @@ async def closed(items: Any) -> None:
         await aclose()
 
 
+def is_running(reader: Any) -> bool:
+    """Whether a generator, of either kind, is being run now."""
+    return getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)
+
+
 class Watch:
     """Watches one stream on behalf of a call, and finishes the call when the stream is over.
 
@@ -132,8 +137,7 @@ class Watch:
             return self
 
     def _is_read(self) -> bool:
-        reader = self._reader and self._reader()
-        return getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)
+        return is_running(self._reader and self._reader())
 
     def over(self, ending: BaseException | None) -> None:
         """Finish the call with what the stream told: `None` is its own end, `GeneratorExit` a reader that stopped."""

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.call.call import current_call
-from tokenguard.call.kept import Flying, HttpAnswer, Incoming, LookUp
+from tokenguard.call.kept import Flying, HttpAnswer, Incoming, LookUp, lasting
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Meanwhile, Restore
 
@@ -37,10 +37,12 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 class Wire:
     """What a call that is being sent gets in place of the network, or wants to hear of what comes by it."""
 
-    __slots__ = ("_found", "_listeners", "answer", "flight", "merges")
+    __slots__ = ("_found", "_listeners", "answer", "flight", "merges", "reads_later")
 
-    def __init__(self, found: LookUp | None, flight: Flying | None) -> None:
+    def __init__(self, found: LookUp | None, flight: Flying | None, *, reads_later: bool = False) -> None:
         self._found = found
+        self.reads_later = reads_later
+        """Whether the application reads the body of the answer, when and as it likes."""
         self.answer = None if found is None else found.answer
         self.merges = found is not None and found.merges
         self.flight = flight if flight is not None and flight.leads else None
@@ -62,13 +64,22 @@ class Wire:
         self._found.served = True
 
     def fans_out(
-        self, headers: Iterable[tuple[str, str]], source: Any, broken: Callable[[str], Exception], *, waits: bool
+        self,
+        headers: Iterable[tuple[str, str]],
+        source: Any,
+        broken: Callable[[str], Exception],
+        *,
+        waits: bool,
+        decoded: bool = False,
     ) -> Any:
-        """The body that is read in place of `source`: where others wait for it, one that they read too."""
+        """The body that is read in place of `source`: where others wait for it, one that they read too.
+
+        `decoded` says that what the source gives is no longer encoded as the headers say.
+        """
         if self.flight is None:
             return source
         self._listeners.remove(self.flight.incoming)
-        return self.flight.fans_out(headers, source, broken, waits=waits)
+        return self.flight.fans_out(lasting(headers, decoded=decoded), source, broken, waits=waits)
 
     def begins(
         self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
@@ -115,7 +126,7 @@ def asked(method: str, host: str | None) -> Wire | None:
         return None
     if _heard_above.get() or method != "POST" or host != call.endpoint.host:
         return None
-    wire = Wire(call.look_up, call.flight)
+    wire = Wire(call.look_up, call.flight, reads_later=call.stream or call.reads_later)
     return None if wire.idle else wire
 
 

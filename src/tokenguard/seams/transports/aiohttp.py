@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tokenguard.call.kept import HttpAnswer
+from tokenguard.call.kept import Body, HttpAnswer, lasting
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.seams.transports import Wire, asked, headers_of
@@ -21,23 +22,32 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     def look(method: str, url: Any) -> Wire | None:
         return asked(method.upper(), urlsplit(str(url)).hostname)
 
-    def listen(wire: Wire, response: Any) -> None:
+    def listen(wire: Wire, response: Any) -> Any:
         if response.status != 200:
-            return
+            return response
+        headers = list(response.headers.items())
+        if wire.reads_later:
+            source = _Source(response)
+            body = wire.fans_out(headers, source, module.ClientPayloadError, waits=True, decoded=True)
+            if body is not source:
+                answer = HttpAnswer(lasting(headers, decoded=True), b"", body)
+                response = _given(module)(response.method, response.url, answer)
         content = response.content
-        wire.begins(response.headers.items(), decoded=True, over=content.at_eof)  # aiohttp decodes as it reads
+        wire.begins(headers, decoded=True, over=content.at_eof)  # aiohttp decodes as it reads
         content.__class__ = _heard(type(content), wire)
+        return response
 
     def request(original: Any) -> Any:
         async def request(self: Any, method: str, str_or_url: Any, *args: Any, **kwargs: Any) -> Any:
             wire = meter.look(look, method, str_or_url)
             if wire is None:
                 return await original(self, method, str_or_url, *args, **kwargs)
-            if wire.answer is not None and wire.answer.live is None:
-                return _kept(module)(method, str_or_url, wire, wire.answer)
+            if wire.answer is not None:
+                given = _given(module)(method, str_or_url, wire.answer)
+                wire.given()
+                return given
             response = await original(self, method, str_or_url, *args, **kwargs)
-            meter.contain("listening to an answer", listen, wire, response)
-            return response
+            return meter.contain("listening to an answer", listen, wire, response) or response
 
         return request
 
@@ -56,16 +66,48 @@ def _heard(base: Any, wire: Wire) -> Any:
     return type(base.__name__, (base,), {"__slots__": (), "_read_nowait_chunk": read, "__module__": base.__module__})
 
 
+class _Source:
+    """The body of a response, as several read it."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks: AsyncIterator[bytes] = self._response.content.iter_any()
+        return chunks
+
+    def close(self) -> None:
+        """Read no more of it."""
+        self._response.close()
+
+    async def aclose(self) -> None:
+        """The same."""
+        self._response.close()
+
+
 @lru_cache(maxsize=1)
-def _kept(module: Any) -> Any:
-    """The class of responses that nobody has sent."""
+def _given(module: Any) -> Any:
+    """The class of responses that nobody has sent to this caller, or to no other one alone."""
     import multidict
     import yarl
     from aiohttp.base_protocol import BaseProtocol
     from aiohttp.streams import StreamReader
 
-    class Kept(module.ClientResponse):  # type: ignore[misc] # the transport's
-        def __init__(self, method: str, url: Any, wire: Wire, answer: HttpAnswer) -> None:
+    class Live(StreamReader):
+        """Reads on in a body when it is read itself."""
+
+        def __init__(self, body: Body, loop: asyncio.AbstractEventLoop) -> None:
+            super().__init__(BaseProtocol(loop), 2**16, loop=loop)
+            self._parts = aiter(body)
+
+        async def _wait(self, func_name: str) -> None:
+            try:
+                self.feed_data(await anext(self._parts))
+            except StopAsyncIteration:
+                self.feed_eof()
+
+    class Given(module.ClientResponse):  # type: ignore[misc] # the transport's
+        def __init__(self, method: str, url: Any, answer: HttpAnswer) -> None:
             self.method = method
             self._url = self._real_url = yarl.URL(str(url))
             self.status, self.reason, self.version = 200, "OK", None
@@ -75,13 +117,16 @@ def _kept(module: Any) -> Any:
             self._cache: dict[str, Any] = {}
             self._history: tuple[Any, ...] = ()
             self._loop = asyncio.get_running_loop()
-            self.content = StreamReader(BaseProtocol(self._loop), 2**16, loop=self._loop)
-            self.content.feed_data(answer.body)
-            self.content.feed_eof()
+            self._live = answer.live
+            if answer.live is not None:
+                self.content: StreamReader = Live(answer.live, self._loop)
+            else:
+                self.content = StreamReader(BaseProtocol(self._loop), 2**16, loop=self._loop)
+                self.content.feed_data(answer.body)
+                self.content.feed_eof()
             self._body: bytes | None = None
             self._closed = True
             self._connection = None
-            wire.given()
 
         async def read(self) -> bytes:
             if self._body is None:
@@ -89,19 +134,22 @@ def _kept(module: Any) -> Any:
             return self._body
 
         def release(self) -> Any:
+            self.close()
             return _Nothing()
 
         def close(self) -> None:
-            pass
+            live, self._live = self._live, None
+            if live is not None:
+                live.close()
 
         async def wait_for_close(self) -> None:
             pass
 
         def __del__(self, *_: Any) -> None:
-            pass
+            self.close()
 
-    Kept.__name__ = Kept.__qualname__ = "ClientResponse"
-    return Kept
+    Given.__name__ = Given.__qualname__ = "ClientResponse"
+    return Given
 
 
 class _Nothing:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tokenguard.call.kept import HttpAnswer
+from tokenguard.call.kept import Body, HttpAnswer
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.seams.transports import Wire, asked, headers_of
@@ -25,7 +25,14 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     def listen(wire: Wire, request: Any, response: Any) -> None:
         if response.status_code != 200:
             return
-        wire.begins(response.headers.items(), decoded=False)
+        headers = list(response.headers.items())
+        if request.stream_output:
+            broken = import_module("urllib3.exceptions").ProtocolError
+            source = _Source(response.raw)
+            body = wire.fans_out(headers, source, broken, waits=False)
+            if body is not source:
+                response.raw = _Live(body)
+        wire.begins(headers, decoded=False)
         if request.stream_output:
             response.raw = _Heard(response.raw, wire)
         else:
@@ -37,7 +44,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
             wire = meter.look(look, request)
             if wire is None:
                 return original(self, request)
-            if wire.answer is not None and wire.answer.live is None:
+            if wire.answer is not None:
                 return _given(request, wire, wire.answer)
             response = original(self, request)
             meter.contain("listening to an answer", listen, wire, request, response)
@@ -54,12 +61,67 @@ def _given(request: Any, wire: Wire, answer: HttpAnswer) -> Any:
     response_of: Any = import_module("botocore.awsrequest").AWSResponse
     from urllib3.response import HTTPResponse
 
-    raw = HTTPResponse(io.BytesIO(answer.body), status=200, preload_content=False, decode_content=False)
+    if answer.live is None:
+        raw: Any = HTTPResponse(io.BytesIO(answer.body), status=200, preload_content=False, decode_content=False)
+    else:
+        raw = _Live(answer.live)
     response = response_of(request.url, 200, dict(headers_of(answer)), raw)
     if not request.stream_output:
         response.content  # noqa: B018 - read now, as botocore does
     wire.given()
     return response
+
+
+class _Source:
+    """A body of urllib3, as several read it."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __iter__(self) -> Iterator[bytes]:
+        parts: Iterator[bytes] = self._raw.stream()
+        return parts
+
+    def close(self) -> None:
+        """Read no more of it."""
+        self._raw.close()
+
+
+class _Live(io.RawIOBase):
+    """A body that others read too, as botocore reads urllib3's."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._parts = iter(body)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def read(self, amt: int | None = None, *_: Any, **__: Any) -> bytes | None:
+        """See `urllib3.HTTPResponse`."""
+        return super().read(-1 if amt is None else amt)
+
+    def readinto(self, buffer: Any) -> int:
+        """See `io.RawIOBase`."""
+        data = self._rest or next(self._parts, b"")
+        size = min(len(buffer), len(data))
+        buffer[:size], self._rest = data[:size], data[size:]
+        return size
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        """See `urllib3.HTTPResponse`."""
+        if self._rest:
+            yield self._rest
+        self._rest = b""
+        yield from self._parts
+
+    def close(self) -> None:
+        """Read no more of it."""
+        if not self.closed:
+            self._body.close()
+        super().close()
 
 
 class _Heard:

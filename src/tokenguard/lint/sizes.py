@@ -1,0 +1,183 @@
+"""How many items a list has: surely few, surely as many as the data, or nobody knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from tokenguard.lint.loops import goes_over
+from tokenguard.lint.patterns import lazy
+from tokenguard.lint.reach import given
+from tokenguard.lint.rulebook import File
+from tokenguard.lint.sending import last_name, sends
+from tokenguard.lint.syntax import Binding, Function
+
+_DEPTH = 8  # names of names
+_PLAN = lazy(
+    r"(?:^|_)(?:sub_?)?(?:tasks|plans?|steps|queries|subquestions|perspectives|roles|layers|targets|datasets)$",
+    re.IGNORECASE,
+)
+_ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
+
+_BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
+_BATCH = lazy(r"(?:^|_)batch$")
+_TEAM = lazy(r"(?:^|[._])(?:agents?|models|metrics|judges|providers|personas|retrievers|variants)$")
+_SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
+
+
+def as_many_as_items(file: File, number: ast.expr) -> bool:
+    """Whether a number is a length, or grows with one: the least of it and another number does not."""
+    match file.written(number):
+        case ast.Call(func=ast.Name(id="len")):
+            return True
+        case ast.Call(func=ast.Name(id="min"), args=args):
+            return all(as_many_as_items(file, arg) for arg in args)
+        case ast.Call(func=ast.Name(id="max"), args=args) | ast.BoolOp(values=args):
+            return any(as_many_as_items(file, arg) for arg in args)
+        case ast.BinOp(left=left, right=right):
+            return as_many_as_items(file, left) or as_many_as_items(file, right)
+    return False
+
+
+def few(file: File, source: ast.expr, most: int) -> bool:
+    """Whether there are surely at most `most` items, or one batch of them."""
+    listed = file.written(source)
+    if isinstance(listed, ast.Name | ast.Attribute) and (found := file.elsewhere(file.names.path(listed))):
+        listed = found[1] if isinstance(found[1], ast.expr) else listed
+    if isinstance(source, ast.Name) and _grown(file, source):
+        return _kept_short(file, source, most)
+    if _TEAM.search(ast.unparse(source)):
+        return True  # written out somewhere, and short
+    match listed:
+        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
+            return len(items) <= most
+        case ast.Call(func=ast.Name(id="range"), args=args):
+            if any(as_many_as_items(file, arg) for arg in args):
+                return False
+            counts = [file.constant(arg) for arg in args]
+            return len(args) < 3 and not (isinstance(counts[-1], int) and counts[-1] > most)
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[_, *_] as args) if name in _SAME:
+            return any(few(file, arg, most) for arg in args)
+        case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values")):
+            return few(file, value, most)
+        case ast.Call():
+            return bool(re.search(r"islice|sample|nlargest|head", last_name(listed.func)))
+        case ast.Subscript(slice=ast.Slice(upper=ast.expr())):
+            return True
+        case ast.Starred(value=value):
+            return few(file, value, most)
+        case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
+            return all(few(file, generator.iter, most) for generator in generators)
+        case ast.Name(id=name):
+            found_name = file.module.scope_at(listed).lookup(name)
+            bindings = found_name[1] if found_name else []
+            return any(_is_batch(file, name, b) or _one_for_each_agent(b) for b in bindings)
+    return False
+
+
+def _is_batch(file: File, name: str, binding: Binding) -> bool:
+    """Whether a name stands for a part of the items: set by a loop over batches, a slice, a parameter `batch`."""
+    if binding.kind == "loop" and binding.value is not None and _BATCHED.search(ast.unparse(binding.value)):
+        return True
+    if binding.kind == "assign":
+        parts = binding.value.elts if isinstance(binding.value, ast.Tuple) else [binding.value]
+        return all(isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) for part in parts)
+    return binding.kind in ("loop", "param") and bool(_BATCH.search(name))
+
+
+def _one_for_each_agent(binding: Binding) -> bool:
+    """Whether a parameter is a list of agents, or of what each has said: `responses: list[AgentResponse]`."""
+    note = getattr(binding.node, "annotation", None) if binding.kind == "param" else None
+    return note is not None and "Agent" in ast.unparse(note)
+
+
+def _kept_short(file: File, name: ast.Name, most: int) -> bool:
+    """Whether a list gets its items under a test of its length: `if len(kept) < 3`, `if len(kept) == 3: break`."""
+    place = file.module.function_of(name) or file.module.tree
+    length = f"len({name.id})"
+    for node in ast.walk(place):
+        if isinstance(node, ast.If | ast.While):
+            for test in ast.walk(node.test):
+                if isinstance(test, ast.Compare) and ast.unparse(test.left) == length:
+                    number = file.constant(test.comparators[0])
+                    if isinstance(number, int) and 0 < number <= most:
+                        return True
+    return False
+
+
+def _grown(file: File, name: ast.Name) -> bool:
+    """Whether a list or dict gets more items after it was written out."""
+    found = file.module.scope_at(name).lookup(name.id)
+    return found is not None and f"{name.id}[]" in found[0].names
+
+
+def many(file: File, source: ast.expr, depth: int = 0) -> bool:
+    """Whether a list has as many items as the data has: not what an object holds, or what a model has made up.
+
+    A plan's steps and a question's search terms are few, whatever they are called; nobody writes down how few.
+    """
+    if depth > _DEPTH:
+        return False
+    match source:
+        case ast.Name():
+            return _named_many(file, source, depth)
+        case ast.Await(value=value) | ast.Starred(value=value) | ast.Subscript(value=value, slice=ast.Slice()):
+            return many(file, value, depth + 1)
+        case ast.Call(func=ast.Name(id="range"), args=args):
+            return any(as_many_as_items(file, arg) for arg in args)
+        case ast.Call(func=ast.Name(id="zip"), args=args):
+            return all(many(file, arg, depth + 1) for arg in args)
+        case ast.Call(func=ast.Name(id="filter" | "map"), args=[_, arg, *_]):
+            return many(file, arg, depth + 1)
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[arg, *_]) if name in _SAME:
+            return many(file, arg, depth + 1)
+        case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values" | "get")):
+            return _held_many(file, value)
+        case ast.Call(func=ast.Attribute(attr="gather"), args=[ast.Starred(value=value), *_]):
+            return many(file, value, depth + 1)  # one answer for each
+        case ast.Call():
+            return not sends(file, source)
+        case ast.Attribute(value=value) | ast.Subscript(value=value):
+            return _held_many(file, value)
+        case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
+            return all(many(file, generator.iter, depth + 1) for generator in generators)
+        case ast.BoolOp(values=[first, *_]) | ast.IfExp(body=first):
+            return many(file, first, depth + 1)
+        case ast.BinOp(op=ast.Mult(), left=left, right=right):
+            return as_many_as_items(file, left) or as_many_as_items(file, right)
+        case ast.BinOp(left=left, right=right):
+            return many(file, left, depth + 1) or many(file, right, depth + 1)
+    return False
+
+
+def _named_many(file: File, name: ast.Name, depth: int) -> bool:
+    found = file.module.scope_at(name).lookup(name.id)
+    if found is None:
+        return False
+    scope, bindings = found
+    grown = [part for part in scope.names.get(f"{name.id}[]", ()) if part.kind in ("append", "item")]
+    if any(part.kind == "item" for part in grown):
+        return False  # groups
+    if grown:
+        around = [goes_over(file, part.node, [b.node for b in bindings]) for part in grown]
+        return any(many(file, source, depth + 1) for sources in around for source in sources)
+    if bindings[0].kind == "param":
+        if _PLAN.search(name.id) or not isinstance(scope.node, Function):
+            return False
+        known = given(file, scope.node, name.id)
+        return not known or any(many(file, value, depth + 1) for value in known)
+    values = [b.value for b in bindings if b.kind in ("assign", "with") and b.value is not None]
+    return bool(values) and all(many(file, value, depth + 1) for value in values)
+
+
+def _held_many(file: File, holder: ast.expr) -> bool:
+    """Whether what is in an object is data: the body of a web request, or what a file or a table was read into."""
+    written = file.written(holder)
+    if isinstance(written, ast.Await):
+        written = written.value
+    if isinstance(written, ast.Call):
+        return last_name(written.func).startswith(("load", "read", "fetch")) and not sends(file, written)
+    found = file.module.scope_at(holder).lookup(holder.id) if isinstance(holder, ast.Name) else None
+    function = found[0].node if found and found[1][0].kind == "param" else None
+    decorators = function.decorator_list if isinstance(function, Function) else []
+    return any(isinstance(d, ast.Call) and _ROUTE.search(ast.unparse(d.func)) for d in decorators)
