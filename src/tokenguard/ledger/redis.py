@@ -180,7 +180,8 @@ class RedisLedger(Ledger):
             raise
         if not isinstance(answer, list) or len(answer) < 2:
             raise LedgerError(
-                f"the Redis ledger cannot be used: it answers {str(answer)[:80]!r}, as no Redis does. Check [ledger] url"
+                f"the Redis ledger cannot be used: it answers {str(answer)[:80]!r}, as no Redis does. "
+                "Check [ledger] url"
             )
         self._ahead_s = float(answer[0]) - self._clock()
         epoch, self._epoch = self._epoch, answer[1]
