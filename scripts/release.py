@@ -32,6 +32,13 @@ def names(wheel: Path) -> set[str]:
         return set(file.namelist())
 
 
+def description(wheel: Path) -> str:
+    """What the package index shows of a wheel."""
+    with zipfile.ZipFile(wheel) as file:
+        (metadata,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        return file.read(metadata).decode()
+
+
 def main() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     said = (ROOT / "src" / "tokenguard" / "__init__.py").read_text()
@@ -44,6 +51,8 @@ def main() -> None:
     (wheel,), (sdist,) = DIST.glob("*.whl"), DIST.glob("*.tar.gz")
     run(BIN / "twine", "check", "--strict", wheel, sdist)
     run(BIN / "check-wheel-contents", wheel)
+    if dead := re.findall(r"\]\((?!https?:)[^)]*\)", description(wheel)):
+        sys.exit(f"the description has links that lead nowhere on the package index: {', '.join(dead)}")
     with tempfile.TemporaryDirectory() as folder:
         run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT)
         (direct,) = Path(folder).glob("*.whl")
