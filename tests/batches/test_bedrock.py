@@ -121,9 +121,12 @@ def test_a_job(installed, provider, aws, read):
 def test_formats(installed, provider, aws, model, line, kind):
     """Each family's own bodies, and Converse's, of a job that says which its lines are."""
     s3, bedrock = aws
+    creates = bedrock.meta.service_model.operation_model("CreateModelInvocationJob").input_shape.members
+    if "modelInvocationType" not in creates and kind == "Converse":
+        pytest.skip("this version's jobs are of InvokeModel alone")
     s3.put_object(Bucket="work", Key="in/lines.jsonl", Body=text_of(map(line, range(3))))
     with tokenguard.meter() as measured:
-        arn = create(bedrock, model, modelInvocationType=kind)
+        arn = create(bedrock, model, **({"modelInvocationType": kind} if "modelInvocationType" in creates else {}))
     ended(bedrock, arn)
     all_lines(s3.get_object(**results_of(arn))["Body"])
     installed.telemetry.flush()

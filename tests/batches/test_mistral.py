@@ -79,3 +79,24 @@ def test_budgets_hold_for_it(installed, provider):
             assert provider.desk.batches == {}
         finally:
             tokenguard.install(policy.Policy())
+
+
+def test_the_helper(installed, provider):
+    """`tokenguard.batch` with its client: results in the order of the requests, and on from the id."""
+    asked = [{"model": MODEL, **each["body"]} for each in lines(4)]
+    with client_module.Mistral(api_key="k", server_url=provider.url) as client:
+        with tokenguard.meter() as measured:
+            results = tokenguard.batch(client, asked, poll=0.01, metadata={"why": "tags"})
+        assert [result.custom_id for result in results] == [f"request-{n:06}" for n in range(4)]
+        assert all(result.response["choices"] for result in results)
+        assert [each.response for each in tokenguard.batch(client, id=results.id)] == [r.response for r in results]
+        with pytest.raises(TypeError, match="one model"):
+            tokenguard.batch(client, [{"model": "a"}, {"model": "b"}])
+    assert measured.calls == 4
+    assert measured.cost_usd == pytest.approx(billed(provider), rel=1e-9)
+
+
+def test_the_helper_says_whose_clients_it_takes():
+    """Any other client is a mistake that is named."""
+    with pytest.raises(TypeError, match="takes a client of openai"):
+        tokenguard.batch(object(), [{"model": "a"}])

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Protocol
 
 from tokenguard.facts.errors import BatchError
-from tokenguard.providers.batches import ANTHROPIC, GOOGLE, OPENAI, BatchApi, Result, Seen, objects
+from tokenguard.providers.batches import ANTHROPIC, GOOGLE, MISTRAL, OPENAI, BatchApi, Result, Seen, objects
 
 Step = tuple[str, Any]
 Steps = Generator[Step, Any, Any]
@@ -39,14 +39,34 @@ class Client(Protocol):
 
 
 def client_of(client: Any) -> Client:
-    """The client of whichever SDK."""
+    """The client of whichever SDK. Raises `TypeError` for one whose jobs are not made here."""
     if hasattr(client, "messages"):
         return AnthropicClient(client)
-    return GoogleClient(client) if type(client).__module__.startswith("google.genai") else OpenAIClient(client)
+    module = type(client).__module__
+    for package, kind in (("google.genai", GoogleClient), ("mistralai", MistralClient), ("", OpenAIClient)):
+        if module.startswith(package) and (package or hasattr(client, "batches")):
+            return kind(client)
+    raise TypeError(
+        f"tokenguard.batch takes a client of openai (or one like it), anthropic, google-genai or mistralai, not "
+        f"{module}.{type(client).__qualname__}. Create the job with that client: its lines are recorded all the same."
+    )
 
 
 def _read(api: BatchApi, lines: Iterable[Mapping[str, Any]]) -> list[Result]:
     return [result for result in map(api.result, lines) if result is not None]
+
+
+def _one_model(lines: Lines, whose: str) -> str:
+    models = sorted({str(body.get("model")) for body in lines.values()})
+    if len(models) != 1:
+        raise TypeError(
+            f"a batch of {whose}'s goes to one model; here are {', '.join(models)}. Make a batch for each model."
+        )
+    return models[0]
+
+
+def _without_model(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key != "model"}
 
 
 class OpenAIClient:
@@ -90,6 +110,47 @@ class OpenAIClient:
         return "; ".join(str(error.message) for error in errors if error.message) or "the provider does not say why"
 
 
+class MistralClient:
+    """mistralai's, for calls that are waited for."""
+
+    api = MISTRAL
+
+    def __init__(self, client: Any) -> None:
+        self._jobs = client.batch.jobs
+        self._files = client.files
+
+    def create(self, lines: Lines, endpoint: str, metadata: Mapping[str, str] | None) -> Generator[Step, Any, str]:
+        """Upload the lines, and create a job of them for their model."""
+        model = _one_model(lines, "Mistral")
+        content = "".join(
+            json.dumps({"custom_id": name, "body": _without_model(body)}) + "\n" for name, body in lines.items()
+        ).encode()
+        file = yield (
+            "ask",
+            lambda: self._files.upload(file={"file_name": "requests.jsonl", "content": content}, purpose="batch"),
+        )
+        more = {} if metadata is None else {"metadata": dict(metadata)}
+        job = yield "ask", lambda: self._jobs.create(input_files=[file.id], model=model, endpoint=endpoint, **more)
+        return str(job.id)
+
+    def ask(self, job_id: str) -> Any:
+        """Ask for the job."""
+        return self._jobs.get(job_id=job_id)
+
+    def results(self, told: Seen, job: Any) -> Generator[Step, Any, list[Result]]:
+        """Read both of its files."""
+        found = []
+        for name in filter(None, (told.output, told.errors)):
+            content = yield "ask", lambda name=name: self._files.download(file_id=name)
+            found += _read(self.api, objects(content.read()))
+        return found
+
+    def why(self, job: Any) -> str:
+        """What the job says of its requests."""
+        errors = (str(error.message) for error in getattr(job, "errors", None) or ())
+        return "; ".join(errors) or "the provider does not say why"
+
+
 class AnthropicClient:
     """Anthropic's."""
 
@@ -129,17 +190,11 @@ class GoogleClient:
 
     def create(self, lines: Lines, endpoint: str, metadata: Mapping[str, str] | None) -> Generator[Step, Any, str]:
         """Create a job that has the requests in it, each with its name as the key of its metadata."""
-        models = {str(body.get("model")) for body in lines.values()}
-        if len(models) != 1 or metadata is not None:
-            raise TypeError(
-                f"a batch of Google's goes to one model and has no metadata; here are {', '.join(sorted(models))}. "
-                "Make a batch for each model."
-            )
-        asked = [
-            {**{key: value for key, value in body.items() if key != "model"}, "metadata": {"key": name}}
-            for name, body in lines.items()
-        ]
-        job = yield "ask", lambda: self._client.batches.create(model=models.pop(), src=asked)
+        if metadata is not None:
+            raise TypeError("a batch of Google's has no metadata; leave it out")
+        model = _one_model(lines, "Google")
+        asked = [{**_without_model(body), "metadata": {"key": name}} for name, body in lines.items()]
+        job = yield "ask", lambda: self._client.batches.create(model=model, src=asked)
         return str(job.name)
 
     def ask(self, job_id: str) -> Any:

@@ -67,9 +67,10 @@ def batch(
 ) -> Any:
     """Send requests as one batch, at half price, wait for it, and return the results in the order of the requests.
 
-    `client` is OpenAI's (or a compatible one's), Anthropic's or google-genai's (also its `client.aio`); with an
-    asynchronous one this is to be awaited. `requests` are the bodies of calls: what `chat.completions.create(**body)`,
-    `messages.create(**body)` or `models.generate_content(**body)` takes. Google's go to one model.
+    `client` is OpenAI's (or a compatible one's), Anthropic's, mistralai's or google-genai's (also its `client.aio`);
+    with an asynchronous one this is to be awaited. `requests` are the bodies of calls: what
+    `chat.completions.create(**body)`, `messages.create(**body)`, `models.generate_content(**body)` or
+    `chat.complete(**body)` takes. Google's and Mistral's go to one model.
     `id` goes on with a batch that was created before, after a crash or elsewhere, instead. `endpoint` is where OpenAI
     is to send each; `metadata` is kept by OpenAI with the job.
 
