@@ -572,15 +572,23 @@ def test_exit_waits_for_nobody(tmp_path, rest):
 
 def test_exit_writes_what_waited(tmp_path):
     """What a busy file refused is written at the exit, though no call came after it."""
-    path = tmp_path / "u.db"
+    path, let_go = tmp_path / "u.db", tmp_path / "let go"
     Store(path).write([call()])
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        let_go = threading.Timer(2.5, lambda: other.execute("COMMIT"))
-        let_go.start()
-        rest = "from tokenguard.store import store\nstore.BUSY_SECONDS = 0.1\ntelemetry.flush()\ntime.sleep(3)"
-        _, errors = ran(path, rest)
-        let_go.join()
+        program = started(
+            path,
+            f"""from tokenguard.store import store
+store.BUSY_SECONDS = 0.1
+telemetry.flush()
+print(flush=True)
+while not os.path.exists({str(let_go)!r}):
+    time.sleep(0.01)""",
+        )
+        other.execute("COMMIT")
+        let_go.touch()
+        _, errors = program.communicate(timeout=60)
+    assert program.returncode == 0
     assert "database is locked" in errors
     assert [getattr(record, "name", None) for record in read_store(path)] == [None, "first"]
 
@@ -618,7 +626,10 @@ def test_only_its_owner_reads_it(tmp_path):
         path = tmp_path / ".tokenguard" / "usage.db"
         open_for_writing(str(path)).close()
         assert path.parent.stat().st_mode & 0o777 == 0o700
-        assert path.stat().st_mode & 0o777 == 0o600
+        assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
+            "usage.db": 0o600,
+            ".gitignore": 0o600,
+        }
     finally:
         os.umask(umask)
     link = tmp_path / "link.db"

@@ -11,7 +11,7 @@ from tokenguard.facts import names
 from tokenguard.facts.usage import UNCAPPED_OUTPUT
 from tokenguard.ledger.entry import NANO
 from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy
-from tokenguard.policy.model import MANAGED
+from tokenguard.policy.checks import MANAGED
 from tokenguard.policy.windows import window_bounds
 from tokenguard.prices import PriceBook
 

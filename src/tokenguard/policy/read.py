@@ -8,10 +8,11 @@ from dataclasses import MISSING
 from typing import Any, Final
 
 from tokenguard.facts.errors import PolicyError
+from tokenguard.policy.checks import CHECKS
 from tokenguard.policy.grammar import Key, rows
 from tokenguard.policy.kinds import LEDGER_URL, Wrong, nearest
 from tokenguard.policy.locate import Path
-from tokenguard.policy.model import CHECKS, TASK_RUN, Budget, Policy
+from tokenguard.policy.model import TASK_RUN, Budget, Policy
 
 MAX_PROBLEMS: Final = 20
 MAX_RULES: Final = 1000
