@@ -495,7 +495,7 @@ class Meter:
             call.span = OuterSpan(owner, parent, own)
             call.span.write(start)
         elif native:
-            call.span = NativeSpan(name, parent) if native is True else HeldSpan(native, name, parent)
+            call.span = NativeSpan(parent) if native is True else HeldSpan(native, parent)
         else:
             span = self.telemetry.spans.start(name, parent, start, call.start_ns)
             if call.rerouted is not None and call.rerouted.after is not None:

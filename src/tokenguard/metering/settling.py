@@ -15,8 +15,8 @@ from tokenguard.facts.record import USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Endpoint, Reading, geo_of
-from tokenguard.providers.reading import MOST_TOKENS, believable
+from tokenguard.providers import Api, Endpoint, Reading, geo_of
+from tokenguard.providers.reading import MOST_TOKENS, REPORTED_ESTIMATE, believable
 from tokenguard.telemetry.conventions import newer_attributes
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
@@ -139,8 +139,10 @@ class Settling:
         """The cost, and the usage that it is for, reported or estimated; neither where the call is on no bill."""
         if outcome == names.BLOCKED:
             return None, None
+        if (usage := reading.usage) is not None and (usage[0] == 0 or usage[1] == 0):
+            reading = _without_zeros(call, reading, generated)
         usage, basis, priced, api, endpoint = reading.usage, None, reading, call.api, call.endpoint
-        told = usage is not None and (usage.output is not None or not api.generates)
+        told = usage is not None and _is_told(api, usage)
         begun = generated is not None or call.begun
         if usage is not None and told:
             charged = usage
@@ -223,6 +225,13 @@ def price(
     return reduce(Cost.plus, costs)
 
 
+def _is_told(api: Api, usage: Usage) -> bool:
+    """Whether the usage is all that an answer is priced by: what goes without an output may go without an input."""
+    if usage.output is None:
+        return not api.generates
+    return usage.input is not None or api.units is not None
+
+
 def _untold(outcome: str, error: BaseException | str | None, begun: bool) -> str:
     """The basis of an estimate, where the provider has not told the usage."""
     if begun:
@@ -262,6 +271,29 @@ def _served(call: Call, cost: Cost | None, outcome: str) -> Cost:
     return Cost(names.EXACT, None, 0.0)
 
 
+UNSERVED = frozenset({"refusal", "content_filter", "cancelled", "failed"})
+"""Why an answer ended that may have cost nothing."""
+
+
+def _without_zeros(call: Call, reading: Reading, generated: Callable[[], str] | None) -> Reading:
+    """A reading without zeros that cannot be: no request has no tokens, nor has an answer with text.
+
+    LM Studio's embeddings, OpenAI's in bad hours, gateways. A provider's own word on the cost is kept.
+    """
+    usage = reading.usage
+    if usage is None or (usage.input != 0 and usage.output != 0):
+        return reading
+    if call.api.units is not None or reading.reported_cost is not None:
+        return reading
+    if not UNSERVED.isdisjoint(reading.finish_reasons):
+        return reading
+    if not any(usage):
+        return reading._replace(usage=None)
+    sent = usage.input or None
+    unsaid = usage.output == 0 and generated is not None and call.api.generates and generated() != ""
+    return reading._replace(usage=usage._replace(input=sent, output=None if unsaid else usage.output))
+
+
 def _disbelieve(usage: Usage | None) -> None:
     raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
 
@@ -285,8 +317,8 @@ def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if reported:  # the provider's own word covers its tools
-        return None
-    if reading.basis is not None:
+        return reading.basis if reading.basis == REPORTED_ESTIMATE else None
+    if reading.basis not in (None, REPORTED_ESTIMATE):
         return reading.basis
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
@@ -361,5 +393,5 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
                 attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""

@@ -269,25 +269,36 @@ def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) ->
             _collect(fields(part), its, counts)
 
 
-def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None]:
-    """The usage by a total that exceeds its parts, and whether that made a difference which nothing else confirms.
+INCONSISTENT: Final = "inconsistent_usage"
+"""The basis of a cost whose counts contradict each other."""
+REPORTED_ESTIMATE: Final = "reported_estimate"
+"""The basis of a cost that the provider says it has estimated: DeepInfra's `estimated_cost`."""
 
-    `None` where it made none.
+
+def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None, str | None]:
+    """The usage by its total, whether that made a difference which nothing else confirms, and a reason for doubt.
+
+    The second is `None` where it made none.
 
     What is in the total alone was generated: thoughts of Gemini through the OpenAI-compatible endpoint, reasoning of
-    Grok. But where it is just what the cache has, the input was told without that.
+    Grok. But where it is just what the cache has, the input was told without that. A part that is larger than the
+    whole is beside it, whatever the total says.
     """
-    if usage is None or (told := total if type(total) is int else count(total)) is None:
-        return usage, None
-    sent, made = usage[:2]
-    if sent is None or made is None or (beside := told - sent - made) <= 0:
-        return usage, None
-    cached = (usage.cache_read or 0) + (usage.cache_write or 0)
-    if beside == cached and cached > sent:
-        return usage._replace(input=sent + cached), False
-    confirmed = usage.reasoning == beside
-    reasoning = usage.reasoning or beside
-    return usage._replace(output=made + beside, reasoning=reasoning), not confirmed
+    if usage is None or (sent := usage.input) is None:
+        return usage, None, None
+    made, told = usage.output, total if type(total) is int else count(total)
+    if made is None:
+        rest = None if told is None else told - sent
+        return (usage, None, None) if rest is None or rest < 0 else (usage._replace(output=rest), True, None)
+    beside = 0 if told is None else max(told - sent - made, 0)
+    read, written, thought = usage.cache_read or 0, usage.cache_write or 0, usage.reasoning or 0
+    if not beside and read <= sent and written <= sent and thought <= made:
+        return usage, None, None
+    cached = read + written
+    if max(read, written) > sent or (cached and beside == cached):  # one of them: OpenRouter has one cache in both
+        return usage._replace(input=sent + cached), False, None if beside == cached else INCONSISTENT
+    generated = made + (beside or thought)
+    return usage._replace(output=generated, reasoning=thought or beside), thought != beside, None
 
 
 def larger(told: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
