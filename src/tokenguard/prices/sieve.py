@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from genai_prices.types import Provider
 
-COMPACT_DATE: Final = re.compile(r"\d{8}")
+COMPACT_DATE: Final = re.compile(r"-20\d{6}(?=-|:|$)")
 """What the price list reads in a second way: `-20251211` as `-2025-12-11`."""
 LEAVES: Final = ("equals", "starts_with", "ends_with", "contains", "regex")
 
