@@ -46,7 +46,17 @@ TURNS = {
 """Turns of each scenario in a round: each takes a few hundredths of a second."""
 CALLS_PER_TURN = {"async 64": 64}
 
-FOREIGN = ("OTEL_", "TOKENGUARD_", "OPENAI_", "ANTHROPIC_", "LOGFIRE_", "OPENLIT_", "TRACELOOP_", "PYTHONPATH")
+FOREIGN = (
+    "OTEL_",
+    "TOKENGUARD_",
+    "OPENAI_",
+    "ANTHROPIC_",
+    "LOGFIRE_",
+    "OPENLIT_",
+    "TRACELOOP_",
+    "PYTHONPATH",
+    "PYTHONDONT",
+)
 """Environment variables that would change what is measured."""
 
 
