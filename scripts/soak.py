@@ -1,6 +1,7 @@
 """Everything at once, for long: what the provider billed against what the ledger says.
 
     python scripts/soak.py [--calls 200000] [--minutes 60] [--processes 8] [--ledger sqlite|redis] [--limit USD]
+                            [--pause SECONDS]
 
 It ends after so many calls or minutes, whichever is first.
 
@@ -59,13 +60,14 @@ PROMISES: dict[str, Callable[[dict[str, Any]], bool]] = {
 
 WORKER = """
 import faulthandler, json, logging, os, random, signal, sys, time
+faulthandler.enable()
 faulthandler.register(signal.SIGUSR1)
 logging.basicConfig(format="LOG %(created).3f %(name)s %(process)d %(message)s")
 import tokenguard
 tokenguard.install("tokenguard.toml")
 import httpx2, openai
 
-folder, calls, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+folder, calls, seed, pause = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 billed = os.open(f"{folder}/billed-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 done = os.open(f"{folder}/done-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 chance = random.Random(seed)
@@ -80,8 +82,11 @@ STREAM = b"".join(b"data: %s\\n\\n" % json.dumps(c).encode() for c in [*[CHUNK] 
 class Limit(Exception):
     pass
 
+armed = False
+
 def alarm(number, frame):
-    raise Limit
+    if armed:  # one that was on its way when the call ended is late
+        raise Limit
 
 def provider(request):
     os.write(billed, b".")
@@ -97,7 +102,7 @@ kept = []
 for n in range(calls):
     try:
         try:
-            if chance.random() < 0.1:
+            if armed := chance.random() < 0.1:
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.004))
             if chance.random() < 0.3:
                 stream = client.chat.completions.create(**ask, stream=True)
@@ -112,10 +117,12 @@ for n in range(calls):
             else:
                 client.chat.completions.create(**ask)
         finally:
+            armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
     except (Limit, tokenguard.BudgetExceeded, openai.APIConnectionError):
         pass
     os.write(done, b".")
+    time.sleep(chance.uniform(0, 2 * pause))
 """
 
 
@@ -165,7 +172,8 @@ class Soak:
 
     def start(self) -> None:
         """One more worker."""
-        command = [sys.executable, "worker.py", str(self.folder), "100000000", str(self.chance.randrange(2**31))]
+        seed, pause = str(self.chance.randrange(2**31)), str(self.wanted.pause)
+        command = [sys.executable, "worker.py", str(self.folder), "100000000", seed, pause]
         env = {**os.environ, "TOKENGUARD_STORE": str(self.folder / "usage.db"), "TOKENGUARD_STRICT": "0"}
         log = (self.folder / "log").open("ab")
         self.workers.append(subprocess.Popen(command, cwd=self.folder, env=env, stdout=subprocess.DEVNULL, stderr=log))
@@ -196,7 +204,17 @@ class Soak:
         redis.wait()
         time.sleep(self.chance.uniform(0.1, 2))
         self.start_redis()
+        while not self.answers():  # it reads its file first
+            time.sleep(0.1)
         self.counts["restarts"] += 1
+
+    def answers(self) -> bool:
+        """Whether the server takes commands."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as server:
+            server.settimeout(1)
+            server.sendall(b"PING\r\n")
+            return server.recv(64).startswith(b"+PONG")
+        return False
 
     def lock(self) -> None:
         """Another process has the file: a backup, a shell."""
@@ -226,7 +244,8 @@ class Soak:
             worker.terminate()
         for worker in self.workers:
             try:
-                self.note_end(worker.wait(HANGS_S))
+                worker.wait(HANGS_S)
+                self.note_end(worker)
             except subprocess.TimeoutExpired:
                 self.counts["hung"] += 1
                 worker.kill()
@@ -236,8 +255,8 @@ class Soak:
     def look_at(self, worker: subprocess.Popen[bytes], moved: dict[int, tuple[int, float]]) -> None:
         """Replace a worker that has ended, and end one that hangs."""
         now = time.monotonic()
-        if (code := worker.poll()) is not None:
-            self.note_end(code)
+        if worker.poll() is not None:
+            self.note_end(worker)
             self.workers.remove(worker)
             self.start()
             return
@@ -255,9 +274,11 @@ class Soak:
         path = self.folder / f"done-{worker.pid}"
         return path.stat().st_size if path.exists() else 0
 
-    def note_end(self, code: int) -> None:
+    def note_end(self, worker: subprocess.Popen[bytes]) -> None:
         """A worker ends by a signal, and in no other way."""
-        self.counts["crashed"] += code not in (-signal.SIGTERM, -signal.SIGKILL)
+        if worker.returncode not in (-signal.SIGTERM, -signal.SIGKILL):
+            self.counts["crashed"] += 1
+            print(f"worker {worker.pid} ended with {worker.returncode}", file=sys.stderr, flush=True)
 
     def unexplained(self) -> list[str]:
         """What the workers' log says while the ledger could be used, thresholds and good news aside."""
@@ -306,6 +327,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--ledger", choices=("sqlite", "redis"), default="sqlite")
     parser.add_argument("--limit", type=float, help="USD; by default what four fifths of the calls come to")
+    parser.add_argument("--pause", type=float, default=0.05, help="seconds between a worker's calls, on average")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     wanted = parser.parse_args()

@@ -65,6 +65,7 @@ async def test_limits(installed, monkeypatch):
 
 async def test_call_sites(installed, monkeypatch):
     """Where a call was made is found without a look at the disk."""
-    monkeypatch.setattr(site, "_known", {})
+    for known in ("_libraries_seen", "_users_seen"):
+        monkeypatch.setattr(site, known, set())
     await async_openai_client(answer).chat.completions.create(**CHAT)
     assert installed.records[0].attributes["code.file.path"] == __file__

@@ -220,7 +220,7 @@ def test_where_the_sdk_has_a_span(under, provider, spans):
     with anthropic.Anthropic(api_key="k", base_url=provider.url) as client:
         answer = client.messages.create(model="claude-sonnet-4-6", messages=ASKED, max_tokens=10)
     assert answer.content[0].text == "short"
-    assert [span.name for span in spans] == ["chat claude-haiku-4-5", "chat claude-sonnet-4-6"]
+    assert [span.attributes["gen_ai.request.model"] for span in spans] == ["claude-haiku-4-5", "claude-sonnet-4-6"]
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_unfit_where_the_sdk_has_a_span(under, provider, spans):
     with anthropic.Anthropic(api_key="k", base_url=provider.url, max_retries=0) as client:
         client.messages.create(model="claude-sonnet-4-6", messages=ASKED, max_tokens=20)
     assert sent(provider) == ["claude-haiku-4-5", "claude-sonnet-4-6"]
-    assert spans.one.name == "chat claude-sonnet-4-6"
+    assert spans.one.name == "anthropic.messages.create"
     assert spans.attributes["gen_ai.request.model"] == "claude-sonnet-4-6"
 
 

@@ -142,7 +142,10 @@ def test_a_program_that_ends(tmp_path: Path, how: str) -> None:
 
 
 def test_a_stream_collected_while_the_end_is_written(ledger: SqliteLedger, monkeypatch, caplog):
-    """At the end of a process the collector may end a stream in the midst of the ledger's own last transaction."""
+    """At the end of a process the collector may end a stream in the midst of the ledger's own last transaction.
+
+    What it came to is written after that one, whose connection is not taken away: SQLite may be at work with it.
+    """
     first, second, third = reserved(ledger, 0.1), reserved(ledger, 0.2), reserved(ledger, 0.3)
     ledger.settle_soon(first, nano(0.01), 1)
     monkeypatch.setattr(ends, "ending", True)
@@ -156,7 +159,9 @@ def test_a_stream_collected_while_the_end_is_written(ledger: SqliteLedger, monke
         return charge(db, settlement)
 
     monkeypatch.setattr(ledger, "_charge", collecting)
+    connection = ledger._connection
     ledger.settle_soon(second, nano(0.02), 1)
+    assert ledger._connection is connection
     balance = seen_by_others(ledger)
     assert (balance.spent_nano, balance.reserved_nano) == (nano(0.06), 0)
     assert not caplog.messages

@@ -254,6 +254,7 @@ class SlicedMachine(RuleBasedStateMachine):
         for which, made in list(self.open):
             self.settle((which, made), 1.0)
         for worker in self.workers:
+            worker._keeper.stop(60)  # it may be returning a slice just now
             worker._give_up(worker._retire(lambda _: True))
         for entry, balance in zip(ENTRIES, self.shared.read(ENTRIES), strict=True):
             assert [balance.spent_nano, balance.spent_tokens] == self.spent[entry.account]

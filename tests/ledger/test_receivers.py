@@ -6,6 +6,7 @@ import base64
 import hmac
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tokenguard.ledger import Alert, Entry, nano
 from tokenguard.ledger import receivers as module
 from tokenguard.ledger.receivers import Receivers, message
 from tokenguard.policy.windows import FOREVER
+from tokenguard.process import ends
 
 IT = Entry("tenant per day", "tenant=t1", 1_800_000_000, 1_800_086_400, nano(20), 1000)
 ALERT = Alert(IT, 0.8, nano(16.5), 400)
@@ -162,6 +164,29 @@ def test_slow_receiver(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptur
     gate.set()
     receivers.close()
     assert not receivers._worker.runs
+
+
+@pytest.mark.parametrize("since", ["before the end", "at the end"])
+def test_a_webhook_that_hangs_at_the_end(
+    since: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end of a process waits for all of its alerts together no longer than for one; each is in the log, once."""
+    monkeypatch.setattr(ends, "PATIENCE_S", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        receivers = Receivers(webhook=f"http://127.0.0.1:{silent.getsockname()[1]}/secret", timeout_s=1)
+        if since == "at the end":
+            monkeypatch.setattr(ends, "ending", True)
+        began = time.monotonic()
+        receivers.tell([ALERT] * 4)
+        monkeypatch.setattr(ends, "ending", True)
+        receivers.finish()
+        assert time.monotonic() - began < 2
+        receivers.close()
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [json.loads(text.partition(": ")[2]) for text in said] == [message(ALERT)] * 4
+    assert "secret" not in caplog.text
 
 
 def test_nobody_to_tell() -> None:

@@ -129,7 +129,7 @@ def test_a_sentinel(tmp_path: Path) -> None:
 
 def test_a_full_memory(tmp_path: Path) -> None:
     """Nothing is evicted, and what the ledger needs is said."""
-    with server(tmp_path, "--save", "", "--maxmemory", "1mb", "--maxmemory-policy", "noeviction") as port:
+    with server(tmp_path, "--save", "", "--maxmemory", "100kb", "--maxmemory-policy", "noeviction") as port:
         assert "its memory is full (maxmemory)" in said(port)
 
 

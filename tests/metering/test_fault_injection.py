@@ -77,7 +77,7 @@ STEPS = [
     (settling.Settling, "_price"),
     (settling.Settling, "_remember"),
     (settling.Settling, "settle"),
-    (meter, "call_site"),
+    (meter, "note_call_site"),
     (meter, "fingerprint"),
     (settling, "_describe"),
     (settling, "_describe_money"),

@@ -311,3 +311,45 @@ def test_a_wrapper_of_the_users_own_is_passed_over(installed, spans, tmp_path):
         spans.clear()
         scope["ask"](openai_client(), model="gpt-4o", messages=MESSAGES)
         assert spans.attributes["code.file.path"] == where
+
+
+@pytest.mark.parametrize(
+    ("usage", "reason", "status"),
+    [
+        ({"prompt_tokens": 0, "completion_tokens": 0}, "stop", "estimated"),  # open-swarm#141, and OpenAI itself
+        ({"prompt_tokens": 0, "completion_tokens": 100}, "stop", "estimated"),
+        ({"prompt_tokens": 1000, "completion_tokens": 0}, "stop", "estimated"),
+        ({"completion_tokens": 100}, "stop", "estimated"),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, "content_filter", "exact"),
+    ],
+)
+def test_zeros_are_no_counts(usage, reason, status, installed, spans):
+    """No request has no tokens, nor has an answer with text: who says so has not counted, and nothing is exact."""
+    body = chat(usage=usage)
+    body["choices"][0]["finish_reason"] = reason
+    ask(body, "https://api.openai.com/v1")
+    assert spans.attributes["tokenguard.cost.status"] == status
+    assert (spans.attributes["tokenguard.cost.usd"] > 0) == (status == "estimated")
+
+
+def test_a_cost_that_the_provider_estimates(installed, spans):
+    """DeepInfra's figure is its own, and an estimate by its own word: litellm#38802."""
+    ask(chat(usage={**USAGE, "estimated_cost": 8.775e-06}), "https://api.deepinfra.com/v1/openai")
+    attributes = spans.attributes
+    assert attributes["tokenguard.cost.usd"] == 8.775e-06
+    assert attributes["tokenguard.cost.source"] == "reported"
+    assert attributes["tokenguard.cost.basis"] == "reported_estimate"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_events_where_json_was_asked_for(raw, installed, spans):
+    """A gateway that streams unasked is read all the same: new-api#5230, mini-sglang#51."""
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o", "usage": USAGE}
+    ended = {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    body = f"data: {json.dumps(ended)}\n\ndata: [DONE]\n\n"
+    kind = {"content-type": "text/event-stream"}
+    client = openai_client(lambda request: httpx2.Response(200, text=body, headers=kind))
+    completions = client.chat.completions
+    (completions.with_raw_response if raw else completions).create(model="gpt-4o", messages=MESSAGES)
+    assert spans.attributes["gen_ai.usage.output_tokens"] == 100
+    assert spans.attributes["tokenguard.cost.status"] == "exact"

@@ -83,9 +83,9 @@ def test_zero_is_a_price(price):
         ({"azure/x": "gpt-4o"}, 'a value is "provider/model"'),
         ({"azure/x": 3.0}, "3.0 is no price"),
         ({"azure/x": {"inptu": 1.0}}, 'there is no rate "inptu"; did you mean "input"?'),
-        ({"azure/x": {"input": -1}}, "input = -1 is no rate; give USD per million tokens, 0 or more"),
-        ({"azure/x": {"input": float("nan")}}, "is no rate"),
-        ({"azure/x": {"input": True}}, "is no rate"),
+        ({"azure/x": {"input": -1}}, "input = -1 is not a rate: write USD per million tokens, 0 or more"),
+        ({"azure/x": {"input": float("nan")}}, "is not a rate"),
+        ({"azure/x": {"input": True}}, "is not a rate"),
         ({"azure/x": {"output": 1.0}}, '"input" is missing'),
     ],
 )

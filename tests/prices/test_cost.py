@@ -11,6 +11,7 @@ import pytest
 
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier, as_reported
+from tokenguard.providers import geo_of
 
 from .conftest import AT
 
@@ -391,3 +392,18 @@ def test_searches(price, provider, model, usd, basis):
     """A search has the price of who runs it; where the lists have two, it is an estimate."""
     cost = price(provider, model, Usage(1_000, 100, web_searches=2))
     assert (cost.tools, cost.basis) == (pytest.approx(2 * usd), basis)
+
+
+def test_tools_and_regions_of_grok(price):
+    """xAI's searches, and its endpoint in the US, have their prices where an answer does not tell its cost.
+
+    https://docs.x.ai/developers/pricing
+    """
+
+    def cost(usage, host="api.x.ai"):
+        return price("x_ai", "grok-4", usage, tier=Tier(geo=geo_of(host)))
+
+    plain = cost(Usage(1_000, 100))
+    assert cost(Usage(1_000, 100, web_searches=2, file_searches=1)).tools == pytest.approx(0.0125)
+    assert cost(Usage(1_000, 100), "us-east-1.api.x.ai").total == pytest.approx(plain.total * 1.1)
+    assert cost(Usage(1_000, 100), "eu-west-1.api.x.ai") == plain

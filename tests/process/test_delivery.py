@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,7 +34,7 @@ NOISE_S = 1.0 + os.getloadavg()[0] / 10
 
 
 @contextmanager
-def collector() -> Iterator[tuple[str, list[str], list[str]]]:
+def collector(slow_s: float = 0.0) -> Iterator[tuple[str, list[str], list[str]]]:
     """An endpoint that takes OTLP over HTTP: its URL, and the names of the spans and of the metrics that it got."""
     spans: list[str] = []
     metrics: list[str] = []
@@ -42,6 +42,7 @@ def collector() -> Iterator[tuple[str, list[str], list[str]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            time.sleep(slow_s)
             if self.path == "/v1/traces":
                 for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                     spans.extend(span.name for scope in resource.scope_spans for span in scope.spans)
@@ -64,12 +65,12 @@ def collector() -> Iterator[tuple[str, list[str], list[str]]]:
         server.server_close()
 
 
-def run(folder: Path, lines: str, **environment: str) -> tuple[float, str]:
+def run(folder: Path, lines: str, command: Sequence[str] = ("-c", INSTRUMENT), **environment: str) -> tuple[float, str]:
     """Run a program under `tokenguard-instrument`: seconds from its last line to its end, and what it has printed."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TOKENGUARD_"))}
     (folder / "program.py").write_text(BEGINNING + lines)
     done = subprocess.run(
-        [sys.executable, "-c", INSTRUMENT], cwd=folder, env={**kept, "PYTHONWARNINGS": "ignore", **environment},
+        [sys.executable, *command], cwd=folder, env={**kept, "PYTHONWARNINGS": "ignore", **environment},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=180, check=False,
     )  # fmt: skip
     ended = time.time()
@@ -144,23 +145,60 @@ def test_a_program_that_goes_on(tmp_path: Path) -> None:
     assert outcomes(tmp_path) == ["ok", "ok"]
 
 
-def test_who_sets_opentelemetry_up_waits_as_long_as_it_does(tmp_path: Path) -> None:
-    """The exit handlers of a program's own provider stay; what it does not deliver is kept here all the same."""
-    lines = (
-        "from opentelemetry import trace\nfrom opentelemetry.sdk.trace import TracerProvider\n"
-        "from opentelemetry.sdk.trace.export import BatchSpanProcessor\n"
-        "from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter\n"
-        "provider_ = TracerProvider(); trace.set_tracer_provider(provider_)\n"
-        "provider_.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=1)))\none()\n"
-    )
-    program = BEGINNING + lines
-    (tmp_path / "program.py").write_text(program)
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TOKENGUARD_"))}
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, env={**env, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=180, check=True,
-    )  # fmt: skip
-    assert "Failed to export spans" in done.stdout, "the exporter's own words are the program's"
-    assert done.stdout.count("tokenguard: the OTLP endpoint") == 1
+OWN = """
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.exporter.otlp.proto.{protocol}.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.{protocol}.trace_exporter import OTLPSpanExporter
+given = TracerProvider()
+given.add_span_processor(BatchSpanProcessor(OTLPSpanExporter({arguments})))
+trace.set_tracer_provider(given)
+metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter({arguments}))]))
+"""
+
+
+def run_own(folder: Path, lines: str, protocol: str, arguments: str = "", **environment: str) -> tuple[float, str]:
+    """The same for a program that installs TokenGuard and sets OpenTelemetry's SDK up, both by itself."""
+    return run(folder, OWN.format(protocol=protocol, arguments=arguments) + lines, ["program.py"], **environment)
+
+
+@pytest.mark.parametrize("where", ["in the environment", "in code"])
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_dead_endpoint_of_the_programs_own(tmp_path: Path, protocol: str, where: str) -> None:
+    """Where the program has set the SDK up, a refused export adds no more than a second either, is said, and kept."""
+    url, settings = "http://127.0.0.1:1", {}
+    if where == "in the environment":
+        settings, arguments = {"OTEL_EXPORTER_OTLP_ENDPOINT": url}, ""
+    else:
+        arguments = f"endpoint={url!r}"
+    bare, _ = run_own(tmp_path, END, protocol, arguments, **settings)
+    took, printed = run_own(tmp_path, f"one(){END}", protocol, arguments, **settings)
+    assert took < bare + SLOWER_S + NOISE_S, printed
+    assert printed.count("tokenguard: the OTLP endpoint") == 1
+    assert "Transient error" in printed, "the exporter's own words are the program's"
     os.rename(tmp_path / ".tokenguard/usage.db", tmp_path / "usage.db")
     assert outcomes(tmp_path) == ["ok"]
+
+
+OWN_SPAN = "with trace.get_tracer('theirs').start_as_current_span('theirs'): one()\n"
+
+
+@pytest.mark.parametrize("how", ["", "os._exit(0)", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"])
+def test_what_the_programs_own_sdk_has_arrives(tmp_path: Path, how: str) -> None:
+    """Spans of the program and of TokenGuard reach an endpoint at each kind of end, and are not kept here."""
+    with collector() as (url, spans, _):
+        _, printed = run_own(tmp_path, OWN_SPAN + how, "http", OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    assert sorted(spans) == ["chat gpt-4o", "theirs"], printed
+    assert "tokenguard: the OTLP" not in printed
+    assert not (tmp_path / ".tokenguard").exists()
+
+
+def test_a_slow_endpoint_of_the_programs_own(tmp_path: Path) -> None:
+    """One that keeps silent for longer than TokenGuard waits gets what the program has all the same."""
+    with collector(1.5) as (url, spans, _):
+        _, printed = run_own(tmp_path, OWN_SPAN, "http", OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    assert sorted(spans) == ["chat gpt-4o", "theirs"], printed
+    assert "tokenguard: the OTLP" not in printed

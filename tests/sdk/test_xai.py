@@ -201,7 +201,8 @@ def test_own_span(traced, client, server, installed, spans, monkeypatch):
         SYNC[name](client)
     for span in spans:
         assert span.instrumentation_scope.name == ("xai_sdk.sync.chat" if traced else "tokenguard")
-        assert span.name == f"chat {MODEL}"
+        assert span.name.startswith("chat.") == traced  # the SDK's span has the SDK's name
+        assert span.name.endswith(MODEL)
         assert span.attributes["tokenguard.cost.usd"] == pytest.approx(COST, abs=1e-12)
         assert span.attributes["gen_ai.usage.output_tokens"] == 300
         assert ("gen_ai.usage.prompt_text_tokens" in span.attributes) == traced

@@ -626,7 +626,10 @@ def test_only_its_owner_reads_it(tmp_path):
         path = tmp_path / ".tokenguard" / "usage.db"
         open_for_writing(str(path)).close()
         assert path.parent.stat().st_mode & 0o777 == 0o700
-        assert path.stat().st_mode & 0o777 == 0o600
+        assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
+            "usage.db": 0o600,
+            ".gitignore": 0o600,
+        }
     finally:
         os.umask(umask)
     link = tmp_path / "link.db"

@@ -15,7 +15,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
-from tokenguard.telemetry.templates import Spans, publicly
+from tokenguard.telemetry import templates
+from tokenguard.telemetry.templates import MOST_TRACERS, SdkSpans, Spans, publicly
 
 
 class Ids(IdGenerator):
@@ -93,7 +94,8 @@ def story(start, settings, parent):
     given = {"gen_ai.operation.name": "chat", "server.port": 443, "words": ("a", "b")}
     span = start(tracer, "chat m", parent, given, 1_000)
     given["late"] = True  # what is given is not kept
-    span.set_attribute("one", 1)
+    for key, value in SET.items():
+        span.set_attribute(key, value)
     span.set_attributes({"words": ["c"], "none": None})
     for n in range(2):
         span.add_event(f"event {n}", {"n": n}, 1_001)
@@ -111,8 +113,21 @@ def story(start, settings, parent):
     return seen.log, tuple(span.get_span_context()), tuple(context), events, span.is_recording(), type(span).__name__
 
 
+SET = {"one": 1, "server.port": 444, "": "nameless", "text": "abcd", "list": [1, 2], "none": None}
+"""Attributes that are set one by one: new and known ones, and such as the SDK cleans."""
+
+
 def by_template(tracer, *given):
     return Spans(tracer).start(*given)
+
+
+def as_the_sdk_does(tracer, name, parent, attributes, _):
+    """A span as anthropic starts its own: with plain attributes, and at the time that it is."""
+    return tracer.start_span(name, parent, kind=trace.SpanKind.CLIENT, attributes={**attributes, "words": "a, b"})
+
+
+def by_the_sdk_from_a_template(tracer, *given):
+    return as_the_sdk_does(SdkSpans().tracer(tracer), *given)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -122,6 +137,34 @@ def test_processors_see_the_same(settings, parent):
     """A span's whole life is the same, whoever has made it: identifiers, events, links, status, children, its end."""
     both = [story(start, (PLAIN | OTHERS)[settings], PARENTS[parent]) for start in (by_template, publicly)]
     assert both[0] == both[1]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("parent", PARENTS)
+@pytest.mark.parametrize("settings", PLAIN | OTHERS)
+def test_what_an_sdk_starts_is_the_same(settings, parent, monkeypatch):
+    """The span that an SDK starts by itself is what it would be without us, its exceptions included."""
+    for module in (sdk, templates.time):
+        monkeypatch.setattr(module, "time_ns", lambda: 1_000)
+    both = [
+        story(start, (PLAIN | OTHERS)[settings], PARENTS[parent])
+        for start in (by_the_sdk_from_a_template, as_the_sdk_does)
+    ]
+    assert both[0] == both[1]
+
+
+def test_clients_share_a_template(monkeypatch):
+    """A client that is made for each request has a tracer of its own: the template is made once, and for few kinds."""
+    provider, made = TracerProvider(), []
+    of = templates.Template.of
+    monkeypatch.setattr(templates.Template, "of", lambda *given, **how: made.append(1) or of(*given, **how))
+    spans = SdkSpans()
+    for _ in range(3):
+        as_the_sdk_does(spans.tracer(provider.get_tracer("sdk", "1")), "chat", Context(), {}, 0).end()
+    assert len(made) == 1
+    for n in range(MOST_TRACERS + 3):
+        as_the_sdk_does(spans.tracer(provider.get_tracer(f"sdk {n}")), "chat", Context(), {}, 0).end()
+    assert len(made) == MOST_TRACERS
 
 
 @pytest.mark.parametrize("settings", PLAIN)

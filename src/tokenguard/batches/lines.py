@@ -50,8 +50,8 @@ def read_line(api: BatchApi, result: Result, job: Job, endpoint: Endpoint, price
         return Line(result, reading, answered.operation, Cost(), 0.0)
     cost = price(prices, endpoint, asked, reading._replace(service_tier="batch"), reading.usage, at_ns, basis)
     plain = price(prices, endpoint, asked, reading._replace(service_tier=None), reading.usage, at_ns)
-    if cost.status == names.EXACT and (reading.extra_fees or reading.by_total):
-        basis = "tool_fees_excluded" if reading.extra_fees else "output_by_total"
+    basis = "tool_fees_excluded" if reading.extra_fees else "output_by_total" if reading.by_total else reading.basis
+    if cost.status == names.EXACT and basis is not None:
         cost = cost._replace(status=names.ESTIMATED, basis=basis)
     saved = (plain.total - cost.total) if plain.total is not None and cost.total is not None else 0.0
     return Line(result, reading, answered.operation, cost, saved)

@@ -20,6 +20,7 @@ from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.providers.events import BEGINS, in_lines, whole_answer
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
@@ -266,7 +267,15 @@ class Call:
         self.output_cap = self.api.output_cap(body)
 
     def read(self, response: object) -> Reading:
-        """What a response says, decoded JSON or the SDK's model of it."""
+        """What a response says, decoded JSON or the SDK's model of it.
+
+        An SDK hands on as text what is called no JSON, and a gateway may stream what it was not asked to.
+        """
+        if type(response) is str:
+            body = response.encode("utf-8", "replace")
+            if BEGINS.search(body):
+                return self.api.fold(in_lines(body))
+            response = whole_answer(body) or response
         if self._settling.captures or (self.rerouted is not None and self.rerouted.checked is not None):
             self.answer = response
         reading = self.api.read(response)

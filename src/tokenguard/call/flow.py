@@ -56,6 +56,7 @@ class Answer(NamedTuple):
 
 
 Flow = Generator[Step, Answer, Answer]
+_new: Final = tuple.__new__
 
 
 def drive(flow: Flow, send: Callable[[], Any]) -> Any:
@@ -64,7 +65,7 @@ def drive(flow: Flow, send: Callable[[], Any]) -> Any:
         step = next(flow)
         while True:
             try:
-                answer = Answer(send() if step is SEND else _done(step))
+                answer = _new(Answer, (send() if step is SEND else _done(step), None))
             except BaseException as error:
                 answer = Answer(error=error)
             try:
@@ -89,7 +90,7 @@ async def drive_async(flow: Flow, send: Callable[[], Awaitable[Any]]) -> Any:
         step = next(flow)
         while True:
             try:
-                answer = Answer(await (send() if step is SEND else _done_async(step)))
+                answer = _new(Answer, (await (send() if step is SEND else _done_async(step)), None))
             except BaseException as error:
                 answer = Answer(error=error)
             try:

@@ -12,6 +12,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
 
 MAX_FRAMES = 120
+MAX_KNOWN = 10_000
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = tuple(
     {
@@ -25,15 +26,17 @@ _DEMO = tuple(os.path.join(path, "demo") + os.sep for path in (_OWN, os.path.rea
 _helpers: tuple[str, ...] = ()
 """Globs of the user's own wrappers, which are passed over as libraries are."""
 
-_known: dict[str, bool] = {}
-"""By file name. Not by code object: those hash their whole content at every look-up."""
+_libraries_seen: set[str] = set()
+_users_seen: set[str] = set()
+"""Files that have been seen, of either kind. By name, and not by code object: those hash their whole content."""
 
 
 def pass_over(helpers: tuple[str, ...]) -> None:
     """Pass over files that end like these globs: `llm.py`, `app/clients/*`. Replaces those given before."""
     global _helpers
     _helpers = tuple(f"*/{glob.lstrip('/')}" for glob in helpers)
-    _known.clear()
+    _libraries_seen.clear()
+    _users_seen.clear()
 
 
 def _is_library(file: str) -> bool:
@@ -46,23 +49,29 @@ def _is_library(file: str) -> bool:
     return any(fnmatchcase("/" + file, glob) for glob in _helpers)
 
 
-def call_site() -> dict[str, AttributeValue]:
-    """The nearest user frame as `code.*` attributes; empty when there is none (a task started by a framework)."""
+def note_call_site(attributes: dict[str, AttributeValue]) -> None:
+    """Note the nearest user frame as `code.*` attributes; there is none in a task that a framework has started."""
     frame: FrameType | None = sys._getframe(1)
+    libraries = _libraries_seen
     for _ in range(MAX_FRAMES):
         if frame is None:
             break
-        code = frame.f_code
-        library = _known.get(code.co_filename)
-        if library is None:
-            if len(_known) > 10_000:  # names of code made at run time would pile up
-                _known.clear()
-            library = _known[code.co_filename] = _is_library(code.co_filename)
-        if not library:
-            return {
-                names.CODE_FILE: code.co_filename,
-                names.CODE_LINE: frame.f_lineno,
-                names.CODE_FUNCTION: code.co_qualname,
-            }
+        file = frame.f_code.co_filename
+        if file not in libraries and _is_users(file):
+            attributes[names.CODE_FILE] = file
+            attributes[names.CODE_LINE] = frame.f_lineno
+            attributes[names.CODE_FUNCTION] = frame.f_code.co_qualname
+            break
         frame = frame.f_back
-    return {}
+
+
+def _is_users(file: str) -> bool:
+    """Whether a file that is not known as a library's is the user's."""
+    if file in _users_seen:
+        return True
+    library = _is_library(file)
+    kind = _libraries_seen if library else _users_seen
+    if len(kind) > MAX_KNOWN:  # names of code made at run time would pile up
+        kind.clear()
+    kind.add(file)
+    return not library

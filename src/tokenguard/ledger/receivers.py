@@ -6,6 +6,7 @@ import base64
 import hmac
 import importlib
 import json
+import math
 import os
 import time
 import urllib.error
@@ -27,6 +28,8 @@ _log = Log("tokenguard.alerts")
 
 _MAX_WAITING: Final = 1000
 """Alerts that wait for a slow receiver; what comes beyond that is logged and dropped."""
+
+_UNDELIVERED: Final = "an alert could not be delivered: %s"
 
 RETRIES_S: Final = (1.0, 5.0, 25.0)
 """How long it waits before each further try of a webhook."""
@@ -83,7 +86,10 @@ class Receivers:
 
     def _forget(self) -> None:
         self._waiting: deque[Alert] = deque()
-        self._busy = False
+        self._telling: Alert | None = None
+        """Who is being told of it just now."""
+        self._until = math.inf
+        """When the end of the process waits no longer, by the monotonic clock."""
 
     def tell(self, alerts: Iterable[Alert]) -> None:
         """Pass alerts on, in a moment."""
@@ -91,22 +97,29 @@ class Receivers:
             return
         for alert in alerts:
             if len(self._waiting) >= _MAX_WAITING:
-                _log.warning("an alert is dropped, its receiver is too slow: %s", message(alert)["text"])
+                _log.warning("an alert was dropped, because its receiver is too slow: %s", message(alert)["text"])
             else:
                 self._waiting.append(alert)
         if ends.ending:
-            self._work()
+            self.finish()
         else:
+            self._until = math.inf
             self._worker.wake()
 
     def finish(self) -> None:
-        """The process ends: tell them now."""
-        self.close(ends.PATIENCE_S)
+        """The process ends: tell them now. What nobody took in time is in the log, whole."""
+        self._until = min(self._until, time.monotonic() + ends.PATIENCE_S)
+        self.close(max(self._until - time.monotonic(), 0.0))
+        late, self._telling = self._telling, None
+        for alert in (late, *self._waiting):
+            if alert is not None:
+                _log.error(_UNDELIVERED, json.dumps(message(alert)))
+        self._waiting.clear()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Wait until everybody was told, at most `timeout_s`; the thread ends."""
         until = time.monotonic() + timeout_s
-        while (self._waiting or self._busy) and time.monotonic() < until:
+        while (self._waiting or self._telling) and time.monotonic() < until:
             if ends.ending and not self._worker.runs:
                 self._work()
             time.sleep(POLL_S)
@@ -115,13 +128,14 @@ class Receivers:
     def _work(self) -> None:
         """Tell of what waits."""
         while self._waiting:
-            self._busy = True
             try:
-                self._tell_of(self._waiting.popleft())
+                self._telling = alert = self._waiting[0]
+                self._waiting.popleft()
+                self._tell_of(alert)
             except IndexError:
                 pass
             finally:
-                self._busy = False
+                self._telling = None
 
     def _tell_of(self, alert: Alert) -> None:
         for kind, name, tell in (
@@ -151,14 +165,15 @@ class Receivers:
         headers = {"Content-Type": "application/json", "User-Agent": "tokenguard", **_signed(body)}
         request = urllib.request.Request(self._webhook or "", data=body, headers=headers)  # noqa: S310 - http(s) only
         for wait_s in (*RETRIES_S, None):
-            timeout_s = min(self._timeout_s, ends.PATIENCE_S) if ends.ending else self._timeout_s
+            timeout_s = min(self._timeout_s, max(self._until - time.monotonic(), 0.01))
             try:
                 with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310
                     return
             except Exception as error:
                 refused = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429
                 if wait_s is None or refused or ends.ending:
-                    _log.error("an alert could not be delivered: %s", body.decode())
+                    if self._telling is not None:  # else the end of the process has said it
+                        _log.error(_UNDELIVERED, body.decode())
                     raise
                 time.sleep(wait_s)
 

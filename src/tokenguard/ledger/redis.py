@@ -178,6 +178,11 @@ class RedisLedger(Ledger):
             # A signal handler's. An answer may be on its way that nobody has waited for: the next must not get it.
             self._begin()
             raise
+        if not isinstance(answer, list) or len(answer) < 2:
+            raise LedgerError(
+                f"the Redis ledger cannot be used: it answers {str(answer)[:80]!r}, as no Redis does. "
+                "Check [ledger] url"
+            )
         self._ahead_s = float(answer[0]) - self._clock()
         epoch, self._epoch = self._epoch, answer[1]
         if epoch is None:

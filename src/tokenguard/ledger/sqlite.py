@@ -100,6 +100,8 @@ class SqliteLedger(Ledger):
         """The device and the inode of the file that is open."""
         self._gave_up = 0.0
         """When somebody last waited for the file in vain, by the monotonic clock."""
+        self._here = 0
+        """What `ends.here` said to who has the lock."""
         self._purge_at = 0.0
         self._gathered: deque[_Settlement] = deque()
         self._writer = Worker("tokenguard-ledger", self._write, gather_s=_GATHER_S)
@@ -179,11 +181,15 @@ class SqliteLedger(Ledger):
 
     def flush(self) -> bool:
         """Write what was gathered now; whether the file could be written. Raises what a signal handler raises."""
+        if self._is_at_it():
+            return True  # a stream was collected in the midst of it: what is further down sees to the rest
         try:
             if self._gathered or self._is_in_transaction():
                 self._transact(_nothing)
+            while self._gathered and ends.ending:
+                self._transact(_nothing)
         except LedgerError as error:
-            log.warning("tokenguard: %s; what calls came to is written when it can be", error)
+            log.warning("tokenguard: %s; the cost of calls is written as soon as the ledger can be written", error)
             return False
         return True
 
@@ -300,6 +306,7 @@ class SqliteLedger(Ledger):
             try:
                 if self._is_in_transaction():
                     self._within()
+                self._here = ends.here()
                 db = self._opened()
                 try:
                     self._begin(db)
@@ -325,6 +332,10 @@ class SqliteLedger(Ledger):
     def _is_in_transaction(self) -> bool:
         return self._connection is not None and self._connection.in_transaction
 
+    def _is_at_it(self) -> bool:
+        """Whether this very thread is in a transaction, further down, and goes on with it when the caller is done."""
+        return self._lock._is_owned() and self._here == ends.here()  # type: ignore[attr-defined]
+
     def _break_off(self, db: sqlite3.Connection) -> None:
         """Roll back, and let the connection go.
 
@@ -338,11 +349,11 @@ class SqliteLedger(Ledger):
             db.close()
 
     def _within(self) -> None:
-        """A signal handler, or a stream that is collected, has come in the middle of a transaction of this very thread.
+        """Something has come in the middle of a transaction of this very thread.
 
         At the end of the process nobody may come back to that transaction. If somebody does, it is made again.
         """
-        if not ends.ending:
+        if self._here == ends.here():
             raise LedgerError("a signal handler has called a model while the ledger was being written")
         if self._connection is not None:
             self._break_off(self._connection)
@@ -373,7 +384,7 @@ class SqliteLedger(Ledger):
             if (file.st_dev, file.st_ino) == self._file:
                 return db
         log.warning(
-            "tokenguard: the ledger %s was deleted or replaced while it was in use: what it held is no longer counted, "
+            "tokenguard: the ledger %s was deleted or replaced while it was in use: the spend that it held is lost, "
             "and budgets go on with the file that is there now",
             self.path,
         )
@@ -393,7 +404,8 @@ class SqliteLedger(Ledger):
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > _VERSION:
                 raise LedgerError(
-                    f"the ledger {self.path} has format {version}, this TokenGuard knows {_VERSION}: update it"
+                    f"the ledger {self.path} has format {version}, and this TokenGuard reads up to {_VERSION}: update "
+                    "TokenGuard"
                 )
             db.execute("PRAGMA synchronous = NORMAL")  # with WAL: a crash of the process loses nothing
             if not version:

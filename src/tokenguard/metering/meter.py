@@ -11,8 +11,9 @@ A seam hands in an `Exchange`, and for a response that is read later its tap end
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from opentelemetry import context as otel_context
@@ -23,7 +24,7 @@ from tokenguard.call.call import Call, Exchange, Rerouted, current_call
 from tokenguard.call.failures import UNFIT, may_be_billed, refuses
 from tokenguard.call.flow import SEND, Answer, Flow, Step
 from tokenguard.call.repeats import essence, identity, size_of, snapshot
-from tokenguard.call.site import call_site
+from tokenguard.call.site import note_call_site
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.record import AttributeValue
@@ -34,6 +35,7 @@ from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
 from tokenguard.process.hashes import fingerprint
 from tokenguard.process.interrupts import interrupt
+from tokenguard.providers import Endpoint
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
 
@@ -246,7 +248,10 @@ class Meter:
 
     def _send(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
         """Send the request inside its span, and see to the answer."""
-        self.contain("opening a call", self._open, exchange, call)
+        try:
+            self._open(exchange, call)
+        except Exception as failure:
+            self.telemetry.internal_error("opening a call", failure)
         call.sent = True
         answer = yield SEND
         if guard is not None and call.look_up is not None:
@@ -257,7 +262,10 @@ class Meter:
             answer = yield SEND
         if guard is not None and call.rerouted is not None:
             answer = yield from self._fitted(guard, exchange, call, call.rerouted, answer)
-        self.contain("closing a call", self._close, exchange, call, answer)
+        try:
+            self._close(exchange, call, answer)
+        except Exception as failure:
+            self.telemetry.internal_error("closing a call", failure)
         return answer
 
     def attempt(self, call: Call) -> Flow:
@@ -348,7 +356,7 @@ class Meter:
             if call.look_up is not None:
                 call.look_up.incoming, call.look_up.merges = None, False  # another request than was looked up
             call.attributes[names.REQUEST_MODEL] = call.model or ""
-            call.span.rename(_span_name(call))
+            call.span.rename(_start_of(call.api.operation, call.endpoint, call.model, call.stream)[0])
             if call.hide_usage:
                 _ask_usage(exchange, call)
             answer = yield SEND
@@ -461,7 +469,7 @@ class Meter:
         if steps := api.tool_steps(body):
             call.tool_steps = steps + self.settling.repeats.steps_before(body.get(api.goes_on_from))
             attributes[names.TOOL_STEPS] = call.tool_steps
-        attributes.update(call_site())
+        note_call_site(attributes)
         if call.model is None and api.chosen_by:
             call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
         request, is_plain = snapshot(api.id, call.endpoint.provider, body)
@@ -478,32 +486,18 @@ class Meter:
         return call, guard
 
     def _start_span(self, call: Call, native: bool | trace.Span) -> None:
-        endpoint = call.endpoint
-        start: dict[str, AttributeValue] = {
-            names.OPERATION: call.api.operation,
-            names.PROVIDER: endpoint.provider,
-            names.SERVER_ADDRESS: endpoint.host,
-            names.SERVER_PORT: endpoint.port,
-        }
-        name = _span_name(call)
-        if call.model is not None:
-            start[names.REQUEST_MODEL] = call.model
-        if call.stream:
-            start[names.REQUEST_STREAM] = True
+        name, start = _start_of(call.api.operation, call.endpoint, call.model, call.stream)
         call.attributes.update(start)
         parent = call.outer = otel_context.get_current()
         owner = outer_owner(parent, start)
-
-        def own() -> trace.Span:
-            return self.telemetry.spans.start(name, parent, start, call.start_ns)
-
         if owner is not None and owner is not native:
+            own = functools.partial(self.telemetry.spans.start, name, parent, start, call.start_ns)
             call.span = OuterSpan(owner, parent, own)
             call.span.write(start)
         elif native:
-            call.span = NativeSpan(name, parent) if native is True else HeldSpan(native, name, parent)
+            call.span = NativeSpan(parent) if native is True else HeldSpan(native, parent)
         else:
-            span = own()
+            span = self.telemetry.spans.start(name, parent, start, call.start_ns)
             if call.rerouted is not None and call.rerouted.after is not None:
                 span.add_link(call.rerouted.after)
             call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
@@ -514,8 +508,22 @@ def _ask_usage(exchange: Exchange, call: Call) -> None:
     exchange.replace_body({**call.request, "stream_options": {**options, "include_usage": True}})
 
 
-def _span_name(call: Call) -> str:
-    return call.api.operation if call.model is None else f"{call.api.operation} {call.model}"
+@functools.lru_cache(maxsize=1024)
+def _start_of(
+    operation: str, endpoint: Endpoint, model: str | None, stream: bool
+) -> tuple[str, Mapping[str, AttributeValue]]:
+    """The name of a call's span, and what it starts with; the same object for calls alike."""
+    start: dict[str, AttributeValue] = {
+        names.OPERATION: operation,
+        names.PROVIDER: endpoint.provider,
+        names.SERVER_ADDRESS: endpoint.host,
+        names.SERVER_PORT: endpoint.port,
+    }
+    if model is not None:
+        start[names.REQUEST_MODEL] = model
+    if stream:
+        start[names.REQUEST_STREAM] = True
+    return operation if model is None else f"{operation} {model}", start
 
 
 def _undecided() -> GuardrailViolation:

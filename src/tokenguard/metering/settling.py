@@ -15,8 +15,8 @@ from tokenguard.facts.record import USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Endpoint, Reading, geo_of
-from tokenguard.providers.reading import MOST_TOKENS, believable
+from tokenguard.providers import Api, Endpoint, Reading, geo_of
+from tokenguard.providers.reading import MOST_TOKENS, REPORTED_ESTIMATE, believable
 from tokenguard.telemetry.conventions import newer_attributes
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
@@ -51,6 +51,7 @@ class Settling:
         if call.on_told is not None and outcome == names.OK and reading.complete:
             call.on_told(reading.usage is not None and reading.usage.output is not None)
         usage: Usage | None = None
+        guard = call.guard
         try:
             if call.flight is not None:
                 reading = call.flight.told(reading)
@@ -60,20 +61,14 @@ class Settling:
             reading = self._believed(reading)
             usage = reading.usage
             cost, charged = self._price(call, reading, outcome, error, generated)
-            if call.look_up is not None:
-                self._contain("keeping an answer", call.look_up.settle, call, reading, outcome)
-                if call.look_up.answer is not None and not call.look_up.served:
-                    self.internal_error("giving a kept answer", RuntimeError("the request was sent all the same"))
-                if call.look_up.merges and call.look_up.kept_usage is not None:
-                    self._add_saved(call, reading, call.look_up.kept_usage)
-            if self._is_served(call, reading):
+            if guard is not None and self._was_kept(call, reading, outcome):
                 cost, charged, usage = _served(call, cost, outcome), None, None
             call.cost = cost
             _describe_money(call, cost, usage)
             if self.telemetry.profile.newer:
                 call.attributes.update(newer_attributes(call.attributes, call.api.settings_of(call.request), usage))
-            if call.guard is not None:
-                self._contain("settling a budget", call.guard.settle, call, usage, charged, cost, outcome, error)
+            if guard is not None:
+                self._contain("settling a budget", guard.settle, call, usage, charged, cost, outcome, error)
             if self._capture is not None and outcome != names.BLOCKED:
                 self._contain("recording content", self._capture.record, call)
             self._remember(call, reading, outcome, error, cost)
@@ -82,6 +77,16 @@ class Settling:
                 self._hand_on(call, duration, outcome, usage)
             raise
         self._hand_on(call, duration, outcome, usage)
+
+    def _was_kept(self, call: Call, reading: Reading, outcome: str) -> bool:
+        """See to the answers that are kept, and whether this is one; or another call's, at the same time."""
+        if (look_up := call.look_up) is not None:
+            self._contain("keeping an answer", look_up.settle, call, reading, outcome)
+            if look_up.answer is not None and not look_up.served:
+                self.internal_error("giving a kept answer", RuntimeError("the request was sent all the same"))
+            if look_up.merges and look_up.kept_usage is not None:
+                self._add_saved(call, reading, look_up.kept_usage)
+        return self._is_served(call, reading)
 
     def _is_served(self, call: Call, reading: Reading) -> bool:
         """Whether somebody else has paid for the answer, or pays: it was kept, or an identical call got it."""
@@ -96,19 +101,22 @@ class Settling:
 
     def _hand_on(self, call: Call, duration: int, outcome: str, usage: Usage | None) -> None:
         """End the span and hand on the record; what was done before an interrupt is not done again."""
-        span = call.span
-        if call.handed_on < 1:
-            self._contain("ending a span", span.end, call.attributes, outcome)
+        span, attributes, meters, done = call.span, call.attributes, call.scope.meters, call.handed_on
+        if done < 1:
+            try:
+                span.end(attributes, outcome)
+            except Exception as failure:
+                self.internal_error("ending a span", failure)
             call.handed_on = 1
-        if call.handed_on == 3:
+        elif done == 3:
             return
-        # The span's own, but for users, who may change what they get.
-        attributes = {**call.attributes} if call.scope.meters else call.attributes
+        if meters:
+            attributes = {**attributes}  # else they are the span's own: users may change what they get
         record = CallRecord(call.start_ns, duration, outcome, attributes, "", "", usage, call.cost)
-        if call.scope.meters and call.handed_on < 2:
+        if meters and done < 2:
             call.handed_on = 2
             record.trace_id, record.span_id = span.ids()
-            for each in call.scope.meters:
+            for each in meters:
                 each.add(record)
         call.handed_on = 3
         self.telemetry.put(_new(Finished, (record, span.identity(), span.owned, call.api, call.snapshot)))
@@ -131,28 +139,33 @@ class Settling:
         """The cost, and the usage that it is for, reported or estimated; neither where the call is on no bill."""
         if outcome == names.BLOCKED:
             return None, None
-        usage = reading.usage
-        told = usage is not None and (usage.output is not None or not call.api.generates)
+        if (usage := reading.usage) is not None and (usage[0] == 0 or usage[1] == 0):
+            reading = _without_zeros(call, reading, generated)
+        usage, basis, priced, api, endpoint = reading.usage, None, reading, call.api, call.endpoint
+        told = usage is not None and _is_told(api, usage)
         begun = generated is not None or call.begun
-        refused = isinstance(error, BaseException) and not (may_be_billed(error) or call.attempt_billed)
-        if refused and not told and not begun:  # by the provider
-            return None, None
-        basis = None if told else _untold(outcome, error, begun)
-        charged = usage if usage is not None and told else _estimated(call, reading, generated)
-        units = call.api.units
+        if usage is not None and told:
+            charged = usage
+        else:
+            refused = isinstance(error, BaseException) and not (may_be_billed(error) or call.attempt_billed)
+            if refused and not begun:  # by the provider
+                return None, None
+            basis, priced = _untold(outcome, error, begun), reading._replace(parts=())
+            charged = _estimated(call, reading, generated)
+        units = api.units
         variant = None if units is None else reading.variant or units.variant(call.request)
-        priced = reading if told else reading._replace(parts=())
         model, at_ns = call.priced_as, call.start_ns
-        cost = price(self.prices, call.endpoint, model, priced, charged, at_ns, basis, variant)
-        if cost.total is None and told and units is not None and not reading.parts:  # billed by what it does not tell
+        cost = price(self.prices, endpoint, model, priced, charged, at_ns, basis, variant)
+        if units is not None and cost.total is None and told and not reading.parts:  # billed by what it does not tell
             charged = _estimated(call, reading, generated)
             untold = _untold(outcome, error, begun)
-            cost = price(self.prices, call.endpoint, model, priced, charged, at_ns, untold, variant)
-        if charged.output is None and call.api.generates:
+            cost = price(self.prices, endpoint, model, priced, charged, at_ns, untold, variant)
+        if charged.output is None and api.generates:
             cost = cost._replace(output=None)
-        reported = reading.reported_cost is not None and told and call.endpoint.provider in REPORT_COSTS
-        if reported and reading.reported_cost is not None:
-            cost = as_reported(cost, reading.reported_cost)
+        claimed = reading.reported_cost
+        reported = claimed is not None and told and endpoint.provider in REPORT_COSTS
+        if reported and claimed is not None:
+            cost = as_reported(cost, claimed)
             call.attributes[names.COST_SOURCE] = names.REPORTED
         if cost.status == names.EXACT and (doubt := _doubt(call, reading, outcome, reported=reported)) is not None:
             cost = cost._replace(status=names.ESTIMATED, basis=doubt)
@@ -212,6 +225,13 @@ def price(
     return reduce(Cost.plus, costs)
 
 
+def _is_told(api: Api, usage: Usage) -> bool:
+    """Whether the usage is all that an answer is priced by: what goes without an output may go without an input."""
+    if usage.output is None:
+        return not api.generates
+    return usage.input is not None or api.units is not None
+
+
 def _untold(outcome: str, error: BaseException | str | None, begun: bool) -> str:
     """The basis of an estimate, where the provider has not told the usage."""
     if begun:
@@ -251,6 +271,29 @@ def _served(call: Call, cost: Cost | None, outcome: str) -> Cost:
     return Cost(names.EXACT, None, 0.0)
 
 
+UNSERVED = frozenset({"refusal", "content_filter", "cancelled", "failed"})
+"""Why an answer ended that may have cost nothing."""
+
+
+def _without_zeros(call: Call, reading: Reading, generated: Callable[[], str] | None) -> Reading:
+    """A reading without zeros that cannot be: no request has no tokens, nor has an answer with text.
+
+    LM Studio's embeddings, OpenAI's in bad hours, gateways. A provider's own word on the cost is kept.
+    """
+    usage = reading.usage
+    if usage is None or (usage.input != 0 and usage.output != 0):
+        return reading
+    if call.api.units is not None or reading.reported_cost is not None:
+        return reading
+    if not UNSERVED.isdisjoint(reading.finish_reasons):
+        return reading
+    if not any(usage):
+        return reading._replace(usage=None)
+    sent = usage.input or None
+    unsaid = usage.output == 0 and generated is not None and call.api.generates and generated() != ""
+    return reading._replace(usage=usage._replace(input=sent, output=None if unsaid else usage.output))
+
+
 def _disbelieve(usage: Usage | None) -> None:
     raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
 
@@ -258,7 +301,8 @@ def _disbelieve(usage: Usage | None) -> None:
 _COUNTS = tuple((Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items())
 """The places of a `Usage` that have an attribute."""
 FIRST_UNIT = Usage._fields.index("web_searches")
-_OF_TOKENS = tuple((place, name) for place, name in _COUNTS if place < FIRST_UNIT)
+_PARTS = tuple((place, name) for place, name in _COUNTS if 2 <= place < FIRST_UNIT)
+"""Those of the parts of the input and the output."""
 _NO_UNITS = (None,) * (len(Usage._fields) - FIRST_UNIT)
 _new = tuple.__new__
 TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.inference"})
@@ -273,8 +317,8 @@ def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str
     if not reading.complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if reported:  # the provider's own word covers its tools
-        return None
-    if reading.basis is not None:
+        return reading.basis if reading.basis == REPORTED_ESTIMATE else None
+    if reading.basis not in (None, REPORTED_ESTIMATE):
         return reading.basis
     if reading.by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
@@ -287,20 +331,21 @@ def _doubt(call: Call, reading: Reading, outcome: str, *, reported: bool) -> str
 
 def _describe(call: Call, reading: Reading, error: BaseException | str | None, first_chunk_ns: int | None) -> None:
     attributes = call.attributes
-    if reading.model is not None:
-        attributes[names.RESPONSE_MODEL] = reading.model
-    if reading.id is not None:
-        attributes[names.RESPONSE_ID] = reading.id
+    _, model, answer_id, reasons, tool_calls = reading[:5]
+    if model is not None:
+        attributes[names.RESPONSE_MODEL] = model
+    if answer_id is not None:
+        attributes[names.RESPONSE_ID] = answer_id
+    if reasons:
+        attributes[names.FINISH_REASONS] = reasons
+    if tool_calls:
+        attributes[names.TOOL_CALLS] = tool_calls
     if reading.conversation is not None:
         attributes[names.CONVERSATION_ID] = reading.conversation
     if reading.resource is not None:
         attributes[names.RESOURCE] = reading.resource
         if reading.until is not None:
             attributes[names.RESOURCE_UNTIL] = reading.until
-    if reading.finish_reasons:
-        attributes[names.FINISH_REASONS] = reading.finish_reasons
-    if reading.tool_calls:
-        attributes[names.TOOL_CALLS] = reading.tool_calls
     if first_chunk_ns is not None:
         attributes[names.TIME_TO_FIRST_CHUNK] = (first_chunk_ns - call.start_perf) / 1e9
     if error is not None:
@@ -312,9 +357,12 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
 def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
     attributes = call.attributes
     if usage is not None:
-        counts: tuple[int | None, ...] = usage[:]
-        for place, name in _OF_TOKENS if counts[FIRST_UNIT:] == _NO_UNITS else _COUNTS:
-            if (counted := counts[place]) is not None:
+        if (sent := usage.input) is not None:
+            attributes[names.INPUT_TOKENS] = sent
+        if (made := usage.output) is not None:
+            attributes[names.OUTPUT_TOKENS] = made
+        for place, name in _PARTS if usage[FIRST_UNIT:] == _NO_UNITS else _COUNTS:
+            if (counted := usage[place]) is not None:
                 attributes[name] = counted
     if cost is not None:
         status, basis, total, plain, output, read, written, saved, tools = cost
@@ -339,10 +387,11 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
                 attributes[names.COST_SAVED] = saved
         # What repeating has cost: failed attempts at this request, and resends after the SDK stopped waiting, each of
         # which the provider is taken to have worked on as long as on the one that was answered.
-        retry_cost = (call.retried.cost if call.retried else 0.0) + call.billed_resends * (cost.total or 0.0)
-        if retry_cost:
-            attributes[names.RETRY_COST] = retry_cost
+        if call.retried is not None or call.billed_resends:
+            before = 0.0 if call.retried is None else call.retried.cost
+            if retry_cost := before + call.billed_resends * (total or 0.0):
+                attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""

@@ -102,7 +102,7 @@ class PriceBook:
 
     # --- rates ------------------------------------------------------------------------------------------------------
 
-    def rates(self, provider: str, model: Model, *, tier: Tier = STANDARD, at_ns: int | None = None) -> Rates | None:
+    def rates(self, provider: str, model: Model, tier: Tier = STANDARD, at_ns: int | None = None) -> Rates | None:
         """The rates of a model at a time (Unix nanoseconds; now) and tier; `None` when it has no known price.
 
         Of several names, an override for the last counts most: an Azure deployment's or an alias's name is what
@@ -123,9 +123,11 @@ class PriceBook:
         at = datetime.fromtimestamp(slot * SLOT_NS / 1e9, UTC)
         rates = self._priced(provider, models, tier, at)
         fees = next((each for name in reversed(models) for each in self._fees if each.covers(provider, name)), None)
-        if rates is None or fees is None or isinstance(fees.value, str):
-            return rates
-        return rates.with_fees(fees.value, fees.source)
+        if rates is None:
+            return None
+        if fees is not None and not isinstance(fees.value, str):
+            rates = rates.with_fees(fees.value, fees.source)
+        return rates.looked_through()
 
     def _priced(self, provider: str, models: list[str], tier: Tier, at: datetime) -> Rates | None:
         for name in reversed(models):
@@ -185,10 +187,8 @@ class PriceBook:
 
         `Cost()`, unpriced, without a known price or without any known count. `input` holds a fee per request, if any.
         """
-        rates = self.rates(provider, model, tier=tier, at_ns=at_ns)
-        if rates is None or not rates.covers(usage):
-            return UNPRICED
-        return dollars(charge(rates, usage, basis))
+        rates = self.rates(provider, model, tier, at_ns)
+        return UNPRICED if rates is None or not rates.covers(usage) else dollars(charge(rates, usage, basis))
 
     def cost_nano(
         self, provider: str, model: Model, usage: Usage, *, tier: Tier = STANDARD, at_ns: int | None = None

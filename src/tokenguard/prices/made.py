@@ -39,8 +39,8 @@ class Made(NamedTuple):
     usd: Mapping[str, str]
     """USD for one, by the size and quality of what is made (`Tier.variant`)."""
     source: str
-    checked: bool = True
-    """Whether litellm's table has it so."""
+    checked: str = "litellm"
+    """Whose table has it so; empty: nobody's."""
     also: Mapping[str, str] = {}
     """USD for one of what else it is billed by."""
     unsure: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ def _made(
     usd: str | Mapping[str, str],
     source: str,
     *,
-    checked: bool = True,
+    checked: str = "litellm",
     also: Mapping[str, str] | None = None,
     unsure: tuple[str, ...] = (),
 ) -> Made:
@@ -84,7 +84,7 @@ MADE: Final = (
         "0",
         "https://platform.openai.com/docs/guides/moderation",
     ),
-    _made("openai azure", r"vector-store$", "megabyte_days", "0.0001", OPENAI, checked=False),
+    _made("openai azure", r"vector-store$", "megabyte_days", "0.0001", OPENAI, checked=""),
     _made(
         *("openai", r"container$", "request"),
         {"1g": "0.03", "4g": "0.12", "16g": "0.48", "64g": "1.92"},
@@ -107,20 +107,20 @@ MADE: Final = (
             **dict.fromkeys((f"hd-{PORTRAIT}", f"hd-{LANDSCAPE}"), "0.12"),
         },
         AZURE,
-        checked=False,
+        checked="",
     ),
     _made(
         *("openai azure", r"dall-e-2$", "images"),
         {"standard-256x256": "0.016", "standard-512x512": "0.018", "standard-1024x1024": "0.02"},
         AZURE,
-        checked=False,
+        checked="",
     ),
-    _made("google", r"imagen-4\.0-ultra-generate", "images", "0.06", GOOGLE, checked=False),
-    _made("google", r"imagen-4\.0-fast-generate", "images", "0.02", GOOGLE, checked=False),
-    _made("google", r"imagen-4\.0-generate", "images", "0.04", GOOGLE, checked=False),
+    _made("google", r"imagen-4\.0-ultra-generate", "images", "0.06", GOOGLE, checked=""),
+    _made("google", r"imagen-4\.0-fast-generate", "images", "0.02", GOOGLE, checked=""),
+    _made("google", r"imagen-4\.0-generate", "images", "0.04", GOOGLE, checked=""),
     _made("google", r"imagen-3\.0-fast-generate", "images", "0.02", VERTEX),
     _made("google", r"imagen-3\.0-generate", "images", "0.04", VERTEX),
-    _made("google", r"imagen-3\.0-capability", "images", "0.04", VERTEX, checked=False),
+    _made("google", r"imagen-3\.0-capability", "images", "0.04", VERTEX, checked=""),
     _made("google", r"veo-3\.1-lite-generate", "output_seconds", {"720p": "0.05", "1080p": "0.08"}, GOOGLE),
     _made(
         *("google", r"veo-3\.1-fast-generate", "output_seconds"),
@@ -134,16 +134,16 @@ MADE: Final = (
         *("aws", r"amazon\.nova-canvas", "images"),
         {"standard-1024": "0.04", "premium-1024": "0.06", "standard-2048": "0.06", "premium-2048": "0.08"},
         AWS,
-        checked=False,
+        checked="",
     ),
     _made(
         *("aws", r"amazon\.titan-image-generator", "images"),
         {"standard-512": "0.008", "premium-512": "0.010", "standard-1024": "0.010", "premium-1024": "0.012"},
         AWS,
-        checked=False,
+        checked="",
     ),
-    _made("aws", r"amazon\.nova-reel", "output_seconds", "0.08", AWS, checked=False),
-    _made("aws", r"luma\.ray-v2", "output_seconds", {"540p": "0.75", "720p": "1.50"}, AWS, checked=False),
+    _made("aws", r"amazon\.nova-reel", "output_seconds", "0.08", AWS, checked=""),
+    _made("aws", r"luma\.ray-v2", "output_seconds", {"540p": "0.75", "720p": "1.50"}, AWS, checked=""),
     _made("aws", r"stability\.(?:sd3-5-large|sd3-large)", "images", "0.08", AWS),
     _made("aws", r"stability\.stable-image-core", "images", "0.04", AWS),
     _made("aws", r"stability\.stable-image-ultra", "images", "0.14", AWS),
@@ -171,9 +171,8 @@ MADE: Final = (
         also={"input_image": "0.000000336"},
         unsure=("input_image",),
     ),
-    _made(
-        "together", r"mixedbread-ai/mxbai-rerank|salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked=False
-    ),
+    _made("together", r"salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked="Bifrost"),
+    _made("together", r"mixedbread-ai/mxbai-rerank", "input", "0.0000001", TOGETHER, checked=""),
     _made("cohere", r"embed-english-v3", "input", "0.0000001", COHERE, also={"images": "0.0001"}),
     _made(
         *("cohere", r"embed-(?:english-light|multilingual)-v3", "input", "0.0000001", COHERE),
@@ -183,7 +182,7 @@ MADE: Final = (
     # litellm has the price of a thousand tokens as that of one
     _made(
         *("cohere", r"embed-multilingual-light-v3", "input", "0.0000001", COHERE),
-        checked=False,
+        checked="",
         also={"images": "0.0001"},
     ),
     # Seconds by how often a frame is looked at, which no answer tells: as the most often
@@ -200,15 +199,15 @@ MADE: Final = (
         *("x-ai", r"grok-imagine-video-1\.5-lite", "output_seconds"),
         {"480p": "0.02", "720p": "0.03", "1080p": "0.14"},
         XAI,
-        checked=False,
+        checked="",
     ),
     _made(
         *("x-ai", r"grok-imagine-video-1\.5", "output_seconds"),
         {"480p": "0.08", "720p": "0.14", "1080p": "0.25"},
         XAI,
-        checked=False,
+        checked="",
     ),
-    _made(*("x-ai", r"grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=False),
+    _made(*("x-ai", r"grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=""),
     _made("x-ai", r"grok-imagine-image", "images", "0.02", XAI),
 )
 """The first that matches counts."""
@@ -245,6 +244,9 @@ FEES: Final = (
     Fee("google", re.compile(r"gemini-"), "web_searches", None, FREE_QUOTA),
     Fee("google", re.compile(r"gemini-2\.|gemini-live-2\."), "map_searches", "0.025", FREE_QUOTA),
     Fee("google", re.compile(r"gemini-"), "map_searches", "0.014", FREE_QUOTA),
+    # https://docs.x.ai/developers/pricing, "Tool Invocation Costs": of the web and of X, and of collections
+    Fee("x-ai", re.compile(r"grok-"), "web_searches", "0.005"),
+    Fee("x-ai", re.compile(r"grok-"), "file_searches", "0.0025"),
     # A token of an explicit cache, an hour: `GOOGLE`; not checked, and what is rented is an estimate anyway
     Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-pro"), "token_hours", "0.0000045"),
     Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-flash"), "token_hours", "0.000001"),
@@ -286,8 +288,8 @@ def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
                     basis, usd = basis or ASSUMED, max(row.usd.values(), key=Decimal)
                 given = {name: Decimal(each) * 10**6 for name, each in {row.unit: usd, **row.also}.items()}
                 card, derived = complete(given, name)
-                checked = row.checked and variant not in row.unsure
-                source = f"{row.source}, {f'as listed by litellm on {READ}' if checked else 'not checked'}"
+                checked = "" if variant in row.unsure else row.checked
+                source = f"{row.source}, {f'as listed by {checked} on {READ}' if checked else 'not checked'}"
                 if not checked:
                     basis = basis or UNCHECKED
                 derived |= {PLACE[unit]: UNCHECKED for unit in row.unsure if unit in given}

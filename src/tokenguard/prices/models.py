@@ -49,7 +49,7 @@ MAKERS: Final = tuple(
     for name in ("openai", "anthropic", "gcp.gemini", "mistral_ai", "deepseek", "x_ai", "cohere", "moonshot_ai", "z_ai")
 )
 """Sellers of models of their own, in the order in which a model behind an unknown host is looked for."""
-GATEWAYS: Final = frozenset({"unknown", "vercel", "cloudflare"})
+GATEWAYS: Final = frozenset({"unknown", "vercel", "cloudflare", "helicone", "portkey", "snowflake"})
 """Providers that pass calls on: what they do not sell themselves is priced as its maker does, as an estimate."""
 
 REQUEST_NAMES_THE_PRICE: Final = frozenset({"aws"})
@@ -85,6 +85,8 @@ SPELLINGS: Final = (
     Spelling("openrouter", re.compile(r":(?:nitro|floor|online|exacto|extended|thinking|beta)$"), ""),
     # ft:gpt-4.1-2025-04-14:org::id as people write it in overrides; the price list knows only dated ones.
     Spelling("openai azure", re.compile(r"^(ft:[^:]+?)-\d{4}-\d{2}-\d{2}(?=:|$)"), r"\1"),
+    # openai.gpt-oss-120b, as Bedrock's OpenAI-compatible endpoint has it (litellm#39866: at the same rates)
+    Spelling("aws", re.compile(r"^(openai\.gpt-oss-(?:safeguard-)?\d+b)$"), r"\1-1:0"),
     # A Bedrock region that the price list lacks: the model's regional rate.
     Spelling("aws", re.compile(r"^(?:us|eu|apac|jp|au|ca|sa|me|af|il|in|us-gov)\."), "", "assumed_region"),
     # From here on it is a guess: the snapshot of a known model, priced as the model.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
-from operator import itemgetter, mul
+from operator import mul
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
@@ -126,7 +126,6 @@ FIRST_MEDIUM: Final = Usage._fields.index("input_audio")
 """The counts of a `Usage` before it are of text."""
 OF_TEXT: Final = frozenset(map(PLACE.__getitem__, ("input", "request", "output", "reasoning", "cache_read")))
 """What text is billed by that writes nothing to a cache, as places in a `Card`."""
-_first: Final = itemgetter(0)
 NO_MEDIA: Final = tuple(int(name == "request") for name in Card._fields)
 """What there is in a call of text besides its text, by the places of a `Card`: one request."""
 FIRST_UNIT: Final = Usage._fields.index(UNITS[0])
@@ -158,6 +157,8 @@ class Rates(NamedTuple):
 
     Of tokens it is `input`, where something else is billed and not they.
     """
+    sure_of_text: bool = False
+    """Whether nothing of what text is billed by was assumed, but for writes to a cache; a book says so of its rates."""
 
     def card(self, input_tokens: int) -> Card:
         """The rates of a call with this much input."""
@@ -175,6 +176,10 @@ class Rates(NamedTuple):
             return True
         told = [place for name, place in _UNIT_PLACES if getattr(usage, name) is not None]
         return any(place not in self.unlisted for place in told) if told else not tokens and any(usage)
+
+    def looked_through(self) -> Rates:
+        """The same, with `sure_of_text` told."""
+        return self._replace(sure_of_text=OF_TEXT.isdisjoint(place for place, _ in self.assumed))
 
     def with_fees(self, fees: Mapping[str, Decimal], source: str) -> Rates:
         """The same with other fees of hosted tools, in USD per million uses."""
@@ -245,10 +250,12 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
     Counts that contradict each other never make a part negative: they are mended first, and the basis becomes
     `inconsistent_usage`.
     """
-    if usage.input is None or usage.output is None:
+    sent, made = usage[:2]
+    if sent is None or made is None:
         basis = basis or _uncounted(rates, usage)
-    card = rates.bands[0][1] if len(rates.bands) == 1 else rates.card(usage.input or 0)
-    if usage.request is None and not any(usage[FIRST_MEDIUM:]):
+    bands = rates.bands
+    card = bands[0][1] if len(bands) == 1 else rates.card(sent or 0)
+    if not any(usage[FIRST_MEDIUM:]) and usage.request is None:
         charged = _text(rates, card, usage, basis)
         if charged is not None:
             return charged
@@ -278,10 +285,10 @@ def _text(rates: Rates, card: Card, usage: Usage, basis: str | None) -> Charge |
     """`charge` for text alone, as nearly all calls are; `None` where the counts contradict each other."""
     sent, made, read, written, for_30m, for_1h, for_12h, reasoned = usage[:FIRST_MEDIUM]
     read, written, reasoned = read or 0, written or 0, reasoned or 0
-    plain, told, was_written = (sent or 0) - read - written, (made or 0) - reasoned, 0
-    if plain < 0 or told < 0 or read < 0 or reasoned < 0 or written < 0:
+    plain, told = (sent or 0) - read - written, (made or 0) - reasoned
+    if min(plain, told, read, reasoned, written) < 0:
         return None
-    input_rate, was_read, short = card.input, read * card.cache_read, 0
+    input_rate, was_read, was_written, short = card.input, read * card.cache_read, 0, 0
     wrote = written or for_30m or for_1h or for_12h
     if wrote:
         for_30m, for_1h, for_12h = for_30m or 0, for_1h or 0, for_12h or 0
@@ -291,18 +298,13 @@ def _text(rates: Rates, card: Card, usage: Usage, basis: str | None) -> Charge |
         was_written = short * card.cache_write + for_30m * card.cache_write_30m
         was_written += for_1h * card.cache_write_1h + for_12h * card.cache_write_12h
     saved = (read + written) * input_rate - was_read - was_written if was_read or was_written else 0
-    if basis is None and (basis := rates.basis) is None and (wrote or _assume_of_text(rates)):
+    if basis is None and (basis := rates.basis) is None and (wrote or not rates.sure_of_text):
         counts = [*NO_MEDIA]
         counts[INPUT.start], counts[READ.start], counts[OUTPUT.start : OUTPUT.start + 2] = plain, read, (told, reasoned)
         counts[WRITE] = short, for_30m or 0, for_1h or 0, for_12h or 0
         basis = _assumed_rate(rates, usage, counts)
     paid = plain * input_rate + card.request
     return _new(Charge, (paid, told * card.output + reasoned * card.reasoning, was_read, was_written, 0, saved, basis))
-
-
-def _assume_of_text(rates: Rates) -> bool:
-    """Whether anything was assumed of what all text is billed by, written to the cache or not."""
-    return not OF_TEXT.isdisjoint(map(_first, rates.assumed))
 
 
 def billed(usage: Usage) -> Card:
@@ -409,14 +411,14 @@ def mended(usage: Usage) -> Usage:
     return fitted
 
 
-def dollars(charged: Charge) -> Cost:
+def dollars(charged: tuple[Any, ...]) -> Cost:
     """In USD. `total` is input + output + cache_read + cache_write + tools, added as floats in this order."""
     plain, output, read, write, tools, saved, basis = charged
-    parts = (plain / FEMTO_PER_USD, output / FEMTO_PER_USD, read / FEMTO_PER_USD, write / FEMTO_PER_USD)
-    bought = tools / FEMTO_PER_USD
-    total = parts[0] + parts[1] + parts[2] + parts[3] + bought
+    plain, output = plain / FEMTO_PER_USD, output / FEMTO_PER_USD
+    read, write, tools = read / FEMTO_PER_USD, write / FEMTO_PER_USD, tools / FEMTO_PER_USD
+    total = plain + output + read + write + tools
     status = names.ESTIMATED if basis else names.EXACT
-    return _new(Cost, (status, basis, total, *parts, saved / FEMTO_PER_USD, bought or None))
+    return _new(Cost, (status, basis, total, plain, output, read, write, saved / FEMTO_PER_USD, tools or None))
 
 
 def as_reported(cost: Cost, usd: float) -> Cost:

@@ -65,6 +65,7 @@ FACTORS: Final[Mapping[tuple[str, str], Decimal]] = {
     ("region", "google"): Decimal("1.1"),  # https://cloud.google.com/vertex-ai/generative-ai/pricing
     ("region", "openai"): Decimal("1.1"),  # https://openai.com/api/pricing, regional processing
     ("region", "together"): Decimal("1.25"),  # https://docs.together.ai/docs/geographic-endpoints
+    ("region", "x-ai"): Decimal("1.1"),  # https://docs.x.ai/developers/pricing, of the US regional endpoint
     ("latency", "aws"): Decimal("1.25"),  # https://aws.amazon.com/bedrock/pricing: Nova Pro $1 / $4 for $0.80 / $3.20
 }
 """What a tier does to the standard rates of a seller (empty: of any), in the price list's ids. Not here: nothing."""
@@ -74,6 +75,7 @@ REGIONAL: Final[Mapping[tuple[str, str], re.Pattern[str]]] = {
     ("google", "regional"): re.compile(r"claude-\w+-(?:4-[5-9]|[5-9])|gemini-(?:3\.[5-9]|[4-9])"),
     ("openai", "regional"): re.compile(r"gpt-(?:5\.[4-9]|[6-9])"),
     ("together", "regional"): re.compile(""),
+    ("x-ai", "regional"): re.compile("grok-"),
 }
 """Where inference that stays in one geography costs more, by seller and geography, and the models it is so for."""
 

@@ -102,6 +102,16 @@ def end() -> None:
             _die(_signals.pop(), None)
 
 
+def here() -> int:
+    """How many ends are under way in this thread; more than before where one has come on top of what it was doing.
+
+    What is done under a lock can be come upon in two ways, by its own thread. The garbage collector ends a stream: what
+    was under way goes on afterwards, perhaps in C that a connection must not be taken away from, and can see to the
+    rest. Or a signal ends the process: nobody goes on, and all is done at once.
+    """
+    return _ends_in.count(threading.get_ident())
+
+
 def call_last() -> None:
     """Run `end` before the exit handlers that are registered by now: those of OpenTelemetry's SDK, say."""
     atexit.register(end)

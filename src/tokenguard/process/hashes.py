@@ -14,11 +14,11 @@ from struct import Struct
 from typing import Any, Final
 
 KEY_BYTES: Final = 32
-_words: Final = Struct(">qq").pack
+_word: Final = Struct(">q").pack
 _own: Final = os.urandom(KEY_BYTES)
 """This process's, and its forked children's."""
-_halves: Final = (os.urandom(KEY_BYTES), os.urandom(KEY_BYTES))
-"""The same, for the two halves of a hash by SipHash."""
+_front: Final = os.urandom(KEY_BYTES)
+"""The same, to be hashed by SipHash before all else: so its secret is in the state, whatever PYTHONHASHSEED says."""
 SIPHASH: Final = sys.hash_info.algorithm.startswith("siphash")
 """Whether this Python's `hash` of bytes is a keyed one (https://peps.python.org/pep-0456/), faster than BLAKE2."""
 _kept: bytes | None = None
@@ -65,11 +65,10 @@ def canonical(value: Any) -> Any:
 
 
 def fingerprint(data: bytes) -> str:
-    """32 hex digits, equal for equal data in this process, and over all that have the same salt."""
+    """16 hex digits, equal for equal data in this process, and over all that have the same salt."""
     if _shared is None and SIPHASH:
-        first, second = _halves  # at the front, so that its secret is in the state whatever PYTHONHASHSEED says
-        return _words(hash(first + data), hash(second + data)).hex()
-    return blake2b(data, digest_size=16, key=_shared or _own).hexdigest()
+        return _word(hash(_front + data)).hex()
+    return blake2b(data, digest_size=8, key=_shared or _own).hexdigest()
 
 
 def stable(data: bytes) -> str:

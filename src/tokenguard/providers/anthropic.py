@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
-from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with
 from tokenguard.providers.reading import (
     Part,
     Reading,
@@ -67,6 +67,14 @@ def _billed(iterations: object, used: Usage | None) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def _with_writes(used: Usage | None, said: Mapping[str, Any]) -> Usage | None:
+    """The usage with what was written to the cache, where it is told by lifetime alone."""
+    if used is None or used.cache_write or not (split := fields(said.get("cache_creation"))):
+        return used
+    written = sum(count(each) or 0 for each in split.values())
+    return used._replace(input=(used.input or 0) + written, cache_write=written) if written else used
+
+
 def read_messages(response: object) -> Reading:
     """An Anthropic message."""
     body = fields(response)
@@ -74,7 +82,7 @@ def read_messages(response: object) -> Reading:
     details = fields(usage)
     ran = fields(details.get("server_tool_use"))
     reason = text(body.get("stop_reason"))
-    used = read_usage(usage, MESSAGES_USAGE, excludes_cache=True)
+    used = _with_writes(read_usage(usage, MESSAGES_USAGE, excludes_cache=True), details)
     parts = _billed(details.get("iterations"), used)
     if own := [part.usage for part in parts if part.model in (None, body.get("model"))]:
         # An advisor's tokens are another model's, and priced as such. Searches are told of the whole alone.
@@ -99,7 +107,13 @@ def read_messages(response: object) -> Reading:
 
 LAST_EVENTS = frozenset({"message_delta", "message_stop", "error", "ping"})
 """Types of the events after the last of the content."""
-TOOL_USE = re.compile(rb'"content_block"\s*:\s*\{[^{}]*"type"\s*:\s*"tool_use"')
+TOOL_USE = re.compile(rb'"tool_use"')
+
+
+def _called(body: bytes) -> int:
+    """The tool calls of a stream. Gateways have the keys of a block in any order."""
+    blocks = (fields(decoded(data).get("content_block")) for data in lines_with(TOOL_USE, body))
+    return sum(block.get("type") == "tool_use" for block in blocks)
 
 
 def fold_messages(body: bytes) -> Reading:
@@ -118,6 +132,7 @@ def fold_messages(body: bytes) -> Reading:
         kind = event.get("type")
         if kind == "message_stop":
             complete = True
+            told = larger(fields(event.get("usage")), told)
         elif kind == "error":
             error = text(fields(event.get("error")).get("type")) or "error"
         elif kind == "message_delta":
@@ -128,14 +143,12 @@ def fold_messages(body: bytes) -> Reading:
         if n >= TAIL_EVENTS or (kind is not None and kind not in LAST_EVENTS):
             break
     usage = larger(usage, told)
-    if not complete:
+    if not complete or "output_tokens" not in told:
         # `message_start` carries a placeholder: how much was generated is not known until `message_delta`.
         usage.pop("output_tokens", None)
         usage.pop("iterations", None)
     message["usage"] = usage
-    return read_messages(message)._replace(
-        tool_calls=len(TOOL_USE.findall(body)), error=error, complete=complete and error is None
-    )
+    return read_messages(message)._replace(tool_calls=_called(body), error=error, complete=complete and error is None)
 
 
 def messages_tool_steps(body: Mapping[str, Any]) -> int:

@@ -20,7 +20,7 @@ from tokenguard.providers.bedrock_media import MODELS
 from tokenguard.providers.cohere import v1_last_tool_calls, v1_tool_steps
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
 from tokenguard.providers.openai import CHAT
-from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text
+from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text, with_total
 from tokenguard.providers.words import Words
 
 # --- URLs and event streams, for who speaks to Bedrock without botocore -----------------------------------------------
@@ -116,8 +116,11 @@ def read_converse(response: object) -> Reading:
     router = fields(fields(body.get("trace")).get("promptRouter"))
     reason = text(body.get("stopReason"))
     usage = fields(body.get("usage"))
+    used, by_total, doubt = with_total(_converse_usage(usage), usage.get("totalTokens"))
     return Reading(
-        usage=_converse_usage(usage),
+        usage=used,
+        by_total=by_total,
+        basis=doubt,
         model=text(router.get("invokedModelId")),
         finish_reasons=(reason,) if reason else (),
         tool_calls=sum("toolUse" in block for block in items(message.get("content"))),
@@ -279,7 +282,7 @@ def _with_metrics(fold: Callable[[bytes], Reading]) -> Callable[[bytes], Reading
 
     def fold_invoke(body: bytes) -> Reading:
         reading = fold(body)
-        if reading.usage is None or reading.usage.input is None or reading.usage.output is None:
+        if reading.usage is None or not (reading.usage.input and reading.usage.output):
             metrics = fields(decoded(next(backwards(body), b"")).get(METRICS))
             if metrics:
                 return reading._replace(

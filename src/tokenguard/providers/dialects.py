@@ -168,8 +168,121 @@ DIALECTS: Final = (
         "litellm#28024, easyllm#40",
         "wire",
     ),
+    Dialect(
+        "LM Studio's embeddings, gateways",
+        "a usage of zeros, or an input of zero tokens",
+        "not told: no request is empty. The cost is estimated by the text",
+        "lmstudio-bug-tracker#1546, open-swarm#141",
+        "wire",
+    ),
+    Dialect(
+        "gateways in OpenAI's format",
+        "`input_tokens` and `output_tokens`; the usage in `meta`, or in a message",
+        "read there",
+        "omniai#140",
+        "wire",
+    ),
+    Dialect(
+        "CLIProxyAPI, gateways",
+        "more reasoning than output, with a total or without; no output, but a total",
+        "the output holds the reasoning; it is what the total leaves for it",
+        "CLIProxyAPI#5733, llmgateway#3774",
+        "wire",
+    ),
+    Dialect(
+        "LiteLLM, Portkey, before Bedrock",
+        "an input that leaves out the cached tokens",
+        "input and cached tokens are the input; `estimated` as `inconsistent_usage` unless the total says so, too",
+        "litellm#40277, Portkey gateway#1210",
+        "wire",
+    ),
+    Dialect(
+        "new-api, mini-sglang, 9router and others",
+        "events where JSON was asked for, JSON where a stream was, either under another content type",
+        "by what it is, and not by what it is called",
+        "new-api#5230, mini-sglang#51, 9router#3492, openclaw#96497",
+        "wire",
+    ),
+    Dialect(
+        "any server",
+        "an event's JSON in several lines of `data:`, a byte order mark, lines that end with CR",
+        "as the standard of server-sent events has it",
+        "https://html.spec.whatwg.org/multipage/server-sent-events.html",
+        "wire",
+    ),
+    Dialect(
+        "gateways in Anthropic's format",
+        "no `message_delta`, or the usage in `message_stop`; cache writes by lifetime alone; keys in any order",
+        "the output is estimated by the text; read there; their sum; tool calls counted all the same",
+        "new-api#4760",
+        "wire",
+    ),
+    Dialect(
+        "gateways with the Responses API",
+        "`response.done` at the end; an end without the items that came before it",
+        "the end; function calls are counted from the items",
+        "9router#2142, 9router#705",
+        "wire",
+    ),
+    Dialect(
+        "Ollama, Gemini and others",
+        "streamed tool calls without an index, several of one name in a chunk",
+        "each is a call",
+        "ollama#7881, agentao#117",
+        "wire",
+    ),
+    Dialect(
+        "OpenRouter: embeddings, ranks, transcripts; Vercel's gateway",
+        "`usage.cost`",
+        "the cost, `exact`, source `reported`",
+        "`CreateRerankUsage` in openrouter.ai/docs; litellm#14002, pi#6877",
+        "wire",
+    ),
+    Dialect(
+        "DeepInfra",
+        "`usage.estimated_cost`",
+        "the cost, `estimated` as `reported_estimate`, source `reported`",
+        "litellm#38802",
+        "wire",
+    ),
+    Dialect(
+        "vLLM, SiliconFlow and others: ranks; Cohere's embeddings in OpenAI's format",
+        "`meta.billed_units`, `meta.tokens`",
+        "searches where there are any, else tokens",
+        "litellm#36185, bifrost#4239",
+        "wire",
+    ),
+    Dialect(
+        "Z.ai, Moonshot, DashScope, xAI",
+        "`web_search` beside the answer; calls of type `builtin_function`; `usage.plugins`; "
+        "`num_server_side_tools_used`, `num_sources_used`",
+        "marked `tool_fees_excluded`, but where the cost is reported",
+        "docs.z.ai, platform.moonshot.ai/docs/pricing/tools, docs.x.ai",
+        "wire",
+    ),
+    Dialect(
+        "Mistral",
+        "`usage.prompt_audio_seconds`",
+        "sound is billed by the minute, too: `estimated` as `assumed_input_audio`",
+        "https://mistral.ai/pricing",
+        "wire",
+    ),
+    Dialect(
+        "Bedrock",
+        "Converse: a `totalTokens` above its parts; `InvokeModel`: zeros in the model's format",
+        "the rest is output, `estimated`; Bedrock's own `invocationMetrics`",
+        "",
+        "wire",
+    ),
+    Dialect(
+        "Gemini",
+        "counts of an earlier chunk as zeros in the last one; counts that the last one leaves out",
+        "the larger; none",
+        "",
+        "wire; recorded",
+    ),
 )
-"""Each row has its test in `tests/providers/test_dialects.py`, or `tests/metering/test_usage_option.py`."""
+"""Each row has its test in `tests/providers/` (`test_dialects.py`, `test_gateways.py`), or in `tests/metering/`."""
 
 
 class Neighbour(NamedTuple):

@@ -50,6 +50,50 @@ def lines_with(pattern: re.Pattern[bytes], body: bytes) -> Iterator[bytes]:
             yield _line(body[before + 5 :])
 
 
+BOM = b"\xef\xbb\xbf"
+LAST_LINES = (b"data: }", b"data:}")
+"""How an event ends whose JSON is written in several lines."""
+EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+LINE = re.compile(rb"\r\n|\n|\r")
+BEGINS = re.compile(rb"^data:\s*\{", re.MULTILINE)
+"""What only the body of a stream of events has."""
+
+
+def in_lines(body: bytes) -> bytes:
+    """A stream's body with each event's data in one line, and without a byte order mark.
+
+    The data of an event may be in several lines, each with its `data:`; they belong together
+    (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+    """
+    body = body.removeprefix(BOM)
+    if not any(each in body for each in LAST_LINES):
+        return body
+    return b"".join(map(_in_a_line, EVENT.split(body)))
+
+
+def _in_a_line(event: bytes) -> bytes:
+    data = b" ".join(line[5:].strip() for line in LINE.split(event) if line.startswith(b"data:"))
+    return b"data: " + data + b"\n\n" if decoded(data) else event + b"\n\n"
+
+
+def whole_answer(body: bytes) -> Mapping[str, Any] | None:
+    """The JSON object that a body is, whatever it is called; `None` for events and for lines of JSON.
+
+    Gateways answer with one where a stream was asked for, and some end it as they would a stream.
+    """
+    if not body.startswith(b"{"):
+        return None
+    text = body.decode("utf-8", "replace")
+    try:
+        value, end = DECODER.raw_decode(text)
+    except ValueError:
+        return None
+    return value if text[end:].strip() in ("", "data: [DONE]") else None
+
+
+DECODER = json.JSONDecoder()
+
+
 def decoded(data: bytes) -> Mapping[str, Any]:
     """An event's JSON object; empty where it is none (`[DONE]`, a cut-off line)."""
     if not data.startswith(b"{"):
@@ -61,5 +105,6 @@ def decoded(data: bytes) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-FINAL_RESPONSE = frozenset({"response.completed", "response.incomplete", "response.failed"})
-"""Types of the events that carry a whole response (OpenAI's Responses API): they say again what others said."""
+FINAL_RESPONSE = frozenset({"response.completed", "response.incomplete", "response.failed", "response.done"})
+"""Types of the events that carry a whole response (OpenAI's Responses API; the last is what some gateways
+call it): they say again what others said."""

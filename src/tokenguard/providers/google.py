@@ -16,7 +16,7 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers import mistral
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
-from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with
 from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.openai import result_rounds, results_sent
 from tokenguard.providers.reading import Reading, count, fields, items, larger, text
@@ -241,6 +241,8 @@ def read_embed(response: object) -> Reading:
     return Reading(usage=of_kinds, basis="assumed_input_video" if filmed else None)
 
 
+METADATA = re.compile(rb'"usageMetadata"\s*:\s*\{')
+ANSWERED = GENERATE_USAGE.answer
 FUNCTION_CALL = re.compile(rb'"functionCall"\s*:\s*\{')
 GROUNDED = b'"groundingMetadata"'
 
@@ -272,6 +274,9 @@ def fold_generate(body: bytes) -> Reading:
                 reasons.setdefault(candidate.get("index", 0), reason)
         if (count(usage.get("promptTokenCount")) and reasons) or n >= TAIL_EVENTS:
             break
+    if count(usage.get(ANSWERED)) == 0:  # a zero after what was told; where it is left out, none was generated
+        for data in lines_with(METADATA, body):
+            usage = larger(fields(decoded(data).get("usageMetadata")), usage)
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("modelVersion")), {})
     blocked = bool(fields(first.get("promptFeedback")).get("blockReason"))
     complete = (bool(reasons) or blocked) and error is None

@@ -68,6 +68,7 @@ HOSTS = {
     "api.minimax.io": "minimax",
     "api.minimaxi.com": "minimax",
     "api.minimax.chat": "minimax",
+    "api.minimaxi.chat": "minimax",
     "api.writer.com": "writer",
     "ollama.com": "ollama",
     "api.z.ai": "z_ai",
@@ -78,7 +79,10 @@ HOSTS = {
     "azuredatabricks.net": "databricks",
     "cloud.databricks.com": "databricks",
     "gcp.databricks.com": "databricks",
+    "snowflakecomputing.com": "snowflake",
     "ai-gateway.vercel.sh": "vercel",
+    "helicone.ai": "helicone",  # ai-gateway, gateway, oai
+    "api.portkey.ai": "portkey",
     "gateway.ai.cloudflare.com": "cloudflare",
     "api.cloudflare.com": "cloudflare",
     "api.hyperbolic.xyz": "hyperbolic",
@@ -86,9 +90,10 @@ HOSTS = {
     "api.ai21.com": "ai21",
     "api.inceptionlabs.ai": "inception",
     "api.llama.com": "meta",
-    "ark.cn-beijing.volces.com": "volcengine",
-    "ark.ap-southeast.bytepluses.com": "byteplus",
+    "volces.com": "volcengine",  # ark.cn-beijing and its kin
+    "bytepluses.com": "byteplus",
     "api.hunyuan.cloud.tencent.com": "tencent",
+    "api.lkeap.cloud.tencent.com": "tencent",
     "qianfan.baidubce.com": "baidu",
     "api.siliconflow.com": "siliconflow",
     "api.siliconflow.cn": "siliconflow",
@@ -119,8 +124,10 @@ SDK_OWN: Final = "sdk"
 REGIONAL_HOSTS: Final = re.compile(
     r"-aiplatform\.googleapis\.com$|\.rep\.googleapis\.com$"
     r"|^(?:us|eu|au|ca|jp|in|sg|kr|gb|ae)\.api\.openai\.com$|^(?:us|ca)-api\.together\.(?:ai|xyz)$"
+    r"|^us(?:-[a-z]+-\d)?\.api\.x\.ai$"
 )
-"""Hosts that keep the work in one place: Vertex AI's regions (but its global endpoint), OpenAI's and Together's."""
+"""Hosts that keep the work in one place, for a price: Vertex AI's regions (but its global endpoint), OpenAI's and
+Together's, xAI's in the US."""
 
 _own: dict[str, str] = {}
 

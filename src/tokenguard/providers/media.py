@@ -187,10 +187,11 @@ SPOKEN_TOKENS = 8
 def read_transcript(response: object) -> Reading:
     """A transcript, billed by tokens or by the second; `verbose_json` tells its duration, as text it tells nothing."""
     body = fields(response)
-    usage = read_usage(body.get("usage"), TRANSCRIPT_USAGE)
+    said = fields(body.get("usage"))
+    usage = read_usage(said, TRANSCRIPT_USAGE)
     if usage is None and (seconds := count(body.get("duration"))) is not None:
         usage = Usage(input_seconds=seconds)
-    return Reading(usage, text(body.get("model")))
+    return Reading(usage, text(body.get("model")), reported_cost=reported_cost(said))
 
 
 def fold_transcript(events: bytes) -> Reading:

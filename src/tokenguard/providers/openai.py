@@ -11,9 +11,12 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import FINAL_RESPONSE, TAIL_EVENTS, backwards, decoded, forwards, lines_with
 from tokenguard.providers.reading import (
+    REPORTED_ESTIMATE,
     Part,
     Reading,
     Shape,
+    amount,
+    believed,
     count,
     fields,
     items,
@@ -38,6 +41,8 @@ CHAT_USAGE: Final = Shape(
         "cache_creation_input_tokens": "cache_write",
         "prompt_tokens": "input",
         "completion_tokens": "output",
+        "input_tokens": "input",  # of gateways that pass on what the Responses API or Anthropic say
+        "output_tokens": "output",
         "prompt_tokens_details": {
             "cached_tokens": "cache_read",
             "cache_write_tokens": "cache_write",
@@ -53,7 +58,7 @@ CHAT_USAGE: Final = Shape(
         },
     }
 )
-EMBEDDINGS_USAGE: Final = Shape({"total_tokens": "input", "prompt_tokens": "input"})
+EMBEDDINGS_USAGE: Final = Shape({"total_tokens": "input", "prompt_tokens": "input", "input_tokens": "input"})
 """Voyage tells but the total."""
 RESPONSES_USAGE: Final = Shape(
     {
@@ -78,29 +83,55 @@ SEARCHES_ALWAYS = re.compile(r"-search-(?:preview|api)\b")
 def read_chat(response: object) -> Reading:
     """A chat completion, or a legacy completion."""
     body = fields(response)
+    said = body.get
     reasons: tuple[str, ...] = ()
-    calls, ran = 0, False
-    for choice in items(body.get("choices")):
-        if (reason := choice.get("finish_reason")) is not None:
+    calls, ran = 0, bool(said(FOUND))
+    for choice in items(said("choices")):
+        if reason := choice.get("finish_reason"):
             reasons += (str(reason),)
         if (message := choice.get("message")) is not None:
-            calls += _calls_of(fields(message))
-            ran = ran or bool(fields(message).get(RAN))
-    usage = body.get("usage")
-    if usage is None and (groq := body.get("x_groq")) is not None:
-        usage = fields(groq).get("usage")
-    details = fields(usage)
-    used, by_total = with_total(None if usage is None else read_usage(details, CHAT_USAGE), details.get("total_tokens"))
-    model = text(body.get("model"))
+            message = fields(message)
+            calls += _calls_of(message)
+            ran = ran or _ran(message)
+    details = fields(said("usage")) or _usage_of(body)
+    counted = read_usage(details, CHAT_USAGE) if details else None
+    used, by_total, doubt = with_total(counted, details.get("total_tokens"))
+    model = text(said("model"))
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
         used = used._replace(web_searches=1)
-    tier, charged, fees = text(body.get("service_tier")), reported_cost(details), ran or details.get("num_sources_used")
-    said = reading(used, model, text(body.get("id")), reasons, calls, tier, charged, bool(fees), by_total)
-    return said if (listed := body.get(BREAKDOWN)) is None else _by_model(said, listed)
+    tier, charged = text(said("service_tier")), reported_cost(details)
+    if not RARE.isdisjoint(details):
+        ran = ran or any(details.get(key) for key in SEARCHED)
+        if charged is None and (guessed := amount(details.get("estimated_cost"))) is not None:
+            charged, doubt = believed(guessed), REPORTED_ESTIMATE
+        if count(details.get(HEARD)):
+            doubt = "assumed_input_audio"
+    made = reading(used, model, text(said("id")), reasons, calls, tier, charged, ran, by_total)
+    if doubt is not None:
+        made = made._replace(basis=doubt)
+    return made if (listed := said(BREAKDOWN)) is None else _by_model(made, listed)
 
 
 RAN = "executed_tools"
 """Where Groq tells what tools of its own it has run, for fees that are on its price page alone."""
+FOUND = "web_search"
+"""Where Z.ai and Zhipu have what their search has found, for a fee (https://docs.z.ai/guides/overview/pricing)."""
+BUILTIN = "builtin_function"
+"""The type of the calls by which Moonshot's model searches, for a fee (https://platform.moonshot.ai/docs/pricing/tools).
+"""
+HEARD = "prompt_audio_seconds"
+"""Where Mistral tells how long it has listened, which it bills beside the tokens (https://mistral.ai/pricing)."""
+SEARCHED: Final = frozenset({"num_sources_used", "num_server_side_tools_used", "plugins"})
+"""Where a usage tells of tools that the provider ran: xAI's, and DashScope's search."""
+RARE: Final = SEARCHED | {"estimated_cost", HEARD}
+"""What only single hosts have in a usage."""
+
+
+def _ran(message: Mapping[str, Any]) -> bool:
+    """Whether the provider ran tools of its own for a message, or is asked to by it."""
+    return bool(message.get(RAN)) or any(call.get("type") == BUILTIN for call in items(message.get("tool_calls")))
+
+
 BREAKDOWN = "usage_breakdown"
 
 
@@ -117,11 +148,25 @@ def _by_model(said: Reading, listed: object) -> Reading:
 def read_embeddings(response: object) -> Reading:
     """An embeddings response; the vectors are not looked at."""
     body = fields(response)
-    return Reading(usage=read_usage(body.get("usage"), EMBEDDINGS_USAGE), model=text(body.get("model")))
+    said = fields(body.get("usage")) or fields(fields(body.get("meta")).get("billed_units"))  # Cohere's way
+    charged = reported_cost(said)
+    return Reading(read_usage(said, EMBEDDINGS_USAGE), text(body.get("model")), reported_cost=charged)
 
 
 PAID_TOOLS = frozenset({"code_interpreter_call", "image_generation_call"})
 """Output items of the Responses API with fees that the answer does not tell: a container's time, a picture's size."""
+
+
+def _is_paid(item: Mapping[str, Any]) -> bool:
+    """Whether a tool was run for a fee; a shell costs one in a container, and none on the caller's machine."""
+    kind = item.get("type")
+    return kind in PAID_TOOLS or (
+        kind == "shell_call" and fields(item.get("environment")).get("type") == "container_reference"
+    )
+
+
+CALLED = frozenset({"function_call", "custom_tool_call"})
+"""Output items that the application answers."""
 
 
 GOES_ON = frozenset({"queued", "in_progress"})
@@ -136,20 +181,33 @@ def read_responses(response: object) -> Reading:
     kinds = [item.get("type") for item in output]
     error = body.get("error")
     said = fields(body.get("usage"))
-    usage, by_total = with_total(read_usage(said, RESPONSES_USAGE), said.get("total_tokens"))
+    told, by_total, doubt = with_total(read_usage(said, RESPONSES_USAGE), said.get("total_tokens"))
+    usage = _with_searches(told, output)
     return Reading(
-        usage=_with_searches(usage, output),
+        usage=usage,
         model=text(body.get("model")),
         id=text(body.get("id")),
         finish_reasons=(reason,) if reason else (),
-        tool_calls=sum(kind in ("function_call", "custom_tool_call") for kind in kinds),
+        tool_calls=sum(kind in CALLED for kind in kinds),
         service_tier=text(body.get("service_tier")),
         error=None if error is None else text(fields(error).get("code")) or "error",
-        extra_fees=any(kind in PAID_TOOLS for kind in kinds),
+        extra_fees=any(map(_is_paid, output)) or _more_was_run(said, usage),
         reported_cost=reported_cost(said),
         complete=body.get("status") not in GOES_ON,
+        basis=doubt,
         by_total=by_total,
     )
+
+
+WEB = frozenset({"web_search_call", "x_search_call"})
+FILES = frozenset({"file_search_call", "collections_search_call"})
+"""Output items of a search: OpenAI's, and xAI's."""
+
+
+def _more_was_run(said: Mapping[str, Any], usage: Usage | None) -> bool:
+    """Whether xAI tells of more tools that it ran than there are searches with a price."""
+    priced = 0 if usage is None else (usage.web_searches or 0) + (usage.file_searches or 0)
+    return bool(said.get("num_sources_used")) or (count(said.get("num_server_side_tools_used")) or 0) > priced
 
 
 def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> Usage | None:
@@ -158,10 +216,9 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
     https://platform.openai.com/docs/guides/tools-web-search, "Output and citations".
     """
     web = sum(
-        item.get("type") == "web_search_call" and fields(item.get("action")).get("type", "search") == "search"
-        for item in output
+        item.get("type") in WEB and fields(item.get("action")).get("type", "search") == "search" for item in output
     )
-    files = sum(item.get("type") == "file_search_call" for item in output)
+    files = sum(item.get("type") in FILES for item in output)
     if usage is None or not (web or files):
         return usage
     return usage._replace(web_searches=web or None, file_searches=files or None)
@@ -173,7 +230,7 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 USAGE = re.compile(rb'"usage"\s*:\s*\{')
 REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
-OF_GROQ = re.compile(rb'"(?:usage_breakdown"\s*:\s*\{|executed_tools"\s*:\s*\[\s*\{)')
+BESIDE = re.compile(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
 SEVERAL = re.compile(rb'"index"\s*:\s*1\b')
 """A second answer, or a second tool call."""
 
@@ -207,8 +264,8 @@ def fold_chat(body: bytes) -> Reading:
             _ended(decoded(data), reasons)
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("model")), {})
     said = read_chat({**first, "choices": (), "usage": usage or None})
-    if b'"x_groq"' in body:
-        said = _of_groq(said, body)
+    if BESIDE.search(body):
+        said = _with_tools(said, body)
     return said._replace(
         finish_reasons=tuple(reasons[i] for i in sorted(reasons, key=str)),
         tool_calls=_streamed_calls(body),
@@ -218,27 +275,38 @@ def fold_chat(body: bytes) -> Reading:
     )
 
 
-def _of_groq(said: Reading, body: bytes) -> Reading:
-    """What Groq's chunks tell beside the usage: the models of a compound system, and the tools that it has run."""
-    for data in lines_with(OF_GROQ, body):
+def _with_tools(said: Reading, body: bytes) -> Reading:
+    """What chunks tell beside the usage: the models of a compound system, and the tools that the provider has run."""
+    for data in lines_with(BESIDE, body):
         chunk = decoded(data)
-        if any(fields(choice.get("delta")).get(RAN) for choice in items(chunk.get("choices"))):
+        if chunk.get(FOUND) or any(_ran(fields(choice.get("delta"))) for choice in items(chunk.get("choices"))):
             said = said._replace(extra_fees=True)
         if (listed := chunk.get(BREAKDOWN)) is not None and not said.parts:
             said = _by_model(said, listed)
     return said
 
 
-def _usage_of(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The usage in a chunk: its own, Groq's, or the choice's (Moonshot)."""
-    if usage := chunk.get("usage") or fields(chunk.get("x_groq")).get("usage"):
+def _usage_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The usage in an answer or a chunk: its own, or where single hosts have it.
+
+    That is beside it (Groq's `x_groq`, a gateway's `meta`), in a choice (Moonshot), or in the choice's message.
+    """
+    if usage := body.get("usage"):
         return fields(usage)
-    return next((used for choice in items(chunk.get("choices")) if (used := fields(choice.get("usage")))), {})
+    for node in ("x_groq", "meta", "metadata"):
+        if used := fields(body.get(node)).get("usage"):
+            return fields(used)
+    for choice in items(body.get("choices")):
+        for each in (choice, fields(choice.get("message")), fields(choice.get("delta"))):
+            if used := each.get("usage"):
+                return fields(used)
+    return {}
 
 
 def _is_told(usage: Mapping[str, Any]) -> bool:
     """Whether both counts are there, and not merely as zeros: those may follow what was told before."""
-    return bool(count(usage.get("prompt_tokens")) and (count(usage.get("completion_tokens")) or 0))
+    sent = count(usage.get("prompt_tokens")) or count(usage.get("input_tokens"))
+    return bool(sent and (count(usage.get("completion_tokens")) or count(usage.get("output_tokens"))))
 
 
 def _ended(chunk: Mapping[str, Any], reasons: dict[object, str]) -> None:
@@ -250,9 +318,9 @@ def _ended(chunk: Mapping[str, Any], reasons: dict[object, str]) -> None:
 def _streamed_calls(body: bytes) -> int:
     """The tool calls in a stream's pieces, whatever it ended with.
 
-    A piece is of the call with its index. Its id may be empty (DashScope), or be said again with every piece
-    (Fireworks); another id with a name, under an index that was there, is another call, and so is another name where
-    there are no ids. A `function_call` of old is one.
+    A piece is of the call with its index, or at its place in the chunk (Gemini, Ollama). Its id may be empty
+    (DashScope), or be said again with every piece (Fireworks); another id with a name, under an index that was there,
+    is another call, and so is another name where there are no ids. A `function_call` of old is one.
     """
     made: dict[tuple[object, object], set[str | None]] = {}
     calls = 0
@@ -264,8 +332,8 @@ def _streamed_calls(body: bytes) -> int:
             own_way = (
                 [{"index": "function_call", "function": made_of}] if (made_of := delta.get("function_call")) else []
             )
-            for piece in (*items(delta.get("tool_calls")), *own_way):
-                known = made.setdefault((choice.get("index"), piece.get("index")), set())
+            for n, piece in enumerate((*items(delta.get("tool_calls")), *own_way)):
+                known = made.setdefault((choice.get("index"), piece.get("index", n)), set())
                 name, own = text(fields(piece.get("function")).get("name")), text(piece.get("id"))
                 if not known or (name is not None and (name if own is None else own) not in known):
                     calls += 1
@@ -279,7 +347,9 @@ def fold_responses(body: bytes) -> Reading:
     for n, data in enumerate(backwards(body)):
         event = decoded(data)
         if event.get("type") in FINAL_RESPONSE:
-            return read_responses(event.get("response"))
+            whole = read_responses(event.get("response"))
+            # Gateways leave out of it what the items have said before it.
+            return whole if whole.tool_calls else whole._replace(tool_calls=_items_called(body))
         if event.get("type") == "error":
             failure = text(event.get("code")) or text(fields(event.get("error")).get("code")) or "error"
         if n >= TAIL_EVENTS:
@@ -288,6 +358,15 @@ def fold_responses(body: bytes) -> Reading:
     return read_responses(first.get("response"))._replace(
         usage=None, finish_reasons=(), error=failure, complete=False, tool_calls=0
     )
+
+
+ITEM_DONE = re.compile(rb'"response\.output_item\.done"')
+
+
+def _items_called(body: bytes) -> int:
+    """The function calls among the items of a stream."""
+    done = (fields(decoded(data).get("item")).get("type") for data in lines_with(ITEM_DONE, body))
+    return sum(kind in CALLED for kind in done)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------

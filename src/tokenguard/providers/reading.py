@@ -13,15 +13,17 @@ from typing import Any, Final, NamedTuple
 from tokenguard.facts.usage import Usage
 
 
-class Shape(dict[str, "int | Shape"]):
+class Shape:
     """The keys of a JSON object, each with the place of its count in a `Usage`, or the shape of the object below it.
 
     Made of the same with the counts' names.
     """
 
+    __slots__ = ("below", "places")
+
     def __init__(self, keys: Mapping[str, Any]) -> None:
-        places = Usage._fields
-        super().__init__({key: places.index(its) if isinstance(its, str) else Shape(its) for key, its in keys.items()})
+        self.places = {key: Usage._fields.index(its) for key, its in keys.items() if isinstance(its, str)}
+        self.below = tuple((key, Shape(its)) for key, its in keys.items() if not isinstance(its, str))
 
 
 NO_FIELDS: Mapping[str, Any] = {}
@@ -97,13 +99,17 @@ def reading(
     by_total: bool | None,
 ) -> Reading:
     """What an answer in text says, in a fifth of the time that a `Reading`'s own constructor takes."""
-    said = (usage, model, answer_id, finish_reasons, tool_calls, service_tier, None, None, None, True)
-    made: Reading = tuple.__new__(Reading, (*said, reported_cost, extra_fees, *NOT_SAID))
+    said = (usage, model, answer_id, finish_reasons, tool_calls, service_tier, None, None, None, True, reported_cost)
+    made: Reading = _new(Reading, said + (NOT_SAID if not extra_fees else FEES_SAID))
     return made if by_total is None else made._replace(by_total=by_total)
 
 
-NOT_SAID = Reading()[12:]
-"""What a `Reading` has behind `extra_fees`."""
+_new: Final = tuple.__new__
+
+
+NOT_SAID = Reading()[11:]
+FEES_SAID = Reading(extra_fees=True)[11:]
+"""What a `Reading` has behind `reported_cost`."""
 
 
 def fields(node: object) -> Mapping[str, Any]:
@@ -169,9 +175,11 @@ def reported_cost(usage: Mapping[str, Any]) -> float | None:
     OpenRouter: `cost`, which with a key of the caller's own is its fee alone; what the provider behind it charged is
     beside it (https://openrouter.ai/docs/use-cases/usage-accounting). Perplexity: `cost.total_cost`.
     """
-    if (ticks := amount(usage.get("cost_in_usd_ticks"))) is not None:
+    told, charged = usage.get("cost_in_usd_ticks"), usage.get("cost")
+    if told is None and charged is None:
+        return None
+    if (ticks := amount(told)) is not None:
         return believed(ticks * USD_PER_TICK)
-    charged = usage.get("cost")
     if charged is None:
         return None
     fee = amount(charged)
@@ -230,57 +238,67 @@ def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> U
     With `excludes_cache` the reported input leaves the cached tokens out (Anthropic) and they are added.
     """
     counts: list[int | None] = [*NO_COUNTS]
-    if not _collect(fields(node), shape, counts):
+    _collect(fields(node), shape, counts)
+    if counts == NOTHING:
         return None
     if excludes_cache and counts[0] is not None:
         counts[0] += (counts[2] or 0) + (counts[3] or 0)  # `input`, `cache_read` and `cache_write`
-    return tuple.__new__(Usage, counts)
+    return _new(Usage, counts)
 
 
 NO_COUNTS = (None,) * len(Usage._fields)
+NOTHING = [*NO_COUNTS]
 
 
-def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) -> bool:
-    """Fill in the counts of a usage object; whether it had any."""
-    found = False
+def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) -> None:
+    """Fill in the counts of a usage object."""
+    places = shape.places
     for key, value in node.items():
-        if value is None or key not in shape:
-            continue
-        place = shape[key]
-        if type(place) is not int:
-            found |= _collect(fields(value), place, counts)  # type: ignore[arg-type] # it is a Shape
+        if value is None or key not in places:
             continue
         if type(value) is not int or value < 0:
             value = count(value)
             if value is None:
                 continue
-        found = True
+        place = places[key]
         before = counts[place]
         if before is None or value > before:  # of two that say it, a zero is who does not know
             counts[place] = value
-    return found
+    for key, its in shape.below:
+        if (part := node.get(key)) is not None:
+            _collect(fields(part), its, counts)
 
 
-def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None]:
-    """The usage by a total that exceeds its parts, and whether that made a difference which nothing else confirms.
+INCONSISTENT: Final = "inconsistent_usage"
+"""The basis of a cost whose counts contradict each other."""
+REPORTED_ESTIMATE: Final = "reported_estimate"
+"""The basis of a cost that the provider says it has estimated: DeepInfra's `estimated_cost`."""
 
-    `None` where it made none.
+
+def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None, str | None]:
+    """The usage by its total, whether that made a difference which nothing else confirms, and a reason for doubt.
+
+    The second is `None` where it made none.
 
     What is in the total alone was generated: thoughts of Gemini through the OpenAI-compatible endpoint, reasoning of
-    Grok. But where it is just what the cache has, the input was told without that.
+    Grok. But where it is just what the cache has, the input was told without that. A part that is larger than the
+    whole is beside it, whatever the total says.
     """
-    told = count(total)
-    if usage is None or told is None or usage.input is None or usage.output is None:
-        return usage, None
-    beside = told - usage.input - usage.output
-    if beside <= 0:
-        return usage, None
-    cached = (usage.cache_read or 0) + (usage.cache_write or 0)
-    if beside == cached and cached > usage.input:
-        return usage._replace(input=usage.input + cached), False
-    confirmed = usage.reasoning == beside
-    reasoning = usage.reasoning or beside
-    return usage._replace(output=usage.output + beside, reasoning=reasoning), not confirmed
+    if usage is None or (sent := usage.input) is None:
+        return usage, None, None
+    made, told = usage.output, total if type(total) is int else count(total)
+    if made is None:
+        rest = None if told is None else told - sent
+        return (usage, None, None) if rest is None or rest < 0 else (usage._replace(output=rest), True, None)
+    beside = 0 if told is None else max(told - sent - made, 0)
+    read, written, thought = usage.cache_read or 0, usage.cache_write or 0, usage.reasoning or 0
+    if not beside and read <= sent and written <= sent and thought <= made:
+        return usage, None, None
+    cached = read + written
+    if max(read, written) > sent or (cached and beside == cached):  # one of them: OpenRouter has one cache in both
+        return usage._replace(input=sent + cached), False, None if beside == cached else INCONSISTENT
+    generated = made + (beside or thought)
+    return usage._replace(output=generated, reasoning=thought or beside), thought != beside, None
 
 
 def larger(told: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_line
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.telemetry.spans import NativeSpan
+from tokenguard.telemetry.templates import SdkSpans
 
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""
@@ -196,7 +197,7 @@ class Family(NamedTuple):
     """The types of what stands in a body for "not given" until the request is built."""
 
 
-def _exchange(client: Any, options: Any, stream: bool, family: Family) -> StainlessExchange | None:
+def _exchange(client: Any, options: Any, kwargs: Mapping[str, Any], family: Family) -> StainlessExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     given = options.__dict__  # pydantic looks up absent fields slowly
     api = api_of(given["url"], family.sdk)
@@ -214,7 +215,7 @@ def _exchange(client: Any, options: Any, stream: bool, family: Family) -> Stainl
         api = api_of(given["url"], endpoint.provider) or api
     # anthropic 2.x: `_tracer` is there once OpenTelemetry can give one, and requests with a name get a span.
     native_span = family.traces and bool(given.get("span_name")) and client._tracer is not None
-    stream = stream or body.get("stream") is True
+    stream = bool(kwargs.get("stream")) or body.get("stream") is True
     return StainlessExchange(client, options, api, endpoint, body, stream, native_span)
 
 
@@ -252,12 +253,9 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         hasattr(module, "start_api_call_span"),
         frozenset(kind for kind in omitted if kind is not None),
     )
+    native = SdkSpans()
     restore = Restore()
     wrap = functools.partial(replace, restore, module)
-
-    def open_exchange(client: Any, options: Any, kwargs: Mapping[str, Any]) -> StainlessExchange | None:
-        stream = bool(kwargs.get("stream"))
-        return meter.look(_exchange, client, options, stream, family)
 
     def batch(client: Any, options: Any) -> StainlessSent | None:
         """A request to a batch API, or of a file, which may be one's; `None` for anything else."""
@@ -274,7 +272,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def request(original: Any) -> Any:
         def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            exchange = open_exchange(self, options, kwargs)
+            exchange = meter.look(_exchange, self, options, kwargs, family)
             if exchange is None:
                 sent = meter.contain("looking at a batch", batch, self, options)
                 if sent is not None and meter.batches is not None:
@@ -287,7 +285,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def async_request(original: Any) -> Any:
         async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            exchange = open_exchange(self, options, kwargs)
+            exchange = meter.look(_exchange, self, options, kwargs, family)
             if exchange is None:
                 sent = meter.contain("looking at a batch", batch, self, options)
                 if sent is not None and meter.batches is not None:
@@ -314,6 +312,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
             if call is not None and type(call.span) is not NativeSpan:
                 # The call has its span, of ours or of an instrumentation around the SDK: that is to go on from.
                 return NonRecordingSpan(call.span.identity())
+            if call is not None and args:
+                args = (native.tracer(args[0]), *args[1:])
             span = original(*args, **kwargs)
             if span is not None and call is not None and type(call.span) is NativeSpan:
                 meter.contain("adopting a span", call.span.adopt, span)

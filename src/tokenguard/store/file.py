@@ -145,6 +145,7 @@ def open_for_writing(path: str) -> sqlite3.Connection:
         private(Path(path))
         ignore = folder / ".gitignore"
         if folder.name == Path(names.DEFAULT_STORE).parent.name and not ignore.exists():
+            private(ignore)
             ignore.write_text("*\n")
     # One connection, used under the lock, from whichever thread drains. A transaction that writes says so when it
     # begins: one that began as a reader's cannot wait for another writer.

@@ -1,8 +1,10 @@
 """Whether what is exported arrives: an OTLP endpoint that is dead keeps no program from ending, and loses no record.
 
 OpenTelemetry's OTLP exporters repeat for 10 s what did not get through, and its SDK waits for that at the end of the
-program, signal by signal. Where TokenGuard has set the SDK up, the end waits for `PATIENCE_S` in all; and whoever has
-set it up, calls that an endpoint did not take are told of once and kept in the local store, where one is allowed.
+program, signal by signal. Here all are sent at once, and an end that an endpoint has refused is not waited for. One
+that only keeps silent may be slow: where TokenGuard has set the SDK up, it has `PATIENCE_S`; where somebody else has,
+it has what they give it. Whoever has, calls that an endpoint did not take are told of once, and kept in the local
+store, where one is allowed.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Final
 
 from tokenguard.facts import names
@@ -26,9 +30,12 @@ log = Log("tokenguard")
 
 EXPORTERS: Final = "opentelemetry.exporter.otlp"
 """What the names of all loggers of the OTLP exporters begin with; an export that failed for good is an error there."""
-OF_SPANS: Final = ("span", "trace")
-"""One of these is in what they say of spans, in which the calls are."""
+SIGNALS: Final = {"tracer": ("span", "trace"), "meter": ("metric",), "logger": ("log",)}
+"""One of these words is in what they say of each signal. Calls are in spans."""
+POLL_S: Final = 0.005
 PATIENCE_S: Final = 0.8
+SILENT_S: Final = 20.0
+"""So long the exporters do not say the same again: those over gRPC not even of another signal."""
 
 
 def patience_s() -> float:
@@ -47,7 +54,11 @@ class Delivery(logging.Handler):
         self.failed = False
         self._on_failure = on_failure
         self._senders: list[_Sender] = []
+        self._is_ours = False
+        """Whether TokenGuard has set OpenTelemetry's SDK up."""
         self._listens = False
+        self._heard: dict[str, float] = {}
+        """When an exporter last said that a signal did not get through, by the monotonic clock."""
 
     def listen(self) -> None:
         """Hear what the exporters say of failures."""
@@ -58,44 +69,78 @@ class Delivery(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """One word of an exporter. Where the SDK is ours, a failure is told in our own words, once."""
         said = record.getMessage()
-        if record.levelno >= logging.ERROR and any(word in f"{record.name} {said}" for word in OF_SPANS):
+        words = f"{record.name} {said}".removeprefix(EXPORTERS)
+        signal = next((each for each, known in SIGNALS.items() if any(word in words for word in known)), "")
+        self._heard[signal] = time.monotonic()
+        if record.levelno >= logging.ERROR and signal == "tracer":
             self._fail(said)
         theirs = logging.lastResort  # what speaks where nobody has set up logging, if we were not there
-        if not self._senders and theirs is not None and not logging.getLogger().handlers:
+        if not self._is_ours and theirs is not None and not logging.getLogger().handlers:
             theirs.handle(record)
 
     def send_at_the_end(self, providers: Iterable[object]) -> None:
         """Take the place of these providers' own exit handlers, which have just been registered."""
+        self._is_ours = True
+        self._take(providers)
+        for sender in self._senders:
+            sender.waits_no_longer()
+            sender.begin()
+            at_fork(sender.begin)
+
+    def send_before(self, providers: Iterable[object]) -> None:
+        """Send at the end of the process what these providers have, which somebody else has set up.
+
+        Their own exit handlers wait after that, unless an exporter has said that its endpoint does not answer.
+        """
+        if not self._senders and any(name.startswith(EXPORTERS) for name in list(sys.modules)):
+            self._take(providers)
+        for sender in self._senders:
+            sender.begin()
+
+    def _take(self, providers: Iterable[object]) -> None:
         self.listen()
-        for provider in providers:
-            if (shutdown := getattr(provider, "shutdown", None)) and hasattr(provider, "force_flush"):
-                atexit.unregister(shutdown)
-                self._senders.append(_Sender(provider))
+        self._senders += [
+            _Sender(provider)
+            for provider in providers
+            if hasattr(provider, "shutdown") and hasattr(provider, "force_flush")
+        ]
         atexit.register(self.send)
         ends.at_leave(self.send)
 
     def send(self) -> None:
         """Send what is left: all signals at once, and no longer than the patience in all. Never raises."""
-        patience = 0.0 if self.failed else patience_s()
+        began = time.monotonic()
         for sender in self._senders:
             sender.ask()
-        until = time.monotonic() + patience
-        late = [sender for sender in self._senders if not sender.is_done(until - time.monotonic())]
-        if late:
-            self._fail(f"it did not take all within {patience:g} s at the end of the program")
+        until = began + (0.0 if self.failed and self._is_ours else patience_s())
+        late = self._senders
+        while (late := [sender for sender in late if not sender.is_done()]) and time.monotonic() < until:
+            if all(self._was_refused(sender, began) for sender in late):  # it tries again when we are gone
+                break
+            time.sleep(POLL_S)
+        if late and (self._is_ours or max(self._heard.values(), default=-math.inf) > began - SILENT_S):
+            self._fail("it did not take all that was left at the end of the program")
             # A thread that writes to stderr while Python goes down can abort it.
             logging.getLogger(EXPORTERS).setLevel(logging.CRITICAL + 1)
+            for sender in late:
+                sender.waits_no_longer()
+
+    def _was_refused(self, sender: _Sender, since: float) -> bool:
+        """Whether an exporter of this signal has said since then that its endpoint did not take something."""
+        return self._heard.get(sender.signal, -math.inf) >= since
 
     def _fail(self, why: str) -> None:
         if self.failed:
             return
         self.failed = True
-        where = next((os.environ[name] for name in names.OTLP_ENDPOINTS if os.environ.get(name)), "the default one")
+        named = next(
+            (f" ({url.rpartition('@')[2]})" for name in names.OTLP_ENDPOINTS if (url := os.environ.get(name))), ""
+        )
         log.error(
-            "tokenguard: the OTLP endpoint (%s) does not take what is sent there: %s. Calls that it may lack are kept "
+            "tokenguard: the OTLP endpoint%s does not take what is sent there: %s. Calls that it may lack are kept "
             "in the local store, where one is allowed (%s).",
-            where.rpartition("@")[2],
-            why.partition("\n")[0][:200],
+            named,
+            why.partition("\n")[0][:200].rstrip("."),
             names.ENV_STORE,
         )
         with contextlib.suppress(Exception):
@@ -103,30 +148,38 @@ class Delivery(logging.Handler):
 
 
 class _Sender:
-    """A thread for one provider, there from the start: at the end of a process none can be started any more."""
+    """A thread for one provider, there in time: at the end of a process none can be started any more."""
 
     def __init__(self, provider: Any) -> None:
         self._provider = provider
-        self._begin()
-        at_fork(self._begin)
+        self.signal = next((signal for signal in SIGNALS if hasattr(provider, f"get_{signal}")), "")
+        self._pid = 0
+        """The process in which the thread is."""
 
-    def _begin(self) -> None:
-        self._asked: SimpleQueue[bool] = SimpleQueue()
-        self._done: SimpleQueue[bool] = SimpleQueue()
-        start(self._run)
+    def begin(self) -> None:
+        """Start the thread, once in each process."""
+        if self._pid != os.getpid():
+            self._asked: SimpleQueue[bool] = SimpleQueue()
+            self._is_done = True
+            if start(self._run):
+                self._pid = os.getpid()
 
     def _run(self) -> None:
         while self._asked.get():
             with contextlib.suppress(Exception):  # an exporter has said it
                 self._provider.force_flush()
-            self._done.put(True)
+            self._is_done = True
+
+    def waits_no_longer(self) -> None:
+        """The end of the program does not wait for the provider itself."""
+        atexit.unregister(self._provider.shutdown)
 
     def ask(self) -> None:
-        self._asked.put(True)
+        """Have it send what it has."""
+        if self._pid == os.getpid():
+            self._is_done = False
+            self._asked.put(True)
 
-    def is_done(self, within_s: float) -> bool:
-        """Whether what was asked for is done by then."""
-        try:
-            return self._done.get(timeout=max(within_s, 0.0))
-        except Empty:
-            return False
+    def is_done(self) -> bool:
+        """Whether what was asked for is done."""
+        return self._is_done or self._pid != os.getpid()

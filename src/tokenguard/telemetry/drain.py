@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanContext, SpanKind
 
 from tokenguard import __version__
@@ -114,6 +114,8 @@ class Telemetry:
     def _reset(self) -> None:
         self._queue: deque[Finished | TaskRecord | Deferred] = deque(maxlen=QUEUE_LENGTH)
         self._lock = self.metrics.lock = threading.RLock()
+        self._here = 0
+        """What `ends.here` said to who has the lock."""
         self._started = False
         self._sink: Sink | None = None  # a connection does not survive a fork
         self._keeps = True
@@ -162,40 +164,53 @@ class Telemetry:
             if not self._started:
                 self.metrics.make()
                 # Before the exit handlers of the OpenTelemetry SDK, which were registered before the first call.
+                self.delivery.send_before((trace.get_tracer_provider(), metrics.get_meter_provider()))
                 ends.call_last()
                 ends.heed_signals()
                 self._started = True
 
     def flush(self) -> None:
         """Take everything off the queue: add it up, record it, store it. Safe from any thread."""
+        if self._is_at_it():
+            return
         with self._lock:
-            records: list[Record] = []
-            while True:
-                try:
-                    item = self._queue.popleft()
-                except IndexError:
-                    break
-                try:
-                    if isinstance(item, Finished):
-                        self._take(item, records)
-                    elif isinstance(item, TaskRecord):
-                        records.append(item)
-                        self.metrics.count_task(item)
-                    else:
-                        for each in item.resolve():
-                            self._take(each, records)
-                except Exception as error:
-                    self._contained("recording metrics", error)
+            self._here = ends.here()
+            self._drain()
+            while self._queue and ends.ending:  # a stream was collected in the midst of it
+                self._drain()
+
+    def _is_at_it(self) -> bool:
+        """Whether this very thread has the lock, further down, and goes on when the caller is done."""
+        return self._lock._is_owned() and self._here == ends.here()  # type: ignore[attr-defined]
+
+    def _drain(self) -> None:
+        records: list[Record] = []
+        while True:
             try:
-                self.metrics.add_up()
+                item = self._queue.popleft()
+            except IndexError:
+                break
+            try:
+                if isinstance(item, Finished):
+                    self._take(item, records)
+                elif isinstance(item, TaskRecord):
+                    records.append(item)
+                    self.metrics.count_task(item)
+                else:
+                    for each in item.resolve():
+                        self._take(each, records)
             except Exception as error:
                 self._contained("recording metrics", error)
-            self.faults.ledger_is(self.metrics.ledger_lost())
-            records += self.faults.news(self._lost())
-            try:
-                self._keep(records)
-            except Exception as error:
-                self._contained("writing the local store", error)
+        try:
+            self.metrics.add_up()
+        except Exception as error:
+            self._contained("recording metrics", error)
+        self.faults.ledger_is(self.metrics.ledger_lost())
+        records += self.faults.news(self._lost())
+        try:
+            self._keep(records)
+        except Exception as error:
+            self._contained("writing the local store", error)
 
     def _lost(self) -> int:
         """How many records were dropped, here and by the store."""
@@ -260,17 +275,22 @@ class Telemetry:
 
     def _finish(self) -> None:
         """The last drain of the process, after which the store's file is let go of."""
+        if self._is_at_it():
+            return
         if self._sink is not None:
             self._sink.hurry()  # a drain that is waiting for another process has the lock
         self._worker.stop()
         self.flush()
         self.faults.tell_the_rest()
         with self._lock:
+            self._here = ends.here()
             try:
                 if self._sink is not None:
                     self._sink.finish()
             except Exception as error:
                 self._contained("closing the local store", error)
+            if self._queue:
+                self._drain()
 
     def _forked(self) -> None:
         """What was queued belongs to the parent."""

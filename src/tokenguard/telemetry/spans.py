@@ -22,6 +22,7 @@ from opentelemetry.trace import (
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
+from tokenguard.providers.hosts import UNKNOWN
 
 Attributes = dict[str, AttributeValue]
 
@@ -35,7 +36,7 @@ OPENINFERENCE = tuple(
 """The scopes of OpenInference whose spans are one request of an SDK each; what they say comes at their end."""
 
 
-def outer_owner(context: Context, start: Attributes) -> Span | None:
+def outer_owner(context: Context, start: Mapping[str, AttributeValue]) -> Span | None:
     """The span of an instrumentation around the SDK that owns the call which starts with these attributes, if any.
 
     It says so by util-genai's context key, or its span does: a client span of the same operation and model (util-genai
@@ -45,7 +46,7 @@ def outer_owner(context: Context, start: Attributes) -> Span | None:
     span = get_current_span(context)
     if OWNER_KEY in context:
         return span
-    if not span.is_recording() or not _goes_where_ours_go(span):
+    if span is INVALID_SPAN or not span.is_recording() or not _goes_where_ours_go(span):
         return None
     theirs = getattr(span, "attributes", None) or {}
     if getattr(getattr(span, "instrumentation_scope", None), "name", None) in OPENINFERENCE:
@@ -172,13 +173,15 @@ class OuterSpan(CallSpan):
 
 
 class NativeSpan(CallSpan):
-    """The span that the SDK starts inside its own request method, kept open until the SDK and the call are done."""
+    """The span that the SDK starts inside its own request method, kept open until the SDK and the call are done.
 
-    __slots__ = ("_end_time", "_name", "_pending", "_really_end")
+    Its name is the SDK's, as its attributes are: whoever looks for it by that goes on finding it.
+    """
 
-    def __init__(self, name: str, context: Context) -> None:
+    __slots__ = ("_end_time", "_pending", "_really_end")
+
+    def __init__(self, context: Context) -> None:
         super().__init__(INVALID_SPAN, context)
-        self._name = name
         self._pending = 1
         self._end_time: int | None = None
         self._really_end: Any = None
@@ -188,15 +191,12 @@ class NativeSpan(CallSpan):
         self._span = span
         self.context = set_span_in_context(span, self.context)
         if span.is_recording():
-            span.update_name(self._name)
             self._pending = 2
             self._really_end = span.end
             span.end = self._sdk_ended  # type: ignore[method-assign]
 
     def rename(self, name: str) -> None:
-        """Have another name; the SDK starts another span when it sends the request again, and this one is forgotten."""
-        self._name = name
-        super().rename(name)
+        """The name is the SDK's."""
 
     def _sdk_ended(self, end_time: int | None = None) -> None:
         self._end_time = end_time or time.time_ns()
@@ -218,6 +218,8 @@ class NativeSpan(CallSpan):
             native = getattr(self._span, "attributes", None) or {}
             if names.ERROR_TYPE in attributes and names.ERROR_TYPE in native:  # the SDK knows its own errors best
                 attributes = {**attributes, names.ERROR_TYPE: native[names.ERROR_TYPE]}
+            if names.PROVIDER in native and attributes.get(names.PROVIDER) == UNKNOWN:
+                attributes = {**attributes, names.PROVIDER: native[names.PROVIDER]}  # better than nobody's
             set_attributes(self._span, attributes)
             if outcome == names.ERROR and getattr(self._span, "status", ERROR_STATUS).is_unset:
                 self._span.set_status(ERROR_STATUS)
@@ -232,8 +234,8 @@ class HeldSpan(NativeSpan):
 
     __slots__ = ("_facts",)
 
-    def __init__(self, span: Span, name: str, context: Context) -> None:
-        super().__init__(name, context)
+    def __init__(self, span: Span, context: Context) -> None:
+        super().__init__(context)
         self._facts: Attributes = {}
         self.adopt(span)
 

@@ -13,15 +13,18 @@ not as known here, or sampler, limits or tracer are not plain, spans are made th
 from __future__ import annotations
 
 import copy
+import functools
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Lock, RLock
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
+    INVALID_SPAN,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -46,6 +49,10 @@ SAME: Final = {"_kind", "_instrumentation_info", "_instrumentation_scope"}
 """The fields that all spans of a tracer have alike, from the start to the end."""
 LOCKS: Final[dict[type, Callable[[], Any]]] = {type(Lock()): Lock, type(RLock()): RLock}
 _new_tuple: Final = tuple.__new__
+SCALARS: Final = frozenset((str, bool, int, float))
+"""Types of attribute values that the SDK takes as they are, where it does not shorten texts."""
+MOST_TRACERS: Final = 8
+"""Kinds of an SDK's own tracers for whose spans there are templates."""
 LEAST_ROOM: Final = 16
 """Attributes that a span must have room for at its start."""
 
@@ -53,9 +60,10 @@ LEAST_ROOM: Final = 16
 class Spans:
     """Starts the spans of calls: from a template where the tracer allows it, and else the public way."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, *, record_exception: bool = False) -> None:
         self._given = tracer
         """The API's, which may stand for one that is yet to be set."""
+        self._record_exception = record_exception
         self._learnt: tuple[Any, dict[str, Any], Template | None] = (None, {}, None)
         """A tracer, as it was when the template of its spans was made, and that."""
         self._starts: Any = None
@@ -79,10 +87,15 @@ class Spans:
         except Exception as failure:  # something has become of the SDK since: no call goes without its span
             self._give_up(failure)
         if span is None:
-            return publicly(tracer, name, parent, attributes, start_ns)
+            return publicly(tracer, name, parent, attributes, start_ns, record_exception=self._record_exception)
         span._span_processor.on_start(span, parent_context=parent)  # what it raises is the caller's, as with the SDK
         made: Span = span
         return made
+
+    def serves(self, tracer: Any) -> bool:
+        """Whether spans of this tracer are like those of the one that was given."""
+        given = self._given
+        return given is tracer or (type(given) is type(tracer) and given.__dict__ == getattr(tracer, "__dict__", None))
 
     def _give_up(self, failure: Exception) -> None:
         """Make spans the public way from now on."""
@@ -97,7 +110,7 @@ class Spans:
         self._starts = type(tracer).start_span
         template = None
         try:
-            template, self.why_not = Template.of(tracer), None
+            template, self.why_not = Template.of(tracer, record_exception=self._record_exception), None
         except Unlike as difference:
             self.why_not = str(difference)
         except Exception as failure:  # an SDK that is not as known here
@@ -115,11 +128,65 @@ def why_not(tracer: Tracer) -> str | None:
     return spans.why_not
 
 
+class SdkSpans:
+    """Starts the spans that an SDK starts by itself, as its tracers would: from templates, too."""
+
+    def __init__(self) -> None:
+        self._spans: list[Spans] = []
+        """For each kind of tracer that was seen: clients have tracers of their own, and most are alike."""
+
+    def tracer(self, tracer: Tracer) -> Any:
+        """What starts spans in the place of this tracer."""
+        real = getattr(tracer, "_tracer", tracer)
+        for spans in self._spans:
+            if spans.serves(real):
+                return _Starting(spans, real)
+        if len(self._spans) == MOST_TRACERS:
+            return tracer
+        self._spans.append(Spans(real, record_exception=True))
+        return _Starting(self._spans[-1], real)
+
+
+class _Starting:
+    """A tracer that makes client spans of plain attributes from a template."""
+
+    __slots__ = ("_spans", "_tracer")
+
+    def __init__(self, spans: Spans, tracer: Any) -> None:
+        self._spans = spans
+        self._tracer = tracer
+
+    def start_span(
+        self, name: str, context: Context | None = None, kind: Any = None, attributes: Any = None, **others: Any
+    ) -> Span:
+        """See `Tracer.start_span`."""
+        if kind is not SpanKind.CLIENT or others or attributes is None or not _plain(attributes):
+            made: Span = self._tracer.start_span(name, context, kind, attributes, **others)
+            return made
+        return self._spans.start(name, get_current() if context is None else context, attributes, time.time_ns())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracer, name)
+
+
+def _plain(attributes: Mapping[str, object]) -> bool:
+    """Whether the SDK would take these attributes as they are, all of them."""
+    return len(attributes) <= LEAST_ROOM and SCALARS.issuperset(map(type, attributes.values())) and all(attributes)
+
+
 def publicly(
-    tracer: Tracer, name: str, parent: Context, attributes: Mapping[str, AttributeValue], start_ns: int
+    tracer: Tracer,
+    name: str,
+    parent: Context,
+    attributes: Mapping[str, AttributeValue],
+    start_ns: int,
+    *,
+    record_exception: bool = False,
 ) -> Span:
     """A client span by the API."""
-    return tracer.start_span(name, parent, SpanKind.CLIENT, attributes, start_time=start_ns, record_exception=False)
+    return tracer.start_span(
+        name, parent, SpanKind.CLIENT, attributes, start_time=start_ns, record_exception=record_exception
+    )
 
 
 class Unlike(Exception):
@@ -145,16 +212,16 @@ class Made(NamedTuple):
 class Template:
     """What the spans of one tracer have in common."""
 
-    def __init__(self, tracer: Any, shadow: Any) -> None:
-        one, another = (publicly(shadow, "", Context(), {}, 1) for _ in range(2))
+    def __init__(self, tracer: Any, shadow: Any, start: Callable[..., Any] = publicly) -> None:
+        one, another = (start(shadow, "", Context(), {}, 1) for _ in range(2))
         if not one.is_recording():
             raise Unlike("the tracer records nothing")
         self._kind = _with_parts_made_later(one)
         self._fields = Made.of(one, another, OWN).shared | dict.fromkeys((*LIVE, *OWN - NO_PARTS.keys()))
         """Those of a span, to be copied: a third of the time that putting them together takes."""
-        bounded = Made.of(one._attributes, another._attributes, {"_dict", "_lock"})  # type: ignore[attr-defined]
+        bounded = Made.of(one._attributes, another._attributes, {"_dict", "_lock"})
         self._bounded_kind, self._bounded_fields = bounded.kind, {**bounded.shared, "_dict": None, "_lock": None}
-        self._attributes_lock = LOCKS[type(one._attributes._lock)]  # type: ignore[attr-defined]
+        self._attributes_lock = LOCKS[type(one._attributes._lock)]
         self._new_trace = tracer.id_generator.generate_trace_id
         self._new_span = tracer.id_generator.generate_span_id
         self._is_random: Callable[[], bool] = getattr(tracer.id_generator, "is_trace_id_random", lambda: False)
@@ -163,7 +230,7 @@ class Template:
         self._child = {flags: _child_flags(shadow, flags) for flags in (1, 3)}
 
     @classmethod
-    def of(cls, tracer: Any) -> Template:
+    def of(cls, tracer: Any, *, record_exception: bool = False) -> Template:
         """The template of this tracer's spans; raises `Unlike` where there is none that is known to be right."""
         sdk = sys.modules.get(SDK)
         if sdk is None or type(tracer) is not sdk.Tracer:
@@ -179,18 +246,20 @@ class Template:
         shadow = copy.copy(tracer)  # what is tried here, no processor sees, and it takes no identifier away
         shadow.span_processor = sdk.SpanProcessor()
         shadow.id_generator = _Counted()
-        template = cls(tracer, shadow)
-        tried = cls(shadow, shadow)
+        start = functools.partial(publicly, record_exception=record_exception)
+        template = cls(tracer, shadow, start)
+        tried = cls(shadow, shadow, start)
         for parent in _PARENTS:
             for used in (False, True):
-                tried._compare(shadow, parent, used=used)
+                tried._compare(shadow, parent, start, used=used)
         return template
 
     def start(
         self, tracer: Any, name: str, parent: Context, attributes: Mapping[str, AttributeValue], start_ns: int
     ) -> Any:
         """A span that no processor knows of; `None` where only the SDK can make it: below one that is not sampled."""
-        above: SpanContext | None = get_current_span(parent).get_span_context()
+        over = get_current_span(parent)
+        above: SpanContext | None = None if over is INVALID_SPAN else over.get_span_context()
         if above is None or not above.is_valid:
             above, trace_id, flags, state = None, self._new_trace(), self._root[self._is_random()], self._no_state
         else:
@@ -213,7 +282,7 @@ class Template:
         fields["_lock"] = Lock()
         return span
 
-    def _compare(self, shadow: Any, parent: Context, *, used: bool) -> None:
+    def _compare(self, shadow: Any, parent: Context, publicly: Callable[..., Any], *, used: bool) -> None:
         """Make a span both ways, below this parent, and use it or not; raises `Unlike` on any difference."""
         told: list[Any] = []
         for start in (publicly, self.start):
@@ -255,7 +324,19 @@ def _with_parts_made_later(example: Any) -> type:
                 its[name] = own[name]
         return made
 
+    def set_attribute(self: Any, key: str, value: Any) -> None:
+        if type(value) in SCALARS and type(key) is str and key:  # what the SDK would not clean
+            bounded = self._attributes
+            with self._lock:
+                if self._end_time is None and (bounded.maxlen is None or len(bounded._dict) < bounded.maxlen):
+                    if key in bounded._dict:
+                        del bounded._dict[key]  # it goes to the end
+                    bounded._dict[key] = value
+                    return
+        kind.set_attribute(self, key, value)
+
     parts = {
+        "set_attribute": set_attribute,
         "_events": _Later("_events", lambda span: kind._new_events(span)),
         "_links": _Later("_links", lambda span: kind._new_links(span, ())),
     }

@@ -22,19 +22,21 @@ from typing import Any, Protocol
 from tokenguard.call.call import Call
 from tokenguard.providers import Reading
 from tokenguard.providers.bedrock import server_sent
-from tokenguard.providers.events import decoded
+from tokenguard.providers.events import decoded, in_lines, whole_answer
 from tokenguard.seams.common.watch import Watch, closed, is_running
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 
 
+LINES = ("application/x-ndjson", "application/stream+json")
+"""Content types of streams whose events are lines of JSON."""
 BINARY = ("audio/", "video/", "image/", "application/octet-stream")
 """Content types of bodies of which nothing is looked at, and so nothing kept."""
 
 
 def decoded_body(response: Any) -> Any:
-    """The JSON of a response that has been read; `None` where it is something else: sound, text."""
+    """The JSON of a response that has been read, or its text; `None` where it is something else: sound, say."""
     content_type = response.headers.get("content-type", "")
     if content_type.startswith(BINARY):
         return None
@@ -43,7 +45,7 @@ def decoded_body(response: Any) -> Any:
     except ValueError:
         if content_type.startswith("application/json"):
             raise
-        return None
+        return response.text
 
 
 class Tap(Watch):
@@ -117,12 +119,11 @@ class Tap(Watch):
         body = b"".join(items)
         if self._content_type.startswith(EVENT_STREAM):
             return server_sent(body)
-        return body
+        return in_lines(body)
 
     def _fold(self, events: bytes) -> Reading:
-        if self._content_type.startswith("application/json"):
-            return self._call.read(json.loads(events))
-        return self._call.api.fold(events)
+        whole = None if self._content_type.startswith(LINES) else whole_answer(events)
+        return self._call.api.fold(events) if whole is None else self._call.read(whole)
 
 
 def _without_usage(data: bytes) -> tuple[bytes, bytes]:

@@ -1,0 +1,261 @@
+"""What gateways and servers make of another's format, as public reports have it; each row names its source."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tokenguard.call.call import Call
+from tokenguard.facts.usage import Usage
+from tokenguard.providers.anthropic import MESSAGES
+from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE
+from tokenguard.providers.events import backwards, in_lines, whole_answer
+from tokenguard.providers.google import GENERATE
+from tokenguard.providers.media import TRANSCRIPTS
+from tokenguard.providers.openai import CHAT, EMBEDDINGS, RESPONSES
+from tokenguard.providers.ranks import RERANK
+
+
+def told(prompt, completion, **more):
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion, **more}
+
+
+def choice(**said):
+    return {"index": 0, "finish_reason": "stop", **said}
+
+
+def sse(*events, end="\n\n"):
+    return "".join(f"data: {json.dumps(event)}{end}" for event in events).encode()
+
+
+TOLD = told(100, 20)
+ENDED = {"model": "m", "choices": [choice(delta={})]}
+BEDROCK = {"prompt_tokens": 368, "completion_tokens": 19, "cache_read_input_tokens": 10536}
+DECLINED = {"completion_tokens_details": {"reasoning_tokens": 60}}
+STATED = Usage(100, 20)
+TWICE = {"cached_tokens": 2161, "cache_write_tokens": 2161}  # a recording of OpenRouter's
+
+
+@pytest.mark.parametrize(
+    ("answer", "read"),
+    [
+        ({"usage": {"input_tokens": 100, "output_tokens": 20}}, STATED),  # omniai#140
+        ({"usage": {**TOLD, "input_tokens": 0, "output_tokens": 0}}, STATED),  # new-api
+        ({"choices": [choice(usage=TOLD)]}, STATED),  # Moonshot
+        ({"choices": [choice(message={"usage": TOLD})]}, STATED),
+        ({"meta": {"usage": TOLD}}, STATED),
+        ({"usage": {"prompt_tokens": 21, "completion_tokens": 0, "total_tokens": 81, **DECLINED}}, (21, 60)),
+        ({"usage": {"prompt_tokens": 21, "completion_tokens": 5, **DECLINED}}, (21, 65)),
+        ({"usage": {**BEDROCK, "total_tokens": 10923}}, (10904, 19)),  # Portkey#1210
+        ({"usage": BEDROCK}, (10904, 19)),  # litellm#40277
+        ({"usage": told(2168, 100, prompt_tokens_details=TWICE)}, (2168, 100)),
+        ({"usage": {**BEDROCK, "prompt_tokens": 20000, "total_tokens": 30555}}, (30536, 19)),
+        ({"usage": {"prompt_tokens": 100, "completion_tokens": None, "total_tokens": 120}}, STATED),
+    ],
+)
+def test_chat(answer, read):
+    """The counts of an answer, wherever they are and whatever they leave out: CLIProxyAPI#5733 and those above."""
+    assert CHAT.read(answer).usage[:2] == read[:2]
+
+
+def test_contradictions_are_no_facts():
+    """What contradicts itself is read as it must be meant, and makes an estimate."""
+    assert CHAT.read({"usage": BEDROCK}).basis == "inconsistent_usage"
+    assert CHAT.read({"usage": {**BEDROCK, "total_tokens": 10923}}).basis is None
+    beside = {"input_tokens": 368, "output_tokens": 19, "input_tokens_details": {"cached_tokens": 10536}}
+    assert RESPONSES.read({"usage": beside}).basis == "inconsistent_usage"
+    assert CHAT.read({"usage": {"prompt_tokens": 21, "completion_tokens": 5, **DECLINED}}).by_total
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [ENDED, {"model": "m", "usage": TOLD}],  # no choices
+        [{"choices": [choice(delta={"usage": TOLD})]}],
+        [
+            {"choices": [], "usage": TOLD},
+            *[{"choices": [choice(delta={"content": "x"}, finish_reason=None)]}] * 20,
+            ENDED,
+        ],
+        [{"choices": [choice(delta={}, finish_reason="")], "usage": told(100, n)} for n in range(20)]
+        + [{**ENDED, "usage": TOLD}],
+    ],
+    ids=["without choices", "in the delta", "first", "in each, cumulative (GLM at Fireworks: lemma-platform#564)"],
+)
+def test_streams(events):
+    """A stream's usage, wherever it is."""
+    reading = CHAT.fold(sse(*events))
+    assert (reading.usage, reading.finish_reasons) == (STATED, ("stop",))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_an_event_in_several_lines(end):
+    """The lines of data in an event belong together; a byte order mark belongs to nothing."""
+    events = [{"n": 1, "said": "data: }"}, {"n": 2}]
+    lines = ["".join(f"data:{line}{end}" for line in json.dumps(each, indent=1).split("\n")) for each in events]
+    body = in_lines(b"\xef\xbb\xbf" + f"event: x{end}{f'{end}'.join(lines)}{end}data: [DONE]{end}{end}".encode())
+    assert [json.loads(data) for data in backwards(body) if data != b"[DONE]"] == events[::-1]
+    assert [*backwards(in_lines(sse(*events)))] == [*backwards(sse(*events))]
+
+
+@pytest.mark.parametrize("after", ["", "\n", "\n\ndata: [DONE]\n\n"])
+def test_a_whole_answer(after):
+    """JSON where a stream was asked for, also with a stream's end: 9router#3492."""
+    assert whole_answer(json.dumps({"a": 1}).encode() + after.encode()) == {"a": 1}
+    assert whole_answer(b'{"a": 1}\n{"b": 2}\n') is None  # lines of JSON
+    assert whole_answer(sse({"a": 1})) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (sse({**ENDED, "usage": TOLD}).decode() + "data: [DONE]\n\n", STATED),  # new-api#5230, mini-sglang#51
+        (json.dumps({"usage": TOLD}) + "\n\ndata: [DONE]\n\n", STATED),
+        ("data: {this is what was said}", None),
+        ("said", None),
+    ],
+)
+def test_text_where_json_was_asked_for(said, read):
+    """What an SDK hands on as text, for its content type, may be a stream, or JSON."""
+
+    class Kept:
+        captures = False
+
+    call = Call.__new__(Call)
+    call.api, call._settling = CHAT, Kept()
+    assert call.read(said).usage == read
+
+
+def test_messages_in_a_stream():
+    """A placeholder is no output, and the last event may tell the usage."""
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 100, "output_tokens": 1}}}
+    assert MESSAGES.fold(sse(start, {"type": "message_stop"})).usage == Usage(100)  # new-api#4760
+    assert MESSAGES.fold(sse(start, {"type": "message_stop", "usage": {"output_tokens": 20}})).usage == STATED
+    called = {"id": "t", "input": {}, "name": "f", "type": "tool_use"}  # keys in the order of a Go map
+    assert MESSAGES.fold(sse({"type": "content_block_start", "content_block": called})).tool_calls == 1
+    quoted = {"type": "content_block_delta", "delta": {"text": '"content_block": {"type":"tool_use"'}}
+    assert MESSAGES.fold(sse(quoted)).tool_calls == 0
+    split = {"ephemeral_5m_input_tokens": 500, "ephemeral_1h_input_tokens": 1000}
+    usage = {"input_tokens": 100, "output_tokens": 20, "cache_creation": split}
+    read = MESSAGES.read({"usage": usage}).usage
+    assert (read.input, read.cache_write, read.cache_write_1h) == (1600, 1500, 1000)
+
+
+def test_responses_in_a_stream():
+    """The end may be called otherwise, and leave out what was said before it: 9router#2142, 9router#705."""
+    whole = {"status": "completed", "usage": {"input_tokens": 100, "output_tokens": 20}, "output": []}
+    item = {"type": "response.output_item.done", "item": {"type": "function_call", "name": "f"}}
+    read = RESPONSES.fold(sse(item, {"type": "response.done", "response": whole}))
+    assert (read.usage, read.tool_calls, read.complete) == (STATED, 1, True)
+
+
+def test_calls_without_an_index():
+    """Calls of one chunk are several, with nothing to tell them apart: ollama#7881, agentao#117."""
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    assert CHAT.fold(sse({"choices": [choice(delta={"tool_calls": [call, call]})]})).tool_calls == 2
+    pieces = [{"id": "a", "function": {"name": "f"}}, {"function": {"arguments": "{}"}}, {"id": "b", **call}]
+    chunks = [{"choices": [choice(delta={"tool_calls": [each]})]} for each in pieces]
+    assert CHAT.fold(sse(*chunks)).tool_calls == 2
+
+
+@pytest.mark.parametrize(
+    ("api", "answer", "usd"),
+    [
+        (EMBEDDINGS, {"usage": {"prompt_tokens": 8, "total_tokens": 8, "cost": 0.5}}, 0.5),
+        (RERANK, {"usage": {"search_units": 1, "total_tokens": 150, "cost": "0.5"}}, 0.5),
+        (TRANSCRIPTS, {"text": "", "usage": {"type": "duration", "seconds": 9, "cost": 0.5}}, 0.5),
+        (CHAT, {"usage": {**TOLD, "estimated_cost": 0.5}}, 0.5),  # DeepInfra: litellm#38802
+    ],
+)
+def test_reported_costs(api, answer, usd):
+    """The provider's own word, in every format; what it calls an estimate is none the less one."""
+    read = api.read(answer)
+    assert read.reported_cost == usd
+    assert (read.basis == "reported_estimate") == (api is CHAT)
+
+
+RAN = ["web_search", "executed_tools", "builtin"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("ran", RAN)
+def test_tools_of_the_provider(ran, stream):
+    """Searches of Z.ai, Groq and Moonshot, told of in places of their own, are fees."""
+    called = [{"type": "builtin_function", "function": {"name": "$web_search", "arguments": "{}"}}]
+    said = {"tool_calls": called} if ran == "builtin" else {ran: [{"type": "search"}]} if ran == RAN[1] else {}
+    answer = {"usage": TOLD, "choices": [choice(**{"delta" if stream else "message": said})]}
+    if ran == "web_search":
+        answer[ran] = [{"title": "x"}]
+    assert (CHAT.fold(sse(answer)) if stream else CHAT.read(answer)).extra_fees
+
+
+@pytest.mark.parametrize(
+    ("item", "more", "paid"),
+    [
+        ({"type": "shell_call", "environment": {"type": "container_reference"}}, {}, True),
+        ({"type": "shell_call", "environment": {"type": "local"}}, {}, False),
+        ({"type": "x_search_call"}, {"num_server_side_tools_used": 1}, False),  # it has a price
+        ({"type": "x_search_call"}, {"num_server_side_tools_used": 2}, True),
+        ({"type": "message"}, {"num_server_side_tools_used": 2}, True),
+        ({"type": "message"}, {"num_sources_used": 0}, False),
+    ],
+)
+def test_tools_of_responses(item, more, paid):
+    """What runs at the provider costs a fee, and what runs at the caller's none."""
+    usage = {"input_tokens": 1, "output_tokens": 1, **more}
+    assert RESPONSES.read({"usage": usage, "output": [item]}).extra_fees is paid
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (
+            {"meta": {"billed_units": {"input_tokens": 30, "search_units": 0}, "tokens": {"input_tokens": 30}}},
+            Usage(30),
+        ),
+        ({"meta": {"tokens": {"input_tokens": 30}}}, Usage(30)),  # vLLM: litellm#36185
+        ({"meta": {"billed_units": {"search_units": 1}}}, Usage(request=1)),
+        ({"usage": {"total_tokens": "62"}}, Usage(62)),  # gpustack#5176
+    ],
+)
+def test_ranks(said, read):
+    """Searches or tokens, in Cohere's way or in OpenAI's."""
+    assert RERANK.read(said).usage == read
+
+
+def test_embeddings_the_way_of_cohere():
+    """As Cohere's compatible endpoint may tell them."""
+    assert EMBEDDINGS.read({"usage": None, "meta": {"billed_units": {"input_tokens": 9}}}).usage == Usage(9)
+
+
+def test_converse_by_its_total():
+    """What only the total has was generated; with the cache it is the input's."""
+    usage = {"inputTokens": 100, "outputTokens": 20, "totalTokens": 220}
+    assert (CONVERSE.read({"usage": usage}).usage.output, CONVERSE.read({"usage": usage}).by_total) == (120, True)
+    cached = {**usage, "cacheReadInputTokens": 100}
+    assert CONVERSE.read({"usage": cached}).usage == Usage(200, 20, 100)
+
+
+def test_metrics_of_bedrock_beside_zeros():
+    """Bedrock's own counts stand in where the model's format has only zeros."""
+    last = {"inputTokenCount": 100, "outputTokenCount": 20}
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 0, "output_tokens": 0}}}
+    stop = {"type": "message_stop", "amazon-bedrock-invocationMetrics": last}
+    assert ANTHROPIC.fold(sse(start, stop)).usage == STATED
+
+
+def test_gemini_does_not_repeat_itself():
+    """Counts of an earlier chunk that the last one has as zeros; a count that it leaves out is of none."""
+    end = {"candidates": [{"finishReason": "STOP"}]}
+    late = {**end, "usageMetadata": {"promptTokenCount": 20, "candidatesTokenCount": 40}}
+    zeros = {**end, "usageMetadata": {"promptTokenCount": 20, "candidatesTokenCount": 0}}
+    assert GENERATE.fold(sse(late, zeros)).usage[:2] == (20, 40)
+    code = {**end, "usageMetadata": {"promptTokenCount": 87, "thoughtsTokenCount": 78, "totalTokenCount": 165}}
+    assert GENERATE.fold(sse(late, code)).usage[:2] == (87, 78)
+
+
+def test_minutes_of_sound():
+    """Mistral bills sound by the minute, beside the tokens."""
+    assert CHAT.read({"usage": {**TOLD, "prompt_audio_seconds": 30}}).basis == "assumed_input_audio"
+    assert CHAT.read({"usage": {**TOLD, "prompt_audio_seconds": None}}).basis is None
