@@ -34,7 +34,7 @@ from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.surface import APPLIERS, Surface, last_names, surface_of
 
 _FILE = lazy(r"([a-z]+\d+)_(\w+)\.py")
-_TEST = lazy(r"(?:.*/)?(?:(?:tests?|testing)/(?:[^/]*/){0,2}[^/]*|test_[^/]*|[^/]*_test\.py|conftest\.py)")
+_TEST = lazy(r"(?:.*/)?(?:test_[^/]*|[^/]*_test\.py|conftest\.py)")
 _BLOCK = lazy(r"^(Bad|Good):\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
 
 
@@ -102,7 +102,7 @@ class File(Facts):
 
 
 def is_test(path: str) -> bool:
-    """Whether a file is one of tests, by its name or a folder near it."""
+    """Whether a file is one of tests, by its name."""
     return _TEST.fullmatch(path.replace(os.sep, "/")) is not None
 
 
