@@ -12,7 +12,6 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import statistics
 import subprocess
@@ -148,14 +147,16 @@ def make(path: Path, count: int) -> None:
     store.close()
 
 
-def command(store: Path, said: str) -> tuple[float, float]:
-    """CPU and wall seconds of a whole process."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+def command(store: Path, said: str) -> tuple[float, float, int]:
+    """CPU and wall seconds of a whole process, and the most memory that it held, in MB."""
+    began = time.perf_counter()
     program = [sys.executable, "-m", "tokenguard", *said.split(), "--source", str(store)]
-    subprocess.run(program, stdout=subprocess.DEVNULL, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, time.perf_counter() - began
+    running = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(running.pid, 0)
+    running.returncode = os.waitstatus_to_exitcode(status)
+    if running.returncode:
+        raise subprocess.CalledProcessError(running.returncode, program)
+    return used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss // 1024
 
 
 def get(url: str, server: int) -> tuple[float, float, float, int]:
@@ -238,10 +239,10 @@ def main() -> None:
             print(f"{asked.calls:,} calls written in {time.process_time() - began:.0f} CPU s")
         print(f"{store.stat().st_size / 1e6:,.0f} MB")
         if asked.only != "page":
-            print("\n| command | CPU s | wall s |\n|---|---:|---:|")
+            print("\n| command | CPU s | wall s | MB |\n|---|---:|---:|---:|")
             for said in COMMANDS:
-                cpu, wall = min(command(store, said) for _ in range(2))
-                print(f"| `{said}` | {cpu:.2f} | {wall:.2f} |", flush=True)
+                cpu, wall, memory = min(command(store, said) for _ in range(2))
+                print(f"| `{said}` | {cpu:.2f} | {wall:.2f} | {memory} |", flush=True)
             print()
         if asked.only != "commands":
             served(store)

@@ -77,6 +77,7 @@ from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.syntax import Function, spelling
 
 SEVERITY = "warning"
+TESTS = False
 OPTIONS = {"max_top_k": 20}
 
 
@@ -226,7 +227,7 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
     message = (
         f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
     )
-    return Report(call, message, None, _fix(file, literal, most // 2), sure and not file.is_test)
+    return Report(call, message, None, _fix(file, literal, most // 2), sure)
 
 
 def _k(file: File, call: ast.Call, row: Row, path: str) -> ast.expr | None:

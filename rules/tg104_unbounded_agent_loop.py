@@ -111,6 +111,7 @@ from tokenguard.lint.surface import CALL_WORDS
 from tokenguard.lint.syntax import Function
 
 SEVERITY = "warning"
+TESTS = False
 _LIMITS = ("max_turns", "max_steps", "max_iterations", "max_iters", "recursion_limit", "request_limit",
            "max_tool_calls", "max_rounds")  # fmt: skip
 _ROUNDS = (

@@ -74,6 +74,7 @@ from tokenguard.lint.sending import sends
 from tokenguard.lint.sizes import few, many
 
 SEVERITY = "warning"
+TESTS = False
 OPTIONS = {"max_at_once": 10}
 _OPEN_POOL = lazy(
     rb"ThreadPoolExecutor\b(?!\(\s*(?:max_workers\s*=\s*)?\d|[\s,)]*\n)"
@@ -91,4 +92,4 @@ def check(file: File) -> Iterator[Report]:
         if sends(file, fan.task):
             message = f"This starts {fan.how}. Bound them with a semaphore, or send them in batches."
             sure = any(many(file, source) for source in fan.sources) and sends(file, fan.task, surely=True)
-            yield Report(fan.call, message, sure=sure and not file.is_test)
+            yield Report(fan.call, message, sure=sure)

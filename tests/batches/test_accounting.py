@@ -262,3 +262,38 @@ def test_seed_004_batch_processing(installed, provider, client):
     before = 100_000 * (800 * 2.50 + 50 * 10.00) / 1e6
     assert before == 250
     assert 1 - measured.cost_usd * 1000 / before == pytest.approx(0.9856)
+
+
+def test_together(installed):
+    """Together's job is within the answer that creates it, and alone where it is asked for; its list is bare."""
+    together = pytest.importorskip("together", "2")
+    httpx = pytest.importorskip("httpx")
+    model = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
+    job = {"id": "b1", "endpoint": "/v1/chat/completions", "input_file_id": "file-in", "model_id": model}
+    ended = {**job, "status": "COMPLETED", "output_file_id": "file-out", "completed_at": "2026-11-20T01:02:03Z"}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+    answer = {"id": "x", "object": "chat.completion", "model": model, "choices": [], "usage": usage}
+    results = [{"custom_id": f"t{n}", "response": {"status_code": 200, "body": answer}} for n in range(3)]
+
+    def answered(asked):
+        if asked.method == "POST":
+            return httpx.Response(200, json={"job": {**job, "status": "VALIDATING"}})
+        if asked.url.path.endswith("/content"):
+            return httpx.Response(200, content=text_of(results))
+        return httpx.Response(200, json=ended if asked.url.path.endswith("b1") else [ended])
+
+    transport = httpx.Client(transport=httpx.MockTransport(answered))
+    with together.Together(api_key="k", http_client=transport) as client, tokenguard.meter() as measured:
+        with tokenguard.attribution(tenant="together"):
+            assert client.batches.create(input_file_id="file-in", endpoint="/v1/chat/completions").job.id == "b1"
+        assert client.batches.list()[0].id == "b1"
+        assert client.batches.retrieve("b1").output_file_id == "file-out"
+        client.files.content("file-out").read()
+    installed.telemetry.flush()
+    seen = [record.attributes for record in measured.records]
+    assert {(each["tokenguard.tenant"], each[names.BATCH_ID], each[names.PROVIDER]) for each in seen} == {
+        ("together", "b1", "together")
+    }
+    assert len(seen) == 3
+    [known] = installed.meter.batches.jobs.all()
+    assert (known.state, known.groups[0].model, known.collected_ns is not None) == ("completed", model, True)

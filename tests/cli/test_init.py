@@ -84,7 +84,7 @@ def test_dry_run_writes_nothing(project):
     out = run("init", "--dry-run")
     for path in ("tokenguard.toml", ".pre-commit-config.yaml", ".github/workflows/tokenguard.yml", "pyproject.toml"):
         assert path in out
-    assert "Nothing is written; --yes writes without asking." in run("init")
+    assert "Nothing was written. --yes writes without asking." in run("init")
     assert files(project) == before
 
 

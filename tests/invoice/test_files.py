@@ -70,7 +70,7 @@ def test_cur(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a,b\n1,2\n", "its columns are a, b"),
+        ("a,b\n1,2\n", "columns a, b"),
         (FOCUS.replace("4.50", "NaN"), "row 2: 'NaN' is no amount"),
         (FOCUS.replace("USD", "EUR"), "bills in EUR"),
     ],

@@ -186,6 +186,22 @@ def test_settings_files_are_read(tmp_path: Path, name: str, text: str, load: str
     assert str(tmp_path / name) in result.consulted
 
 
+def test_each_settings_file_that_is_opened_under_one_name_is_its_own(tmp_path: Path) -> None:
+    """`with open(...) as f` twice, and paths joined to the module's."""
+    (tmp_path / "capped.yaml").write_text("max_tokens: 9\n")
+    (tmp_path / "open.yaml").write_text("temperature: 0\n")
+    call = "client.chat.completions.create(model='m', messages=[], **settings)\n"
+    lines = "import yaml\nfrom pathlib import Path\nfrom openai import OpenAI\nclient = OpenAI()\n"
+    for n, name in enumerate(("capped.yaml", "open.yaml")):
+        lines += f"with open('{name}') as f:\n    s{n} = yaml.safe_load(f)\n{call.replace('settings', f's{n}')}"
+    lines += "s2 = yaml.safe_load(Path(__file__).parent.joinpath('open.yaml').read_text())\n" + call.replace(
+        "settings", "s2"
+    )
+    (tmp_path / "app.py").write_text(lines)
+    linter = Linter(Config(root=tmp_path, select=("TG101",)))
+    assert [f.span.line for f in lint_file(linter, str(tmp_path / "app.py")).findings] == [10, 12]
+
+
 @pytest.mark.parametrize(
     ("code", "cap"),
     [

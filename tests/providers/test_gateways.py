@@ -136,6 +136,9 @@ def test_messages_in_a_stream():
     assert MESSAGES.fold(sse({"type": "content_block_start", "content_block": called})).tool_calls == 1
     quoted = {"type": "content_block_delta", "delta": {"text": '"content_block": {"type":"tool_use"'}}
     assert MESSAGES.fold(sse(quoted)).tool_calls == 0
+    taken = {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}}
+    begun = {"type": "message_start", "message": {"model": "a", "usage": {"input_tokens": 100}}}
+    assert MESSAGES.fold(sse(begun, {"type": "content_block_start", "content_block": taken})).model == "b"
     split = {"ephemeral_5m_input_tokens": 500, "ephemeral_1h_input_tokens": 1000}
     usage = {"input_tokens": 100, "output_tokens": 20, "cache_creation": split}
     read = MESSAGES.read({"usage": usage}).usage

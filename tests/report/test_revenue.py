@@ -135,7 +135,7 @@ def test_no_whole_tenants(run):
         ("tenant,revenue_usd\nacme,nan\n", "revenue.csv:2: revenue_usd is 'nan'"),
         ("tenant,revenue_usd\nacme\n", "revenue.csv:2: revenue_usd is ''"),
         ("tenant,revenue_usd\n ,3\n", "revenue.csv:2: it names no tenant"),
-        ("tenant,revenue_usd,date\nacme,3,2026-13\n", "revenue.csv:2: date is '2026-13', and neither a day"),
+        ("tenant,revenue_usd,date\nacme,3,2026-13\n", "revenue.csv:2: date is '2026-13', which is not a day"),
         ('tenant,revenue_usd\n"acme\n', "revenue.csv:2: revenue_usd is ''"),
     ],
 )

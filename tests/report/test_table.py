@@ -188,6 +188,7 @@ def test_repeats_are_a_finding(tmp_path):
             call(7, "bot", "gpt-4o", (None,) * 3, None, "error", **same),
             call(8, "bot", "gpt-4o", (50, 9, 0), 0.25, **same, **{names.RETRY_ATTEMPT: 1}),  # told as a retry
             call(9, "bot", "gpt-4o", (None,) * 3, 0.0, **same, **{names.CACHE_RESULT: names.HIT}),  # not sent
+            call(10, "bot", "gpt-4o", (50, 9, 0), 0.25, **same, **{names.ROUTE_ESCALATION: "length"}),  # a cascade
         ]
     )
     store.close()

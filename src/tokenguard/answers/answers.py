@@ -186,7 +186,7 @@ class Answers:
         now = time.monotonic()
         if now >= self._say_again:
             self._say_again = now + SAY_S
-            log.warning("tokenguard: kept answers cannot be reached, so calls are sent: %s", error)
+            log.warning("tokenguard: the answer cache cannot be reached, so calls are sent to the provider: %s", error)
 
     def _found(self, call: Call, found: Asked, entry: Entry | None, *, serves: bool) -> None:
         if entry is None:

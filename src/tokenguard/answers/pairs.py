@@ -92,7 +92,7 @@ def _pair(line: str, where: str) -> Pair:
     try:
         found: Any = json.loads(line)
     except ValueError as error:
-        raise TokenGuardError(f"{where}: this is no JSON: {error}. Write a pair on each line.") from error
+        raise TokenGuardError(f"{where}: not valid JSON: {error}. Write a pair on each line.") from error
     key = next((key for key in SAME if isinstance(found, Mapping) and key in found), None)
     if (
         key is None

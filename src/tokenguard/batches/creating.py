@@ -219,8 +219,8 @@ def unseen(guard: Guard, call: Call) -> Generator[Step, Answer, None]:
     budgets = [budget for budget, _ in guard.match(call).budgets if budget.then != "warn"]
     if budgets and guard.enforces and guard.policy.unpriced != "allow":
         raise BudgetExceeded(
-            f'{call.endpoint.provider} batch: budget "{budgets[0].name}" has to hold what the batch may come to, and '
-            "its input file was uploaded where TokenGuard did not see it. Upload it from a program under TokenGuard "
+            f'{call.endpoint.provider} batch: budget "{budgets[0].name}" must reserve the worst case of this batch, '
+            "but TokenGuard did not see the upload of its input file. Upload it from a program under TokenGuard "
             'with this store, or set unpriced = "allow".',
             rule=budgets[0].name,
             limit=budgets[0].limit_usd,

@@ -22,12 +22,12 @@ WHOSE: Final = ("tenant", "feature", "team")
 
 
 @click.command()
-@click.option("--all", "every", is_flag=True, help="Those that were collected, too; of the last 60 days.")
+@click.option("--all", "every", is_flag=True, help="Also list jobs whose results were read, of the last 60 days.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def batches(every: bool, form: str) -> None:
-    """List the batch jobs whose results nobody has read to their end: what they may cost, their age, whose they are.
+    """List the batch jobs whose results were not read to their end: worst-case cost, age, attribution.
 
-    What a batch costs is known when its results are read. How far it is, is as its program last asked the provider.
+    The cost of a batch is known when its results are read. Its progress is what its program last heard.
     """
     path = names.store_path(os.environ.get(names.ENV_STORE))
     jobs = [job for job in _jobs(path) if every or waits(job)]

@@ -25,7 +25,7 @@ FULL: Final = 0.8
 
 @click.command()
 @click.option("--reset", metavar="NAME", help="Set what this budget has spent to 0, in all its accounts.")
-@click.option("--policy", "file", metavar="FILE", help="The policy file. Default: the nearest one, from here upwards.")
+@click.option("--policy", "file", metavar="FILE", help="The policy file. Default: the nearest one, here or above.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def budgets(reset: str | None, file: str | None, form: str) -> None:
     """List the utilisation of each budget, what is left, and when it runs out; or reset one."""

@@ -110,7 +110,10 @@ def evaluate(pairs: Path, max_wrong: float, rule: str | None, file: str | None) 
     with pairs.open(encoding="utf-8") as lines:
         found = pairs_of(lines, str(pairs))
     if all(pair.same for pair in found):
-        click.echo("No pair is labelled as different, so nothing can be said of wrong answers.", err=True)
+        click.echo(
+            'No pair is labelled as different, so the share of wrong answers is unknown. Add pairs with "same": false.',
+            err=True,
+        )
         raise click.exceptions.Exit(2)
     if rule is None:
         share = _tell(judged(found, [same_words(pair) for pair in found]))
@@ -122,7 +125,7 @@ def evaluate(pairs: Path, max_wrong: float, rule: str | None, file: str | None) 
     different = sum(not pair.same for pair in found)
     if different * max_wrong < 1:
         click.echo(
-            f"{different} pairs of different questions cannot show a share of {max_wrong:.1%}: label at least "
+            f"{different} pairs of different questions are too few to show a share of {max_wrong:.1%}: label at least "
             f"{math.ceil(1 / max_wrong) if max_wrong else 'infinitely many'}, or allow more with --max-wrong.",
             err=True,
         )
@@ -137,7 +140,7 @@ def evaluate(pairs: Path, max_wrong: float, rule: str | None, file: str | None) 
         raise click.exceptions.Exit(2) from error
     threshold = threshold_for(found, near, max_wrong)
     if threshold is None:
-        click.echo("No threshold does: different questions have the same vector. Try another encoder.", err=True)
+        click.echo("No threshold works: different questions have the same vector. Try another encoder.", err=True)
         raise click.exceptions.Exit(1)
     click.echo(f"threshold: {threshold:g}")
     share = _tell(judged(found, [value >= threshold for value in near]))

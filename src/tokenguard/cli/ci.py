@@ -25,7 +25,7 @@ SQLITE = b"SQLite format 3\0"
 
 @click.group(cls=Suggesting)
 def ci() -> None:
-    """What a change makes dearer, for its pull request."""
+    """Report what a pull request makes more expensive."""
 
 
 @ci.command()

@@ -42,7 +42,7 @@ def compare(
     """Compare two arms, as in prompt_version=v13 prompt_version=v14, by the cost of a success.
 
     An arm is the tasks (tokenguard.task) with this value; for model=, provider= and the like, which no task says, it is
-    single calls. A word is said only where the 95 % interval of the ratio excludes that there is no difference.
+    single calls. The two are called different only if the 95 % interval of their ratio excludes 1.
     """
     from tokenguard.advice.compare import compare as compare_arms
 

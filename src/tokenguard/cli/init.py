@@ -25,8 +25,8 @@ def init(directory: Path, source: tuple[str, ...], dry_run: bool, yes: bool) -> 
     """Set a project up: a policy in observe mode, the lint hook, CI, ruff's settings.
 
     Looks at the SDKs and frameworks that DIRECTORY imports, how it is started, its CI and its tools. Budgets are
-    suggested from the recorded calls, where there are some. What is there already is left as it is, so that it may be
-    run again.
+    suggested from the recorded calls, where there are some. Existing files and settings are not changed, so you can
+    run it again.
     """
     from tokenguard.project.look import look
     from tokenguard.project.proposals import Proposal, proposals
@@ -50,7 +50,7 @@ def init(directory: Path, source: tuple[str, ...], dry_run: bool, yes: bool) -> 
             write(directory / each.path, each.then)
         click.echo(f"Written: {', '.join(each.path for each in writes)}.")
     else:
-        click.echo("Nothing is written; --yes writes without asking.")
+        click.echo("Nothing was written. --yes writes without asking.")
     _next(found)
 
 

@@ -83,7 +83,7 @@ def init(file: Path, source: tuple[str, ...]) -> None:
     if file.exists():
         raise TokenGuardError(f"{file} exists already and is left as it is. Name another file, or edit this one.")
     write(file, first_policy(seen(source)))
-    click.echo(f'{file} is written, with mode = "observe". Check it: tokenguard policy check {file}')
+    click.echo(f'Wrote {file} with mode = "observe". Check it: tokenguard policy check {file}')
 
 
 @policy.command()

@@ -68,7 +68,7 @@ def prices(model: str | None, check: bool, provider: str | None, tier: str | Non
 
     MODEL is a name as a provider knows it, or provider/name. Prices set under [prices] in the policy come first.
     Exits with 1 when no price is known, and with 2 when the policy cannot be used. New prices come with
-    `pip install -U genai-prices`; a program that runs for long can update itself (genai_prices.UpdatePrices).
+    `pip install -U genai-prices`; a long-running program can update itself (genai_prices.UpdatePrices).
     """
     if check:
         sys.exit(_check())

@@ -45,7 +45,7 @@ def reconcile(
     source: tuple[str, ...],
     form: str,
 ) -> None:
-    """Hold what providers billed against what was measured, and explain the difference.
+    """Compare what providers billed with what was measured, and explain the difference.
 
     Bills come from the providers' billing APIs whose admin keys are in the environment (OPENAI_ADMIN_KEY,
     ANTHROPIC_ADMIN_KEY, OPENROUTER_MANAGEMENT_KEY), or from files. See docs/reconcile.md.

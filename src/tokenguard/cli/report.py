@@ -73,9 +73,9 @@ def report(
 
     KEY is tenant, feature, route, prompt_version, team, user, a key of your own, model, provider, operation, call_site,
     day, hour, minute, task, task_run, trace, conversation, outcome, error, rule, action, route_rule, route_arm,
-    route_version or cost_basis. attr.KEY is a key of your
-    own that is named as another is. With --since, each group's cost is held against the period before. Or section,
-    where the input went, and tool, what each tool's definition costs: each of these alone.
+    route_version or cost_basis. Write attr.KEY for a key of
+    your own with one of these names. With --since, each group is compared with the previous period. Two more stand
+    alone: section, where the input tokens are, and tool, what each tool's definition costs.
     """
     from tokenguard.report import figures, findings, revenue, trend
 

@@ -12,7 +12,7 @@ from tokenguard.cli.group import unknown
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
 def schema(words: tuple[str, ...]) -> None:
-    """Print the JSON Schema of what COMMAND prints with --format json; without one, which commands there are.
+    """Print the JSON Schema of what COMMAND prints with --format json; without COMMAND, list the commands.
 
     Every such document has the version of its schema in it: keys may be added to a version, but none is changed or
     removed. The policy file's own schema is printed by: tokenguard policy schema.

@@ -18,7 +18,7 @@ PRUNING_SECONDS = 3600.0
 
 @click.group(cls=Suggesting)
 def store() -> None:
-    """Prune the local store, export it, or print tables for a fleet's."""
+    """Prune or export the local store, or print the tables of a fleet's store in ClickHouse."""
 
 
 @store.command()

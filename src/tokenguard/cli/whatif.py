@@ -32,7 +32,7 @@ def whatif(
 ) -> None:
     """Replay the recorded calls through a policy, and show what each of its steps would have saved.
 
-    Beside the policy's own rules the file may hold [[cache]], [[route]] and [whatif]: see docs/advice.md. Nothing is
+    Besides limits and budgets the file may contain [[cache]], [[route]] and [whatif]: see docs/advice.md. Nothing is
     sent, and no call is changed. With --suggest the table is a policy file; --format shows what it comes to.
     """
     from tokenguard.advice import shown

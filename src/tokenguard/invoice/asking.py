@@ -64,7 +64,9 @@ def _get(url: str, headers: Mapping[str, str], needs: str) -> Mapping[str, Any]:
             advice = _advice(error.code, needs)
             raise InvoiceError(f"{shown} answered {error.code}: {_message(said)}. {advice}") from None
         except ValueError as error:
-            raise InvoiceError(f"{shown}: the answer is no JSON ({error}). Is it the provider's address?") from None
+            raise InvoiceError(
+                f"{shown}: the answer is not JSON ({error}). Check that this is the provider's address."
+            ) from None
         except OSError as error:
             if attempt == TRIES - 1:
                 raise InvoiceError(f"{shown} cannot be reached: {error}. Try again when it can.") from None

@@ -58,7 +58,8 @@ def lines_of(path: Path) -> Iterator[Line]:
     names = set(first)
     read = _focus if names.issuperset(FOCUS_COLUMNS) else _cur if names.issuperset(CUR_COLUMNS) else None
     if read is None:
-        raise InvoiceError(f"{path}: its columns are {', '.join(sorted(names)[:8])}, ... {READS}.")
+        columns = ", ".join(sorted(names)[:8])
+        raise InvoiceError(f"{path}: this is no known bill (columns {columns}, ...). {READS}.")
     for number, row in enumerate(chain((first,), rows), 2):
         try:
             yield from read(row)

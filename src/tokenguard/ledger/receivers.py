@@ -97,7 +97,7 @@ class Receivers:
             return
         for alert in alerts:
             if len(self._waiting) >= _MAX_WAITING:
-                _log.warning("an alert is dropped, its receiver is too slow: %s", message(alert)["text"])
+                _log.warning("an alert was dropped, because its receiver is too slow: %s", message(alert)["text"])
             else:
                 self._waiting.append(alert)
         if ends.ending:

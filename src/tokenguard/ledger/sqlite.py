@@ -189,7 +189,7 @@ class SqliteLedger(Ledger):
             while self._gathered and ends.ending:
                 self._transact(_nothing)
         except LedgerError as error:
-            log.warning("tokenguard: %s; what calls came to is written when it can be", error)
+            log.warning("tokenguard: %s; the cost of calls is written as soon as the ledger can be written", error)
             return False
         return True
 
@@ -384,7 +384,7 @@ class SqliteLedger(Ledger):
             if (file.st_dev, file.st_ino) == self._file:
                 return db
         log.warning(
-            "tokenguard: the ledger %s was deleted or replaced while it was in use: what it held is no longer counted, "
+            "tokenguard: the ledger %s was deleted or replaced while it was in use: the spend that it held is lost, "
             "and budgets go on with the file that is there now",
             self.path,
         )
@@ -404,7 +404,8 @@ class SqliteLedger(Ledger):
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > _VERSION:
                 raise LedgerError(
-                    f"the ledger {self.path} has format {version}, this TokenGuard knows {_VERSION}: update it"
+                    f"the ledger {self.path} has format {version}, and this TokenGuard reads up to {_VERSION}: update "
+                    "TokenGuard"
                 )
             db.execute("PRAGMA synchronous = NORMAL")  # with WAL: a crash of the process loses nothing
             if not version:

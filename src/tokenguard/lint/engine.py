@@ -10,7 +10,7 @@ from tokenguard.lint.files import matches, relative
 from tokenguard.lint.finding import Finding, Severity, Span
 from tokenguard.lint.prefilter import Prefilter
 from tokenguard.lint.project import Project
-from tokenguard.lint.rulebook import File, Rule, load, load_installed
+from tokenguard.lint.rulebook import File, Rule, is_test, load, load_installed
 from tokenguard.lint.sources import decode
 from tokenguard.lint.syntax import Module, TooNew, parse
 
@@ -50,6 +50,7 @@ class Linter:
             for rule in self.all_rules.values()
             if config.enabled(rule.id) and (rule.default or self._named(rule.id))
         ]
+        self._not_in_tests = {rule.id for rule in self.rules if not rule.tests and not self._named(rule.id)}
         self.options = {rule.id: self._options(rule) for rule in self.rules}
         own = {BROKEN, suppress.UNUSED}
         self.enabled = frozenset({*(r for r in own if config.enabled(r)), *(rule.id for rule in self.rules)})
@@ -82,6 +83,8 @@ class Linter:
         TG000 is selected by its full id.
         """
         concerned = self._prefilter.rules(source)
+        if concerned & self._not_in_tests and is_test(path):
+            concerned -= self._not_in_tests
         if not concerned and not self._parses_all:
             return []
         if len(source) > _LARGEST:

@@ -7,6 +7,7 @@ prints; the `Bad:` and `Good:` blocks in it are its tests. It defines
     WORDS = (".completions", "ChatOpenAI")   # a file without any of these cannot have a finding (see `prefilter`)
     OPTIONS = {"max_top_k": 20}              # optional: what [lint.rules.TG101] may set, with defaults
     DEFAULT = False                          # optional: it is off unless it is selected itself, or its group (TG11)
+    TESTS = False                            # optional: so it is in files of tests
     def check(file: File) -> Iterator[Report]: ...
 
 Third-party rules are such files in a folder (`[lint] plugins`) or in a package under the entry point
@@ -33,7 +34,7 @@ from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.surface import APPLIERS, Surface, last_names, surface_of
 
 _FILE = lazy(r"([a-z]+\d+)_(\w+)\.py")
-_TEST = lazy(r"test_|conftest\.py$|.*_test\.py$")
+_TEST = lazy(r"(?:.*/)?(?:test_[^/]*|[^/]*_test\.py|conftest\.py)")
 _BLOCK = lazy(r"^(Bad|Good):\n\n((?: {4}.*\n|\n)+)", re.MULTILINE)
 
 
@@ -60,12 +61,6 @@ class File(Facts):
     def memory(self) -> dict[str, Any]:
         """What rules found out about this file and share, by name."""
         return {}
-
-    @property
-    def is_test(self) -> bool:
-        """Whether the file is a test, by its name or its folder."""
-        *folders, name = self.module.path.replace(os.sep, "/").split("/")
-        return bool(_TEST.match(name) or {"test", "tests", "testing"} & set(folders[-3:]))
 
     @cached_property
     def surfaces(self) -> list[tuple[ast.Call, Surface]]:
@@ -106,6 +101,11 @@ class File(Facts):
         return limit_for(self, call, self.limits) if self.limits else None
 
 
+def is_test(path: str) -> bool:
+    """Whether a file is one of tests, by its name."""
+    return _TEST.fullmatch(path.replace(os.sep, "/")) is not None
+
+
 def called(call: ast.Call) -> ast.expr:
     """What is called: `client.messages.create` also in `asyncio.to_thread(client.messages.create, model=...)`."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
@@ -124,6 +124,7 @@ class Rule(NamedTuple):
     page: str
     source: str
     default: bool = True  # else it runs only where it is selected by itself or by its group
+    tests: bool = True  # else that holds for files of tests
 
     def examples(self) -> list[tuple[str, str]]:
         """The page's blocks in order, each with "Bad" or "Good" and its code."""
@@ -205,4 +206,5 @@ def _add(rules: dict[str, Rule], file: str, module: ModuleType) -> None:
         page=(module.__doc__ or "").strip() + "\n",
         source=file,
         default=bool(getattr(module, "DEFAULT", True)),
+        tests=bool(getattr(module, "TESTS", True)),
     )

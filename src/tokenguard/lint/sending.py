@@ -192,6 +192,13 @@ def _definition(file: File, path: str) -> tuple[File, ast.AST] | None:
 
 def mentions_bound(file: File, function: Function) -> bool:
     """Whether a function enters a semaphore or a limiter, or speaks of one, or of a number of requests at once."""
+    known: dict[Function, bool] = file.memory.setdefault("bounds", {})
+    if function not in known:
+        known[function] = _mentions_bound(file, function)
+    return known[function]
+
+
+def _mentions_bound(file: File, function: Function) -> bool:
     for node in ast.walk(function):
         if isinstance(node, ast.withitem) and _LIMITERS.match(file.names.path(node.context_expr)):
             return True

@@ -64,13 +64,19 @@ def _literal_path(values: Values, node: ast.expr, depth: int = 0) -> str | None:
             return text
         case ast.Call(func=ast.Name(id="open" | "Path") | ast.Attribute(attr="Path"), args=[first, *_]):
             return _literal_path(values, first, depth + 1)
-        case ast.Call(func=ast.Attribute(attr="join"), args=[*_, last]) | ast.BinOp(op=ast.Div(), right=last):
+        case (
+            ast.Call(func=ast.Attribute(attr="join" | "joinpath"), args=[*_, last])
+            | ast.BinOp(op=ast.Div(), right=last)
+        ):
             return _literal_path(values, last, depth + 1) if "__file__" in ast.unparse(node) else None
         case ast.Call(func=ast.Attribute(value=value, attr=attr)) if attr in _OPENERS:
             return _literal_path(values, value, depth + 1)
         case ast.Name(id=name):
             found = values.module.scope_at(node).lookup(name)
-            binding = found[1][0] if found and len(found[1]) == 1 else None
+            around = set(values.module.ancestors(node))
+            bindings = found[1] if found else []
+            near = [b for b in bindings if b.kind == "with" and b.node in around] or bindings  # each `as f` is its own
+            binding = near[0] if len(near) == 1 else None
             if binding is not None and binding.kind in ("assign", "with") and binding.value is not None:
                 return _literal_path(values, binding.value, depth + 1)
     return None

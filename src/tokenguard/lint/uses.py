@@ -33,7 +33,7 @@ def uses(file: File, made: ast.expr) -> list[ast.expr]:
 def _loads(file: File) -> dict[str, list[ast.expr]]:
     if "loads" not in file.memory:
         loads: dict[str, list[ast.expr]] = {}
-        for node in ast.walk(file.module.tree):
+        for node in file.module.parents:
             if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
                 loads.setdefault(spelling(node) or "", []).append(node)
         file.memory["loads"] = loads

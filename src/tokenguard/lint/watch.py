@@ -18,7 +18,9 @@ def watch(paths: tuple[str, ...], options: Options) -> int:
     except ImportError as error:
         raise ConfigError("--watch needs watchfiles: pip install 'tokenguard-otel[editor]'") from error
     if paths == ("-",) or options.fixing or options.add_ignore:
-        raise ConfigError("--watch looks at files again and again; it goes neither with `-` nor with fixes.")
+        raise ConfigError(
+            "--watch lints files whenever they change; it cannot be combined with `-` (standard input) or with fixes."
+        )
     status = _look(paths, options)
     folders = {path if os.path.isdir(path) else os.path.dirname(path) or "." for path in paths}
     for _ in changes(*folders, watch_filter=lambda _, path: _matters(path), raise_interrupt=False):

@@ -78,7 +78,7 @@ def _rates(where: str, raw: Mapping[str, float]) -> dict[str, Decimal]:
             hint = f'; did you mean "{near[0]}"?' if near else ""
             raise PolicyError(f'{where}: there is no rate "{name}"{hint} Rates are {", ".join(OVERRIDE_KEYS)}')
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
-            raise PolicyError(f"{where}: {name} = {rate!r} is no rate; give USD per million tokens, 0 or more")
+            raise PolicyError(f"{where}: {name} = {rate!r} is not a rate: write USD per million tokens, 0 or more")
     if not (raw.keys() & NAMES_A_PRICE or is_of_fees(raw)):  # who sells pictures may ask nothing for tokens
         raise PolicyError(
             f'{where}: "input" is missing; give it in USD per million tokens, or one of {", ".join(UNITS)}, in USD per '

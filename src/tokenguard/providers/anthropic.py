@@ -105,6 +105,15 @@ def read_messages(response: object) -> Reading:
     )
 
 
+FALLBACK = re.compile(rb'"type"\s*:\s*"fallback"')
+
+
+def _served_by(body: bytes) -> str | None:
+    """The model that took over in a stream: its beginning names the one that declined (`BetaFallbackBlock`)."""
+    blocks = (fields(decoded(data).get("content_block")) for data in lines_with(FALLBACK, body))
+    return next((text(fields(block.get("to")).get("model")) for block in blocks if block.get("to")), None)
+
+
 LAST_EVENTS = frozenset({"message_delta", "message_stop", "error", "ping"})
 """Types of the events after the last of the content."""
 TOOL_USE = re.compile(rb'"tool_use"')
@@ -142,6 +151,8 @@ def fold_messages(body: bytes) -> Reading:
             complete = complete or message["stop_reason"] is not None
         if n >= TAIL_EVENTS or (kind is not None and kind not in LAST_EVENTS):
             break
+    if served := _served_by(body):
+        message["model"] = served
     usage = larger(usage, told)
     if not complete or "output_tokens" not in told:
         # `message_start` carries a placeholder: how much was generated is not known until `message_delta`.

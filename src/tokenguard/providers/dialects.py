@@ -300,6 +300,11 @@ NEIGHBOURS: Final = (
         "one for OpenAI's chat and embeddings: its own, with our facts; two for responses and anthropic, whose span "
         "is not current while the SDK sends",
     ),
+    Neighbour(
+        "an SDK's own span (anthropic, mistralai, xai-sdk)",
+        "one: its own, by its own name, with our facts. Where it says of usage what is not billed (anthropic's leaves "
+        "out compaction), what is billed stands there. Tests that compare all attributes of such a span see ours",
+    ),
     Neighbour("Langfuse", "two: its observation is not current while the SDK sends"),
 )
 """As `tests/neighbours` has seen, or the packages' own code says; both orders are the same."""

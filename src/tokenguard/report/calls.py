@@ -10,10 +10,9 @@ from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import AttributeValue, CallRecord
 from tokenguard.report.engine import Records
 from tokenguard.report.labels import iso
-from tokenguard.report.query import COLUMNS, Query, check_keys, conditions, newest
+from tokenguard.report.query import COLUMNS, Query, answered, check_keys, conditions, newest
 from tokenguard.store.layout import CALL_COLUMNS
 from tokenguard.store.store import call_of
-from tokenguard.store.sums import SERVED
 
 ORDERS: Final = {
     "cost": "cost_usd",
@@ -116,8 +115,7 @@ def repeats(records: Records, query: Query, *, last: int | None = None) -> list[
         for request, times, usd, *more in records.rows(
             "WITH same AS (SELECT request_hash AS request, count(*) AS times, sum(cost_usd) AS usd, "  # noqa: S608
             f"max(id) AS newest, min(start_ns) AS first_ns, max(start_ns) AS last_ns FROM {calls} "
-            f"WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL AND request_hash IS NOT NULL "
-            f"AND ({SERVED}) IS NOT TRUE GROUP BY 1 HAVING count(*) > 1 "
+            f"WHERE {where} AND {answered(records.dialect)} GROUP BY 1 HAVING count(*) > 1 "
             "ORDER BY sum(cost_usd * 1.0) * (count(*) - 1) / count(*) DESC NULLS LAST, 2 DESC, 1 LIMIT ?) "
             f"SELECT request, times, usd, feature, {COLUMNS['model']}, {COLUMNS['call_site']}, temperature, first_ns, "
             f"last_ns FROM same JOIN {calls} AS one ON one.id = same.newest "

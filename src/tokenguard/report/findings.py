@@ -12,9 +12,8 @@ from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
-from tokenguard.report.query import attribute, conditions, newest
+from tokenguard.report.query import answered, attribute, conditions, newest
 from tokenguard.report.trend import Outlier
-from tokenguard.store.sums import SERVED
 
 MIN_CALLS: Final = 3
 LONG: Final = ("long_calls", "long_tokens", "long_read_tokens", "long_uncached_usd")
@@ -76,8 +75,7 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     by_feature = records.rows(
         "WITH same AS ("  # noqa: S608
         f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
-        f"WHERE {where} AND outcome = 'ok' AND retry_attempt IS NULL AND request_hash IS NOT NULL "
-        f"AND ({SERVED}) IS NOT TRUE GROUP BY 1, 2 HAVING count(*) > 1) "
+        f"WHERE {where} AND {answered(dialect)} GROUP BY 1, 2 HAVING count(*) > 1) "
         "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "
         "ORDER BY 4 DESC NULLS LAST, 2 DESC, 1",
         values,

@@ -13,7 +13,7 @@ from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.store.layout import COLUMNS as STORED
-from tokenguard.store.sums import KEYS
+from tokenguard.store.sums import KEYS, SERVED
 
 COLUMNS: Final = {
     **KEYS,
@@ -94,6 +94,18 @@ def attribute(dialect: Dialect, column: str, key: str) -> str:
         raise TokenGuardError(f"{key!r} is no key: use one of {', '.join(DIMENSIONS)}, or an attribution key of yours")
     own = OWN_COLUMN.get(key) if column == "more" else None
     return f'"{own}"' if own else dialect.attribute(column, key)
+
+
+def answered(dialect: Dialect) -> str:
+    """The condition of a request that the program made and the provider answered.
+
+    It is not one that was sent again after a failure, none whose answer was kept, and none that a cascade made because
+    the first answer failed a check.
+    """
+    return (
+        f"outcome = 'ok' AND retry_attempt IS NULL AND request_hash IS NOT NULL AND ({SERVED}) IS NOT TRUE "
+        f"AND {attribute(dialect, 'more', names.ROUTE_ESCALATION)} IS NULL"
+    )
 
 
 def conditions(query: Query, dialect: Dialect) -> tuple[str, list[int | str]]:

@@ -129,7 +129,7 @@ def _time(date: str) -> tuple[int, int]:
         days = 1 if form.endswith("d") else monthrange(start.year, start.month)[1]
         begin = int(start.timestamp()) * 10**9
         return begin, begin + days * NS_PER_DAY
-    raise ValueError(f"date is {date!r}, and neither a day such as 2026-11-03 nor a month such as 2026-11")
+    raise ValueError(f"date is {date!r}, which is not a day (2026-11-03) or a month (2026-11)")
 
 
 def fits(query: Query) -> bool:

@@ -44,7 +44,7 @@ _ENDED: Final = ("completed_at", "expired_at", "cancelled_at", "failed_at")
 def _asked(body: Mapping[str, Any]) -> Asked:
     return Asked(
         text(body.get("endpoint")) or "",
-        text(body.get("model")),
+        text(body.get("model")) or text(body.get("model_id")),
         text(body.get("input_file_id")) or first(body.get("input_files")) or "",
         whole(body.get("timeout_hours")),
     )
@@ -58,6 +58,7 @@ def _line(each: Mapping[str, Any], asked: Asked) -> Line | None:
 
 def _seen(job: object) -> Seen | None:
     body = fields(job)
+    body = fields(body.get("job")) or body  # Together's answer to what creates it
     name, state = text(body.get("id")), text(body.get("status"))
     if name is None or state is None:
         return None
@@ -75,9 +76,10 @@ def _seen(job: object) -> Seen | None:
         text(body.get("output_file_id")) or text(body.get("output_file")),
         text(body.get("error_file_id")) or text(body.get("error_file")),
         text(body.get("endpoint")) or "",
-        moment_ns(body.get("expires_at")),
+        moment_ns(body.get("expires_at") or body.get("job_deadline")),
         next((at for key in _ENDED if (at := moment_ns(body.get(key))) is not None), None),
         fields(body.get("metadata")),
+        text(body.get("model")) or text(body.get("model_id")),
     )
 
 

@@ -124,8 +124,8 @@ class BatchApi(NamedTuple):
         return (line for each in map(fields, requests) if (line := self.line(each, asked)) is not None)
 
     def jobs(self, page: object) -> list[Seen]:
-        """The jobs of a page of a list."""
-        data = fields(page).get(self.listed)
+        """The jobs of a page of a list, or of a list alone."""
+        data = page if isinstance(page, list) else fields(page).get(self.listed)
         return [job for each in data if (job := self.seen(each)) is not None] if isinstance(data, list) else []
 
 
