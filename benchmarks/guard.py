@@ -73,7 +73,7 @@ def turns(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> 
     before = after = 0
     for _ in range(TURNS):
         start = time.thread_time_ns()
-        flow = meter.flow(stainless._exchange(client, options, False, FAMILY))
+        flow = meter.flow(stainless._exchange(client, options, {}, FAMILY))
         step = next(flow)
         while step is not SEND:
             _, operation, arguments = step
@@ -89,7 +89,7 @@ def turns(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> 
 def alone(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> float:
     """Microseconds of the decision by itself, in a loop: matching, limits, the bound, and the reservation."""
     guard = meter.guard
-    exchange = stainless._exchange(client, options, False, FAMILY)
+    exchange = stainless._exchange(client, options, {}, FAMILY)
     calls = [meter.begin(exchange)[0] for _ in range(TURNS)]
     start = time.thread_time_ns()
     for call in calls:
@@ -150,7 +150,7 @@ def before(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions, tu
     taken = 0
     for _ in range(turns):
         start = time.thread_time_ns()
-        flow = meter.flow(stainless._exchange(client, options, False, FAMILY))
+        flow = meter.flow(stainless._exchange(client, options, {}, FAMILY))
         step = next(flow)
         while step is not SEND:
             _, operation, arguments = step

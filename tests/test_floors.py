@@ -121,6 +121,7 @@ def test_installing_imports_no_sdk():
         "groq",
         "together",
         "genai_prices",
+        "tokenguard.prices.genai.types",
         "tiktoken",
         "sqlite3",
         "rich",

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tokenguard.prices import genai
 from tokenguard.prices.made import fees
 from tokenguard.prices.models import PROVIDERS, spellings
 from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete, without_rates
@@ -151,11 +152,9 @@ def sellers_of(glob: str, among: Sequence[str]) -> list[str]:
 
 def version() -> str:
     """The price list's name and version, and when it was updated if the application has it update itself."""
-    from genai_prices import __version__
-
     snapshot = _snapshot()
     updated = f", updated {snapshot.timestamp:%Y-%m-%d %H:%M}" if snapshot.from_auto_update else ""
-    return f"genai-prices {__version__}{updated}"
+    return f"genai-prices {genai.version()}{updated}"
 
 
 def edition() -> int:
@@ -224,10 +223,8 @@ def _sieve(provider: Provider) -> Sieve:
 
 def _snapshot() -> DataSnapshot:
     global _current
-    from genai_prices.data_snapshot import get_snapshot
-
-    snapshot = get_snapshot()
-    _current = get_snapshot
+    snapshot: DataSnapshot = genai.snapshot()
+    _current = genai.snapshot
     return snapshot
 
 

@@ -1,0 +1,231 @@
+"""What genai-prices' data is made of: its classes, with the few methods that finding a price needs.
+
+The names, the fields and what the methods say are those of `genai_prices.types`
+(https://github.com/pydantic/genai-prices); a test compares them over the whole list. Its own classes also read usage
+and check what they are given, and take several times as long to load.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from copy import copy
+from datetime import UTC, date, datetime, time
+from typing import Any, Final
+
+__all__ = [
+    "ArrayMatch",
+    "ClauseAnd",
+    "ClauseContains",
+    "ClauseEndsWith",
+    "ClauseEquals",
+    "ClauseOr",
+    "ClauseRegex",
+    "ClauseStartsWith",
+    "ConditionalPrice",
+    "ModelInfo",
+    "ModelPrice",
+    "PriceVariant",
+    "Provider",
+    "StartDateConstraint",
+    "Tier",
+    "TieredPrices",
+    "TimeOfDateConstraint",
+    "UsageExtractor",
+    "UsageExtractorMapping",
+]
+
+
+class _Fields:
+    """An object of the fields that it is made with; what is not given is as the class has it."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__ = fields
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+
+
+def _skipped(**fields: Any) -> None:
+    """How usage is read: that is done elsewhere here."""
+
+
+ArrayMatch = UsageExtractor = UsageExtractorMapping = _skipped
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+class Provider(_Fields):
+    """Who sells models."""
+
+    id: str
+    models: list[ModelInfo]
+    fallback_model_providers: list[str] | None = None
+
+    def find_model(self, model_ref: str, *, all_providers: list[Provider] | None = None) -> ModelInfo | None:
+        """The first model that a name may be, here or at those whose models are sold here, too."""
+        model_ref = model_ref.lower()
+        found = self._match(model_ref, all_providers)
+        if found is None and (dashed := COMPACT_DATE.sub(_dashed, model_ref)) != model_ref:
+            return self._match(dashed, all_providers)
+        return found
+
+    def _match(self, model_ref: str, others: list[Provider] | None = None) -> ModelInfo | None:
+        for model in self.models:
+            if model.match.is_match(model_ref):
+                return model
+        for provider_id in (self.fallback_model_providers or ()) if others else ():
+            for other in others or ():
+                if other.id == provider_id:
+                    if (found := other._match(model_ref)) is not None:
+                        return found
+                    break
+        return None
+
+
+COMPACT_DATE: Final = re.compile(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
+
+
+def _dashed(found: re.Match[str]) -> str:
+    year, month, day = (int(found[group]) for group in (2, 3, 4))
+    try:
+        return f"-{date(year, month, day)}"
+    except ValueError:
+        return found[0]
+
+
+class ModelInfo(_Fields):
+    """A model, and what it costs."""
+
+    id: str
+    match: Any
+    prices: ModelPrice | list[ConditionalPrice]
+    price_variants: list[PriceVariant] | None = None
+
+    def is_match(self, model_ref: str) -> bool:
+        """Whether a name may be this model's."""
+        matches: bool = self.match.is_match(model_ref.lower())
+        return matches
+
+    def get_prices(self, request_timestamp: datetime, price_context: Mapping[str, str] | None = None) -> ModelPrice:
+        """What it costs at a time, and by the words in which a request asks for another tier."""
+        if isinstance(self.prices, ModelPrice):
+            standard = self.prices
+        else:
+            active = (each for each in reversed(self.prices) if _holds(each.constraint, request_timestamp))
+            standard = next(active, self.prices[0]).prices
+        if not price_context:
+            return standard
+        other: dict[str, Any] = {}
+        for variant in self.price_variants or ():
+            asked = all(price_context.get(key) == value for key, value in variant.when.items())
+            if asked and _holds(variant.constraint, request_timestamp):
+                other = {**variant.prices.said(), **other}  # of two, the first has its way
+        resolved = copy(standard)
+        resolved.__dict__.update(other)
+        return resolved
+
+
+class ModelPrice(_Fields):
+    """USD by the list's names of what is billed, each a `Decimal` or `TieredPrices`."""
+
+    def said(self) -> dict[str, Any]:
+        """Those that are told."""
+        return {name: price for name, price in self.__dict__.items() if price is not None}
+
+
+class TieredPrices(_Fields):
+    """A price that depends on how long the input is."""
+
+    base: Any
+    tiers: list[Tier]
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.tiers.sort(key=lambda tier: tier.start)
+
+
+class Tier(_Fields):
+    """The price from so many input tokens on."""
+
+    start: int
+    price: Any
+
+
+class PriceVariant(_Fields):
+    """Other prices, where a request asks for them."""
+
+    when: dict[str, str]
+    prices: ModelPrice
+    constraint: Constraint | None = None
+
+
+class ConditionalPrice(_Fields):
+    """Prices that hold at some time."""
+
+    prices: ModelPrice
+    constraint: Constraint | None = None
+
+
+# --- when ------------------------------------------------------------------------------------------------------------
+
+
+class StartDateConstraint(_Fields):
+    """From a day on, by UTC."""
+
+    start_date: date
+
+    def active(self, request_timestamp: datetime) -> bool:
+        """Whether it holds at this time."""
+        return _utc(request_timestamp).date() >= self.start_date
+
+
+class TimeOfDateConstraint(_Fields):
+    """Between two times of the day, which may have midnight between them."""
+
+    start_time: time
+    end_time: time
+
+    def active(self, request_timestamp: datetime) -> bool:
+        """Whether it holds at this time."""
+        now, start, end = _utc(request_timestamp).timetz(), _utc_time(self.start_time), _utc_time(self.end_time)
+        return now >= start or now < end if end < start else start <= now < end
+
+
+Constraint = StartDateConstraint | TimeOfDateConstraint
+
+
+def _holds(constraint: Constraint | None, at: datetime) -> bool:
+    return constraint is None or constraint.active(at)
+
+
+def _utc(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def _utc_time(value: time) -> time:
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    return datetime.combine(date(1970, 1, 1), value).astimezone(UTC).timetz()
+
+
+# --- which name ------------------------------------------------------------------------------------------------------
+
+
+def _clause(field: str, matches: Callable[[Any, str], bool]) -> type[_Fields]:
+    """A class of clauses that ask one thing of a name."""
+
+    def is_match(self: Any, text: str) -> bool:
+        return matches(self.__dict__[field], text)
+
+    return type(field, (_Fields,), {"is_match": is_match})
+
+
+ClauseStartsWith: Final = _clause("starts_with", lambda said, text: text.lower().startswith(said.lower()))
+ClauseEndsWith: Final = _clause("ends_with", lambda said, text: text.lower().endswith(said.lower()))
+ClauseContains: Final = _clause("contains", lambda said, text: said.lower() in text.lower())
+ClauseEquals: Final = _clause("equals", lambda said, text: text.lower() == said.lower())
+ClauseRegex: Final = _clause("regex", lambda said, text: re.search(said, text) is not None)
+ClauseOr: Final = _clause("or_", lambda clauses, text: any(clause.is_match(text) for clause in clauses))
+ClauseAnd: Final = _clause("and_", lambda clauses, text: all(clause.is_match(text) for clause in clauses))
