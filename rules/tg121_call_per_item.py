@@ -39,7 +39,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tokenguard.lint.loops import innermost_loop
+from tokenguard.lint.loops import innermost_loop, through_helpers
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
@@ -66,11 +66,13 @@ def check(file: File) -> Iterator[Report]:
     """Report requests in a loop over passages that ask for a verdict on each."""
     direct = {call for call, _ in file.generations}
     runs = [c for c in file.module.calls_of(_RUNS) if isinstance(c.func, ast.Attribute) and c not in direct]
-    for call in (*direct, *runs):
+    helped = {c: f for c, f in through_helpers(file, list(direct)) if _decides(file, c)}
+    for call in (*direct, *runs, *helped):
         item = _item(file, call)
         if item is None or not _sends(file, call, item):
             continue
-        if _JUDGES.search(ast.unparse(call.func)) if call in runs else _ASKS.search(_text(file, call)):
+        asked = [c for c in direct if file.module.function_of(c) is helped[call]] if call in helped else [call]
+        if _JUDGES.search(ast.unparse(call.func)) if call in runs else any(_ASKS.search(_text(file, c)) for c in asked):
             yield Report(
                 call,
                 "One request for each item of a loop, for a verdict on it. Number the items and ask about all of them "
@@ -90,6 +92,18 @@ def _item(file: File, call: ast.Call) -> set[str] | None:
     if isinstance(loop, ast.For | ast.AsyncFor) and _passages(loop.target, loop.iter):
         return _names(loop.target)
     return None
+
+
+def _decides(file: File, call: ast.Call) -> bool:
+    """Whether a call is a condition: `[d for d in documents if relevant(d)]`, `if relevant(d):`."""
+    inner: ast.AST = call
+    for outer in file.module.ancestors(call):
+        if isinstance(outer, ast.comprehension | ast.If | ast.IfExp):
+            return inner in outer.ifs if isinstance(outer, ast.comprehension) else inner is outer.test
+        if isinstance(outer, ast.stmt):
+            return False
+        inner = outer
+    return False
 
 
 def _names(target: ast.expr) -> set[str]:

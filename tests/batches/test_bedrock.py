@@ -91,8 +91,9 @@ def all_lines(body):
         lambda body: b"".join(body).splitlines(),
         lambda body: body.readlines(),
         lambda body: body.__enter__().read().splitlines(),
+        lambda body: b"".join(body.__enter__().stream(64)).splitlines(),
     ],
-    ids=["read", "iter_lines", "iter_chunks", "iter", "readlines", "with"],
+    ids=["read", "iter_lines", "iter_chunks", "iter", "readlines", "with", "stream"],
 )
 def test_a_job(installed, provider, aws, read):
     """A record a line at half price, attributed to the creator, once however often and in what way it is read."""
@@ -105,6 +106,7 @@ def test_a_job(installed, provider, aws, read):
         assert len(read(s3.get_object(**results_of(arn))["Body"])) == 5
     installed.telemetry.flush()
     assert measured.calls == 5
+    assert installed.meter.batches.jobs.find(arn.rpartition("/")[2]).collected_ns
     assert measured.cost_usd == pytest.approx(billed(provider), rel=1e-9)
     seen = [record.attributes for record in measured.records]
     assert {each[names.attribution_attribute("tenant")] for each in seen} == {"aws-batch"}

@@ -145,7 +145,7 @@ def test_an_input_that_nobody_saw_is_refused(under, provider, client, installed)
     tokenguard.install()
     under(budget(1))
     ask = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    with pytest.raises(BudgetExceeded, match="did not see it"):
+    with pytest.raises(BudgetExceeded, match="did not see the upload"):
         client.batches.create(**ask)
     under(budget(1), first='unpriced = "allow"')
     assert client.batches.create(**ask).id

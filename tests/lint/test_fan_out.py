@@ -264,6 +264,10 @@ SURE = {
     "the body of a web request": (
         "@router.post('/rewrite')\nasync def f(request):\n    await asyncio.gather(*[title(t) for t in request.bullets])"
     ),
+    "what an object was given": (
+        "class A:\n    def __init__(self, documents):\n        self.documents = documents\n"
+        "    async def f(self):\n        await asyncio.gather(*[title(d) for d in self.documents])"
+    ),
     "one answer for each": (
         "async def f(texts):\n    found = await asyncio.gather(*[embed(t) for t in texts])\n"
         "    await asyncio.gather(*[process(t, i) for t, i in zip(texts, found)])"

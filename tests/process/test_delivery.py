@@ -196,6 +196,15 @@ def test_what_the_programs_own_sdk_has_arrives(tmp_path: Path, how: str) -> None
     assert not (tmp_path / ".tokenguard").exists()
 
 
+def test_an_sdk_that_the_program_has_shut_down(tmp_path: Path) -> None:
+    """It is left alone: it would say that it takes no more."""
+    with collector() as (url, spans, _):
+        shut = "trace.get_tracer_provider().shutdown(); metrics.get_meter_provider().shutdown()"
+        _, printed = run_own(tmp_path, OWN_SPAN + shut, "http", OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    assert sorted(spans) == ["chat gpt-4o", "theirs"]
+    assert printed == ""
+
+
 def test_a_slow_endpoint_of_the_programs_own(tmp_path: Path) -> None:
     """One that keeps silent for longer than TokenGuard waits gets what the program has all the same."""
     with collector(1.5) as (url, spans, _):

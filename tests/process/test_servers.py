@@ -139,7 +139,7 @@ queue.conf.task_ignore_result = True
 def job():
     one()
 
-@queue.task(soft_time_limit=1)
+@queue.task(soft_time_limit=4)
 def long_job():
     one()
     time.sleep(30)

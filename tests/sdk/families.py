@@ -178,6 +178,38 @@ def stainless(module: str, name: str, path: str = "", **more: Any) -> Callable[[
     return opened
 
 
+def gradient(options: Options) -> tuple[Any, Any]:
+    """DigitalOcean's clients, which have an address for each of what they do."""
+    kind = "AsyncGradient" if options.asynchronous else "Gradient"
+    client = getattr(importlib.import_module("gradient"), kind)(
+        model_access_key="k", inference_endpoint=options.url, max_retries=options.resends, timeout=options.timeout
+    )
+    return client, client.close
+
+
+def speakeasy(package: str, name: str, utils: str, path: str = "") -> Callable[[Options], tuple[Any, Any]]:
+    """Clients that Speakeasy makes, one for both worlds, which resend where they are told to."""
+
+    def opened(options: Options) -> tuple[Any, Any]:
+        kinds = importlib.import_module(utils)
+        backoff = kinds.BackoffStrategy(1, 2, 1.0, 60_000 if options.resends else 0)
+        retries = kinds.RetryConfig("backoff", backoff, bool(options.resends)) if options.resends else None
+        client = getattr(importlib.import_module(package), name)(
+            api_key="k", server_url=options.url + path, timeout_ms=int(options.timeout * 1000), retry_config=retries
+        )
+        if options.asynchronous:
+            return client, lambda: client.__aexit__(None, None, None)
+        return client, lambda: client.__exit__(None, None, None)
+
+    return opened
+
+
+def openrouter_chat(client: Any, ask: Ask) -> Any:
+    """`chat.send`."""
+    send = client.chat.send_async if ask.asynchronous else client.chat.send
+    return send(model=ask.model, messages=chat_turns(ask), **ask.capped("max_tokens"), **ask.streaming)
+
+
 def chat(cap: str = "max_tokens") -> Callable[[Any, Ask], Any]:
     """`chat.completions.create`, as many SDKs have it."""
 
@@ -363,16 +395,7 @@ def bedrock_items(result: Any) -> Any:
     return result["stream" if "stream" in result else "body"]
 
 
-def mistral(options: Options) -> tuple[Any, Any]:
-    module = importlib.import_module("mistralai.client")
-    utils = importlib.import_module("mistralai.client.utils")
-    backoff = utils.BackoffStrategy(1, 2, 1.0, 60_000 if options.resends else 0)
-    retries = utils.RetryConfig("backoff", backoff, bool(options.resends)) if options.resends else None
-    timeout = int(options.timeout * 1000)
-    client = module.Mistral(api_key="k", server_url=options.url, timeout_ms=timeout, retry_config=retries)
-    if options.asynchronous:
-        return client, lambda: client.__aexit__(None, None, None)
-    return client, lambda: client.__exit__(None, None, None)
+mistral = speakeasy("mistralai.client", "Mistral", "mistralai.client.utils")
 
 
 def mistral_chat(client: Any, ask: Ask) -> Any:
@@ -598,6 +621,28 @@ KINDS = (
         "accounts/fireworks/models/llama-v3p1-8b-instruct",
         *(stainless("fireworks", "Fireworks"), chat(), ("max_tokens",)),
         **GENERATES,
+    ),
+    Kind(
+        *("perplexity chat", "perplexity", "perplexity", "sonar-pro", "sonar"),
+        *(stainless("perplexity", "Perplexity"), chat(), ("max_tokens",)),
+        **GENERATES,
+    ),
+    Kind(
+        *("sambanova chat", "sambanova", "sambanova", "Meta-Llama-3.3-70B-Instruct", "Meta-Llama-3.1-8B-Instruct"),
+        *(stainless("sambanova", "SambaNova"), chat(), ("max_tokens",)),
+        **GENERATES,
+    ),
+    Kind(
+        *("gradient chat", "gradient", "digitalocean", "llama3.3-70b-instruct", "llama3-8b-instruct"),
+        *(gradient, chat(), ("max_tokens",)),
+        **GENERATES,
+    ),
+    Kind(
+        *("openrouter chat", "openrouter", "openrouter", "openai/gpt-4.1", "openai/gpt-4.1-mini"),
+        *(speakeasy("openrouter", "OpenRouter", "openrouter.utils.retries", "/api/v1"), openrouter_chat),
+        ("max_tokens",),
+        **GENERATES,
+        resends="",  # of a 5xx alone, and these tables have a 429
     ),
     Kind("cerebras chat", "cerebras.cloud.sdk", "cerebras", *LLAMA, CEREBRAS, chat(), ("max_tokens",), **GENERATES),
     Kind(

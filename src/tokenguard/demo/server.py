@@ -435,7 +435,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self._is_anthropic():
             body = {"type": "error", "error": error, "request_id": self.server.provider.desk.id("req_")}
         else:
-            body = {"error": {**error, "param": refusal.param, "code": refusal.code}}
+            # OpenRouter, whose paths begin so, has the status for a code.
+            code = refusal.status if self.path.startswith("/api/v1") else refusal.code
+            body = {"error": {**error, "param": refusal.param, "code": code}}
         if fault is not None and fault.retry_after is not None:
             # The SDKs take `Retry-After: 0` for none and wait half a second; a millisecond they obey.
             milliseconds = max(fault.retry_after * 1000, 1)

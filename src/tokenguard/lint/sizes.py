@@ -21,7 +21,7 @@ _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|e
 
 _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
 _BATCH = lazy(r"(?:^|_)batch$")
-_TEAM = lazy(r"(?:^|[._])(?:agents?|models|metrics|judges|providers|personas|retrievers|variants)$")
+_TEAM = lazy(r"(?:^|[._])(?:agents?|models|llms|clients|metrics|judges|providers|personas|retrievers|variants)$")
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
 
 
@@ -137,6 +137,11 @@ def many(file: File, source: ast.expr, depth: int = 0) -> bool:
             return many(file, value, depth + 1)  # one answer for each
         case ast.Call():
             return not sends(file, source)
+        case ast.Attribute(value=ast.Name(id="self"), attr=attr):
+            owner = file.module.class_of(source)
+            given_once = file.module.attributes(owner).get(attr, []) if owner is not None else []
+            given_by = given_once[0].value if len(given_once) == 1 else None  # self.documents = documents
+            return isinstance(given_by, ast.Name) and many(file, given_by, depth + 1)
         case ast.Attribute(value=value) | ast.Subscript(value=value):
             return _held_many(file, value)
         case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):

@@ -68,7 +68,8 @@ class Pieces:
         try:
             self.keep(bytes(piece))
             size = getattr(body, "_content_length", None)
-            whole = size is not None and body._amount_read >= int(size)
+            left = getattr(body, "length_remaining", None)  # of what is below a body: urllib3's
+            whole = left == 0 or (size is not None and body._amount_read >= int(size))
             if whole or amount is None or amount < 0 or (amount > 0 and not piece):
                 self.over(None)
         except Exception as error:

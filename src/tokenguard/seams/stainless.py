@@ -21,7 +21,7 @@ from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
-from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of
+from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located
 from tokenguard.providers.batches import Request, request_at
 from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again
 from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
@@ -172,7 +172,9 @@ def _holder(kind: Any) -> str | None:
     return "http_response" if hasattr(kind, "http_request") else None
 
 
-def _endpoint(client: Any, sdk: str) -> Endpoint:
+def _endpoint(client: Any, sdk: str, asked: str) -> Endpoint:
+    if "://" in asked:  # a whole URL is asked as it is, whatever the client's own
+        return located(asked, sdk)[0]
     # Kept on the client, with the URL it was made from: `base_url` can be set at any time.
     url = client._base_url
     kept: tuple[Any, Endpoint] | None = client.__dict__.get("_tokenguard_endpoint")
@@ -208,7 +210,7 @@ def _exchange(client: Any, options: Any, kwargs: Mapping[str, Any], family: Fami
         body = {key: value for key, value in body.items() if type(value) not in family.omitted}
     if extra := given.get("extra_json"):
         body = {**body, **extra}
-    endpoint = _endpoint(client, family.sdk)
+    endpoint = _endpoint(client, family.sdk, given["url"])
     if endpoint.provider != family.sdk:  # who may speak it in a way of its own
         api = api_of(given["url"], endpoint.provider) or api
     # anthropic 2.x: `_tracer` is there once OpenTelemetry can give one, and requests with a name get a span.
@@ -258,7 +260,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def batch(client: Any, options: Any) -> StainlessSent | None:
         """A request to a batch API, or of a file, which may be one's; `None` for anything else."""
         asked = None if meter.batches is None else request_at(options.method, str(options.url))
-        return asked and StainlessSent(asked, _endpoint(client, family.sdk), options, meter.contain)
+        return asked and StainlessSent(asked, _endpoint(client, family.sdk, str(options.url)), options, meter.contain)
 
     def ask(options: Any, result: Any) -> Any:
         """Pass on the result of a request that is no model call; it may bring the end of one."""

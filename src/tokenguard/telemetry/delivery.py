@@ -176,7 +176,8 @@ class _Sender:
 
     def ask(self) -> None:
         """Have it send what it has."""
-        if self._pid == os.getpid():
+        was_shut_down = getattr(self._provider, "_atexit_handler", self) is None
+        if self._pid == os.getpid() and not was_shut_down:
             self._is_done = False
             self._asked.put(True)
 

@@ -6,6 +6,7 @@ A batch's requests are the exception: `read_again` reads them whole, as they are
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import zlib
@@ -98,9 +99,11 @@ def _seconds(head: bytes, size: int) -> float | None:
 
 
 def _seekable(file: Any) -> bool:
-    """Whether a file can be read and put back: what boto3 reads a part of a file by does not say."""
+    """Whether a file can be read, without waiting, and put back: what boto3 reads a part of a file by does not say."""
+    if not all(hasattr(file, name) for name in ("read", "seek", "tell")) or inspect.iscoroutinefunction(file.read):
+        return False
     said = getattr(file, "seekable", None)
-    return all(hasattr(file, name) for name in ("read", "seek", "tell")) and (said is None or bool(said()))
+    return said is None or bool(said())
 
 
 def read_again(file: Any) -> bytes | None:

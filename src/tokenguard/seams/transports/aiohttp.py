@@ -107,6 +107,8 @@ def _given(module: Any) -> Any:
                 self.feed_eof()
 
     class Given(module.ClientResponse):  # type: ignore[misc] # the transport's
+        _live: Body | None = None
+
         def __init__(self, method: str, url: Any, answer: HttpAnswer) -> None:
             self.method = method
             self._url = self._real_url = yarl.URL(str(url))
