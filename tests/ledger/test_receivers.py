@@ -158,7 +158,7 @@ def test_slow_receiver(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         receivers.tell([ALERT] * 10)
     assert time.monotonic() - start < 1
-    assert "is dropped, its receiver is too slow" in caplog.text
+    assert "was dropped, because its receiver is too slow" in caplog.text
     receivers.close(0.05)
     assert time.monotonic() - start < 5
     gate.set()

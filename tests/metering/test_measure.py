@@ -194,6 +194,14 @@ def test_provider_by_host(options, provider, installed, spans):
     assert spans.attributes["gen_ai.provider.name"] == provider
 
 
+def test_a_whole_url_goes_where_it_says(installed, spans):
+    """A client may send a request elsewhere than to its own address, as DigitalOcean's does with each."""
+    body = {key: value for key, value in CHAT.items() if key != "stream"}
+    openai_client().post("https://api.deepseek.com/chat/completions", body=body, cast_to=object)
+    assert spans.attributes["gen_ai.provider.name"] == "deepseek"
+    assert spans.attributes["server.address"] == "api.deepseek.com"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_xai_over_http(stream, installed, spans):
     """At api.x.ai reasoning is counted beside `completion_tokens`, and is billed as output."""

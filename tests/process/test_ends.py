@@ -26,6 +26,11 @@ OPEN_AT_THE_END = {
         "def work():\n    for chunk in stream(): begun.set(); time.sleep(60)\n"
         "begun = threading.Event(); threading.Thread(target=work, daemon=True).start(); begun.wait()"
     ),
+    "broken off in a generator of another thread": (
+        "def pieces():\n    for chunk in stream(): yield chunk\n"
+        "def work():\n    for piece in pieces(): break\n"
+        "t = threading.Thread(target=work); t.start(); t.join()"
+    ),
     "in a loop of asyncio": (
         "import asyncio\n"
         "http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(provider))\n"
@@ -49,6 +54,43 @@ def test_open_stream(tmp_path: Path, program: str, store: str) -> None:
         assert ended.reserved == 0
 
 
+CANCELLED = """
+import asyncio
+http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(provider))
+client = openai.AsyncOpenAI(api_key='k', http_client=http_client)
+def alarm(number, frame): raise TimeoutError
+async def read(begun):
+    async for chunk in await stream():
+        begun.set()
+        await asyncio.sleep(60)
+async def main():
+    begun = asyncio.Event()
+    task = asyncio.create_task(read(begun))
+    await begun.wait()
+    {how}
+    await task
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try: asyncio.run(main())
+except (asyncio.CancelledError, KeyboardInterrupt, TimeoutError): print("passed on")
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "task.cancel()",
+        "signal.raise_signal(signal.SIGINT)",
+        "signal.signal(signal.SIGALRM, alarm); signal.setitimer(signal.ITIMER_REAL, 0.01)",
+    ],
+    ids=["cancelled", "interrupted", "an alarm that raises"],
+)
+def test_a_task_that_is_broken_off(tmp_path: Path, how: str) -> None:
+    """However asyncio's loop ends in the midst of a stream, the exception is passed on and the stream is recorded."""
+    ended = run(tmp_path, CANCELLED.format(how=how))
+    assert "passed on" in ended.output
+    assert (ended.code, ended.outcomes, ended.reserved) == (0, [ABANDONED], 0)
+
+
 def test_open_stream_after_a_call(tmp_path: Path) -> None:
     """Nothing changes where a call has ended before; an exception in the loop is the program's own end."""
     ended = run(tmp_path, "one()\nfor chunk in stream(): raise ValueError('theirs')")
@@ -70,6 +112,11 @@ ENDS = {
     "an exit handler of before calls the only one": ("atexit.register(one)", 1),
     "a forked child": ("one()\nif not os.fork(): one(); sys.exit()\nos.wait()", 2),
     "a forked child through os._exit": ("one()\nif not os.fork(): one(); os._exit(0)\nos.wait()", 2),
+    "a thread's forked child": (
+        "def work():\n    if not os.fork(): one(); sys.exit()\n    os.wait()\n"
+        "one(); t = threading.Thread(target=work); t.start(); t.join()",
+        2,
+    ),
     "a daemon": ("one()\nif os.fork(): os._exit(0)\nos.setsid()\none()\n", 2),
 }
 
@@ -131,6 +178,27 @@ def test_workers(tmp_path: Path, workers: str, method: str, before: str) -> None
     assert ended.outcomes == [OK] * (calls + (before != "pass"))
     assert ended.spent == pytest.approx(0.00035 * len(ended.outcomes))
     assert ended.reserved == 0
+
+
+REPLACED = {
+    "concurrent.futures": (
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "    with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:\n"
+        "        list(pool.map(one, range(3)))"
+    ),
+    "billiard": (
+        "import billiard; pool = billiard.Pool(2, maxtasksperchild=1)\n"
+        "    pool.map(one, range(3)); pool.close(); pool.join()"
+    ),
+}
+
+
+@pytest.mark.parametrize("pool", REPLACED)
+def test_workers_that_are_replaced(tmp_path: Path, pool: str) -> None:
+    """A worker that ends after its one task loses nothing; celery's own multiprocessing has an exit of its own."""
+    pytest.importorskip(pool)
+    ended = run(tmp_path, WORKING.format(method="spawn", before="pass", work=REPLACED[pool]))
+    assert (ended.code, ended.outcomes, ended.reserved) == (0, [OK] * 3, 0)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -145,6 +145,23 @@ def test_messages_in_a_stream():
     assert (read.input, read.cache_write, read.cache_write_1h) == (1600, 1500, 1000)
 
 
+@pytest.mark.parametrize("tail", [3, 40])
+def test_a_long_tail_in_every_format(tail):
+    """Pings, keep-alives and empty chunks may follow the usage, any number of them."""
+    usage = {"input_tokens": 100, "output_tokens": 20}
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 100, "output_tokens": 1}}}
+    delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 20}}
+    assert MESSAGES.fold(sse(start, delta, *[{"type": "ping"}] * tail)).usage == STATED
+    completed = {"type": "response.completed", "response": {"status": "completed", "usage": usage}}
+    assert RESPONSES.fold(sse(completed, *[{"type": "keepalive"}] * tail)).usage == STATED
+    last = {
+        "candidates": [{"finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 100, "totalTokenCount": 120},
+    }
+    read = GENERATE.fold(sse(last, *[{"candidates": [{"content": {"parts": [{"text": ""}]}}]}] * tail))
+    assert (read.usage[:2], read.finish_reasons, read.complete) == ((100, 20), ("STOP",), True)
+
+
 def test_responses_in_a_stream():
     """The end may be called otherwise, and leave out what was said before it: 9router#2142, 9router#705."""
     whole = {"status": "completed", "usage": {"input_tokens": 100, "output_tokens": 20}, "output": []}

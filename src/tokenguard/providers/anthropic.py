@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
-from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with
+from tokenguard.providers.events import backwards, decoded, forwards, lines_with
 from tokenguard.providers.reading import (
     Part,
     Reading,
@@ -136,7 +136,7 @@ def fold_messages(body: bytes) -> Reading:
     told: dict[str, Any] = {}
     complete = False
     error: str | None = None
-    for n, data in enumerate(backwards(body)):
+    for data in backwards(body):
         event = decoded(data)
         kind = event.get("type")
         if kind == "message_stop":
@@ -149,7 +149,7 @@ def fold_messages(body: bytes) -> Reading:
             told = larger(fields(event.get("usage")), told)
             message["stop_reason"] = message.get("stop_reason") or fields(event.get("delta")).get("stop_reason")
             complete = complete or message["stop_reason"] is not None
-        if n >= TAIL_EVENTS or (kind is not None and kind not in LAST_EVENTS):
+        if kind is not None and kind not in LAST_EVENTS:  # there may be any number of pings
             break
     if served := _served_by(body):
         message["model"] = served

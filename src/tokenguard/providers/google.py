@@ -241,6 +241,7 @@ def read_embed(response: object) -> Reading:
     return Reading(usage=of_kinds, basis="assumed_input_video" if filmed else None)
 
 
+REASON = re.compile(rb'"finishReason"\s*:\s*"')
 METADATA = re.compile(rb'"usageMetadata"\s*:\s*\{')
 ANSWERED = GENERATE_USAGE.answer
 FUNCTION_CALL = re.compile(rb'"functionCall"\s*:\s*\{')
@@ -274,9 +275,13 @@ def fold_generate(body: bytes) -> Reading:
                 reasons.setdefault(candidate.get("index", 0), reason)
         if (count(usage.get("promptTokenCount")) and reasons) or n >= TAIL_EVENTS:
             break
-    if count(usage.get(ANSWERED)) == 0:  # a zero after what was told; where it is left out, none was generated
+    if not usage or count(usage.get(ANSWERED)) == 0:  # before a long tail; a zero after what was told
         for data in lines_with(METADATA, body):
             usage = larger(fields(decoded(data).get("usageMetadata")), usage)
+    if not reasons:
+        for data in lines_with(REASON, body):
+            for candidate in _candidates(data):
+                reasons.setdefault(candidate.get("index", 0), str(candidate.get("finishReason")))
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("modelVersion")), {})
     blocked = bool(fields(first.get("promptFeedback")).get("blockReason"))
     complete = (bool(reasons) or blocked) and error is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from itertools import chain, islice
 from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
@@ -344,7 +345,7 @@ def _streamed_calls(body: bytes) -> int:
 def fold_responses(body: bytes) -> Reading:
     """The events of a Responses API stream: the last one carries the whole response."""
     failure: str | None = None
-    for n, data in enumerate(backwards(body)):
+    for data in chain(islice(backwards(body), TAIL_EVENTS), lines_with(FINAL, body)):  # before a long tail, too
         event = decoded(data)
         if event.get("type") in FINAL_RESPONSE:
             whole = read_responses(event.get("response"))
@@ -352,14 +353,13 @@ def fold_responses(body: bytes) -> Reading:
             return whole if whole.tool_calls else whole._replace(tool_calls=_items_called(body))
         if event.get("type") == "error":
             failure = text(event.get("code")) or text(fields(event.get("error")).get("code")) or "error"
-        if n >= TAIL_EVENTS:
-            break
     first = next((event for data in forwards(body) if (event := decoded(data)).get("response")), {})
     return read_responses(first.get("response"))._replace(
         usage=None, finish_reasons=(), error=failure, complete=False, tool_calls=0
     )
 
 
+FINAL = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|done)"')
 ITEM_DONE = re.compile(rb'"response\.output_item\.done"')
 
 
