@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -124,6 +124,10 @@ class Rerouted:
         return (*model, self.option) if self.option else model
 
 
+LATER: Final = object()
+"""What an exchange is shared as that is sent when its answer is first read."""
+
+
 class Exchange(Protocol):
     """What a seam tells of one request, and what it can do for it."""
 
@@ -216,6 +220,8 @@ class Call:
     # The guard's notes:
     look_up: LookUp | None = None
     """What became of looking for a kept answer; `None` where no rule has answers kept."""
+    joins: Callable[[], Flying | None] | None = None
+    """Finds its place among those that get one answer, where it is sent later: when its answer is first read."""
     flight: Flying | None = None
     """Its place among identical calls under way; `None` where no rule has them share."""
     matched: Matched | None = None

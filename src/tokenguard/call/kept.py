@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import Future
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -122,8 +123,25 @@ class Flying(Protocol):
         """
         ...
 
+    @property
+    def answer(self) -> Future[Any]:
+        """What the leader lands with."""
+        ...
+
     def board(self, call: Any) -> None:
         """This call is made for the flight."""
+        ...
+
+    def follows(self, call: Any) -> None:
+        """This call gets a copy of the leader's answer, or was never sent: it costs nothing."""
+        ...
+
+    def land(self, answer: object) -> None:
+        """Give the answer to those who wait; `None`: each goes by itself."""
+        ...
+
+    def joins(self, call: Any, landed: object) -> bool:
+        """Give this call what the leader has landed with; false where it is to go by itself."""
         ...
 
     def told(self, reading: Reading) -> Reading:

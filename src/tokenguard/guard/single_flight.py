@@ -39,6 +39,8 @@ class Place:
         self._rule = rule
         self.leads = leads
         """Whether this caller makes the call, and must `land` the flight."""
+        self.late = False
+        """Whether the call is sent when its answer is first read: then nobody but its end lands the flight."""
         self.call: Call | None = None
         self.incoming = Incoming(MOST)
         self._hid = self._out = False
@@ -152,6 +154,8 @@ class Place:
         flight, complete = self._flight, reading.complete and reading.usage is not None
         if complete:
             flight.whole = reading
+        if self.late:
+            self.land(None)
         with flight.lock:
             if self in flight.readers:
                 flight.readers.remove(self)

@@ -20,7 +20,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from tokenguard.call import scope
-from tokenguard.call.call import Call, Exchange, Rerouted, current_call
+from tokenguard.call.call import LATER, Call, Exchange, Rerouted, current_call
 from tokenguard.call.failures import UNFIT, may_be_billed, refuses
 from tokenguard.call.flow import SEND, Answer, Flow, Step
 from tokenguard.call.repeats import essence, identity, size_of, snapshot
@@ -236,15 +236,22 @@ class Meter:
             return None
         from tokenguard.answers.key import origin
 
-        asked_by = exchange.asked_by
+        asked_by, share, whose = exchange.asked_by, matched.share.name, matched.share_key
         by = kind if asked_by is None else origin(asked_by)
-        said = {key: value for key, value in call.request.items() if key != "stream"}  # not saying it is saying no
-        what = (call.endpoint, call.api.id, call.stream, identity(said))
-        key = (matched.share.name, matched.share_key, by, *what)
-        flight = guard.flights.join(key, matched.share.name, by_object=asked_by is None)
-        if flight.leads:
-            flight.board(call)
-        return flight
+
+        def join() -> Place:
+            said = {key: value for key, value in call.request.items() if key != "stream"}  # not saying it is saying no
+            what = (call.endpoint, call.api.id, call.stream, identity(said))
+            flight = guard.flights.join((share, whose, by, *what), share, by_object=asked_by is None)
+            flight.late = kind is LATER
+            if flight.leads:
+                flight.board(call)
+            return flight
+
+        if kind is LATER:
+            call.joins = join
+            return None
+        return join()
 
     def _send(self, exchange: Exchange, call: Call, guard: Guard | None) -> Flow:
         """Send the request inside its span, and see to the answer."""

@@ -102,7 +102,7 @@ SDKS = (
     Sdk("mistralai.gcp.client.basesdk", "gcp.vertex_ai", "speakeasy", "mistralai", "2 and 3", "mistral_ai"),
     Sdk("cohere.core.http_client", "cohere", "cohere", tested="5.13 to 7", resends="whole"),
     Sdk("voyageai.api_resources.api_requestor", "voyage_ai", "voyage", tested="0"),
-    Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6", shares="whole"),
+    Sdk("ollama._client", "ollama", "ollama", tested="0.4.5 to 0.6"),
     Sdk("huggingface_hub.inference._client", "huggingface", "huggingface", tested="0.30 to 2"),
     Sdk("huggingface_hub.inference._generated._async_client", "huggingface", "huggingface", tested="0.30 to 2"),
     Sdk("xai_sdk.client", "x_ai", "xai", "xai-sdk", "1.0 to 1.21", shares="whole"),

@@ -20,13 +20,13 @@ class Parts(Watch):
 
     def read(self, items: Iterator[Any]) -> Iterator[Any]:
         """The parts as they come, but for the usage that only we had asked for."""
-        if self._call.look_up is not None:
+        if self._call.look_up is not None or self._call.joins is not None:
             items = self._sending(items)
         return super().read(filter(self._shown, items) if self._call.hide_usage else items)
 
     def aread(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """The parts of an asynchronous stream as they come."""
-        if self._call.look_up is not None:
+        if self._call.look_up is not None or self._call.joins is not None:
             items = self._asending(items)
         return super().aread(self._all_shown(items) if self._call.hide_usage else items)
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
-from tokenguard.call.call import AskedBy, Call, current_call
+from tokenguard.call.call import LATER, AskedBy, Call, current_call
 from tokenguard.call.failures import Refused
 from tokenguard.call.flow import Flow, drive, drive_async
 from tokenguard.facts import names
@@ -79,16 +79,16 @@ class SentExchange:
         self._asked_by = asked_by
         """What an answer depends on besides the body (`Exchange.asked_by`)."""
         self.sends_later = sends_later
-        """Whether the request goes out when its answer is first read: then nothing can be sent in its place."""
+        """Whether the request goes out when its answer is first read."""
         self.instead: Any = None
         """What the caller gets instead of the SDK's iterator: one that is watched."""
 
     @property
     def shared_as(self) -> object:
         """See `Exchange.shared_as`: a stream that is no HTTP body has but one reader."""
-        if self.stream and (self.sends_later or self._asked_by is None):
+        if self.stream and self._asked_by is None:
             return None
-        return self._kind
+        return LATER if self.sends_later else self._kind
 
     @property
     def asked_by(self) -> AskedBy | None:

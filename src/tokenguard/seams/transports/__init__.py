@@ -7,13 +7,15 @@ is wrapped only while a policy has answers kept or shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from tokenguard.call.call import current_call
+from tokenguard.call.call import Call, current_call
 from tokenguard.call.kept import Flying, HttpAnswer, Incoming, LookUp, lasting
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Meanwhile, Restore
@@ -106,6 +108,52 @@ class Wire:
         if self.flight is not None:
             self.flight.incoming.parts = [whole]
         return whole
+
+
+class Following:
+    """What a call gets that is sent only now, while an identical one is under way."""
+
+    def __init__(self, call: Call, place: Flying) -> None:
+        self._call = call
+        self._place = place
+
+    @property
+    def landing(self) -> Future[Any]:
+        """What the other one lands with."""
+        return self._place.answer
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """This call waits meanwhile; where that is interrupted, it was never sent, and costs nothing."""
+        try:
+            yield
+        except BaseException:
+            self._place.follows(self._call)
+            self._is_free()
+            raise
+
+    def lands(self, landed: object) -> None:
+        """Give this call what the other one gets, where that can be shared."""
+        if self._place.joins(self._call, landed):
+            self._is_free()
+
+    def _is_free(self) -> None:
+        call = self._call
+        if call.guard is not None:
+            call.guard.give_back(call)
+        call.matched = None  # it is no test of the provider, and costs nothing
+
+
+def follows(method: str, host: str | None) -> Following | None:
+    """The call that is being sent only now, where an identical one is under way."""
+    call = current_call.get()
+    if call is None or call.joins is None or _heard_above.get() or method != "POST" or host != call.endpoint.host:
+        return None
+    join, call.joins = call.joins, None
+    if call.look_up is not None and call.look_up.answer is not None:
+        return None
+    place = join()
+    return None if place is None or place.leads else Following(call, place)
 
 
 _heard_above: ContextVar[bool] = ContextVar("tokenguard_heard_above", default=False)

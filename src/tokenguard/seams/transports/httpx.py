@@ -10,9 +10,10 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.call.kept import HttpAnswer
+from tokenguard.guard.fan_out import running_loop
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import Wire, asked, headers_of, heard_above
+from tokenguard.seams.transports import Following, Wire, asked, follows, headers_of, heard_above
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
@@ -22,6 +23,9 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def look(request: Any) -> Wire | None:
         return asked(request.method, request.url.host)
+
+    def late(request: Any) -> Following | None:
+        return follows(request.method, request.url.host)
 
     def listen(wire: Wire, response: Any, waits: bool) -> None:
         if response.status_code != 200:
@@ -46,6 +50,11 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def send(original: Any) -> Any:
         def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+            following = meter.look(late, request)
+            if following is not None and (running_loop() is None or following.landing.done()):
+                with following.waiting():
+                    landed = following.landing.result()
+                meter.contain("sharing an answer", following.lands, landed)
             wire = meter.look(look, request)
             if wire is None:
                 return original(self, request, *args, **kwargs)
@@ -65,6 +74,13 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def asend(original: Any) -> Any:
         async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+            following = meter.look(late, request)
+            if following is not None and running_loop() is not None:
+                from asyncio import shield, wrap_future
+
+                with following.waiting():  # shielded: who is cancelled must not cancel what the others wait for
+                    landed = await shield(wrap_future(following.landing))
+                meter.contain("sharing an answer", following.lands, landed)
             wire = meter.look(look, request)
             if wire is None:
                 return await original(self, request, *args, **kwargs)
