@@ -232,6 +232,9 @@ USAGE = re.compile(rb'"usage"\s*:\s*\{')
 REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
 BESIDE = re.compile(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
+WORDS_BESIDE = (b"usage_breakdown", b"executed_tools", b"web_search", b"builtin_function")
+WORDS_OF_CALLS = (b"tool_calls", b"function_call")
+"""Words without which the patterns of these names find nothing: they are looked for in a fraction of the time."""
 SEVERAL = re.compile(rb'"index"\s*:\s*1\b')
 """A second answer, or a second tool call."""
 
@@ -265,7 +268,7 @@ def fold_chat(body: bytes) -> Reading:
             _ended(decoded(data), reasons)
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("model")), {})
     said = read_chat({**first, "choices": (), "usage": usage or None})
-    if BESIDE.search(body):
+    if any(word in body for word in WORDS_BESIDE):
         said = _with_tools(said, body)
     return said._replace(
         finish_reasons=tuple(reasons[i] for i in sorted(reasons, key=str)),
@@ -323,6 +326,8 @@ def _streamed_calls(body: bytes) -> int:
     (DashScope), or be said again with every piece (Fireworks); another id with a name, under an index that was there,
     is another call, and so is another name where there are no ids. A `function_call` of old is one.
     """
+    if not any(word in body for word in WORDS_OF_CALLS):
+        return 0
     made: dict[tuple[object, object], set[str | None]] = {}
     calls = 0
     for data in [*lines_with(CALLS, body)][::-1]:
