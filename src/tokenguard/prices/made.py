@@ -171,7 +171,7 @@ MADE: Final = (
         also={"input_image": "0.000000336"},
         unsure=("input_image",),
     ),
-    _made("together", r"salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked="Bifrost"),
+    _made("together", r"salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked=""),
     _made("together", r"mixedbread-ai/mxbai-rerank", "input", "0.0000001", TOGETHER, checked=""),
     _made("cohere", r"embed-english-v3", "input", "0.0000001", COHERE, also={"images": "0.0001"}),
     _made(
