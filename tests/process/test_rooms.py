@@ -39,7 +39,8 @@ ALLOWED = {
     ("metering/sessions.py", "contextlib.contextmanager"),  # around a session's span, and nothing that is shared
     ("telemetry/delivery.py", "atexit"),  # in the place of OpenTelemetry's own handlers, which run by the same
     ("telemetry/delivery.py", "queue"),  # of a thread that nobody waits for longer than told
-    ("seams/botocore.py", "contextlib.contextmanager"),  # around what botocore sends, and nothing that is shared
+    ("seams/botocore_streams.py", "contextlib.contextmanager"),  # around what it sends, and nothing that is shared
+    ("seams/transports/__init__.py", "contextlib.contextmanager"),  # gives back what it has, also when it is collected
 }
 
 
