@@ -840,7 +840,7 @@ CHEAPER = {"image": "grok-imagine-image", "video": "grok-imagine-video-cheap"}
 STEPS = [
     *((meter.Meter, name) for name in ("begin", "_match", "_open", "_close", "_answered")),
     *((Settling, name) for name in ("settle", "_price")),
-    (meter, "call_site"),
+    (meter, "note_call_site"),
     *((Guard, name) for name in ("match", "admit", "settle", "within", "reserve")),
     *((WorstCase, name) for name in ("bound", "of")),
     (Breakers, "refuses"),

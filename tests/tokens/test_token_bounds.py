@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tokenguard.providers import every_api
 from tokenguard.tokens import count_request, upper_bound_request
+from tokenguard.tokens.bounds import KEYED_MEDIA
 from tokenguard.tokens.text import O200K, encoding
 
 FORMATS = {api.id: api.words for api in every_api()}
@@ -17,9 +18,11 @@ FORMATS = {api.id: api.words for api in every_api()}
 LONG = "Where is my order? 注文 " * 500
 # Quotes and control characters are left out: JSON escapes them, the provider reads them unescaped.
 WORDS = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters='"\\'), max_size=8)
+MEANT = {"type", *KEYED_MEDIA}
+"""Keys by which a part says what it is: where one is, a bound may say that it is not complete."""
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | WORDS,
-    lambda below: st.lists(below, max_size=40) | st.dictionaries(WORDS.filter(lambda key: key != "type"), below),
+    lambda below: st.lists(below, max_size=40) | st.dictionaries(WORDS.filter(lambda key: key not in MEANT), below),
     max_leaves=60,
 )
 
