@@ -3,7 +3,9 @@ PY ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 # With COVERAGE=1 the tests, and all Pythons they start, note what they reach; `make coverage` then says.
-PYTEST = $(BIN)/$(if $(COVERAGE),coverage run -m )pytest -n auto --dist loadgroup
+# One worker more than there are processors: some tests wait for what they have started.
+WORKERS ?= $(shell $(PY) -c 'import os; print((os.cpu_count() or 1) + 1)')
+PYTEST = $(BIN)/$(if $(COVERAGE),coverage run -m )pytest -n $(WORKERS) --dist loadgroup
 
 # The compiled tests and SDKs are kept there, wherever else Python may be told to keep none: compiling takes half of a start.
 test test-rest coverage: export PYTHONDONTWRITEBYTECODE =
