@@ -61,7 +61,7 @@ def _data() -> Any:
 
 def _run(code: Any) -> Any:
     """The sellers that the data makes, when its `from .types import *` finds our classes."""
-    made: dict[str, Any] = {"__name__": f"{__name__}.data", "__package__": __name__}
+    made: dict[str, Any] = {"__name__": f"{PACKAGE}.data", "__package__": __name__}
     exec(code, made)  # noqa: S102 - it is what importing the package would run
     return made["providers"]
 
