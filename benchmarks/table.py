@@ -277,7 +277,11 @@ How to read it:
 """
 
 
-OTHERS = {"OpenTelemetry GenAI": "OpenTelemetry's own instrumentation", "OpenLLMetry": "OpenLLMetry"}
+OTHERS = {
+    "floor": "the hand-written span",
+    "OpenTelemetry GenAI": "OpenTelemetry's own instrumentation",
+    "OpenLLMetry": "OpenLLMetry",
+}
 """Who is named beside TokenGuard in the README, where they were measured."""
 
 
@@ -287,7 +291,7 @@ def summary(results: dict[str, Any]) -> str:
     counts = {name: row["added_instructions"] / 1e3 for name, row in rows.items() if row.get("added_instructions")}
     said = []
     if "tokenguard" in counts and "floor" in counts:
-        others = beside({name: f"{count:,.0f}" for name, count in counts.items()})
+        others = beside({name: f"{count:,.0f}" for name, count in counts.items() if name != "floor"})
         said.append(
             f"- **{counts['tokenguard'] / counts['floor']:.1f} times** the instructions of a hand-written span with 12 "
             f"attributes and three histograms: {counts['tokenguard']:,.0f} thousand per chat call on the caller's "
