@@ -22,7 +22,7 @@ if len(sys.argv) > 4 and not sys.argv[4].startswith("bare"):
     import tokenguard
 
     tokenguard.install(sys.argv[1])
-    from tokenguard.call.open import _sweep
+    from tokenguard.call.open import _sweep, open_calls
     from tokenguard.installation.runtime import installed
 
 import httpx2
@@ -127,6 +127,7 @@ def main() -> None:
             ledger.finish()
             (account,) = ledger.accounts()
             result["spent"], result["reserved"] = account.spent_nano, account.reserved_nano
+        result["open"] = len(open_calls)
     print(json.dumps(result))
     sys.stdout.flush()
     os._exit(0)

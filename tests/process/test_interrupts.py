@@ -66,6 +66,7 @@ def test_an_alarm_in_every_call(tmp_path: Path, url: str, kind: str, request: py
     assert result["fired"] > CALLS / 10
     assert result["reached"] + result["other"] > 0.9 * result["fired"]
     assert {key: result[key] for key in ("other", "errors", "reserved")} == {"other": 0, "errors": 0, "reserved": 0}
+    assert result["open"] <= CALLS / 200, "calls that never began are taken for open"
     if watcher is not None:
         watcher.terminate()
         printed, _ = watcher.communicate()

@@ -459,37 +459,41 @@ class Meter:
         """Start the call: whose it is, what it asks for, and whether it has been tried before; and who guards it."""
         guard = self.guard
         call = Call(self.settling, exchange)
-        if scope.hooks.on_call is not None:
-            guard = scope.hooks.on_call(call, self.settling, guard)
-        call.guard = guard
-        api, body = call.api, call.request
-        attributes = call.attributes
-        attributes.update(call.scope.attributes)
-        if guard is not None:
-            guard.attribute(call)
-        call.output_cap = api.output_cap(body)
-        if call.output_cap is not None:
-            attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
-        settings = api.settings_of(body) if api.settings else body
-        if "temperature" in settings and isinstance(temperature := settings["temperature"], (int, float)):
-            attributes[names.REQUEST_TEMPERATURE] = float(temperature)
-        if steps := api.tool_steps(body):
-            call.tool_steps = steps + self.settling.repeats.steps_before(body.get(api.goes_on_from))
-            attributes[names.TOOL_STEPS] = call.tool_steps
-        note_call_site(attributes)
-        if call.model is None and api.chosen_by:
-            call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
-        request, is_plain = snapshot(api.id, call.endpoint.provider, body)
-        if is_plain:
+        try:
+            if scope.hooks.on_call is not None:
+                guard = scope.hooks.on_call(call, self.settling, guard)
+            call.guard = guard
+            api, body = call.api, call.request
+            attributes = call.attributes
+            attributes.update(call.scope.attributes)
             if guard is not None:
-                call.size = size_of(request, api.id, call.endpoint.provider)
-            if len(request) <= MAX_SNAPSHOT:
-                call.snapshot = request
-        call.fingerprint = fingerprint(essence(request))
-        attributes[names.FINGERPRINT] = call.fingerprint
-        call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
-        if call.retried is not None:
-            attributes[names.RETRY_ATTEMPT] = call.retried.times
+                guard.attribute(call)
+            call.output_cap = api.output_cap(body)
+            if call.output_cap is not None:
+                attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
+            settings = api.settings_of(body) if api.settings else body
+            if "temperature" in settings and isinstance(temperature := settings["temperature"], (int, float)):
+                attributes[names.REQUEST_TEMPERATURE] = float(temperature)
+            if steps := api.tool_steps(body):
+                call.tool_steps = steps + self.settling.repeats.steps_before(body.get(api.goes_on_from))
+                attributes[names.TOOL_STEPS] = call.tool_steps
+            note_call_site(attributes)
+            if call.model is None and api.chosen_by:
+                call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
+            request, is_plain = snapshot(api.id, call.endpoint.provider, body)
+            if is_plain:
+                if guard is not None:
+                    call.size = size_of(request, api.id, call.endpoint.provider)
+                if len(request) <= MAX_SNAPSHOT:
+                    call.snapshot = request
+            call.fingerprint = fingerprint(essence(request))
+            attributes[names.FINGERPRINT] = call.fingerprint
+            call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
+            if call.retried is not None:
+                attributes[names.RETRY_ATTEMPT] = call.retried.times
+        except BaseException:
+            call.drop()  # nobody else knows of it
+            raise
         return call, guard
 
     def _start_span(self, call: Call, native: bool | trace.Span) -> None:
