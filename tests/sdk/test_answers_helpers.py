@@ -49,6 +49,8 @@ class Way(NamedTuple):
     sdk: str
     open: Callable[[str], Any]
     ask: Callable[[Any], Any]
+    needs: str = ""
+    """What old versions of the client lack."""
 
 
 def client_of(module: str, kind: str, path: str = "", **more: Any) -> Callable[[str], Any]:
@@ -165,6 +167,7 @@ WAYS = [
     Way(
         *("cohere raw", "cohere", cohere),
         lambda c: c.with_raw_response.chat(model="command-a-03-2025", messages=ASKED).data,
+        "with_raw_response",
     ),
     Way(
         *("mistral parse", "mistralai.client", mistral),
@@ -202,7 +205,10 @@ def result_of(way: Way, client: Any) -> Any:
 def test_second_time_sends_nothing(way, provider, spans):
     """The second time, the caller has what it had the first time, object for object, and nothing was sent."""
     pytest.importorskip(way.sdk)
-    first = result_of(way, way.open(provider.url))
+    client = way.open(provider.url)
+    if way.needs and not hasattr(client, way.needs):
+        pytest.skip(f"this version of {way.sdk} has no {way.needs}")
+    first = result_of(way, client)
     again = result_of(way, way.open(provider.url))
     assert len(provider.requests) == 1
     assert type(again) is type(first)
