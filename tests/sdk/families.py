@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from connections import all_closed
+
 SAID = "Which of your plans has a warranty?"
 AWS = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "s"}
 
@@ -863,7 +865,7 @@ class Clients:
         """Close them all, and the loop."""
         for _, close in self._open.values():
             self.runner.run(_awaited(close))
-        self.runner.run(asyncio.sleep(0.02))  # aiohttp's connections close behind its sessions
+        self.runner.run(all_closed())
         self.runner.close()
 
 

@@ -13,6 +13,8 @@ from importlib import metadata
 
 import pytest
 
+from connections import all_closed
+
 boto3 = pytest.importorskip("boto3")
 
 from botocore.config import Config  # noqa: E402 - only where it is installed
@@ -460,7 +462,7 @@ def asynchronously(provider, work, resends=0):
         maker = session.get_session().create_client("bedrock-runtime", endpoint_url=provider.url, config=config, **AWS)
         async with maker as client:
             result = await work(client)
-        await asyncio.sleep(0.01)  # aiohttp's connections close behind its session
+        await all_closed()
         return result
 
     return asyncio.run(run())

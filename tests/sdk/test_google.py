@@ -10,6 +10,8 @@ import json
 
 import pytest
 
+from connections import all_closed
+
 genai = pytest.importorskip("google.genai")
 
 from google.genai import errors, types  # noqa: E402 - only where it is installed
@@ -106,7 +108,7 @@ def asynchronously(provider, work, **more):
     async def run():
         async with genai.Client(api_key="k", http_options=options(provider, **more)).aio as client:
             result = await work(client)
-        await asyncio.sleep(0.01)  # aiohttp's connections close behind its session
+        await all_closed()
         return result
 
     return asyncio.run(run())
