@@ -7,21 +7,13 @@ import asyncio
 import pytest
 
 import tokenguard
+from kept_answers import KEEPS
 from tokenguard import policy
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
-KEEPS = """
-[hosts]
-"127.0.0.1" = "openai"
-[[cache]]
-name = "kept"
-per = ["feature"]
-sampled = true
-[attribution]
-defaults = { feature = "faq" }
-"""
+OPENAI = '[hosts]\n"127.0.0.1" = "openai"\n'
 SAID = "Which of your plans has a warranty?"
 
 
@@ -31,7 +23,7 @@ def provider(installed, monkeypatch):
         monkeypatch.setenv("OPENAI_BASE_URL", running.openai_url)
         monkeypatch.setenv("OPENAI_API_BASE", running.openai_url)
         monkeypatch.setenv("OPENAI_API_KEY", "k")
-        tokenguard.install(policy.loads(KEEPS, "tokenguard.toml"))
+        tokenguard.install(policy.loads(KEEPS + OPENAI, "tokenguard.toml"))
         yield running
     tokenguard.install(policy.Policy())
 

@@ -14,6 +14,7 @@ import pytest
 from families import VARIANTS, Caller, Clients, over
 
 import tokenguard
+from kept_answers import KEEPS
 from tokenguard import policy
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
@@ -27,14 +28,6 @@ pytestmark = [  # old clients cannot be closed
     pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-KEEPS = """
-[[cache]]
-name = "kept"
-per = ["feature"]
-sampled = true
-[attribution]
-defaults = { feature = "faq" }
-"""
 LONG = 4000
 """An output cap that no answer of the simulated provider comes near: they end by themselves."""
 

@@ -12,19 +12,12 @@ import pytest
 from pydantic import BaseModel
 
 import tokenguard
+from kept_answers import KEEPS
 from tokenguard import policy
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
 from tokenguard.policy import Policy
 
-KEEPS = """
-[[cache]]
-name = "kept"
-per = ["feature"]
-sampled = true
-[attribution]
-defaults = { feature = "faq" }
-"""
 ASKED = [{"role": "user", "content": "Which of your plans has a warranty?"}]
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": ASKED, "max_tokens": 4000}
 RESPONSE: dict[str, Any] = {"model": "gpt-4.1-mini", "input": ASKED, "max_output_tokens": 4000}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from tokenguard.batches.clients import Steps, client_of
@@ -83,28 +84,20 @@ def batch(
     """
     if (requests is None) == (id is None):
         raise TypeError("batch() takes either requests, or the id of a batch that was created before")
-    asked = (client, requests, id, endpoint, metadata, timeout, poll)
-    steps = _shown(*asked) if progress is True else _run(*asked, progress or None)
+    run = partial(_run, client, requests, id, endpoint, metadata, timeout, poll)
+    steps = _shown(run, requests) if progress is True else run(progress or None)
     return _drive_async(steps) if type(client).__name__.startswith("Async") else _drive(steps)
 
 
-def _shown(
-    client: Any,
-    requests: Sequence[Mapping[str, Any]] | None,
-    job_id: str | None,
-    endpoint: str,
-    metadata: Mapping[str, str] | None,
-    timeout: float | None,
-    poll: float,
-) -> Steps:
-    """The same, with a bar on the terminal."""
+def _shown(run: Callable[[Callable[[Progress], object]], Steps], requests: Sequence[Mapping[str, Any]] | None) -> Steps:
+    """What `run` does, with a bar on the terminal."""
     with working("Batch", None if requests is None else len(requests)) as work:
 
         def show(job: Progress) -> None:
             work.what, work.done = f"Batch {job.id}: {job.state}", job.done or 0
             work.total = job.total or work.total
 
-        return (yield from _run(client, requests, job_id, endpoint, metadata, timeout, poll, show))
+        return (yield from run(show))
 
 
 def _run(

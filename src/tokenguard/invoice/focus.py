@@ -24,11 +24,11 @@ from tokenguard.facts.errors import TokenGuardError
 from tokenguard.invoice.list_prices import ListPrices
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.report.query import Query, conditions, expression
+from tokenguard.store.layout import NS_PER_DAY
 
 VERSIONS: Final = ("1.2", "1.3")
 KEYS: Final = ("day", "provider", "model", "tenant", "feature", "team", "task")
 MILLION: Final = Decimal(1_000_000)
-DAY_NS: Final = 86_400 * 10**9
 
 
 class Sold(NamedTuple):
@@ -112,7 +112,7 @@ class Charge(NamedTuple):
 
 def whole_days(query: Query) -> Query:
     """The same from the midnight (UTC) on before its beginning: a row says what a whole day came to."""
-    return query if query.since_ns is None else replace(query, since_ns=query.since_ns // DAY_NS * DAY_NS)
+    return query if query.since_ns is None else replace(query, since_ns=query.since_ns // NS_PER_DAY * NS_PER_DAY)
 
 
 def charges(records: Records, query: Query) -> Iterator[Charge]:

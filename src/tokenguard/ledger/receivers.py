@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import hmac
-import importlib
 import json
 import math
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +22,7 @@ from tokenguard.process import ends
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 from tokenguard.process.log import Log
+from tokenguard.process.named import looked_up
 from tokenguard.process.threads import POLL_S, Worker
 
 _log = Log("tokenguard.alerts")
@@ -86,6 +87,7 @@ class Receivers:
 
     def _forget(self) -> None:
         self._waiting: deque[Alert] = deque()
+        self._lock = threading.RLock()
         self._telling: Alert | None = None
         """Who is being told of it just now."""
         self._until = math.inf
@@ -110,11 +112,18 @@ class Receivers:
         """The process ends: tell them now. What nobody took in time is in the log, whole."""
         self._until = min(self._until, time.monotonic() + ends.PATIENCE_S)
         self.close(max(self._until - time.monotonic(), 0.0))
-        late, self._telling = self._telling, None
-        for alert in (late, *self._waiting):
-            if alert is not None:
+        with self._lock:
+            self._give_up()
+            for alert in self._waiting:
                 _log.error(_UNDELIVERED, json.dumps(message(alert)))
-        self._waiting.clear()
+            self._waiting.clear()
+
+    def _give_up(self) -> None:
+        """What is being told of just now is in the log, whole: said by who tells of it, or by the end, and once."""
+        with self._lock:
+            late, self._telling = self._telling, None
+            if late is not None:
+                _log.error(_UNDELIVERED, json.dumps(message(late)))
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Wait until everybody was told, at most `timeout_s`; the thread ends."""
@@ -129,8 +138,9 @@ class Receivers:
         """Tell of what waits."""
         while self._waiting:
             try:
-                self._telling = alert = self._waiting[0]
-                self._waiting.popleft()
+                with self._lock:
+                    self._telling = alert = self._waiting[0]
+                    self._waiting.popleft()
                 self._tell_of(alert)
             except IndexError:
                 pass
@@ -152,11 +162,7 @@ class Receivers:
 
     def _call(self, what: Message) -> None:
         if self._function is None:
-            module, _, path = (self._callback or "").partition(":")
-            function: Any = importlib.import_module(module)
-            for name in path.split("."):
-                function = getattr(function, name)
-            self._function = function
+            self._function = looked_up(self._callback or "")
         self._function(what)
 
     def _post(self, what: Message) -> None:
@@ -172,8 +178,7 @@ class Receivers:
             except Exception as error:
                 refused = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429
                 if wait_s is None or refused or ends.ending:
-                    if self._telling is not None:  # else the end of the process has said it
-                        _log.error(_UNDELIVERED, body.decode())
+                    self._give_up()
                     raise
                 time.sleep(wait_s)
 

@@ -181,7 +181,7 @@ class SqliteLedger(Ledger):
 
     def flush(self) -> bool:
         """Write what was gathered now; whether the file could be written. Raises what a signal handler raises."""
-        if self._is_at_it():
+        if ends.goes_on(self._lock, self._here):
             return True  # a stream was collected in the midst of it: what is further down sees to the rest
         try:
             if self._gathered or self._is_in_transaction():
@@ -331,10 +331,6 @@ class SqliteLedger(Ledger):
 
     def _is_in_transaction(self) -> bool:
         return self._connection is not None and self._connection.in_transaction
-
-    def _is_at_it(self) -> bool:
-        """Whether this very thread is in a transaction, further down, and goes on with it when the caller is done."""
-        return self._lock._is_owned() and self._here == ends.here()  # type: ignore[attr-defined]
 
     def _break_off(self, db: sqlite3.Connection) -> None:
         """Roll back, and let the connection go.

@@ -39,8 +39,8 @@ class Made(NamedTuple):
     usd: Mapping[str, str]
     """USD for one, by the size and quality of what is made (`Tier.variant`)."""
     source: str
-    checked: str = "litellm"
-    """Whose table has it so; empty: nobody's."""
+    checked: bool = True
+    """Whether litellm's table has it so."""
     also: Mapping[str, str] = {}
     """USD for one of what else it is billed by."""
     unsure: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ def _made(
     usd: str | Mapping[str, str],
     source: str,
     *,
-    checked: str = "litellm",
+    checked: bool = True,
     also: Mapping[str, str] | None = None,
     unsure: tuple[str, ...] = (),
 ) -> Made:
@@ -84,7 +84,7 @@ MADE: Final = (
         "0",
         "https://platform.openai.com/docs/guides/moderation",
     ),
-    _made("openai azure", r"vector-store$", "megabyte_days", "0.0001", OPENAI, checked=""),
+    _made("openai azure", r"vector-store$", "megabyte_days", "0.0001", OPENAI, checked=False),
     _made(
         *("openai", r"container$", "request"),
         {"1g": "0.03", "4g": "0.12", "16g": "0.48", "64g": "1.92"},
@@ -107,20 +107,20 @@ MADE: Final = (
             **dict.fromkeys((f"hd-{PORTRAIT}", f"hd-{LANDSCAPE}"), "0.12"),
         },
         AZURE,
-        checked="",
+        checked=False,
     ),
     _made(
         *("openai azure", r"dall-e-2$", "images"),
         {"standard-256x256": "0.016", "standard-512x512": "0.018", "standard-1024x1024": "0.02"},
         AZURE,
-        checked="",
+        checked=False,
     ),
-    _made("google", r"imagen-4\.0-ultra-generate", "images", "0.06", GOOGLE, checked=""),
-    _made("google", r"imagen-4\.0-fast-generate", "images", "0.02", GOOGLE, checked=""),
-    _made("google", r"imagen-4\.0-generate", "images", "0.04", GOOGLE, checked=""),
+    _made("google", r"imagen-4\.0-ultra-generate", "images", "0.06", GOOGLE, checked=False),
+    _made("google", r"imagen-4\.0-fast-generate", "images", "0.02", GOOGLE, checked=False),
+    _made("google", r"imagen-4\.0-generate", "images", "0.04", GOOGLE, checked=False),
     _made("google", r"imagen-3\.0-fast-generate", "images", "0.02", VERTEX),
     _made("google", r"imagen-3\.0-generate", "images", "0.04", VERTEX),
-    _made("google", r"imagen-3\.0-capability", "images", "0.04", VERTEX, checked=""),
+    _made("google", r"imagen-3\.0-capability", "images", "0.04", VERTEX, checked=False),
     _made("google", r"veo-3\.1-lite-generate", "output_seconds", {"720p": "0.05", "1080p": "0.08"}, GOOGLE),
     _made(
         *("google", r"veo-3\.1-fast-generate", "output_seconds"),
@@ -134,16 +134,16 @@ MADE: Final = (
         *("aws", r"amazon\.nova-canvas", "images"),
         {"standard-1024": "0.04", "premium-1024": "0.06", "standard-2048": "0.06", "premium-2048": "0.08"},
         AWS,
-        checked="",
+        checked=False,
     ),
     _made(
         *("aws", r"amazon\.titan-image-generator", "images"),
         {"standard-512": "0.008", "premium-512": "0.010", "standard-1024": "0.010", "premium-1024": "0.012"},
         AWS,
-        checked="",
+        checked=False,
     ),
-    _made("aws", r"amazon\.nova-reel", "output_seconds", "0.08", AWS, checked=""),
-    _made("aws", r"luma\.ray-v2", "output_seconds", {"540p": "0.75", "720p": "1.50"}, AWS, checked=""),
+    _made("aws", r"amazon\.nova-reel", "output_seconds", "0.08", AWS, checked=False),
+    _made("aws", r"luma\.ray-v2", "output_seconds", {"540p": "0.75", "720p": "1.50"}, AWS, checked=False),
     _made("aws", r"stability\.(?:sd3-5-large|sd3-large)", "images", "0.08", AWS),
     _made("aws", r"stability\.stable-image-core", "images", "0.04", AWS),
     _made("aws", r"stability\.stable-image-ultra", "images", "0.14", AWS),
@@ -171,8 +171,9 @@ MADE: Final = (
         also={"input_image": "0.000000336"},
         unsure=("input_image",),
     ),
-    _made("together", r"salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked=""),
-    _made("together", r"mixedbread-ai/mxbai-rerank", "input", "0.0000001", TOGETHER, checked=""),
+    _made(
+        "together", r"mixedbread-ai/mxbai-rerank|salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked=False
+    ),
     _made("cohere", r"embed-english-v3", "input", "0.0000001", COHERE, also={"images": "0.0001"}),
     _made(
         *("cohere", r"embed-(?:english-light|multilingual)-v3", "input", "0.0000001", COHERE),
@@ -182,7 +183,7 @@ MADE: Final = (
     # litellm has the price of a thousand tokens as that of one
     _made(
         *("cohere", r"embed-multilingual-light-v3", "input", "0.0000001", COHERE),
-        checked="",
+        checked=False,
         also={"images": "0.0001"},
     ),
     # Seconds by how often a frame is looked at, which no answer tells: as the most often
@@ -199,15 +200,15 @@ MADE: Final = (
         *("x-ai", r"grok-imagine-video-1\.5-lite", "output_seconds"),
         {"480p": "0.02", "720p": "0.03", "1080p": "0.14"},
         XAI,
-        checked="",
+        checked=False,
     ),
     _made(
         *("x-ai", r"grok-imagine-video-1\.5", "output_seconds"),
         {"480p": "0.08", "720p": "0.14", "1080p": "0.25"},
         XAI,
-        checked="",
+        checked=False,
     ),
-    _made(*("x-ai", r"grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=""),
+    _made(*("x-ai", r"grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=False),
     _made("x-ai", r"grok-imagine-image", "images", "0.02", XAI),
 )
 """The first that matches counts."""
@@ -288,8 +289,8 @@ def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
                     basis, usd = basis or ASSUMED, max(row.usd.values(), key=Decimal)
                 given = {name: Decimal(each) * 10**6 for name, each in {row.unit: usd, **row.also}.items()}
                 card, derived = complete(given, name)
-                checked = "" if variant in row.unsure else row.checked
-                source = f"{row.source}, {f'as listed by {checked} on {READ}' if checked else 'not checked'}"
+                checked = row.checked and variant not in row.unsure
+                source = f"{row.source}, {f'as listed by litellm on {READ}' if checked else 'not checked'}"
                 if not checked:
                     basis = basis or UNCHECKED
                 derived |= {PLACE[unit]: UNCHECKED for unit in row.unsure if unit in given}

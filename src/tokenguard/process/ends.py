@@ -112,6 +112,11 @@ def here() -> int:
     return _ends_in.count(threading.get_ident())
 
 
+def goes_on(lock: threading.RLock, since: int) -> bool:
+    """Whether this very thread has the lock, further down, and goes on there afterwards; `since` is `here` of then."""
+    return lock._is_owned() and since == here()  # type: ignore[attr-defined]
+
+
 def call_last() -> None:
     """Run `end` before the exit handlers that are registered by now: those of OpenTelemetry's SDK, say."""
     atexit.register(end)

@@ -9,16 +9,21 @@ from typing import Any
 from tokenguard.facts.errors import PolicyError
 
 
-def named(name: str) -> Any:
-    """What `package.module:path` stands for. Raises `PolicyError` where it is not there."""
+def looked_up(name: str) -> Any:
+    """What `package.module:path` stands for. Raises what importing it raises, and `AttributeError`."""
     module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module) or import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def named(name: str) -> Any:
+    """The same; raises `PolicyError` where it is not there."""
     try:
-        found: Any = sys.modules.get(module) or import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
+        return looked_up(name)
     except (ImportError, AttributeError) as error:
         raise PolicyError(
-            f"{name} cannot be imported: {error}. Check the name, and that `import {module}` works where this runs "
-            "(PYTHONPATH)."
+            f"{name} cannot be imported: {error}. Check the name, and that `import {name.partition(':')[0]}` works "
+            "where this runs (PYTHONPATH)."
         ) from error
-    return found

@@ -15,8 +15,8 @@ from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, conditions, reads_all
+from tokenguard.store.layout import NS_PER_DAY
 
-NS_PER_DAY: Final = 86_400 * 10**9
 IN_ORDER: Final = ("tools", "system", "history")
 """The sections that come again, as they stand in a prompt."""
 WORDS: Final = {

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.report.query import TIMES, Query, among, conditions, expression, reads_all
-from tokenguard.store.retention import NS_PER_DAY
+from tokenguard.store.layout import NS_PER_DAY
 from tokenguard.store.sums import KEPT, LATENCIES, MEASURES, PLACES, TIMED, Merged, quantile, shown
 
 QUANTILES: Final[Mapping[str, tuple[str, float]]] = {

@@ -22,10 +22,10 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.query import Query
+from tokenguard.store.layout import NS_PER_DAY
 
 COLUMNS: Final = ("tenant", "revenue_usd")
 DATE: Final = "date"
-NS_PER_DAY: Final = 86_400 * 10**9
 FIGURES: Final = ("revenue_usd", "margin_usd", "margin_share")
 """What a tenant pays, what is left of it, and its share of 1. Unknown is null."""
 

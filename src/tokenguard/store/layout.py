@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from tokenguard.facts import names
 
+NS_PER_DAY: Final = 86_400 * 10**9
+
 COLUMNS: Final[Mapping[str, str]] = {
     # column: attribute
     "operation": names.OPERATION,

@@ -18,10 +18,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from tokenguard.store.layout import CALL_COLUMNS, TASK_COLUMNS
+from tokenguard.store.layout import CALL_COLUMNS, NS_PER_DAY, TASK_COLUMNS
 
 NONE: Final = "\\N"
-NS_PER_DAY: Final = 86_400 * 10**9
 REALS: Final = re.compile(r".*_(usd|s)|temperature|answer_likeness")
 WHOLES: Final = re.compile(r".*_(tokens|ns)|id|resends|code_line|retry_attempt|tool_steps|break_(index|offset)|calls")
 

@@ -7,12 +7,12 @@ import sqlite3
 import time
 from typing import Final, NamedTuple
 
+from tokenguard.store.layout import NS_PER_DAY
 from tokenguard.store.sums import fold, summed_to
 
 ENV_DAYS: Final = "TOKENGUARD_STORE_DAYS"
 DEFAULT_DAYS: Final = 90.0
 FOREVER_DAYS: Final = 36_500
-NS_PER_DAY: Final = 86_400 * 10**9
 EVERY_SECONDS: Final = 3600.0
 """How often a process that runs looks for records that are too old."""
 

@@ -171,17 +171,13 @@ class Telemetry:
 
     def flush(self) -> None:
         """Take everything off the queue: add it up, record it, store it. Safe from any thread."""
-        if self._is_at_it():
+        if ends.goes_on(self._lock, self._here):
             return
         with self._lock:
             self._here = ends.here()
             self._drain()
             while self._queue and ends.ending:  # a stream was collected in the midst of it
                 self._drain()
-
-    def _is_at_it(self) -> bool:
-        """Whether this very thread has the lock, further down, and goes on when the caller is done."""
-        return self._lock._is_owned() and self._here == ends.here()  # type: ignore[attr-defined]
 
     def _drain(self) -> None:
         records: list[Record] = []
@@ -275,7 +271,7 @@ class Telemetry:
 
     def _finish(self) -> None:
         """The last drain of the process, after which the store's file is let go of."""
-        if self._is_at_it():
+        if ends.goes_on(self._lock, self._here):
             return
         if self._sink is not None:
             self._sink.hurry()  # a drain that is waiting for another process has the lock

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
@@ -23,7 +22,7 @@ from tokenguard.call.call import Call
 from tokenguard.providers import Reading
 from tokenguard.providers.bedrock import server_sent
 from tokenguard.providers.events import decoded, in_lines, whole_answer
-from tokenguard.seams.common.watch import Watch, closed, is_running
+from tokenguard.seams.common.watch import ReadOnce, Watch, closed
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
@@ -187,25 +186,13 @@ class Content(Protocol):
         ...
 
 
-class Spool:
+class Spool(ReadOnce):
     """Hands the content of a response on as its caller reads it, in a tap's place."""
 
     def __init__(self, content: Content, contain: Callable[..., object]) -> None:
+        super().__init__()
         self._content = content
         self._contain = contain
-        self._reader: Callable[[], Any] = lambda: None
-
-    def read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """The chunks as they come."""
-        reader = self._read(chunks)
-        self._reader = weakref.ref(reader)
-        return reader
-
-    def aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks of an asynchronous response."""
-        reader = self._aread(chunks)
-        self._reader = weakref.ref(reader)
-        return reader
 
     def _read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         complete = False
@@ -230,7 +217,7 @@ class Spool:
 
     def closed(self) -> None:
         """The response was closed: by who reads it, which ends by itself, or in the middle."""
-        if not is_running(self._reader()):
+        if not self._is_read():
             self._contain("reading a batch", self._content.over, False)
 
 

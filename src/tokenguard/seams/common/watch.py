@@ -33,33 +33,13 @@ async def closed(items: Any) -> None:
         await aclose()
 
 
-def is_running(reader: Any) -> bool:
-    """Whether a generator, of either kind, is being run now."""
-    return getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)
+class ReadOnce:
+    """Hands out what comes, through a generator; it is known whether that runs."""
 
+    __slots__ = ("_reader",)
 
-class Watch:
-    """Watches one stream on behalf of a call, and finishes the call when the stream is over.
-
-    `encode` turns an item into the bytes of a server-sent event, `data: {...}` and an empty line, which is what an
-    `Api` adds up. `otherwise` is what is known of the call where the stream itself says nothing of its usage.
-    """
-
-    __slots__ = ("__weakref__", "_call", "_encode", "_first_ns", "_items", "_otherwise", "_reader", "put_down")
-
-    def __init__(self, call: Call, encode: Callable[[Any], bytes], otherwise: Reading | None = None) -> None:
-        self._call = call
-        self._encode = encode
-        self._otherwise = otherwise
-        self._first_ns: int | None = None
-        self._items: deque[Any] = deque(maxlen=MAX_ITEMS)
+    def __init__(self) -> None:
         self._reader: Any = None
-        self.put_down = False
-        """Whether its reader has stopped iterating, and not begun again."""
-        call.reader = weakref.ref(self)
-        sweeper.wake()
-
-    # --- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, items: Iterator[Any]) -> Iterator[Any]:
         """The items as they come."""
@@ -72,6 +52,41 @@ class Watch:
         reader = self._aread(items)
         self._reader = weakref.ref(reader)
         return reader
+
+    def _read(self, items: Iterator[Any]) -> Iterator[Any]:
+        raise NotImplementedError
+
+    def _aread(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        raise NotImplementedError
+
+    def _is_read(self) -> bool:
+        """Whether the generator is being run now."""
+        reader = self._reader and self._reader()
+        return getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)
+
+
+class Watch(ReadOnce):
+    """Watches one stream on behalf of a call, and finishes the call when the stream is over.
+
+    `encode` turns an item into the bytes of a server-sent event, `data: {...}` and an empty line, which is what an
+    `Api` adds up. `otherwise` is what is known of the call where the stream itself says nothing of its usage.
+    """
+
+    __slots__ = ("__weakref__", "_call", "_encode", "_first_ns", "_items", "_otherwise", "put_down")
+
+    def __init__(self, call: Call, encode: Callable[[Any], bytes], otherwise: Reading | None = None) -> None:
+        self._call = call
+        self._encode = encode
+        self._otherwise = otherwise
+        self._first_ns: int | None = None
+        self._items: deque[Any] = deque(maxlen=MAX_ITEMS)
+        self._reader = None
+        self.put_down = False
+        """Whether its reader has stopped iterating, and not begun again."""
+        call.reader = weakref.ref(self)
+        sweeper.wake()
+
+    # --- reading -----------------------------------------------------------------------------------------------------
 
     def keep(self, item: Any) -> None:
         """An item has come that did not pass through `read`."""
@@ -135,9 +150,6 @@ class Watch:
             return self._items[-1]
         except IndexError:
             return self
-
-    def _is_read(self) -> bool:
-        return is_running(self._reader and self._reader())
 
     def over(self, ending: BaseException | None) -> None:
         """Finish the call with what the stream told: `None` is its own end, `GeneratorExit` a reader that stopped."""
