@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import openai
 import pytest
 
 import canned
+import connections
 import tokenguard
 from conftest import metric_points
 from tokenguard import policy
@@ -265,7 +265,7 @@ def test_async(provider, under):
         items = [[item async for item in await ask(client, stream=True)] for _ in range(2)]
         return first == second, items[0] == items[1], first
 
-    same, same_items, first = asyncio.run(both())
+    same, same_items, first = connections.run(both())
     assert same
     assert same_items
     assert ask(provider.client()) == first
@@ -481,6 +481,6 @@ def test_one_client_above_another(provider, under):
             return [[each async for each in await client.chat.completions.create(**asked)] for _ in range(2)]
 
     with SimulatedProvider() as running:
-        first, again = asyncio.run(work(running.url))
+        first, again = connections.run(work(running.url))
         assert len(running.requests) == 1
     assert again == first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import canned
+import connections
 import tokenguard
 from answers.test_kept import Provider, looked_up
 from tokenguard import PolicyError, policy
@@ -178,7 +178,7 @@ def test_never_on_the_loop(provider, under):
         await client.chat.completions.create(**asking("What is the refund policy?"))
         await client.chat.completions.create(**asking("the return rules?"))
 
-    asyncio.run(both())
+    connections.run(both())
     assert len(provider.requests) == 1
     assert len(encode.threads) >= 2  # a call of the test before may still be under way
     assert set(encode.threads) == {"tokenguard-encode"}

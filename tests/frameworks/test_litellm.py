@@ -15,6 +15,7 @@ from importlib.util import find_spec
 
 import pytest
 
+import connections
 import tokenguard
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
@@ -132,7 +133,7 @@ def run(coroutine):
                 pass
         await asyncio.sleep(0.02)  # what the loop has left to close
 
-    asyncio.run(running())
+    connections.run(running())
 
 
 WAYS = (once, streamed, awaited, awaited_stream)

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 
 import pytest
 
+import connections
 import tokenguard
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
@@ -53,7 +53,7 @@ def stream(chat):
 
 
 def ainvoke(chat):
-    asyncio.run(chat.ainvoke(ASK))
+    connections.run(chat.ainvoke(ASK))
 
 
 def astream(chat):
@@ -61,7 +61,7 @@ def astream(chat):
         async for _ in chat.astream(ASK):
             pass
 
-    asyncio.run(run())
+    connections.run(run())
 
 
 WAYS = (invoke, stream, ainvoke, astream)
@@ -91,7 +91,7 @@ def test_mistral_embeddings(asynchronous, provider, installed, spans):
     made = module.MistralAIEmbeddings(endpoint=provider.openai_url, api_key="k", max_retries=2, wait_time=0)
     provider.fail_next(429)
     if asynchronous:
-        vectors = asyncio.run(made.aembed_documents(["a plan", "a warranty"]))
+        vectors = connections.run(made.aembed_documents(["a plan", "a warranty"]))
     else:
         vectors = made.embed_documents(["a plan", "a warranty"])
     assert len(vectors) == 2
@@ -170,7 +170,7 @@ def called(lm):
 
 
 def acalled(lm):
-    asyncio.run(lm.acall(ASK))
+    connections.run(lm.acall(ASK))
 
 
 @pytest.fixture

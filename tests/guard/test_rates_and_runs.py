@@ -12,6 +12,7 @@ import httpx2
 import openai
 import pytest
 
+import connections
 import tokenguard
 from canned import MESSAGES, OPENAI_COST, Script, async_openai_client, chat_body, openai_client
 from tokenguard import BudgetExceeded, PolicyError, policy
@@ -84,7 +85,7 @@ def test_asynchronous(under):
             *(client.chat.completions.create(**CHAT) for _ in range(10)), return_exceptions=True
         )
 
-    came = asyncio.run(main())
+    came = connections.run(main())
     assert len(script.requests) == 3
     assert sum(isinstance(each, BudgetExceeded) for each in came) == 7
 
@@ -238,7 +239,7 @@ def test_what_is_left(under):
             assert tokenguard.remaining() == pytest.approx(0.0004)
             ask()
             assert tokenguard.remaining() == pytest.approx(0.0004 - OPENAI_COST)
-            assert asyncio.run(asyncio.to_thread(tokenguard.remaining)) == pytest.approx(0.0004 - OPENAI_COST)
+            assert connections.run(asyncio.to_thread(tokenguard.remaining)) == pytest.approx(0.0004 - OPENAI_COST)
     with tokenguard.attribution(tenant="t2"):
         assert tokenguard.remaining() == 1
     with pytest.raises(ValueError, match='no budget "tenants"; did you mean "tenant"'):

@@ -13,7 +13,7 @@ from importlib import metadata
 
 import pytest
 
-from connections import all_closed
+import connections
 
 boto3 = pytest.importorskip("boto3")
 
@@ -461,11 +461,9 @@ def asynchronously(provider, work, resends=0):
         config = Config(retries={"total_max_attempts": resends + 1, "mode": "standard"})
         maker = session.get_session().create_client("bedrock-runtime", endpoint_url=provider.url, config=config, **AWS)
         async with maker as client:
-            result = await work(client)
-        await all_closed()
-        return result
+            return await work(client)
 
-    return asyncio.run(run())
+    return connections.run(run())
 
 
 @pytest.mark.parametrize("name", ASYNC)

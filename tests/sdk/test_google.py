@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from connections import all_closed
+import connections
 
 genai = pytest.importorskip("google.genai")
 
@@ -107,11 +107,9 @@ def test_sync(name, client, provider, installed, spans):
 def asynchronously(provider, work, **more):
     async def run():
         async with genai.Client(api_key="k", http_options=options(provider, **more)).aio as client:
-            result = await work(client)
-        await all_closed()
-        return result
+            return await work(client)
 
-    return asyncio.run(run())
+    return connections.run(run())
 
 
 async def gather(awaitable):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 
 import pytest
+
+import connections
 
 genai = pytest.importorskip("google.genai")
 
@@ -130,7 +131,7 @@ def test_create(asynchronous, stream, at, gemini, installed, spans):
 
     with tokenguard.meter() as measured:
         if asynchronous:
-            asyncio.run(run())
+            connections.run(run())
         elif stream:
             assert len(list(client.interactions.create(**ASKED, stream=True))) == 7
         else:
@@ -261,7 +262,7 @@ def test_background(asynchronous, at, gemini, installed, spans):
 
     with tokenguard.meter() as measured:
         if asynchronous:
-            asyncio.run(run())
+            connections.run(run())
         else:
             made = client.interactions.create(**ASKED, background=True)
             assert client.interactions.get(made.id).status == "in_progress"

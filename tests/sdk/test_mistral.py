@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+import connections
 
 client_module = pytest.importorskip("mistralai.client")
 
@@ -200,7 +201,7 @@ def test_conversations_async(name, at, installed, spans):
         return measured
 
     provider = at(list(streamed()) if name == "stream" else answered())
-    check(spans, asyncio.run(run()))
+    check(spans, connections.run(run()))
 
 
 @pytest.mark.parametrize("name", ["start", "stream"])
@@ -328,7 +329,7 @@ def test_run_async(at, installed, spans):
             context.register_func(look_up)
             await client.beta.conversations.run_async(run_ctx=context, inputs="Which plan?")
 
-    asyncio.run(run())
+    connections.run(run())
     turns = [span for span in spans if span.attributes.get("gen_ai.operation.name") == "invoke_agent"]
     assert [span.attributes.get("tokenguard.tool.steps", 0) for span in turns] == [0, 1]
     assert len(provider.asked) == 2
@@ -456,7 +457,7 @@ def test_hosted(seller, asynchronous, stream, at, installed, spans):
             return await client.chat.complete_async(**ASKED)
 
     if asynchronous:
-        asyncio.run(run())
+        connections.run(run())
     else:
         list(client.chat.stream(**ASKED)) if stream else client.chat.complete(**ASKED)
     assert provider.asked[0].path.partition("#")[0].removeprefix("/models") == PATHS[seller, stream].format(model)
@@ -523,7 +524,7 @@ def test_resent_after_a_timeout(asynchronous, at, installed, spans):
         async with mistral(provider) as client:
             await client.beta.conversations.start_async(**asked)
 
-    asyncio.run(run()) if asynchronous else conversations(provider).start(**asked)
+    connections.run(run()) if asynchronous else conversations(provider).start(**asked)
     assert spans.attributes["http.request.resend_count"] == 2
     assert spans.attributes["tokenguard.retry.cost_usd"] == pytest.approx(2 * COST)
     assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(COST)

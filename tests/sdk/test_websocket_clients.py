@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+import connections
 import tokenguard
 from rows import few
 from tokenguard import BudgetExceeded, GuardrailViolation, LimitExceeded, policy
@@ -138,7 +139,7 @@ def within(kind, server, work, path="/realtime?model=gpt-realtime"):
         await asyncio.sleep(0.01)
         return result
 
-    return asyncio.run(asyncio.wait_for(session(), 10))
+    return connections.run(asyncio.wait_for(session(), 10))
 
 
 async def until(client, kind="response.done"):

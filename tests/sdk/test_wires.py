@@ -8,6 +8,7 @@ import importlib
 
 import pytest
 
+import connections
 import tokenguard
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
@@ -164,7 +165,7 @@ def test_async(name, provider, installed, spans):
             await client._client.aclose()  # its own way out came late
         return measured
 
-    check(name, provider, asyncio.run(run()), spans)
+    check(name, provider, connections.run(run()), spans)
 
 
 def test_rerank(client, provider, installed, spans):

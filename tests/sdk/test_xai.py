@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+import connections
+
 pytest.importorskip("xai_sdk")
 
 import grpc
@@ -91,7 +93,7 @@ def run(server, scenario):
             await client.close()
         return result
 
-    return asyncio.run(main())
+    return connections.run(main())
 
 
 def parse(made):
