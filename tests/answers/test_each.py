@@ -10,7 +10,7 @@ import pytest
 
 import connections
 import tokenguard
-from conftest import metric_points
+from exported import metric_points
 from tokenguard import policy
 from tokenguard.facts import names
 from tokenguard.installation import runtime

@@ -13,12 +13,9 @@ import pytest
 import canned
 import connections
 import tokenguard
-from conftest import metric_points
-from tokenguard import policy
+from exported import metric_points
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
-from tokenguard.installation import runtime
-from tokenguard.policy import Policy
 
 RULE = '[[cache]]\nname = "faq"\n'
 PICTURE = "data:image/png;base64,AA"
@@ -56,15 +53,13 @@ def provider():
 
 
 @pytest.fixture
-def under(installed):
+def under(under):
     """Puts the calls of one test under a policy, with `tenant` and what else it needs by default."""
 
     def put(text, attribution='defaults = { tenant = "t1" }'):
-        tokenguard.install(policy.loads(f"{text}\n[attribution]\n{attribution}\n", "tokenguard.toml"))
-        return runtime.installed().meter.guard
+        return under(f"{text}\n[attribution]\n{attribution}\n", "tokenguard.toml")
 
-    yield put
-    tokenguard.install(Policy())
+    return put
 
 
 def ask(client, **more):

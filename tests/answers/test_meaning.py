@@ -22,8 +22,6 @@ from tokenguard.answers.encoder import encoder_of, unit_vectors
 from tokenguard.answers.meaning import hard_facts
 from tokenguard.cli import group
 from tokenguard.facts import names
-from tokenguard.installation import runtime
-from tokenguard.policy import Policy
 
 SYNONYMS = {"refund": "return", "money": "return", "back": "return", "get": "obtain", "how": "way", "policy": "rules"}
 STOPPED = {"what", "is", "the", "your", "my", "do", "i", "a", "please", "can"}
@@ -65,16 +63,14 @@ def provider():
 
 
 @pytest.fixture
-def under(installed, monkeypatch, tmp_path):
+def under(under, monkeypatch, tmp_path):
     monkeypatch.setenv("TOKENGUARD_CACHE_KEY", "a secret of some length")
 
     def put(text, answers='[answers]\ntimeout = "2s"\n'):
-        path = str(tmp_path / "tokenguard.toml")
-        tokenguard.install(policy.loads(f'{text}[attribution]\ndefaults = {{ tenant = "t1" }}\n{answers}', path))
-        return runtime.installed().meter.guard
+        text = f'{text}[attribution]\ndefaults = {{ tenant = "t1" }}\n{answers}'
+        return under(text, str(tmp_path / "tokenguard.toml"))
 
-    yield put
-    tokenguard.install(Policy())
+    return put
 
 
 def asking(text, **more):

@@ -6,7 +6,7 @@ import pytest
 
 import connections
 import tokenguard
-from kept_answers import KEEPS
+from policies import KEEPS
 from tokenguard import policy
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names

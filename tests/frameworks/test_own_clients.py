@@ -11,6 +11,7 @@ import pytest
 
 import connections
 import tokenguard
+from policies import short_and_cheap
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
 
@@ -105,18 +106,7 @@ def test_mistral_embeddings(asynchronous, provider, installed, spans):
 @pytest.mark.parametrize("way", WAYS)
 def test_mistral_is_guarded(way, mistral, provider, installed, spans):
     """Its cap and its model are replaced on the way, and what is too much is not sent."""
-    rules = """
-    [[limit]]
-    name = "short"
-    max_output_tokens = 7
-    then = "clamp"
-    [[limit]]
-    name = "cheap"
-    max_input_tokens = 1
-    then = "downgrade"
-    downgrade_to = "mistral-tiny-2407"
-    """
-    tokenguard.install(policy.loads(rules))
+    tokenguard.install(policy.loads(short_and_cheap("mistral-tiny-2407")))
     way(mistral)
     gc.collect()
     (sent,) = provider.requests

@@ -17,23 +17,10 @@ import tokenguard
 from canned import MESSAGES, OPENAI_COST, Script, async_openai_client, chat_body, openai_client
 from tokenguard import BudgetExceeded, PolicyError, policy
 from tokenguard.call import scope
-from tokenguard.installation import runtime
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES, "max_tokens": 100}
 RATE = '[[budget]]\nname = "rate"\nwindow = "hour"\nlimit_calls = 3\n'
 RUN = '[[budget]]\nname = "run"\nper = ["task_run"]\nlimit_usd = 0.0004\n'
-
-
-@pytest.fixture
-def under(installed, tmp_path):
-    """Put the calls under a policy: `under('''toml''')` returns the guard."""
-
-    def put(text, url="memory:"):
-        tokenguard.install(policy.loads(f'[ledger]\nurl = "{url}"\n{text}', str(tmp_path / "tokenguard.toml")))
-        return runtime.installed().meter.guard
-
-    yield put
-    tokenguard.install(policy.Policy())
 
 
 def ask(client=None):

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 import connections
 import tokenguard
-from kept_answers import KEEPS
+from policies import KEEPS
 from tokenguard import policy
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names

@@ -28,7 +28,6 @@ import tokenguard  # noqa: E402
 from tokenguard.demo.provider import SimulatedProvider  # noqa: E402
 from tokenguard.facts import names  # noqa: E402
 from tokenguard.facts.errors import BudgetExceeded, LimitExceeded  # noqa: E402
-from tokenguard.policy import Policy, loads  # noqa: E402
 
 SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 MESSAGES = [{"role": "user", "content": [{"text": "Which of your plans has a warranty?"}]}]
@@ -64,13 +63,6 @@ def bedrock(provider):
             return made
 
         yield client
-
-
-@pytest.fixture
-def under(installed):
-    """Puts the calls of one test under a policy, given as its file's text."""
-    yield lambda text: tokenguard.install(loads(text))
-    tokenguard.install(Policy())
 
 
 def check(provider, measured, spans, n=1):

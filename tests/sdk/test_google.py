@@ -20,7 +20,6 @@ import tokenguard  # noqa: E402
 from loopback import Loopback  # noqa: E402
 from tokenguard.demo.provider import SimulatedProvider  # noqa: E402
 from tokenguard.facts.errors import BudgetExceeded, LimitExceeded  # noqa: E402
-from tokenguard.policy import Policy, loads  # noqa: E402
 
 FLASH = "gemini-2.5-flash"
 QUESTION = "Which of your plans has a warranty?"
@@ -60,13 +59,6 @@ def vertex(provider):
         vertexai=True, project="p", location="us-central1", credentials=Credentials("t"), http_options=options(provider)
     ) as opened:
         yield opened
-
-
-@pytest.fixture
-def under(installed):
-    """Puts the calls of one test under a policy, given as its file's text."""
-    yield lambda text: tokenguard.install(loads(text))
-    tokenguard.install(Policy())
 
 
 def check(provider, measured, spans, n=1):

@@ -14,6 +14,7 @@ client_module = pytest.importorskip("mistralai.client")
 
 import tokenguard  # noqa: E402 - only where it is installed
 from loopback import Loopback  # noqa: E402
+from policies import SHORT, short_and_cheap  # noqa: E402
 from tokenguard import BudgetExceeded, LimitExceeded, policy  # noqa: E402
 
 pytestmark = [  # the SDK leaves its clients to the collector
@@ -246,7 +247,7 @@ def test_what_is_no_turn(at, installed, spans):
 
 def test_conversation_capped(at, installed, spans):
     """The cap goes where the format has it, beside the settings that are there, and nothing of ours is sent."""
-    tokenguard.install(policy.loads('[[limit]]\nname = "short"\nmax_output_tokens = 7\nthen = "clamp"'))
+    tokenguard.install(policy.loads(SHORT))
     provider = at(answered())
     client = conversations(provider)
     client.append(conversation_id="conv_1", inputs=INPUTS, completion_args={"temperature": 0.5, "max_tokens": 50})
@@ -474,20 +475,8 @@ def test_hosted(seller, asynchronous, stream, at, installed, spans):
 @pytest.mark.parametrize("seller", HOSTED)
 def test_hosted_guarded(seller, at, installed, spans):
     """Caps and downgrades reach the body, and on Vertex AI the URL; a price of the user's is used."""
-    rules = f"""
-    [[limit]]
-    name = "short"
-    max_output_tokens = 7
-    then = "clamp"
-    [[limit]]
-    name = "cheap"
-    max_input_tokens = 1
-    then = "downgrade"
-    downgrade_to = "mistral-tiny"
-    [prices]
-    "{seller}/mistral-tiny" = {{ input = 1.0, output = 2.0 }}
-    """
-    tokenguard.install(policy.loads(rules))
+    prices = f'[prices]\n"{seller}/mistral-tiny" = {{ input = 1.0, output = 2.0 }}'
+    tokenguard.install(policy.loads(short_and_cheap("mistral-tiny") + prices))
     provider = at(lambda asked: chat_body(asked.body["model"]))
     HOSTED[seller](provider).chat.complete(**ASKED)
     (asked,) = provider.asked

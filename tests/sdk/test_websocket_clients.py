@@ -14,9 +14,8 @@ import time
 import pytest
 
 import connections
-import tokenguard
 from rows import few
-from tokenguard import BudgetExceeded, GuardrailViolation, LimitExceeded, policy
+from tokenguard import BudgetExceeded, GuardrailViolation, LimitExceeded
 from tokenguard.installation import runtime
 from tokenguard.metering.sessions import Session
 from tokenguard.seams import realtime, websocket_clients
@@ -118,16 +117,14 @@ def server():
 
 
 @pytest.fixture
-def under(installed):
+def under(under):
     """Puts sessions under a policy, and returns the guard."""
 
     def put(text=""):
-        tokenguard.install(policy.loads(text + HOSTS))
-        return runtime.installed().meter.guard
+        return under(text + HOSTS)
 
     put()
-    yield put
-    tokenguard.install(policy.Policy())
+    return put
 
 
 def within(kind, server, work, path="/realtime?model=gpt-realtime"):
