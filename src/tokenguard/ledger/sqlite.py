@@ -129,7 +129,10 @@ class SqliteLedger(Ledger):
         made = Reservation(key or new_id(), tuple(entries), nano, tokens, expires)
         more = 0 < len(self._gathered) <= _MOST_GATHERED
         answer = self._transact(self._hold, made, key is not None, more, along=not more)
-        return self._transact(self._hold, made, key is not None, False) if answer is None else answer
+        if answer is None:
+            answer = self._transact(self._hold, made, key is not None, False)
+        assert answer is not None, "only where there is more to come"
+        return answer
 
     def _hold(self, db: sqlite3.Connection, made: Reservation, again: bool, more: bool) -> Reservation | Refusal | None:
         """Reserve, unless that is done `again`; `None` where it does not fit, and `more` is to be settled."""
