@@ -53,6 +53,12 @@ MORE = (
 )
 
 
+@pytest.fixture(autouse=True)
+def short_ones_too(monkeypatch):
+    """The shortest requests are no others, but are not worth it."""
+    monkeypatch.setattr(bounds, "SHORT", 0)
+
+
 def size(body):
     request, plain = snapshot("openai.chat", "openai", body)
     assert plain
