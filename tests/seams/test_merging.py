@@ -38,7 +38,7 @@ def cut(body: bytes, seed: int) -> list[bytes]:
     """A body in chunks as a network has them: within events, and several in one."""
     rolled, at, chunks = random.Random(seed), 0, []
     while at < len(body):
-        size = rolled.choice((1, 7, 90, 300, 900))
+        size = rolled.choice((1, 7, 90, 300, 900)) if seed else 1
         chunks.append(body[at : at + size])
         at += size
     return chunks
@@ -52,8 +52,8 @@ def test_every_format(name):
         return
     for whole in (True, False):
         body = row.stream(whole=whole)
-        for piece in (2, 5, 1000):
-            for seed in range(3):
+        for piece in (2, 3, 5, 1000):
+            for seed in range(4):
                 assert said(api, merged(api, cut(body, seed), piece, lines=row.lines), lines=row.lines) == said(
                     api, body, lines=row.lines
                 )

@@ -68,10 +68,10 @@ class Merger:
 
     def _parted(self, piece: bytes, ends: bytes) -> list[bytes]:
         """The events of a piece, without what is another thing in each; the rest is no whole event, and stays."""
-        whole, _, rest = piece.rpartition(ends)
+        whole, border, rest = piece.rpartition(ends)
         for same, varies in self._varies.items():
             whole = varies.sub(same, whole)
-        return [*(event + ends for event in whole.split(ends)), rest] if whole else [rest]
+        return [*(event + ends for event in whole.split(ends)), rest] if border else [rest]
 
     def _learn(self, events: Sequence[bytes]) -> None:
         """Find the most frequent kinds of events that have one text each."""
