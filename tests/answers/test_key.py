@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tokenguard.answers.key import body_text, canonical, headers_that_count, key_of
+from tokenguard.answers.key import canonical, counted, headers_that_count, keys_of
 from tokenguard.answers.words import content_words
 from tokenguard.call.call import AskedBy
 from tokenguard.providers import every_api
@@ -38,7 +38,7 @@ BY = AskedBy("https://h/v1/chat/completions")
 
 def keyed(body=BODY, api=CHAT, *, by=BY, whose="tenant=t", host="h", **more):
     call = SimpleNamespace(api=api, request=body, endpoint=Endpoint("openai", host, 443), stream=False, **more)
-    return key_of(SECRET, call, by, whose, "rule", body_text(call, body))
+    return keys_of(SECRET, call, by, whose, "rule")(counted(call, body).data)
 
 
 def places(node, path=()):
