@@ -9,7 +9,7 @@ from typing import Any, Final
 from tokenguard.call.call import Call
 from tokenguard.facts import names
 from tokenguard.policy import Cache
-from tokenguard.providers import Reading
+from tokenguard.providers import Api, Reading
 from tokenguard.providers.reading import fields
 
 HISTORY: Final = frozenset(
@@ -41,6 +41,8 @@ LINKING: Final = frozenset(
 )
 """Keys of input that may be given by its address, where it may change too."""
 LONGEST_SCHEME: Final = 32
+TOOLS: Final = ("tools", "toolConfig", "functions")
+"""Where a request offers tools."""
 OWN_TOOLS: Final = frozenset({None, "function", "custom"})
 """The types of tools that the application runs."""
 DEFINES: Final = frozenset(
@@ -86,11 +88,20 @@ def unfit(call: Call, rule: Cache) -> str | None:
         return "sampled"
     if api.generates and api.answers(request) > 1:
         return "several"
-    if api.changes or _has(request, _held_by(api.goes_on_from, api.chosen_by)):
+    if api.changes:
+        return "history"
+    return (
+        None if _unusual(api.goes_on_from, api.chosen_by, api.fees).isdisjoint(request) else _asks(api, rule, request)
+    )
+
+
+def _asks(api: Api, rule: Cache, request: Mapping[str, Any]) -> str | None:
+    """What a request asks for besides an answer to what is in it."""
+    if _has(request, HISTORY.union((api.goes_on_from,), api.chosen_by)):
         return "history"
     if request.get("background"):
         return "background"
-    if _has(request, _done_by(api.fees)):
+    if _has(request, HOSTED.union(api.fees)):
         return "hosted"
     tools = _tools(request)
     if not all(map(_is_own, tools)):
@@ -114,17 +125,13 @@ def _is_address(value: object) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _held_by(goes_on_from: str, chosen_by: tuple[str, ...]) -> frozenset[str]:
-    return HISTORY.union((goes_on_from,), chosen_by)
-
-
-@lru_cache(maxsize=64)
-def _done_by(fees: tuple[str, ...]) -> frozenset[str]:
-    return HOSTED.union(fees)
+def _unusual(goes_on_from: str, chosen_by: tuple[str, ...], fees: tuple[str, ...]) -> frozenset[str]:
+    """The keys of a request by which it may ask for more."""
+    return HISTORY.union(HOSTED, TOOLS, ("background", goes_on_from), chosen_by, fees)
 
 
 def _has(request: Mapping[str, Any], keys: frozenset[str]) -> bool:
-    return not keys.isdisjoint(request) and any(request.get(key) is not None for key in keys)
+    return any(request.get(key) is not None for key in keys)
 
 
 def _tools(request: Mapping[str, Any]) -> list[Any]:

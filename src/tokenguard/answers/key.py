@@ -7,12 +7,12 @@ only misses. So the whole body is in it, and the address, the credential, every 
 from __future__ import annotations
 
 import base64
-import hmac
 import json
 import marshal
 import math
 import re
 from collections.abc import Callable, Mapping
+from hashlib import blake2b, sha256
 from typing import Any, Final, NamedTuple
 
 from tokenguard.answers.fitting import LINKING, NAMING
@@ -58,11 +58,12 @@ def counted(call: Call, request: Mapping[str, Any]) -> Body:
     Raises `TypeError` or `ValueError` for what is not sent as JSON.
     """
     left_out = call.api.left_out
-    body = {key: value for key, value in request.items() if key not in left_out}
-    if body.get("stream") is False:  # as if it were not said
-        del body["stream"]
+    if request.get("stream") is False:  # as if it were not said
+        left_out = (*left_out, "stream")
+    if any(map(request.__contains__, left_out)):
+        request = {key: value for key, value in request.items() if key not in left_out}
     telling: list[dict[str, Any]] = []
-    value, data = _canonical(body, telling)
+    value, data = _canonical(request, telling)
     if telling and not all(map(CACHE_MARKS.isdisjoint, telling)):
         value = _unmarked(value)
         data = marshalled(value)
@@ -182,4 +183,5 @@ def keys_of(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: str)
     endpoint = call.endpoint
     by = (FORMAT, rule, call.api.id, endpoint.provider, endpoint.host, endpoint.port, call.stream, whose)
     before = marshalled((*by, origin(asked_by)))
-    return lambda body: hmac.digest(secret, before + body, "sha256")
+    # Hashed first: that is where processors are fast. BLAKE2b is a MAC by itself (RFC 7693), and begins in no time.
+    return lambda body: blake2b(sha256(before + body).digest(), key=secret, digest_size=32).digest()
