@@ -68,6 +68,9 @@ def _timed(connection: Any, deadline: Deadline) -> Any:
     """The class of connections, with the deadline."""
 
     class Timed(connection):  # type: ignore[misc] # the base is redis-py's
+        socket_connect_timeout: Any
+        socket_timeout: Any
+
         def _connect(self) -> Any:
             usual = self.socket_connect_timeout, self.socket_timeout
             self.socket_connect_timeout = self.socket_timeout = min(deadline.left(), usual[1])
@@ -88,11 +91,12 @@ def connecting(url: str, timeout_s: float, deadline: Deadline) -> Callable[[], A
     without the `redis` package.
     """
     import redis
+    from redis import connection
     from redis.backoff import NoBackoff
-    from redis.connection import Connection, parse_url
     from redis.retry import Retry
 
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-    timed = _timed(parse_url(url).get("connection_class", Connection), deadline)
+    parse: Callable[[str], Any] = connection.parse_url
+    timed = _timed(parse(url).get("connection_class", connection.Connection), deadline)
     wait = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
     return partial(redis.Redis.from_url, url, connection_class=timed, retry=retry, **wait)
