@@ -117,7 +117,7 @@ def _of(func: ast.expr) -> str:
 
 
 def _posts(file: File, call: ast.Call) -> bool:
-    """Whether a call posts to the address of a model's API: `session.post("https://.../chat/completions", json=...)`."""
+    """Whether a call posts to the address of a model's API: `session.post("https://.../chat/completions", ...)`."""
     if last_name(call.func) not in _POSTS:
         return False
     given = [*call.args[:2], *(k.value for k in call.keywords if k.arg == "url")]

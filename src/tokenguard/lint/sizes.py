@@ -28,6 +28,10 @@ _TEAM = lazy(
     r"|critics|members|participants|voters|debaters|evaluators|analysts|specialists|graders|advisors|\w*metric_(?:keys|names)"
     r"|(?:sub|search|expanded|rewritten|refined|generated)_?(?:queries|questions))$"
 )
+_ONE_OF_A_TEAM = lazy(
+    r"(?:^|_)(?:role|agent|model|llm|persona|expert|provider|judge|metric|lang|language|variant|style|perspective|aspect"
+    r"|dimension|category|reviewer|researcher)(?:_(?:name|id|key))?$"
+)
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
 
 
@@ -54,7 +58,7 @@ def few(file: File, source: ast.expr, most: int) -> bool:
         return _kept_short(file, source, most) or all(
             sources and any(few(file, each, most) for each in sources) for sources in grown
         )
-    if _TEAM.search(ast.unparse(source)) or _tested_short(file, source, most):
+    if _TEAM.search(ast.unparse(source)) or _of_a_team(file, source) or _tested_short(file, source, most):
         return True  # written out somewhere, and short
     match listed:
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
@@ -135,6 +139,15 @@ def _kept_short(file: File, name: ast.Name, most: int) -> bool:
                     if isinstance(number, int) and 0 < number <= most:
                         return True
     return False
+
+
+def _of_a_team(file: File, source: ast.expr) -> bool:
+    """Whether the loop over a list calls its items roles, models, or the like: `for role, text in prompts.items()`."""
+    loop = file.module.parents.get(source)
+    if not isinstance(loop, ast.comprehension | ast.For | ast.AsyncFor) or loop.iter is not source:
+        return False
+    names = (node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name))
+    return any(map(_ONE_OF_A_TEAM.search, names))
 
 
 def _tested_short(file: File, source: ast.expr, most: int) -> bool:
