@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tokenguard.lint.config import ConfigError
 from tokenguard.lint.finding import SEVERITIES
+from tokenguard.lint.option import Option
 from tokenguard.lint.outputs import FORMATS
 from tokenguard.lint.session import Options, Session
 
@@ -31,28 +32,6 @@ def jobs(text: str) -> int:
     if number < 0:
         raise ValueError
     return number
-
-
-class Option(NamedTuple):
-    """An option: its names, what `--help` says, and how it is read into its field of `Options`.
-
-    A `flag` sets its field to `sets`; a `value` is the next word; `words` are gathered, each by `type`, over all uses;
-    `maybe` is a value that may be left out.
-    """
-
-    names: tuple[str, ...]
-    says: str
-    kind: Literal["flag", "value", "words", "maybe"] = "flag"
-    metavar: str | None = None
-    type: Any = str
-    choices: tuple[str, ...] = ()
-    to: str = ""
-    sets: bool = True
-
-    @property
-    def field(self) -> str:
-        """The name of its field."""
-        return self.to or self.names[-1].lstrip("-").replace("-", "_")
 
 
 def _one(text: str) -> tuple[str, ...]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tokenguard.lint.arguments import Option
+from tokenguard.lint.option import Option
 
 
 class _Formatter(argparse.HelpFormatter):
