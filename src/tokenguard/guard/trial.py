@@ -12,7 +12,6 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple, cast
 
 from tokenguard.call.call import Call, Exchange, Settling
-from tokenguard.call.open import open_calls
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.guard.admission import Guard
@@ -154,7 +153,6 @@ class _Trying:
         self._guard.worst_case = _Said(prices, asked.input_tokens)
         self._exchange = cast(Exchange, _Exchange(_api(asked), _endpoint(asked), _body(asked)))
         self._call = call = Call(cast(Settling, None), self._exchange)
-        open_calls.pop(id(call), None)  # it is none
         call.output_cap = call.api.output_cap(call.request)
         call.tool_steps = asked.tool_steps
         call.attribution = {**policy.attribution.defaults, **asked.attribution}
