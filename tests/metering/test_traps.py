@@ -33,7 +33,7 @@ from canned import (
     openai_client,
     sse,
 )
-from conftest import metric_points
+from exported import metric_points
 from tokenguard.call.repeats import snapshot
 from tokenguard.process.hashes import fingerprint
 

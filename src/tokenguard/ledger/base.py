@@ -197,11 +197,14 @@ class Ledger(ABC):
         if not self.threads:
             return operation(*args, **kwargs)
         import asyncio
+        from concurrent.futures import Future
 
-        future = self.submit(operation, *args, **kwargs)
+        future: Future[T] = Future()
         try:
+            self._threaded().fulfil(future, operation, *args, **kwargs)
             return await asyncio.wrap_future(future)
-        except BaseException:  # cancelled, or interrupted
+        except BaseException:  # cancelled, or interrupted: it is not done at all, or is given back
+            future.cancel()
             future.add_done_callback(self._give_back)
             raise
 

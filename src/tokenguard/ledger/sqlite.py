@@ -350,7 +350,7 @@ class SqliteLedger(Ledger):
                 self._here = ends.here()
                 db = self._opened()
                 try:
-                    self._begin(db)
+                    self._begin(db, since + self._timeout_s)
                     before, self._taken_at = self._taken_at, None
                     at = db, db.execute("PRAGMA data_version").fetchone()[0]
                     if before != at:  # another process has written
@@ -403,9 +403,8 @@ class SqliteLedger(Ledger):
         if self._connection is not None:
             self._break_off(self._connection)
 
-    def _begin(self, db: sqlite3.Connection) -> None:
+    def _begin(self, db: sqlite3.Connection, until: float) -> None:
         """Take the write lock. SQLite's own waiting sleeps ever longer, so that some wait seconds while others pass."""
-        until = time.monotonic() + self._timeout_s
         while True:
             try:
                 db.execute("BEGIN IMMEDIATE")
