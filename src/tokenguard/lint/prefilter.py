@@ -131,9 +131,13 @@ class Prefilter:
         self._gate = Gate(sorted(self._searched))
 
     def _both(self, entry: tuple[Entry, ...]) -> _Both:
-        first, *others = (self._both(part) if isinstance(part, tuple) else part for part in entry)
-        words = frozenset(part for part in others if isinstance(part, str) and part in self._searched)
-        return _Both(first, words, tuple(part for part in others if part not in words))
+        first, *rest = entry
+        words = self._searched.intersection(rest)
+        others = [part for part in rest if part not in words] if len(words) < len(rest) else []
+        return _Both(self._part(first), words, tuple(map(self._part, others)))
+
+    def _part(self, part: Entry) -> str | re.Pattern[bytes] | _Both:
+        return self._both(part) if isinstance(part, tuple) else part
 
     def rules(self, source: bytes) -> set[str]:
         """The rules that `source` can concern."""
