@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -166,6 +167,33 @@ def test_failure_is_not_kept(provider, under, spans):
     ask(client)
     assert len(provider.requests) == 2
     assert looked_up(spans) == [("miss", "error"), ("miss", None), ("hit", None)]
+
+
+def test_what_a_client_is_made_with(provider, under):
+    """Headers and parameters of the HTTP client count, and so does whatever of a client is changed later."""
+    under(RULE)
+
+    def client(**http):
+        own = httpx2.Client(transport=httpx2.MockTransport(provider), **http)
+        return openai.OpenAI(api_key="k", http_client=own, max_retries=0)
+
+    plain = client()
+    for each in (plain, client(headers={"x-org": "a"}), client(headers={"x-org": "b"}), client(params={"v": "2"})):
+        for _ in range(2):
+            ask(each)
+    assert len(provider.requests) == 4
+    for change in (
+        lambda: setattr(plain, "api_key", "other"),
+        lambda: plain._client.headers.update({"x-org": "c"}),
+        lambda: setattr(plain, "base_url", "https://elsewhere.example/v1"),
+    ):
+        before = len(provider.requests)
+        change()
+        for _ in range(2):
+            ask(plain)
+        assert len(provider.requests) == before + 1
+    ask(copy.copy(plain))
+    assert len(provider.requests) == 7
 
 
 def test_whose_they_are(provider, under):

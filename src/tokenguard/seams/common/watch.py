@@ -143,13 +143,16 @@ class Watch(ReadOnce):
             self.over(GeneratorExit())
 
     def progress(self) -> object:
-        """The last item, or something in its place; `None` while the reader waits for the next one."""
+        """The last item, or something in its place; `None` while the reader waits for the next one.
+
+        Never the watch itself: whoever remembers it would keep a stream that everybody else has dropped.
+        """
         if self._is_read():
             return None
         try:
             return self._items[-1]
         except IndexError:
-            return self
+            return self._items
 
     def over(self, ending: BaseException | None) -> None:
         """Finish the call with what the stream told: `None` is its own end, `GeneratorExit` a reader that stopped."""
