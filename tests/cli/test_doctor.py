@@ -86,6 +86,10 @@ def test_store(monkeypatch, tmp_path):
     assert not (tmp_path / "new").exists()
     monkeypatch.setenv("TOKENGUARD_STORE", str(tmp_path))
     assert not next(doctor._store()).ok
+    (tmp_path / "file").touch()
+    for nowhere in ("/proc/none/usage.db", tmp_path / "file" / "usage.db"):  # to root everything is permitted
+        monkeypatch.setenv("TOKENGUARD_STORE", str(nowhere))
+        assert not next(doctor._store()).ok
     monkeypatch.setenv("TOKENGUARD_STORE", "off")
     assert next(doctor._store()).said == "off (TOKENGUARD_STORE)"
 
@@ -93,14 +97,17 @@ def test_store(monkeypatch, tmp_path):
 BUDGET = '[[budget]]\nname = "b"\nlimit_usd = 1\nwindow = "day"\n[ledger]\nurl = "{}"\n'
 
 
-def test_ledger():
+def test_ledger(tmp_path):
     """A ledger that answers, and one that does not."""
     assert next(doctor._ledger(loads(BUDGET.format("memory:")))).ok
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     check = next(doctor._ledger(loads(BUDGET.format(f"redis://:secret@127.0.0.1:{port}/0"))))
     assert not check.ok
-    assert "secret" not in check.subject
+    assert check.subject == f"redis://127.0.0.1:{port}/0"
+    assert not next(doctor._ledger(loads(BUDGET.format("sqlite:////proc/none/ledger.db")))).ok
+    assert next(doctor._ledger(loads(BUDGET.format(f"sqlite:///{tmp_path}/new/ledger.db")))).ok
+    assert not (tmp_path / "new").exists()
     assert list(doctor._ledger(loads(""))) == []
 
 

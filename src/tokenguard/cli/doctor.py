@@ -7,6 +7,7 @@ import importlib.util
 import os
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -214,11 +215,26 @@ def _store() -> Iterator[Check]:
         yield Check("records", "store", True, f"off ({names.ENV_STORE})")
         return
     file = Path(path).absolute()
-    nearest = next(each for each in (file, *file.parents) if each.exists())
-    writable = os.access(nearest, os.W_OK) and (nearest != file or file.is_file())
     yield from _faults(file)
-    said = "can be written" if writable else f"cannot be written: see {nearest}, or set {names.ENV_STORE}"
-    yield Check("records", str(file), writable, said)
+    wrong = _unwritable(file)
+    yield Check(
+        "records", str(file), wrong is None, "can be written" if wrong is None else f"{wrong}, or set {names.ENV_STORE}"
+    )
+
+
+def _unwritable(file: Path) -> str | None:
+    """Why a database cannot be there, as far as can be seen without making it; `None` where it can.
+
+    A file is made beside it and is gone again: to root everything is permitted, also where nothing can be made.
+    """
+    nearest = next(each for each in (file, *file.parents) if each.exists())
+    if (nearest == file and not file.is_file()) or not os.access(nearest, os.W_OK):
+        return f"cannot be written: see {nearest}"
+    try:
+        tempfile.TemporaryFile(dir=file.parent if nearest == file else nearest).close()
+    except OSError as error:
+        return f"cannot be written: see {nearest} ({error.strerror})"
+    return None
 
 
 def _faults(store: Path) -> Iterator[Check]:
@@ -231,16 +247,19 @@ def _faults(store: Path) -> Iterator[Check]:
 
 def _ledger(policy: Policy | None) -> Iterator[Check]:
     from tokenguard.ledger import open_ledger
+    from tokenguard.ledger.open import file_of
 
     if policy is None or not policy.budgets:
         return
     url = urlsplit(policy.ledger.url)
-    shown = f"{url.scheme}://{url.hostname or ''}{url.path}" if url.netloc or url.path else policy.ledger.url
+    shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}" if url.netloc or url.path else policy.ledger.url
     try:
         ledger = open_ledger(policy.ledger, policy.source)
         try:
             if url.scheme != "sqlite":  # a file is made by the first call, and not by looking
                 ledger.accounts()
+            elif (wrong := _unwritable(file_of(policy.ledger, policy.source).absolute())) is not None:
+                raise OSError(wrong)
             doubts = ledger.doubts()
         finally:
             ledger.close()

@@ -327,7 +327,7 @@ NEIGHBOURS: Final = (
     Neighbour(
         "OpenLLMetry",
         "one for OpenAI's chat and embeddings: its own, with our facts; two for responses, anthropic and google-genai, "
-        "whose span is not current while the SDK sends. Its spans of openai-agents' steps are beside ours",
+        "whose span is not current while the SDK sends. Its spans of steps (LangChain, openai-agents) are beside ours",
     ),
     Neighbour(
         "an SDK's own span (anthropic, mistralai, xai-sdk)",
