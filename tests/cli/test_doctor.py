@@ -16,7 +16,7 @@ from tokenguard.cli.probes import PROBES
 from tokenguard.cli.schemas import published
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.policy import loads
-from tokenguard.providers import SDKS
+from tokenguard.providers import SDKS, Sdk
 
 pytestmark = [  # the clients of probes are not closed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -66,6 +66,36 @@ def test_not_seen(provider, installed):
         False,
         "a call was measured 0 times, not once (the call itself failed: ZeroDivisionError)",
     )
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"__init__.py": "raise ImportError('no libfoo')"}, "cannot be imported: ImportError: no libfoo"),
+        (
+            {"__init__.py": ""},
+            "has no broken_sdk._base_client: TokenGuard measures versions 7; this one is not measured",
+        ),
+    ],
+)
+def test_unseen(files, said, monkeypatch, tmp_path):
+    """An SDK that is installed, and has not the module that is wrapped, is a failure; one that is absent is none."""
+    (tmp_path / "broken_sdk").mkdir()
+    (tmp_path / "broken_sdk-1.0.dist-info").mkdir()
+    (tmp_path / "broken_sdk-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: broken_sdk\nVersion: 1.0\n"
+    )
+    for name, text in files.items():
+        (tmp_path / "broken_sdk" / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_sdk", raising=False)
+    rows = [
+        Sdk("broken_sdk._base_client", "x", "stainless", tested="7"),
+        Sdk("absent_sdk._base_client", "x", "stainless"),
+    ]
+    (check,) = doctor._unseen(rows, [row.module for row in rows])
+    assert (check.ok, check.subject, check.said) == (False, "broken_sdk 1.0", said)
+    sys.modules.pop("broken_sdk", None)
 
 
 def test_endpoints(monkeypatch):
@@ -119,6 +149,13 @@ def test_the_command(tmp_path):
         "def no(name, path=None, target=None):\n"
         "    if name in ('" + "','".join({sdk.module.partition(".")[0] for sdk in SDKS}) + "'):\n"
         "        raise ModuleNotFoundError(name)\n"
+        "from importlib import metadata\n"
+        "version = metadata.version\n"
+        "def kept(name):\n"
+        "    if not name.startswith(('tokenguard', 'opentelemetry')):\n"
+        "        raise metadata.PackageNotFoundError(name)\n"
+        "    return version(name)\n"
+        "metadata.version = kept\n"
         f"{blocker}\nfrom tokenguard.cli import main\nmain(['doctor', '--format', 'json'])\n"
     )
     env = {**os.environ, "TOKENGUARD_STORE": str(tmp_path / "usage.db")}

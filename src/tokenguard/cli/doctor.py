@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -112,7 +112,9 @@ def _sdks() -> Iterator[Check]:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     runtime.install(Policy())
     found = [sdk for sdk in SDKS if sdk.provider and _is_there(sdk.module)]
-    if not found:
+    unseen = [*_unseen(SDKS, PROBES)]
+    yield from unseen
+    if not found and not unseen:
         yield Check("SDKs", "none", True, "no provider SDK is installed here; run this where your program runs")
         return
     with SimulatedProvider() as provider:
@@ -120,10 +122,34 @@ def _sdks() -> Iterator[Check]:
             yield _sdk(sdk, PROBES.get(sdk.module), provider.url)
 
 
+def _unseen(rows: Iterable[Sdk], probes: Container[str]) -> Iterator[Check]:
+    """The SDKs that are installed, and have not the module that is wrapped: too old, too new, or broken."""
+    for sdk in rows:
+        package = _package(sdk)
+        if sdk.module not in probes or _is_there(sdk.module):
+            continue
+        try:
+            subject = f"{package} {metadata.version(package)}"
+        except metadata.PackageNotFoundError:
+            continue
+        try:
+            importlib.import_module(sdk.module.rpartition(".")[0])
+            said = (
+                f"has no {sdk.module}: TokenGuard measures versions {sdk.tested or 'since'}; this one is not measured"
+            )
+        except Exception as error:
+            said = f"cannot be imported: {type(error).__name__}: {error}"
+        yield Check("SDKs", subject, False, said)
+
+
+def _package(sdk: Sdk) -> str:
+    return sdk.package or sdk.module.partition(".")[0]
+
+
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:
+    except Exception:  # a package above it cannot be imported
         return False
 
 
@@ -131,7 +157,7 @@ def _sdk(sdk: Sdk, probe: object, url: str) -> Check:
     from tokenguard.call.scope import meter
     from tokenguard.installation import runtime
 
-    package = sdk.package or sdk.module.partition(".")[0]
+    package = _package(sdk)
     try:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:
