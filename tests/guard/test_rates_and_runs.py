@@ -286,7 +286,7 @@ def test_as_it_is_shown():
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_stream_that_is_never_read(under, provider, spans, asynchronous):
-    """ollama's client sends a stream when it is first read: one that never is costs nothing, and gives back its room."""
+    """ollama's client sends a stream when it is first read: one that never is costs nothing, and holds nothing."""
     ollama = pytest.importorskip("ollama")
     under(RATE + '[[budget]]\nname = "money"\nlimit_tokens = 300\nper = []\n')
     asked = {"model": "llama3.2", "messages": MESSAGES, "options": {"num_predict": 100}, "stream": True}
