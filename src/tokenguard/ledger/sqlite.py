@@ -1,8 +1,9 @@
 """The ledger of one machine: a SQLite file that its processes share.
 
 What calls came to is gathered, and written by a thread a moment later, or by the next operation that needs it; until
-then it stands as reserved. A call that came to more than that is written by the next reservation. What accounts hold is remembered as long as no other process
-writes to the file (SQLite tells), so that a reservation reads nothing in most cases.
+then it stands as reserved. A call that came to more than that is written by the next reservation. What accounts hold is
+remembered as long as no other process writes to the file (SQLite tells), so that a reservation reads nothing in most
+cases.
 """
 
 from __future__ import annotations
