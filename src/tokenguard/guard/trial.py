@@ -262,8 +262,8 @@ class _Trying:
             yield Decision("cache", rule.name, *self._looked_up(rule))
 
     def _looked_up(self, rule: Cache) -> tuple[str, str]:
-        from tokenguard.answers.fitting import REASONS, unfit
-        from tokenguard.answers.key import body_text
+        from tokenguard.answers.fitting import REASONS, refers, unfit
+        from tokenguard.answers.key import counted
 
         call, matched = self._call, _matched(self._call)
         if matched.cache is not rule:
@@ -272,7 +272,7 @@ class _Trying:
         if matched.cache_key is None:
             lacks = [key for key in rule.per if not call.attribution.get(key)]
             return "-", f"the call has no {' and no '.join(lacks)}, which are in its key"
-        reason = unfit(call, rule, body_text(call, call.request))
+        reason = unfit(call, rule) or refers(counted(call, call.request).telling)
         if reason is not None:
             return "-", REASONS[reason]
         watches = rule.match == "meaning" and not rule.serve

@@ -13,7 +13,7 @@ from typing import Final
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import listed
-from tokenguard.prices.made import made
+from tokenguard.prices.made import ROUTED, made, router
 from tokenguard.prices.models import GATEWAYS, MAKERS, PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
 from tokenguard.prices.overrides import Override, read
 from tokenguard.prices.rates import (
@@ -140,7 +140,10 @@ class PriceBook:
         rates = next((rates for rates in found if rates is not None), None)
         if rates is None and self._estimates:
             rates = next((near for name in models if (near := _like(provider, name, tier, at)) is not None), None)
-        return rates
+        chose = next((way for name in models if (way := router(PROVIDERS.get(provider, provider), name))), None)
+        if rates is None or chose is None:
+            return rates
+        return rates.with_surcharge(chose.usd_per_mtok, ROUTED, chose.source)
 
     def _look_up_dearest(
         self,

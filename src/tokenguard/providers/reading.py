@@ -19,11 +19,12 @@ class Shape:
     Made of the same with the counts' names.
     """
 
-    __slots__ = ("below", "places")
+    __slots__ = ("below", "keys", "places")
 
     def __init__(self, keys: Mapping[str, Any]) -> None:
         self.places = {key: Usage._fields.index(its) for key, its in keys.items() if isinstance(its, str)}
         self.below = tuple((key, Shape(its)) for key, its in keys.items() if not isinstance(its, str))
+        self.keys: frozenset[str] = frozenset(self.places).union(*(shape.keys for _, shape in self.below))
 
 
 NO_FIELDS: Mapping[str, Any] = {}
@@ -299,6 +300,20 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
         return usage._replace(input=sent + cached), False, None if beside == cached else INCONSISTENT
     generated = made + (beside or thought)
     return usage._replace(output=generated, reasoning=thought or beside), thought != beside, None
+
+
+def untold(told: Mapping[str, Any], keys: frozenset[str]) -> frozenset[str]:
+    """Those of the keys of counts that an account of usage has nothing, or zero, under.
+
+    >>> sorted(untold({"a": 3, "b": 0, "more": {"c": 1}}, frozenset("abcd")))
+    ['b', 'd']
+    """
+    for key, value in told.items():
+        if isinstance(value, Mapping):
+            keys = untold(value, keys)
+        elif value:
+            keys -= {key}
+    return keys
 
 
 def larger(told: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
