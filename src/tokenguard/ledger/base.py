@@ -45,7 +45,7 @@ class Ledger(ABC):
     """How many threads `run` uses; 0: the operations do not block, and `run` calls them at once."""
 
     gathers: bool = False
-    """Whether `settle_soon` keeps what is to be settled, and writes it with the next reservation at the latest."""
+    """Whether `settle_soon` keeps what is to be settled, and writes it a moment later, or when it is needed."""
 
     def __init__(self, *, lease_s: float = LEASE_S, clock: Clock = time.time) -> None:
         self.lease_s = lease_s
