@@ -254,6 +254,17 @@ def test_what_was_broken_off_is_not_remembered(ledger: SqliteLedger, monkeypatch
     reserved(ledger, 0.75)
 
 
+def test_more_than_was_reserved_counts_at_once(ledger: SqliteLedger) -> None:
+    """A call that came to more than its worst case leaves less for the next one, as soon as it has ended."""
+    ledger.settle_soon(reserved(ledger, 0.1), nano(0.8), 0)
+    assert isinstance(ledger.reserve([IT], nano(0.3), 0), Refusal)
+    tokens = Entry("t", "", 0, 2**32, None, 100)
+    made = ledger.reserve([tokens], 0, 10)
+    assert isinstance(made, Reservation)
+    ledger.settle_soon(made, 0, 90)
+    assert isinstance(ledger.reserve([tokens], 0, 20), Refusal)
+
+
 def test_many_gathered_are_not_left_to_the_thread(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that does not get its turn lets no heap of settlements grow: the next reservation writes them."""
     monkeypatch.setattr(sqlite_module, "_MOST_GATHERED", 3)

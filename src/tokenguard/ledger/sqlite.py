@@ -1,8 +1,9 @@
 """The ledger of one machine: a SQLite file that its processes share.
 
 What calls came to is gathered, and written by a thread a moment later, or by the next operation that needs it; until
-then it stands as reserved, which is never too little. What accounts hold is remembered as long as no other process
-writes to the file (SQLite tells), so that a reservation reads nothing in most cases.
+then it stands as reserved. A call that came to more than that is written by the next reservation. What accounts hold is
+remembered as long as no other process writes to the file (SQLite tells), so that a reservation reads nothing in most
+cases.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ class SqliteLedger(Ledger):
         now = self.now()
         expires = now + (self.lease_s if lease_s is None else lease_s)
         made = Reservation(key or new_id(), tuple(entries), nano, tokens, expires)
-        more = 0 < len(self._gathered) <= _MOST_GATHERED
+        gathered = list(self._gathered)
+        more = 0 < len(gathered) <= _MOST_GATHERED and not any(map(_exceeds, gathered))
         answer = self._transact(self._hold, made, key is not None, more, along=not more)
         if answer is None:
             answer = self._transact(self._hold, made, key is not None, False)
@@ -525,6 +527,12 @@ def _refused(db: sqlite3.Connection, entry: Entry, nano: int, tokens: int) -> Re
     no = refusal(entry, nano, tokens, (row[0], row[1]), (row[2], row[3]))
     assert no is not None, "asked only where it does not fit"
     return no
+
+
+def _exceeds(settlement: _Settlement) -> bool:
+    """Whether a call came to more than stands as reserved for it."""
+    reservation, nano, tokens, _ = settlement
+    return nano > reservation.nano or tokens > reservation.tokens
 
 
 def _nothing(db: sqlite3.Connection) -> None:
