@@ -28,6 +28,8 @@ NEWER = {
     "750 template": 'x = t"Hello {name}"\ny = rt"{a}"\n',
     "750 behind a mark and wide characters": "\ufeff# é\nx = t'é {name}'\ny = f'{d['é']}'\n",
     "758 except": "try:\n    pass\nexcept A, B:\n    pass\n",
+    "810 lazy import": "lazy import json, os.path as p\n",
+    "810 lazy import from": "x = 1; lazy  from json import (\n    dumps,\n)\n",
     "758 group": "try:\n    pass\nexcept* A, B, C:\n    pass\n",
 }
 

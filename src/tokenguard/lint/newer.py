@@ -2,7 +2,7 @@
 
 What this interpreter lacks is written over in the older way, byte for byte of the same length, so that every place
 stays what it was: type parameters and aliases (PEP 695, 696), any quotes in f-strings (701), template strings (750),
-and `except A, B` without parentheses (758).
+`except A, B` without parentheses (758), and lazy imports (810).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 _HINTS = re.compile(
     rb"^[ \t]*type[ \t]+\w|^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+\w+[ \t]*\[|^[ \t]*except\b\*?[^:(\n]*,"
-    rb"|\b(?:[tT][rR]?|[rR][tT])[\"']" + (rb"|\b(?:[fF][rR]?|[rR][fF])[\"']" if sys.version_info < (3, 12) else b""),
+    rb"|\b(?:[tT][rR]?|[rR][tT])[\"']|\blazy[ \t\\]+(?:from|import)\b"
+    + (rb"|\b(?:[fF][rR]?|[rR][fF])[\"']" if sys.version_info < (3, 12) else b""),
     re.MULTILINE,
 )
 
@@ -72,6 +73,9 @@ def _write_over(text: bytearray, node: Any, at: dict[Any, tuple[int, int]]) -> N
             | cst.ExceptStarHandler(type=cst.Tuple(lpar=[], elements=[first, _, *_]) as types)
         ):
             _blank(text, at[first.value][1], at[types][1])
+        case object(whitespace_after_lazy=_):
+            start = at[node][0]
+            text[start : start + len(b"lazy")] = b"0;  "  # a statement of its own
         case cst.TemplatedString(start=opening):
             start = at[node][0]
             text[start : start + len(opening)] = opening.replace("t", "f").replace("T", "F").encode()

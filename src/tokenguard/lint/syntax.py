@@ -42,8 +42,16 @@ _PLAIN = frozenset(
         "tag",
     ]
 )
+
+
+def _holds_nodes(kind: type[ast.AST], field: str) -> bool:
+    """By its name; from Python 3.13 on by its type, too, so that what a later grammar adds is known."""
+    types: dict[str, Any] = getattr(kind, "_field_types", {})
+    return field not in _PLAIN and "ast." in str(types.get(field, "ast."))
+
+
 _FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
-    kind: tuple(f for f in reversed(kind._fields) if f not in _PLAIN)
+    kind: tuple(f for f in reversed(kind._fields) if _holds_nodes(kind, f))
     for kind in vars(ast).values()
     if isinstance(kind, type) and issubclass(kind, ast.AST)
 } | {ast.MatchMapping: ("keys", "patterns"), ast.MatchStar: (), ast.MatchSingleton: (), ast.TypeIgnore: ()}
