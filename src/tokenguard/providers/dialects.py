@@ -325,15 +325,16 @@ NEIGHBOURS: Final = (
     Neighbour("OpenInference", "one: its own, with our facts; two for `messages.stream()` of anthropic"),
     Neighbour("Logfire", "one: its own, with our facts; for a stream it adds a log span of its own"),
     Neighbour(
-        "OpenLLMetry",
+        "OpenLLMetry (Traceloop)",
         "one for OpenAI's chat and embeddings: its own, with our facts; two for responses, anthropic and google-genai, "
-        "whose span is not current while the SDK sends. Its spans of openai-agents' steps are beside ours",
+        "whose span is not current while the SDK sends. Its spans of steps (LangChain, openai-agents) are beside ours",
     ),
     Neighbour(
         "an SDK's own span (anthropic, mistralai, xai-sdk)",
         "one: its own, by its own name, with our facts. Where it says of usage what is not billed (anthropic's leaves "
         "out compaction), what is billed stands there. Tests that compare all attributes of such a span see ours",
     ),
+    Neighbour("ddtrace, Sentry", "one of ours; theirs go their own ways to their own backends"),
     Neighbour("Langfuse", "two: its observation is not current while the SDK sends"),
 )
 """As `tests/neighbours` has seen, or the packages' own code says; both orders are the same."""
