@@ -5,7 +5,9 @@ from __future__ import annotations
 import marshal
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from tokenguard.process.hashes import canonical
@@ -86,11 +88,23 @@ def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[bytes, b
     The order of the arguments does not matter. That of the keys inside them does: to sort them all would cost a long
     request more than all else that is done with it, and whoever sends it again has not made it anew.
     """
-    whole = (api, provider, {key: body[key] for key in sorted(body)})
+    keys = tuple(body)
+    if len(keys) < 2:
+        whole = (api, provider, {**body})
+    else:
+        in_order, values = _in_order(keys)
+        whole = (api, provider, dict(zip(in_order, values(body), strict=True)))
     try:
-        return _marshalled(whole), True
+        return marshal.dumps(whole, 2), True  # as `_marshalled`
     except ValueError:
         return _spelled(whole), False
+
+
+@lru_cache(maxsize=256)
+def _in_order(keys: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """These keys in one order, and what reads their values: most requests of a program have the same ones."""
+    in_order = tuple(sorted(keys))
+    return in_order, itemgetter(*in_order)
 
 
 def size_of(request: bytes, api: str, provider: str) -> int:
