@@ -131,3 +131,5 @@ def test_installing_imports_no_sdk():
         "tokenguard.answers",
     }
     assert modules & (heavy | {"tokenguard.policy.model", "tokenguard.ledger", "opentelemetry.sdk"}) == set()
+    # What measures calls comes with the first SDK, and OpenTelemetry's API with it.
+    assert modules & {"opentelemetry", "tokenguard.metering", "tokenguard.providers", "tokenguard.telemetry"} == set()
