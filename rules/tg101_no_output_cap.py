@@ -262,6 +262,8 @@ def _agent_may_cap(file: File, call: ast.Call, surface: Surface) -> bool:
     given = known.get(holder)
     if holder == "llm":  # livekit: a model written as a text takes no settings
         return not isinstance(given, ast.Constant)
+    if holder == "model":  # strands: neither does one of Bedrock's, which is the default
+        return given is not None and not isinstance(file.constant(given), str)
     if given is not None and any(file.written(given) is other for other, _ in file.surfaces):
         return True  # settings that are made in this file are reported there
     model = known.get("model") or (call.args[0] if call.args and "pydantic" in surface.path else None)

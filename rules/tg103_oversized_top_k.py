@@ -7,9 +7,9 @@ or that is cut down afterwards (`docs[:5]`), is not reported. Nor is a search in
 A function of your own that searches (`self.search(question, k=50)`) counts where its result is seen to get into a
 prompt.
 
-By default it reports what is sure: a retriever of a framework for prompts, and a result that is seen to get into a
-prompt. A plain search with talk of prompts around it may serve a page of results: it is reported only if you select
-the rule, `--extend-select TG103`.
+By default it reports what is sure: a retriever of a framework for prompts, unless all that it finds is printed or
+counted, and a result that is seen to get into a prompt. A plain search with talk of prompts around it may serve a
+page of results: it is reported only if you select the rule, `--extend-select TG103`.
 
 `max_top_k` (default 20) is the first number that is too many. The fix (unsafe: it changes what is retrieved) writes
 half of it.
@@ -71,10 +71,11 @@ from typing import NamedTuple
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.patterns import lazy
-from tokenguard.lint.reach import calls, reaches_prompt
+from tokenguard.lint.reach import calls, reaches_prompt, returned
 from tokenguard.lint.results import narrowed
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.syntax import Function, spelling
+from tokenguard.lint.syntax import Function, Scope, spelling
+from tokenguard.lint.uses import uses
 
 SEVERITY = "warning"
 TESTS = False
@@ -127,7 +128,10 @@ ROWS = (
 _BY_NAME: dict[str, list[Row]] = {}
 for _row in ROWS:
     _BY_NAME.setdefault(_row.name, []).append(_row)
-_EVERYTHING = 1000  # from here on, everything is listed: that is no context for one answer
+_SEARCHES = frozenset(
+    {"invoke", "ainvoke", "retrieve", "aretrieve", "get_relevant_documents", "aget_relevant_documents"}
+)
+_EVERYTHING = 1000  # from here on, a plain search lists everything: that is no context for one answer
 _LOADERS = frozenset({"from_documents", "from_texts", "from_defaults"})  # constructors that only retrievers give a k
 
 
@@ -201,6 +205,8 @@ def _applies(file: File, call: ast.Call, row: Row, path: str, name: str) -> bool
         return False
     if name in _LOADERS and "Retriever" not in path:
         return False
+    if file.constant(file.arguments(call).known.get("response_mode")) == "no_text":
+        return False  # llama-index then only searches
     return row is not _MEM0 or "mem0" in path or (spelling(call.func) or "").endswith("memory.search")
 
 
@@ -214,12 +220,14 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
     if literal in told:
         return None
     k = file.constant(literal)
-    if not isinstance(k, int) or isinstance(k, bool) or not most <= k < _EVERYTHING:
+    framework = bool(row.name) and not row.plain
+    if not isinstance(k, int) or isinstance(k, bool) or k < most or (k >= _EVERYTHING and not framework):
         return None
-    if _reranks(file) or narrowed(file, call, most) or _kept(file, call, k):
+    if _reranks(file) or narrowed(file, call, most) or _kept(file, call, min(k, most)):
         return None
-    sure = (bool(row.name) and not row.plain and literal is value) or reaches_prompt(file, call)
-    if not sure:
+    retriever = framework and literal is value
+    sure = not _looked_at(file, call) if retriever else reaches_prompt(file, call)
+    if not sure and not retriever:
         if not row.plain or path.startswith("@") or not _for_a_prompt(file, call):
             return None
         sure = path.startswith("langchain") and file.module.function_of(call) is not None  # not at a notebook's prompt
@@ -228,6 +236,27 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
         f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
     )
     return Report(call, message, None, _fix(file, literal, most // 2), sure)
+
+
+def _looked_at(file: File, made: ast.Call) -> bool:
+    """Whether all that is done with a retriever is to search, and what it finds is only printed, or counted."""
+    scope = file.module.scope_at(made)
+    used = [n for n in uses(file, made) if not isinstance(n, ast.Name) or _seen_from(file, n, scope)]
+    searches = []
+    for node in used:
+        method = file.module.parents.get(node)
+        if isinstance(method, ast.Attribute) and method.attr in _SEARCHES:
+            search = file.module.parents.get(method)
+            if isinstance(search, ast.Call) and search.func is method:
+                searches.append(search)
+    return 0 < len(searches) == len(used) and not any(
+        reaches_prompt(file, search) or returned(file, search) for search in searches
+    )
+
+
+def _seen_from(file: File, name: ast.Name, scope: Scope) -> bool:
+    found = file.module.scope_at(name).lookup(name.id)
+    return found is None or found[0] is scope
 
 
 def _k(file: File, call: ast.Call, row: Row, path: str) -> ast.expr | None:
@@ -270,7 +299,7 @@ def _literal(file: File, call: ast.Call, value: ast.expr) -> ast.expr:
     return found[1][0].value if left or not callers else value
 
 
-def _kept(file: File, call: ast.Call, k: int) -> bool:
+def _kept(file: File, call: ast.Call, below: int) -> bool:
     """Whether the function around a search names a smaller number of results to keep: `{"final_top_k": 10}`."""
     inside = set(ast.walk(call))
     for node in ast.walk(file.module.function_of(call) or file.module.tree):
@@ -282,7 +311,7 @@ def _kept(file: File, call: ast.Call, k: int) -> bool:
         for name, value in pairs:
             if isinstance(name, str) and "_" in name and _SMALLER.search(name) and value not in inside:
                 number = file.constant(value)
-                if isinstance(number, int) and 0 < number < k:
+                if isinstance(number, int) and 0 < number < below:
                     return True
     return False
 

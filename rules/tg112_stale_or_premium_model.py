@@ -77,7 +77,7 @@ SUPERSEDED = {
     r"claude-3-opus-(20240229|latest)": "claude-sonnet-4-5",
     r"claude-2(\.[01])?": "claude-sonnet-4-5",
 }
-_STALE = [(lazy(rf"(?:openai/|anthropic/)?(?:{pattern})"), new) for pattern, new in SUPERSEDED.items()]
+_STALE = [(re.split(r"\W", p.replace("-", "_"))[0].replace("_", "-"), lazy(p), new) for p, new in SUPERSEDED.items()]
 _TOP = lazy(
     r"(?:openai/|anthropic/)?(?:gpt-5(?:\.\d)?-pro|o1-pro|o3-pro|gpt-4\.5|claude-opus-4|claude-3-opus|gpt-4-turbo|gpt-4-32k).*"
 )
@@ -107,7 +107,8 @@ def check(file: File) -> Iterator[Report]:
         model = file.constant(value)
         if not isinstance(model, str):
             continue
-        successor = next((new for pattern, new in _STALE if pattern.fullmatch(model)), None)
+        name = model.removeprefix("openai/").removeprefix("anthropic/")
+        successor = next((new for start, p, new in _STALE if name.startswith(start) and p.fullmatch(name)), None)
         if successor is not None:
             yield Report(
                 call,

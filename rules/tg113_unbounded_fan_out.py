@@ -6,12 +6,14 @@ Limit them with a semaphore.
 
 Task groups are the same, and so are thread pools without `max_workers`, which make up to 32 threads. What the tasks
 call is followed through helpers, of other modules, too; a semaphore or a limiter anywhere on the way counts as a bound,
-and so does a loop over batches. Lists of at most `max_at_once` items are left alone.
+and so does a loop over batches. Lists of at most `max_at_once` items are left alone, and so are lists of roles, models,
+perspectives and the like. A request is a call of an SDK or a framework, a method of what is named a model
+(`self.llm.complete(...)`), or a post to the address of a model's API.
 
-By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web
-request), and the request is in sight. Where the items may be few (the steps that a model has planned, search terms,
-groups, what an object holds), or only names say that a model is asked, it reports only if you select it: `--extend-
-select TG113`.
+By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web request,
+more than twenty that are written out), and the request is in sight. Where the items may be few (the steps that a
+model has planned, search terms, groups, what an object holds), or only names say that a model is asked, it reports
+only if you select it: `--extend-select TG113`.
 
 Bad:
 

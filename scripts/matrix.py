@@ -129,6 +129,12 @@ SETS = {
         ignore="ignore",
     ),
     "neighbours-openlit": Set(("openlit", "openai", "anthropic"), ("tests/neighbours",), "", ignore="ignore"),
+    "neighbours-others": Set(
+        ("ddtrace", "sentry-sdk", "traceloop-sdk", "httpx", "openai", "anthropic"),
+        ("tests/neighbours",),
+        "",
+        ignore="ignore",
+    ),
 }
 
 

@@ -19,12 +19,12 @@ import pytest
 from blockbuster import blockbuster_ctx
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tokenguard
+from exported import EXPORTER, READER, Spans
+from tokenguard import policy
 from tokenguard.installation import runtime
 
 pytest_plugins = ["pytester"]
@@ -77,10 +77,6 @@ def _nothing_blocks_an_event_loop():
         yield blocking
 
 
-EXPORTER = InMemorySpanExporter()
-READER = InMemoryMetricReader()
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _telemetry():
     provider = TracerProvider()
@@ -108,35 +104,15 @@ def installed():
     del here.telemetry.put
 
 
-class Spans:
-    """The spans that have ended since the test began, without those of broken caches: other tests' prompts break."""
+@pytest.fixture
+def under(installed):
+    """Puts the calls of one test under a policy, given as its file's text, and returns the guard."""
 
-    def all(self):
-        return [span for span in EXPORTER.get_finished_spans() if span.name != "cache_break"]
+    def put(text, path="/tokenguard.toml"):
+        tokenguard.install(policy.loads(text, path))
+        return runtime.installed().meter.guard
 
-    def breaks(self):
-        return [span for span in EXPORTER.get_finished_spans() if span.name == "cache_break"]
-
-    def __iter__(self):
-        return iter(self.all())
-
-    def __len__(self):
-        return len(self.all())
-
-    @property
-    def one(self):
-        """The one span there is."""
-        spans = self.all()
-        assert len(spans) == 1, [span.name for span in spans]
-        return spans[0]
-
-    @property
-    def attributes(self):
-        """The attributes of the one span there is."""
-        return dict(self.one.attributes)
-
-    def clear(self):
-        EXPORTER.clear()
+    return put
 
 
 def collected(known=[0]):  # noqa: B006 - what it remembers
@@ -156,25 +132,6 @@ def spans():
     EXPORTER.clear()
     yield Spans()
     EXPORTER.clear()
-
-
-def metric_points(**wanted):
-    """The metrics' points: {(name, frozenset of attributes): value, or (count, sum) of a histogram}.
-
-    Sums go on over a whole test run, so a test names an attribution of its own: `metric_points(tenant="only-here")`.
-    """
-    wanted = {(f"tokenguard.{key}", value) for key, value in wanted.items()}
-    points = {}
-    data = READER.get_metrics_data()
-    for resource in data.resource_metrics if data else ():
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                for point in metric.data.data_points:
-                    attributes = frozenset((point.attributes or {}).items())
-                    if wanted <= attributes:
-                        key = (metric.name, attributes)
-                        points[key] = point.value if hasattr(point, "value") else (point.count, point.sum)
-    return points
 
 
 APART = (

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import httpx2
 import openai
 import pytest
 
+import connections
 import tokenguard
-from conftest import metric_points
+from exported import metric_points
 from tokenguard import policy
 from tokenguard.facts import names
 from tokenguard.installation import runtime
@@ -123,7 +123,7 @@ def test_async_and_raw(provider, keeping):
         async with client.embeddings.with_streaming_response.create(**asked) as response:
             return raw.parse(), json.loads(await response.read())
 
-    raw, streamed = asyncio.run(ask())
+    raw, streamed = connections.run(ask())
     assert said(raw) == ["be", "new"]
     assert [item["index"] for item in streamed["data"]] == [0, 1, 2]
     assert provider.inputs == [["alpha", "be"], ["new"], ["x"]]

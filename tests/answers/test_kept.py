@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import copy
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
@@ -12,13 +13,11 @@ import openai
 import pytest
 
 import canned
+import connections
 import tokenguard
-from conftest import metric_points
-from tokenguard import policy
+from exported import metric_points
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
-from tokenguard.installation import runtime
-from tokenguard.policy import Policy
 
 RULE = '[[cache]]\nname = "faq"\n'
 PICTURE = "data:image/png;base64,AA"
@@ -56,15 +55,13 @@ def provider():
 
 
 @pytest.fixture
-def under(installed):
+def under(under):
     """Puts the calls of one test under a policy, with `tenant` and what else it needs by default."""
 
     def put(text, attribution='defaults = { tenant = "t1" }'):
-        tokenguard.install(policy.loads(f"{text}\n[attribution]\n{attribution}\n", "tokenguard.toml"))
-        return runtime.installed().meter.guard
+        return under(f"{text}\n[attribution]\n{attribution}\n", "tokenguard.toml")
 
-    yield put
-    tokenguard.install(Policy())
+    return put
 
 
 def ask(client, **more):
@@ -144,6 +141,7 @@ CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": 
     [
         (with_choice(finish_reason="length"), "finish"),
         (with_choice(finish_reason="content_filter"), "finish"),
+        (with_choice(message={"role": "assistant", "content": None, "refusal": "I will not."}), "finish"),
         (with_choice(message={"role": "assistant", "content": None, "tool_calls": CALLS}), "tool_call"),
         (with_choice(message={"role": "assistant", "content": "x" * 3000}), "size"),
     ],
@@ -159,6 +157,19 @@ def test_what_is_not_kept(answer, reason, provider, under, spans):
     assert looked_up(spans) == [("miss", reason)] * 2
 
 
+def test_shorter_time(under, provider, monkeypatch):
+    """Where a rule's time gets shorter, or a clock is set back, what was kept before is as old as it is."""
+    began = time.time()
+    clock = [began]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    client = provider.client()
+    for ttl, later, sent in (("1h", 0, 1), ("1h", 1800, 1), ("10m", 1800, 2), ("10m", 1800, 2), ("1h", -7200, 3)):
+        under(f'{RULE}ttl = "{ttl}"')
+        clock[0] = began + later
+        ask(client)
+        assert len(provider.requests) == sent
+
+
 def test_failure_is_not_kept(provider, under, spans):
     """An error is its caller's, and the next call is sent."""
     under(RULE)
@@ -171,6 +182,33 @@ def test_failure_is_not_kept(provider, under, spans):
     ask(client)
     assert len(provider.requests) == 2
     assert looked_up(spans) == [("miss", "error"), ("miss", None), ("hit", None)]
+
+
+def test_what_a_client_is_made_with(provider, under):
+    """Headers and parameters of the HTTP client count, and so does whatever of a client is changed later."""
+    under(RULE)
+
+    def client(**http):
+        own = httpx2.Client(transport=httpx2.MockTransport(provider), **http)
+        return openai.OpenAI(api_key="k", http_client=own, max_retries=0)
+
+    plain = client()
+    for each in (plain, client(headers={"x-org": "a"}), client(headers={"x-org": "b"}), client(params={"v": "2"})):
+        for _ in range(2):
+            ask(each)
+    assert len(provider.requests) == 4
+    for change in (
+        lambda: setattr(plain, "api_key", "other"),
+        lambda: plain._client.headers.update({"x-org": "c"}),
+        lambda: setattr(plain, "base_url", "https://elsewhere.example/v1"),
+    ):
+        before = len(provider.requests)
+        change()
+        for _ in range(2):
+            ask(plain)
+        assert len(provider.requests) == before + 1
+    ask(copy.copy(plain))
+    assert len(provider.requests) == 7
 
 
 def test_whose_they_are(provider, under):
@@ -265,7 +303,7 @@ def test_async(provider, under):
         items = [[item async for item in await ask(client, stream=True)] for _ in range(2)]
         return first == second, items[0] == items[1], first
 
-    same, same_items, first = asyncio.run(both())
+    same, same_items, first = connections.run(both())
     assert same
     assert same_items
     assert ask(provider.client()) == first
@@ -481,6 +519,6 @@ def test_one_client_above_another(provider, under):
             return [[each async for each in await client.chat.completions.create(**asked)] for _ in range(2)]
 
     with SimulatedProvider() as running:
-        first, again = asyncio.run(work(running.url))
+        first, again = connections.run(work(running.url))
         assert len(running.requests) == 1
     assert again == first

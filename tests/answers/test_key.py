@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import enum
 import random
+import types
 from types import SimpleNamespace
 
 import pytest
 
-from tokenguard.answers.key import body_text, canonical, headers_that_count, key_of
+from tokenguard.answers.fitting import refers
+from tokenguard.answers.key import canonical, counted, headers_that_count, keys_of
 from tokenguard.answers.words import content_words
 from tokenguard.call.call import AskedBy
 from tokenguard.providers import every_api
@@ -38,7 +41,7 @@ BY = AskedBy("https://h/v1/chat/completions")
 
 def keyed(body=BODY, api=CHAT, *, by=BY, whose="tenant=t", host="h", **more):
     call = SimpleNamespace(api=api, request=body, endpoint=Endpoint("openai", host, 443), stream=False, **more)
-    return key_of(SECRET, call, by, whose, "rule", body_text(call, body))
+    return keys_of(SECRET, call, by, whose, "rule")(counted(call, body).data)
 
 
 def places(node, path=()):
@@ -128,10 +131,47 @@ def test_what_else_counts():
     assert keyed(by=AskedBy(url, [{"a": "1"}, None, {"b": "2"}])) == keyed(by=AskedBy(url, [{"B": "2", "A": "1"}]))
 
 
+class Word(enum.StrEnum):
+    """As many applications have theirs."""
+
+    USER = "user"
+
+
+def test_kinds_of_one_value():
+    """What is sent as the same JSON is the same: an enum's text, a tuple, a number of numpy's, a mapping."""
+
+    class Real(float):
+        """As numpy's are."""
+
+    said = {"role": "user", "content": ["a", 0.5]}
+    same = [
+        {"role": Word.USER, "content": ("a", 0.5)},
+        {"role": "user", "content": ["a", Real(0.5)]},
+        types.MappingProxyType(said),
+        {Word("user") if key == "user" else key: value for key, value in said.items()},
+    ]
+    assert {keyed({"messages": [each]}) for each in same} == {keyed({"messages": [said]})}
+    assert keyed({"a": True}) != keyed({"a": 1})
+    assert keyed({"a": "\ud800"}) != keyed({"a": "?"})
+    assert keyed({"a": 2**70}) != keyed({"a": 2**70 + 1})
+
+
+def test_parameter_with_the_name_of_a_mark():
+    """A tool's parameter counts, though it is named as what marks a prompt for the cache."""
+
+    def of(kind):
+        parameters = {"type": "object", "properties": {"cache_control": {"type": kind}}}
+        return keyed({"tools": [{"function": {"name": "f", "parameters": parameters}}]})
+
+    assert of("string") != of("integer")
+
+
 def test_no_plain_data():
     """What cannot be sent as JSON has no key."""
-    for value in (object(), float("nan"), {1, 2}):
-        with pytest.raises((TypeError, ValueError)):
+    itself = {}
+    itself["x"] = itself
+    for value in (object(), float("nan"), float("-inf"), {1, 2}, itself):
+        with pytest.raises((TypeError, ValueError, RecursionError)):
             keyed({"x": value})
 
 
@@ -158,3 +198,26 @@ def test_no_plain_data():
 def test_words(one, other, same):
     """Case, punctuation and filler words do not count; numbers, signs, negations, names and their order do."""
     assert (content_words(one) == content_words(other)) == same
+
+
+@pytest.mark.parametrize(
+    ("part", "elsewhere"),
+    [
+        ({"type": "image_url", "image_url": {"url": "HTTPS://x.test/a.png"}}, True),
+        ({"type": "document_url", "document_url": "https://x.test/a.pdf"}, True),
+        ({"type": "input_audio", "input_audio": "https://x.test/a.mp3"}, True),
+        ({"type": "file", "file": {"filename": "a.pdf", "file_data": "https://x.test/a.pdf"}}, True),
+        ({"fileData": {"fileUri": "gs://bucket/a"}}, True),
+        ({"document": {"source": {"s3Location": {"uri": "s3://bucket/a"}}}}, True),
+        ({"images": ["https://x.test/a.png"]}, True),
+        ({"type": "image_url", "image_url": "data:image/png;base64,AA"}, False),
+        ({"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}, False),
+        ({"type": "text", "text": 'see https://x.test, "file_id": "x"'}, False),
+        ({"properties": {"url": {"type": "string", "description": "as in https://x.test"}}}, False),
+    ],
+)
+def test_input_that_is_elsewhere(part, elsewhere):
+    """Input by an address or by the name of a file may change; input in the request itself, and a text, does not."""
+    call = SimpleNamespace(api=CHAT)
+    found = refers(counted(call, {"messages": [{"role": "user", "content": [part]}]}).telling)
+    assert (found == "files") == elsewhere

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import canned
+import connections
 import tokenguard
 from answers.test_kept import Provider, looked_up
 from tokenguard import PolicyError, policy
@@ -22,8 +22,6 @@ from tokenguard.answers.encoder import encoder_of, unit_vectors
 from tokenguard.answers.meaning import hard_facts
 from tokenguard.cli import group
 from tokenguard.facts import names
-from tokenguard.installation import runtime
-from tokenguard.policy import Policy
 
 SYNONYMS = {"refund": "return", "money": "return", "back": "return", "get": "obtain", "how": "way", "policy": "rules"}
 STOPPED = {"what", "is", "the", "your", "my", "do", "i", "a", "please", "can"}
@@ -65,16 +63,14 @@ def provider():
 
 
 @pytest.fixture
-def under(installed, monkeypatch, tmp_path):
+def under(under, monkeypatch, tmp_path):
     monkeypatch.setenv("TOKENGUARD_CACHE_KEY", "a secret of some length")
 
     def put(text, answers='[answers]\ntimeout = "2s"\n'):
-        path = str(tmp_path / "tokenguard.toml")
-        tokenguard.install(policy.loads(f'{text}[attribution]\ndefaults = {{ tenant = "t1" }}\n{answers}', path))
-        return runtime.installed().meter.guard
+        text = f'{text}[attribution]\ndefaults = {{ tenant = "t1" }}\n{answers}'
+        return under(text, str(tmp_path / "tokenguard.toml"))
 
-    yield put
-    tokenguard.install(Policy())
+    return put
 
 
 def asking(text, **more):
@@ -178,7 +174,7 @@ def test_never_on_the_loop(provider, under):
         await client.chat.completions.create(**asking("What is the refund policy?"))
         await client.chat.completions.create(**asking("the return rules?"))
 
-    asyncio.run(both())
+    connections.run(both())
     assert len(provider.requests) == 1
     assert len(encode.threads) >= 2  # a call of the test before may still be under way
     assert set(encode.threads) == {"tokenguard-encode"}

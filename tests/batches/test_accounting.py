@@ -12,7 +12,7 @@ import pytest
 
 import tokenguard
 from batches.conftest import CLAUDE, MODEL, create, finished, hand, line, request, text_of
-from conftest import metric_points
+from exported import metric_points
 from tokenguard.facts import names
 
 

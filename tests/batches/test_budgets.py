@@ -7,22 +7,16 @@ import pytest
 
 import tokenguard
 from batches.conftest import CLAUDE, create, finished, hand, line, request, text_of
-from conftest import metric_points
-from tokenguard import BudgetExceeded, policy
+from exported import metric_points
+from tokenguard import BudgetExceeded
 from tokenguard.batches.held import reservation
 from tokenguard.installation import runtime
 
 
 @pytest.fixture
-def under(installed):
+def under(under):
     """Put what follows under a policy; returns the guard."""
-
-    def put(text, ledger="memory:", first=""):
-        tokenguard.install(policy.loads(f'{first}\n[ledger]\nurl = "{ledger}"\n{text}', "/tokenguard.toml"))
-        return runtime.installed().meter.guard
-
-    yield put
-    tokenguard.install(policy.Policy())
+    return lambda text, ledger="memory:", first="": under(f'{first}\n[ledger]\nurl = "{ledger}"\n{text}')
 
 
 def budget(limit, **more):

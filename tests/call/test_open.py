@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -102,6 +103,16 @@ def test_a_slow_reader_is_a_reader(installed, ledger, monkeypatch):
             time.sleep(0.06)
             assert not installed.records
     assert installed.records[0].outcome == "ok"
+
+
+def test_dropped_unread_after_it_was_looked_at(installed, ledger):
+    """Who looks whether a stream is read holds on to nothing: it ends as soon as it is collected."""
+    chunks = stream()
+    open_calls._sweep()
+    del chunks
+    gc.collect()
+    assert [record.outcome for record in installed.records] == ["abandoned"]
+    assert ledger.accounts()[0].reserved_nano == 0
 
 
 def test_nothing_is_left(installed, ledger):

@@ -14,33 +14,6 @@ from tokenguard.ledger import Balance, Reservation, nano, open_ledger
 from tokenguard.policy import CompiledPolicy
 from tokenguard.report.budgets import standings
 
-POLICY = """
-[[budget]]
-name = "tenant per day"
-per = ["tenant"]
-limit_usd = 20.0
-limit_tokens = 5000
-[[budget]]
-name = "everyone"
-window = "total"
-limit_usd = 1.0
-then = "warn"
-[[budget]]
-name = "nobody yet"
-when = { model = "other" }
-limit_usd = 3
-[[breaker]]
-name = "down"
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("TOKENGUARD_POLICY", raising=False)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tokenguard.toml").write_text(POLICY)
-    return tmp_path
-
 
 def run(command, *args: str) -> Result:
     return CliRunner().invoke(command, args, catch_exceptions=False, env={"COLUMNS": "160"})
@@ -118,11 +91,13 @@ def test_an_account_without_a_budget(folder: Path) -> None:
 
 def test_budgets_without_a_ledger(folder: Path) -> None:
     """A ledger that cannot be reached is exit code 1 with its reason; one in memory is explained."""
-    (folder / "tokenguard.toml").write_text(POLICY + '[ledger]\nurl = "redis://127.0.0.1:1/0"\n')
+    file = folder / "tokenguard.toml"
+    rules = file.read_text()
+    file.write_text(rules + '[ledger]\nurl = "redis://127.0.0.1:1/0"\n')
     done = run(commands.budgets)
     assert done.exit_code == 1
     assert "Redis ledger cannot be used" in done.stderr
-    (folder / "tokenguard.toml").write_text(POLICY + '[ledger]\nurl = "memory:"\n')
+    file.write_text(rules + '[ledger]\nurl = "memory:"\n')
     assert "memory:" in run(commands.budgets).stdout
     assert json.loads(run(commands.budgets, "--format", "json").stdout) == {"version": 1, "budgets": []}
 

@@ -46,7 +46,7 @@ def test_every_metric_has_its_labels():
 
 def test_labels_are_those_of_the_metrics(installed):
     """What a call and a task are counted under are labels that the reference names."""
-    from conftest import READER
+    from exported import READER
     from tokenguard.demo.provider import SimulatedProvider
 
     openai = pytest.importorskip("openai")

@@ -6,7 +6,6 @@ Their own spans, if they make any, are parents: only the leaf calls to a model c
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import time
@@ -14,6 +13,7 @@ import time
 import pytest
 from opentelemetry import trace
 
+import connections
 import tokenguard
 from tokenguard.demo.provider import SimulatedProvider
 
@@ -69,7 +69,7 @@ def openai_agents_streamed(provider):
         async for _ in agents.Runner.run_streamed(agent, ASK).stream_events():
             pass
 
-    asyncio.run(run())
+    connections.run(run())
 
 
 def langchain_agent(provider):
@@ -119,7 +119,7 @@ def llama_index_agent(provider):
     async def run():
         await agent.run(ASK)
 
-    asyncio.run(run())
+    connections.run(run())
 
 
 def llama_index_complete(provider):
@@ -154,7 +154,7 @@ def litellm_async(provider):
             async for _ in await litellm.acompletion(**ask, stream=True):
                 pass
 
-    asyncio.run(run())
+    connections.run(run())
 
 
 def litellm_others(provider):

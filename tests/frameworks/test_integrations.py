@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import gc
 
 import pytest
 
+import connections
 import tokenguard
 from tokenguard.demo.provider import SimulatedProvider
 
@@ -54,7 +54,7 @@ def langchain(module, kind, **options):
             async for _ in chat.astream(ASK):
                 pass
 
-        asyncio.run(awaited())
+        connections.run(awaited())
 
     return run
 
@@ -68,7 +68,7 @@ def llama_index(module, kind, **options):
         llm.chat([message])
         if module != "mistralai":  # it wants the usage beside a choice, which the simulated provider tells apart
             list(llm.stream_chat([message]))
-        asyncio.run(llm.achat([message]))
+        connections.run(llm.achat([message]))
 
     return run
 
@@ -88,7 +88,7 @@ def pydantic_ai(model, provider_name, kind, **options):
             async with agent.run_stream(ASK) as result:
                 await result.get_output()
 
-        asyncio.run(awaited())
+        connections.run(awaited())
 
     return run
 
@@ -111,7 +111,7 @@ def smolagents(provider):
 
 def ag2(provider):
     configuration = needed("ag2.config").OpenAIConfig("gpt-4.1-mini", base_url=provider.openai_url, api_key="k")
-    asyncio.run(needed("ag2").Agent("clerk", config=configuration).ask(ASK))
+    connections.run(needed("ag2").Agent("clerk", config=configuration).ask(ASK))
 
 
 def semantic_kernel(provider):
@@ -128,7 +128,7 @@ def semantic_kernel(provider):
             async for _ in service.get_streaming_chat_message_contents(history, settings):
                 pass
 
-    asyncio.run(awaited())
+    connections.run(awaited())
 
 
 def haystack(module, kind, **options):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
+import connections
 import tokenguard
-from kept_answers import KEEPS
+from policies import KEEPS
 from tokenguard import policy
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
@@ -57,7 +56,7 @@ def test_langchain(asynchronous, stream, provider, spans):
                 return "".join([part.text async for part in model.astream(SAID)])
             return (await model.ainvoke(SAID)).text
 
-        return asyncio.run(work())
+        return connections.run(work())
 
     served_twice(provider, spans, ask)
 
@@ -77,7 +76,7 @@ def test_pydantic_ai(api, stream, provider, spans):
         async with agent.run_stream(SAID) as result:
             return await result.get_output()
 
-    served_twice(provider, spans, lambda: asyncio.run(work()))
+    served_twice(provider, spans, lambda: connections.run(work()))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -96,7 +95,7 @@ def test_litellm(model, asynchronous, stream, provider, spans):
 
     def ask():
         if asynchronous:
-            return asyncio.run(work())
+            return connections.run(work())
         got = litellm.completion(**given)
         return "".join(p.choices[0].delta.content or "" for p in got) if stream else got.choices[0].message.content
 

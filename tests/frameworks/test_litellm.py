@@ -15,7 +15,9 @@ from importlib.util import find_spec
 
 import pytest
 
+import connections
 import tokenguard
+from policies import SHORT, short_and_cheap
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.seams import litellm as seam
@@ -132,7 +134,7 @@ def run(coroutine):
                 pass
         await asyncio.sleep(0.02)  # what the loop has left to close
 
-    asyncio.run(running())
+    connections.run(running())
 
 
 WAYS = (once, streamed, awaited, awaited_stream)
@@ -337,17 +339,6 @@ CAPS = {
     "ollama_chat/qwen3": lambda body: body["options"]["num_predict"],
     "huggingface/qwen/qwen3": lambda body: body["max_tokens"],
 }
-RULES = """
-[[limit]]
-name = "short"
-max_output_tokens = 7
-then = "clamp"
-[[limit]]
-name = "cheap"
-max_input_tokens = 1
-then = "downgrade"
-downgrade_to = "mistral-tiny-2407"
-"""
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -356,7 +347,7 @@ def test_clamp_and_downgrade(name, way, provider, installed, spans):
     """The cap is set where the wire format has it, and the model where it is named; the span says so."""
     if name in UNREADABLE and "stream" in way.__name__:
         pytest.skip("litellm cannot read it")
-    tokenguard.install(policy.loads(RULES))
+    tokenguard.install(policy.loads(short_and_cheap("mistral-tiny-2407")))
     with tokenguard.meter() as measured:
         way(name, provider)
         settled(measured, 1)
@@ -372,7 +363,7 @@ def test_clamp_and_downgrade(name, way, provider, installed, spans):
 
 def test_clamped_in_aiohttp(provider, installed, spans):
     """The same where litellm speaks aiohttp itself."""
-    tokenguard.install(policy.loads(RULES.partition('[[limit]]\nname = "cheap"')[0]))
+    tokenguard.install(policy.loads(SHORT))
     run(litellm.acompletion("aiohttp_openai/gpt-4.1-mini", ASK, max_tokens=CAP, **at("/v1")(provider)))
     assert provider.requests[-1].billed.output == spans.attributes["gen_ai.usage.output_tokens"] <= 7
 
@@ -394,7 +385,7 @@ def test_signed_again(kind, provider, installed):
             seen.append(request)
             return super().handle_request(request)
 
-    tokenguard.install(policy.loads(RULES))
+    tokenguard.install(policy.loads(short_and_cheap("mistral-tiny-2407")))
     with httpx.Client(transport=Recording()) as client:
         once(f"bedrock/{kind}/{CLAUDE}", provider, client=HTTPHandler(client=client))
     (request,) = seen
@@ -414,7 +405,7 @@ def test_signed_elsewhere(provider, installed, spans):
     """A request that was signed nobody knows how is not sent with a broken signature: it is refused, and says why."""
     from litellm.llms.custom_httpx.http_handler import HTTPHandler
 
-    tokenguard.install(policy.loads(RULES))
+    tokenguard.install(policy.loads(short_and_cheap("mistral-tiny-2407")))
     with pytest.raises(tokenguard.TokenGuardError, match=r'signed.*then = "block"'):
         HTTPHandler().post(
             f"{provider.url}/model/{CLAUDE}/converse",

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 
 import pytest
 
+import connections
 import tokenguard
+from policies import short_and_cheap
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
 
@@ -53,7 +54,7 @@ def stream(chat):
 
 
 def ainvoke(chat):
-    asyncio.run(chat.ainvoke(ASK))
+    connections.run(chat.ainvoke(ASK))
 
 
 def astream(chat):
@@ -61,7 +62,7 @@ def astream(chat):
         async for _ in chat.astream(ASK):
             pass
 
-    asyncio.run(run())
+    connections.run(run())
 
 
 WAYS = (invoke, stream, ainvoke, astream)
@@ -91,7 +92,7 @@ def test_mistral_embeddings(asynchronous, provider, installed, spans):
     made = module.MistralAIEmbeddings(endpoint=provider.openai_url, api_key="k", max_retries=2, wait_time=0)
     provider.fail_next(429)
     if asynchronous:
-        vectors = asyncio.run(made.aembed_documents(["a plan", "a warranty"]))
+        vectors = connections.run(made.aembed_documents(["a plan", "a warranty"]))
     else:
         vectors = made.embed_documents(["a plan", "a warranty"])
     assert len(vectors) == 2
@@ -105,18 +106,7 @@ def test_mistral_embeddings(asynchronous, provider, installed, spans):
 @pytest.mark.parametrize("way", WAYS)
 def test_mistral_is_guarded(way, mistral, provider, installed, spans):
     """Its cap and its model are replaced on the way, and what is too much is not sent."""
-    rules = """
-    [[limit]]
-    name = "short"
-    max_output_tokens = 7
-    then = "clamp"
-    [[limit]]
-    name = "cheap"
-    max_input_tokens = 1
-    then = "downgrade"
-    downgrade_to = "mistral-tiny-2407"
-    """
-    tokenguard.install(policy.loads(rules))
+    tokenguard.install(policy.loads(short_and_cheap("mistral-tiny-2407")))
     way(mistral)
     gc.collect()
     (sent,) = provider.requests
@@ -170,7 +160,7 @@ def called(lm):
 
 
 def acalled(lm):
-    asyncio.run(lm.acall(ASK))
+    connections.run(lm.acall(ASK))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import os
 
 import pytest
 
+import connections
 import tokenguard
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
@@ -80,7 +81,6 @@ def pydantic_ai(provider):
 
 
 def llama_index(provider):
-    import asyncio
 
     openai_llm = pytest.importorskip("llama_index.llms.openai").OpenAI
     agent_class = pytest.importorskip("llama_index.core.agent.workflow").FunctionAgent
@@ -91,7 +91,7 @@ def llama_index(provider):
     async def run():
         await agent.run(ASK, max_iterations=50)
 
-    asyncio.run(run())
+    connections.run(run())
 
 
 @pytest.mark.parametrize("framework", [openai_agents, langchain_openai, langchain_anthropic, pydantic_ai, llama_index])

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+import connections
 import tokenguard
 from tokenguard import policy
 
@@ -60,7 +61,7 @@ def test_openai_agents(server, installed, spans):
             await session.send_message("A coat?")
             await answered(server)
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    connections.run(asyncio.wait_for(work(), 30))
     as_billed(server, installed.records)
     assert spans.all()[-1].name == "realtime gpt-realtime"
 
@@ -78,7 +79,7 @@ def test_pydantic_ai(server, installed, monkeypatch):
             await session.send("A coat?")
             await answered(server)
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    connections.run(asyncio.wait_for(work(), 30))
     as_billed(server, installed.records)
 
 
@@ -104,7 +105,7 @@ def test_pipecat(server, installed):
         await task.cancel()
         await asyncio.wait([running], timeout=5)
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    connections.run(asyncio.wait_for(work(), 30))
     as_billed(server, installed.records)
 
 
@@ -124,5 +125,5 @@ def test_livekit(server, installed):
             asked.cancel()
             await session.aclose()
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    connections.run(asyncio.wait_for(work(), 30))
     as_billed(server, installed.records)

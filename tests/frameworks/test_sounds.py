@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
+import connections
 import tokenguard
 from tokenguard.demo.provider import SimulatedProvider
 
@@ -36,7 +35,7 @@ def test_agents_that_listen_and_speak(provider, installed):
             spoken = voice.OpenAITTSModel("gpt-4o-mini-tts", client)
             return [piece async for piece in spoken.run("Three are in stock.", voice.TTSModelSettings())]
 
-    assert asyncio.run(work())
+    assert connections.run(work())
     heard, spoken = installed.records
     assert heard.attributes["gen_ai.operation.name"] == "transcription"
     assert heard.usage.input == provider.requests[0].billed.input > 0

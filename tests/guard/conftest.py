@@ -5,10 +5,7 @@ from __future__ import annotations
 import openai
 import pytest
 
-import tokenguard
-from tokenguard import policy
 from tokenguard.demo.provider import SimulatedProvider
-from tokenguard.installation import runtime
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +29,7 @@ def client(provider):
 
 
 @pytest.fixture
-def under(installed):
+def under(under, tmp_path):
     """Put the calls under a policy: `under('''toml''')` returns the guard."""
-
-    def put(text):
-        tokenguard.install(policy.loads('[ledger]\nurl = "memory:"\n' + text, "/tokenguard.toml"))
-        return runtime.installed().meter.guard
-
-    yield put
-    tokenguard.install(policy.Policy())
+    file = str(tmp_path / "tokenguard.toml")
+    return lambda text, url="memory:": under(f'[ledger]\nurl = "{url}"\n{text}', file)

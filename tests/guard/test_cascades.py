@@ -11,7 +11,7 @@ import pytest
 
 import deciding
 import tokenguard
-from conftest import metric_points
+from exported import metric_points
 from tokenguard import policy
 from tokenguard.installation import runtime
 

@@ -12,7 +12,6 @@ import pytest
 
 import tokenguard
 from tokenguard import LimitExceeded, policy
-from tokenguard.installation import runtime
 from tokenguard.tokens import count_text
 
 WORDS = "alpha beta gamma delta " * 25
@@ -45,14 +44,8 @@ def claude(provider):
 
 
 @pytest.fixture
-def under(installed):
-    def put(rows, then="block"):
-        text = f'[[limit]]\nname = "l"\nthen = "{then}"\n{rows}\n'
-        tokenguard.install(policy.loads(text, "/tokenguard.toml"))
-        return runtime.installed().meter.guard
-
-    yield put
-    tokenguard.install(policy.Policy())
+def under(under):
+    return lambda rows, then="block": under(f'[[limit]]\nname = "l"\nthen = "{then}"\n{rows}\n')
 
 
 def chat(client, *messages, model="gpt-4o", **options):

@@ -25,7 +25,7 @@ from canned import (
     chat_body,
     openai_client,
 )
-from conftest import metric_points
+from exported import metric_points
 from tokenguard import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded, PolicyError, policy
 from tokenguard.installation import runtime
 from tokenguard.process.hashes import fingerprint

@@ -12,27 +12,15 @@ import httpx2
 import openai
 import pytest
 
+import connections
 import tokenguard
 from canned import MESSAGES, OPENAI_COST, Script, async_openai_client, chat_body, openai_client
 from tokenguard import BudgetExceeded, PolicyError, policy
 from tokenguard.call import scope
-from tokenguard.installation import runtime
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES, "max_tokens": 100}
 RATE = '[[budget]]\nname = "rate"\nwindow = "hour"\nlimit_calls = 3\n'
 RUN = '[[budget]]\nname = "run"\nper = ["task_run"]\nlimit_usd = 0.0004\n'
-
-
-@pytest.fixture
-def under(installed, tmp_path):
-    """Put the calls under a policy: `under('''toml''')` returns the guard."""
-
-    def put(text, url="memory:"):
-        tokenguard.install(policy.loads(f'[ledger]\nurl = "{url}"\n{text}', str(tmp_path / "tokenguard.toml")))
-        return runtime.installed().meter.guard
-
-    yield put
-    tokenguard.install(policy.Policy())
 
 
 def ask(client=None):
@@ -84,7 +72,7 @@ def test_asynchronous(under):
             *(client.chat.completions.create(**CHAT) for _ in range(10)), return_exceptions=True
         )
 
-    came = asyncio.run(main())
+    came = connections.run(main())
     assert len(script.requests) == 3
     assert sum(isinstance(each, BudgetExceeded) for each in came) == 7
 
@@ -238,7 +226,7 @@ def test_what_is_left(under):
             assert tokenguard.remaining() == pytest.approx(0.0004)
             ask()
             assert tokenguard.remaining() == pytest.approx(0.0004 - OPENAI_COST)
-            assert asyncio.run(asyncio.to_thread(tokenguard.remaining)) == pytest.approx(0.0004 - OPENAI_COST)
+            assert connections.run(asyncio.to_thread(tokenguard.remaining)) == pytest.approx(0.0004 - OPENAI_COST)
     with tokenguard.attribution(tenant="t2"):
         assert tokenguard.remaining() == 1
     with pytest.raises(ValueError, match='no budget "tenants"; did you mean "tenant"'):
@@ -291,3 +279,36 @@ def test_as_it_is_shown():
     assert "alert_at = []\n" in shown
     assert 'window = "total"' in shown
     assert policy.loads(shown) == policy.loads(RATE + RUN)
+
+
+# --- what is sent when it is first read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_stream_that_is_never_read(under, provider, spans, asynchronous):
+    """ollama's client sends a stream when it is first read: one that never is costs nothing, and holds nothing."""
+    ollama = pytest.importorskip("ollama")
+    under(RATE + '[[budget]]\nname = "money"\nlimit_tokens = 300\nper = []\n')
+    asked = {"model": "llama3.2", "messages": MESSAGES, "options": {"num_predict": 100}, "stream": True}
+
+    async def never() -> None:
+        client = ollama.AsyncClient(host=provider.url)
+        for _ in range(5):
+            stream = await client.chat(**asked)
+            await stream.aclose()
+        del stream
+        assert [part async for part in await client.chat(**asked)]
+        await client._client.aclose()
+
+    def asked_in_vain() -> None:
+        client = ollama.Client(host=provider.url)
+        for _ in range(5):
+            client.chat(**asked)
+        client.chat(**asked).close()
+        assert list(client.chat(**asked))
+        client._client.close()
+
+    connections.run(never()) if asynchronous else asked_in_vain()
+    assert len(provider.requests) == 1
+    assert len(spans.all()) == 1
+    assert tokenguard.spent("rate", unit="calls") == 1

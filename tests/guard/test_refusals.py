@@ -12,7 +12,7 @@ import pytest
 
 import tokenguard
 from canned import MESSAGES, openai_client
-from conftest import metric_points
+from exported import metric_points
 from tokenguard import BudgetExceeded, policy
 from tokenguard.installation import runtime
 

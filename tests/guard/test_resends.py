@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 
@@ -10,6 +9,7 @@ import httpx2
 import openai
 import pytest
 
+import connections
 import tokenguard
 from canned import async_openai_client, openai_client
 from tokenguard import BudgetExceeded, policy
@@ -95,7 +95,9 @@ def test_resends_are_reserved(kind, usd, timeouts, sent, spent, budget):
             return await client.chat.completions.create(**ASKED)
 
     def ask():
-        return asyncio.run(ask_async()) if kind == "async" else openai_client(provider).chat.completions.create(**ASKED)
+        if kind == "async":
+            return connections.run(ask_async())
+        return openai_client(provider).chat.completions.create(**ASKED)
 
     if sent <= timeouts:
         with pytest.raises(BudgetExceeded, match="worst case of this resend") as refusal:

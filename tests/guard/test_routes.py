@@ -11,7 +11,7 @@ import openai
 import pytest
 
 import tokenguard
-from conftest import metric_points
+from exported import metric_points
 from tokenguard import BudgetExceeded, policy
 from tokenguard.installation import runtime
 from tokenguard.policy import CompiledPolicy

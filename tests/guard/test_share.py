@@ -16,7 +16,7 @@ import pytest
 import canned
 import tokenguard
 from canned import OPENAI_COST, async_openai_client, openai_client
-from conftest import metric_points
+from exported import metric_points
 from tokenguard.facts import names
 from tokenguard.guard import fan_out
 

@@ -11,6 +11,7 @@ import httpx2
 import openai
 import pytest
 
+import connections
 import tokenguard
 from canned import Body, async_openai_client, openai_client
 from tokenguard import BudgetExceeded, policy
@@ -190,7 +191,7 @@ def test_cancelled(budget, installed):
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(main())
+    connections.run(main())
     assert budget() == pytest.approx(0.35, rel=0.001)
 
 

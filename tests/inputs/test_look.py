@@ -10,7 +10,7 @@ import openai
 import pytest
 
 import tokenguard
-from conftest import metric_points
+from exported import metric_points
 from report.test_sources import value
 from tokenguard.call.repeats import snapshot
 from tokenguard.demo.provider import SimulatedProvider

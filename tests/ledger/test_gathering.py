@@ -1,4 +1,4 @@
-"""The SQLite ledger gathers what calls came to, and writes it with the next reservation or a moment later."""
+"""The SQLite ledger gathers what calls came to, and writes it when it is needed or a moment later."""
 
 from __future__ import annotations
 
@@ -178,3 +178,98 @@ def test_a_ledger_that_nobody_has_any_more(tmp_path: Path):
     gc.collect()
     with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
         connection.execute("SELECT 1")
+
+
+class Stop(BaseException):
+    """What a signal handler raises."""
+
+
+def test_what_others_write_is_seen(ledger: SqliteLedger) -> None:
+    """What is remembered of an account holds only until another process writes to the file."""
+    other = SqliteLedger(ledger.path)
+    reserved(ledger, 0.25)
+    assert isinstance(other.reserve([IT], nano(0.5), 0), Reservation)
+    assert isinstance(ledger.reserve([IT], nano(0.5), 0), Refusal)
+    assert isinstance(other.reserve([IT], nano(0.5), 0), Refusal)
+    reserved(ledger, 0.25)
+    assert isinstance(other.reserve([IT], 1, 0), Refusal)
+    other.reset("b")
+    other.drop([IT.account])
+    reserved(ledger, 1.0)
+    other.close()
+
+
+def test_what_this_process_writes_is_seen(ledger: SqliteLedger) -> None:
+    """The same of its own settlements, resets, dropped accounts and ended leases."""
+    made = reserved(ledger, 0.75)
+    ledger.settle(made, nano(0.5), 0)
+    assert isinstance(ledger.reserve([IT], nano(0.5) + 1, 0), Refusal)
+    ledger.reset("b")
+    released = reserved(ledger, 1.0)
+    ledger.release(released)
+    ledger.drop([IT.account])
+    reserved(ledger, 1.0)
+    ledger._clock = lambda: time.time() + 2 * ledger.lease_s
+    assert ledger.read([IT])[0].orphaned_nano == nano(1.0)
+    assert isinstance(ledger.reserve([IT], 1, 0), Refusal)
+
+
+def test_an_account_that_was_forgotten_is_opened_again(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening an account may be when old ones are deleted, the others of the same call among them."""
+    now = 1000.0
+    ledger._clock = lambda: now
+    old, new = (Entry("b", "", 0, 2000, nano(1)), Entry("c", "", 0, 2**32, nano(1)))
+    made = ledger.reserve([old], nano(0.5), 0)
+    assert isinstance(made, Reservation)
+    ledger.settle(made, 0, 0)
+    now = 10.0**6
+    both = ledger.reserve([old, new], nano(0.5), 0)
+    assert isinstance(both, Reservation)
+    assert [balance.reserved_nano for balance in ledger.read([old, new])] == [nano(0.5), nano(0.5)]
+
+
+BROKEN_OFF = {
+    "_hold": lambda ledger, made: ledger.reserve([IT], nano(0.5), 0),
+    "_look_up": lambda ledger, made: ledger.reserve([IT], nano(0.5), 0),
+    "_charge": lambda ledger, made: ledger.settle(made, nano(0.125), 0),
+}
+
+
+@pytest.mark.parametrize("step", BROKEN_OFF)
+def test_what_was_broken_off_is_not_remembered(ledger: SqliteLedger, monkeypatch, step: str) -> None:
+    """What a signal handler breaks off takes nothing, whatever it had noted by then."""
+    made = reserved(ledger, 0.25)
+    original = getattr(ledger, step)
+
+    def broken_off(*arguments):
+        original(*arguments)
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, step, broken_off)
+        ledger._taken_at = None
+        with pytest.raises(Stop):
+            BROKEN_OFF[step](ledger, made)
+    assert isinstance(ledger.reserve([IT], nano(0.75) + 1, 0), Refusal)
+    reserved(ledger, 0.75)
+
+
+def test_more_than_was_reserved_counts_at_once(ledger: SqliteLedger) -> None:
+    """A call that came to more than its worst case leaves less for the next one, as soon as it has ended."""
+    ledger.settle_soon(reserved(ledger, 0.1), nano(0.8), 0)
+    assert isinstance(ledger.reserve([IT], nano(0.3), 0), Refusal)
+    tokens = Entry("t", "", 0, 2**32, None, 100)
+    made = ledger.reserve([tokens], 0, 10)
+    assert isinstance(made, Reservation)
+    ledger.settle_soon(made, 0, 90)
+    assert isinstance(ledger.reserve([tokens], 0, 20), Refusal)
+
+
+def test_many_gathered_are_not_left_to_the_thread(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that does not get its turn lets no heap of settlements grow: the next reservation writes them."""
+    monkeypatch.setattr(sqlite_module, "_MOST_GATHERED", 3)
+    for _ in range(4):
+        ledger.settle_soon(reserved(ledger, 0.01), nano(0.01), 0)
+    assert len(ledger._gathered) == 4
+    reserved(ledger, 0.01)
+    assert not ledger._gathered

@@ -317,7 +317,7 @@ def test_the_programs_random_numbers_are_its_own(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "l.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError):
-            ledger._begin(ledger._opened())
+            ledger._begin(ledger._opened(), time.monotonic())
         other.execute("ROLLBACK")
     assert random.getstate() == before
     ledger.close()

@@ -31,6 +31,19 @@ def half(peer: socket.socket, commands: bytes) -> None:
     peer.shutdown(socket.SHUT_WR)
 
 
+def trickle(peer: socket.socket, commands: bytes) -> None:
+    for byte in b"$100\r\n" + b"a" * 100:
+        peer.sendall(bytes([byte]))
+        time.sleep(TIMEOUT_S / 5)
+
+
+def greets(peer: socket.socket, commands: bytes) -> None:
+    if b"EVALSHA" in commands:
+        trickle(peer, commands)
+    else:
+        says("+OK")(peer, commands)
+
+
 def reset(peer: socket.socket, commands: bytes) -> None:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
     peer.close()
@@ -39,6 +52,8 @@ def reset(peer: socket.socket, commands: bytes) -> None:
 SERVERS: dict[str, tuple[Callable[[socket.socket, bytes], None], str]] = {
     "is silent": (lambda peer, commands: None, "Timeout"),
     "is slow": (lambda peer, commands: time.sleep(3 * TIMEOUT_S), "Timeout"),
+    "trickles": (trickle, "Timeout"),
+    "greets, and trickles then": (greets, "Timeout"),
     "closes": (lambda peer, commands: peer.close(), "closed"),
     "closes half of it in the midst of an answer": (half, "closed"),
     "resets": (reset, "reset by peer"),

@@ -22,6 +22,31 @@ REPORTED = {
     "openai-agents with a context": "from agents import Agent\nagent = Agent[dict](name='a')",
     "google adk": "from google.adk.agents import LlmAgent\nagent = LlmAgent(name='a', model='gemini-2.5-flash')",
     "google adk, short name": "from google.adk.agents import Agent\nroot_agent = Agent(name='a', model='gemini-2.5-flash')",
+    "strands, with Bedrock's model": "from strands import Agent\nagent = Agent(system_prompt='Help.')",
+    "strands, a model by its name": "from strands import Agent\nagent = Agent(model='us.anthropic.claude-sonnet-4')",
+    "strands, a model without a cap": (
+        "from strands import Agent\nfrom strands.models import BedrockModel\nagent = Agent(model=BedrockModel(model_id='m'))"
+    ),
+    "strands, parameters without a cap": (
+        "from strands.models.openai import OpenAIModel\nm = OpenAIModel(model_id='m', params={'temperature': 0})"
+    ),
+    "camel": "from camel.models import ModelFactory\nm = ModelFactory.create(model_platform=P, model_type=T)",
+    "camel, settings without a cap": (
+        "from camel.models import ModelFactory\n"
+        "m = ModelFactory.create(model_platform=P, model_type=T, model_config_dict={'temperature': 0})"
+    ),
+    "griptape": "from griptape.drivers.prompt.openai import OpenAiChatPromptDriver\nd = OpenAiChatPromptDriver(model='m')",
+    "magentic": "from magentic import OpenaiChatModel\nm = OpenaiChatModel('gpt-4.1')",
+    "ag2": "from ag2.config import GeminiConfig\nc = GeminiConfig(model='gemini-2.5-flash')",
+    "smolagents": "from smolagents import InferenceClientModel\nm = InferenceClientModel(model_id='m')",
+    "semantic kernel": (
+        "from semantic_kernel.connectors.ai.google.google_ai import GoogleAIChatPromptExecutionSettings as S\ns = S()"
+    ),
+    "haystack's responses": (
+        "from haystack.components.generators.chat import OpenAIResponsesChatGenerator\n"
+        "g = OpenAIResponsesChatGenerator(model='gpt-5')"
+    ),
+    "agno on Bedrock": "from agno.models.aws import AwsBedrock\nm = AwsBedrock(id='m')",
     "livekit model": "from livekit.plugins import openai\nllm = openai.LLM(model='gpt-4.1')",
     "livekit inference": "from livekit.agents import inference\nllm = inference.LLM('openai/gpt-4.1')",
     "livekit model by name": "from livekit.agents import AgentSession\nsession = AgentSession(llm='openai/gpt-4.1')",
@@ -68,6 +93,23 @@ REPORTED = {
 }
 
 SILENT = {
+    "strands, a capped model": (
+        "from strands import Agent\nfrom strands.models import BedrockModel\n"
+        "agent = Agent(model=BedrockModel(model_id='m', max_tokens=9))"
+    ),
+    "strands, a model from elsewhere": "from strands import Agent\ndef make(model):\n    return Agent(model=model)",
+    "strands, capped parameters": (
+        "from strands.models.openai import OpenAIModel\nm = OpenAIModel(model_id='m', params={'max_tokens': 9})"
+    ),
+    "strands, Claude's own": "from strands.models.anthropic import AnthropicModel\nm = AnthropicModel(model_id='c', max_tokens=9)",
+    "camel, settings of a class": (
+        "from camel.models import ModelFactory\nfrom camel.configs import ChatGPTConfig\n"
+        "m = ModelFactory.create(model_platform=P, model_type=T, model_config_dict=ChatGPTConfig(max_tokens=9).as_dict())"
+    ),
+    "ag2, capped": "from ag2.config import OpenAIConfig\nc = OpenAIConfig(model='m', max_tokens=9)",
+    "smolagents on Bedrock, capped": (
+        "from smolagents import AmazonBedrockModel\nm = AmazonBedrockModel(model_id='m', inferenceConfig={'maxTokens': 9})"
+    ),
     "pydantic-ai with settings": PYDANTIC + "agent = Agent('openai:gpt-4.1', model_settings={'max_tokens': 9})",
     "pydantic-ai, settings at the run": (
         PYDANTIC + "agent = Agent('openai:gpt-4.1')\nagent.run_sync('x', model_settings={'max_tokens': 9})"

@@ -196,6 +196,37 @@ SILENT = {
     "a team of agents": "async def f(agents, task):\n    await asyncio.gather(*[agent.run(task) for agent in agents])",
     "a list of metrics": "async def f(metrics, text):\n    await asyncio.gather(*[title(m + text) for m in metrics])",
     "making a model asks it nothing": "async def f(names):\n    await asyncio.gather(*[create_llm(n) for n in names])",
+    "a few roles": "async def f(prompts):\n    await asyncio.gather(*[title(p) for role, p in prompts.items()])",
+    "a few perspectives": "async def f(perspectives):\n    await asyncio.gather(*[title(p) for p in perspectives])",
+    "queries for one question": "async def f(expanded_queries):\n    await asyncio.gather(*[title(q) for q in expanded_queries])",
+    "only where they are few": (
+        "async def f(texts):\n    if len(texts) <= 3:\n        await asyncio.gather(*[title(t) for t in texts])"
+    ),
+    "a prompt for each of a few": (
+        "async def f(perspectives):\n    prompts = []\n    for p in perspectives:\n        prompts.append(str(p))\n"
+        "    await asyncio.gather(*[title(p) for p in prompts])"
+    ),
+    "each batch, by a function": (
+        "async def batch_of(part):\n    await asyncio.gather(*[title(t) for t in part])\n"
+        "async def f(texts):\n    for i in range(0, len(texts), 8):\n        batch = texts[i : i + 8]\n        await batch_of(batch)"
+    ),
+    "the columns of each batch": (
+        "async def batch_of(names):\n    await asyncio.gather(*[title(n) for n in names])\n"
+        "async def f(df):\n    for i in range(0, len(df), 8):\n        batch = df.iloc[i : i + 8]\n"
+        "        await batch_of(batch['name'].tolist())"
+    ),
+    "the first ten, by a function": (
+        "async def every(rows):\n    await asyncio.gather(*[title(r) for r in rows])\n"
+        "rows = load()[:10]\nasyncio.run(every(rows))"
+    ),
+    "a local model": (
+        "async def one(t, model):\n    return model.generate(t)\n"
+        "async def f(texts, model):\n    await asyncio.gather(*[one(t, model) for t in texts])"
+    ),
+    "embeddings of a model's object": "async def f(llm, texts):\n    await asyncio.gather(*[llm.embed(t) for t in texts])",
+    "a post to something else": (
+        "async def f(session, rows):\n    await asyncio.gather(*[session.post('https://example.com/rows', json=r) for r in rows])"
+    ),
     "no requests": "async def f(urls):\n    await asyncio.gather(*[fetch(u) for u in urls])",
 }  # fmt: skip
 
@@ -271,6 +302,34 @@ SURE = {
     "one answer for each": (
         "async def f(texts):\n    found = await asyncio.gather(*[embed(t) for t in texts])\n"
         "    await asyncio.gather(*[process(t, i) for t, i in zip(texts, found)])"
+    ),
+    "a dict that is given": "async def f(pages):\n    await asyncio.gather(*[process(t, u) for u, t in pages.items()])",
+    "a list that is written out, and long": (
+        f"TOPICS = {[f'topic {n}' for n in range(30)]}\nasync def f():\n    await asyncio.gather(*[title(t) for t in TOPICS])"
+    ),
+    "what is deep in a file": (
+        "import json\nasync def f(path):\n    data = json.loads(open(path).read())\n    tasks = []\n"
+        "    for group in data['body']['items'].values():\n        for item in group:\n            tasks.append(title(item))\n"
+        "    await asyncio.gather(*tasks)"
+    ),
+    "a request without an SDK": (
+        "async def one(session, text):\n    url = 'https://api.openai.com/v1/chat/completions'\n"
+        "    async with session.post(url, json={'messages': [text]}) as answer:\n        return await answer.json()\n"
+        "async def f(session, texts):\n    await asyncio.gather(*[one(session, t) for t in texts])"
+    ),
+    "the address of a server": (
+        "async def one(client, base, text):\n    return await client.post(f'{base}/v1/chat/completions', json={'input': text})\n"
+        "async def f(client, base, texts):\n    await asyncio.gather(*[one(client, base, t) for t in texts])"
+    ),
+    "the method of what is named a model": (
+        "class A:\n    async def f(self, texts):\n        await asyncio.gather(*[self.llm.get_response_async(t) for t in texts])"
+    ),
+    "a provider's chat": (
+        "async def f(provider, texts):\n    await asyncio.gather(*[provider.chat_completion({'messages': t}) for t in texts])"
+    ),
+    "the method itself, in a pool": (
+        "def f(template, inputs):\n    with ThreadPoolExecutor() as pool:\n"
+        "        return [pool.submit(llm.invoke, template.format(i)) for i in inputs]"
     ),
     "a model that is called": (
         "from langchain_core.language_models import BaseChatModel\n"

@@ -34,6 +34,14 @@ FOUND = {
         "def search_docs(question, k):\n    return table[embed(question)][:k]\n"
         "def answer(llm, question):\n    docs = search_docs(question, 40)\n    return llm.invoke(f'{docs} {question}')"
     ),
+    "everything, in a chain": "def f(db, chain_of, llm):\n    return chain_of(llm, retriever=db.as_retriever(search_kwargs={'k': 1000}))",
+    "beside another that is too large": (
+        LLAMA + "def f(i, j):\n    return Both(VectorIndexRetriever(index=i, similarity_top_k=30), Words(j, similarity_top_k=25))"
+    ),
+    "a retriever that a helper asks": (
+        "def context(db, question):\n    retriever = db.as_retriever(search_kwargs={'k': 30})\n"
+        "    return [d.page_content for d in retriever.invoke(question)]"
+    ),
     "the place of a search elsewhere": (
         "def answer(kb, llm, question):\n    hits = kb.search(question, 45)\n    return llm.invoke(f'{hits} {question}')"
     ),
@@ -56,6 +64,12 @@ SILENT = {
     "taken until enough": "def answer(question, index, v, enough):\n    best = []\n    for m in index.query(vector=v, top_k=50, include_metadata=True).matches:\n        best.append(m)\n        if len(best) >= enough:\n            break\n    return best",
     "retriever run, then cut": "def prompt(vs, question):\n    retriever = vs.as_retriever(search_kwargs={'k': 50})\n    docs = retriever.invoke(question)\n    return docs[:6]",
     "nlargest": "import heapq\ndef answer(question, db):\n    return heapq.nlargest(5, db.similarity_search_with_score(question, k=40))",
+    "none asked for a text": "def f(index, q):\n    return index.as_query_engine(similarity_top_k=50, response_mode='no_text').query(q)",
+    "no more than a few of each": (
+        "def answer(llm, db, question, kinds, k):\n    kept = {kind: [] for kind in kinds}\n"
+        "    for d in db.similarity_search(question, k=40):\n        if len(kept[d.kind]) < k:\n            kept[d.kind].append(d)\n"
+        "    return llm.invoke(f'{kept} {question}')"
+    ),
     "no prompt in sight": "def gifs(index, v, card):\n    found = index.query(vector=v, top_k=30, include_metadata=True)\n    card([m['metadata']['url'] for m in found['matches']])",
     "chess": "def move(index, embedding):\n    return index.query(vector=embedding, top_k=30, include_metadata=True)",
     "listing without a query": "def history(prompt, c, when):\n    return c.query(query_embeddings=None, n_results=50, where={'at': when})",
@@ -107,3 +121,27 @@ def test_pieces_that_surely_reach_a_prompt_are_reported_by_default(lint, name: s
 def test_a_search_with_talk_of_prompts_around_it_has_to_be_asked_for(lint, name: str) -> None:
     """Where the pieces go is not seen: they may be listed for a person."""
     assert [f for f in lint(FOUND[name]) if f.rule == "TG103"] == []
+
+
+LOOKED_AT = {
+    "printed": (
+        "def f(index, question):\n    retriever = index.as_retriever(similarity_top_k=40)\n"
+        "    for node in retriever.retrieve(question):\n        print(node.score)"
+    ),
+    "counted": (
+        "def f(db, llm, question):\n    sample = db.as_retriever(search_kwargs={'k': 100}).invoke('all')\n"
+        "    k = len(sample) if sample else 3\n    docs = db.as_retriever(search_kwargs={'k': k}).invoke(question)\n"
+        + ASK
+    ),
+    "measured": (
+        "retriever = db.as_retriever(search_kwargs={'k': 30})\ndef recall(cases):\n    hits = 0\n"
+        "    for question, wanted in cases:\n        hits += wanted in [d.id for d in retriever.invoke(question)]\n    print(hits)"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", LOOKED_AT.values(), ids=LOOKED_AT)
+def test_a_retriever_that_is_only_looked_at_has_to_be_asked_for(lint, code: str) -> None:
+    """Its results are printed, counted or compared: no prompt is seen to get them."""
+    assert [f for f in lint(code) if f.rule == "TG103"] == []
+    assert [f.rule for f in lint(code, "TG103")] == ["TG103"]

@@ -115,6 +115,15 @@ async def test_findings_while_typing(client: Client, tmp_path: Path) -> None:
     assert (await client.next(uri)).diagnostics == ()
 
 
+async def test_a_call_of_many_lines_is_underlined_where_it_begins(client: Client, tmp_path: Path) -> None:
+    """An editor underlines the first line, not the whole call; a quick fix is found on each of its lines."""
+    uri = (tmp_path / "a.py").as_uri()
+    client.open(uri, BAD.replace("input='x'", "\n    input='é',\n"))
+    (found,) = (await client.next(uri)).diagnostics
+    assert (found.range.start, found.range.end.line) == (lsp.Position(2, 8), 2)
+    assert await client.actions(uri, 3)
+
+
 async def test_broken_from_the_start(client: Client, tmp_path: Path) -> None:
     """A document that never parsed has no findings: its syntax is another server's."""
     uri = (tmp_path / "a.py").as_uri()

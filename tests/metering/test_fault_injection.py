@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import datetime
 import importlib
@@ -17,6 +16,7 @@ import pytest
 from google.genai.types import HttpOptions, HttpRetryOptions
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
+import connections
 import tokenguard
 from canned import MESSAGES, Script, async_openai_client, canned, event_stream, openai_client, sse
 from canned_clouds import BEDROCK_SONNET, Refusing, bedrock_answer, bedrock_client, gemini, google_client
@@ -140,10 +140,10 @@ def outcome(run):
 
 SCENARIOS = {
     "sync": lambda: list(calls_sync(Script())),
-    "async": lambda: asyncio.run(calls_async(Script())),
+    "async": lambda: connections.run(calls_async(Script())),
     "sync, one resend": lambda: list(calls_sync(Script(httpx2.Response(500, json={"error": {}})))),
     "sync, refused": lambda: list(calls_sync(Script(*[httpx2.Response(400, json={"error": {}})] * 2))),
-    "async, broken": lambda: asyncio.run(calls_async(Script(*[httpx2.ReadError("x")] * 2))),
+    "async, broken": lambda: connections.run(calls_async(Script(*[httpx2.ReadError("x")] * 2))),
 }
 
 
@@ -482,7 +482,7 @@ def xai_calls():
             chat(client).defer(timeout=QUICKLY, interval=QUICKLY)
         client.close()
         server.chat.pending = 0
-        yield asyncio.run(asynchronously(server.host))
+        yield connections.run(asynchronously(server.host))
 
 
 QUICKLY = datetime.timedelta(milliseconds=1)

@@ -9,6 +9,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+import connections
 import tokenguard
 from canned import (
     ANTHROPIC_COST,
@@ -310,7 +311,7 @@ def test_decorators(installed, spans):
         await aclient.chat.completions.create(**CHAT)
 
     call()
-    asyncio.run(acall())
+    connections.run(acall())
     assert [span.attributes["tokenguard.feature"] for span in spans] == ["f", "g"]
 
 

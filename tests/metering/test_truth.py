@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import httpx2
 import pytest
+from genai_prices.data_snapshot import get_snapshot
 
 import tokenguard
 from canned import MESSAGES, anthropic_client, openai_client
 from tokenguard import policy
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier
+from tokenguard.prices.models import PROVIDERS
 from tokenguard.providers import HOSTS, geo_of, know_hosts
 from tokenguard.providers.hosts import UNKNOWN, endpoint_of
 
@@ -123,11 +126,44 @@ def test_nobody_elses_word(installed, spans):
         ("eu.api.openai.com", "regional"),
         ("api.openai.com", None),
         ("us-api.together.ai", "regional"),
+        ("mine.openai.azure.us", "sovereign"),
+        ("mine.openai.azure.cn", "sovereign"),
+        ("bedrock-runtime.us-gov-west-1.amazonaws.com", "sovereign"),
+        ("bedrock-runtime.cn-north-1.amazonaws.com.cn", "sovereign"),
+        ("mine.openai.azure.com", None),
+        ("bedrock-runtime.us-west-2.amazonaws.com", None),
     ],
 )
 def test_geography_of_hosts(host, geo):
     """A host that keeps the work in one place is told from the global one."""
     assert geo_of(host) == geo
+
+
+def test_clouds_apart_have_prices_of_their_own(installed, spans):
+    """The list has none of them: the standard rates are an estimate there."""
+    ask(chat(), "https://mine.openai.azure.us/openai/v1")
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
+    assert spans.attributes["tokenguard.cost.basis"] == "assumed_region"
+
+
+def test_a_router_of_models_has_a_fee():
+    """Azure's router answers with the model that it chose, and asks $0.14 per million tokens of input for that."""
+    book, usage = PriceBook(), Usage(1_000_000, 1000, cache_read=400_000)
+    plain = book.cost("azure.ai.openai", "gpt-5-nano-2025-08-07", usage)
+    routed = book.cost("azure.ai.openai", ("gpt-5-nano-2025-08-07", "model-router"), usage)
+    assert routed.total == pytest.approx(plain.total + 0.14)
+    assert (plain.status, routed.status, routed.basis) == ("exact", "estimated", "assumed_router")
+    elsewhere = book.cost("openai", ("gpt-5-nano-2025-08-07", "model-router"), usage)
+    assert elsewhere.total == pytest.approx(book.cost("openai", "gpt-5-nano-2025-08-07", usage).total)
+
+
+def test_every_host_is_its_sellers():
+    """A host that the price list knows is the list's seller of that host: the same maker may sell in two places."""
+    sellers = get_snapshot().providers
+    for host, provider in HOSTS.items():
+        urls = [f"https://{host}/", f"https://api.{host}/v1"]
+        theirs = {each.id for each in sellers for url in urls if re.match(each.api_pattern, url)}
+        assert not theirs or PROVIDERS.get(provider, provider) in theirs, host
 
 
 @pytest.mark.parametrize(
@@ -284,10 +320,14 @@ def test_a_name_that_only_begins_alike(model, basis):
 def test_the_day_a_model_comes_out(caplog):
     """By `unpriced = "estimate"` a model that nobody lists is priced as the nearest of its family, and that is said."""
     assert PriceBook().cost("openai", "gpt-9", Usage(10, 10)).total is None
-    cost = PriceBook(estimates=True).cost("openai", "gpt-9", Usage(1000, 1000))
+    book = PriceBook(estimates=True)
+    cost = book.cost("openai", "gpt-9", Usage(1000, 1000))
     assert cost.basis == "nearest_model"
     assert cost.total > 0
     assert 'unpriced = "estimate"' in caplog.text
+    for model, tier in (("gpt-9", Tier("flex")), (("gpt-9", "gpt-9"), Tier()), (("gpt-9", "my-alias"), Tier())):
+        assert book.cost("openai", model, Usage(1000, 1000), tier=tier).total > 0
+    assert len(caplog.records) == 1, "once, however it is asked for"
     assert PriceBook(estimates=True).cost("openai", "zzz", Usage(10, 10)).total is None
 
 

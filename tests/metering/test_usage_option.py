@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import httpx2
 import openai
 import pytest
 
+import connections
 import tokenguard
 from tokenguard.facts import names
 
@@ -52,7 +52,7 @@ class Host:
             client = openai.AsyncOpenAI(api_key="k", base_url=url, http_client=httpx2.AsyncClient(transport=transport))
             return [each async for each in await client.chat.completions.create(**options)]
 
-        return asyncio.run(call())
+        return connections.run(call())
 
 
 @pytest.fixture

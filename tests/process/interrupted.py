@@ -22,7 +22,8 @@ if len(sys.argv) > 4 and not sys.argv[4].startswith("bare"):
     import tokenguard
 
     tokenguard.install(sys.argv[1])
-    from tokenguard.call.open import _sweep, open_calls
+    from tokenguard.call.open import _sweep as sweep
+    from tokenguard.call.open import open_calls
     from tokenguard.installation.runtime import installed
 
 import httpx2
@@ -122,8 +123,8 @@ def main() -> None:
         result["errors"] = here.telemetry.faults.count
         if (ledger := here.meter.guard.ledger) is not None:
             gc.collect()  # the last stream may still be held by a cycle
-            _sweep()
-            _sweep()  # what was dropped a moment ago is given up when it is seen so twice
+            sweep()
+            sweep()  # what was dropped a moment ago is given up when it is seen so twice
             ledger.finish()
             (account,) = ledger.accounts()
             result["spent"], result["reserved"] = account.spent_nano, account.reserved_nano

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +40,26 @@ while not sys.stdin.closed:
 """
 
 
+def policy_at(folder: Path, url: str, request: pytest.FixtureRequest) -> Path:
+    """The file of a policy with a budget in this ledger."""
+    if url == "redis":
+        server = request.getfixturevalue("redis_server")
+        server.flush()
+        url = server.url
+    policy = folder / "tokenguard.toml"
+    policy.write_text(f'[ledger]\nurl = "{url}"\n[[budget]]\nname = "all"\nlimit_usd = 1000\nwindow = "total"\n')
+    return policy
+
+
+def run(folder: Path, program: Path, *arguments: str) -> dict[str, Any]:
+    """What a program has found."""
+    env = {**os.environ, "TOKENGUARD_STORE": "off", "TOKENGUARD_STRICT": "0"}
+    command = [sys.executable, str(program), *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 @pytest.mark.apart
 @pytest.mark.parametrize("kind", ["call", "stream"])
 @pytest.mark.parametrize("url", ["memory:", "sqlite:///ledger.db", "redis"])
@@ -47,22 +69,12 @@ def test_an_alarm_in_every_call(tmp_path: Path, url: str, kind: str, request: py
     Those that do not come while an object is finalized (`__del__`), where Python itself swallows them; without
     TokenGuard it is one or two in a hundred.
     """
-    if url == "redis":
-        server = request.getfixturevalue("redis_server")
-        server.flush()
-        url = server.url
-    policy = tmp_path / "tokenguard.toml"
-    policy.write_text(f'[ledger]\nurl = "{url}"\n[[budget]]\nname = "all"\nlimit_usd = 1000\nwindow = "total"\n')
+    policy = policy_at(tmp_path, url, request)
     watcher = None
     if url.startswith("sqlite"):
         command = [sys.executable, "-c", WATCHER, str(tmp_path / "ledger.db")]
         watcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    env = {**os.environ, "TOKENGUARD_STORE": "off", "TOKENGUARD_STRICT": "0"}
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(policy), str(CALLS), "1", kind],
-        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = run(tmp_path, PROGRAM, str(policy), str(CALLS), "1", kind)
     assert result["fired"] > CALLS / 10
     assert result["reached"] + result["other"] > 0.9 * result["fired"]
     assert {key: result[key] for key in ("other", "errors", "reserved")} == {"other": 0, "errors": 0, "reserved": 0}
@@ -71,6 +83,35 @@ def test_an_alarm_in_every_call(tmp_path: Path, url: str, kind: str, request: py
         watcher.terminate()
         printed, _ = watcher.communicate()
         assert float(printed.split()[-1]) < 10, "another process was locked out"
+
+
+STEPPED = Path(__file__).parent / "stepped.py"
+EVERY = 5
+"""Of the points of a call, in the suite, from a random one on; `1` for all of them takes minutes."""
+
+
+@pytest.mark.apart
+@pytest.mark.parametrize(
+    ("kind", "url"),
+    [
+        ("plain", "sqlite:///ledger.db"),
+        ("read", "memory:"),
+        ("read", "sqlite:///ledger.db"),
+        ("read", "redis"),
+        ("broken off", "sqlite:///ledger.db"),
+        ("closed", "redis"),
+        ("collected", "sqlite:///ledger.db"),
+        ("raw", "sqlite:///ledger.db"),
+        ("asynchronous", "redis"),
+        ("asynchronous stream", "sqlite:///ledger.db"),
+    ],
+)
+def test_at_every_point_of_a_call(tmp_path: Path, kind: str, url: str, request: pytest.FixtureRequest) -> None:
+    """Wherever in our code a signal handler raises, the call ends, nothing stays reserved, and the program is told."""
+    policy = policy_at(tmp_path, url, request)
+    found = run(tmp_path, STEPPED, str(policy), str(random.randint(1, EVERY)), str(EVERY), kind)
+    assert found["points"] > 100
+    assert (found["left"], found["other"], found["errors"]) == ([], [], 0)
 
 
 IT = Entry("b", "", 0, 2**32, nano(1))
@@ -88,8 +129,8 @@ def test_the_sqlite_ledger_rolls_back(tmp_path: Path, step: str, monkeypatch: py
     assert isinstance(made, Reservation)
     original = getattr(SqliteLedger, step)
 
-    def interrupted(self, db):
-        original(self, db)
+    def interrupted(self, db, *more):
+        original(self, db, *more)
         half_read = db.execute("SELECT 1 UNION ALL SELECT 2")
         next(half_read)
         raise KeyboardInterrupt

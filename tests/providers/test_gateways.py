@@ -275,6 +275,65 @@ def test_gemini_does_not_repeat_itself():
     assert GENERATE.fold(sse(late, code)).usage[:2] == (87, 78)
 
 
+PIECE = {"choices": [choice(delta={"content": "x"}, finish_reason=None)]}
+PARTS = {
+    "completion_tokens_details": {"reasoning_tokens": 50},
+    "prompt_tokens_details": {"cached_tokens": 90, "audio_tokens": 7},
+    "cache_creation_input_tokens": 5,
+}
+
+
+@pytest.mark.parametrize("last", [{}, {"prompt_tokens_details": {"cached_tokens": 0}, "reasoning_tokens": 0}])
+def test_parts_told_along_the_way(last):
+    """What an early chunk tells, and the last account leaves out or has as zeros, counts all the same."""
+    early = {**PIECE, "usage": told(100, 60, **PARTS)}
+    read = CHAT.fold(sse(early, *[PIECE] * 30, ENDED, {"choices": [], "usage": told(100, 70, **last)}))
+    assert read.usage == Usage(100, 70, 90, 5, reasoning=50, input_audio=7)
+    assert CHAT.fold(sse(*[PIECE] * 30, ENDED, {"choices": [], "usage": told(100, 70, **last)})).usage[:2] == (100, 70)
+
+
+def test_parts_told_along_the_way_elsewhere():
+    """The same in Anthropic's format and in Google's, whose last chunk may be a round of its own."""
+    start = {"type": "message_start", "message": {"model": "claude-sonnet-4-5", "usage": {"input_tokens": 10}}}
+    block = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x"}}
+    middle = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 1, "cache_read_input_tokens": 4000}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 20}}
+    assert MESSAGES.fold(sse(start, middle, block, end)).usage[:3] == (4010, 20, 4000)
+
+    text = {"candidates": [{"content": {"parts": [{"text": "x"}]}}]}
+    thoughts = {"promptTokenCount": 20, "thoughtsTokenCount": 100, "cachedContentTokenCount": 8, "totalTokenCount": 120}
+    early = {**text, "usageMetadata": thoughts}
+    for total in ({"totalTokenCount": 160}, {}, {"totalTokenCount": 60}):
+        counts = {"promptTokenCount": 20, "candidatesTokenCount": 40, **total}
+        late = {"candidates": [{"finishReason": "STOP"}], "usageMetadata": counts}
+        usage = GENERATE.fold(sse(early, *[text] * 30, late)).usage
+        assert (usage.input, usage.output, usage.reasoning, usage.cache_read) == (20, 140, 100, 8)
+
+
+@pytest.mark.parametrize(
+    ("uses", "paid"), [({"web_search": 2}, True), ({"web_search": {"count": 1}}, True), ({"web_search": 0}, False)]
+)
+@pytest.mark.parametrize("key", ["tool_usage", "x_tools", "plugins"])
+def test_tools_in_the_usage(key, uses, paid):
+    """Volcengine and DashScope tell in the usage what they have run, for a fee; a zero is none."""
+    assert CHAT.read({"usage": {**TOLD, key: uses}}).extra_fees is paid
+    counts = {"input_tokens": 100, "output_tokens": 20, key: uses}
+    assert RESPONSES.read({"usage": counts}).extra_fees is paid
+
+
+def test_litellm_tells_searches():
+    """Its proxy has Anthropic's count of searches as it was, or among the parts of the prompt."""
+    searched = {"web_search_requests": 3}
+    assert CHAT.read({"usage": {**TOLD, "server_tool_use": searched}}).usage.web_searches == 3
+    assert CHAT.read({"usage": {**TOLD, "prompt_tokens_details": searched}}).usage.web_searches == 3
+
+
+def test_sglang():
+    """Reasoning beside the counts is within the output; its Responses API counts as chat does (sglang#10012)."""
+    assert CHAT.read({"usage": {**TOLD, "reasoning_tokens": 15}}).usage == Usage(100, 20, reasoning=15)
+    assert RESPONSES.read({"usage": TOLD}).usage == STATED
+
+
 def test_minutes_of_sound():
     """Mistral bills sound by the minute, beside the tokens."""
     assert CHAT.read({"usage": {**TOLD, "prompt_audio_seconds": 30}}).basis == "assumed_input_audio"

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from connections import all_closed
+import connections
 
 SAID = "Which of your plans has a warranty?"
 AWS = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "s"}
@@ -865,7 +865,7 @@ class Clients:
         """Close them all, and the loop."""
         for _, close in self._open.values():
             self.runner.run(_awaited(close))
-        self.runner.run(all_closed())
+        self.runner.run(connections.closed())
         self.runner.close()
 
 

@@ -14,7 +14,7 @@ import pytest
 from families import VARIANTS, Caller, Clients, over
 
 import tokenguard
-from kept_answers import KEEPS
+from policies import KEEPS
 from tokenguard import policy
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
+import connections
 import tokenguard
-from kept_answers import KEEPS
+from policies import KEEPS
 from tokenguard import policy
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
@@ -190,7 +191,7 @@ def provider(installed):
 
 def result_of(way: Way, client: Any) -> Any:
     result = way.ask(client)
-    return asyncio.run(result) if asyncio.iscoroutine(result) else result
+    return connections.run(result) if asyncio.iscoroutine(result) else result
 
 
 @pytest.mark.contract

@@ -13,7 +13,7 @@ from importlib import metadata
 
 import pytest
 
-from connections import all_closed
+import connections
 
 boto3 = pytest.importorskip("boto3")
 
@@ -28,7 +28,6 @@ import tokenguard  # noqa: E402
 from tokenguard.demo.provider import SimulatedProvider  # noqa: E402
 from tokenguard.facts import names  # noqa: E402
 from tokenguard.facts.errors import BudgetExceeded, LimitExceeded  # noqa: E402
-from tokenguard.policy import Policy, loads  # noqa: E402
 
 SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 MESSAGES = [{"role": "user", "content": [{"text": "Which of your plans has a warranty?"}]}]
@@ -64,13 +63,6 @@ def bedrock(provider):
             return made
 
         yield client
-
-
-@pytest.fixture
-def under(installed):
-    """Puts the calls of one test under a policy, given as its file's text."""
-    yield lambda text: tokenguard.install(loads(text))
-    tokenguard.install(Policy())
 
 
 def check(provider, measured, spans, n=1):
@@ -461,11 +453,9 @@ def asynchronously(provider, work, resends=0):
         config = Config(retries={"total_max_attempts": resends + 1, "mode": "standard"})
         maker = session.get_session().create_client("bedrock-runtime", endpoint_url=provider.url, config=config, **AWS)
         async with maker as client:
-            result = await work(client)
-        await all_closed()
-        return result
+            return await work(client)
 
-    return asyncio.run(run())
+    return connections.run(run())
 
 
 @pytest.mark.parametrize("name", ASYNC)

@@ -8,7 +8,6 @@ characters (https://cloud.google.com/vertex-ai/generative-ai/pricing). Bedrock: 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +16,7 @@ from typing import ClassVar
 import pytest
 from families import AWS
 
+import connections
 import tokenguard
 from tokenguard import BudgetExceeded, policy
 from tokenguard.facts.usage import Usage
@@ -191,7 +191,7 @@ def test_voyage(number, asynchronous, voyage_url, installed):
 
     def call():
         result = getattr(client, method)(**given)
-        return asyncio.run(_awaited(result)) if asynchronous else result
+        return connections.run(_awaited(result)) if asynchronous else result
 
     call()
     (record,) = installed.records

@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from connections import all_closed
+import connections
 
 genai = pytest.importorskip("google.genai")
 
@@ -20,7 +20,6 @@ import tokenguard  # noqa: E402
 from loopback import Loopback  # noqa: E402
 from tokenguard.demo.provider import SimulatedProvider  # noqa: E402
 from tokenguard.facts.errors import BudgetExceeded, LimitExceeded  # noqa: E402
-from tokenguard.policy import Policy, loads  # noqa: E402
 
 FLASH = "gemini-2.5-flash"
 QUESTION = "Which of your plans has a warranty?"
@@ -62,13 +61,6 @@ def vertex(provider):
         yield opened
 
 
-@pytest.fixture
-def under(installed):
-    """Puts the calls of one test under a policy, given as its file's text."""
-    yield lambda text: tokenguard.install(loads(text))
-    tokenguard.install(Policy())
-
-
 def check(provider, measured, spans, n=1):
     """The spans' tokens are those that the provider billed, and so is what they cost."""
     billed = [request.billed for request in provider.requests[-n:]]
@@ -107,11 +99,9 @@ def test_sync(name, client, provider, installed, spans):
 def asynchronously(provider, work, **more):
     async def run():
         async with genai.Client(api_key="k", http_options=options(provider, **more)).aio as client:
-            result = await work(client)
-        await all_closed()
-        return result
+            return await work(client)
 
-    return asyncio.run(run())
+    return connections.run(run())
 
 
 async def gather(awaitable):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 
 import pytest
+
+import connections
 
 genai = pytest.importorskip("google.genai")
 
 import tokenguard  # noqa: E402 - only where it is installed
 from loopback import Loopback  # noqa: E402
+from policies import SHORT, short_and_cheap  # noqa: E402
 from tokenguard import GuardrailViolation, LimitExceeded, policy  # noqa: E402
 
 pytestmark = [  # the SDK's own: it says that this part is new, and leaves connections to the collector
@@ -130,7 +132,7 @@ def test_create(asynchronous, stream, at, gemini, installed, spans):
 
     with tokenguard.meter() as measured:
         if asynchronous:
-            asyncio.run(run())
+            connections.run(run())
         elif stream:
             assert len(list(client.interactions.create(**ASKED, stream=True))) == 7
         else:
@@ -179,7 +181,7 @@ def test_agents(at, gemini, installed, spans):
     gemini(provider).interactions.create(**asked)
     assert spans.attributes["gen_ai.usage.input_tokens"] == 1007
     assert spans.attributes["tokenguard.cost.status"] == "unpriced"
-    tokenguard.install(policy.loads('[[limit]]\nname = "short"\nmax_output_tokens = 7\nthen = "clamp"'))
+    tokenguard.install(policy.loads(SHORT))
     with pytest.raises(GuardrailViolation, match="takes no output cap"):
         gemini(provider).interactions.create(**asked)
     rule = '[[limit]]\nname = "short"\nmax_output_tokens = 7\nthen = "clamp"\nwhen = { model = "*-*" }'
@@ -190,18 +192,7 @@ def test_agents(at, gemini, installed, spans):
 
 def test_capped_and_downgraded(at, gemini, installed, spans):
     """The cap goes into the generation's settings, beside what is there."""
-    rules = """
-    [[limit]]
-    name = "short"
-    max_output_tokens = 7
-    then = "clamp"
-    [[limit]]
-    name = "cheap"
-    max_input_tokens = 1
-    then = "downgrade"
-    downgrade_to = "gemini-2.5-flash-lite"
-    """
-    tokenguard.install(policy.loads(rules))
+    tokenguard.install(policy.loads(short_and_cheap("gemini-2.5-flash-lite")))
     provider = at(interaction())
     gemini(provider).interactions.create(**ASKED, generation_config={"temperature": 0.5, "max_output_tokens": 50})
     body = provider.asked[0].body
@@ -261,7 +252,7 @@ def test_background(asynchronous, at, gemini, installed, spans):
 
     with tokenguard.meter() as measured:
         if asynchronous:
-            asyncio.run(run())
+            connections.run(run())
         else:
             made = client.interactions.create(**ASKED, background=True)
             assert client.interactions.get(made.id).status == "in_progress"

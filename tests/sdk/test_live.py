@@ -13,6 +13,7 @@ import threading
 
 import pytest
 
+import connections
 import tokenguard
 from rows import few
 from tokenguard import BudgetExceeded, LimitExceeded, policy
@@ -111,7 +112,7 @@ def session(server, work, **config):
         async with client.aio.live.connect(model=MODEL, config=given) as connection:
             return await work(connection)
 
-    return asyncio.run(run())
+    return connections.run(run())
 
 
 async def ask(connection):

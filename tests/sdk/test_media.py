@@ -5,12 +5,12 @@ The wire is real HTTP, the SDKs are real; each price names where it was read.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 
 import pytest
 from families import wav
 
+import connections
 import tokenguard
 from tokenguard import BudgetExceeded, LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
@@ -243,7 +243,7 @@ def test_a_film_that_is_polled_by_the_sdk(provider, client, installed):
         async with openai.AsyncOpenAI(base_url=provider.openai_url, api_key="k") as asynchronous:
             return await asynchronous.videos.create_and_poll(prompt=TEXT, poll_interval_ms=1)
 
-    assert asyncio.run(work()).status == "completed"
+    assert connections.run(work()).status == "completed"
     assert cost(installed).total == pytest.approx(0.4)  # 4 seconds at $0.10
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import connections
+
 client_module = pytest.importorskip("mistralai.client")
 
 import tokenguard  # noqa: E402 - only where it is installed
 from loopback import Loopback  # noqa: E402
+from policies import SHORT, short_and_cheap  # noqa: E402
 from tokenguard import BudgetExceeded, LimitExceeded, policy  # noqa: E402
 
 pytestmark = [  # the SDK leaves its clients to the collector
@@ -200,7 +202,7 @@ def test_conversations_async(name, at, installed, spans):
         return measured
 
     provider = at(list(streamed()) if name == "stream" else answered())
-    check(spans, asyncio.run(run()))
+    check(spans, connections.run(run()))
 
 
 @pytest.mark.parametrize("name", ["start", "stream"])
@@ -245,7 +247,7 @@ def test_what_is_no_turn(at, installed, spans):
 
 def test_conversation_capped(at, installed, spans):
     """The cap goes where the format has it, beside the settings that are there, and nothing of ours is sent."""
-    tokenguard.install(policy.loads('[[limit]]\nname = "short"\nmax_output_tokens = 7\nthen = "clamp"'))
+    tokenguard.install(policy.loads(SHORT))
     provider = at(answered())
     client = conversations(provider)
     client.append(conversation_id="conv_1", inputs=INPUTS, completion_args={"temperature": 0.5, "max_tokens": 50})
@@ -328,7 +330,7 @@ def test_run_async(at, installed, spans):
             context.register_func(look_up)
             await client.beta.conversations.run_async(run_ctx=context, inputs="Which plan?")
 
-    asyncio.run(run())
+    connections.run(run())
     turns = [span for span in spans if span.attributes.get("gen_ai.operation.name") == "invoke_agent"]
     assert [span.attributes.get("tokenguard.tool.steps", 0) for span in turns] == [0, 1]
     assert len(provider.asked) == 2
@@ -456,7 +458,7 @@ def test_hosted(seller, asynchronous, stream, at, installed, spans):
             return await client.chat.complete_async(**ASKED)
 
     if asynchronous:
-        asyncio.run(run())
+        connections.run(run())
     else:
         list(client.chat.stream(**ASKED)) if stream else client.chat.complete(**ASKED)
     assert provider.asked[0].path.partition("#")[0].removeprefix("/models") == PATHS[seller, stream].format(model)
@@ -473,20 +475,8 @@ def test_hosted(seller, asynchronous, stream, at, installed, spans):
 @pytest.mark.parametrize("seller", HOSTED)
 def test_hosted_guarded(seller, at, installed, spans):
     """Caps and downgrades reach the body, and on Vertex AI the URL; a price of the user's is used."""
-    rules = f"""
-    [[limit]]
-    name = "short"
-    max_output_tokens = 7
-    then = "clamp"
-    [[limit]]
-    name = "cheap"
-    max_input_tokens = 1
-    then = "downgrade"
-    downgrade_to = "mistral-tiny"
-    [prices]
-    "{seller}/mistral-tiny" = {{ input = 1.0, output = 2.0 }}
-    """
-    tokenguard.install(policy.loads(rules))
+    prices = f'[prices]\n"{seller}/mistral-tiny" = {{ input = 1.0, output = 2.0 }}'
+    tokenguard.install(policy.loads(short_and_cheap("mistral-tiny") + prices))
     provider = at(lambda asked: chat_body(asked.body["model"]))
     HOSTED[seller](provider).chat.complete(**ASKED)
     (asked,) = provider.asked
@@ -523,7 +513,7 @@ def test_resent_after_a_timeout(asynchronous, at, installed, spans):
         async with mistral(provider) as client:
             await client.beta.conversations.start_async(**asked)
 
-    asyncio.run(run()) if asynchronous else conversations(provider).start(**asked)
+    connections.run(run()) if asynchronous else conversations(provider).start(**asked)
     assert spans.attributes["http.request.resend_count"] == 2
     assert spans.attributes["tokenguard.retry.cost_usd"] == pytest.approx(2 * COST)
     assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(COST)

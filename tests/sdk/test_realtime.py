@@ -6,12 +6,12 @@ gpt-realtime costs, a million tokens: text $4 in, $0.40 cached, $16 out; sound $
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 
 import pytest
 
+import connections
 import tokenguard
 from rows import few
 from tokenguard import BudgetExceeded, LimitExceeded, policy
@@ -116,7 +116,7 @@ def test_a_session_asynchronously(server, client, installed):
                 pass
             return event.response.usage.total_tokens
 
-    assert asyncio.run(work()) == 70
+    assert connections.run(work()) == 70
     (record,) = installed.records
     assert record.cost_usd == pytest.approx(usd(20, 0, 0, 10, 40))
 
@@ -259,7 +259,7 @@ def test_a_silent_session_asynchronously(server, client):
             await connection.recv()
 
     with pytest.raises(LimitExceeded, match=r"allows 0\.2 s"):
-        asyncio.run(work())
+        connections.run(work())
     assert "allows 0.2 s" in "".join(reason for _, reason in closed(server, 1))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 
+import connections
 import tokenguard
 from tokenguard import BudgetExceeded, policy
 from tokenguard.installation import runtime
@@ -94,7 +94,7 @@ def test_asynchronously(server, client, installed):
             while (await connection.recv()).type != "response.completed":
                 pass
 
-    asyncio.run(work())
+    connections.run(work())
     assert installed.records[0].cost_usd == pytest.approx(COST)
 
 

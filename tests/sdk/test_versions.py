@@ -6,12 +6,12 @@ not touched, so that nothing here belongs to one version.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import importlib
 
 import pytest
 
+import connections
 import tokenguard
 from tokenguard.demo.provider import SimulatedProvider
 
@@ -134,7 +134,7 @@ def test_async(name, provider, installed, spans):
         await client.close()
         return measured
 
-    check(provider, asyncio.run(run()), spans)
+    check(provider, connections.run(run()), spans)
 
 
 @pytest.mark.parametrize("name", ["openai chat", "anthropic messages", "groq chat", "together chat", "cerebras chat"])

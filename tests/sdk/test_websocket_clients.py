@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-import tokenguard
+import connections
 from rows import few
-from tokenguard import BudgetExceeded, GuardrailViolation, LimitExceeded, policy
+from tokenguard import BudgetExceeded, GuardrailViolation, LimitExceeded
 from tokenguard.installation import runtime
 from tokenguard.metering.sessions import Session
 from tokenguard.seams import realtime, websocket_clients
@@ -117,16 +117,14 @@ def server():
 
 
 @pytest.fixture
-def under(installed):
+def under(under):
     """Puts sessions under a policy, and returns the guard."""
 
     def put(text=""):
-        tokenguard.install(policy.loads(text + HOSTS))
-        return runtime.installed().meter.guard
+        return under(text + HOSTS)
 
     put()
-    yield put
-    tokenguard.install(policy.Policy())
+    return put
 
 
 def within(kind, server, work, path="/realtime?model=gpt-realtime"):
@@ -138,7 +136,7 @@ def within(kind, server, work, path="/realtime?model=gpt-realtime"):
         await asyncio.sleep(0.01)
         return result
 
-    return asyncio.run(asyncio.wait_for(session(), 10))
+    return connections.run(asyncio.wait_for(session(), 10))
 
 
 async def until(client, kind="response.done"):

@@ -8,7 +8,9 @@ import importlib
 
 import pytest
 
+import connections
 import tokenguard
+from policies import short_and_cheap
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
 
@@ -164,7 +166,7 @@ def test_async(name, provider, installed, spans):
             await client._client.aclose()  # its own way out came late
         return measured
 
-    check(name, provider, asyncio.run(run()), spans)
+    check(name, provider, connections.run(run()), spans)
 
 
 def test_rerank(client, provider, installed, spans):
@@ -243,18 +245,7 @@ CAPPED = {
 @pytest.mark.parametrize("name", CAPPED)
 def test_clamp_and_downgrade(name, client, provider, installed, spans):
     """The cap is set where the wire format has it, and the model is replaced; the span says so."""
-    rules = """
-    [[limit]]
-    name = "short"
-    max_output_tokens = 7
-    then = "clamp"
-    [[limit]]
-    name = "cheap"
-    max_input_tokens = 1
-    then = "downgrade"
-    downgrade_to = "mistral-tiny"
-    """
-    tokenguard.install(policy.loads(rules))
+    tokenguard.install(policy.loads(short_and_cheap("mistral-tiny")))
     SYNC[name](client(name.split()[0]))
     sent = provider.requests[-1]
     assert CAPPED[name](sent.body) == 7

@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+import connections
+
 pytest.importorskip("xai_sdk")
 
 import grpc
@@ -23,6 +25,7 @@ from xai_sdk.proto import chat_pb2
 import canned_xai
 import tokenguard
 from canned_xai import COST, MODEL, OUTPUTS, WORDS, Refuse, XaiServer, tool_call
+from policies import short_and_cheap
 from tokenguard import CircuitOpen, LimitExceeded, policy
 from tokenguard.guard.admission import Guard
 from tokenguard.guard.breakers import Breakers
@@ -91,7 +94,7 @@ def run(server, scenario):
             await client.close()
         return result
 
-    return asyncio.run(main())
+    return connections.run(main())
 
 
 def parse(made):
@@ -565,25 +568,13 @@ def test_not_waited_for(client, server, installed, spans):
 
 # --- the guard -------------------------------------------------------------------------------------------------------
 
-RULES = """
-[[limit]]
-name = "short"
-max_output_tokens = 7
-then = "clamp"
-[[limit]]
-name = "cheap"
-max_input_tokens = 1
-then = "downgrade"
-downgrade_to = "grok-3-mini"
-"""
-
 
 @pytest.mark.parametrize("cap", [None, MAX])
 @pytest.mark.parametrize("name", SYNC)
 def test_clamp_and_downgrade(name, cap, client, server, installed, spans):
     """The cap and the model are changed in what is sent, and in nothing else; the span says so."""
     server.chat.message = {"content": '{"city": "Paris"}'} if name == "parse" else {}
-    tokenguard.install(policy.loads(RULES))
+    tokenguard.install(policy.loads(short_and_cheap("grok-3-mini")))
     made = chat(client, max_tokens=cap, tools=[TOOL], messages=[system("Be short.")])
     before = made.proto.SerializeToString()
     call_of(name)(made)

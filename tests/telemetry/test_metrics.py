@@ -10,8 +10,7 @@ import pytest
 
 import tokenguard
 from canned import MESSAGES, OPENAI_COST, anthropic_client, chat_body, openai_client
-from conftest import metric_points
-from tokenguard import policy
+from exported import metric_points
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names
 from tokenguard.telemetry import metrics as telemetry_metrics
@@ -21,10 +20,9 @@ CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 
 
 @pytest.fixture
-def under(installed):
+def under(under):
     """Put the calls under a policy: `under(toml)`."""
-    yield lambda text: tokenguard.install(policy.loads('[ledger]\nurl = "memory:"\n' + text, "tokenguard.toml"))
-    tokenguard.install(policy.Policy())
+    return lambda text: under('[ledger]\nurl = "memory:"\n' + text)
 
 
 def points(tenant, name):

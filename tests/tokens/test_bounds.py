@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import marshal
 import random
 import subprocess
@@ -25,6 +26,15 @@ MESSAGES = (
         "content": [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "data:"}}],
     },
     {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]},
+    {
+        "role": "assistant",
+        "tool_calls": [{"id": "数", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    },
+    {"role": "assistant", "content": "x", "tool_calls": [PICTURE]},
+    {"role": "tool", "tool_call_id": None, "content": "x"},
+    {"role": PICTURE, "content": "x"},
+    {"role": "user", "content": "x", "images": ["data:"]},
+    ["role", "content"],
     {"content": "no role"},
     {"role": "user", "content": "x", "name": "n"},
     {"role": 7, "content": "x"},
@@ -41,6 +51,12 @@ MORE = (
     {"system": "数据" * 9, "temperature": 0.5, "metadata": {"user": "x"}, "stream": True, "stop": None},
     {"previous_response_id": "r1", "tools": [TOOL], "functions": [TOOL]},
 )
+
+
+@pytest.fixture(autouse=True)
+def short_ones_too(monkeypatch):
+    """The shortest requests are no others, but are not worth it."""
+    monkeypatch.setattr(bounds, "SHORT", 0)
 
 
 def size(body):
@@ -65,9 +81,11 @@ def test_plain_messages(more):
 @pytest.mark.parametrize("message", MESSAGES, ids=repr)
 def test_messages_that_are_more(message):
     """Parts, pictures, tool calls, marks and what is no message at all are walked: nothing of them is missed."""
-    for messages in ([message], [{"role": "user", "content": "x"}, message, {"role": "user", "content": "y"}]):
-        body = {"model": "gpt-4o-mini", "messages": messages}
-        assert upper_bound_request(body, size(body)) == upper_bound_request(body)
+    told, result = {"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "c", "content": "数据"}
+    for messages in ([message], [told, message, told], [told, message, result, message, result]):
+        for more in ({}, {"tools": [TOOL] * 3}, {"functions": [TOOL]}):
+            body = {"model": "gpt-4o-mini", "messages": messages, **more}
+            assert upper_bound_request(body, size(body)) == upper_bound_request(body)
 
 
 def test_the_short_way_is_taken(monkeypatch):
@@ -76,9 +94,27 @@ def test_the_short_way_is_taken(monkeypatch):
     monkeypatch.setattr(bounds._Walk, "__call__", lambda self, node, *_: walked.append(node) or 1)
     tools = [{"type": "custom", "n": 1}]
     for text in ("first", "second"):
-        body = {"model": "m", "messages": [{"role": "user", "content": text}] * 9, "tools": tools}
-        upper_bound_request(body, size(body))
+        for offered in (tools, copy.deepcopy(tools)):  # some SDKs make a new list for each request
+            body = {"model": "m", "messages": [{"role": "user", "content": text}] * 9, "tools": offered}
+            upper_bound_request(body, size(body))
     assert walked == [tools]
+
+
+def test_tools_that_look_like_others():
+    """Tools that take as many bytes as known ones, and are not equal, are walked."""
+    first, second = ([{"type": "custom", "description": each}] for each in ("aaaa", "bbbb"))
+    hosted = [{"type": "search", "description": "aaaa"}]
+    for tools, is_complete in ((first, True), (second, True), (hosted, False), (copy.deepcopy(hosted), False)):
+        body = {"model": "m", "tools": tools}
+        assert upper_bound_request(body, size(body)).complete is is_complete
+
+
+def test_few_lists_of_tools_are_remembered():
+    """A program that makes new tools for each request does not fill its memory with them."""
+    for n in range(3 * bounds.REMEMBERED_TOOLS):
+        body = {"model": "m", "tools": [{"type": "custom", "n": n}]}
+        upper_bound_request(body, size(body))
+    assert len(bounds._remembered) == bounds.REMEMBERED_TOOLS
 
 
 def test_tools_that_were_changed():

@@ -8,20 +8,20 @@ from __future__ import annotations
 import contextlib
 import hmac
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tokenguard.answers.asked import Asked
-from tokenguard.answers.each import Several, inputs_of, texts_of
+from tokenguard.answers.each import Several, bodies_of, inputs_of
 from tokenguard.answers.entry import Box, Entry, box_of, decode
-from tokenguard.answers.fitting import unfit
-from tokenguard.answers.key import body_text, key_of
+from tokenguard.answers.fitting import refers, unfit
+from tokenguard.answers.key import Body, canonical, counted, keys_of
 from tokenguard.answers.open import open_store
 from tokenguard.answers.store import Item, Store
 from tokenguard.answers.words import content_words, question_of, with_instead
-from tokenguard.call.call import AskedBy, Call, Exchange
+from tokenguard.call.call import Call, Exchange
 from tokenguard.call.flow import Answer, Step
 from tokenguard.facts import names
 from tokenguard.policy import AnswersConfig, Cache, Policy
@@ -40,6 +40,21 @@ PAUSE_S: Final = 1.0
 """How long nothing is looked up after the store has failed."""
 
 
+SKEW_S: Final = 60.0
+"""How far ahead another machine's clock may be; an entry from later than that is from before a clock was set back."""
+
+
+class Fit(NamedTuple):
+    """What is looked up."""
+
+    body: Body
+    keys: Callable[[bytes], bytes]
+    """From a body to its key."""
+    whose: str
+    merges: bool
+    """See `AskedBy`."""
+
+
 class Answers:
     """The answers of a policy. Replaced with it; where `[answers]` stays the same, so do the store and its secret."""
 
@@ -48,8 +63,8 @@ class Answers:
         self.place = (config, Path(source).parent)
         self.box: Box = box_of(config.url, config.key_env, plain=config.plain, source=source)
         self.store: Store = open_store(config, source)
-        self.waiting: dict[bytes, bytes] = {}
-        """What is being written, as it will be read."""
+        self.waiting: dict[bytes, Entry] = {}
+        """What is being written."""
         self.meanings: Meanings | None = None
         """The vectors of questions; `None` until a rule wants them."""
         self._until = 0.0
@@ -70,81 +85,92 @@ class Answers:
         self, call: Call, exchange: Exchange, rule: Cache, whose: str | None, *, serves: bool
     ) -> Generator[Step, Answer, None]:
         """Look for an answer to the call: what is found is on `call.look_up`."""
-        found = Asked(self, rule)
+        call.look_up = found = Asked(self, rule)
         try:
             fit = self._fit(call, exchange, found, whose)
-            if fit is not None:
-                asked_by, body = fit
-                inputs = inputs_of(call) if asked_by.merges and rule.match == "exact" else None
-                if rule.match == "meaning":
-                    found = yield from self._near(call, rule, asked_by, whose, body, serves=serves)
-                elif inputs is None:
-                    found.key = self._key(call, asked_by, whose, rule, body)
-                    (entry,) = yield from self._get((found.key,))
-                    self._found(call, found, entry, serves=serves)
-                else:
-                    keys = [self._key(call, asked_by, whose, rule, text) for text in texts_of(call, inputs)]
-                    several = Several(self, rule, inputs, keys)
-                    several.owner, found = found.owner, several
-                    for place, entry in enumerate((yield from self._get(tuple(keys)))):
-                        if entry is not None:
-                            several.found(place, entry)
-                    if (send := several.decide(call, serves=serves)) is not None:
-                        call.change(exchange, {**call.request, "input": send})
+            if isinstance(fit, str):
+                found.note(call, names.SKIP, fit)
+            else:
+                call.look_up = yield from WAYS[rule.match](self, call, exchange, found, fit, serves)
         except Exception as failure:
             call.internal_error("looking up an answer", failure)
-            found = Asked(self, rule)
+            call.look_up = found = Asked(self, rule)
             found.note(call, names.MISS, "error")
-        call.look_up = found
 
-    def _fit(self, call: Call, exchange: Exchange, found: Asked, whose: str | None) -> tuple[AskedBy, str] | None:
-        """Who asks, and the body that counts; `None`, with the reason noted, for a call that is not looked up."""
-        rule, body = found.rule, None
-        asked_by = exchange.asked_by
-        reason: str | None = "per" if whose is None else names.WIRE if asked_by is None else None
-        if reason is None:
-            try:
-                body = body_text(call, call.request)
-            except (TypeError, ValueError):  # not what is sent as JSON
-                reason = "body"
-            else:
-                reason = unfit(call, rule, body)
-        if reason is None and rule.match == "words" and body is not None:
-            text = question_of(call, body)
-            body = None if text is None else with_instead(body, text, content_words(text))
-            reason = "words" if body is None else None
-        if reason is not None or body is None or asked_by is None:
-            found.note(call, names.SKIP, reason)
-            return None
+    def _fit(self, call: Call, exchange: Exchange, found: Asked, whose: str | None) -> Fit | str:
+        """What is looked up; the reason, for a call that is not."""
+        rule = found.rule
+        asked_by = None if whose is None else exchange.asked_by
+        if whose is None or asked_by is None:
+            return "per" if whose is None else names.WIRE
+        if (reason := unfit(call, rule)) is not None:
+            return reason
+        try:
+            body = counted(call, call.request)
+        except (TypeError, ValueError, RecursionError):  # not what is sent as JSON
+            return "body"
+        if (reason := refers(body.telling)) is not None:
+            return reason
         if "tenant" in rule.per:
-            found.owner = owner(self.box, call.attribution.get("tenant", ""))
-        return asked_by, body
+            found.owner = owner(self.box.secret, call.attribution.get("tenant", ""))
+        keys = keys_of(self.box.secret, call, asked_by, whose, f"{rule.name} {rule.version}")
+        return Fit(body, keys, whose, asked_by.merges)
 
-    def _key(self, call: Call, asked_by: AskedBy, whose: str | None, rule: Cache, body: str) -> bytes:
-        return key_of(self.box.secret, call, asked_by, str(whose), f"{rule.name} {rule.version}", body)
+    def _exact(
+        self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool
+    ) -> Generator[Step, Answer, Asked]:
+        if fit.merges and (inputs := inputs_of(call)) is not None:
+            return (yield from self._each(call, exchange, found, fit, inputs, serves))
+        return (yield from self._one(call, found, fit.keys(fit.body.data), serves))
+
+    def _words(
+        self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool
+    ) -> Generator[Step, Answer, Asked]:
+        text = question_of(call, fit.body)
+        if text is None:
+            found.note(call, names.SKIP, "words")
+            return found
+        key = fit.keys(with_instead(fit.body, text, content_words(text)))
+        return (yield from self._one(call, found, key, serves))
+
+    def _one(self, call: Call, found: Asked, key: bytes, serves: bool) -> Generator[Step, Answer, Asked]:
+        found.key = key
+        (entry,) = yield from self._get(found.rule, (key,))
+        self._found(call, found, entry, serves=serves)
+        return found
+
+    def _each(
+        self, call: Call, exchange: Exchange, found: Asked, fit: Fit, inputs: list[Any], serves: bool
+    ) -> Generator[Step, Answer, Asked]:
+        """Look for the answer to each of several inputs; only the others are sent."""
+        keys = list(map(fit.keys, bodies_of(call, inputs)))
+        several = Several(self, found.rule, inputs, keys)
+        several.owner = found.owner
+        for place, entry in enumerate((yield from self._get(found.rule, tuple(keys)))):
+            if entry is not None:
+                several.found(place, entry)
+        if (send := several.decide(call, serves=serves)) is not None:
+            call.change(exchange, {**call.request, "input": send})
+        return several
 
     def _near(
-        self, call: Call, rule: Cache, asked_by: AskedBy, whose: str | None, body: str, *, serves: bool
+        self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool
     ) -> Generator[Step, Answer, Asked]:
         """Look for a question that means the same."""
         from tokenguard.answers.meaning import Meanings, NearAsked, hard_facts
 
-        text = question_of(call, body)
+        rule, text = found.rule, question_of(call, fit.body)
         if text is None:
-            found = Asked(self, rule)
             found.note(call, names.SKIP, "words")
             return found
         if self.meanings is None:
             self.meanings = Meanings(self.store, self.box, self.config.timeout)
-        rest = f"{rule.encodes}\n{with_instead(body, text, hard_facts(text))}"
-        partition = self._key(call, asked_by, whose, rule, rest)
-        own = self._key(call, asked_by, whose, rule, f"{rest}\n{text}")
-        near = NearAsked(self, rule, self.meanings, partition, own)
-        near.about = {"encoder": rule.encodes, "version": rule.version, "per": str(whose)}
-        if "tenant" in rule.per:
-            near.owner = owner(self.box, call.attribution.get("tenant", ""))
+        rest = canonical(rule.encodes) + with_instead(fit.body, text, hard_facts(text))
+        near = NearAsked(self, rule, self.meanings, fit.keys(rest), fit.keys(rest + canonical(text)))
+        near.about = {"encoder": rule.encodes, "version": rule.version, "per": fit.whose}
+        near.owner = found.owner
         there = (yield from self.meanings.look_up(call, near, text)) if time.monotonic() >= self._until else None
-        entry = None if there is None else self._entry(*there)
+        entry = None if there is None else self._entry(rule, *there)
         if there is not None and entry is not None:
             near.key, _ = there
         if near.vector is None:
@@ -153,12 +179,12 @@ class Answers:
             self._found(call, near, entry, serves=serves and rule.serve)
         return near
 
-    def _get(self, keys: tuple[bytes, ...]) -> Generator[Step, Answer, list[Entry | None]]:
+    def _get(self, rule: Cache, keys: tuple[bytes, ...]) -> Generator[Step, Answer, list[Entry | None]]:
         """What is kept under these keys."""
         store = self.store
         if store.local:
-            return list(map(self._entry, keys, store.get_all(keys)))
-        found = [self.waiting.get(key) for key in keys]
+            return [self._entry(rule, *each) for each in zip(keys, store.get_all(keys), strict=True)]
+        found: list[Entry | bytes | None] = [self.waiting.get(key) for key in keys]
         if None in found and time.monotonic() >= self._until:
             answer = yield store, store.get_all, (keys,)
             if answer.error is None:
@@ -167,18 +193,19 @@ class Answers:
                 self.lost(answer.error)
             else:
                 raise answer.error
-        return list(map(self._entry, keys, found))
+        return [self._entry(rule, *each) for each in zip(keys, found, strict=True)]
 
-    def _entry(self, key: bytes, data: bytes | None) -> Entry | None:
-        """The entry in these bytes; what is none is deleted."""
-        if data is None:
+    def _entry(self, rule: Cache, key: bytes, kept: Entry | bytes | None) -> Entry | None:
+        """The entry that is kept so, if its time is not over by the rule as it is now; what is none is deleted."""
+        if kept is None:
             return None
         try:
-            entry = decode(self.box.open(key, data))
+            entry = decode(self.box.open(key, kept)) if isinstance(kept, bytes) else kept
         except Exception:  # another program's, or damaged
             self.delete(key)
             return None
-        return entry if entry.expires > time.time() else None
+        now = time.time()
+        return entry if now < entry.expires and -SKEW_S < now - entry.kept_at < rule.ttl else None
 
     def lost(self, error: Exception) -> None:
         """The store cannot be reached: said once a minute, and not tried again at once."""
@@ -186,7 +213,7 @@ class Answers:
         now = time.monotonic()
         if now >= self._say_again:
             self._say_again = now + SAY_S
-            log.warning("tokenguard: the answer cache cannot be reached, so calls are sent to the provider: %s", error)
+            log.warning("tokenguard: the answer cache cannot be used, so calls are sent to the provider: %s", error)
 
     def _found(self, call: Call, found: Asked, entry: Entry | None, *, serves: bool) -> None:
         if entry is None:
@@ -206,17 +233,19 @@ class Answers:
 
     def keep(self, key: bytes, found: Asked, entry: Entry) -> None:
         """Keep an answer: at once in memory, and off the caller's path elsewhere."""
-        data = self.box.seal(key, entry.encode())
-        item = Item(found.rule.name, found.owner or owner(self.box, ""), entry.expires, data)
         if self.store.local:
-            self.store.put(key, item)
+            self.store.put(key, self._item(key, found, entry))
         elif len(self.waiting) < MAX_WAITING:
-            self.waiting[key] = data
-            self.store.soon(lambda: self._write(key, item))
+            self.waiting[key] = entry
+            self.store.soon(lambda: self._write(key, found, entry))
 
-    def _write(self, key: bytes, item: Item) -> None:
+    def _item(self, key: bytes, found: Asked, entry: Entry) -> Item:
+        whose = found.owner or owner(self.box.secret, "")
+        return Item(found.rule.name, whose, entry.expires, self.box.seal(key, entry.encode()))
+
+    def _write(self, key: bytes, found: Asked, entry: Entry) -> None:
         try:
-            self.store.put(key, item)
+            self.store.put(key, self._item(key, found, entry))
         except Exception as error:
             self.lost(error)
         finally:
@@ -237,11 +266,12 @@ class Answers:
         self.store.finish()
 
 
-def owner(box: Box, tenant: str) -> str:
-    """Whose an entry is, for those who clear it: a name that tells nothing without the secret."""
-    return _owner(box.secret, tenant)
-
-
 @lru_cache(maxsize=1024)
-def _owner(secret: bytes, tenant: str) -> str:
+def owner(secret: bytes, tenant: str) -> str:
+    """Whose an entry is, for those who clear it: a name that tells nothing without the secret."""
     return hmac.digest(secret, tenant.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]
+
+
+Way = Callable[[Answers, Call, Exchange, Asked, Fit, bool], Generator[Step, Answer, Asked]]
+WAYS: Final[Mapping[str, Way]] = {"exact": Answers._exact, "words": Answers._words, "meaning": Answers._near}
+"""How each kind of match looks a call up."""

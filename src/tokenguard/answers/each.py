@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tokenguard.answers.asked import Asked, why_unkept
 from tokenguard.answers.entry import Entry
 from tokenguard.answers.fitting import unkept
-from tokenguard.answers.key import body_text, canonical
+from tokenguard.answers.key import canonical, counted
 from tokenguard.call.call import Call
 from tokenguard.call.kept import HttpAnswer, Incoming
 from tokenguard.facts import names
@@ -50,10 +50,10 @@ def inputs_of(call: Call) -> list[Any] | None:
     return None if all(type(each) is int for each in given) else list(given)  # the tokens of one input
 
 
-def texts_of(call: Call, inputs: Sequence[Any]) -> list[str]:
-    """For each input, the body of a request for it alone, canonical."""
-    alone = body_text(call, {**call.request, INPUT: None})
-    return [f"{alone}\n{canonical(each)}" for each in inputs]
+def bodies_of(call: Call, inputs: Sequence[Any]) -> list[bytes]:
+    """For each input, the body of a request for it alone, as it counts."""
+    alone = counted(call, {**call.request, INPUT: None}).data
+    return [alone + canonical(each) for each in inputs]
 
 
 class Several(Asked):

@@ -31,7 +31,8 @@ class Entry(NamedTuple):
 
     def encode(self) -> bytes:
         """As bytes, unprotected: a line of JSON, the headers a line each, an empty line, the body."""
-        head = json.dumps([FORMAT, self.kept_at, self.expires, self.hides_usage, dict(self.about)])
+        hides, about = "true" if self.hides_usage else "false", json.dumps(dict(self.about)) if self.about else "{}"
+        head = f"[{FORMAT}, {self.kept_at!r}, {self.expires!r}, {hides}, {about}]"
         headers = "".join([f"\n{name}:{value}" for name, value in self.answer.headers])
         return f"{head}{headers}\n\n".encode("utf-8", "surrogateescape") + self.answer.body
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 from tokenguard.call.call import Call
 from tokenguard.facts import names
 from tokenguard.policy import Cache
-from tokenguard.providers import Reading
+from tokenguard.providers import Api, Reading
 from tokenguard.providers.reading import fields
 
 HISTORY: Final = frozenset(
@@ -27,13 +26,23 @@ HOSTED: Final = frozenset(
     }
 )
 """Keys of a request that have the provider do more than answer: search the web, say."""
-REFERRED: Final = re.compile(
-    r'"(?:file_id|fileId|file_ids|file_uri|fileUri|vector_store_ids|s3Location|document_id)":'
-    r'|"(?:url|image_url|video_url|file_url|uri)":"(?!data:)[a-z][a-z0-9+.-]*://'
+NAMING: Final = frozenset(
+    {
+        *("file_id", "fileId", "file_ids", "file_uri", "fileUri", "s3Location", "document_id"),
+        *("vector_store_ids", "graph_ids", "library_ids"),
+    }
 )
-"""Input by the name of a file or by its address, in canonical JSON: what is there may change."""
-HINTS: Final = ("://", '"file', '"vector_store_ids":', '"s3Location":', '"document_id":')
-"""One of these is in each of them; to look for them is an order faster."""
+"""Keys of input that the provider holds under a name: what is there may change."""
+LINKING: Final = frozenset(
+    {
+        *("url", "uri", "image_url", "video_url", "audio_url", "file_url", "document_url"),
+        *("image", "images", "video", "audio", "input_audio", "file", "file_data", "document", "source", "src"),
+    }
+)
+"""Keys of input that may be given by its address, where it may change too."""
+LONGEST_SCHEME: Final = 32
+TOOLS: Final = ("tools", "toolConfig", "functions")
+"""Where a request offers tools."""
 OWN_TOOLS: Final = frozenset({None, "function", "custom"})
 """The types of tools that the application runs."""
 DEFINES: Final = frozenset(
@@ -69,8 +78,8 @@ REASONS: Final = {
 """What `unfit` says, in words."""
 
 
-def unfit(call: Call, rule: Cache, body: str) -> str | None:
-    """Why a call is not looked up; `None` where it may be. `body` is its body in canonical JSON."""
+def unfit(call: Call, rule: Cache) -> str | None:
+    """Why a call is not looked up; `None` where it may be, unless it `refers`."""
     api, request = call.api, call.request
     settings = api.settings_of(request)
     if api.operation in MEDIA:
@@ -79,32 +88,50 @@ def unfit(call: Call, rule: Cache, body: str) -> str | None:
         return "sampled"
     if api.generates and api.answers(request) > 1:
         return "several"
-    if api.changes or _has(request, _held_by(api.goes_on_from, api.chosen_by)):
+    if api.changes:
+        return "history"
+    return (
+        None if _unusual(api.goes_on_from, api.chosen_by, api.fees).isdisjoint(request) else _asks(api, rule, request)
+    )
+
+
+def _asks(api: Api, rule: Cache, request: Mapping[str, Any]) -> str | None:
+    """What a request asks for besides an answer to what is in it."""
+    if _has(request, HISTORY.union((api.goes_on_from,), api.chosen_by)):
         return "history"
     if request.get("background"):
         return "background"
-    if _has(request, _done_by(api.fees)):
+    if _has(request, HOSTED.union(api.fees)):
         return "hosted"
     tools = _tools(request)
     if not all(map(_is_own, tools)):
         return "hosted"
-    if tools and not rule.tools:
-        return "tools"
-    return "files" if any(hint in body for hint in HINTS) and REFERRED.search(body) else None
+    return "tools" if tools and not rule.tools else None
+
+
+def refers(parts: Iterable[Mapping[str, Any]]) -> str | None:
+    """The reason where one of these parts of a body names input that is elsewhere."""
+    return "files" if any(map(_names, parts)) else None
+
+
+def _names(part: Mapping[str, Any]) -> bool:
+    return not NAMING.isdisjoint(part) or any(_is_address(part.get(key)) for key in LINKING.intersection(part))
+
+
+def _is_address(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_address, value))
+    return isinstance(value, str) and "://" in value[:LONGEST_SCHEME] and not value.lower().startswith("data:")
 
 
 @lru_cache(maxsize=64)
-def _held_by(goes_on_from: str, chosen_by: tuple[str, ...]) -> frozenset[str]:
-    return HISTORY.union((goes_on_from,), chosen_by)
-
-
-@lru_cache(maxsize=64)
-def _done_by(fees: tuple[str, ...]) -> frozenset[str]:
-    return HOSTED.union(fees)
+def _unusual(goes_on_from: str, chosen_by: tuple[str, ...], fees: tuple[str, ...]) -> frozenset[str]:
+    """The keys of a request by which it may ask for more."""
+    return HISTORY.union(HOSTED, TOOLS, ("background", goes_on_from), chosen_by, fees)
 
 
 def _has(request: Mapping[str, Any], keys: frozenset[str]) -> bool:
-    return not keys.isdisjoint(request) and any(request.get(key) is not None for key in keys)
+    return any(request.get(key) is not None for key in keys)
 
 
 def _tools(request: Mapping[str, Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tokenguard.answers.store import Item, Stat, Store
-from tokenguard.process.redis_client import connecting
+from tokenguard.process.redis_client import Deadline, connecting
 
 _PREFIX: Final = "{tokenguard-answers}:"
 _LUA: Final = """
@@ -93,7 +93,9 @@ class RedisStore(Store):
 
     def __init__(self, url: str, max_bytes: int, *, timeout_s: float) -> None:
         super().__init__(max_bytes)
-        self._client: Any = connecting(url, timeout_s)()
+        self._timeout_s = timeout_s
+        self._deadline = Deadline()
+        self._client: Any = connecting(url, timeout_s, self._deadline)()
         scripts = {"get": _GET, "put": _PUT, "delete": _DELETE, "list": _LIST, "group": _GROUP}
         self._scripts = {name: self._client.register_script(_LUA + script) for name, script in scripts.items()}
 
@@ -106,6 +108,7 @@ class RedisStore(Store):
         """See `Store.get_all`: one round trip."""
         if len(keys) == 1:
             return [self.get(keys[0])]
+        self._deadline.begins(self._timeout_s)
         with self._client.pipeline(transaction=False) as pipe:
             for key in keys:
                 self._scripts["get"](keys=[_PREFIX], args=[key.hex()], client=pipe)
@@ -165,4 +168,5 @@ class RedisStore(Store):
         return found
 
     def _run(self, script: str, *arguments: Any) -> Any:
+        self._deadline.begins(self._timeout_s)
         return self._scripts[script](keys=[_PREFIX], args=list(arguments))

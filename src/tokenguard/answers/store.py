@@ -125,9 +125,9 @@ class MemoryStore(Store):
     def put(self, key: bytes, item: Item) -> None:
         """See `Store.put`."""
         with self._lock:
-            self.delete(key)
+            gone = self._items.pop(key, None)
             self._items[key] = item
-            self._size += item.size
+            self._size += item.size - (gone.size if gone is not None else 0)
             while self._size > self.max_bytes:
                 _, gone = self._items.popitem(last=False)
                 self._size -= gone.size

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
-from tokenguard.answers.key import canonical
+from tokenguard.answers.key import Body, marshalled
 from tokenguard.call.call import Call
 
 _FILLER: Final = (
@@ -40,8 +40,8 @@ def content_words(text: str) -> tuple[str, ...]:
     )
 
 
-def question_of(call: Call, body: str) -> str | None:
-    """The user's text, which is in a canonical body once.
+def question_of(call: Call, body: Body) -> str | None:
+    """The user's text, which is in a body once.
 
     `None` where a request is not one question: it has more turns than one, parts that are no text, or no text at all.
     """
@@ -51,9 +51,24 @@ def question_of(call: Call, body: str) -> str | None:
     parts = messages[0]["parts"]
     if len(parts) != 1 or not isinstance(text := parts[0].get("content"), str):
         return None
-    return text if content_words(text) and body.count(canonical(text)) == 1 else None
+    return text if content_words(text) and _count(body.value, text) == 1 else None
 
 
-def with_instead(body: str, text: str, counts: Iterable[str]) -> str:
-    """The canonical body with what counts in the place of the user's text."""
-    return body.replace(canonical(text), canonical([*counts]))
+def _count(value: Any, text: str) -> int:
+    """How often a text stands in a body, as a value or as a key."""
+    if isinstance(value, dict):
+        return sum(_count(key, text) + _count(inner, text) for key, inner in value.items())
+    return sum(_count(each, text) for each in value) if isinstance(value, list) else value == text
+
+
+def with_instead(body: Body, text: str, counts: Iterable[str]) -> bytes:
+    """The body with what counts in the place of the user's text."""
+    return marshalled(_swapped(body.value, text, tuple(counts)))  # a tuple: there is none in a body
+
+
+def _swapped(value: Any, text: str, instead: tuple[str, ...]) -> Any:
+    if isinstance(value, dict):
+        return {key: _swapped(inner, text, instead) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_swapped(each, text, instead) for each in value]
+    return instead if value == text else value

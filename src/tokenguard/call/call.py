@@ -253,6 +253,9 @@ class Call:
         self.attributes: dict[str, AttributeValue] = {}
         model = exchange.body.get("model")
         self.model: str | None = model if isinstance(model, str) else None
+
+    def begins(self) -> None:
+        """It is open from here on: somebody sees to its end, or the process's end does."""
         open_calls[id(self)] = self
 
     @property
@@ -335,6 +338,7 @@ class Call:
         except BaseException as raised:
             if interrupt(raised) is not None or not isinstance(raised, Exception):
                 # A signal handler's: what is left is done, and the program gets what it has raised.
+                open_calls.pop(id(self), None)
                 self._settle(reading, outcome, error, first_chunk_ns, generated)
             raise
 
@@ -360,6 +364,13 @@ class Call:
             del self._open
         except AttributeError:
             return
+        try:
+            self._give_back()
+        except BaseException:  # a signal handler's
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
         open_calls.pop(id(self), None)
         if self.guard is not None:
             self.guard.give_back(self)

@@ -67,8 +67,7 @@ class Incoming:
         nobody can be asked that, `ends` is called.
         """
         self.headers = lasting(headers, decoded=decoded)
-        told = None if decoded else next((value for name, value in self.headers if name.lower() == LENGTH), None)
-        self._length = int(told) if told is not None and told.isdecimal() else None
+        self._length = None if decoded else _length(self.headers)
         self._over = over
         self.parts = []
         self.size = 0
@@ -92,9 +91,14 @@ class Incoming:
         return self._whole or self.size == self._length or (self._over is not None and self._over())
 
 
+def _length(headers: Iterable[tuple[str, str]]) -> int | None:
+    told = next((value for name, value in headers if name.lower() == LENGTH), "")
+    return int(told) if told.isdecimal() else None
+
+
 def lasting(headers: Iterable[tuple[str, str]], *, decoded: bool) -> tuple[tuple[str, str], ...]:
     """The headers of an answer that another one gets, too."""
-    return tuple((name, value) for name, value in headers if _lasts(name, decoded))
+    return tuple([each for each in headers if _lasts(each[0], decoded)])
 
 
 @lru_cache(maxsize=1024)

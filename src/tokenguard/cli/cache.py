@@ -76,7 +76,7 @@ def clear(file: str | None, rule: str | None, tenant: str | None) -> None:
     config = found.answers
     whose = None
     if tenant is not None:
-        whose = owner(box_of(config.url, config.key_env, plain=config.plain, source=found.source), tenant)
+        whose = owner(box_of(config.url, config.key_env, plain=config.plain, source=found.source).secret, tenant)
     store = _store(found)
     if store is None:
         return

@@ -12,7 +12,6 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple, cast
 
 from tokenguard.call.call import Call, Exchange, Settling
-from tokenguard.call.open import open_calls
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.guard.admission import Guard
@@ -154,7 +153,6 @@ class _Trying:
         self._guard.worst_case = _Said(prices, asked.input_tokens)
         self._exchange = cast(Exchange, _Exchange(_api(asked), _endpoint(asked), _body(asked)))
         self._call = call = Call(cast(Settling, None), self._exchange)
-        open_calls.pop(id(call), None)  # it is none
         call.output_cap = call.api.output_cap(call.request)
         call.tool_steps = asked.tool_steps
         call.attribution = {**policy.attribution.defaults, **asked.attribution}
@@ -264,8 +262,8 @@ class _Trying:
             yield Decision("cache", rule.name, *self._looked_up(rule))
 
     def _looked_up(self, rule: Cache) -> tuple[str, str]:
-        from tokenguard.answers.fitting import REASONS, unfit
-        from tokenguard.answers.key import body_text
+        from tokenguard.answers.fitting import REASONS, refers, unfit
+        from tokenguard.answers.key import counted
 
         call, matched = self._call, _matched(self._call)
         if matched.cache is not rule:
@@ -274,7 +272,7 @@ class _Trying:
         if matched.cache_key is None:
             lacks = [key for key in rule.per if not call.attribution.get(key)]
             return "-", f"the call has no {' and no '.join(lacks)}, which are in its key"
-        reason = unfit(call, rule, body_text(call, call.request))
+        reason = unfit(call, rule) or refers(counted(call, call.request).telling)
         if reason is not None:
             return "-", REASONS[reason]
         watches = rule.match == "meaning" and not rule.serve

@@ -45,7 +45,7 @@ class Ledger(ABC):
     """How many threads `run` uses; 0: the operations do not block, and `run` calls them at once."""
 
     gathers: bool = False
-    """Whether `settle_soon` keeps what is to be settled, and writes it with the next reservation at the latest."""
+    """Whether `settle_soon` keeps what is to be settled, and writes it a moment later, or when it is needed."""
 
     def __init__(self, *, lease_s: float = LEASE_S, clock: Clock = time.time) -> None:
         self.lease_s = lease_s
@@ -197,11 +197,14 @@ class Ledger(ABC):
         if not self.threads:
             return operation(*args, **kwargs)
         import asyncio
+        from concurrent.futures import Future
 
-        future = self.submit(operation, *args, **kwargs)
+        future: Future[T] = Future()
         try:
+            self._threaded().fulfil(future, operation, *args, **kwargs)
             return await asyncio.wrap_future(future)
-        except BaseException:  # cancelled, or interrupted
+        except BaseException:  # cancelled, or interrupted: it is not done at all, or is given back
+            future.cancel()
             future.add_done_callback(self._give_back)
             raise
 

@@ -26,7 +26,7 @@ from tokenguard.ledger.entry import (
 from tokenguard.ledger.redis_faults import doubts, sentence
 from tokenguard.ledger.redis_scripts import LUA, SCRIPTS
 from tokenguard.process.interrupts import interrupt
-from tokenguard.process.redis_client import connecting
+from tokenguard.process.redis_client import Deadline, connecting
 
 _PREFIX: Final = "{tokenguard}:"
 _JOIN: Final = "\x1e"
@@ -38,7 +38,7 @@ class RedisLedger(Ledger):
     """Accounts in Redis, one round trip per operation. Needs the `redis` package (`tokenguard-otel[redis]`).
 
     Time is the server's, so that machines whose clocks differ agree on leases; a `clock` that is given replaces it.
-    `timeout_s` bounds each round trip and each connect. Raises `LedgerError`.
+    `timeout_s` bounds each operation, with all that it takes to connect. Raises `LedgerError`.
     """
 
     threads = 4
@@ -47,10 +47,12 @@ class RedisLedger(Ledger):
         self, url: str, *, lease_s: float = LEASE_S, timeout_s: float = 1.0, clock: Clock | None = None
     ) -> None:
         super().__init__(lease_s=lease_s, clock=clock or time.time)
+        self._timeout_s = timeout_s
+        self._deadline = Deadline()
         try:
             import redis
 
-            self._connect = connecting(url, timeout_s)
+            self._connect = connecting(url, timeout_s, self._deadline)
         except ImportError as error:
             raise LedgerError(
                 'a redis:// ledger needs the redis package: pip install "tokenguard-otel[redis]"'
@@ -150,6 +152,7 @@ class RedisLedger(Ledger):
 
     def doubts(self) -> list[str]:
         """See `Ledger.doubts`."""
+        self._deadline.begins(self._timeout_s)
         try:
             return doubts(self._client.info("memory"))
         except self._errors:  # not everybody may ask
@@ -166,6 +169,7 @@ class RedisLedger(Ledger):
 
     def _run(self, script: str, args: Sequence[Any]) -> list[Any]:
         """What a script answers, without the server's time, which is noted."""
+        self._deadline.begins(self._timeout_s)
         given = "" if self._given_clock is None else repr(self._given_clock())
         try:
             answer: list[Any] = self._scripts[script](keys=[_PREFIX], args=[given, *args])

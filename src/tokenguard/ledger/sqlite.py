@@ -1,7 +1,9 @@
 """The ledger of one machine: a SQLite file that its processes share.
 
-A transaction costs more than all that is done in it. So what calls came to is gathered, and written in the transaction
-of the next reservation, or by a thread a moment later; until then it stands as reserved, which is never too little.
+What calls came to is gathered, and written by a thread a moment later, or by the next operation that needs it; until
+then it stands as reserved. A call that came to more than that is written by the next reservation. What accounts hold is
+remembered as long as no other process writes to the file (SQLite tells), so that a reservation reads nothing in most
+cases.
 """
 
 from __future__ import annotations
@@ -66,6 +68,10 @@ _PURGE_EVERY_S: Final = 60.0
 
 _GATHER_S: Final = 0.02
 """How long what is to be settled waits for a reservation to go along with."""
+_MOST_GATHERED: Final = 64
+"""So many are not left to the thread: it may not come to its turn."""
+_KNOWN: Final = 2**16
+"""Accounts that are remembered."""
 _LOST_S: Final = 1.0
 """How long it waits for another try when the file cannot be written."""
 
@@ -103,6 +109,10 @@ class SqliteLedger(Ledger):
         self._here = 0
         """What `ends.here` said to who has the lock."""
         self._purge_at = 0.0
+        self._taken: dict[str, tuple[int, int]] = {}
+        """What is spent and reserved of accounts, nano-dollars and tokens."""
+        self._taken_at: tuple[sqlite3.Connection, int] | None = None
+        """The version of the file at which that is so; `None` while it is written, and where that was broken off."""
         self._gathered: deque[_Settlement] = deque()
         self._writer = Worker("tokenguard-ledger", self._write, gather_s=_GATHER_S)
 
@@ -117,33 +127,61 @@ class SqliteLedger(Ledger):
         """See `Ledger.reserve`."""
         now = self.now()
         expires = now + (self.lease_s if lease_s is None else lease_s)
-        ids = [entry.account for entry in entries]
         made = Reservation(key or new_id(), tuple(entries), nano, tokens, expires)
+        gathered = list(self._gathered)
+        more = 0 < len(gathered) <= _MOST_GATHERED and not any(map(_exceeds, gathered))
+        answer = self._transact(self._hold, made, key is not None, more, along=not more)
+        if answer is None:
+            answer = self._transact(self._hold, made, key is not None, False)
+        assert answer is not None, "only where there is more to come"
+        return answer
 
-        def hold(db: sqlite3.Connection) -> Reservation | Refusal:
-            over: tuple[Refusal, ...] = ()
-            seen = []
-            if key is not None and db.execute("SELECT 1 FROM reservation WHERE id = ?", (key,)).fetchone():
-                return made
-            rows = {row[0]: row[1:] for row in db.execute(_select(len(ids)), ids)}
-            for entry in entries:
-                row = rows.get(entry.account) or (0, 0, 0, 0)
-                no = refusal(entry, nano, tokens, row[:2], row[2:])
-                if no is not None and entry.enforce:
+    def _hold(self, db: sqlite3.Connection, made: Reservation, again: bool, more: bool) -> Reservation | Refusal | None:
+        """Reserve, unless that is done `again`; `None` where it does not fit, and `more` is to be settled."""
+        taken, nano, tokens = self._taken, made.nano, made.tokens
+        ids = [entry.account for entry in made.entries]
+        if not all(map(taken.__contains__, ids)) and self._look_up(db, made.entries):
+            self._look_up(db, made.entries)
+        over: tuple[Refusal, ...] = ()
+        seen = []
+        for entry in made.entries:
+            before = taken[entry.account]
+            after = before[0] + nano, before[1] + tokens
+            if (entry.limit_nano is not None and after[0] > entry.limit_nano) or (
+                entry.limit_tokens is not None and after[1] > entry.limit_tokens
+            ):
+                if again and db.execute("SELECT 1 FROM reservation WHERE id = ?", (made.id,)).fetchone():
+                    return made
+                if more:
+                    return None
+                no = _refused(db, entry, nano, tokens)
+                if entry.enforce:
                     return no
-                over += () if no is None else (no,)
-                seen.append((row[0] + row[2] + nano, row[1] + row[3] + tokens))
-            if len(rows) < len(ids):
-                self._open(db, [entry for entry in entries if entry.account not in rows], now)
+                over += (no,)
+            seen.append(after)
+        new = db.execute(
+            "INSERT OR IGNORE INTO reservation (id, expires, nano, tokens, accounts) VALUES (?, ?, ?, ?, ?)",
+            (made.id, made.expires, nano, tokens, _JOIN.join(ids)),
+        )
+        if new.rowcount:
             db.execute(_reserve(len(ids)), (nano, tokens, *ids))
-            db.execute(
-                "INSERT INTO reservation (id, expires, nano, tokens, accounts) VALUES (?, ?, ?, ?, ?)",
-                (made.id, expires, nano, tokens, _JOIN.join(ids)),
-            )
+            taken.update(zip(ids, seen, strict=True))
             made.over, made.seen = over, seen
-            return made
+        return made
 
-        return self._transact(hold)
+    def _look_up(self, db: sqlite3.Connection, entries: Sequence[Entry]) -> bool:
+        """Learn what accounts hold, and open those that there are not; whether others may be gone since."""
+        taken = self._taken
+        if len(taken) > _KNOWN:
+            taken.clear()
+        ids = [entry.account for entry in entries if entry.account not in taken]
+        taken.update((row[0], (row[1] + row[3], row[2] + row[4])) for row in db.execute(_select(len(ids)), ids))
+        new = [entry for entry in entries if entry.account not in taken]
+        taken.update((entry.account, (0, 0)) for entry in new)
+        if not new or not self._open(db, new, self.now()):
+            return False
+        taken.clear()
+        return True
 
     def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
         return self._transact(self._charge, (reservation, nano, tokens, alert))
@@ -164,6 +202,9 @@ class SqliteLedger(Ledger):
         else:
             change = (nano, tokens, -held_nano, -held_tokens, 0, 0)
         rows = db.execute(_charge(len(ids)), (*change, *ids)).fetchall()
+        for account, spent_nano, spent_tokens, _, reserved_nano, reserved_tokens in rows:
+            if account in self._taken:
+                self._taken[account] = (spent_nano + reserved_nano, spent_tokens + reserved_tokens)
         return self._crossed(db, reservation.entries, rows) if alert else ()
 
     # --- what is settled soon ----------------------------------------------------------------------------------------
@@ -290,8 +331,10 @@ class SqliteLedger(Ledger):
                 self._connection.close()
                 self._connection = None
 
-    def _transact(self, work: Callable[..., T], *args: Any) -> T:
-        """Do `work` with the file's write lock held; all of it counts, or none. What was gathered is written first.
+    def _transact(self, work: Callable[..., T], *args: Any, along: bool = True) -> T:
+        """Do `work` with the file's write lock held; all of it counts, or none.
+
+        What was gathered goes `along`: it is written first. What `_taken` says stays so through those that see to it.
 
         One function, and no context manager: a signal handler may raise at any call in here, and whatever has begun
         by then is rolled back at once, not when somebody lets go of the exception's traceback.
@@ -309,10 +352,17 @@ class SqliteLedger(Ledger):
                 self._here = ends.here()
                 db = self._opened()
                 try:
-                    self._begin(db)
-                    taken, found = self._take_along(db)
+                    self._begin(db, since + self._timeout_s)
+                    before, self._taken_at = self._taken_at, None
+                    at = db, db.execute("PRAGMA data_version").fetchone()[0]
+                    if before != at:  # another process has written
+                        self._taken = {}
+                    if along:
+                        taken, found = self._take_along(db)
                     answer = work(db, *args)
                     db.execute("COMMIT")
+                    if work in (_nothing, self._hold, self._charge):
+                        self._taken_at = at
                 finally:
                     if db.in_transaction:
                         self._break_off(db)
@@ -320,7 +370,8 @@ class SqliteLedger(Ledger):
                 if (raised := interrupt(error)) is not None:
                     raise raised from None
                 if db is not None and self._connection not in (None, db):
-                    return self._transact(work, *args)  # `_within` has broken this one off, and has written its own
+                    # `_within` has broken this one off, and has written its own.
+                    return self._transact(work, *args, along=along)
                 self._gave_up = time.monotonic()
                 raise LedgerError(f"the ledger {self.path} cannot be used: {error}") from error
             for settlement in taken:
@@ -354,9 +405,8 @@ class SqliteLedger(Ledger):
         if self._connection is not None:
             self._break_off(self._connection)
 
-    def _begin(self, db: sqlite3.Connection) -> None:
+    def _begin(self, db: sqlite3.Connection, until: float) -> None:
         """Take the write lock. SQLite's own waiting sleeps ever longer, so that some wait seconds while others pass."""
-        until = time.monotonic() + self._timeout_s
         while True:
             try:
                 db.execute("BEGIN IMMEDIATE")
@@ -419,19 +469,21 @@ class SqliteLedger(Ledger):
         self._connection, self._file = db, (file.st_dev, file.st_ino)
         return db
 
-    def _open(self, db: sqlite3.Connection, entries: Sequence[Entry], now: float) -> None:
+    def _open(self, db: sqlite3.Connection, entries: Sequence[Entry], now: float) -> bool:
+        """Open accounts; whether that was the time to delete old ones."""
         db.executemany(
             "INSERT INTO account (id, budget, key, window_start, window_end) VALUES (?, ?, ?, ?, ?)",
             [(entry.account, entry.budget, entry.key, entry.window_start, entry.window_end) for entry in entries],
         )
-        if now >= self._purge_at:  # new windows are when old ones are in the way
-            self._purge_at = now + _PURGE_EVERY_S
-            self._charge_orphans(db)
-            oldest = now - RETAIN_S
-            db.execute(
-                "DELETE FROM account WHERE window_end < ? AND reserved_nano = 0 AND reserved_tokens = 0", (oldest,)
-            )
-            db.execute("DELETE FROM reservation WHERE orphaned = 1 AND expires < ?", (oldest,))
+        if now < self._purge_at:
+            return False
+        # New windows are when old ones are in the way.
+        self._purge_at = now + _PURGE_EVERY_S
+        self._charge_orphans(db)
+        oldest = now - RETAIN_S
+        db.execute("DELETE FROM account WHERE window_end < ? AND reserved_nano = 0 AND reserved_tokens = 0", (oldest,))
+        db.execute("DELETE FROM reservation WHERE orphaned = 1 AND expires < ?", (oldest,))
+        return True
 
     def _charge_orphans(self, db: sqlite3.Connection) -> None:
         """Charge in full what nobody settled before its lease ended. Until it is looked at, it counts as reserved."""
@@ -447,7 +499,7 @@ class SqliteLedger(Ledger):
         self, db: sqlite3.Connection, entries: Sequence[Entry], rows: Sequence[tuple[Any, ...]]
     ) -> tuple[Alert, ...]:
         """The thresholds to report, marked as reported in the same transaction."""
-        states = {row[0]: row[1:] for row in rows}
+        states = {row[0]: row[1:4] for row in rows}
         found: list[Alert] = []
         for entry in entries:
             if entry.alert_at and entry.account in states:
@@ -468,6 +520,19 @@ class SqliteLedger(Ledger):
         self._lock = threading.RLock()
         self._gathered.clear()  # the parent's to write
         self._let_go()
+
+
+def _refused(db: sqlite3.Connection, entry: Entry, nano: int, tokens: int) -> Refusal:
+    _, *row = db.execute(_select(1), (entry.account,)).fetchone()
+    no = refusal(entry, nano, tokens, (row[0], row[1]), (row[2], row[3]))
+    assert no is not None, "asked only where it does not fit"
+    return no
+
+
+def _exceeds(settlement: _Settlement) -> bool:
+    """Whether a call came to more than stands as reserved for it."""
+    reservation, nano, tokens, _ = settlement
+    return nano > reservation.nano or tokens > reservation.tokens
 
 
 def _nothing(db: sqlite3.Connection) -> None:
@@ -514,5 +579,5 @@ def _charge(count: int) -> str:
         "UPDATE account SET spent_nano = max(0, spent_nano + ?), spent_tokens = max(0, spent_tokens + ?),"  # noqa: S608
         " reserved_nano = reserved_nano + ?, reserved_tokens = reserved_tokens + ?,"
         " orphaned_nano = max(0, orphaned_nano + ?), orphaned_tokens = max(0, orphaned_tokens + ?)"
-        f" WHERE id IN ({marks}) RETURNING id, spent_nano, spent_tokens, alerted"
+        f" WHERE id IN ({marks}) RETURNING id, spent_nano, spent_tokens, alerted, reserved_nano, reserved_tokens"
     )

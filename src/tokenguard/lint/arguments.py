@@ -1,123 +1,145 @@
-"""The command line of `tokenguard lint`.
+"""The command line of `tokenguard lint`: one table of options.
 
-By argparse: this command runs at every save and commit, and the import of click alone costs half of linting a file.
+Words that the table knows are read here. Whatever else is given (`--help`, a choice that does not exist) is left to
+argparse, which explains it: this command runs at every save and commit, and argparse alone would be an eighth of it.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tokenguard.lint.config import ConfigError
 from tokenguard.lint.finding import SEVERITIES
+from tokenguard.lint.option import Option
 from tokenguard.lint.outputs import FORMATS
 from tokenguard.lint.session import Options, Session
 
+if TYPE_CHECKING:
+    import argparse
 
-def _codes(text: str) -> list[str]:
-    return [code.strip() for code in text.split(",") if code.strip()]
+
+def codes(text: str) -> tuple[str, ...]:
+    """The names in `TG101, TG103`."""
+    return tuple(code.strip() for code in text.split(",") if code.strip())
 
 
-def _jobs(text: str) -> int:
+def jobs(text: str) -> int:
+    """A number of processes. Raises ValueError."""
     number = int(text)
     if number < 0:
         raise ValueError
     return number
 
 
-class _Formatter(argparse.HelpFormatter):
-    def __init__(self, prog: str) -> None:
-        try:
-            width = os.get_terminal_size().columns - 2
-        except OSError:
-            width = 118
-        super().__init__(prog, width=width)  # left to find it, the class would import shutil at each start
-
-    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
-        super().add_usage(usage, actions, groups, prefix or "Usage: ")
+def _one(text: str) -> tuple[str, ...]:
+    return (text,)
 
 
-class _Group:
-    """Options under one heading."""
-
-    def __init__(self, parser: argparse.ArgumentParser, title: str) -> None:
-        self._group = parser.add_argument_group(title)
-
-    def flag(self, *names: str, says: str) -> None:
-        self._group.add_argument(*names, action="store_true", help=says)
-
-    def value(self, *names: str, says: str, **how: Any) -> None:
-        self._group.add_argument(*names, help=says, **how)
-
-    def codes(self, name: str, says: str) -> None:
-        self._group.add_argument(name, action="extend", type=_codes, metavar="RULES", help=says)
+OPTIONS: Mapping[str, tuple[Option, ...]] = {
+    "Fixes": (
+        Option(("--fix",), "Apply safe fixes: they do not change what the program does."),
+        Option(("--unsafe-fixes",), "Apply fixes that change behaviour too: add a cap, lower a top-k."),
+        Option(("--diff",), "Show what the fixes would change; write nothing."),
+        Option(("--add-ignore",), "Add an ignore comment to each finding's line."),
+    ),
+    "Rules": (
+        Option(("--select",), "Rules to run: ids or prefixes of ids, separated by commas.", "words", "RULES", codes),
+        Option(("--extend-select",), "More rules, added to the selected ones.", "words", "RULES", codes),
+        Option(("--ignore",), "Rules to leave out.", "words", "RULES", codes),
+        Option(("--baseline",), "Report only findings not in this file.", "value", "FILE"),
+        Option(("--write-baseline",), "Write today's findings to this file.", "value", "FILE"),
+    ),
+    "Files": (
+        Option(("--exclude",), "More files to exclude, added to those of the settings.", "words", "GLOB", _one),
+        Option(("--force-exclude",), "Apply excludes to files named on the command line as well."),
+        Option(("--no-gitignore",), "Lint files that git ignores, too."),
+        Option(("--stdin-filename",), "The name of what `-` reads.", "value", "PATH"),
+        Option(("--show-files",), "List the files that would be linted."),
+    ),
+    "Settings": (
+        Option(
+            ("--config",), "One settings file for all files. Default: the nearest above each file.", "value", "FILE"
+        ),
+        Option(("--isolated",), "Read no settings file."),
+        Option(("--allow-plugins",), "Run the rules in the folders that a settings file names."),
+        Option(("--show-settings",), "Show the settings that hold for the first of PATHS."),
+    ),
+    "Report": (
+        Option(("--format",), "How findings are written.", "value", choices=tuple(FORMATS), to="form"),
+        Option(("-o", "--output"), "Write the report to a file.", "value", "FILE"),
+        Option(("--statistics",), "Count the findings by rule instead of listing them."),
+        Option(("-q", "--quiet"), "Print the findings and nothing else."),
+        Option(("--color",), "Colour the text.", to="colour"),
+        Option(("--no-color",), "No colour. Default: colour on a terminal only.", to="colour", sets=False),
+    ),
+    "Money": (
+        Option(("--spend",), "Price each finding by its recorded calls.", "maybe", "STORE"),
+        Option(("--since",), "Calls since then: 24h, 30d, 4w. Default: 30d.", "value", "TIME"),
+        Option(("--min-usd",), "Only findings whose calls cost at least this much.", "value", "USD", float),
+    ),
+    "Run": (
+        Option(("--fail-on",), "The severity from which the exit status is 1.", "value", choices=tuple(SEVERITIES)),
+        Option(("--exit-zero",), "Exit 0 whatever is found."),
+        Option(("--watch",), "Lint again whenever a file changes."),
+        Option(("--no-cache",), "Neither read nor write the cache."),
+        Option(("-j", "--jobs"), "Processes; 0: one per CPU.", "value", "N", jobs),
+    ),
+}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options, in groups; each is a field of `Options`."""
-    made = argparse.ArgumentParser(
-        "tokenguard lint",
-        "tokenguard lint [OPTIONS] [PATHS]",
-        "Find waste in Python files and notebooks: PATHS, or the working directory. `-` reads standard input. "
-        "`tokenguard lint server` is the language server for editors.",
-        "Exit status: 0 clean, 1 findings, 2 a usage or settings error.",
-        formatter_class=_Formatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
-    fixes = _Group(made, "Fixes")
-    fixes.flag("--fix", says="Apply safe fixes: they do not change what the program does.")
-    fixes.flag("--unsafe-fixes", says="Apply fixes that change behaviour too: add a cap, lower a top-k.")
-    fixes.flag("--diff", says="Show what the fixes would change; write nothing.")
-    fixes.flag("--add-ignore", says="Add an ignore comment to each finding's line.")
-    rules = _Group(made, "Rules")
-    rules.codes("--select", says="Rules to run: ids or prefixes of ids, separated by commas.")
-    rules.codes("--extend-select", says="More rules, added to the selected ones.")
-    rules.codes("--ignore", says="Rules to leave out.")
-    rules.value("--baseline", metavar="FILE", says="Report only findings not in this file.")
-    rules.value("--write-baseline", metavar="FILE", says="Write today's findings to this file.")
-    files = _Group(made, "Files")
-    files.value(
-        "--exclude", action="append", metavar="GLOB", says="More files to exclude, added to those of the settings."
-    )
-    files.flag("--force-exclude", says="Apply excludes to files named on the command line as well.")
-    files.flag("--no-gitignore", says="Lint files that git ignores, too.")
-    files.value("--stdin-filename", default="-", metavar="PATH", says="The name of what `-` reads.")
-    files.flag("--show-files", says="List the files that would be linted.")
-    settings = _Group(made, "Settings")
-    settings.value(
-        "--config",
-        metavar="FILE",
-        says="One settings file for all files. Default: the nearest above each file.",
-    )
-    settings.flag("--isolated", says="Read no settings file.")
-    settings.flag("--allow-plugins", says="Run the rules in the folders that a settings file names.")
-    settings.flag("--show-settings", says="Show the settings that hold for the first of PATHS.")
-    report = _Group(made, "Report")
-    report.value("--format", dest="form", choices=list(FORMATS), default="text", says="How findings are written.")
-    report.value("-o", "--output", metavar="FILE", says="Write the report to a file.")
-    report.flag("--statistics", says="Count the findings by rule instead of listing them.")
-    report.flag("-q", "--quiet", says="Print the findings and nothing else.")
-    report.value("--color", dest="colour", action="store_true", default=None, says="Colour the text.")
-    report.value(
-        "--no-color", dest="colour", action="store_false", says="No colour. Default: colour on a terminal only."
-    )
-    spend = _Group(made, "Money")
-    spend.value("--spend", nargs="?", const="", metavar="STORE", says="Price each finding by its recorded calls.")
-    spend.value("--since", default="30d", metavar="TIME", says="Calls since then: 24h, 30d, 4w. Default: 30d.")
-    spend.value("--min-usd", type=float, metavar="USD", says="Only findings whose calls cost at least this much.")
-    running = _Group(made, "Run")
-    running.value(
-        "--fail-on", choices=list(SEVERITIES), default="warning", says="The severity from which the exit status is 1."
-    )
-    running.flag("--exit-zero", says="Exit 0 whatever is found.")
-    running.flag("--watch", says="Lint again whenever a file changes.")
-    running.flag("--no-cache", says="Neither read nor write the cache.")
-    running.value("-j", "--jobs", type=_jobs, default=0, metavar="N", says="Processes; 0: one per CPU.")
-    return made
+    """The same options for argparse."""
+    from tokenguard.lint.usage import parser as made
+
+    return made(OPTIONS)
+
+
+def _plain(given: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]] | None:
+    """The paths and the fields of `Options` of a command line that the table alone can read; else None."""
+    known = {name: option for group in OPTIONS.values() for option in group for name in option.names}
+    paths: list[str] = []
+    read: dict[str, Any] = {}
+    words = iter(given)
+    for word in words:
+        if word == "-" or not word.startswith("-"):
+            paths.append(word)
+            continue
+        name, glued, text = word.partition("=")
+        option = known.get(name)
+        if option is None or option.kind == "maybe" or (option.kind == "flag" and glued):
+            return None
+        if option.kind == "flag":
+            read[option.field] = option.sets
+            continue
+        text = text if glued else next(words, "-")
+        if text.startswith("-") or (option.choices and text not in option.choices):
+            return None
+        try:
+            value = option.type(text)
+        except ValueError:
+            return None
+        read[option.field] = (*read.get(option.field, ()), *value) if option.kind == "words" else value
+    return tuple(paths), read
+
+
+def read(given: Sequence[str]) -> tuple[tuple[str, ...], Options]:
+    """The paths and options of a command line. Ends the process for `--help`, and with status 2 for what is wrong."""
+    plain = _plain(given)
+    if plain is None:
+        found = vars(parser().parse_intermixed_args(list(given)))
+        plain = tuple(found.pop("paths")), dict(_given(found))
+    return plain[0] or (".",), Options(**plain[1])
+
+
+def _given(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in found.items():
+        if isinstance(value, list):
+            yield name, tuple(part for parts in value for part in parts)
+        elif value is not None:
+            yield name, value
 
 
 def _from_a_client() -> bool:
@@ -149,15 +171,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command; ends the process with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     serving = given[:1] == ["server"] and _from_a_client()
-    read = vars(parser().parse_intermixed_args(given[serving:]))
-    paths = tuple(read.pop("paths")) or (".",)
-    for name in ("select", "extend_select", "ignore", "exclude"):
-        read[name] = None if read[name] is None and name in ("select", "ignore") else tuple(read[name] or ())
+    paths, options = read(given[serving:])
     try:
         if serving:
-            _serve(Options(**read))
+            _serve(options)
         else:
-            sys.exit(run(paths, Options(**read)))
+            sys.exit(run(paths, options))
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

@@ -61,7 +61,10 @@ class Document:
         return [f for f in self.findings if f.span.line - 1 <= end and f.span.end_line - 1 >= line]
 
     def ends(self, span: Span) -> tuple[Place, Place]:
-        """The first place of a span, and the one behind it."""
+        """The first place of a span, and the one behind it or its first line: editors underline all that is between."""
+        if span.end_line > span.line <= len(self._lines):
+            first = self._lines[span.line - 1].rstrip()
+            return self._place(span.line, span.column), (span.line - 1, _width(first, self.units))
         return self._place(span.line, span.column), self._place(span.end_line, span.end_column)
 
     def _place(self, line: int, column: int) -> Place:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-import string
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -166,7 +165,9 @@ class Layout:
         """The parts of `text.format(...)`, and of a `$`-template."""
         known = self.facts.arguments(node).known
         try:
-            fields = list(string.Formatter().parse(re.sub(r"\$\{?(\w+)\}?", r"{\1}", text) if "$" in text else text))
+            from string import Formatter  # its own patterns take a while to be compiled
+
+            fields = list(Formatter().parse(re.sub(r"\$\{?(\w+)\}?", r"{\1}", text) if "$" in text else text))
         except ValueError:
             fields = [(text, None, None, None)]
         for number, (fixed, name, _, _) in enumerate(fields):

@@ -121,19 +121,28 @@ class Prefilter:
         self._by_word: dict[str, set[str]] = {}  # the rules that a word alone concerns
         entries = [(rule, entry) for rule, entries in wanted.items() for entry in entries]
         self._searched = frozenset(_first(entry) for _, entry in entries)
-        self._by_first: dict[str, list[tuple[str, _Both]]] = {}  # and those that want more besides
+        self._by_first: dict[str, list[tuple[str, tuple[Entry, ...]]]] = {}  # and those that want more besides
+        self._known: dict[int, _Both] = {}
         for rule, entry in entries:
             if isinstance(entry, str):
                 self._by_word.setdefault(entry, set()).add(rule)
             else:
                 assert isinstance(entry, tuple), "an entry begins with a word"
-                self._by_first.setdefault(_first(entry), []).append((rule, self._both(entry)))
+                self._by_first.setdefault(_first(entry), []).append((rule, entry))
         self._gate = Gate(sorted(self._searched))
 
     def _both(self, entry: tuple[Entry, ...]) -> _Both:
-        first, *others = (self._both(part) if isinstance(part, tuple) else part for part in entry)
-        words = frozenset(part for part in others if isinstance(part, str) and part in self._searched)
-        return _Both(first, words, tuple(part for part in others if part not in words))
+        """An entry taken apart, when a text first has its first word; rules share what is in them."""
+        known = self._known.get(id(entry))
+        if known is None:
+            first, *rest = entry
+            words = self._searched.intersection(rest)
+            others = [part for part in rest if part not in words] if len(words) < len(rest) else []
+            known = self._known[id(entry)] = _Both(self._part(first), words, tuple(map(self._part, others)))
+        return known
+
+    def _part(self, part: Entry) -> str | re.Pattern[bytes] | _Both:
+        return self._both(part) if isinstance(part, tuple) else part
 
     def rules(self, source: bytes) -> set[str]:
         """The rules that `source` can concern."""
@@ -144,8 +153,8 @@ class Prefilter:
         if more := near & self._by_first.keys():
             text = _Text(source, near, self._searched)
             for word in more:
-                for rule, both in self._by_first[word]:
-                    if rule not in found and text.holds(both):
+                for rule, entry in self._by_first[word]:
+                    if rule not in found and text.holds(self._both(entry)):
                         found.add(rule)
         return found
 

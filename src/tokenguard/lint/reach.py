@@ -20,7 +20,7 @@ def reaches_prompt(file: File, call: ast.Call, depth: int = 0) -> bool:
     place = function or file.module.tree
     nodes = [node for node in ast.walk(place) if function or file.module.function_of(node) is None]
     held = _held(call, nodes)
-    if any(_mentions(text, call, held) for text in _prompts(file).get(function, ())):
+    if any(text is not call and _mentions(text, call, held) for text in _prompts(file).get(function, ())):
         return True
     if function is None or depth >= _DEPTH:
         return False
@@ -30,6 +30,15 @@ def reaches_prompt(file: File, call: ast.Call, depth: int = 0) -> bool:
         return True
     callers = (c for c in file.module.called.get(function.name, ()) if calls(file, c, function))
     return any(reaches_prompt(file, caller, depth + 1) for caller in callers)
+
+
+def returned(file: File, call: ast.Call) -> bool:
+    """Whether the function around `call` returns something of its result."""
+    function = file.module.function_of(call)
+    if function is None:
+        return False
+    held = _held(call, list(ast.walk(function)))
+    return any(_mentions(result, call, held) for result in file.module.results(function))
 
 
 def holds(file: File, texts: list[ast.expr], part: ast.Call) -> bool:
@@ -103,8 +112,10 @@ def _taken(node: ast.AST, call: ast.Call, held: set[str]) -> Iterator[str]:
 
 
 def _mentions(node: ast.AST, call: ast.Call, held: set[str]) -> bool:
-    """Whether an expression has `call` in it, or a name that holds its result."""
-    for part in ast.walk(node):
-        if part is call or (isinstance(part, ast.Name | ast.Attribute) and spelling(part) in held):
-            return True
-    return False
+    """Whether an expression has `call` in it, or a name that holds its result; a number of results is none of them."""
+    if node is call or (isinstance(node, ast.Name | ast.Attribute) and spelling(node) in held):
+        return True
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len":
+        return False
+    parts = [node.body, node.orelse] if isinstance(node, ast.IfExp) else ast.iter_child_nodes(node)
+    return any(_mentions(part, call, held) for part in parts)

@@ -36,8 +36,18 @@ def narrowed(file: File, call: ast.Call, below: int) -> bool:
                 if cut in _CUTS and any(_is(source, call, held) for source in sources):
                     return True
             case ast.For(iter=source, body=body) if _is(source, call, held):
-                if any(isinstance(n, ast.Break) for statement in body for n in ast.walk(statement)):
+                if any(_stops(n) for statement in body for n in ast.walk(statement)):
                     return True
+    return False
+
+
+def _stops(node: ast.AST) -> bool:
+    """Whether a loop takes only some of its items: it breaks, or asks how many it has (`if len(kept) < k:`)."""
+    match node:
+        case ast.Break():
+            return True
+        case ast.Compare(left=ast.Call(func=ast.Name(id="len")), ops=[ast.Lt() | ast.LtE()]):
+            return True
     return False
 
 

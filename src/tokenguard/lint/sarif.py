@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tokenguard.lint.rulebook import Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_DESCRIPTION = 1024  # characters of a rule's description that GitHub takes
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 
 
@@ -44,10 +45,20 @@ def _rule(rule_id: str, name: str, rule: Rule | None) -> dict[str, Any]:
         "id": rule_id,
         "name": "".join(part.capitalize() for part in name.split("-")),
         "shortDescription": {"text": page.partition("\n")[0]},
-        "fullDescription": {"text": page.partition("\nBad:")[0].strip()},
+        "fullDescription": {"text": _described(page)},
         "help": {"text": page, "markdown": page},
         "defaultConfiguration": {"level": _LEVELS[rule.severity if rule is not None else "error"]},
     }
+
+
+def _described(page: str) -> str:
+    """The paragraphs before a page's examples, as many as a description may have; `help` has all."""
+    text, *more = page.partition("\nBad:")[0].strip().split("\n\n")
+    for paragraph in more:
+        if len(text) + 2 + len(paragraph) > _DESCRIPTION:
+            break
+        text += f"\n\n{paragraph}"
+    return text[:_DESCRIPTION]
 
 
 def _result(finding: Finding, index: int, sources: Sources, seen: Counter[tuple[str, ...]]) -> dict[str, Any]:

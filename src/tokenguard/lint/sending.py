@@ -29,14 +29,26 @@ _ALWAYS_ASKS = frozenset(
         "apredict_and_call",
         "invoke_model",
         "converse",
+        "chat_completion",
+        "achat_completion",
+        "create_chat_completion",
     }
 )
-_OF_MODELS = frozenset({"aask", "chat", "generate", "complete", "agenerate_text", "generate_text", "chat_completion",
-                        "generate_response", "agenerate_response", "predict", "apredict", "structured_predict",
-                        "acreate", "ask"})  # fmt: skip
+_OF_MODELS = lazy(
+    r"a?(?:ask|call|chat|complet(?:e|ion)|create|generate|invoke|predict|prompt|query|structured_\w+"
+    r"|(?:get|fetch|create|make)_(?:answer|chat|completion|response|reply))(?:_?(?:async|completion|content|json|messages"
+    r"|object|response|structured|text|with\w*))*"
+    r"|async_(?:generate|complete|chat|call)"
+)
 _MODEL = lazy(
-    r"(?:^|[._])_?(?:(?:llm|chat_?model|language_model)(?:_client|_service|_provider)?|(?:llm|model)_client)$",
+    r"(?:^|[._])_?(?:(?:llm|chat_?model|language_model|(?:chat)?gpt|gemini|claude)(?:_client|_service|_provider|_instance)?"
+    r"|(?:llm|model)_client)$",
     re.IGNORECASE,
+)
+# The address of a request that is made without an SDK.
+_POSTS = frozenset({"post", "request", "stream"})
+_ADDRESS = lazy(
+    r"/chat/completions|/v1/(?:messages|responses|completions|complete)\b|/api/(?:generate|chat)\b|[gG]enerateContent\b"
 )
 _MODEL_CALLED = lazy(r"langchain.*\.\w*(?:Chat\w*|OpenAI|LLM|Model)\(\)")  # model(messages)
 _CHAIN = lazy(r"(?:^|[._])\w*chain(?:\(.*\))?$", re.IGNORECASE | re.DOTALL)
@@ -71,7 +83,7 @@ def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
     if any(map(_TOOL.search, names)):
         return False  # the tool calls of one answer are few
     if isinstance(task, ast.Name | ast.Attribute):
-        return _reaches(file, task, 0, surely)
+        return _asks_by(file, task) or _reaches(file, task, 0, surely)
     return any(
         _asks(file, call, surely) or any(_reaches(file, f, 0, surely) for f in (call.func, *call.args))
         for call in calls
@@ -86,12 +98,36 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     if _RUNNERS.fullmatch(_path(file, called(call))):
         return True
     func = call.func
-    if _MODEL_CALLED.fullmatch(file.names.path(func)) or last_name(func) in _ALWAYS_ASKS:
+    if _MODEL_CALLED.fullmatch(file.names.path(func)) or _asks_by(file, func):
         return True
-    of = ast.unparse(func.value) if isinstance(func, ast.Attribute) else ""
-    if last_name(func) in _ASKS and _ASKED.search(of):
+    return _posts(file, call) or (not surely and _says_so(file, call, _of(func)))
+
+
+def _asks_by(file: File, func: ast.expr) -> bool:
+    """Whether what is called is a method that only a model has, or one of an object that is named a model."""
+    name, of = last_name(func), _of(func)
+    if _RUNNERS.fullmatch(file.names.path(func)) or name in _ALWAYS_ASKS:
         return True
-    return not surely and _says_so(file, call, of)
+    return bool((name in _ASKS and _ASKED.search(of)) or (_MODEL.search(of) and _OF_MODELS.fullmatch(name)))
+
+
+def _of(func: ast.expr) -> str:
+    """The object that a method is called of, as it is spelled."""
+    return ast.unparse(func.value) if isinstance(func, ast.Attribute) else ""
+
+
+def _posts(file: File, call: ast.Call) -> bool:
+    """Whether a call posts to the address of a model's API: `session.post("https://.../chat/completions", ...)`."""
+    if last_name(call.func) not in _POSTS:
+        return False
+    given = [*call.args[:2], *(k.value for k in call.keywords if k.arg == "url")]
+    texts = [
+        part.value
+        for node in map(file.written, given)
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
+    return any(map(_ADDRESS.search, texts))
 
 
 def _says_so(file: File, call: ast.Call, of: str) -> bool:
@@ -107,7 +143,7 @@ def _says_so(file: File, call: ast.Call, of: str) -> bool:
         return True
     if name in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
         return bool(_AGENT.search(of)) and isinstance(file.module.parents.get(call), ast.Await | ast.ListComp)
-    return name in _OF_MODELS and bool(_MODEL.search(of))
+    return False
 
 
 def _path(file: File, func: ast.expr) -> str:

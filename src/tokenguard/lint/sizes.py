@@ -13,6 +13,7 @@ from tokenguard.lint.sending import last_name, sends
 from tokenguard.lint.syntax import Binding, Function
 
 _DEPTH = 8  # names of names
+_WRITTEN = 20  # items of a list that is written out, from which on they are many, whatever a rule's option says
 _PLAN = lazy(
     r"(?:^|_)(?:sub_?)?(?:tasks|plans?|steps|queries|subquestions|perspectives|roles|layers|targets|datasets)$",
     re.IGNORECASE,
@@ -21,7 +22,16 @@ _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|e
 
 _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
 _BATCH = lazy(r"(?:^|_)batch$")
-_TEAM = lazy(r"(?:^|[._])(?:agents?|models|llms|clients|metrics|judges|providers|personas|retrievers|variants)$")
+_TEAM = lazy(
+    r"(?:^|[._])(?:agents?|models|llms|clients|metrics|judges|providers|personas|retrievers|variants|chains|types|aspects"
+    r"|categories|criteria|dimensions|perspectives|strategies|styles|languages|langs|searches|experts|researchers|reviewers"
+    r"|critics|members|participants|voters|debaters|evaluators|analysts|specialists|graders|advisors|\w*metric_(?:keys|names)"
+    r"|(?:sub|search|expanded|rewritten|refined|generated)_?(?:queries|questions))$"
+)
+_ONE_OF_A_TEAM = lazy(
+    r"(?:^|_)(?:role|agent|model|llm|persona|expert|provider|judge|metric|lang|language|variant|style|perspective|aspect"
+    r"|dimension|category|reviewer|researcher)(?:_(?:name|id|key))?$"
+)
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
 
 
@@ -44,9 +54,11 @@ def few(file: File, source: ast.expr, most: int) -> bool:
     listed = file.written(source)
     if isinstance(listed, ast.Name | ast.Attribute) and (found := file.elsewhere(file.names.path(listed))):
         listed = found[1] if isinstance(found[1], ast.expr) else listed
-    if isinstance(source, ast.Name) and _grown(file, source):
-        return _kept_short(file, source, most)
-    if _TEAM.search(ast.unparse(source)):
+    if isinstance(source, ast.Name) and (grown := _grown(file, source)):
+        return _kept_short(file, source, most) or all(
+            sources and any(few(file, each, most) for each in sources) for sources in grown
+        )
+    if _TEAM.search(ast.unparse(source)) or _of_a_team(file, source) or _tested_short(file, source, most):
         return True  # written out somewhere, and short
     match listed:
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
@@ -60,10 +72,16 @@ def few(file: File, source: ast.expr, most: int) -> bool:
             return any(few(file, arg, most) for arg in args)
         case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values")):
             return few(file, value, most)
+        case ast.Call(func=ast.Attribute(value=ast.Name() | ast.Subscript() as value), args=[]) if _of_batch(
+            file, value
+        ):
+            return True  # batch["text"].tolist()
         case ast.Call():
             return bool(re.search(r"islice|sample|nlargest|head", last_name(listed.func)))
         case ast.Subscript(slice=ast.Slice(upper=ast.expr())):
             return True
+        case ast.Subscript(slice=ast.Constant(value=str())):
+            return _of_batch(file, listed)
         case ast.Starred(value=value):
             return few(file, value, most)
         case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
@@ -71,8 +89,26 @@ def few(file: File, source: ast.expr, most: int) -> bool:
         case ast.Name(id=name):
             found_name = file.module.scope_at(listed).lookup(name)
             bindings = found_name[1] if found_name else []
-            return any(_is_batch(file, name, b) or _one_for_each_agent(b) for b in bindings)
+            return any(_is_batch(file, name, b) or _one_for_each_agent(b) for b in bindings) or _given_few(
+                file, listed, most
+            )
     return False
+
+
+def _of_batch(file: File, node: ast.expr) -> bool:
+    """Whether `batch` or `batch["text"]` is a part of the items."""
+    held = node.value if isinstance(node, ast.Subscript) else node
+    found = file.module.scope_at(held).lookup(held.id) if isinstance(held, ast.Name) else None
+    return found is not None and any(_is_batch(file, held.id, b) for b in found[1])  # type: ignore[attr-defined]
+
+
+def _given_few(file: File, name: ast.Name, most: int) -> bool:
+    """Whether a parameter is few items, or one batch of them, in every call of its function in this file."""
+    found = file.module.scope_at(name).lookup(name.id)
+    if found is None or found[1][0].kind != "param" or not isinstance(found[0].node, Function):
+        return False
+    known = [value for value in given(file, found[0].node, name.id) if file.module.scope_at(value) is not found[0]]
+    return bool(known) and all(few(file, value, most) for value in known)
 
 
 def _is_batch(file: File, name: str, binding: Binding) -> bool:
@@ -105,10 +141,36 @@ def _kept_short(file: File, name: ast.Name, most: int) -> bool:
     return False
 
 
-def _grown(file: File, name: ast.Name) -> bool:
-    """Whether a list or dict gets more items after it was written out."""
+def _of_a_team(file: File, source: ast.expr) -> bool:
+    """Whether the loop over a list calls its items roles, models, or the like: `for role, text in prompts.items()`."""
+    loop = file.module.parents.get(source)
+    if not isinstance(loop, ast.comprehension | ast.For | ast.AsyncFor) or loop.iter is not source:
+        return False
+    names = (node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name))
+    return any(map(_ONE_OF_A_TEAM.search, names))
+
+
+def _tested_short(file: File, source: ast.expr, most: int) -> bool:
+    """Whether this place is reached only where the list is short: `if len(texts) <= 3:`."""
+    length = f"len({ast.unparse(source)})"
+    inner: ast.AST = source
+    for outer in file.module.ancestors(source):
+        if isinstance(outer, ast.If) and inner in outer.body and isinstance(outer.test, ast.Compare):
+            number = file.constant(outer.test.comparators[0])
+            upper = isinstance(outer.test.ops[0], ast.Lt | ast.LtE | ast.Eq)
+            if upper and ast.unparse(outer.test.left) == length and isinstance(number, int) and number <= most:
+                return True
+        inner = outer
+    return False
+
+
+def _grown(file: File, name: ast.Name) -> list[tuple[ast.expr, ...]]:
+    """What the loops go over that give a list or dict more items after it was written out."""
     found = file.module.scope_at(name).lookup(name.id)
-    return found is not None and f"{name.id}[]" in found[0].names
+    if found is None:
+        return []
+    made = [binding.node for binding in found[1]]
+    return [goes_over(file, part.node, made) for part in found[0].names.get(f"{name.id}[]", ())]
 
 
 def many(file: File, source: ast.expr, depth: int = 0) -> bool:
@@ -131,7 +193,9 @@ def many(file: File, source: ast.expr, depth: int = 0) -> bool:
             return many(file, arg, depth + 1)
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[arg, *_]) if name in _SAME:
             return many(file, arg, depth + 1)
-        case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values" | "get")):
+        case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values")):
+            return many(file, value, depth + 1)
+        case ast.Call(func=ast.Attribute(value=value, attr="get")):
             return _held_many(file, value)
         case ast.Call(func=ast.Attribute(attr="gather"), args=[ast.Starred(value=value), *_]):
             return many(file, value, depth + 1)  # one answer for each
@@ -146,6 +210,8 @@ def many(file: File, source: ast.expr, depth: int = 0) -> bool:
             return _held_many(file, value)
         case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
             return all(many(file, generator.iter, depth + 1) for generator in generators)
+        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
+            return len(items) > _WRITTEN
         case ast.BoolOp(values=[first, *_]) | ast.IfExp(body=first):
             return many(file, first, depth + 1)
         case ast.BinOp(op=ast.Mult(), left=left, right=right):
@@ -177,6 +243,8 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
 
 def _held_many(file: File, holder: ast.expr) -> bool:
     """Whether what is in an object is data: the body of a web request, or what a file or a table was read into."""
+    while isinstance(holder, ast.Subscript | ast.Attribute):
+        holder = holder.value
     written = file.written(holder)
     if isinstance(written, ast.Await):
         written = written.value

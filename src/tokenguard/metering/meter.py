@@ -95,6 +95,7 @@ class Meter:
             self._unguarded()
             return (yield SEND)
         try:
+            call.begins()
             if guard is None:
                 return (yield from self._send(exchange, call, None))
             return (yield from self._guarded(exchange, call, guard))
@@ -162,6 +163,7 @@ class Meter:
             return Answer()
         call, guard = begun
         try:
+            call.begins()
             if guard is not None:
                 self.contain("matching a call", guard.match, call)
                 yield from self.admit(guard, call, guard.admit, call, exchange)
@@ -174,12 +176,17 @@ class Meter:
     def owe(self, exchange: Exchange) -> Flow:
         """A call that is billed already, whatever the guard would say: it is charged to its budgets."""
         call, guard = self.begin(exchange)
-        if guard is not None:
-            try:
-                yield from guard.owed(call)
-            except Exception as failure:
-                self.telemetry.internal_error("charging what is rented", failure)
-        return (yield from self._send(exchange, call, None))
+        try:
+            call.begins()
+            if guard is not None:
+                try:
+                    yield from guard.owed(call)
+                except Exception as failure:
+                    self.telemetry.internal_error("charging what is rented", failure)
+            return (yield from self._send(exchange, call, None))
+        except BaseException as error:
+            self._interrupted(call, error)
+            raise
 
     def go_on(self, exchange: Exchange, call: Call) -> Flow:
         """Send what was held; it begins now."""
@@ -327,6 +334,7 @@ class Meter:
         if why is None or call is None or its_guard is None:
             return answer
         try:
+            call.begins()
             if first.flight is not None:
                 first.flight.board(call)
             if not self.contain("escalating a call", its_guard.escalate, call, first, exchange, why):
@@ -456,44 +464,40 @@ class Meter:
     # --- begin -------------------------------------------------------------------------------------------------------
 
     def begin(self, exchange: Exchange) -> tuple[Call, Guard | None]:
-        """Start the call: whose it is, what it asks for, and whether it has been tried before; and who guards it."""
+        """Make the call: whose it is, what it asks for, and whether it has been tried before; and who guards it."""
         guard = self.guard
         call = Call(self.settling, exchange)
-        try:
-            if scope.hooks.on_call is not None:
-                guard = scope.hooks.on_call(call, self.settling, guard)
-            call.guard = guard
-            api, body = call.api, call.request
-            attributes = call.attributes
-            attributes.update(call.scope.attributes)
+        if scope.hooks.on_call is not None:
+            guard = scope.hooks.on_call(call, self.settling, guard)
+        call.guard = guard
+        api, body = call.api, call.request
+        attributes = call.attributes
+        attributes.update(call.scope.attributes)
+        if guard is not None:
+            guard.attribute(call)
+        call.output_cap = api.output_cap(body)
+        if call.output_cap is not None:
+            attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
+        settings = api.settings_of(body) if api.settings else body
+        if "temperature" in settings and isinstance(temperature := settings["temperature"], (int, float)):
+            attributes[names.REQUEST_TEMPERATURE] = float(temperature)
+        if steps := api.tool_steps(body):
+            call.tool_steps = steps + self.settling.repeats.steps_before(body.get(api.goes_on_from))
+            attributes[names.TOOL_STEPS] = call.tool_steps
+        note_call_site(attributes)
+        if call.model is None and api.chosen_by:
+            call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
+        request, is_plain = snapshot(api.id, call.endpoint.provider, body)
+        if is_plain:
             if guard is not None:
-                guard.attribute(call)
-            call.output_cap = api.output_cap(body)
-            if call.output_cap is not None:
-                attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
-            settings = api.settings_of(body) if api.settings else body
-            if "temperature" in settings and isinstance(temperature := settings["temperature"], (int, float)):
-                attributes[names.REQUEST_TEMPERATURE] = float(temperature)
-            if steps := api.tool_steps(body):
-                call.tool_steps = steps + self.settling.repeats.steps_before(body.get(api.goes_on_from))
-                attributes[names.TOOL_STEPS] = call.tool_steps
-            note_call_site(attributes)
-            if call.model is None and api.chosen_by:
-                call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
-            request, is_plain = snapshot(api.id, call.endpoint.provider, body)
-            if is_plain:
-                if guard is not None:
-                    call.size = size_of(request, api.id, call.endpoint.provider)
-                if len(request) <= MAX_SNAPSHOT:
-                    call.snapshot = request
-            call.fingerprint = fingerprint(essence(request))
-            attributes[names.FINGERPRINT] = call.fingerprint
-            call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
-            if call.retried is not None:
-                attributes[names.RETRY_ATTEMPT] = call.retried.times
-        except BaseException:
-            call.drop()  # nobody else knows of it
-            raise
+                call.size = size_of(request, api.id, call.endpoint.provider)
+            if len(request) <= MAX_SNAPSHOT:
+                call.snapshot = request
+        call.fingerprint = fingerprint(essence(request))
+        attributes[names.FINGERPRINT] = call.fingerprint
+        call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
+        if call.retried is not None:
+            attributes[names.RETRY_ATTEMPT] = call.retried.times
         return call, guard
 
     def _start_span(self, call: Call, native: bool | trace.Span) -> None:

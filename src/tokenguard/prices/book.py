@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import listed
-from tokenguard.prices.made import made
+from tokenguard.prices.made import ROUTED, made, router
 from tokenguard.prices.models import GATEWAYS, MAKERS, PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
 from tokenguard.prices.overrides import Override, read
 from tokenguard.prices.rates import (
@@ -85,6 +85,7 @@ class PriceBook:
         self._fees = tuple(each for each in stated if each.of_fees)
         self._ceiling = None if ceiling is None else _ceiling(*ceiling)
         self._estimates = estimates
+        self._say_estimate = lru_cache(maxsize=size)(partial(log.warning, ESTIMATES))
         self._resolve = lru_cache(maxsize=size)(self._look_up)
         self._dearest = lru_cache(maxsize=size)(self._look_up_dearest)
 
@@ -140,8 +141,15 @@ class PriceBook:
         found = (_sold(provider, name, tier, at) for name in models)
         rates = next((rates for rates in found if rates is not None), None)
         if rates is None and self._estimates:
-            rates = next((near for name in models if (near := _like(provider, name, tier, at)) is not None), None)
-        return rates
+            name, rates = next(
+                ((name, near) for name in models if (near := _like(provider, name, tier, at)) is not None), ("", None)
+            )
+            if rates is not None:
+                self._say_estimate(name, provider, rates.model)
+        chose = next((way for name in models if (way := router(PROVIDERS.get(provider, provider), name))), None)
+        if rates is None or chose is None:
+            return rates
+        return rates.with_surcharge(chose.usd_per_mtok, ROUTED, chose.source)
 
     def _look_up_dearest(
         self,
@@ -271,7 +279,6 @@ def _like(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
         if family is not None and its.rpartition("/")[2].lower().startswith(family[0]):
             rates = listed.listed(seller_id, its.lower(), tier, at)
             if rates is not None and seller_id in sellers:
-                log.warning(ESTIMATES, model, provider, rates.model)
                 return rates._replace(bands=((0, rates.bands[-1][1]),), basis=listed.NEAREST)
     return None
 

@@ -135,6 +135,11 @@ def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
     return [names[name] for name in get_close_matches(model.lower(), names, n=count, cutoff=0.5)]
 
 
+def sellers() -> list[str]:
+    """The ids of all sellers of the list."""
+    return list(_providers())
+
+
 def sellers_of(glob: str, among: Sequence[str]) -> list[str]:
     """Those sellers of the list who have a model whose name matches a glob, or is this name.
 

@@ -264,6 +264,38 @@ FEES: Final = (
 """Of each name the first that matches counts. Those of searches are as litellm has them on the date of `READ`."""
 
 
+class Router(NamedTuple):
+    """A model of a seller's that chooses another one for each call, for so much more."""
+
+    sellers: str
+    models: re.Pattern[str]
+    """By what is asked for: the answer names the model that was chosen."""
+    usd_per_mtok: Decimal
+    """USD per million tokens of input."""
+    source: str
+
+
+ROUTED: Final = "assumed_router"
+"""The basis of a price with a router's fee."""
+ROUTERS: Final = (
+    Router(
+        "azure",
+        re.compile(r"model[-_]router"),
+        Decimal("0.14"),
+        f"{AZURE}, as listed by litellm on {READ}, for the router",
+    ),
+)
+
+
+def router(provider_id: str, model: str) -> Router | None:
+    """The router that is asked for by this name, if it is one's.
+
+    >>> router("azure", "model-router").usd_per_mtok
+    Decimal('0.14')
+    """
+    return next((each for each in ROUTERS if provider_id in each.sellers.split() and each.models.search(model)), None)
+
+
 def fees(provider_id: str, *models: str) -> dict[str, Fee]:
     """What is asked for beside the tokens of a listed model, by its names, the first first; by the name in `Usage`."""
     found: dict[str, Fee] = {}

@@ -138,6 +138,8 @@ _UNIT_PLACES: Final = tuple((name, PLACE[name]) for name in (*UNITS, "request"))
 NO_UNITS: Final = frozenset(place for _, place in _UNIT_PLACES)
 BY_USE: Final = frozenset(Card._fields[TOOLS])
 """What is billed by the use of a hosted tool: USD per million uses, in tables of rates."""
+OF_INPUT: Final = ("input", "input_audio", "input_image", *Card._fields[READ], *Card._fields[WRITE])
+"""The rates of tokens that are sent."""
 NAMES_A_PRICE: Final = frozenset({"input", "request", *UNITS})
 """Of these a table of rates has one, unless it is of fees alone."""
 
@@ -202,6 +204,17 @@ class Rates(NamedTuple):
             bands=tuple((above, card._replace(**femto)) for above, card in self.bands),
             source=f"{source}; {self.source}",
             assumed=tuple(each for each in self.assumed if each[0] not in stated),
+        )
+
+    def with_surcharge(self, usd_per_mtok: Decimal, basis: str, source: str) -> Rates:
+        """The same with so much more for each token of input, of whatever kind."""
+        more = int(usd_per_mtok * FEMTO_PER_TOKEN)
+        return self._replace(
+            bands=tuple(
+                (above, card._replace(**{k: getattr(card, k) + more for k in OF_INPUT})) for above, card in self.bands
+            ),
+            source=f"{source}; {self.source}",
+            basis=self.basis or basis,
         )
 
     def usd_per_mtok(self, rate: str, input_tokens: int = 0) -> Decimal:

@@ -16,7 +16,7 @@ class Tier(NamedTuple):
     speed: str | None = None
     """Anthropic's `speed`: `fast`; Bedrock's `performanceConfig.latency`: `optimized`."""
     geo: str | None = None
-    """Anthropic's `inference_geo`, or `regional` for a host that keeps the work in one place (`providers.geo_of`)."""
+    """Anthropic's `inference_geo`, or where a host keeps the work: `regional`, `sovereign` (`providers.geo_of`)."""
     variant: str | None = None
     """The size and quality of what is made, where that has a price by them: `hd-1024x1792`, `1080p` (`prices.made`)."""
 
@@ -76,8 +76,13 @@ REGIONAL: Final[Mapping[tuple[str, str], re.Pattern[str]]] = {
     ("openai", "regional"): re.compile(r"gpt-(?:5\.[4-9]|[6-9])"),
     ("together", "regional"): re.compile(""),
     ("x-ai", "regional"): re.compile("grok-"),
+    ("azure", "sovereign"): re.compile(""),
+    ("aws", "sovereign"): re.compile(""),
 }
-"""Where inference that stays in one geography costs more, by seller and geography, and the models it is so for."""
+"""Where inference that stays in one geography costs more, by seller and geography, and the models it is so for.
+
+By how much it does in a cloud that is apart is in no list: there the standard rates are assumed.
+"""
 
 
 def marks(tier: Tier, provider_id: str, model: str = "") -> list[str]:

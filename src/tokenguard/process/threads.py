@@ -143,19 +143,23 @@ class Pool:
         from concurrent.futures import Future  # with asyncio, 30 ms that the linter does without
 
         done: Future[T] = Future()
+        self.fulfil(done, operation, *args, **kwargs)
+        return done
+
+    def fulfil(self, promise: Future[T], operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> None:
+        """`submit` for who has the future beforehand, and can cancel it if a signal handler raises in here."""
 
         def task() -> None:
-            if not done.set_running_or_notify_cancel():
+            if not promise.set_running_or_notify_cancel():
                 return
             try:
                 answer = operation(*args, **kwargs)
             except BaseException as error:
-                done.set_exception(error)
+                promise.set_exception(error)
             else:
-                done.set_result(answer)
+                promise.set_result(answer)
 
         self.soon(task)
-        return done
 
     def finish(self, patience_s: float = ends.PATIENCE_S) -> None:
         """Do here what nobody has begun yet, and wait for what is under way."""

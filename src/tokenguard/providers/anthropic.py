@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
-from tokenguard.providers.events import backwards, decoded, forwards, lines_with
+from tokenguard.providers.events import backwards, decoded, forwards, is_alone, lines_with, told_before
 from tokenguard.providers.reading import (
     Part,
     Reading,
@@ -21,6 +21,7 @@ from tokenguard.providers.reading import (
     read_usage,
     reported_cost,
     text,
+    untold,
 )
 from tokenguard.providers.words import Words
 
@@ -154,6 +155,9 @@ def fold_messages(body: bytes) -> Reading:
     if served := _served_by(body):
         message["model"] = served
     usage = larger(usage, told)
+    if not is_alone(b"message_delta", body):  # there are others than the last
+        for data in told_before(body, untold(usage, MESSAGES_USAGE.keys)):
+            usage = larger(fields(decoded(data).get("usage")), usage)
     if not complete or "output_tokens" not in told:
         # `message_start` carries a placeholder: how much was generated is not known until `message_delta`.
         usage.pop("output_tokens", None)

@@ -118,11 +118,13 @@ class Api:
 
     def answers(self, body: Mapping[str, Any]) -> int:
         """How many answers a request has the provider make: as many as it is billed for."""
-        settings = self.settings_of(body)
-        each = max((whole(settings[key]) or 1 for key in self.choices if key in settings), default=1)
+        settings, each = self.settings_of(body), 1
+        for key in self.choices:
+            if key in settings:
+                each = max(each, whole(settings[key]) or 1)
         prompts = body.get(self.prompts) if self.prompts else None
         several = isinstance(prompts, list | tuple) and any(type(prompt) is not int for prompt in prompts)
-        return max(each, 1) * (len(prompts) if several else 1)  # type: ignore[arg-type] # a list
+        return each * (len(prompts) if several else 1)  # type: ignore[arg-type] # a list
 
     def settings_of(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The part of a request that holds the cap and the temperature."""

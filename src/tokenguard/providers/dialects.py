@@ -253,11 +253,33 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
-        "Z.ai, Moonshot, DashScope, xAI",
-        "`web_search` beside the answer; calls of type `builtin_function`; `usage.plugins`; "
+        "Z.ai, Moonshot, DashScope, Volcengine, xAI",
+        "`web_search` beside the answer; calls of type `builtin_function`; `usage.plugins`, `x_tools`, `tool_usage`; "
         "`num_server_side_tools_used`, `num_sources_used`",
         "marked `tool_fees_excluded`, but where the cost is reported",
         "docs.z.ai, platform.moonshot.ai/docs/pricing/tools, docs.x.ai",
+        "wire",
+    ),
+    Dialect(
+        "LiteLLM's proxy",
+        "searches as `server_tool_use.web_search_requests`, or within `prompt_tokens_details`",
+        "searches of the web, at the model's fee for one",
+        "",
+        "wire",
+    ),
+    Dialect(
+        "SGLang",
+        "`reasoning_tokens` beside the counts; `prompt_tokens` and `completion_tokens` in the Responses API",
+        "reasoning, within the output; read there",
+        "sglang#17156, sglang#10012",
+        "wire",
+    ),
+    Dialect(
+        "Azure's model router",
+        "the model that was chosen, as the answer's",
+        "its price and the router's fee ($0.14 per million tokens of input), `estimated` as `assumed_router`, where "
+        "what was asked for is called `model-router`",
+        "litellm#22957",
         "wire",
     ),
     Dialect(
@@ -275,9 +297,16 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "who accounts for usage along the way (vLLM, SGLang, gateways)",
+        "counts of an earlier chunk or event that the last one leaves out, or has as zeros",
+        "of each count the largest, in chat, Anthropic's and Google's formats",
+        "sglang#17156, cline#10148 (the like)",
+        "wire",
+    ),
+    Dialect(
         "Gemini",
-        "counts of an earlier chunk as zeros in the last one; counts that the last one leaves out",
-        "the larger; none",
+        "rounds of code: an earlier chunk tells counts that the last one leaves out, whose total is whole without them",
+        "the last one, unless an earlier total is larger",
         "",
         "wire; recorded",
     ),
@@ -296,15 +325,16 @@ NEIGHBOURS: Final = (
     Neighbour("OpenInference", "one: its own, with our facts; two for `messages.stream()` of anthropic"),
     Neighbour("Logfire", "one: its own, with our facts; for a stream it adds a log span of its own"),
     Neighbour(
-        "OpenLLMetry",
-        "one for OpenAI's chat and embeddings: its own, with our facts; two for responses and anthropic, whose span "
-        "is not current while the SDK sends",
+        "OpenLLMetry (Traceloop)",
+        "one for OpenAI's chat and embeddings: its own, with our facts; two for responses, anthropic and google-genai, "
+        "whose span is not current while the SDK sends. Its spans of steps (LangChain, openai-agents) are beside ours",
     ),
     Neighbour(
         "an SDK's own span (anthropic, mistralai, xai-sdk)",
         "one: its own, by its own name, with our facts. Where it says of usage what is not billed (anthropic's leaves "
         "out compaction), what is billed stands there. Tests that compare all attributes of such a span see ours",
     ),
+    Neighbour("ddtrace, Sentry", "one of ours; theirs go their own ways to their own backends"),
     Neighbour("Langfuse", "two: its observation is not current while the SDK sends"),
 )
 """As `tests/neighbours` has seen, or the packages' own code says; both orders are the same."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 TAIL_EVENTS = 12
@@ -48,6 +49,27 @@ def lines_with(pattern: re.Pattern[bytes], body: bytes) -> Iterator[bytes]:
         before = max(body.rfind(b"\n", 0, found), body.rfind(b"\r", 0, found)) + 1
         if body.startswith(b"data:", before):
             yield _line(body[before + 5 :])
+
+
+@lru_cache(maxsize=64)
+def _above_zero(key: str) -> re.Pattern[bytes]:
+    """A count of this name, or an array of them."""
+    return re.compile(rb'"%b"\s*:\s*(?:"?0*[1-9]|\[\s*\{)' % key.encode())
+
+
+def told_before(body: bytes, keys: frozenset[str]) -> Iterator[bytes]:
+    """The data of the events that tell one of these counts, and not as zero.
+
+    Usage is told along the way by some, and the last account need not repeat all of it.
+    """
+    for key in keys:
+        yield from lines_with(_above_zero(key), body)
+
+
+def is_alone(mark: bytes, body: bytes) -> bool:
+    """Whether there is an event with this word, and but one."""
+    last = body.rfind(mark)
+    return body.find(mark) > body.rfind(b"\n", 0, max(last, 0)) and last >= 0
 
 
 BOM = b"\xef\xbb\xbf"

@@ -16,10 +16,10 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers import mistral
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
-from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with
+from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with, told_before
 from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.openai import result_rounds, results_sent
-from tokenguard.providers.reading import Reading, count, fields, items, larger, text
+from tokenguard.providers.reading import Reading, count, fields, items, larger, text, untold
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
@@ -243,7 +243,12 @@ def read_embed(response: object) -> Reading:
 
 REASON = re.compile(rb'"finishReason"\s*:\s*"')
 METADATA = re.compile(rb'"usageMetadata"\s*:\s*\{')
-ANSWERED = GENERATE_USAGE.answer
+TOTAL = GENERATE_USAGE.total
+ADDED = (GENERATE_USAGE.prompt, GENERATE_USAGE.tools, GENERATE_USAGE.answer, GENERATE_USAGE.thoughts)
+"""What the total is the sum of."""
+ACCOUNT = frozenset(
+    (*ADDED, GENERATE_USAGE.cached, *GENERATE_USAGE.heard, GENERATE_USAGE.reheard, GENERATE_USAGE.spoken)
+)
 FUNCTION_CALL = re.compile(rb'"functionCall"\s*:\s*\{')
 GROUNDED = b'"groundingMetadata"'
 
@@ -258,6 +263,11 @@ def _grounds(body: bytes) -> Iterator[Mapping[str, Any]]:
         for data in forwards(body):
             if GROUNDED in data:
                 yield from (fields(each.get("groundingMetadata")) for each in _candidates(data))
+
+
+def _is_whole(usage: Mapping[str, Any]) -> bool:
+    """Whether an account leaves nothing out: rounds of code have accounts of their own, and the last one counts."""
+    return count(usage.get(TOTAL)) == sum(count(usage.get(key)) or 0 for key in ADDED)
 
 
 def fold_generate(body: bytes) -> Reading:
@@ -275,9 +285,13 @@ def fold_generate(body: bytes) -> Reading:
                 reasons.setdefault(candidate.get("index", 0), reason)
         if (count(usage.get("promptTokenCount")) and reasons) or n >= TAIL_EVENTS:
             break
-    if not usage or count(usage.get(ANSWERED)) == 0:  # before a long tail; a zero after what was told
+    if not usage:  # before a long tail
         for data in lines_with(METADATA, body):
             usage = larger(fields(decoded(data).get("usageMetadata")), usage)
+    for data in told_before(body, untold(usage, ACCOUNT)):
+        before = fields(decoded(data).get("usageMetadata"))
+        if not _is_whole(usage) or (count(before.get(TOTAL)) or 0) > (count(usage.get(TOTAL)) or 0):
+            usage = larger(before, usage)
     if not reasons:
         for data in lines_with(REASON, body):
             for candidate in _candidates(data):

@@ -24,6 +24,7 @@ HOSTS = {
     "openai.azure.cn": "azure.ai.openai",
     "cognitiveservices.azure.us": "azure.ai.openai",
     "cognitiveservices.azure.com": "azure.ai.openai",
+    "api.cognitive.microsoft.com": "azure.ai.openai",  # eastus and its kin
     "services.ai.azure.com": "azure.ai.inference",
     "services.ai.azure.us": "azure.ai.inference",
     "inference.ai.azure.com": "azure.ai.inference",
@@ -60,6 +61,8 @@ HOSTS = {
     "nebius.ai": "nebius",
     "inference.baseten.co": "baseten",
     "models.github.ai": "github",
+    "models.inference.ai.azure.com": "github",
+    "githubcopilot.com": "github-copilot",  # api, api.individual, api.business, api.enterprise
     "dashscope.aliyuncs.com": "alibaba",
     "dashscope-intl.aliyuncs.com": "alibaba",
     "dashscope-us.aliyuncs.com": "alibaba",
@@ -72,7 +75,7 @@ HOSTS = {
     "api.writer.com": "writer",
     "ollama.com": "ollama",
     "api.z.ai": "z_ai",
-    "open.bigmodel.cn": "z_ai",
+    "open.bigmodel.cn": "zhipuai",  # the same maker's shop in China, with prices of its own
     "ml.cloud.ibm.com": "ibm.watsonx.ai",  # us-south, eu-de, jp-tok and the others
     "api.voyageai.com": "voyage_ai",
     "ai.mongodb.com": "voyage_ai",
@@ -90,6 +93,10 @@ HOSTS = {
     "api.ai21.com": "ai21",
     "api.inceptionlabs.ai": "inception",
     "api.llama.com": "meta",
+    "api.meta.ai": "meta",
+    "api.arcee.ai": "arcee",
+    "api.avian.io": "avian",
+    "api.doubleword.ai": "doubleword",
     "volces.com": "volcengine",  # ark.cn-beijing and its kin
     "bytepluses.com": "byteplus",
     "api.hunyuan.cloud.tencent.com": "tencent",
@@ -128,6 +135,10 @@ REGIONAL_HOSTS: Final = re.compile(
 )
 """Hosts that keep the work in one place, for a price: Vertex AI's regions (but its global endpoint), OpenAI's and
 Together's, xAI's in the US."""
+SOVEREIGN_HOSTS: Final = re.compile(
+    r"\.azure\.(?:us|cn)$|\.amazonaws\.com\.cn$|\.us-gov-[a-z]+-\d\.(?:amazonaws\.com|api\.aws)$"
+)
+"""Hosts of clouds that are apart, for governments and in China: they have price lists of their own."""
 
 _own: dict[str, str] = {}
 
@@ -154,12 +165,15 @@ def hosts_of(setting: str) -> dict[str, str]:
 
 @lru_cache(maxsize=512)
 def geo_of(host: str) -> str | None:
-    """`regional` for a host that keeps the work in one place, where that has a price; else `None`.
+    """`regional` for a host that keeps the work in one place, where that has a price, `sovereign` in a cloud apart.
 
-    >>> geo_of("us-east5-aiplatform.googleapis.com"), geo_of("aiplatform.googleapis.com")
-    ('regional', None)
+    >>> geo_of("us-east5-aiplatform.googleapis.com"), geo_of("aiplatform.googleapis.com"), geo_of("x.openai.azure.us")
+    ('regional', None, 'sovereign')
     """
-    return "regional" if REGIONAL_HOSTS.search(host.lower()) else None
+    host = host.lower()
+    if SOVEREIGN_HOSTS.search(host):
+        return "sovereign"
+    return "regional" if REGIONAL_HOSTS.search(host) else None
 
 
 class Endpoint(NamedTuple):

@@ -10,7 +10,16 @@ from typing import Any, Final
 
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
-from tokenguard.providers.events import FINAL_RESPONSE, TAIL_EVENTS, backwards, decoded, forwards, lines_with
+from tokenguard.providers.events import (
+    FINAL_RESPONSE,
+    TAIL_EVENTS,
+    backwards,
+    decoded,
+    forwards,
+    is_alone,
+    lines_with,
+    told_before,
+)
 from tokenguard.providers.reading import (
     REPORTED_ESTIMATE,
     Part,
@@ -26,6 +35,7 @@ from tokenguard.providers.reading import (
     reading,
     reported_cost,
     text,
+    untold,
     with_total,
 )
 from tokenguard.providers.words import CONVERSATION, Words
@@ -44,7 +54,10 @@ CHAT_USAGE: Final = Shape(
         "completion_tokens": "output",
         "input_tokens": "input",  # of gateways that pass on what the Responses API or Anthropic say
         "output_tokens": "output",
+        "reasoning_tokens": "reasoning",  # SGLang
+        "server_tool_use": {"web_search_requests": "web_searches"},  # of LiteLLM's proxy before Anthropic
         "prompt_tokens_details": {
+            "web_search_requests": "web_searches",  # and before Google and xAI
             "cached_tokens": "cache_read",
             "cache_write_tokens": "cache_write",
             "cache_creation_input_tokens": "cache_write",  # DashScope
@@ -65,6 +78,8 @@ RESPONSES_USAGE: Final = Shape(
     {
         "input_tokens": "input",
         "output_tokens": "output",
+        "prompt_tokens": "input",  # SGLang, and others that say what chat does
+        "completion_tokens": "output",
         "input_tokens_details": {
             "cached_tokens": "cache_read",
             "cache_write_tokens": "cache_write",
@@ -102,7 +117,7 @@ def read_chat(response: object) -> Reading:
         used = used._replace(web_searches=1)
     tier, charged = text(said("service_tier")), reported_cost(details)
     if not RARE.isdisjoint(details):
-        ran = ran or any(details.get(key) for key in SEARCHED)
+        ran = ran or any(_uses(details.get(key)) for key in SEARCHED)
         if charged is None and (guessed := amount(details.get("estimated_cost"))) is not None:
             charged, doubt = believed(guessed), REPORTED_ESTIMATE
         if count(details.get(HEARD)):
@@ -122,8 +137,8 @@ BUILTIN = "builtin_function"
 """
 HEARD = "prompt_audio_seconds"
 """Where Mistral tells how long it has listened, which it bills beside the tokens (https://mistral.ai/pricing)."""
-SEARCHED: Final = frozenset({"num_sources_used", "num_server_side_tools_used", "plugins"})
-"""Where a usage tells of tools that the provider ran: xAI's, and DashScope's search."""
+SEARCHED: Final = frozenset({"num_sources_used", "num_server_side_tools_used", "plugins", "x_tools", "tool_usage"})
+"""Where a usage tells of tools that the provider ran: xAI's, DashScope's (the last two but one), Volcengine's."""
 RARE: Final = SEARCHED | {"estimated_cost", HEARD}
 """What only single hosts have in a usage."""
 
@@ -209,9 +224,16 @@ FILES = frozenset({"file_search_call", "collections_search_call"})
 
 
 def _more_was_run(said: Mapping[str, Any], usage: Usage | None) -> bool:
-    """Whether xAI tells of more tools that it ran than there are searches with a price."""
+    """Whether more tools were run, as the usage tells, than there are searches with a price."""
+    if SEARCHED.isdisjoint(said):
+        return False
     priced = 0 if usage is None else (usage.web_searches or 0) + (usage.file_searches or 0)
-    return bool(said.get("num_sources_used")) or (count(said.get("num_server_side_tools_used")) or 0) > priced
+    return bool(count(said.get("num_sources_used"))) or max(_uses(said.get(key)) for key in SEARCHED) > priced
+
+
+def _uses(told: object) -> int:
+    """How often tools were run, by a count, or by an object with one for each tool."""
+    return count(told) or sum(map(_uses, fields(told).values()))
 
 
 def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> Usage | None:
@@ -232,6 +254,8 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 
 
 USAGE = re.compile(rb'"usage"\s*:\s*\{')
+COUNTED = b"_tokens"
+"""What every account of usage has in its keys."""
 REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
 BESIDE = re.compile(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
@@ -266,6 +290,9 @@ def fold_chat(body: bytes) -> Reading:
             usage = larger(_usage_of(decoded(data)), usage)
             if _is_told(usage):
                 break
+    if usage and not is_alone(COUNTED, body):  # some account for it along the way, and not for all of it at the end
+        for data in told_before(body, untold(usage, CHAT_USAGE.keys)):
+            usage = larger(_usage_of(decoded(data)), usage)
     if not reasons or _is_said_before(ending, body):  # each of several answers ends at a time of its own
         for data in lines_with(REASON, body):
             _ended(decoded(data), reasons)

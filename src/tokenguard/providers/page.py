@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tokenguard.prices.listed import sellers
 from tokenguard.prices.models import PROVIDERS as PRICED
 from tokenguard.providers import APIS, OWN_APIS, SDKS, Api, Sdk
 from tokenguard.providers.api import no_tool_steps
@@ -200,8 +201,9 @@ def _hosts() -> Iterable[tuple[str, ...]]:
         providers.setdefault(provider, []).append(f"`*.{host}`")
     for provider in CLIENTS.values():
         providers.setdefault(provider, [])
+    listed = {*PRICED, *sellers()}
     for provider in sorted(providers):
-        yield f"`{provider}`", ", ".join(providers[provider]), "yes" if provider in PRICED else ""
+        yield f"`{provider}`", ", ".join(providers[provider]), "yes" if provider in listed else ""
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -19,12 +19,12 @@ class Shape:
     Made of the same with the counts' names.
     """
 
-    __slots__ = ("places",)
+    __slots__ = ("below", "keys", "places")
 
     def __init__(self, keys: Mapping[str, Any]) -> None:
-        self.places: dict[str, Any] = {
-            key: Usage._fields.index(its) if isinstance(its, str) else Shape(its) for key, its in keys.items()
-        }
+        self.places = {key: Usage._fields.index(its) for key, its in keys.items() if isinstance(its, str)}
+        self.below = tuple((key, Shape(its)) for key, its in keys.items() if not isinstance(its, str))
+        self.keys: frozenset[str] = frozenset(self.places).union(*(shape.keys for _, shape in self.below))
 
 
 NO_FIELDS: Mapping[str, Any] = {}
@@ -239,7 +239,7 @@ def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> U
     With `excludes_cache` the reported input leaves the cached tokens out (Anthropic) and they are added.
     """
     counts: list[int | None] = [*NO_COUNTS]
-    _collect(fields(node), shape.places, counts)
+    _collect(fields(node), shape, counts)
     if counts == NOTHING:
         return None
     if excludes_cache and counts[0] is not None:
@@ -248,26 +248,26 @@ def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> U
 
 
 NO_COUNTS = (None,) * len(Usage._fields)
-REASONING: Final = Usage._fields.index("reasoning")
 NOTHING = [*NO_COUNTS]
 
 
-def _collect(node: Mapping[str, Any], places: Mapping[str, Any], counts: list[int | None]) -> None:
+def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) -> None:
     """Fill in the counts of a usage object."""
+    places = shape.places
     for key, value in node.items():
         if value is None or key not in places:
-            continue
-        place = places[key]
-        if type(place) is Shape:
-            _collect(fields(value), place.places, counts)
             continue
         if type(value) is not int or value < 0:
             value = count(value)
             if value is None:
                 continue
+        place = places[key]
         before = counts[place]
         if before is None or value > before:  # of two that say it, a zero is who does not know
             counts[place] = value
+    for key, its in shape.below:
+        if (part := node.get(key)) is not None:
+            _collect(fields(part), its, counts)
 
 
 INCONSISTENT: Final = "inconsistent_usage"
@@ -285,14 +285,14 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
     Grok. But where it is just what the cache has, the input was told without that. A part that is larger than the
     whole is beside it, whatever the total says.
     """
-    if usage is None or (sent := usage[0]) is None:
+    if usage is None or (sent := usage.input) is None:
         return usage, None, None
-    made, told = usage[1], total if type(total) is int else count(total)
+    made, told = usage.output, total if type(total) is int else count(total)
     if made is None:
         rest = None if told is None else told - sent
         return (usage, None, None) if rest is None or rest < 0 else (usage._replace(output=rest), True, None)
     beside = 0 if told is None or told <= sent + made else told - sent - made
-    read, written, thought = usage[2] or 0, usage[3] or 0, usage[REASONING] or 0
+    read, written, thought = usage.cache_read or 0, usage.cache_write or 0, usage.reasoning or 0
     if not beside and read <= sent and written <= sent and thought <= made:
         return usage, None, None
     cached = read + written
@@ -300,6 +300,20 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
         return usage._replace(input=sent + cached), False, None if beside == cached else INCONSISTENT
     generated = made + (beside or thought)
     return usage._replace(output=generated, reasoning=thought or beside), thought != beside, None
+
+
+def untold(told: Mapping[str, Any], keys: frozenset[str]) -> frozenset[str]:
+    """Those of the keys of counts that an account of usage has nothing, or zero, under.
+
+    >>> sorted(untold({"a": 3, "b": 0, "more": {"c": 1}}, frozenset("abcd")))
+    ['b', 'd']
+    """
+    for key, value in told.items():
+        if isinstance(value, Mapping):
+            keys = untold(value, keys)
+        elif value:
+            keys -= {key}
+    return keys
 
 
 def larger(told: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Words(NamedTuple):
         """All that a stream has generated so far, for an estimate of tokens that were never reported."""
         if not self.streamed:
             return ""
-        found = _strings_of(self.streamed).findall(events)
+        found = strings_of(self.streamed).findall(events)
         # Where `delta` is itself the text (the Responses API), other events say the same again when a part is done.
         deltas = [string for key, string in found if key == b"delta"]
         return "".join(map(json.loads, deltas or [string for _, string in found]))
@@ -108,7 +108,7 @@ def _content(text: object) -> object:
 
 
 @lru_cache(maxsize=64)
-def _strings_of(keys: tuple[str, ...]) -> re.Pattern[bytes]:
+def strings_of(keys: tuple[str, ...]) -> re.Pattern[bytes]:
     """What finds the strings under these keys in JSON."""
     names = b"|".join(re.escape(key).encode() for key in keys)
     # Not a choice for each byte: an answer may be of megabytes, and its caller waits for this.

@@ -36,7 +36,7 @@ USAGE: Final = Shape(
         "prompt_image_tokens": "input_image",
     }
 )
-ZEROS = {key: 0 for key, place in USAGE.places.items() if type(place) is int}
+ZEROS = dict.fromkeys(USAGE.places, 0)
 """A protobuf message leaves out what is zero: a usage that is there tells all of its counts."""
 
 CLIENT_SIDE = frozenset({"function", "TOOL_CALL_TYPE_CLIENT_SIDE_TOOL"})

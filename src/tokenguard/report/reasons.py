@@ -18,6 +18,7 @@ REASONS: Final[Mapping[str, str]] = {
     "assumed_model": "of models without a price, as the one they are named after",
     "assumed_ceiling": "at the policy's ceiling, for want of a price",
     "assumed_region": "in regions without listed rates",
+    "assumed_router": "through a router of models, with its fee as it was last listed",
     "assumed_variant": "of sizes or qualities without a listed price",
     "unchecked_price": "at prices that no list confirms",
     "assumed_text_output": "with an output taken for text alone",

@@ -94,13 +94,13 @@ class StainlessExchange:
 
         `None` for a request with files: their content is not known here.
         """
-        client, options = self._client, self._options
-        if options.files or getattr(options, "content", None) is not None:
+        given = self._options.__dict__
+        if given.get("files") or given.get("content") is not None:
             return None  # what is said is not in the body that we see
-        made = {name: value for name, value in vars(client).items() if type(value) is str and name != "_platform"}
-        sent = [given for given in (client._custom_headers, options.headers) if isinstance(given, Mapping)]
-        query = getattr(client, "_custom_query", None), options.params
-        return AskedBy(f"{client._base_url} {options.url}", sent, (made, query), merges=True)
+        made, client = _made(self._client), self._client.__dict__
+        sent = client.get("_custom_headers"), given.get("headers")
+        more = made.by, client.get("_custom_query"), given.get("params")
+        return AskedBy(given["url"], [each for each in sent if each and isinstance(each, Mapping)], more, True)
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
@@ -185,6 +185,35 @@ def _endpoint(client: Any, sdk: str, asked: str) -> Endpoint:
     endpoint = endpoint_of(type(client), url.host, port, default)
     client.__dict__["_tokenguard_endpoint"] = (url, endpoint)
     return endpoint
+
+
+class _Made:
+    """What a client was made with, as far as an answer may depend on it. Any of it can be set at any time."""
+
+    __slots__ = ("_seen", "by")
+
+    def read(self, client: Any) -> _Made:
+        """As it is now; read anew where anything has changed."""
+        own, http = client.__dict__, client._client
+        seen = [*own.values(), http.headers.raw, http.params]
+        if getattr(self, "_seen", None) != seen:
+            from tokenguard.answers.key import headers_that_count  # only where answers are kept or shared
+
+            texts = {name: value for name, value in own.items() if type(value) is str and name != "_platform"}
+            self.by = f"{client._base_url} {texts} {headers_that_count(http.headers)} {http.params}"
+            self._seen = seen
+        return self
+
+    def __reduce__(self) -> tuple[type[_Made], tuple[()]]:
+        """A copy of a client reads its own."""
+        return _Made, ()
+
+
+def _made(client: Any) -> _Made:
+    kept: _Made | None = client.__dict__.get("_tokenguard_made")
+    if kept is None:
+        kept = client.__dict__["_tokenguard_made"] = _Made()
+    return kept.read(client)
 
 
 class Family(NamedTuple):

@@ -7,7 +7,6 @@ that takes tells the bytes of plain messages; tools are nearly always those of t
 from __future__ import annotations
 
 import marshal
-from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import chain
 from operator import itemgetter
@@ -47,6 +46,8 @@ REMEMBERS = frozenset(
     }
 )
 """Keys of a request that have the provider add text of its own."""
+MAY_TELL_MORE = REMEMBERS | {"prompt", "reasoning"}
+"""Keys of a request without which it tells all that is billed, but for hosted tools."""
 CACHE_MARKS = frozenset({"cache_control", "cachePoint"})
 """Keys with which a request marks what the provider shall cache (Anthropic, Bedrock)."""
 TELLING = KEYED_MEDIA | CACHE_MARKS | {"type"}
@@ -55,10 +56,15 @@ TOKEN_LISTS = frozenset({"input", "prompt"})
 """Where embeddings and legacy completions take tokens in place of text."""
 
 
+SHORT = 4_096
+"""Bytes of a request whose messages are walked in less time than it takes to do without."""
 REMEMBERED_TOOLS = 16
 """Lists of tools of which is remembered what they say."""
-_plain = itemgetter("role", "content")
-"""The parts of a message that is nothing but text; raises `KeyError` for another."""
+_content, _role = itemgetter("content"), itemgetter("role")
+PLAIN = frozenset({"role", "content", "name", "tool_call_id"})
+"""The keys of a message that is nothing but text."""
+CALLS = "tool_calls"
+"""The key of a message that is more."""
 
 
 class Bound(NamedTuple):
@@ -79,10 +85,12 @@ def upper_bound_request(body: Mapping[str, Any], size: int | None = None) -> Bou
     messages that are plain text.
     """
     walk = _Walk()
-    tools = said_by_tools(body, size)
-    offers = next((key for key in ("tools", "functions") if body.get(key)), "")
+    tools = said_by_tools(body)
+    if size is not None and size < SHORT:
+        size = None
+    offers = "tools" if body.get("tools") else "functions" if body.get("functions") else ""
     tokens = BOUND_PER_REQUEST + (BOUND_TOOLS if offers or body.get("toolConfig") else 0)
-    messages = None if size is None else _said_by_messages(body, size, offers, tools)
+    messages = None if size is None else _said_by_messages(body, size, offers, tools, walk)
     for key, value in body.items():
         tokens += BOUND_PER_ITEM + (len(key) if key.isascii() else upper_bound(key))
         if key == offers:
@@ -107,27 +115,32 @@ class Said(NamedTuple):
     """Bytes that `marshal` takes for them; `None` where it does not take them."""
 
 
-_remembered: OrderedDict[int, tuple[object, Said]] = OrderedDict()
-"""By identity; what is remembered is held, so that nothing else gets it."""
+NO_TOOLS = Said()
 
 
-def said_by_tools(body: Mapping[str, Any], size: int | None = None) -> Said:
+_remembered: tuple[tuple[object, Said], ...] = ()
+"""Lists of tools that were walked, as copies that nobody changes, with what they say; the last ones first."""
+
+
+def said_by_tools(body: Mapping[str, Any]) -> Said:
     """What the tools say that a request offers, in any format.
 
-    The same list as before says the same, if it still takes as many bytes: what the rest leaves of `size`.
+    A list that is equal to one before says the same: to compare them takes a thirtieth of walking them.
     """
+    global _remembered
     tools = tools_of(body)
     if not tools:
-        return Said()
-    if size is None or body.get("tools") is not tools:
+        return NO_TOOLS
+    known = _remembered
+    for each in known:
+        if each[0] == tools:
+            return each[1]
+    try:
+        written = marshal.dumps(tools, 2)  # type: ignore[arg-type] # it says so itself
+    except ValueError:
         return _walked(tools, None)
-    size -= len(marshal.dumps({key: value for key, value in body.items() if key != "tools"}, 2)) + 5 + len("tools")
-    held, said = _remembered.get(id(tools), (None, Said()))
-    if held is not tools or said.size != size:
-        said = _walked(tools, size)
-        _remembered[id(tools)] = (tools, said)
-        if len(_remembered) > REMEMBERED_TOOLS:
-            _remembered.popitem(last=False)
+    said = _walked(tools, len(written))
+    _remembered = ((marshal.loads(written), said), *known[: REMEMBERED_TOOLS - 1])  # noqa: S302 - our own
     return said
 
 
@@ -138,26 +151,39 @@ def _walked(tools: object, size: int | None) -> Said:
     return Said(tokens, walk.complete, walk.marked, hosted, size)
 
 
-def _said_by_messages(body: Mapping[str, Any], size: int, offers: str, tools: Said) -> int | None:
+def _said_by_messages(body: Mapping[str, Any], size: int, offers: str, tools: Said, walk: _Walk) -> int | None:
     """What `_Walk` would find in the messages, by the bytes that they take; `None` where they are more than text.
 
-    `marshal` writes a list and a text with five bytes before them, and a mapping with two around it.
+    `marshal` writes a list and a text with five bytes before them, and a mapping with two around it. Calls of tools
+    among them are walked.
     """
     messages = body.get("messages")
-    if type(messages) is not list or set(map(type, messages)) != {dict} or (offers and tools.size is None):
+    if type(messages) is not list or (offers and tools.size is None):
         return None
-    count = len(messages)
     try:
-        # In C, for a message each: the keys are these two, and both are text.
-        if set(map(len, messages)) != {2} or set(map(type, chain.from_iterable(map(_plain, messages)))) != {str}:
+        # In C, for a message each: its keys are some of these, and what may be no text is.
+        more = set().union(*messages) - PLAIN
+        calls = [message for message in messages if CALLS in message] if more == {CALLS} else []
+        texts = [message for message in messages if CALLS not in message] if calls else messages
+        if (more and not calls) or set(map(type, map(_content, texts))) != {str} or not _says_text(texts):
             return None
-    except KeyError:
+    except (KeyError, TypeError):
         return None
     other = {key: value for key, value in body.items() if key not in ("messages", offers)}
-    size -= len(marshal.dumps(other, 2)) + 5 + len("messages")
+    size -= len(marshal.dumps(other, 2)) + 5 + len("messages") + 5
     if offers:
         size -= 5 + len(offers) + (tools.size or 0)
-    return size - 5 - count * (2 + 4 * 5) + count * (BOUND_PER_ITEM + BOUND_PER_OBJECT + 2 * BOUND_PER_ITEM)
+    if calls:
+        size -= len(marshal.dumps(calls, 2)) - 5
+    size += len(texts) * (BOUND_PER_ITEM + BOUND_PER_OBJECT - 2) + sum(map(len, texts)) * (BOUND_PER_ITEM - 10)
+    return size + (walk(calls) if calls else 0)
+
+
+def _says_text(texts: list[dict[str, Any]]) -> bool:
+    """Whether what stands beside the content of messages is text: nearly always a role, one of a few."""
+    if set(map(len, texts)) == {2}:
+        return set(map(type, set(map(_role, texts)))) == {str}
+    return set(map(type, chain.from_iterable(map(dict.values, texts)))) == {str}
 
 
 class _Walk:
@@ -200,19 +226,24 @@ class _Walk:
 
 def has_more(body: Mapping[str, Any], tools: Said) -> bool:
     """Whether the provider will bill input that the body does not hold."""
+    if tools.hosted:
+        return True
+    if MAY_TELL_MORE.isdisjoint(body):  # as nearly always
+        return False
     reasoning = body.get("reasoning")
     return (
-        (not REMEMBERS.isdisjoint(body) and any(map(body.get, REMEMBERS)))
+        any(map(body.get, REMEMBERS))
         or isinstance(body.get("prompt"), Mapping)  # a stored prompt; as text it is the legacy completions' own
         or (isinstance(reasoning, Mapping) and reasoning.get("mode") is not None)
-        or tools.hosted
     )
 
 
 def tools_of(body: Mapping[str, Any]) -> object:
     """The tools that a request offers, in any format."""
+    if offered := body.get("tools") or body.get("functions"):
+        return offered
     config = body.get("toolConfig")  # Converse's; Gemini's, of that name, has no tools in it
-    return body.get("tools") or body.get("functions") or (config.get("tools") if isinstance(config, Mapping) else None)
+    return config.get("tools") if config is not None and isinstance(config, Mapping) else None
 
 
 def _hosted(tool: object) -> bool:

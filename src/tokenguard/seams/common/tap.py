@@ -3,8 +3,8 @@
 Whoever reads a streamed response (the SDK's own stream, a helper on top of it, `with_streaming_response`, or the
 application line by line) reads it through the response's `iter_bytes` or `aiter_bytes`, and gives it up through `close`
 or `aclose`, or by dropping it. So the response, httpx's or httpx2's, gets a subclass of its own class in which these
-four are watched, and everything above stays what it was. The tap keeps a reference to each chunk, and looks at the
-content once, when the body is over.
+four are watched, and everything above stays what it was. The tap keeps a reference to each chunk, of a long stream
+what `merging` makes of them, and looks at the content once, when the body is over.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Protocol
 
 from tokenguard.call.call import Call
 from tokenguard.providers import Reading
 from tokenguard.providers.bedrock import server_sent
 from tokenguard.providers.events import decoded, in_lines, whole_answer
-from tokenguard.seams.common.watch import ReadOnce, Watch, closed
+from tokenguard.seams.common.merging import Merger
+from tokenguard.seams.common.watch import MAX_ITEMS, ReadOnce, Watch, closed
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
@@ -30,6 +31,8 @@ EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 
 LINES = ("application/x-ndjson", "application/stream+json")
 """Content types of streams whose events are lines of JSON."""
+PIECE = 1024
+"""Chunks that are kept as they come; a stream of more is shortened by so many at a time."""
 BINARY = ("audio/", "video/", "image/", "application/octet-stream")
 """Content types of bodies of which nothing is looked at, and so nothing kept."""
 
@@ -50,30 +53,35 @@ def decoded_body(response: Any) -> Any:
 class Tap(Watch):
     """Watches one response body on behalf of a call."""
 
-    __slots__ = ("_content_type",)
+    __slots__ = ("_content_type", "_merger")
 
     def __init__(self, call: Call, content_type: str) -> None:
         super().__init__(call, bytes)
         self._content_type = content_type
+        self._merger: Merger | None = None
         if content_type.startswith(BINARY):
             self._items = deque(maxlen=1)
+        elif (keys := call.api.words.streamed) and not content_type.startswith(EVENT_STREAM):
+            self._merger = Merger(keys, lines=content_type.startswith(LINES))
 
     # As in `Watch`, and keeping from the caller what only we had asked for.
 
     def _read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        keep, hiding, waiting, held = self._items.append, self._call.hide_usage, True, b""
+        hiding, waiting, held = self._call.hide_usage, True, b""
         ending: BaseException | None = None
         try:
-            for chunk in chunks:
-                keep(chunk)
-                if waiting:
-                    waiting = False
-                    self._first_ns = time.perf_counter_ns()
-                if hiding and (held or b"[]" in chunk or not chunk.endswith(b"\n\n")):
-                    chunk, held = self._hide(held + chunk)
-                    if not chunk:
-                        continue
-                yield chunk
+            for piece in self._pieces(iter(chunks)):
+                keep = self._items.append
+                for chunk in piece:
+                    keep(chunk)
+                    if waiting:
+                        waiting = False
+                        self._first_ns = time.perf_counter_ns()
+                    if hiding and (held or b"[]" in chunk or not chunk.endswith(b"\n\n")):
+                        chunk, held = self._hide(held + chunk)
+                        if not chunk:
+                            continue
+                    yield chunk
             if held:
                 yield held
         except BaseException as error:
@@ -86,8 +94,11 @@ class Tap(Watch):
     async def _aread(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         keep, hiding, waiting, held = self._items.append, self._call.hide_usage, True, b""
         ending: BaseException | None = None
+        done, full = 0, PIECE
         try:
             async for chunk in chunks:
+                if len(self._items) >= full and self._shorten(done):
+                    done, full, keep = done + 1, done + 1 + PIECE, self._items.append
                 keep(chunk)
                 if waiting:
                     waiting = False
@@ -107,6 +118,30 @@ class Tap(Watch):
             del ending
             await closed(chunks)
 
+    def _pieces(self, chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+        """The chunks by pieces: what was kept of each is shortened before the next."""
+        done = 0
+        while self._merger is not None:
+            yield islice(chunks, PIECE)
+            if len(self._items) < done + PIECE or not self._shorten(done):
+                break
+            done += 1
+        yield chunks
+
+    def _shorten(self, done: int) -> bool:
+        """Merge what was kept behind so many pieces; whether that was done, and the next one may be."""
+        if self._merger is None:
+            return False
+        (*items,) = self._items
+        try:
+            merged = self._merger.merged(items[done:])
+        except Exception as error:
+            self._merger = None
+            self._call.internal_error("shortening a stream", error)
+            return False
+        self._items = deque((*items[:done], merged), MAX_ITEMS)  # at once: a signal handler may come before or after
+        return True
+
     def _hide(self, data: bytes) -> tuple[bytes, bytes]:
         try:
             return _without_usage(data)
@@ -118,7 +153,7 @@ class Tap(Watch):
         body = b"".join(items)
         if self._content_type.startswith(EVENT_STREAM):
             return server_sent(body)
-        return in_lines(body)
+        return body if self._content_type.startswith(LINES) else in_lines(body)
 
     def _fold(self, events: bytes) -> Reading:
         whole = None if self._content_type.startswith(LINES) else whole_answer(events)

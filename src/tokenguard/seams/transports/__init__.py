@@ -7,7 +7,7 @@ is wrapped only while a policy has answers kept or shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -84,12 +84,11 @@ class Wire:
         return self.flight.fans_out(lasting(headers, decoded=decoded), source, broken, waits=waits)
 
     def begins(
-        self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
+        self, headers: Sequence[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
     ) -> None:
         """See `Incoming.begins`."""
-        told = list(headers)
         for each in self._listeners:
-            each.begins(told, decoded=decoded, over=over)
+            each.begins(headers, decoded=decoded, over=over)
 
     def part(self, data: bytes) -> None:
         """See `Incoming.part`."""
@@ -144,18 +143,6 @@ class Following:
         call.matched = None  # it is no test of the provider, and costs nothing
 
 
-def follows(method: str, host: str | None) -> Following | None:
-    """The call that is being sent only now, where an identical one is under way."""
-    call = current_call.get()
-    if call is None or call.joins is None or _heard_above.get() or method != "POST" or host != call.endpoint.host:
-        return None
-    join, call.joins = call.joins, None
-    if call.look_up is not None and call.look_up.answer is not None:
-        return None
-    place = join()
-    return None if place is None or place.leads else Following(call, place)
-
-
 _heard_above: ContextVar[bool] = ContextVar("tokenguard_heard_above", default=False)
 
 
@@ -164,16 +151,32 @@ def heard_above() -> Meanwhile:
     return Meanwhile(_heard_above)
 
 
-def asked(method: str, host: str | None) -> Wire | None:
-    """What the call that is being sent knows of kept and shared answers; `None` where a request is not the call's.
-
-    An SDK may ask for a token meanwhile.
-    """
+def sending() -> Call | None:
+    """The call that is being sent, where that may have to do with kept and shared answers."""
     call = current_call.get()
-    if call is None or (call.look_up is None and call.flight is None):
+    if call is None or (call.look_up is None and call.flight is None and call.joins is None) or _heard_above.get():
         return None
-    if _heard_above.get() or method != "POST" or host != call.endpoint.host:
+    return call
+
+
+def is_its(call: Call, method: str, host: str | None) -> bool:
+    """Whether a request is the call's; an SDK may ask for a token meanwhile."""
+    return method == "POST" and host == call.endpoint.host
+
+
+def follows(call: Call) -> Following | None:
+    """The call, if it is sent only now, and an identical one is under way."""
+    if call.joins is None:
         return None
+    join, call.joins = call.joins, None
+    if call.look_up is not None and call.look_up.answer is not None:
+        return None
+    place = join()
+    return None if place is None or place.leads else Following(call, place)
+
+
+def asked(call: Call) -> Wire | None:
+    """What the call that is being sent knows of kept and shared answers; `None` where there is nothing to know."""
     wire = Wire(call.look_up, call.flight, reads_later=call.stream or call.reads_later)
     return None if wire.idle else wire
 

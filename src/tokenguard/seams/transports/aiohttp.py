@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tokenguard.call.kept import Body, HttpAnswer, lasting
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import Wire, asked, headers_of
+from tokenguard.seams.transports import Wire, asked, headers_of, is_its, sending
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
@@ -20,7 +20,9 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     restore = Restore()
 
     def look(method: str, url: Any) -> Wire | None:
-        return asked(method.upper(), urlsplit(str(url)).hostname)
+        call = sending()
+        mine = call is not None and is_its(call, method.upper(), urlsplit(str(url)).hostname)
+        return asked(call) if call is not None and mine else None
 
     def listen(wire: Wire, response: Any) -> Any:
         if response.status != 200:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tokenguard.call.kept import Body, HttpAnswer
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import Wire, asked, headers_of
+from tokenguard.seams.transports import Wire, asked, headers_of, is_its, sending
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
@@ -20,7 +20,9 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     restore = Restore()
 
     def look(request: Any) -> Wire | None:
-        return asked(request.method, urlsplit(request.url).hostname)
+        call = sending()
+        mine = call is not None and is_its(call, request.method, urlsplit(request.url).hostname)
+        return asked(call) if call is not None and mine else None
 
     def listen(wire: Wire, request: Any, response: Any) -> None:
         if response.status_code != 200:

@@ -9,11 +9,12 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from tokenguard.call.call import Call
 from tokenguard.call.kept import HttpAnswer
 from tokenguard.guard.fan_out import running_loop
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import Following, Wire, asked, follows, headers_of, heard_above
+from tokenguard.seams.transports import Wire, asked, follows, headers_of, heard_above, is_its, sending
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
@@ -21,16 +22,14 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     restore = Restore()
     package = module.__name__.partition(".")[0]
 
-    def look(request: Any) -> Wire | None:
-        return asked(request.method, request.url.host)
-
-    def late(request: Any) -> Following | None:
-        return follows(request.method, request.url.host)
+    def look(request: Any) -> Call | None:
+        call = sending()
+        return call if call is not None and is_its(call, request.method, request.url.host) else None
 
     def listen(wire: Wire, response: Any, waits: bool) -> None:
         if response.status_code != 200:
             return
-        headers = response.headers.multi_items()
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
         decoded = hasattr(response, "_content")
         if not decoded:
             broken = import_module(package).ReadError  # whole by now: its client is wrapped while it is being imported
@@ -50,12 +49,15 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def send(original: Any) -> Any:
         def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            following = meter.look(late, request)
+            call = meter.look(look, request)
+            if call is None:
+                return original(self, request, *args, **kwargs)
+            following = meter.look(follows, call)
             if following is not None and (running_loop() is None or following.landing.done()):
                 with following.waiting():
                     landed = following.landing.result()
                 meter.contain("sharing an answer", following.lands, landed)
-            wire = meter.look(look, request)
+            wire = meter.look(asked, call)
             if wire is None:
                 return original(self, request, *args, **kwargs)
             if wire.answer is not None:
@@ -74,14 +76,17 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def asend(original: Any) -> Any:
         async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            following = meter.look(late, request)
+            call = meter.look(look, request)
+            if call is None:
+                return await original(self, request, *args, **kwargs)
+            following = meter.look(follows, call)
             if following is not None and running_loop() is not None:
                 from asyncio import shield, wrap_future
 
                 with following.waiting():  # shielded: who is cancelled must not cancel what the others wait for
                     landed = await shield(wrap_future(following.landing))
                 meter.contain("sharing an answer", following.lands, landed)
-            wire = meter.look(look, request)
+            wire = meter.look(asked, call)
             if wire is None:
                 return await original(self, request, *args, **kwargs)
             if wire.answer is not None:
@@ -107,9 +112,8 @@ def _given(module: ModuleType, client: Any, request: Any, wire: Wire, answer: Ht
     """The answer as the client's own kind of response, which is yet to be read."""
     kind: Any = module.Response
     body = _heard(module)(answer.live, None, answer.body)
-    response = kind(
-        200, headers=headers_of(answer), stream=body, request=request, extensions={"http_version": b"HTTP/1.1"}
-    )
+    headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers_of(answer)]
+    response = kind(200, headers=headers, stream=body, request=request, extensions={"http_version": b"HTTP/1.1"})
     response.elapsed = datetime.timedelta(0)
     response.default_encoding = client._default_encoding
     wire.given()

@@ -1,0 +1,27 @@
+"""What an option of `tokenguard lint` is, to its command line and to argparse."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+
+class Option(NamedTuple):
+    """An option: its names, what `--help` says, and how it is read into its field of `Options`.
+
+    A `flag` sets its field to `sets`; a `value` is the next word; `words` are gathered, each by `type`, over all uses;
+    `maybe` is a value that may be left out.
+    """
+
+    names: tuple[str, ...]
+    says: str
+    kind: Literal["flag", "value", "words", "maybe"] = "flag"
+    metavar: str | None = None
+    type: Any = str
+    choices: tuple[str, ...] = ()
+    to: str = ""
+    sets: bool = True
+
+    @property
+    def field(self) -> str:
+        """The name of its field."""
+        return self.to or self.names[-1].lstrip("-").replace("-", "_")
