@@ -404,11 +404,11 @@ def hearing(processor: Any) -> Hearing:
         return known
     one_by_one = type(processor) is getattr(sys.modules[SDK], "SynchronousMultiSpanProcessor", None)
     each = those if one_by_one else (processor,)
-    hear = [
+    start, ending, end = (
         tuple(method for one in each if not _does_nothing(method := getattr(one, name, _nothing)))
         for name in ("on_start", "_on_ending", "on_end")
-    ]
-    known = _heard = Hearing(those, *hear)
+    )
+    known = _heard = Hearing(those, start, ending, end)
     return known
 
 
