@@ -295,8 +295,9 @@ def _without_zeros(call: Call, reading: Reading, generated: Callable[[], str] | 
     return reading._replace(usage=usage._replace(input=sent, output=None if unsaid else usage.output))
 
 
-def _disbelieve(usage: Usage | None) -> None:
-    raise ValueError(f"the provider reports {usage}, and no call has more than {MOST_TOKENS:,} tokens")
+def _disbelieve(usage: Usage) -> None:
+    beyond = ", ".join(f"{n:,} for {part}" for part, n in usage._asdict().items() if n is not None and n > MOST_TOKENS)
+    raise ValueError(f"the provider reports {beyond}, and no call has more than {MOST_TOKENS:,} tokens")
 
 
 _TEXT_ALONE = (None,) * len(Usage._fields[8:])
