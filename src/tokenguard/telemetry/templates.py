@@ -387,8 +387,8 @@ class Hearing(NamedTuple):
 
     of: object
     start: tuple[Callable[..., object], ...]
-    ending: tuple[Callable[[Any], object], ...]
-    end: tuple[Callable[[Any], object], ...]
+    ending: tuple[Callable[..., object], ...]
+    end: tuple[Callable[..., object], ...]
 
 
 _heard: Hearing = Hearing(None, (), (), ())
