@@ -89,8 +89,8 @@ def in_lines(body: bytes) -> bytes:
     (https://html.spec.whatwg.org/multipage/server-sent-events.html).
     """
     body = body.removeprefix(BOM)
-    # Two bytes that JSON in one line has in texts alone are found missing in a tenth of the time that a line takes.
-    if not ((b": }" in body or b":}" in body) and any(each in body for each in LAST_LINES)):
+    end = b"\n" if b"\n" in body else b"\r"
+    if not any(end + each in body for each in LAST_LINES):
         return body
     return b"".join(map(_in_a_line, EVENT.split(body)))
 
