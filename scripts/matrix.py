@@ -54,6 +54,7 @@ def frameworks(*packages: str) -> Set:
 SETS = {
     "python-3.12": Set(tests=("tests",), marks=QUICK, python="3.12", ignore="ignore:ast.:DeprecationWarning"),
     "python-3.13": Set(tests=("tests",), marks=QUICK, python="3.13", ignore="ignore:ast.:DeprecationWarning"),
+    "python-3.14": Set(tests=("tests",), marks=QUICK, python="3.14"),
     "lowest": Set(
         ("openai>=3", "anthropic>=2", "redis>=5.2,<5.3", "boto3", "google-genai", "jsonschema"),
         [f"tests/{room}" for room in ("metering/test_measure.py", "guard", "telemetry", "store", "prices", "policy")],
@@ -129,6 +130,12 @@ SETS = {
         ignore="ignore",
     ),
     "neighbours-openlit": Set(("openlit", "openai", "anthropic"), ("tests/neighbours",), "", ignore="ignore"),
+    "neighbours-others": Set(
+        ("ddtrace", "sentry-sdk", "traceloop-sdk", "httpx", "openai", "anthropic"),
+        ("tests/neighbours",),
+        "",
+        ignore="ignore",
+    ),
 }
 
 

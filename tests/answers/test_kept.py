@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
@@ -140,6 +141,7 @@ CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": 
     [
         (with_choice(finish_reason="length"), "finish"),
         (with_choice(finish_reason="content_filter"), "finish"),
+        (with_choice(message={"role": "assistant", "content": None, "refusal": "I will not."}), "finish"),
         (with_choice(message={"role": "assistant", "content": None, "tool_calls": CALLS}), "tool_call"),
         (with_choice(message={"role": "assistant", "content": "x" * 3000}), "size"),
     ],
@@ -153,6 +155,19 @@ def test_what_is_not_kept(answer, reason, provider, under, spans):
     ask(client)
     assert len(provider.requests) == 2
     assert looked_up(spans) == [("miss", reason)] * 2
+
+
+def test_shorter_time(under, provider, monkeypatch):
+    """Where a rule's time gets shorter, or a clock is set back, what was kept before is as old as it is."""
+    began = time.time()
+    clock = [began]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    client = provider.client()
+    for ttl, later, sent in (("1h", 0, 1), ("1h", 1800, 1), ("10m", 1800, 2), ("10m", 1800, 2), ("1h", -7200, 3)):
+        under(f'{RULE}ttl = "{ttl}"')
+        clock[0] = began + later
+        ask(client)
+        assert len(provider.requests) == sent
 
 
 def test_failure_is_not_kept(provider, under, spans):

@@ -42,7 +42,7 @@ def kept(tmp_path, monkeypatch, policy_file):
     box = box_of("sqlite:///answers.db", "TOKENGUARD_CACHE_KEY", plain=False)
     store = SqliteStore(tmp_path / "answers.db", 2**30, timeout_s=1.0)
     for n in range(8):
-        item = Item(f"r{n % 2}", owner(box, f"t{n // 4}"), time.time() + 60, b"x" * 2**17)
+        item = Item(f"r{n % 2}", owner(box.secret, f"t{n // 4}"), time.time() + 60, b"x" * 2**17)
         store.put(n.to_bytes(32, "big"), item)
     store.close()
     return policy_file('[[cache]]\nname = "r0"\n[[cache]]\nname = "r1"\n[answers]\nurl = "sqlite:///answers.db"\n')

@@ -8,10 +8,12 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import closing
 
 import pytest
 
@@ -140,6 +142,22 @@ def test_within_its_size(store):
     assert sizes.entries <= 10
     assert store.get(key(39)) == data
     assert store.get(key(0)) is None
+
+
+def test_file_of_something_else(tmp_path):
+    """A file that is damaged, or another program's, is left as it is, and the error names it and the next step."""
+    other = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(other)) as db:
+        db.execute("CREATE TABLE account (name TEXT)")
+        db.execute("PRAGMA user_version = 3")
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(b"garbage" * 1000)
+    for path, said in ((other, r"tables of something else: account.*another file"), (damaged, r"damaged.*Delete it")):
+        before = path.read_bytes()
+        store = SqliteStore(path, MIB, timeout_s=1.0)
+        with pytest.raises(sqlite3.DatabaseError, match=f"{path.name}.*{said}"):
+            store.put(key(1), item(b"x"))
+        assert path.read_bytes() == before
 
 
 def test_sealed_entries_are_bound_to_their_key():

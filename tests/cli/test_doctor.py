@@ -16,7 +16,7 @@ from tokenguard.cli.probes import PROBES
 from tokenguard.cli.schemas import published
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.policy import loads
-from tokenguard.providers import SDKS
+from tokenguard.providers import SDKS, Sdk
 
 pytestmark = [  # the clients of probes are not closed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -68,6 +68,36 @@ def test_not_seen(provider, installed):
     )
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"__init__.py": "raise ImportError('no libfoo')"}, "cannot be imported: ImportError: no libfoo"),
+        (
+            {"__init__.py": ""},
+            "has no broken_sdk._base_client: TokenGuard measures versions 7; this one is not measured",
+        ),
+    ],
+)
+def test_unseen(files, said, monkeypatch, tmp_path):
+    """An SDK that is installed, and has not the module that is wrapped, is a failure; one that is absent is none."""
+    (tmp_path / "broken_sdk").mkdir()
+    (tmp_path / "broken_sdk-1.0.dist-info").mkdir()
+    (tmp_path / "broken_sdk-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: broken_sdk\nVersion: 1.0\n"
+    )
+    for name, text in files.items():
+        (tmp_path / "broken_sdk" / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_sdk", raising=False)
+    rows = [
+        Sdk("broken_sdk._base_client", "x", "stainless", tested="7"),
+        Sdk("absent_sdk._base_client", "x", "stainless"),
+    ]
+    (check,) = doctor._unseen(rows, [row.module for row in rows])
+    assert (check.ok, check.subject, check.said) == (False, "broken_sdk 1.0", said)
+    sys.modules.pop("broken_sdk", None)
+
+
 def test_endpoints(monkeypatch):
     """An endpoint that answers, and one that does not."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -86,6 +116,10 @@ def test_store(monkeypatch, tmp_path):
     assert not (tmp_path / "new").exists()
     monkeypatch.setenv("TOKENGUARD_STORE", str(tmp_path))
     assert not next(doctor._store()).ok
+    (tmp_path / "file").touch()
+    for nowhere in ("/proc/none/usage.db", tmp_path / "file" / "usage.db"):  # to root everything is permitted
+        monkeypatch.setenv("TOKENGUARD_STORE", str(nowhere))
+        assert not next(doctor._store()).ok
     monkeypatch.setenv("TOKENGUARD_STORE", "off")
     assert next(doctor._store()).said == "off (TOKENGUARD_STORE)"
 
@@ -93,14 +127,17 @@ def test_store(monkeypatch, tmp_path):
 BUDGET = '[[budget]]\nname = "b"\nlimit_usd = 1\nwindow = "day"\n[ledger]\nurl = "{}"\n'
 
 
-def test_ledger():
+def test_ledger(tmp_path):
     """A ledger that answers, and one that does not."""
     assert next(doctor._ledger(loads(BUDGET.format("memory:")))).ok
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     check = next(doctor._ledger(loads(BUDGET.format(f"redis://:secret@127.0.0.1:{port}/0"))))
     assert not check.ok
-    assert "secret" not in check.subject
+    assert check.subject == f"redis://127.0.0.1:{port}/0"
+    assert not next(doctor._ledger(loads(BUDGET.format("sqlite:////proc/none/ledger.db")))).ok
+    assert next(doctor._ledger(loads(BUDGET.format(f"sqlite:///{tmp_path}/new/ledger.db")))).ok
+    assert not (tmp_path / "new").exists()
     assert list(doctor._ledger(loads(""))) == []
 
 
@@ -112,6 +149,13 @@ def test_the_command(tmp_path):
         "def no(name, path=None, target=None):\n"
         "    if name in ('" + "','".join({sdk.module.partition(".")[0] for sdk in SDKS}) + "'):\n"
         "        raise ModuleNotFoundError(name)\n"
+        "from importlib import metadata\n"
+        "version = metadata.version\n"
+        "def kept(name):\n"
+        "    if not name.startswith(('tokenguard', 'opentelemetry')):\n"
+        "        raise metadata.PackageNotFoundError(name)\n"
+        "    return version(name)\n"
+        "metadata.version = kept\n"
         f"{blocker}\nfrom tokenguard.cli import main\nmain(['doctor', '--format', 'json'])\n"
     )
     env = {**os.environ, "TOKENGUARD_STORE": str(tmp_path / "usage.db")}

@@ -279,3 +279,36 @@ def test_as_it_is_shown():
     assert "alert_at = []\n" in shown
     assert 'window = "total"' in shown
     assert policy.loads(shown) == policy.loads(RATE + RUN)
+
+
+# --- what is sent when it is first read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_stream_that_is_never_read(under, provider, spans, asynchronous):
+    """ollama's client sends a stream when it is first read: one that never is costs nothing, and holds nothing."""
+    ollama = pytest.importorskip("ollama")
+    under(RATE + '[[budget]]\nname = "money"\nlimit_tokens = 300\nper = []\n')
+    asked = {"model": "llama3.2", "messages": MESSAGES, "options": {"num_predict": 100}, "stream": True}
+
+    async def never() -> None:
+        client = ollama.AsyncClient(host=provider.url)
+        for _ in range(5):
+            stream = await client.chat(**asked)
+            await stream.aclose()
+        del stream
+        assert [part async for part in await client.chat(**asked)]
+        await client._client.aclose()
+
+    def asked_in_vain() -> None:
+        client = ollama.Client(host=provider.url)
+        for _ in range(5):
+            client.chat(**asked)
+        client.chat(**asked).close()
+        assert list(client.chat(**asked))
+        client._client.close()
+
+    connections.run(never()) if asynchronous else asked_in_vain()
+    assert len(provider.requests) == 1
+    assert len(spans.all()) == 1
+    assert tokenguard.spent("rate", unit="calls") == 1

@@ -51,3 +51,11 @@ def test_idle_comments(lint: Lint, comment: str, says: str) -> None:
     (found,) = lint(f"x = 1  # {comment}\n")
     assert found.rule == "TG001"
     assert says in found.message
+
+
+def test_a_misspelt_name_is_answered(lint: Lint) -> None:
+    """A finding that stays because of it comes with the name that may be meant; another linter's name is left alone."""
+    call = "from openai import OpenAI\nOpenAI(timeout=1).responses.create(model='m', input='x')  # noqa: "
+    assert [f.rule for f in lint(call + "no-output-cp\n")] == ["TG101", "TG001"]
+    assert lint(call + "no-output-cp\n")[1].message == "There is no rule no-output-cp; no-output-cap?"
+    assert [f.rule for f in lint(call + "line-too-long\n")] == ["TG101"]

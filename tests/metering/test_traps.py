@@ -523,3 +523,8 @@ def test_what_is_not_given_is_not_in_the_body(installed, spans):
     order = {key: body[key] for key in ("max_tokens", "messages", "model")}
     assert one == other
     assert one in (fingerprint(snapshot("messages", "anthropic", each)[0]) for each in (body, order))
+    turned = {**body, "messages": [dict(reversed(each.items())) for each in MESSAGES]}
+    assert snapshot("messages", "anthropic", turned) == snapshot("messages", "anthropic", body)
+    tool = {"role": "tool", "tool_call_id": "a", "content": "x"}
+    first, second = ({"messages": [dict(pairs)]} for pairs in (tool.items(), reversed(tool.items())))
+    assert snapshot("chat", "openai", first) == snapshot("chat", "openai", second)

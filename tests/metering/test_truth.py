@@ -320,10 +320,14 @@ def test_a_name_that_only_begins_alike(model, basis):
 def test_the_day_a_model_comes_out(caplog):
     """By `unpriced = "estimate"` a model that nobody lists is priced as the nearest of its family, and that is said."""
     assert PriceBook().cost("openai", "gpt-9", Usage(10, 10)).total is None
-    cost = PriceBook(estimates=True).cost("openai", "gpt-9", Usage(1000, 1000))
+    book = PriceBook(estimates=True)
+    cost = book.cost("openai", "gpt-9", Usage(1000, 1000))
     assert cost.basis == "nearest_model"
     assert cost.total > 0
     assert 'unpriced = "estimate"' in caplog.text
+    for model, tier in (("gpt-9", Tier("flex")), (("gpt-9", "gpt-9"), Tier()), (("gpt-9", "my-alias"), Tier())):
+        assert book.cost("openai", model, Usage(1000, 1000), tier=tier).total > 0
+    assert len(caplog.records) == 1, "once, however it is asked for"
     assert PriceBook(estimates=True).cost("openai", "zzz", Usage(10, 10)).total is None
 
 

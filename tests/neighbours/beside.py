@@ -91,6 +91,30 @@ def langfuse():
     os.environ.update(LANGFUSE_PUBLIC_KEY="pk", LANGFUSE_SECRET_KEY="sk", LANGFUSE_HOST="http://127.0.0.1:9")
 
 
+def traceloop():
+    from traceloop.sdk import Traceloop
+
+    processor = AsExported(InMemorySpanExporter())
+    Traceloop.init(processor=processor, telemetry_enabled=False, disable_batch=True)
+
+
+def ddtrace():
+    os.environ.update(DD_LLMOBS_ENABLED="0", DD_TRACE_ENABLED="0", DD_INSTRUMENTATION_TELEMETRY_ENABLED="0")
+    import ddtrace
+
+    ddtrace.patch(openai=True, anthropic=True)
+
+
+def sentry():
+    import sentry_sdk
+    from sentry_sdk.integrations.anthropic import AnthropicIntegration
+    from sentry_sdk.integrations.openai import OpenAIIntegration
+
+    integrations = [OpenAIIntegration(), AnthropicIntegration()]
+    options = {"dsn": "http://key@127.0.0.1:9/1", "traces_sample_rate": 1.0, "transport": lambda envelope: None}
+    sentry_sdk.init(**options, integrations=integrations, default_integrations=False)
+
+
 INSTRUMENT = {
     "openinference": openinference,
     "openllmetry": openllmetry,
@@ -100,6 +124,9 @@ INSTRUMENT = {
     "logfire-client": logfire,
     "openlit": openlit,
     "langfuse": langfuse,
+    "traceloop": traceloop,
+    "ddtrace": ddtrace,
+    "sentry": sentry,
 }
 
 
@@ -243,7 +270,7 @@ LIMITED = {
 
 
 def main():
-    if not NEIGHBOUR.startswith("logfire"):
+    if not NEIGHBOUR.startswith(("logfire", "traceloop")):
         provider()
     steps = [INSTRUMENT[NEIGHBOUR], tokenguard.install]
     for step in steps if ORDER == "first" else reversed(steps):

@@ -28,6 +28,9 @@ NEIGHBOURS = {
     "genai": ("opentelemetry.instrumentation.genai.openai.patch", set()),
     "openlit": ("openlit", None),
     "langfuse": ("langfuse", None),
+    "traceloop": ("traceloop", {"responses", "anthropic", "anthropic stream", "anthropic helper"}),
+    "ddtrace": ("ddtrace", set()),
+    "sentry": ("sentry_sdk", set()),
 }
 """By neighbour: a module of it, and the calls with a second span of its own (`None`: any may have one)."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
 
 from process.programs import BEGINNING, outcomes
 
@@ -203,6 +204,23 @@ def test_an_sdk_that_the_program_has_shut_down(tmp_path: Path) -> None:
         _, printed = run_own(tmp_path, OWN_SPAN + shut, "http", OTEL_EXPORTER_OTLP_ENDPOINT=url)
     assert sorted(spans) == ["chat gpt-4o", "theirs"]
     assert printed == ""
+
+
+@pytest.mark.parametrize("own", ["", "with trace.get_tracer('theirs').start_as_current_span('theirs'): pass\n"])
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_silent_endpoint_of_the_programs_own(tmp_path: Path, protocol: str, own: str) -> None:
+    """The end waits as long as without TokenGuard, and a second: for spans of the program, or for nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_TIMEOUT": "5"}
+        bare, _ = run_own(tmp_path, own + END, protocol, **settings)
+        took, printed = run_own(tmp_path, f"{own}one(){END}", protocol, **settings)
+    if not hasattr(TracerProvider(shutdown_on_exit=False), "_tracers") and not own:
+        pytest.skip("this SDK does not show who has asked for a tracer")
+    assert took < bare + SLOWER_S + NOISE_S, printed
+    assert printed.count("tokenguard: the OTLP endpoint") == 1
+    os.rename(tmp_path / ".tokenguard/usage.db", tmp_path / "usage.db")
+    assert outcomes(tmp_path) == ["ok"]
 
 
 def test_a_slow_endpoint_of_the_programs_own(tmp_path: Path) -> None:

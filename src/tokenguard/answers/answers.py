@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 
 log = Log("tokenguard")
 
-MAX_WAITING: Final = 10_000
-"""Answers that wait to be written; past it none is kept."""
+MAX_WAITING: Final = 1_000
+"""Answers that wait to be written; past it none is kept, and none while the store is not asked."""
 SAY_S: Final = 60.0
 PAUSE_S: Final = 1.0
 """How long nothing is looked up after the store has failed."""
+
+
+SKEW_S: Final = 60.0
+"""How far ahead another machine's clock may be; an entry from later than that is from before a clock was set back."""
 
 
 class Fit(NamedTuple):
@@ -131,7 +135,7 @@ class Answers:
 
     def _one(self, call: Call, found: Asked, key: bytes, serves: bool) -> Generator[Step, Answer, Asked]:
         found.key = key
-        (entry,) = yield from self._get((key,))
+        (entry,) = yield from self._get(found.rule, (key,))
         self._found(call, found, entry, serves=serves)
         return found
 
@@ -142,7 +146,7 @@ class Answers:
         keys = list(map(fit.keys, bodies_of(call, inputs)))
         several = Several(self, found.rule, inputs, keys)
         several.owner = found.owner
-        for place, entry in enumerate((yield from self._get(tuple(keys)))):
+        for place, entry in enumerate((yield from self._get(found.rule, tuple(keys)))):
             if entry is not None:
                 several.found(place, entry)
         if (send := several.decide(call, serves=serves)) is not None:
@@ -166,7 +170,7 @@ class Answers:
         near.about = {"encoder": rule.encodes, "version": rule.version, "per": fit.whose}
         near.owner = found.owner
         there = (yield from self.meanings.look_up(call, near, text)) if time.monotonic() >= self._until else None
-        entry = None if there is None else self._entry(*there)
+        entry = None if there is None else self._entry(rule, *there)
         if there is not None and entry is not None:
             near.key, _ = there
         if near.vector is None:
@@ -175,11 +179,11 @@ class Answers:
             self._found(call, near, entry, serves=serves and rule.serve)
         return near
 
-    def _get(self, keys: tuple[bytes, ...]) -> Generator[Step, Answer, list[Entry | None]]:
+    def _get(self, rule: Cache, keys: tuple[bytes, ...]) -> Generator[Step, Answer, list[Entry | None]]:
         """What is kept under these keys."""
         store = self.store
         if store.local:
-            return list(map(self._entry, keys, store.get_all(keys)))
+            return [self._entry(rule, *each) for each in zip(keys, store.get_all(keys), strict=True)]
         found: list[Entry | bytes | None] = [self.waiting.get(key) for key in keys]
         if None in found and time.monotonic() >= self._until:
             answer = yield store, store.get_all, (keys,)
@@ -189,10 +193,10 @@ class Answers:
                 self.lost(answer.error)
             else:
                 raise answer.error
-        return list(map(self._entry, keys, found))
+        return [self._entry(rule, *each) for each in zip(keys, found, strict=True)]
 
-    def _entry(self, key: bytes, kept: Entry | bytes | None) -> Entry | None:
-        """The entry that is kept so; what is none is deleted."""
+    def _entry(self, rule: Cache, key: bytes, kept: Entry | bytes | None) -> Entry | None:
+        """The entry that is kept so, if its time is not over by the rule as it is now; what is none is deleted."""
         if kept is None:
             return None
         try:
@@ -200,7 +204,8 @@ class Answers:
         except Exception:  # another program's, or damaged
             self.delete(key)
             return None
-        return entry if entry.expires > time.time() else None
+        now = time.time()
+        return entry if now < entry.expires and -SKEW_S < now - entry.kept_at < rule.ttl else None
 
     def lost(self, error: Exception) -> None:
         """The store cannot be reached: said once a minute, and not tried again at once."""
@@ -208,7 +213,7 @@ class Answers:
         now = time.monotonic()
         if now >= self._say_again:
             self._say_again = now + SAY_S
-            log.warning("tokenguard: the answer cache cannot be reached, so calls are sent to the provider: %s", error)
+            log.warning("tokenguard: the answer cache cannot be used, so calls are sent to the provider: %s", error)
 
     def _found(self, call: Call, found: Asked, entry: Entry | None, *, serves: bool) -> None:
         if entry is None:
@@ -230,7 +235,7 @@ class Answers:
         """Keep an answer: at once in memory, and off the caller's path elsewhere."""
         if self.store.local:
             self.store.put(key, self._item(key, found, entry))
-        elif len(self.waiting) < MAX_WAITING:
+        elif len(self.waiting) < MAX_WAITING and time.monotonic() >= self._until:
             self.waiting[key] = entry
             self.store.soon(lambda: self._write(key, found, entry))
 

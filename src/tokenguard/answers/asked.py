@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
@@ -95,8 +96,12 @@ class Asked:
         if reason is not None or self.key is None:
             call.attributes[names.CACHE_REASON] = reason or "error"
             return
+        body = b"".join(came.parts)
+        if REFUSES.search(body):
+            call.attributes[names.CACHE_REASON] = "finish"
+            return
         now = time.time()
-        answer = HttpAnswer(came.headers or (), b"".join(came.parts))
+        answer = HttpAnswer(came.headers or (), body)
         self._answers.keep(self.key, self, Entry(answer, now, now + self.rule.ttl, call.hide_usage, self.about))
         came.parts = []
 
@@ -110,6 +115,8 @@ def why_unkept(came: Incoming) -> str | None:
     return None if came.whole or _has_ended(b"".join(came.parts[-2:])) else "incomplete"
 
 
+REFUSES: Final = re.compile(rb'"refusal"\s*:\s*"[^"]')
+"""An answer in which OpenAI's model says that it will not, though it ends by itself."""
 LAST_EVENTS: Final = (b"[DONE]", b"message_stop", b"response.completed")
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from tokenguard.answers.store import Item, Stat, Store
 from tokenguard.process.forks import leave
@@ -169,13 +169,33 @@ class SqliteStore(Store):
         if self._connection is not None:
             leave(self._connection)
         private(self.path)
-        db: Any = sqlite3.connect(
+        db = sqlite3.connect(
             self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False, cached_statements=32
         )
+        try:
+            self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        self._connection, self._owner = db, os.getpid()
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        try:
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise sqlite3.DatabaseError(
+                f"{self.path} is damaged, or no SQLite file ({error}). Delete it, and a new one is made."
+            ) from error
+        if tables and "answer" not in tables:
+            raise sqlite3.DatabaseError(
+                f"{self.path} has the tables of something else: {', '.join(sorted(tables))}. Name another file in url "
+                "under [answers]."
+            )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA secure_delete = FAST")
         if (found := db.execute("PRAGMA user_version").fetchone()[0]) != VERSION:
             db.executescript(f"BEGIN IMMEDIATE;{_FORGET if found else ''}{_SCHEMA}COMMIT;")
-        self._connection, self._owner = db, os.getpid()
-        return self._connection

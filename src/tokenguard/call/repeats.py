@@ -83,15 +83,28 @@ class Repeats:
 def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[bytes, bool]:
     """The request in bytes, as it is now, and whether `marshal` reads them: not where a value is no plain data.
 
-    The order of the arguments does not matter. That of the keys inside them does: to sort them all would cost a long
-    request more than all else that is done with it, and whoever sends it again has not made it anew. Of pictures and
-    files there are some bytes.
+    The order of the arguments does not matter, nor that of the keys of a message. That of keys further inside does: to
+    sort them all would cost a long request more than all else that is done with it, and whoever sends it again has not
+    made it anew. Of pictures and files there are some bytes.
     """
-    whole = (api, provider, _lighter({key: body[key] for key in sorted(body)}))
+    ordered = {key: body[key] for key in sorted(body)}
+    for turns in TURNS:
+        if type(members := ordered.get(turns)) is list:
+            ordered[turns] = [each if _is_ordered(each) else _in_order(each) for each in members]
+    whole = (api, provider, _lighter(ordered))
     try:
         return _marshalled(whole), True
     except ValueError:
         return _spelled(whole), False
+
+
+def _is_ordered(member: object) -> bool:
+    """Whether it is as nearly all are: `role` before the rest, of which there is one; or no object."""
+    return type(member) is not dict or (len(member) == 2 and "role" in member and next(iter(member)) == "role")
+
+
+def _in_order(member: dict[str, Any]) -> dict[str, Any]:
+    return {key: member[key] for key in sorted(member, reverse=True)}
 
 
 def size_of(request: bytes, api: str, provider: str) -> int:

@@ -7,8 +7,9 @@ import importlib.util
 import os
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -111,7 +112,9 @@ def _sdks() -> Iterator[Check]:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     runtime.install(Policy())
     found = [sdk for sdk in SDKS if sdk.provider and _is_there(sdk.module)]
-    if not found:
+    unseen = [*_unseen(SDKS, PROBES)]
+    yield from unseen
+    if not found and not unseen:
         yield Check("SDKs", "none", True, "no provider SDK is installed here; run this where your program runs")
         return
     with SimulatedProvider() as provider:
@@ -119,10 +122,34 @@ def _sdks() -> Iterator[Check]:
             yield _sdk(sdk, PROBES.get(sdk.module), provider.url)
 
 
+def _unseen(rows: Iterable[Sdk], probes: Container[str]) -> Iterator[Check]:
+    """The SDKs that are installed, and have not the module that is wrapped: too old, too new, or broken."""
+    for sdk in rows:
+        package = _package(sdk)
+        if sdk.module not in probes or _is_there(sdk.module):
+            continue
+        try:
+            subject = f"{package} {metadata.version(package)}"
+        except metadata.PackageNotFoundError:
+            continue
+        try:
+            importlib.import_module(sdk.module.rpartition(".")[0])
+            said = (
+                f"has no {sdk.module}: TokenGuard measures versions {sdk.tested or 'since'}; this one is not measured"
+            )
+        except Exception as error:
+            said = f"cannot be imported: {type(error).__name__}: {error}"
+        yield Check("SDKs", subject, False, said)
+
+
+def _package(sdk: Sdk) -> str:
+    return sdk.package or sdk.module.partition(".")[0]
+
+
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:
+    except Exception:  # a package above it cannot be imported
         return False
 
 
@@ -130,7 +157,7 @@ def _sdk(sdk: Sdk, probe: object, url: str) -> Check:
     from tokenguard.call.scope import meter
     from tokenguard.installation import runtime
 
-    package = sdk.package or sdk.module.partition(".")[0]
+    package = _package(sdk)
     try:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -214,11 +241,26 @@ def _store() -> Iterator[Check]:
         yield Check("records", "store", True, f"off ({names.ENV_STORE})")
         return
     file = Path(path).absolute()
-    nearest = next(each for each in (file, *file.parents) if each.exists())
-    writable = os.access(nearest, os.W_OK) and (nearest != file or file.is_file())
     yield from _faults(file)
-    said = "can be written" if writable else f"cannot be written: see {nearest}, or set {names.ENV_STORE}"
-    yield Check("records", str(file), writable, said)
+    wrong = _unwritable(file)
+    yield Check(
+        "records", str(file), wrong is None, "can be written" if wrong is None else f"{wrong}, or set {names.ENV_STORE}"
+    )
+
+
+def _unwritable(file: Path) -> str | None:
+    """Why a database cannot be there, as far as can be seen without making it; `None` where it can.
+
+    A file is made beside it and is gone again: to root everything is permitted, also where nothing can be made.
+    """
+    nearest = next(each for each in (file, *file.parents) if each.exists())
+    if (nearest == file and not file.is_file()) or not os.access(nearest, os.W_OK):
+        return f"cannot be written: see {nearest}"
+    try:
+        tempfile.TemporaryFile(dir=file.parent if nearest == file else nearest).close()
+    except OSError as error:
+        return f"cannot be written: see {nearest} ({error.strerror})"
+    return None
 
 
 def _faults(store: Path) -> Iterator[Check]:
@@ -231,16 +273,19 @@ def _faults(store: Path) -> Iterator[Check]:
 
 def _ledger(policy: Policy | None) -> Iterator[Check]:
     from tokenguard.ledger import open_ledger
+    from tokenguard.ledger.open import file_of
 
     if policy is None or not policy.budgets:
         return
     url = urlsplit(policy.ledger.url)
-    shown = f"{url.scheme}://{url.hostname or ''}{url.path}" if url.netloc or url.path else policy.ledger.url
+    shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}" if url.netloc or url.path else policy.ledger.url
     try:
         ledger = open_ledger(policy.ledger, policy.source)
         try:
             if url.scheme != "sqlite":  # a file is made by the first call, and not by looking
                 ledger.accounts()
+            elif (wrong := _unwritable(file_of(policy.ledger, policy.source).absolute())) is not None:
+                raise OSError(wrong)
             doubts = ledger.doubts()
         finally:
             ledger.close()

@@ -155,7 +155,8 @@ def no_price(call: Call, rule: str, limit: float | None, kind: type[V]) -> V:
     """The refusal of a call whose worst case nobody knows in USD."""
     model = call.priced_as
     what = f"no price is known for it at {call.endpoint.provider}"
-    advice = f'Add "{call.endpoint.provider}/{model}" under [prices], or set unpriced = "estimate", or a ceiling'
+    advice = f'Add "{call.endpoint.provider}/{model}" under [prices], or set unpriced = "estimate" '
+    advice += "(the price of the model most like it, where there is one), or a ceiling"
     if model is None:
         what, advice = "its model is the provider's to choose", "Name the model, or set a ceiling as `unpriced`"
     return kind(

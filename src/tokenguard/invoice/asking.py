@@ -57,7 +57,8 @@ def _get(url: str, headers: Mapping[str, str], needs: str) -> Mapping[str, Any]:
             with _opener.open(urllib.request.Request(url, headers=dict(headers)), timeout=TIMEOUT_S) as response:  # noqa: S310
                 found = json.loads(response.read(MAX_BYTES))
         except urllib.error.HTTPError as error:
-            said = error.read(2000).decode("utf-8", "replace")
+            with error:  # it is the answer, too
+                said = error.read(2000).decode("utf-8", "replace")
             if error.code in AGAIN and attempt < TRIES - 1:
                 time.sleep(_wait(error, attempt))
                 continue

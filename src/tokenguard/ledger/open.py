@@ -30,21 +30,25 @@ class LedgerSettings(Protocol):
     def slice_idle(self) -> float: ...  # noqa: D102
 
 
+def file_of(config: LedgerSettings, source: str = "") -> Path:
+    """The file of a SQLite ledger; a relative one is looked for beside the policy's file."""
+    return Path(source).parent / config.url.partition(":")[2].removeprefix("///")
+
+
 def open_ledger(config: LedgerSettings, source: str = "") -> Ledger:
     """The ledger of `config`, with slices and survival of its loss as configured. Nothing is connected to yet.
 
     `source` is the policy's file (`Policy.source`), where a relative SQLite path starts. Raises `PolicyError` where a
     package is missing.
     """
-    scheme, _, path = config.url.partition(":")
+    scheme = config.url.partition(":")[0]
     if scheme == "memory":
         return MemoryLedger(lease_s=config.lease)
     shared: Ledger
     if scheme == "sqlite":
         from tokenguard.ledger.sqlite import SqliteLedger
 
-        file = Path(source).parent / path.removeprefix("///")
-        shared = SqliteLedger(file, lease_s=config.lease, timeout_s=config.timeout)
+        shared = SqliteLedger(file_of(config, source), lease_s=config.lease, timeout_s=config.timeout)
     else:
         from tokenguard.ledger.redis import RedisLedger
 

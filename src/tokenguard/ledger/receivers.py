@@ -176,7 +176,10 @@ class Receivers:
                 with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310
                     return
             except Exception as error:
-                refused = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429
+                refused = False
+                if isinstance(error, urllib.error.HTTPError):
+                    error.close()  # it is the answer, too
+                    refused = error.code < 500 and error.code != 429
                 if wait_s is None or refused or ends.ending:
                     self._give_up()
                     raise

@@ -135,20 +135,37 @@ def apply(
     if UNUSED in enabled:
         for comment in comments:
             spent = {rule for c, rule in used if c == comment}
-            message = _idle(comment, spent, meant, enabled)
+            message = _idle(comment, spent, meant, enabled, known)
             if message:
                 kept.append(Finding(UNUSED, "unused-ignore", "warning", message, path, comment.span))
     return kept
 
 
-def _idle(comment: Ignore, spent: set[str], meant: Mapping[str, frozenset[str]], enabled: frozenset[str]) -> str | None:
+def _idle(
+    comment: Ignore,
+    spent: set[str],
+    meant: Mapping[str, frozenset[str]],
+    enabled: frozenset[str],
+    known: Mapping[str, str],
+) -> str | None:
     """What is to be said of a comment that silences nothing, or names no rule."""
     names = comment.names or ()
-    wrong = [n for n in names if not meant[n] and (comment.ours or n.upper().startswith("TG"))]
+    nearest = {name: _nearest(name, known) for name in names if not meant[name]}
+    wrong = [n for n, near in nearest.items() if comment.ours or near or n.upper().startswith("TG")]
     if wrong:
-        return f"There is no rule {', '.join(wrong)}; see `tokenguard explain`."
+        near = next(filter(None, nearest.values()), "")
+        return f"There is no rule {', '.join(wrong)}; " + (f"{near}?" if near else "see `tokenguard explain`.")
     idle = [n.upper() if "-" not in n else n for n in names if meant[n] & enabled and not meant[n] & spent]
     if idle or (comment.ours and comment.names is None and not spent):
         what = ", ".join(idle) or "anything"
         return f"This comment ignores {what}, but there is nothing to ignore here. Remove it."
     return None
+
+
+def _nearest(name: str, known: Mapping[str, str]) -> str:
+    """The name of a rule that a name like `no-output-cp` may be meant for; "" if there is none."""
+    if "-" not in name:
+        return ""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name.lower(), known.values(), 1, 0.8)), "")

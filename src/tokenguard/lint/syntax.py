@@ -7,6 +7,8 @@ they know every binding of a name but not the order of execution, so answers are
 from __future__ import annotations
 
 import ast
+import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -104,7 +106,7 @@ def parse(source: bytes) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return ast.parse(source)
+            tree = ast.parse(source)
         except SyntaxError as error:
             from tokenguard.lint.newer import lowered
 
@@ -115,6 +117,22 @@ def parse(source: bytes) -> ast.Module:
                 return ast.parse(older)
             except SyntaxError:
                 raise TooNew(error.msg, (None, error.lineno, error.offset, error.text)) from error
+    if sys.version_info >= (3, 14) and _TEMPLATE.search(source):
+        _without_templates(tree)
+    return tree
+
+
+_TEMPLATE = re.compile(rb"\b(?:[tT][rR]?|[rR][tT])[\"']")
+
+
+def _without_templates(tree: ast.Module) -> None:
+    """Make template strings (PEP 750) the f-strings that they are to every rule, here as in `lowered`."""
+    if sys.version_info >= (3, 14):
+        for node in ast.walk(tree):
+            if node.__class__ is ast.TemplateStr:
+                node.__class__ = ast.JoinedStr  # type: ignore[assignment]
+            elif node.__class__ is ast.Interpolation:
+                node.__class__ = ast.FormattedValue  # type: ignore[assignment]
 
 
 def parses(source: bytes) -> bool:

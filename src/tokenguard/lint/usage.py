@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from tokenguard.lint.option import Option
 
@@ -22,9 +23,19 @@ class _Formatter(argparse.HelpFormatter):
         super().add_usage(usage, actions, groups, prefix or "Usage: ")
 
 
+class _Parser(argparse.ArgumentParser):
+    names: tuple[str, ...] = ()
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and which option may be meant."""
+        unknown = message.removeprefix("unrecognized arguments: ").partition("=")[0].partition(" ")[0]
+        near = get_close_matches(unknown, self.names, 1, 0.75) if unknown.startswith("-") else []
+        super().error(f"{message}. Did you mean {near[0]}?" if near else message)
+
+
 def parser(options: Mapping[str, tuple[Option, ...]]) -> argparse.ArgumentParser:
     """A parser with the options in their groups; what is not given is None."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         "tokenguard lint",
         "tokenguard lint [OPTIONS] [PATHS]",
         "Find waste in Python files and notebooks: PATHS, or the working directory. `-` reads standard input. "
@@ -33,6 +44,7 @@ def parser(options: Mapping[str, tuple[Option, ...]]) -> argparse.ArgumentParser
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
+    made.names = tuple(name for group in options.values() for option in group for name in option.names)
     made.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
     for title, group in options.items():
         heading = made.add_argument_group(title)

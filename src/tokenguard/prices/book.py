@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from tokenguard.facts.record import Cost
@@ -48,6 +48,7 @@ CEILING: Final = "the policy's ceiling for models without a price"
 MAX_NAME: Final = 256
 """Characters. No model has a longer name; what is longer is unpriced, and not remembered."""
 
+SELLS_TOKENS: Final = Rates._fields.index("sells_tokens")
 SLOT_NS: Final = 1_800 * 10**9
 """Rates hold for half an hour: some depend on the date, and DeepSeek's on the time of day, in half hours."""
 
@@ -84,6 +85,7 @@ class PriceBook:
         self._fees = tuple(each for each in stated if each.of_fees)
         self._ceiling = None if ceiling is None else _ceiling(*ceiling)
         self._estimates = estimates
+        self._say_estimate = lru_cache(maxsize=size)(partial(log.warning, ESTIMATES))
         self._resolve = lru_cache(maxsize=size)(self._look_up)
         self._dearest = lru_cache(maxsize=size)(self._look_up_dearest)
 
@@ -139,7 +141,11 @@ class PriceBook:
         found = (_sold(provider, name, tier, at) for name in models)
         rates = next((rates for rates in found if rates is not None), None)
         if rates is None and self._estimates:
-            rates = next((near for name in models if (near := _like(provider, name, tier, at)) is not None), None)
+            name, rates = next(
+                ((name, near) for name in models if (near := _like(provider, name, tier, at)) is not None), ("", None)
+            )
+            if rates is not None:
+                self._say_estimate(name, provider, rates.model)
         chose = next((way for name in models if (way := router(PROVIDERS.get(provider, provider), name))), None)
         if rates is None or chose is None:
             return rates
@@ -190,8 +196,14 @@ class PriceBook:
 
         `Cost()`, unpriced, without a known price or without any known count. `input` holds a fee per request, if any.
         """
-        rates = self.rates(provider, model, tier, at_ns)
-        return UNPRICED if rates is None or not rates.covers(usage) else dollars(charge(rates, usage, basis))
+        try:  # `rates`, written out for each call
+            slot = (time.time_ns() if at_ns is None else at_ns) // SLOT_NS
+            rates = self._resolve(provider, model, tier, slot, listed.edition())
+        except LookupError:
+            return UNPRICED
+        if rates is None or not ((rates[SELLS_TOKENS] and usage[0] is not None) or rates.covers(usage)):
+            return UNPRICED
+        return dollars(charge(rates, usage, basis))
 
     def cost_nano(
         self, provider: str, model: Model, usage: Usage, *, tier: Tier = STANDARD, at_ns: int | None = None
@@ -267,7 +279,6 @@ def _like(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
         if family is not None and its.rpartition("/")[2].lower().startswith(family[0]):
             rates = listed.listed(seller_id, its.lower(), tier, at)
             if rates is not None and seller_id in sellers:
-                log.warning(ESTIMATES, model, provider, rates.model)
                 return rates._replace(bands=((0, rates.bands[-1][1]),), basis=listed.NEAREST)
     return None
 

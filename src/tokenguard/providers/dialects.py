@@ -297,6 +297,13 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "Bedrock",
+        "`toolUse` of type `server_tool_use`: Nova's web grounding and code interpreter",
+        "no tool call of the application's; marked `tool_fees_excluded`",
+        "https://docs.aws.amazon.com/nova/latest/nova2-userguide/web-grounding.html",
+        "wire",
+    ),
+    Dialect(
         "who accounts for usage along the way (vLLM, SGLang, gateways)",
         "counts of an earlier chunk or event that the last one leaves out, or has as zeros",
         "of each count the largest, in chat, Anthropic's and Google's formats",
@@ -325,15 +332,16 @@ NEIGHBOURS: Final = (
     Neighbour("OpenInference", "one: its own, with our facts; two for `messages.stream()` of anthropic"),
     Neighbour("Logfire", "one: its own, with our facts; for a stream it adds a log span of its own"),
     Neighbour(
-        "OpenLLMetry",
+        "OpenLLMetry (Traceloop)",
         "one for OpenAI's chat and embeddings: its own, with our facts; two for responses, anthropic and google-genai, "
-        "whose span is not current while the SDK sends. Its spans of openai-agents' steps are beside ours",
+        "whose span is not current while the SDK sends. Its spans of steps (LangChain, openai-agents) are beside ours",
     ),
     Neighbour(
         "an SDK's own span (anthropic, mistralai, xai-sdk)",
         "one: its own, by its own name, with our facts. Where it says of usage what is not billed (anthropic's leaves "
         "out compaction), what is billed stands there. Tests that compare all attributes of such a span see ours",
     ),
+    Neighbour("ddtrace, Sentry", "one of ours; theirs go their own ways to their own backends"),
     Neighbour("Langfuse", "two: its observation is not current while the SDK sends"),
 )
 """As `tests/neighbours` has seen, or the packages' own code says; both orders are the same."""

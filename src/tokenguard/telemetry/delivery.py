@@ -2,9 +2,9 @@
 
 OpenTelemetry's OTLP exporters repeat for 10 s what did not get through, and its SDK waits for that at the end of the
 program, signal by signal. Here all are sent at once, and an end that an endpoint has refused is not waited for. One
-that only keeps silent may be slow: where TokenGuard has set the SDK up, it has `PATIENCE_S`; where somebody else has,
-it has what they give it. Whoever has, calls that an endpoint did not take are told of once, and kept in the local
-store, where one is allowed.
+that only keeps silent may be slow: for what is TokenGuard's alone it has `PATIENCE_S`; where the program itself sends
+spans or metrics with the same SDK, these have what it gives them. Whoever has set the SDK up, calls that an endpoint
+did not take are told of once, and kept in the local store, where one is allowed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tokenguard.process import ends
 from tokenguard.process.forks import at_fork
 from tokenguard.process.log import Log
 from tokenguard.process.threads import start
+from tokenguard.telemetry.metrics import SCOPE
 
 log = Log("tokenguard")
 
@@ -118,12 +119,15 @@ class Delivery(logging.Handler):
             if all(self._was_refused(sender, began) for sender in late):  # it tries again when we are gone
                 break
             time.sleep(POLL_S)
-        if late and (self._is_ours or max(self._heard.values(), default=-math.inf) > began - SILENT_S):
-            self._fail("it did not take all that was left at the end of the program")
-            # A thread that writes to stderr while Python goes down can abort it.
-            logging.getLogger(EXPORTERS).setLevel(logging.CRITICAL + 1)
-            for sender in late:
+        dead = self._is_ours or max(self._heard.values(), default=-math.inf) > began - SILENT_S
+        if given_up := late if dead else [sender for sender in late if sender.is_ours_alone()]:
+            if given_up == late:  # else there is time while the program's own is waited for
+                self._fail("it did not take all that was left at the end of the program")
+            for sender in given_up:
                 sender.waits_no_longer()
+                for name in [EXPORTERS] if given_up == late else sender.exporters():
+                    # A thread that writes to stderr while Python goes down can abort it.
+                    logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     def _was_refused(self, sender: _Sender, since: float) -> bool:
         """Whether an exporter of this signal has said since then that its endpoint did not take something."""
@@ -173,6 +177,21 @@ class _Sender:
     def waits_no_longer(self) -> None:
         """The end of the program does not wait for the provider itself."""
         atexit.unregister(self._provider.shutdown)
+
+    def is_ours_alone(self) -> bool:
+        """Whether it is seen that nobody else has asked for a tracer or a meter, and all goes by OTLP."""
+        made = getattr(self._provider, "_tracers", None) or getattr(self._provider, "_meters", None) or ()
+        names = self.exporters()
+        ours = {scope.name for scope in list(made)} == {SCOPE}
+        return ours and bool(names) and all(name.startswith(EXPORTERS) for name in names)
+
+    def exporters(self) -> list[str]:
+        """The modules that its exporters are of."""
+        processors = getattr(getattr(self._provider, "_active_span_processor", None), "_span_processors", ())
+        readers = getattr(self._provider, "_metric_readers", ())
+        found = [getattr(each, "span_exporter", None) for each in processors]
+        found += [getattr(each, "_exporter", None) for each in readers]
+        return [type(each).__module__ for each in found]
 
     def ask(self) -> None:
         """Have it send what it has."""

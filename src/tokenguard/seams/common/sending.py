@@ -107,7 +107,7 @@ class SentExchange:
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a response, JSON bytes or a model; put a tap on what is yet to be read."""
         if self.stream and self._encode is not None:
-            parts = Parts(call, self._encode)
+            parts = Parts(call, self._encode, sends_later=self.sends_later)
             self.instead = parts.aread(result) if hasattr(result, "__aiter__") else parts.read(result)
             return None
         status = getattr(result, "status_code" if self._watch is None else "status", 200)

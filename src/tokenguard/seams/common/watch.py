@@ -70,14 +70,23 @@ class Watch(ReadOnce):
 
     `encode` turns an item into the bytes of a server-sent event, `data: {...}` and an empty line, which is what an
     `Api` adds up. `otherwise` is what is known of the call where the stream itself says nothing of its usage.
+    `sends_later` says that the request goes out when the stream is first read: dropped before, it never was.
     """
 
-    __slots__ = ("__weakref__", "_call", "_encode", "_first_ns", "_items", "_otherwise", "put_down")
+    __slots__ = ("__weakref__", "_call", "_encode", "_first_ns", "_items", "_otherwise", "_unsent", "put_down")
 
-    def __init__(self, call: Call, encode: Callable[[Any], bytes], otherwise: Reading | None = None) -> None:
+    def __init__(
+        self,
+        call: Call,
+        encode: Callable[[Any], bytes],
+        otherwise: Reading | None = None,
+        *,
+        sends_later: bool = False,
+    ) -> None:
         self._call = call
         self._encode = encode
         self._otherwise = otherwise
+        self._unsent = sends_later
         self._first_ns: int | None = None
         self._items: deque[Any] = deque(maxlen=MAX_ITEMS)
         self._reader = None
@@ -101,6 +110,7 @@ class Watch(ReadOnce):
     # The two below are the one place where a line of code runs for every item, so they are written out.
 
     def _read(self, items: Iterator[Any]) -> Iterator[Any]:
+        self._unsent = False
         keep, waiting = self._keeping(), True
         ending: BaseException | None = None
         try:
@@ -118,6 +128,7 @@ class Watch(ReadOnce):
             del ending  # its traceback holds this frame, and so the SDK's stream
 
     async def _aread(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        self._unsent = False
         keep, waiting = self._keeping(), True
         ending: BaseException | None = None
         try:
@@ -143,11 +154,11 @@ class Watch(ReadOnce):
             self.over(GeneratorExit())
 
     def progress(self) -> object:
-        """The last item, or something in its place; `None` while the reader waits for the next one.
+        """The last item, or something in its place; `None` while the reader waits for the next one, or may begin.
 
         Never the watch itself: whoever remembers it would keep a stream that everybody else has dropped.
         """
-        if self._is_read():
+        if self._is_read() or self._unsent:
             return None
         try:
             return self._items[-1]
@@ -158,6 +169,9 @@ class Watch(ReadOnce):
         """Finish the call with what the stream told: `None` is its own end, `GeneratorExit` a reader that stopped."""
         call = self._call
         if call.finished:
+            return
+        if self._unsent:
+            call.drop()
             return
         call.begun = self._first_ns is not None
         events = b""
