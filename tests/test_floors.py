@@ -114,7 +114,8 @@ def test_the_api_is_what_is_named():
 
 def test_installing_imports_no_sdk():
     """Installing imports no provider SDK, no price list, no tokenizer and no policy grammar."""
-    modules = loaded("import tokenguard; tokenguard.install()")
+    unset = "[os.environ.pop(name, None) for name in ('TOKENGUARD_HOSTS', 'TOKENGUARD_INCLUDE_USAGE')]"
+    modules = loaded(f"import os, tokenguard; {unset}; tokenguard.install()")
     heavy = {
         "openai",
         "anthropic",
@@ -131,3 +132,5 @@ def test_installing_imports_no_sdk():
         "tokenguard.answers",
     }
     assert modules & (heavy | {"tokenguard.policy.model", "tokenguard.ledger", "opentelemetry.sdk"}) == set()
+    # What measures calls comes with the first SDK, and OpenTelemetry's API with it.
+    assert modules & {"opentelemetry", "tokenguard.metering", "tokenguard.providers", "tokenguard.telemetry"} == set()

@@ -20,6 +20,7 @@ from tokenguard import PolicyError, policy
 from tokenguard.answers import vectors
 from tokenguard.answers.encoder import encoder_of, unit_vectors
 from tokenguard.answers.meaning import hard_facts
+from tokenguard.answers.pairs import Pair, threshold_for
 from tokenguard.cli import group
 from tokenguard.facts import names
 
@@ -318,3 +319,20 @@ def test_functions_of_the_folder(tmp_path, monkeypatch):
     failed = CliRunner().invoke(group, arguments)
     assert failed.exit_code == 2
     assert "The encoder failing_encoder:encode failed: OSError: no model" in failed.output
+
+
+@pytest.mark.parametrize(
+    ("same", "different", "threshold"),
+    [
+        ([0.99, 0.95, 0.80], [0.90, 0.5], 0.95),
+        ([0.99, 0.95, 0.80], [0.2, -1.0], 0.80),
+        ([0.99, 0.80], [-1.0, -1.0], 0.80),
+        ([0.5], [0.9, 0.9], 1.0),
+        ([], [0.1], 1.0),
+        ([1.0], [1.0], None),
+    ],
+)
+def test_threshold(same, different, threshold):
+    """As low as the pairs that are the same need, and no lower: nothing is known of questions that are less alike."""
+    pairs = [*(Pair("a", "b", True) for _ in same), *(Pair("a", "b", False) for _ in different)]
+    assert threshold_for(pairs, [*same, *different], 0.01) == threshold

@@ -196,6 +196,10 @@ SILENT = {
     "a team of agents": "async def f(agents, task):\n    await asyncio.gather(*[agent.run(task) for agent in agents])",
     "a list of metrics": "async def f(metrics, text):\n    await asyncio.gather(*[title(m + text) for m in metrics])",
     "making a model asks it nothing": "async def f(names):\n    await asyncio.gather(*[create_llm(n) for n in names])",
+    "a sample": (
+        "import random\nasync def every(rows):\n    await asyncio.gather(*[title(r) for r in rows])\n"
+        "async def f(rows):\n    part = random.sample(rows, 5) if len(rows) > 5 else list(rows)\n    await every(part)"
+    ),
     "a list of models": "async def f(model_list, text):\n    await asyncio.gather(*[title(m + text) for m in model_list])",
     "a few roles": "async def f(prompts):\n    await asyncio.gather(*[title(p) for role, p in prompts.items()])",
     "a few perspectives": "async def f(perspectives):\n    await asyncio.gather(*[title(p) for p in perspectives])",
@@ -353,6 +357,10 @@ UNSURE = {
     "groups": (
         "async def f(rows):\n    groups = {}\n    for row in rows:\n        groups[row.kind] = row\n"
         "    await asyncio.gather(*[title(g) for g in groups.values()])"
+    ),
+    "none, if there are no settings": (
+        "async def f():\n    try:\n        sources = read_settings().sources()\n    except OSError:\n        sources = []\n"
+        "    await asyncio.gather(*[title(s) for s in sources])"
     ),
     "a function that only says so": "async def f(texts):\n    await asyncio.gather(*[call_llm(t) for t in texts])",
 }

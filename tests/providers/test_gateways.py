@@ -257,6 +257,20 @@ def test_converse_by_its_total():
     assert CONVERSE.read({"usage": cached}).usage == Usage(200, 20, 100)
 
 
+def test_tools_that_bedrock_runs():
+    """Nova's web grounding and code interpreter are no calls for the application to answer, and have a fee."""
+    usage = {"inputTokens": 100, "outputTokens": 20, "totalTokens": 120}
+    own = {"toolUse": {"toolUseId": "a", "name": "nova_grounding", "type": "server_tool_use"}}
+    mine = {"toolUse": {"toolUseId": "b", "name": "weather"}}
+    for blocks, calls, paid in (([own, mine], 1, True), ([mine], 1, False), ([own], 0, True), ([], 0, False)):
+        content = [*blocks, {"text": "x"}]
+        whole = CONVERSE.read({"output": {"message": {"content": content}}, "stopReason": "end_turn", "usage": usage})
+        begun = [{"contentBlockStart": {"start": each, "contentBlockIndex": n}} for n, each in enumerate(blocks)]
+        stream = CONVERSE.fold(sse(*begun, {"messageStop": {"stopReason": "end_turn"}}, {"metadata": {"usage": usage}}))
+        for read in (whole, stream):
+            assert (read.tool_calls, read.extra_fees, read.usage) == (calls, paid, STATED)
+
+
 def test_metrics_of_bedrock_beside_zeros():
     """Bedrock's own counts stand in where the model's format has only zeros."""
     last = {"inputTokenCount": 100, "outputTokenCount": 20}

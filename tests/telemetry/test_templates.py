@@ -153,6 +153,20 @@ def test_what_an_sdk_starts_is_the_same(settings, parent, monkeypatch):
     assert both[0] == both[1]
 
 
+def test_a_processor_that_is_added_later_is_heard():
+    """Spans are told to the processors of the provider as it is, and to each at its stations, in the SDK's order."""
+    provider = TracerProvider()
+    spans = Spans(provider.get_tracer("test"))
+    for processor in (SpanProcessor(), first := Seen(), second := Seen()):
+        spans.start("before", Context(), {}, 1).end()
+        provider.add_span_processor(processor)
+        span = spans.start("chat", Context(), {"gen_ai.operation.name": "chat"}, 1)
+        assert span.is_recording()
+        span.end()
+    assert [each[0] for each in first.log] == ["start", "ending", "end"] * 3
+    assert [each[0] for each in second.log] == ["start", "ending", "end"]
+
+
 def test_clients_share_a_template(monkeypatch):
     """A client that is made for each request has a tracer of its own: the template is made once, and for few kinds."""
     provider, made = TracerProvider(), []

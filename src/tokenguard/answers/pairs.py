@@ -77,15 +77,19 @@ def similarities(pairs: Sequence[Pair], encode: Callable[[list[str]], Any]) -> l
 
 
 def threshold_for(pairs: Sequence[Pair], near: Sequence[float], max_wrong: float) -> float | None:
-    """The lowest threshold that takes no more than this share of the different pairs for the same.
+    """The threshold that serves most of the same pairs, and takes no more than this share of the others for the same.
 
-    `None` where none does: different questions have the very same vector.
+    Of all that serve as many it is the highest: how near questions are that nobody has asked about is not known. `None`
+    where there is none: different questions have the very same vector.
     """
     different = sorted((value for pair, value in zip(pairs, near, strict=True) if not pair.same), reverse=True)
     allowed = math.floor(max_wrong * len(different) + 1e-9)
     first_refused = different[allowed] if allowed < len(different) else -1.0
-    threshold = round(max(0.0, math.floor(first_refused / STEP) + 1) * STEP, 4)
-    return threshold if threshold <= 1.0 else None
+    lowest = round(max(0.0, math.floor(first_refused / STEP) + 1) * STEP, 4)
+    if lowest > 1.0:
+        return None
+    served = min((value for pair, value in zip(pairs, near, strict=True) if pair.same and value >= lowest), default=1.0)
+    return max(lowest, round(math.floor(served / STEP + 1e-9) * STEP, 4))
 
 
 def _pair(line: str, where: str) -> Pair:

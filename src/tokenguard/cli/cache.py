@@ -102,8 +102,8 @@ def evaluate(pairs: Path, max_wrong: float, rule: str | None, file: str | None) 
     """Say what a [[cache]] would serve of your own labelled pairs of questions, and what wrongly.
 
     PAIRS is JSON Lines: {"a": "...", "b": "...", "same": true or false}. Without --rule it is match = "words" that is
-    judged. With it, the lowest threshold is found that takes no more than --max-wrong of the different pairs for the
-    same, and written into the rule with what it was found by. Exit code 1: there is none, or words do worse.
+    judged. With it, the threshold is found that serves most and takes no more than --max-wrong of the different pairs
+    for the same, and written into the rule with what it was found by. Exit code 1: there is none, or words do worse.
     """
     from tokenguard.answers.pairs import judged, pairs_of, same_words, similarities, threshold_for
 

@@ -58,7 +58,7 @@ class _ImportWatch:
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            self._hooks.pop(name, None)
             hook(module)
+            self._hooks.pop(name, None)  # now: where a signal handler breaks the import off, the next one has it again
 
         loader.exec_module = exec_module

@@ -1,6 +1,7 @@
 """`install()`: from now on, every call through a known SDK takes the meter's path.
 
-SDKs that are imported already are wrapped now, the others when they are imported; none is imported for it.
+SDKs that are imported already are wrapped now, the others when they are imported; none is imported for it. What
+measures calls is loaded with the first of them, so that a program without one does not wait for it.
 """
 
 from __future__ import annotations
@@ -15,21 +16,28 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tokenguard.call import scope
-from tokenguard.call.site import pass_over
 from tokenguard.facts import names
+from tokenguard.facts.sdks import SDKS, Sdk
 from tokenguard.installation.imports import unwatch_imports, watch_imports
-from tokenguard.process import ends, hashes
+from tokenguard.process import ends
 from tokenguard.process.ends import Stage
-from tokenguard.providers.hosts import hosts_of, know_hosts
+from tokenguard.process.interrupts import interrupt
+from tokenguard.process.log import Log
 
 if TYPE_CHECKING:
+    from tokenguard.facts.record import TaskRecord
     from tokenguard.policy import Policy
-    from tokenguard.providers import Sdk
     from tokenguard.seams.common.wrapping import Restore
     from tokenguard.telemetry.drain import Telemetry
 
+log = Log("tokenguard")
 _lock = threading.RLock()
+_on = False
+"""Whether `install()` was called, and not taken back."""
 _installed: Installation | None = None
+"""What was made for it; `None` while nobody needs it."""
+CONFIGURED = (names.ENV_CAPTURE_CONTENT, names.ENV_HOSTS, names.ENV_INCLUDE_USAGE)
+"""Environment variables whose mistakes `install()` tells."""
 default_store: str | None = names.DEFAULT_STORE
 """Where calls are kept when nothing is configured; the pytest plugin says nowhere."""
 _kept_days: int | None = None
@@ -46,10 +54,10 @@ class Installation:
         from tokenguard.metering.meter import Meter
         from tokenguard.metering.usage_option import mode_of
         from tokenguard.prices import PriceBook
+        from tokenguard.providers.hosts import hosts_of, know_hosts
         from tokenguard.telemetry.drain import Telemetry
 
         ends.at_end(Stage.CALLS, end_all)
-        ends.heed_signals()
         global _telemetry
         _telemetry = _telemetry or Telemetry(_store, _instead)
         self.telemetry = _telemetry
@@ -70,7 +78,10 @@ class Installation:
 
     def put_under(self, policy: Policy) -> None:
         """Put the calls that begin from now on under this policy; those under way keep theirs."""
+        from tokenguard.call.site import pass_over
         from tokenguard.prices import PriceBook
+        from tokenguard.process import hashes
+        from tokenguard.providers.hosts import hosts_of, know_hosts
 
         for said in policy.untaken:
             self.telemetry.warn(said)
@@ -181,27 +192,56 @@ def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
 
     Raises `PolicyError` when the policy cannot be used; nothing is installed or changed then.
     """
-    global _installed
+    global _on
     with _lock:
-        if _installed is not None and policy is None:
+        if _on and policy is None:
             return
         from tokenguard.policy.find import may_exist
-        from tokenguard.providers import SDKS
 
         chosen = _policy(policy) if policy is not None or may_exist() else None
-        installation = _installed or Installation()
         if chosen is not None:
-            installation.put_under(chosen)
-        if _installed is None:
-            _installed = installation
-            scope.hooks.on_task_end = installation.telemetry.put
-            scope.hooks.on_run_end = installation.end_run
-            watch_imports({sdk.module: partial(installation.patch, sdk) for sdk in SDKS})
+            _made().put_under(chosen)
+        elif any(each in os.environ for each in CONFIGURED):
+            _made()
+        if not _on:
+            _on = True
+            ends.heed_signals()
+            scope.hooks.on_task_end = _put
+            scope.hooks.on_run_end = _end_run
+            watch_imports({sdk.module: partial(_patch, sdk) for sdk in SDKS})
 
 
 def installed() -> Installation | None:
     """What `install()` has set up in this process, if it has."""
-    return _installed
+    return _made() if _on else None
+
+
+def _made() -> Installation:
+    """The one of this process; made by who needs it first."""
+    global _installed
+    with _lock:
+        _installed = _installed or Installation()
+        return _installed
+
+
+def _patch(sdk: Sdk, module: ModuleType) -> None:
+    try:
+        made = _made()
+    except Exception as error:  # the import is the program's, and goes on
+        if interrupt(error) is not None:
+            raise
+        log.error("tokenguard: calls of %s are not measured, and no limit holds for them", sdk.module, exc_info=True)
+        return
+    made.patch(sdk, module)
+
+
+def _put(task: TaskRecord) -> None:
+    _made().telemetry.put(task)
+
+
+def _end_run(run: str) -> None:
+    if _installed is not None:
+        _installed.end_run(run)
 
 
 def _policy(policy: str | os.PathLike[str] | Policy | None) -> Policy:
@@ -212,14 +252,16 @@ def _policy(policy: str | os.PathLike[str] | Policy | None) -> Policy:
 
 def uninstall() -> None:
     """Take `install()` back: the SDKs are as they were. Calls in flight are still measured to their end."""
-    global _installed
+    global _on, _installed
     with _lock:
-        if _installed is None:
+        if not _on:
             return
         unwatch_imports()
+        _on = False
         scope.hooks.on_task_end = scope.hooks.on_run_end = None
-        _installed.close()
-        _installed = None
+        if _installed is not None:
+            _installed.close()
+            _installed = None
 
 
 def jobs_path() -> str:
@@ -229,6 +271,7 @@ def jobs_path() -> str:
     """
     setting = os.environ.get(names.ENV_STORE)
     path = default_store if setting is None else names.store_path(setting)
+    from tokenguard.process import hashes
     from tokenguard.store.file import MEMORY, PRIVATE
 
     if path is None or path in PRIVATE:
@@ -262,6 +305,7 @@ def _instead() -> Callable[[], Any] | None:
 def _store_at(path: str | None) -> Any:
     if path is None:
         return None
+    from tokenguard.process import hashes
     from tokenguard.store.file import PRIVATE
     from tokenguard.store.store import Store
 

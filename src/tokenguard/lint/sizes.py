@@ -85,6 +85,8 @@ def few(file: File, source: ast.expr, most: int) -> bool:
             return _of_batch(file, listed)
         case ast.Starred(value=value):
             return few(file, value, most)
+        case ast.IfExp(body=body, orelse=orelse):  # a sample, or all where there are fewer
+            return few(file, body, most) or few(file, orelse, most)
         case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
             return all(few(file, generator.iter, most) for generator in generators)
         case ast.Name(id=name):
@@ -239,7 +241,7 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
         known = given(file, scope.node, name.id)
         return not known or any(many(file, value, depth + 1) for value in known)
     values = [b.value for b in bindings if b.kind in ("assign", "with") and b.value is not None]
-    made = [value for value in values if not isinstance(value, ast.List)]  # a few that are written out are a default
+    made = [v for v in values if not isinstance(v, ast.List) or not v.elts]  # a few that are written out are for a try
     return bool(values) and all(many(file, value, depth + 1) for value in made or values)
 
 

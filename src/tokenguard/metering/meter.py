@@ -515,7 +515,7 @@ class Meter:
             span = self.telemetry.spans.start(name, parent, start, call.start_ns)
             if call.rerouted is not None and call.rerouted.after is not None:
                 span.add_link(call.rerouted.after)
-            call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)))
+            call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)), len(start))
 
 
 def _ask_usage(exchange: Exchange, call: Call) -> None:

@@ -48,6 +48,7 @@ CEILING: Final = "the policy's ceiling for models without a price"
 MAX_NAME: Final = 256
 """Characters. No model has a longer name; what is longer is unpriced, and not remembered."""
 
+SELLS_TOKENS: Final = Rates._fields.index("sells_tokens")
 SLOT_NS: Final = 1_800 * 10**9
 """Rates hold for half an hour: some depend on the date, and DeepSeek's on the time of day, in half hours."""
 
@@ -195,8 +196,14 @@ class PriceBook:
 
         `Cost()`, unpriced, without a known price or without any known count. `input` holds a fee per request, if any.
         """
-        rates = self.rates(provider, model, tier, at_ns)
-        return UNPRICED if rates is None or not rates.covers(usage) else dollars(charge(rates, usage, basis))
+        try:  # `rates`, written out for each call
+            slot = (time.time_ns() if at_ns is None else at_ns) // SLOT_NS
+            rates = self._resolve(provider, model, tier, slot, listed.edition())
+        except LookupError:
+            return UNPRICED
+        if rates is None or not ((rates[SELLS_TOKENS] and usage[0] is not None) or rates.covers(usage)):
+            return UNPRICED
+        return dollars(charge(rates, usage, basis))
 
     def cost_nano(
         self, provider: str, model: Model, usage: Usage, *, tier: Tier = STANDARD, at_ns: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
-from operator import mul
+from operator import attrgetter, mul
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
@@ -129,6 +129,11 @@ OF_TEXT: Final = frozenset(map(PLACE.__getitem__, ("input", "request", "output",
 NO_MEDIA: Final = tuple(int(name == "request") for name in Card._fields)
 """What there is in a call of text besides its text, by the places of a `Card`: one request."""
 FIRST_UNIT: Final = Usage._fields.index(UNITS[0])
+REQUEST: Final = Usage._fields.index("request")
+TEXT: Final = ("request", "input", "cache_read", *WRITES, "output", "reasoning")
+"""What text is billed by."""
+_of_text: Final = attrgetter(*TEXT)
+"""Those of a `Card`."""
 _UNIT_PLACES: Final = tuple((name, PLACE[name]) for name in (*UNITS, "request"))
 NO_UNITS: Final = frozenset(place for _, place in _UNIT_PLACES)
 BY_USE: Final = frozenset(Card._fields[TOOLS])
@@ -161,6 +166,10 @@ class Rates(NamedTuple):
     """
     sure_of_text: bool = False
     """Whether nothing of what text is billed by was assumed, but for writes to a cache; a book says so of its rates."""
+    sells_tokens: bool = False
+    """Whether tokens have a price. As the next, it is told of what a book has looked through."""
+    text: tuple[int, ...] | None = None
+    """What text is billed by (`TEXT`), where that is the same for any length."""
 
     def card(self, input_tokens: int) -> Card:
         """The rates of a call with this much input."""
@@ -180,8 +189,12 @@ class Rates(NamedTuple):
         return any(place not in self.unlisted for place in told) if told else not tokens and any(usage)
 
     def looked_through(self) -> Rates:
-        """The same, with `sure_of_text` told."""
-        return self._replace(sure_of_text=OF_TEXT.isdisjoint(place for place, _ in self.assumed))
+        """The same, with what follows from the rest told."""
+        return self._replace(
+            sure_of_text=OF_TEXT.isdisjoint(place for place, _ in self.assumed),
+            sells_tokens=PLAIN not in self.unlisted,
+            text=_of_text(self.bands[0][1]) if len(self.bands) == 1 else None,
+        )
 
     def with_fees(self, fees: Mapping[str, Decimal], source: str) -> Rates:
         """The same with other fees of hosted tools, in USD per million uses."""
@@ -263,15 +276,14 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
     Counts that contradict each other never make a part negative: they are mended first, and the basis becomes
     `inconsistent_usage`.
     """
-    sent, made = usage[:2]
-    if sent is None or made is None:
+    sent = usage[0]
+    if sent is None or usage[1] is None:
         basis = basis or _uncounted(rates, usage)
-    bands = rates.bands
-    card = bands[0][1] if len(bands) == 1 else rates.card(sent or 0)
-    if not any(usage[FIRST_MEDIUM:]) and usage.request is None:
-        charged = _text(rates, card, usage, basis)
+    if not any(usage[FIRST_MEDIUM:]) and usage[REQUEST] is None:
+        charged = _text(rates, usage, basis)
         if charged is not None:
             return charged
+    card = rates.card(sent or 0)
     counts = billed(usage)
     if min(counts) < 0:
         # Where only lifetimes of writes are told, what they sum to is no contradiction.
@@ -294,30 +306,32 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
     return _new(Charge, (*parts, basis or rates.basis or _assumed(rates, usage, counts)))
 
 
-def _text(rates: Rates, card: Card, usage: Usage, basis: str | None) -> Charge | None:
+def _text(rates: Rates, usage: Usage, basis: str | None) -> Charge | None:
     """`charge` for text alone, as nearly all calls are; `None` where the counts contradict each other."""
+    _, _, _, own_basis, _, _, sure_of_text, _, by_length = rates
     sent, made, read, written, for_30m, for_1h, for_12h, reasoned = usage[:FIRST_MEDIUM]
+    billed_by = by_length or _of_text(rates.card(sent or 0))
+    per_call, per_input, per_read, per_write, per_30m, per_1h, per_12h, per_output, per_reasoned = billed_by
     read, written, reasoned = read or 0, written or 0, reasoned or 0
     plain, told = (sent or 0) - read - written, (made or 0) - reasoned
-    if min(plain, told, read, reasoned, written) < 0:
+    if plain < 0 or told < 0 or read < 0 or reasoned < 0 or written < 0:
         return None
-    input_rate, was_read, was_written, short = card.input, read * card.cache_read, 0, 0
+    was_read, was_written, short = read * per_read, 0, 0
     wrote = written or for_30m or for_1h or for_12h
     if wrote:
         for_30m, for_1h, for_12h = for_30m or 0, for_1h or 0, for_12h or 0
         short = written - for_30m - for_1h - for_12h
         if min(short, for_30m, for_1h, for_12h) < 0:
             return None
-        was_written = short * card.cache_write + for_30m * card.cache_write_30m
-        was_written += for_1h * card.cache_write_1h + for_12h * card.cache_write_12h
-    saved = (read + written) * input_rate - was_read - was_written if was_read or was_written else 0
-    if basis is None and (basis := rates.basis) is None and (wrote or not rates.sure_of_text):
+        was_written = short * per_write + for_30m * per_30m + for_1h * per_1h + for_12h * per_12h
+    saved = (read + written) * per_input - was_read - was_written if was_read or was_written else 0
+    if basis is None and (basis := own_basis) is None and (wrote or not sure_of_text):
         counts = [*NO_MEDIA]
         counts[INPUT.start], counts[READ.start], counts[OUTPUT.start : OUTPUT.start + 2] = plain, read, (told, reasoned)
         counts[WRITE] = short, for_30m or 0, for_1h or 0, for_12h or 0
         basis = _assumed_rate(rates, usage, counts)
-    paid = plain * input_rate + card.request
-    return _new(Charge, (paid, told * card.output + reasoned * card.reasoning, was_read, was_written, 0, saved, basis))
+    generated = told * per_output + reasoned * per_reasoned
+    return _new(Charge, (plain * per_input + per_call, generated, was_read, was_written, 0, saved, basis))
 
 
 def billed(usage: Usage) -> Card:
@@ -428,10 +442,14 @@ def dollars(charged: tuple[Any, ...]) -> Cost:
     """In USD. `total` is input + output + cache_read + cache_write + tools, added as floats in this order."""
     plain, output, read, write, tools, saved, basis = charged
     plain, output = plain / FEMTO_PER_USD, output / FEMTO_PER_USD
-    read, write, tools = read / FEMTO_PER_USD, write / FEMTO_PER_USD, tools / FEMTO_PER_USD
-    total = plain + output + read + write + tools
+    read = read / FEMTO_PER_USD if read else 0.0
+    write = write / FEMTO_PER_USD if write else 0.0
+    tools = tools / FEMTO_PER_USD if tools else 0.0
+    saved = saved / FEMTO_PER_USD if saved else 0.0
     status = names.ESTIMATED if basis else names.EXACT
-    return _new(Cost, (status, basis, total, plain, output, read, write, saved / FEMTO_PER_USD, tools or None))
+    return _new(
+        Cost, (status, basis, plain + output + read + write + tools, plain, output, read, write, saved, tools or None)
+    )
 
 
 def as_reported(cost: Cost, usd: float) -> Cost:

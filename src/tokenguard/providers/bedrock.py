@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -18,7 +18,7 @@ from tokenguard.providers.anthropic import MESSAGES, thinking_within
 from tokenguard.providers.api import Api
 from tokenguard.providers.bedrock_media import MODELS
 from tokenguard.providers.cohere import v1_last_tool_calls, v1_tool_steps
-from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards
+from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with
 from tokenguard.providers.openai import CHAT
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text, with_total
 from tokenguard.providers.words import Words
@@ -109,10 +109,22 @@ def _converse_usage(node: object) -> Usage | None:
     return usage if usage is None or not hour else usage._replace(cache_write_1h=sum(n or 0 for n in hour))
 
 
+OWN_TOOL = "server_tool_use"
+"""The type of a call that Bedrock answers itself, for a fee: Nova's web grounding, its code interpreter
+(https://docs.aws.amazon.com/nova/latest/nova2-userguide/web-grounding.html)."""
+
+
+def _tools(uses: Iterable[Mapping[str, Any]]) -> tuple[int, bool]:
+    """How many tool calls are the application's to answer, and whether there are others."""
+    kinds = [use.get("type") for use in uses]
+    return len(kinds) - kinds.count(OWN_TOOL), OWN_TOOL in kinds
+
+
 def read_converse(response: object) -> Reading:
     """A Converse response. It names its model only where a prompt router chose it."""
     body = fields(response)
     message = fields(fields(body.get("output")).get("message"))
+    calls, ran = _tools(fields(each["toolUse"]) for each in items(message.get("content")) if "toolUse" in each)
     router = fields(fields(body.get("trace")).get("promptRouter"))
     reason = text(body.get("stopReason"))
     usage = fields(body.get("usage"))
@@ -123,10 +135,11 @@ def read_converse(response: object) -> Reading:
         basis=doubt,
         model=text(router.get("invokedModelId")),
         finish_reasons=(reason,) if reason else (),
-        tool_calls=sum("toolUse" in block for block in items(message.get("content"))),
+        tool_calls=calls,
         service_tier=text(fields(body.get("serviceTier")).get("type")),
         speed=text(fields(body.get("performanceConfig")).get("latency")),
-        extra_fees=any(count(n) for n in fields(usage.get("serverToolUsage")).values())
+        extra_fees=ran
+        or any(count(n) for n in fields(usage.get("serverToolUsage")).values())
         or reason == "guardrail_intervened"
         or bool(fields(body.get("trace")).get("guardrail")),
     )
@@ -147,8 +160,14 @@ def fold_converse(body: bytes) -> Reading:
         stop = stop or text(fields(event.get("messageStop")).get("stopReason"))
         if stop or n >= TAIL_EVENTS:
             break
-    return read_converse({**metadata, "stopReason": stop})._replace(
-        tool_calls=len(TOOL_USE.findall(body)), error=error, complete=stop is not None and error is None
+    begun = (fields(fields(decoded(data).get("contentBlockStart")).get("start")) for data in lines_with(TOOL_USE, body))
+    calls, ran = _tools(fields(start.get("toolUse")) for start in begun)
+    said = read_converse({**metadata, "stopReason": stop})
+    return said._replace(
+        tool_calls=calls,
+        extra_fees=said.extra_fees or ran,
+        error=error,
+        complete=stop is not None and error is None,
     )
 
 

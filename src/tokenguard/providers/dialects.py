@@ -297,6 +297,13 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "Bedrock",
+        "`toolUse` of type `server_tool_use`: Nova's web grounding and code interpreter",
+        "no tool call of the application's; marked `tool_fees_excluded`",
+        "https://docs.aws.amazon.com/nova/latest/nova2-userguide/web-grounding.html",
+        "wire",
+    ),
+    Dialect(
         "who accounts for usage along the way (vLLM, SGLang, gateways)",
         "counts of an earlier chunk or event that the last one leaves out, or has as zeros",
         "of each count the largest, in chat, Anthropic's and Google's formats",

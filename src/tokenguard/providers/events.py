@@ -63,7 +63,8 @@ def told_before(body: bytes, keys: frozenset[str]) -> Iterator[bytes]:
     Usage is told along the way by some, and the last account need not repeat all of it.
     """
     for key in keys:
-        yield from lines_with(_above_zero(key), body)
+        if key.encode() in body:  # in a third of the time of the pattern
+            yield from lines_with(_above_zero(key), body)
 
 
 def is_alone(mark: bytes, body: bytes) -> bool:
@@ -88,8 +89,8 @@ def in_lines(body: bytes) -> bytes:
     (https://html.spec.whatwg.org/multipage/server-sent-events.html).
     """
     body = body.removeprefix(BOM)
-    # Two bytes that JSON in one line has in texts alone are found missing in a tenth of the time that a line takes.
-    if not ((b": }" in body or b":}" in body) and any(each in body for each in LAST_LINES)):
+    end = b"\n" if b"\n" in body else b"\r"
+    if not any(end + each in body for each in LAST_LINES):
         return body
     return b"".join(map(_in_a_line, EVENT.split(body)))
 

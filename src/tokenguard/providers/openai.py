@@ -145,7 +145,10 @@ RARE: Final = SEARCHED | {"estimated_cost", HEARD}
 
 def _ran(message: Mapping[str, Any]) -> bool:
     """Whether the provider ran tools of its own for a message, or is asked to by it."""
-    return bool(message.get(RAN)) or any(call.get("type") == BUILTIN for call in items(message.get("tool_calls")))
+    if message.get(RAN):
+        return True
+    made = message.get("tool_calls")
+    return bool(made) and any(call.get("type") == BUILTIN for call in items(made))
 
 
 BREAKDOWN = "usage_breakdown"
@@ -251,16 +254,14 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 
 
 USAGE = re.compile(rb'"usage"\s*:\s*\{')
-COUNTED = b"_tokens"
-"""What every account of usage has in its keys."""
+COUNTED = b"prompt_tokens"
+"""What an account of usage has in its keys; one that has other keys is not alone."""
 REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
 BESIDE = re.compile(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
 WORDS_BESIDE = (b"usage_breakdown", b"executed_tools", b"web_search", b"builtin_function")
 WORDS_OF_CALLS = (b"tool_calls", b"function_call")
 """Words without which the patterns of these names find nothing: they are looked for in a fraction of the time."""
-SEVERAL = re.compile(rb'"index"\s*:\s*1\b')
-"""A second answer, or a second tool call."""
 
 
 def fold_chat(body: bytes) -> Reading:
@@ -270,6 +271,7 @@ def fold_chat(body: bytes) -> Reading:
     tier: str | None = None
     error: str | None = None
     reasons: dict[object, str] = {}
+    ending = b""
     for n, data in enumerate(backwards(body)):
         if data == b"[DONE]":
             complete = True
@@ -280,6 +282,7 @@ def fold_chat(body: bytes) -> Reading:
         if (failure := chunk.get("error")) is not None:
             error = text(fields(failure).get("type")) or text(fields(failure).get("code")) or "error"
         _ended(chunk, reasons)
+        ending = ending or (data if reasons else b"")
         if (_is_told(usage) and reasons) or n >= TAIL_EVENTS:
             break
     if not _is_told(usage):  # before a long tail: Azure's filters annotate what was said long ago
@@ -290,7 +293,7 @@ def fold_chat(body: bytes) -> Reading:
     if usage and not is_alone(COUNTED, body):  # some account for it along the way, and not for all of it at the end
         for data in told_before(body, untold(usage, CHAT_USAGE.keys)):
             usage = larger(_usage_of(decoded(data)), usage)
-    if not reasons or SEVERAL.search(body):  # each of several answers ends at a time of its own
+    if not reasons or _is_said_before(ending, body):  # each of several answers ends at a time of its own
         for data in lines_with(REASON, body):
             _ended(decoded(data), reasons)
     first = next((chunk for data in forwards(body) if (chunk := decoded(data)).get("model")), {})
@@ -304,6 +307,12 @@ def fold_chat(body: bytes) -> Reading:
         error=error,
         complete=(complete or bool(reasons)) and error is None,
     )
+
+
+def _is_said_before(ending: bytes, body: bytes) -> bool:
+    """Whether a stream has more finish reasons than this event of it, spelled as they are there."""
+    spelled = REASON.search(ending)
+    return spelled is None or body.count(spelled[0]) > ending.count(spelled[0])
 
 
 def _with_tools(said: Reading, body: bytes) -> Reading:

@@ -104,7 +104,7 @@ UNSEEN: tuple[tuple[str, ...], ...] = (
         "`[[budget]]` do not see them",
     ),
     (
-        "dashscope, zai-sdk, SageMaker's endpoints",
+        "dashscope, zai-sdk, ai21, cloudflare's `ai.run`, SageMaker's endpoints",
         "SDKs or endpoints of their own without a row; `[[limit]]` and `[[budget]]` do not see them",
     ),
     ("gRPC clients other than xai-sdk", "each has stubs of its own"),

@@ -291,7 +291,7 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
     if made is None:
         rest = None if told is None else told - sent
         return (usage, None, None) if rest is None or rest < 0 else (usage._replace(output=rest), True, None)
-    beside = 0 if told is None else max(told - sent - made, 0)
+    beside = 0 if told is None or told <= sent + made else told - sent - made
     read, written, thought = usage.cache_read or 0, usage.cache_write or 0, usage.reasoning or 0
     if not beside and read <= sent and written <= sent and thought <= made:
         return usage, None, None

@@ -107,14 +107,16 @@ def set_attributes(span: Any, attributes: Mapping[str, AttributeValue], *, plain
 class CallSpan:
     """The span that a call started for itself."""
 
-    __slots__ = ("_span", "context")
+    __slots__ = ("_at_start", "_span", "context")
     owned = True
     """Whether the GenAI metrics of the call are ours to record."""
 
-    def __init__(self, span: Span, context: Context) -> None:
+    def __init__(self, span: Span, context: Context, at_start: int = 0) -> None:
         self._span = span
         self.context = context
         """What is current while the request is sent."""
+        self._at_start = at_start
+        """How many attributes it has had from the start."""
 
     def write(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Write attributes before the end, or such as are for the span alone."""
@@ -129,10 +131,13 @@ class CallSpan:
     def end(self, attributes: Attributes, outcome: str) -> None:
         """Write the attributes of the call, and end the span."""
         span = self._span
+        if outcome == names.ERROR and span.is_recording():
+            span.set_status(ERROR_STATUS)
+        ends = getattr(span, "tokenguard_ends", None)  # of a span from a template
+        if ends is not None and ends(None, attributes, self._at_start):
+            return
         if span.is_recording():
             set_attributes(span, attributes, plain=True)  # a call's are: `facts.record.AttributeValue`
-            if outcome == names.ERROR:
-                span.set_status(ERROR_STATUS)
         span.end()
 
     def let_go(self) -> None:

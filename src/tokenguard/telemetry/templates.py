@@ -88,7 +88,8 @@ class Spans:
             self._give_up(failure)
         if span is None:
             return publicly(tracer, name, parent, attributes, start_ns, record_exception=self._record_exception)
-        span._span_processor.on_start(span, parent_context=parent)  # what it raises is the caller's, as with the SDK
+        for each in hearing(span._span_processor).start:  # what it raises is the caller's, as with the SDK
+            each(span, parent_context=parent)
         made: Span = span
         return made
 
@@ -235,7 +236,7 @@ class Template:
         sdk = sys.modules.get(SDK)
         if sdk is None or type(tracer) is not sdk.Tracer:
             raise Unlike(f"the tracer is {type(tracer).__module__}.{type(tracer).__qualname__}")
-        for method in (sdk.Tracer.start_span, sdk.Span.__init__, sdk.Span.start):
+        for method in (sdk.Tracer.start_span, sdk.Span.__init__, sdk.Span.start, sdk.Span.end):
             if type(method) is not FunctionType or method.__code__.co_filename != sdk.__file__:
                 raise Unlike(f"{getattr(method, '__qualname__', method)} is wrapped")
         if not _records_all(tracer.sampler):
@@ -244,7 +245,8 @@ class Template:
         if limits.max_span_attribute_length is not None or (limits.max_span_attributes or LEAST_ROOM) < LEAST_ROOM:
             raise Unlike("the limits of attributes are not the default")
         shadow = copy.copy(tracer)  # what is tried here, no processor sees, and it takes no identifier away
-        shadow.span_processor = sdk.SpanProcessor()
+        shadow.span_processor = sdk.SynchronousMultiSpanProcessor()
+        shadow.span_processor.add_span_processor(_heard_by(sdk.SpanProcessor))
         shadow.id_generator = _Counted()
         start = functools.partial(publicly, record_exception=record_exception)
         template = cls(tracer, shadow, start)
@@ -285,8 +287,10 @@ class Template:
     def _compare(self, shadow: Any, parent: Context, publicly: Callable[..., Any], *, used: bool) -> None:
         """Make a span both ways, below this parent, and use it or not; raises `Unlike` on any difference."""
         told: list[Any] = []
+        heard: list[str] = shadow.span_processor._span_processors[0].heard
         for start in (publicly, self.start):
             shadow.id_generator.next = 1
+            heard.clear()
             span: Any = start(shadow, "chat x", parent, {"text": "x", "whole": 1, "real": 0.5, "words": ("a", "b")}, 1)
             if span is None or not span.is_recording():
                 continue
@@ -298,7 +302,8 @@ class Template:
             span.set_attributes({"text": "z", "last": 2.5})
             span.end(2)
             readable = span._readable_span()
-            told.append((seen, _all_of(readable), readable.to_json(), readable.dropped_events, readable.dropped_links))
+            its = readable.to_json(), readable.dropped_events, readable.dropped_links
+            told.append((seen, _all_of(readable), its, [each for each in heard if each != "on_start"]))
         if len(told) == 2 and told[0] != told[1]:
             raise Unlike("a span from a template is another than the SDK's")
 
@@ -313,6 +318,8 @@ def _with_parts_made_later(example: Any) -> type:
     blank = {**{name: example.__dict__[name] for name in fields if name in SAME}, **NO_PARTS}
     own_fields = tuple(name for name in fields if name not in SAME)
     new = object.__new__
+    counted = example.__dict__.get("_record_end_metrics")
+    count = None if counted is None or _does_nothing(counted) else counted
 
     def readable(self: Any) -> Any:
         own, made = self.__dict__, new(exported)
@@ -335,12 +342,109 @@ def _with_parts_made_later(example: Any) -> type:
                     return
         kind.set_attribute(self, key, value)
 
+    def get_span_context(self: Any) -> Any:
+        return self._context
+
+    def ends(self: Any, end_time: int | None, attributes: Mapping[str, AttributeValue] | None, had: int) -> bool:
+        """End it, with these attributes for the `had` that it has; false where that is not so, or there is no room."""
+        bounded = self._attributes
+        with self._lock:
+            if self._end_time is not None:
+                return False
+            if attributes is not None:
+                if len(bounded._dict) != had or (bounded.maxlen is not None and len(attributes) > bounded.maxlen):
+                    return False
+                bounded._dict = attributes
+            self._end_time = time.time_ns() if end_time is None else end_time
+            bounded._immutable = True
+        if count is not None:
+            count()
+        heard = hearing(self._span_processor)
+        for each in heard.ending:
+            each(self)
+        made = readable(self)
+        for each in heard.end:
+            each(made)
+        return True
+
+    def end(self: Any, end_time: int | None = None) -> None:
+        if not ends(self, end_time, None, 0):
+            kind.end(self, end_time)  # it says that this was done
+
     parts = {
         "set_attribute": set_attribute,
+        "get_span_context": get_span_context,
+        "tokenguard_ends": ends,
+        "end": end,
         "_events": _Later("_events", lambda span: kind._new_events(span)),
         "_links": _Later("_links", lambda span: kind._new_links(span, ())),
     }
     return type(kind.__name__, (kind,), {**parts, "_readable_span": readable, "__module__": kind.__module__})
+
+
+class Hearing(NamedTuple):
+    """What is called where a span of some processors starts and ends; not what does nothing there."""
+
+    of: object
+    start: tuple[Callable[..., object], ...]
+    ending: tuple[Callable[..., object], ...]
+    end: tuple[Callable[..., object], ...]
+
+
+_heard: Hearing = Hearing(None, (), (), ())
+"""Of the processors that were asked for last: a process has one set of them."""
+
+
+def hearing(processor: Any) -> Hearing:
+    """What of a tracer's processor, or of those that it stands for, wants to hear of spans."""
+    global _heard
+    those = getattr(processor, "_span_processors", processor)
+    known = _heard
+    if known.of is those:
+        return known
+    one_by_one = type(processor) is getattr(sys.modules[SDK], "SynchronousMultiSpanProcessor", None)
+    each = those if one_by_one else (processor,)
+    start, ending, end = (
+        tuple(method for one in each if not _does_nothing(method := getattr(one, name, _nothing)))
+        for name in ("on_start", "_on_ending", "on_end")
+    )
+    known = _heard = Hearing(those, start, ending, end)
+    return known
+
+
+def _nothing() -> None:
+    pass
+
+
+def _nothing_documented() -> None:
+    """What an abstract method looks like."""
+
+
+NOTHING: Final = (_nothing.__code__.co_code, _nothing_documented.__code__.co_code)
+
+
+def _does_nothing(function: Any) -> bool:
+    """Whether a function, or a method, is empty."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return code is not None and code.co_code in NOTHING
+
+
+def _heard_by(base: Any) -> Any:
+    """A processor that writes down what it hears."""
+
+    class Heard(base):  # type: ignore[misc] # the SDK's
+        heard: list[str] = []  # noqa: RUF012 - each class has one object
+
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            self.heard.append("on_start")
+
+        def _on_ending(self, span: Any) -> None:
+            self.heard.append(f"_on_ending {span.is_recording()}")
+
+        def on_end(self, span: Any) -> None:
+            self.heard.append(f"on_end {span.is_recording() if hasattr(span, 'is_recording') else span.end_time}")
+
+    return Heard()
 
 
 class _Later:
