@@ -7,7 +7,11 @@ import marshal
 import pytest
 
 from tokenguard.call.repeats import HEAVY, LAST_TURNS, essence, snapshot
+from tokenguard.facts import names
+from tokenguard.facts.record import CallRecord
+from tokenguard.inputs.look import Looker
 from tokenguard.process.hashes import fingerprint
+from tokenguard.providers import every_api
 
 BIG = HEAVY * 4
 
@@ -90,3 +94,21 @@ def test_what_is_beside_plain_messages_stays_whole() -> None:
     """The bound of plain messages goes by the size of the rest, so nothing of the rest may be left out."""
     odd = {"messages": [{"role": "user", "content": "x"}], "input": SHAPES["openai.responses"]("A" * BIG)["input"]}
     assert len(of(odd)) > BIG
+
+
+APIS = {"openai.chat": "chat", "openai.responses": "responses", "google": "generate_content", "bedrock": "converse"}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_request_with_media_is_looked_at(shape: str) -> None:
+    """What stands for a picture is taken for one by all that looks at a request: sections, chains, tools."""
+    api = next(api for api in every_api() if api.id == APIS.get(shape, "messages"))
+    body = {"model": "m", **SHAPES[shape]("A" * BIG)}
+    request, _ = snapshot(api.id, "p", body)
+    told = {names.INPUT_TOKENS: 1000, names.REQUEST_MODEL: "m", names.CACHE_READ_TOKENS: 0}
+    seen = Looker().look(CallRecord(1, 1, names.OK, told), api, request)
+    small, _ = snapshot(api.id, "p", {"model": "m", **SHAPES[shape]("A" * 99)})
+    plain = Looker().look(CallRecord(1, 1, names.OK, told), api, small)
+    assert {k: v for k, v in seen.attributes.items() if k != names.REQUEST_HASH} == {
+        k: v for k, v in plain.attributes.items() if k != names.REQUEST_HASH
+    }

@@ -339,14 +339,14 @@ async def test_async_streams(asked, under, spans):
     client = async_openai_client(asked.acall)
     asked.pause = 0.01
 
-    async def read(slow=0.0):
+    async def read(on=None):
         items = []
         async for item in await client.chat.completions.create(**STREAM):
             items.append(item)
-            await asyncio.sleep(slow)
+            await (asyncio.sleep(0) if on is None else on.wait())
         return items
 
-    leader = asyncio.ensure_future(read(slow=0.05))
+    leader = asyncio.ensure_future(read(on=asyncio.Event()))
     await asyncio.sleep(0.005)
     followers = await asyncio.gather(read(), read())
     assert not leader.done()

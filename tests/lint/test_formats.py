@@ -95,6 +95,26 @@ def test_the_sarif_check_can_fail(project: Path) -> None:
     assert len(list(jsonschema.Draft4Validator(SARIF).iter_errors(document))) == 2
 
 
+@pytest.mark.parametrize("how", [{"indent": 1}, {"indent": None}])
+def test_a_notebook_is_marked_in_the_lines_of_its_file(project: Path, how: dict[str, int | None]) -> None:
+    """Code scanning and pull requests show the text of a notebook, not its cells."""
+    lines = ["import litellm\n", "litellm.completion(\n", "    model='m', messages=[])\n"]
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": lines}
+    other = cell | {"cell_type": "markdown", "source": ["text\n"]}
+    notebook = {"cells": [other, cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (project / "m.ipynb").write_text(json.dumps(notebook, **how))
+    text = (project / "m.ipynb").read_text().split("\n")
+    (result,) = (
+        r
+        for r in json.loads(report("sarif", "--select", "TG101"))["runs"][0]["results"]
+        if r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "m.ipynb"
+    )
+    (line,) = result["locations"][0]["physicalLocation"]["region"].values()
+    assert "litellm.completion(" in text[line - 1]
+    assert result["properties"] == {"cell": 2, "line": 2}
+    assert f"file=m.ipynb,line={line},endLine=" in report("github", "--select", "TG101")
+
+
 def test_sarif_fingerprints_tell_equal_lines_apart(project: Path) -> None:
     """Two findings of one rule in equal lines of one file keep two fingerprints, so a service shows both."""
     line = "litellm.completion(model='m', messages=[])\n"

@@ -44,4 +44,4 @@ def test_one_of_a_thousand_is_asked():
         for groups in table.values():
             groups[:] = [(lambda facts, n=places: asked.append(n) is None, places) for _, places in groups]
     assert index.find(("abc", "t7", "m")) == (7,)
-    assert asked == [[7]]
+    assert asked == [(7,)]

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 log = Log("tokenguard")
 
-MAX_WAITING: Final = 10_000
-"""Answers that wait to be written; past it none is kept."""
+MAX_WAITING: Final = 1_000
+"""Answers that wait to be written; past it none is kept, and none while the store is not asked."""
 SAY_S: Final = 60.0
 PAUSE_S: Final = 1.0
 """How long nothing is looked up after the store has failed."""
@@ -235,7 +235,7 @@ class Answers:
         """Keep an answer: at once in memory, and off the caller's path elsewhere."""
         if self.store.local:
             self.store.put(key, self._item(key, found, entry))
-        elif len(self.waiting) < MAX_WAITING:
+        elif len(self.waiting) < MAX_WAITING and time.monotonic() >= self._until:
             self.waiting[key] = entry
             self.store.soon(lambda: self._write(key, found, entry))
 

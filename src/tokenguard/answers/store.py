@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
-from tokenguard.process.threads import Pool
+from tokenguard.process.threads import Pool, landed
 
 OVERHEAD: Final = 256
 """Bytes that an entry is taken to need beside its data."""
@@ -55,9 +55,7 @@ class Store(ABC):
 
     async def run(self, operation: Callable[..., Any], *arguments: Any) -> Any:
         """Await one of its operations."""
-        import asyncio
-
-        return await asyncio.wrap_future(self._pool.submit(operation, *arguments))
+        return await landed(self._pool.submit(operation, *arguments))
 
     def soon(self, task: Callable[[], object]) -> None:
         """Have it done, off the caller's path. `task` never raises."""

@@ -5,11 +5,10 @@ Written once, it serves synchronous and asynchronous callers; httpx's `auth_flow
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Union
 
-from tokenguard.process.threads import Pool
+from tokenguard.process.threads import Pool, in_event_loop, landed
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -113,8 +112,7 @@ def _done(step: Any) -> Any:
     if type(step) is tuple:
         _, operation, arguments = step
         return operation(*arguments)
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
+    if in_event_loop():
         return None  # who leads may need this very thread to go on: then each goes by itself
     return step.result()
 
@@ -125,7 +123,4 @@ async def _done_async(step: Any) -> Any:
         if owner is not None:
             return await owner.run(operation, *arguments)
         step = _long_work.submit(operation, *arguments)
-    import asyncio
-
-    # Shielded: a follower that is cancelled must not cancel the answer of the others.
-    return await asyncio.shield(asyncio.wrap_future(step))
+    return await landed(step, shared=True)  # a follower that is cancelled must not cancel the answer of the others

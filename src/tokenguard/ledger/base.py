@@ -14,7 +14,7 @@ from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 from tokenguard.process.interrupts import interrupt
 from tokenguard.process.log import Log
-from tokenguard.process.threads import Pool
+from tokenguard.process.threads import Pool, landed
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -196,13 +196,12 @@ class Ledger(ABC):
         """
         if not self.threads:
             return operation(*args, **kwargs)
-        import asyncio
         from concurrent.futures import Future
 
         future: Future[T] = Future()
         try:
             self._threaded().fulfil(future, operation, *args, **kwargs)
-            return await asyncio.wrap_future(future)
+            return await landed(future)
         except BaseException:  # cancelled, or interrupted: it is not done at all, or is given back
             future.cancel()
             future.add_done_callback(self._give_back)

@@ -44,6 +44,20 @@ def sources(text: str, cell_type: str) -> list[Member]:
     return found
 
 
+def line_of(text: str, place: Member, line: int) -> int:
+    """The line of the text, from 1, in which a line of the source at `place` is written."""
+    begin = place.start
+    if text[begin] == "[":
+        behind = 0  # lines of the source that end before an item
+        for item in _members(text, place.start):
+            if behind >= line:
+                break
+            begin, behind = item.start, behind + json.loads(text[item.start : item.end]).count("\n")
+            if behind >= line:
+                break
+    return text.count("\n", 0, begin) + 1
+
+
 def replaced(text: str, place: Member, source: str) -> str:
     """The text with another source at `place`, a string or a list of strings: what stays the same stays as written."""
     opening, chars, closing = _chars(text, place)

@@ -9,6 +9,7 @@ from tokenguard.lint.finding import Finding
 from tokenguard.lint.sources import decode, lines_of, read
 
 if TYPE_CHECKING:  # of those who ask for it
+    from tokenguard.lint.notebooks import Notebook
     from tokenguard.lint.spent import Spent
 
 
@@ -20,6 +21,7 @@ class Sources:
         """What the lines of findings cost, where that was asked."""
         self._bytes = dict(given or {})
         self._lines: dict[tuple[str, int | None], list[str]] = {}
+        self._notebooks: dict[str, Notebook] = {}
 
     def line(self, finding: Finding) -> str:
         """The line a finding starts in; empty when the file cannot be read."""
@@ -40,6 +42,23 @@ class Sources:
             else:
                 self._lines[key] = lines_of(decode(source))
         return self._lines[key]
+
+    def line_of_file(self, finding: Finding, line: int) -> int:
+        """The line of the file that a line of a finding's cell is in; the line itself outside of notebooks."""
+        if finding.cell is None:
+            return line
+        from tokenguard.lint.notebooks import Notebook
+
+        try:
+            if finding.path not in self._notebooks:
+                self._notebooks[finding.path] = Notebook(self._source(finding.path))
+            return self._notebooks[finding.path].line(finding.cell, line)
+        except (ValueError, KeyError):  # changed since, or gone
+            return 1
+
+    def _source(self, path: str) -> bytes:
+        source: bytes | str = self._bytes[path] if path in self._bytes else read(path)
+        return source if isinstance(source, bytes) else b""
 
     def column(self, finding: Finding) -> int:
         """The finding's column in characters, from 1."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from tokenguard.lint.engine import BROKEN, Linter
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.fixes import fix_source
-from tokenguard.lint.jsontext import replaced, sources
+from tokenguard.lint.jsontext import Member, line_of, replaced, sources
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.sources import lines_of
 from tokenguard.lint.syntax import parses
@@ -142,12 +143,23 @@ class Notebook(Cells):
             raise ValueError(f"Not a notebook: {error}") from error
         super().__init__(texts)
 
+    def line(self, cell: int, line: int) -> int:
+        """The line of the file, from 1, in which a line of a cell is written."""
+        return line_of(self._json, self._spans[cell], line)
+
+    @cached_property
+    def _json(self) -> str:
+        return self.source.decode("utf-8-sig")
+
+    @cached_property
+    def _spans(self) -> dict[int, Member]:
+        return dict(zip(self.texts, sources(self._json, "code"), strict=True))
+
     def rewritten(self, changed: Mapping[int, str]) -> bytes:
         """The notebook with the new code of some cells, all else byte by byte as it was."""
-        text = self.source.decode("utf-8-sig")
-        spans = dict(zip(self.texts, sources(text, "code"), strict=True))
+        text = self._json
         for number in sorted(changed, reverse=True):
-            text = replaced(text, spans[number], self.restored(changed[number]))
+            text = replaced(text, self._spans[number], self.restored(changed[number]))
         return (_BOM if self.source.startswith(_BOM) else b"") + text.encode()
 
 

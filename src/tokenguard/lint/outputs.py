@@ -73,9 +73,15 @@ def github(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Ru
     return "".join(
         f"::{kinds[f.severity]} title=TokenGuard {f.rule} "
         f"{f.name},file={escape(f.path).replace(',', '%2C').replace(':', '%3A')},"
-        f"line={f.span.line},col={sources.column(f)},endLine={f.span.end_line}::{escape(f.message)}\n"
+        f"{_place(f, sources)}::{escape(f.message)}\n"
         for f in findings
     )
+
+
+def _place(finding: Finding, sources: Sources) -> str:
+    line, end = (sources.line_of_file(finding, n) for n in (finding.span.line, finding.span.end_line))
+    column = f",col={sources.column(finding)}" if finding.cell is None else ""
+    return f"line={line}{column},endLine={end}"
 
 
 def junit(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule]) -> str:

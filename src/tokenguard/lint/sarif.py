@@ -67,7 +67,9 @@ def _result(finding: Finding, index: int, sources: Sources, seen: Counter[tuple[
     end = last[finding.span.end_line - 1] if 0 < finding.span.end_line <= len(last) else ""
     end_column = len(end.encode()[: finding.span.end_column].decode(errors="replace")) + 1
     region: dict[str, Any] = {"startLine": finding.span.line, "startColumn": sources.column(finding)}
-    if finding.span.end_line > finding.span.line or end_column >= region["startColumn"]:
+    if finding.cell is not None:  # code scanning shows the notebook's text
+        region = {"startLine": sources.line_of_file(finding, finding.span.line)}
+    elif finding.span.end_line > finding.span.line or end_column >= region["startColumn"]:
         region |= {"endLine": finding.span.end_line, "endColumn": end_column}
     # The same finding keeps its fingerprint when lines move above it; equal lines are told apart by their number.
     key = (finding.rule, finding.path, line.strip())
@@ -84,7 +86,8 @@ def _result(finding: Finding, index: int, sources: Sources, seen: Counter[tuple[
         }}],
         "partialFingerprints": {"tokenguard/v1": print_of},
     }  # fmt: skip
-    properties: dict[str, Any] = {} if finding.cell is None else {"cell": finding.cell}
+    in_cell = {"cell": finding.cell, "line": finding.span.line}
+    properties: dict[str, Any] = {} if finding.cell is None else in_cell
     if (spent := sources.spent.get(finding)) is not None:
         properties |= {**spent._asdict(), "spent": spent.says()}
         if spent.usd is not None:

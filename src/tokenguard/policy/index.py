@@ -16,7 +16,17 @@ Facts = tuple[str, ...]
 Test = Callable[[Facts], bool]
 Patterns = Iterable[tuple[str, tuple[str, ...]]]
 """Keys with their globs, as `When.patterns` has them."""
-Group = tuple[Test, list[int]]
+
+
+class Places(tuple[int, ...]):
+    """The places of the rules of one condition: the same only as itself, so that a thousand are not compared."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+Group = tuple[Test, Places]
 """A condition, and the places of the rules that it is for."""
 
 MAGIC: Final = re.compile(r"[*?\[]")
@@ -33,7 +43,7 @@ class Index:
         self._tables: dict[tuple[int, int | None], dict[str, list[Group]]] = {}
         """By a fact and the length of its beginning (`None` for all of it), by that: the groups to ask."""
         for patterns, found in places.items():
-            self._place(patterns, (_test(patterns, at), found), at)
+            self._place(patterns, (_test(patterns, at), Places(found)), at)
 
     def _place(self, patterns: Patterns, group: Group, at: Mapping[str, int]) -> None:
         for key, globs in patterns:
@@ -47,13 +57,13 @@ class Index:
         self._others.append(group)
 
     def find(self, facts: Facts) -> tuple[int, ...]:
-        """The places of the rules that apply, in their order."""
+        """The places of the rules that apply, in their order; of one condition, the same object each time."""
         asked = {id(group): group for group in self._others}
         for (index, length), table in self._tables.items():
             for group in table.get(facts[index][:length], ()):
                 asked[id(group)] = group
         found = [places for test, places in asked.values() if test(facts)]
-        return tuple(found[0]) if len(found) == 1 else tuple(sorted(place for places in found for place in places))
+        return found[0] if len(found) == 1 else tuple(sorted(place for places in found for place in places))
 
 
 def _beginning(glob: str) -> tuple[str, bool] | None:

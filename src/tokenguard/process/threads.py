@@ -9,6 +9,8 @@ handler ever runs, do more. Nothing is started once the process ends; who gets w
 from __future__ import annotations
 
 import _thread
+import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -215,6 +217,43 @@ class Pool:
                 self._running -= 1
             if not self._tasks.empty() and not ends.ending:
                 start(self._run)  # somebody came while it was leaving
+
+
+def in_event_loop() -> bool:
+    """Whether this thread runs an event loop, asyncio's or trio's, which nothing may block."""
+    asyncio = sys.modules.get("asyncio")
+    return _trio() is not None or (asyncio is not None and asyncio._get_running_loop() is not None)
+
+
+async def landed(promise: Future[T], *, shared: bool = False) -> T:
+    """Await what a thread brings, in asyncio's event loop or in trio's.
+
+    Who is cancelled meanwhile may cancel what has not begun, unless it is `shared`.
+    """
+    trio = _trio()
+    if trio is None:
+        import asyncio
+
+        coming = asyncio.wrap_future(promise)
+        return await (asyncio.shield(coming) if shared else coming)
+    came, loop = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def tell(_: object) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            loop.run_sync_soon(came.set)
+
+    promise.add_done_callback(tell)
+    await came.wait()
+    return promise.result()
+
+
+def _trio() -> Any:
+    """The module, where a task of trio's is running."""
+    trio: Any = sys.modules.get("trio")
+    try:
+        return trio and trio.lowlevel.current_task() and trio
+    except RuntimeError:
+        return None
 
 
 def elsewhere(operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

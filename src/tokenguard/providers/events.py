@@ -63,7 +63,8 @@ def told_before(body: bytes, keys: frozenset[str]) -> Iterator[bytes]:
     Usage is told along the way by some, and the last account need not repeat all of it.
     """
     for key in keys:
-        yield from lines_with(_above_zero(key), body)
+        if key.encode() in body:  # in a third of the time of the pattern
+            yield from lines_with(_above_zero(key), body)
 
 
 def is_alone(mark: bytes, body: bytes) -> bool:

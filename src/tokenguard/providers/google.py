@@ -246,6 +246,8 @@ METADATA = re.compile(rb'"usageMetadata"\s*:\s*\{')
 TOTAL = GENERATE_USAGE.total
 ADDED = (GENERATE_USAGE.prompt, GENERATE_USAGE.tools, GENERATE_USAGE.answer, GENERATE_USAGE.thoughts)
 """What the total is the sum of."""
+OFTEN_EARLY = frozenset((GENERATE_USAGE.thoughts, GENERATE_USAGE.cached))
+"""What may be missing from an account that is whole by its own total."""
 ACCOUNT = frozenset(
     (*ADDED, GENERATE_USAGE.cached, *GENERATE_USAGE.heard, GENERATE_USAGE.reheard, GENERATE_USAGE.spoken)
 )
@@ -288,7 +290,7 @@ def fold_generate(body: bytes) -> Reading:
     if not usage:  # before a long tail
         for data in lines_with(METADATA, body):
             usage = larger(fields(decoded(data).get("usageMetadata")), usage)
-    for data in told_before(body, untold(usage, ACCOUNT)):
+    for data in told_before(body, untold(usage, OFTEN_EARLY if _is_whole(usage) else ACCOUNT)):
         before = fields(decoded(data).get("usageMetadata"))
         if not _is_whole(usage) or (count(before.get(TOTAL)) or 0) > (count(usage.get(TOTAL)) or 0):
             usage = larger(before, usage)

@@ -254,8 +254,8 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 
 
 USAGE = re.compile(rb'"usage"\s*:\s*\{')
-COUNTED = b"_tokens"
-"""What every account of usage has in its keys."""
+COUNTED = b"prompt_tokens"
+"""What an account of usage has in its keys; one that has other keys is not alone."""
 REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
 BESIDE = re.compile(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')

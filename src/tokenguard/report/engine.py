@@ -12,6 +12,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from tokenguard.store.file import VERSION
+from tokenguard.store.layout import NUMBERED
 from tokenguard.store.sums import summed_to, teach
 
 QUANTILES: Final = (0.5, 0.95)
@@ -38,6 +40,8 @@ class Dialect(NamedTuple):
     """The column by which calls are in the order in which they came."""
     indexed: bool = False
     """Whether the engine has to be told when to go through the index of the calls' time."""
+    numbered: str | None = None
+    """The relation of calls that has numbers in the place of words (`store.layout.NUMBERED`); `None` without one."""
 
 
 class Records(Protocol):
@@ -77,6 +81,7 @@ SQLITE: Final = Dialect(
     glob=lambda text: f"{text} GLOB ?",
     attribute=_attribute,
     indexed=True,
+    numbered=f"({NUMBERED})",
 )
 
 
@@ -91,6 +96,8 @@ class SqliteRecords:
         connection.text_factory = _lenient
         teach(connection)
         self.summed = summed_to(connection)
+        if connection.execute("PRAGMA main.user_version").fetchone()[0] != VERSION:
+            self.dialect = SQLITE._replace(numbered=None)
         aggregate: type = Quantiles  # typeshed would have it give an int
         connection.create_aggregate("quantiles", 1, aggregate)
 

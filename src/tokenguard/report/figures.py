@@ -201,11 +201,11 @@ def _found(records: Records, query: Query, *, ranked: bool) -> _Found:
     """The groups of a query. Of many of which few are shown, the few are found first, and only they are measured."""
     limit = query.limit
     if not ranked or limit is None or limit > MOST or _sort(query) not in ("cost_usd", "calls"):
-        groups, quantiles, summed = measured(records, query, timed=True)
-        sums = added(group.measures for group in groups.values())
-        return _Found(query, groups, sums, quantiles, *_times(groups), summed=summed)
+        return _all(records, query)
     kept = kept_by(records, query) is not None
     groups, _, summed = measured(records, query, tuple(MEASURES) if kept else RANKED)
+    if kept and len(groups) <= limit:
+        return _all(records, query)
     ranks = [Row(keys, {"cost_usd": _cost(group.measures), **group.measures}) for keys, group in groups.items()]
     shown, rest = _limited(_sorted(ranks, query), query)
     some = replace(query, only=tuple(dict.fromkeys(row.keys[0] for row in shown)))
@@ -225,6 +225,13 @@ def _found(records: Records, query: Query, *, ranked: bool) -> _Found:
         more_usd=math.fsum(row.figures["cost_usd"] or 0.0 for row in rest),
         summed=summed or whole.summed,
     )
+
+
+def _all(records: Records, query: Query) -> _Found:
+    """All the groups of a query, each with all of its measures."""
+    groups, quantiles, summed = measured(records, query, timed=True)
+    sums = added(group.measures for group in groups.values())
+    return _Found(query, groups, sums, quantiles, *_times(groups), summed=summed)
 
 
 def _times(groups: Mapping[Keys, Group]) -> tuple[int | None, int | None]:

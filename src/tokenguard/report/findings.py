@@ -12,7 +12,7 @@ from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
-from tokenguard.report.query import answered, attribute, conditions, newest
+from tokenguard.report.query import Query, answered, attribute, conditions, newest
 from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
@@ -38,12 +38,13 @@ class Finding(NamedTuple):
 
 def find(records: Records, report: Report, outliers: Sequence[Outlier] = ()) -> list[Finding]:
     """The findings about a report's calls: losses, then risks, then what was prevented; the dearest first in each."""
+    recent = newest(records, report.query, LAST_CALLS)
     losses = [
         *_outliers(outliers),
         *_cold_prompts(records, report),
-        *_breaks(records, report),
-        *_repeats(records, report),
-        *_routes(records, report),
+        *_breaks(records, recent),
+        *_repeats(records, report, recent),
+        *_routes(records, report, recent),
         *_losses(report),
     ]
     kinds = (losses, _risks(report), _blocked(records, report))
@@ -62,16 +63,16 @@ def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
         )
 
 
-def _breaks(records: Records, report: Report) -> Iterator[Finding]:
+def _breaks(records: Records, recent: Query) -> Iterator[Finding]:
     """Why prompts were not in the provider's cache, as far as that is known."""
-    for found in broken(records, newest(records, report.query, LAST_CALLS), FEW):
+    for found in broken(records, recent, FEW):
         yield Finding(found.says(), found.usd, "lost to a broken prompt cache", found.next_step())
 
 
-def _repeats(records: Records, report: Report) -> Iterator[Finding]:
+def _repeats(records: Records, report: Report, recent: Query) -> Iterator[Finding]:
     """Requests that were sent again though they had been answered. The loss is what all but the first answer cost."""
     dialect = records.dialect
-    where, values = conditions(newest(records, report.query, LAST_CALLS), dialect)
+    where, values = conditions(recent, dialect)
     by_feature = records.rows(
         "WITH same AS ("  # noqa: S608
         f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
@@ -95,13 +96,13 @@ def _repeats(records: Records, report: Report) -> Iterator[Finding]:
     )
 
 
-def _routes(records: Records, report: Report) -> Iterator[Finding]:
+def _routes(records: Records, report: Report, recent: Query) -> Iterator[Finding]:
     """Routes that cost more than they save: too many answers of the cheaper model have to be asked again."""
     dialect = records.dialect
     rule, saved, again = (
         attribute(dialect, "more", name) for name in (names.ROUTE_RULE, names.ROUTE_SAVED, names.ROUTE_ESCALATION)
     )
-    where, values = conditions(newest(records, report.query, LAST_CALLS), dialect)
+    where, values = conditions(recent, dialect)
     found = records.rows(
         f"SELECT {rule}, count(*), sum(CASE WHEN {again} IS NULL THEN 0 ELSE 1 END), "  # noqa: S608 - our own names
         f"sum(CAST({saved} AS DOUBLE PRECISION)) FROM {dialect.calls} WHERE {where} AND {saved} IS NOT NULL "

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.report.query import TIMES, Query, among, conditions, expression, reads_all
-from tokenguard.store.layout import NS_PER_DAY
+from tokenguard.store.layout import NS_PER_DAY, WORDS
 from tokenguard.store.sums import KEPT, LATENCIES, MEASURES, PLACES, TIMED, Merged, quantile, shown
 
 QUANTILES: Final[Mapping[str, tuple[str, float]]] = {
@@ -71,7 +71,9 @@ def measured(
     if sums and (kept := kept_by(records, query)) is not None:
         return _from_sums(records, query, kept, measures, timed)
     query = replace(query, scan=reads_all(records, query))
-    groups = _from_calls(records, query, measures, timed)
+    groups = _by_numbers(records, query, measures, timed)
+    if groups is None:
+        groups = _from_calls(records, query, measures, timed)
     everything = _quantiles_of_calls(records, query) if timed and query.only is None else {}
     return Measured(groups, everything)
 
@@ -139,6 +141,41 @@ def _from_calls(records: Records, query: Query, measures: Sequence[str], timed: 
         first, last = row[len(measures) : len(measures) + 2]
         groups[keys] = Group(found, dict(zip(QUANTILES, times, strict=False)), first, last)
     return groups
+
+
+class _Numbered:
+    """Records whose calls have numbers in the place of words."""
+
+    def __init__(self, records: Records, relation: str) -> None:
+        self.dialect = records.dialect._replace(calls=relation)
+        self.summed, self.toolsets = records.summed, records.toolsets
+        self.rows, self.close = records.rows, records.close
+
+
+def _by_numbers(records: Records, query: Query, measures: Sequence[str], timed: bool) -> dict[Keys, Group] | None:
+    """The groups by the numbers of their words, which takes two thirds of the time; `None` where there are none."""
+    places = [n for n, key in enumerate(query.by) if key in WORDS]
+    if not places or records.dialect.numbered is None or any(key in WORDS for key, _ in query.where):
+        return None
+    only = query.only
+    if only is not None and query.by[0] in WORDS:
+        named = [value for value in only if value is not None]
+        marks = ", ".join("?" * len(named))
+        numbers = records.rows(f"SELECT id FROM words WHERE CAST(word AS TEXT) IN ({marks})", named)  # noqa: S608
+        only = (*(None for value in only if value is None), *(str(number) for (number,) in numbers))
+    found = _from_calls(_Numbered(records, records.dialect.numbered), replace(query, only=only), measures, timed)
+    wanted = sorted({int(number) for keys in found for n in places if (number := keys[n]) is not None})
+    marks = ", ".join("?" * len(wanted)) if len(wanted) < MANY else "SELECT id FROM words"
+    told = records.rows(f"SELECT id, word FROM words WHERE id IN ({marks})", wanted if len(wanted) < MANY else ())  # noqa: S608
+    words = {str(number): str(word) for number, word in told}
+    return {
+        tuple(words.get(key, key) if n in places and key is not None else key for n, key in enumerate(keys)): group
+        for keys, group in found.items()
+    }
+
+
+MANY: Final = 1000
+"""Of more words than this, all are looked up."""
 
 
 def _rows(

@@ -150,14 +150,14 @@ def _declared(column: str) -> str:
     return f'"{column}" REAL' if column.endswith(("_usd", "_s")) else f'"{column}"'
 
 
-def _read(column: str) -> str:
-    """The SQL of a call's column, from what is kept."""
+def _read(column: str, *, numbered: bool = False) -> str:
+    """The SQL of a call's column, from what is kept; `numbered`: words stay numbers."""
     own = f'call_rows."{column}"'
     if column in KIND:
         own = f'kinds."{column}"'
     elif column in IDENTIFIERS:
         own = f"CASE typeof({own}) WHEN 'blob' THEN lower(hex({own})) ELSE {own} END"
-    elif column in WORDS:
+    elif column in WORDS and not numbered:
         own = f"(SELECT word FROM words WHERE words.id = {own})"  # noqa: S608 - our own names
     if column == "response_id":
         own = f"CASE beginning WHEN '' THEN {own} ELSE beginning || {own} END"
@@ -177,6 +177,10 @@ CALLS: Final = (
     "FROM call_rows CROSS JOIN kinds ON kinds.id = call_rows.kind"  # in this order
 )
 """What the view `calls` selects."""
+NUMBERED: Final = CALLS.replace(
+    ", ".join(map(_read, CALL_COLUMNS[:-1])), ", ".join(_read(column, numbered=True) for column in CALL_COLUMNS[:-1])
+)
+"""The same with the numbers of `WORDS`: what groups by them looks a word up for each group, and not for each call."""
 
 # --- keeping ---------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Mapping
+from copy import deepcopy
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -140,7 +141,8 @@ def said_by_tools(body: Mapping[str, Any]) -> Said:
     except ValueError:
         return _walked(tools, None)
     said = _walked(tools, len(written))
-    _remembered = ((marshal.loads(written), said), *known[: REMEMBERED_TOOLS - 1])  # noqa: S302 - our own
+    # A copy with the same texts: what is the same object is not compared.
+    _remembered = ((deepcopy(tools), said), *known[: REMEMBERED_TOOLS - 1])
     return said
 
 
