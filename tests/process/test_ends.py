@@ -272,6 +272,18 @@ ends.heed_signals()
     assert (ended.returncode, ended.stderr) == (-signal.SIGTERM, "")
 
 
+@pytest.mark.parametrize("calls", ["one()", "t = threading.Thread(target=one); t.start(); t.join()"])
+def test_a_server_that_puts_the_default_back(tmp_path: Path, calls: str) -> None:
+    """One that handles SIGTERM, and dies of it at its end as uvicorn does, ends like any other program."""
+    ended = run(
+        tmp_path,
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        f"{calls}\nheld = stream(); next(iter(held))\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_DFL)\nsignal.raise_signal(signal.SIGTERM)\ntime.sleep(60)",
+    )
+    assert (ended.code, sorted(ended.outcomes), ended.reserved) == (-signal.SIGTERM, [ABANDONED, OK], 0)
+
+
 def test_handlers_of_the_programs_own(tmp_path: Path) -> None:
     """A handler that the program has set is left alone, and so is a signal that it ignores."""
     program = (

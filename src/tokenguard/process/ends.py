@@ -122,15 +122,31 @@ def call_last() -> None:
     atexit.register(end)
 
 
+_set_handler: Final = signal.signal
+
+
 def heed_signals() -> None:
-    """Be told of the signals that would end this process without a word. Handlers of the program's own stay."""
+    """Be told of the signals that would end this process without a word. Handlers of the program's own stay.
+
+    A server that has one of its own puts the default back at its end, and raises the signal anew (uvicorn): then the
+    default is ours.
+    """
+    if signal.signal is _set_handler:
+        signal.signal = _ours_for_the_default
     if threading.current_thread() is not threading.main_thread():
         return  # only there may handlers be set
     for name in SIGNALS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             with contextlib.suppress(ValueError):  # a subinterpreter
-                signal.signal(number, _die)
+                _set_handler(number, _die)
+
+
+@functools.wraps(_set_handler)
+def _ours_for_the_default(signalnum: Any, handler: Any) -> Any:
+    default = isinstance(handler, int) and handler == signal.SIG_DFL
+    heeded = default and signalnum in [getattr(signal, name, None) for name in SIGNALS]
+    return _set_handler(signalnum, _die if heeded else handler)
 
 
 def _die(number: int, frame: FrameType | None) -> None:
@@ -141,7 +157,7 @@ def _die(number: int, frame: FrameType | None) -> None:
     try:
         _leave()
     finally:  # whatever another handler raises meanwhile
-        signal.signal(number, signal.SIG_DFL)
+        _set_handler(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
 
