@@ -227,6 +227,7 @@ def test_index(monkeypatch):
     """The nearest is found, whatever was dropped, and the oldest go when there are too many."""
     np = pytest.importorskip("numpy")
     monkeypatch.setattr(vectors, "MOST", 100)
+    monkeypatch.setitem(sys.modules, "faiss", None)
     drawn = np.random.default_rng(7).normal(size=(250, 32)).astype(np.float32)
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     index = vectors.Index()
@@ -239,6 +240,48 @@ def test_index(monkeypatch):
     index.drop((200).to_bytes(32, "big"))
     assert index.nearest(drawn[200]).key != (200).to_bytes(32, "big")
     assert index.nearest(drawn[201][:16]) is None
+
+
+def test_many(monkeypatch):
+    """Beyond what is all compared, vectors are in groups: what is near enough to be served is found."""
+    np = pytest.importorskip("numpy")
+    pytest.importorskip("faiss", reason="faiss is not installed: large partitions are not tried")
+    monkeypatch.setattr(vectors, "MOST", 500)
+    monkeypatch.setattr(vectors, "MOST_GROUPED", 4_000)
+    random = np.random.default_rng(7)
+    drawn = random.normal(size=(5_000, 32)).astype(np.float32)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    keys = [n.to_bytes(32, "big") for n in range(5_000)]
+    index = vectors.Index()
+    for key, vector in zip(keys[:3_000], drawn, strict=False):
+        index.add(key, vector)
+    assert len(index) == 3_000
+    for n in range(0, 3_000, 50):
+        asked = drawn[n] + 0.05 * random.normal(size=32).astype(np.float32) / 32**0.5
+        near = index.nearest(asked / np.linalg.norm(asked))
+        assert near.key == keys[n]
+        assert 0.99 < near.similarity <= 1
+    index.drop(keys[50])
+    assert index.nearest(drawn[50]).key != keys[50]
+    index.add(keys[50], drawn[50])
+    assert index.nearest(drawn[50]).key == keys[50]
+    assert index.nearest(drawn[50][:16]) is None
+    for key, vector in zip(keys[3_000:], drawn[3_000:], strict=True):
+        index.add(key, vector)
+    assert 3_000 <= len(index) <= 4_000
+    assert index.nearest(drawn[4_999]).key == keys[4_999]
+    assert index.nearest(drawn[0]).similarity < 0.99  # the oldest are gone
+
+
+def test_many_without_faiss(monkeypatch):
+    """Without it, the oldest go."""
+    np = pytest.importorskip("numpy")
+    monkeypatch.setattr(vectors, "MOST", 10)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    index = vectors.Index()
+    for n, vector in enumerate(np.eye(12, dtype=np.float32)):
+        index.add(n.to_bytes(32, "big"), vector)
+    assert len(index) == 10
 
 
 def test_static_model(tmp_path):

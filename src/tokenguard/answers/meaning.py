@@ -147,16 +147,16 @@ class Meanings:
         found.vector = self._encoders.vector(str(rule.encoder), text, self._timeout_s)
         if found.vector is None:
             return None, None
+        index = self._indexes.of(found.partition)
         for _ in range(TRIES):
-            with self._indexes.lock:
-                index = self._indexes.of(found.partition)
+            with index.lock:
                 self._sync(index, found.partition)
                 near = index.nearest(found.vector)
             if near is None:
                 return None, None
             if (data := self._store.get(near.key)) is not None:
                 return near, data
-            with self._indexes.lock:
+            with index.lock:
                 index.drop(near.key)
         return None, None
 
@@ -180,8 +180,7 @@ class Meanings:
         key, vector, partition = found.key, found.vector, found.partition
         if key is None or vector is None:
             return
-        with self._indexes.lock:
-            self._indexes.of(partition).add(key, vector)
+        self._indexes.of(partition).add(key, vector)
         if self._store.local:
             return
         own = hmac.digest(self._box.secret, b"vector" + key, "sha256")
