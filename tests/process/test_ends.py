@@ -132,6 +132,20 @@ def test_program(tmp_path: Path, how: str) -> None:
     assert ended.reserved == 0
 
 
+def test_a_signal_while_it_forks(tmp_path: Path) -> None:
+    """One that comes while the fork keeps the store's locks is died of when it is over, by the parent alone."""
+    program = """
+from tokenguard.process.forks import at_fork
+one()
+at_fork(lambda: None, before=lambda: [one(), os.kill(os.getpid(), signal.SIGTERM)])
+if not (child := os.fork()): print("child"); os._exit(0)
+"""
+    ended = run(tmp_path, program)
+    assert (ended.code, ended.output) == (-signal.SIGTERM, "child\n")
+    assert ended.outcomes == [OK] * 2
+    assert ended.reserved == 0
+
+
 METHODS = ("fork", "spawn", "forkserver")
 
 WORKERS = {

@@ -23,6 +23,8 @@ from enum import IntEnum
 from types import FrameType
 from typing import Any, Final
 
+from tokenguard.process.forks import after_fork, at_fork, forking
+
 SIGNALS: Final = ("SIGTERM", "SIGHUP")
 """What ends a process without a word to it, where the program itself has no handler: `kill`, a pool's `terminate()`,
 the end of a terminal."""
@@ -80,7 +82,7 @@ def _leave() -> None:
 _ends_in: list[int] = []
 """The threads that are in `end`."""
 _signals: list[int] = []
-"""What has come while the main thread was in `end`: it finishes what it does, and dies of this then."""
+"""What has come while the main thread was in `end` or in a fork: it finishes what it does, and dies of this then."""
 
 
 def end() -> None:
@@ -98,8 +100,20 @@ def end() -> None:
                         break
     finally:
         _ends_in.remove(threading.get_ident())
-        if _signals and threading.get_ident() not in _ends_in:
-            _die(_signals.pop(), None)
+        _die_of_what_waited()
+
+
+def _die_of_what_waited() -> None:
+    if _signals and threading.get_ident() not in _ends_in:
+        _die(_signals.pop(), None)
+
+
+def _forget_signals() -> None:
+    _signals.clear()  # they were the parent's
+
+
+after_fork(_die_of_what_waited)
+at_fork(_forget_signals)
 
 
 def here() -> int:
@@ -151,7 +165,7 @@ def _ours_for_the_default(signalnum: Any, handler: Any) -> Any:
 
 def _die(number: int, frame: FrameType | None) -> None:
     """End, and then die of the signal as if nobody had handled it."""
-    if threading.get_ident() in _ends_in:
+    if threading.get_ident() in _ends_in or forking():
         _signals.append(number)
         return
     try:

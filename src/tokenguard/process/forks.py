@@ -7,6 +7,7 @@ will do, of connections. Whoever keeps such things says here what becomes of the
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
 
@@ -25,6 +26,21 @@ def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | 
         if step is not None:
             steps[:] = [known for known in steps if known() is not None]
             steps.append(_reference(step))
+
+
+_forking: set[int] = set()
+"""The threads that are in a fork, with what `before` keeps."""
+_afterwards: list[_Step] = []
+
+
+def forking() -> bool:
+    """Whether this very thread is in a fork: nothing may wait for what `before` keeps."""
+    return threading.get_ident() in _forking
+
+
+def after_fork(in_parent: _Step) -> None:
+    """Have `in_parent` called when a fork is over in the parent, and nothing is kept any more."""
+    _afterwards.append(in_parent)
 
 
 _left: list[object] = []
@@ -49,9 +65,24 @@ def _run(steps: list[Callable[[], _Step | None]]) -> None:
             step()
 
 
+def _begin() -> None:
+    _forking.add(threading.get_ident())
+    _run(_before)
+
+
+def _end_in_parent() -> None:
+    try:
+        _run(_in_parent)
+    finally:
+        _forking.discard(threading.get_ident())
+    for step in _afterwards:
+        step()
+
+
+def _end_in_child() -> None:
+    _run(_in_child)
+    _forking.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=lambda: _run(_before),
-        after_in_parent=lambda: _run(_in_parent),
-        after_in_child=lambda: _run(_in_child),
-    )
+    os.register_at_fork(before=_begin, after_in_parent=_end_in_parent, after_in_child=_end_in_child)
