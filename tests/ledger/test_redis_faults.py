@@ -6,6 +6,7 @@ import logging
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -174,4 +175,20 @@ def test_a_release_that_comes_first(redis_server: Server) -> None:
     ledger.settle(made, 5, 0)
     ledger.settle(made, 5, 0)
     assert ledger.read([IT])[0].spent_nano == 5
+    ledger.close()
+
+
+def test_while_logging_is_locked(redis_server: Server) -> None:
+    """Nothing is logged under `logging`'s own lock to connect: a signal handler's exception can leave it locked."""
+    ledger, took = RedisLedger(redis_server.url, timeout_s=30), threading.Event()
+    ledger.read([IT])  # what is logged once has been
+
+    def connect() -> None:
+        ledger._begin()
+        ledger.reserve([IT], 5, 0)
+        took.set()
+
+    with logging._lock:  # type: ignore[attr-defined]
+        threading.Thread(target=connect, daemon=True).start()
+        assert took.wait(10)
     ledger.close()

@@ -89,6 +89,10 @@ def connecting(url: str, timeout_s: float, deadline: Deadline) -> Callable[[], A
 
     A connection that the server has closed meanwhile is tried once more; a timeout is not. Raises `ImportError`
     without the `redis` package.
+
+    They speak RESP2, whose answers are all that is needed: with RESP3 redis-py asks at each connect for notices of
+    maintenance, which stretch timeouts. A server that has none makes it log, under `logging`'s own lock, which an
+    exception out of a signal handler leaves locked for all other threads.
     """
     import redis
     from redis import connection
@@ -99,4 +103,4 @@ def connecting(url: str, timeout_s: float, deadline: Deadline) -> Callable[[], A
     parse: Callable[[str], Any] = connection.parse_url
     timed = _timed(parse(url).get("connection_class", connection.Connection), deadline)
     wait = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    return partial(redis.Redis.from_url, url, connection_class=timed, retry=retry, **wait)
+    return partial(redis.Redis.from_url, url, connection_class=timed, retry=retry, protocol=2, **wait)
