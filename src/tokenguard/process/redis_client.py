@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -90,9 +91,9 @@ def connecting(url: str, timeout_s: float, deadline: Deadline) -> Callable[[], A
     A connection that the server has closed meanwhile is tried once more; a timeout is not. Raises `ImportError`
     without the `redis` package.
 
-    They speak RESP2, whose answers are all that is needed: with RESP3 redis-py asks at each connect for notices of
-    maintenance, which stretch timeouts. A server that has none makes it log, under `logging`'s own lock, which an
-    exception out of a signal handler leaves locked for all other threads.
+    They ask for no notices of maintenance, which stretch time-outs. redis-py asks at each connect; of a server that has
+    none it logs, under `logging`'s own lock, and an exception out of a signal handler leaves that locked for all other
+    threads.
     """
     import redis
     from redis import connection
@@ -102,5 +103,9 @@ def connecting(url: str, timeout_s: float, deadline: Deadline) -> Callable[[], A
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     parse: Callable[[str], Any] = connection.parse_url
     timed = _timed(parse(url).get("connection_class", connection.Connection), deadline)
-    wait = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    return partial(redis.Redis.from_url, url, connection_class=timed, retry=retry, protocol=2, **wait)
+    more: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    with contextlib.suppress(ImportError):  # older ones ask for none
+        from redis.maint_notifications import MaintNotificationsConfig
+
+        more["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    return partial(redis.Redis.from_url, url, connection_class=timed, retry=retry, **more)
