@@ -28,8 +28,11 @@ MAX_ITEMS = 2**18
 
 
 async def closed(items: Any) -> None:
-    """Close an asynchronous generator with the one that read it, as it would be without that one."""
-    if (aclose := getattr(items, "aclose", None)) is not None:
+    """Close an asynchronous generator with the one that read it, as it would be without that one.
+
+    An event loop that ends closes all generators at once: then this one may be closing already.
+    """
+    if (aclose := getattr(items, "aclose", None)) is not None and not getattr(items, "ag_running", False):
         await aclose()
 
 
