@@ -163,8 +163,9 @@ def test_a_processor_that_is_added_later_is_heard():
         span = spans.start("chat", Context(), {"gen_ai.operation.name": "chat"}, 1)
         assert span.is_recording()
         span.end()
-    assert [each[0] for each in first.log] == ["start", "ending", "end"] * 3
-    assert [each[0] for each in second.log] == ["start", "ending", "end"]
+    stations = ["start", "ending", "end"] if hasattr(SpanProcessor, "_on_ending") else ["start", "end"]
+    assert [each[0] for each in first.log] == stations * 3
+    assert [each[0] for each in second.log] == stations
 
 
 def test_clients_share_a_template(monkeypatch):

@@ -345,6 +345,8 @@ def _with_parts_made_later(example: Any) -> type:
     def get_span_context(self: Any) -> Any:
         return self._context
 
+    seals = "_immutable" in kind.end.__code__.co_names  # an older SDK leaves the attributes of its spans open
+
     def ends(self: Any, end_time: int | None, attributes: Mapping[str, AttributeValue] | None, had: int) -> bool:
         """End it, with these attributes for the `had` that it has; false where that is not so, or there is no room."""
         bounded = self._attributes
@@ -356,7 +358,8 @@ def _with_parts_made_later(example: Any) -> type:
                     return False
                 bounded._dict = attributes
             self._end_time = time.time_ns() if end_time is None else end_time
-            bounded._immutable = True
+            if seals:
+                bounded._immutable = True
         if count is not None:
             count()
         heard = hearing(self._span_processor)
@@ -406,6 +409,8 @@ def hearing(processor: Any) -> Hearing:
     each = those if one_by_one else (processor,)
     start, ending, end = (
         tuple(method for one in each if not _does_nothing(method := getattr(one, name, _nothing)))
+        if hasattr(sys.modules[SDK].SpanProcessor, name)  # an older SDK does not call `_on_ending`
+        else ()
         for name in ("on_start", "_on_ending", "on_end")
     )
     known = _heard = Hearing(those, start, ending, end)
