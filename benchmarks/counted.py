@@ -22,7 +22,7 @@ from contenders import CONTENDERS
 from run import Process, note
 
 FILE = Path(__file__).with_name("counts.json")
-TURNS = {"chat": 10, "stream": 4, "anthropic": 10}
+TURNS = {"chat": 60, "stream": 4, "anthropic": 30}
 """Scenarios, and over how many turns each is counted."""
 GATED = ("floor", "tokenguard", "tokenguard, guarded")
 TOLERANCE = {"chat": 0.03, "anthropic": 0.03}
