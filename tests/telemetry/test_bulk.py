@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from importlib.metadata import version
+from types import ModuleType
 
 import pytest
 from opentelemetry import trace
@@ -26,6 +28,7 @@ from opentelemetry.sdk.metrics.view import (
 )
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
+from tokenguard.telemetry import bulk, templates
 from tokenguard.telemetry.bulk import Bulk, points
 
 BOUNDS = (1, 4, 16, 64, 256)
@@ -142,3 +145,14 @@ def test_a_wrapped_histogram_is_not_gone_round(monkeypatch):
 def test_no_sdk():
     """Without the SDK, what the API gives is recorded to."""
     in_bulk(NoOpMeter("m").create_histogram("h"), {}, [(1, SpanContext(1, 1, is_remote=False))])
+
+
+def test_while_the_sdk_is_imported(monkeypatch):
+    """A module that another thread is importing has no classes yet: then nothing is of the SDK."""
+    meter = NoOpMeter("test")
+    instrument = meter.create_histogram("h")
+    monkeypatch.setitem(sys.modules, f"{bulk.INTERNAL}.instrument", ModuleType("half"))
+    assert "NoOpHistogram" in points.why_not(instrument)
+    monkeypatch.setitem(sys.modules, templates.SDK, ModuleType("half"))
+    with pytest.raises(templates.Unlike, match="the tracer is"):
+        templates.Template.of(trace.NoOpTracer())

@@ -59,8 +59,8 @@ class Points:
 
     def why_not(self, instrument: Any) -> str | None:
         """Why measurements of this instrument are recorded one by one; `None` where they are not."""
-        sdk = sys.modules.get(f"{INTERNAL}.instrument")
-        if sdk is None or type(instrument) is not sdk._Histogram:
+        sdk: Any = sys.modules.get(f"{INTERNAL}.instrument")
+        if type(instrument) is not getattr(sdk, "_Histogram", None):  # another thread may be importing it just now
             return f"the histogram is {type(instrument).__module__}.{type(instrument).__qualname__}"
         record = sdk.Histogram.record
         if type(record) is not FunctionType or record.__code__.co_filename != sdk.__file__:

@@ -233,8 +233,8 @@ class Template:
     @classmethod
     def of(cls, tracer: Any, *, record_exception: bool = False) -> Template:
         """The template of this tracer's spans; raises `Unlike` where there is none that is known to be right."""
-        sdk = sys.modules.get(SDK)
-        if sdk is None or type(tracer) is not sdk.Tracer:
+        sdk: Any = sys.modules.get(SDK)
+        if type(tracer) is not getattr(sdk, "Tracer", None):  # another thread may be importing it just now
             raise Unlike(f"the tracer is {type(tracer).__module__}.{type(tracer).__qualname__}")
         for method in (sdk.Tracer.start_span, sdk.Span.__init__, sdk.Span.start, sdk.Span.end):
             if type(method) is not FunctionType or method.__code__.co_filename != sdk.__file__:
