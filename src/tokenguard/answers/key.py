@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import marshal
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.answers.fitting import LINKING, NAMING
 from tokenguard.call.call import AskedBy, Call
+from tokenguard.process.hashes import in_bytes, marshalled
 from tokenguard.tokens.bounds import CACHE_MARKS
 
 FORMAT: Final = 2
@@ -89,12 +89,6 @@ def _canonical(value: object, telling: list[dict[str, Any]]) -> tuple[Any, bytes
         telling.clear()
         found = _normal(json.loads(json.dumps(value, allow_nan=False, default=_plain)), telling)
         return found, marshalled(found)
-
-
-def marshalled(value: object) -> bytes:
-    """Plain data in bytes. Raises `ValueError` for other data."""
-    # As `repeats` does: version 2 has no back references. It is an order faster than JSON, which escapes every text.
-    return marshal.dumps(value, 2)  # type: ignore[arg-type] # it says so itself
 
 
 def _normal(value: Any, telling: list[dict[str, Any]]) -> Any:
@@ -171,11 +165,7 @@ def origin(asked_by: AskedBy) -> bytes:
     for given in asked_by.headers:
         if given:
             headers.update(headers_that_count(given))
-    by = (asked_by.url, sorted(headers.items()), asked_by.more)
-    try:
-        return marshalled(by)
-    except ValueError:
-        return repr(by).encode("utf-8", "backslashreplace")
+    return in_bytes((asked_by.url, sorted(headers.items()), asked_by.more))[0]
 
 
 def keys_of(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: str) -> Callable[[bytes], bytes]:

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from tokenguard.answers.key import Body, marshalled
+from tokenguard.answers.key import Body
 from tokenguard.call.call import Call
+from tokenguard.process.hashes import marshalled
 
 _FILLER: Final = (
     "a an the this that these those is are was were am be been being do does did has have had "

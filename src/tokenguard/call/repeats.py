@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import marshal
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from tokenguard.process.hashes import canonical
+from tokenguard.process.hashes import canonical, in_bytes
 
 WINDOW_NS = 600 * 10**9
 """An identical request within ten minutes of its failure is a retry; later it is somebody asking again."""
@@ -91,16 +90,12 @@ def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[bytes, b
     for turns in TURNS:
         if type(members := ordered.get(turns)) is list:
             ordered[turns] = [each if _is_ordered(each) else _in_order(each) for each in members]
-    whole = (api, provider, _lighter(ordered))
-    try:
-        return _marshalled(whole), True
-    except ValueError:
-        return _spelled(whole), False
+    return in_bytes((api, provider, _lighter(ordered)))
 
 
 def _is_ordered(member: object) -> bool:
     """Whether it is as nearly all are: `role` before the rest, of which there is one; or no object."""
-    return type(member) is not dict or (len(member) == 2 and "role" in member and next(iter(member)) == "role")
+    return type(member) is not dict or (len(member) == 2 and next(iter(member)) == "role")
 
 
 def _in_order(member: dict[str, Any]) -> dict[str, Any]:
@@ -169,21 +164,4 @@ def identity(body: Mapping[str, Any]) -> bytes:
     """A digest of the request that nobody can make another request for: equal only for equal requests."""
     import hashlib  # three milliseconds, that only a policy with shared calls needs
 
-    return hashlib.sha256(_bytes(canonical(body))).digest()
-
-
-def _bytes(value: object) -> bytes:
-    try:
-        return _marshalled(value)
-    except ValueError:
-        return _spelled(value)
-
-
-def _marshalled(value: object) -> bytes:
-    """Raises `ValueError` for a value that is not plain data: an iterator, an SDK's own object."""
-    # Version 2 has no back references, so equal values give equal bytes; it is an order faster than JSON.
-    return marshal.dumps(value, 2)  # type: ignore[arg-type] # it says so itself
-
-
-def _spelled(value: object) -> bytes:
-    return repr(value).encode("utf-8", "backslashreplace")
+    return hashlib.sha256(in_bytes(canonical(body))[0]).digest()

@@ -6,7 +6,6 @@ nothing of what they say.
 
 from __future__ import annotations
 
-import marshal
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import Any, Final, TypeVar
 from zlib import crc32
 
 from tokenguard.inputs.pieces import Plain, Said, Turn
-from tokenguard.process.hashes import canonical, stable
+from tokenguard.process.hashes import canonical, marshalled, stable
 
 T = TypeVar("T")
 BLOCK: Final = 256
@@ -66,7 +65,7 @@ class Known(Plain[Cut]):
             else canonical(body[key])
             for key in sorted(body, key=str)
         }
-        return stable(marshal.dumps((*seam, said), 2))
+        return stable(marshalled((*seam, said)))
 
     def let_go(self) -> None:
         """The request has been read."""
@@ -106,13 +105,13 @@ class Known(Plain[Cut]):
     def _key(self, member: object) -> tuple[object, int, int]:
         key = self._keys.get(id(member))
         if key is None:
-            data = marshal.dumps(member, 2)  # type: ignore[arg-type] # it came out of `marshal`
+            data = marshalled(member)
             key = self._keys[id(member)] = (member, hash(data), len(data))
         return key
 
 
 def _digest(member: object) -> bytes:
-    return blake2b(marshal.dumps(canonical(member), 2), digest_size=16).digest()
+    return blake2b(marshalled(canonical(member)), digest_size=16).digest()
 
 
 def _blocks(made: object) -> int:

@@ -12,9 +12,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from tokenguard.lint.patterns import TEMPLATE
+
 _HINTS = re.compile(
     rb"^[ \t]*type[ \t]+\w|^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+\w+[ \t]*\[|^[ \t]*except\b\*?[^:(\n]*,"
-    rb"|\b(?:[tT][rR]?|[rR][tT])[\"']|\blazy[ \t\\]+(?:from|import)\b"
+    rb"|\blazy[ \t\\]+(?:from|import)\b|"
+    + TEMPLATE.pattern
     + (rb"|\b(?:[fF][rR]?|[rR][fF])[\"']" if sys.version_info < (3, 12) else b""),
     re.MULTILINE,
 )

@@ -20,3 +20,7 @@ class _Lazy:
 def lazy(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     """`re.compile`, but at the first use."""
     return cast("re.Pattern[AnyStr]", _Lazy(text, flags))
+
+
+TEMPLATE = lazy(rb"\b(?:[tT][rR]?|[rR][tT])[\"']")
+"""Where a template string may begin (PEP 750)."""

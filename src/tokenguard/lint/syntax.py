@@ -7,13 +7,14 @@ they know every binding of a name but not the order of execution, so answers are
 from __future__ import annotations
 
 import ast
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, cast
+
+from tokenguard.lint.patterns import TEMPLATE
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Kind = Literal["assign", "param", "import", "def", "class", "loop", "with", "augment", "append", "item", "opaque"]
@@ -125,17 +126,13 @@ def parse(source: bytes) -> ast.Module:
                 return ast.parse(older)
             except SyntaxError:
                 raise TooNew(error.msg, (None, error.lineno, error.offset, error.text)) from error
-    if sys.version_info >= (3, 14) and _TEMPLATE.search(source):
-        _without_templates(tree)
+    _without_templates(tree, source)
     return tree
 
 
-_TEMPLATE = re.compile(rb"\b(?:[tT][rR]?|[rR][tT])[\"']")
-
-
-def _without_templates(tree: ast.Module) -> None:
+def _without_templates(tree: ast.Module, source: bytes) -> None:
     """Make template strings (PEP 750) the f-strings that they are to every rule, here as in `lowered`."""
-    if sys.version_info >= (3, 14):
+    if sys.version_info >= (3, 14) and TEMPLATE.search(source):
         for node in ast.walk(tree):
             if node.__class__ is ast.TemplateStr:
                 node.__class__ = ast.JoinedStr  # type: ignore[assignment]

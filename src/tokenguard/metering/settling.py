@@ -14,6 +14,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
+from tokenguard.prices.rates import FIRST_MEDIUM, FIRST_UNIT
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading, geo_of
 from tokenguard.providers.reading import MOST_TOKENS, REPORTED_ESTIMATE, believable
@@ -59,9 +60,9 @@ class Settling:
                 reading = units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
             usage = reading[0]
-            if usage is not None and sum(filter(None, usage)) > MOST_TOKENS:
-                reading = self._believed(reading)
-                usage = reading[0]
+            if not believable(usage):
+                self._contain("reading usage", _disbelieve, usage)
+                reading, usage = reading._replace(usage=None), None
             cost, charged = self._price(call, reading, outcome, error, generated)
             if guard is not None and self._was_kept(call, reading, outcome):
                 cost, charged, usage = _served(call, cost, outcome), None, None
@@ -122,13 +123,6 @@ class Settling:
                 each.add(record)
         call.handed_on = 3
         self.telemetry.put(_new(Finished, (record, span.identity(), span.owned, call.api, call.snapshot)))
-
-    def _believed(self, reading: Reading) -> Reading:
-        """What was read, without counts beyond all reason: they would fill every budget, and are nobody's usage."""
-        if believable(reading.usage):
-            return reading
-        self._contain("reading usage", _disbelieve, reading.usage)
-        return reading._replace(usage=None)
 
     def _price(
         self,
@@ -300,12 +294,13 @@ def _disbelieve(usage: Usage) -> None:
     raise ValueError(f"the provider reports {beyond}, and no call has more than {MOST_TOKENS:,} tokens")
 
 
-_TEXT_ALONE = (None,) * len(Usage._fields[8:])
-_OTHERS = tuple((Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items())[5:]
+_TEXT_ALONE = (None,) * len(Usage._fields[FIRST_MEDIUM:])
+_NO_UNITS = (None,) * len(Usage._fields[FIRST_UNIT:])
+_COUNTS = [(Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items()]
+_OTHERS = tuple((place, name) for place, name in _COUNTS if place >= FIRST_MEDIUM)
 """The places of a `Usage` that have an attribute, behind those of text, which go first."""
-_NO_UNITS = _TEXT_ALONE[5:]
-_MEDIA = tuple((place, name) for place, name in _OTHERS if place < 13)
-"""Those of sound and pictures."""
+_MEDIA = tuple((place, name) for place, name in _OTHERS if place < FIRST_UNIT)
+"""Those of sound, pictures and the use of tools: of most calls that are more than text there is no more."""
 REPORTED_COST: Final = 10
 CONVERSATION: Final = 12
 RESOURCE: Final = 15
@@ -372,8 +367,8 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
             attributes[names.CACHE_WRITE_TOKENS] = put
         if (reasoned := usage[7]) is not None:
             attributes[names.REASONING_TOKENS] = reasoned
-        if usage[8:] != _TEXT_ALONE:
-            for place, name in _MEDIA if usage[13:] == _NO_UNITS else _OTHERS:
+        if usage[FIRST_MEDIUM:] != _TEXT_ALONE:
+            for place, name in _MEDIA if usage[FIRST_UNIT:] == _NO_UNITS else _OTHERS:
                 if (counted := usage[place]) is not None:
                     attributes[name] = counted
     if cost is not None:

@@ -150,7 +150,7 @@ def _declared(column: str) -> str:
     return f'"{column}" REAL' if column.endswith(("_usd", "_s")) else f'"{column}"'
 
 
-def _read(column: str, *, numbered: bool = False) -> str:
+def _read(column: str, *, numbered: bool) -> str:
     """The SQL of a call's column, from what is kept; `numbered`: words stay numbers."""
     own = f'call_rows."{column}"'
     if column in KIND:
@@ -172,14 +172,19 @@ TABLES: Final = (
     "CREATE INDEX call_rows_by_start ON call_rows (start_ns)",
 )
 MORE: Final = "CASE WHEN shared IS NULL THEN own WHEN own IS NULL THEN shared ELSE json_patch(shared, own) END AS more"
-CALLS: Final = (
-    f"SELECT call_rows.id, {', '.join(map(_read, CALL_COLUMNS[:-1]))}, {MORE}, own, shared "  # noqa: S608 - our names
-    "FROM call_rows CROSS JOIN kinds ON kinds.id = call_rows.kind"  # in this order
-)
+
+
+def _select(*, numbered: bool) -> str:
+    columns = ", ".join(_read(column, numbered=numbered) for column in CALL_COLUMNS[:-1])
+    return (
+        f"SELECT call_rows.id, {columns}, {MORE}, own, shared "  # noqa: S608 - our names
+        "FROM call_rows CROSS JOIN kinds ON kinds.id = call_rows.kind"  # in this order
+    )
+
+
+CALLS: Final = _select(numbered=False)
 """What the view `calls` selects."""
-NUMBERED: Final = CALLS.replace(
-    ", ".join(map(_read, CALL_COLUMNS[:-1])), ", ".join(_read(column, numbered=True) for column in CALL_COLUMNS[:-1])
-)
+NUMBERED: Final = _select(numbered=True)
 """The same with the numbers of `WORDS`: what groups by them looks a word up for each group, and not for each call."""
 
 # --- keeping ---------------------------------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ that takes tells the bytes of plain messages; tools are nearly always those of t
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Mapping
 from copy import deepcopy
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from tokenguard.process.hashes import marshalled
 from tokenguard.tokens.text import upper_bound
 
 MEDIA = {"image_url": 765, "input_image": 765, "image": 1600}
@@ -137,7 +137,7 @@ def said_by_tools(body: Mapping[str, Any]) -> Said:
         if each[0] == tools:
             return each[1]
     try:
-        written = marshal.dumps(tools, 2)  # type: ignore[arg-type] # it says so itself
+        written = marshalled(tools)
     except ValueError:
         return _walked(tools, None)
     said = _walked(tools, len(written))
@@ -172,11 +172,11 @@ def _said_by_messages(body: Mapping[str, Any], size: int, offers: str, tools: Sa
     except (KeyError, TypeError):
         return None
     other = {key: value for key, value in body.items() if key not in ("messages", offers)}
-    size -= len(marshal.dumps(other, 2)) + 5 + len("messages") + 5
+    size -= len(marshalled(other)) + 5 + len("messages") + 5
     if offers:
         size -= 5 + len(offers) + (tools.size or 0)
     if calls:
-        size -= len(marshal.dumps(calls, 2)) - 5
+        size -= len(marshalled(calls)) - 5
     size += len(texts) * (BOUND_PER_ITEM + BOUND_PER_OBJECT - 2) + sum(map(len, texts)) * (BOUND_PER_ITEM - 10)
     return size + (walk(calls) if calls else 0)
 

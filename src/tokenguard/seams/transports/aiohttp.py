@@ -21,8 +21,9 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def look(method: str, url: Any) -> Wire | None:
         call = sending()
-        mine = call is not None and is_its(call, method.upper(), urlsplit(str(url)).hostname)
-        return asked(call) if call is not None and mine else None
+        if call is None or not is_its(call, method.upper(), urlsplit(str(url)).hostname):
+            return None
+        return asked(call)
 
     def listen(wire: Wire, response: Any) -> Any:
         if response.status != 200:

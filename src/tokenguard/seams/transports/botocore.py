@@ -21,8 +21,9 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def look(request: Any) -> Wire | None:
         call = sending()
-        mine = call is not None and is_its(call, request.method, urlsplit(request.url).hostname)
-        return asked(call) if call is not None and mine else None
+        if call is None or not is_its(call, request.method, urlsplit(request.url).hostname):
+            return None
+        return asked(call)
 
     def listen(wire: Wire, request: Any, response: Any) -> None:
         if response.status_code != 200:
