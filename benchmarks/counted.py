@@ -1,11 +1,12 @@
 """Instructions that metering adds to a call on the caller's path, and the gate that keeps them where they are.
 
-    python benchmarks/counted.py            compare with benchmarks/counts.json: 3 % off fails (a stream is shown)
+    python benchmarks/counted.py            compare with benchmarks/counts.json: 5 % off fails (a stream is shown)
     python benchmarks/counted.py --update   write them there, after a deliberate change
 
 Counted by valgrind (`counting.py`), with real SDKs over the in-process transport, after a warm-up and with a fixed hash
-seed: no load of the machine is in them. Other versions of Python or of an SDK take other instructions. There, what is
-compared is the ratio to the hand-written floor, which is counted beside it.
+seed. What other threads and a process's addresses put on top is one per cent or two, and more the longer a count takes:
+so the turns are few, and the least of three counts is told. Other versions of Python or of an SDK take other
+instructions. There, what is compared is the ratio to the hand-written floor, which is counted beside it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from contenders import CONTENDERS
 from run import Process, note
 
 FILE = Path(__file__).with_name("counts.json")
-TURNS = {"chat": 60, "stream": 4, "anthropic": 30}
+TURNS = {"chat": 10, "stream": 2, "anthropic": 10}
 """Scenarios, and over how many turns each is counted."""
+TIMES = 3
+"""How often it is; the least counts."""
 GATED = ("floor", "tokenguard", "tokenguard, guarded")
-TOLERANCE = {"chat": 0.03, "anthropic": 0.03}
+TOLERANCE = {"chat": 0.05, "anthropic": 0.05}
 """What decides. What a stream takes by itself differs from run to run by as much as is added to it."""
 ELSEWHERE = 0.10
 """The tolerance of a ratio to the floor, where versions are others than those of the file."""
@@ -42,7 +45,7 @@ def counted(names: Iterable[str], python: Path, turns: dict[str, int], folder: P
         own.mkdir()
         worker = Process(contender, python, own, counts=tuple(turns))
         found[contender.name] = {
-            scenario: worker.ask("count", scenario=scenario, n=n)["instructions"] // n
+            scenario: min(worker.ask("count", scenario=scenario, n=n)["instructions"] for _ in range(TIMES)) // n
             for scenario, n in turns.items()
             if scenario in worker.hello["scenarios"]
         }
