@@ -8,8 +8,8 @@ WORKERS ?= $(shell $(PY) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST = $(BIN)/$(if $(COVERAGE),coverage run -m )pytest -n $(WORKERS) --dist loadgroup
 
 # The compiled tests and SDKs are kept there, wherever else Python may be told to keep none: compiling takes half of a start.
-test test-rest coverage: export PYTHONDONTWRITEBYTECODE =
-test test-rest coverage: export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/bytecode
+test test-rest coverage matrix: export PYTHONDONTWRITEBYTECODE =
+test test-rest coverage matrix: export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/bytecode
 
 .PHONY: help setup demo test test-rest test-all coverage matrix check bench counts docs site previews wheel release clean
 help:              ## this list
