@@ -324,8 +324,9 @@ def _doubt(call: Call, reading: Reading, outcome: str, reported: bool) -> str | 
         return basis
     if by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
-    if not asked and call.api.fees and not (reading.usage is not None and reading.usage.web_searches):
-        asked = any(call.request.get(key) is not None for key in call.api.fees)
+    fees = call.api.fees
+    if not asked and not call.request.keys().isdisjoint(fees) and not (reading.usage and reading.usage.web_searches):
+        asked = any(call.request.get(key) is not None for key in fees)
     return "tool_fees_excluded" if asked else None
 
 

@@ -107,10 +107,14 @@ def read_chat(response: object) -> Reading:
             reasons += (str(reason),)
         if (message := choice.get("message")) is not None:
             message = fields(message)
-            calls += _calls_of(message)
-            ran = ran or _ran(message)
-    details = fields(said("usage")) or _usage_of(body)
-    counted = read_usage(details, CHAT_USAGE) if details else None
+            told = message.get
+            if told("tool_calls") or told("function_call") is not None or told(RAN):  # most have but words
+                calls += _calls_of(message)
+                ran = ran or _ran(message)
+    usage = said("usage")
+    if not (details := fields(usage)):
+        details = usage = _usage_of(body)
+    counted = read_usage(usage, CHAT_USAGE) if details else None
     used, by_total, doubt = with_total(counted, details.get("total_tokens"))
     model = text(said("model"))
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
@@ -200,7 +204,7 @@ def read_responses(response: object) -> Reading:
     kinds = [item.get("type") for item in output]
     error = body.get("error")
     said = fields(body.get("usage"))
-    told, by_total, doubt = with_total(read_usage(said, RESPONSES_USAGE), said.get("total_tokens"))
+    told, by_total, doubt = with_total(read_usage(body.get("usage"), RESPONSES_USAGE), said.get("total_tokens"))
     usage = _with_searches(told, output)
     return Reading(
         usage=usage,

@@ -12,6 +12,11 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.facts.usage import Usage
 
+Places = tuple[tuple[tuple[str, int], ...], "tuple[tuple[str, Shape], ...]"]
+"""Keys with the place of their count, and keys with the shape of the object below them."""
+MOST_KINDS: Final = 64
+"""Classes that are remembered of a shape; an SDK has one or two."""
+
 
 class Shape:
     """The keys of a JSON object, each with the place of its count in a `Usage`, or the shape of the object below it.
@@ -19,12 +24,25 @@ class Shape:
     Made of the same with the counts' names.
     """
 
-    __slots__ = ("below", "keys", "places")
+    __slots__ = ("all", "keys", "of_models")
 
     def __init__(self, keys: Mapping[str, Any]) -> None:
-        self.places = {key: Usage._fields.index(its) for key, its in keys.items() if isinstance(its, str)}
-        self.below = tuple((key, Shape(its)) for key, its in keys.items() if not isinstance(its, str))
-        self.keys: frozenset[str] = frozenset(self.places).union(*(shape.keys for _, shape in self.below))
+        places = tuple((key, Usage._fields.index(its)) for key, its in keys.items() if isinstance(its, str))
+        below = tuple((key, Shape(its)) for key, its in keys.items() if not isinstance(its, str))
+        self.all: Places = (places, below)
+        self.keys: frozenset[str] = frozenset(key for key, _ in places).union(*(shape.keys for _, shape in below))
+        self.of_models: dict[type, Places] = {}
+        """What of it the models of a class can have, besides what they have as extra values."""
+
+    def learn(self, kind: type) -> None:
+        """Note what a class of pydantic's models has of it: a third of what there is to look for."""
+        declared = getattr(kind, "model_fields", None)
+        if type(declared) is dict and hasattr(kind, "__pydantic_extra__") and len(self.of_models) < MOST_KINDS:
+            places, below = self.all
+            self.of_models[kind] = (
+                tuple(each for each in places if each[0] in declared),
+                tuple(each for each in below if each[0] in declared),
+            )
 
 
 NO_FIELDS: Mapping[str, Any] = {}
@@ -239,7 +257,7 @@ def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> U
     With `excludes_cache` the reported input leaves the cached tokens out (Anthropic) and they are added.
     """
     counts: list[int | None] = [*NO_COUNTS]
-    _collect(fields(node), shape, counts)
+    _collect(node, shape, counts)
     if counts == NOTHING:
         return None
     if excludes_cache and counts[0] is not None:
@@ -251,23 +269,28 @@ NO_COUNTS = (None,) * len(Usage._fields)
 NOTHING = [*NO_COUNTS]
 
 
-def _collect(node: Mapping[str, Any], shape: Shape, counts: list[int | None]) -> None:
+def _collect(node: Any, shape: Shape, counts: list[int | None]) -> None:
     """Fill in the counts of a usage object."""
-    places = shape.places
-    for key, value in node.items():
-        if value is None or key not in places:
+    kind = type(node)
+    if kind in shape.of_models and not node.__pydantic_extra__:
+        said, (places, below) = node.__dict__, shape.of_models[kind]
+    else:
+        said, (places, below) = fields(node), shape.all
+        if kind is not dict:
+            shape.learn(kind)
+    for key, place in places:
+        if (value := said.get(key)) is None:
             continue
         if type(value) is not int or value < 0:
             value = count(value)
             if value is None:
                 continue
-        place = places[key]
         before = counts[place]
         if before is None or value > before:  # of two that say it, a zero is who does not know
             counts[place] = value
-    for key, its in shape.below:
-        if (part := node.get(key)) is not None:
-            _collect(fields(part), its, counts)
+    for key, its in below:
+        if (part := said.get(key)) is not None:
+            _collect(part, its, counts)
 
 
 INCONSISTENT: Final = "inconsistent_usage"

@@ -36,7 +36,7 @@ USAGE: Final = Shape(
         "prompt_image_tokens": "input_image",
     }
 )
-ZEROS = dict.fromkeys(USAGE.places, 0)
+ZEROS = {key: 0 for key, _ in USAGE.all[0]}
 """A protobuf message leaves out what is zero: a usage that is there tells all of its counts."""
 
 CLIENT_SIDE = frozenset({"function", "TOOL_CALL_TYPE_CLIENT_SIDE_TOOL"})

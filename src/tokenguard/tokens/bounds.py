@@ -1,7 +1,7 @@
 """What the input tokens of a request cannot pass, found without counting: the bytes of all it says.
 
-Most of a long request need not be walked for it. `marshal` has written it down once for its fingerprint, and what
-that takes tells the bytes of plain messages; tools are nearly always those of the call before.
+Most of a long request need not be walked for it. `marshal` writes all of it down in C, and what that takes
+tells the bytes of plain messages; tools are nearly always those of the call before.
 """
 
 from __future__ import annotations
