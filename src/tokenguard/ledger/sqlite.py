@@ -35,6 +35,7 @@ from tokenguard.process import ends
 from tokenguard.process.chance import CHANCE
 from tokenguard.process.forks import leave
 from tokenguard.process.interrupts import interrupt
+from tokenguard.process.native import sleep
 from tokenguard.process.private import private
 from tokenguard.process.threads import Worker
 
@@ -413,7 +414,7 @@ class SqliteLedger(Ledger):
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
-                time.sleep(CHANCE.uniform(*_SLEEP_S))  # so that waiters do not keep step
+                sleep(CHANCE.uniform(*_SLEEP_S))  # so that waiters do not keep step
             else:
                 return
 
@@ -548,7 +549,7 @@ def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:
         except sqlite3.OperationalError:
             if time.monotonic() > until:
                 raise
-            time.sleep(0.01)
+            sleep(0.01)
         else:
             return
 
