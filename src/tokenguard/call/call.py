@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
 
     from tokenguard.call.flow import Answer, Step
     from tokenguard.call.kept import Flying, LookUp
+    from tokenguard.inputs.request import Request
     from tokenguard.ledger import Reservation
     from tokenguard.policy import Matched, Route
     from tokenguard.tokens import Bound
@@ -175,10 +176,10 @@ class Call:
 
     # Most of these stay as they are for most calls, so they are the class's until they change.
     fingerprint: str = ""
-    snapshot: bytes | None = None
+    snapshot: Request | None = None
     """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
     size: int | None = None
-    """Bytes of the request as `marshal` writes it, for the guard; `None` where it is no plain data."""
+    """Bytes of the request as `marshal` writes it, for the guard; `None` where it is short, or no plain data."""
     reads_later: bool = False
     """Whether it is the application that reads the body of the answer, though that is no stream."""
     hide_usage: bool = False

@@ -27,7 +27,8 @@ _TEAM = lazy(
     r"|categories|criteria|dimensions|perspectives|strategies|styles|languages|langs|searches|experts|researchers|reviewers"
     r"|critics|members|participants|voters|debaters|evaluators|analysts|specialists|graders|advisors|\w*metric_(?:keys|names)"
     r"|\w*(?:model|agent|llm|provider|client|persona|role)_(?:list|names|ids|configs)"
-    r"|(?:sub|search|expanded|rewritten|refined|generated)_?(?:queries|questions))$"
+    r"|(?:sub|search|expanded|rewritten|refined|generated)_?(?:queries|questions))$",
+    re.IGNORECASE,
 )
 _ONE_OF_A_TEAM = lazy(
     r"(?:^|_)(?:role|agent|model|llm|persona|expert|provider|judge|metric|lang|language|variant|style|perspective|aspect"
@@ -67,8 +68,9 @@ def few(file: File, source: ast.expr, most: int) -> bool:
         case ast.Call(func=ast.Name(id="range"), args=args):
             if any(as_many_as_items(file, arg) for arg in args):
                 return False
-            counts = [file.constant(arg) for arg in args]
-            return len(args) < 3 and not (isinstance(counts[-1], int) and counts[-1] > most)
+            start, stop = [0, *map(file.constant, args)][-2:]
+            count = stop - start if isinstance(stop, int) and isinstance(start, int) else 0
+            return len(args) < 3 and count <= most
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[_, *_] as args) if name in _SAME:
             return any(few(file, arg, most) for arg in args)
         case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values")):
