@@ -279,7 +279,7 @@ REPORTED_ESTIMATE: Final = "reported_estimate"
 
 
 TELL_FAILURE: Final = frozenset({"error", "base_resp", "error_code", "errors", "success"})
-NO_FAILURE: Final = (None, False, 0, "", "0", [], {})
+NO_FAILURE: Final[tuple[object, ...]] = (None, False, 0, "", "0", [], {})
 
 
 def failure_of(answer: Mapping[str, Any]) -> str | None:
