@@ -393,3 +393,36 @@ def test_events_where_json_was_asked_for(raw, installed, spans):
     (completions.with_raw_response if raw else completions).create(model="gpt-4o", messages=MESSAGES)
     assert spans.attributes["gen_ai.usage.output_tokens"] == 100
     assert spans.attributes["tokenguard.cost.status"] == "exact"
+
+
+# --- errors with status 200 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": 429, "message": "slow down"}},
+        {"id": "x", "model": "gpt-4o", "choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail"}},
+        {"code": 500, "msg": "404 NOT_FOUND", "success": False},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_in_place_of_an_answer(installed, spans, body, stream):
+    """It is a refusal as any other: a failed call, and on no bill."""
+    answer = ask(body, "https://openrouter.ai/api/v1", stream=stream)
+    assert not stream or list(answer) is not None
+    assert (installed.records[-1].outcome, installed.records[-1].cost) == ("error", None)
+    assert spans.attributes["error.type"] in ("429", "1004", "500")
+    assert "tokenguard.cost.status" not in spans.attributes
+
+
+def test_an_error_after_words(installed, spans):
+    """What was generated before may be billed: it is estimated."""
+    piece = {"index": 0, "delta": {"content": "Paris is the capital of France"}, "finish_reason": None}
+    events = [{"id": "c", "model": "gpt-4o", "choices": [piece]}, {"choices": [], "base_resp": {"status_code": 1002}}]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    reply = httpx2.Response(200, text=body, headers={"content-type": "text/event-stream"})
+    client = openai_client(lambda request: reply, base_url="https://api.minimax.io/v1")
+    list(client.chat.completions.create(model="MiniMax-M2", messages=MESSAGES, stream=True))
+    assert installed.records[-1].outcome == "error"
+    assert spans.attributes["tokenguard.cost.status"] == "estimated"

@@ -21,6 +21,7 @@ from tokenguard.facts.usage import Usage
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.providers.events import BEGINS, in_lines, whole_answer
+from tokenguard.providers.reading import failure_of, fields
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
@@ -289,6 +290,8 @@ class Call:
         if self._settling.captures or (self.rerouted is not None and self.rerouted.checked is not None):
             self.answer = response
         reading = self.api.read(response)
+        if reading.usage is None and reading.error is None and (failure := failure_of(fields(response))) is not None:
+            return reading._replace(error=failure)
         if reading.complete:
             self.answered = response
         return reading

@@ -148,6 +148,8 @@ class Settling:
             refused = isinstance(error, BaseException) and not (may_be_billed(error) or call.attempt_billed)
             if refused and not begun:  # by the provider
                 return None, None
+            if isinstance(error, str) and usage is None and not (generated is not None and generated()):
+                return None, None  # the same, said in the place of an answer
             basis, priced = _untold(outcome, error, begun), reading._replace(parts=())
             charged = _estimated(call, reading, generated)
         variant = None if (units := api.units) is None else reading.variant or units.variant(call.request)
@@ -400,5 +402,5 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
                 attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra", "requesty"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""

@@ -84,6 +84,7 @@ HOSTS = {
     "gcp.databricks.com": "databricks",
     "snowflakecomputing.com": "snowflake",
     "ai-gateway.vercel.sh": "vercel",
+    "router.requesty.ai": "requesty",
     "helicone.ai": "helicone",  # ai-gateway, gateway, oai
     "api.portkey.ai": "portkey",
     "gateway.ai.cloudflare.com": "cloudflare",
