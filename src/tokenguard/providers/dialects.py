@@ -218,6 +218,13 @@ DIALECTS: Final = (
         "https://developers.cloudflare.com/ai-gateway/features/caching, https://portkey.ai/docs/api-reference/response-schema",
         "wire",
     ),
+    Dialect(
+        "Ollama",
+        "`prompt_eval_cached_count`, within `prompt_eval_count`",
+        "cache reads; its SDK drops the count",
+        "ollama#16916, stdapi.ai#252",
+        "wire",
+    ),
     Dialect("Voyage", "embeddings with a total alone", "the total is input", "", "wire"),
     Dialect(
         "Cohere, gateways",
