@@ -210,6 +210,14 @@ DIALECTS: Final = (
         "helicone#5003",
         "wire",
     ),
+    Dialect(
+        "Cloudflare, Portkey, Helicone, OpenRouter, LiteLLM, Kong",
+        "an answer that the gateway had kept, with the usage of the first: a header says so "
+        "(`cf-aig-cache-status: HIT` and its kin)",
+        "$0, `exact`, source `reported`, and no tokens",
+        "https://developers.cloudflare.com/ai-gateway/features/caching, https://portkey.ai/docs/api-reference/response-schema",
+        "wire",
+    ),
     Dialect("Voyage", "embeddings with a total alone", "the total is input", "", "wire"),
     Dialect(
         "Cohere, gateways",
