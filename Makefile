@@ -7,9 +7,9 @@ BIN = $(VENV)/bin
 WORKERS ?= $(shell $(PY) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST = $(BIN)/$(if $(COVERAGE),coverage run -m )pytest -n $(WORKERS) --dist loadgroup
 
-# The compiled tests and SDKs are kept there, wherever else Python may be told to keep none: compiling takes half of a start.
-test test-rest coverage: export PYTHONDONTWRITEBYTECODE =
-test test-rest coverage: export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/bytecode
+# What Python compiles is kept there, wherever else it may be told to keep none: compiling takes half of a start.
+export PYTHONDONTWRITEBYTECODE =
+export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/bytecode
 
 .PHONY: help setup demo test test-rest test-all coverage matrix check bench counts docs site previews wheel release clean
 help:              ## this list

@@ -168,8 +168,8 @@ def test_the_list_is_read_at_the_first_miss():
     code = (
         "import sys; from tokenguard.prices import PriceBook; from tokenguard.facts.usage import Usage\n"
         "book = PriceBook({'x/y': {'input': 1.0}}); assert book.cost('x', 'y', Usage(1)).total == 1e-6\n"
-        "assert 'tokenguard.prices.genai.types' not in sys.modules\n"
-        "assert book.cost('openai', 'gpt-4o', Usage(1, 0)).total and 'tokenguard.prices.genai.types' in sys.modules"
+        "assert 'tokenguard.prices.genai.sellers' not in sys.modules\n"
+        "assert book.cost('openai', 'gpt-4o', Usage(1, 0)).total and 'tokenguard.prices.genai.sellers' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

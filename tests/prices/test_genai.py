@@ -1,9 +1,11 @@
-"""The price list that is read with classes of our own is genai-prices' list."""
+"""The price list that is read with classes of our own, and kept in the user's cache, is genai-prices' list."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from datetime import UTC, date, datetime, time, timedelta, timezone
 
 import genai_prices.types as theirs
@@ -12,7 +14,8 @@ from genai_prices.data_snapshot import DataSnapshot, get_snapshot, set_custom_sn
 
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier, genai, listed
-from tokenguard.prices.genai import types as ours
+from tokenguard.prices.genai import kept
+from tokenguard.prices.genai import sellers as ours
 
 DAYS = tuple(datetime(*at, tzinfo=UTC) for at in ((2024, 6, 1, 3), (2026, 11, 20, 12, 30), (2027, 2, 1)))
 WEST = timezone(timedelta(hours=-8))
@@ -114,15 +117,150 @@ def test_an_update_is_seen_at_once():
     assert book.cost("openai", "gpt-4o", usage).total == before != 7
 
 
-def test_data_of_another_shape(monkeypatch):
-    """Data with something in it that is not known here is left to the package itself."""
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """A folder for caches that has nothing yet, and the price list as if nobody had asked for it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     genai.bundled.cache_clear()
-    data = "from .types import *\nproviders = [NewKind(id=1)]"
+    yield tmp_path / "tokenguard"
+    genai.bundled.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "NewKind(id=1)",
+        "Provider(id='x', models=[], resells=['y'])",
+        "Provider(id='x', models=[ModelInfo(id='m', match=ClauseEquals(equals='m'), prices=ModelPrice(input=1.5))])",
+        "Provider(id='x', models=[ModelInfo(id='m', match=ClauseEquals(is_='m'), prices=ModelPrice())])",
+        "Provider(id='x', models=[object()])",
+    ],
+)
+def test_data_of_another_shape(monkeypatch, cache, made):
+    """Data with a class, a field or a value in it that is not known here is left to the package itself."""
+    data = f"from .types import *\nproviders = [{made}]"
     monkeypatch.setattr(genai, "_data", lambda: compile(data, "data", "exec"))
-    try:
-        assert genai.bundled() is get_snapshot()
-    finally:
-        genai.bundled.cache_clear()
+    assert genai.bundled() is get_snapshot()
+    assert not cache.exists()
+
+
+def listed_at(monkeypatch, ran):
+    """The rates of a model by a list that is loaded anew; `ran` counts how often the package's data was run."""
+    run = genai._run
+    monkeypatch.setattr(genai, "_run", lambda code: ran.append(1) or run(code))
+    genai.bundled.cache_clear()
+    listed._index = None
+    found = PriceBook().rates("openai", "gpt-5", Tier("batch"), 1_790_000_000 * 10**9)
+    monkeypatch.setattr(genai, "_run", run)
+    return found
+
+
+def test_it_is_kept_for_the_next_process(monkeypatch, cache):
+    """The package's data is run once: what was made of it is read again by its owner alone, and is the same."""
+    ran = []
+    first = listed_at(monkeypatch, ran)
+    (file,) = cache.iterdir()
+    if os.name == "posix":
+        assert (cache.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+    assert listed_at(monkeypatch, ran) == first is not None
+    assert ran == [1]
+    real = {
+        day
+        for p in get_snapshot().providers
+        for m in p.models
+        if isinstance(m.prices, list)
+        for c in m.prices
+        if (day := getattr(c.constraint, "start_date", None))
+    }
+    assert set(genai.starts(genai.bundled())) == real == set(genai.starts(get_snapshot()))
+
+
+def torn(file):
+    file.write_bytes(file.read_bytes()[:5_000])
+
+
+def flipped(file):
+    content = bytearray(file.read_bytes())
+    content[100_000] ^= 0x10
+    file.write_bytes(content)
+
+
+def a_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        torn,
+        flipped,
+        a_folder,
+        lambda file: file.write_bytes(b""),
+        pytest.param(
+            lambda file: file.chmod(0o622), marks=pytest.mark.skipif(os.name != "posix", reason="no modes of files")
+        ),
+    ],
+    ids=["torn", "flipped", "a folder", "empty", "others may write"],
+)
+def test_what_is_broken_is_made_anew(monkeypatch, cache, harm):
+    """A kept list that is not whole, or that somebody else may have written, is as if there were none."""
+    ran = []
+    first = listed_at(monkeypatch, ran)
+    (file,) = cache.iterdir()
+    harm(file)
+    assert listed_at(monkeypatch, ran) == first
+    assert ran == [1, 1]
+    if harm is not a_folder:
+        assert listed_at(monkeypatch, ran) == first
+        assert ran == [1, 1]
+
+
+def test_another_release_has_a_file_of_its_own(monkeypatch, cache):
+    """What was made of one release is not read for another, and a file that nobody asks for goes after a month."""
+    ran = []
+    listed_at(monkeypatch, ran)
+    (file,) = cache.iterdir()
+    os.utime(file, (0, 0))
+    monkeypatch.setattr(genai, "version", lambda: "99.0")
+    listed_at(monkeypatch, ran)
+    assert ran == [1, 1]
+    (new,) = cache.iterdir()
+    assert new != file
+
+
+def test_a_file_that_is_asked_for_stays(monkeypatch, cache):
+    """That somebody has asked is noted, once a day."""
+    listed_at(monkeypatch, [])
+    (file,) = cache.iterdir()
+    os.utime(file, (0, 0))
+    listed_at(monkeypatch, [])
+    assert file.stat().st_mtime > 0
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "relative", "file"])
+def test_no_place_to_keep_it(monkeypatch, cache, tmp_path, place):
+    """Where nothing can be written, prices are what they are."""
+    first = listed_at(monkeypatch, [])
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked) if place == "file" else place)
+    ran = []
+    assert listed_at(monkeypatch, ran) == listed_at(monkeypatch, ran) == first
+    assert ran == [1, 1]
+
+
+def test_many_may_write_it_at_once(cache):
+    """Whoever is last has its file there, whole, and nothing else is left."""
+    packed = kept.packed(genai._run(genai._data()))
+    source = f"{genai._folder()}/data.py"
+    threads = [threading.Thread(target=kept.write, args=(source, "1", packed)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([*cache.iterdir()]) == 1
+    assert kept.read(source, "1") == packed
 
 
 def test_nothing_of_the_package_is_imported():

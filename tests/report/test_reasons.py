@@ -18,7 +18,7 @@ BASES = {
     *(derived.basis for derived in DERIVED.values()),
     *(spelling.basis for spelling in SPELLINGS),
     *(fee.basis for fee in FEES),
-    *(rates.basis for row in MADE if (rates := made(row.sellers.split()[0], row.models.pattern.rstrip("$"), None))),
+    *(rates.basis for row in MADE if (rates := made(row.sellers.split()[0], row.models[0].rstrip("$"), None))),
 } - {None}
 
 

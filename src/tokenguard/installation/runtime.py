@@ -163,7 +163,7 @@ class Installation:
                 self.meter.batches = Batches(self.meter, jobs_path)
             self.telemetry.looker.prices = self.meter.settling.prices
             if sdk.warms:
-                self.meter.settling.prices.warm()
+                self.meter.settling.prices.warm(sdk.provider)
             self._warm()
         except Exception as error:
             self.telemetry.internal_error(f"wrapping {sdk.module}", error)

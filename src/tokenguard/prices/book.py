@@ -89,13 +89,13 @@ class PriceBook:
         self._resolve = lru_cache(maxsize=size)(self._look_up)
         self._dearest = lru_cache(maxsize=size)(self._look_up_dearest)
 
-    def warm(self) -> None:
-        """Load the price list now (140 ms), so that no call has to.
+    def warm(self, provider: str = "") -> None:
+        """Load the price list now, and what this provider sells, so that no call has to.
 
         In the calling thread: another thread's imports beside the application's own can leave either with half a
         module.
         """
-        listed.version()
+        listed.load(PROVIDERS.get(provider, provider))
 
     @staticmethod
     def newest() -> float | None:

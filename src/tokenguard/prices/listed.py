@@ -5,7 +5,6 @@ Its data is read and its own look-up is not used: that one remembers every name 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -13,6 +12,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tokenguard.facts.patterns import compiled
 from tokenguard.prices import genai
 from tokenguard.prices.made import fees
 from tokenguard.prices.models import PROVIDERS, spellings
@@ -55,9 +55,9 @@ BY_UNIT: Final[Mapping[str, tuple[str, Decimal]]] = {
 }
 """The same for other units, with what makes USD per million of ours out of the list's."""
 
-ALL_OUTPUT: Final[Mapping[str, re.Pattern[str]]] = {
-    "output_image": re.compile(r"gpt-image-"),
-    "output_audio": re.compile(r"-tts\b"),
+ALL_OUTPUT: Final[Mapping[str, str]] = {
+    "output_image": "gpt-image-",
+    "output_audio": r"-tts\b",
 }
 """Models that make nothing else: where the list has one rate for their output, it is the rate of that."""
 
@@ -75,11 +75,12 @@ Price = Mapping[str, tuple[tuple[int, Decimal], ...]]
 
 def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | None:
     """The listed rates of a model, or `None`: not sold there as far as the list knows, or not by the token."""
-    providers = _providers()
+    index = _indexed()
+    providers = index.providers
     provider = providers.get(provider_id)
     if provider is None:
         return None
-    sieve = _sieve(provider)
+    sieve = index.sieves.get(provider_id) or _sieve(provider)
     for name, basis in spellings(provider_id, model):
         if not sieve.passes(name):
             continue
@@ -95,7 +96,7 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
 
 NEAREST: Final = "nearest_model"
 """The basis of a price whose model's name only begins as this one does, or is like it."""
-SAME_MODEL: Final = re.compile(
+SAME_MODEL: Final = (
     r"(?:[-@.:_]?(?:\d{8}|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,6}|v1|v\d+:\d+(?::\d+k)?"
     r"|:\d+(?::\d+k)?|latest|preview|exp|experimental|beta|stable|instruct|it|chat|hf|maas|default|global|fp8|bf16|int4|nvfp4))*"
 )
@@ -119,7 +120,7 @@ def is_named(clause: MatchLogic, name: str) -> bool:
     if begins is None:
         return True  # an exact name, a pattern of the list's own, or an end
     rest = name.rpartition(begins.lower())[2]
-    return SAME_MODEL.fullmatch(rest) is not None
+    return compiled(SAME_MODEL).fullmatch(rest) is not None
 
 
 def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
@@ -155,6 +156,13 @@ def sellers_of(glob: str, among: Sequence[str]) -> list[str]:
     ]
 
 
+def load(provider_id: str) -> None:
+    """Have the list, and what one of its sellers has, in memory."""
+    provider = _providers().get(provider_id)
+    if provider is not None:
+        _sieve(provider)
+
+
 def version() -> str:
     """The price list's name and version, and when it was updated if the application has it update itself."""
     snapshot = _snapshot()
@@ -183,13 +191,7 @@ def newest() -> float | None:
 
 @lru_cache(maxsize=1)
 def _newest_start(today: date) -> float | None:
-    starts = [
-        start
-        for provider in _snapshot().providers
-        for model in provider.models
-        for price in (model.prices if isinstance(model.prices, list) else ())
-        if (start := getattr(price.constraint, "start_date", None)) is not None and start <= today
-    ]
+    starts = [start for start in genai.starts(_snapshot()) if start <= today]
     return datetime.combine(max(starts), datetime.min.time(), UTC).timestamp() if starts else None
 
 
@@ -221,9 +223,14 @@ def _sieve(provider: Provider) -> Sieve:
     index = _indexed()
     sieve = index.sieves.get(provider.id)
     if sieve is None:
-        others = map(index.providers.get, provider.fallback_model_providers or ())
-        sieve = index.sieves[provider.id] = Sieve([provider, *(each for each in others if each is not None)])
+        sieve = index.sieves[provider.id] = Sieve(_sells(index.providers, provider))
     return sieve
+
+
+def _sells(providers: Mapping[str, Provider], provider: Provider) -> list[Provider]:
+    """A seller, and those whose models it sells besides its own."""
+    others = map(providers.get, provider.fallback_model_providers or ())
+    return [provider, *(each for each in others if each is not None)]
 
 
 def _snapshot() -> DataSnapshot:
@@ -245,7 +252,7 @@ def _rates(
     """The rates of a listed model, which was asked for by this name."""
     unlisted = marks(tier, provider.id, model.id)
     context = dict(CONTEXT[mark] for mark in unlisted if mark in CONTEXT)
-    owner = next((each for each in providers.values() if any(model is own for own in each.models)), provider)
+    owner = next((each for each in _sells(providers, provider) if any(model is own for own in each.models)), provider)
     # A seller may ask other than the owner for a tier, so the owner's variants say nothing here.
     variants = list(_variants(model, context, at)) if owner is provider else []
     covered = set(variants[0].when) if variants else set()  # of two, the first has its way
@@ -265,7 +272,7 @@ def _rates(
         derived[PLACE["output"]] = TEXT_OUTPUT
     derived |= {PLACE[name]: fee.basis for name, fee in asked.items() if fee.basis is not None and name in price}
     for kind, models in ALL_OUTPUT.items():
-        if kind not in price and models.search(model.id):
+        if kind not in price and compiled(models).search(model.id):
             derived.pop(PLACE[kind], None)
     sold = "" if owner is provider else f", sold by {provider.id}"
     return Rates(

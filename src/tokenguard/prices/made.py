@@ -7,14 +7,17 @@ and makes an estimate. `[prices]` goes before them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tokenguard.prices.models import spellings
 from tokenguard.prices.rates import FREE_QUOTA, PLACE, Rates, complete, without_rates
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Row = TypeVar("Row", "Made", "Fee")
 
 READ: Final = "2026-11-26"
 
@@ -28,12 +31,29 @@ UNCHECKED: Final = "unchecked_price"
 """The basis of a price that no list confirms."""
 
 
+Names = tuple[str, ...]
+"""What names of models begin with, and with a `$` after it whole names."""
+
+
+def _names(words: str) -> Names:
+    return tuple(words.split())
+
+
+def _here_or_us(*names: str) -> str:
+    """The same in the profile of the United States, as Bedrock has some."""
+    return " ".join(f"{name} us.{name}" for name in names)
+
+
+def _is_of(model: str, names: Names) -> bool:
+    return f"{model}$".startswith(names)
+
+
 class Made(NamedTuple):
     """The price of one unit of some models of one seller."""
 
     sellers: str
     """Ids of the price list."""
-    models: re.Pattern[str]
+    models: Names
     unit: str
     """As `Usage` counts it."""
     usd: Mapping[str, str]
@@ -59,7 +79,15 @@ def _made(
     unsure: tuple[str, ...] = (),
 ) -> Made:
     by_variant = {ANY: usd} if isinstance(usd, str) else usd
-    return Made(sellers, re.compile(models), unit, by_variant, source, checked, also or {}, unsure)
+    return Made(sellers, _names(models), unit, by_variant, source, checked, also or {}, unsure)
+
+
+def _by_seller(rows: tuple[Row, ...]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        for seller in row.sellers.split():
+            found.setdefault(seller, []).append(row)
+    return found
 
 
 OPENAI: Final = "https://developers.openai.com/api/docs/pricing"
@@ -79,28 +107,28 @@ MADE: Final = (
     # Free, and exactly so: https://platform.openai.com/docs/guides/moderation
     _made(
         "openai azure",
-        r"(?:omni|text)-moderation",
+        "omni-moderation text-moderation",
         "request",
         "0",
         "https://platform.openai.com/docs/guides/moderation",
     ),
-    _made("openai azure", r"vector-store$", "megabyte_days", "0.0001", OPENAI, checked=False),
+    _made("openai azure", "vector-store$", "megabyte_days", "0.0001", OPENAI, checked=False),
     _made(
-        *("openai", r"container$", "request"),
+        *("openai", "container$", "request"),
         {"1g": "0.03", "4g": "0.12", "16g": "0.48", "64g": "1.92"},
         OPENAI,
         unsure=("4g", "16g", "64g"),
     ),
-    _made("azure", r"container$", "request", "0.033", AZURE),
-    _made("openai azure", r"sora-2$", "output_seconds", "0.10", OPENAI),
+    _made("azure", "container$", "request", "0.033", AZURE),
+    _made("openai azure", "sora-2$", "output_seconds", "0.10", OPENAI),
     _made(
-        *("openai azure", r"sora-2-pro$", "output_seconds"),
+        *("openai azure", "sora-2-pro$", "output_seconds"),
         {"720x1280": "0.30", "1280x720": "0.30", PORTRAIT: "0.50", LANDSCAPE: "0.50"},
         OPENAI,
     ),
     # OpenAI itself has retired these on 2026-05-12, at these prices; litellm has Azure's DALL-E 3 a tenth dearer
     _made(
-        *("openai azure", r"dall-e-3$", "images"),
+        *("openai azure", "dall-e-3$", "images"),
         {
             "standard-1024x1024": "0.04",
             **dict.fromkeys((f"standard-{PORTRAIT}", f"standard-{LANDSCAPE}", "hd-1024x1024"), "0.08"),
@@ -110,115 +138,124 @@ MADE: Final = (
         checked=False,
     ),
     _made(
-        *("openai azure", r"dall-e-2$", "images"),
+        *("openai azure", "dall-e-2$", "images"),
         {"standard-256x256": "0.016", "standard-512x512": "0.018", "standard-1024x1024": "0.02"},
         AZURE,
         checked=False,
     ),
-    _made("google", r"imagen-4\.0-ultra-generate", "images", "0.06", GOOGLE, checked=False),
-    _made("google", r"imagen-4\.0-fast-generate", "images", "0.02", GOOGLE, checked=False),
-    _made("google", r"imagen-4\.0-generate", "images", "0.04", GOOGLE, checked=False),
-    _made("google", r"imagen-3\.0-fast-generate", "images", "0.02", VERTEX),
-    _made("google", r"imagen-3\.0-generate", "images", "0.04", VERTEX),
-    _made("google", r"imagen-3\.0-capability", "images", "0.04", VERTEX, checked=False),
-    _made("google", r"veo-3\.1-lite-generate", "output_seconds", {"720p": "0.05", "1080p": "0.08"}, GOOGLE),
+    _made("google", "imagen-4.0-ultra-generate", "images", "0.06", GOOGLE, checked=False),
+    _made("google", "imagen-4.0-fast-generate", "images", "0.02", GOOGLE, checked=False),
+    _made("google", "imagen-4.0-generate", "images", "0.04", GOOGLE, checked=False),
+    _made("google", "imagen-3.0-fast-generate", "images", "0.02", VERTEX),
+    _made("google", "imagen-3.0-generate", "images", "0.04", VERTEX),
+    _made("google", "imagen-3.0-capability", "images", "0.04", VERTEX, checked=False),
+    _made("google", "veo-3.1-lite-generate", "output_seconds", {"720p": "0.05", "1080p": "0.08"}, GOOGLE),
     _made(
-        *("google", r"veo-3\.1-fast-generate", "output_seconds"),
+        *("google", "veo-3.1-fast-generate", "output_seconds"),
         {"720p": "0.10", "1080p": "0.12", "4k": "0.30"},
         GOOGLE,
     ),
-    _made("google", r"veo-3\.1-generate", "output_seconds", {"720p": "0.40", "1080p": "0.40", "4k": "0.60"}, GOOGLE),
-    _made("google", r"veo-3\.0-fast-generate", "output_seconds", {"720p": "0.10", "1080p": "0.12"}, GOOGLE),
-    _made("google", r"veo-3\.0-generate", "output_seconds", {"720p": "0.40", "1080p": "0.40"}, GOOGLE),
+    _made("google", "veo-3.1-generate", "output_seconds", {"720p": "0.40", "1080p": "0.40", "4k": "0.60"}, GOOGLE),
+    _made("google", "veo-3.0-fast-generate", "output_seconds", {"720p": "0.10", "1080p": "0.12"}, GOOGLE),
+    _made("google", "veo-3.0-generate", "output_seconds", {"720p": "0.40", "1080p": "0.40"}, GOOGLE),
     _made(
-        *("aws", r"amazon\.nova-canvas", "images"),
+        *("aws", "amazon.nova-canvas", "images"),
         {"standard-1024": "0.04", "premium-1024": "0.06", "standard-2048": "0.06", "premium-2048": "0.08"},
         AWS,
         checked=False,
     ),
     _made(
-        *("aws", r"amazon\.titan-image-generator", "images"),
+        *("aws", "amazon.titan-image-generator", "images"),
         {"standard-512": "0.008", "premium-512": "0.010", "standard-1024": "0.010", "premium-1024": "0.012"},
         AWS,
         checked=False,
     ),
-    _made("aws", r"amazon\.nova-reel", "output_seconds", "0.08", AWS, checked=False),
-    _made("aws", r"luma\.ray-v2", "output_seconds", {"540p": "0.75", "720p": "1.50"}, AWS, checked=False),
-    _made("aws", r"stability\.(?:sd3-5-large|sd3-large)", "images", "0.08", AWS),
-    _made("aws", r"stability\.stable-image-core", "images", "0.04", AWS),
-    _made("aws", r"stability\.stable-image-ultra", "images", "0.14", AWS),
-    _made("aws", r"(?:us\.)?stability\.stable-conservative-upscale", "images", "0.40", AWS),
-    _made("aws", r"(?:us\.)?stability\.stable-creative-upscale", "images", "0.60", AWS),
-    _made("aws", r"(?:us\.)?stability\.stable-fast-upscale", "images", "0.03", AWS),
-    _made("aws", r"(?:us\.)?stability\.stable-outpaint", "images", "0.06", AWS),
-    _made("aws", r"(?:us\.)?stability\.stable-style-transfer", "images", "0.08", AWS),
+    _made("aws", "amazon.nova-reel", "output_seconds", "0.08", AWS, checked=False),
+    _made("aws", "luma.ray-v2", "output_seconds", {"540p": "0.75", "720p": "1.50"}, AWS, checked=False),
+    _made("aws", "stability.sd3-5-large stability.sd3-large", "images", "0.08", AWS),
+    _made("aws", "stability.stable-image-core", "images", "0.04", AWS),
+    _made("aws", "stability.stable-image-ultra", "images", "0.14", AWS),
+    _made("aws", _here_or_us("stability.stable-conservative-upscale"), "images", "0.40", AWS),
+    _made("aws", _here_or_us("stability.stable-creative-upscale"), "images", "0.60", AWS),
+    _made("aws", _here_or_us("stability.stable-fast-upscale"), "images", "0.03", AWS),
+    _made("aws", _here_or_us("stability.stable-outpaint"), "images", "0.06", AWS),
+    _made("aws", _here_or_us("stability.stable-style-transfer"), "images", "0.08", AWS),
     _made(
         "aws",
-        r"(?:us\.)?stability\.stable-image-(?:control-|erase-|inpaint|remove-|search-|style-)",
+        _here_or_us(
+            *map("stability.stable-image-{}".format, ("control-", "erase-", "inpaint", "remove-", "search-", "style-"))
+        ),
         "images",
         "0.07",
         AWS,
     ),
-    _made("aws", r"cohere\.rerank-v3-5", "request", "0.002", AWS),
-    _made("aws", r"amazon\.rerank-v1", "request", "0.001", AWS),
-    _made("cohere", r"rerank-v4\.0-pro", "request", "0.0025", COHERE),
-    _made("cohere", r"rerank-(?:v4\.0-fast|v3\.5|english-v3\.0|multilingual-v3\.0)", "request", "0.002", COHERE),
-    _made("voyageai", r"rerank-(?:2|2\.5|3)-lite$", "input", "0.00000002", VOYAGE),
-    _made("voyageai", r"rerank-(?:2|2\.5|3)$", "input", "0.00000005", VOYAGE),
+    _made("aws", "cohere.rerank-v3-5", "request", "0.002", AWS),
+    _made("aws", "amazon.rerank-v1", "request", "0.001", AWS),
+    _made("cohere", "rerank-v4.0-pro", "request", "0.0025", COHERE),
+    _made(
+        "cohere",
+        "rerank-v4.0-fast rerank-v3.5 rerank-english-v3.0 rerank-multilingual-v3.0",
+        "request",
+        "0.002",
+        COHERE,
+    ),
+    _made("voyageai", "rerank-2-lite$ rerank-2.5-lite$ rerank-3-lite$", "input", "0.00000002", VOYAGE),
+    _made("voyageai", "rerank-2$ rerank-2.5$ rerank-3$", "input", "0.00000005", VOYAGE),
     # Pictures by the billion pixels, $0.60, of which 560 count as a token
     _made(
-        *("voyageai", r"voyage-multimodal-3", "input", "0.00000012", VOYAGE),
+        *("voyageai", "voyage-multimodal-3", "input", "0.00000012", VOYAGE),
         also={"input_image": "0.000000336"},
         unsure=("input_image",),
     ),
     _made(
-        "together", r"mixedbread-ai/mxbai-rerank|salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked=False
+        "together", "mixedbread-ai/mxbai-rerank salesforce/llama-rank", "input", "0.0000001", TOGETHER, checked=False
     ),
-    _made("cohere", r"embed-english-v3", "input", "0.0000001", COHERE, also={"images": "0.0001"}),
+    _made("cohere", "embed-english-v3", "input", "0.0000001", COHERE, also={"images": "0.0001"}),
     _made(
-        *("cohere", r"embed-(?:english-light|multilingual)-v3", "input", "0.0000001", COHERE),
+        *("cohere", "embed-english-light-v3 embed-multilingual-v3", "input", "0.0000001", COHERE),
         also={"images": "0.0001"},
         unsure=("images",),
     ),
     # litellm has the price of a thousand tokens as that of one
     _made(
-        *("cohere", r"embed-multilingual-light-v3", "input", "0.0000001", COHERE),
+        *("cohere", "embed-multilingual-light-v3", "input", "0.0000001", COHERE),
         checked=False,
         also={"images": "0.0001"},
     ),
     # Seconds by how often a frame is looked at, which no answer tells: as the most often
     _made(
-        *("google", r"multimodalembedding", "images", "0.0001", VERTEX),
+        *("google", "multimodalembedding", "images", "0.0001", VERTEX),
         also={"characters": "0.0000002", "input_seconds": "0.002"},
         unsure=("input_seconds",),
     ),
-    _made("mistral", r"voxtral-mini-tts-(?:2603|latest)", "characters", "0.000016", MISTRAL),
-    _made("x-ai", r"grok-imagine-image-2\.0", "images", {"1k": "0.04", "2k": "0.06"}, XAI),
-    _made("x-ai", r"grok-imagine-image-(?:quality|pro)", "images", "0.05", XAI),
+    _made("mistral", "voxtral-mini-tts-2603 voxtral-mini-tts-latest", "characters", "0.000016", MISTRAL),
+    _made("x-ai", "grok-imagine-image-2.0", "images", {"1k": "0.04", "2k": "0.06"}, XAI),
+    _made("x-ai", "grok-imagine-image-quality grok-imagine-image-pro", "images", "0.05", XAI),
     # As litellm has them; but a picture that a film begins with ($0.002, from 1.5 on $0.01) is billed, and not counted
     _made(
-        *("x-ai", r"grok-imagine-video-1\.5-lite", "output_seconds"),
+        *("x-ai", "grok-imagine-video-1.5-lite", "output_seconds"),
         {"480p": "0.02", "720p": "0.03", "1080p": "0.14"},
         XAI,
         checked=False,
     ),
     _made(
-        *("x-ai", r"grok-imagine-video-1\.5", "output_seconds"),
+        *("x-ai", "grok-imagine-video-1.5", "output_seconds"),
         {"480p": "0.08", "720p": "0.14", "1080p": "0.25"},
         XAI,
         checked=False,
     ),
-    _made(*("x-ai", r"grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=False),
-    _made("x-ai", r"grok-imagine-image", "images", "0.02", XAI),
+    _made(*("x-ai", "grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=False),
+    _made("x-ai", "grok-imagine-image", "images", "0.02", XAI),
 )
 """The first that matches counts."""
+_MADE: Final = _by_seller(MADE)
 
 
 class Fee(NamedTuple):
     """What a seller asks for beside the tokens of listed models."""
 
     sellers: str
-    models: re.Pattern[str]
+    models: Names
     name: str
     """As `Usage` counts it."""
     usd: str | None
@@ -231,45 +268,46 @@ SEARCHED: Final = "assumed_search"
 """The model searches for every answer, and does not tell how often: once."""
 
 FEES: Final = (
-    Fee("openai azure", re.compile(r"gpt-4o(?:-mini)?-search-preview"), "web_searches", "0.025", SEARCHED),
-    Fee("openai azure", re.compile(r"gpt-5-search-api"), "web_searches", "0.01", SEARCHED),
+    Fee("openai azure", _names("gpt-4o-search-preview gpt-4o-mini-search-preview"), "web_searches", "0.025", SEARCHED),
+    Fee("openai azure", _names("gpt-5-search-api"), "web_searches", "0.01", SEARCHED),
     # $10 a thousand by the tool `web_search`, $25 by `web_search_preview`, and nothing tells them apart here: `OPENAI`
-    Fee("openai", re.compile(r"gpt-4(?:o|\.1)"), "web_searches", None, UNCHECKED),
-    Fee("azure", re.compile(r"gpt-|o\d"), "web_searches", "0.014"),
-    Fee("google azure", re.compile(r"claude-"), "web_searches", "0.01"),
+    Fee("openai", _names("gpt-4o gpt-4.1"), "web_searches", None, UNCHECKED),
+    Fee("azure", _names("gpt- o0 o1 o2 o3 o4 o5 o6 o7 o8 o9"), "web_searches", "0.014"),
+    Fee("google azure", _names("claude-"), "web_searches", "0.01"),
     # $5 to $14 a thousand, by how much of what is found is read; the list has the dearest alone:
     # https://docs.perplexity.ai/getting-started/pricing
-    Fee("perplexity", re.compile(r"sonar"), "request", None, ASSUMED),
+    Fee("perplexity", _names("sonar"), "request", None, ASSUMED),
     # By the prompt that searched, from 3 on by the search, and free for the first so many of a day or month: `GOOGLE`
-    Fee("google", re.compile(r"gemini-live-2\."), "web_searches", "0.035", FREE_QUOTA),
-    Fee("google", re.compile(r"gemini-"), "web_searches", None, FREE_QUOTA),
-    Fee("google", re.compile(r"gemini-2\.|gemini-live-2\."), "map_searches", "0.025", FREE_QUOTA),
-    Fee("google", re.compile(r"gemini-"), "map_searches", "0.014", FREE_QUOTA),
+    Fee("google", _names("gemini-live-2."), "web_searches", "0.035", FREE_QUOTA),
+    Fee("google", _names("gemini-"), "web_searches", None, FREE_QUOTA),
+    Fee("google", _names("gemini-2. gemini-live-2."), "map_searches", "0.025", FREE_QUOTA),
+    Fee("google", _names("gemini-"), "map_searches", "0.014", FREE_QUOTA),
     # https://docs.x.ai/developers/pricing, "Tool Invocation Costs": of the web and of X, and of collections
-    Fee("x-ai", re.compile(r"grok-"), "web_searches", "0.005"),
-    Fee("x-ai", re.compile(r"grok-"), "file_searches", "0.0025"),
+    Fee("x-ai", _names("grok-"), "web_searches", "0.005"),
+    Fee("x-ai", _names("grok-"), "file_searches", "0.0025"),
     # A token of an explicit cache, an hour: `GOOGLE`; not checked, and what is rented is an estimate anyway
-    Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-pro"), "token_hours", "0.0000045"),
-    Fee("google", re.compile(r"gemini-(?:2\.5|3|3\.1)-flash"), "token_hours", "0.000001"),
+    Fee("google", _names("gemini-2.5-pro gemini-3-pro gemini-3.1-pro"), "token_hours", "0.0000045"),
+    Fee("google", _names("gemini-2.5-flash gemini-3-flash gemini-3.1-flash"), "token_hours", "0.000001"),
     # A token of a picture that is embedded: `COHERE`, and litellm
-    Fee("cohere", re.compile(r"embed-v4"), "input_image", "0.00000047"),
+    Fee("cohere", _names("embed-v4"), "input_image", "0.00000047"),
     # A token that a model is tuned with: `OPENAI`
-    Fee("openai", re.compile(r"gpt-4\.1-nano"), "trained_tokens", "0.0000015", UNCHECKED),
-    Fee("openai", re.compile(r"gpt-4\.1-mini"), "trained_tokens", "0.000005", UNCHECKED),
-    Fee("openai", re.compile(r"gpt-4\.1"), "trained_tokens", "0.000025", UNCHECKED),
-    Fee("openai", re.compile(r"gpt-4o-mini"), "trained_tokens", "0.000003", UNCHECKED),
-    Fee("openai", re.compile(r"gpt-4o"), "trained_tokens", "0.000025", UNCHECKED),
-    Fee("openai", re.compile(r"gpt-3\.5-turbo"), "trained_tokens", "0.000008", UNCHECKED),
+    Fee("openai", _names("gpt-4.1-nano"), "trained_tokens", "0.0000015", UNCHECKED),
+    Fee("openai", _names("gpt-4.1-mini"), "trained_tokens", "0.000005", UNCHECKED),
+    Fee("openai", _names("gpt-4.1"), "trained_tokens", "0.000025", UNCHECKED),
+    Fee("openai", _names("gpt-4o-mini"), "trained_tokens", "0.000003", UNCHECKED),
+    Fee("openai", _names("gpt-4o"), "trained_tokens", "0.000025", UNCHECKED),
+    Fee("openai", _names("gpt-3.5-turbo"), "trained_tokens", "0.000008", UNCHECKED),
 )
 """Of each name the first that matches counts. Those of searches are as litellm has them on the date of `READ`."""
+_FEES: Final = _by_seller(FEES)
 
 
 class Router(NamedTuple):
     """A model of a seller's that chooses another one for each call, for so much more."""
 
     sellers: str
-    models: re.Pattern[str]
-    """By what is asked for: the answer names the model that was chosen."""
+    models: tuple[str, ...]
+    """A part of the name that is asked for: the answer names the model that was chosen."""
     usd_per_mtok: Decimal
     """USD per million tokens of input."""
     source: str
@@ -280,7 +318,7 @@ ROUTED: Final = "assumed_router"
 ROUTERS: Final = (
     Router(
         "azure",
-        re.compile(r"model[-_]router"),
+        ("model-router", "model_router"),
         Decimal("0.14"),
         f"{AZURE}, as listed by litellm on {READ}, for the router",
     ),
@@ -293,29 +331,34 @@ def router(provider_id: str, model: str) -> Router | None:
     >>> router("azure", "model-router").usd_per_mtok
     Decimal('0.14')
     """
-    return next((each for each in ROUTERS if provider_id in each.sellers.split() and each.models.search(model)), None)
+    found = (
+        each for each in ROUTERS if provider_id in each.sellers.split() and any(map(model.__contains__, each.models))
+    )
+    return next(found, None)
 
 
 def fees(provider_id: str, *models: str) -> dict[str, Fee]:
     """What is asked for beside the tokens of a listed model, by its names, the first first; by the name in `Usage`."""
     found: dict[str, Fee] = {}
     for model in models:
-        for fee in FEES:
-            if provider_id in fee.sellers.split() and fee.models.match(model):
+        for fee in _FEES.get(provider_id, ()):
+            if _is_of(model, fee.models):
                 found.setdefault(fee.name, fee)
     return found
 
 
-@lru_cache(maxsize=512)
 def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
     """The rates of a model that is billed by what it makes, or `None`: none that is known.
 
     >>> made("openai", "sora-2", None).card(0).output_seconds  # femto-dollars
     100000000000000
     """
+    rows = _MADE.get(provider_id)
+    if rows is None:
+        return None
     for name, basis in spellings(provider_id, model):
-        for row in MADE:
-            if provider_id in row.sellers.split() and row.models.match(name):
+        for row in rows:
+            if _is_of(name, row.models):
                 usd = row.usd.get(variant or ANY, row.usd.get(ANY))
                 if usd is None:
                     basis, usd = basis or ASSUMED, max(row.usd.values(), key=Decimal)

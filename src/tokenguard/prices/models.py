@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
+
+from tokenguard.facts.patterns import compiled
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "openai": "openai",
@@ -49,7 +51,7 @@ MAKERS: Final = tuple(
     for name in ("openai", "anthropic", "gcp.gemini", "mistral_ai", "deepseek", "x_ai", "cohere", "moonshot_ai", "z_ai")
 )
 """Sellers of models of their own, in the order in which a model behind an unknown host is looked for."""
-GATEWAYS: Final = frozenset({"unknown", "vercel", "cloudflare", "helicone", "portkey", "snowflake"})
+GATEWAYS: Final = frozenset({"unknown", "vercel", "requesty", "cloudflare", "helicone", "portkey", "snowflake"})
 """Providers that pass calls on: what they do not sell themselves is priced as its maker does, as an estimate."""
 
 REQUEST_NAMES_THE_PRICE: Final = frozenset({"aws"})
@@ -64,7 +66,7 @@ class Spelling(NamedTuple):
 
     provider_ids: str
     """Whose names it rewrites, by the price list's ids; empty for all."""
-    pattern: re.Pattern[str]
+    pattern: str
     replacement: str
     basis: str | None = None
     """What a price found under the rewritten name is marked with; `None` where the two name the same thing."""
@@ -75,25 +77,30 @@ SNAPSHOT: Final = r"\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{4}|\d{2}-\d{2}|\d{4}|latest
 
 SPELLINGS: Final = (
     # arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-...; the other kinds are opaque.
-    Spelling("aws", re.compile(r"^arn:[^:/]+:bedrock:[^:/]*:[^:/]*:(?:foundation-model|inference-profile)/"), ""),
+    Spelling("aws", r"^arn:[^:/]+:bedrock:[^:/]*:[^:/]*:(?:foundation-model|inference-profile)/", ""),
     # models/gemini-2.5-pro, publishers/anthropic/models/claude-..., projects/p/locations/l/publishers/google/models/...
-    Spelling("google", re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/[^/]+/)?models/"), ""),
+    Spelling("google", r"^(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/[^/]+/)?models/", ""),
     # google/gemini-2.5-pro: Vertex AI's OpenAI-compatible endpoint
-    Spelling("google", re.compile(r"^[a-z0-9_-]+/(?=[^/]+$)"), ""),
-    Spelling("fireworks", re.compile(r"^(?!accounts/)(?=[^/]+$)"), "accounts/fireworks/models/"),
+    Spelling("google", r"^[a-z0-9_-]+/(?=[^/]+$)", ""),
+    Spelling("fireworks", r"^(?!accounts/)(?=[^/]+$)", "accounts/fireworks/models/"),
     # openai/gpt-4o:nitro chooses a route, not a price list; `:free` does, and stays.
-    Spelling("openrouter", re.compile(r":(?:nitro|floor|online|exacto|extended|thinking|beta)$"), ""),
+    Spelling("openrouter", r":(?:nitro|floor|online|exacto|extended|thinking|beta)$", ""),
     # ft:gpt-4.1-2025-04-14:org::id as people write it in overrides; the price list knows only dated ones.
-    Spelling("openai azure", re.compile(r"^(ft:[^:]+?)-\d{4}-\d{2}-\d{2}(?=:|$)"), r"\1"),
+    Spelling("openai azure", r"^(ft:[^:]+?)-\d{4}-\d{2}-\d{2}(?=:|$)", r"\1"),
     # openai.gpt-oss-120b, as Bedrock's OpenAI-compatible endpoint has it (litellm#39866: at the same rates)
-    Spelling("aws", re.compile(r"^(openai\.gpt-oss-(?:safeguard-)?\d+b)$"), r"\1-1:0"),
+    Spelling("aws", r"^(openai\.gpt-oss-(?:safeguard-)?\d+b)$", r"\1-1:0"),
     # A Bedrock region that the price list lacks: the model's regional rate.
-    Spelling("aws", re.compile(r"^(?:us|eu|apac|jp|au|ca|sa|me|af|il|in|us-gov)\."), "", "assumed_region"),
+    Spelling("aws", r"^(?:us|eu|apac|jp|au|ca|sa|me|af|il|in|us-gov)\.", "", "assumed_region"),
     # From here on it is a guess: the snapshot of a known model, priced as the model.
-    Spelling("aws", re.compile(r"-v\d+(?::\d+)*(?::\d+k)?$"), "", "assumed_model"),
-    Spelling("", re.compile(rf"^(?!ft:)(.+?)[-@](?:{SNAPSHOT})$"), r"\1", "assumed_model"),
+    Spelling("aws", r"-v\d+(?::\d+)*(?::\d+k)?$", "", "assumed_model"),
+    Spelling("", rf"^(?!ft:)(.+?)[-@](?:{SNAPSHOT})$", r"\1", "assumed_model"),
 )
 """Applied one after the other; every step is a name to look for. A fine-tune never becomes its base model."""
+_SPELLINGS: Final = {
+    seller: tuple(each for each in SPELLINGS if not each.provider_ids or seller in each.provider_ids.split())
+    for seller in ("", *(seller for each in SPELLINGS for seller in each.provider_ids.split()))
+}
+"""Those of a seller; under no name those of all others."""
 
 
 def seller(provider: str, model: str) -> tuple[str, str]:
@@ -109,19 +116,23 @@ def seller(provider: str, model: str) -> tuple[str, str]:
     return provider_id, model
 
 
-def spellings(provider_id: str, model: str) -> list[tuple[str, str | None]]:
+def spellings(provider_id: str, model: str) -> Sequence[tuple[str, str | None]]:
     """The names to look for, the given one first, each with the basis of a price that is found under it.
 
     >>> spellings("google", "models/gemini-2.5-pro")
-    [('models/gemini-2.5-pro', None), ('gemini-2.5-pro', None)]
+    (('models/gemini-2.5-pro', None), ('gemini-2.5-pro', None))
     """
+    return _spelt(provider_id if provider_id in _SPELLINGS else "", model)
+
+
+@lru_cache(maxsize=64)
+def _spelt(seller: str, model: str) -> tuple[tuple[str, str | None], ...]:
+    """What several places ask for one after the other, and nearly all sellers have the same of."""
     found: list[tuple[str, str | None]] = [(model, None)]
     basis = None
-    for spelling in SPELLINGS:
-        if spelling.provider_ids and provider_id not in spelling.provider_ids.split():
-            continue
-        rewritten = spelling.pattern.sub(spelling.replacement, found[-1][0], count=1)
+    for spelling in _SPELLINGS[seller]:
+        rewritten = compiled(spelling.pattern).sub(spelling.replacement, found[-1][0], count=1)
         if rewritten != found[-1][0]:
             basis = basis or spelling.basis
             found.append((rewritten, basis))
-    return found
+    return tuple(found)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
+
+from tokenguard.facts.patterns import compiled
 
 if TYPE_CHECKING:
     from genai_prices.types import Provider
 
-COMPACT_DATE: Final = re.compile(r"-20\d{6}(?=-|:|$)")
+COMPACT_DATE: Final = r"-20\d{6}(?=-|:|$)"
 """What the price list reads in a second way: `-20251211` as `-2025-12-11`."""
 LEAVES: Final = ("equals", "starts_with", "ends_with", "contains", "regex")
 
@@ -33,20 +36,25 @@ class Sieve:
         self._names = frozenset(leaves["equals"])
         self._begins, self._ends = tuple(leaves["starts_with"]), tuple(leaves["ends_with"])
         self._within = tuple(leaves["contains"])
-        self._patterns = tuple(map(re.compile, leaves["regex"]))
+        self._regexes = leaves["regex"]
+
+    @cached_property
+    def _patterns(self) -> tuple[re.Pattern[str], ...]:
+        """Of names that nothing else lets pass; compiled when there is one."""
+        return tuple(map(re.compile, self._regexes))
 
     def passes(self, name: str) -> bool:
         """Whether a model may be found by this name; false only where none is."""
         name = name.lower()
-        return (
-            not self._whole
-            or name in self._names
-            or name.startswith(self._begins)
-            or name.endswith(self._ends)
-            or any(part in name for part in self._within)
-            or any(pattern.search(name) for pattern in self._patterns)
-            or COMPACT_DATE.search(name) is not None
-        )
+        if not self._whole or name in self._names or name.startswith(self._begins) or name.endswith(self._ends):
+            return True
+        for part in self._within:  # a comprehension would take longer than the search
+            if part in name:
+                return True
+        for pattern in self._patterns:
+            if pattern.search(name):
+                return True
+        return "-20" in name and compiled(COMPACT_DATE).search(name) is not None
 
 
 def _needed(clause: Any) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
-from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located
+from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, may_keep
 from tokenguard.providers.batches import Request, request_at
 from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again
 from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
@@ -382,8 +382,19 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return iterate
 
+    def process_response(original: Any) -> Any:
+        def process(self: Any, **given: Any) -> Any:
+            call = current_call.get()
+            if call is not None and may_keep(call.endpoint.host):
+                meter.contain("looking at a gateway's headers", call.came_with, given["response"].headers)
+            return original(self, **given)
+
+        return process
+
     wrap("SyncAPIClient.request", request)
     wrap("AsyncAPIClient.request", async_request)
+    wrap("SyncAPIClient._process_response", process_response, optional=True)
+    wrap("AsyncAPIClient._process_response", process_response, optional=True)
     wrap("SyncAPIClient._sleep_for_retry", sleep_for_retry, optional=True)
     wrap("AsyncAPIClient._sleep_for_retry", sleep_for_retry, optional=True)
     wrap("start_api_call_span", start_api_call_span, optional=True)

@@ -1,16 +1,23 @@
-"""What genai-prices' data is made of: its classes, with the few methods that finding a price needs.
+"""What genai-prices' data is run with: makers of plain data under the names of `genai_prices.types`.
 
-The names, the fields and what the methods say are those of `genai_prices.types`
-(https://github.com/pydantic/genai-prices); a test compares them over the whole list. Its own classes also read usage
-and check what they are given, and take several times as long to load.
+Plain data can be kept in a file, and is made into objects (`sellers`) when somebody asks for them. Its shapes:
+
+```text
+match       (kind, text), or ("or_" / "and_", [match, ...])
+constraint  None, ("date", "2026-08-01"), or ("time", "16:30:00", "00:30:00")
+price       {name in the list: "2.5", or ("2.5", [(tokens above which it is dearer, "5"), ...])}
+model       (id, match, price or [(constraint, price), ...], [(when, price, constraint), ...])
+seller      (id, ids of those whose models are sold there, too, [model, ...])
+```
+
+What is not known here raises: a class `NameError`, a field `TypeError`, a value of another kind `ValueError`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from copy import copy
-from datetime import UTC, date, datetime, time
+from collections.abc import Callable
+from datetime import date, time
+from decimal import Decimal
 from typing import Any, Final
 
 __all__ = [
@@ -35,197 +42,100 @@ __all__ = [
     "UsageExtractorMapping",
 ]
 
-
-class _Fields:
-    """An object of the fields that it is made with; what is not given is as the class has it."""
-
-    def __init__(self, **fields: Any) -> None:
-        self.__dict__ = fields
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+ABOUT_SELLERS: Final = frozenset(
+    (
+        *("name", "api_pattern", "pricing_urls", "description", "price_comments"),
+        *("model_match", "provider_match", "extractors"),
+    )
+)
+ABOUT_MODELS: Final = frozenset(("name", "description", "context_window", "price_comments", "deprecated"))
+"""Fields that no price depends on."""
 
 
 def _skipped(**fields: Any) -> None:
     """How usage is read: that is done elsewhere here."""
 
 
+def _seller(
+    *,
+    id: str,  # noqa: A002 - its name in the data
+    models: list[Any],
+    fallback_model_providers: list[str] | None = None,
+    **about: Any,
+) -> tuple[Any, ...]:
+    _only(ABOUT_SELLERS, about)
+    return id, fallback_model_providers or [], models
+
+
+def _model(
+    *,
+    id: str,  # noqa: A002 - its name in the data
+    match: Any,
+    prices: Any,
+    price_variants: list[Any] | None = None,
+    **about: Any,
+) -> Any:
+    _only(ABOUT_MODELS, about)
+    return id, match, prices, price_variants or []
+
+
+def _only(known: frozenset[str], said: dict[str, Any]) -> None:
+    if not known.issuperset(said):
+        raise TypeError(f"fields that are not known: {', '.join(said.keys() - known)}")
+
+
+def _price(**prices: Any) -> dict[str, Any]:
+    return {name: _usd(price) for name, price in prices.items() if price is not None}
+
+
+def _usd(price: Any) -> Any:
+    if isinstance(price, Decimal):
+        return str(price)
+    if isinstance(price, tuple):
+        return price
+    raise ValueError(f"{price!r} is no price")
+
+
+def _tiered(*, base: Decimal, tiers: list[tuple[int, str]]) -> tuple[str, list[tuple[int, str]]]:
+    return str(base), sorted(tiers)
+
+
+def _tier(*, start: int, price: Decimal) -> tuple[int, str]:
+    return start, str(price)
+
+
+def _conditional(*, prices: Any, constraint: Any = None) -> tuple[Any, ...]:
+    return constraint, prices
+
+
+def _variant(*, when: dict[str, str], prices: Any, constraint: Any = None) -> tuple[Any, ...]:
+    return when, prices, constraint
+
+
+def _from_day(*, start_date: date) -> tuple[str, str]:
+    return "date", start_date.isoformat()
+
+
+def _times(*, start_time: time, end_time: time) -> tuple[str, str, str]:
+    return "time", start_time.isoformat(), end_time.isoformat()
+
+
+def _clause(field: str) -> Callable[..., tuple[str, Any]]:
+    """Makes clauses that ask this of a name."""
+
+    def clause(**said: Any) -> tuple[str, Any]:
+        (text,) = said.values()
+        if field not in said:
+            _only(frozenset((field,)), said)
+        return field, text
+
+    return clause
+
+
 ArrayMatch = UsageExtractor = UsageExtractorMapping = _skipped
-
-
-# --- models ----------------------------------------------------------------------------------------------------------
-
-
-class Provider(_Fields):
-    """Who sells models."""
-
-    id: str
-    models: list[ModelInfo]
-    fallback_model_providers: list[str] | None = None
-
-    def find_model(self, model_ref: str, *, all_providers: list[Provider] | None = None) -> ModelInfo | None:
-        """The first model that a name may be, here or at those whose models are sold here, too."""
-        model_ref = model_ref.lower()
-        found = self._match(model_ref, all_providers)
-        if found is None and (dashed := COMPACT_DATE.sub(_dashed, model_ref)) != model_ref:
-            return self._match(dashed, all_providers)
-        return found
-
-    def _match(self, model_ref: str, others: list[Provider] | None = None) -> ModelInfo | None:
-        for model in self.models:
-            if model.match.is_match(model_ref):
-                return model
-        for provider_id in (self.fallback_model_providers or ()) if others else ():
-            for other in others or ():
-                if other.id == provider_id:
-                    if (found := other._match(model_ref)) is not None:
-                        return found
-                    break
-        return None
-
-
-COMPACT_DATE: Final = re.compile(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
-
-
-def _dashed(found: re.Match[str]) -> str:
-    year, month, day = (int(found[group]) for group in (2, 3, 4))
-    try:
-        return f"-{date(year, month, day)}"
-    except ValueError:
-        return found[0]
-
-
-class ModelInfo(_Fields):
-    """A model, and what it costs."""
-
-    id: str
-    match: Any
-    prices: ModelPrice | list[ConditionalPrice]
-    price_variants: list[PriceVariant] | None = None
-
-    def is_match(self, model_ref: str) -> bool:
-        """Whether a name may be this model's."""
-        matches: bool = self.match.is_match(model_ref.lower())
-        return matches
-
-    def get_prices(self, request_timestamp: datetime, price_context: Mapping[str, str] | None = None) -> ModelPrice:
-        """What it costs at a time, and by the words in which a request asks for another tier."""
-        if isinstance(self.prices, ModelPrice):
-            standard = self.prices
-        else:
-            active = (each for each in reversed(self.prices) if _holds(each.constraint, request_timestamp))
-            standard = next(active, self.prices[0]).prices
-        if not price_context:
-            return standard
-        other: dict[str, Any] = {}
-        for variant in self.price_variants or ():
-            asked = all(price_context.get(key) == value for key, value in variant.when.items())
-            if asked and _holds(variant.constraint, request_timestamp):
-                other = {**variant.prices.said(), **other}  # of two, the first has its way
-        resolved = copy(standard)
-        resolved.__dict__.update(other)
-        return resolved
-
-
-class ModelPrice(_Fields):
-    """USD by the list's names of what is billed, each a `Decimal` or `TieredPrices`."""
-
-    def said(self) -> dict[str, Any]:
-        """Those that are told."""
-        return {name: price for name, price in self.__dict__.items() if price is not None}
-
-
-class TieredPrices(_Fields):
-    """A price that depends on how long the input is."""
-
-    base: Any
-    tiers: list[Tier]
-
-    def __init__(self, **fields: Any) -> None:
-        super().__init__(**fields)
-        self.tiers.sort(key=lambda tier: tier.start)
-
-
-class Tier(_Fields):
-    """The price from so many input tokens on."""
-
-    start: int
-    price: Any
-
-
-class PriceVariant(_Fields):
-    """Other prices, where a request asks for them."""
-
-    when: dict[str, str]
-    prices: ModelPrice
-    constraint: Constraint | None = None
-
-
-class ConditionalPrice(_Fields):
-    """Prices that hold at some time."""
-
-    prices: ModelPrice
-    constraint: Constraint | None = None
-
-
-# --- when ------------------------------------------------------------------------------------------------------------
-
-
-class StartDateConstraint(_Fields):
-    """From a day on, by UTC."""
-
-    start_date: date
-
-    def active(self, request_timestamp: datetime) -> bool:
-        """Whether it holds at this time."""
-        return _utc(request_timestamp).date() >= self.start_date
-
-
-class TimeOfDateConstraint(_Fields):
-    """Between two times of the day, which may have midnight between them."""
-
-    start_time: time
-    end_time: time
-
-    def active(self, request_timestamp: datetime) -> bool:
-        """Whether it holds at this time."""
-        now, start, end = _utc(request_timestamp).timetz(), _utc_time(self.start_time), _utc_time(self.end_time)
-        return now >= start or now < end if end < start else start <= now < end
-
-
-Constraint = StartDateConstraint | TimeOfDateConstraint
-
-
-def _holds(constraint: Constraint | None, at: datetime) -> bool:
-    return constraint is None or constraint.active(at)
-
-
-def _utc(at: datetime) -> datetime:
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-
-
-def _utc_time(value: time) -> time:
-    if value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
-    return datetime.combine(date(1970, 1, 1), value).astimezone(UTC).timetz()
-
-
-# --- which name ------------------------------------------------------------------------------------------------------
-
-
-def _clause(field: str, matches: Callable[[Any, str], bool]) -> type[_Fields]:
-    """A class of clauses that ask one thing of a name."""
-
-    def is_match(self: Any, text: str) -> bool:
-        return matches(self.__dict__[field], text)
-
-    return type(field, (_Fields,), {"is_match": is_match})
-
-
-ClauseStartsWith: Final = _clause("starts_with", lambda said, text: text.lower().startswith(said.lower()))
-ClauseEndsWith: Final = _clause("ends_with", lambda said, text: text.lower().endswith(said.lower()))
-ClauseContains: Final = _clause("contains", lambda said, text: said.lower() in text.lower())
-ClauseEquals: Final = _clause("equals", lambda said, text: text.lower() == said.lower())
-ClauseRegex: Final = _clause("regex", lambda said, text: re.search(said, text) is not None)
-ClauseOr: Final = _clause("or_", lambda clauses, text: any(clause.is_match(text) for clause in clauses))
-ClauseAnd: Final = _clause("and_", lambda clauses, text: all(clause.is_match(text) for clause in clauses))
+Provider, ModelInfo = _seller, _model
+ModelPrice, TieredPrices, Tier = _price, _tiered, _tier
+ConditionalPrice, PriceVariant = _conditional, _variant
+StartDateConstraint, TimeOfDateConstraint = _from_day, _times
+ClauseStartsWith, ClauseEndsWith, ClauseContains = _clause("starts_with"), _clause("ends_with"), _clause("contains")
+ClauseEquals, ClauseRegex, ClauseOr, ClauseAnd = _clause("equals"), _clause("regex"), _clause("or_"), _clause("and_")
