@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -86,16 +86,25 @@ class Guarding(Protocol):
         ...
 
 
-class AskedBy(NamedTuple):
-    """What an answer depends on besides the body."""
+class AskedBy:
+    """What an answer depends on besides the body.
 
-    url: str
-    headers: Iterable[Mapping[Any, Any] | None] = ()
-    """Of the client, and of the request; those that only tell one sending from another do not count."""
-    more: object = None
-    """What else there is: the query, the texts that a client was made with. Its `repr` counts."""
-    merges: bool = False
-    """Whether an answer to a part of the request can be completed below the SDK."""
+    `headers` are those of the client and of the request, of which what only tells one sending from another does not
+    count. `more` is what else there is: the query, the texts that a client was made with; its `repr` counts. `merges`
+    says whether an answer to a part of the request can be completed below the SDK.
+    """
+
+    __slots__ = ("headers", "merges", "more", "origin", "url")
+
+    def __init__(
+        self, url: str, headers: Iterable[Mapping[Any, Any] | None] = (), more: object = None, merges: bool = False
+    ) -> None:
+        self.url = url
+        self.headers = headers
+        self.more = more
+        self.merges = merges
+        self.origin: bytes | None = None
+        """The same in bytes, once somebody has asked for them: it may be that of many requests."""
 
 
 class Rerouted:
