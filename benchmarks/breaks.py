@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from tokenguard.call.repeats import snapshot
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
 from tokenguard.facts.usage import Usage
 from tokenguard.inputs.look import Looker
+from tokenguard.inputs.request import snapshot
 from tokenguard.prices import PriceBook
 from tokenguard.providers import openai
 

@@ -6,11 +6,11 @@ import marshal
 
 import pytest
 
-from tokenguard.call.repeats import HEAVY, LAST_TURNS, essence, snapshot
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
 from tokenguard.inputs.look import Looker
-from tokenguard.process.hashes import fingerprint
+from tokenguard.inputs.request import HEAVY, LAST_TURNS, fingerprint, snapshot
+from tokenguard.process.hashes import marshalled
 from tokenguard.providers import every_api
 
 BIG = HEAVY * 4
@@ -19,11 +19,11 @@ BIG = HEAVY * 4
 def of(body):
     request, is_plain = snapshot("a", "p", body)
     assert is_plain
-    return request
+    return marshalled(request.whole())
 
 
 def told(body) -> str:
-    return fingerprint(essence(of(body)))
+    return fingerprint(snapshot("a", "p", body)[0], is_plain=True)
 
 
 SHAPES = {

@@ -7,13 +7,13 @@ import tracemalloc
 
 import pytest
 
-from tokenguard.call.repeats import snapshot
 from tokenguard.facts import names as n
 from tokenguard.facts.record import CallRecord
 from tokenguard.facts.usage import Usage
 from tokenguard.inputs import chains, known
 from tokenguard.inputs.known import BLOCK
 from tokenguard.inputs.look import Looker
+from tokenguard.inputs.request import snapshot
 from tokenguard.prices import PriceBook
 from tokenguard.providers import anthropic, bedrock, google, openai
 

@@ -12,12 +12,12 @@ import pytest
 import tokenguard
 from exported import metric_points
 from report.test_sources import value
-from tokenguard.call.repeats import snapshot
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names as n
 from tokenguard.facts.names import SECTION_TOKENS as SECTIONS
 from tokenguard.facts.record import CallRecord, ToolsetRecord
 from tokenguard.inputs import look, pieces
+from tokenguard.inputs.request import snapshot
 from tokenguard.providers import openai as openai_format
 from tokenguard.report.inputs import broken
 from tokenguard.report.query import Query

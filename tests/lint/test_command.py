@@ -290,6 +290,18 @@ def test_start_up_is_light(project: Path) -> None:
     assert fresh.python(code).stdout.strip() == "[]"
 
 
+def test_kept_answers_need_no_parser(project: Path) -> None:
+    """A run over unchanged files shows their findings without the parser and the rules; `-j1` needs no argparse."""
+    (project / "bad.py").write_text(BAD)
+    first = run("bad.py")
+    code = (
+        "import sys\nfrom tokenguard.lint.arguments import main\n"
+        "try: main(['-j1', 'bad.py'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('argparse', 'tokenguard.lint.engine', 'tokenguard.lint.syntax') if m in sys.modules])"
+    )
+    assert fresh.python(code).stdout == f"{first.stdout}[]\n"
+
+
 def test_the_project_lints_itself_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """The linter has nothing to say about its own repository."""
     monkeypatch.chdir(Path(__file__).parents[2])

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tokenguard.lint.config import Config
+from tokenguard.lint.config import Config, OutputCap
 from tokenguard.lint.engine import Linter
-from tokenguard.lint.limits import OutputCap
 
 OPENAI = "from openai import OpenAI\nclient = OpenAI()\n"
 CALL = "client.chat.completions.create(model='m', messages=[]"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenguard.cli.lint import lint
+from tokenguard.lint import suppress, syntax
 from tokenguard.lint.config import Config
 from tokenguard.lint.engine import Linter
 from tokenguard.lint.notebooks import fix_notebook
@@ -222,3 +223,12 @@ def test_a_fix_is_the_only_difference(source: bytes) -> None:
 
 
 LINTER = Linter(Config(root=Path(), select=("TG101",)))
+
+
+def test_marks_of_cells_are_no_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put between cells silences nothing: where no person wrote a comment, none is looked for."""
+    call = "from openai import OpenAI\nOpenAI(timeout=1).responses.create(model='m', input='x')"
+    monkeypatch.setattr(suppress, "ignores", None)
+    assert [f[0] for f in linted(tmp_path, "x = 1", "%time 1", call)] == ["TG101"]
+    monkeypatch.setattr(syntax, "parse", None)
+    assert linted(tmp_path, "x = 1", "%time 1", "y = 2") == []

@@ -103,7 +103,7 @@ STEPS = [
     (bulk.Bulk, "add"),
     (templates.Spans, "start"),
     (templates.Template, "start"),
-    (meter, "essence"),
+    (meter, "snapshot"),
     (drain.Telemetry, "_start"),
     (scope, "current"),
     (scope.Measurement, "add"),

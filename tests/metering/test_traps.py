@@ -34,8 +34,7 @@ from canned import (
     sse,
 )
 from exported import metric_points
-from tokenguard.call.repeats import snapshot
-from tokenguard.process.hashes import fingerprint
+from tokenguard.inputs.request import fingerprint, snapshot
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 MESSAGE = {"model": SONNET, "messages": MESSAGES, "max_tokens": 200}
@@ -522,7 +521,7 @@ def test_what_is_not_given_is_not_in_the_body(installed, spans):
     body = {"model": SONNET, "messages": MESSAGES, "max_tokens": 20}
     order = {key: body[key] for key in ("max_tokens", "messages", "model")}
     assert one == other
-    assert one in (fingerprint(snapshot("messages", "anthropic", each)[0]) for each in (body, order))
+    assert one in (fingerprint(snapshot("messages", "anthropic", each)[0], is_plain=True) for each in (body, order))
     turned = {**body, "messages": [dict(reversed(each.items())) for each in MESSAGES]}
     assert snapshot("messages", "anthropic", turned) == snapshot("messages", "anthropic", body)
     tool = {"role": "tool", "tool_call_id": "a", "content": "x"}

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from tokenguard.call.repeats import size_of, snapshot
+from tokenguard.inputs import request as requests
+from tokenguard.inputs.request import snapshot
 from tokenguard.tokens import bounds, upper_bound_request
 
 TEXTS = ("", "hello", "naïve", "数据保护" * 40, "x" * 3000, "\ud800", "🎉", "a\x00b")
@@ -57,12 +58,13 @@ MORE = (
 def short_ones_too(monkeypatch):
     """The shortest requests are no others, but are not worth it."""
     monkeypatch.setattr(bounds, "SHORT", 0)
+    monkeypatch.setattr(requests, "SHORT", 0)
 
 
 def size(body):
     request, plain = snapshot("openai.chat", "openai", body)
     assert plain
-    assert size_of(request, "openai.chat", "openai") == len(marshal.dumps(body, 2))
+    assert request.size() == len(marshal.dumps(body, 2))
     return len(marshal.dumps(body, 2))
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
-
-from tokenguard.process.hashes import canonical, in_bytes
+from typing import NamedTuple
 
 WINDOW_NS = 600 * 10**9
 """An identical request within ten minutes of its failure is a retry; later it is somebody asking again."""
@@ -77,91 +74,3 @@ class Repeats:
             self._models.update((name, model) for name in chosen_by if isinstance(name, str))
             while len(self._models) > REMEMBERED:
                 self._models.popitem(last=False)
-
-
-def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[bytes, bool]:
-    """The request in bytes, as it is now, and whether `marshal` reads them: not where a value is no plain data.
-
-    The order of the arguments does not matter, nor that of the keys of a message. That of keys further inside does: to
-    sort them all would cost a long request more than all else that is done with it, and whoever sends it again has not
-    made it anew. Of pictures and files there are some bytes.
-    """
-    ordered = {key: body[key] for key in sorted(body)}
-    for turns in TURNS:
-        if type(members := ordered.get(turns)) is list:
-            ordered[turns] = [each if _is_ordered(each) else _in_order(each) for each in members]
-    return in_bytes((api, provider, _lighter(ordered)))
-
-
-def _is_ordered(member: object) -> bool:
-    """Whether it is as nearly all are: `role` before the rest, of which there is one; or no object."""
-    return type(member) is not dict or (len(member) == 2 and next(iter(member)) == "role")
-
-
-def _in_order(member: dict[str, Any]) -> dict[str, Any]:
-    return {key: member[key] for key in sorted(member, reverse=True)}
-
-
-def size_of(request: bytes, api: str, provider: str) -> int:
-    """Bytes of the body in a snapshot that `marshal` reads: each of the texts before it has five around it."""
-    return len(request) - len(api) - len(provider) - 15
-
-
-TURNS: Final = ("messages", "input", "contents")
-"""The keys of a request's messages; what is in one is its `content` or its `parts`."""
-DATA: Final = frozenset({"b64_json", "bytes", "data", "file_data", "image_url", "url"})
-"""The keys of what media parts hold; no text of a prompt stands there."""
-LAST_TURNS: Final = 32
-"""So many of the messages are looked through for media; who has them in older ones waits for them to be copied."""
-HEAVY: Final = 2**16
-"""Bytes of media of which some stand for all: to copy a picture of ten megabytes takes ten milliseconds."""
-SAMPLE: Final = 1024
-
-
-def _lighter(body: dict[str, Any]) -> dict[str, Any]:
-    """A request with samples in the place of its media; itself where it has none."""
-    for key in TURNS:
-        if type(turns := body.get(key)) is list:
-            for turn in turns[-LAST_TURNS:]:
-                if type(turn) is dict and (type(turn.get("content")) is list or "parts" in turn):
-                    return {**body, key: turns[:-LAST_TURNS] + _sampled(turns[-LAST_TURNS:])}
-            break  # the bound of a request with plain messages goes by the size of all that is beside them
-    return body
-
-
-def _sampled(node: Any) -> Any:
-    """JSON with samples in the place of its media."""
-    if type(node) is list:
-        return [_sampled(part) if type(part) is dict else part for part in node]
-    found = {}
-    for key, value in node.items():
-        kind = type(value)
-        if kind is dict or kind is list:
-            found[key] = _sampled(value)
-        elif (kind is str or kind is bytes) and key in DATA and len(value) > HEAVY:
-            found[key] = [len(value), value[:SAMPLE], value[-SAMPLE:], value[:: len(value) // SAMPLE]]
-    return {**node, **found} if found else node
-
-
-LONG: Final = 2**19
-"""Bytes of a request of which not all are hashed: a book, a file."""
-END: Final = 2**16
-STRIDE: Final = 61
-
-
-def essence(request: bytes) -> bytes:
-    """What tells a request from others: all of it, and of a long one its length, its ends and every 61st byte.
-
-    A megabyte takes a quarter of a millisecond to hash. Two texts of that length that differ are nearly always of two
-    lengths, and compressed data differ nearly everywhere behind the first difference.
-    """
-    if len(request) <= LONG:
-        return request
-    return b"%d" % len(request) + request[:END] + request[-END:] + request[::STRIDE]
-
-
-def identity(body: Mapping[str, Any]) -> bytes:
-    """A digest of the request that nobody can make another request for: equal only for equal requests."""
-    import hashlib  # three milliseconds, that only a policy with shared calls needs
-
-    return hashlib.sha256(in_bytes(canonical(body))[0]).digest()

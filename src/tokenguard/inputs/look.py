@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import marshal
 from collections import OrderedDict
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -14,6 +13,7 @@ from tokenguard.inputs.breaks import Break, find
 from tokenguard.inputs.chains import Chains, Key, chain
 from tokenguard.inputs.known import Known
 from tokenguard.inputs.pieces import taken_apart
+from tokenguard.inputs.request import Request
 from tokenguard.inputs.sections import sections, tool_shares
 from tokenguard.prices import PriceBook
 from tokenguard.prices.rates import FEMTO_PER_USD
@@ -42,15 +42,15 @@ class Looker:
         self._known = Known()
         self._told: OrderedDict[str, None] = OrderedDict()
 
-    def look(self, record: CallRecord, api: Api, snapshot: bytes) -> Seen:
+    def look(self, record: CallRecord, api: Api, snapshot: Request) -> Seen:
         """What a request says of a call that is over; `snapshot` is the request as it was when the call began."""
         try:
             return self._look(record, api, snapshot)
         finally:
             self._known.let_go()
 
-    def _look(self, record: CallRecord, api: Api, snapshot: bytes) -> Seen:
-        whole = marshal.loads(snapshot)  # noqa: S302 - our own, of this process
+    def _look(self, record: CallRecord, api: Api, snapshot: Request) -> Seen:
+        whole = snapshot.whole()
         found: dict[str, AttributeValue] = {names.REQUEST_HASH: self._known.request_hash(whole)}
         if not api.generates or record.outcome == names.BLOCKED:
             return Seen(found)

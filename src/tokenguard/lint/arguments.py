@@ -108,6 +108,8 @@ def _plain(given: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]] | Non
             paths.append(word)
             continue
         name, glued, text = word.partition("=")
+        if name[:2] in known and len(name) > 2 and not glued:  # -j4
+            name, glued, text = name[:2], "-", name[2:]
         option = known.get(name)
         if option is None or option.kind == "maybe" or (option.kind == "flag" and glued):
             return None

@@ -46,6 +46,7 @@ class Cache:
         self._file = os.path.join(self._folder, f"{_short(self._settings)}.json")
         self._fresh: dict[str, list[Any]] = {}
         self._stamps: dict[str, Stamp | None] = {}
+        self._here = os.path.join(os.getcwd(), "")
         self._known = self._load()
 
     def _load(self) -> dict[str, list[Any]]:
@@ -61,7 +62,7 @@ class Cache:
 
     def get(self, path: str) -> list[Finding] | None:
         """The findings of `path` as it is on disk now, if known."""
-        entry = self._known.get(_key(path))
+        entry = self._known.get(self._key(path))
         if not entry:
             return None
         try:
@@ -81,9 +82,9 @@ class Cache:
             return
         entry: list[Any] = [result.stamp]
         if result.findings or result.consulted:
-            consulted = [(name, self._stamp(name)) for name in map(_key, result.consulted)]
+            consulted = [(name, self._stamp(name)) for name in map(self._key, result.consulted)]
             entry += [[tuple(f) for f in result.findings], consulted]
-        self._fresh[_key(result.path)] = entry
+        self._fresh[self._key(result.path)] = entry
 
     def save(self) -> None:
         """Write what was learnt; a folder that cannot be written to is no one's problem."""
@@ -110,14 +111,13 @@ class Cache:
         except OSError:
             part.unlink(missing_ok=True)
 
+    def _key(self, path: str) -> str:
+        return path if os.path.isabs(path) else self._here + path
+
     def _stamp(self, path: str) -> Stamp | None:
         if path not in self._stamps:
             self._stamps[path] = stamp(path)
         return self._stamps[path]
-
-
-def _key(path: str) -> str:
-    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _finding(row: list[Any], path: str) -> Finding:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from tokenguard.lint.finding import SEVERITIES, Severity
-from tokenguard.lint.limits import OutputCap
 
 _KEYS = ("select", "extend-select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules",
          "respect-gitignore")  # fmt: skip
@@ -22,6 +21,15 @@ _EMPTY: Mapping[str, Any] = {}
 
 class ConfigError(ValueError):
     """A setting that cannot be followed; the message names the file, the key and the nearest valid one."""
+
+
+class OutputCap(NamedTuple):
+    """A `[[limit]]` with `max_output_tokens`: its name, its globs, the number, and whether it clamps."""
+
+    name: str
+    when: Mapping[str, tuple[str, ...]]
+    max_output_tokens: int
+    clamps: bool
 
 
 class Config(NamedTuple):

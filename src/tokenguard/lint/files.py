@@ -177,8 +177,9 @@ def _walk(top: str, settings: Settings, gitignore: bool) -> Iterator[Found]:
         if gitignore and config.respect_gitignore and ".gitignore" in names:
             ignores = ignores.within(folder.absolute)
         folders = []
+        prefix = "" if folder.path == "." else os.path.join(folder.path, "")
         for entry, is_folder in _kept(listed, folder._replace(config=config, ignores=ignores)):
-            path = entry.name if folder.path == "." else os.path.join(folder.path, entry.name)
+            path = prefix + entry.name
             if is_folder:
                 absolute = os.path.join(folder.absolute, entry.name)
                 folders.append(_Folder(path, absolute, config, ignores, folder.above | {here}))

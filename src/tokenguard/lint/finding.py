@@ -5,8 +5,10 @@ Lines count from 1. Columns count from 0 in UTF-8 bytes, as `ast` counts them; o
 
 from __future__ import annotations
 
-import ast
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:  # reports of kept findings parse nothing
+    import ast
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")

@@ -8,24 +8,16 @@ makes the limit not hold.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from tokenguard.lint.config import OutputCap
 
 if TYPE_CHECKING:
     from tokenguard.lint.facts import Facts
 
 _ROOTS = {"openai": "openai", "anthropic": "anthropic", "groq": "groq", "google": "gcp.gemini",
           "mistralai": "mistral_ai", "cohere": "cohere", "boto3": "aws.bedrock"}  # fmt: skip
-
-
-class OutputCap(NamedTuple):
-    """A `[[limit]]` with `max_output_tokens`: its name, its globs, the number, and whether it clamps."""
-
-    name: str
-    when: Mapping[str, tuple[str, ...]]
-    max_output_tokens: int
-    clamps: bool
 
 
 def limit_for(facts: Facts, call: ast.Call, limits: tuple[OutputCap, ...]) -> OutputCap | None:

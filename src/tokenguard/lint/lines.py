@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tokenguard.lint.finding import Finding
-from tokenguard.lint.sources import decode, lines_of, read
+from tokenguard.lint.sources import cell_texts, decode, lines_of, read
 
 if TYPE_CHECKING:  # of those who ask for it
     from tokenguard.lint.notebooks import Notebook
@@ -36,9 +36,7 @@ class Sources:
             if isinstance(source, str):
                 self._lines[key] = []
             elif cell is not None:
-                from tokenguard.lint.notebooks import cell_lines
-
-                self._lines[key] = cell_lines(source, cell)
+                self._lines[key] = _cell_lines(source, cell)
             else:
                 self._lines[key] = lines_of(decode(source))
         return self._lines[key]
@@ -63,3 +61,11 @@ class Sources:
     def column(self, finding: Finding) -> int:
         """The finding's column in characters, from 1."""
         return len(self.line(finding).encode()[: finding.span.column].decode(errors="replace")) + 1
+
+
+def _cell_lines(source: bytes, cell: int) -> list[str]:
+    """The lines of one cell of a notebook; none when it cannot be read."""
+    try:
+        return lines_of(cell_texts(source)[cell])
+    except (ValueError, KeyError):
+        return []

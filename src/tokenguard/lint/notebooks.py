@@ -7,18 +7,16 @@ program of its own.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
 
 from tokenguard.lint.engine import BROKEN, Linter
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.fixes import fix_source
 from tokenguard.lint.jsontext import Member, line_of, replaced, sources
 from tokenguard.lint.patterns import lazy
-from tokenguard.lint.sources import lines_of
+from tokenguard.lint.sources import cell_texts, lines_of
 from tokenguard.lint.syntax import parses
 
 # `pip install x` is a magic without its sign; IPython takes it for one where no variable is called pip.
@@ -135,13 +133,7 @@ class Notebook(Cells):
 
     def __init__(self, source: bytes) -> None:
         self.source = source
-        try:
-            document: Any = json.loads(source.decode("utf-8-sig"))
-            cells = list(enumerate(document["cells"], 1))
-            texts = {n: _text(c) for n, c in cells if c["cell_type"] == "code"}
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"Not a notebook: {error}") from error
-        super().__init__(texts)
+        super().__init__(cell_texts(source))
 
     def line(self, cell: int, line: int) -> int:
         """The line of the file, from 1, in which a line of a cell is written."""
@@ -161,11 +153,6 @@ class Notebook(Cells):
         for number in sorted(changed, reverse=True):
             text = replaced(text, self._spans[number], self.restored(changed[number]))
         return (_BOM if self.source.startswith(_BOM) else b"") + text.encode()
-
-
-def _text(cell: dict[str, Any]) -> str:
-    source = cell["source"]
-    return source if isinstance(source, str) else "".join(source)
 
 
 def _logical(lines: list[str]) -> Iterator[tuple[str, bool]]:
@@ -245,11 +232,3 @@ def fix_notebook(linter: Linter, source: bytes, path: str, *, unsafe: bool) -> t
             changed |= {n: after[n] for n in after if after[n] != before[n]}
             mended += [program.place(f) for f in fixed]
     return (notebook.rewritten(changed), mended) if changed else (source, [])
-
-
-def cell_lines(source: bytes, cell: int) -> list[str]:
-    """The lines of one cell, counted from 1 over all cells; none when it cannot be read."""
-    try:
-        return lines_of(Notebook(source).texts[cell])
-    except (ValueError, KeyError):
-        return []

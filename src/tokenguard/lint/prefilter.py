@@ -16,7 +16,7 @@ Entry = str | re.Pattern[bytes] | tuple["Entry", ...]
 _OFTEN = {" ": 223, "e": 77, "t": 52, "s": 46, "r": 42, "o": 41, "n": 40, "i": 39, "a": 38, "_": 31, "d": 25, "c": 24,
           "l": 24, "p": 18, "u": 18, "m": 16, '"': 14, "f": 11, ".": 11, "h": 11, "g": 10, "=": 10, "(": 9, "y": 7,
           "b": 7, "-": 6, ":": 7, "k": 5, "x": 5, "v": 5}  # fmt: skip
-_BY_WORD = 90_000  # bytes searched word by word at first: compiling the patterns costs as much
+_BY_WORD = 60_000  # bytes searched word by word at first: compiling the patterns costs as much
 
 
 class Gate:

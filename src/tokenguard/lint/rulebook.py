@@ -25,9 +25,10 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from tokenguard.lint.config import OutputCap
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.finding import SEVERITIES, Fix, Severity
-from tokenguard.lint.limits import OutputCap, limit_for
+from tokenguard.lint.limits import limit_for
 from tokenguard.lint.names import is_double
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry

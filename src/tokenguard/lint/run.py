@@ -6,13 +6,16 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from tokenguard.lint.cache import Cache, Result, stamp
 from tokenguard.lint.config import Config
-from tokenguard.lint.engine import Linter
 from tokenguard.lint.files import Found
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.sources import read
+
+if TYPE_CHECKING:  # where every answer is kept, nothing is linted
+    from tokenguard.lint.engine import Linter
 
 _CHUNK = 40  # files a worker takes at a time
 _SERIAL_BELOW = 8_000_000  # bytes; starting processes costs more than linting fewer
@@ -51,6 +54,8 @@ class Run:
         """The linter for these settings, made when it is first asked for. Raises ConfigError."""
         known = self._linters.get(id(config))
         if known is None:
+            from tokenguard.lint.engine import Linter
+
             known = self._linters[id(config)] = Linter(config)
         return known
 
@@ -131,6 +136,8 @@ _workers: list[Linter] = []
 
 
 def _start(configs: list[Config]) -> None:
+    from tokenguard.lint.engine import Linter
+
     gc.disable()
     _workers[:] = map(Linter, configs)
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.lint import outputs
 from tokenguard.lint.config import Config, ConfigError, Settings
-from tokenguard.lint.engine import Linter
 from tokenguard.lint.files import Found, discover
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
-from tokenguard.lint.rulebook import Rule
 from tokenguard.lint.run import Run, lint_source
 
 if TYPE_CHECKING:
+    from tokenguard.lint.engine import Linter
+    from tokenguard.lint.rulebook import Rule
     from tokenguard.lint.spending import Spending
 
 MANY = 200

@@ -43,7 +43,24 @@ def decode(source: bytes) -> str:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a text as the parser counts them: only line feeds and carriage returns end one."""
+    if "\r" not in text:
+        return text.split("\n")
     return re.split(r"\r\n|\r|\n", text)
+
+
+def cell_texts(notebook: bytes) -> dict[int, str]:
+    """The texts of a notebook's code cells by their numbers, counted from 1 over all cells. Raises ValueError."""
+    import json
+
+    try:
+        cells = list(enumerate(json.loads(notebook.decode("utf-8-sig"))["cells"], 1))
+        return {n: _joined(cell["source"]) for n, cell in cells if cell["cell_type"] == "code"}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"Not a notebook: {error}") from error
+
+
+def _joined(source: str | list[str]) -> str:
+    return source if isinstance(source, str) else "".join(source)
 
 
 def shared(one: str, other: str) -> int:

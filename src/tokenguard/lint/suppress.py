@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 UNUSED = "TG001"
 _NOQAS = ("noqa", "NOQA")
-WORDS: tuple[Entry, ...] = ("tokenguard:", *((f"{tg}{n}", *_NOQAS) for n in range(10) for tg in ("TG", "tg")))
+OWN = lazy(rb"tokenguard:\s*ignore")
+WORDS: tuple[Entry, ...] = (("tokenguard:", OWN), *((f"{tg}{n}", *_NOQAS) for n in range(10) for tg in ("TG", "tg")))
 _NAME = r"(?:[A-Z]+[0-9]+|TG|[a-z]+(?:-[a-z]+)+)"
 _NOQA = lazy(
     rf"#\s*(?P<file>(?:ruff|flake8)\s*:\s*)?noqa(?P<codes>\s*:\s*{_NAME}(?:[\s,]+{_NAME})*)?(?!\s*:)", re.IGNORECASE
 )
 _OURS = lazy(r"#\s*tokenguard:\s*ignore(?P<file>-file)?(?P<codes>\[[^\]]*\])?(?!-)")
-_MENTIONED = lazy(r"noqa|tokenguard:", re.IGNORECASE)
-_NAMED = lazy(r"noqa\s*:[^\n]*(?:\bTG|\w-\w)|tokenguard:\s*ignore", re.IGNORECASE)  # may be unused
 _SEPARATORS = lazy(r"[\s,]+")
 
 
@@ -116,7 +115,7 @@ def apply(
 
     A `noqa` is only judged by the names of enabled rules, and of none that could be ours: other linters read it, too.
     """
-    if not (_MENTIONED if findings else _NAMED).search(text):
+    if not _mentioned(text.lower(), known, unused=not findings):
         return findings
     comments = ignores(text)
     meant = {name: rules_named(name, known) for comment in comments for name in comment.names or ()}
@@ -139,6 +138,18 @@ def apply(
             if message:
                 kept.append(Finding(UNUSED, "unused-ignore", "warning", message, path, comment.span))
     return kept
+
+
+def _mentioned(lowered: str, known: Mapping[str, str], *, unused: bool) -> bool:
+    """Whether any comment may silence a finding, or may be said to be `unused`; `# noqa: E402` does neither."""
+    if "tokenguard:" in lowered and OWN.search(lowered.encode()):
+        return True
+    if "noqa" not in lowered:
+        return False
+    ours = "|".join(sorted({rule.rstrip("0123456789").lower() for rule in known}))
+    bare = "" if unused else r"|(?!\s*:\s*[a-z]+\d)"
+    named = rf"\s*:\s*(?:[a-z]+\d+[\s,]+)*(?:(?:{ours})|[a-z]+-[a-z])"
+    return re.search(f"noqa(?:{named}{bare})", lowered) is not None
 
 
 def _idle(

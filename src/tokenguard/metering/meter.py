@@ -23,17 +23,16 @@ from tokenguard.call import scope
 from tokenguard.call.call import LATER, Call, Exchange, Rerouted, current_call
 from tokenguard.call.failures import UNFIT, may_be_billed, refuses
 from tokenguard.call.flow import SEND, Answer, Flow, Step
-from tokenguard.call.repeats import essence, identity, size_of, snapshot
 from tokenguard.call.site import note_call_site
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.record import AttributeValue
+from tokenguard.inputs.request import fingerprint, identity, snapshot
 from tokenguard.metering.background import Pending
 from tokenguard.metering.rents import Rents
 from tokenguard.metering.settling import Settling
 from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
-from tokenguard.process.hashes import fingerprint
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Endpoint
 from tokenguard.telemetry.drain import Telemetry
@@ -490,10 +489,10 @@ class Meter:
         request, is_plain = snapshot(api.id, call.endpoint.provider, body)
         if is_plain:
             if guard is not None:
-                call.size = size_of(request, api.id, call.endpoint.provider)
-            if len(request) <= MAX_SNAPSHOT:
+                call.size = request.size()
+            if request.weight <= MAX_SNAPSHOT:
                 call.snapshot = request
-        call.fingerprint = fingerprint(essence(request))
+        call.fingerprint = fingerprint(request, is_plain=is_plain)
         attributes[names.FINGERPRINT] = call.fingerprint
         call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
         if call.retried is not None:

@@ -82,6 +82,26 @@ def in_bytes(value: object) -> tuple[bytes, bool]:
         return repr(value).encode("utf-8", "backslashreplace"), False
 
 
+def read_back(data: bytes) -> Any:
+    """What was `marshalled`: in this process, and by us."""
+    return marshal.loads(data)  # noqa: S302
+
+
+def is_salted() -> bool:
+    """Whether fingerprints are to be those of other processes, and so go by the bytes alone."""
+    return _shared is not None or not SIPHASH
+
+
+def in_tuple(values: tuple[Any, ...]) -> str:
+    """16 hex digits, equal for equal tuples of texts, bytes, numbers and such tuples in this process.
+
+    Python keeps the hash of a text with it: what was hashed before takes no time. Each is a keyed one, and all of them
+    together are hashed with a key once more, as whoever has set PYTHONHASHSEED may know the first. He could find two
+    tuples with the same digits then, and still not what any digits are of.
+    """
+    return _word(hash(_front + _word(hash(values)))).hex()
+
+
 def fingerprint(data: bytes) -> str:
     """16 hex digits, equal for equal data in this process, and over all that have the same salt."""
     if _shared is None and SIPHASH:

@@ -33,6 +33,7 @@ from tokenguard.telemetry.tallies import (
 )
 
 if TYPE_CHECKING:
+    from tokenguard.inputs.request import Request
     from tokenguard.ledger import Alert
 
 SCOPE = "tokenguard"
@@ -117,7 +118,7 @@ class Finished(NamedTuple):
     histograms: bool
     """Whether the GenAI histograms are ours to record: not where an outer instrumentation records them."""
     api: Api | None = None
-    snapshot: bytes | None = None
+    snapshot: Request | None = None
     """The request, for what is found out about it on the way; `None` where nobody looks."""
 
 

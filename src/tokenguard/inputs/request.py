@@ -1,0 +1,167 @@
+"""A request as it was when its call began: what it is told from others by, and what is looked through afterwards.
+
+Nearly all of a request are the texts of its messages, and texts do not change: they are held, and not copied. Python
+hashes each but once, so an instruction that every request begins with costs its length only the first time. What else
+a request has is written down at once, for the application may change it while the call is under way.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from tokenguard.process.hashes import canonical, in_bytes, in_tuple, is_salted, marshalled, read_back
+from tokenguard.process.hashes import fingerprint as of_bytes
+
+TURNS: Final = ("messages", "input", "contents")
+"""The keys of a request's messages; what is in one is its `content` or its `parts`."""
+DATA: Final = frozenset({"b64_json", "bytes", "data", "file_data", "image_url", "url"})
+"""The keys of what media parts hold; no text of a prompt stands there."""
+LAST_TURNS: Final = 32
+"""So many of the messages are looked through for media; who has them in older ones waits for them to be copied."""
+HEAVY: Final = 2**16
+"""Bytes of media of which some stand for all: to copy a picture of ten megabytes takes ten milliseconds."""
+SAMPLE: Final = 1024
+LONG: Final = 2**19
+"""Bytes of a request of which not all are hashed: a book, a file."""
+END: Final = 2**16
+STRIDE: Final = 61
+SHORT: Final = 4_096
+"""Characters of a request whose size nobody needs to know: it is walked in less time than that takes."""
+
+_new: Final = tuple.__new__
+
+
+class Request(NamedTuple):
+    """A request, and whose it is. Equal for equal requests, in whatever order their arguments and keys are."""
+
+    api: str
+    provider: str
+    keys: tuple[str, ...]
+    """Its arguments, in order."""
+    turns: int
+    """The place among them of its messages; -1 where it has none."""
+    texts: tuple[str, ...]
+    """The role and the content of each message that is just that."""
+    rest: bytes
+    """The values of the arguments, plain data as `marshal` writes it; of messages those that are more, by their place.
+
+    What is no plain data is spelled out; then nothing can be read out of it.
+    """
+    weight: int
+    """About how many bytes it holds: characters of texts, and bytes of the rest."""
+
+    def whole(self) -> tuple[str, str, dict[str, Any]]:
+        """The format, the provider and the body, of media some bytes; of plain data alone."""
+        values = read_back(self.rest)
+        if self.turns >= 0:
+            texts, more = iter(self.texts), values[self.turns]
+            values[self.turns] = [
+                more[place] if place in more else {"role": next(texts), "content": next(texts)}
+                for place in range(len(self.texts) // 2 + len(more))
+            ]
+        return self.api, self.provider, dict(zip(self.keys, values, strict=True))
+
+    def size(self) -> int | None:
+        """Bytes of the body as `marshal` writes it, of plain data alone; `None` where it is short.
+
+        Each of the texts before it has five bytes around it.
+        """
+        if self.weight < SHORT:
+            return None
+        return len(marshalled(self.whole())) - len(self.api) - len(self.provider) - 15
+
+
+def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[Request, bool]:
+    """The request as it is now, and whether it is all plain data.
+
+    The order of the arguments does not matter, nor that of the keys of a message. That of keys further inside does: to
+    sort them all would cost a long request more than all else that is done with it, and whoever sends it again has not
+    made it anew. Of pictures and files there are some bytes.
+    """
+    keys, values_of, places = _order(tuple(body))
+    values = [*values_of(body)]
+    texts: tuple[str, ...] = ()
+    turns = -1
+    for place in places:
+        if type(members := values[place]) is list:
+            turns, (texts, values[place]) = place, _told_apart(members)
+            break
+    rest, is_plain = in_bytes(values)
+    weight = len("".join(texts)) + len(rest)
+    return _new(Request, (api, provider, keys, turns, texts, rest, weight)), is_plain
+
+
+@functools.lru_cache(maxsize=1024)
+def _order(keys: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]], list[int]]:
+    """The keys of a request in order, what takes its values out in that order, and where its messages may be."""
+    ordered = tuple(sorted(keys))
+    values_of: Any = itemgetter(*ordered) if len(ordered) > 1 else lambda body: [body[key] for key in ordered]
+    return ordered, values_of, [ordered.index(key) for key in TURNS if key in keys]
+
+
+def _told_apart(members: list[Any]) -> tuple[tuple[str, ...], dict[int, Any]]:
+    """The texts of messages that are a role and a text, and the messages that are more, by their place."""
+    texts: list[str] = []
+    more: dict[int, Any] = {}
+    for place, each in enumerate(members):
+        if type(each) is dict and len(each) == 2 and "role" in each and "content" in each:
+            role, content = each["role"], each["content"]
+            if type(role) is str and type(content) is str:
+                texts.append(role)
+                texts.append(content)
+                continue
+        more[place] = each
+    if more:
+        last = len(members) - LAST_TURNS
+        has_media = any(place >= last and _has_parts(each) for place, each in more.items())
+        for place, each in more.items():
+            if type(each) is dict:
+                ordered = {key: each[key] for key in sorted(each, reverse=True)}  # `role` before the rest
+                more[place] = _sampled(ordered) if has_media and place >= last else ordered
+    return tuple(texts), more
+
+
+def _has_parts(turn: Any) -> bool:
+    return type(turn) is dict and (type(turn.get("content")) is list or "parts" in turn)
+
+
+def _sampled(node: Any) -> Any:
+    """JSON with samples in the place of its media."""
+    if type(node) is list:
+        return [_sampled(part) if type(part) is dict else part for part in node]
+    found = {}
+    for key, value in node.items():
+        kind = type(value)
+        if kind is dict or kind is list:
+            found[key] = _sampled(value)
+        elif (kind is str or kind is bytes) and key in DATA and len(value) > HEAVY:
+            found[key] = [len(value), value[:SAMPLE], value[-SAMPLE:], value[:: len(value) // SAMPLE]]
+    return {**node, **found} if found else node
+
+
+def fingerprint(request: Request, *, is_plain: bool) -> str:
+    """16 hex digits, equal for equal requests in this process, and over all that have the same salt."""
+    if not is_salted() and request.weight <= LONG:
+        return in_tuple(request)
+    return of_bytes(essence(marshalled(request.whole()) if is_plain else request.rest))
+
+
+def essence(request: bytes) -> bytes:
+    """What tells a request from others: all of it, and of a long one its length, its ends and every 61st byte.
+
+    A megabyte takes a quarter of a millisecond to hash. Two texts of that length that differ are nearly always of two
+    lengths, and compressed data differ nearly everywhere behind the first difference.
+    """
+    if len(request) <= LONG:
+        return request
+    return b"%d" % len(request) + request[:END] + request[-END:] + request[::STRIDE]
+
+
+def identity(body: Mapping[str, Any]) -> bytes:
+    """A digest of the request that nobody can make another request for: equal only for equal requests."""
+    import hashlib  # three milliseconds, that only a policy with shared calls needs
+
+    return hashlib.sha256(in_bytes(canonical(body))[0]).digest()
