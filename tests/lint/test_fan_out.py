@@ -258,6 +258,10 @@ SILENT = {
         "async def one(t):\n    reply = sync.responses.create(model='m', input=t, max_output_tokens=5)\n"
         "    return reply.output_text\nasync def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
     ),
+    "the rows of a batch": (
+        "async def f(after):\n    while batch_rows := await read(after, 5):\n        after = batch_rows[-1]\n"
+        "        await asyncio.gather(*[title(r) for r in batch_rows])"
+    ),
     "six years": "async def f():\n    years = list(range(2019, 2025))\n    await asyncio.gather(*[title(y) for y in years])",
     "a module's metrics": "METRICS = [*A, *B]\nasync def f():\n    await asyncio.gather(*[title(m) for m in METRICS])",
     "what counts tokens": (

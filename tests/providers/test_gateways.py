@@ -13,6 +13,7 @@ from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE
 from tokenguard.providers.events import backwards, in_lines, whole_answer
 from tokenguard.providers.google import GENERATE
 from tokenguard.providers.media import IMAGES, TRANSCRIPTS
+from tokenguard.providers.ollama import CHAT as OLLAMA
 from tokenguard.providers.openai import CHAT, EMBEDDINGS, RESPONSES
 from tokenguard.providers.ranks import RERANK
 from tokenguard.providers.reading import failure_of
@@ -455,3 +456,10 @@ def test_spaces_before_json():
     """They keep the line open until there is an answer."""
     assert whole_answer(b'\n\n  \n{"a": 1}') == {"a": 1}
     assert whole_answer(b" \n") is None
+
+
+def test_what_ollama_has_kept():
+    """Its prompt holds what came from the cache (stdapi.ai#252)."""
+    counts = {"prompt_eval_count": 1000, "prompt_eval_cached_count": 900, "eval_count": 10, "done": True}
+    assert OLLAMA.read(counts).usage == Usage(1000, 10, cache_read=900)
+    assert OLLAMA.fold(json.dumps(counts).encode()).usage == Usage(1000, 10, cache_read=900)

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -19,7 +19,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.providers import Api, Endpoint, Reading, may_keep, was_kept
 from tokenguard.providers.events import BEGINS, in_lines, whole_answer
 from tokenguard.providers.reading import failure_of, fields
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
@@ -86,16 +86,25 @@ class Guarding(Protocol):
         ...
 
 
-class AskedBy(NamedTuple):
-    """What an answer depends on besides the body."""
+class AskedBy:
+    """What an answer depends on besides the body.
 
-    url: str
-    headers: Iterable[Mapping[Any, Any] | None] = ()
-    """Of the client, and of the request; those that only tell one sending from another do not count."""
-    more: object = None
-    """What else there is: the query, the texts that a client was made with. Its `repr` counts."""
-    merges: bool = False
-    """Whether an answer to a part of the request can be completed below the SDK."""
+    `headers` are those of the client and of the request, of which what only tells one sending from another does not
+    count. `more` is what else there is: the query, the texts that a client was made with; its `repr` counts. `merges`
+    says whether an answer to a part of the request can be completed below the SDK.
+    """
+
+    __slots__ = ("headers", "merges", "more", "origin", "url")
+
+    def __init__(
+        self, url: str, headers: Iterable[Mapping[Any, Any] | None] = (), more: object = None, merges: bool = False
+    ) -> None:
+        self.url = url
+        self.headers = headers
+        self.more = more
+        self.merges = merges
+        self.origin: bytes | None = None
+        """The same in bytes, once somebody has asked for them: it may be that of many requests."""
 
 
 class Rerouted:
@@ -200,6 +209,8 @@ class Call:
     """Whether it has been handed to the SDK to be sent."""
     begun: bool = False
     """Whether its answer had begun to come in before the call ended."""
+    kept_elsewhere: bool = False
+    """Whether a gateway has given an answer that it had kept: for nothing."""
     retried: Failure | None = None
     """How this very request has failed before."""
     output_cap: int | None = None
@@ -298,6 +309,11 @@ class Call:
         if reading.complete:
             self.answered = response
         return reading
+
+    def came_with(self, headers: Mapping[str, str] | None) -> None:
+        """See by its headers whether a gateway had kept the answer."""
+        if headers is not None and may_keep(self.endpoint.host):
+            self.kept_elsewhere = was_kept(headers)
 
     def keep_stream(self, events: bytes) -> None:
         """The events of a stream that is over."""

@@ -21,7 +21,7 @@ _PLAN = lazy(
 _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
 
 _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
-_BATCH = lazy(r"(?:^|_)batch$")
+_BATCH = lazy(r"(?:^|_)batch$|^batch_\w+s$")
 _TEAM = lazy(
     r"(?:^|[._])(?:agents?|models|llms|clients|metrics|judges|providers|personas|retrievers|variants|chains|types|aspects"
     r"|categories|criteria|dimensions|perspectives|strategies|styles|languages|langs|searches|experts|researchers|reviewers"
@@ -62,6 +62,8 @@ def few(file: File, source: ast.expr, most: int) -> bool:
         )
     if _TEAM.search(ast.unparse(source)) or _of_a_team(file, source) or _tested_short(file, source, most):
         return True  # written out somewhere, and short
+    if isinstance(source, ast.Name) and _of_batch(file, source):
+        return True
     match listed:
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
             return len(items) <= most
@@ -122,8 +124,9 @@ def _is_batch(file: File, name: str, binding: Binding) -> bool:
         return True
     if binding.kind == "assign":
         parts = binding.value.elts if isinstance(binding.value, ast.Tuple) else [binding.value]
-        return all(isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) for part in parts)
-    return binding.kind in ("loop", "param") and bool(_BATCH.search(name))
+        if all(isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) for part in parts):
+            return True
+    return binding.kind in ("assign", "loop", "param") and bool(_BATCH.search(name))
 
 
 def _one_for_each_agent(binding: Binding) -> bool:

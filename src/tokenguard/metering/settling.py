@@ -66,6 +66,9 @@ class Settling:
             cost, charged = self._price(call, reading, outcome, error, generated)
             if guard is not None and self._was_kept(call, reading, outcome):
                 cost, charged, usage = _served(call, cost, outcome), None, None
+            elif call.kept_elsewhere and outcome == names.OK:
+                cost, charged, usage = Cost(names.EXACT, None, 0.0), None, None
+                call.attributes[names.COST_SOURCE] = names.REPORTED
             call.cost = cost
             _describe_money(call, cost, usage)
             if self.telemetry.profile.newer:

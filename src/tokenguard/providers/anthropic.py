@@ -237,5 +237,5 @@ MESSAGES = Api(
     shortens=Option(
         "context_management", edited_from, ("anthropic",), ("anthropic-beta", "context-management-2025-06-27")
     ),
-    left_out=("metadata", "service_tier"),
+    left_out=frozenset({"metadata", "service_tier"}),
 )

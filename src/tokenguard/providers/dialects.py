@@ -210,6 +210,21 @@ DIALECTS: Final = (
         "helicone#5003",
         "wire",
     ),
+    Dialect(
+        "Cloudflare, Portkey, Helicone, OpenRouter, LiteLLM, Kong",
+        "an answer that the gateway had kept, with the usage of the first: a header says so "
+        "(`cf-aig-cache-status: HIT` and its kin)",
+        "$0, `exact`, source `reported`, and no tokens",
+        "https://developers.cloudflare.com/ai-gateway/features/caching, https://portkey.ai/docs/api-reference/response-schema",
+        "wire",
+    ),
+    Dialect(
+        "Ollama",
+        "`prompt_eval_cached_count`, within `prompt_eval_count`",
+        "cache reads; its SDK drops the count",
+        "ollama#16916, stdapi.ai#252",
+        "wire",
+    ),
     Dialect("Voyage", "embeddings with a total alone", "the total is input", "", "wire"),
     Dialect(
         "Cohere, gateways",

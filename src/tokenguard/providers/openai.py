@@ -548,9 +548,11 @@ def responses_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mappin
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
 
-LEFT_OUT = (
-    *("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
-    *("store", "service_tier"),
+LEFT_OUT = frozenset(
+    {
+        *("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
+        *("prompt_cache_options", "store", "service_tier"),
+    }
 )
 
 CHAT = Api(
