@@ -189,7 +189,10 @@ class Call:
     snapshot: Request | None = None
     """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
     size: int | None = None
-    """Bytes of the request as `marshal` writes it, for the guard; `None` where it is short, or no plain data."""
+    """Bytes of the request as `marshal` writes it, for the guard; `None` where it is short, or no plain data, or where
+    `said` tells more."""
+    said: tuple[str, int] | None = None
+    """The key of the request's messages and the bytes that they say; `None` where they are more than texts."""
     reads_later: bool = False
     """Whether it is the application that reads the body of the answer, though that is no stream."""
     hide_usage: bool = False
@@ -285,7 +288,7 @@ class Call:
         """Send this body instead of the caller's."""
         exchange.replace_body(body)
         self.request = body
-        self.bound = self.counted = self.corrected = self.size = None
+        self.bound = self.counted = self.corrected = self.size = self.said = None
         self.output_cap = self.api.output_cap(body)
 
     def read(self, response: object) -> Reading:
