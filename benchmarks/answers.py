@@ -89,6 +89,7 @@ class Looking:
         Answers.look_up = remembering  # type: ignore[method-assign, assignment]
         ask()
         Answers.look_up = look_up  # type: ignore[method-assign]
+        self._asked[0].finish()
         self._asked[0].store.clear()
 
     def __call__(self) -> None:

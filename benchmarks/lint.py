@@ -3,8 +3,8 @@
     python benchmarks/lint.py [FOLDER] [TREE ...]
 
 FOLDER (default .tokenguard/corpus) gets the packages' wheels, unpacked; TREEs are measured, too. The commands take turns,
-ROUNDS times each; the table shows the least user CPU time of all their processes, which a busy machine disturbs least,
-and its ratio to ruff's.
+ROUNDS times each; the table shows the medians of user and system time of all their processes, and the medians of the
+rounds' ratios to ruff's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from statistics import median
 
 LLM = (
     "langchain==1.5.0", "langchain-core==1.8.1", "langchain-community==0.4.2", "langchain-openai==1.7.4",
@@ -49,11 +50,12 @@ def fetch(packages: tuple[str, ...], folder: Path) -> Path:
     return folder
 
 
-def user_cpu(command: list[str]) -> float:
-    """The user CPU time of `command` and its children, in seconds."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+def cpu(command: list[str]) -> float:
+    """The user and system time of `command` and its children, in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -74,9 +76,9 @@ def main() -> None:
         size = sum(file.stat().st_size for file in files) / 1e6
         subprocess.run([*lint, str(tree)], capture_output=True, check=False)  # fills the cache
         commands = [[*ruff, "--no-cache", str(tree)], [*lint, "--no-cache", str(tree)], [*lint, str(tree)]]
-        times = [[user_cpu(command) for command in commands] for _ in range(ROUNDS)]
-        theirs, cold, warm = (min(column) for column in zip(*times, strict=True))
-        ratios = [f"{ours / theirs:.2f}" if theirs > 0.05 else "" for ours in (cold, warm)]
+        times = [[cpu(command) for command in commands] for _ in range(ROUNDS)]
+        theirs, cold, warm = map(median, zip(*times, strict=True))
+        ratios = [f"{median(row[at] / row[0] for row in times):.2f}" if theirs > 0.05 else "" for at in (1, 2)]
         print(
             f"| {name} | {len(files):,} | {size:.1f} | {theirs:.2f} | {cold:.2f} | {ratios[0]} | {warm:.2f} | {ratios[1]} |"
         )

@@ -48,12 +48,14 @@ Good:
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import RETRIES, makers, retry_decorators
 from tokenguard.lint.rulebook import File, Report, called
 from tokenguard.lint.surface import CALL_WORDS, CLIENTS, matcher
+from tokenguard.lint.syntax import Function
 
 SEVERITY = "warning"
 _DEPTH = 4
@@ -83,7 +85,7 @@ def check(file: File) -> Iterator[Report]:
         if not decorators:
             continue
         clients = _clients(file, called(call), 0)
-        if not clients or any(_retries_off(file, call, client) for client in clients):
+        if not clients or _swallowed(file, call) or any(_retries_off(file, call, client) for client in clients):
             continue
         for decorator, library in decorators:
             seen.add(decorator)
@@ -117,6 +119,21 @@ def _clients(file: File, node: ast.expr, depth: int) -> list[ast.Call]:
         value = file.written(node.value if isinstance(node, ast.Attribute) else node)
         return _clients(file, value, depth + 1) if isinstance(value, ast.BinOp) else []
     return found
+
+
+def _swallowed(file: File, call: ast.Call) -> bool:
+    """Whether the function around a request keeps every error of it to itself, so that its decorator sees none."""
+    inner: ast.AST = call
+    for outer in file.module.ancestors(call):
+        if isinstance(outer, Function):
+            return False
+        if isinstance(outer, ast.Try) and inner in outer.body:
+            for handler in outer.handlers:
+                caught = "BaseException" if handler.type is None else ast.unparse(handler.type)
+                if re.search(r"\b(?:Base)?Exception\b", caught):
+                    return not any(isinstance(node, ast.Raise) for node in ast.walk(handler))
+        inner = outer
+    return False
 
 
 def _retries_off(file: File, call: ast.Call, client: ast.Call) -> bool:

@@ -200,6 +200,10 @@ def test_what_a_client_is_made_with(provider, under):
     for change in (
         lambda: setattr(plain, "api_key", "other"),
         lambda: plain._client.headers.update({"x-org": "c"}),
+        lambda: setattr(plain._client, "params", {"v": "3"}),
+        lambda: plain._custom_headers.update({"x-team": "d"}),
+        lambda: plain._custom_headers.update({"x-team": "e"}),
+        lambda: plain._custom_query.update({"v": "4"}),
         lambda: setattr(plain, "base_url", "https://elsewhere.example/v1"),
     ):
         before = len(provider.requests)
@@ -208,7 +212,7 @@ def test_what_a_client_is_made_with(provider, under):
             ask(plain)
         assert len(provider.requests) == before + 1
     ask(copy.copy(plain))
-    assert len(provider.requests) == 7
+    assert len(provider.requests) == 11
 
 
 def test_whose_they_are(provider, under):
@@ -403,6 +407,7 @@ def test_unusable_entry(provider, under, spans):
     client = provider.client()
     first = ask(client)
     answers = guard.answers
+    answers.waiting.write()
     ((key, item),) = answers.store._items.items()
     entry = answers.box.open(key, item.data)
     broken = entry[: entry.index(b"\n\n") + 2] + b'{"choices": 7'
@@ -420,6 +425,7 @@ def test_damaged_entry(provider, under):
     guard = under(RULE)
     client = provider.client()
     ask(client)
+    guard.answers.waiting.write()
     ((key, item),) = guard.answers.store._items.items()
     guard.answers.store.put(key, item._replace(data=item.data[:-1]))
     ask(client)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
+import fresh
 from tokenguard.cli.prices import prices
 
 
@@ -37,6 +38,18 @@ def test_rates_and_source(show):
     assert "Source: genai-prices " in output
     assert ", anthropic." in output
     assert "\x1b" not in output, "plain when piped"
+
+
+def test_it_is_light():
+    """Where no policy is, neither its grammar nor what draws tables and what logs is loaded."""
+    program = (
+        "import sys\nfrom tokenguard.cli import main\n"
+        "try:\n    main(['prices', 'gpt-4o'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'rich', 'logging', 'sqlite3', 'genai_prices', 'tokenguard.policy.model', 'tokenguard.store'}\n"
+        "print(*(heavy & set(sys.modules)), end='', file=sys.stderr)\n"
+    )
+    done = fresh.python(program, cwd="/")
+    assert ("openai/gpt-4o" in done.stdout, done.stderr) == (True, "")
 
 
 def test_long_context(show):

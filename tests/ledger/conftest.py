@@ -39,7 +39,7 @@ def clock() -> Clock:
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 def engine(request: pytest.FixtureRequest) -> str:
-    return request.param
+    return str(request.param)
 
 
 @pytest.fixture

@@ -151,12 +151,12 @@ def test_a_stream_collected_while_the_end_is_written(ledger: SqliteLedger, monke
     monkeypatch.setattr(ends, "ending", True)
     charge = ledger._charge
 
-    def collecting(db, settlement):
-        if settlement[0] is second:
+    def collecting(db, settlements):
+        if second in [settlement[0] for settlement in settlements]:
             monkeypatch.undo()
             monkeypatch.setattr(ends, "ending", True)
             ledger.settle_soon(third, nano(0.03), 1)
-        return charge(db, settlement)
+        return charge(db, settlements)
 
     monkeypatch.setattr(ledger, "_charge", collecting)
     connection = ledger._connection

@@ -232,6 +232,50 @@ def test_newer_sqlite_format(tmp_path: Path) -> None:
         SqliteLedger(tmp_path / "ledger.db").read([IT])
 
 
+FIRST = """
+CREATE TABLE account (
+    id TEXT PRIMARY KEY, budget TEXT NOT NULL, key TEXT NOT NULL,
+    window_start INTEGER NOT NULL, window_end INTEGER NOT NULL,
+    spent_nano INTEGER NOT NULL DEFAULT 0, spent_tokens INTEGER NOT NULL DEFAULT 0,
+    reserved_nano INTEGER NOT NULL DEFAULT 0, reserved_tokens INTEGER NOT NULL DEFAULT 0,
+    orphaned_nano INTEGER NOT NULL DEFAULT 0, orphaned_tokens INTEGER NOT NULL DEFAULT 0,
+    alerted REAL NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE reservation (
+    id TEXT PRIMARY KEY, expires REAL NOT NULL, nano INTEGER NOT NULL, tokens INTEGER NOT NULL,
+    orphaned INTEGER NOT NULL DEFAULT 0, accounts TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX reservation_lease ON reservation (orphaned, expires);
+INSERT INTO account VALUES ('b\x1f\x1f0', 'b', '', 0, 4294967296, 250000000, 0, 500000000, 0, 0, 0, 0);
+INSERT INTO reservation VALUES ('before-1', 4294967296.0, 500000000, 0, 0, 'b\x1f\x1f0');
+PRAGMA user_version = 1;
+"""
+
+
+def test_older_sqlite_format(tmp_path: Path) -> None:
+    """What a file of the first version holds stays, and a process of that version can write to it no more.
+
+    It would not see what is reserved from here on.
+    """
+    it = Entry("b", "", 0, 2**32, nano(1))
+    old = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    old.execute("PRAGMA journal_mode = WAL")
+    old.executescript(FIRST)
+    assert old.execute("SELECT count(*) FROM reservation").fetchone() == (1,)
+    ledgers = [SqliteLedger(tmp_path / "ledger.db") for _ in range(2)]
+    made = held(ledgers[0].reserve([it], nano(0.2), 0))
+    assert isinstance(ledgers[1].reserve([it], nano(0.1), 0), Refusal)
+    ledgers[1].settle(made, nano(0.1), 0)
+    ledgers[0].settle(Reservation("before-1", (it,), nano(0.5), 0, 0.0), nano(0.25), 0)
+    balance = ledgers[1].read([it])[0]
+    assert (balance.spent_nano, balance.reserved_nano) == (nano(0.6), 0)
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        old.execute("INSERT INTO reservation (id, expires, nano, tokens, accounts) VALUES ('x', 0, 1, 1, '')")
+    old.close()
+    for ledger in ledgers:
+        ledger.close()
+
+
 def test_redis_that_forgot(own_server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """A Redis that comes back without its data says so, once."""
     ledger = RedisLedger(own_server.url, timeout_s=1.0)

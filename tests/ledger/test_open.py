@@ -113,7 +113,7 @@ def test_old_windows_are_forgotten(clock: Clock, tmp_path: Path, monkeypatch: py
                 ledger.settle(made, 1, 1)
             clock.time += RETAIN_S / 10
     assert len(memory._accounts) < 25
-    for table, most in (("account", 24), ("reservation", 1)):
+    for table, most in (("account", 24), ("held", 1), ("loose", 1)):
         assert sqlite._transact(lambda db, of=table: db.execute(f"SELECT count(*) FROM {of}").fetchone()[0]) <= most
     sqlite.close()
 

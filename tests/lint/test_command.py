@@ -297,7 +297,7 @@ def test_kept_answers_need_no_parser(project: Path) -> None:
     code = (
         "import sys\nfrom tokenguard.lint.arguments import main\n"
         "try: main(['-j1', 'bad.py'])\nexcept SystemExit: pass\n"
-        "print([m for m in ('ast', 'argparse', 'tokenguard.lint.engine', 'tokenguard.lint.rulebook') if m in sys.modules])"
+        "print([m for m in ('argparse', 'tokenguard.lint.engine', 'tokenguard.lint.syntax') if m in sys.modules])"
     )
     assert fresh.python(code).stdout == f"{first.stdout}[]\n"
 

@@ -128,6 +128,27 @@ REPORTED = {
     "agents": "async def one(agent):\n    return await agent.run()\nasync def f(tasks):\n    await asyncio.gather(*[one(Agent(t)) for t in tasks])",
     "a function that says so": "async def f(docs):\n    await asyncio.gather(*[fix_doc_with_llm(d) for d in docs])",
     "a gateway": "async def f(docs):\n    await asyncio.gather(*[LLMGateway.acreate_structured_output(d) for d in docs])",
+    "a model's method in a thread": (
+        "async def one(llm, t):\n    return await asyncio.to_thread(llm.invoke, t)\n"
+        "async def f(llm, texts):\n    await asyncio.gather(*[one(llm, t) for t in texts])"
+    ),
+    "a seller's client": (
+        "class A:\n    async def one(self, t):\n        return await self.ollama_client.generate(t)\n"
+        "    async def f(self, texts):\n        await asyncio.gather(*(self.one(t) for t in texts))"
+    ),
+    "a semaphore that is entered once for all": (
+        "class A:\n    async def f(self, texts):\n        async with self.semaphore:\n"
+        "            await asyncio.gather(*[title(t) for t in texts])"
+    ),
+    "what is told the messages and the model": (
+        "from gpt import send_request\nasync def one(t):\n    return await send_request(messages=[t], model='m')\n"
+        "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "the asynchronous method of a client that has both": (
+        "from mistralai import Mistral\nboth = Mistral()\nasync def one(t):\n"
+        "    return await both.chat.complete_async(model='m', messages=[t], max_tokens=5)\n"
+        "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
 }  # fmt: skip
 
 SILENT = {
@@ -233,6 +254,20 @@ SILENT = {
         "async def f(session, rows):\n    await asyncio.gather(*[session.post('https://example.com/rows', json=r) for r in rows])"
     ),
     "no requests": "async def f(urls):\n    await asyncio.gather(*[fetch(u) for u in urls])",
+    "a client that holds up the loop": (
+        "async def one(t):\n    reply = sync.responses.create(model='m', input=t, max_output_tokens=5)\n"
+        "    return reply.output_text\nasync def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "the rows of a batch": (
+        "async def f(after):\n    while batch_rows := await read(after, 5):\n        after = batch_rows[-1]\n"
+        "        await asyncio.gather(*[title(r) for r in batch_rows])"
+    ),
+    "six years": "async def f():\n    years = list(range(2019, 2025))\n    await asyncio.gather(*[title(y) for y in years])",
+    "a module's metrics": "METRICS = [*A, *B]\nasync def f():\n    await asyncio.gather(*[title(m) for m in METRICS])",
+    "what counts tokens": (
+        "from sizes import count_tokens\nasync def one(t):\n    return await count_tokens(messages=[t], model='m')\n"
+        "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
 }  # fmt: skip
 
 

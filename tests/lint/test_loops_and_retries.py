@@ -81,6 +81,10 @@ REPORTED = {
         "from langchain_anthropic import ChatAnthropic\nimport backoff\nllm = ChatAnthropic(max_tokens=5).bind_tools([])\n"
         "@backoff.on_exception(backoff.expo, Exception, max_tries=3)\ndef f(m):\n    return llm.invoke(m)"
     ),
+    "TG106 an error that is told and raised": (
+        "from langchain_openai import ChatOpenAI\nfrom tenacity import retry\nllm = ChatOpenAI(max_tokens=5)\n"
+        "@retry\ndef f(m):\n    try:\n        return llm.invoke(m)\n    except Exception as e:\n        print(e)\n        raise"
+    ),
     "TG110 openai-agents": (
         "import json\nfrom agents import function_tool\n@function_tool\ndef orders(c: str) -> str:\n    return json.dumps(load(c), indent=2)"
     ),
@@ -133,6 +137,10 @@ SILENT = {
     "TG106 a model without retries": (
         "from langchain_openai import ChatOpenAI\nfrom tenacity import retry\nllm = ChatOpenAI(max_tokens=5, max_retries=0)\n"
         "@retry\ndef f(m):\n    return llm.invoke(m)"
+    ),
+    "TG106 the decorator sees no error": (
+        "from langchain_openai import ChatOpenAI\nfrom tenacity import retry\nllm = ChatOpenAI(max_tokens=5)\n"
+        "@retry\ndef f(m):\n    try:\n        return llm.invoke(m)\n    except Exception:\n        return m"
     ),
     "TG107 scripted": "from langchain.agents import create_agent\nfrom tests import FakeChat\nagent = create_agent(model=FakeChat(), tools=[])\nagent.invoke({})",
     "TG110 no tool": "import json\ndef orders(c):\n    return json.dumps(load(c), indent=2)",

@@ -19,7 +19,7 @@ FOUND = {
     "TG110 percent": "import json\nfrom langchain_core.messages import HumanMessage\ndef f(x):\n    return HumanMessage('Data: %s' % json.dumps(x, indent=4))",
     "TG111 gather": "import asyncio\nasync def f(c, texts):\n    return await asyncio.gather(*[c.embeddings.create(model='e', input=t) for t in texts])",
     "TG112 constant": HEAD + "MODEL = 'gpt-4-0613'\ndef f(m):\n    return client.chat.completions.create(model=MODEL, messages=m, max_tokens=4)",
-    "TG113 wrapped": HEAD + f"import asyncio\nasync def one(m):\n    return {ASK}\nasync def f(ms):\n    jobs = [asyncio.create_task(one(m)) for m in ms]\n    return await asyncio.gather(*jobs)",
+    "TG113 wrapped": HEAD.replace("OpenAI", "AsyncOpenAI") + f"import asyncio\nasync def one(m):\n    return await {ASK}\nasync def f(ms):\n    jobs = [asyncio.create_task(one(m)) for m in ms]\n    return await asyncio.gather(*jobs)",
     "TG114 tools": "def f(c, m):\n    return c.messages.create(model='c', max_tokens=5, messages=m, tools=[{'name': 'a', 'description': '" + "word " * 1500 + "'}])",
     "TG115 listdir": "import os\ndef f(c, q):\n    names = ' '.join(os.listdir('docs'))\n    return c.responses.create(model='m', instructions=f'Files: {names}', input=q, max_output_tokens=4)",
     "TG116 anthropic": "import anthropic\nc = anthropic.AsyncAnthropic(timeout=None)",

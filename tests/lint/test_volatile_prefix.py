@@ -119,3 +119,13 @@ def test_helpers_of_other_modules_are_followed(tmp_path: Path) -> None:
     )
     linter = Linter(Config(root=tmp_path, select=("TG102",)))
     assert [f.span.line for f in linter.lint(code.encode(), str(tmp_path / "main.py"))] == [4]
+
+
+def test_files_of_tests_are_left_alone(lint) -> None:
+    """The prompt of a test is sent once; whoever selects the rule itself is told all the same."""
+    code = (
+        "from datetime import datetime\nfrom openai import OpenAI\nclient = OpenAI()\ndef test_it():\n"
+        "    client.responses.create(model='m', instructions=f'Now: {datetime.now()}', input='x', max_output_tokens=5)\n"
+    )
+    assert [f for f in lint(code, path="tests/test_it.py") if f.rule == "TG102"] == []
+    assert len(lint(code, "TG102", path="tests/test_it.py")) == 1

@@ -10,7 +10,7 @@ import pytest
 from genai_prices.data_snapshot import get_snapshot
 
 import tokenguard
-from canned import MESSAGES, anthropic_client, openai_client
+from canned import MESSAGES, anthropic_client, async_openai_client, openai_client
 from tokenguard import policy
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier
@@ -393,3 +393,86 @@ def test_events_where_json_was_asked_for(raw, installed, spans):
     (completions.with_raw_response if raw else completions).create(model="gpt-4o", messages=MESSAGES)
     assert spans.attributes["gen_ai.usage.output_tokens"] == 100
     assert spans.attributes["tokenguard.cost.status"] == "exact"
+
+
+# --- errors with status 200 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": 429, "message": "slow down"}},
+        {"id": "x", "model": "gpt-4o", "choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail"}},
+        {"code": 500, "msg": "404 NOT_FOUND", "success": False},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_in_place_of_an_answer(installed, spans, body, stream):
+    """It is a refusal as any other: a failed call, and on no bill."""
+    answer = ask(body, "https://openrouter.ai/api/v1", stream=stream)
+    assert not stream or list(answer) is not None
+    assert (installed.records[-1].outcome, installed.records[-1].cost) == ("error", None)
+    assert spans.attributes["error.type"] in ("429", "1004", "500")
+    assert "tokenguard.cost.status" not in spans.attributes
+
+
+def test_an_error_after_words(installed, spans):
+    """What was generated before may be billed: it is estimated."""
+    piece = {"index": 0, "delta": {"content": "Paris is the capital of France"}, "finish_reason": None}
+    events = [{"id": "c", "model": "gpt-4o", "choices": [piece]}, {"choices": [], "base_resp": {"status_code": 1002}}]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    reply = httpx2.Response(200, text=body, headers={"content-type": "text/event-stream"})
+    client = openai_client(lambda request: reply, base_url="https://api.minimax.io/v1")
+    list(client.chat.completions.create(model="MiniMax-M2", messages=MESSAGES, stream=True))
+    assert installed.records[-1].outcome == "error"
+    assert spans.attributes["tokenguard.cost.status"] == "estimated"
+
+
+# --- answers that a gateway had kept ----------------------------------------------------------------------------------
+
+GATEWAY = "https://gateway.ai.cloudflare.com/v1/a/g/openai"
+
+
+def kept(header, word, stream):
+    """What a gateway answers, plain or as a stream."""
+    if not stream:
+        return lambda request: httpx2.Response(200, json=chat(), headers={header: word})
+    piece = {"index": 0, "delta": {"content": "Paris."}, "finish_reason": "stop"}
+    events = [{"id": "c", "model": "gpt-4o", "choices": [piece]}, {"id": "c", "choices": [], "usage": USAGE}]
+    text = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    headers = {"content-type": "text/event-stream", header: word}
+    return lambda request: httpx2.Response(200, text=text, headers=headers)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("base_url", "header", "word", "usd"),
+    [
+        (GATEWAY, "cf-aig-cache-status", "HIT", 0.0),
+        (GATEWAY, "cf-aig-cache-status", "MISS", 0.0035),
+        ("https://api.portkey.ai/v1", "x-portkey-cache-status", "SEMANTIC HIT", 0.0),
+        ("https://api.portkey.ai/v1", "x-portkey-cache-status", "REFRESH", 0.0035),
+        ("https://oai.helicone.ai/v1", "Helicone-Cache", "HIT", 0.0),
+        ("https://openrouter.ai/api/v1", "X-OpenRouter-Cache-Status", "HIT", 0.0),
+        ("https://litellm.internal/v1", "x-litellm-cache-hit", "True", 0.0),
+        ("https://kong.internal/v1", "X-Cache-Status", "Hit", 0.0),
+        ("https://api.openai.com/v1", "x-cache-status", "HIT", 0.0035),  # whose own keeps no answers
+    ],
+)
+def test_kept_by_a_gateway(installed, spans, base_url, header, word, usd, stream):
+    """It costs nothing, whatever usage it tells: that is the first one's."""
+    client = openai_client(kept(header, word, stream), base_url=base_url)
+    answer = client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=stream)
+    assert not stream or list(answer)
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(usd)
+    if not usd:
+        assert spans.attributes["tokenguard.cost.status"] == "exact"
+        assert spans.attributes["tokenguard.cost.source"] == "reported"
+        assert "gen_ai.usage.input_tokens" not in spans.attributes
+
+
+async def test_kept_by_a_gateway_async(installed, spans):
+    """The same by the asynchronous client, and where the caller reads the response itself."""
+    client = async_openai_client(kept("cf-aig-cache-status", "HIT", False), base_url=GATEWAY)
+    await client.chat.completions.with_raw_response.create(model="gpt-4o", messages=MESSAGES)
+    assert spans.attributes["tokenguard.cost.usd"] == 0.0

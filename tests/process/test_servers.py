@@ -78,10 +78,14 @@ def app(environ, start_response):
 """
 
 
-@pytest.mark.parametrize("options", [["--preload"], ["--max-requests", "2"], ["--threads", "4"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [["--preload"], ["--max-requests", "2"], ["--threads", "4"], ["-k", "gevent"]], ids=" ".join
+)
 def test_gunicorn(tmp_path: Path, options: list[str]) -> None:
     """Workers that are recycled, reloaded (SIGHUP) and stopped (SIGTERM) lose no call and leave nothing reserved."""
     pytest.importorskip("gunicorn")
+    if "gevent" in options:
+        pytest.importorskip("gevent")
     port = free_port()
     server = start(
         tmp_path, "wsgi", WSGI,

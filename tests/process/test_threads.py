@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
+import importlib.util
+import queue
+import sys
 import time
 from queue import SimpleQueue
+from types import SimpleNamespace
 
-from tokenguard.process.threads import Pool
+import pytest
+
+from tokenguard.process import native
+from tokenguard.process.threads import Pool, Worker
 
 
 class Slow(SimpleQueue):
@@ -29,3 +37,50 @@ def test_a_task_that_was_just_taken() -> None:
     began = time.monotonic()
     pool.stop()
     assert time.monotonic() - began < 0.9
+
+
+def refuse(*_: object, **__: object) -> None:
+    """What gevent puts in the place of the standard library's: it would wait in the caller's own thread."""
+    raise AssertionError("a patched function was called")
+
+
+PATCHED = ((_thread, "start_new_thread"), (time, "sleep"), (queue, "SimpleQueue"))
+
+
+def test_threads_in_a_patched_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that gevent patches after it has imported us has threads of ours that are the system's."""
+    for module, name in PATCHED:
+        monkeypatch.setattr(module, name, refuse)
+    done: list[int] = []
+    worker = Worker("test", lambda: done.append(_thread.get_native_id()))
+    worker.wake()
+    until = time.monotonic() + 10
+    while not done and time.monotonic() < until:
+        native.sleep(0.001)
+    worker.stop()
+    assert done
+    assert done[0] != _thread.get_native_id()
+
+
+@pytest.mark.parametrize("patcher", ["gevent.monkey", "eventlet.patcher"])
+def test_a_program_that_was_patched_before(monkeypatch: pytest.MonkeyPatch, patcher: str) -> None:
+    """Where gevent or eventlet came first, they are asked for the functions that they have replaced."""
+    kept = {("_thread", "start_new_thread"): native.start_new_thread, ("time", "sleep"): native.sleep}
+    asked = {
+        "gevent.monkey": SimpleNamespace(get_original=lambda module, name: kept[module, name]),
+        "eventlet.patcher": SimpleNamespace(
+            original=lambda module: SimpleNamespace(
+                **{name: of for (where, name), of in kept.items() if where == module}
+            )
+        ),
+    }
+    for name in ("gevent.monkey", "eventlet.patcher"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, patcher, asked[patcher])
+    for module, name in PATCHED:
+        monkeypatch.setattr(module, name, refuse)
+    spec = importlib.util.spec_from_file_location("tokenguard_native_again", native.__file__)
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    assert (again.start_new_thread, again.sleep) == (native.start_new_thread, native.sleep)
+    assert again.SimpleQueue is native.SimpleQueue

@@ -12,9 +12,11 @@ from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE
 from tokenguard.providers.events import backwards, in_lines, whole_answer
 from tokenguard.providers.google import GENERATE
-from tokenguard.providers.media import TRANSCRIPTS
+from tokenguard.providers.media import IMAGES, TRANSCRIPTS
+from tokenguard.providers.ollama import CHAT as OLLAMA
 from tokenguard.providers.openai import CHAT, EMBEDDINGS, RESPONSES
 from tokenguard.providers.ranks import RERANK
+from tokenguard.providers.reading import failure_of
 
 
 def told(prompt, completion, **more):
@@ -352,3 +354,112 @@ def test_minutes_of_sound():
     """Mistral bills sound by the minute, beside the tokens."""
     assert CHAT.read({"usage": {**TOLD, "prompt_audio_seconds": 30}}).basis == "assumed_input_audio"
     assert CHAT.read({"usage": {**TOLD, "prompt_audio_seconds": None}}).basis is None
+
+
+# --- errors that are called a success ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ({"error": {"message": "Rate limited", "code": 429}, "user_id": "u"}, "429"),  # OpenRouter: aider#3550
+        ({"error": {"type": "overloaded_error", "message": "x"}, "type": "error"}, "overloaded_error"),
+        ({"error": "upstream connect error"}, "error"),
+        ({"success": False, "error": {"code": "INTERNAL_SERVER_ERROR", "status": 500}}, "INTERNAL_SERVER_ERROR"),
+        ({"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail"}}, "1004"),  # MiniMax
+        ({"code": 500, "msg": "404 NOT_FOUND", "success": False}, "500"),  # Z.ai
+        ({"result": None, "success": False, "errors": [{"code": 7009}], "messages": []}, "7009"),  # Cloudflare
+        ({"error_code": 336003, "error_msg": "too long", "id": "as-1"}, "336003"),  # Baidu
+        ({"success": True, "errors": [], "error": None, "base_resp": {"status_code": 0}}, None),
+        ({"choices": [], "error": {}, "error_code": 0}, None),
+        ({}, None),
+    ],
+)
+def test_failures_in_success(answer, kind):
+    """Whatever way a server has to say that it failed, though the status is 200; in a stream, too."""
+    assert failure_of(answer) == kind
+    if answer:
+        assert CHAT.fold(sse({"choices": [], **answer})).error == kind
+
+
+def test_a_choice_that_failed():
+    """OpenRouter ends a choice with `error` where the provider behind it has: the tokens are told all the same."""
+    failed = choice(message={"content": "He"}, finish_reason="error", error={"code": 502})
+    read = CHAT.read({"model": "m", "choices": [failed], "usage": TOLD})
+    assert (read.error, read.usage) == ("502", STATED)
+    piece = {**failed, "delta": {"content": ""}}
+    read = CHAT.fold(sse({"model": "m", "choices": [piece]}, {"choices": [], "usage": TOLD}))
+    assert (read.error, read.usage, read.complete) == ("502", STATED, False)
+
+
+# --- what a usage tells besides its counts ----------------------------------------------------------------------------
+
+HOUR = {"cache_creation_tokens": 80, "cache_creation_token_details": {"ephemeral_1h_input_tokens": 80}}
+
+
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize(
+    ("more", "read"),
+    [
+        ({"extra_properties": {"google": {"traffic_type": "ON_DEMAND_FLEX"}}}, {"service_tier": "ON_DEMAND_FLEX"}),
+        ({"service_tier": "batch", "inference_geo": "us"}, {"service_tier": "batch", "geo": "us"}),
+        ({"prompt_tokens_details": HOUR}, {"usage": Usage(100, 20, cache_write=80, cache_write_1h=80)}),
+        ({"cost": 0.0005, "is_byok": True}, {"reported_cost": None, "basis": "own_key"}),
+        ({"cost": 0.0005, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, {"basis": "own_key"}),
+        ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.001}}, {"reported_cost": 0.001}),
+    ],
+)
+def test_more_of_a_usage(more, read, fold):
+    """Vertex AI's kind of traffic, LiteLLM's tier, geography and lifetimes, OpenRouter with a key of one's own."""
+    usage = {**TOLD, **more}
+    answer = CHAT.fold(sse(ENDED, {"choices": [], "usage": usage})) if fold else CHAT.read({"usage": usage})
+    assert {name: getattr(answer, name) for name in read} == read
+
+
+def test_own_key_elsewhere():
+    """The same in the Responses API and in Anthropic's format."""
+    own = {"input_tokens": 100, "output_tokens": 20, "cost": 0.0005, "is_byok": True}
+    assert RESPONSES.read({"usage": own}).basis == "own_key" == MESSAGES.read({"usage": own}).basis
+
+
+@pytest.mark.parametrize(
+    ("tools", "searches", "fees"),
+    [
+        ({"web_search": {"num_requests": 2}}, 2, False),
+        ({"web_search": {"num_requests": 0}, "image_gen": {"total_tokens": 0}}, None, False),
+        ({"web_search": {"num_requests": 1}, "image_gen": {"total_tokens": 4260}}, 1, True),
+        (None, 1, False),
+    ],
+)
+def test_tools_beside_the_usage(tools, searches, fees):
+    """OpenAI's count of billed searches goes before the items; whose the tokens of pictures are, it does not say."""
+    item = {"type": "web_search_call", "action": {"type": "search"}}
+    body = {"usage": {"input_tokens": 100, "output_tokens": 20}, "output": [item], "tool_usage": tools}
+    read = RESPONSES.read(body)
+    assert (read.usage.web_searches, read.extra_fees) == (searches, fees)
+
+
+def test_looking_for_tools_is_free():
+    """Anthropic's tool search costs its tokens alone; what is not known may have a fee."""
+    usage = {"input_tokens": 100, "output_tokens": 20}
+    assert not MESSAGES.read({"usage": {**usage, "server_tool_use": {"tool_search_requests": 2}}}).extra_fees
+    assert MESSAGES.read({"usage": {**usage, "server_tool_use": {"code_execution_requests": 1}}}).extra_fees
+
+
+def test_pictures_in_words_of_chat():
+    """helicone#5003."""
+    usage = {"input_tokens_details": {"image_tokens": 100}, "prompt_tokens": 150, "completion_tokens": 4200}
+    assert IMAGES.read({"data": [{}], "usage": usage}).usage[:2] == (150, 4200)
+
+
+def test_spaces_before_json():
+    """They keep the line open until there is an answer."""
+    assert whole_answer(b'\n\n  \n{"a": 1}') == {"a": 1}
+    assert whole_answer(b" \n") is None
+
+
+def test_what_ollama_has_kept():
+    """Its prompt holds what came from the cache (stdapi.ai#252)."""
+    counts = {"prompt_eval_count": 1000, "prompt_eval_cached_count": 900, "eval_count": 10, "done": True}
+    assert OLLAMA.read(counts).usage == Usage(1000, 10, cache_read=900)
+    assert OLLAMA.fold(json.dumps(counts).encode()).usage == Usage(1000, 10, cache_read=900)

@@ -532,9 +532,9 @@ import sys, tokenguard
 tokenguard.install()
 import boto3
 boto3.client("s3", region_name="us-east-1")
-assert "tokenguard.prices.genai.types" not in sys.modules, "S3 needs no prices"
+assert "tokenguard.prices.genai.sellers" not in sys.modules, "S3 needs no prices"
 boto3.client("bedrock-runtime", region_name="us-east-1")
-assert "tokenguard.prices.genai.types" in sys.modules, "a model will be called"
+assert "tokenguard.prices.genai.sellers" in sys.modules, "a model will be called"
 """
 
 

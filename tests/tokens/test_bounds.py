@@ -51,6 +51,8 @@ MORE = (
     {"toolConfig": {"tools": [{"toolSpec": {"name": "数"}}]}},
     {"system": "数据" * 9, "temperature": 0.5, "metadata": {"user": "x"}, "stream": True, "stop": None},
     {"previous_response_id": "r1", "tools": [TOOL], "functions": [TOOL]},
+    {"input": [{"role": "user", "content": "x"}]},
+    {"input": [{"role": "user", "content": [PICTURE]}]},
 )
 
 
@@ -68,6 +70,11 @@ def size(body):
     return len(marshal.dumps(body, 2))
 
 
+def said(body):
+    """What a call knows of its messages where they are texts."""
+    return snapshot("openai.chat", "openai", body)[0].said()
+
+
 @pytest.mark.parametrize("more", MORE)
 def test_plain_messages(more):
     """Messages of a role and a text, with all else that a request may have: the same bound, to the token."""
@@ -78,6 +85,8 @@ def test_plain_messages(more):
         ]
         body = {"model": "gpt-4o-mini", **more, "messages": messages}
         assert upper_bound_request(body, size(body)) == upper_bound_request(body)
+        assert upper_bound_request(body, None, said(body)) == upper_bound_request(body)
+        assert said(body) is not None
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=repr)
@@ -88,6 +97,7 @@ def test_messages_that_are_more(message):
         for more in ({}, {"tools": [TOOL] * 3}, {"functions": [TOOL]}):
             body = {"model": "gpt-4o-mini", "messages": messages, **more}
             assert upper_bound_request(body, size(body)) == upper_bound_request(body)
+            assert upper_bound_request(body, None, said(body)) == upper_bound_request(body)
 
 
 def test_the_short_way_is_taken(monkeypatch):
@@ -100,6 +110,14 @@ def test_the_short_way_is_taken(monkeypatch):
             body = {"model": "m", "messages": [{"role": "user", "content": text}] * 9, "tools": offered}
             upper_bound_request(body, size(body))
     assert walked == [tools]
+
+
+def test_input_that_is_texts():
+    """The input of a response is known in the same way: text of any script, and nothing that is more."""
+    for content, is_known in (("x", True), ("数据", True), ([PICTURE], False), (None, False)):
+        body = {"model": "m", "instructions": "数", "input": [{"content": content, "role": "user"}] * 3}
+        assert (said(body) is not None) is is_known
+        assert upper_bound_request(body, None, said(body)) == upper_bound_request(body)
 
 
 def test_tools_that_look_like_others():

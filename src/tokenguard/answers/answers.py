@@ -19,10 +19,12 @@ from tokenguard.answers.entry import Box, Entry, box_of, decode
 from tokenguard.answers.fitting import refers, unfit
 from tokenguard.answers.key import Body, canonical, counted, keys_of
 from tokenguard.answers.open import open_store
-from tokenguard.answers.store import Item, Store
+from tokenguard.answers.store import Store
+from tokenguard.answers.waiting import Coming, Waiting
 from tokenguard.answers.words import content_words, question_of, with_instead
 from tokenguard.call.call import Call, Exchange
 from tokenguard.call.flow import Answer, Step
+from tokenguard.call.kept import Incoming
 from tokenguard.facts import names
 from tokenguard.policy import AnswersConfig, Cache, Policy
 from tokenguard.process.ends import Stage, at_end
@@ -33,9 +35,8 @@ if TYPE_CHECKING:
 
 log = Log("tokenguard")
 
-MAX_WAITING: Final = 1_000
-"""Answers that wait to be written; past it none is kept, and none while the store is not asked."""
 SAY_S: Final = 60.0
+_new: Final = tuple.__new__
 PAUSE_S: Final = 1.0
 """How long nothing is looked up after the store has failed."""
 
@@ -63,8 +64,7 @@ class Answers:
         self.place = (config, Path(source).parent)
         self.box: Box = box_of(config.url, config.key_env, plain=config.plain, source=source)
         self.store: Store = open_store(config, source)
-        self.waiting: dict[bytes, Entry] = {}
-        """What is being written."""
+        self.waiting = Waiting(self.store, self.box, self.lost)
         self.meanings: Meanings | None = None
         """The vectors of questions; `None` until a rule wants them."""
         self._until = 0.0
@@ -109,12 +109,11 @@ class Answers:
             body = counted(call, call.request)
         except (TypeError, ValueError, RecursionError):  # not what is sent as JSON
             return "body"
-        if (reason := refers(body.telling)) is not None:
+        if body.telling and (reason := refers(body.telling)) is not None:
             return reason
-        if "tenant" in rule.per:
-            found.owner = owner(self.box.secret, call.attribution.get("tenant", ""))
+        found.owner = owner(self.box.secret, call.attribution.get("tenant", "") if "tenant" in rule.per else "")
         keys = keys_of(self.box.secret, call, asked_by, whose, f"{rule.name} {rule.version}")
-        return Fit(body, keys, whose, asked_by.merges)
+        return _new(Fit, (body, keys, whose, asked_by.merges))
 
     def _exact(
         self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool
@@ -135,8 +134,10 @@ class Answers:
 
     def _one(self, call: Call, found: Asked, key: bytes, serves: bool) -> Generator[Step, Answer, Asked]:
         found.key = key
-        (entry,) = yield from self._get(found.rule, (key,))
-        self._found(call, found, entry, serves=serves)
+        kept: Entry | bytes | None = self.waiting.get(key)
+        if kept is None:
+            kept = self.store.get(key) if self.store.local else (yield from self._fetch((key,)))[0]
+        self._found(call, found, None if kept is None else self._entry(found.rule, key, kept), serves=serves)
         return found
 
     def _each(
@@ -164,7 +165,7 @@ class Answers:
             found.note(call, names.SKIP, "words")
             return found
         if self.meanings is None:
-            self.meanings = Meanings(self.store, self.box, self.config.timeout)
+            self.meanings = Meanings(self.store, self.waiting, self.box, self.config.timeout)
         rest = canonical(rule.encodes) + with_instead(fit.body, text, hard_facts(text))
         near = NearAsked(self, rule, self.meanings, fit.keys(rest), fit.keys(rest + canonical(text)))
         near.about = {"encoder": rule.encodes, "version": rule.version, "per": fit.whose}
@@ -181,24 +182,25 @@ class Answers:
 
     def _get(self, rule: Cache, keys: tuple[bytes, ...]) -> Generator[Step, Answer, list[Entry | None]]:
         """What is kept under these keys."""
-        store = self.store
-        if store.local:
-            return [self._entry(rule, *each) for each in zip(keys, store.get_all(keys), strict=True)]
         found: list[Entry | bytes | None] = [self.waiting.get(key) for key in keys]
-        if None in found and time.monotonic() >= self._until:
-            answer = yield store, store.get_all, (keys,)
-            if answer.error is None:
-                found = [here or there for here, there in zip(found, answer.value, strict=True)]
-            elif isinstance(answer.error, Exception):
-                self.lost(answer.error)
-            else:
-                raise answer.error
-        return [self._entry(rule, *each) for each in zip(keys, found, strict=True)]
+        if None in found:
+            there = self.store.get_all(keys) if self.store.local else (yield from self._fetch(keys))
+            found = [here or other for here, other in zip(found, there, strict=True)]
+        return [None if kept is None else self._entry(rule, key, kept) for key, kept in zip(keys, found, strict=True)]
 
-    def _entry(self, rule: Cache, key: bytes, kept: Entry | bytes | None) -> Entry | None:
+    def _fetch(self, keys: tuple[bytes, ...]) -> Generator[Step, Answer, list[bytes | None]]:
+        """What a store that is asked over a wire, or on a disk, has under these keys."""
+        if time.monotonic() >= self._until:
+            answer = yield self.store, self.store.get_all, (keys,)
+            if answer.error is None:
+                return list(answer.value)
+            if not isinstance(answer.error, Exception):
+                raise answer.error
+            self.lost(answer.error)
+        return [None] * len(keys)
+
+    def _entry(self, rule: Cache, key: bytes, kept: Entry | bytes) -> Entry | None:
         """The entry that is kept so, if its time is not over by the rule as it is now; what is none is deleted."""
-        if kept is None:
-            return None
         try:
             entry = decode(self.box.open(key, kept)) if isinstance(kept, bytes) else kept
         except Exception:  # another program's, or damaged
@@ -231,25 +233,10 @@ class Answers:
 
     # --- keeping -----------------------------------------------------------------------------------------------------
 
-    def keep(self, key: bytes, found: Asked, entry: Entry) -> None:
-        """Keep an answer: at once in memory, and off the caller's path elsewhere."""
-        if self.store.local:
-            self.store.put(key, self._item(key, found, entry))
-        elif len(self.waiting) < MAX_WAITING and time.monotonic() >= self._until:
-            self.waiting[key] = entry
-            self.store.soon(lambda: self._write(key, found, entry))
-
-    def _item(self, key: bytes, found: Asked, entry: Entry) -> Item:
-        whose = found.owner or owner(self.box.secret, "")
-        return Item(found.rule.name, whose, entry.expires, self.box.seal(key, entry.encode()))
-
-    def _write(self, key: bytes, found: Asked, entry: Entry) -> None:
-        try:
-            self.store.put(key, self._item(key, found, entry))
-        except Exception as error:
-            self.lost(error)
-        finally:
-            self.waiting.pop(key, None)
+    def keep(self, keys: tuple[bytes, ...], found: Asked, came: Incoming, *, hides_usage: bool) -> None:
+        """See `Keeper.keep`: they are found from now on, and written off the caller's path."""
+        if self._until == 0.0 or time.monotonic() >= self._until:
+            self.waiting.put(keys, Coming(found, came, hides_usage))
 
     def delete(self, key: bytes) -> None:
         """Keep this one no longer; never raises."""
@@ -258,11 +245,12 @@ class Answers:
             with contextlib.suppress(Exception):
                 self.store.delete(key)
 
-        self.waiting.pop(key, None)
+        self.waiting.drop(key)
         delete() if self.store.local else self.store.soon(delete)
 
     def finish(self) -> None:
         """The process ends: what waits is written."""
+        self.waiting.finish()
         self.store.finish()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tokenguard.answers import likeness
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Keeper(Protocol):
     """Who keeps answers (`answers.Answers`)."""
 
-    def keep(self, key: bytes, found: Asked, entry: Entry) -> None:
-        """Keep an answer."""
+    def keep(self, keys: tuple[bytes, ...], found: Asked, came: Incoming, *, hides_usage: bool) -> None:
+        """Keep the entries that `found` makes of an answer, under these keys."""
         ...
 
     def delete(self, key: bytes) -> None:
@@ -35,19 +35,21 @@ class Keeper(Protocol):
 class Asked:
     """What became of looking up one call (`call.kept.LookUp`)."""
 
+    owner: str = ""
+    """Whose it is, for those who clear it: a name that tells nothing without the secret."""
+    about: Mapping[str, str] = MappingProxyType({})
+    key: bytes | None = None
+    answer: HttpAnswer | None = None
+    incoming: Incoming | None = None
+    watched: HttpAnswer | None = None
+    """The kept answer, where it is only compared with the provider's."""
+    served: bool = False
+    merges: bool = False
+    kept_usage: Usage | None = None
+
     def __init__(self, answers: Keeper, rule: Cache) -> None:
         self._answers = answers
         self.rule = rule
-        self.owner = ""
-        """Whose it is, for those who clear it: a name that tells nothing without the secret."""
-        self.about: Mapping[str, str] = {}
-        self.key: bytes | None = None
-        self.answer: HttpAnswer | None = None
-        self.incoming: Incoming | None = None
-        self.watched: HttpAnswer | None = None
-        """The kept answer, where it is only compared with the provider's."""
-        self.served = self.merges = False
-        self.kept_usage: Usage | None = None
 
     def listen(self, entries: int = 1) -> None:
         """The provider's answer is wanted, to be kept."""
@@ -84,7 +86,7 @@ class Asked:
         if self.watched is None:
             self.keep(call, reading, outcome, came)
         elif outcome == names.OK and reading.complete and why_unkept(came) is None:
-            likeness.note(call, self.watched, HttpAnswer(came.headers or (), b"".join(came.parts)))
+            likeness.note(call, self.watched, HttpAnswer(came.headers, came.body))
 
     def merge(self, body: bytes) -> bytes:
         """See `LookUp.merge`."""
@@ -96,25 +98,28 @@ class Asked:
         if reason is not None or self.key is None:
             call.attributes[names.CACHE_REASON] = reason or "error"
             return
-        body = b"".join(came.parts)
-        if REFUSES.search(body):
+        if REFUSAL in (body := came.body) and REFUSES.search(body):
             call.attributes[names.CACHE_REASON] = "finish"
             return
-        now = time.time()
-        answer = HttpAnswer(came.headers or (), body)
-        self._answers.keep(self.key, self, Entry(answer, now, now + self.rule.ttl, call.hide_usage, self.about))
-        came.parts = []
+        self.incoming = None
+        self._answers.keep((self.key,), self, came, hides_usage=call.hide_usage)
+
+    def entries(self, came: Incoming, now: float, hides_usage: bool) -> Mapping[bytes, Entry]:
+        """What is kept of an answer that has come at that time, by key. Raises for one that is none."""
+        answer = HttpAnswer(came.headers, came.body)
+        return {} if self.key is None else {self.key: Entry(answer, now, now + self.rule.ttl, hides_usage, self.about)}
 
 
 def why_unkept(came: Incoming) -> str | None:
     """Why what has come in is not kept."""
-    if came.headers is None:
+    if not came.begun:
         return names.WIRE
     if came.size > came.most:
         return "size"
     return None if came.whole or _has_ended(b"".join(came.parts[-2:])) else "incomplete"
 
 
+REFUSAL: Final = b'"refusal"'
 REFUSES: Final = re.compile(rb'"refusal"\s*:\s*"[^"]')
 """An answer in which OpenAI's model says that it will not, though it ends by itself."""
 LAST_EVENTS: Final = (b"[DONE]", b"message_stop", b"response.completed")

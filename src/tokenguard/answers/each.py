@@ -128,26 +128,27 @@ class Several(Asked):
         if reason is not None:
             call.attributes.setdefault(names.CACHE_REASON, reason)
             return
-        answer = json.loads(b"".join(came.parts))
-        missing = self._missing()
-        try:
-            items = _in_order(answer, len(missing))
-        except ValueError:
-            call.attributes.setdefault(names.CACHE_REASON, "incomplete")
-            return
+        self.incoming = None
+        keys = tuple([self._keys[place] for place in self._missing()])
+        self._answers.keep(keys, self, came, hides_usage=False)
+
+    def entries(self, came: Incoming, now: float, hides_usage: bool) -> Mapping[bytes, Entry]:
+        """See `Asked.entries`: one of each input; there must be as many vectors as were asked for."""
+        answer, missing = json.loads(came.body), self._missing()
+        items = _in_order(answer, len(missing))
         beside = {key: value for key, value in answer.items() if key not in (DATA, USAGE)}
         lengths = {place: max(1, len(self._inputs[place])) for place in missing}
         shares = {
             name: shared_out(count, lengths) if type(count) is int else dict.fromkeys(missing, count)
             for name, count in (answer.get(USAGE) or {}).items()
         }
-        now = time.time()
+        entries, headers = dict[bytes, Entry](), came.headers
         for place, item in zip(missing, items, strict=True):
             usage = {name: each[place] for name, each in shares.items()}
             body = json.dumps(Vector(item, usage, beside)).encode()
             if len(body) <= self.rule.max_entry_kib * 1024:
-                kept = HttpAnswer(came.headers or (), body)
-                self._answers.keep(self._keys[place], self, Entry(kept, now, now + self.rule.ttl))
+                entries[self._keys[place]] = Entry(HttpAnswer(headers, body), now, now + self.rule.ttl)
+        return entries
 
 
 def _in_order(answer: Mapping[str, Any], count: int) -> list[dict[str, Any]]:

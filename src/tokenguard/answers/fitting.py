@@ -156,8 +156,12 @@ def unkept(call: Call, reading: Reading, outcome: str) -> str | None:
         return "tool_call"
     if reading.extra_fees:
         return "hosted"
-    if call.api.generates and not (
-        reading.finish_reasons and STOPPED.issuperset(reason.lower() for reason in reading.finish_reasons)
-    ):
+    if call.api.generates and not _stopped(reading.finish_reasons):
         return "finish"
     return None
+
+
+@lru_cache(maxsize=256)
+def _stopped(reasons: tuple[str, ...]) -> bool:
+    """Whether all of them say that an answer ended by itself."""
+    return bool(reasons) and STOPPED.issuperset(map(str.lower, reasons))

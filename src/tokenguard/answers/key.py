@@ -11,12 +11,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from typing import Any, Final, NamedTuple
 
 from tokenguard.answers.fitting import LINKING, NAMING
 from tokenguard.call.call import AskedBy, Call
 from tokenguard.process.hashes import in_bytes, marshalled
+from tokenguard.providers import Endpoint
 from tokenguard.tokens.bounds import CACHE_MARKS
 
 FORMAT: Final = 2
@@ -37,6 +39,8 @@ MARKS: Final = frozenset({"ephemeral", "default"})
 """The types of marks of what the provider shall cache: Anthropic's, Bedrock's."""
 _SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
 _AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
+_STREAM: Final = frozenset({"stream"})
+_new: Final = tuple.__new__
 _TELLING: Final = CACHE_MARKS | NAMING | LINKING
 """Keys that tell of more than a value."""
 
@@ -59,15 +63,15 @@ def counted(call: Call, request: Mapping[str, Any]) -> Body:
     """
     left_out = call.api.left_out
     if request.get("stream") is False:  # as if it were not said
-        left_out = (*left_out, "stream")
-    if any(map(request.__contains__, left_out)):
+        left_out = left_out | _STREAM
+    if not left_out.isdisjoint(request):
         request = {key: value for key, value in request.items() if key not in left_out}
     telling: list[dict[str, Any]] = []
     value, data = _canonical(request, telling)
     if telling and not all(map(CACHE_MARKS.isdisjoint, telling)):
         value = _unmarked(value)
         data = marshalled(value)
-    return Body(value, data, telling)
+    return _new(Body, (value, data, telling))
 
 
 def canonical(value: object) -> bytes:
@@ -97,10 +101,11 @@ def _normal(value: Any, telling: list[dict[str, Any]]) -> Any:
     if kind is dict:
         if not _TELLING.isdisjoint(value):
             telling.append(value)
-        return {
-            key: inner if type(inner := value[key]) in _AS_THEY_ARE else _normal(inner, telling)
-            for key in sorted(value)
-        }
+        ordered = {}
+        for key in sorted(value):  # written out: a comprehension is a call of its own
+            inner = value[key]
+            ordered[key] = inner if type(inner) in _AS_THEY_ARE else _normal(inner, telling)
+        return ordered
     if kind is list or kind is tuple:
         return [each if type(each) in _AS_THEY_ARE else _normal(each, telling) for each in value]
     if kind in _AS_THEY_ARE or kind is bytes:
@@ -161,17 +166,24 @@ def _text(value: object) -> str:
 
 def origin(asked_by: AskedBy) -> bytes:
     """Who asks whom, and how, as far as an answer may depend on it."""
+    if asked_by.origin is not None:
+        return asked_by.origin
     headers: dict[str, str] = {}
     for given in asked_by.headers:
         if given:
             headers.update(headers_that_count(given))
-    return in_bytes((asked_by.url, sorted(headers.items()), asked_by.more))[0]
+    asked_by.origin = in_bytes((asked_by.url, sorted(headers.items()), asked_by.more))[0]
+    return asked_by.origin
 
 
 def keys_of(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: str) -> Callable[[bytes], bytes]:
     """From a body as it counts to the key of its answer: 32 bytes that tell nothing to anybody without the secret."""
-    endpoint = call.endpoint
-    by = (FORMAT, rule, call.api.id, endpoint.provider, endpoint.host, endpoint.port, call.stream, whose)
-    before = marshalled((*by, origin(asked_by)))
+    before = _before(rule, call.api.id, call.endpoint, call.stream, whose, origin(asked_by))
     # Hashed first: that is where processors are fast. BLAKE2b is a MAC by itself (RFC 7693), and begins in no time.
     return lambda body: blake2b(sha256(before + body).digest(), key=secret, digest_size=32).digest()
+
+
+@lru_cache(maxsize=1024)
+def _before(rule: str, api: str, endpoint: Endpoint, stream: bool, whose: str, origin: bytes) -> bytes:
+    """What a key is made of besides the body: the same for most calls of a program."""
+    return marshalled((FORMAT, rule, api, endpoint.provider, endpoint.host, endpoint.port, stream, whose, origin))

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tokenguard.answers.asked import Asked
 from tokenguard.answers.encoder import Encoders
-from tokenguard.answers.entry import Box
+from tokenguard.answers.entry import Box, Entry
 from tokenguard.answers.store import Item, Store
 from tokenguard.answers.vectors import Indexes, Near
+from tokenguard.answers.waiting import Waiting
 from tokenguard.answers.words import TOKEN
 from tokenguard.call.flow import Answer, Step
 from tokenguard.facts import names
@@ -42,6 +43,7 @@ SLACK_S: Final = 2.0
 TRIES: Final = 8
 """Vectors whose answers are gone that are passed over in one look-up."""
 _HEAD: Final = struct.Struct("<32sd")
+Found = tuple[bytes, "Entry | bytes"]
 
 _NUMBERS: Final = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -121,27 +123,28 @@ class NearAsked(Asked):
 class Meanings:
     """The questions that answers are kept for, by their vectors."""
 
-    def __init__(self, store: Store, box: Box, timeout_s: float) -> None:
+    def __init__(self, store: Store, waiting: Waiting, box: Box, timeout_s: float) -> None:
         self._store = store
+        self._waiting = waiting
         self._box = box
         self._timeout_s = timeout_s
         self._encoders = Encoders()
         self._indexes = Indexes()
 
-    def look_up(self, call: Call, found: NearAsked, text: str) -> Generator[Step, Answer, tuple[bytes, bytes] | None]:
-        """Key and data of the answer to the nearest question, where that is near enough; `None` otherwise."""
+    def look_up(self, call: Call, found: NearAsked, text: str) -> Generator[Step, Answer, Found | None]:
+        """Key and entry (or its data) of the answer to the nearest question; `None` where that is not near enough."""
         answer = yield self._store, self._find, (found, text)
         if answer.error is not None:
             raise answer.error
-        near, data = answer.value
+        near, kept = answer.value
         if near is not None:
             call.attributes[names.CACHE_SIMILARITY] = round(near.similarity, 4)
-        if found.vector is None or data is None:
+        if found.vector is None or kept is None:
             return None
         threshold = WATCHED_AT if found.rule.threshold is None else found.rule.threshold
-        return (near.key, data) if near.similarity >= threshold else None
+        return (near.key, kept) if near.similarity >= threshold else None
 
-    def _find(self, found: NearAsked, text: str) -> tuple[Near | None, bytes | None]:
+    def _find(self, found: NearAsked, text: str) -> tuple[Near | None, Entry | bytes | None]:
         """The nearest question, and what is kept for it. In a thread."""
         rule = found.rule
         found.vector = self._encoders.vector(str(rule.encoder), text, self._timeout_s)
@@ -154,8 +157,8 @@ class Meanings:
                 near = index.nearest(found.vector)
             if near is None:
                 return None, None
-            if (data := self._store.get(near.key)) is not None:
-                return near, data
+            if (kept := self._waiting.get(near.key) or self._store.get(near.key)) is not None:
+                return near, kept
             with index.lock:
                 index.drop(near.key)
         return None, None

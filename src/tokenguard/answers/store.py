@@ -110,6 +110,8 @@ class MemoryStore(Store):
 
     def get(self, key: bytes) -> bytes | None:
         """See `Store.get`."""
+        if key not in self._items:  # as most are: no lock is taken for that
+            return None
         with self._lock:
             item = self._items.get(key)
             if item is None:

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -19,8 +19,9 @@ from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Api, Endpoint, Reading
+from tokenguard.providers import Api, Endpoint, Reading, may_keep, was_kept
 from tokenguard.providers.events import BEGINS, in_lines, whole_answer
+from tokenguard.providers.reading import failure_of, fields
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
@@ -85,16 +86,25 @@ class Guarding(Protocol):
         ...
 
 
-class AskedBy(NamedTuple):
-    """What an answer depends on besides the body."""
+class AskedBy:
+    """What an answer depends on besides the body.
 
-    url: str
-    headers: Iterable[Mapping[Any, Any] | None] = ()
-    """Of the client, and of the request; those that only tell one sending from another do not count."""
-    more: object = None
-    """What else there is: the query, the texts that a client was made with. Its `repr` counts."""
-    merges: bool = False
-    """Whether an answer to a part of the request can be completed below the SDK."""
+    `headers` are those of the client and of the request, of which what only tells one sending from another does not
+    count. `more` is what else there is: the query, the texts that a client was made with; its `repr` counts. `merges`
+    says whether an answer to a part of the request can be completed below the SDK.
+    """
+
+    __slots__ = ("headers", "merges", "more", "origin", "url")
+
+    def __init__(
+        self, url: str, headers: Iterable[Mapping[Any, Any] | None] = (), more: object = None, merges: bool = False
+    ) -> None:
+        self.url = url
+        self.headers = headers
+        self.more = more
+        self.merges = merges
+        self.origin: bytes | None = None
+        """The same in bytes, once somebody has asked for them: it may be that of many requests."""
 
 
 class Rerouted:
@@ -179,7 +189,10 @@ class Call:
     snapshot: Request | None = None
     """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
     size: int | None = None
-    """Bytes of the request as `marshal` writes it, for the guard; `None` where it is short, or no plain data."""
+    """Bytes of the request as `marshal` writes it, for the guard; `None` where it is short, or no plain data, or where
+    `said` tells more."""
+    said: tuple[str, int] | None = None
+    """The key of the request's messages and the bytes that they say; `None` where they are more than texts."""
     reads_later: bool = False
     """Whether it is the application that reads the body of the answer, though that is no stream."""
     hide_usage: bool = False
@@ -196,6 +209,8 @@ class Call:
     """Whether it has been handed to the SDK to be sent."""
     begun: bool = False
     """Whether its answer had begun to come in before the call ended."""
+    kept_elsewhere: bool = False
+    """Whether a gateway has given an answer that it had kept: for nothing."""
     retried: Failure | None = None
     """How this very request has failed before."""
     output_cap: int | None = None
@@ -273,7 +288,7 @@ class Call:
         """Send this body instead of the caller's."""
         exchange.replace_body(body)
         self.request = body
-        self.bound = self.counted = self.corrected = self.size = None
+        self.bound = self.counted = self.corrected = self.size = self.said = None
         self.output_cap = self.api.output_cap(body)
 
     def read(self, response: object) -> Reading:
@@ -289,9 +304,16 @@ class Call:
         if self._settling.captures or (self.rerouted is not None and self.rerouted.checked is not None):
             self.answer = response
         reading = self.api.read(response)
+        if reading.usage is None and reading.error is None and (failure := failure_of(fields(response))) is not None:
+            return reading._replace(error=failure)
         if reading.complete:
             self.answered = response
         return reading
+
+    def came_with(self, headers: Mapping[str, str] | None) -> None:
+        """See by its headers whether a gateway had kept the answer."""
+        if headers is not None and may_keep(self.endpoint.host):
+            self.kept_elsewhere = was_kept(headers)
 
     def keep_stream(self, events: bytes) -> None:
         """The events of a stream that is over."""

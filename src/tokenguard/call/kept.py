@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from tokenguard.providers import Reading
 
 
+Headers = Iterable[tuple[str, str] | tuple[bytes, bytes]]
+"""As a transport has them."""
+
+
 class Body(Protocol):
     """The body of an answer that is still coming in, as one of its readers has it."""
 
@@ -47,31 +51,46 @@ HEADER_STEMS_FORGOTTEN: Final = ("ratelimit", "rate-limit")
 class Incoming:
     """An answer as it comes in: its headers and the parts of its body, up to a number of bytes."""
 
+    begun = False
+    """Whether an answer with status 200 has begun."""
+    size = 0
+    _headers: Headers = ()
+    _decoded = False
+    _whole = False
+    _over: Callable[[], bool] | None = None
+    _length: int | None = None
+    """Bytes of its body, where that is told; a reader may stop there, and ask for no end."""
+
     def __init__(self, most: int) -> None:
         self.most = most
-        self.headers: tuple[tuple[str, str], ...] | None = None
-        """`None` until an answer with status 200 has begun."""
         self.parts: list[bytes] = []
-        self.size = 0
-        self._whole = False
-        self._over: Callable[[], bool] | None = None
-        self._length: int | None = None
-        """Bytes of its body, where that is told; a reader may stop there, and ask for no end."""
 
-    def begins(
-        self, headers: Iterable[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
-    ) -> None:
+    def begins(self, headers: Headers, *, decoded: bool, over: Callable[[], bool] | None = None) -> None:
         """An answer with status 200 has begun to come in; what came of an earlier attempt is forgotten.
 
         `decoded` says that its parts are no longer encoded as the headers say, `over` whether all of it was read; where
         nobody can be asked that, `ends` is called.
         """
-        self.headers = lasting(headers, decoded=decoded)
+        self.begun, self._headers, self._decoded, self._over = True, headers, decoded, over
         self._length = None if decoded else _length(self.headers)
-        self._over = over
-        self.parts = []
-        self.size = 0
-        self._whole = False
+        self.parts, self.size, self._whole = [], 0, False
+
+    def comes(self, headers: Headers, body: bytes) -> None:
+        """All of an answer with status 200 has come, and its body is decoded."""
+        self.begun = self._decoded = self._whole = True
+        self._headers, self.size, self.parts = headers, len(body), []
+        if self.size <= self.most:
+            self.parts = [body]
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Those that last."""
+        return lasting(self._headers, decoded=self._decoded)
+
+    @property
+    def body(self) -> bytes:
+        """What has come of its body."""
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     def part(self, data: bytes) -> None:
         """A part of its body."""
@@ -91,19 +110,23 @@ class Incoming:
         return self._whole or self.size == self._length or (self._over is not None and self._over())
 
 
-def _length(headers: Iterable[tuple[str, str]]) -> int | None:
+def _length(headers: tuple[tuple[str, str], ...]) -> int | None:
     told = next((value for name, value in headers if name.lower() == LENGTH), "")
     return int(told) if told.isdecimal() else None
 
 
-def lasting(headers: Iterable[tuple[str, str]], *, decoded: bool) -> tuple[tuple[str, str], ...]:
+def lasting(headers: Headers, *, decoded: bool) -> tuple[tuple[str, str], ...]:
     """The headers of an answer that another one gets, too."""
-    return tuple([each for each in headers if _lasts(each[0], decoded)])
+    return tuple([(_text(name), _text(value)) for name, value in headers if _lasts(name, decoded)])
+
+
+def _text(told: str | bytes) -> str:
+    return told if isinstance(told, str) else told.decode("latin-1")
 
 
 @lru_cache(maxsize=1024)
-def _lasts(name: str, decoded: bool) -> bool:
-    low = name.lower()
+def _lasts(name: str | bytes, decoded: bool) -> bool:
+    low = _text(name).lower()
     if low in HEADERS_FORGOTTEN or any(stem in low for stem in HEADER_STEMS_FORGOTTEN):
         return False
     return not (decoded and low == "content-encoding")

@@ -186,10 +186,11 @@ def group(ctx: click.Context, quiet: bool) -> None:
 
         there = {name: COMMANDS[name] for name in group.list_commands(ctx)}
         lines = [Line(row.part, f"tokenguard {row.example or name}", row.says) for name, row in there.items()]
-        click.echo(overview(lines), color=None if _shows_colour() else False)
+        click.echo(overview(lines), color=None if shows_colour() else False)
 
 
-def _shows_colour() -> bool:
+def shows_colour() -> bool:
+    """Whether who reads standard output has asked for no plain text, and could see more."""
     utf8 = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     return utf8 and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 

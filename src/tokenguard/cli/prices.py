@@ -7,18 +7,16 @@ import time
 from collections.abc import Iterator
 
 import click
-from rich import box
-from rich.table import Table
 
+from tokenguard.cli import shows_colour
+from tokenguard.cli.columns import columns
 from tokenguard.facts.errors import PolicyError
-from tokenguard.policy import load
+from tokenguard.policy.find import may_exist
 from tokenguard.prices import Card, PriceBook, Rates, Tier
 from tokenguard.prices.book import ASSUMED_PROVIDER
 from tokenguard.prices.listed import nearest, version
 from tokenguard.prices.models import PROVIDERS
 from tokenguard.prices.rates import DERIVED, FEMTO_PER_USD, PLACE
-from tokenguard.report.terminal import console as standard_output
-from tokenguard.report.terminal import is_fancy
 
 LABELS = {
     "input": "input",
@@ -75,9 +73,7 @@ def prices(model: str | None, check: bool, provider: str | None, tier: str | Non
     if model is None:
         raise click.UsageError("give a MODEL, or --check")
     try:
-        policy = load()
-        stated = policy.origins.get("prices", "").rpartition(":")[0]  # of several layers, the one that has it
-        book = PriceBook(policy.prices, origin=f"[prices] of {stated or policy.source or 'the policy'}")
+        book = _book() if may_exist() else PriceBook()
     except PolicyError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
@@ -87,6 +83,15 @@ def prices(model: str | None, check: bool, provider: str | None, tier: str | Non
         sys.exit(1)
     seller = min(found, key=lambda name: found[name].basis == "assumed_model")  # a guess only where nobody knows it
     _show(found.pop(seller), seller, tier, list(found))
+
+
+def _book() -> PriceBook:
+    """By the policy that holds here. Raises `PolicyError`."""
+    from tokenguard.policy import load
+
+    policy = load()
+    stated = policy.origins.get("prices", "").rpartition(":")[0]  # of several layers, the one that has it
+    return PriceBook(policy.prices, origin=f"[prices] of {stated or policy.source or 'the policy'}")
 
 
 STALE_DAYS = 30
@@ -125,32 +130,44 @@ def _named(model: str) -> tuple[str, str] | None:
 
 
 def _show(rates: Rates, seller: str, tier: str | None, others: list[str]) -> None:
-    console = standard_output(markup=True)
-    title = f"{rates.model} at {seller}" + (f", {tier}" if tier else "")
-    table = Table("USD per million tokens", box=box.SIMPLE_HEAD if is_fancy(console) else None, pad_edge=False)
     thresholds = [above for above, _ in rates.bands[1:]]
-    for number, (above, _) in enumerate(rates.bands):
-        head = f"above {above:,} input" if above else f"up to {thresholds[0]:,} input" if thresholds else "rate"
-        table.add_column(head, justify="right", style="bold" if number == 0 else "")
-    table.add_column("", style="dim")
+    head = [
+        f"above {above:,} input" if above else f"up to {thresholds[0]:,} input" if thresholds else "rate"
+        for above, _ in rates.bands
+    ]
+    colour = shows_colour() and sys.stdout.isatty()
+    said = [
+        click.style(f"{rates.model} at {seller}" + (f", {tier}" if tier else ""), bold=True),
+        "",
+        *columns(
+            ("USD per million tokens", *head, ""),
+            [*_rows(rates)],
+            {1: {"bold": True}, len(head) + 1: {"dim": True}},
+            line=colour,
+        ),
+        "",
+    ]
+    if thresholds:
+        said.append("Past the threshold, the higher rates apply to all tokens of the call.")
+    if rates.basis:
+        said.append(f"Costs are estimated: {rates.basis}.")
+    said.append(f"Source: {rates.source}.")
+    if others:
+        said.append(f"Also priced at {', '.join(others)} (--provider).")
+    click.echo("\n".join(said), color=colour)
+
+
+def _rows(rates: Rates) -> Iterator[tuple[str, ...]]:
+    """What a rate is for, what it is up to and past each threshold, and what it is assumed by."""
+    card = rates.bands[0][1]
     for name, label in LABELS.items():
         if _tells(rates, name):
             usd = [f"{rates.usd_per_mtok(name, above + 1).normalize():f}" for above, _ in rates.bands]
-            table.add_row(label, *usd, dict(rates.assumed).get(PLACE[name], ""))
-    card = rates.bands[0][1]
+            yield label, *usd, dict(rates.assumed).get(PLACE[name], "")
     for unit, label in EACH.items():
         if PLACE[unit] not in rates.unlisted and (getattr(card, unit) or unit != "request"):
             usd_each = f"{getattr(card, unit) / FEMTO_PER_USD:.9f}".rstrip("0").rstrip(".")
-            table.add_row(label, *[usd_each for _ in rates.bands], "USD")
-    console.print(f"[bold]{title}[/bold]")
-    console.print(table)
-    if thresholds:
-        console.print("Past the threshold, the higher rates apply to all tokens of the call.")
-    if rates.basis:
-        console.print(f"Costs are estimated: {rates.basis}.")
-    console.print(f"Source: {rates.source}.", soft_wrap=True, markup=False)
-    if others:
-        console.print(f"Also priced at {', '.join(others)} (--provider).", soft_wrap=True)
+            yield label, *(usd_each for _ in rates.bands), "USD"
 
 
 def _tells(rates: Rates, name: str) -> bool:

@@ -86,8 +86,8 @@ class Place:
             self.land(answer)
         elif answer is None or answer.error is not None or came.size > came.most:
             self.land(None)
-        elif came.headers is not None and came.whole:
-            self.land(_Landed(HttpAnswer(came.headers, b"".join(came.parts)), self._hides))
+        elif came.begun and came.whole:
+            self.land(_Landed(HttpAnswer(came.headers, came.body), self._hides))
         else:
             self.land(answer if self._flight.by_object else None)
         self.incoming = Incoming(0)

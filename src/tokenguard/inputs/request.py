@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenguard.process.hashes import canonical, in_bytes, in_tuple, is_salted, marshalled, read_back
 from tokenguard.process.hashes import fingerprint as of_bytes
+from tokenguard.tokens.text import upper_bound
 
 TURNS: Final = ("messages", "input", "contents")
 """The keys of a request's messages; what is in one is its `content` or its `parts`."""
@@ -52,6 +53,17 @@ class Request(NamedTuple):
     """
     weight: int
     """About how many bytes it holds: characters of texts, and bytes of the rest."""
+    is_text: bool
+    """Whether its messages are nothing but a role and a text each."""
+    is_ascii: bool
+    """Whether these texts are ASCII."""
+
+    def said(self) -> tuple[str, int] | None:
+        """The key of its messages and the bytes that they say, in UTF-8; `None` where they are more than texts."""
+        if not self.is_text:
+            return None
+        said = self.weight - len(self.rest) if self.is_ascii else sum(map(upper_bound, self.texts))
+        return self.keys[self.turns], said
 
     def whole(self) -> tuple[str, str, dict[str, Any]]:
         """The format, the provider and the body, of media some bytes; of plain data alone."""
@@ -84,14 +96,16 @@ def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[Request,
     keys, values_of, places = _order(tuple(body))
     values = [*values_of(body)]
     texts: tuple[str, ...] = ()
-    turns = -1
+    turns, is_text = -1, False
     for place in places:
         if type(members := values[place]) is list:
             turns, (texts, values[place]) = place, _told_apart(members)
+            is_text = not values[place]
             break
     rest, is_plain = in_bytes(values)
-    weight = len("".join(texts)) + len(rest)
-    return _new(Request, (api, provider, keys, turns, texts, rest, weight)), is_plain
+    together = "".join(texts)
+    weight = len(together) + len(rest)
+    return _new(Request, (api, provider, keys, turns, texts, rest, weight, is_text, together.isascii())), is_plain
 
 
 @functools.lru_cache(maxsize=1024)

@@ -23,6 +23,7 @@ from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 from tokenguard.process.log import Log
 from tokenguard.process.named import looked_up
+from tokenguard.process.native import sleep
 from tokenguard.process.threads import POLL_S, Worker
 
 _log = Log("tokenguard.alerts")
@@ -131,7 +132,7 @@ class Receivers:
         while (self._waiting or self._telling) and time.monotonic() < until:
             if ends.ending and not self._worker.runs:
                 self._work()
-            time.sleep(POLL_S)
+            sleep(POLL_S)
         self._worker.stop(max(until - time.monotonic(), 0.0))
 
     def _work(self) -> None:
@@ -183,7 +184,7 @@ class Receivers:
                 if wait_s is None or refused or ends.ending:
                     self._give_up()
                     raise
-                time.sleep(wait_s)
+                sleep(wait_s)
 
 
 def _signed(body: bytes) -> dict[str, str]:

@@ -8,17 +8,17 @@ cases.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from operator import add
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from tokenguard.ledger import sqlite_file as file
 from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger, log
 from tokenguard.ledger.entry import (
     Alert,
@@ -35,41 +35,19 @@ from tokenguard.process import ends
 from tokenguard.process.chance import CHANCE
 from tokenguard.process.forks import leave
 from tokenguard.process.interrupts import interrupt
-from tokenguard.process.private import private
+from tokenguard.process.native import sleep
 from tokenguard.process.threads import Worker
 
-_VERSION: Final = 1
-_SCHEMA: Final = f"""
-CREATE TABLE IF NOT EXISTS account (
-    id TEXT PRIMARY KEY, budget TEXT NOT NULL, key TEXT NOT NULL,
-    window_start INTEGER NOT NULL, window_end INTEGER NOT NULL,
-    spent_nano INTEGER NOT NULL DEFAULT 0, spent_tokens INTEGER NOT NULL DEFAULT 0,
-    reserved_nano INTEGER NOT NULL DEFAULT 0, reserved_tokens INTEGER NOT NULL DEFAULT 0,
-    orphaned_nano INTEGER NOT NULL DEFAULT 0, orphaned_tokens INTEGER NOT NULL DEFAULT 0,
-    alerted REAL NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS reservation (
-    id TEXT PRIMARY KEY, expires REAL NOT NULL, nano INTEGER NOT NULL, tokens INTEGER NOT NULL,
-    orphaned INTEGER NOT NULL DEFAULT 0, accounts TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS reservation_lease ON reservation (orphaned, expires);
-PRAGMA user_version = {_VERSION};
-"""
-_ADDED: Final = {"refused": "INTEGER NOT NULL DEFAULT 0"}
-"""Columns of `account` that files of the first version lack."""
-_BALANCE: Final = (
-    "budget, key, window_start, window_end, spent_nano, spent_tokens, reserved_nano, reserved_tokens,"
-    " orphaned_nano, orphaned_tokens"
-)
 _SLEEP_S: Final = (0.0001, 0.002)
 """Between two tries to get the lock, which others hold for a tenth of a millisecond."""
-_JOIN: Final = "\x1e"
 _PURGE_EVERY_S: Final = 60.0
 
 _GATHER_S: Final = 0.02
 """How long what is to be settled waits for a reservation to go along with."""
 _MOST_GATHERED: Final = 64
 """So many are not left to the thread: it may not come to its turn."""
+_MOST_LOOSE: Final = 32
+"""Reservations that stand in no account; when there are more, they are written into theirs."""
 _KNOWN: Final = 2**16
 """Accounts that are remembered."""
 _LOST_S: Final = 1.0
@@ -79,6 +57,10 @@ _MOST: Final = 2**53
 """Nano-dollars or tokens of one call; whatever a provider reports, sums stay integers of SQLite."""
 
 T = TypeVar("T")
+
+_LOOSE: Final = -1
+_ORPHANED: Final = 1
+"""How a reservation may stand, besides in its accounts as reserved: 0."""
 
 _Settlement = tuple[Reservation, int, int, bool]
 
@@ -113,6 +95,8 @@ class SqliteLedger(Ledger):
         """What is spent and reserved of accounts, nano-dollars and tokens."""
         self._taken_at: tuple[sqlite3.Connection, int] | None = None
         """The version of the file at which that is so; `None` while it is written, and where that was broken off."""
+        self._loose: dict[str, tuple[int, int, Sequence[str]]] | None = None
+        """Nano-dollars, tokens and accounts of the loose reservations, by id; `None` where that is to be read."""
         self._gathered: deque[_Settlement] = deque()
         self._writer = Worker("tokenguard-ledger", self._write, gather_s=_GATHER_S)
 
@@ -150,21 +134,21 @@ class SqliteLedger(Ledger):
             if (entry.limit_nano is not None and after[0] > entry.limit_nano) or (
                 entry.limit_tokens is not None and after[1] > entry.limit_tokens
             ):
-                if again and db.execute("SELECT 1 FROM reservation WHERE id = ?", (made.id,)).fetchone():
+                if again and db.execute(file.IS_HELD, (made.id,)).fetchone():
                     return made
                 if more:
                     return None
+                self._settle_down(db)
                 no = _refused(db, entry, nano, tokens)
                 if entry.enforce:
                     return no
                 over += (no,)
             seen.append(after)
-        new = db.execute(
-            "INSERT OR IGNORE INTO reservation (id, expires, nano, tokens, accounts) VALUES (?, ?, ?, ?, ?)",
-            (made.id, made.expires, nano, tokens, _JOIN.join(ids)),
-        )
-        if new.rowcount:
-            db.execute(_reserve(len(ids)), (nano, tokens, *ids))
+        if db.execute(file.HOLD, (made.id, made.expires, nano, tokens, file.JOIN.join(ids))).rowcount:
+            loose = self._loose_ones(db)
+            loose[made.id] = nano, tokens, ids
+            if len(loose) > _MOST_LOOSE:
+                self._settle_down(db)
             taken.update(zip(ids, seen, strict=True))
             made.over, made.seen = over, seen
         return made
@@ -175,37 +159,84 @@ class SqliteLedger(Ledger):
         if len(taken) > _KNOWN:
             taken.clear()
         ids = [entry.account for entry in entries if entry.account not in taken]
-        taken.update((row[0], (row[1] + row[3], row[2] + row[4])) for row in db.execute(_select(len(ids)), ids))
-        new = [entry for entry in entries if entry.account not in taken]
-        taken.update((entry.account, (0, 0)) for entry in new)
+        known = {row[0]: (row[1] + row[3], row[2] + row[4]) for row in db.execute(file.select(len(ids)), ids)}
+        new = [entry for entry in entries if entry.account not in taken and entry.account not in known]
+        known.update((entry.account, (0, 0)) for entry in new)
+        for nano, tokens, accounts in self._loose_ones(db).values():
+            for account in known.keys() & accounts:
+                known[account] = known[account][0] + nano, known[account][1] + tokens
+        taken.update(known)
         if not new or not self._open(db, new, self.now()):
             return False
         taken.clear()
         return True
 
-    def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
-        return self._transact(self._charge, (reservation, nano, tokens, alert))
+    def _loose_ones(self, db: sqlite3.Connection) -> dict[str, tuple[int, int, Sequence[str]]]:
+        if self._loose is None:
+            self._loose = {row[0]: (row[1], row[2], _split(row[3])) for row in db.execute(file.LOOSE)}
+        return self._loose
 
-    def _charge(self, db: sqlite3.Connection, settlement: _Settlement) -> tuple[Alert, ...]:
+    def _settle_down(self, db: sqlite3.Connection) -> None:
+        """Write what is loose into its accounts."""
+        sums: dict[tuple[str, ...], tuple[int, int]] = {}
+        for nano, tokens, accounts in self._loose_ones(db).values():
+            before = sums.get(ids := tuple(accounts), (0, 0))
+            sums[ids] = before[0] + nano, before[1] + tokens
+        if sums:
+            db.execute(file.MOVE)
+            db.execute("DELETE FROM loose")
+            for ids, amounts in sums.items():
+                db.execute(file.reserve(len(ids)), (*amounts, *ids))
+        self._loose = {}
+
+    def _close(self, reservation: Reservation, nano: int, tokens: int, *, alert: bool) -> tuple[Alert, ...]:
+        return self._transact(self._charge, [(reservation, nano, tokens, alert)])
+
+    def _charge(self, db: sqlite3.Connection, settlements: Sequence[_Settlement]) -> tuple[Alert, ...]:
         """Put what was spent in the place of what was reserved; a reservation that is gone changes nothing."""
-        reservation, nano, tokens, alert = settlement
-        nano, tokens = min(nano, _MOST), min(tokens, _MOST)
-        mine = db.execute(
-            "DELETE FROM reservation WHERE id = ? RETURNING nano, tokens, orphaned", (reservation.id,)
-        ).fetchone()
-        if mine is None:
-            return ()
-        held_nano, held_tokens, orphaned = mine
-        ids = [entry.account for entry in reservation.entries]
-        if orphaned:
-            change = (nano - held_nano, tokens - held_tokens, 0, 0, -held_nano, -held_tokens)
-        else:
-            change = (nano, tokens, -held_nano, -held_tokens, 0, 0)
-        rows = db.execute(_charge(len(ids)), (*change, *ids)).fetchall()
-        for account, spent_nano, spent_tokens, _, reserved_nano, reserved_tokens in rows:
-            if account in self._taken:
-                self._taken[account] = (spent_nano + reserved_nano, spent_tokens + reserved_tokens)
-        return self._crossed(db, reservation.entries, rows) if alert else ()
+        ended = self._end(db, list({settlement[0].id for settlement in settlements}))
+        sums: dict[tuple[str, ...], tuple[list[int], list[Entry]]] = {}
+        """By accounts: how their columns change, and the entries of those that are told of thresholds."""
+        for reservation, nano, tokens, alert in settlements:
+            if (mine := ended.pop(reservation.id, None)) is None:
+                continue
+            nano, tokens = min(nano, _MOST), min(tokens, _MOST)
+            held_nano, held_tokens, state = mine
+            ids = tuple([entry.account for entry in reservation.entries])
+            if state == _ORPHANED:
+                change = nano - held_nano, tokens - held_tokens, 0, 0, -held_nano, -held_tokens
+            elif state == _LOOSE:
+                change = nano, tokens, 0, 0, 0, 0
+            else:
+                change = nano, tokens, -held_nano, -held_tokens, 0, 0
+            total, entries = sums.setdefault(ids, ([0] * len(change), []))
+            total[:] = map(add, total, change)
+            if alert:
+                entries[:] = reservation.entries
+            for account in ids:
+                before = self._taken.get(account)
+                if state == _ORPHANED:
+                    self._taken.pop(account, None)  # a reset may have come between
+                elif before is not None:
+                    self._taken[account] = before[0] + nano - held_nano, before[1] + tokens - held_tokens
+        found: tuple[Alert, ...] = ()
+        for ids, (total, entries) in sums.items():
+            if any(total) or entries:
+                found += self._crossed(db, entries, db.execute(file.charge(len(ids)), (*total, *ids)).fetchall())
+        return found
+
+    def _end(self, db: sqlite3.Connection, ids: list[str]) -> dict[str, tuple[int, int, int]]:
+        """End those reservations that there are: what each held, in nano-dollars and tokens, and how it stood."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for start in range(0, len(ids), _MOST_GATHERED):
+            some = ids[start : start + _MOST_GATHERED]
+            found.update((row[0], (row[1], row[2], _LOOSE)) for row in db.execute(file.take("loose", len(some)), some))
+            if self._loose is not None:
+                for each in some:
+                    self._loose.pop(each, None)
+            if some := [each for each in some if each not in found]:
+                found.update((row[0], row[1:]) for row in db.execute(file.take("held", len(some)), some))
+        return found
 
     # --- what is settled soon ----------------------------------------------------------------------------------------
 
@@ -236,10 +267,8 @@ class SqliteLedger(Ledger):
 
     def _take_along(self, db: sqlite3.Connection) -> tuple[list[_Settlement], tuple[Alert, ...]]:
         """Write in this transaction what was gathered; what it was, and the thresholds reached."""
-        found: tuple[Alert, ...] = ()
         taken = list(self._gathered)
-        for settlement in taken:
-            found += self._charge(db, settlement)
+        found = self._charge(db, taken) if taken else ()
         return taken, found
 
     # --- looking -----------------------------------------------------------------------------------------------------
@@ -248,7 +277,7 @@ class SqliteLedger(Ledger):
         """See `Ledger.read`."""
         ids = [entry.account for entry in entries]
         marks = ",".join("?" * len(ids))
-        sql = f"SELECT id, {_BALANCE} FROM account WHERE id IN ({marks})"  # noqa: S608 - only question marks
+        sql = f"SELECT id, {file.BALANCE} FROM account WHERE id IN ({marks})"  # noqa: S608 - only question marks
 
         def look(db: sqlite3.Connection) -> dict[str, Balance]:
             self._charge_orphans(db)
@@ -260,7 +289,7 @@ class SqliteLedger(Ledger):
 
     def accounts(self) -> list[Balance]:
         """See `Ledger.accounts`."""
-        sql = f"SELECT {_BALANCE} FROM account WHERE window_end > ? ORDER BY id"  # noqa: S608 - a constant
+        sql = f"SELECT {file.BALANCE} FROM account WHERE window_end > ? ORDER BY id"  # noqa: S608 - a constant
 
         def look(db: sqlite3.Connection) -> list[Balance]:
             self._charge_orphans(db)
@@ -287,7 +316,7 @@ class SqliteLedger(Ledger):
 
         def reached(db: sqlite3.Connection) -> tuple[Alert, ...]:
             self._charge_orphans(db)
-            rows = db.execute(_charge(len(ids)), (0, 0, 0, 0, 0, 0, *ids)).fetchall()
+            rows = db.execute(file.charge(len(ids)), (0, 0, 0, 0, 0, 0, *ids)).fetchall()
             return self._crossed(db, entries, rows)
 
         return self._transact(reached)
@@ -319,7 +348,12 @@ class SqliteLedger(Ledger):
     def drop(self, accounts: Sequence[str]) -> None:
         """See `Ledger.drop`."""
         rows = [(account,) for account in accounts]
-        self._transact(lambda db: db.executemany("DELETE FROM account WHERE id = ?", rows))
+
+        def forget(db: sqlite3.Connection) -> None:
+            self._settle_down(db)
+            db.executemany("DELETE FROM account WHERE id = ?", rows)
+
+        self._transact(forget)
 
     def close(self) -> None:
         """See `Ledger.close`."""
@@ -356,7 +390,7 @@ class SqliteLedger(Ledger):
                     before, self._taken_at = self._taken_at, None
                     at = db, db.execute("PRAGMA data_version").fetchone()[0]
                     if before != at:  # another process has written
-                        self._taken = {}
+                        self._taken, self._loose = {}, None
                     if along:
                         taken, found = self._take_along(db)
                     answer = work(db, *args)
@@ -413,7 +447,7 @@ class SqliteLedger(Ledger):
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
-                time.sleep(CHANCE.uniform(*_SLEEP_S))  # so that waiters do not keep step
+                sleep(CHANCE.uniform(*_SLEEP_S))  # so that waiters do not keep step
             else:
                 return
 
@@ -423,11 +457,11 @@ class SqliteLedger(Ledger):
         if db is None:
             return self._connect()
         try:
-            file = os.stat(self.path)
+            found = os.stat(self.path)
         except FileNotFoundError:
             pass
         else:
-            if (file.st_dev, file.st_ino) == self._file:
+            if (found.st_dev, found.st_ino) == self._file:
                 return db
         log.warning(
             "tokenguard: the ledger %s was deleted or replaced while it was in use: the spend that it held is lost, "
@@ -444,29 +478,9 @@ class SqliteLedger(Ledger):
             self._connection = None
 
     def _connect(self) -> sqlite3.Connection:
-        private(self.path)
-        db = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
-        try:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > _VERSION:
-                raise LedgerError(
-                    f"the ledger {self.path} has format {version}, and this TokenGuard reads up to {_VERSION}: update "
-                    "TokenGuard"
-                )
-            db.execute("PRAGMA synchronous = NORMAL")  # with WAL: a crash of the process loses nothing
-            if not version:
-                _use_wal(db, self._timeout_s)
-                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-            known = {row[1] for row in db.execute("PRAGMA table_info(account)")}
-            for column in _ADDED.keys() - known:
-                with contextlib.suppress(sqlite3.OperationalError):  # another process is adding it
-                    db.execute(f"ALTER TABLE account ADD COLUMN {column} {_ADDED[column]}")
-            db.execute("PRAGMA busy_timeout = 0")  # from here on `_begin` waits
-        except BaseException:
-            db.close()
-            raise
-        file = os.stat(self.path)
-        self._connection, self._file = db, (file.st_dev, file.st_ino)
+        db = file.connect(self.path, self._timeout_s)
+        found = os.stat(self.path)
+        self._connection, self._file = db, (found.st_dev, found.st_ino)
         return db
 
     def _open(self, db: sqlite3.Connection, entries: Sequence[Entry], now: float) -> bool:
@@ -482,18 +496,15 @@ class SqliteLedger(Ledger):
         self._charge_orphans(db)
         oldest = now - RETAIN_S
         db.execute("DELETE FROM account WHERE window_end < ? AND reserved_nano = 0 AND reserved_tokens = 0", (oldest,))
-        db.execute("DELETE FROM reservation WHERE orphaned = 1 AND expires < ?", (oldest,))
+        db.execute("DELETE FROM held WHERE orphaned = 1 AND expires < ?", (oldest,))
         return True
 
     def _charge_orphans(self, db: sqlite3.Connection) -> None:
         """Charge in full what nobody settled before its lease ended. Until it is looked at, it counts as reserved."""
-        rows = db.execute(
-            "UPDATE reservation SET orphaned = 1 WHERE orphaned = 0 AND expires <= ? RETURNING nano, tokens, accounts",
-            (self.now(),),
-        ).fetchall()
-        for nano, tokens, accounts in rows:
-            ids = accounts.split(_JOIN) if accounts else []
-            db.execute(_charge(len(ids)), (nano, tokens, -nano, -tokens, nano, tokens, *ids)).fetchall()
+        self._settle_down(db)
+        for nano, tokens, accounts in db.execute(file.ORPHANS, (self.now(),)).fetchall():
+            ids = _split(accounts)
+            db.execute(file.charge(len(ids)), (nano, tokens, -nano, -tokens, nano, tokens, *ids)).fetchall()
 
     def _crossed(
         self, db: sqlite3.Connection, entries: Sequence[Entry], rows: Sequence[tuple[Any, ...]]
@@ -522,8 +533,12 @@ class SqliteLedger(Ledger):
         self._let_go()
 
 
+def _split(accounts: str) -> list[str]:
+    return accounts.split(file.JOIN) if accounts else []
+
+
 def _refused(db: sqlite3.Connection, entry: Entry, nano: int, tokens: int) -> Refusal:
-    _, *row = db.execute(_select(1), (entry.account,)).fetchone()
+    _, *row = db.execute(file.select(1), (entry.account,)).fetchone()
     no = refusal(entry, nano, tokens, (row[0], row[1]), (row[2], row[3]))
     assert no is not None, "asked only where it does not fit"
     return no
@@ -537,47 +552,3 @@ def _exceeds(settlement: _Settlement) -> bool:
 
 def _nothing(db: sqlite3.Connection) -> None:
     """The work of a transaction that only writes what was gathered."""
-
-
-def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:
-    """Switch the file to WAL. SQLite does not wait when several processes do this at once, so this does."""
-    until = time.monotonic() + timeout_s
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-@lru_cache(maxsize=64)
-def _select(count: int) -> str:
-    marks = ",".join("?" * count)
-    return (
-        "SELECT id, spent_nano, spent_tokens, reserved_nano, reserved_tokens FROM account"  # noqa: S608 - question marks
-        f" WHERE id IN ({marks})"
-    )
-
-
-@lru_cache(maxsize=64)
-def _reserve(count: int) -> str:
-    marks = ",".join("?" * count)
-    return (
-        "UPDATE account SET reserved_nano = reserved_nano + ?, reserved_tokens = reserved_tokens + ?"  # noqa: S608
-        f" WHERE id IN ({marks})"
-    )
-
-
-@lru_cache(maxsize=64)
-def _charge(count: int) -> str:
-    """Never below 0, where a reset came between an orphan's charge and its settle."""
-    marks = ",".join("?" * count)
-    return (
-        "UPDATE account SET spent_nano = max(0, spent_nano + ?), spent_tokens = max(0, spent_tokens + ?),"  # noqa: S608
-        " reserved_nano = reserved_nano + ?, reserved_tokens = reserved_tokens + ?,"
-        " orphaned_nano = max(0, orphaned_nano + ?), orphaned_tokens = max(0, orphaned_tokens + ?)"
-        f" WHERE id IN ({marks}) RETURNING id, spent_nano, spent_tokens, alerted, reserved_nano, reserved_tokens"
-    )

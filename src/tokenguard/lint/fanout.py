@@ -144,4 +144,6 @@ def _open_pool(file: File, pool: ast.expr) -> bool:
 def bounded(file: File, fan: FanOut) -> bool:
     """Whether the function around a start speaks of a bound; a pool's is the number of its threads."""
     function = file.module.function_of(fan.call)
-    return mentions_bound(file, function) if function is not None else bool(BOUND.search(ast.unparse(fan.task)))
+    if function is None:
+        return bool(BOUND.search(ast.unparse(fan.task)))
+    return mentions_bound(file, function, fan.call)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Container
 
 from tokenguard.lint.patterns import lazy
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
+from tokenguard.lint.surface import CLIENTS
 from tokenguard.lint.syntax import Function
 
 _DEPTH = 7  # helpers between the start of a task and its request
@@ -40,11 +42,6 @@ _OF_MODELS = lazy(
     r"|object|response|structured|text|with\w*))*"
     r"|async_(?:generate|complete|chat|call)"
 )
-_MODEL = lazy(
-    r"(?:^|[._])_?(?:(?:llm|chat_?model|language_model|(?:chat)?gpt|gemini|claude)(?:_client|_service|_provider|_instance)?"
-    r"|(?:llm|model)_client)$",
-    re.IGNORECASE,
-)
 # The address of a request that is made without an SDK.
 _POSTS = frozenset({"post", "request", "stream"})
 _ADDRESS = lazy(
@@ -58,10 +55,19 @@ _OF_CHAINS = frozenset(
 )  # fmt: skip
 _TOOL = lazy(r"(?:^|_)tools?(?:_|$)")
 _VENDORS = "llm|openai|azure_openai|anthropic|claude|gpt|chatgpt|gemini|bedrock|openrouter|deepseek|mistral|groq|ollama"
+_MODEL = lazy(
+    r"(?:^|[._])_?(?:(?:[lv]lm|chat_?model|language_model|(?:chat)?gpt|gemini|claude)(?:_client|_service|_provider|_instance)?"
+    rf"|(?:{_VENDORS}|model)_client)$",
+    re.IGNORECASE,
+)
 _SAYS_SO = lazy(
     rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
     rf"|_?(?:{_VENDORS})_(?:call|generate|complete|completion|ask|query|chat|invoke)(?:_\w*(?:async|json|text|api|retry))?"
 )
+_REQUESTS = lazy(
+    r"_?a?(?:send|call|ask|chat|complet|create|generat|request|fetch|query|invoke|prompt|get_(?:chat|complet|response))\w*"
+)
+_BLOCKING = tuple(f"{path}()" for path in CLIENTS if "Async" not in path)
 _LIMITERS = lazy(r"(?:asyncio|threading|anyio|trio|aiolimiter)\.(?:\w+\.)?\w*(?:Semaphore|Limiter)\(\)")
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
 _AGENT = lazy(r"(?:^|[._])agent$")
@@ -94,13 +100,29 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     if "requests" not in file.memory:
         file.memory["requests"] = {id(c) for c, _ in file.generations}
     if id(call) in file.memory["requests"]:
+        return not _blocks(file, call)
+    func = called(call)
+    if _RUNNERS.fullmatch(_path(file, func)) or _asked_for(file, call):
         return True
-    if _RUNNERS.fullmatch(_path(file, called(call))):
-        return True
-    func = call.func
     if _MODEL_CALLED.fullmatch(file.names.path(func)) or _asks_by(file, func):
         return True
     return _posts(file, call) or (not surely and _says_so(file, call, _of(func)))
+
+
+def _asked_for(file: File, call: ast.Call) -> bool:
+    """Whether an awaited call is told the messages and the model: `await send_request(messages=..., model=...)`."""
+    given = {keyword.arg for keyword in call.keywords}
+    waited = isinstance(file.module.parents.get(call), ast.Await)
+    return waited and given >= {"messages", "model"} and bool(_REQUESTS.fullmatch(last_name(call.func)))
+
+
+def _blocks(file: File, call: ast.Call) -> bool:
+    """Whether a request of a client that is not asynchronous holds up its event loop: the next waits for it."""
+    if isinstance(file.module.parents.get(call), ast.Await | ast.Call) or called(call) is not call.func:
+        return False
+    return isinstance(file.module.function_of(call), ast.AsyncFunctionDef) and file.names.path(call.func).startswith(
+        _BLOCKING
+    )
 
 
 def _asks_by(file: File, func: ast.expr) -> bool:
@@ -226,17 +248,32 @@ def _definition(file: File, path: str) -> tuple[File, ast.AST] | None:
     return (file, definition) if definition is not None else file.elsewhere(path)
 
 
-def mentions_bound(file: File, function: Function) -> bool:
-    """Whether a function enters a semaphore or a limiter, or speaks of one, or of a number of requests at once."""
+def mentions_bound(file: File, function: Function, around: ast.AST | None = None) -> bool:
+    """Whether a function enters a semaphore or a limiter, or speaks of one, or of a number of requests at once.
+
+    What is entered once, `around` a place, counts nothing there.
+    """
+    entered = {
+        item.context_expr
+        for node in (file.module.ancestors(around) if around is not None else ())
+        if isinstance(node, ast.With | ast.AsyncWith)
+        for item in node.items
+        if isinstance(item.context_expr, ast.Name | ast.Attribute)
+    }
+    if entered:
+        return _mentions_bound(file, function, entered)
     known: dict[Function, bool] = file.memory.setdefault("bounds", {})
     if function not in known:
         known[function] = _mentions_bound(file, function)
     return known[function]
 
 
-def _mentions_bound(file: File, function: Function) -> bool:
+def _mentions_bound(file: File, function: Function, entered: Container[ast.AST] = ()) -> bool:
     for node in ast.walk(function):
-        if isinstance(node, ast.withitem) and _LIMITERS.match(file.names.path(node.context_expr)):
+        if node in entered:
+            continue
+        held = node.context_expr if isinstance(node, ast.withitem) else None
+        if held is not None and held not in entered and _LIMITERS.match(file.names.path(held)):
             return True
         name = node.arg if isinstance(node, ast.keyword) else last_name(node)
         if name and BOUND.search(name):

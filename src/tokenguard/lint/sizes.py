@@ -21,13 +21,14 @@ _PLAN = lazy(
 _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
 
 _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
-_BATCH = lazy(r"(?:^|_)batch$")
+_BATCH = lazy(r"(?:^|_)batch$|^batch_\w+s$")
 _TEAM = lazy(
     r"(?:^|[._])(?:agents?|models|llms|clients|metrics|judges|providers|personas|retrievers|variants|chains|types|aspects"
     r"|categories|criteria|dimensions|perspectives|strategies|styles|languages|langs|searches|experts|researchers|reviewers"
     r"|critics|members|participants|voters|debaters|evaluators|analysts|specialists|graders|advisors|\w*metric_(?:keys|names)"
     r"|\w*(?:model|agent|llm|provider|client|persona|role)_(?:list|names|ids|configs)"
-    r"|(?:sub|search|expanded|rewritten|refined|generated)_?(?:queries|questions))$"
+    r"|(?:sub|search|expanded|rewritten|refined|generated)_?(?:queries|questions))$",
+    re.IGNORECASE,
 )
 _ONE_OF_A_TEAM = lazy(
     r"(?:^|_)(?:role|agent|model|llm|persona|expert|provider|judge|metric|lang|language|variant|style|perspective|aspect"
@@ -61,14 +62,17 @@ def few(file: File, source: ast.expr, most: int) -> bool:
         )
     if _TEAM.search(ast.unparse(source)) or _of_a_team(file, source) or _tested_short(file, source, most):
         return True  # written out somewhere, and short
+    if isinstance(source, ast.Name) and _of_batch(file, source):
+        return True
     match listed:
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
             return len(items) <= most
         case ast.Call(func=ast.Name(id="range"), args=args):
             if any(as_many_as_items(file, arg) for arg in args):
                 return False
-            counts = [file.constant(arg) for arg in args]
-            return len(args) < 3 and not (isinstance(counts[-1], int) and counts[-1] > most)
+            start, stop = [0, *map(file.constant, args)][-2:]
+            count = stop - start if isinstance(stop, int) and isinstance(start, int) else 0
+            return len(args) < 3 and count <= most
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[_, *_] as args) if name in _SAME:
             return any(few(file, arg, most) for arg in args)
         case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values")):
@@ -120,8 +124,9 @@ def _is_batch(file: File, name: str, binding: Binding) -> bool:
         return True
     if binding.kind == "assign":
         parts = binding.value.elts if isinstance(binding.value, ast.Tuple) else [binding.value]
-        return all(isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) for part in parts)
-    return binding.kind in ("loop", "param") and bool(_BATCH.search(name))
+        if all(isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) for part in parts):
+            return True
+    return binding.kind in ("assign", "loop", "param") and bool(_BATCH.search(name))
 
 
 def _one_for_each_agent(binding: Binding) -> bool:

@@ -79,6 +79,7 @@ CALLS: tuple[Surface, ...] = (
             "*.chat.parse", "*.chat.parse_async", needs="messages"),
     *_calls(("max_tokens",), "cohere.*().chat", "cohere.*().chat_stream", "cohere.*().v2.chat",
             "writerai.*().chat.chat"),
+    *_calls((), "cohere.*().generate"),  # few tokens by default
     *_calls(_OLLAMA, "ollama.chat", "ollama.generate", "ollama.Client().chat", "ollama.Client().generate",
             "ollama.AsyncClient().chat", "ollama.AsyncClient().generate", nested='{{"num_predict": {}}}'),
     *_calls(("max_tokens",), "azure.ai.inference.*ChatCompletionsClient().complete",

@@ -489,7 +489,8 @@ class Meter:
         request, is_plain = snapshot(api.id, call.endpoint.provider, body)
         if is_plain:
             if guard is not None:
-                call.size = request.size()
+                call.said = request.said()
+                call.size = request.size() if call.said is None else None
             if request.weight <= MAX_SNAPSHOT:
                 call.snapshot = request
         call.fingerprint = fingerprint(request, is_plain=is_plain)

@@ -66,6 +66,9 @@ class Settling:
             cost, charged = self._price(call, reading, outcome, error, generated)
             if guard is not None and self._was_kept(call, reading, outcome):
                 cost, charged, usage = _served(call, cost, outcome), None, None
+            elif call.kept_elsewhere and outcome == names.OK:
+                cost, charged, usage = Cost(names.EXACT, None, 0.0), None, None
+                call.attributes[names.COST_SOURCE] = names.REPORTED
             call.cost = cost
             _describe_money(call, cost, usage)
             if self.telemetry.profile.newer:
@@ -148,6 +151,8 @@ class Settling:
             refused = isinstance(error, BaseException) and not (may_be_billed(error) or call.attempt_billed)
             if refused and not begun:  # by the provider
                 return None, None
+            if isinstance(error, str) and usage is None and not (generated is not None and generated()):
+                return None, None  # the same, said in the place of an answer
             basis, priced = _untold(outcome, error, begun), reading._replace(parts=())
             charged = _estimated(call, reading, generated)
         variant = None if (units := api.units) is None else reading.variant or units.variant(call.request)
@@ -401,5 +406,5 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
                 attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra"})
+REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra", "requesty"})
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""

@@ -8,17 +8,16 @@ handler ever runs, do more. Nothing is started once the process ends; who gets w
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import sys
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from tokenguard.process import ends
 from tokenguard.process.forks import at_fork
+from tokenguard.process.native import Empty, SimpleQueue, sleep, start_new_thread
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -68,7 +67,7 @@ class Worker:
         self._tokens.put(False)
         until = time.monotonic() + patience_s
         while self.runs and time.monotonic() < until:
-            time.sleep(POLL_S)
+            sleep(POLL_S)
         self._stopping = self._woken = False
         self.runs = self._seat.locked()
 
@@ -169,7 +168,7 @@ class Pool:
             self._do(task)
         until = time.monotonic() + patience_s
         while self._undone and self._running and time.monotonic() < until:
-            time.sleep(POLL_S)
+            sleep(POLL_S)
 
     def stop(self) -> None:
         """Do all there is, and end the threads."""
@@ -178,7 +177,7 @@ class Pool:
             self._tasks.put(None)
         until = time.monotonic() + ends.PATIENCE_S
         while self._running and time.monotonic() < until:
-            time.sleep(POLL_S)
+            sleep(POLL_S)
 
     def _do(self, task: Callable[[], object]) -> None:
         try:
@@ -278,7 +277,7 @@ def elsewhere(operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 def start(run: Callable[[], Any]) -> bool:
     """Start a thread: one call, which starts it or does not, and waits for nothing. Whether it could be started."""
     try:
-        _thread.start_new_thread(run, ())
+        start_new_thread(run, ())
     except RuntimeError:  # the machine has no more: the next call tries again, or the process's end does the work
         return False
     return True

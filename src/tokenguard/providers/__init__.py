@@ -28,7 +28,7 @@ from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, EMBED_MULTIMODAL, GENERATE, INTERACTIONS
 from tokenguard.providers.google_media import IMAGEN, VEO
-from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located
+from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located, may_keep, was_kept
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
@@ -50,6 +50,8 @@ __all__ = [
     "geo_of",
     "know_hosts",
     "located",
+    "may_keep",
+    "was_kept",
 ]
 
 

@@ -11,6 +11,7 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import backwards, decoded, forwards, is_alone, lines_with, told_before
 from tokenguard.providers.reading import (
+    OWN_KEY,
     Part,
     Reading,
     Shape,
@@ -36,9 +37,9 @@ MESSAGES_USAGE: Final = Shape(
         "server_tool_use": {"web_search_requests": "web_searches"},
     }
 )
-FREE_TOOLS = frozenset({"web_search_requests", "web_fetch_requests"})
-"""Tools of Anthropic's servers whose use is no unknown fee: searches are priced, and to fetch a page costs its tokens
-alone (https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool)."""
+FREE_TOOLS = frozenset({"web_search_requests", "web_fetch_requests", "tool_search_requests"})
+"""Tools of Anthropic's servers whose use is no unknown fee: searches are priced, and to fetch a page or to look for a
+tool costs its tokens alone (https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool)."""
 
 
 SERVED = "fallback_message"
@@ -84,7 +85,7 @@ def read_messages(response: object) -> Reading:
     ran = fields(details.get("server_tool_use"))
     reason = text(body.get("stop_reason"))
     used = _with_writes(read_usage(usage, MESSAGES_USAGE, excludes_cache=True), details)
-    parts = _billed(details.get("iterations"), used)
+    parts, charged = _billed(details.get("iterations"), used), reported_cost(details)
     if own := [part.usage for part in parts if part.model in (None, body.get("model"))]:
         # An advisor's tokens are another model's, and priced as such. Searches are told of the whole alone.
         searches = None if used is None else used.web_searches
@@ -95,7 +96,7 @@ def read_messages(response: object) -> Reading:
         usage=used,
         parts=parts,
         geo=text(details.get("inference_geo")),
-        reported_cost=reported_cost(details),
+        reported_cost=charged,
         model=text(body.get("model")),
         id=text(body.get("id")),
         finish_reasons=(reason,) if reason else (),
@@ -103,6 +104,7 @@ def read_messages(response: object) -> Reading:
         service_tier=text(details.get("service_tier")),
         speed=text(details.get("speed")),
         extra_fees=any(count(n) for tool, n in ran.items() if tool not in FREE_TOOLS),
+        basis=OWN_KEY if charged is None and details.get("is_byok") else None,
     )
 
 
@@ -235,5 +237,5 @@ MESSAGES = Api(
     shortens=Option(
         "context_management", edited_from, ("anthropic",), ("anthropic-beta", "context-management-2025-06-27")
     ),
-    left_out=("metadata", "service_tier"),
+    left_out=frozenset({"metadata", "service_tier"}),
 )

@@ -83,7 +83,7 @@ class Api:
     """The keys of the request that name what has a model of its own: an agent, or a conversation with one."""
     changes: bool = False
     """Whether a request changes what it names, so that two of the same words are not the same."""
-    left_out: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
     """The keys of a request that cannot change its answer: whose it is, what is stored of it, how soon it is served."""
     fees: tuple[str, ...] = ()
     """The keys of a request that have something billed which its answer does not count."""

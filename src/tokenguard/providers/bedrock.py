@@ -219,7 +219,7 @@ CONVERSE = Api(
     settings="inferenceConfig",
     marks_cache=True,
     fees=("guardrailConfig",),
-    left_out=("requestMetadata", "performanceConfig", "serviceTier"),
+    left_out=frozenset({"requestMetadata", "performanceConfig", "serviceTier"}),
 )
 
 # --- the bodies of InvokeModel ----------------------------------------------------------------------------------------

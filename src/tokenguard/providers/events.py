@@ -105,6 +105,8 @@ def whole_answer(body: bytes) -> Mapping[str, Any] | None:
 
     Gateways answer with one where a stream was asked for, and some end it as they would a stream.
     """
+    if body[:1].isspace():  # they keep a line open by spaces
+        body = body.lstrip()
     if not body.startswith(b"{"):
         return None
     text = body.decode("utf-8", "replace")

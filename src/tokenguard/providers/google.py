@@ -412,7 +412,7 @@ GENERATE = Api(
     generate_capped,
     settings="generationConfig",
     choices=("candidateCount", "candidate_count"),
-    left_out=("labels", "serviceTier"),
+    left_out=frozenset({"labels", "serviceTier"}),
 )
 
 

@@ -18,6 +18,7 @@ from tokenguard.providers.reading import (
     amount,
     believed,
     count,
+    failure_of,
     fields,
     read_usage,
     reported_cost,
@@ -39,6 +40,8 @@ IMAGES_USAGE: Final = Shape(
             "cached_tokens_details": {"image_tokens": "cache_image_read"},
         },
         "output_tokens_details": {"image_tokens": "output_image"},
+        "prompt_tokens": "input",  # of gateways that say what chat does
+        "completion_tokens": "output",
     }
 )
 SVG_USAGE: Final = Shape({"input_tokens": "input", "output_tokens": "output", "reasoning_tokens": "reasoning"})
@@ -82,9 +85,7 @@ def fold_images(events: bytes) -> Reading:
 
 def _cut_short(events: bytes) -> Reading:
     """A stream that has not told its end; with the error, where it told that."""
-    failure = fields(decoded(next(backwards(events), b"")).get("error"))
-    error = (text(failure.get("type")) or text(failure.get("code")) or "error") if failure else None
-    return Reading(error=error, complete=False)
+    return Reading(error=failure_of(decoded(next(backwards(events), b""))), complete=False)
 
 
 def images_variant(body: Mapping[str, Any]) -> str:

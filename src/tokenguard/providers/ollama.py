@@ -11,7 +11,7 @@ from tokenguard.providers.openai import chat_last_tool_calls, chat_tool_steps
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
 from tokenguard.providers.words import CONVERSATION, Words
 
-USAGE: Final = Shape({"prompt_eval_count": "input", "eval_count": "output"})
+USAGE: Final = Shape({"prompt_eval_count": "input", "eval_count": "output", "prompt_eval_cached_count": "cache_read"})
 
 
 def read(response: object) -> Reading:

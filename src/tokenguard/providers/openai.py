@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import chain, islice
 from typing import Any, Final
@@ -21,6 +21,7 @@ from tokenguard.providers.events import (
     told_before,
 )
 from tokenguard.providers.reading import (
+    OWN_KEY,
     REPORTED_ESTIMATE,
     Part,
     Reading,
@@ -28,6 +29,8 @@ from tokenguard.providers.reading import (
     amount,
     believed,
     count,
+    error_type,
+    failure_of,
     fields,
     items,
     larger,
@@ -62,6 +65,7 @@ CHAT_USAGE: Final = Shape(
             "cache_write_tokens": "cache_write",
             "cache_creation_input_tokens": "cache_write",  # DashScope
             "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
+            "cache_creation_token_details": {"ephemeral_1h_input_tokens": "cache_write_1h"},
             "audio_tokens": "input_audio",
             "image_tokens": "input_image",
         },
@@ -120,15 +124,21 @@ def read_chat(response: object) -> Reading:
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
         used = used._replace(web_searches=1)
     tier, charged = text(said("service_tier")), reported_cost(details)
+    geo = None
     if not RARE.isdisjoint(details):
         ran = ran or any(_uses(details.get(key)) for key in SEARCHED)
         if charged is None and (guessed := amount(details.get("estimated_cost"))) is not None:
             charged, doubt = believed(guessed), REPORTED_ESTIMATE
         if count(details.get(HEARD)):
             doubt = "assumed_input_audio"
+        if charged is None and details.get("is_byok"):
+            doubt = OWN_KEY
+        tier, geo = tier or _traffic(details), text(details.get("inference_geo"))
     made = reading(used, model, text(said("id")), reasons, calls, tier, charged, ran, by_total)
-    if doubt is not None:
-        made = made._replace(basis=doubt)
+    if doubt is not None or geo is not None:
+        made = made._replace(basis=doubt, geo=geo)
+    if FAILED in reasons:
+        made = made._replace(error=_failure(items(said("choices"))))
     return made if (listed := said(BREAKDOWN)) is None else _by_model(made, listed)
 
 
@@ -143,8 +153,23 @@ HEARD = "prompt_audio_seconds"
 """Where Mistral tells how long it has listened, which it bills beside the tokens (https://mistral.ai/pricing)."""
 SEARCHED: Final = frozenset({"num_sources_used", "num_server_side_tools_used", "plugins", "x_tools", "tool_usage"})
 """Where a usage tells of tools that the provider ran: xAI's, DashScope's (the last two but one), Volcengine's."""
-RARE: Final = SEARCHED | {"estimated_cost", HEARD}
+TRAFFIC: Final = "extra_properties"
+"""Where Vertex AI's OpenAI-compatible endpoint says what Gemini's own format has as `trafficType`."""
+RARE: Final = SEARCHED | {"estimated_cost", HEARD, TRAFFIC, "service_tier", "inference_geo", "is_byok"}
 """What only single hosts have in a usage."""
+FAILED: Final = "error"
+"""Why a choice ended that its provider has failed in the middle of (OpenRouter)."""
+
+
+def _traffic(usage: Mapping[str, Any]) -> str | None:
+    """The tier that a usage tells: LiteLLM's proxy hands on Anthropic's, Vertex AI has its kind of traffic there."""
+    google = fields(fields(usage.get(TRAFFIC)).get("google"))
+    return text(usage.get("service_tier")) or text(google.get("traffic_type"))
+
+
+def _failure(choices: Iterable[Mapping[str, Any]]) -> str:
+    """The kind of an error that a choice tells of."""
+    return next((named for each in choices if (named := error_type(each.get("error"))) is not None), FAILED)
 
 
 def _ran(message: Mapping[str, Any]) -> bool:
@@ -205,7 +230,9 @@ def read_responses(response: object) -> Reading:
     error = body.get("error")
     said = fields(body.get("usage"))
     told, by_total, doubt = with_total(read_usage(body.get("usage"), RESPONSES_USAGE), said.get("total_tokens"))
-    usage = _with_searches(told, output)
+    usage, more_was_run = _with_tools_of(body, _with_searches(told, output))
+    if reported_cost(said) is None and said.get("is_byok"):
+        doubt = OWN_KEY
     return Reading(
         usage=usage,
         model=text(body.get("model")),
@@ -214,7 +241,7 @@ def read_responses(response: object) -> Reading:
         tool_calls=sum(kind in CALLED for kind in kinds),
         service_tier=text(body.get("service_tier")),
         error=None if error is None else text(fields(error).get("code")) or "error",
-        extra_fees=any(map(_is_paid, output)) or _more_was_run(said, usage),
+        extra_fees=any(map(_is_paid, output)) or more_was_run or _more_was_run(said, usage),
         reported_cost=reported_cost(said),
         complete=body.get("status") not in GOES_ON,
         basis=doubt,
@@ -233,6 +260,20 @@ def _more_was_run(said: Mapping[str, Any], usage: Usage | None) -> bool:
         return False
     priced = 0 if usage is None else (usage.web_searches or 0) + (usage.file_searches or 0)
     return bool(count(said.get("num_sources_used"))) or max(_uses(said.get(key)) for key in SEARCHED) > priced
+
+
+def _with_tools_of(body: Mapping[str, Any], usage: Usage | None) -> tuple[Usage | None, bool]:
+    """The usage with what OpenAI tells of its own tools beside it, and whether that has pictures: of a model unknown.
+
+    The searches there are those that are billed (`ToolUsage` of the SDK); they may be fewer than the items, or stand
+    without any.
+    """
+    if usage is None or not (told := fields(body.get("tool_usage"))):
+        return usage, False
+    searched = count(fields(told.get("web_search")).get("num_requests"))
+    if searched is not None and searched != (usage.web_searches or 0):
+        usage = usage._replace(web_searches=searched or None)
+    return usage, bool(count(fields(told.get("image_gen")).get("total_tokens")))
 
 
 def _uses(told: object) -> int:
@@ -283,9 +324,10 @@ def fold_chat(body: bytes) -> Reading:
         chunk = decoded(data)
         usage = larger(_usage_of(chunk), usage)
         tier = tier or text(chunk.get("service_tier"))
-        if (failure := chunk.get("error")) is not None:
-            error = text(fields(failure).get("type")) or text(fields(failure).get("code")) or "error"
+        error = error or failure_of(chunk)
         _ended(chunk, reasons)
+        if error is None and FAILED in reasons.values():
+            error = _failure(items(chunk.get("choices")))
         ending = ending or (data if reasons else b"")
         if (_is_told(usage) and reasons) or n >= TAIL_EVENTS:
             break
@@ -307,7 +349,7 @@ def fold_chat(body: bytes) -> Reading:
     return said._replace(
         finish_reasons=tuple(reasons[i] for i in sorted(reasons, key=str)),
         tool_calls=_streamed_calls(body),
-        service_tier=tier,
+        service_tier=tier or said.service_tier,
         error=error,
         complete=(complete or bool(reasons)) and error is None,
     )
@@ -510,9 +552,11 @@ def responses_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mappin
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
 
-LEFT_OUT = (
-    *("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
-    *("store", "service_tier"),
+LEFT_OUT = frozenset(
+    {
+        *("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
+        *("prompt_cache_options", "store", "service_tier"),
+    }
 )
 
 CHAT = Api(

@@ -295,8 +295,47 @@ def _collect(node: Any, shape: Shape, counts: list[int | None]) -> None:
 
 INCONSISTENT: Final = "inconsistent_usage"
 """The basis of a cost whose counts contradict each other."""
+OWN_KEY: Final = "own_key"
+"""The basis of a cost that the caller's own provider has charged, which a gateway does not tell."""
 REPORTED_ESTIMATE: Final = "reported_estimate"
 """The basis of a cost that the provider says it has estimated: DeepInfra's `estimated_cost`."""
+
+
+TELL_FAILURE: Final = frozenset({"error", "base_resp", "error_code", "errors", "success"})
+NO_FAILURE: Final[tuple[object, ...]] = (None, False, 0, "", "0", [], {})
+
+
+def failure_of(answer: Mapping[str, Any]) -> str | None:
+    """The type of an error that stands in an answer's place, though the server has called it a success; or `None`.
+
+    OpenRouter, whose status is sent before the provider behind it has answered, says it as `error`
+    (https://openrouter.ai/docs/api-reference/errors); MiniMax in `base_resp`, Z.ai by `success` and a code,
+    Cloudflare in `errors`, Baidu as `error_code`.
+
+    >>> failure_of({"error": {"code": 429}}), failure_of({"base_resp": {"status_code": 0}}), failure_of({"error": None})
+    ('429', None, None)
+    """
+    if TELL_FAILURE.isdisjoint(answer):
+        return None
+    if (kind := error_type(answer.get("error"))) is not None:
+        return kind
+    if (status := count(fields(answer.get("base_resp")).get("status_code"))) is not None and status:
+        return str(status)
+    if (code := answer.get("error_code")) not in NO_FAILURE:
+        return str(code)
+    told = next((code for each in items(answer.get("errors")) if (code := each.get("code")) not in NO_FAILURE), None)
+    if told is not None or answer.get("success") is False:
+        return str(told or answer.get("code") or "error")
+    return None
+
+
+def error_type(error: object) -> str | None:
+    """The type or code of an error that is told as an object or as text; `None` where there is none."""
+    if error in NO_FAILURE:
+        return None
+    told = fields(error)
+    code = told.get("code")
+    return text(told.get("type")) or text(code) or (str(code) if type(code) is int else "error")
 
 
 def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool | None, str | None]:

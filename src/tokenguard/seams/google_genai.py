@@ -87,6 +87,7 @@ class GoogleExchange:
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read the body, which is there as text, or have its stream watched."""
+        call.came_with(result.headers)
         if self.stream:
             result._tokenguard_watch = Watch(call, _event)
             return None

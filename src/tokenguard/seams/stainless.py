@@ -11,7 +11,7 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
-from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located
+from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, may_keep
 from tokenguard.providers.batches import Request, request_at
 from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again
 from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
@@ -97,10 +97,9 @@ class StainlessExchange:
         given = self._options.__dict__
         if given.get("files") or given.get("content") is not None:
             return None  # what is said is not in the body that we see
-        made, client = _made(self._client), self._client.__dict__
-        sent = client.get("_custom_headers"), given.get("headers")
-        more = made.by, client.get("_custom_query"), given.get("params")
-        return AskedBy(given["url"], [each for each in sent if each and isinstance(each, Mapping)], more, True)
+        made = _made(self._client)
+        headers, params = given.get("headers"), given.get("params")
+        return made.asks(given["url"], headers, params) if headers or params or made.query else made.asked(given["url"])
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
@@ -187,26 +186,52 @@ def _endpoint(client: Any, sdk: str, asked: str) -> Endpoint:
     return endpoint
 
 
+MOST_URLS = 64
+"""Addresses that a client asks and that are remembered."""
+
+
 class _Made:
     """What a client was made with, as far as an answer may depend on it. Any of it can be set at any time."""
 
-    __slots__ = ("_seen", "by")
+    __slots__ = ("_asked", "_by", "_headers", "_seen", "query")
 
     def read(self, client: Any) -> _Made:
         """As it is now; read anew where anything has changed."""
         own, http = client.__dict__, client._client
-        seen = [*own.values(), http.headers.raw, http.params]
+        sends, headers = http.__dict__, own.get("_custom_headers")
+        seen = [*own.values(), *sends.values(), *_pairs(sends.get("_headers")), {**headers} if headers else None]
         if getattr(self, "_seen", None) != seen:
             from tokenguard.answers.key import headers_that_count  # only where answers are kept or shared
 
             texts = {name: value for name, value in own.items() if type(value) is str and name != "_platform"}
-            self.by = f"{client._base_url} {texts} {headers_that_count(http.headers)} {http.params}"
+            self._by = f"{client._base_url} {texts} {headers_that_count(http.headers)} {http.params}"
+            self._headers, self.query, self._asked = headers, own.get("_custom_query"), dict[str, AskedBy]()
             self._seen = seen
         return self
+
+    def asks(self, url: str, headers: Any = None, params: Any = None) -> AskedBy:
+        """This client's request to `url`, with what it has of its own."""
+        sent = [each for each in (self._headers, headers) if each and isinstance(each, Mapping)]
+        return AskedBy(url, sent, (self._by, self.query or None, params or None), True)
+
+    def asked(self, url: str) -> AskedBy:
+        """The same for one that has nothing of its own, as most have not: one object for all of them."""
+        known, asked = self._asked.get(url), self._asked
+        if known is None:
+            if len(asked) >= MOST_URLS:
+                asked.clear()
+            known = asked[url] = self.asks(url)
+        return known
 
     def __reduce__(self) -> tuple[type[_Made], tuple[()]]:
         """A copy of a client reads its own."""
         return _Made, ()
+
+
+def _pairs(headers: Any) -> Iterable[Any]:
+    """The headers of httpx's client, as it has them: of these nothing is made anew."""
+    pairs: Iterable[Any] | None = getattr(headers, "_list", None)
+    return headers.raw if pairs is None else pairs
 
 
 def _made(client: Any) -> _Made:
@@ -357,8 +382,19 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return iterate
 
+    def process_response(original: Any) -> Any:
+        def process(self: Any, **given: Any) -> Any:
+            call = current_call.get()
+            if call is not None and may_keep(call.endpoint.host):
+                meter.contain("looking at a gateway's headers", call.came_with, given["response"].headers)
+            return original(self, **given)
+
+        return process
+
     wrap("SyncAPIClient.request", request)
     wrap("AsyncAPIClient.request", async_request)
+    wrap("SyncAPIClient._process_response", process_response, optional=True)
+    wrap("AsyncAPIClient._process_response", process_response, optional=True)
     wrap("SyncAPIClient._sleep_for_retry", sleep_for_retry, optional=True)
     wrap("AsyncAPIClient._sleep_for_retry", sleep_for_retry, optional=True)
     wrap("start_api_call_span", start_api_call_span, optional=True)

@@ -29,6 +29,7 @@ from tokenguard.facts.record import (
 )
 from tokenguard.facts.usage import Usage
 from tokenguard.process.forks import at_fork
+from tokenguard.process.native import sleep
 from tokenguard.store.faults import insert as insert_faults
 from tokenguard.store.file import PRIVATE, is_busy, is_migrating, migrate, open_for_reading, open_for_writing
 from tokenguard.store.layout import CALL_COLUMNS, COLUMNS, TASK_COLUMNS, TOOLSET_COLUMNS, divided
@@ -107,7 +108,7 @@ class Store:
                         self._waiting = kept[-MAX_WAITING:]
                         self.dropped += len(kept) - len(self._waiting)
                     raise
-            time.sleep(PAUSE_SECONDS)  # without the lock
+            sleep(PAUSE_SECONDS)  # without the lock
         with _lock:
             self._tidy()
 
@@ -124,7 +125,7 @@ class Store:
             except sqlite3.OperationalError as error:
                 if not is_busy(error) or time.monotonic() > min(began + BUSY_SECONDS, self._until):
                     raise
-            time.sleep(PAUSE_SECONDS)  # without the lock
+            sleep(PAUSE_SECONDS)  # without the lock
 
     def _insert(self, records: Sequence[Record]) -> None:
         calls = [record for record in records if isinstance(record, CallRecord)]

@@ -17,13 +17,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from queue import SimpleQueue
 from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.process import ends
 from tokenguard.process.forks import at_fork
 from tokenguard.process.log import Log
+from tokenguard.process.native import SimpleQueue, sleep
 from tokenguard.process.threads import start
 from tokenguard.telemetry.metrics import SCOPE
 
@@ -118,7 +118,7 @@ class Delivery(logging.Handler):
         while (late := [sender for sender in late if not sender.is_done()]) and time.monotonic() < until:
             if all(self._was_refused(sender, began) for sender in late):  # it tries again when we are gone
                 break
-            time.sleep(POLL_S)
+            sleep(POLL_S)
         dead = self._is_ours or max(self._heard.values(), default=-math.inf) > began - SILENT_S
         if given_up := late if dead else [sender for sender in late if sender.is_ours_alone()]:
             if given_up == late:  # else there is time while the program's own is waited for

@@ -67,6 +67,9 @@ PLAIN = frozenset({"role", "content", "name", "tool_call_id"})
 CALLS = "tool_calls"
 """The key of a message that is more."""
 
+AROUND_TEXT = BOUND_PER_ITEM + BOUND_PER_OBJECT + sum(BOUND_PER_ITEM + len(key) for key in ("role", "content"))
+"""Room around a message's role and text."""
+
 
 class Bound(NamedTuple):
     """What a request's input tokens cannot pass."""
@@ -78,12 +81,13 @@ class Bound(NamedTuple):
     """Whether the body asks for a part of it to be written to the provider's prompt cache."""
 
 
-def upper_bound_request(body: Mapping[str, Any], size: int | None = None) -> Bound:
+def upper_bound_request(body: Mapping[str, Any], size: int | None = None, said: tuple[str, int] | None = None) -> Bound:
     """What the input tokens of a request body cannot pass, in any wire format: the UTF-8 length of all it says.
 
     Media (base64, URLs, files) are left out and make it incomplete, as does text that only the server knows. `size` is
     the length of the body as `marshal` (version 2) writes it, where that is known already: it saves the walk over
-    messages that are plain text.
+    messages that are plain text. So does `said`: under which key there are messages that are nothing but a role and a
+    text, and how many bytes these are together.
     """
     walk = _Walk()
     tools = said_by_tools(body)
@@ -96,6 +100,8 @@ def upper_bound_request(body: Mapping[str, Any], size: int | None = None) -> Bou
         tokens += BOUND_PER_ITEM + (len(key) if key.isascii() else upper_bound(key))
         if key == offers:
             tokens += tools.tokens
+        elif said is not None and key == said[0]:
+            tokens += said[1] + len(value) * AROUND_TEXT
         elif key == "messages" and messages is not None:
             tokens += messages
         else:

@@ -114,6 +114,7 @@ class SentExchange:
         if status >= 400:  # the SDK raises it later
             call.finish(None, outcome=names.ERROR, error=Refused(status))
             return None
+        call.came_with(getattr(result, "headers", None))
         if self._watch is not None:
             self._watch(result, call)
             return None

@@ -7,7 +7,7 @@ is wrapped only while a policy has answers kept or shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.call.call import Call, current_call
-from tokenguard.call.kept import Flying, HttpAnswer, Incoming, LookUp, lasting
+from tokenguard.call.kept import Flying, Headers, HttpAnswer, Incoming, LookUp, lasting
 from tokenguard.metering.meter import Meter
-from tokenguard.seams.common.wrapping import Meanwhile, Restore
+from tokenguard.seams.common.wrapping import Restore
 
 TRANSPORTS = {
     "httpx._client": "httpx",
@@ -39,26 +39,20 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 class Wire:
     """What a call that is being sent gets in place of the network, or wants to hear of what comes by it."""
 
-    __slots__ = ("_found", "_listeners", "answer", "flight", "merges", "reads_later")
+    answer: HttpAnswer | None = None
+    merges = False
 
-    def __init__(self, found: LookUp | None, flight: Flying | None, *, reads_later: bool = False) -> None:
+    def __init__(self, found: LookUp | None, flight: Flying | None, reads_later: bool) -> None:
         self._found = found
         self.reads_later = reads_later
         """Whether the application reads the body of the answer, when and as it likes."""
-        self.answer = None if found is None else found.answer
-        self.merges = found is not None and found.merges
-        self.flight = flight if flight is not None and flight.leads else None
+        self.flight = flight
         """Where others wait for the answer."""
-        self._listeners: list[Incoming] = []
-        if found is not None and found.incoming is not None:
-            self._listeners.append(found.incoming)
-        if self.flight is not None:
-            self._listeners.append(self.flight.incoming)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is given, and nobody listens."""
-        return self.answer is None and not self._listeners
+        self._listeners: list[Incoming] = [] if flight is None else [flight.incoming]
+        if found is not None:
+            self.answer, self.merges = found.answer, found.merges
+            if found.incoming is not None:
+                self._listeners.append(found.incoming)
 
     def given(self) -> None:
         """The SDK has got the answer."""
@@ -67,7 +61,7 @@ class Wire:
 
     def fans_out(
         self,
-        headers: Iterable[tuple[str, str]],
+        headers: Headers,
         source: Any,
         broken: Callable[[str], Exception],
         *,
@@ -83,12 +77,15 @@ class Wire:
         self._listeners.remove(self.flight.incoming)
         return self.flight.fans_out(lasting(headers, decoded=decoded), source, broken, waits=waits)
 
-    def begins(
-        self, headers: Sequence[tuple[str, str]], *, decoded: bool, over: Callable[[], bool] | None = None
-    ) -> None:
+    def begins(self, headers: Headers, *, decoded: bool, over: Callable[[], bool] | None = None) -> None:
         """See `Incoming.begins`."""
         for each in self._listeners:
             each.begins(headers, decoded=decoded, over=over)
+
+    def comes(self, headers: Headers, body: bytes) -> None:
+        """See `Incoming.comes`."""
+        for each in self._listeners:
+            each.comes(headers, body)
 
     def part(self, data: bytes) -> None:
         """See `Incoming.part`."""
@@ -113,7 +110,7 @@ class Following:
     """What a call gets that is sent only now, while an identical one is under way."""
 
     def __init__(self, call: Call, place: Flying) -> None:
-        self._call = call
+        self.call = call
         self._place = place
 
     @property
@@ -127,34 +124,30 @@ class Following:
         try:
             yield
         except BaseException:
-            self._place.follows(self._call)
+            self._place.follows(self.call)
             self._is_free()
             raise
 
     def lands(self, landed: object) -> None:
         """Give this call what the other one gets, where that can be shared."""
-        if self._place.joins(self._call, landed):
+        if self._place.joins(self.call, landed):
             self._is_free()
 
     def _is_free(self) -> None:
-        call = self._call
+        call = self.call
         if call.guard is not None:
             call.guard.give_back(call)
         call.matched = None  # it is no test of the provider, and costs nothing
 
 
-_heard_above: ContextVar[bool] = ContextVar("tokenguard_heard_above", default=False)
-
-
-def heard_above() -> Meanwhile:
-    """What is sent meanwhile is listened to already: one client may send by another (httpx by aiohttp)."""
-    return Meanwhile(_heard_above)
+heard_above: ContextVar[bool] = ContextVar("tokenguard_heard_above", default=False)
+"""Whether what is sent just now is listened to already: one client may send by another (httpx by aiohttp)."""
 
 
 def sending() -> Call | None:
     """The call that is being sent, where that may have to do with kept and shared answers."""
     call = current_call.get()
-    if call is None or (call.look_up is None and call.flight is None and call.joins is None) or _heard_above.get():
+    if call is None or (call.look_up is None and call.flight is None and call.joins is None) or heard_above.get():
         return None
     return call
 
@@ -177,8 +170,12 @@ def follows(call: Call) -> Following | None:
 
 def asked(call: Call) -> Wire | None:
     """What the call that is being sent knows of kept and shared answers; `None` where there is nothing to know."""
-    wire = Wire(call.look_up, call.flight, reads_later=call.stream or call.reads_later)
-    return None if wire.idle else wire
+    found, flight = call.look_up, call.flight
+    if flight is not None and not flight.leads:
+        flight = None
+    if flight is None and (found is None or (found.answer is None and found.incoming is None)):
+        return None
+    return Wire(found, flight, call.stream or call.reads_later)
 
 
 def headers_of(answer: HttpAnswer) -> list[tuple[str, str]]:

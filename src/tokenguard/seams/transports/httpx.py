@@ -9,12 +9,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from tokenguard.call.call import Call
 from tokenguard.call.kept import HttpAnswer
 from tokenguard.guard.fan_out import running_loop
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import Wire, asked, follows, headers_of, heard_above, is_its, sending
+from tokenguard.seams.transports import Following, Wire, asked, follows, headers_of, heard_above, is_its, sending
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
@@ -22,24 +21,24 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     restore = Restore()
     package = module.__name__.partition(".")[0]
 
-    def look(request: Any) -> Call | None:
+    def look(request: Any) -> Any:  # a `Wire`, a `Following`, or `None`
         call = sending()
-        return call if call is not None and is_its(call, request.method, request.url.host) else None
+        if call is None or not is_its(call, request.method, request.url.host):
+            return None
+        following = None if call.joins is None else follows(call)
+        return asked(call) if following is None else following
 
     def listen(wire: Wire, response: Any, waits: bool) -> None:
         if response.status_code != 200:
             return
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
-        decoded = hasattr(response, "_content")
-        if not decoded:
-            broken = import_module(package).ReadError  # whole by now: its client is wrapped while it is being imported
-            response.stream = wire.fans_out(headers, response.stream, broken, waits=waits)
-        wire.begins(headers, decoded=decoded)
-        if decoded:
-            wire.part(response._content)
-            wire.ends()
-        else:
-            response.stream = _heard(module)(response.stream, wire)
+        headers = response.headers.raw
+        if (body := getattr(response, "_content", None)) is not None:
+            wire.comes(headers, body)
+            return
+        broken = import_module(package).ReadError  # whole by now: its client is wrapped while it is being imported
+        response.stream = wire.fans_out(headers, response.stream, broken, waits=waits)
+        wire.begins(headers, decoded=False)
+        response.stream = _heard(module)(response.stream, wire)
 
     def merged(wire: Wire, response: Any) -> Any:
         if wire.merges and response.status_code == 200:
@@ -49,24 +48,25 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def send(original: Any) -> Any:
         def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            call = meter.look(look, request)
-            if call is None:
-                return original(self, request, *args, **kwargs)
-            following = meter.look(follows, call)
-            if following is not None and (running_loop() is None or following.landing.done()):
-                with following.waiting():
-                    landed = following.landing.result()
-                meter.contain("sharing an answer", following.lands, landed)
-            wire = meter.look(asked, call)
-            if wire is None:
+            found = meter.look(look, request)
+            if isinstance(found, Following):
+                if running_loop() is None or found.landing.done():
+                    with found.waiting():
+                        landed = found.landing.result()
+                    meter.contain("sharing an answer", found.lands, landed)
+                found = meter.look(asked, found.call)
+            if (wire := found) is None:
                 return original(self, request, *args, **kwargs)
             if wire.answer is not None:
                 response = _given(module, self, request, wire, wire.answer)
                 if not kwargs.get("stream"):
                     response.read()
                 return response
-            with heard_above():
+            token = heard_above.set(True)
+            try:
                 response = original(self, request, *args, **kwargs)
+            finally:
+                heard_above.reset(token)
             if wire.merges and response.status_code == 200:
                 response.read()
             meter.contain("listening to an answer", listen, wire, response, False)
@@ -76,26 +76,27 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def asend(original: Any) -> Any:
         async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            call = meter.look(look, request)
-            if call is None:
-                return await original(self, request, *args, **kwargs)
-            following = meter.look(follows, call)
-            if following is not None and running_loop() is not None:
-                from asyncio import shield, wrap_future
+            found = meter.look(look, request)
+            if isinstance(found, Following):
+                if running_loop() is not None:
+                    from asyncio import shield, wrap_future
 
-                with following.waiting():  # shielded: who is cancelled must not cancel what the others wait for
-                    landed = await shield(wrap_future(following.landing))
-                meter.contain("sharing an answer", following.lands, landed)
-            wire = meter.look(asked, call)
-            if wire is None:
+                    with found.waiting():  # shielded: who is cancelled must not cancel what the others wait for
+                        landed = await shield(wrap_future(found.landing))
+                    meter.contain("sharing an answer", found.lands, landed)
+                found = meter.look(asked, found.call)
+            if (wire := found) is None:
                 return await original(self, request, *args, **kwargs)
             if wire.answer is not None:
                 response = _given(module, self, request, wire, wire.answer)
                 if not kwargs.get("stream"):
                     await response.aread()
                 return response
-            with heard_above():
+            token = heard_above.set(True)
+            try:
                 response = await original(self, request, *args, **kwargs)
+            finally:
+                heard_above.reset(token)
             if wire.merges and response.status_code == 200:
                 await response.aread()
             meter.contain("listening to an answer", listen, wire, response, True)

@@ -1,0 +1,28 @@
+"""The interpreter's own threads, queues and pauses, also where gevent or eventlet has put its own in their place.
+
+What those two patch runs in a greenlet of the caller's thread. A thread of ours that waits there for work stops all
+greenlets of the program; and a pause under a lock of ours lets the next greenlet into that lock, which belongs to their
+common thread. A program may be patched before TokenGuard is imported, or after it (gunicorn's gevent worker patches
+itself after the fork), so the originals are asked for, and kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from _queue import Empty, SimpleQueue
+from typing import Any
+
+__all__ = ["Empty", "SimpleQueue", "sleep", "start_new_thread"]
+
+
+def _original(module: str, name: str) -> Any:
+    """A function of the standard library as it was before gevent or eventlet patched it."""
+    if gevent := sys.modules.get("gevent.monkey"):
+        return gevent.get_original(module, name)
+    if eventlet := sys.modules.get("eventlet.patcher"):
+        return getattr(eventlet.original(module), name)
+    return getattr(__import__(module), name)
+
+
+start_new_thread = _original("_thread", "start_new_thread")
+sleep = _original("time", "sleep")
