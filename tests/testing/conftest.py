@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import time
 from pathlib import Path
 from textwrap import dedent
 
@@ -46,6 +49,7 @@ class Project:
     def __init__(self, pytester):
         self.pytester = pytester
         self.path = pytester.path
+        self.written_s = itertools.count(int(time.time()) - 10_000)
         self.write("pytest.ini", INI)
         self.write("asking.py", ASK)
 
@@ -53,6 +57,9 @@ class Project:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dedent(text))
+        # Python takes a compiled file for this one's, where the second it was written in and its length are the same.
+        second = next(self.written_s)
+        os.utime(path, (second, second))
         return path
 
     def ini(self, *lines):
