@@ -99,7 +99,8 @@ def _is_ours(found: os.stat_result) -> bool:
 
 def _tidy(folder: str) -> None:
     before = time.time() - KEPT_S
-    for file in os.scandir(folder):
-        if file.name.startswith(PREFIX) and file.stat().st_mtime < before:
-            with suppress(OSError):
-                os.unlink(file)
+    with os.scandir(folder) as files:
+        for file in files:
+            with suppress(OSError):  # another process has taken it away
+                if file.name.startswith(PREFIX) and file.stat().st_mtime < before:
+                    os.unlink(file)
