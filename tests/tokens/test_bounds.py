@@ -10,7 +10,6 @@ import sys
 
 import pytest
 
-from tokenguard.inputs import request as requests
 from tokenguard.inputs.request import snapshot
 from tokenguard.tokens import bounds, upper_bound_request
 
@@ -60,7 +59,6 @@ MORE = (
 def short_ones_too(monkeypatch):
     """The shortest requests are no others, but are not worth it."""
     monkeypatch.setattr(bounds, "SHORT", 0)
-    monkeypatch.setattr(requests, "SHORT", 0)
 
 
 def size(body):

@@ -189,8 +189,7 @@ class Call:
     snapshot: Request | None = None
     """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
     size: int | None = None
-    """Bytes of the request as `marshal` writes it, for the guard; `None` where it is short, or no plain data, or where
-    `said` tells more."""
+    """Bytes of the request as `marshal` writes it, for the guard; `None`: it is no plain data, or `said` is told."""
     said: tuple[str, int] | None = None
     """The key of the request's messages and the bytes that they say; `None` where they are more than texts."""
     reads_later: bool = False

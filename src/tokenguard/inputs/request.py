@@ -29,8 +29,8 @@ LONG: Final = 2**19
 """Bytes of a request of which not all are hashed: a book, a file."""
 END: Final = 2**16
 STRIDE: Final = 61
-SHORT: Final = 4_096
-"""Characters of a request whose size nobody needs to know: it is walked in less time than that takes."""
+AROUND_TEXTS: Final = len(marshalled({"role": "", "content": ""}))
+"""Bytes that `marshal` writes around the role and the text of a message."""
 
 _new: Final = tuple.__new__
 
@@ -53,17 +53,17 @@ class Request(NamedTuple):
     """
     weight: int
     """About how many bytes it holds: characters of texts, and bytes of the rest."""
-    is_text: bool
-    """Whether its messages are nothing but a role and a text each."""
+    more: int
+    """How many of its messages are more than a role and a text."""
     is_ascii: bool
-    """Whether these texts are ASCII."""
+    """Whether the texts are ASCII."""
 
     def said(self) -> tuple[str, int] | None:
         """The key of its messages and the bytes that they say, in UTF-8; `None` where they are more than texts."""
-        if not self.is_text:
-            return None
-        said = self.weight - len(self.rest) if self.is_ascii else sum(map(upper_bound, self.texts))
-        return self.keys[self.turns], said
+        return None if self.turns < 0 or self.more else (self.keys[self.turns], self._bytes_of_texts())
+
+    def _bytes_of_texts(self) -> int:
+        return self.weight - len(self.rest) if self.is_ascii else sum(map(upper_bound, self.texts))
 
     def whole(self) -> tuple[str, str, dict[str, Any]]:
         """The format, the provider and the body, of media some bytes; of plain data alone."""
@@ -72,18 +72,20 @@ class Request(NamedTuple):
             texts, more = iter(self.texts), values[self.turns]
             values[self.turns] = [
                 more[place] if place in more else {"role": next(texts), "content": next(texts)}
-                for place in range(len(self.texts) // 2 + len(more))
+                for place in range(len(self.texts) // 2 + self.more)
             ]
         return self.api, self.provider, dict(zip(self.keys, values, strict=True))
 
-    def size(self) -> int | None:
-        """Bytes of the body as `marshal` writes it, of plain data alone; `None` where it is short.
+    def size(self) -> int:
+        """Bytes of the body as `marshal` writes it, of plain data alone.
 
-        Each of the texts before it has five bytes around it.
+        It writes five before a list, a tuple and a number, and two around a mapping. The rest is a list of the values;
+        the messages in it are a mapping with a number before each.
         """
-        if self.weight < SHORT:
-            return None
-        return len(marshalled(self.whole())) - len(self.api) - len(self.provider) - 15
+        size = len(marshalled(self.keys)) - 5 + len(self.rest) - 5 + 2
+        if self.turns >= 0:
+            size += 5 - 2 - 5 * self.more + len(self.texts) // 2 * AROUND_TEXTS + self._bytes_of_texts()
+        return size
 
 
 def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[Request, bool]:
@@ -96,16 +98,16 @@ def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[Request,
     keys, values_of, places = _order(tuple(body))
     values = [*values_of(body)]
     texts: tuple[str, ...] = ()
-    turns, is_text = -1, False
+    turns, more = -1, 0
     for place in places:
         if type(members := values[place]) is list:
             turns, (texts, values[place]) = place, _told_apart(members)
-            is_text = not values[place]
+            more = len(values[place])
             break
     rest, is_plain = in_bytes(values)
     together = "".join(texts)
     weight = len(together) + len(rest)
-    return _new(Request, (api, provider, keys, turns, texts, rest, weight, is_text, together.isascii())), is_plain
+    return _new(Request, (api, provider, keys, turns, texts, rest, weight, more, together.isascii())), is_plain
 
 
 @functools.lru_cache(maxsize=1024)
