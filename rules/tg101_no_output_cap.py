@@ -98,10 +98,10 @@ import ast
 import re
 from collections.abc import Iterator
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.loops import makers
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report, called
 from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS, OPENAI_CAPS, Surface
 from tokenguard.lint.uses import chain, names_of, uses

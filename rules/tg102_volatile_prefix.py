@@ -95,11 +95,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.changing import Grain, Taint
 from tokenguard.lint.finding import Severity
 from tokenguard.lint.flow import Flow
 from tokenguard.lint.layout import head
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.prompts import PROMPT_WORDS, TEXT_WORDS, lasts, loops_around, prefixes
 from tokenguard.lint.rulebook import File, Report

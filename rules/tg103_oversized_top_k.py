@@ -68,9 +68,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.reach import calls, reaches_prompt, returned
 from tokenguard.lint.results import narrowed
 from tokenguard.lint.rulebook import File, Report

@@ -102,9 +102,9 @@ import ast
 import re
 from collections.abc import Iterator
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import Loop, innermost_loop, own_nodes, through_helpers
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import sends
 from tokenguard.lint.surface import CALL_WORDS

@@ -56,9 +56,9 @@ import ast
 import re
 from collections.abc import Iterator
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import innermost_loop, own_nodes, retry_decorators
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 

@@ -51,8 +51,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import innermost_loop, own_nodes
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
 from tokenguard.lint.syntax import Function, spelling

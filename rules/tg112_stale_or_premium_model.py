@@ -58,7 +58,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 
-from tokenguard.lint.patterns import lazy
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS
 

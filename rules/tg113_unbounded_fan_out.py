@@ -69,8 +69,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.fanout import bounded, fan_outs
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import sends
 from tokenguard.lint.sizes import few, many

@@ -45,8 +45,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import innermost_loop, other_server, own_nodes
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 

@@ -61,9 +61,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.history import KEEPERS, OWN_GROWTH, additions, asks_a_person, cut_down, histories
 from tokenguard.lint.loops import Loop
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 

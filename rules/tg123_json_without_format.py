@@ -49,9 +49,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import other_server
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 from tokenguard.lint.syntax import spelling

@@ -7,7 +7,7 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
-from tokenguard.lint.patterns import lazy
+from tokenguard.facts.patterns import lazy
 
 
 class Grain(IntEnum):

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import Loop, own_nodes, through_helpers
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import Surface
 from tokenguard.lint.syntax import Function

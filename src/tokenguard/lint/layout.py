@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.changing import Taint
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.flow import Flow
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.syntax import Binding, Function, Scope, spelling
 
 _DEPTH = 8

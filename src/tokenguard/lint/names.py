@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 
-from tokenguard.lint.patterns import lazy
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.syntax import Binding, Function, Module
 
 _DEPTH = 12

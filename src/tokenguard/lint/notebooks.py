@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.engine import BROKEN, Linter
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.fixes import fix_source
 from tokenguard.lint.jsontext import Member, line_of, replaced, sources
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.sources import cell_texts, lines_of
 from tokenguard.lint.syntax import parses
 

@@ -1,26 +1,8 @@
-"""Regular expressions that are compiled when they are first used: most runs use few, and compiling all takes 15 ms."""
+"""Patterns that several parts of the linter look for."""
 
 from __future__ import annotations
 
-import re
-from typing import Any, AnyStr, cast
-
-
-class _Lazy:
-    def __init__(self, text: str | bytes, flags: int) -> None:
-        self._given = (text, flags)
-
-    def __getattr__(self, name: str) -> Any:
-        compiled: re.Pattern[Any] = re.compile(*cast("tuple[str, int]", self._given))
-        for method in ("search", "match", "fullmatch", "findall", "finditer", "sub", "pattern"):
-            setattr(self, method, getattr(compiled, method))
-        return getattr(compiled, name)
-
-
-def lazy(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
-    """`re.compile`, but at the first use."""
-    return cast("re.Pattern[AnyStr]", _Lazy(text, flags))
-
+from tokenguard.facts.patterns import lazy
 
 TEMPLATE = lazy(rb"\b(?:[tT][rR]?|[rR][tT])[\"']")
 """Where a template string may begin (PEP 750)."""

@@ -25,12 +25,12 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.config import OutputCap
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.finding import SEVERITIES, Fix, Severity
 from tokenguard.lint.limits import limit_for
 from tokenguard.lint.names import is_double
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.surface import APPLIERS, Surface, last_names, surface_of
 

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Container
 
-from tokenguard.lint.patterns import lazy
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
 from tokenguard.lint.surface import CLIENTS

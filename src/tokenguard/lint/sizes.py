@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import goes_over
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import last_name, sends

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.finding import Finding, Span
-from tokenguard.lint.patterns import lazy
 from tokenguard.lint.prefilter import Entry
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Literal, NamedTuple
 
-from tokenguard.lint.patterns import lazy
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.prefilter import Entry
 
 OPENAI_CAPS = ("max_completion_tokens", "max_tokens", "extra_body.max_tokens", "extra_body.max_completion_tokens")

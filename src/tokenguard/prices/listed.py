@@ -5,6 +5,7 @@ Its data is read and its own look-up is not used: that one remembers every name 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -12,7 +13,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tokenguard.facts.patterns import compiled
+from tokenguard.facts.patterns import lazy
 from tokenguard.prices import genai
 from tokenguard.prices.made import fees
 from tokenguard.prices.models import PROVIDERS, spellings
@@ -55,9 +56,9 @@ BY_UNIT: Final[Mapping[str, tuple[str, Decimal]]] = {
 }
 """The same for other units, with what makes USD per million of ours out of the list's."""
 
-ALL_OUTPUT: Final[Mapping[str, str]] = {
-    "output_image": "gpt-image-",
-    "output_audio": r"-tts\b",
+ALL_OUTPUT: Final[Mapping[str, re.Pattern[str]]] = {
+    "output_image": lazy(r"gpt-image-"),
+    "output_audio": lazy(r"-tts\b"),
 }
 """Models that make nothing else: where the list has one rate for their output, it is the rate of that."""
 
@@ -96,7 +97,7 @@ def listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | No
 
 NEAREST: Final = "nearest_model"
 """The basis of a price whose model's name only begins as this one does, or is like it."""
-SAME_MODEL: Final = (
+SAME_MODEL: Final = lazy(
     r"(?:[-@.:_]?(?:\d{8}|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,6}|v1|v\d+:\d+(?::\d+k)?"
     r"|:\d+(?::\d+k)?|latest|preview|exp|experimental|beta|stable|instruct|it|chat|hf|maas|default|global|fp8|bf16|int4|nvfp4))*"
 )
@@ -120,7 +121,7 @@ def is_named(clause: MatchLogic, name: str) -> bool:
     if begins is None:
         return True  # an exact name, a pattern of the list's own, or an end
     rest = name.rpartition(begins.lower())[2]
-    return compiled(SAME_MODEL).fullmatch(rest) is not None
+    return SAME_MODEL.fullmatch(rest) is not None
 
 
 def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
@@ -272,7 +273,7 @@ def _rates(
         derived[PLACE["output"]] = TEXT_OUTPUT
     derived |= {PLACE[name]: fee.basis for name, fee in asked.items() if fee.basis is not None and name in price}
     for kind, models in ALL_OUTPUT.items():
-        if kind not in price and compiled(models).search(model.id):
+        if kind not in price and models.search(model.id):
             derived.pop(PLACE[kind], None)
     sold = "" if owner is provider else f", sold by {provider.id}"
     return Rates(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from tokenguard.facts.patterns import compiled
+from tokenguard.facts.patterns import lazy
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "openai": "openai",
@@ -66,7 +67,7 @@ class Spelling(NamedTuple):
 
     provider_ids: str
     """Whose names it rewrites, by the price list's ids; empty for all."""
-    pattern: str
+    pattern: re.Pattern[str]
     replacement: str
     basis: str | None = None
     """What a price found under the rewritten name is marked with; `None` where the two name the same thing."""
@@ -77,23 +78,23 @@ SNAPSHOT: Final = r"\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{4}|\d{2}-\d{2}|\d{4}|latest
 
 SPELLINGS: Final = (
     # arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-...; the other kinds are opaque.
-    Spelling("aws", r"^arn:[^:/]+:bedrock:[^:/]*:[^:/]*:(?:foundation-model|inference-profile)/", ""),
+    Spelling("aws", lazy(r"^arn:[^:/]+:bedrock:[^:/]*:[^:/]*:(?:foundation-model|inference-profile)/"), ""),
     # models/gemini-2.5-pro, publishers/anthropic/models/claude-..., projects/p/locations/l/publishers/google/models/...
-    Spelling("google", r"^(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/[^/]+/)?models/", ""),
+    Spelling("google", lazy(r"^(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/[^/]+/)?models/"), ""),
     # google/gemini-2.5-pro: Vertex AI's OpenAI-compatible endpoint
-    Spelling("google", r"^[a-z0-9_-]+/(?=[^/]+$)", ""),
-    Spelling("fireworks", r"^(?!accounts/)(?=[^/]+$)", "accounts/fireworks/models/"),
+    Spelling("google", lazy(r"^[a-z0-9_-]+/(?=[^/]+$)"), ""),
+    Spelling("fireworks", lazy(r"^(?!accounts/)(?=[^/]+$)"), "accounts/fireworks/models/"),
     # openai/gpt-4o:nitro chooses a route, not a price list; `:free` does, and stays.
-    Spelling("openrouter", r":(?:nitro|floor|online|exacto|extended|thinking|beta)$", ""),
+    Spelling("openrouter", lazy(r":(?:nitro|floor|online|exacto|extended|thinking|beta)$"), ""),
     # ft:gpt-4.1-2025-04-14:org::id as people write it in overrides; the price list knows only dated ones.
-    Spelling("openai azure", r"^(ft:[^:]+?)-\d{4}-\d{2}-\d{2}(?=:|$)", r"\1"),
+    Spelling("openai azure", lazy(r"^(ft:[^:]+?)-\d{4}-\d{2}-\d{2}(?=:|$)"), r"\1"),
     # openai.gpt-oss-120b, as Bedrock's OpenAI-compatible endpoint has it (litellm#39866: at the same rates)
-    Spelling("aws", r"^(openai\.gpt-oss-(?:safeguard-)?\d+b)$", r"\1-1:0"),
+    Spelling("aws", lazy(r"^(openai\.gpt-oss-(?:safeguard-)?\d+b)$"), r"\1-1:0"),
     # A Bedrock region that the price list lacks: the model's regional rate.
-    Spelling("aws", r"^(?:us|eu|apac|jp|au|ca|sa|me|af|il|in|us-gov)\.", "", "assumed_region"),
+    Spelling("aws", lazy(r"^(?:us|eu|apac|jp|au|ca|sa|me|af|il|in|us-gov)\."), "", "assumed_region"),
     # From here on it is a guess: the snapshot of a known model, priced as the model.
-    Spelling("aws", r"-v\d+(?::\d+)*(?::\d+k)?$", "", "assumed_model"),
-    Spelling("", rf"^(?!ft:)(.+?)[-@](?:{SNAPSHOT})$", r"\1", "assumed_model"),
+    Spelling("aws", lazy(r"-v\d+(?::\d+)*(?::\d+k)?$"), "", "assumed_model"),
+    Spelling("", lazy(rf"^(?!ft:)(.+?)[-@](?:{SNAPSHOT})$"), r"\1", "assumed_model"),
 )
 """Applied one after the other; every step is a name to look for. A fine-tune never becomes its base model."""
 _SPELLINGS: Final = {
@@ -131,7 +132,7 @@ def _spelt(seller: str, model: str) -> tuple[tuple[str, str | None], ...]:
     found: list[tuple[str, str | None]] = [(model, None)]
     basis = None
     for spelling in _SPELLINGS[seller]:
-        rewritten = compiled(spelling.pattern).sub(spelling.replacement, found[-1][0], count=1)
+        rewritten = spelling.pattern.sub(spelling.replacement, found[-1][0], count=1)
         if rewritten != found[-1][0]:
             basis = basis or spelling.basis
             found.append((rewritten, basis))

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from tokenguard.facts.patterns import compiled
+from tokenguard.facts.patterns import lazy
 
 if TYPE_CHECKING:
     from genai_prices.types import Provider
 
-COMPACT_DATE: Final = r"-20\d{6}(?=-|:|$)"
+COMPACT_DATE: Final = lazy(r"-20\d{6}(?=-|:|$)")
 """What the price list reads in a second way: `-20251211` as `-2025-12-11`."""
 LEAVES: Final = ("equals", "starts_with", "ends_with", "contains", "regex")
 
@@ -54,7 +54,7 @@ class Sieve:
         for pattern in self._patterns:
             if pattern.search(name):
                 return True
-        return "-20" in name and compiled(COMPACT_DATE).search(name) is not None
+        return "-20" in name and COMPACT_DATE.search(name) is not None
 
 
 def _needed(clause: Any) -> Iterator[tuple[str, str]]:

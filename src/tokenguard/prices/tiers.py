@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from tokenguard.facts.patterns import compiled
+from tokenguard.facts.patterns import lazy
 
 
 class Tier(NamedTuple):
@@ -71,14 +72,14 @@ FACTORS: Final[Mapping[tuple[str, str], Decimal]] = {
 }
 """What a tier does to the standard rates of a seller (empty: of any), in the price list's ids. Not here: nothing."""
 
-REGIONAL: Final[Mapping[tuple[str, str], str]] = {
-    ("anthropic", "us"): r"claude-(?:opus|sonnet|haiku|fable)-(?:4-[5-9]|4\.[5-9]|[5-9])",
-    ("google", "regional"): r"claude-\w+-(?:4-[5-9]|[5-9])|gemini-(?:3\.[5-9]|[4-9])",
-    ("openai", "regional"): r"gpt-(?:5\.[4-9]|[6-9])",
-    ("together", "regional"): "",
-    ("x-ai", "regional"): "grok-",
-    ("azure", "sovereign"): "",
-    ("aws", "sovereign"): "",
+REGIONAL: Final[Mapping[tuple[str, str], re.Pattern[str]]] = {
+    ("anthropic", "us"): lazy(r"claude-(?:opus|sonnet|haiku|fable)-(?:4-[5-9]|4\.[5-9]|[5-9])"),
+    ("google", "regional"): lazy(r"claude-\w+-(?:4-[5-9]|[5-9])|gemini-(?:3\.[5-9]|[4-9])"),
+    ("openai", "regional"): lazy(r"gpt-(?:5\.[4-9]|[6-9])"),
+    ("together", "regional"): lazy(""),
+    ("x-ai", "regional"): lazy("grok-"),
+    ("azure", "sovereign"): lazy(""),
+    ("aws", "sovereign"): lazy(""),
 }
 """Where inference that stays in one geography costs more, by seller and geography, and the models it is so for.
 
@@ -95,7 +96,7 @@ def marks(tier: Tier, provider_id: str, model: str = "") -> list[str]:
     if (tier.speed or "").lower() == "optimized":
         found.append("latency")
     dearer = REGIONAL.get((provider_id, tier.geo.lower())) if tier.geo else None
-    if dearer is not None and compiled(dearer).search(model):
+    if dearer is not None and dearer.search(model):
         found.append("region")
     return found
 

@@ -17,7 +17,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
 
-from tokenguard.facts.patterns import compiled
+from tokenguard.facts.patterns import lazy
 
 
 class _Fields:
@@ -50,7 +50,7 @@ class Provider:
         """The first model that a name may be, here or at those whose models are sold here, too."""
         model_ref = model_ref.lower()
         found = self._match(model_ref, all_providers)
-        if found is None and (dashed := compiled(COMPACT_DATE).sub(_dashed, model_ref)) != model_ref:
+        if found is None and (dashed := COMPACT_DATE.sub(_dashed, model_ref)) != model_ref:
             return self._match(dashed, all_providers)
         return found
 
@@ -67,7 +67,7 @@ class Provider:
         return None
 
 
-COMPACT_DATE: Final = r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)"
+COMPACT_DATE: Final = lazy(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
 
 def _dashed(found: re.Match[str]) -> str:
