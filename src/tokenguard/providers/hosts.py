@@ -85,6 +85,7 @@ HOSTS = {
     "snowflakecomputing.com": "snowflake",
     "ai-gateway.vercel.sh": "vercel",
     "router.requesty.ai": "requesty",
+    "llmgateway.io": "llmgateway",
     "helicone.ai": "helicone",  # ai-gateway, gateway, oai
     "api.portkey.ai": "portkey",
     "gateway.ai.cloudflare.com": "cloudflare",
@@ -205,50 +206,18 @@ def _provider(client: type, host: str, port: int) -> str | None:
     for pattern, provider in _own.items():
         if fnmatchcase(f"{host.lower()}:{port}", pattern if ":" in pattern else f"{pattern}:*"):
             return provider
-    if found := _listed(host):
+    if found := listed(host):
         return found
     if named := SELF_HOSTED.search(host.lower()):
         return named[1]
     return "ollama" if port == OLLAMA_PORT else None
 
 
-def _listed(host: str) -> str | None:
+def listed(host: str) -> str | None:
+    """The provider that a host is known to be of, whatever the policy says of it."""
     labels = REGIONAL.sub("", host.lower()).split(".")
     ends = (".".join(labels[n:]) for n in range(len(labels)))
     return next((found for end in ends if (found := HOSTS.get(end))), None)
-
-
-KEEPERS: Final = frozenset({"cloudflare", "helicone", "openrouter", "portkey"})
-"""Gateways that keep answers, and give one again for nothing. So may any proxy that nobody knows."""
-KEPT: Final = {
-    "cf-aig-cache-status": ("hit",),  # https://developers.cloudflare.com/ai-gateway/features/caching
-    "x-portkey-cache-status": ("hit", "semantic hit"),  # https://portkey.ai/docs/api-reference/response-schema
-    "helicone-cache": ("hit",),  # https://docs.helicone.ai/features/advanced-usage/caching
-    "x-openrouter-cache-status": ("hit",),  # https://openrouter.ai/docs/guides/features/response-caching
-    "x-litellm-cache-hit": ("true",),  # https://docs.litellm.ai/docs/proxy/caching
-    "x-cache-status": ("hit",),  # https://developer.konghq.com/plugins/ai-semantic-cache
-}
-"""The headers by which they say so, with what each has then, in lower case."""
-
-
-@lru_cache(maxsize=512)
-def may_keep(host: str) -> bool:
-    """Whether who answers at a host may have kept the answer: a gateway, or somebody's proxy.
-
-    >>> may_keep("api.openai.com"), may_keep("gateway.ai.cloudflare.com"), may_keep("llm.internal")
-    (False, True, True)
-    """
-    provider = _listed(host)
-    return provider is None or provider in KEEPERS
-
-
-def was_kept(headers: Mapping[str, str]) -> bool:
-    """Whether the headers of an answer say that it was kept, and was given again.
-
-    >>> was_kept({"cf-aig-cache-status": "HIT"}), was_kept({"x-portkey-cache-status": "SEMANTIC MISS"})
-    (True, False)
-    """
-    return any(str(headers.get(name, "")).lower() in words for name, words in KEPT.items())
 
 
 @lru_cache(maxsize=512)

@@ -42,6 +42,8 @@ IMAGES_USAGE: Final = Shape(
         "output_tokens_details": {"image_tokens": "output_image"},
         "prompt_tokens": "input",  # of gateways that say what chat does
         "completion_tokens": "output",
+        "prompt_tokens_details": {"image_tokens": "input_image", "cached_tokens": "cache_read"},
+        "completion_tokens_details": {"image_tokens": "output_image"},
     }
 )
 SVG_USAGE: Final = Shape({"input_tokens": "input", "output_tokens": "output", "reasoning_tokens": "reasoning"})
@@ -225,7 +227,8 @@ TRANSCRIPTS = Api(
 def read_moderation(response: object) -> Reading:
     """Billed by the request, if at all."""
     body = fields(response)
-    return Reading(Usage(request=1), text(body.get("model")), text(body.get("id")))
+    failure = failure_of(body)
+    return Reading(None if failure else Usage(request=1), text(body.get("model")), text(body.get("id")), error=failure)
 
 
 MODERATIONS = Api(
@@ -254,6 +257,8 @@ def read_video(response: object) -> Reading:
     body = fields(response)
     status = text(body.get("status"))
     failed = status in ("failed", "cancelled")
+    if not failed and (failure := failure_of(body)) is not None:  # in the job's place
+        return Reading(error=failure)
     outputs = fields(body.get("outputs"))  # Together's
     charged = outputs.get("cost")
     return Reading(
