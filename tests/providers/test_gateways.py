@@ -18,6 +18,7 @@ from tokenguard.providers.ollama import CHAT as OLLAMA
 from tokenguard.providers.openai import CHAT, EMBEDDINGS, RESPONSES
 from tokenguard.providers.ranks import RERANK
 from tokenguard.providers.reading import failure_of
+from tokenguard.providers.realtime import REALTIME
 
 
 def told(prompt, completion, **more):
@@ -517,3 +518,46 @@ def test_cost_of_llm_gateway():
 def test_both_spellings_of_mistral():
     """vercel/ai#14382."""
     assert CHAT.read({"usage": {**TOLD, "prompt_token_details": {"cached_tokens": 60}}}).usage.cache_read == 60
+
+
+@pytest.mark.parametrize(
+    ("counts", "read", "basis"),
+    [
+        ((100, 120, 20, 240), (100, 140, 20), None),
+        ((100, 120, 20, 220), (100, 120, 20), None),  # Vertex AI, of old: litellm#23731
+        ((100, 120, 20, 150), (100, 140, 20), "inconsistent_usage"),
+        ((100, 120, None, 0), (100, 120, None), None),
+    ],
+)
+def test_totals_of_gemini(counts, read, basis):
+    """The total says whether an answer holds the thoughts; one that is below its parts makes them doubtful."""
+    keys = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount")
+    usage = {key: count for key, count in zip(keys, counts, strict=True) if count is not None}
+    answer = {"candidates": [{"finishReason": "STOP"}], "usageMetadata": usage}
+    for said in (GENERATE.read(answer), GENERATE.fold(sse(answer))):
+        assert (said.usage.input, said.usage.output, said.usage.reasoning, said.basis) == (*read, basis)
+
+
+def test_reasoning_while_speaking():
+    """litellm#39850: a realtime model's reasoning is within its text."""
+    details = {"text_tokens": 29, "audio_tokens": 0, "reasoning_tokens": 19}
+    usage = {"input_tokens": 346, "output_tokens": 29, "output_token_details": details}
+    used = REALTIME.read({"type": "response.done", "response": {"status": "completed", "usage": usage}}).usage
+    assert (used.output, used.reasoning) == (29, 19)
+
+
+def test_lifetimes_by_new_api():
+    """new-api#6212: beside the counts, with the names that it gives them."""
+    long = {"claude_cache_creation_5_m_tokens": 0, "claude_cache_creation_1_h_tokens": 60}
+    used = CHAT.read({"usage": {**TOLD, **long, "prompt_tokens_details": {"cached_creation_tokens": 60}}}).usage
+    assert (used.input, used.cache_write, used.cache_write_1h) == (100, 60, 60)
+
+
+def test_lifetimes_at_the_end():
+    """pi#9210: Vercel's gateway begins a message with zeros, and tells of an hour at its end."""
+    begun = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 0, "output_tokens": 0}}}
+    lifetimes = {"ephemeral_1h_input_tokens": 11350, "ephemeral_5m_input_tokens": 0}
+    told = {"input_tokens": 10, "output_tokens": 48, "cache_creation_input_tokens": 11350, "cache_creation": lifetimes}
+    ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": told}
+    used = MESSAGES.fold(sse(begun, ended)).usage
+    assert (used.input, used.output, used.cache_write, used.cache_write_1h) == (11360, 48, 11350, 11350)

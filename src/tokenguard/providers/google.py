@@ -19,7 +19,7 @@ from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with, told_before
 from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.openai import result_rounds, results_sent
-from tokenguard.providers.reading import Reading, count, fields, items, larger, text, untold
+from tokenguard.providers.reading import INCONSISTENT, Reading, count, fields, items, larger, text, untold
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
@@ -120,7 +120,10 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         total = count(said.get(at.total))
         generated = None if total is None else max(total - sent, 0)
     else:
-        generated = max((answer or 0) + (thoughts or 0), (count(said.get(at.total)) or 0) - sent)
+        total = count(said.get(at.total)) or 0
+        # Vertex AI has had answers that hold the thoughts, as the total says then (litellm#23731)
+        held = answer is not None and thoughts is not None and thoughts <= answer and total == sent + answer
+        generated = total - sent if held else max((answer or 0) + (thoughts or 0), total - sent)
     heard = kinds(said, *at.heard)
     reheard = kinds(said, at.reheard)
     spoken = kinds(said, at.spoken)
@@ -135,6 +138,13 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         input_image=heard.get("IMAGE"),
         output_image=spoken.get("IMAGE"),
     )
+
+
+def doubt_of(said: Mapping[str, Any], usage: Usage | None, at: Counts = GENERATE_USAGE) -> str | None:
+    """Why counts are doubtful: a total is told that is below them. `None`: they are not."""
+    total = count(said.get(at.total))
+    below = usage is not None and total and total < (usage.input or 0) + (usage.output or 0)
+    return INCONSISTENT if below else None
 
 
 def kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
@@ -171,14 +181,16 @@ def read_generate(response: object) -> Reading:
     usage = fields(body.get("usageMetadata"))
     candidates = list(items(body.get("candidates")))
     model = text(body.get("modelVersion"))
+    used = read_google_usage(usage)
     return with_searches(
-        read_google_usage(usage),
+        used,
         model,
         [fields(each.get("groundingMetadata")) for each in candidates],
         id=text(body.get("responseId")),
         finish_reasons=tuple(str(each["finishReason"]) for each in candidates if each.get("finishReason")),
         tool_calls=sum(_calls(each.get("content")) for each in candidates),
         service_tier=text(usage.get("serviceTier")) or text(usage.get("trafficType")),
+        basis=doubt_of(usage, used),
     )
 
 
@@ -329,9 +341,10 @@ def read_interaction(response: object) -> Reading:
         kind = str(each.get("type"))
         ran[kind] = ran.get(kind, 0) + (count(each.get("count")) or 0)
     model = text(body.get("model"))
+    used = read_google_usage(usage, INTERACTIONS_USAGE)
     web, maps = ran.pop("google_search", 0), ran.pop("google_maps", 0)
     return Reading(
-        usage=searched(read_google_usage(usage, INTERACTIONS_USAGE), model, web=web, maps=maps),
+        usage=searched(used, model, web=web, maps=maps),
         model=model,
         id=text(body.get("id")),
         finish_reasons=(status,) if status else (),
@@ -339,6 +352,7 @@ def read_interaction(response: object) -> Reading:
         service_tier=text(body.get("service_tier")),
         error=status if status == "failed" else None,
         extra_fees=any(ran.values()),  # of a data store of one's own
+        basis=doubt_of(usage, used, INTERACTIONS_USAGE),
         complete=status not in GOES_ON,
     )
 

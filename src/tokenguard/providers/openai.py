@@ -59,6 +59,8 @@ CHAT_USAGE: Final = Shape(
         "output_tokens": "output",
         "reasoning_tokens": "reasoning",  # SGLang
         "server_tool_use": {"web_search_requests": "web_searches"},  # of LiteLLM's proxy before Anthropic
+        "claude_cache_creation_5_m_tokens": "cache_write",  # new-api, before Claude
+        "claude_cache_creation_1_h_tokens": "cache_write_1h",
         "prompt_token_details": {"cached_tokens": "cache_read"},  # Mistral has both spellings
         "prompt_tokens_details": {
             "web_search_requests": "web_searches",  # and before Google and xAI
@@ -66,6 +68,7 @@ CHAT_USAGE: Final = Shape(
             "cache_write_tokens": "cache_write",
             "cache_creation_input_tokens": "cache_write",  # DashScope
             "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
+            "cached_creation_tokens": "cache_write",  # new-api
             "cache_creation_token_details": {"ephemeral_1h_input_tokens": "cache_write_1h"},
             "audio_tokens": "input_audio",
             "image_tokens": "input_image",
