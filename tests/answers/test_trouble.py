@@ -152,7 +152,9 @@ def test_redis_without_one_of_its_books(book, shared, server):
         store.put(key(n), item(n))
         assert store.get(key(n)) is not None
     (stat,) = store.stats()
-    assert stat.entries == len(whole(store, range(130))) == 30 + 51  # those of before are there until their time is over
+    assert (
+        stat.entries == len(whole(store, range(130))) == 30 + 51
+    )  # those of before are there until their time is over
     assert store.clear() == stat.entries
     for n in range(200):
         store.put(key(n), item(n))
@@ -220,8 +222,9 @@ class Provider:
         """Ask these questions; how many of them were sent. Each answer is the right one."""
         before = self.requests
         for n in numbers:
+            asked = [{"role": "user", "content": f"question {n}"}]
             answer = self.client.chat.completions.create(
-                model="gpt-4o-mini", temperature=0, max_tokens=50, messages=[{"role": "user", "content": f"question {n}"}]
+                model="gpt-4o-mini", temperature=0, max_tokens=50, messages=asked
             )
             assert answer.choices[0].message.content == said(f"question {n}")
         return self.requests - before
@@ -401,9 +404,11 @@ from tokenguard import policy
 from tokenguard.answers.answers import Answers
 import tokenguard.answers.sqlite
 provider = test_trouble.Provider()
-tokenguard.install(policy.loads('[[cache]]\\nname = "w"\\nper = []', "t.toml"))
+RULE = '[[cache]]\\nname = "w"\\nper = []\\n'
+tokenguard.install(policy.loads(RULE, "t.toml"))
 provider.sent(range(2))
-tokenguard.install(policy.loads('[[cache]]\\nname = "w"\\nper = []\\n[answers]\\nurl = "sqlite:///{file}"\\ntimeout = "1s"', "t.toml"))
+PLACE = '[answers]\\nurl = "sqlite:///{file}"\\ntimeout = "1s"\\n'
+tokenguard.install(policy.loads(RULE + PLACE, "t.toml"))
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
