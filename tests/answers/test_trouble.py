@@ -51,9 +51,10 @@ class Server:
         for _ in range(500):
             try:
                 self.client.ping()
-                return
             except redis.ConnectionError:
                 time.sleep(0.02)
+            else:
+                return
 
     def stop(self):
         self.client.close()
@@ -191,7 +192,7 @@ def test_redis_takes_no_writes(shared, server, tmp_path):
     server.client.replicaof("127.0.0.1", 1)
     try:
         assert whole(store, [1, 2]) == [1]
-        with pytest.raises(Exception, match="(?i)read.?only|replica"):
+        with pytest.raises(Exception, match=r"(?i)read.?only|replica"):
             store.put(key(2), item(2))
     finally:
         server.client.replicaof("NO", "ONE")
@@ -199,7 +200,7 @@ def test_redis_takes_no_writes(shared, server, tmp_path):
     assert whole(store, [1, 2]) == [1, 2]
 
 
-# --- a program's calls --------------------------------------------------------------------------------------------------
+# --- a program's calls ------------------------------------------------------------------------------------------------
 
 
 class Provider:

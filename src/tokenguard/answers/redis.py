@@ -1,9 +1,9 @@
 """The answers of a fleet: a Redis (or Valkey) server that all machines share.
 
-Keys, all in one hash slot: `{tokenguard-answers}:e:<key>` is a hash per entry, which ends by itself. Beside them are the
-books: the sorted sets `:used` and `:expires` order the entries, the hash `:sizes` and the number `:bytes` say what they
-come to. A server that is full evicts what it likes, a book too: then all books begin anew, and what was in them is
-listed and served until its time is over. The entries alone say what is kept.
+Keys, all in one hash slot: `{tokenguard-answers}:e:<key>` is a hash per entry, which ends by itself. Beside them are
+the books: the sorted sets `:used` and `:expires` order the entries, the hash `:sizes` and the number `:bytes` say what
+they come to. A server that is full evicts what it likes, a book too: then all books begin anew, and what was in them
+is listed and served until its time is over. The entries alone say what is kept.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ while tonumber(redis.call('GET', P .. 'bytes')) > most do
 end
 return 1
 """
-"""The entry is written first: Redis refuses a script's first write alone where it is full, and lets others go past it."""
+"""The entry is written first: where Redis is full it refuses a script's first write alone, and lets others go past it."""
 _DELETE: Final = "for _, id in ipairs(ARGV) do drop(id) end return 1"
 _PAGE: Final = 500
 """Keys per script when all are looked at, or deleted: a few milliseconds of the server's time."""
