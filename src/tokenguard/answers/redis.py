@@ -66,7 +66,7 @@ while tonumber(redis.call('GET', P .. 'bytes')) > most do
 end
 return 1
 """
-"""The entry is written first: where Redis is full it refuses a script's first write alone, and lets others go past it."""
+"""The entry is written first: a Redis that is full refuses a script's first write alone, and lets others go past it."""
 _DELETE: Final = "for _, id in ipairs(ARGV) do drop(id) end return 1"
 _PAGE: Final = 500
 """Keys per script when all are looked at, or deleted: a few milliseconds of the server's time."""
