@@ -221,7 +221,7 @@ DIALECTS: Final = (
     Dialect(
         "Ollama",
         "`prompt_eval_cached_count`, within `prompt_eval_count`",
-        "cache reads; its SDK drops the count",
+        "cache reads, though its SDK drops the count",
         "ollama#16916, stdapi.ai#252",
         "wire",
     ),
