@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import chain, islice
 from typing import Any, Final
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import (
@@ -100,7 +100,7 @@ RESPONSES_USAGE: Final = Shape(
 # --- responses --------------------------------------------------------------------------------------------------------
 
 
-SEARCHES_ALWAYS = re.compile(r"-search-(?:preview|api)\b")
+SEARCHES_ALWAYS = lazy(r"-search-(?:preview|api)\b")
 """OpenAI's chat models that search the web for each answer, for a fee (https://openai.com/api/pricing)."""
 
 
@@ -306,12 +306,12 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
-USAGE = re.compile(rb'"usage"\s*:\s*\{')
+USAGE = lazy(rb'"usage"\s*:\s*\{')
 COUNTED = b"prompt_tokens"
 """What an account of usage has in its keys; one that has other keys is not alone."""
-REASON = re.compile(rb'"finish_reason"\s*:\s*"')
-CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
-BESIDE = re.compile(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
+REASON = lazy(rb'"finish_reason"\s*:\s*"')
+CALLS = lazy(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
+BESIDE = lazy(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
 WORDS_BESIDE = (b"usage_breakdown", b"executed_tools", b"web_search", b"builtin_function")
 WORDS_OF_CALLS = (b"tool_calls", b"function_call")
 """Words without which the patterns of these names find nothing: they are looked for in a fraction of the time."""
@@ -468,8 +468,8 @@ def fold_responses(body: bytes) -> Reading:
     )
 
 
-FINAL = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|done)"')
-ITEM_DONE = re.compile(rb'"response\.output_item\.done"')
+FINAL = lazy(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|done)"')
+ITEM_DONE = lazy(rb'"response\.output_item\.done"')
 
 
 def _items_called(body: bytes) -> int:
