@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.prices.models import PROVIDERS
 
 
 class Tier(NamedTuple):
@@ -61,6 +62,7 @@ FACTORS: Final[Mapping[tuple[str, str], Decimal]] = {
     ("fast", "openai"): Decimal(2),
     ("priority", "google"): Decimal("1.8"),  # https://ai.google.dev/gemini-api/docs/pricing
     ("priority", "aws"): Decimal("1.75"),  # https://aws.amazon.com/bedrock/pricing
+    ("priority", "x-ai"): Decimal(2),  # https://docs.x.ai/developers/pricing
     ("speed_fast", "anthropic"): Decimal(2),  # https://platform.claude.com/docs/en/about-claude/pricing
     # https://platform.claude.com/docs/en/about-claude/pricing: 1.1x for inference that stays in one geography.
     ("region", "anthropic"): Decimal("1.1"),
@@ -99,6 +101,16 @@ def marks(tier: Tier, provider_id: str, model: str = "") -> list[str]:
     if dearer is not None and dearer.search(model):
         found.append("region")
     return found
+
+
+def unanswered(asked: object, provider: str) -> bool:
+    """Whether a tier was asked for that has a price of its own at the provider, where no answer says that it was given.
+
+    >>> unanswered("flex", "openai"), unanswered("auto", "openai"), unanswered("flex", "groq")
+    (True, False, False)
+    """
+    service = SERVICES.get(asked.lower()) if isinstance(asked, str) else None
+    return (service, PROVIDERS.get(provider, provider)) in FACTORS
 
 
 def assumed(unlisted: Iterable[str], provider_id: str) -> tuple[Decimal, str | None]:
