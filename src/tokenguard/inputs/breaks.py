@@ -7,18 +7,18 @@ this one began, and where what is lost is worth a cache's least.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import Final, NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.inputs.chains import Chain, Place, common
 
 LEAST: Final = 1024
 """Input tokens below which providers do not cache: OpenAI, and most of Anthropic's models."""
 LEAST_OF: Final = (
     # https://platform.claude.com/docs/en/build-with-claude/prompt-caching#cache-limitations
-    (re.compile(r"opus-4-[5-8]|haiku-4"), 4096),
-    (re.compile(r"claude-.*haiku"), 2048),
+    (lazy(r"opus-4-[5-8]|haiku-4"), 4096),
+    (lazy(r"claude-.*haiku"), 2048),
 )
 WORTH: Final = 512
 """Tokens that must be lost: providers cache in steps, and a token is never counted twice alike."""

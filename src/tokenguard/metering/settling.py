@@ -13,7 +13,7 @@ from tokenguard.call.repeats import Repeats
 from tokenguard.facts import names
 from tokenguard.facts.record import USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
-from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
+from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported, unanswered
 from tokenguard.prices.rates import FIRST_MEDIUM, FIRST_UNIT
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading, geo_of
@@ -56,6 +56,8 @@ class Settling:
         try:
             if call.flight is not None:
                 reading = call.flight.told(reading)
+            if (beside := call.by_headers) is not None:
+                reading = beside.into(reading)
             if (units := call.api.units) is not None and outcome == names.OK:
                 reading = units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
@@ -66,7 +68,7 @@ class Settling:
             cost, charged = self._price(call, reading, outcome, error, generated)
             if guard is not None and self._was_kept(call, reading, outcome):
                 cost, charged, usage = _served(call, cost, outcome), None, None
-            elif call.kept_elsewhere and outcome == names.OK:
+            elif beside is not None and beside.kept and outcome == names.OK:
                 cost, charged, usage = Cost(names.EXACT, None, 0.0), None, None
                 call.attributes[names.COST_SOURCE] = names.REPORTED
             call.cost = cost
@@ -165,7 +167,7 @@ class Settling:
         if charged[1] is None and api.generates:
             cost = cost._replace(output=None)
         reported = False
-        if (claimed := reading[REPORTED_COST]) is not None and told and endpoint.provider in REPORT_COSTS:
+        if (claimed := reading[REPORTED_COST]) is not None and told and _says_costs(call):
             reported = True
             cost = as_reported(cost, claimed)
             call.attributes[names.COST_SOURCE] = names.REPORTED
@@ -320,7 +322,7 @@ def _doubt(call: Call, reading: Reading, outcome: str, reported: bool) -> str | 
 
     `reported`: it is the provider's own figure.
     """
-    complete, _, asked, _, _, _, _, _, _, basis, by_total = reading[9:]
+    told, _, _, _, complete, _, asked, _, _, _, _, _, _, basis, by_total = reading[5:]
     if not complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if reported:  # the provider's own word covers its tools
@@ -329,6 +331,9 @@ def _doubt(call: Call, reading: Reading, outcome: str, reported: bool) -> str | 
         return basis
     if by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
+    wanted = call.request.get("service_tier") if told is None else None
+    if wanted is not None and unanswered(wanted, call.endpoint.provider):
+        return "assumed_tier"
     fees = call.api.fees
     if not asked and not call.request.keys().isdisjoint(fees) and not (reading.usage and reading.usage.web_searches):
         asked = any(call.request.get(key) is not None for key in fees)
@@ -409,5 +414,15 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
                 attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra", "requesty"})
+def _says_costs(call: Call) -> bool:
+    """Whether what an answer says that it cost is taken: by who made it, or a proxy that reckons for itself."""
+    return call.endpoint.provider in REPORT_COSTS or (call.by_headers is not None and call.by_headers.reckons)
+
+
+REPORT_COSTS = frozenset(
+    {
+        *("openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra", "requesty", "llmgateway"),
+        "github-copilot",
+    }
+)
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""

@@ -66,6 +66,14 @@ class Card(NamedTuple):
     map_searches: int
     file_searches: int
 
+    def times(self, factor: Decimal) -> Card:
+        """The same with all but what tools cost multiplied."""
+        if factor == 1:
+            return self
+        rates: tuple[int, ...] = self
+        made = [int((rate * factor).to_integral_value(ROUND_HALF_EVEN)) for rate in rates[: TOOLS.start]]
+        return Card(*made, *rates[TOOLS])
+
 
 INPUT: Final = slice(0, 11)
 OUTPUT: Final = slice(11, 17)
@@ -138,6 +146,8 @@ _UNIT_PLACES: Final = tuple((name, PLACE[name]) for name in (*UNITS, "request"))
 NO_UNITS: Final = frozenset(place for _, place in _UNIT_PLACES)
 BY_USE: Final = frozenset(Card._fields[TOOLS])
 """What is billed by the use of a hosted tool: USD per million uses, in tables of rates."""
+FACTOR: Final = "factor"
+"""In a table of fees, what all other rates are multiplied by: a zone's surcharge, a contract's discount."""
 OF_INPUT: Final = ("input", "input_audio", "input_image", *Card._fields[READ], *Card._fields[WRITE])
 """The rates of tokens that are sent."""
 NAMES_A_PRICE: Final = frozenset({"input", "request", *UNITS})
@@ -198,12 +208,14 @@ class Rates(NamedTuple):
             ),
         )
 
-    def with_fees(self, fees: Mapping[str, Decimal], source: str) -> Rates:
-        """The same with other fees of hosted tools, in USD per million uses."""
+    def with_fees(self, given: Mapping[str, Decimal], source: str) -> Rates:
+        """The same with other fees of hosted tools, in USD per million uses, and times a factor, if one is given."""
+        factor = given.get(FACTOR, Decimal(1))
+        fees = {name: usd for name, usd in given.items() if name != FACTOR}
         femto = {name: int((usd * FEMTO_PER_TOKEN).to_integral_value(ROUND_HALF_EVEN)) for name, usd in fees.items()}
         stated = {PLACE[name] for name in fees}
         return self._replace(
-            bands=tuple((above, card._replace(**femto)) for above, card in self.bands),
+            bands=tuple((above, card.times(factor)._replace(**femto)) for above, card in self.bands),
             source=f"{source}; {self.source}",
             assumed=tuple(each for each in self.assumed if each[0] not in stated),
         )

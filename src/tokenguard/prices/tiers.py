@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.prices.models import PROVIDERS
 
 
 class Tier(NamedTuple):
@@ -99,6 +100,16 @@ def marks(tier: Tier, provider_id: str, model: str = "") -> list[str]:
     if dearer is not None and dearer.search(model):
         found.append("region")
     return found
+
+
+def unanswered(asked: object, provider: str) -> bool:
+    """Whether a tier was asked for that has a price of its own at the provider, where no answer says that it was given.
+
+    >>> unanswered("flex", "openai"), unanswered("auto", "openai"), unanswered("flex", "groq")
+    (True, False, False)
+    """
+    service = SERVICES.get(asked.lower()) if isinstance(asked, str) else None
+    return (service, PROVIDERS.get(provider, provider)) in FACTORS
 
 
 def assumed(unlisted: Iterable[str], provider_id: str) -> tuple[Decimal, str | None]:

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from tokenguard.facts.sdks import SDKS, Sdk
 from tokenguard.providers import (
+    beside,
     cohere,
     google_caches,
     google_live,
@@ -28,7 +29,8 @@ from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, EMBED_MULTIMODAL, GENERATE, INTERACTIONS
 from tokenguard.providers.google_media import IMAGEN, VEO
-from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located, may_keep, was_kept
+from tokenguard.providers.headers import ByHeaders, by_headers, tells
+from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
@@ -41,17 +43,18 @@ __all__ = [
     "RENTING",
     "SDKS",
     "Api",
+    "ByHeaders",
     "Endpoint",
     "Reading",
     "Sdk",
     "api_of",
+    "by_headers",
     "endpoint_of",
     "every_api",
     "geo_of",
     "know_hosts",
     "located",
-    "may_keep",
-    "was_kept",
+    "tells",
 ]
 
 
@@ -69,6 +72,9 @@ OWN_APIS = {
     "x_ai": xai.APIS,
     "groq": media.GROQ,
     "voyage_ai": voyage.APIS,
+    "github-copilot": beside.COPILOT,
+    "fireworks": beside.FIREWORKS,
+    "alibaba": beside.ALIBABA,
     # Of sessions over websockets, which have no paths of their own.
     "openai": realtime.APIS,
     "gcp.gemini": (google_live.LIVE, google_caches.CACHE),

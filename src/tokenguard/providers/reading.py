@@ -402,7 +402,8 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
 
     What is in the total alone was generated: thoughts of Gemini through the OpenAI-compatible endpoint, reasoning of
     Grok. But where it is just what the cache has, the input was told without that. A part that is larger than the
-    whole is beside it, whatever the total says.
+    whole is beside it, whatever the total says. A total below its parts, be they without what the cache has, makes
+    them doubtful: Vertex AI has told the input as the output (openai-scala-client#96).
     """
     if usage is None:
         return usage, None, None
@@ -416,12 +417,24 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
     beside = 0 if told is None or told <= sent + made else told - sent - made
     read, written, thought = read or 0, written or 0, thought or 0
     if not beside and read <= sent and written <= sent and thought <= made:
-        return usage, None, None
+        return usage, None, INCONSISTENT if told and told < sent + made - read - written else None
     cached = read + written
     if max(read, written) > sent or (cached and beside == cached):  # one of them: OpenRouter has one cache in both
         return usage._replace(input=sent + cached), False, None if beside == cached else INCONSISTENT
     generated = made + (beside or thought)
     return usage._replace(output=generated, reasoning=thought or beside), thought != beside, None
+
+
+def with_cached(reading: Reading, cached: int | None) -> Reading:
+    """What an answer says, with the tokens of its input that were cached where something beside the usage tells more.
+
+    >>> with_cached(Reading(Usage(100, 10)), 80).usage.cache_read
+    80
+    """
+    usage = reading.usage
+    if not cached or usage is None or not (usage.cache_read or 0) < cached <= (usage.input or 0):
+        return reading
+    return reading._replace(usage=usage._replace(cache_read=cached))
 
 
 def untold(told: Mapping[str, Any], keys: frozenset[str]) -> frozenset[str]:

@@ -21,7 +21,7 @@ from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
-from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, may_keep
+from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, tells
 from tokenguard.providers.batches import Request, request_at
 from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again
 from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
@@ -185,7 +185,7 @@ def _endpoint(client: Any, family: Family, asked: str) -> Endpoint:
         default = "gcp.vertex_ai" if getattr(client, "_is_vertex", False) else family.sdk  # google-genai's interactions
         endpoint = endpoint_of(type(client), url.host, port, default)
         client.__dict__["_tokenguard_endpoint"] = (url, family, endpoint)
-    if may_keep(endpoint.host):
+    if tells(endpoint):
         family.look_at_headers()
     return endpoint
 
@@ -314,7 +314,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def process_response(original: Any) -> Any:
         def process(self: Any, **given: Any) -> Any:
             call = current_call.get()
-            if call is not None and may_keep(call.endpoint.host):
+            if call is not None and tells(call.endpoint):
                 meter.contain("looking at a gateway's headers", call.came_with, given["response"].headers)
             return original(self, **given)
 

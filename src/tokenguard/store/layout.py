@@ -150,16 +150,16 @@ def _declared(column: str) -> str:
     return f'"{column}" REAL' if column.endswith(("_usd", "_s")) else f'"{column}"'
 
 
-def _read(column: str, *, numbered: bool) -> str:
-    """The SQL of a call's column, from what is kept; `numbered`: words stay numbers."""
+def _read(column: str, *, numbered: bool = False, packed: bool = False) -> str:
+    """The SQL of a call's column, from what is kept; `numbered`: words stay numbers, `packed`: identifiers bytes."""
     own = f'call_rows."{column}"'
     if column in KIND:
         own = f'kinds."{column}"'
-    elif column in IDENTIFIERS:
+    elif column in IDENTIFIERS and not packed:
         own = f"CASE typeof({own}) WHEN 'blob' THEN lower(hex({own})) ELSE {own} END"
     elif column in WORDS and not numbered:
         own = f"(SELECT word FROM words WHERE words.id = {own})"  # noqa: S608 - our own names
-    if column == "response_id":
+    if column == "response_id" and not packed:
         own = f"CASE beginning WHEN '' THEN {own} ELSE beginning || {own} END"
     return f'{own} AS "{column}"'
 
@@ -174,18 +174,20 @@ TABLES: Final = (
 MORE: Final = "CASE WHEN shared IS NULL THEN own WHEN own IS NULL THEN shared ELSE json_patch(shared, own) END AS more"
 
 
-def _select(*, numbered: bool) -> str:
-    columns = ", ".join(_read(column, numbered=numbered) for column in CALL_COLUMNS[:-1])
+def _select(**as_kept: bool) -> str:
+    columns = ", ".join(_read(column, **as_kept) for column in CALL_COLUMNS[:-1])
     return (
         f"SELECT call_rows.id, {columns}, {MORE}, own, shared "  # noqa: S608 - our names
         "FROM call_rows CROSS JOIN kinds ON kinds.id = call_rows.kind"  # in this order
     )
 
 
-CALLS: Final = _select(numbered=False)
+CALLS: Final = _select()
 """What the view `calls` selects."""
 NUMBERED: Final = _select(numbered=True)
 """The same with the numbers of `WORDS`: what groups by them looks a word up for each group, and not for each call."""
+PACKED: Final = _select(packed=True)
+"""The same with `IDENTIFIERS` as they lie: what compares them, and does not tell them, need not write them out."""
 
 # --- keeping ---------------------------------------------------------------------------------------------------------
 
