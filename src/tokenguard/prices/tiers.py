@@ -62,6 +62,7 @@ FACTORS: Final[Mapping[tuple[str, str], Decimal]] = {
     ("fast", "openai"): Decimal(2),
     ("priority", "google"): Decimal("1.8"),  # https://ai.google.dev/gemini-api/docs/pricing
     ("priority", "aws"): Decimal("1.75"),  # https://aws.amazon.com/bedrock/pricing
+    ("priority", "x-ai"): Decimal(2),  # https://docs.x.ai/developers/pricing
     ("speed_fast", "anthropic"): Decimal(2),  # https://platform.claude.com/docs/en/about-claude/pricing
     # https://platform.claude.com/docs/en/about-claude/pricing: 1.1x for inference that stays in one geography.
     ("region", "anthropic"): Decimal("1.1"),

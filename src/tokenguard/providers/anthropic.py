@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any, Final
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import backwards, decoded, forwards, is_alone, lines_with, told_before
@@ -108,7 +108,7 @@ def read_messages(response: object) -> Reading:
     )
 
 
-FALLBACK = re.compile(rb'"type"\s*:\s*"fallback"')
+FALLBACK = lazy(rb'"type"\s*:\s*"fallback"')
 
 
 def _served_by(body: bytes) -> str | None:
@@ -119,7 +119,7 @@ def _served_by(body: bytes) -> str | None:
 
 LAST_EVENTS = frozenset({"message_delta", "message_stop", "error", "ping"})
 """Types of the events after the last of the content."""
-TOOL_USE = re.compile(rb'"tool_use"')
+TOOL_USE = lazy(rb'"tool_use"')
 
 
 def _called(body: bytes) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import decoded, lines_with
@@ -18,7 +18,7 @@ Into = Callable[[Reading, Mapping[str, Any]], Reading]
 
 def with_told(api: Api, key: str, into: Into) -> Api:
     """A format in which an object under this key says more: of an answer, or of the last event that has it."""
-    pattern = re.compile(rb'"%b"\s*:\s*\{' % key.encode())
+    pattern = lazy(rb'"%b"\s*:\s*\{' % key.encode())
 
     def read(response: object) -> Reading:
         return into(api.read(response), fields(fields(response).get(key)))

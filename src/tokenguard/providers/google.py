@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import mistral
 from tokenguard.providers.anthropic import MESSAGES
@@ -25,7 +26,7 @@ from tokenguard.providers.words import Words
 
 # --- URLs -------------------------------------------------------------------------------------------------------------
 
-RESOURCE = re.compile(r"/(?:publishers/(?P<publisher>[^/]+)/)?(?P<kind>models|tunedModels|endpoints)/(?P<id>[^/:]+):")
+RESOURCE = lazy(r"/(?:publishers/(?P<publisher>[^/]+)/)?(?P<kind>models|tunedModels|endpoints)/(?P<id>[^/:]+):")
 """The model in a URL: `/models/ID:`, `/publishers/google/models/ID:`, `/tunedModels/ID:`, `/endpoints/ID:`."""
 
 
@@ -194,7 +195,7 @@ def read_generate(response: object) -> Reading:
     )
 
 
-BY_THE_PROMPT = re.compile(r"gemini-(?:live-)?[12]\b")
+BY_THE_PROMPT = lazy(r"gemini-(?:live-)?[12]\b")
 """Models whose searches are billed by the prompt that searched, and not by the search.
 
 https://ai.google.dev/gemini-api/docs/google-search#pricing: of newer ones each query that is not empty, once.
@@ -253,8 +254,8 @@ def read_embed(response: object) -> Reading:
     return Reading(usage=of_kinds, basis="assumed_input_video" if filmed else None)
 
 
-REASON = re.compile(rb'"finishReason"\s*:\s*"')
-METADATA = re.compile(rb'"usageMetadata"\s*:\s*\{')
+REASON = lazy(rb'"finishReason"\s*:\s*"')
+METADATA = lazy(rb'"usageMetadata"\s*:\s*\{')
 TOTAL = GENERATE_USAGE.total
 ADDED = (GENERATE_USAGE.prompt, GENERATE_USAGE.tools, GENERATE_USAGE.answer, GENERATE_USAGE.thoughts)
 """What the total is the sum of."""
@@ -263,7 +264,7 @@ OFTEN_EARLY = frozenset((GENERATE_USAGE.thoughts, GENERATE_USAGE.cached))
 ACCOUNT = frozenset(
     (*ADDED, GENERATE_USAGE.cached, *GENERATE_USAGE.heard, GENERATE_USAGE.reheard, GENERATE_USAGE.spoken)
 )
-FUNCTION_CALL = re.compile(rb'"functionCall"\s*:\s*\{')
+FUNCTION_CALL = lazy(rb'"functionCall"\s*:\s*\{')
 GROUNDED = b'"groundingMetadata"'
 
 
@@ -357,7 +358,7 @@ def read_interaction(response: object) -> Reading:
     )
 
 
-CALL_STEP = re.compile(rb'"type"\s*:\s*"function_call"')
+CALL_STEP = lazy(rb'"type"\s*:\s*"function_call"')
 
 
 def fold_interaction(body: bytes) -> Reading:
@@ -524,7 +525,7 @@ PUBLISHERS = {"anthropic": MESSAGES, "mistralai": mistral.CHAT}
 """Who sells models on Vertex AI in a wire format of their own, which `:rawPredict` and `:streamRawPredict` pass on."""
 
 
-MAKES_PICTURES = re.compile(r"^(?:imagen|imagegeneration|virtual-try-on)")
+MAKES_PICTURES = lazy(r"^(?:imagen|imagegeneration|virtual-try-on)")
 """Models of pictures, by their names."""
 
 

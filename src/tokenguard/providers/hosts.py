@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
+
+from tokenguard.facts.patterns import lazy
 
 CLIENTS = {
     "BaseAzureClient": "azure.ai.openai",
@@ -117,10 +118,10 @@ HOSTS = {
 }
 """Ends of host names with the provider behind them. OpenTelemetry's `gen_ai.provider.name` values where it has one."""
 
-REGIONAL = re.compile(r"^[a-z0-9-]+-(?=aiplatform\.)")
+REGIONAL = lazy(r"^[a-z0-9-]+-(?=aiplatform\.)")
 """What Vertex AI puts before its host's name for a region: `us-central1-aiplatform.googleapis.com`."""
 OLLAMA_PORT = 11434
-SELF_HOSTED = re.compile(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
+SELF_HOSTED = lazy(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
 """Servers that people run themselves are recognised by the name they gave the machine."""
 
 UNKNOWN: Final = "unknown"
@@ -130,14 +131,14 @@ SPOKEN_BY_OTHERS: Final = frozenset({"openai", "anthropic"})
 SDK_OWN: Final = "sdk"
 """In the policy's `[hosts]`: whoever the SDK is made for. Of a proxy that passes everything on."""
 
-REGIONAL_HOSTS: Final = re.compile(
+REGIONAL_HOSTS: Final = lazy(
     r"-aiplatform\.googleapis\.com$|\.rep\.googleapis\.com$"
     r"|^(?:us|eu|au|ca|jp|in|sg|kr|gb|ae)\.api\.openai\.com$|^(?:us|ca)-api\.together\.(?:ai|xyz)$"
     r"|^us(?:-[a-z]+-\d)?\.api\.x\.ai$"
 )
 """Hosts that keep the work in one place, for a price: Vertex AI's regions (but its global endpoint), OpenAI's and
 Together's, xAI's in the US."""
-SOVEREIGN_HOSTS: Final = re.compile(
+SOVEREIGN_HOSTS: Final = lazy(
     r"\.azure\.(?:us|cn)$|\.amazonaws\.com\.cn$|\.us-gov-[a-z]+-\d\.(?:amazonaws\.com|api\.aws)$"
 )
 """Hosts of clouds that are apart, for governments and in China: they have price lists of their own."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import chain, islice
 from typing import Any, Final
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import (
@@ -23,6 +23,7 @@ from tokenguard.providers.events import (
 from tokenguard.providers.reading import (
     OWN_KEY,
     REPORTED_ESTIMATE,
+    TELL_COST,
     Part,
     Reading,
     Shape,
@@ -100,7 +101,7 @@ RESPONSES_USAGE: Final = Shape(
 # --- responses --------------------------------------------------------------------------------------------------------
 
 
-SEARCHES_ALWAYS = re.compile(r"-search-(?:preview|api)\b")
+SEARCHES_ALWAYS = lazy(r"-search-(?:preview|api)\b")
 """OpenAI's chat models that search the web for each answer, for a fee (https://openai.com/api/pricing)."""
 
 
@@ -127,9 +128,9 @@ def read_chat(response: object) -> Reading:
     model = text(said("model"))
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
         used = used._replace(web_searches=1)
-    tier, charged = text(said("service_tier")), reported_cost(details)
-    geo = None
+    tier, charged, geo = text(said("service_tier")), None, None
     if not RARE.isdisjoint(details):
+        charged = reported_cost(details)
         ran = ran or any(_uses(details.get(key)) for key in SEARCHED)
         if charged is None and (guessed := amount(details.get("estimated_cost"))) is not None:
             charged, doubt = believed(guessed), REPORTED_ESTIMATE
@@ -163,7 +164,9 @@ STATED: Final = "cost_usd_total"
 """What LLM Gateway calls the cost (https://docs.llmgateway.io/features/cost-breakdown)."""
 TRAFFIC: Final = "extra_properties"
 """Where Vertex AI's OpenAI-compatible endpoint says what Gemini's own format has as `trafficType`."""
-RARE: Final = SEARCHED | {"estimated_cost", STATED, HEARD, TRAFFIC, "service_tier", "inference_geo", "is_byok"}
+RARE: Final = (
+    SEARCHED | TELL_COST | {"estimated_cost", STATED, HEARD, TRAFFIC, "service_tier", "inference_geo", "is_byok"}
+)
 """What only single hosts have in a usage."""
 FAILED: Final = "error"
 """Why a choice ended that its provider has failed in the middle of (OpenRouter)."""
@@ -306,12 +309,12 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
-USAGE = re.compile(rb'"usage"\s*:\s*\{')
+USAGE = lazy(rb'"usage"\s*:\s*\{')
 COUNTED = b"prompt_tokens"
 """What an account of usage has in its keys; one that has other keys is not alone."""
-REASON = re.compile(rb'"finish_reason"\s*:\s*"')
-CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
-BESIDE = re.compile(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
+REASON = lazy(rb'"finish_reason"\s*:\s*"')
+CALLS = lazy(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
+BESIDE = lazy(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
 WORDS_BESIDE = (b"usage_breakdown", b"executed_tools", b"web_search", b"builtin_function")
 WORDS_OF_CALLS = (b"tool_calls", b"function_call")
 """Words without which the patterns of these names find nothing: they are looked for in a fraction of the time."""
@@ -468,8 +471,8 @@ def fold_responses(body: bytes) -> Reading:
     )
 
 
-FINAL = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|done)"')
-ITEM_DONE = re.compile(rb'"response\.output_item\.done"')
+FINAL = lazy(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|done)"')
+ITEM_DONE = lazy(rb'"response\.output_item\.done"')
 
 
 def _items_called(body: bytes) -> int:
