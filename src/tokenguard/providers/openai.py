@@ -580,9 +580,10 @@ def responses_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mappin
 LEFT_OUT = frozenset(
     {
         *("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
-        *("prompt_cache_options", "store", "service_tier"),
+        *("prompt_cache_options", "service_tier"),
     }
 )
+"""Not `store`: the answer's id is good for more, or is not."""
 
 CHAT = Api(
     "chat",
