@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from tokenguard.answers.store import OVERHEAD, Item, Stat, Store
-from tokenguard.process.redis_client import Deadline, connecting
+from tokenguard.process.redis_client import Server
 
 _PREFIX: Final = "{tokenguard-answers}:"
 _LUA: Final = """
@@ -113,11 +113,8 @@ class RedisStore(Store):
 
     def __init__(self, url: str, max_bytes: int, *, timeout_s: float) -> None:
         super().__init__(max_bytes)
-        self._timeout_s = timeout_s
-        self._deadline = Deadline()
-        self._client: Any = connecting(url, timeout_s, self._deadline)()
         scripts = {"get": _GET, "put": _PUT, "delete": _DELETE, "list": _LIST, "group": _GROUP}
-        self._scripts = {name: self._client.register_script(_LUA + script) for name, script in scripts.items()}
+        self._server = Server(url, timeout_s, {name: _LUA + script for name, script in scripts.items()})
 
     def get(self, key: bytes) -> bytes | None:
         """See `Store.get`."""
@@ -128,11 +125,7 @@ class RedisStore(Store):
         """See `Store.get_all`: one round trip."""
         if len(keys) == 1:
             return [self.get(keys[0])]
-        self._deadline.begins(self._timeout_s)
-        with self._client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                self._scripts["get"](keys=[_PREFIX], args=[key.hex()], client=pipe)
-            found: list[bytes | None] = pipe.execute()
+        found: list[bytes | None] = self._server.run_each("get", [_PREFIX], ([key.hex()] for key in keys))
         return found
 
     def put(self, key: bytes, item: Item) -> None:
@@ -167,7 +160,7 @@ class RedisStore(Store):
 
     def close(self) -> None:
         """See `Store.close`."""
-        self._client.close()
+        self._server.close()
 
     def _all(self) -> Iterable[_Listed]:
         """Every item that is there."""
@@ -181,5 +174,4 @@ class RedisStore(Store):
                 return found.values()
 
     def _run(self, script: str, *arguments: Any) -> Any:
-        self._deadline.begins(self._timeout_s)
-        return self._scripts[script](keys=[_PREFIX], args=list(arguments))
+        return self._server.run(script, [_PREFIX], list(arguments))

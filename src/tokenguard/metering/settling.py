@@ -304,9 +304,9 @@ def _disbelieve(usage: Usage) -> None:
 _TEXT_ALONE = (None,) * len(Usage._fields[FIRST_MEDIUM:])
 _NO_UNITS = (None,) * len(Usage._fields[FIRST_UNIT:])
 _COUNTS = [(Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items()]
-_OTHERS = tuple((place, name) for place, name in _COUNTS if place >= FIRST_MEDIUM)
-"""The places of a `Usage` that have an attribute, behind those of text, which go first."""
-_MEDIA = tuple((place, name) for place, name in _OTHERS if place < FIRST_UNIT)
+_OTHERS = tuple((place - FIRST_MEDIUM, name) for place, name in _COUNTS if place >= FIRST_MEDIUM)
+"""The places of a `Usage` that have an attribute, behind those of text, which go first, and counted from there."""
+_MEDIA = tuple((place, name) for place, name in _OTHERS if place < FIRST_UNIT - FIRST_MEDIUM)
 """Those of sound, pictures and the use of tools: of most calls that are more than text there is no more."""
 REPORTED_COST: Final = 10
 CONVERSATION: Final = 12
@@ -367,20 +367,23 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
 
 def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
     attributes = call.attributes
+    has_cache = True
     if usage is not None:
-        if (sent := usage[0]) is not None:
+        sent, made, again, put, _, _, _, reasoned = usage[:FIRST_MEDIUM]
+        has_cache = again is not None or put is not None
+        if sent is not None:
             attributes[names.INPUT_TOKENS] = sent
-        if (made := usage[1]) is not None:
+        if made is not None:
             attributes[names.OUTPUT_TOKENS] = made
-        if (again := usage[2]) is not None:
+        if again is not None:
             attributes[names.CACHE_READ_TOKENS] = again
-        if (put := usage[3]) is not None:
+        if put is not None:
             attributes[names.CACHE_WRITE_TOKENS] = put
-        if (reasoned := usage[7]) is not None:
+        if reasoned is not None:
             attributes[names.REASONING_TOKENS] = reasoned
-        if usage[FIRST_MEDIUM:] != _TEXT_ALONE:
+        if (others := usage[FIRST_MEDIUM:]) != _TEXT_ALONE:
             for place, name in _MEDIA if usage[FIRST_UNIT:] == _NO_UNITS else _OTHERS:
-                if (counted := usage[place]) is not None:
+                if (counted := others[place]) is not None:
                     attributes[name] = counted
     if cost is not None:
         status, basis, total, plain, output, read, written, saved, tools = cost
@@ -396,7 +399,7 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
         if tools is not None:
             attributes[names.COST_TOOLS] = tools
         # Where nothing is known of a cache, its parts would be zeros that nobody reported.
-        if usage is None or usage.cache_read is not None or usage.cache_write is not None:
+        if has_cache:
             if read is not None:
                 attributes[names.COST_CACHE_READ] = read
             if written is not None:

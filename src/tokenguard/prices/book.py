@@ -22,6 +22,7 @@ from tokenguard.prices.rates import (
     Dearest,
     Rates,
     charge,
+    charged,
     complete,
     dearest,
     dollars,
@@ -222,7 +223,7 @@ class PriceBook:
             return UNPRICED
         if rates is None or not ((rates[SELLS_TOKENS] and usage[0] is not None) or rates.covers(usage)):
             return UNPRICED
-        return dollars(charge(rates, usage, basis))
+        return dollars(charged(rates, usage, basis))
 
     def cost_nano(
         self, provider: str, model: Model, usage: Usage, *, tier: Tier = STANDARD, at_ns: int | None = None

@@ -23,6 +23,7 @@ from tokenguard.providers.events import (
 from tokenguard.providers.reading import (
     OWN_KEY,
     REPORTED_ESTIMATE,
+    TELL_COST,
     Part,
     Reading,
     Shape,
@@ -127,9 +128,9 @@ def read_chat(response: object) -> Reading:
     model = text(said("model"))
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
         used = used._replace(web_searches=1)
-    tier, charged = text(said("service_tier")), reported_cost(details)
-    geo = None
+    tier, charged, geo = text(said("service_tier")), None, None
     if not RARE.isdisjoint(details):
+        charged = reported_cost(details)
         ran = ran or any(_uses(details.get(key)) for key in SEARCHED)
         if charged is None and (guessed := amount(details.get("estimated_cost"))) is not None:
             charged, doubt = believed(guessed), REPORTED_ESTIMATE
@@ -163,7 +164,9 @@ STATED: Final = "cost_usd_total"
 """What LLM Gateway calls the cost (https://docs.llmgateway.io/features/cost-breakdown)."""
 TRAFFIC: Final = "extra_properties"
 """Where Vertex AI's OpenAI-compatible endpoint says what Gemini's own format has as `trafficType`."""
-RARE: Final = SEARCHED | {"estimated_cost", STATED, HEARD, TRAFFIC, "service_tier", "inference_geo", "is_byok"}
+RARE: Final = (
+    SEARCHED | TELL_COST | {"estimated_cost", STATED, HEARD, TRAFFIC, "service_tier", "inference_geo", "is_byok"}
+)
 """What only single hosts have in a usage."""
 FAILED: Final = "error"
 """Why a choice ended that its provider has failed in the middle of (OpenRouter)."""
@@ -577,9 +580,10 @@ def responses_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mappin
 LEFT_OUT = frozenset(
     {
         *("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
-        *("prompt_cache_options", "store", "service_tier"),
+        *("prompt_cache_options", "service_tier"),
     }
 )
+"""Not `store`: the answer's id is good for more, or is not."""
 
 CHAT = Api(
     "chat",
