@@ -228,7 +228,11 @@ MADE: Final = (
         also={"characters": "0.0000002", "input_seconds": "0.002"},
         unsure=("input_seconds",),
     ),
-    _made("mistral", "voxtral-mini-tts-2603 voxtral-mini-tts-latest", "characters", "0.000016", MISTRAL),
+    # Spaces seem to be free, which no page says (BerriAI/litellm-docs#1243): at the most
+    _made(
+        *("mistral", "voxtral-mini-tts-2603 voxtral-mini-tts-latest", "characters", "0.000016", MISTRAL),
+        unsure=("characters",),
+    ),
     _made("x-ai", "grok-imagine-image-2.0", "images", {"1k": "0.04", "2k": "0.06"}, XAI),
     _made("x-ai", "grok-imagine-image-quality grok-imagine-image-pro", "images", "0.05", XAI),
     # As litellm has them; but a picture that a film begins with ($0.002, from 1.5 on $0.01) is billed, and not counted
