@@ -648,6 +648,22 @@ def test_bedrock_outside_the_us(model, tier, basis):
     assert PriceBook().cost("aws.bedrock", model, Usage(1000, 100), tier=tier).basis == basis
 
 
+@pytest.mark.parametrize(
+    ("model", "usage", "usd"),
+    [
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", Usage(200_000, 1000), 0.6 + 0.015),
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", Usage(200_001, 1000), 1.200006 + 0.0225),
+        ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000, 299_000), 0.006 + 0.1794 + 0.0225),
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000), 1.1 * (1.8 + 0.0225)),
+        ("us.anthropic.claude-sonnet-4-6", Usage(300_000, 1000), 1.1 * (0.9 + 0.015)),
+    ],
+)
+def test_long_calls_on_bedrock(model, usage, usd):
+    """Sonnet 4 and 4.5 cost twice as much above 200,000 tokens of input there, which the list has left out."""
+    cost = PriceBook().cost("aws.bedrock", model, usage)
+    assert (cost.total, cost.status) == (pytest.approx(usd), "exact")
+
+
 def test_a_region_that_the_policy_states():
     """Rates of one's own hold as they are, and a factor says what the region costs."""
     usage = Usage(1_000_000, 0)

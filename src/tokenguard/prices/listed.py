@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.prices import genai
-from tokenguard.prices.made import fees
+from tokenguard.prices.made import SENT, fees, longer
 from tokenguard.prices.models import PROVIDERS, spellings
 from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete, without_rates
 from tokenguard.prices.sieve import Sieve
@@ -281,6 +281,7 @@ def _rates(
     price = _price(listed_price, free=model.id.endswith(FREE))
     if not price:
         return None  # sold by something that we do not count
+    price = _longer(price, provider.id, model.id)
     asked = fees(provider.id, name, model.id)
     price |= {name: ((0, Decimal(fee.usd) * 10**6),) for name, fee in asked.items() if fee.usd is not None}
     starts = sorted({start for steps in price.values() for start, _ in steps})
@@ -331,6 +332,18 @@ def _price(listed_price: ModelPrice, *, free: bool) -> dict[str, tuple[tuple[int
         if isinstance(usd, Decimal):
             price[ours] = ((0, usd * factor),)
     return price
+
+
+def _longer(price: Price, provider_id: str, model: str) -> dict[str, tuple[tuple[int, Decimal], ...]]:
+    """A price with what the seller asks for long calls, if the list has left it out."""
+    row = longer(provider_id, model)
+    if row is None or any(len(steps) > 1 for steps in price.values()):
+        return dict(price)
+    factors = {**dict.fromkeys(SENT, row.sent), "output": row.generated}
+    return {
+        name: (*steps, (row.above, steps[0][1] * factors[name])) if name in factors else steps
+        for name, steps in price.items()
+    }
 
 
 def _above(price: Price, start: int) -> dict[str, Decimal]:
