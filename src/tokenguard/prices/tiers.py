@@ -39,6 +39,8 @@ SERVICES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("scale", "provisioned", "provisioned_throughput", "reserved"), "prepaid"),
 }
 """Providers' words for a service tier, in ours. A word that is not here is priced as the standard, as an estimate."""
+STANDARD_SERVICES: Final = frozenset(word for word, meant in SERVICES.items() if not meant)
+"""What the standard is called, as providers spell it."""
 
 CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
     "batch": ("processing", "batch"),
