@@ -329,14 +329,16 @@ def _with_parts_made_later(example: Any) -> type:
                 its[name] = own[name]
         return made
 
+    most = example._attributes.maxlen
+
     def set_attribute(self: Any, key: str, value: Any) -> None:
         if type(value) in SCALARS and type(key) is str and key:  # what the SDK would not clean
-            bounded = self._attributes
             with self._lock:
-                if self._end_time is None and (bounded.maxlen is None or len(bounded._dict) < bounded.maxlen):
-                    if key in bounded._dict:
-                        del bounded._dict[key]  # it goes to the end
-                    bounded._dict[key] = value
+                its = self._attributes._dict
+                if self._end_time is None and (most is None or len(its) < most):
+                    if key in its:
+                        del its[key]  # it goes to the end
+                    its[key] = value
                     return
         kind.set_attribute(self, key, value)
 
