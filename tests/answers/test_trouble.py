@@ -43,7 +43,7 @@ class Server:
     def start(self):
         import redis
 
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--save", "", "--dir", str(self._folder)],
             stdout=subprocess.DEVNULL,
         )
@@ -58,8 +58,8 @@ class Server:
 
     def stop(self):
         self.client.close()
-        self._process.terminate()
-        self._process.wait()
+        self.process.terminate()
+        self.process.wait()
 
     def limit(self, policy, mib):
         """Let it use this much more memory than it does."""
@@ -304,6 +304,26 @@ def test_redis_is_restarted_between(provider, kept_in, server, caplog):
         written(answers)
         assert provider.sent(range(3)) == 0
     assert warnings(caplog) == []
+
+
+def test_redis_hangs(provider, kept_in, server, caplog):
+    """A server that stands still holds up no call for longer than the timeout; what it says late is nobody's answer."""
+    answers = kept_in(server.url, timeout="50ms")
+    provider.sent(range(5))
+    written(answers)
+    with caplog.at_level(logging.WARNING):
+        os.kill(server.process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            assert provider.sent([*range(5), *range(10, 15)]) == 10
+            assert time.monotonic() - began < 10
+        finally:
+            os.kill(server.process.pid, signal.SIGCONT)
+    until = time.monotonic() + 20
+    while provider.sent(range(15)) and time.monotonic() < until:
+        written(answers)
+    assert provider.sent(range(15)) == 0
+    assert len(warnings(caplog)) == 1
 
 
 def test_full_redis_under_calls(provider, kept_in, server, caplog):

@@ -132,6 +132,14 @@ def test_nobody_elses_word(installed, spans):
         ("bedrock-runtime.cn-north-1.amazonaws.com.cn", "sovereign"),
         ("mine.openai.azure.com", None),
         ("bedrock-runtime.us-west-2.amazonaws.com", None),
+        ("bedrock-runtime.eu-central-1.amazonaws.com", "abroad"),
+        ("vpce-0a-b.bedrock-runtime.ap-northeast-1.vpce.amazonaws.com", "abroad"),
+        ("bedrock-mantle.sa-east-1.api.aws", "abroad"),
+        ("gov.api.openai.com", "sovereign"),
+        ("api.moonshot.cn", "sovereign"),
+        ("api.moonshot.ai", None),
+        ("api.minimaxi.com", "sovereign"),
+        ("api.minimax.io", None),
     ],
 )
 def test_geography_of_hosts(host, geo):
@@ -618,3 +626,77 @@ def test_where_azure_does_the_work(given, deployment, usd, basis):
     """A deployment in a data zone costs a tenth more, and no answer says that it is: that is the policy's to say."""
     cost = PriceBook(given).cost("azure.ai.openai", ("gpt-4o-2024-08-06", deployment), Usage(1000, 100))
     assert (cost.total, cost.basis) == (pytest.approx(usd), basis)
+
+
+ABROAD = Tier(geo="abroad")
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "basis"),
+    [
+        ("amazon.nova-pro-v1:0", Tier(), None),
+        ("us.amazon.nova-pro-v1:0", Tier(), None),
+        ("amazon.nova-pro-v1:0", ABROAD, "assumed_region"),
+        ("eu.amazon.nova-pro-v1:0", Tier(), "assumed_region"),  # behind a host of one's own
+        ("arn:aws:bedrock:eu-west-1:1:inference-profile/eu.amazon.nova-pro-v1:0", Tier(), "assumed_region"),
+        ("us-gov.anthropic.claude-sonnet-4-5-20250929-v1:0", Tier(), "assumed_region"),  # $3.60, not $3.30
+        ("meta.llama3-70b-instruct-v1:0", ABROAD, "assumed_region"),
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", ABROAD, None),  # Claude costs the same everywhere
+    ],
+)
+def test_bedrock_outside_the_us(model, tier, basis):
+    """Nova costs a third more in Europe, Llama two thirds more in Brazil: litellm's table has some by region."""
+    assert PriceBook().cost("aws.bedrock", model, Usage(1000, 100), tier=tier).basis == basis
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "usd"),
+    [
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", Usage(200_000, 1000), 0.6 + 0.015),
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", Usage(200_001, 1000), 1.200006 + 0.0225),
+        ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000, 299_000), 0.006 + 0.1794 + 0.0225),
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000), 1.1 * (1.8 + 0.0225)),
+        ("us.anthropic.claude-sonnet-4-6", Usage(300_000, 1000), 1.1 * (0.9 + 0.015)),
+    ],
+)
+def test_long_calls_on_bedrock(model, usage, usd):
+    """Sonnet 4 and 4.5 cost twice as much above 200,000 tokens of input there, which the list has left out."""
+    cost = PriceBook().cost("aws.bedrock", model, usage)
+    assert (cost.total, cost.status) == (pytest.approx(usd), "exact")
+
+
+def test_a_region_that_the_policy_states():
+    """Rates of one's own hold as they are, and a factor says what the region costs."""
+    usage = Usage(1_000_000, 0)
+    book = PriceBook({"aws/eu.amazon.nova-pro*": {"input": 1.05, "output": 4.2, "cache_read": 0.2625}})
+    cost = book.cost("aws.bedrock", "eu.amazon.nova-pro-v1:0", usage, tier=ABROAD)
+    assert (cost.total, cost.status) == (pytest.approx(1.05), "exact")
+    cost = PriceBook({"aws/eu.*": {"factor": 1.3125}}).cost(
+        "aws.bedrock", "eu.amazon.nova-pro-v1:0", usage, tier=ABROAD
+    )
+    assert (cost.total, cost.status) == (pytest.approx(1.05), "exact")
+
+
+def test_shops_that_are_apart():
+    """Moonshot and MiniMax have prices in yuan in China; OpenAI's host for the US government costs a tenth more."""
+    book, apart = PriceBook(), Tier(geo="sovereign")
+    for provider, model in (("moonshot_ai", "kimi-k2-0905-preview"), ("minimax", "MiniMax-M2")):
+        assert book.cost(provider, model, Usage(1000, 100)).basis is None
+        assert book.cost(provider, model, Usage(1000, 100), tier=apart).basis == "assumed_region"
+    cost = book.cost("openai", "gpt-4o", Usage(1_000_000, 0), tier=apart)
+    assert (cost.total, cost.basis) == (pytest.approx(2.75), "assumed_region")
+
+
+@pytest.mark.parametrize(
+    ("model", "basis"),
+    [
+        ("gemini-2.5-pro-001", None),
+        ("gemini-2.5-pro-preview-06-05", None),
+        ("gemini-3.8-flash-cyber", "nearest_model"),  # twice as dear
+        ("gemini-3.5-flash-001", None),
+        ("gemini-3.5-flash-8b", "nearest_model"),
+    ],
+)
+def test_names_that_a_pattern_of_the_list_begins(model, basis):
+    """However the list says it: a beginning with exceptions, or an open pattern, is no model's name."""
+    assert PriceBook().cost("gcp.gemini", model, Usage(1000, 100)).basis == basis

@@ -30,7 +30,7 @@ from tokenguard.prices.rates import (
     without_rates,
     worst_case,
 )
-from tokenguard.prices.tiers import STANDARD, Tier, assumed, marks
+from tokenguard.prices.tiers import STANDARD, Tier, assumed, has_factor, marks
 from tokenguard.process.log import Log
 
 log = Log("tokenguard")
@@ -195,7 +195,8 @@ class PriceBook:
                 return None if found is None else found._replace(source=f"{source}; {found.source}")
             override, rates, source = following, following.value, f"{source}; {following.source}"
         provider_id, _ = seller(override.key.partition("/")[0], model)
-        factor, basis = assumed(marks(tier, provider_id, model), provider_id)
+        known = [mark for mark in marks(tier, provider_id, model) if mark != "region" or has_factor(mark, provider_id)]
+        factor, basis = assumed(known, provider_id)  # what is stated holds where the region's factor is not known
         card, derived = complete(rates, model, factor)
         return Rates(((0, card),), source, override.key, basis, tuple(derived.items()), without_rates(rates))
 

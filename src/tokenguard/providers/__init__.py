@@ -40,7 +40,6 @@ __all__ = [
     "NOT_GENERATING",
     "OPERATIONS",
     "OWN_APIS",
-    "RENTING",
     "SDKS",
     "Api",
     "ByHeaders",
@@ -86,8 +85,6 @@ OPERATIONS = frozenset(api.operation for api in _KNOWN)
 """`gen_ai.operation.name` of everything that is a call to a model."""
 NOT_GENERATING = OPERATIONS - {api.operation for api in _KNOWN if api.generates}
 """The operations whose answers have no length that a request could cap: embeddings, ranks."""
-RENTING = tuple(sorted({api.operation for api in _KNOWN if api.rental is not None}))
-"""The operations that make what is paid for by time."""
 
 
 def every_api() -> tuple[Api, ...]:

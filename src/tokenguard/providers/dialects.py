@@ -316,6 +316,13 @@ DIALECTS: Final = (
         "pi#9210",
         "wire",
     ),
+    Dialect(
+        "Bedrock outside the US, but for Claude; Moonshot and MiniMax in China; OpenAI for governments",
+        "nothing but its host, or the name of a profile (`eu.`)",
+        "the listed prices, `estimated` as `assumed_region`, until `[prices]` has a `factor` or rates",
+        "https://aws.amazon.com/bedrock/pricing; litellm's table by region",
+        "wire",
+    ),
     Dialect("Voyage", "embeddings with a total alone", "the total is input", "", "wire"),
     Dialect(
         "Cohere, gateways",

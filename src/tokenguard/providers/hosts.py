@@ -139,9 +139,12 @@ REGIONAL_HOSTS: Final = lazy(
 """Hosts that keep the work in one place, for a price: Vertex AI's regions (but its global endpoint), OpenAI's and
 Together's, xAI's in the US."""
 SOVEREIGN_HOSTS: Final = lazy(
-    r"\.azure\.(?:us|cn)$|\.amazonaws\.com\.cn$|\.us-gov-[a-z]+-\d\.(?:amazonaws\.com|api\.aws)$"
+    r"\.azure\.(?:us|cn)$|\.amazonaws\.com\.cn$|\.us-gov-[a-z]+-\d\.(?:vpce\.)?(?:amazonaws\.com|api\.aws)$"
+    r"|^gov\.api\.openai\.com$|\.moonshot\.cn$|\.minimaxi?\.chat$|\.minimaxi\.com$"
 )
 """Hosts of clouds that are apart, for governments and in China: they have price lists of their own."""
+ABROAD_HOSTS: Final = lazy(r"\.(?!us-)[a-z]{2}(?:-[a-z]+)+-\d\.(?:vpce\.)?(?:amazonaws\.com|api\.aws)$")
+"""AWS's regions outside the US, where Bedrock has other prices."""
 
 _own: dict[str, str] = {}
 
@@ -170,12 +173,16 @@ def hosts_of(setting: str) -> dict[str, str]:
 def geo_of(host: str) -> str | None:
     """`regional` for a host that keeps the work in one place, where that has a price, `sovereign` in a cloud apart.
 
+    `abroad` is AWS outside the US.
+
     >>> geo_of("us-east5-aiplatform.googleapis.com"), geo_of("aiplatform.googleapis.com"), geo_of("x.openai.azure.us")
     ('regional', None, 'sovereign')
     """
     host = host.lower()
     if SOVEREIGN_HOSTS.search(host):
         return "sovereign"
+    if ABROAD_HOSTS.search(host):
+        return "abroad"
     return "regional" if REGIONAL_HOSTS.search(host) else None
 
 

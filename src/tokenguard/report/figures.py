@@ -227,7 +227,15 @@ def _few_of_calls(records: Records, query: Query, limit: int) -> _Found:
 def _few_of_sums(records: Records, query: Query, limit: int) -> _Found:
     groups, _, summed = measured(records, query)
     if len(groups) <= limit:
-        return _all(records, query)
+        times, quantiles, _ = measured(records, query, (), timed=True)
+        return _Found(
+            query,
+            {keys: times[keys]._replace(measures=group.measures) for keys, group in groups.items()},
+            added(group.measures for group in groups.values()),
+            quantiles,
+            *_times(groups),
+            summed=summed,
+        )
     ranks = [Row(keys, {"cost_usd": _cost(group.measures), **group.measures}) for keys, group in groups.items()]
     shown, rest = _limited(_sorted(ranks, query), query)
     some = replace(query, only=tuple(dict.fromkeys(row.keys[0] for row in shown)))

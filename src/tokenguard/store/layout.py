@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, Final
 
@@ -209,6 +208,7 @@ _RESPONSE: Final = _OWN.index("response_id")
 def insert(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
     """Keep calls, each as `WRITTEN` says, in the transaction that is open. Raises as SQLite does."""
     kinds: dict[bytes, tuple[Any, ...]] = {}
+    digests: dict[tuple[Any, ...], bytes] = {}
     words: set[Any] = set()
     calls = []
     for row in rows:
@@ -217,7 +217,7 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> Non
         for n in _PACKED:
             own[n] = packed(own[n])
         kind = (*_kind_of(row), beginning, row[-1])
-        digest = _digest(kind)
+        digest = _known_digest(kind, digests)
         kinds[digest] = kind
         words.update(_words_of(row))
         calls.append((row[0], digest, *own, row[-2]))
@@ -256,5 +256,15 @@ def _parted(name: Any) -> tuple[str, Any]:
     return (name[:end], name[end:]) if end <= BEGINNING else ("", name)
 
 
+def _known_digest(values: tuple[Any, ...], known: dict[tuple[Any, ...], bytes]) -> bytes:
+    told_apart = (values, *map(type, values))  # 1 is not 1.0
+    try:
+        return known.get(told_apart) or known.setdefault(told_apart, _digest(values))
+    except TypeError:  # a list, which SQLite will not have either
+        return _digest(values)
+
+
 def _digest(values: tuple[Any, ...]) -> bytes:
+    from hashlib import blake2b  # three milliseconds, that whoever reads needs not
+
     return blake2b(repr(values).encode(errors="surrogatepass"), digest_size=12).digest()
