@@ -639,6 +639,7 @@ ABROAD = Tier(geo="abroad")
         ("amazon.nova-pro-v1:0", ABROAD, "assumed_region"),
         ("eu.amazon.nova-pro-v1:0", Tier(), "assumed_region"),  # behind a host of one's own
         ("arn:aws:bedrock:eu-west-1:1:inference-profile/eu.amazon.nova-pro-v1:0", Tier(), "assumed_region"),
+        ("us-gov.anthropic.claude-sonnet-4-5-20250929-v1:0", Tier(), "assumed_region"),  # $3.60, not $3.30
         ("meta.llama3-70b-instruct-v1:0", ABROAD, "assumed_region"),
         ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", ABROAD, None),  # Claude costs the same everywhere
     ],

@@ -15,6 +15,7 @@ from tokenguard.facts.record import USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported, unanswered
 from tokenguard.prices.rates import FIRST_MEDIUM, FIRST_UNIT
+from tokenguard.prices.tiers import STANDARD_SERVICES
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading, geo_of
 from tokenguard.providers.reading import MOST_TOKENS, REPORTED_ESTIMATE, believable
@@ -218,6 +219,8 @@ def price(
     provider, host, _ = endpoint
     _, answered, _, _, _, told, speed, geo, _, _, _, _, _, parts = reading[:14]
     geo = geo or geo_of(host)
+    if told in STANDARD_SERVICES:
+        told = None
     tier = _new(Tier, (told, speed, geo, variant)) if told or speed or geo or variant else STANDARD
     models = (answered, asked)
     if not parts:

@@ -42,6 +42,8 @@ SERVICES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("scale", "provisioned", "provisioned_throughput", "reserved"), "prepaid"),
 }
 """Providers' words for a service tier, in ours. A word that is not here is priced as the standard, as an estimate."""
+STANDARD_SERVICES: Final = frozenset(word for word, meant in SERVICES.items() if not meant)
+"""What the standard is called, as providers spell it."""
 
 CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
     "batch": ("processing", "batch"),
@@ -113,11 +115,22 @@ def marks(tier: Tier, provider_id: str, model: str = "", asked: str = "") -> lis
         found.append("speed_fast")
     if (tier.speed or "").lower() == "optimized":
         found.append("latency")
-    geo = tier.geo.lower() if tier.geo else "abroad" if provider_id == "aws" and ABROAD.search(asked) else None
+    geo = tier.geo.lower() if tier.geo else _named(asked) if provider_id == "aws" else None
     dearer = REGIONAL.get((provider_id, geo)) if geo else None
     if dearer is not None and dearer.search(model):
         found.append("region")
     return found
+
+
+def _named(model: str) -> str | None:
+    """Where Bedrock keeps the work, as the name of a profile says it.
+
+    >>> _named("us-gov.anthropic.claude-sonnet-4-5-20250929-v1:0")
+    'sovereign'
+    """
+    if "us-gov" in model:
+        return "sovereign"
+    return "abroad" if ABROAD.search(model) else None
 
 
 def unanswered(asked: object, provider: str) -> bool:

@@ -141,9 +141,7 @@ def read_chat(response: object) -> Reading:
         if charged is None and details.get("is_byok"):
             doubt = OWN_KEY
         tier, geo = tier or _traffic(details), text(details.get("inference_geo"))
-    made = reading(used, model, text(said("id")), reasons, calls, tier, charged, ran, by_total)
-    if doubt is not None or geo is not None:
-        made = made._replace(basis=doubt, geo=geo)
+    made = reading(used, model, text(said("id")), reasons, calls, tier, charged, ran, by_total, doubt, geo)
     if FAILED in reasons:
         made = made._replace(error=_failure(items(said("choices"))))
     return made if (listed := said(BREAKDOWN)) is None else _by_model(made, listed)
@@ -209,7 +207,7 @@ def read_embeddings(response: object) -> Reading:
     body = fields(response)
     said = fields(body.get("usage")) or fields(fields(body.get("meta")).get("billed_units"))  # Cohere's way
     charged = reported_cost(said)
-    return Reading(read_usage(said, EMBEDDINGS_USAGE), text(body.get("model")), reported_cost=charged)
+    return reading(read_usage(said, EMBEDDINGS_USAGE), text(body.get("model")), None, charged=charged)
 
 
 PAID_TOOLS = frozenset({"code_interpreter_call", "image_generation_call"})
@@ -242,21 +240,21 @@ def read_responses(response: object) -> Reading:
     said = fields(body.get("usage"))
     told, by_total, doubt = with_total(read_usage(body.get("usage"), RESPONSES_USAGE), said.get("total_tokens"))
     usage, more_was_run = _with_tools_of(body, _with_searches(told, output))
-    if reported_cost(said) is None and said.get("is_byok"):
+    if (charged := reported_cost(said)) is None and said.get("is_byok"):
         doubt = OWN_KEY
-    return Reading(
-        usage=usage,
-        model=text(body.get("model")),
-        id=text(body.get("id")),
-        finish_reasons=(reason,) if reason else (),
-        tool_calls=sum(kind in CALLED for kind in kinds),
-        service_tier=text(body.get("service_tier")),
+    return reading(
+        usage,
+        text(body.get("model")),
+        text(body.get("id")),
+        (reason,) if reason else (),
+        sum(map(CALLED.__contains__, kinds)),
+        text(body.get("service_tier")),
+        charged,
+        any(map(_is_paid, output)) or more_was_run or _more_was_run(said, usage),
+        by_total,
+        doubt,
         error=None if error is None else text(fields(error).get("code")) or "error",
-        extra_fees=any(map(_is_paid, output)) or more_was_run or _more_was_run(said, usage),
-        reported_cost=reported_cost(said),
         complete=body.get("status") not in GOES_ON,
-        basis=doubt,
-        by_total=by_total,
     )
 
 
