@@ -49,7 +49,7 @@ TokenGuard itself is set by environment variables and tokenguard.toml: see token
 
 DEAF = """\
 tokenguard-instrument: with {option}, Python loads nothing that is not named in the program: nothing would be measured,
-and no limit would hold. Leave {option} out, or call tokenguard.install() in the program and start it without this command.
+and no limit would hold. Leave {option} out, or call tokenguard.install() in the program and start it as it is.
 """
 DEAF_OPTIONS = "IES"
 """Of Python's: it reads no PYTHONPATH then (-I, -E), or no `sitecustomize` (-S)."""
