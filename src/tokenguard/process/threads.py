@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from tokenguard.process import ends
+from tokenguard.process import ends, forks
 from tokenguard.process.forks import at_fork
 from tokenguard.process.native import Empty, SimpleQueue, leave, sleep, start_new_thread
 
@@ -284,7 +284,10 @@ def start(run: Callable[[], Any]) -> bool:
 
 
 def _run(run: Callable[[], Any]) -> None:
+    me = threading.get_ident()
+    forks.ours.add(me)
     try:
         run()
     finally:
+        forks.ours.discard(me)
         leave()
