@@ -173,7 +173,7 @@ def main() -> int:
             return 0
         with tempfile.TemporaryDirectory(prefix="counted-") as folder:
             again = [sys.executable, __file__, "--within", folder]
-            environ = {**os.environ, **counting.ENVIRON}
+            environ = {**os.environ, **counting.environ(0)}
             return subprocess.run(counting.command(Path(folder), again), env=environ, check=False).returncode
     within = sys.argv[1:2] == ["--within"]
     found = counted(Path(sys.argv[2])) if within else timed()

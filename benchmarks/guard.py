@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/guard.py            the table
     .venv/bin/python benchmarks/guard.py --readme   the same, and into docs/benchmarks.md and README.md
-    .venv/bin/python benchmarks/guard.py --growth   how it grows with rules, messages, tools and the length of a prompt
+    .venv/bin/python benchmarks/guard.py --growth   how it grows with rules, budgets, tenants, messages, tools and texts
 
 The path of a call without its SDK, in one process, CPU of the calling thread, medians over interleaved rounds: what
 comes before the request is sent (the decision), and what comes after the answer (settling); and the decision by itself,
@@ -20,7 +20,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 os.environ["TOKENGUARD_STORE"] = "off"
 
@@ -59,13 +62,15 @@ SHOWN = {
     "sqlite, slices": "SQLite with slices",
 }
 ROUNDS, TURNS = 31, 60
-FAMILY = stainless.Family("openai", traces=False, omitted=frozenset())
+FAMILY = stainless.Family("openai", traces=False, omitted=frozenset(), look_at_headers=lambda: None)
 ANSWER = {
     "id": "c",
     "model": "gpt-4o-mini",
     "choices": [{"finish_reason": "stop", "message": {"content": "."}}],
     "usage": {"prompt_tokens": 20_000, "completion_tokens": 10},
 }
+SHORT = {**ANSWER, "usage": {"prompt_tokens": 20, "completion_tokens": 10}}
+"""To any of the requests that grow: no more than was held for it, as it ought to be."""
 
 
 def turns(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> tuple[float, float]:
@@ -107,40 +112,74 @@ def alone(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions) -> 
 LIMIT = '[[limit]]\nname = "l{n}"\nwhen = {{ {when} }}\nmax_input_tokens = 50000000\n'
 PLAIN = {"role": "user", "content": "word " * 80}
 TOOL = {"type": "function", "function": {"name": "f", "description": "word " * 200, "parameters": {"type": "object"}}}
-GROWTH: dict[str, tuple[str, dict[str, object]]] = {
-    "1 limit": (LIMIT.format(n=0, when=""), {}),
-    "1,000 limits that all apply": ("".join(LIMIT.format(n=n, when='tenant = "*"') for n in range(1_000)), {}),
-    "1,000 limits, one for each tenant": (
+BUDGET = '[[budget]]\nname = "b{n}"\nper = ["tenant"]\nwindow = "day"\nlimit_usd = 1000000\n'
+ONE = LIMIT.format(n=0, when="")
+
+
+class Row(NamedTuple):
+    """A policy and a request; a limit is always far away, and so is what a budget allows."""
+
+    rules: str
+    more: Mapping[str, object] = MappingProxyType({})
+    tenants: int = 1
+    """How many have been seen before, of which each call has any."""
+
+
+def budgets(count: int) -> str:
+    """So many budgets, each by tenant and day."""
+    return "".join(BUDGET.format(n=n) for n in range(count))
+
+
+def said(content: object) -> dict[str, object]:
+    """A request of one message."""
+    return {"messages": [{"role": "user", "content": content}]}
+
+
+GROWTH: dict[str, Row] = {
+    "1 limit": Row(ONE),
+    "1,000 limits that all apply": Row("".join(LIMIT.format(n=n, when='tenant = "*"') for n in range(1_000))),
+    "1,000 limits, one for each tenant": Row(
         "".join(LIMIT.format(n=n, when=f'tenant = "t{n}"') for n in range(1_000)),
-        {},
     ),
-    **{f"{n:,} messages": (LIMIT.format(n=0, when=""), {"messages": [PLAIN] * n}) for n in (10, 100, 1_000, 10_000)},
-    **{f"{n} tools of 1 kB": (LIMIT.format(n=0, when=""), {"tools": [TOOL] * n}) for n in (20, 200)},
-    "1 MB of Chinese": (LIMIT.format(n=0, when=""), {"messages": [{"role": "user", "content": "数" * 350_000}]}),
-    "a picture of 10 MB": (
-        LIMIT.format(n=0, when=""),
-        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "A" * 10**7}}]}]},
-    ),
+    **{
+        f"{n} budget{'s' * (n > 1)}, {SHOWN[ledger].partition(',')[0]}": Row(LEDGERS[ledger] + budgets(n))
+        for ledger in ("memory", "sqlite")
+        for n in (1, 10, 100)
+    },
+    **{f"{n:,} tenants, memory": Row(LEDGERS["memory"] + budgets(1), tenants=n) for n in (100, 10_000, 100_000)},
+    **{f"{n:,} messages": Row(ONE, {"messages": [PLAIN] * n}) for n in (10, 100, 1_000, 10_000)},
+    **{f"{n} tools of 1 kB": Row(ONE, {"tools": [TOOL] * n}) for n in (20, 200)},
+    **{f"a text of {n:,} kB": Row(ONE, said("word " * 205 * n)) for n in (1, 100, 1_000, 5_000)},
+    "1 MB of Chinese": Row(ONE, said("数" * 350_000)),
+    "a picture of 10 MB": Row(ONE, said([{"type": "image_url", "image_url": {"url": "A" * 10**7}}])),
 }
-"""What a policy and a request are in each row; a limit is always far away."""
 
 
-def growth(meter: Meter, client: openai.OpenAI) -> None:
-    """Print what a far-away limit adds to the call: with a tenant seen before, and with a new one at each call."""
+def growth(meter: Meter, client: openai.OpenAI, folder: str) -> None:
+    """Print what a rule that is far away adds to the call: with a tenant seen before, and with a new one each time."""
     print(f"{'us a call, before it is sent':36}{'unguarded':>10}{'added':>8}{'new tenant':>12}")
-    for name, (rules, more) in GROWTH.items():
-        guarded = policy.loads(rules)
+    for number, (name, row) in enumerate(GROWTH.items()):
+        own = Path(folder, f"{number}")
+        own.mkdir()
+        guarded = policy.loads(row.rules.format(folder=own) if "{folder}" in row.rules else row.rules)
         options = FinalRequestOptions.construct(
-            method="post", url="/chat/completions", json_data={**BODY, "messages": [PLAIN], **more}
+            method="post", url="/chat/completions", json_data={**BODY, "messages": [PLAIN], **row.more}
         )
         took: dict[str, list[float]] = {"unguarded": [], "seen": [], "new": []}
         tokenguard.install(guarded)
         guard = meter.guard
+        for n in range(row.tenants):
+            with tokenguard.attribution(tenant=f"t{n + 7}", feature="f"):
+                before(meter, client, options, 1)
         for n in range(ROUNDS):
-            for kind in took:
+            for kind in random.sample(list(took), len(took)):
                 meter.guard = None if kind == "unguarded" else guard
-                with tokenguard.attribution(tenant=f"{n}" if kind == "new" else "t7", feature="f"):
-                    took[kind].append(before(meter, client, options, 1 if kind == "new" else 5))
+                turns = 1 if kind == "new" else 5
+                for again in range(5 if row.tenants > 1 else 1):
+                    tenant = f"{n} {again}" if kind == "new" else f"t{7 + random.randrange(row.tenants)}"
+                    with tokenguard.attribution(tenant=tenant, feature="f"):
+                        took[kind].append(before(meter, client, options, 1 if row.tenants > 1 else turns))
+        guard.close()
         bare, seen, new = (statistics.median(each[1:]) for each in took.values())
         print(f"{name:36}{bare:10.1f}{seen - bare:8.1f}{new - bare:12.1f}")
 
@@ -157,7 +196,7 @@ def before(meter: Meter, client: openai.OpenAI, options: FinalRequestOptions, tu
             step = flow.send(Answer(operation(*arguments)))
         taken += time.thread_time_ns() - start
         with contextlib.suppress(StopIteration):
-            flow.send(Answer(ANSWER))
+            flow.send(Answer(SHORT))
     return taken / turns / 1000
 
 
@@ -178,11 +217,11 @@ def main() -> None:
     options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data=BODY)
     tokenguard.install(policy.Policy())
     meter = runtime.installed().meter
-    if "--growth" in sys.argv:
-        growth(meter, client)
-        return
     guards = {"no policy": None}
     with tempfile.TemporaryDirectory() as folder:
+        if "--growth" in sys.argv:
+            growth(meter, client, folder)
+            return
         for name, ledger in LEDGERS.items():
             tokenguard.install(policy.loads(ledger.format(folder=folder) + RULES, str(Path(folder, "tokenguard.toml"))))
             guards[name] = meter.guard

@@ -104,7 +104,13 @@ class Process:
     """A worker, and what it said of itself; with `counts`, one that counts the instructions of these scenarios."""
 
     def __init__(
-        self, contender: Contender, python: Path, folder: Path, base: str = "bare", counts: Sequence[str] = ()
+        self,
+        contender: Contender,
+        python: Path,
+        folder: Path,
+        base: str = "bare",
+        counts: Sequence[str] = (),
+        seed: int = 0,
     ) -> None:
         self.contender, self.python, self.base = contender, python, base
         self.errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - it lives as long as the process
@@ -116,7 +122,7 @@ class Process:
             stderr=self.errors,
             text=True,
             cwd=folder,
-            env=environ(contender, folder) | (counting.ENVIRON if counts else {}),
+            env=environ(contender, folder) | (counting.environ(seed) if counts else {}),
         )
         self.hello = self.answer()
         self.rounds: dict[str, list[dict[str, int]]] = {}

@@ -134,3 +134,10 @@ def test_installing_imports_no_sdk():
     assert modules & (heavy | {"tokenguard.policy.model", "tokenguard.ledger", "opentelemetry.sdk"}) == set()
     # What measures calls comes with the first SDK, and OpenTelemetry's API with it.
     assert modules & {"opentelemetry", "tokenguard.metering", "tokenguard.providers", "tokenguard.telemetry"} == set()
+
+
+def test_an_sdk_brings_no_more_than_its_calls_need():
+    """What sees to batches comes with the first request that is theirs."""
+    modules = loaded("import tokenguard; tokenguard.install(); import openai")
+    late = {"tokenguard.batches.watching", "tokenguard.store.jobs", "tokenguard.ledger"}
+    assert modules & {"tokenguard.seams.stainless", *late} == {"tokenguard.seams.stainless"}

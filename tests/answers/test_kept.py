@@ -144,10 +144,11 @@ CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": 
         (with_choice(message={"role": "assistant", "content": None, "refusal": "I will not."}), "finish"),
         (with_choice(message={"role": "assistant", "content": None, "tool_calls": CALLS}), "tool_call"),
         (with_choice(message={"role": "assistant", "content": "x" * 3000}), "size"),
+        ({**canned.chat_body(), "usage": {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 9}}, "empty"),
     ],
 )
 def test_what_is_not_kept(answer, reason, provider, under, spans):
-    """An answer that was cut off, filtered, calls a tool, or is too large is not given to the next."""
+    """An answer that was cut off, filtered, calls a tool, is too large or says nothing is not given to the next."""
     under(RULE + "max_entry_kib = 2")
     provider.answer = lambda: answer
     client = provider.client()

@@ -106,6 +106,7 @@ def test_what_does_not_count():
     assert keyed({"temperature": 1e30}) == keyed({"temperature": int(1e30)})
     assert keyed({"content": ":1.0,", "temperature": 0.5}) != keyed({"content": ":1,", "temperature": 0.5})
     assert keyed({"content": 'say "cache_control": now'}) != keyed({"content": "say now"})
+    assert keyed({**BODY, "user": "u", "metadata": {"a": "b"}}) == keyed()
     assert headers_that_count({"Traceparent": "1", b"X-Stainless-Lang": b"python", "X-Tenant": "a"}) == {
         "x-tenant": "a"
     }
@@ -123,6 +124,7 @@ def test_what_else_counts():
         keyed(by=AskedBy(url, [{"authorization": "Bearer b"}])),
         keyed(by=AskedBy(url, [], {"organization": "o"})),
         keyed({**BODY, "seed": "7"}),
+        keyed({**BODY, "store": True}),  # its id is good for more
         keyed({**BODY, "image": b"\x00\x01"}),
         keyed({**BODY, "image": "AAE="}),
         keyed(api=every_api()[4]),
@@ -187,6 +189,13 @@ def test_no_plain_data():
         ("Do you ship to Norway", "Do you ship to Sweden", False),
         ("Is A better than B", "Is B better than A", False),
         ("the US tax", "the tax", False),
+        ("What was the revenue in May?", "What was the revenue?", False),
+        ("When did Will arrive?", "When did May arrive?", False),
+        ("May revenue", "revenue", False),
+        ("Hello. Could you ship it?", "can you ship it", True),
+        ("flights from Paris to London", "flights to Paris from London", False),
+        ("the invoice was paid by Acme", "the invoice was paid to Acme", False),
+        ("Do I need a visa?", "Do I have a visa?", False),
         ("C# or C", "C or C", False),
         ("on 2026-11-26", "on 2026-11-27", False),
         ("$5", "5", False),

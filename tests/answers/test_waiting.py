@@ -133,3 +133,25 @@ def test_another_one_comes_meanwhile(still):
     there.write()
     assert store.written == [b"k", b"k"]
     assert decode(store.get(b"k")).answer.body == b"second"
+
+
+def test_sustained_load(still, monkeypatch):
+    """A table that is never empty takes new answers as long as those that wait are within the bound, and no longer."""
+    monkeypatch.setattr(waiting, "MOST_BYTES", 100_000)
+    store, put, coming_in = Slow(), Slow.put, iter(range(10, 1_000))
+    there = Waiting(store, Bare(b"s"), pytest.fail)
+
+    def written(key, item):
+        put(store, key, item)
+        if (n := next(coming_in, None)) is not None:
+            there.put((b"%d" % n,), coming(b"%d" % n, body=b"x" * 1_000))
+
+    store.put = written
+    for n in range(10):
+        there.put((b"%d" % n,), coming(b"%d" % n, body=b"x" * 1_000))
+    there.write()
+    assert len(store.written) == 1_000
+    for n in range(1_000):
+        there.put((b"%d" % n,), coming(b"%d" % n, body=b"x" * 1_000))
+    assert sum(each.came.size for each in there._coming.values()) <= 101_000
+    assert len(there._coming) >= 100

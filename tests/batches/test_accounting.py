@@ -238,7 +238,7 @@ def test_other_files_pass_untouched(installed, provider, client):
     assert client.files.content(file.id).text == '{"note": 1}\n{"note": 2}\n'
     installed.telemetry.flush()
     assert installed.records == []
-    assert installed.meter.batches.jobs.all() == []
+    assert installed.meter.batches.made().jobs.all() == []
 
 
 def test_seed_004_batch_processing(installed, provider, client):
@@ -295,5 +295,5 @@ def test_together(installed):
         ("together", "b1", "together")
     }
     assert len(seen) == 3
-    [known] = installed.meter.batches.jobs.all()
+    [known] = installed.meter.batches.made().jobs.all()
     assert (known.state, known.groups[0].model, known.collected_ns is not None) == ("completed", model, True)

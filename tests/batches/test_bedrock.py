@@ -106,7 +106,7 @@ def test_a_job(installed, provider, aws, read):
         assert len(read(s3.get_object(**results_of(arn))["Body"])) == 5
     installed.telemetry.flush()
     assert measured.calls == 5
-    assert installed.meter.batches.jobs.find(arn.rpartition("/")[2]).collected_ns
+    assert installed.meter.batches.made().jobs.find(arn.rpartition("/")[2]).collected_ns
     assert measured.cost_usd == pytest.approx(billed(provider), rel=1e-9)
     seen = [record.attributes for record in measured.records]
     assert {each[names.attribution_attribute("tenant")] for each in seen} == {"aws-batch"}
@@ -175,7 +175,7 @@ def test_files_by_way_of_transfers(installed, provider, aws, tmp_path, parts):
         s3.download_file(results_of(arn)["Bucket"], results_of(arn)["Key"], str(tmp_path / "out"), Config=config)
         assert len((tmp_path / "out").read_bytes().splitlines()) == count
     installed.telemetry.flush()
-    [job] = installed.meter.batches.jobs.all()
+    [job] = installed.meter.batches.made().jobs.all()
     assert job.groups[0].lines == count
     assert measured.calls == count
     assert measured.cost_usd == pytest.approx(billed(provider), rel=1e-9)
@@ -298,7 +298,7 @@ def test_a_job_of_another_process(installed, provider, aws, monkeypatch):
     ended(bedrock, again)
     all_lines(s3.get_object(**results_of(again))["Body"])
     installed.telemetry.flush()
-    found = installed.meter.batches.jobs.find
+    found = installed.meter.batches.made().jobs.find
     assert found(arn.rpartition("/")[2]).groups[0].model == NOVA
     assert found(again.rpartition("/")[2]).attributes[names.attribution_attribute("tenant")] == "tagged"
 
@@ -314,8 +314,8 @@ def test_other_files_pass(installed, provider, aws):
     with pytest.raises(s3.exceptions.NoSuchKey):
         s3.get_object(Bucket="work", Key="none.jsonl.out")
     installed.telemetry.flush()
-    assert not installed.meter.batches.uploads
-    assert installed.meter.batches.jobs.all() == []
+    assert not installed.meter.batches.made().uploads
+    assert installed.meter.batches.made().jobs.all() == []
 
 
 async def test_asynchronous(installed, provider):

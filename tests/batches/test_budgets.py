@@ -158,7 +158,7 @@ def test_another_process_settles(under, provider, client, tmp_path, monkeypatch)
     guard = under(budget(1), f"sqlite:///{tmp_path / 'ledger.db'}")
     batch = create(client, [line(0)])
     runtime.installed().telemetry.flush()
-    (held,) = runtime.installed().meter.batches.jobs.find(batch.id).held
+    (held,) = runtime.installed().meter.batches.made().jobs.find(batch.id).held
     again = reservation(held)
     assert again.expires - guard.ledger.now() > 47 * 3600
     guard.ledger.settle(again, 123, 5)

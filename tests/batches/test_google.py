@@ -197,8 +197,8 @@ def test_another_process_reads_it(installed, provider, gemini):
     with tokenguard.attribution(tenant="creator"), tokenguard.meter() as measured:
         job = gemini.batches.create(model=MODEL, src=upload(gemini, 2).name)
     installed.telemetry.flush()
-    installed.meter.batches._told.clear()
-    installed.meter.batches.uploads.clear()
+    installed.meter.batches.made()._told.clear()
+    installed.meter.batches.made().uploads.clear()
     job = ended(gemini, job)
     gemini.files.download(file=job.dest.file_name)
     installed.telemetry.flush()
@@ -231,7 +231,8 @@ async def test_the_helper_asynchronously(installed, provider, gemini):
 
 def test_vertex_is_known_and_not_read(installed, provider):
     """Vertex AI's results go to Cloud Storage: the job is listed with where they are, and nothing is recorded."""
-    from tokenguard.providers.batches import GOOGLE, request_at
+    from tokenguard.providers.batches import request_at
+    from tokenguard.providers.batches.google import GOOGLE
 
     path = "/v1beta1/projects/p/locations/l/batchPredictionJobs"
     assert request_at("post", path, (GOOGLE,)).kind == "create"

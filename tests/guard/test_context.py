@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import random
+import re
 from itertools import pairwise
 
 import anthropic
 import httpx2
+import openai
 import pytest
 
 import tokenguard
@@ -200,6 +204,59 @@ def test_trim_random_conversations(under, client, provider):
             assert sent[1]["role"] == "user"
 
 
+CALLS = {
+    "chat": (lambda n: [call(n)], lambda n, text: [result(n, text)]),
+    "responses": (
+        lambda n: [
+            {"type": "reasoning", "id": f"r{n}", "summary": [], "encrypted_content": "x"},
+            {"type": "function_call", "call_id": f"c{n}", "name": "f", "arguments": "{}"},
+        ],
+        lambda n, text: [{"type": "function_call_output", "call_id": f"c{n}", "output": text}],
+    ),
+    "messages": (
+        lambda n: [{"role": "assistant", "content": [{"type": "tool_use", "id": f"c{n}", "name": "f", "input": {}}]}],
+        lambda n, text: [
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": f"c{n}", "content": text}]}
+        ],
+    ),
+}
+"""How each format says that a tool is called, and what came of it; the calls have ids."""
+ID, GIVEN = re.compile(r'"(?:id|call_id)": "(c\d+)"'), re.compile(r'"(?:tool_call_id|tool_use_id|call_id)": "(c\d+)"')
+
+
+@pytest.mark.parametrize("api", CALLS)
+def test_tool_calls_keep_their_results(api, under, client, claude, provider):
+    """Of random conversations: a result never goes without its call, nor a call without its result."""
+    under("max_history_tokens = 250", "trim")
+    calls, gives = CALLS[api]
+    chance, trimmed = random.Random(11), 0
+    for _ in range(25):
+        messages, n = [], 0
+        for k in range(chance.randint(2, 7)):
+            messages.append(said("user", f"{k} " + "words " * chance.randint(1, 120)))
+            for _ in range(chance.randint(0, 3)):
+                n += 1
+                messages += [*calls(n), *gives(n, "x " * chance.randint(1, 60))]
+            messages.append(said("assistant", f"{k} " + "words " * chance.randint(1, 120)))
+        messages.append(ASKED)
+        if chance.random() < 0.5:
+            messages += [*calls(99), *gives(99, "the last")]
+        if api == "chat":
+            chat(client, *messages)
+        elif api == "responses":
+            client.responses.create(model="gpt-4o", input=messages, max_output_tokens=20)
+        else:
+            claude.messages.create(model="claude-haiku-4-5", messages=messages, max_tokens=9)
+        sent = provider.requests[-1].body["input" if api == "responses" else "messages"]
+        assert sent == messages[len(messages) - len(sent) :]
+        text = json.dumps([each for each in sent if each.get("type") != "function_call_output"])
+        given = json.dumps([each for each in sent if each.get("type") != "function_call"])
+        assert ID.findall(text) == GIVEN.findall(given)
+        assert sent[0]["role"] == "user"
+        trimmed += len(sent) < len(messages)
+    assert trimmed > 10
+
+
 def test_what_is_cached_is_not_trimmed(under, client, provider, spans, caplog):
     """A conversation that the provider reads from its cache goes out whole: shorter it would cost more."""
     under("max_history_tokens = 3000", "trim")
@@ -269,6 +326,78 @@ def test_anthropics_context_management(under, provider):
     (edit,) = provider.requests[0].body["context_management"]["edits"]
     assert edit == {"type": "clear_tool_uses_20250919", "trigger": {"type": "input_tokens", "value": 100}}
     assert headers[0]["anthropic-beta"] == "mine,context-management-2025-06-27"
+
+
+LONG = [said("user"), said("assistant"), ASKED]
+
+
+@pytest.mark.parametrize("way", ["stream", "raw", "parse", "async", "own"])
+def test_truncation_however_it_is_asked(way, under, client, provider, spans):
+    """Each way of asking sends the setting; one of the caller's own stays."""
+    under("max_history_tokens = 100", "provider")
+    given = {"model": "gpt-4o", "input": LONG}
+    if way == "stream":
+        list(client.responses.create(**given, stream=True))
+    elif way == "raw":
+        client.responses.with_raw_response.create(**given).parse()
+    elif way == "parse":
+        client.responses.parse(**given)
+    elif way == "own":
+        client.responses.create(**given, truncation="disabled")
+    else:
+
+        async def waited():
+            async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as own:
+                await own.responses.create(**given)
+
+        asyncio.run(waited())
+    assert provider.requests[0].body["truncation"] == ("disabled" if way == "own" else "auto")
+    assert spans.attributes.get("tokenguard.guard.action") == ("warn" if way == "own" else "provider")
+
+
+@pytest.mark.parametrize("way", ["stream", "helper", "raw", "beta", "async", "own"])
+def test_context_management_however_it_is_asked(way, under, provider, spans):
+    """Each way of asking sends the edit, and the header with the caller's own; an edit of the caller's own stays."""
+    under("max_history_tokens = 100", "provider")
+    headers = []
+    given = {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": LONG}
+    own = {"edits": [{"type": "clear_tool_uses_20250919"}]}
+
+    def hear(request):
+        headers.append(request.headers)
+
+    async def hear_async(request):
+        hear(request)
+
+    async def waited():
+        http = httpx2.AsyncClient(event_hooks={"request": [hear_async]})
+        async with anthropic.AsyncAnthropic(api_key="k", base_url=provider.url, http_client=http) as client:
+            await client.messages.create(**given)
+
+    http = httpx2.Client(event_hooks={"request": [hear]})
+    with anthropic.Anthropic(api_key="k", base_url=provider.url, http_client=http) as client:
+        if way == "stream":
+            list(client.messages.create(**given, stream=True))
+        elif way == "helper":
+            with client.messages.stream(**given) as stream:
+                stream.until_done()
+        elif way == "raw":
+            client.messages.with_raw_response.create(**given).parse()
+        elif way == "beta":
+            client.beta.messages.create(**given, betas=["mine"])
+        elif way == "own":
+            client.beta.messages.create(**given, context_management=own, betas=["context-management-2025-06-27"])
+        else:
+            asyncio.run(waited())
+    (request,) = provider.requests
+    if way == "own":
+        assert request.body["context_management"] == own
+        assert headers[0]["anthropic-beta"] == "context-management-2025-06-27"
+    else:
+        (edit,) = request.body["context_management"]["edits"]
+        assert edit["trigger"] == {"type": "input_tokens", "value": 100}
+        assert headers[0]["anthropic-beta"] == ("mine," if way == "beta" else "") + "context-management-2025-06-27"
+        assert spans.attributes["tokenguard.guard.action"] == "provider"
 
 
 def test_what_has_no_such_setting(under, client, provider, spans):

@@ -292,3 +292,64 @@ def test_a_client_of_one_deployment(under, provider, spans):
         chat(client, "large")
     assert sent(provider) == ["large"]
     assert "tokenguard.route.rule" not in spans.attributes
+
+
+# --- three SDKs, plain and streamed, at once and awaited --------------------------------------------------------------
+
+SMALLER = {"openai": "gpt-4.1-mini", "anthropic": "claude-haiku-4-5", "google": "gemini-2.5-flash-lite"}
+OWN = {"openai": "gpt-4o", "anthropic": "claude-sonnet-4-6", "google": "gemini-2.5-pro"}
+
+
+def asking(sdk, provider, *, stream, waits):
+    """Asks by this SDK, and returns the number of parts of the answer: one, where it is not streamed."""
+
+    async def counted(parts):
+        return len([part async for part in parts]) if stream else 1
+
+    if sdk == "google":
+        genai = pytest.importorskip("google.genai")
+        client = genai.Client(api_key="k", http_options={"base_url": provider.url})
+        models = client.aio.models if waits else client.models
+        send = models.generate_content_stream if stream else models.generate_content
+        given = {"model": OWN[sdk], "contents": "Which plan?", "config": {"max_output_tokens": 20}}
+    elif sdk == "anthropic":
+        kind = anthropic.AsyncAnthropic if waits else anthropic.Anthropic
+        client = kind(api_key="k", base_url=provider.url, max_retries=0)
+        send, given = client.messages.create, {"model": OWN[sdk], "messages": ASKED, "max_tokens": 20, "stream": stream}
+    else:
+        kind = openai.AsyncOpenAI if waits else openai.OpenAI
+        client = kind(api_key="k", base_url=provider.openai_url, max_retries=0)
+        send = client.chat.completions.create
+        given = {"model": OWN[sdk], "messages": ASKED, "max_tokens": 20, "stream": stream}
+
+    async def waited():
+        parts = await counted(await send(**given))
+        await (client.aio.aclose() if sdk == "google" else client.close())
+        return parts
+
+    def ask():
+        if waits:
+            return asyncio.run(waited())
+        with client:
+            return len(list(send(**given))) if stream else bool(send(**given))
+
+    return ask
+
+
+@pytest.mark.filterwarnings("ignore:Inheritance class Aiohttp:DeprecationWarning")  # google's own
+@pytest.mark.everywhere
+@pytest.mark.parametrize("waits", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("status", [400, 404, 422])
+@pytest.mark.parametrize("sdk", SMALLER)
+def test_no_call_is_lost(sdk, status, stream, waits, under, provider, spans):
+    """However the other model refuses, and whoever asks: one request more, once, and every call has its answer."""
+    under("".join(f'[[route]]\nname = "{n}"\nto = "{SMALLER[n]}"\nwhen = {{ model = "{OWN[n]}" }}\n' for n in SMALLER))
+    provider.fail_next(status)
+    for _ in range(3):
+        assert asking(sdk, provider, stream=stream, waits=waits)() >= 1
+    assert sent(provider) == [SMALLER[sdk], *[OWN[sdk]] * 3]
+    first, *others = (span.attributes for span in spans)
+    assert len(others) == 2
+    assert first["tokenguard.route.unfit"] == SMALLER[sdk]
+    assert all("error.type" not in each and each["tokenguard.cost.usd"] > 0 for each in (first, *others))

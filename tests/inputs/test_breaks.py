@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import tracemalloc
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from tokenguard.facts import names as n
 from tokenguard.facts.record import CallRecord
 from tokenguard.facts.usage import Usage
-from tokenguard.inputs import chains, known
+from tokenguard.inputs import breaks, chains, known
 from tokenguard.inputs.known import BLOCK
 from tokenguard.inputs.look import Looker
+from tokenguard.inputs.pieces import taken_apart
 from tokenguard.inputs.request import snapshot
 from tokenguard.prices import PriceBook
 from tokenguard.providers import anthropic, bedrock, google, openai
@@ -284,8 +286,35 @@ def test_nothing_of_a_prompt_is_kept():
     import pickle
 
     its = program.looker
-    kept = [its._chains._by_key, its._known._found, its._told, dict(program.seen)]
+    kept = [
+        its._chains._by_key,
+        {key: known.found for key, known in its._known._members.items()},
+        its._told,
+        dict(program.seen),
+    ]
     assert b"xylophone" not in pickle.dumps(kept)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_not_looked_through_tells_nothing(monkeypatch, seed):
+    """Where what differs is worth nothing, no other likeness is looked for: the break that is told is the same."""
+    rng = random.Random(seed)
+    lines = [f"{rng.random()} lorem ipsum dolor sit amet\n" for _ in range(rng.choice((60, 400, 2_000)))]
+
+    def made(at, start, length):
+        some = lines[:start] + rng.sample(lines, rng.randrange(length + 1)) + lines[start:]
+        body = chat("".join(some[rng.choice((0, 0, 0, 3)) :]), (), TURNS[: rng.randint(1, len(TURNS))], "gpt-4o")
+        request = taken_apart(body, known.Known())
+        return chains.chain(request, "gpt-4o", START + at * 10**9, START + at * 10**9 + 1)
+
+    earlier = [made(n, rng.randrange(len(lines)), 30) for n in range(rng.randint(1, 8))]
+    new = made(20, rng.randrange(len(lines)), 30)
+    for tokens in (1_100, new.chars // 4, new.chars):
+        for read in (0, tokens // 2, tokens):
+            told = breaks.find(new, earlier, tokens, read, marks=False)
+            with monkeypatch.context() as patch:
+                patch.setattr(breaks, "_may_differ", lambda *_: True)
+                assert breaks.find(new, earlier, tokens, read, marks=False) == told
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -311,7 +340,7 @@ def test_memory_is_bounded(monkeypatch):
     kept = [chain for key in looker._chains._by_key.values() for chain in key]
     assert looker._chains._chains == len(kept) <= 64
     assert looker._chains._blocks == sum(len(chain.sums) for chain in kept)
-    assert looker._known._blocks == sum(weight for _, weight in looker._known._found.values()) <= 4096
+    assert looker._known._blocks == sum(its.weight for its in looker._known._members.values()) <= 4096
     assert after < before * 1.2 + 2_000 * 64  # Python itself keeps as many tuples of a size that were let go of
 
 

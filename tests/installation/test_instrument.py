@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts.record import CallRecord
-from tokenguard.installation.instrument import environment
+from tokenguard.installation.instrument import deaf_option, environment
 from tokenguard.store.store import read_store
 
 BIN = Path(sys.executable).parent
@@ -361,3 +361,39 @@ def test_the_programs_own_sitecustomize(tmp_path):
     program = "import sitecustomize; print(sitecustomize.mine, sitecustomize.runs)"
     done = subprocess.run([sys.executable, "-c", program], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.split() == ["yes", "1"], done.stderr
+
+
+DEAF = {
+    "python -I app.py": "-I",
+    "/usr/bin/python3.13 -sE app.py": "-E",
+    "python -X dev -S -c pass": "-S",
+    "python -Wignore -W error -IS app.py": "-I",
+    "/usr/bin/env -S python3 -I": "-I",
+    "python -P -s -B -OO -X dev app.py": None,
+    "python app.py -I": None,
+    "python -c pass -I": None,
+    "python -m app -S": None,
+    "python -mapp -S": None,
+    "python -XI app.py": None,
+    "python": None,
+    "gunicorn -S app": None,
+}
+
+
+@pytest.mark.parametrize("command", DEAF)
+def test_which_options_python_is_deaf_with(command: str) -> None:
+    """Options of Python's with which it loads no `sitecustomize` are found where they are Python's own."""
+    assert deaf_option(command.split()) == DEAF[command]
+
+
+@pytest.mark.parametrize("how", ["-I", "-E", "-S", "script"])
+def test_python_that_would_not_load_us(tmp_path: Path, how: str) -> None:
+    """It is refused with a sentence: it would run with nothing measured and no limit, and nobody would know."""
+    (tmp_path / "app.py").write_text(f"#!{sys.executable} -I\nprint('ran')\n")
+    (tmp_path / "app.py").chmod(0o755)
+    (tmp_path / "app.py").rename(tmp_path / "app")
+    command = [str(tmp_path / "app")] if how == "script" else [sys.executable, how, "app"]
+    done = subprocess.run([*INSTRUMENT, *command], cwd=tmp_path, capture_output=True, text=True)
+    option = "-I" if how == "script" else how
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"with {option}, Python loads nothing" in done.stderr

@@ -281,7 +281,7 @@ def test_redis_that_forgot(own_server: Server, caplog: pytest.LogCaptureFixture)
     ledger = RedisLedger(own_server.url, timeout_s=1.0)
     it = Entry("b", "", 0, 2**32, nano(1))
     held(ledger.reserve([it], nano(0.2), 0))
-    ledger._client.flushall()
+    ledger._server._shared.client.flushall()
     with caplog.at_level(logging.WARNING):
         held(ledger.reserve([it], nano(0.2), 0))
         held(ledger.reserve([it], nano(0.2), 0))

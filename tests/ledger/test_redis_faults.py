@@ -184,7 +184,7 @@ def test_while_logging_is_locked(redis_server: Server) -> None:
     ledger.read([IT])  # what is logged once has been
 
     def connect() -> None:
-        ledger._begin()
+        ledger._server.begin()
         ledger.reserve([IT], 5, 0)
         took.set()
 

@@ -504,7 +504,7 @@ WIRE_STEPS = [
     (speakeasy, "json"),
     (speakeasy.Attempts, "_next"),
     (cohere, "located"),
-    (ollama, "_line"),
+    (ollama.Made, "line"),
     (ollama, "located"),
     (xai, "plain"),
     (xai, "_event"),

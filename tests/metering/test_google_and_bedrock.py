@@ -279,3 +279,25 @@ def test_what_the_server_adds_is_not_bounded(more):
 def test_vertex_hosts(host):
     """Vertex AI is known by its hosts, global, regional and of a continent, whatever SDK calls them."""
     assert endpoint_of(object, host, 443, "openai").provider == "gcp.vertex_ai"
+
+
+@pytest.mark.parametrize(("word", "usd"), [("HIT", 0.0), ("MISS", 0.000144)])
+def test_kept_by_a_gateway_before_bedrock(installed, spans, word, usd):
+    """Botocore's answers come with their headers, too: what Helicone had kept costs nothing."""
+    import boto3
+    from botocore.stub import Stubber
+
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+    client = boto3.client("bedrock-runtime", endpoint_url="https://bedrock.helicone.ai", **keys)
+    answer = {
+        "output": {"message": {"role": "assistant", "content": [{"text": "Paris."}]}},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 100, "outputTokens": 20, "totalTokens": 120},
+        "metrics": {"latencyMs": 1},
+        "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {"helicone-cache": word}},
+    }
+    with Stubber(client) as stubbed:
+        stubbed.add_response("converse", answer)
+        client.converse(modelId="amazon.nova-pro-v1:0", messages=[{"role": "user", "content": [{"text": "Hi"}]}])
+    assert spans.attributes.get("tokenguard.cost.usd", 0.000144) == pytest.approx(usd)
+    assert (spans.attributes.get("tokenguard.cost.source") == "reported") is (word == "HIT")

@@ -35,6 +35,7 @@ from canned import (
 )
 from exported import metric_points
 from tokenguard.inputs.request import fingerprint, snapshot
+from tokenguard.process.hashes import marshalled
 
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 MESSAGE = {"model": SONNET, "messages": MESSAGES, "max_tokens": 200}
@@ -527,3 +528,31 @@ def test_what_is_not_given_is_not_in_the_body(installed, spans):
     tool = {"role": "tool", "tool_call_id": "a", "content": "x"}
     first, second = ({"messages": [dict(pairs)]} for pairs in (tool.items(), reversed(tool.items())))
     assert snapshot("chat", "openai", first) == snapshot("chat", "openai", second)
+
+
+def turned(value):
+    """The same with the keys of all mappings in another order."""
+    if isinstance(value, dict):
+        return {key: turned(each) for key, each in reversed(value.items())}
+    return [turned(each) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("more", [{}, {"metadata": {"trace": {"id": "1", "at": 2}}, "stop": ["a", "b"]}])
+def test_the_order_of_keys_does_not_matter(more):
+    """Nor deep inside tools and schemas; the request that is held for a look has the order that was sent."""
+    schema = {"type": "object", "properties": {"a": {"type": "string", "description": "é"}, "b": {"type": "integer"}}}
+    tools = [{"type": "function", "function": {"name": name, "parameters": schema}} for name in ("one", "two")]
+    body = {
+        **CHAT,
+        "tools": tools,
+        "response_format": {"type": "json_schema", "json_schema": {"schema": schema}},
+        **more,
+    }
+    held, is_plain = snapshot("chat", "openai", body)
+    other, _ = snapshot("chat", "openai", turned(body))
+    assert is_plain
+    assert fingerprint(held, is_plain=True) == fingerprint(other, is_plain=True)
+    assert json.dumps(other.whole()[2]["tools"]) == json.dumps(turned(tools))
+    assert held.size() == len(marshalled(body))
+    renamed = {**body, "tools": tools[::-1]}
+    assert fingerprint(snapshot("chat", "openai", renamed)[0], is_plain=True) != fingerprint(held, is_plain=True)

@@ -132,6 +132,14 @@ def test_nobody_elses_word(installed, spans):
         ("bedrock-runtime.cn-north-1.amazonaws.com.cn", "sovereign"),
         ("mine.openai.azure.com", None),
         ("bedrock-runtime.us-west-2.amazonaws.com", None),
+        ("bedrock-runtime.eu-central-1.amazonaws.com", "abroad"),
+        ("vpce-0a-b.bedrock-runtime.ap-northeast-1.vpce.amazonaws.com", "abroad"),
+        ("bedrock-mantle.sa-east-1.api.aws", "abroad"),
+        ("gov.api.openai.com", "sovereign"),
+        ("api.moonshot.cn", "sovereign"),
+        ("api.moonshot.ai", None),
+        ("api.minimaxi.com", "sovereign"),
+        ("api.minimax.io", None),
     ],
 )
 def test_geography_of_hosts(host, geo):
@@ -152,7 +160,7 @@ def test_a_router_of_models_has_a_fee():
     plain = book.cost("azure.ai.openai", "gpt-5-nano-2025-08-07", usage)
     routed = book.cost("azure.ai.openai", ("gpt-5-nano-2025-08-07", "model-router"), usage)
     assert routed.total == pytest.approx(plain.total + 0.14)
-    assert (plain.status, routed.status, routed.basis) == ("exact", "estimated", "assumed_router")
+    assert (plain.basis, routed.status, routed.basis) == ("assumed_global", "estimated", "assumed_router")
     elsewhere = book.cost("openai", ("gpt-5-nano-2025-08-07", "model-router"), usage)
     assert elsewhere.total == pytest.approx(book.cost("openai", "gpt-5-nano-2025-08-07", usage).total)
 
@@ -476,3 +484,219 @@ async def test_kept_by_a_gateway_async(installed, spans):
     client = async_openai_client(kept("cf-aig-cache-status", "HIT", False), base_url=GATEWAY)
     await client.chat.completions.with_raw_response.create(model="gpt-4o", messages=MESSAGES)
     assert spans.attributes["tokenguard.cost.usd"] == 0.0
+
+
+# --- what it costs by the headers, or beside the usage ----------------------------------------------------------------
+
+PROXY = "https://llm.internal/v1"
+OF_LITELLM = {"x-litellm-call-id": "1"}
+PRICED = {"x-litellm-response-cost": "0.0123"}
+AS_OPENAI = 0.0035
+
+
+@pytest.mark.parametrize(
+    ("base_url", "headers", "usage", "usd", "basis"),
+    [
+        (PROXY, PRICED, USAGE, 0.0123, "reported_estimate"),
+        (PROXY, OF_LITELLM, {**USAGE, "cost": 0.0123}, 0.0123, "reported_estimate"),  # litellm#39069
+        (PROXY, PRICED, {**USAGE, "cost": 0.9}, 0.0123, "reported_estimate"),
+        (PROXY, {**OF_LITELLM, "x-litellm-response-cost": "0"}, USAGE, AS_OPENAI, "assumed_provider"),
+        (PROXY, {**OF_LITELLM, "x-litellm-response-cost": "None"}, USAGE, AS_OPENAI, "assumed_provider"),
+        (PROXY, {}, {**USAGE, "cost": 0.9}, AS_OPENAI, "assumed_provider"),  # nobody knows what that means there
+        ("https://api.openai.com/v1", PRICED, USAGE, AS_OPENAI, None),
+    ],
+)
+def test_what_a_proxy_of_litellm_says_of_the_cost(installed, spans, base_url, headers, usage, usd, basis):
+    """It knows its operator's settings and the model behind an alias, but its list may be wrong: an estimate.
+
+    litellm#38691, litellm#11789; zero is what it says of a model that it has no price for.
+    """
+    client = openai_client(
+        lambda request: httpx2.Response(200, json=chat(usage=usage), headers=headers), base_url=base_url
+    )
+    client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(usd)
+    assert spans.attributes.get("tokenguard.cost.basis") == basis
+    assert (spans.attributes.get("tokenguard.cost.source") == "reported") is (basis == "reported_estimate")
+
+
+@pytest.mark.parametrize("told", [None, 0.0123])
+def test_the_headers_of_a_stream_are_sent_before_its_cost_is_known(installed, spans, told):
+    """litellm#12689: what counts is the usage at its end, if that has a cost."""
+    piece = {"index": 0, "delta": {"content": "Paris."}, "finish_reason": "stop"}
+    usage = USAGE if told is None else {**USAGE, "cost": told}
+    events = [{"id": "c", "model": "gpt-4o", "choices": [piece]}, {"id": "c", "choices": [], "usage": usage}]
+    text = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    headers = {"content-type": "text/event-stream", **PRICED, "x-litellm-response-cost": "0.5"}
+    client = openai_client(lambda request: httpx2.Response(200, text=text, headers=headers), base_url=PROXY)
+    list(client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True))
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(told or AS_OPENAI)
+    assert spans.attributes["tokenguard.cost.status"] == "estimated"
+
+
+def test_a_proxy_that_the_policy_names(installed, spans):
+    """Its word on the cost counts where it is called litellm; a provider that `[hosts]` names goes before it."""
+    ask_with = lambda: openai_client(  # noqa: E731
+        lambda request: httpx2.Response(200, json=chat(), headers=PRICED), base_url=PROXY
+    ).chat.completions.create(model="gpt-4o", messages=MESSAGES)
+    try:
+        know_hosts({"llm.internal": "litellm"})
+        ask_with()
+        assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(0.0123)
+        spans.clear()
+        know_hosts({"llm.internal": "openai"})
+        ask_with()
+        assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(AS_OPENAI)
+        assert spans.attributes["tokenguard.cost.status"] == "exact"
+    finally:
+        know_hosts({})
+
+
+FIREWORKS = "https://api.fireworks.ai/inference/v1"
+GLM = "accounts/fireworks/models/glm-4p7"
+
+
+def test_what_fireworks_has_cached(installed, spans):
+    """any-llm#796: a header alone tells it, or what it has measured."""
+    headers = {"fireworks-prompt-tokens": "1000", "fireworks-cached-prompt-tokens": "800"}
+    client = openai_client(lambda request: httpx2.Response(200, json=chat(GLM), headers=headers), base_url=FIREWORKS)
+    client.chat.completions.create(model=GLM, messages=MESSAGES)
+    assert spans.attributes["gen_ai.usage.cache_read.input_tokens"] == 800
+    spans.clear()
+    ask(chat(GLM, perf_metrics={"cached-prompt-tokens": "700"}), FIREWORKS, GLM)
+    assert spans.attributes["gen_ai.usage.cache_read.input_tokens"] == 700
+
+
+COPILOT = "https://api.githubcopilot.com"
+AI_CREDITS = {"token_details": [{"token_type": "input", "token_count": 1000}], "total_nano_aiu": 399500000}
+
+
+@pytest.mark.parametrize(("base_url", "usd"), [(COPILOT, 0.003995), ("https://api.openai.com/v1", None)])
+def test_what_copilot_charges(installed, spans, base_url, usd):
+    """openclaw#100097: in billionths of a credit, beside the usage; elsewhere that means nothing."""
+    ask(chat("gpt-5.4", copilot_usage=AI_CREDITS), base_url, "gpt-5.4")
+    charged = spans.attributes["tokenguard.cost.usd"]
+    assert charged == pytest.approx(usd or 1000 * 2.5e-6 + 100 * 15e-6)
+    assert spans.attributes["tokenguard.cost.status"] == "exact"
+    assert spans.attributes.get("tokenguard.cost.source") == ("reported" if usd else None)
+
+
+def test_errors_with_status_200_of_what_makes_no_text(installed, spans):
+    """A moderation is billed by the request, and a film by its seconds: of an error there are none."""
+    client = openai_client(answered({"error": {"code": "rate_limited", "message": "Later."}}))
+    client.moderations.create(input="x")
+    with pytest.warns(DeprecationWarning, match="Sora"):
+        client.videos.create(prompt="x")
+    for span in spans.all():
+        assert span.attributes["error.type"] == "rate_limited"
+        assert "tokenguard.cost.usd" not in span.attributes
+
+
+@pytest.mark.parametrize(
+    ("base_url", "asked", "answered_by", "basis"),
+    [
+        ("https://api.openai.com/v1", "flex", None, "assumed_tier"),
+        ("https://api.openai.com/v1", "priority", None, "assumed_tier"),
+        ("https://api.openai.com/v1", "priority", "default", None),
+        ("https://api.openai.com/v1", "auto", None, None),
+        ("https://api.x.ai/v1", "priority", None, "assumed_tier"),
+        ("https://api.x.ai/v1", "priority", "priority", "assumed_priority"),
+        ("https://api.groq.com/openai/v1", "flex", None, None),  # which has one price
+    ],
+)
+def test_a_tier_that_was_asked_for_and_not_answered(installed, spans, base_url, asked, answered_by, basis):
+    """Where the answer does not say by which tier it was made, nobody knows whether the request was granted."""
+    model = {"groq": "llama-3.3-70b-versatile", "x": "grok-4.5"}.get(base_url.split(".")[1], "gpt-5")
+    ask(chat(model, service_tier=answered_by), base_url, model, service_tier=asked)
+    assert spans.attributes.get("tokenguard.cost.basis") == basis
+
+
+@pytest.mark.parametrize(
+    ("given", "deployment", "usd", "basis"),
+    [
+        ({}, "mine", 0.0035, "assumed_global"),
+        ({"azure/*": {"factor": 1}}, "mine", 0.0035, None),
+        ({"azure/eu-*": {"factor": 1.1}}, "eu-mine", 0.00385, None),
+        ({"azure/eu-*": {"factor": 1.1}}, "mine", 0.0035, "assumed_global"),
+        ({"azure/mine": "openai/gpt-4o"}, "mine", 0.0035, None),
+        ({"azure/eu-*": {"factor": 1.1}, "azure/*": {"factor": 1, "web_searches": 0}}, "eu-mine", 0.00385, None),
+    ],
+)
+def test_where_azure_does_the_work(given, deployment, usd, basis):
+    """A deployment in a data zone costs a tenth more, and no answer says that it is: that is the policy's to say."""
+    cost = PriceBook(given).cost("azure.ai.openai", ("gpt-4o-2024-08-06", deployment), Usage(1000, 100))
+    assert (cost.total, cost.basis) == (pytest.approx(usd), basis)
+
+
+ABROAD = Tier(geo="abroad")
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "basis"),
+    [
+        ("amazon.nova-pro-v1:0", Tier(), None),
+        ("us.amazon.nova-pro-v1:0", Tier(), None),
+        ("amazon.nova-pro-v1:0", ABROAD, "assumed_region"),
+        ("eu.amazon.nova-pro-v1:0", Tier(), "assumed_region"),  # behind a host of one's own
+        ("arn:aws:bedrock:eu-west-1:1:inference-profile/eu.amazon.nova-pro-v1:0", Tier(), "assumed_region"),
+        ("us-gov.anthropic.claude-sonnet-4-5-20250929-v1:0", Tier(), "assumed_region"),  # $3.60, not $3.30
+        ("meta.llama3-70b-instruct-v1:0", ABROAD, "assumed_region"),
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", ABROAD, None),  # Claude costs the same everywhere
+    ],
+)
+def test_bedrock_outside_the_us(model, tier, basis):
+    """Nova costs a third more in Europe, Llama two thirds more in Brazil: litellm's table has some by region."""
+    assert PriceBook().cost("aws.bedrock", model, Usage(1000, 100), tier=tier).basis == basis
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "usd"),
+    [
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", Usage(200_000, 1000), 0.6 + 0.015),
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", Usage(200_001, 1000), 1.200006 + 0.0225),
+        ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000, 299_000), 0.006 + 0.1794 + 0.0225),
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000), 1.1 * (1.8 + 0.0225)),
+        ("us.anthropic.claude-sonnet-4-6", Usage(300_000, 1000), 1.1 * (0.9 + 0.015)),
+    ],
+)
+def test_long_calls_on_bedrock(model, usage, usd):
+    """Sonnet 4 and 4.5 cost twice as much above 200,000 tokens of input there, which the list has left out."""
+    cost = PriceBook().cost("aws.bedrock", model, usage)
+    assert (cost.total, cost.status) == (pytest.approx(usd), "exact")
+
+
+def test_a_region_that_the_policy_states():
+    """Rates of one's own hold as they are, and a factor says what the region costs."""
+    usage = Usage(1_000_000, 0)
+    book = PriceBook({"aws/eu.amazon.nova-pro*": {"input": 1.05, "output": 4.2, "cache_read": 0.2625}})
+    cost = book.cost("aws.bedrock", "eu.amazon.nova-pro-v1:0", usage, tier=ABROAD)
+    assert (cost.total, cost.status) == (pytest.approx(1.05), "exact")
+    cost = PriceBook({"aws/eu.*": {"factor": 1.3125}}).cost(
+        "aws.bedrock", "eu.amazon.nova-pro-v1:0", usage, tier=ABROAD
+    )
+    assert (cost.total, cost.status) == (pytest.approx(1.05), "exact")
+
+
+def test_shops_that_are_apart():
+    """Moonshot and MiniMax have prices in yuan in China; OpenAI's host for the US government costs a tenth more."""
+    book, apart = PriceBook(), Tier(geo="sovereign")
+    for provider, model in (("moonshot_ai", "kimi-k2-0905-preview"), ("minimax", "MiniMax-M2")):
+        assert book.cost(provider, model, Usage(1000, 100)).basis is None
+        assert book.cost(provider, model, Usage(1000, 100), tier=apart).basis == "assumed_region"
+    cost = book.cost("openai", "gpt-4o", Usage(1_000_000, 0), tier=apart)
+    assert (cost.total, cost.basis) == (pytest.approx(2.75), "assumed_region")
+
+
+@pytest.mark.parametrize(
+    ("model", "basis"),
+    [
+        ("gemini-2.5-pro-001", None),
+        ("gemini-2.5-pro-preview-06-05", None),
+        ("gemini-3.8-flash-cyber", "nearest_model"),  # twice as dear
+        ("gemini-3.5-flash-001", None),
+        ("gemini-3.5-flash-8b", "nearest_model"),
+    ],
+)
+def test_names_that_a_pattern_of_the_list_begins(model, basis):
+    """However the list says it: a beginning with exceptions, or an open pattern, is no model's name."""
+    assert PriceBook().cost("gcp.gemini", model, Usage(1000, 100)).basis == basis

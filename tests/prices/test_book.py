@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -267,6 +268,30 @@ def test_no_name_is_sieved_out_that_the_list_knows():
             if not sieve.passes(name):
                 assert provider.find_model(name, all_providers=list(providers.values())) is None
     assert not listed._sieve(providers["openai"]).passes("acme-17")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        (r"^gpt-5\.6-\d{4}$", "gpt-5.6-1234"),
+        ("^gpt-?5", "gpt5"),
+        ("^gpt-5*", "gpt-"),
+        ("^gp{0}t", "gt"),
+        ("^(x/)?acme", "acme"),
+        ("^one|two", "two"),
+        ("gpt", "a-gpt"),
+        (r"^gpt\.?5", "gpt5"),
+        (r"^gpt\w", "gpt5"),
+        (r"^gpt\-5", "gpt-5"),
+    ],
+)
+def test_a_pattern_is_tried_where_it_may_match(pattern, name):
+    """A pattern is compiled for names alone that begin as it does, and none that it matches is left out."""
+    clause = types.SimpleNamespace(regex=pattern)
+    sieve = Sieve([types.SimpleNamespace(models=[types.SimpleNamespace(match=clause)])])
+    assert re.search(pattern, name)
+    assert sieve.passes(name)
+    assert not sieve.passes("nothing-like-it")
 
 
 def test_a_clause_that_is_new_lets_all_pass():

@@ -16,6 +16,7 @@ from tokenguard.facts.usage import Usage
 from tokenguard.prices import PriceBook, Tier, genai, listed
 from tokenguard.prices.genai import kept
 from tokenguard.prices.genai import sellers as ours
+from tokenguard.prices.sieve import leaves
 
 DAYS = tuple(datetime(*at, tzinfo=UTC) for at in ((2024, 6, 1, 3), (2026, 11, 20, 12, 30), (2027, 2, 1)))
 WEST = timezone(timedelta(hours=-8))
@@ -80,6 +81,12 @@ def test_all_of_it_is_the_same():
     """The same of the whole list."""
     assert_same_prices([pair for own, real in sellers() for pair in zip(own.models, real.models, strict=True)])
     assert_same_finds(sellers(), 3)
+
+
+def test_kept_names_are_those_of_the_models():
+    """What names a seller's models can have is kept beside them, and is what the package's own objects say."""
+    for own, real in sellers():
+        assert own.leaves == leaves(real.models) == leaves(own.models), own.id
 
 
 @pytest.mark.parametrize(

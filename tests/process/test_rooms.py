@@ -33,6 +33,7 @@ ELSEWHERE = {
     "contextlib.contextmanager": "a function that is given what to do: an interrupt leaves a generator suspended",
 }
 ALLOWED = {
+    ("__main__.py", "atexit"),  # of a command of ours, and after all that others have to do
     ("seams/threads.py", "concurrent.futures.ThreadPoolExecutor"),  # the frameworks' own, made to hand on the context
     ("seams/common/sending.py", "contextlib.contextmanager"),  # an SDK's method is one
     ("call/task_span.py", "contextlib.contextmanager"),  # around steps of a span, and nothing that is shared

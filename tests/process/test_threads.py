@@ -65,7 +65,11 @@ def test_threads_in_a_patched_program(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("patcher", ["gevent.monkey", "eventlet.patcher"])
 def test_a_program_that_was_patched_before(monkeypatch: pytest.MonkeyPatch, patcher: str) -> None:
     """Where gevent or eventlet came first, they are asked for the functions that they have replaced."""
-    kept = {("_thread", "start_new_thread"): native.start_new_thread, ("time", "sleep"): native.sleep}
+    kept = {
+        ("_thread", "start_new_thread"): native.start_new_thread,
+        ("_thread", "_local"): _thread._local,
+        ("time", "sleep"): native.sleep,
+    }
     asked = {
         "gevent.monkey": SimpleNamespace(get_original=lambda module, name: kept[module, name]),
         "eventlet.patcher": SimpleNamespace(

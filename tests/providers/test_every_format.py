@@ -121,6 +121,7 @@ def test_operations_are_the_rows():
     assert {api.operation for api in every_api()} == OPERATIONS
     assert {api.operation for api in every_api() if api.generates}.isdisjoint(NOT_GENERATING)
     assert set(names.NOT_CAPPED) >= NOT_GENERATING
+    assert sorted(names.RENTING) == sorted({api.operation for api in every_api() if api.rental is not None})
 
 
 # --- a format that nobody speaks --------------------------------------------------------------------------------------

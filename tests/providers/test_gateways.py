@@ -8,6 +8,7 @@ import pytest
 
 from tokenguard.call.call import Call
 from tokenguard.facts.usage import Usage
+from tokenguard.providers import api_of
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE
 from tokenguard.providers.events import backwards, in_lines, whole_answer
@@ -17,6 +18,7 @@ from tokenguard.providers.ollama import CHAT as OLLAMA
 from tokenguard.providers.openai import CHAT, EMBEDDINGS, RESPONSES
 from tokenguard.providers.ranks import RERANK
 from tokenguard.providers.reading import failure_of
+from tokenguard.providers.realtime import REALTIME
 
 
 def told(prompt, completion, **more):
@@ -54,6 +56,7 @@ TWICE = {"cached_tokens": 2161, "cache_write_tokens": 2161}  # a recording of Op
         ({"usage": told(2168, 100, prompt_tokens_details=TWICE)}, (2168, 100)),
         ({"usage": {**BEDROCK, "prompt_tokens": 20000, "total_tokens": 30555}}, (30536, 19)),
         ({"usage": {"prompt_tokens": 100, "completion_tokens": None, "total_tokens": 120}}, STATED),
+        ({"timings": {"cache_n": 90, "prompt_n": 10, "predicted_n": 20}}, STATED),  # llama.cpp#15827
     ],
 )
 def test_chat(answer, read):
@@ -68,6 +71,10 @@ def test_contradictions_are_no_facts():
     beside = {"input_tokens": 368, "output_tokens": 19, "input_tokens_details": {"cached_tokens": 10536}}
     assert RESPONSES.read({"usage": beside}).basis == "inconsistent_usage"
     assert CHAT.read({"usage": {"prompt_tokens": 21, "completion_tokens": 5, **DECLINED}}).by_total
+    short = {"prompt_tokens": 14, "completion_tokens": 14, "total_tokens": 16}  # openai-scala-client#96
+    assert CHAT.read({"usage": short}).basis == "inconsistent_usage"
+    assert CHAT.read({"usage": {**short, "prompt_tokens_details": {"cached_tokens": 12}}}).basis is None
+    assert CHAT.read({"usage": {**short, "total_tokens": 0}}).basis is None
 
 
 @pytest.mark.parametrize(
@@ -450,6 +457,9 @@ def test_pictures_in_words_of_chat():
     """helicone#5003."""
     usage = {"input_tokens_details": {"image_tokens": 100}, "prompt_tokens": 150, "completion_tokens": 4200}
     assert IMAGES.read({"data": [{}], "usage": usage}).usage[:2] == (150, 4200)
+    details = {"prompt_tokens_details": {"image_tokens": 323}, "completion_tokens_details": {"image_tokens": 6208}}
+    usage = {"prompt_tokens": 357, "completion_tokens": 6543, **details}
+    assert IMAGES.read({"data": [{}], "usage": usage}).usage.output_image == 6208  # litellm#21902
 
 
 def test_spaces_before_json():
@@ -463,3 +473,91 @@ def test_what_ollama_has_kept():
     counts = {"prompt_eval_count": 1000, "prompt_eval_cached_count": 900, "eval_count": 10, "done": True}
     assert OLLAMA.read(counts).usage == Usage(1000, 10, cache_read=900)
     assert OLLAMA.fold(json.dumps(counts).encode()).usage == Usage(1000, 10, cache_read=900)
+
+
+NANO_AIU = {"copilot_usage": {"token_details": [], "total_nano_aiu": 399500000}}
+IN_ANTHROPICS = [
+    {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 100, "output_tokens": 1}}},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 20}, **NANO_AIU},
+]
+IN_RESPONSES = {"model": "m", "status": "completed", "usage": {"input_tokens": 100, "output_tokens": 20}}
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "events"),
+    [
+        ("/chat/completions", {"usage": TOLD}, [ENDED, {"choices": [], "usage": TOLD, **NANO_AIU}]),
+        ("/responses", IN_RESPONSES, [{"type": "response.completed", "response": IN_RESPONSES, **NANO_AIU}]),
+        ("/v1/messages", {"usage": {"input_tokens": 100, "output_tokens": 20}}, IN_ANTHROPICS),
+    ],
+)
+def test_what_copilot_charges(path, answer, events):
+    """copilot-api#292: in every format that it speaks, plain and streamed, and only there."""
+    api = api_of(path, "github-copilot")
+    assert api.read({**answer, **NANO_AIU}).reported_cost == pytest.approx(0.003995)
+    assert api.fold(sse(*events)).reported_cost == pytest.approx(0.003995)
+    assert api.fold(sse(*events)).usage[:2] == (100, 20)
+    assert api_of(path).read({**answer, **NANO_AIU}).reported_cost is None
+    assert api.read(answer).reported_cost is None
+
+
+def test_films_by_alibaba():
+    """They have a rate of their own."""
+    api = api_of("/compatible-mode/v1/chat/completions", "alibaba")
+    filmed = {**TOLD, "prompt_tokens_details": {"text_tokens": 10, "video_tokens": 90}}
+    assert api.read({"usage": filmed}).basis == "assumed_input_video"
+    assert api.fold(sse(ENDED, {"choices": [], "usage": filmed})).basis == "assumed_input_video"
+    assert api.read({"usage": TOLD}).basis is None
+
+
+def test_cost_of_llm_gateway():
+    """https://docs.llmgateway.io/features/cost-breakdown"""
+    assert CHAT.read({"usage": {**TOLD, "cost_usd_total": 0.000125}}).reported_cost == 0.000125
+
+
+def test_both_spellings_of_mistral():
+    """vercel/ai#14382."""
+    assert CHAT.read({"usage": {**TOLD, "prompt_token_details": {"cached_tokens": 60}}}).usage.cache_read == 60
+
+
+@pytest.mark.parametrize(
+    ("counts", "read", "basis"),
+    [
+        ((100, 120, 20, 240), (100, 140, 20), None),
+        ((100, 120, 20, 220), (100, 120, 20), None),  # Vertex AI, of old: litellm#23731
+        ((100, 120, 20, 150), (100, 140, 20), "inconsistent_usage"),
+        ((100, 120, None, 0), (100, 120, None), None),
+    ],
+)
+def test_totals_of_gemini(counts, read, basis):
+    """The total says whether an answer holds the thoughts; one that is below its parts makes them doubtful."""
+    keys = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount")
+    usage = {key: count for key, count in zip(keys, counts, strict=True) if count is not None}
+    answer = {"candidates": [{"finishReason": "STOP"}], "usageMetadata": usage}
+    for said in (GENERATE.read(answer), GENERATE.fold(sse(answer))):
+        assert (said.usage.input, said.usage.output, said.usage.reasoning, said.basis) == (*read, basis)
+
+
+def test_reasoning_while_speaking():
+    """litellm#39850: a realtime model's reasoning is within its text."""
+    details = {"text_tokens": 29, "audio_tokens": 0, "reasoning_tokens": 19}
+    usage = {"input_tokens": 346, "output_tokens": 29, "output_token_details": details}
+    used = REALTIME.read({"type": "response.done", "response": {"status": "completed", "usage": usage}}).usage
+    assert (used.output, used.reasoning) == (29, 19)
+
+
+def test_lifetimes_by_new_api():
+    """new-api#6212: beside the counts, with the names that it gives them."""
+    long = {"claude_cache_creation_5_m_tokens": 0, "claude_cache_creation_1_h_tokens": 60}
+    used = CHAT.read({"usage": {**TOLD, **long, "prompt_tokens_details": {"cached_creation_tokens": 60}}}).usage
+    assert (used.input, used.cache_write, used.cache_write_1h) == (100, 60, 60)
+
+
+def test_lifetimes_at_the_end():
+    """pi#9210: Vercel's gateway begins a message with zeros, and tells of an hour at its end."""
+    begun = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 0, "output_tokens": 0}}}
+    lifetimes = {"ephemeral_1h_input_tokens": 11350, "ephemeral_5m_input_tokens": 0}
+    told = {"input_tokens": 10, "output_tokens": 48, "cache_creation_input_tokens": 11350, "cache_creation": lifetimes}
+    ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": told}
+    used = MESSAGES.fold(sse(begun, ended)).usage
+    assert (used.input, used.output, used.cache_write, used.cache_write_1h) == (11360, 48, 11350, 11350)

@@ -154,7 +154,7 @@ def test_odd_but_well_formed(tmp_path):
         b"[1]\n",
         b"\xff\xfe\x00\n",
         b"\x1f\x8bnot gzip",
-        gzip.compress(line(span(CALLS[0])).encode())[:-20],
+        gzip.compress(line(span(CALLS[0])).encode(), mtime=0)[:-20],
         b"SQLite format 3\x00 and then nonsense" * 50,
         b'{"resourceSpans":[3]}\n',
         b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"value":{"intValue":"1"}}]}]}]}]}\n',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import statistics
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 
@@ -13,7 +15,7 @@ from tokenguard.report.figures import ask
 from tokenguard.report.findings import find
 from tokenguard.report.query import Query
 from tokenguard.report.sources import open_sources
-from tokenguard.report.trend import trend
+from tokenguard.report.trend import median, trend
 from tokenguard.store.store import Store
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -113,3 +115,11 @@ def test_a_filter_filters_the_trend(recorded):
         found = trend(records, Query(where=(("feature", "rag"),), since_ns=ns(NOW - timedelta(days=1))), NOW)
     assert found.per_day_usd == pytest.approx(5.0)
     assert date(2026, 11, 26) not in [outlier.day for outlier in found.outliers]
+
+
+def test_the_middle_of_some_values():
+    """It is what `statistics` says."""
+    rng = random.Random(3)
+    for count in range(1, 30):
+        values = [rng.choice((0.0, rng.random(), rng.lognormvariate(0, 3))) for _ in range(count)]
+        assert median(values) == statistics.median(values)

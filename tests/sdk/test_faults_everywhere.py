@@ -78,7 +78,8 @@ STEPS = [
     *((botocore, name) for name in ("_exchange", "_parsed", "_event", "watch_stream", "invoked")),
     (botocore_streams, "read_headers"),
     *((module, "located") for module in (speakeasy, cohere, ollama, huggingface)),
-    *((ollama, name) for name in ("_line", "api_of")),
+    (ollama.Made, "line"),
+    (ollama, "api_of"),
     (huggingface, "_line"),
     (speakeasy, "_traced"),
 ]

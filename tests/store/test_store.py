@@ -279,6 +279,19 @@ def version_1(path, rows, schema=VERSION_1):
     return calls
 
 
+def test_values_of_other_kinds(tmp_path):
+    """What is kept once for many calls is told apart by its kind, too: 1 comes back as 1, and 1.0 as 1.0."""
+    odd = [
+        call(n, **{names.REQUEST_TEMPERATURE: value})
+        for n, value in enumerate((1, 1.0, 0, 0.0, "1", 1, 1.0, ("1",), ["1"]))
+    ]
+    store = Store(tmp_path / "u.db")
+    store.write(odd)
+    store.close()
+    found = [record.attributes[names.REQUEST_TEMPERATURE] for record in read_store(tmp_path / "u.db")]
+    assert [*map(repr, found)] == ["1", "1.0", "0", "0.0", "'1'", "1", "1.0", "('1',)", "('1',)"]
+
+
 @pytest.mark.parametrize("schema", [VERSION_1, VERSION_2, VERSION_4, VERSION_5])
 def test_an_older_version_is_migrated(tmp_path, schema):
     """The first batch of a writer brings an older file up to date, and its records are the same as before."""

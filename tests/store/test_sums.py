@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import subprocess
@@ -347,3 +348,19 @@ def test_quantiles_of_histograms(seed):
         assert sums.quantile(histogram.finalize(), q) == pytest.approx(interpolated(values, q), rel=0.05)
     assert sums.Histogram().finalize() is None
     assert sums.quantile(None, 0.5) is None
+
+
+def test_histograms_together():
+    """Several histograms are as the one of all their values; without any there is none."""
+    parts, whole = [sums.Histogram() for _ in range(3)], sums.Histogram()
+    rng = random.Random(1)
+    for _ in range(300):
+        value = rng.lognormvariate(0, 1)
+        rng.choice(parts).step(value)
+        whole.step(value)
+    both = sums.Merged()
+    for part in (None, *(each.finalize() for each in parts), None):
+        both.step(part)
+    assert json.loads(both.finalize()) == whole.counts
+    assert sums.Merged().finalize() is None
+    assert sums.merged([None, parts[0].finalize()]) == parts[0].finalize()

@@ -64,7 +64,7 @@ class Answers:
         self.place = (config, Path(source).parent)
         self.box: Box = box_of(config.url, config.key_env, plain=config.plain, source=source)
         self.store: Store = open_store(config, source)
-        self.waiting = Waiting(self.store, self.box, self.lost)
+        self.waiting = Waiting(self.store, self.box, self.unwritten)
         self.meanings: Meanings | None = None
         """The vectors of questions; `None` until a rule wants them."""
         self._until = 0.0
@@ -210,12 +210,20 @@ class Answers:
         return entry if now < entry.expires and -SKEW_S < now - entry.kept_at < rule.ttl else None
 
     def lost(self, error: Exception) -> None:
-        """The store cannot be reached: said once a minute, and not tried again at once."""
+        """The store cannot be asked, and is not asked again at once."""
         self._until = time.monotonic() + PAUSE_S
+        self._say("the answer cache cannot be used, so calls are sent to the provider", error)
+
+    def unwritten(self, error: Exception) -> None:
+        """The store has not taken an answer; what it has is served."""
+        self._say("an answer cannot be put into the answer cache", error)
+
+    def _say(self, what: str, error: Exception) -> None:
+        """Say it, once a minute."""
         now = time.monotonic()
         if now >= self._say_again:
             self._say_again = now + SAY_S
-            log.warning("tokenguard: the answer cache cannot be used, so calls are sent to the provider: %s", error)
+            log.warning("tokenguard: %s: %s", what, error)
 
     def _found(self, call: Call, found: Asked, entry: Entry | None, *, serves: bool) -> None:
         if entry is None:

@@ -1,4 +1,4 @@
-"""Embeddings of several inputs, looked up one by one: only those that are missing are sent.
+"""Embeddings, looked up input by input: only those that are missing are sent.
 
 An entry is one vector with what stands beside it in the answer. Answers are put together from such entries, or from
 them and what the provider sends for the others, and are what the provider would have sent for all.
@@ -43,11 +43,13 @@ class Vector(NamedTuple):
 
 
 def inputs_of(call: Call) -> list[Any] | None:
-    """The inputs of an embeddings request; `None` for another one, and where there is but one."""
+    """The inputs of an embeddings request; `None` for another one."""
     given = call.request.get(INPUT)
-    if call.api.id != "embeddings" or not isinstance(given, list | tuple) or len(given) < 2:
+    if call.api.id != "embeddings" or not given:
         return None
-    return None if all(type(each) is int for each in given) else list(given)  # the tokens of one input
+    if isinstance(given, str) or (isinstance(given, list | tuple) and all(type(each) is int for each in given)):
+        return [given]  # a text, or the tokens of one
+    return list(given) if isinstance(given, list | tuple) else None
 
 
 def bodies_of(call: Call, inputs: Sequence[Any]) -> list[bytes]:

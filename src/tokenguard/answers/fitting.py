@@ -54,6 +54,8 @@ DEFINES: Final = frozenset(
 """A tool of the application's own has one of these keys."""
 DETERMINED: Final = frozenset({"embeddings", "rerank", "moderation"})
 """Operations with one answer: there is nothing to be sampled."""
+WORDS: Final = frozenset({"chat", "text_completion"})
+"""Operations whose answer has words."""
 MEDIA: Final = frozenset({"image_generation", "video_generation"})
 """Operations whose answers name what was made by an address that soon is no more, or are too large to keep."""
 STOPPED: Final = frozenset(
@@ -158,6 +160,8 @@ def unkept(call: Call, reading: Reading, outcome: str) -> str | None:
         return "hosted"
     if call.api.generates and not _stopped(reading.finish_reasons):
         return "finish"
+    if call.api.operation in WORDS and reading.usage is not None and reading.usage.output == 0:
+        return "empty"
     return None
 
 

@@ -1,17 +1,19 @@
 """The answers of a fleet: a Redis (or Valkey) server that all machines share.
 
-Keys, all in one hash slot: `{tokenguard-answers}:e:<key>` is a hash per entry; the sorted sets `:used` and `:expires`
-order them, the hash `:sizes` and the number `:bytes` say what they come to. An entry ends by itself, too.
+Keys, all in one hash slot: `{tokenguard-answers}:e:<key>` is a hash per entry, which ends by itself. Beside them are
+the books: the sorted sets `:used` and `:expires` order the entries, the hash `:sizes` and the number `:bytes` say what
+they come to. A server that is full evicts what it likes, a book too: then all books begin anew, and what was in them
+is listed and served until its time is over. The entries alone say what is kept.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
-from tokenguard.answers.store import Item, Stat, Store
-from tokenguard.process.redis_client import Deadline, connecting
+from tokenguard.answers.store import OVERHEAD, Item, Stat, Store
+from tokenguard.process.redis_client import Server
 
 _PREFIX: Final = "{tokenguard-answers}:"
 _LUA: Final = """
@@ -21,7 +23,7 @@ local T = tonumber(t[1]) + tonumber(t[2]) / 1e6
 local function drop(id)
   local size = redis.call('HGET', P .. 'sizes', id)
   local group = redis.call('HGET', P .. 'e:' .. id, 'g')
-  if group then redis.call('ZREM', P .. 'g:' .. group, id) end
+  if group and group ~= '' then redis.call('ZREM', P .. 'g:' .. group, id) end
   redis.call('DEL', P .. 'e:' .. id)
   redis.call('ZREM', P .. 'used', id)
   redis.call('ZREM', P .. 'expires', id)
@@ -31,25 +33,31 @@ end
 """
 _GET: Final = """
 local data = redis.call('HGET', P .. 'e:' .. ARGV[1], 'd')
-if data then redis.call('ZADD', P .. 'used', T, ARGV[1]) end
+if data then redis.pcall('ZADD', P .. 'used', 'XX', T, ARGV[1]) end
 return data
 """
+"""A server that is full, or takes no writes, still serves what it has."""
 _PUT: Final = """
-local id, size, most, left = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-drop(id)
-redis.call('HSET', P .. 'e:' .. id, 'd', ARGV[5], 'r', ARGV[6], 't', ARGV[7])
+local id, size, most, left, group = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[8]
+local entry = P .. 'e:' .. id
+local full = redis.pcall('HSET', entry, 'd', ARGV[5], 'r', ARGV[6], 't', ARGV[7], 'g', group)
+if type(full) == 'table' then
+  for _, old in ipairs(redis.call('ZRANGE', P .. 'used', 0, 31)) do drop(old) end
+  return full
+end
 local ms = math.max(1, math.floor(left * 1000))
-redis.call('PEXPIRE', P .. 'e:' .. id, ms)
-if ARGV[8] ~= '' then
-  redis.call('HSET', P .. 'e:' .. id, 'g', ARGV[8])
-  redis.call('ZADD', P .. 'g:' .. ARGV[8], T, id)
-  local group = P .. 'g:' .. ARGV[8]
-  if redis.call('PTTL', group) < ms then redis.call('PEXPIRE', group, ms) end
+redis.call('PEXPIRE', entry, ms)
+if group ~= '' then
+  redis.call('ZADD', P .. 'g:' .. group, T, id)
+  if redis.call('PTTL', P .. 'g:' .. group) < ms then redis.call('PEXPIRE', P .. 'g:' .. group, ms) end
+end
+if redis.call('EXISTS', P .. 'used', P .. 'expires', P .. 'sizes', P .. 'bytes') < 4 then
+  redis.call('DEL', P .. 'used', P .. 'expires', P .. 'sizes', P .. 'bytes')
 end
 redis.call('ZADD', P .. 'used', T, id)
 redis.call('ZADD', P .. 'expires', T + left, id)
+redis.call('INCRBY', P .. 'bytes', size - (redis.call('HGET', P .. 'sizes', id) or 0))
 redis.call('HSET', P .. 'sizes', id, size)
-local total = redis.call('INCRBY', P .. 'bytes', size)
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', P .. 'expires', '-inf', T, 'LIMIT', 0, 100)) do drop(old) end
 while tonumber(redis.call('GET', P .. 'bytes')) > most do
   local oldest = redis.call('ZRANGE', P .. 'used', 0, 0)[1]
@@ -58,17 +66,19 @@ while tonumber(redis.call('GET', P .. 'bytes')) > most do
 end
 return 1
 """
+"""The entry is written first: a Redis that is full refuses a script's first write alone, and lets others go past it."""
 _DELETE: Final = "for _, id in ipairs(ARGV) do drop(id) end return 1"
 _PAGE: Final = 500
-"""Entries per script when all are looked at, or deleted: a few milliseconds of the server's time."""
+"""Keys per script when all are looked at, or deleted: a few milliseconds of the server's time."""
 _LIST: Final = """
-local out = {}
-for _, id in ipairs(redis.call('ZRANGE', P .. 'used', ARGV[1], ARGV[2])) do
-  local found = redis.call('HMGET', P .. 'e:' .. id, 'r', 't', 'g')
-  out[#out + 1] = id
+local page = redis.call('SCAN', ARGV[1], 'MATCH', P .. 'e:*', 'COUNT', ARGV[2])
+local out = { page[1] }
+for _, entry in ipairs(page[2]) do
+  local found = redis.call('HMGET', entry, 'r', 't', 'g')
+  out[#out + 1] = string.sub(entry, #P + 3)
   out[#out + 1] = found[1] or ''
   out[#out + 1] = found[2] or ''
-  out[#out + 1] = found[1] and redis.call('HGET', P .. 'sizes', id) or '0'
+  out[#out + 1] = tostring(redis.call('HSTRLEN', entry, 'd'))
   out[#out + 1] = found[3] or ''
 end
 return out
@@ -88,16 +98,23 @@ return out
 """
 
 
+class _Listed(NamedTuple):
+    """An item, as it is listed."""
+
+    key: str
+    rule: str
+    tenant: str
+    size: int
+    group: str
+
+
 class RedisStore(Store):
     """Entries on a Redis server. `timeout_s` is how long it may take to answer."""
 
     def __init__(self, url: str, max_bytes: int, *, timeout_s: float) -> None:
         super().__init__(max_bytes)
-        self._timeout_s = timeout_s
-        self._deadline = Deadline()
-        self._client: Any = connecting(url, timeout_s, self._deadline)()
         scripts = {"get": _GET, "put": _PUT, "delete": _DELETE, "list": _LIST, "group": _GROUP}
-        self._scripts = {name: self._client.register_script(_LUA + script) for name, script in scripts.items()}
+        self._server = Server(url, timeout_s, {name: _LUA + script for name, script in scripts.items()})
 
     def get(self, key: bytes) -> bytes | None:
         """See `Store.get`."""
@@ -108,11 +125,7 @@ class RedisStore(Store):
         """See `Store.get_all`: one round trip."""
         if len(keys) == 1:
             return [self.get(keys[0])]
-        self._deadline.begins(self._timeout_s)
-        with self._client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                self._scripts["get"](keys=[_PREFIX], args=[key.hex()], client=pipe)
-            found: list[bytes | None] = pipe.execute()
+        found: list[bytes | None] = self._server.run_each("get", [_PREFIX], ([key.hex()] for key in keys))
         return found
 
     def put(self, key: bytes, item: Item) -> None:
@@ -132,41 +145,33 @@ class RedisStore(Store):
 
     def clear(self, rule: str | None = None, tenant: str | None = None) -> int:
         """See `Store.clear`."""
-        gone = [
-            (key, size > 0 and not group)
-            for key, own, whose, size, group in self._all()
-            if size == 0 or (rule in (None, own) and tenant in (None, whose))
-        ]
+        gone = [each for each in self._all() if rule in (None, each.rule) and tenant in (None, each.tenant)]
         for at in range(0, len(gone), _PAGE):
-            self._run("delete", *(key for key, _ in gone[at : at + _PAGE]))
-        return sum(counts for _, counts in gone)
+            self._run("delete", *(each.key for each in gone[at : at + _PAGE]))
+        return sum(not each.group for each in gone)
 
     def stats(self) -> list[Stat]:
         """See `Store.stats`."""
         found: dict[str, Stat] = {}
-        for _, rule, _, size, group in self._all():
-            if size:
-                _, entries, so_far = found.get(rule, Stat(rule, 0, 0))
-                found[rule] = Stat(rule, entries + (not group), so_far + size)
+        for each in self._all():
+            _, entries, so_far = found.get(each.rule, Stat(each.rule, 0, 0))
+            found[each.rule] = Stat(each.rule, entries + (not each.group), so_far + each.size)
         return sorted(found.values())
 
     def close(self) -> None:
         """See `Store.close`."""
-        self._client.close()
+        self._server.close()
 
-    def _all(self) -> list[tuple[str, str, str, int, str]]:
-        """Key, rule, tenant, size and group of every item; a size of 0 where its time is over."""
-        found: list[tuple[str, str, str, int, str]] = []
-        at = 0
-        while flat := self._run("list", at, at + _PAGE - 1):
-            texts = [each.decode() for each in flat]
-            found += [
-                (key, rule, tenant, int(size), group)
-                for key, rule, tenant, size, group in zip(*[iter(texts)] * 5, strict=True)
-            ]
-            at += _PAGE
-        return found
+    def _all(self) -> Iterable[_Listed]:
+        """Every item that is there."""
+        found: dict[str, _Listed] = {}
+        cursor = "0"
+        while True:
+            cursor, *texts = (each.decode() for each in self._run("list", cursor, _PAGE))
+            for key, rule, tenant, length, group in zip(*[iter(texts)] * 5, strict=True):
+                found[key] = _Listed(key, rule, tenant, int(length) + OVERHEAD, group)
+            if cursor == "0":
+                return found.values()
 
     def _run(self, script: str, *arguments: Any) -> Any:
-        self._deadline.begins(self._timeout_s)
-        return self._scripts[script](keys=[_PREFIX], args=list(arguments))
+        return self._server.run(script, [_PREFIX], list(arguments))

@@ -7,9 +7,9 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tokenguard.answers.store import Item, Stat, Store
 from tokenguard.process.forks import leave
@@ -39,6 +39,7 @@ END;
 PRAGMA user_version = {VERSION};
 """  # noqa: S608 - our own number
 _FORGET: Final = "DROP TABLE IF EXISTS answer; DROP TABLE IF EXISTS total;"
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _TOUCH_S: Final = 60.0
 """How much later than it says an entry may have been used: a read that writes costs ten times as much."""
 _EXPIRED: Final = 100
@@ -62,13 +63,12 @@ class SqliteStore(Store):
     def get(self, key: bytes) -> bytes | None:
         """See `Store.get`."""
         now = time.time()
-        with self._lock:
-            found = self._open().execute("SELECT data, used, expires FROM answer WHERE key = ?", (key,)).fetchone()
-        if found is None or found[2] <= now:
+        found = self._read("SELECT data, used, expires FROM answer WHERE key = ?", (key,))
+        if not found or found[0][2] <= now:
             return None
-        if now - found[1] > _TOUCH_S:
+        data: bytes = found[0][0]
+        if now - found[0][1] > _TOUCH_S:
             self.soon(lambda: self._touch(key, now))
-        data: bytes = found[0]
         return data
 
     def _touch(self, key: bytes, now: float) -> None:
@@ -96,12 +96,11 @@ class SqliteStore(Store):
     def group(self, name: str, since: float) -> tuple[list[tuple[bytes, bytes]], float]:
         """See `Store.group`."""
         now = time.time()
-        with self._lock:
-            found = self._open().execute(
-                "SELECT key, data FROM answer WHERE grouped = ? AND grouped <> '' AND put_in >= ? AND expires > ?",
-                (name, since, now),
-            )
-            return found.fetchall(), now
+        found = self._read(
+            "SELECT key, data FROM answer WHERE grouped = ? AND grouped <> '' AND put_in >= ? AND expires > ?",
+            (name, since, now),
+        )
+        return found, now
 
     def _size(self, db: sqlite3.Connection) -> int:
         size: int = db.execute("SELECT size FROM total").fetchone()[0]
@@ -124,19 +123,17 @@ class SqliteStore(Store):
             return number
 
         gone = self._write(delete)
-        with self._lock:
-            self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._read("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
 
     def stats(self) -> list[Stat]:
         """See `Store.stats`."""
-        with self._lock:
-            found = self._open().execute(
-                "SELECT rule, count(*) FILTER (WHERE grouped = ''), sum(size) FROM answer WHERE expires > ? "
-                "GROUP BY rule ORDER BY rule",
-                (time.time(),),
-            )
-            return [Stat(*row) for row in found]
+        found = self._read(
+            "SELECT rule, count(*) FILTER (WHERE grouped = ''), sum(size) FROM answer WHERE expires > ? "
+            "GROUP BY rule ORDER BY rule",
+            (time.time(),),
+        )
+        return [Stat(*row) for row in found]
 
     def __del__(self) -> None:
         """Close the file of a store that another policy has replaced; Python 3.13 warns of one that stays open."""
@@ -149,19 +146,41 @@ class SqliteStore(Store):
                 self._connection.close()
             self._connection = None
 
+    def _read(self, question: str, given: Sequence[Any] = ()) -> list[Any]:
+        """The rows that answer it."""
+        with self._lock:
+            try:
+                return self._open().execute(question, given).fetchall()
+            except sqlite3.Error as error:
+                raise self._named(error) from error
+
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do it in a transaction, whole or not at all."""
         with self._lock:
-            db = self._open()
             try:
-                db.execute("BEGIN IMMEDIATE")
-                done = work(db)
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+                db = self._open()
+                try:
+                    db.execute("BEGIN IMMEDIATE")
+                    done = work(db)
+                    db.execute("COMMIT")
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise self._named(error) from error
             return done
+
+    def _named(self, error: sqlite3.Error) -> sqlite3.Error:
+        """The error, with the file that it is about, and the next step where there is but one."""
+        if str(self.path) in str(error):
+            return error
+        if getattr(error, "sqlite_errorname", "").startswith(_DAMAGED):
+            self.close()  # the next one may be in its place by then
+            told = f"{self.path} is damaged, or no SQLite file ({error}). Delete it, and a new one is made."
+        else:
+            told = f"{self.path}: {error}"
+        return type(error)(told)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and self._owner == os.getpid():
@@ -181,14 +200,7 @@ class SqliteStore(Store):
         return db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        try:
-            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            raise sqlite3.DatabaseError(
-                f"{self.path} is damaged, or no SQLite file ({error}). Delete it, and a new one is made."
-            ) from error
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and "answer" not in tables:
             raise sqlite3.DatabaseError(
                 f"{self.path} has the tables of something else: {', '.join(sorted(tables))}. Name another file in url "

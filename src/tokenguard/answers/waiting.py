@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST: Final = 1_000
 MOST_BYTES: Final = 2**25
 """Past either no more is taken: the store is slower than the calls."""
+AT_ONCE: Final = 50
+"""Answers that are written before those that wait are counted anew."""
 GATHER_S: Final = 0.05
 AGAIN_S: Final = 1.0
 """How long the writer rests after the store has failed."""
@@ -57,7 +59,7 @@ class Waiting:
         self._failed = failed
         self._coming: dict[bytes, Coming] = {}
         self._size = 0
-        """Bytes, or about: threads add to it."""
+        """Bytes of the answers that wait, or about: threads add to it, and the writer counts anew."""
         self._worker = Worker("tokenguard-answers-writer", self._work, gather_s=GATHER_S)
 
     def put(self, keys: tuple[bytes, ...], coming: Coming) -> None:
@@ -83,8 +85,11 @@ class Waiting:
     def write(self) -> None:
         """Write all there is, in order. Raises what the store raises, for the one that it could not take."""
         while there := tuple(self._coming.items()):
-            for key, coming in there:
-                self._write(key, coming)
+            try:
+                for key, coming in there[:AT_ONCE]:
+                    self._write(key, coming)
+            finally:
+                self._size = sum([each.came.size for each in set(self._coming.values())])
 
     def _write(self, key: bytes, coming: Coming) -> None:
         try:
@@ -98,8 +103,6 @@ class Waiting:
         there = self._coming.pop(key, None)
         if there is not None and there is not coming:  # another one has come meanwhile
             self._coming.setdefault(key, there)
-        if not self._coming:
-            self._size = 0
 
     def _work(self) -> float | None:
         try:

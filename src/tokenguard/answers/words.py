@@ -15,12 +15,16 @@ from tokenguard.process.hashes import marshalled
 
 _FILLER: Final = (
     "a an the this that these those is are was were am be been being do does did has have had "
-    "i me my you your we our of to in on at for with from by as about into and so then also just really very quite "
+    "i me my you your we our of to in on at for with as about and so then also just really very quite "
     "please kindly thanks thank hello hi hey dear can could would will shall should may might "
-    "what's whats how's hows there's i'm im i'd i'll tell show give let know like want need help it its"
+    "what's whats how's hows there's i'm im i'd i'll tell show give let know like want help it its"
 )
 FILLER: Final = frozenset(_FILLER.split())
-"""English words without which a question is still the same. No negation, no quantity, no question word is here."""
+"""English words without which a question is still the same. No negation, no quantity, no question word is here, and
+none that tells one direction from the other: from A to B is not to A from B."""
+NAMES: Final = frozenset({"may", "will"})
+"""Of these, those that are names where they begin with a capital, even at the beginning of a sentence."""
+SENTENCE_ENDS: Final = ".!?:;,\n\u2026-"
 TOKEN: Final = re.compile(
     r"-?\d[\d.,:/-]*\d|-?\d|[^\W\d_]+(?:['\u2019.-][^\W\d_]+)*|[^\w\s.,;:!?'\"\u2019\u2018\u201c\u201d()\[\]\u2026-]"
 )
@@ -32,13 +36,24 @@ def content_words(text: str) -> tuple[str, ...]:
 
     >>> content_words("Hello! What is your refund policy, please?")
     ('what', 'refund', 'policy')
-    >>> content_words("Is it 3.5 %?"), content_words("Is IT on 35?")
-    (('3.5', '%'), ('it', '35'))
+    >>> content_words("Is it 3.5 %?"), content_words("Is IT on 35?"), content_words("Sales in May")
+    (('3.5', '%'), ('it', '35'), ('sales', 'may'))
     """
-    found = (token.replace("\u2019", "'") for token in TOKEN.findall(text))
     return tuple(
-        token.casefold() for token in found if token.lower() not in FILLER or (token.isupper() and len(token) > 1)
+        found[0].replace("\u2019", "'").casefold()
+        for found in TOKEN.finditer(text)
+        if not _fills(found[0], found.start(), text)
     )
+
+
+def _fills(token: str, at: int, text: str) -> bool:
+    """Whether a word says nothing here. One in capitals, or with one within a sentence, may be a name: US, Will."""
+    if token.lower().replace("\u2019", "'") not in FILLER:
+        return False
+    if token.islower() or (token.startswith("I") and (len(token) == 1 or not token[1].isalpha())):
+        return True
+    begins = not (before := text[:at].rstrip(" \t\"'\u201c\u2018(")) or before[-1] in SENTENCE_ENDS
+    return begins and (len(token) == 1 or not token.isupper()) and token.lower() not in NAMES
 
 
 def question_of(call: Call, body: Body) -> str | None:

@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Protocol
 
 from tokenguard.facts.errors import BatchError
-from tokenguard.providers.batches import ANTHROPIC, GOOGLE, MISTRAL, OPENAI, BatchApi, Result, Seen, objects
+from tokenguard.providers.batches import ANTHROPIC, MISTRAL, OPENAI, BatchApi, Result, Seen, objects
+from tokenguard.providers.batches.google import GOOGLE
 
 Step = tuple[str, Any]
 Steps = Generator[Step, Any, Any]

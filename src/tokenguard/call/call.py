@@ -19,7 +19,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Api, Endpoint, Reading, may_keep, was_kept
+from tokenguard.providers import Api, ByHeaders, Endpoint, Reading, by_headers
 from tokenguard.providers.events import BEGINS, in_lines, whole_answer
 from tokenguard.providers.reading import failure_of, fields
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
@@ -208,8 +208,8 @@ class Call:
     """Whether it has been handed to the SDK to be sent."""
     begun: bool = False
     """Whether its answer had begun to come in before the call ended."""
-    kept_elsewhere: bool = False
-    """Whether a gateway has given an answer that it had kept: for nothing."""
+    by_headers: ByHeaders | None = None
+    """What a gateway says of its answer in the headers, if it says anything."""
     retried: Failure | None = None
     """How this very request has failed before."""
     output_cap: int | None = None
@@ -310,9 +310,9 @@ class Call:
         return reading
 
     def came_with(self, headers: Mapping[str, str] | None) -> None:
-        """See by its headers whether a gateway had kept the answer."""
-        if headers is not None and may_keep(self.endpoint.host):
-            self.kept_elsewhere = was_kept(headers)
+        """See what a gateway says of the answer in its headers: that it had kept it, what it takes it to cost."""
+        if headers is not None:
+            self.by_headers = by_headers(self.endpoint, headers, stream=self.stream)
 
     def keep_stream(self, events: bytes) -> None:
         """The events of a stream that is over."""

@@ -11,7 +11,10 @@ from types import FrameType
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
 
-MAX_FRAMES = 120
+OUR_FRAMES = 4
+"""Frames before the user's, at the least, where a call begins: this one, the flow's, its driver's, a seam's."""
+FRAMES = (None,) * 120
+"""So many are looked at, at the most."""
 MAX_KNOWN = 10_000
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = tuple(
@@ -50,25 +53,26 @@ def _is_library(file: str) -> bool:
 
 
 def note_call_site(attributes: dict[str, AttributeValue]) -> None:
-    """Note the nearest user frame as `code.*` attributes; there is none in a task that a framework has started."""
-    frame: FrameType | None = sys._getframe(1)
+    """Note the nearest user frame as `code.*` attributes; there is none in a task that a framework has started.
+
+    Asked from the flow of a call.
+    """
+    frame: FrameType | None = sys._getframe(OUR_FRAMES)
     libraries = _libraries_seen
-    for _ in range(MAX_FRAMES):
+    for _ in FRAMES:
         if frame is None:
             break
-        file = frame.f_code.co_filename
-        if file not in libraries and _is_users(file):
+        code = frame.f_code
+        if (file := code.co_filename) not in libraries and (file in _users_seen or _is_users(file)):
             attributes[names.CODE_FILE] = file
             attributes[names.CODE_LINE] = frame.f_lineno
-            attributes[names.CODE_FUNCTION] = frame.f_code.co_qualname
+            attributes[names.CODE_FUNCTION] = code.co_qualname
             break
         frame = frame.f_back
 
 
 def _is_users(file: str) -> bool:
-    """Whether a file that is not known as a library's is the user's."""
-    if file in _users_seen:
-        return True
+    """Whether a file that has not been seen is the user's."""
     library = _is_library(file)
     kind = _libraries_seen if library else _users_seen
     if len(kind) > MAX_KNOWN:  # names of code made at run time would pile up

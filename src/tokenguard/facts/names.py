@@ -189,6 +189,8 @@ NOT_CAPPED: Final = (
     *("ocr", "live", "create_cache", "create_vector_store", "create_container", "fine_tuning", "rent"),
 )
 """The operations whose answers have no length that a request could cap."""
+RENTING: Final = ("create_cache", "create_container", "create_vector_store")
+"""The operations that make what is paid for by time."""
 
 HIT: Final = "hit"
 MISS: Final = "miss"

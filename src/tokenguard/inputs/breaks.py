@@ -7,23 +7,26 @@ this one began, and where what is lost is worth a cache's least.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from functools import lru_cache
 from typing import Final, NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.inputs.chains import Chain, Place, common
 
 LEAST: Final = 1024
 """Input tokens below which providers do not cache: OpenAI, and most of Anthropic's models."""
 LEAST_OF: Final = (
     # https://platform.claude.com/docs/en/build-with-claude/prompt-caching#cache-limitations
-    (re.compile(r"opus-4-[5-8]|haiku-4"), 4096),
-    (re.compile(r"claude-.*haiku"), 2048),
+    (lazy(r"opus-4-[5-8]|haiku-4"), 4096),
+    (lazy(r"claude-.*haiku"), 2048),
 )
 WORTH: Final = 512
 """Tokens that must be lost: providers cache in steps, and a token is never counted twice alike."""
 SLACK: Final = 0.1
 """The part of what could be read that may be missing: tokens are shared out by length."""
+ENOUGH: Final = 0.95
+"""The part of a prompt that another has in common, from which on no other is looked for that has more."""
 MINUTES_NS: Final = 300 * 10**9
 HOUR_NS: Final = 3600 * 10**9
 
@@ -53,7 +56,7 @@ def find(new: Chain, earlier: list[Chain], input_tokens: int, read: int, *, mark
     own = [_Match(old, same := common(new, old), min(new.upto(same), limit)) for old in known if old.model == new.model]
     if not own:
         return _switched(new, known, per_char, read, least)
-    if not marks or new.marked is not None:
+    if (not marks or new.marked is not None) and _may_differ(own, limit, per_char):
         best = _most_alike(new, own, limit)
         whole = round(best.shared * per_char)
         if round((best.shared - best.match.prefix) * per_char) >= WORTH and whole >= least and _lost(whole, read):
@@ -63,6 +66,12 @@ def find(new: Chain, earlier: list[Chain], input_tokens: int, read: int, *, mark
     return _cold(new, own, prefix, read, marks=marks) if prefix >= least else None
 
 
+def _may_differ(own: list[_Match], limit: int, per_char: float) -> bool:
+    """Whether so much stands after what is the same from the beginning that it is worth to be looked through."""
+    most = max(match.prefix for match in own)
+    return most < ENOUGH * limit or round((limit - most) * per_char) >= WORTH
+
+
 def _switched(new: Chain, known: list[Chain], per_char: float, read: int, least: int) -> Break | None:
     """What is to be said of a prompt whose like was sent to other models only."""
     young = [old for old in known if new.sent_ns - old.ended_ns < _lifetime(new)]
@@ -70,6 +79,7 @@ def _switched(new: Chain, known: list[Chain], per_char: float, read: int, least:
     return Break("model", prefix - read) if prefix >= least and _lost(prefix, read) else None
 
 
+@lru_cache(maxsize=256)
 def least_of(model: str) -> int:
     """The shortest prompt, in tokens, that is cached for a model."""
     return next((tokens for models, tokens in LEAST_OF if models.search(model)), LEAST)
@@ -123,7 +133,7 @@ def _most_alike(new: Chain, own: list[_Match], limit: int) -> _Alike:
         alike = _alike(new, match, limit)
         if best is None or alike.shared > best.shared:
             best = alike
-        if best.shared >= 0.95 * limit:
+        if best.shared >= ENOUGH * limit:
             break  # it will not be more
     assert best is not None, "there is a match"
     return best

@@ -47,13 +47,24 @@ class Cut:
         return self.ends[-1] if self.ends else 0
 
 
+class _Member:
+    """What a message or a tool has been found to be."""
+
+    __slots__ = ("found", "is_kept", "weight")
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+        self.weight = 0
+        self.is_kept = True
+
+
 class Known(Plain[Cut]):
     """Reads the members of requests, each the first time that it comes. Asked by one thread at a time."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[object, tuple[Any, int]] = OrderedDict()
-        self._keys: dict[int, tuple[object, int, int]] = {}
-        """Of the members of the request that is being read, by their identity; held, so that none gets another's."""
+        self._members: OrderedDict[object, _Member] = OrderedDict()
+        self._here: dict[int, tuple[object, _Member]] = {}
+        """Those of the request that is being read, by their identity; held, so that none gets another's."""
         self._blocks = 0
 
     def request_hash(self, whole: tuple[str, str, Mapping[str, Any]]) -> str:
@@ -69,7 +80,7 @@ class Known(Plain[Cut]):
 
     def let_go(self) -> None:
         """The request has been read."""
-        self._keys.clear()
+        self._here.clear()
 
     def text(self, text: str) -> Cut:
         """A text in blocks."""
@@ -87,27 +98,41 @@ class Known(Plain[Cut]):
         return self._once("digest", member, _digest)
 
     def _once(self, what: str, member: object, make: Callable[[Any], T]) -> T:
-        key = (what, *self._key(member)[1:])
-        known = self._found.get(key)
+        here = self._here.get(id(member))
+        its = self._member(member) if here is None else here[1]
+        known: T | None = its.found.get(what)
         if known is not None:
-            self._found.move_to_end(key)
-            kept: T = known[0]
-            return kept
-        made = make(member)
-        weight = MEMBER + _blocks(made)
-        self._found[key] = (made, weight)
-        self._blocks += weight
-        while self._blocks > MOST:
-            _, (_, weight) = self._found.popitem(last=False)
-            self._blocks -= weight
+            return known
+        made = its.found[what] = make(member)
+        if its.is_kept:
+            weight = MEMBER + _blocks(made)
+            its.weight += weight
+            self._blocks += weight
+            while self._blocks > MOST:
+                _, oldest = self._members.popitem(last=False)
+                oldest.is_kept = False
+                self._blocks -= oldest.weight
         return made
 
-    def _key(self, member: object) -> tuple[object, int, int]:
-        key = self._keys.get(id(member))
-        if key is None:
-            data = marshalled(member)
-            key = self._keys[id(member)] = (member, hash(data), len(data))
-        return key
+    def _member(self, member: object) -> _Member:
+        key = _key(member)
+        its = self._members.get(key)
+        if its is None:
+            its = self._members[key] = _Member()
+        else:
+            self._members.move_to_end(key)
+        self._here[id(member)] = member, its
+        return its
+
+
+def _key(member: object) -> object:
+    """What tells a member from others. Python keeps the hash of a text with it: a long one is not read again."""
+    if type(member) is dict and len(member) == 2:
+        role, content = member.get("role"), member.get("content")
+        if type(role) is str and type(content) is str:
+            return hash((role, content)), len(content)
+    data = marshalled(member)
+    return "", hash(data), len(data)
 
 
 def _digest(member: object) -> bytes:

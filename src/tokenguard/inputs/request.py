@@ -29,6 +29,15 @@ LONG: Final = 2**19
 """Bytes of a request of which not all are hashed: a book, a file."""
 END: Final = 2**16
 STRIDE: Final = 61
+FLAT: Final = frozenset(
+    {
+        *("model", "temperature", "max_tokens", "max_completion_tokens", "max_output_tokens", "top_p", "top_k", "n"),
+        *("seed", "stream", "user", "stop", "frequency_penalty", "presence_penalty", "system", "instructions", "store"),
+    }
+)
+"""Arguments that hold no mappings whose order anybody varies."""
+MOST_IN_ORDER: Final = 2**16
+"""Bytes of an argument that is put in order, at the most."""
 AROUND_TEXTS: Final = len(marshalled({"role": "", "content": ""}))
 """Bytes that `marshal` writes around the role and the text of a message."""
 
@@ -57,17 +66,23 @@ class Request(NamedTuple):
     """How many of its messages are more than a role and a text."""
     is_ascii: bool
     """Whether the texts are ASCII."""
+    nested: tuple[tuple[int, bytes], ...] = ()
+    """The arguments that are mappings, or lists of them (tools, a schema), as `marshal` writes them, by their place."""
 
     def said(self) -> tuple[str, int] | None:
         """The key of its messages and the bytes that they say, in UTF-8; `None` where they are more than texts."""
         return None if self.turns < 0 or self.more else (self.keys[self.turns], self._bytes_of_texts())
 
     def _bytes_of_texts(self) -> int:
-        return self.weight - len(self.rest) if self.is_ascii else sum(map(upper_bound, self.texts))
+        if self.is_ascii:
+            return self.weight - len(self.rest) - sum(len(data) for _, data in self.nested)
+        return sum(map(upper_bound, self.texts))
 
     def whole(self) -> tuple[str, str, dict[str, Any]]:
         """The format, the provider and the body, of media some bytes; of plain data alone."""
         values = read_back(self.rest)
+        for place, data in self.nested:
+            values[place] = read_back(data)
         if self.turns >= 0:
             texts, more = iter(self.texts), values[self.turns]
             values[self.turns] = [
@@ -83,6 +98,7 @@ class Request(NamedTuple):
         the messages in it are a mapping with a number before each.
         """
         size = len(marshalled(self.keys)) - 5 + len(self.rest) - 5 + 2
+        size += sum(len(data) - 1 for _, data in self.nested)  # in whose places is a byte
         if self.turns >= 0:
             size += 5 - 2 - 5 * self.more + len(self.texts) // 2 * AROUND_TEXTS + self._bytes_of_texts()
         return size
@@ -91,11 +107,11 @@ class Request(NamedTuple):
 def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[Request, bool]:
     """The request as it is now, and whether it is all plain data.
 
-    The order of the arguments does not matter, nor that of the keys of a message. That of keys further inside does: to
-    sort them all would cost a long request more than all else that is done with it, and whoever sends it again has not
-    made it anew. Of pictures and files there are some bytes.
+    The order of the arguments does not matter, nor that of the keys of a message. That of keys further inside messages
+    does: to sort them all would cost a long request more than all else that is done with it, and whoever sends it again
+    has not made it anew. Of pictures and files there are some bytes.
     """
-    keys, values_of, places = _order(tuple(body))
+    keys, values_of, places, others = _order(tuple(body))
     values = [*values_of(body)]
     texts: tuple[str, ...] = ()
     turns, more = -1, 0
@@ -104,18 +120,32 @@ def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[Request,
             turns, (texts, values[place]) = place, _told_apart(members)
             more = len(values[place])
             break
+    nested: tuple[tuple[int, bytes], ...] = ()
+    for place in others:
+        value, kind = values[place], type(values[place])
+        if (kind is dict or (kind is list and value and type(value[0]) is dict)) and place != turns:
+            data, plain = in_bytes(value)
+            if plain:
+                nested += ((place, data),)
+                values[place] = None
     rest, is_plain = in_bytes(values)
     together = "".join(texts)
     weight = len(together) + len(rest)
-    return _new(Request, (api, provider, keys, turns, texts, rest, weight, more, together.isascii())), is_plain
+    if nested:
+        weight += sum(len(data) for _, data in nested)
+    held = (api, provider, keys, turns, texts, rest, weight, more, together.isascii(), nested)
+    return _new(Request, held), is_plain
 
 
 @functools.lru_cache(maxsize=1024)
-def _order(keys: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]], list[int]]:
-    """The keys of a request in order, what takes its values out in that order, and where its messages may be."""
+def _order(
+    keys: tuple[str, ...],
+) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]], list[int], list[int]]:
+    """The keys of a request in order, what takes its values out so, and where messages and mappings may be."""
     ordered = tuple(sorted(keys))
     values_of: Any = itemgetter(*ordered) if len(ordered) > 1 else lambda body: [body[key] for key in ordered]
-    return ordered, values_of, [ordered.index(key) for key in TURNS if key in keys]
+    others = [place for place, key in enumerate(ordered) if key not in FLAT and key != "messages"]
+    return ordered, values_of, [ordered.index(key) for key in TURNS if key in keys], others
 
 
 def _told_apart(members: list[Any]) -> tuple[tuple[str, ...], dict[int, Any]]:
@@ -160,9 +190,29 @@ def _sampled(node: Any) -> Any:
 
 def fingerprint(request: Request, *, is_plain: bool) -> str:
     """16 hex digits, equal for equal requests in this process, and over all that have the same salt."""
+    nested = request.nested
     if not is_salted() and request.weight <= LONG:
-        return in_tuple(request)
+        return in_tuple((request[:-1], *[in_one_order(data) for _, data in nested]) if nested else request)
+    if nested:
+        request = request._replace(nested=tuple((place, in_one_order(data)) for place, data in nested))
     return of_bytes(essence(marshalled(request.whole()) if is_plain else request.rest))
+
+
+def in_one_order(data: bytes) -> bytes:
+    """Plain data that was `marshalled`, the same for any order of its keys; of what is very long as it is.
+
+    >>> in_one_order(marshalled({"b": 1, "a": [{"d": 2, "c": 3}]})) == in_one_order(
+    ...     marshalled({"a": [{"c": 3, "d": 2}], "b": 1})
+    ... )
+    True
+    """
+    return data if len(data) > MOST_IN_ORDER else _put_in_order(data)
+
+
+@functools.lru_cache(maxsize=64)
+def _put_in_order(data: bytes) -> bytes:
+    """Remembered, as a program's tools are the same in each of its requests."""
+    return marshalled(canonical(read_back(data)))
 
 
 def essence(request: bytes) -> bytes:

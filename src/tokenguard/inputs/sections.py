@@ -39,7 +39,7 @@ def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
         return {}
     parts = {key: total * each // weight for key, each in weights.items()}
     short = total - sum(parts.values())
-    for key in sorted(weights, key=lambda key: -(total * weights[key] % weight))[:short]:
+    for key in sorted(weights, key=lambda key: -(total * weights[key] % weight))[:short] if short else ():
         parts[key] += 1
     return parts
 

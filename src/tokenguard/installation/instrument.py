@@ -10,9 +10,10 @@ exporter that is missing, or an instrumentation that fails, takes the telemetry 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ tokenguard-instrument: there is no option {option}. Options of your program go b
 TokenGuard itself is set by environment variables and tokenguard.toml: see tokenguard-instrument --help.
 """
 
+DEAF = """\
+tokenguard-instrument: with {option}, Python loads nothing that is not named in the program: nothing would be measured,
+and no limit would hold. Leave {option} out, or call tokenguard.install() in the program and start it as it is.
+"""
+DEAF_OPTIONS = "IES"
+"""Of Python's: it reads no PYTHONPATH then (-I, -E), or no `sitecustomize` (-S)."""
+
 
 def main() -> None:
     """The command `tokenguard-instrument`."""
@@ -74,12 +82,50 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(127)
+    if (deaf := deaf_option([*_interpreter(program), *arguments[1:]])) is not None:
+        print(DEAF.format(option=deaf), end="", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     sys.stdout.flush()
     if os.name == "nt":  # there, exec returns to the shell while the program still runs
         import subprocess
 
         sys.exit(subprocess.call([program, *arguments[1:]], env=environment(os.environ)))  # noqa: S603 - the same
     os.execve(program, arguments, environment(os.environ))  # noqa: S606 - running the user's command is the purpose
+
+
+def _interpreter(program: str) -> list[str]:
+    """The words that the system runs a program with: a script's, by its first line, or the program itself."""
+    try:
+        with open(program, "rb") as file:
+            line = file.readline(1000)
+    except OSError:
+        return [program]
+    return [*line[2:].decode("utf-8", "replace").split(), program] if line.startswith(b"#!") else [program]
+
+
+def deaf_option(command: Sequence[str]) -> str | None:
+    """The option with which this Python would not load TokenGuard, if it is a Python and has one.
+
+    >>> deaf_option(["/usr/bin/python3", "-X", "dev", "-sE", "app.py"])
+    '-E'
+    """
+    words = iter(command)
+    for word in words:
+        if re.fullmatch(r"(python|pypy)w?[\d.]*t?(\.exe)?", Path(word).name):
+            break
+    for word in words:
+        if not word.startswith("-") or word.startswith("--"):
+            return None
+        for at, letter in enumerate(word[1:], 2):
+            if letter in DEAF_OPTIONS:
+                return f"-{letter}"
+            if letter in "cm":
+                return None
+            if letter in "WX":
+                if at == len(word):
+                    next(words, None)
+                break
+    return None
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:

@@ -158,9 +158,9 @@ class Installation:
 
                 self.telemetry.looker = Looker()
             if self.meter.batches is None:
-                from tokenguard.batches.watching import Batches
+                from tokenguard.batches.late import LateBatches
 
-                self.meter.batches = Batches(self.meter, jobs_path)
+                self.meter.batches = LateBatches(self.meter, jobs_path)
             self.telemetry.looker.prices = self.meter.settling.prices
             if sdk.warms:
                 self.meter.settling.prices.warm(sdk.provider)

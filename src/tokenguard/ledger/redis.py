@@ -26,7 +26,7 @@ from tokenguard.ledger.entry import (
 from tokenguard.ledger.redis_faults import doubts, sentence
 from tokenguard.ledger.redis_scripts import LUA, SCRIPTS
 from tokenguard.process.interrupts import interrupt
-from tokenguard.process.redis_client import Deadline, connecting
+from tokenguard.process.redis_client import Server
 
 _PREFIX: Final = "{tokenguard}:"
 _JOIN: Final = "\x1e"
@@ -47,12 +47,10 @@ class RedisLedger(Ledger):
         self, url: str, *, lease_s: float = LEASE_S, timeout_s: float = 1.0, clock: Clock | None = None
     ) -> None:
         super().__init__(lease_s=lease_s, clock=clock or time.time)
-        self._timeout_s = timeout_s
-        self._deadline = Deadline()
         try:
             import redis
 
-            self._connect = connecting(url, timeout_s, self._deadline)
+            self._server = Server(url, timeout_s, {name: LUA + script for name, script in SCRIPTS.items()})
         except ImportError as error:
             raise LedgerError(
                 'a redis:// ledger needs the redis package: pip install "tokenguard-otel[redis]"'
@@ -62,12 +60,6 @@ class RedisLedger(Ledger):
         self._ahead_s = 0.0
         self._epoch: object = None
         """What the data of the server begins with: another one means that it was lost."""
-        self._begin()
-
-    def _begin(self) -> None:
-        """Begin with new connections."""
-        self._client: Any = self._connect()
-        self._scripts = {name: self._client.register_script(LUA + script) for name, script in SCRIPTS.items()}
 
     def now(self) -> float:
         """Unix seconds by the server's clock, as of the last answer."""
@@ -152,9 +144,8 @@ class RedisLedger(Ledger):
 
     def doubts(self) -> list[str]:
         """See `Ledger.doubts`."""
-        self._deadline.begins(self._timeout_s)
         try:
-            return doubts(self._client.info("memory"))
+            return doubts(self._server.info("memory"))
         except self._errors:  # not everybody may ask
             return []
 
@@ -165,22 +156,21 @@ class RedisLedger(Ledger):
     def close(self) -> None:
         """See `Ledger.close`."""
         super().close()
-        self._client.close()
+        self._server.close()
 
     def _run(self, script: str, args: Sequence[Any]) -> list[Any]:
         """What a script answers, without the server's time, which is noted."""
-        self._deadline.begins(self._timeout_s)
         given = "" if self._given_clock is None else repr(self._given_clock())
         try:
-            answer: list[Any] = self._scripts[script](keys=[_PREFIX], args=[given, *args])
+            answer: list[Any] = self._server.run(script, [_PREFIX], [given, *args])
         except self._errors as error:
             if (raised := interrupt(error)) is not None:
-                self._begin()
+                self._server.begin()
                 raise raised from None
             raise LedgerError(f"the Redis ledger cannot be used: {sentence(error)}") from error
         except BaseException:
             # A signal handler's. An answer may be on its way that nobody has waited for: the next must not get it.
-            self._begin()
+            self._server.begin()
             raise
         if not isinstance(answer, list) or len(answer) < 2:
             raise LedgerError(

@@ -7,12 +7,12 @@ its end; one that nobody has asked for when the process ends is ended then, as a
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from tokenguard.facts import names
+from tokenguard.facts.patterns import lazy
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tokenguard.call.call import Call
 
 REMEMBERED = 1024
-ASKED = re.compile(r"[/:](?:responses|interactions|videos|operations|async-invoke|jobs|fine-tunes)/([^/?:]+)")
+ASKED = lazy(r"[/:](?:responses|interactions|videos|operations|async-invoke|jobs|fine-tunes)/([^/?:]+)")
 """The id in a path where the answer of such a call is asked for: `/responses/ID`, `/interactions/ID/cancel`."""
 
 

@@ -10,7 +10,6 @@ report says that it still runs.
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenguard.call.flow import drive
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ACCRUE_S: Final = 3600.0
 REMEMBERED: Final = 4096
-KINDS: Final = re.compile(r"/(?:vector_stores|containers|cachedContents)/([^/?:]+)$")
+KINDS: Final = lazy(r"/(?:vector_stores|containers|cachedContents)/([^/?:]+)$")
 """The id in a path where one of them is asked for, changed or deleted."""
 SO_FAR: Final = "rented_so_far"
 """The basis of what was counted by the clock: no provider tells it."""

@@ -13,8 +13,9 @@ from tokenguard.call.repeats import Repeats
 from tokenguard.facts import names
 from tokenguard.facts.record import USAGE_ATTRIBUTES, CallRecord, Cost
 from tokenguard.facts.usage import Usage
-from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported
+from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported, unanswered
 from tokenguard.prices.rates import FIRST_MEDIUM, FIRST_UNIT
+from tokenguard.prices.tiers import STANDARD_SERVICES
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, Endpoint, Reading, geo_of
 from tokenguard.providers.reading import MOST_TOKENS, REPORTED_ESTIMATE, believable
@@ -56,6 +57,8 @@ class Settling:
         try:
             if call.flight is not None:
                 reading = call.flight.told(reading)
+            if (beside := call.by_headers) is not None:
+                reading = beside.into(reading)
             if (units := call.api.units) is not None and outcome == names.OK:
                 reading = units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
@@ -66,7 +69,7 @@ class Settling:
             cost, charged = self._price(call, reading, outcome, error, generated)
             if guard is not None and self._was_kept(call, reading, outcome):
                 cost, charged, usage = _served(call, cost, outcome), None, None
-            elif call.kept_elsewhere and outcome == names.OK:
+            elif beside is not None and beside.kept and outcome == names.OK:
                 cost, charged, usage = Cost(names.EXACT, None, 0.0), None, None
                 call.attributes[names.COST_SOURCE] = names.REPORTED
             call.cost = cost
@@ -165,7 +168,7 @@ class Settling:
         if charged[1] is None and api.generates:
             cost = cost._replace(output=None)
         reported = False
-        if (claimed := reading[REPORTED_COST]) is not None and told and endpoint.provider in REPORT_COSTS:
+        if (claimed := reading[REPORTED_COST]) is not None and told and _says_costs(call):
             reported = True
             cost = as_reported(cost, claimed)
             call.attributes[names.COST_SOURCE] = names.REPORTED
@@ -216,6 +219,8 @@ def price(
     provider, host, _ = endpoint
     _, answered, _, _, _, told, speed, geo, _, _, _, _, _, parts = reading[:14]
     geo = geo or geo_of(host)
+    if told in STANDARD_SERVICES:
+        told = None
     tier = _new(Tier, (told, speed, geo, variant)) if told or speed or geo or variant else STANDARD
     models = (answered, asked)
     if not parts:
@@ -302,9 +307,9 @@ def _disbelieve(usage: Usage) -> None:
 _TEXT_ALONE = (None,) * len(Usage._fields[FIRST_MEDIUM:])
 _NO_UNITS = (None,) * len(Usage._fields[FIRST_UNIT:])
 _COUNTS = [(Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items()]
-_OTHERS = tuple((place, name) for place, name in _COUNTS if place >= FIRST_MEDIUM)
-"""The places of a `Usage` that have an attribute, behind those of text, which go first."""
-_MEDIA = tuple((place, name) for place, name in _OTHERS if place < FIRST_UNIT)
+_OTHERS = tuple((place - FIRST_MEDIUM, name) for place, name in _COUNTS if place >= FIRST_MEDIUM)
+"""The places of a `Usage` that have an attribute, behind those of text, which go first, and counted from there."""
+_MEDIA = tuple((place, name) for place, name in _OTHERS if place < FIRST_UNIT - FIRST_MEDIUM)
 """Those of sound, pictures and the use of tools: of most calls that are more than text there is no more."""
 REPORTED_COST: Final = 10
 CONVERSATION: Final = 12
@@ -320,7 +325,7 @@ def _doubt(call: Call, reading: Reading, outcome: str, reported: bool) -> str | 
 
     `reported`: it is the provider's own figure.
     """
-    complete, _, asked, _, _, _, _, _, _, basis, by_total = reading[9:]
+    told, _, _, _, complete, _, asked, _, _, _, _, _, _, basis, by_total = reading[5:]
     if not complete and outcome != names.OK:  # xAI counts along the way
         return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
     if reported:  # the provider's own word covers its tools
@@ -329,6 +334,9 @@ def _doubt(call: Call, reading: Reading, outcome: str, reported: bool) -> str | 
         return basis
     if by_total and call.endpoint.provider not in TELL_BY_TOTAL:
         return "output_by_total"
+    wanted = call.request.get("service_tier") if told is None else None
+    if wanted is not None and unanswered(wanted, call.endpoint.provider):
+        return "assumed_tier"
     fees = call.api.fees
     if not asked and not call.request.keys().isdisjoint(fees) and not (reading.usage and reading.usage.web_searches):
         asked = any(call.request.get(key) is not None for key in fees)
@@ -362,20 +370,23 @@ def _describe(call: Call, reading: Reading, error: BaseException | str | None, f
 
 def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
     attributes = call.attributes
+    has_cache = True
     if usage is not None:
-        if (sent := usage[0]) is not None:
+        sent, made, again, put, _, _, _, reasoned = usage[:FIRST_MEDIUM]
+        has_cache = again is not None or put is not None
+        if sent is not None:
             attributes[names.INPUT_TOKENS] = sent
-        if (made := usage[1]) is not None:
+        if made is not None:
             attributes[names.OUTPUT_TOKENS] = made
-        if (again := usage[2]) is not None:
+        if again is not None:
             attributes[names.CACHE_READ_TOKENS] = again
-        if (put := usage[3]) is not None:
+        if put is not None:
             attributes[names.CACHE_WRITE_TOKENS] = put
-        if (reasoned := usage[7]) is not None:
+        if reasoned is not None:
             attributes[names.REASONING_TOKENS] = reasoned
-        if usage[FIRST_MEDIUM:] != _TEXT_ALONE:
+        if (others := usage[FIRST_MEDIUM:]) != _TEXT_ALONE:
             for place, name in _MEDIA if usage[FIRST_UNIT:] == _NO_UNITS else _OTHERS:
-                if (counted := usage[place]) is not None:
+                if (counted := others[place]) is not None:
                     attributes[name] = counted
     if cost is not None:
         status, basis, total, plain, output, read, written, saved, tools = cost
@@ -391,7 +402,7 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
         if tools is not None:
             attributes[names.COST_TOOLS] = tools
         # Where nothing is known of a cache, its parts would be zeros that nobody reported.
-        if usage is None or usage.cache_read is not None or usage.cache_write is not None:
+        if has_cache:
             if read is not None:
                 attributes[names.COST_CACHE_READ] = read
             if written is not None:
@@ -406,5 +417,15 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
                 attributes[names.RETRY_COST] = retry_cost
 
 
-REPORT_COSTS = frozenset({"openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra", "requesty"})
+def _says_costs(call: Call) -> bool:
+    """Whether what an answer says that it cost is taken: by who made it, or a proxy that reckons for itself."""
+    return call.endpoint.provider in REPORT_COSTS or (call.by_headers is not None and call.by_headers.reckons)
+
+
+REPORT_COSTS = frozenset(
+    {
+        *("openrouter", "x_ai", "perplexity", "together", "vercel", "deepinfra", "requesty", "llmgateway"),
+        "github-copilot",
+    }
+)
 """Providers whose word for what a call cost is taken; elsewhere a field of that name may mean something else."""

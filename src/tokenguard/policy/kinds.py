@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tokenguard.prices import NAMES_A_PRICE, OVERRIDE_KEYS, is_of_fees
+from tokenguard.prices import OVERRIDE_KEYS, STATED_KEYS, fault
 
 MAX_USD: Final = 9_000_000.0
 """The largest amount a rule may name: Redis scripts count in doubles, exact up to 2**53 nano-dollars."""
@@ -240,10 +240,10 @@ def _price(value: object) -> str | dict[str, float]:
         return _priced_name(value)
     rates = _table(value)
     for name in rates:
-        if name not in OVERRIDE_KEYS:
-            raise Wrong(f"no such rate{nearest(name, OVERRIDE_KEYS)} Rates are {', '.join(OVERRIDE_KEYS)}", name)
-    if not (rates.keys() & NAMES_A_PRICE or is_of_fees(rates)):  # a picture is paid by the picture
-        raise Wrong('it needs at least "input", in USD per million tokens')
+        if name not in STATED_KEYS:
+            raise Wrong(f"no such rate{nearest(name, STATED_KEYS)} Rates are {', '.join(OVERRIDE_KEYS)}", name)
+    if (wrong := fault(rates)) is not None:
+        raise Wrong(wrong)
     return {name: float(_nested(lambda rate: _number(rate, 0, 1e9), rate, name)) for name, rate in rates.items()}
 
 
@@ -292,7 +292,7 @@ _PRICES: Final = {
     "additionalProperties": {
         "anyOf": [
             _TEXT,
-            {"type": "object", "properties": dict.fromkeys(OVERRIDE_KEYS, _AMOUNT), "additionalProperties": False},
+            {"type": "object", "properties": dict.fromkeys(STATED_KEYS, _AMOUNT), "additionalProperties": False},
         ]
     },
 }

@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 from tokenguard.facts import names
@@ -68,17 +69,23 @@ class Tightest(NamedTuple):
         )
 
 
+_Windows = tuple[float, float, tuple[Entry, ...]]
+"""From when to when accounts are those of the time, and they."""
+_NONE_YET: Final[_Windows] = (0.0, 0.0, ())
+
+
 class Accounts:
     """Some of the budgets that apply to a call, and their accounts in a ledger."""
 
-    __slots__ = ("_by_run", "_cached", "_shared", "budgets")
+    __slots__ = ("_enforced", "_observed", "_shared", "budgets", "by_run")
 
     def __init__(self, budgets: tuple[tuple[Budget, str], ...]) -> None:
         self.budgets = budgets
         """Each budget with the key of its account, such as `tenant=t1`; that of a run of a task comes with the call."""
-        self._shared = tuple(row for row in budgets if not row[0].by_run)
-        self._by_run = tuple(row for row in budgets if row[0].by_run)
-        self._cached: tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]] = (0.0, 0.0, (), ())
+        self.by_run = tuple(row for row in budgets if row[0].by_run)
+        """Those of runs of a task."""
+        self._shared = tuple(row for row in budgets if not row[0].by_run) if self.by_run else budgets
+        self._enforced = self._observed = _NONE_YET
 
     def entries(self, now: float, *, enforce: bool = True, run: str = "") -> tuple[Entry, ...]:
         """The accounts in the windows that hold `now` (Unix seconds), for `Ledger.reserve`.
@@ -86,33 +93,56 @@ class Accounts:
         With `enforce=False` (mode `observe`) none of them refuses; they are reported in `Reservation.over`. `run` is
         the run of the task in which the call is made: without one, budgets by run have no account.
         """
-        cached = self._cached
-        if not cached[0] <= now < cached[1]:
-            cached = self._cached = self._entries(now)
-        entries = cached[2] if enforce else cached[3]
-        return entries + self.of_run(run, now, enforce=enforce) if run and self._by_run else entries
+        since, until, entries = self._enforced if enforce else self._observed
+        if not since <= now < until:
+            made = self._entries(now, enforce=enforce)
+            if enforce:
+                self._enforced = made
+            else:
+                self._observed = made
+            entries = made[2]
+        return entries + self.of_run(run, now, enforce=enforce) if run and self.by_run else entries
 
     def of_run(self, run: str, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
         """The accounts of a run of a task."""
         end = int(now + RUN_KEPT_S)
         return tuple(
             _entry(budget, f"{key},{run_key(run)}" if key else run_key(run), 0, end, enforce=enforce)
-            for budget, key in self._by_run
+            for budget, key in self.by_run
         )
 
-    def _entries(self, now: float) -> tuple[float, float, tuple[Entry, ...], tuple[Entry, ...]]:
+    def _entries(self, now: float, *, enforce: bool) -> _Windows:
         since, until = 0.0, float("inf")
-        enforced, observed = [], []
+        found = []
         for budget, key in self._shared:
-            start, end = window_bounds(budget.window, budget.timezone, now)
+            start, end = _window(budget, now)
             since, until = max(since, start), min(until, end)
-            enforced.append(_entry(budget, key, start, end))
-            observed.append(_entry(budget, key, start, end, enforce=False))
-        return since, until, tuple(enforced), tuple(observed)
+            found.append(_entry(budget, key, start, end, enforce=enforce))
+        return since, until, tuple(found)
+
+
+NO_ACCOUNTS: Final = Accounts(())
+
+_windows: Final[dict[tuple[str, str], tuple[int, int]]] = {}
+"""The windows that were asked for last: they are those of all tenants."""
+
+
+def _window(budget: Budget, now: float) -> tuple[int, int]:
+    """The budget's window that holds `now`."""
+    which = (budget.window, budget.timezone)
+    known = _windows.get(which)
+    if known is None or not known[0] <= now < known[1]:
+        known = _windows[which] = window_bounds(*which, now)
+    return known
+
+
+@lru_cache(maxsize=1024)
+def _in_nano(usd: float) -> int:
+    return nano(usd)
 
 
 def _entry(budget: Budget, key: str, start: int, end: int, *, enforce: bool = True) -> Entry:
-    limit_nano = None if budget.limit_usd is None else nano(budget.limit_usd)
+    limit_nano = None if budget.limit_usd is None else _in_nano(budget.limit_usd)
     counted = TOKENS if budget.limit_calls is None else CALLS
     most = budget.limit_tokens if budget.limit_calls is None else budget.limit_calls
     enforce = enforce and budget.then != "warn"
@@ -164,11 +194,13 @@ class Matched:
         self.tightest = tightest
         self.budgets = budgets
         """Each budget with the key of its account, such as `tenant=t1`."""
-        self.money = Accounts(tuple(row for row in budgets if row[0].limit_calls is None))
+        rates = tuple(row for row in budgets if row[0].limit_calls is not None)
+        money = tuple(row for row in budgets if row[0].limit_calls is None) if rates else budgets
+        self.money = Accounts(money) if money else NO_ACCOUNTS
         """The budgets of money and tokens."""
-        self.rates = Accounts(tuple(row for row in budgets if row[0].limit_calls is not None))
+        self.rates = Accounts(rates) if rates else NO_ACCOUNTS
         """The budgets of calls."""
-        self.by_run = any(budget.by_run for budget, _ in budgets)
+        self.by_run = bool(self.money.by_run or self.rates.by_run)
         """Whether the run of the task matters in which the call is made."""
         self.breakers = breakers
         self.share = share

@@ -217,6 +217,11 @@ FEES = """\
 Searches are in USD per million searches: `"google/gemini-*" = { web_searches = 14000 }` is $0.014 each. A table with
 only searches is added to the price that applies otherwise. With it, costs with searches are `exact`. Without it,
 Google's are `estimated`, as if the free quota were used up.
+
+A `factor` multiplies the price that applies otherwise, but for searches: `"azure/eu-*" = { factor = 1.1 }` is for
+Azure's deployments that keep to a data zone or a region. Which do, Azure's answers do not say: costs are those of
+Global deployments, `estimated` as `assumed_global`, until a factor is given. `"azure/*" = { factor = 1 }` says that all
+are Global.
 """
 
 

@@ -17,10 +17,12 @@ from tokenguard.prices.made import ROUTED, made, router
 from tokenguard.prices.models import GATEWAYS, MAKERS, PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
 from tokenguard.prices.overrides import Override, read
 from tokenguard.prices.rates import (
+    FACTOR,
     NO_UNITS,
     Dearest,
     Rates,
     charge,
+    charged,
     complete,
     dearest,
     dollars,
@@ -28,13 +30,22 @@ from tokenguard.prices.rates import (
     without_rates,
     worst_case,
 )
-from tokenguard.prices.tiers import STANDARD, Tier, assumed, marks
+from tokenguard.prices.tiers import STANDARD, Tier, assumed, has_factor, marks
 from tokenguard.process.log import Log
 
 log = Log("tokenguard")
 
 ASSUMED_PROVIDER: Final = "assumed_provider"
 """The basis of a price of a model's maker, for a call to somebody else."""
+GLOBAL: Final = "assumed_global"
+"""The basis of a price of deployments that may work anywhere; those that keep to a zone or a region cost a tenth more.
+
+Which a deployment is, no answer tells: https://learn.microsoft.com/azure/ai-foundry/openai/how-to/deployment-types.
+"""
+KEEPS_ITS_ZONE: Final = frozenset({"azure"})
+"""Whose deployments do, or do not."""
+STATED_BY_FACTOR: Final = frozenset({GLOBAL, "assumed_region"})
+"""What a factor in `[prices]` settles."""
 ESTIMATES: Final = (
     'tokenguard: no price is known for %s at %s; by unpriced = "estimate" it is priced as %s, at its dearest rates. '
     "Update the price list (pip install -U genai-prices), or give its rates under [prices]."
@@ -59,10 +70,10 @@ class PriceBook:
     """Prices calls. Its methods are safe from any thread and raise nothing for whatever a provider reports.
 
     `overrides` maps globs of `provider/model` to `"provider/model"` (priced like that one) or to a table of USD per
-    million tokens by the names of `Usage`; the first match wins. A table of fees for hosted tools alone is laid over
-    the price that holds otherwise. A glob's provider is OpenTelemetry's name or the
-    price list's (`azure.ai.openai` or `azure`). `origin` is where they stand, for messages and sources. `ceiling`, USD
-    per million input and output tokens, is what ledgers assume for a model without a price; its cost stays unknown.
+    million tokens by the names of `Usage`; the first match wins. A table of fees for hosted tools alone, or a factor,
+    is laid over the price that holds otherwise. A glob's provider is OpenTelemetry's name or the price list's
+    (`azure.ai.openai` or `azure`). `origin` is where they stand, for messages and sources. `ceiling`, USD per million
+    input and output tokens, is what ledgers assume for a model without a price; its cost stays unknown.
     With `estimates`, such a model is priced as the one most like it, marked `nearest_model`.
     At most `size` resolved models are remembered. Raises `PolicyError` for overrides that cannot be used.
 
@@ -124,11 +135,17 @@ class PriceBook:
         models = [name.strip().lower() for name in given if name]
         at = datetime.fromtimestamp(slot * SLOT_NS / 1e9, UTC)
         rates = self._priced(provider, models, tier, at)
-        fees = next((each for name in reversed(models) for each in self._fees if each.covers(provider, name)), None)
         if rates is None:
             return None
-        if fees is not None and not isinstance(fees.value, str):
-            rates = rates.with_fees(fees.value, fees.source)
+        over = [each for name in reversed(models) for each in self._fees if each.covers(provider, name)]
+        stated: dict[str, Decimal] = {}
+        for each in reversed(over):  # of two that say the same the first counts
+            if not isinstance(each.value, str):
+                stated |= each.value
+        if over:
+            rates = rates.with_fees(stated, over[0].source)
+        if FACTOR in stated and rates.basis in STATED_BY_FACTOR:
+            rates = rates._replace(basis=None)
         return rates.looked_through()
 
     def _priced(self, provider: str, models: list[str], tier: Tier, at: datetime) -> Rates | None:
@@ -147,9 +164,11 @@ class PriceBook:
             if rates is not None:
                 self._say_estimate(name, provider, rates.model)
         chose = next((way for name in models if (way := router(PROVIDERS.get(provider, provider), name))), None)
-        if rates is None or chose is None:
-            return rates
-        return rates.with_surcharge(chose.usd_per_mtok, ROUTED, chose.source)
+        if rates is not None and chose is not None:
+            rates = rates.with_surcharge(chose.usd_per_mtok, ROUTED, chose.source)
+        if rates is not None and PROVIDERS.get(provider, provider) in KEEPS_ITS_ZONE and rates.bands[0][1].input:
+            rates = rates._replace(basis=rates.basis or GLOBAL)
+        return rates
 
     def _look_up_dearest(
         self,
@@ -176,7 +195,8 @@ class PriceBook:
                 return None if found is None else found._replace(source=f"{source}; {found.source}")
             override, rates, source = following, following.value, f"{source}; {following.source}"
         provider_id, _ = seller(override.key.partition("/")[0], model)
-        factor, basis = assumed(marks(tier, provider_id, model), provider_id)
+        known = [mark for mark in marks(tier, provider_id, model) if mark != "region" or has_factor(mark, provider_id)]
+        factor, basis = assumed(known, provider_id)  # what is stated holds where the region's factor is not known
         card, derived = complete(rates, model, factor)
         return Rates(((0, card),), source, override.key, basis, tuple(derived.items()), without_rates(rates))
 
@@ -203,7 +223,7 @@ class PriceBook:
             return UNPRICED
         if rates is None or not ((rates[SELLS_TOKENS] and usage[0] is not None) or rates.covers(usage)):
             return UNPRICED
-        return dollars(charge(rates, usage, basis))
+        return dollars(charged(rates, usage, basis))
 
     def cost_nano(
         self, provider: str, model: Model, usage: Usage, *, tier: Tier = STANDARD, at_ns: int | None = None

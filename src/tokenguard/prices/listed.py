@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.prices import genai
-from tokenguard.prices.made import fees
+from tokenguard.prices.made import SENT, fees, longer
 from tokenguard.prices.models import PROVIDERS, spellings
 from tokenguard.prices.rates import PLACE, TEXT_OUTPUT, Rates, complete, without_rates
 from tokenguard.prices.sieve import Sieve
@@ -117,11 +117,28 @@ def is_named(clause: MatchLogic, name: str) -> bool:
             return True
     if hasattr(clause, "or_"):
         return False
+    if parts := getattr(clause, "and_", ()):  # a beginning, and a pattern that leaves some out
+        return all(is_named(part, name) for part in parts)
+    if (pattern := getattr(clause, "regex", None)) is not None and not str(pattern).endswith("$"):
+        return SAME_MODEL.fullmatch(_past(pattern, name)) is not None
     begins = getattr(clause, "starts_with", None) or getattr(clause, "contains", None)
     if begins is None:
         return True  # an exact name, a pattern of the list's own, or an end
     rest = name.rpartition(begins.lower())[2]
     return SAME_MODEL.fullmatch(rest) is not None
+
+
+def _past(pattern: str, name: str) -> str:
+    r"""What of a name is behind what an open pattern asks for, with the number that this ends in.
+
+    >>> _past(r"^gemini-3\.5-flash-\d", "gemini-3.5-flash-8b"), _past("^(?!.*-tts)", "gemini-2.5-pro")
+    ('-8b', '')
+    """
+    found = re.search(pattern, name)
+    if found is None or found.end() == 0:
+        return ""  # it only leaves names out
+    number = re.search(r"[-@.:_]?\d*$", name[: found.end()])
+    return name[number.start() if number else found.end() :]
 
 
 def nearest(provider_id: str | None, model: str, count: int = 5) -> list[str]:
@@ -251,7 +268,7 @@ def _rates(
     name: str,
 ) -> Rates | None:
     """The rates of a listed model, which was asked for by this name."""
-    unlisted = marks(tier, provider.id, model.id)
+    unlisted = marks(tier, provider.id, model.id, name)
     context = dict(CONTEXT[mark] for mark in unlisted if mark in CONTEXT)
     owner = next((each for each in _sells(providers, provider) if any(model is own for own in each.models)), provider)
     # A seller may ask other than the owner for a tier, so the owner's variants say nothing here.
@@ -264,6 +281,7 @@ def _rates(
     price = _price(listed_price, free=model.id.endswith(FREE))
     if not price:
         return None  # sold by something that we do not count
+    price = _longer(price, provider.id, model.id)
     asked = fees(provider.id, name, model.id)
     price |= {name: ((0, Decimal(fee.usd) * 10**6),) for name, fee in asked.items() if fee.usd is not None}
     starts = sorted({start for steps in price.values() for start, _ in steps})
@@ -314,6 +332,18 @@ def _price(listed_price: ModelPrice, *, free: bool) -> dict[str, tuple[tuple[int
         if isinstance(usd, Decimal):
             price[ours] = ((0, usd * factor),)
     return price
+
+
+def _longer(price: Price, provider_id: str, model: str) -> dict[str, tuple[tuple[int, Decimal], ...]]:
+    """A price with what the seller asks for long calls, if the list has left it out."""
+    row = longer(provider_id, model)
+    if row is None or any(len(steps) > 1 for steps in price.values()):
+        return dict(price)
+    factors = {**dict.fromkeys(SENT, row.sent), "output": row.generated}
+    return {
+        name: (*steps, (row.above, steps[0][1] * factors[name])) if name in factors else steps
+        for name, steps in price.items()
+    }
 
 
 def _above(price: Price, start: int) -> dict[str, Decimal]:

@@ -17,7 +17,7 @@ from tokenguard.prices.rates import FREE_QUOTA, PLACE, Rates, complete, without_
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    Row = TypeVar("Row", "Made", "Fee")
+    Row = TypeVar("Row", "Made", "Fee", "Longer")
 
 READ: Final = "2026-11-26"
 
@@ -228,7 +228,11 @@ MADE: Final = (
         also={"characters": "0.0000002", "input_seconds": "0.002"},
         unsure=("input_seconds",),
     ),
-    _made("mistral", "voxtral-mini-tts-2603 voxtral-mini-tts-latest", "characters", "0.000016", MISTRAL),
+    # Spaces seem to be free, which no page says (BerriAI/litellm-docs#1243): at the most
+    _made(
+        *("mistral", "voxtral-mini-tts-2603 voxtral-mini-tts-latest", "characters", "0.000016", MISTRAL),
+        unsure=("characters",),
+    ),
     _made("x-ai", "grok-imagine-image-2.0", "images", {"1k": "0.04", "2k": "0.06"}, XAI),
     _made("x-ai", "grok-imagine-image-quality grok-imagine-image-pro", "images", "0.05", XAI),
     # As litellm has them; but a picture that a film begins with ($0.002, from 1.5 on $0.01) is billed, and not counted
@@ -300,6 +304,45 @@ FEES: Final = (
 )
 """Of each name the first that matches counts. Those of searches are as litellm has them on the date of `READ`."""
 _FEES: Final = _by_seller(FEES)
+
+
+class Longer(NamedTuple):
+    """What a seller asks for calls with more input than so much, where the list has one price for all."""
+
+    sellers: str
+    models: Names
+    """What the list's ids of them begin with."""
+    above: int
+    """Input tokens: with more, the whole call costs so much more."""
+    sent: Decimal
+    """The factor of what is sent, cached or not."""
+    generated: Decimal
+    source: str
+
+
+SENT: Final = ("input", "cache_read", "cache_write", "cache_write_1h")
+
+LONGER: Final = (
+    # "Long Context": Sonnet 4.6 costs the same however long
+    Longer(
+        "aws",
+        _names(" ".join(f"{at}.anthropic.claude-sonnet-4-{of}" for at in ("global", "regional") for of in ("2", "5-"))),
+        200_000,
+        Decimal(2),
+        Decimal("1.5"),
+        f"{AWS}, as listed by litellm on {READ}",
+    ),
+)
+_LONGER: Final = _by_seller(LONGER)
+
+
+def longer(provider_id: str, model: str) -> Longer | None:
+    """What is asked for the long calls of a listed model, by its id in the list.
+
+    >>> longer("aws", "regional.anthropic.claude-sonnet-4-5-20250929-v1:0").above
+    200000
+    """
+    return next((row for row in _LONGER.get(provider_id, ()) if _is_of(model, row.models)), None)
 
 
 class Router(NamedTuple):

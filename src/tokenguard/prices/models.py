@@ -52,7 +52,9 @@ MAKERS: Final = tuple(
     for name in ("openai", "anthropic", "gcp.gemini", "mistral_ai", "deepseek", "x_ai", "cohere", "moonshot_ai", "z_ai")
 )
 """Sellers of models of their own, in the order in which a model behind an unknown host is looked for."""
-GATEWAYS: Final = frozenset({"unknown", "vercel", "requesty", "cloudflare", "helicone", "portkey", "snowflake"})
+GATEWAYS: Final = frozenset(
+    {"unknown", "litellm", "vercel", "requesty", "llmgateway", "cloudflare", "helicone", "portkey", "snowflake"}
+)
 """Providers that pass calls on: what they do not sell themselves is priced as its maker does, as an estimate."""
 
 REQUEST_NAMES_THE_PRICE: Final = frozenset({"aws"})

@@ -12,10 +12,13 @@ from typing import Final, NamedTuple
 from tokenguard.facts.errors import PolicyError
 from tokenguard.facts.usage import UNITS
 from tokenguard.prices.models import seller, spellings
-from tokenguard.prices.rates import BY_USE, NAMES_A_PRICE, Card
+from tokenguard.prices.rates import BY_USE, FACTOR, NAMES_A_PRICE, Card
 
 OVERRIDE_KEYS: Final = tuple(name for name in Card._fields if name != "reasoning")
 """The rates that an override may state: one for each thing that is billed apart, per million of it."""
+LAID_OVER: Final = BY_USE | {FACTOR}
+"""What is laid over the price that holds otherwise, in a table of nothing else."""
+STATED_KEYS: Final = (*OVERRIDE_KEYS, FACTOR)
 
 
 class Override(NamedTuple):
@@ -29,7 +32,7 @@ class Override(NamedTuple):
 
     @property
     def of_fees(self) -> bool:
-        """Whether it states fees of hosted tools alone: the price that holds otherwise holds for all else."""
+        """Whether it states fees of hosted tools and a factor alone: the rest is as it would be without it."""
         return is_of_fees(self.value)
 
     def covers(self, provider: str, model: str) -> bool:
@@ -40,8 +43,24 @@ class Override(NamedTuple):
 
 
 def is_of_fees(value: str | Mapping[str, object]) -> bool:
-    """Whether a value of `[prices]` is a table of fees for hosted tools, and of nothing else."""
-    return not isinstance(value, str) and bool(value) and value.keys() <= BY_USE
+    """Whether a value of `[prices]` is a table of fees for hosted tools and a factor, and of nothing else."""
+    return not isinstance(value, str) and bool(value) and value.keys() <= LAID_OVER
+
+
+def fault(rates: Mapping[str, object]) -> str | None:
+    """What is wrong with the names in a table of `[prices]`; `None`: nothing.
+
+    >>> fault({"input": 3.0, "output": 12.0}), fault({"factor": 1.1})
+    (None, None)
+    """
+    if FACTOR in rates and not is_of_fees(rates):
+        return f'"{FACTOR}" is for the price that holds otherwise: leave it out where rates are given'
+    if not (rates.keys() & NAMES_A_PRICE or is_of_fees(rates)):  # who sells pictures may ask nothing for tokens
+        return (
+            f'"input" is missing; give it in USD per million tokens, or one of {", ".join(UNITS)}, in USD per million '
+            "of them: images = 40000 is $0.04 a picture"
+        )
+    return None
 
 
 def read(raw: Mapping[str, str | Mapping[str, float]], origin: str) -> tuple[Override, ...]:
@@ -71,17 +90,14 @@ def _alias(where: str, value: str) -> str:
 
 def _rates(where: str, raw: Mapping[str, float]) -> dict[str, Decimal]:
     for name, rate in raw.items():
-        if name not in OVERRIDE_KEYS:
+        if name not in STATED_KEYS:
             from difflib import get_close_matches
 
-            near = get_close_matches(str(name), OVERRIDE_KEYS, n=1)
+            near = get_close_matches(str(name), STATED_KEYS, n=1)
             hint = f'; did you mean "{near[0]}"?' if near else ""
             raise PolicyError(f'{where}: there is no rate "{name}"{hint} Rates are {", ".join(OVERRIDE_KEYS)}')
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
             raise PolicyError(f"{where}: {name} = {rate!r} is not a rate: write USD per million tokens, 0 or more")
-    if not (raw.keys() & NAMES_A_PRICE or is_of_fees(raw)):  # who sells pictures may ask nothing for tokens
-        raise PolicyError(
-            f'{where}: "input" is missing; give it in USD per million tokens, or one of {", ".join(UNITS)}, in USD per '
-            "million of them: images = 40000 is $0.04 a picture"
-        )
+    if (wrong := fault(raw)) is not None:
+        raise PolicyError(f"{where}: {wrong}")
     return {name: Decimal(str(rate)) for name, rate in raw.items()}

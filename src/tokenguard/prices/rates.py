@@ -66,6 +66,14 @@ class Card(NamedTuple):
     map_searches: int
     file_searches: int
 
+    def times(self, factor: Decimal) -> Card:
+        """The same with all but what tools cost multiplied."""
+        if factor == 1:
+            return self
+        rates: tuple[int, ...] = self
+        made = [int((rate * factor).to_integral_value(ROUND_HALF_EVEN)) for rate in rates[: TOOLS.start]]
+        return Card(*made, *rates[TOOLS])
+
 
 INPUT: Final = slice(0, 11)
 OUTPUT: Final = slice(11, 17)
@@ -138,6 +146,8 @@ _UNIT_PLACES: Final = tuple((name, PLACE[name]) for name in (*UNITS, "request"))
 NO_UNITS: Final = frozenset(place for _, place in _UNIT_PLACES)
 BY_USE: Final = frozenset(Card._fields[TOOLS])
 """What is billed by the use of a hosted tool: USD per million uses, in tables of rates."""
+FACTOR: Final = "factor"
+"""In a table of fees, what all other rates are multiplied by: a zone's surcharge, a contract's discount."""
 OF_INPUT: Final = ("input", "input_audio", "input_image", *Card._fields[READ], *Card._fields[WRITE])
 """The rates of tokens that are sent."""
 NAMES_A_PRICE: Final = frozenset({"input", "request", *UNITS})
@@ -164,12 +174,11 @@ class Rates(NamedTuple):
 
     Of tokens it is `input`, where something else is billed and not they.
     """
-    sure_of_text: bool = False
-    """Whether nothing of what text is billed by was assumed, but for writes to a cache; a book says so of its rates."""
     sells_tokens: bool = False
-    """Whether tokens have a price. As the next, it is told of what a book has looked through."""
-    text: tuple[int, ...] | None = None
-    """What text is billed by (`TEXT`), where that is the same for any length."""
+    """Whether tokens have a price; as the next, it is told of what a book has looked through."""
+    of_text: tuple[str | None, bool, tuple[int, ...] | None] | None = None
+    """What a call of text needs: `basis`, whether nothing of what it is billed by was assumed but for writes to a
+    cache, and what it is billed by (`TEXT`), where that is the same for any length."""
 
     def card(self, input_tokens: int) -> Card:
         """The rates of a call with this much input."""
@@ -191,17 +200,22 @@ class Rates(NamedTuple):
     def looked_through(self) -> Rates:
         """The same, with what follows from the rest told."""
         return self._replace(
-            sure_of_text=OF_TEXT.isdisjoint(place for place, _ in self.assumed),
             sells_tokens=PLAIN not in self.unlisted,
-            text=_of_text(self.bands[0][1]) if len(self.bands) == 1 else None,
+            of_text=(
+                self.basis,
+                OF_TEXT.isdisjoint(place for place, _ in self.assumed),
+                _of_text(self.bands[0][1]) if len(self.bands) == 1 else None,
+            ),
         )
 
-    def with_fees(self, fees: Mapping[str, Decimal], source: str) -> Rates:
-        """The same with other fees of hosted tools, in USD per million uses."""
+    def with_fees(self, given: Mapping[str, Decimal], source: str) -> Rates:
+        """The same with other fees of hosted tools, in USD per million uses, and times a factor, if one is given."""
+        factor = given.get(FACTOR, Decimal(1))
+        fees = {name: usd for name, usd in given.items() if name != FACTOR}
         femto = {name: int((usd * FEMTO_PER_TOKEN).to_integral_value(ROUND_HALF_EVEN)) for name, usd in fees.items()}
         stated = {PLACE[name] for name in fees}
         return self._replace(
-            bands=tuple((above, card._replace(**femto)) for above, card in self.bands),
+            bands=tuple((above, card.times(factor)._replace(**femto)) for above, card in self.bands),
             source=f"{source}; {self.source}",
             assumed=tuple(each for each in self.assumed if each[0] not in stated),
         )
@@ -252,6 +266,11 @@ def without_rates(given: Collection[str]) -> frozenset[int]:
     return frozenset((*tokens, *(place for name, place in _UNIT_PLACES if name not in given)))
 
 
+OF_TEXT_ALONE: Final = Rates._fields.index("of_text")
+Charged = tuple[int, int, int, int, int, int, str | None]
+"""The parts of a `Charge`."""
+
+
 class Charge(NamedTuple):
     """What was charged, in femto-dollars, and the basis of an estimate."""
 
@@ -276,13 +295,19 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
     Counts that contradict each other never make a part negative: they are mended first, and the basis becomes
     `inconsistent_usage`.
     """
-    sent = usage[0]
-    if sent is None or usage[1] is None:
+    return _new(Charge, charged(rates, usage, basis))
+
+
+def charged(rates: Rates, usage: Usage, basis: str | None = None) -> Charged:
+    """The same as a plain tuple, which is taken apart in a third of the time."""
+    of_text, others = usage[:FIRST_MEDIUM], usage[FIRST_MEDIUM:]
+    sent = of_text[0]
+    if sent is None or of_text[1] is None:
         basis = basis or _uncounted(rates, usage)
-    if not any(usage[FIRST_MEDIUM:]) and usage[REQUEST] is None:
-        charged = _text(rates, usage, basis)
-        if charged is not None:
-            return charged
+    if not any(others) and others[REQUEST - FIRST_MEDIUM] is None:
+        found = _text(rates, usage, of_text, basis)
+        if found is not None:
+            return found
     card = rates.card(sent or 0)
     counts = billed(usage)
     if min(counts) < 0:
@@ -302,21 +327,23 @@ def charge(rates: Rates, usage: Usage, basis: str | None = None) -> Charge:
             + counts.cache_audio_read * card.input_audio
             + counts.cache_image_read * card.input_image
         )
-    parts = (sum(costs[INPUT]), sum(costs[OUTPUT]), read, written, sum(costs[TOOLS]), unsaved - read - written)
-    return _new(Charge, (*parts, basis or rates.basis or _assumed(rates, usage, counts)))
+    basis = basis or rates.basis or _assumed(rates, usage, counts)
+    return sum(costs[INPUT]), sum(costs[OUTPUT]), read, written, sum(costs[TOOLS]), unsaved - read - written, basis
 
 
-def _text(rates: Rates, usage: Usage, basis: str | None) -> Charge | None:
-    """`charge` for text alone, as nearly all calls are; `None` where the counts contradict each other."""
-    _, _, _, own_basis, _, _, sure_of_text, _, by_length = rates
-    sent, made, read, written, for_30m, for_1h, for_12h, reasoned = usage[:FIRST_MEDIUM]
-    billed_by = by_length or _of_text(rates.card(sent or 0))
-    per_call, per_input, per_read, per_write, per_30m, per_1h, per_12h, per_output, per_reasoned = billed_by
+def _text(rates: Rates, usage: Usage, of_text: tuple[Any, ...], basis: str | None) -> Charged | None:
+    """`charged` for text alone, as nearly all calls are; `None` where the counts contradict each other."""
+    known: Any = rates[OF_TEXT_ALONE]
+    own_basis, is_sure, billed_by = known or (rates.basis, False, None)
+    sent, made, read, written, for_30m, for_1h, for_12h, reasoned = of_text
+    per_call, per_input, per_read, per_write, per_30m, per_1h, per_12h, per_output, per_reasoned = (
+        billed_by or _of_text(rates.card(sent or 0))
+    )
     read, written, reasoned = read or 0, written or 0, reasoned or 0
     plain, told = (sent or 0) - read - written, (made or 0) - reasoned
     if plain < 0 or told < 0 or read < 0 or reasoned < 0 or written < 0:
         return None
-    was_read, was_written, short = read * per_read, 0, 0
+    was_read, was_written, short = read * per_read if read else 0, 0, 0
     wrote = written or for_30m or for_1h or for_12h
     if wrote:
         for_30m, for_1h, for_12h = for_30m or 0, for_1h or 0, for_12h or 0
@@ -325,13 +352,15 @@ def _text(rates: Rates, usage: Usage, basis: str | None) -> Charge | None:
             return None
         was_written = short * per_write + for_30m * per_30m + for_1h * per_1h + for_12h * per_12h
     saved = (read + written) * per_input - was_read - was_written if was_read or was_written else 0
-    if basis is None and (basis := own_basis) is None and (wrote or not sure_of_text):
+    if basis is None and (basis := own_basis) is None and (wrote or not is_sure):
         counts = [*NO_MEDIA]
         counts[INPUT.start], counts[READ.start], counts[OUTPUT.start : OUTPUT.start + 2] = plain, read, (told, reasoned)
         counts[WRITE] = short, for_30m or 0, for_1h or 0, for_12h or 0
         basis = _assumed_rate(rates, usage, counts)
-    generated = told * per_output + reasoned * per_reasoned
-    return _new(Charge, (plain * per_input + per_call, generated, was_read, was_written, 0, saved, basis))
+    generated = told * per_output
+    if reasoned:
+        generated += reasoned * per_reasoned
+    return plain * per_input + per_call, generated, was_read, was_written, 0, saved, basis
 
 
 def billed(usage: Usage) -> Card:
@@ -438,9 +467,9 @@ def mended(usage: Usage) -> Usage:
     return fitted
 
 
-def dollars(charged: tuple[Any, ...]) -> Cost:
+def dollars(charge: tuple[Any, ...]) -> Cost:
     """In USD. `total` is input + output + cache_read + cache_write + tools, added as floats in this order."""
-    plain, output, read, write, tools, saved, basis = charged
+    plain, output, read, write, tools, saved, basis = charge
     plain, output = plain / FEMTO_PER_USD, output / FEMTO_PER_USD
     read = read / FEMTO_PER_USD if read else 0.0
     write = write / FEMTO_PER_USD if write else 0.0

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.prices.models import PROVIDERS
 
 
 class Tier(NamedTuple):
@@ -18,7 +19,10 @@ class Tier(NamedTuple):
     speed: str | None = None
     """Anthropic's `speed`: `fast`; Bedrock's `performanceConfig.latency`: `optimized`."""
     geo: str | None = None
-    """Anthropic's `inference_geo`, or where a host keeps the work: `regional`, `sovereign` (`providers.geo_of`)."""
+    """Anthropic's `inference_geo`, or where a host keeps the work: `regional`, `sovereign`, `abroad`.
+
+    See `providers.geo_of`.
+    """
     variant: str | None = None
     """The size and quality of what is made, where that has a price by them: `hd-1024x1792`, `1080p` (`prices.made`)."""
 
@@ -38,6 +42,8 @@ SERVICES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("scale", "provisioned", "provisioned_throughput", "reserved"), "prepaid"),
 }
 """Providers' words for a service tier, in ours. A word that is not here is priced as the standard, as an estimate."""
+STANDARD_SERVICES: Final = frozenset(word for word, meant in SERVICES.items() if not meant)
+"""What the standard is called, as providers spell it."""
 
 CONTEXT: Final[Mapping[str, tuple[str, str]]] = {
     "batch": ("processing", "batch"),
@@ -61,6 +67,7 @@ FACTORS: Final[Mapping[tuple[str, str], Decimal]] = {
     ("fast", "openai"): Decimal(2),
     ("priority", "google"): Decimal("1.8"),  # https://ai.google.dev/gemini-api/docs/pricing
     ("priority", "aws"): Decimal("1.75"),  # https://aws.amazon.com/bedrock/pricing
+    ("priority", "x-ai"): Decimal(2),  # https://docs.x.ai/developers/pricing
     ("speed_fast", "anthropic"): Decimal(2),  # https://platform.claude.com/docs/en/about-claude/pricing
     # https://platform.claude.com/docs/en/about-claude/pricing: 1.1x for inference that stays in one geography.
     ("region", "anthropic"): Decimal("1.1"),
@@ -78,27 +85,67 @@ REGIONAL: Final[Mapping[tuple[str, str], re.Pattern[str]]] = {
     ("openai", "regional"): lazy(r"gpt-(?:5\.[4-9]|[6-9])"),
     ("together", "regional"): lazy(""),
     ("x-ai", "regional"): lazy("grok-"),
+    ("openai", "sovereign"): lazy(""),
     ("azure", "sovereign"): lazy(""),
     ("aws", "sovereign"): lazy(""),
+    # The list has what Bedrock asks in the US; but Claude costs the same everywhere: https://aws.amazon.com/bedrock/pricing
+    ("aws", "abroad"): lazy(r"^(?!.*claude)"),
+    # Shops in China, with prices in yuan
+    ("moonshotai", "sovereign"): lazy(""),
+    ("minimax", "sovereign"): lazy(""),
 }
 """Where inference that stays in one geography costs more, by seller and geography, and the models it is so for.
 
-By how much it does in a cloud that is apart is in no list: there the standard rates are assumed.
+By how much it does in a cloud that is apart, or by Bedrock outside the US, is in no list: there the standard rates are
+assumed.
 """
+ABROAD: Final = lazy(r"(?:^|/)(?:eu|apac|jp|au|ca|sa|me|af|il|in)\.|^arn:[^:/]+:bedrock:(?!us-)[a-z]")
+"""In names of Bedrock's inference profiles and ARNs that keep the work in a geography other than the US."""
 
 
-def marks(tier: Tier, provider_id: str, model: str = "") -> list[str]:
-    """What of the tier is not the standard for a model, in the words of `FACTORS`."""
+def marks(tier: Tier, provider_id: str, model: str = "", asked: str = "") -> list[str]:
+    """What of the tier is not the standard for a model, in the words of `FACTORS`; `asked` is the name it was found by.
+
+    >>> marks(STANDARD, "aws", "amazon.nova-pro-v1:0", "eu.amazon.nova-pro-v1:0")
+    ['region']
+    """
     service = SERVICES.get((tier.service or "").lower(), "tier")
     found = [service] if service else []
     if (tier.speed or "").lower() == "fast":
         found.append("speed_fast")
     if (tier.speed or "").lower() == "optimized":
         found.append("latency")
-    dearer = REGIONAL.get((provider_id, tier.geo.lower())) if tier.geo else None
+    geo = tier.geo.lower() if tier.geo else _named(asked) if provider_id == "aws" else None
+    dearer = REGIONAL.get((provider_id, geo)) if geo else None
     if dearer is not None and dearer.search(model):
         found.append("region")
     return found
+
+
+def _named(model: str) -> str | None:
+    """Where Bedrock keeps the work, as the name of a profile says it.
+
+    >>> _named("us-gov.anthropic.claude-sonnet-4-5-20250929-v1:0")
+    'sovereign'
+    """
+    if "us-gov" in model:
+        return "sovereign"
+    return "abroad" if ABROAD.search(model) else None
+
+
+def unanswered(asked: object, provider: str) -> bool:
+    """Whether a tier was asked for that has a price of its own at the provider, where no answer says that it was given.
+
+    >>> unanswered("flex", "openai"), unanswered("auto", "openai"), unanswered("flex", "groq")
+    (True, False, False)
+    """
+    service = SERVICES.get(asked.lower()) if isinstance(asked, str) else None
+    return (service, PROVIDERS.get(provider, provider)) in FACTORS
+
+
+def has_factor(mark: str, provider_id: str) -> bool:
+    """Whether it is known what a mark does to the standard rates of a seller."""
+    return (mark, provider_id) in FACTORS or (mark, "") in FACTORS
 
 
 def assumed(unlisted: Iterable[str], provider_id: str) -> tuple[Decimal, str | None]:

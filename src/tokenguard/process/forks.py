@@ -6,15 +6,33 @@ will do, of connections. Whoever keeps such things says here what becomes of the
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import _bootstrap  # where the locks of modules are
+from typing import Final, NamedTuple
+
+from tokenguard.process.native import sleep
 
 _Step = Callable[[], object]
-_before: list[Callable[[], _Step | None]] = []
-_in_parent: list[Callable[[], _Step | None]] = []
-_in_child: list[Callable[[], _Step | None]] = []
+
+
+class _Steps(NamedTuple):
+    """What one of them has asked for."""
+
+    before: Callable[[], _Step | None]
+    in_parent: Callable[[], _Step | None]
+    in_child: Callable[[], _Step | None]
+
+
+_known: list[_Steps] = []
+IMPORTS_S: Final = 1.0
+"""How long a fork waits for an import, at most."""
+ours: Final[set[int]] = set()
+"""The threads of ours that run."""
 
 
 def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | None = None) -> None:
@@ -22,14 +40,12 @@ def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | 
 
     `before` brings into a consistent state what the fork copies, and keeps it so until `in_parent` or `in_child`.
     """
-    for steps, step in ((_before, before), (_in_parent, in_parent), (_in_child, in_child)):
-        if step is not None:
-            steps[:] = [known for known in steps if known() is not None]
-            steps.append(_reference(step))
+    _known[:] = [steps for steps in _known if steps.in_child() is not None]
+    _known.append(_Steps(_reference(before), _reference(in_parent), _reference(in_child)))
 
 
-_forking: set[int] = set()
-"""The threads that are in a fork, with what `before` keeps."""
+_forking: dict[int, list[_Steps]] = {}
+"""The threads that are in a fork, and whose `before` each has called: more may be imported meanwhile by others."""
 _afterwards: list[_Step] = []
 
 
@@ -55,33 +71,52 @@ def leave(connection: object) -> None:
     _left.append(connection)
 
 
-def _reference(step: _Step) -> Callable[[], _Step | None]:
-    return weakref.WeakMethod(step) if hasattr(step, "__self__") else lambda: step
+def _reference(step: _Step | None) -> Callable[[], _Step | None]:
+    return weakref.WeakMethod(step) if step is not None and hasattr(step, "__self__") else lambda: step
 
 
-def _run(steps: list[Callable[[], _Step | None]]) -> None:
-    for reference in list(steps):
+def _run(steps: Iterable[Callable[[], _Step | None]]) -> None:
+    for reference in steps:
         if (step := reference()) is not None:
             step()
 
 
+def _importing() -> bool:
+    """Whether another thread is importing a module of ours, or one of our threads any: its child could never do so.
+
+    A child has a copy of the module's lock, and nobody who will ever release it.
+    """
+    me = _thread.get_ident()
+    for name, reference in list(getattr(_bootstrap, "_module_locks", {}).items()):
+        owner = getattr(reference(), "owner", None)
+        if owner not in (None, me) and (owner in ours or name.partition(".")[0] == "tokenguard"):
+            return True
+    return False
+
+
 def _begin() -> None:
-    _forking.add(threading.get_ident())
-    _run(_before)
+    begun = _forking[threading.get_ident()] = []
+    until = time.monotonic() + IMPORTS_S
+    while more := [steps for steps in _known if steps not in begun]:  # a thread may register what it imports
+        begun += more
+        _run(steps.before for steps in more)
+        while _importing() and time.monotonic() < until:
+            sleep(0.001)
 
 
 def _end_in_parent() -> None:
     try:
-        _run(_in_parent)
+        _run(steps.in_parent for steps in _forking.get(threading.get_ident(), ()))
     finally:
-        _forking.discard(threading.get_ident())
+        _forking.pop(threading.get_ident(), None)
     for step in _afterwards:
         step()
 
 
 def _end_in_child() -> None:
-    _run(_in_child)
+    _run(steps.in_child for steps in list(_known))
     _forking.clear()
+    ours.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,7 +12,7 @@ import sys
 from _queue import Empty, SimpleQueue
 from typing import Any
 
-__all__ = ["Empty", "SimpleQueue", "sleep", "start_new_thread"]
+__all__ = ["Empty", "SimpleQueue", "green", "here", "leave", "sleep", "start_new_thread"]
 
 
 def _original(module: str, name: str) -> Any:
@@ -26,3 +26,21 @@ def _original(module: str, name: str) -> Any:
 
 start_new_thread = _original("_thread", "start_new_thread")
 sleep = _original("time", "sleep")
+here: Any = _original("_thread", "_local")()
+"""What belongs to this thread of the system, by name; `leave` closes it."""
+
+
+def green() -> bool:
+    """Whether sockets are gevent's or eventlet's by now: one serves the thread that opened it, and no other."""
+    socket = sys.modules.get("socket")
+    return socket is not None and socket.socket.__module__.partition(".")[0] in ("gevent", "eventlet")
+
+
+def leave() -> None:
+    """Close what this thread has, as it ends. gevent's hub, which a first wait has made here, keeps two files open."""
+    for mine in list(vars(here).values()):
+        mine.close()
+    vars(here).clear()
+    hub_of = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
+    if hub_of is not None and (hub := hub_of()) is not None:
+        hub.destroy(destroy_loop=True)

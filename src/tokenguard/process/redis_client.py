@@ -4,40 +4,109 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+from tokenguard.process import native
+
+_until: Final = ContextVar("_until", default=math.inf)
+"""When the question that is asked here must be answered: connect, greeting, repeats and all.
+
+A socket's own timeout begins again with each byte that comes. A greenlet has a context of its own, as a thread has.
+"""
 
 
-class Deadline(threading.local):
-    """When the question that this thread asks must be answered: connect, greeting, repeats and all.
+def _left() -> float:
+    """Seconds; raises `TimeoutError` where there are none."""
+    if (left := _until.get() - time.monotonic()) <= 0:
+        raise TimeoutError("timed out")
+    return left
 
-    A socket's own timeout begins again with each byte that comes.
+
+_numbers: Final = count()
+
+
+class Server:
+    """A Redis server, and the scripts that are run on it. Raises `ImportError` without the `redis` package.
+
+    `timeout_s` bounds each question, with all that it takes to connect. Threads share connections; where sockets are
+    gevent's or eventlet's, each thread of the system has its own: its greenlets wait in the thread's hub, and a socket
+    that another hub has made raises.
     """
 
-    until = math.inf
+    def __init__(self, url: str, timeout_s: float, scripts: Mapping[str, str]) -> None:
+        self._timeout_s = timeout_s
+        self._connect = _connecting(url, timeout_s)
+        self._texts = scripts
+        self._name = f"redis {next(_numbers)}"
+        self._shared = self._connected()
 
-    def begins(self, timeout_s: float) -> None:
-        """A question is asked: it has so long."""
-        self.until = time.monotonic() + timeout_s
+    def begin(self) -> None:
+        """Begin with new connections: an answer may be on its way in these that nobody has waited for."""
+        if native.green():
+            setattr(native.here, self._name, self._connected())
+        else:
+            self._shared = self._connected()
 
-    def left(self) -> float:
-        """Seconds; raises `TimeoutError` where there are none."""
-        if (left := self.until - time.monotonic()) <= 0:
-            raise TimeoutError("timed out")
-        return left
+    def run(self, script: str, keys: list[Any], args: list[Any]) -> Any:
+        """What one of the scripts answers."""
+        return self._asked().scripts[script](keys=keys, args=args)
+
+    def run_each(self, script: str, keys: list[Any], each: Iterable[list[Any]]) -> list[Any]:
+        """What a script answers to each of these arguments, in one round trip."""
+        mine = self._asked()
+        with mine.client.pipeline(transaction=False) as pipe:
+            for args in each:
+                mine.scripts[script](keys=keys, args=args, client=pipe)
+            answers: list[Any] = pipe.execute()
+        return answers
+
+    def info(self, section: str) -> Any:
+        """What the server says of itself."""
+        return self._asked().client.info(section)
+
+    def close(self) -> None:
+        """Let go of the connections of this thread, and of those that are shared."""
+        vars(native.here).pop(self._name, self._shared).close()
+        self._shared.close()
+
+    def _asked(self) -> _Connected:
+        """The connections to ask with here; the question's time begins."""
+        _until.set(time.monotonic() + self._timeout_s)
+        if not native.green():
+            return self._shared
+        mine: _Connected | None = getattr(native.here, self._name, None)
+        if mine is None:
+            mine = self._connected()
+            setattr(native.here, self._name, mine)
+        return mine
+
+    def _connected(self) -> _Connected:
+        client = self._connect()
+        return _Connected(client, {name: client.register_script(text) for name, text in self._texts.items()})
+
+
+class _Connected(NamedTuple):
+    """A client, which connects when it is first asked, and the scripts as it runs them."""
+
+    client: Any
+    scripts: dict[str, Any]
+
+    def close(self) -> None:
+        self.client.close()
 
 
 class _Timed:
     """A socket that waits for its deadline at most."""
 
-    __slots__ = ("_deadline", "_socket", "_timeout_s")
+    __slots__ = ("_socket", "_timeout_s")
 
-    def __init__(self, socket: Any, deadline: Deadline) -> None:
+    def __init__(self, socket: Any) -> None:
         self._socket = socket
-        self._deadline = deadline
         self._timeout_s: float | None = socket.gettimeout()
 
     def __getattr__(self, name: str) -> Any:
@@ -60,12 +129,12 @@ class _Timed:
 
     def _in_time(self) -> Any:
         if self._timeout_s != 0:  # else it waits for nothing
-            left = self._deadline.left()
+            left = _left()
             self._socket.settimeout(left if self._timeout_s is None else min(left, self._timeout_s))
         return self._socket
 
 
-def _timed(connection: Any, deadline: Deadline) -> Any:
+def _timed(connection: Any) -> Any:
     """The class of connections, with the deadline."""
 
     class Timed(connection):  # type: ignore[misc] # the base is redis-py's
@@ -74,18 +143,18 @@ def _timed(connection: Any, deadline: Deadline) -> Any:
 
         def _connect(self) -> Any:
             usual = self.socket_connect_timeout, self.socket_timeout
-            self.socket_connect_timeout = self.socket_timeout = min(deadline.left(), usual[1])
+            self.socket_connect_timeout = self.socket_timeout = min(_left(), usual[1])
             try:
                 socket = super()._connect()
             finally:
                 self.socket_connect_timeout, self.socket_timeout = usual
             socket.settimeout(usual[1])
-            return _Timed(socket, deadline)
+            return _Timed(socket)
 
     return Timed
 
 
-def connecting(url: str, timeout_s: float, deadline: Deadline) -> Callable[[], Any]:
+def _connecting(url: str, timeout_s: float) -> Callable[[], Any]:
     """What makes clients of the server at `url`: `timeout_s` bounds each connect and each wait, the deadline them all.
 
     A connection that the server has closed meanwhile is tried once more; a timeout is not. Raises `ImportError`
@@ -102,7 +171,7 @@ def connecting(url: str, timeout_s: float, deadline: Deadline) -> Callable[[], A
 
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     parse: Callable[[str], Any] = connection.parse_url
-    timed = _timed(parse(url).get("connection_class", connection.Connection), deadline)
+    timed = _timed(parse(url).get("connection_class", connection.Connection))
     more: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
     with contextlib.suppress(ImportError):  # older ones ask for none
         from redis.maint_notifications import MaintNotificationsConfig

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from tokenguard.process import ends
+from tokenguard.process import ends, forks
 from tokenguard.process.forks import at_fork
-from tokenguard.process.native import Empty, SimpleQueue, sleep, start_new_thread
+from tokenguard.process.native import Empty, SimpleQueue, leave, sleep, start_new_thread
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -277,7 +277,17 @@ def elsewhere(operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 def start(run: Callable[[], Any]) -> bool:
     """Start a thread: one call, which starts it or does not, and waits for nothing. Whether it could be started."""
     try:
-        start_new_thread(run, ())
+        start_new_thread(_run, (run,))
     except RuntimeError:  # the machine has no more: the next call tries again, or the process's end does the work
         return False
     return True
+
+
+def _run(run: Callable[[], Any]) -> None:
+    me = threading.get_ident()
+    forks.ours.add(me)
+    try:
+        run()
+    finally:
+        forks.ours.discard(me)
+        leave()

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from tokenguard.facts.sdks import SDKS, Sdk
 from tokenguard.providers import (
+    beside,
     cohere,
     google_caches,
     google_live,
@@ -28,7 +29,8 @@ from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, EMBED_MULTIMODAL, GENERATE, INTERACTIONS
 from tokenguard.providers.google_media import IMAGEN, VEO
-from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located, may_keep, was_kept
+from tokenguard.providers.headers import ByHeaders, by_headers, tells
+from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
@@ -38,20 +40,20 @@ __all__ = [
     "NOT_GENERATING",
     "OPERATIONS",
     "OWN_APIS",
-    "RENTING",
     "SDKS",
     "Api",
+    "ByHeaders",
     "Endpoint",
     "Reading",
     "Sdk",
     "api_of",
+    "by_headers",
     "endpoint_of",
     "every_api",
     "geo_of",
     "know_hosts",
     "located",
-    "may_keep",
-    "was_kept",
+    "tells",
 ]
 
 
@@ -69,6 +71,9 @@ OWN_APIS = {
     "x_ai": xai.APIS,
     "groq": media.GROQ,
     "voyage_ai": voyage.APIS,
+    "github-copilot": beside.COPILOT,
+    "fireworks": beside.FIREWORKS,
+    "alibaba": beside.ALIBABA,
     # Of sessions over websockets, which have no paths of their own.
     "openai": realtime.APIS,
     "gcp.gemini": (google_live.LIVE, google_caches.CACHE),
@@ -80,8 +85,6 @@ OPERATIONS = frozenset(api.operation for api in _KNOWN)
 """`gen_ai.operation.name` of everything that is a call to a model."""
 NOT_GENERATING = OPERATIONS - {api.operation for api in _KNOWN if api.generates}
 """The operations whose answers have no length that a request could cap: embeddings, ranks."""
-RENTING = tuple(sorted({api.operation for api in _KNOWN if api.rental is not None}))
-"""The operations that make what is paid for by time."""
 
 
 def every_api() -> tuple[Api, ...]:

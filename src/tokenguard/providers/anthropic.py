@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any, Final
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import backwards, decoded, forwards, is_alone, lines_with, told_before
@@ -20,6 +20,7 @@ from tokenguard.providers.reading import (
     items,
     larger,
     read_usage,
+    reading,
     reported_cost,
     text,
     untold,
@@ -92,23 +93,24 @@ def read_messages(response: object) -> Reading:
         used = reduce(Usage.plus, own)._replace(web_searches=searches)
         last = parts[-1]
         parts = (*parts[:-1], last._replace(usage=last.usage._replace(web_searches=searches)))
-    return Reading(
-        usage=used,
-        parts=parts,
-        geo=text(details.get("inference_geo")),
-        reported_cost=charged,
-        model=text(body.get("model")),
-        id=text(body.get("id")),
-        finish_reasons=(reason,) if reason else (),
-        tool_calls=sum(block.get("type") == "tool_use" for block in items(body.get("content"))),
-        service_tier=text(details.get("service_tier")),
-        speed=text(details.get("speed")),
-        extra_fees=any(count(n) for tool, n in ran.items() if tool not in FREE_TOOLS),
+    fees = any(count(n) for tool, n in ran.items() if tool not in FREE_TOOLS) if ran else False
+    return reading(
+        used,
+        text(body.get("model")),
+        text(body.get("id")),
+        (reason,) if reason else (),
+        [block.get("type") for block in items(body.get("content"))].count("tool_use"),
+        text(details.get("service_tier")),
+        charged,
+        fees,
         basis=OWN_KEY if charged is None and details.get("is_byok") else None,
+        geo=text(details.get("inference_geo")),
+        speed=text(details.get("speed")),
+        parts=parts,
     )
 
 
-FALLBACK = re.compile(rb'"type"\s*:\s*"fallback"')
+FALLBACK = lazy(rb'"type"\s*:\s*"fallback"')
 
 
 def _served_by(body: bytes) -> str | None:
@@ -119,7 +121,7 @@ def _served_by(body: bytes) -> str | None:
 
 LAST_EVENTS = frozenset({"message_delta", "message_stop", "error", "ping"})
 """Types of the events after the last of the content."""
-TOOL_USE = re.compile(rb'"tool_use"')
+TOOL_USE = lazy(rb'"tool_use"')
 
 
 def _called(body: bytes) -> int:

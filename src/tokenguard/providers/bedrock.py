@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.anthropic import MESSAGES, thinking_within
 from tokenguard.providers.api import Api
@@ -25,7 +26,7 @@ from tokenguard.providers.words import Words
 
 # --- URLs and event streams, for who speaks to Bedrock without botocore -----------------------------------------------
 
-RESOURCE = re.compile(r"(?<=/model/)(?P<id>[^/]+)(?=/(?P<operation>converse|invoke)(?:-(?:with-response-)?stream)?$)")
+RESOURCE = lazy(r"(?<=/model/)(?P<id>[^/]+)(?=/(?P<operation>converse|invoke)(?:-(?:with-response-)?stream)?$)")
 """The model in a path: `/model/ID/converse`, `/model/ID/invoke-with-response-stream`."""
 
 
@@ -56,7 +57,7 @@ def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
     return invoked(body, unquote(found["id"]))
 
 
-EVENT_TYPE = re.compile(rb":(event|exception)-type\x07(..)", re.DOTALL)
+EVENT_TYPE = lazy(rb":(event|exception)-type\x07(..)", re.DOTALL)
 
 
 def server_sent(body: bytes) -> bytes:
@@ -145,7 +146,7 @@ def read_converse(response: object) -> Reading:
     )
 
 
-TOOL_USE = re.compile(rb'"contentBlockStart"\s*:\s*\{[^{}]*(?:\{[^{}]*)?"toolUse"')
+TOOL_USE = lazy(rb'"contentBlockStart"\s*:\s*\{[^{}]*(?:\{[^{}]*)?"toolUse"')
 
 
 def fold_converse(body: bytes) -> Reading:
@@ -373,7 +374,7 @@ FAMILIES: tuple[tuple[frozenset[str], Api], ...] = (
 """Request bodies by a key that no other family has: a profile's ARN does not say whose model it runs."""
 
 
-FAMILY = re.compile(r"\b(anthropic|amazon\.nova|amazon\.titan|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.")
+FAMILY = lazy(r"\b(anthropic|amazon\.nova|amazon\.titan|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.")
 """Whose model an id or an inference profile names."""
 
 
@@ -387,7 +388,7 @@ def same_family(model: object, other: object) -> bool:
     return one is None or another is None or one[1] == another[1]
 
 
-NOT_KNOWN = re.compile(r"luma\.|twelvelabs\.|nova-(?:reel|sonic)")
+NOT_KNOWN = lazy(r"luma\.|twelvelabs\.|nova-(?:reel|sonic)")
 """Models that are not run by `InvokeModel`, or whose answers tell nothing that is known."""
 
 

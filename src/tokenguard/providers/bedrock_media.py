@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
 from tokenguard.providers.reading import Reading, fields, items, text, whole
@@ -133,11 +134,11 @@ FILM = Api(
 )
 
 MODELS: tuple[tuple[re.Pattern[str], Api], ...] = (
-    (re.compile(r"titan-image|nova-canvas"), CANVAS),
-    (re.compile(r"\bstability\."), STABILITY),
-    (re.compile(r"rerank"), RANK),
+    (lazy(r"titan-image|nova-canvas"), CANVAS),
+    (lazy(r"\bstability\."), STABILITY),
+    (lazy(r"rerank"), RANK),
 )
 """The wire formats of `InvokeModel` by the model."""
-FILMS = re.compile(r"nova-reel|\bluma\.")
+FILMS = lazy(r"nova-reel|\bluma\.")
 """Models that are run by `StartAsyncInvoke`."""
 APIS = (CANVAS, STABILITY, RANK, FILM)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from tokenguard.facts.patterns import lazy
+
 TAIL_EVENTS = 12
 """How many events from the end are read for usage and finish reasons: after the last token come but a few."""
 
@@ -54,7 +56,7 @@ def lines_with(pattern: re.Pattern[bytes], body: bytes) -> Iterator[bytes]:
 @lru_cache(maxsize=64)
 def _above_zero(key: str) -> re.Pattern[bytes]:
     """A count of this name, or an array of them."""
-    return re.compile(rb'"%b"\s*:\s*(?:"?0*[1-9]|\[\s*\{)' % key.encode())
+    return lazy(rb'"%b"\s*:\s*(?:"?0*[1-9]|\[\s*\{)' % key.encode())
 
 
 def told_before(body: bytes, keys: frozenset[str]) -> Iterator[bytes]:
@@ -76,9 +78,9 @@ def is_alone(mark: bytes, body: bytes) -> bool:
 BOM = b"\xef\xbb\xbf"
 LAST_LINES = (b"data: }", b"data:}")
 """How an event ends whose JSON is written in several lines."""
-EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-LINE = re.compile(rb"\r\n|\n|\r")
-BEGINS = re.compile(rb"^data:\s*\{", re.MULTILINE)
+EVENT = lazy(rb"\r\n\r\n|\n\n|\r\r")
+LINE = lazy(rb"\r\n|\n|\r")
+BEGINS = lazy(rb"^data:\s*\{", re.MULTILINE)
 """What only the body of a stream of events has."""
 
 

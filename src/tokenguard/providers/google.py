@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import mistral
 from tokenguard.providers.anthropic import MESSAGES
@@ -19,13 +20,13 @@ from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with, told_before
 from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.openai import result_rounds, results_sent
-from tokenguard.providers.reading import Reading, count, fields, items, larger, text, untold
+from tokenguard.providers.reading import INCONSISTENT, Reading, count, fields, items, larger, text, untold
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
 # --- URLs -------------------------------------------------------------------------------------------------------------
 
-RESOURCE = re.compile(r"/(?:publishers/(?P<publisher>[^/]+)/)?(?P<kind>models|tunedModels|endpoints)/(?P<id>[^/:]+):")
+RESOURCE = lazy(r"/(?:publishers/(?P<publisher>[^/]+)/)?(?P<kind>models|tunedModels|endpoints)/(?P<id>[^/:]+):")
 """The model in a URL: `/models/ID:`, `/publishers/google/models/ID:`, `/tunedModels/ID:`, `/endpoints/ID:`."""
 
 
@@ -120,7 +121,10 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         total = count(said.get(at.total))
         generated = None if total is None else max(total - sent, 0)
     else:
-        generated = max((answer or 0) + (thoughts or 0), (count(said.get(at.total)) or 0) - sent)
+        total = count(said.get(at.total)) or 0
+        # Vertex AI has had answers that hold the thoughts, as the total says then (litellm#23731)
+        held = answer is not None and thoughts is not None and thoughts <= answer and total == sent + answer
+        generated = total - sent if held else max((answer or 0) + (thoughts or 0), total - sent)
     heard = kinds(said, *at.heard)
     reheard = kinds(said, at.reheard)
     spoken = kinds(said, at.spoken)
@@ -135,6 +139,13 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         input_image=heard.get("IMAGE"),
         output_image=spoken.get("IMAGE"),
     )
+
+
+def doubt_of(said: Mapping[str, Any], usage: Usage | None, at: Counts = GENERATE_USAGE) -> str | None:
+    """Why counts are doubtful: a total is told that is below them. `None`: they are not."""
+    total = count(said.get(at.total))
+    below = usage is not None and total and total < (usage.input or 0) + (usage.output or 0)
+    return INCONSISTENT if below else None
 
 
 def kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
@@ -171,18 +182,20 @@ def read_generate(response: object) -> Reading:
     usage = fields(body.get("usageMetadata"))
     candidates = list(items(body.get("candidates")))
     model = text(body.get("modelVersion"))
+    used = read_google_usage(usage)
     return with_searches(
-        read_google_usage(usage),
+        used,
         model,
         [fields(each.get("groundingMetadata")) for each in candidates],
         id=text(body.get("responseId")),
         finish_reasons=tuple(str(each["finishReason"]) for each in candidates if each.get("finishReason")),
         tool_calls=sum(_calls(each.get("content")) for each in candidates),
         service_tier=text(usage.get("serviceTier")) or text(usage.get("trafficType")),
+        basis=doubt_of(usage, used),
     )
 
 
-BY_THE_PROMPT = re.compile(r"gemini-(?:live-)?[12]\b")
+BY_THE_PROMPT = lazy(r"gemini-(?:live-)?[12]\b")
 """Models whose searches are billed by the prompt that searched, and not by the search.
 
 https://ai.google.dev/gemini-api/docs/google-search#pricing: of newer ones each query that is not empty, once.
@@ -241,8 +254,8 @@ def read_embed(response: object) -> Reading:
     return Reading(usage=of_kinds, basis="assumed_input_video" if filmed else None)
 
 
-REASON = re.compile(rb'"finishReason"\s*:\s*"')
-METADATA = re.compile(rb'"usageMetadata"\s*:\s*\{')
+REASON = lazy(rb'"finishReason"\s*:\s*"')
+METADATA = lazy(rb'"usageMetadata"\s*:\s*\{')
 TOTAL = GENERATE_USAGE.total
 ADDED = (GENERATE_USAGE.prompt, GENERATE_USAGE.tools, GENERATE_USAGE.answer, GENERATE_USAGE.thoughts)
 """What the total is the sum of."""
@@ -251,7 +264,7 @@ OFTEN_EARLY = frozenset((GENERATE_USAGE.thoughts, GENERATE_USAGE.cached))
 ACCOUNT = frozenset(
     (*ADDED, GENERATE_USAGE.cached, *GENERATE_USAGE.heard, GENERATE_USAGE.reheard, GENERATE_USAGE.spoken)
 )
-FUNCTION_CALL = re.compile(rb'"functionCall"\s*:\s*\{')
+FUNCTION_CALL = lazy(rb'"functionCall"\s*:\s*\{')
 GROUNDED = b'"groundingMetadata"'
 
 
@@ -329,9 +342,10 @@ def read_interaction(response: object) -> Reading:
         kind = str(each.get("type"))
         ran[kind] = ran.get(kind, 0) + (count(each.get("count")) or 0)
     model = text(body.get("model"))
+    used = read_google_usage(usage, INTERACTIONS_USAGE)
     web, maps = ran.pop("google_search", 0), ran.pop("google_maps", 0)
     return Reading(
-        usage=searched(read_google_usage(usage, INTERACTIONS_USAGE), model, web=web, maps=maps),
+        usage=searched(used, model, web=web, maps=maps),
         model=model,
         id=text(body.get("id")),
         finish_reasons=(status,) if status else (),
@@ -339,11 +353,12 @@ def read_interaction(response: object) -> Reading:
         service_tier=text(body.get("service_tier")),
         error=status if status == "failed" else None,
         extra_fees=any(ran.values()),  # of a data store of one's own
+        basis=doubt_of(usage, used, INTERACTIONS_USAGE),
         complete=status not in GOES_ON,
     )
 
 
-CALL_STEP = re.compile(rb'"type"\s*:\s*"function_call"')
+CALL_STEP = lazy(rb'"type"\s*:\s*"function_call"')
 
 
 def fold_interaction(body: bytes) -> Reading:
@@ -510,7 +525,7 @@ PUBLISHERS = {"anthropic": MESSAGES, "mistralai": mistral.CHAT}
 """Who sells models on Vertex AI in a wire format of their own, which `:rawPredict` and `:streamRawPredict` pass on."""
 
 
-MAKES_PICTURES = re.compile(r"^(?:imagen|imagegeneration|virtual-try-on)")
+MAKES_PICTURES = lazy(r"^(?:imagen|imagegeneration|virtual-try-on)")
 """Models of pictures, by their names."""
 
 

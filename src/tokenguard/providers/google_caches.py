@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Rental
 from tokenguard.providers.reading import Reading, Rent, count, fields, text
@@ -19,7 +20,7 @@ from tokenguard.providers.words import Words
 
 TTL_SECONDS = 3600.0
 """How long a cache is kept, where a request does not say."""
-FRACTION = re.compile(r"\.\d+")
+FRACTION = lazy(r"\.\d+")
 """Of a second: Google writes nine digits of it."""
 
 

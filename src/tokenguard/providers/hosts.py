@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
+
+from tokenguard.facts.patterns import lazy
 
 CLIENTS = {
     "BaseAzureClient": "azure.ai.openai",
@@ -85,6 +86,7 @@ HOSTS = {
     "snowflakecomputing.com": "snowflake",
     "ai-gateway.vercel.sh": "vercel",
     "router.requesty.ai": "requesty",
+    "llmgateway.io": "llmgateway",
     "helicone.ai": "helicone",  # ai-gateway, gateway, oai
     "api.portkey.ai": "portkey",
     "gateway.ai.cloudflare.com": "cloudflare",
@@ -116,10 +118,10 @@ HOSTS = {
 }
 """Ends of host names with the provider behind them. OpenTelemetry's `gen_ai.provider.name` values where it has one."""
 
-REGIONAL = re.compile(r"^[a-z0-9-]+-(?=aiplatform\.)")
+REGIONAL = lazy(r"^[a-z0-9-]+-(?=aiplatform\.)")
 """What Vertex AI puts before its host's name for a region: `us-central1-aiplatform.googleapis.com`."""
 OLLAMA_PORT = 11434
-SELF_HOSTED = re.compile(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
+SELF_HOSTED = lazy(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
 """Servers that people run themselves are recognised by the name they gave the machine."""
 
 UNKNOWN: Final = "unknown"
@@ -129,17 +131,20 @@ SPOKEN_BY_OTHERS: Final = frozenset({"openai", "anthropic"})
 SDK_OWN: Final = "sdk"
 """In the policy's `[hosts]`: whoever the SDK is made for. Of a proxy that passes everything on."""
 
-REGIONAL_HOSTS: Final = re.compile(
+REGIONAL_HOSTS: Final = lazy(
     r"-aiplatform\.googleapis\.com$|\.rep\.googleapis\.com$"
     r"|^(?:us|eu|au|ca|jp|in|sg|kr|gb|ae)\.api\.openai\.com$|^(?:us|ca)-api\.together\.(?:ai|xyz)$"
     r"|^us(?:-[a-z]+-\d)?\.api\.x\.ai$"
 )
 """Hosts that keep the work in one place, for a price: Vertex AI's regions (but its global endpoint), OpenAI's and
 Together's, xAI's in the US."""
-SOVEREIGN_HOSTS: Final = re.compile(
-    r"\.azure\.(?:us|cn)$|\.amazonaws\.com\.cn$|\.us-gov-[a-z]+-\d\.(?:amazonaws\.com|api\.aws)$"
+SOVEREIGN_HOSTS: Final = lazy(
+    r"\.azure\.(?:us|cn)$|\.amazonaws\.com\.cn$|\.us-gov-[a-z]+-\d\.(?:vpce\.)?(?:amazonaws\.com|api\.aws)$"
+    r"|^gov\.api\.openai\.com$|\.moonshot\.cn$|\.minimaxi?\.chat$|\.minimaxi\.com$"
 )
 """Hosts of clouds that are apart, for governments and in China: they have price lists of their own."""
+ABROAD_HOSTS: Final = lazy(r"\.(?!us-)[a-z]{2}(?:-[a-z]+)+-\d\.(?:vpce\.)?(?:amazonaws\.com|api\.aws)$")
+"""AWS's regions outside the US, where Bedrock has other prices."""
 
 _own: dict[str, str] = {}
 
@@ -168,12 +173,16 @@ def hosts_of(setting: str) -> dict[str, str]:
 def geo_of(host: str) -> str | None:
     """`regional` for a host that keeps the work in one place, where that has a price, `sovereign` in a cloud apart.
 
+    `abroad` is AWS outside the US.
+
     >>> geo_of("us-east5-aiplatform.googleapis.com"), geo_of("aiplatform.googleapis.com"), geo_of("x.openai.azure.us")
     ('regional', None, 'sovereign')
     """
     host = host.lower()
     if SOVEREIGN_HOSTS.search(host):
         return "sovereign"
+    if ABROAD_HOSTS.search(host):
+        return "abroad"
     return "regional" if REGIONAL_HOSTS.search(host) else None
 
 
@@ -205,50 +214,18 @@ def _provider(client: type, host: str, port: int) -> str | None:
     for pattern, provider in _own.items():
         if fnmatchcase(f"{host.lower()}:{port}", pattern if ":" in pattern else f"{pattern}:*"):
             return provider
-    if found := _listed(host):
+    if found := listed(host):
         return found
     if named := SELF_HOSTED.search(host.lower()):
         return named[1]
     return "ollama" if port == OLLAMA_PORT else None
 
 
-def _listed(host: str) -> str | None:
+def listed(host: str) -> str | None:
+    """The provider that a host is known to be of, whatever the policy says of it."""
     labels = REGIONAL.sub("", host.lower()).split(".")
     ends = (".".join(labels[n:]) for n in range(len(labels)))
     return next((found for end in ends if (found := HOSTS.get(end))), None)
-
-
-KEEPERS: Final = frozenset({"cloudflare", "helicone", "openrouter", "portkey"})
-"""Gateways that keep answers, and give one again for nothing. So may any proxy that nobody knows."""
-KEPT: Final = {
-    "cf-aig-cache-status": ("hit",),  # https://developers.cloudflare.com/ai-gateway/features/caching
-    "x-portkey-cache-status": ("hit", "semantic hit"),  # https://portkey.ai/docs/api-reference/response-schema
-    "helicone-cache": ("hit",),  # https://docs.helicone.ai/features/advanced-usage/caching
-    "x-openrouter-cache-status": ("hit",),  # https://openrouter.ai/docs/guides/features/response-caching
-    "x-litellm-cache-hit": ("true",),  # https://docs.litellm.ai/docs/proxy/caching
-    "x-cache-status": ("hit",),  # https://developer.konghq.com/plugins/ai-semantic-cache
-}
-"""The headers by which they say so, with what each has then, in lower case."""
-
-
-@lru_cache(maxsize=512)
-def may_keep(host: str) -> bool:
-    """Whether who answers at a host may have kept the answer: a gateway, or somebody's proxy.
-
-    >>> may_keep("api.openai.com"), may_keep("gateway.ai.cloudflare.com"), may_keep("llm.internal")
-    (False, True, True)
-    """
-    provider = _listed(host)
-    return provider is None or provider in KEEPERS
-
-
-def was_kept(headers: Mapping[str, str]) -> bool:
-    """Whether the headers of an answer say that it was kept, and was given again.
-
-    >>> was_kept({"cf-aig-cache-status": "HIT"}), was_kept({"x-portkey-cache-status": "SEMANTIC MISS"})
-    (True, False)
-    """
-    return any(str(headers.get(name, "")).lower() in words for name, words in KEPT.items())
 
 
 @lru_cache(maxsize=512)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import backwards, decoded, lines_with
@@ -42,10 +42,12 @@ IMAGES_USAGE: Final = Shape(
         "output_tokens_details": {"image_tokens": "output_image"},
         "prompt_tokens": "input",  # of gateways that say what chat does
         "completion_tokens": "output",
+        "prompt_tokens_details": {"image_tokens": "input_image", "cached_tokens": "cache_read"},
+        "completion_tokens_details": {"image_tokens": "output_image"},
     }
 )
 SVG_USAGE: Final = Shape({"input_tokens": "input", "output_tokens": "output", "reasoning_tokens": "reasoning"})
-DONE = re.compile(rb'"type"\s*:\s*"image_(?:generation|edit)\.completed"')
+DONE = lazy(rb'"type"\s*:\s*"image_(?:generation|edit)\.completed"')
 """The event of a stream that brings a picture whole; those before it are sketches of it."""
 
 TOKENS = {"low": 400, "medium": 1600, "high": 6240, "xhigh": 12480, "max": 24960}
@@ -54,9 +56,9 @@ PIXELS = 1536 * 1024
 TOKENS_OF_PARTIAL = 100
 TOKENS_OF_INPUT = 6240
 """Of a partial picture in a stream, and of a picture that is edited, at the most."""
-GOES_TO_MAX = re.compile(r"gpt-image-(?:2\.[5-9]|[3-9])")
+GOES_TO_MAX = lazy(r"gpt-image-(?:2\.[5-9]|[3-9])")
 """Models whose quality goes up to `max`, which `auto` may choose."""
-SIZE = re.compile(r"(\d{2,5})x(\d{2,5})")
+SIZE = lazy(r"(\d{2,5})x(\d{2,5})")
 
 
 def read_images(response: object) -> Reading:
@@ -225,7 +227,8 @@ TRANSCRIPTS = Api(
 def read_moderation(response: object) -> Reading:
     """Billed by the request, if at all."""
     body = fields(response)
-    return Reading(Usage(request=1), text(body.get("model")), text(body.get("id")))
+    failure = failure_of(body)
+    return Reading(None if failure else Usage(request=1), text(body.get("model")), text(body.get("id")), error=failure)
 
 
 MODERATIONS = Api(
@@ -254,6 +257,8 @@ def read_video(response: object) -> Reading:
     body = fields(response)
     status = text(body.get("status"))
     failed = status in ("failed", "cancelled")
+    if not failed and (failure := failure_of(body)) is not None:  # in the job's place
+        return Reading(error=failure)
     outputs = fields(body.get("outputs"))  # Together's
     charged = outputs.get("cost")
     return Reading(

@@ -6,10 +6,10 @@ what was said before, and to whom, is the provider's to know, and an answer is a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import openai
 from tokenguard.providers.api import Api
@@ -35,7 +35,7 @@ EMBEDDINGS = openai.EMBEDDINGS._replace(read=openai.read_chat)
 
 ANSWERS = ("message.output", "function.call")
 """How the types of those entries begin, whole or in a stream's pieces, that the model has written for the caller."""
-CONVERSATION = re.compile(r"/conversations/([^/]+)(?:/restart)?$")
+CONVERSATION = lazy(r"/conversations/([^/]+)(?:/restart)?$")
 
 
 def conversation_of(path: str) -> str | None:

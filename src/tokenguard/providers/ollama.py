@@ -11,7 +11,9 @@ from tokenguard.providers.openai import chat_last_tool_calls, chat_tool_steps
 from tokenguard.providers.reading import Reading, Shape, fields, read_usage, text
 from tokenguard.providers.words import CONVERSATION, Words
 
-USAGE: Final = Shape({"prompt_eval_count": "input", "eval_count": "output", "prompt_eval_cached_count": "cache_read"})
+CACHED: Final = "prompt_eval_cached_count"
+"""Of the prompt's tokens those that were cached; the SDK's models have no field for it."""
+USAGE: Final = Shape({"prompt_eval_count": "input", "eval_count": "output", CACHED: "cache_read"})
 
 
 def read(response: object) -> Reading:

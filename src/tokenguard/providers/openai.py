@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import chain, islice
 from typing import Any, Final
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import (
@@ -23,6 +23,7 @@ from tokenguard.providers.events import (
 from tokenguard.providers.reading import (
     OWN_KEY,
     REPORTED_ESTIMATE,
+    TELL_COST,
     Part,
     Reading,
     Shape,
@@ -59,12 +60,16 @@ CHAT_USAGE: Final = Shape(
         "output_tokens": "output",
         "reasoning_tokens": "reasoning",  # SGLang
         "server_tool_use": {"web_search_requests": "web_searches"},  # of LiteLLM's proxy before Anthropic
+        "claude_cache_creation_5_m_tokens": "cache_write",  # new-api, before Claude
+        "claude_cache_creation_1_h_tokens": "cache_write_1h",
+        "prompt_token_details": {"cached_tokens": "cache_read"},  # Mistral has both spellings
         "prompt_tokens_details": {
             "web_search_requests": "web_searches",  # and before Google and xAI
             "cached_tokens": "cache_read",
             "cache_write_tokens": "cache_write",
             "cache_creation_input_tokens": "cache_write",  # DashScope
             "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
+            "cached_creation_tokens": "cache_write",  # new-api
             "cache_creation_token_details": {"ephemeral_1h_input_tokens": "cache_write_1h"},
             "audio_tokens": "input_audio",
             "image_tokens": "input_image",
@@ -96,7 +101,7 @@ RESPONSES_USAGE: Final = Shape(
 # --- responses --------------------------------------------------------------------------------------------------------
 
 
-SEARCHES_ALWAYS = re.compile(r"-search-(?:preview|api)\b")
+SEARCHES_ALWAYS = lazy(r"-search-(?:preview|api)\b")
 """OpenAI's chat models that search the web for each answer, for a fee (https://openai.com/api/pricing)."""
 
 
@@ -123,20 +128,20 @@ def read_chat(response: object) -> Reading:
     model = text(said("model"))
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
         used = used._replace(web_searches=1)
-    tier, charged = text(said("service_tier")), reported_cost(details)
-    geo = None
+    tier, charged, geo = text(said("service_tier")), None, None
     if not RARE.isdisjoint(details):
+        charged = reported_cost(details)
         ran = ran or any(_uses(details.get(key)) for key in SEARCHED)
         if charged is None and (guessed := amount(details.get("estimated_cost"))) is not None:
             charged, doubt = believed(guessed), REPORTED_ESTIMATE
+        if charged is None:
+            charged = believed(amount(details.get(STATED)))
         if count(details.get(HEARD)):
             doubt = "assumed_input_audio"
         if charged is None and details.get("is_byok"):
             doubt = OWN_KEY
         tier, geo = tier or _traffic(details), text(details.get("inference_geo"))
-    made = reading(used, model, text(said("id")), reasons, calls, tier, charged, ran, by_total)
-    if doubt is not None or geo is not None:
-        made = made._replace(basis=doubt, geo=geo)
+    made = reading(used, model, text(said("id")), reasons, calls, tier, charged, ran, by_total, doubt, geo)
     if FAILED in reasons:
         made = made._replace(error=_failure(items(said("choices"))))
     return made if (listed := said(BREAKDOWN)) is None else _by_model(made, listed)
@@ -153,9 +158,13 @@ HEARD = "prompt_audio_seconds"
 """Where Mistral tells how long it has listened, which it bills beside the tokens (https://mistral.ai/pricing)."""
 SEARCHED: Final = frozenset({"num_sources_used", "num_server_side_tools_used", "plugins", "x_tools", "tool_usage"})
 """Where a usage tells of tools that the provider ran: xAI's, DashScope's (the last two but one), Volcengine's."""
+STATED: Final = "cost_usd_total"
+"""What LLM Gateway calls the cost (https://docs.llmgateway.io/features/cost-breakdown)."""
 TRAFFIC: Final = "extra_properties"
 """Where Vertex AI's OpenAI-compatible endpoint says what Gemini's own format has as `trafficType`."""
-RARE: Final = SEARCHED | {"estimated_cost", HEARD, TRAFFIC, "service_tier", "inference_geo", "is_byok"}
+RARE: Final = (
+    SEARCHED | TELL_COST | {"estimated_cost", STATED, HEARD, TRAFFIC, "service_tier", "inference_geo", "is_byok"}
+)
 """What only single hosts have in a usage."""
 FAILED: Final = "error"
 """Why a choice ended that its provider has failed in the middle of (OpenRouter)."""
@@ -198,7 +207,7 @@ def read_embeddings(response: object) -> Reading:
     body = fields(response)
     said = fields(body.get("usage")) or fields(fields(body.get("meta")).get("billed_units"))  # Cohere's way
     charged = reported_cost(said)
-    return Reading(read_usage(said, EMBEDDINGS_USAGE), text(body.get("model")), reported_cost=charged)
+    return reading(read_usage(said, EMBEDDINGS_USAGE), text(body.get("model")), None, charged=charged)
 
 
 PAID_TOOLS = frozenset({"code_interpreter_call", "image_generation_call"})
@@ -231,21 +240,21 @@ def read_responses(response: object) -> Reading:
     said = fields(body.get("usage"))
     told, by_total, doubt = with_total(read_usage(body.get("usage"), RESPONSES_USAGE), said.get("total_tokens"))
     usage, more_was_run = _with_tools_of(body, _with_searches(told, output))
-    if reported_cost(said) is None and said.get("is_byok"):
+    if (charged := reported_cost(said)) is None and said.get("is_byok"):
         doubt = OWN_KEY
-    return Reading(
-        usage=usage,
-        model=text(body.get("model")),
-        id=text(body.get("id")),
-        finish_reasons=(reason,) if reason else (),
-        tool_calls=sum(kind in CALLED for kind in kinds),
-        service_tier=text(body.get("service_tier")),
+    return reading(
+        usage,
+        text(body.get("model")),
+        text(body.get("id")),
+        (reason,) if reason else (),
+        sum(map(CALLED.__contains__, kinds)),
+        text(body.get("service_tier")),
+        charged,
+        any(map(_is_paid, output)) or more_was_run or _more_was_run(said, usage),
+        by_total,
+        doubt,
         error=None if error is None else text(fields(error).get("code")) or "error",
-        extra_fees=any(map(_is_paid, output)) or more_was_run or _more_was_run(said, usage),
-        reported_cost=reported_cost(said),
         complete=body.get("status") not in GOES_ON,
-        basis=doubt,
-        by_total=by_total,
     )
 
 
@@ -298,12 +307,12 @@ def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> 
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
-USAGE = re.compile(rb'"usage"\s*:\s*\{')
+USAGE = lazy(rb'"usage"\s*:\s*\{')
 COUNTED = b"prompt_tokens"
 """What an account of usage has in its keys; one that has other keys is not alone."""
-REASON = re.compile(rb'"finish_reason"\s*:\s*"')
-CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
-BESIDE = re.compile(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
+REASON = lazy(rb'"finish_reason"\s*:\s*"')
+CALLS = lazy(rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{')
+BESIDE = lazy(rb'"usage_breakdown"\s*:\s*\{|"(?:executed_tools|web_search)"\s*:\s*\[\s*\{|"builtin_function"')
 WORDS_BESIDE = (b"usage_breakdown", b"executed_tools", b"web_search", b"builtin_function")
 WORDS_OF_CALLS = (b"tool_calls", b"function_call")
 """Words without which the patterns of these names find nothing: they are looked for in a fraction of the time."""
@@ -375,7 +384,8 @@ def _with_tools(said: Reading, body: bytes) -> Reading:
 def _usage_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The usage in an answer or a chunk: its own, or where single hosts have it.
 
-    That is beside it (Groq's `x_groq`, a gateway's `meta`), in a choice (Moonshot), or in the choice's message.
+    That is beside it (Groq's `x_groq`, a gateway's `meta`), in a choice (Moonshot), in the choice's message, or in
+    llama.cpp's `timings`.
     """
     if usage := body.get("usage"):
         return fields(usage)
@@ -386,7 +396,20 @@ def _usage_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
         for each in (choice, fields(choice.get("message")), fields(choice.get("delta"))):
             if used := each.get("usage"):
                 return fields(used)
-    return {}
+    return _timed(fields(body.get("timings")))
+
+
+def _timed(timings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The usage by what llama.cpp's server has timed: it tells that with each answer, and usage only if asked to."""
+    processed, made = count(timings.get("prompt_n")), count(timings.get("predicted_n"))
+    if processed is None or made is None:
+        return {}
+    cached = count(timings.get("cache_n")) or 0
+    return {
+        "prompt_tokens": processed + cached,
+        "completion_tokens": made,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
 
 
 def _is_told(usage: Mapping[str, Any]) -> bool:
@@ -446,8 +469,8 @@ def fold_responses(body: bytes) -> Reading:
     )
 
 
-FINAL = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|done)"')
-ITEM_DONE = re.compile(rb'"response\.output_item\.done"')
+FINAL = lazy(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|done)"')
+ITEM_DONE = lazy(rb'"response\.output_item\.done"')
 
 
 def _items_called(body: bytes) -> int:
@@ -555,9 +578,10 @@ def responses_capped(body: Mapping[str, Any], cap: int, provider: str) -> Mappin
 LEFT_OUT = frozenset(
     {
         *("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
-        *("prompt_cache_options", "store", "service_tier"),
+        *("prompt_cache_options", "service_tier"),
     }
 )
+"""Not `store`: the answer's id is good for more, or is not."""
 
 CHAT = Api(
     "chat",

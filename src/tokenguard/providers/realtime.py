@@ -28,7 +28,7 @@ USAGE: Final = Shape(
             "cached_tokens": "cache_read",
             "cached_tokens_details": {"audio_tokens": "cache_audio_read", "image_tokens": "cache_image_read"},
         },
-        "output_token_details": {"audio_tokens": "output_audio"},
+        "output_token_details": {"audio_tokens": "output_audio", "reasoning_tokens": "reasoning"},
     }
 )
 CONTEXT = "context_tokens"

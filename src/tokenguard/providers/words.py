@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.providers import messages
 from tokenguard.providers.messages import Message, Part
 
@@ -112,7 +113,7 @@ def strings_of(keys: tuple[str, ...]) -> re.Pattern[bytes]:
     """What finds the strings under these keys in JSON."""
     names = b"|".join(re.escape(key).encode() for key in keys)
     # Not a choice for each byte: an answer may be of megabytes, and its caller waits for this.
-    return re.compile(rb'"(' + names + rb')"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
+    return lazy(rb'"(' + names + rb')"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
 CONVERSATION = Words(streamed=("content", "text", "arguments", "reasoning", "reasoning_content", "refusal", "thinking"))

@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from tokenguard.store.file import VERSION
-from tokenguard.store.layout import NUMBERED
+from tokenguard.store.file import VERSION, is_migrating
+from tokenguard.store.layout import NUMBERED, PACKED
 from tokenguard.store.sums import summed_to, teach
 
 QUANTILES: Final = (0.5, 0.95)
@@ -42,6 +42,8 @@ class Dialect(NamedTuple):
     """Whether the engine has to be told when to go through the index of the calls' time."""
     numbered: str | None = None
     """The relation of calls that has numbers in the place of words (`store.layout.NUMBERED`); `None` without one."""
+    packed: str | None = None
+    """The relation of calls whose identifiers are as they lie (`store.layout.PACKED`); `None` without one."""
 
 
 class Records(Protocol):
@@ -82,6 +84,7 @@ SQLITE: Final = Dialect(
     attribute=_attribute,
     indexed=True,
     numbered=f"({NUMBERED})",
+    packed=f"({PACKED})",
 )
 
 
@@ -96,8 +99,8 @@ class SqliteRecords:
         connection.text_factory = _lenient
         teach(connection)
         self.summed = summed_to(connection)
-        if connection.execute("PRAGMA main.user_version").fetchone()[0] != VERSION:
-            self.dialect = SQLITE._replace(numbered=None)
+        if connection.execute("PRAGMA main.user_version").fetchone()[0] != VERSION or is_migrating(connection):
+            self.dialect = SQLITE._replace(numbered=None, packed=None)
         aggregate: type = Quantiles  # typeshed would have it give an int
         connection.create_aggregate("quantiles", 1, aggregate)
 

@@ -22,14 +22,16 @@ from tokenguard.report.measured import (
     Measures,
     added,
     altogether,
+    cost,
     first_recorded,
+    in_order,
     kept_by,
     measured,
+    ranked,
 )
 from tokenguard.report.query import TIMES, Query, check_keys, conditions, expression, reads_all
 from tokenguard.report.tasks import TaskRow, tasks
 from tokenguard.report.units import Rented, UnitRow, rented, units
-from tokenguard.store.sums import MEASURES
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
@@ -37,7 +39,7 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 
 def _cost(of: Measures) -> float | None:
-    return None if not of["priced_calls"] and of["unpriced_calls"] else of["priced_usd"] or 0.0
+    return cost(of["priced_calls"], of["unpriced_calls"], of["priced_usd"])
 
 
 def _tokens(of: Measures) -> int | None:
@@ -144,7 +146,7 @@ def ask(records: Records, query: Query, paid: revenue.Revenue | None = None, *, 
     paid = paid if revenue.fits(query) else None
     _check_sort(query, () if paid is None else revenue.FIGURES)
     check_keys(records, query)
-    found = _found(records, query, ranked=paid is None)
+    found = _found(records, query, few=paid is None)
     sums = found.total
     spent = _cost(sums)
     before, all_before = _spent_before(records, found.query)
@@ -191,34 +193,59 @@ class _Found(NamedTuple):
     summed: bool = False
 
 
-RANKED: Final = ("calls", "priced_calls", "unpriced_calls", "priced_usd")
-"""The measures by which groups are told that are shown: those that cost most, or have most calls."""
 MOST: Final = 200
 """So many groups at the most are asked for by name."""
 
 
-def _found(records: Records, query: Query, *, ranked: bool) -> _Found:
+def _found(records: Records, query: Query, *, few: bool) -> _Found:
     """The groups of a query. Of many of which few are shown, the few are found first, and only they are measured."""
     limit = query.limit
-    if not ranked or limit is None or limit > MOST or _sort(query) not in ("cost_usd", "calls"):
+    if not few or limit is None or limit > MOST or _sort(query) not in ("cost_usd", "calls"):
         return _all(records, query)
-    kept = kept_by(records, query) is not None
-    groups, _, summed = measured(records, query, tuple(MEASURES) if kept else RANKED)
-    if kept and len(groups) <= limit:
-        return _all(records, query)
+    if kept_by(records, query) is None:
+        return _few_of_calls(records, query, limit)
+    return _few_of_sums(records, query, limit)
+
+
+def _few_of_calls(records: Records, query: Query, limit: int) -> _Found:
+    shown, count, calls, more_usd = ranked(records, query, limit, by_calls=_sort(query) == "calls")
+    some = replace(query, only=tuple(dict.fromkeys(keys[0] for keys in shown)))
+    groups = measured(records, some, timed=True).groups
+    whole = altogether(records, replace(query, by=()), calls, timed=True)
+    return _Found(
+        some,
+        {keys: groups[keys] for keys in shown},
+        added(group.measures for group in whole.groups.values()),
+        whole.quantiles,
+        *_times(whole.groups),
+        more=count - len(shown),
+        more_usd=more_usd,
+        summed=whole.summed,
+    )
+
+
+def _few_of_sums(records: Records, query: Query, limit: int) -> _Found:
+    groups, _, summed = measured(records, query)
+    if len(groups) <= limit:
+        times, quantiles, _ = measured(records, query, (), timed=True)
+        return _Found(
+            query,
+            {keys: times[keys]._replace(measures=group.measures) for keys, group in groups.items()},
+            added(group.measures for group in groups.values()),
+            quantiles,
+            *_times(groups),
+            summed=summed,
+        )
     ranks = [Row(keys, {"cost_usd": _cost(group.measures), **group.measures}) for keys, group in groups.items()]
     shown, rest = _limited(_sorted(ranks, query), query)
     some = replace(query, only=tuple(dict.fromkeys(row.keys[0] for row in shown)))
-    timed = measured(records, some, () if kept else tuple(MEASURES), timed=True).groups
+    timed = measured(records, some, (), timed=True).groups
     calls = sum(row.figures["calls"] for row in ranks)
-    whole = altogether(records, replace(query, by=()), calls, () if kept else tuple(MEASURES), timed=True)
+    whole = altogether(records, replace(query, by=()), calls, (), timed=True)
     return _Found(
         some,
-        {
-            row.keys: timed[row.keys]._replace(measures=groups[row.keys].measures) if kept else timed[row.keys]
-            for row in shown
-        },
-        added(group.measures for group in (groups if kept else whole.groups).values()),
+        {row.keys: timed[row.keys]._replace(measures=groups[row.keys].measures) for row in shown},
+        added(group.measures for group in groups.values()),
         whole.quantiles,
         *_times(groups),
         more=len(rest),
@@ -295,7 +322,7 @@ def _check_sort(query: Query, more: Sequence[str]) -> None:
 def _sorted(rows: list[Row], query: Query) -> list[Row]:
     """In the order asked for: largest first, unknown last; equal ones by their calls, then their keys."""
     sort = _sort(query)
-    rows = sorted(rows, key=lambda row: [(key is not None, key or "") for key in row.keys])
+    rows = sorted(rows, key=lambda row: in_order(row.keys))
     if sort in query.by:
         n = query.by.index(sort)
         return sorted(rows, key=lambda row: (row.keys[n] is not None, row.keys[n] or ""))

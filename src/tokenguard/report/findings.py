@@ -12,7 +12,7 @@ from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
-from tokenguard.report.query import Query, answered, attribute, conditions, newest
+from tokenguard.report.query import IDENTIFIED, Query, answered, attribute, conditions, newest
 from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
@@ -73,9 +73,11 @@ def _repeats(records: Records, report: Report, recent: Query) -> Iterator[Findin
     """Requests that were sent again though they had been answered. The loss is what all but the first answer cost."""
     dialect = records.dialect
     where, values = conditions(recent, dialect)
+    told = any(key in IDENTIFIED for key, _ in recent.where)
+    calls_as_kept = dialect.calls if told or dialect.packed is None else dialect.packed
     by_feature = records.rows(
         "WITH same AS ("  # noqa: S608
-        f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {dialect.calls} "
+        f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {calls_as_kept} "
         f"WHERE {where} AND {answered(dialect)} GROUP BY 1, 2 HAVING count(*) > 1) "
         "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "
         "ORDER BY 4 DESC NULLS LAST, 2 DESC, 1",

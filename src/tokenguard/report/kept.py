@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -43,6 +42,8 @@ def place(given: Sequence[Path], files: Sequence[Path]) -> Path | None:
     from tokenguard import __version__
 
     with suppress(OSError, RuntimeError):  # no home, no room; and what is missing is told where it is read
+        from hashlib import sha256  # three milliseconds, that a store of its own needs not
+
         if sum(file.stat().st_size for file in files) < LEAST:
             return None
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenguard"

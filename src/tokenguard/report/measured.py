@@ -10,13 +10,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from heapq import nsmallest
 from typing import Any, Final, NamedTuple
 
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.report.query import TIMES, Query, among, conditions, expression, reads_all
 from tokenguard.store.layout import NS_PER_DAY, WORDS
-from tokenguard.store.sums import KEPT, LATENCIES, MEASURES, PLACES, TIMED, Merged, quantile, shown
+from tokenguard.store.sums import KEPT, LATENCIES, MEASURES, PLACES, TIMED, merged, quantile, shown
 
 QUANTILES: Final[Mapping[str, tuple[str, float]]] = {
     "latency_p50_s": ("latency", 0.5),
@@ -71,9 +72,10 @@ def measured(
     if sums and (kept := kept_by(records, query)) is not None:
         return _from_sums(records, query, kept, measures, timed)
     query = replace(query, scan=reads_all(records, query))
-    groups = _by_numbers(records, query, measures, timed)
-    if groups is None:
-        groups = _from_calls(records, query, measures, timed)
+    numbered = _by_numbers(records, query)
+    groups = _from_calls(*(numbered or (records, query)), measures, timed)
+    if numbered is not None:
+        groups = dict(zip(numbered[0].told(groups), groups.values(), strict=True))
     everything = _quantiles_of_calls(records, query) if timed and query.only is None else {}
     return Measured(groups, everything)
 
@@ -119,7 +121,7 @@ def added(parts: Iterable[Measures], names: Iterable[str] = MEASURES) -> dict[st
 
 
 def _keys(row: Sequence[Any]) -> Keys:
-    return tuple(None if key is None else str(key) for key in row)
+    return tuple([None if key is None else str(key) for key in row])
 
 
 def _grouped(count: int) -> str:
@@ -139,21 +141,37 @@ def _from_calls(records: Records, query: Query, measures: Sequence[str], timed: 
         _check_money(lowest, usd)
         found = dict(zip(measures, row, strict=False))
         first, last = row[len(measures) : len(measures) + 2]
-        groups[keys] = Group(found, dict(zip(QUANTILES, times, strict=False)), first, last)
+        groups[keys] = Group(found, dict(zip(QUANTILES, times, strict=True)) if timed else {}, first, last)
     return groups
 
 
 class _Numbered:
-    """Records whose calls have numbers in the place of words."""
+    """Records whose calls have numbers in the place of words; `places` is where such are in a query's keys."""
 
-    def __init__(self, records: Records, relation: str) -> None:
+    def __init__(self, records: Records, relation: str, places: Sequence[int]) -> None:
         self.dialect = records.dialect._replace(calls=relation)
         self.summed, self.toolsets = records.summed, records.toolsets
         self.rows, self.close = records.rows, records.close
+        self._places = places
+
+    def told(self, groups: Iterable[Keys]) -> list[Keys]:
+        """The keys of groups, with words."""
+        groups = list(groups)
+        wanted = sorted({int(number) for keys in groups for n in self._places if (number := keys[n]) is not None})
+        marks = ", ".join("?" * len(wanted)) if len(wanted) < MANY else "SELECT id FROM words"
+        told = self.rows(
+            f"SELECT id, word FROM words WHERE id IN ({marks})",  # noqa: S608
+            wanted if len(wanted) < MANY else (),
+        )
+        words = {str(number): str(word) for number, word in told}
+        return [
+            tuple(words.get(key, key) if n in self._places and key is not None else key for n, key in enumerate(keys))
+            for keys in groups
+        ]
 
 
-def _by_numbers(records: Records, query: Query, measures: Sequence[str], timed: bool) -> dict[Keys, Group] | None:
-    """The groups by the numbers of their words, which takes two thirds of the time; `None` where there are none."""
+def _by_numbers(records: Records, query: Query) -> tuple[_Numbered, Query] | None:
+    """To be asked by the numbers of its words, which takes two thirds of the time; `None` where there are none."""
     places = [n for n, key in enumerate(query.by) if key in WORDS]
     if not places or records.dialect.numbered is None or any(key in WORDS for key, _ in query.where):
         return None
@@ -162,16 +180,65 @@ def _by_numbers(records: Records, query: Query, measures: Sequence[str], timed: 
         named = [value for value in only if value is not None]
         marks = ", ".join("?" * len(named))
         numbers = records.rows(f"SELECT id FROM words WHERE CAST(word AS TEXT) IN ({marks})", named)  # noqa: S608
-        only = (*(None for value in only if value is None), *(str(number) for (number,) in numbers))
-    found = _from_calls(_Numbered(records, records.dialect.numbered), replace(query, only=only), measures, timed)
-    wanted = sorted({int(number) for keys in found for n in places if (number := keys[n]) is not None})
-    marks = ", ".join("?" * len(wanted)) if len(wanted) < MANY else "SELECT id FROM words"
-    told = records.rows(f"SELECT id, word FROM words WHERE id IN ({marks})", wanted if len(wanted) < MANY else ())  # noqa: S608
-    words = {str(number): str(word) for number, word in told}
-    return {
-        tuple(words.get(key, key) if n in places and key is not None else key for n, key in enumerate(keys)): group
-        for keys, group in found.items()
-    }
+        only = (*(None for value in only if value is None), *(int(number) for (number,) in numbers))
+    return _Numbered(records, records.dialect.numbered, places), replace(query, only=only)
+
+
+class Ranked(NamedTuple):
+    """The groups that are shown, the first of them first, and what is known of all."""
+
+    shown: list[Keys]
+    groups: int
+    calls: int
+    more_usd: float
+    """What the others cost, as far as it is known."""
+
+
+def ranked(records: Records, query: Query, limit: int, *, by_calls: bool) -> Ranked:
+    """The groups of the calls that cost most, or have most calls; of equal ones those with more calls, then by keys.
+
+    Of the other groups nothing is made but a row, and no word is looked up. Raises `TokenGuardError` for bad money.
+    """
+    query = replace(query, scan=reads_all(records, query))
+    numbered = _by_numbers(records, query)
+    asked, query = numbered or (records, query)
+    where, values = conditions(query, asked.dialect)
+    count = len(query.by)
+    wanted = [*(expression(key, asked.dialect) for key in query.by), *(MEASURES[name] for name in RANKED)]
+    rows = records.rows(
+        f"SELECT {', '.join((*wanted, 'min(cost_usd)'))} FROM {asked.dialect.calls} WHERE {where}{_grouped(count)}",  # noqa: S608
+        values,
+    )
+    costs, ranks = [], []
+    for *_, calls, priced, unpriced, usd, lowest in rows:
+        if usd is not None:
+            _check_money(lowest, usd)
+        known = cost(priced, unpriced, usd)
+        value = calls if by_calls else known
+        costs.append(known or 0.0)
+        ranks.append((value is None, -(value or 0), -calls))
+    last = max(nsmallest(limit, ranks), default=None)
+    first = [n for n, rank in enumerate(ranks) if last is not None and rank <= last]  # more where some are equal
+    keys = [_keys(rows[n][:count]) for n in first]
+    told = zip(first, keys if numbered is None else numbered[0].told(keys), strict=True)
+    shown = sorted(told, key=lambda each: (ranks[each[0]], in_order(each[1])))[:limit]
+    for n, _ in shown:
+        costs[n] = 0.0
+    return Ranked([keys for _, keys in shown], len(rows), -sum(rank[2] for rank in ranks), math.fsum(costs))
+
+
+RANKED: Final = ("calls", "priced_calls", "unpriced_calls", "priced_usd")
+"""The measures by which groups are told that are shown: those that cost most, or have most calls."""
+
+
+def cost(priced_calls: int, unpriced_calls: int, priced_usd: float | None) -> float | None:
+    """What some calls cost, in USD; `None` where none of them has a price that is known."""
+    return None if not priced_calls and unpriced_calls else priced_usd or 0.0
+
+
+def in_order(keys: Keys) -> list[tuple[bool, str]]:
+    """What groups are sorted by that are equal in all else: a key that calls do not say comes first."""
+    return [(key is not None, key or "") for key in keys]
 
 
 MANY: Final = 1000
@@ -274,9 +341,9 @@ def _summed(
         key = query.by[0]
         tests.append(among("day" if key == "day" else shown(places[key]), query.only))
         values.extend(value for value in query.only if value is not None)
-    merged = [f"merged({name})" if histograms else "NULL" for name in LATENCIES]
+    timed = [f"merged({name})" if histograms else "NULL" for name in LATENCIES]
     wanted = [*("day" if key == "day" else shown(places[key]) for key in query.by)]
-    wanted += [*(f"sum({name})" for name in measures), *merged, "min(first_ns)", "max(last_ns)"]
+    wanted += [*(f"sum({name})" for name in measures), *timed, "min(first_ns)", "max(last_ns)"]
     count = len(query.by)
     sql = f"SELECT {', '.join(wanted)} FROM sums WHERE {' AND '.join(tests)}{_grouped(count)}"  # noqa: S608
     for row in records.rows(sql, values):
@@ -307,13 +374,8 @@ def _parts_of_calls(
 def _together(parts: Sequence[_Part], measures: Sequence[str], histograms: bool) -> Group:
     quantiles: dict[str, float | None] = dict.fromkeys(QUANTILES)
     if histograms:
-        merged = {}
-        for n, name in enumerate(LATENCIES):
-            both = Merged()
-            for part in parts:
-                both.step(part.histograms[n])
-            merged[name] = both.finalize()
-        quantiles = {name: quantile(merged[of], q) for name, (of, q) in QUANTILES.items()}
+        both = {name: merged([part.histograms[n] for part in parts]) for n, name in enumerate(LATENCIES)}
+        quantiles = {name: quantile(both[of], q) for name, (of, q) in QUANTILES.items()}
     return Group(
         added((part.measures for part in parts), measures),
         quantiles,

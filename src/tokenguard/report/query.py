@@ -24,6 +24,8 @@ COLUMNS: Final = {
     "task_run": "task_run",
 }
 """Keys that have columns, with their SQL."""
+IDENTIFIED: Final = frozenset({"trace", "request", "task_run"})
+"""Those that are identifiers, which a relation may have as bytes (`Dialect.packed`)."""
 TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00", "minute": "%Y-%m-%d %H:%M"}
 """Keys that are parts of a call's time: their groups read best in their own order, and a limit keeps the last."""
 ATTRIBUTES: Final = {
@@ -62,8 +64,8 @@ class Query:
     limit: int | None = None
     now_ns: int | None = None
     """When it is asked, where a trend is asked for too."""
-    only: tuple[str | None, ...] | None = None
-    """The groups that are asked for, by the first of their keys; all of them without it."""
+    only: tuple[str | int | None, ...] | None = None
+    """The groups that are asked for, by the first of their keys, as texts or all as numbers; all of them without it."""
     scan: bool = True
     """Whether all calls are read to find those of the period, or their index by time; `reads_all` says."""
 
@@ -120,10 +122,12 @@ def conditions(query: Query, dialect: Dialect) -> tuple[str, list[int | str]]:
     return " AND ".join(tests), values
 
 
-def among(key: str, only: tuple[str | None, ...]) -> str:
+def among(key: str, only: tuple[str | int | None, ...]) -> str:
     """The SQL of whether a key has one of some values, each a `?` but for the missing one."""
-    marks = ", ".join("?" for value in only if value is not None)
-    tests = [f"CAST({key} AS TEXT) IN ({marks})"] if marks else []
+    known = [value for value in only if value is not None]
+    marks = ", ".join("?" * len(known))
+    text = key if all(isinstance(value, int) for value in known) else f"CAST({key} AS TEXT)"
+    tests = [f"{text} IN ({marks})"] if known else []
     tests += [f"{key} IS NULL"] if None in only else []
     return f"({' OR '.join(tests) or '1 = 0'})"
 

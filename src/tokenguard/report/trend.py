@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import calendar
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from statistics import median
 from typing import Any, Final, NamedTuple
 
 from tokenguard.report.engine import Records
@@ -122,7 +121,7 @@ def _outliers(
         if len(past) < MIN_HISTORY:
             continue
         usual = median(past)
-        spread = 1.4826 * median(abs(each - usual) for each in past)
+        spread = 1.4826 * median([abs(each - usual) for each in past])
         excess = usd - usual
         if excess > max(
             SPREADS * spread, (LEAST_FACTOR - 1) * usual, LEAST_USD, LEAST_SHARE * total[day] if day in total else 0.0
@@ -136,3 +135,9 @@ def as_facts(found: Trend) -> dict[str, Any]:
         **found._asdict(),
         "outliers": [{**outlier._asdict(), "day": outlier.day.isoformat()} for outlier in found.outliers],
     }
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one of some values, or what is between the middle two; to import `statistics` takes 3 ms."""
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

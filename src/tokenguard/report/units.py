@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 from tokenguard.facts import names
 from tokenguard.facts.record import USAGE_ATTRIBUTES
 from tokenguard.facts.usage import UNITS
-from tokenguard.providers import RENTING
 from tokenguard.report.engine import Records
 from tokenguard.report.measured import measured
 from tokenguard.report.query import Query, attribute, conditions
@@ -75,12 +74,12 @@ def rented(records: Records, query: Query) -> list[Rented]:
     The last word of each counts: a deletion, or another lifetime.
     """
     kept = measured(records, replace(query, by=("operation",)), ("calls",)).groups
-    if not any((operation,) in kept for operation in RENTING):
+    if not any((operation,) in kept for operation in names.RENTING):
         return []
     dialect = records.dialect
     where, values = conditions(query, dialect)
     until = f"CAST({attribute(dialect, 'more', names.RESOURCE_UNTIL)} AS DOUBLE PRECISION)"
-    operations = (*RENTING, "rent")
+    operations = (*names.RENTING, "rent")
     rows = records.rows(
         f"SELECT {attribute(dialect, 'more', names.RESOURCE)}, operation, request_model, {until}, cost_usd "  # noqa: S608
         f"FROM {dialect.calls} WHERE {where} AND operation IN ({', '.join('?' * len(operations))}) ORDER BY start_ns",

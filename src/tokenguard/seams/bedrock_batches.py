@@ -7,15 +7,16 @@ several threads at once. Nothing is asked of AWS that the application does not a
 from __future__ import annotations
 
 import contextlib
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
 
 from tokenguard.call.flow import Flow
+from tokenguard.facts.patterns import lazy
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import batches, located
+from tokenguard.providers.batches.bedrock import BEDROCK
 from tokenguard.seams.botocore_streams import BODY_METHODS, Handed, watch_stream
 from tokenguard.seams.common.files import MAX_UPLOAD, beginning, read_again
 from tokenguard.seams.common.tap import Content
@@ -32,7 +33,7 @@ OPERATIONS = {
 """The operations of batches, with the service of each and what it is."""
 INPUT, RESULTS = ".jsonl", ".jsonl.out"
 """What the names of its files end in."""
-RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)$")
+RANGE = lazy(r"bytes (\d+)-\d+/(\d+)$")
 REMEMBERED = 8
 """Files that are under way in parts."""
 NOT_KNOWN = 0
@@ -146,7 +147,7 @@ class Files:
 def is_input(body: Any) -> bool:
     """Whether a file that is uploaded begins as a batch's input does."""
     head = beginning(body)[1]
-    return head.lstrip()[:1] == b"{" and batches.BEDROCK.mark in head
+    return head.lstrip()[:1] == b"{" and BEDROCK.mark in head
 
 
 class BedrockSent:
@@ -159,7 +160,7 @@ class BedrockSent:
         self, client: Any, operation: str, params: Mapping[str, Any], files: Files, contain: Callable[..., Any]
     ) -> None:
         folder = str(params.get("Key", "")).rpartition("/")[0]
-        self.request = batches.Request(OPERATIONS[operation][1], folder.rpartition("/")[2], batches.BEDROCK)
+        self.request = batches.Request(OPERATIONS[operation][1], folder.rpartition("/")[2], BEDROCK)
         self.endpoint, _ = located(client.meta.endpoint_url, "aws.bedrock")
         self.body = params
         self._operation = operation

@@ -115,6 +115,7 @@ class BedrockExchange:
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a Converse response; have the others watched."""
+        call.came_with(result.get("ResponseMetadata", {}).get("HTTPHeaders"))
         if self.stream:
             stream = result["body" if "body" in self._params else "stream"]
             watch_stream(stream, EventWatch(call, _event), STREAM_METHODS)

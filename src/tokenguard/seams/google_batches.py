@@ -18,6 +18,7 @@ from typing import Any
 from tokenguard.call.flow import Flow, drive, drive_async
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import batches, located
+from tokenguard.providers.batches.google import GOOGLE
 from tokenguard.providers.google import model_in
 from tokenguard.seams.common.files import read_again
 from tokenguard.seams.common.tap import Content
@@ -94,7 +95,7 @@ class Copied:
 
 def _batched(client: Any, request: Any) -> GoogleSent | None:
     """A request to the batch API; `None` for any other."""
-    asked = batches.request_at(request.method, request.url, (batches.GOOGLE,))
+    asked = batches.request_at(request.method, request.url, (GOOGLE,))
     if asked is None or asked.kind in (batches.UPLOAD, batches.FILE):  # those go another way
         return None
     data = request.data if isinstance(request.data, Mapping) else {}
@@ -107,11 +108,11 @@ def _uploading(client: Any, file: Any, options: Any, url: str) -> GoogleSent:
     headers = options.get("headers") if isinstance(options, Mapping) else getattr(options, "headers", None)
     kind = str((headers or {}).get("X-Goog-Upload-Header-Content-Type", ""))
     lines = "json" in kind or str(file).endswith(".jsonl")
-    return GoogleSent(batches.Request(batches.UPLOAD, "", batches.GOOGLE), url, False, {}, file, lines)
+    return GoogleSent(batches.Request(batches.UPLOAD, "", GOOGLE), url, False, {}, file, lines)
 
 
 def _downloading(client: Any, path: str) -> GoogleSent | None:
-    asked = batches.request_at("get", f"/{path}", (batches.GOOGLE,))
+    asked = batches.request_at("get", f"/{path}", (GOOGLE,))
     url = str(client._http_options.base_url)
     return None if asked is None else GoogleSent(asked, url, bool(client.vertexai), {})
 

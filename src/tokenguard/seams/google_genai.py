@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import lru_cache
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
+from tokenguard.facts.patterns import lazy
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, located
 from tokenguard.providers.google import EMBED, api_at, model_in, put_model
@@ -29,7 +29,7 @@ from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.seams.google_batches import batch_flow, wrap_files
 
-EMBEDDINGS_FACTS = re.compile(r'"(?P<key>usageMetadata|statistics)"\s*:\s*')
+EMBEDDINGS_FACTS = lazy(r'"(?P<key>usageMetadata|statistics)"\s*:\s*')
 """What is looked for in an embeddings response, so that the vectors need not be decoded a second time."""
 
 

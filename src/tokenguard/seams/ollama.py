@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from tokenguard.call.call import AskedBy
+from tokenguard.call.call import AskedBy, Call
 from tokenguard.metering.meter import Meter
-from tokenguard.providers import Sdk, api_of, located
+from tokenguard.providers import Reading, Sdk, api_of, located
+from tokenguard.providers.ollama import CACHED
+from tokenguard.providers.reading import count, with_cached
 from tokenguard.seams.common.sending import SentExchange, wrap
 from tokenguard.seams.common.wrapping import Restore
 
@@ -21,6 +25,39 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     return restore
 
 
+class Made:
+    """Makes the SDK's answers, and keeps what was told last: the models drop what they have no field for."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self.told: Mapping[str, Any] = {}
+        self._last: Any = None
+
+    def __call__(self, **told: Any) -> Any:
+        """Make an answer of the SDK's."""
+        self.told = told
+        self._last = made = self._kind(**told)
+        return made
+
+    def line(self, part: Any) -> bytes:
+        """The bytes of a part of a stream: of the last one, which has the counts, as they came."""
+        told: str = json.dumps(self.told) if part is self._last else part.model_dump_json(exclude_none=True)
+        return told.encode() + b"\n"
+
+
+class Exchange(SentExchange):
+    """One request; what its answer says of the cache is not in the SDK's model."""
+
+    __slots__ = ("made",)
+
+    made: Made
+
+    def read(self, result: Any, call: Call) -> Reading | None:
+        """Read a response; have a stream watched."""
+        reading = super().read(result, call)
+        return None if reading is None else with_cached(reading, count(self.made.told.get(CACHED)))
+
+
 def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
     kind, _, path = args[:3]  # the answer's model, POST, the path
     api = api_of(path, "ollama")
@@ -30,15 +67,13 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
     put = functools.partial(kwargs.__setitem__, "json")
     stream = bool(kwargs.get("stream"))
     asked_by = lambda: AskedBy(f"{client._client.base_url} {path}", [client._client.headers])  # noqa: E731
-    return SentExchange(
+    made = args[0] = Made(kind)
+    exchange = Exchange(
         *(api, endpoint, kwargs["json"], stream, put),
         kind=kind,
-        encode=_line,
+        encode=made.line,
         asked_by=asked_by,
         sends_later=stream,
     )
-
-
-def _line(part: Any) -> bytes:
-    encoded: str = part.model_dump_json(exclude_none=True)
-    return encoded.encode() + b"\n"
+    exchange.made = made
+    return exchange

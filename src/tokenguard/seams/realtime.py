@@ -13,12 +13,12 @@ import functools
 import inspect
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from tokenguard.call.flow import SEND, Answer, Flow, drive, drive_async
+from tokenguard.facts.patterns import lazy
 from tokenguard.metering.meter import Meter
 from tokenguard.metering.session_flows import watch
 from tokenguard.metering.sessions import Session, Turn
@@ -35,7 +35,7 @@ TELLING = (
     *(b"session.created", b"session.updated"),
 )
 """What is in the messages that are looked at; the others are sound and text on their way."""
-TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
+TYPE = lazy(rb'"type"\s*:\s*"([a-z_.]+)"')
 SETTINGS: Mapping[object, Mapping[str, Any]] = {
     "session.created": {},
     "session.updated": {},

@@ -21,7 +21,7 @@ from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
-from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, may_keep
+from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, tells
 from tokenguard.providers.batches import Request, request_at
 from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again
 from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
@@ -171,18 +171,22 @@ def _holder(kind: Any) -> str | None:
     return "http_response" if hasattr(kind, "http_request") else None
 
 
-def _endpoint(client: Any, sdk: str, asked: str) -> Endpoint:
-    if "://" in asked:  # a whole URL is asked as it is, whatever the client's own
-        return located(asked, sdk)[0]
+def _endpoint(client: Any, family: Family, asked: str) -> Endpoint:
     # Kept on the client, with the URL it was made from: `base_url` can be set at any time.
     url = client._base_url
-    kept: tuple[Any, Endpoint] | None = client.__dict__.get("_tokenguard_endpoint")
-    if kept is not None and kept[0] is url:
-        return kept[1]
-    port = url.port or (80 if url.scheme == "http" else 443)
-    default = "gcp.vertex_ai" if getattr(client, "_is_vertex", False) else sdk  # google-genai's interactions
-    endpoint = endpoint_of(type(client), url.host, port, default)
-    client.__dict__["_tokenguard_endpoint"] = (url, endpoint)
+    kept: tuple[Any, Family, Endpoint] | None = client.__dict__.get("_tokenguard_endpoint")
+    whole = "://" in asked  # it is asked as it is, whatever the client's own
+    if kept is not None and kept[0] is url and kept[1] is family and not whole:
+        return kept[2]
+    if whole:
+        endpoint = located(asked, family.sdk)[0]
+    else:
+        port = url.port or (80 if url.scheme == "http" else 443)
+        default = "gcp.vertex_ai" if getattr(client, "_is_vertex", False) else family.sdk  # google-genai's interactions
+        endpoint = endpoint_of(type(client), url.host, port, default)
+        client.__dict__["_tokenguard_endpoint"] = (url, family, endpoint)
+    if tells(endpoint):
+        family.look_at_headers()
     return endpoint
 
 
@@ -249,6 +253,8 @@ class Family(NamedTuple):
     """Whether it starts a GenAI span of its own."""
     omitted: frozenset[Any]
     """The types of what stands in a body for "not given" until the request is built."""
+    look_at_headers: Callable[[], None]
+    """Have the headers of answers looked at from now on: a gateway is asked, which says there what it had kept."""
 
 
 def _exchange(client: Any, options: Any, kwargs: Mapping[str, Any], family: Family) -> StainlessExchange | None:
@@ -264,7 +270,7 @@ def _exchange(client: Any, options: Any, kwargs: Mapping[str, Any], family: Fami
         body = {key: value for key, value in body.items() if type(value) not in family.omitted}
     if extra := given.get("extra_json"):
         body = {**body, **extra}
-    endpoint = _endpoint(client, family.sdk, given["url"])
+    endpoint = _endpoint(client, family, given["url"])
     if endpoint.provider != family.sdk:  # who may speak it in a way of its own
         api = api_of(given["url"], endpoint.provider) or api
     # anthropic 2.x: `_tracer` is there once OpenTelemetry can give one, and requests with a name get a span.
@@ -301,20 +307,36 @@ def _noticed(items: Iterator[Any], watch: Watch) -> Iterator[Any]:
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     """Wrap the request methods of an SDK's `_base_client` module; returns what to restore."""
+    native = SdkSpans()
+    restore = Restore()
+    wrap = functools.partial(replace, restore, module)
+
+    def process_response(original: Any) -> Any:
+        def process(self: Any, **given: Any) -> Any:
+            call = current_call.get()
+            if call is not None and tells(call.endpoint):
+                meter.contain("looking at a gateway's headers", call.came_with, given["response"].headers)
+            return original(self, **given)
+
+        return process
+
+    @functools.cache  # once, with the first gateway: providers need not be looked at
+    def look_at_headers() -> None:
+        wrap("SyncAPIClient._process_response", process_response, optional=True)
+        wrap("AsyncAPIClient._process_response", process_response, optional=True)
+
     omitted = (getattr(module, name, None) for name in ("Omit", "NotGiven"))
     family = Family(
         sdk.provider,
         hasattr(module, "start_api_call_span"),
         frozenset(kind for kind in omitted if kind is not None),
+        look_at_headers,
     )
-    native = SdkSpans()
-    restore = Restore()
-    wrap = functools.partial(replace, restore, module)
 
     def batch(client: Any, options: Any) -> StainlessSent | None:
         """A request to a batch API, or of a file, which may be one's; `None` for anything else."""
         asked = None if meter.batches is None else request_at(options.method, str(options.url))
-        return asked and StainlessSent(asked, _endpoint(client, family.sdk, str(options.url)), options, meter.contain)
+        return asked and StainlessSent(asked, _endpoint(client, family, str(options.url)), options, meter.contain)
 
     def ask(options: Any, result: Any) -> Any:
         """Pass on the result of a request that is no model call; it may bring the end of one."""
@@ -382,19 +404,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         return iterate
 
-    def process_response(original: Any) -> Any:
-        def process(self: Any, **given: Any) -> Any:
-            call = current_call.get()
-            if call is not None and may_keep(call.endpoint.host):
-                meter.contain("looking at a gateway's headers", call.came_with, given["response"].headers)
-            return original(self, **given)
-
-        return process
-
     wrap("SyncAPIClient.request", request)
     wrap("AsyncAPIClient.request", async_request)
-    wrap("SyncAPIClient._process_response", process_response, optional=True)
-    wrap("AsyncAPIClient._process_response", process_response, optional=True)
     wrap("SyncAPIClient._sleep_for_retry", sleep_for_retry, optional=True)
     wrap("AsyncAPIClient._sleep_for_retry", sleep_for_retry, optional=True)
     wrap("start_api_call_span", start_api_call_span, optional=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, Final
 
@@ -150,16 +149,16 @@ def _declared(column: str) -> str:
     return f'"{column}" REAL' if column.endswith(("_usd", "_s")) else f'"{column}"'
 
 
-def _read(column: str, *, numbered: bool) -> str:
-    """The SQL of a call's column, from what is kept; `numbered`: words stay numbers."""
+def _read(column: str, *, numbered: bool = False, packed: bool = False) -> str:
+    """The SQL of a call's column, from what is kept; `numbered`: words stay numbers, `packed`: identifiers bytes."""
     own = f'call_rows."{column}"'
     if column in KIND:
         own = f'kinds."{column}"'
-    elif column in IDENTIFIERS:
+    elif column in IDENTIFIERS and not packed:
         own = f"CASE typeof({own}) WHEN 'blob' THEN lower(hex({own})) ELSE {own} END"
     elif column in WORDS and not numbered:
         own = f"(SELECT word FROM words WHERE words.id = {own})"  # noqa: S608 - our own names
-    if column == "response_id":
+    if column == "response_id" and not packed:
         own = f"CASE beginning WHEN '' THEN {own} ELSE beginning || {own} END"
     return f'{own} AS "{column}"'
 
@@ -174,18 +173,20 @@ TABLES: Final = (
 MORE: Final = "CASE WHEN shared IS NULL THEN own WHEN own IS NULL THEN shared ELSE json_patch(shared, own) END AS more"
 
 
-def _select(*, numbered: bool) -> str:
-    columns = ", ".join(_read(column, numbered=numbered) for column in CALL_COLUMNS[:-1])
+def _select(**as_kept: bool) -> str:
+    columns = ", ".join(_read(column, **as_kept) for column in CALL_COLUMNS[:-1])
     return (
         f"SELECT call_rows.id, {columns}, {MORE}, own, shared "  # noqa: S608 - our names
         "FROM call_rows CROSS JOIN kinds ON kinds.id = call_rows.kind"  # in this order
     )
 
 
-CALLS: Final = _select(numbered=False)
+CALLS: Final = _select()
 """What the view `calls` selects."""
 NUMBERED: Final = _select(numbered=True)
 """The same with the numbers of `WORDS`: what groups by them looks a word up for each group, and not for each call."""
+PACKED: Final = _select(packed=True)
+"""The same with `IDENTIFIERS` as they lie: what compares them, and does not tell them, need not write them out."""
 
 # --- keeping ---------------------------------------------------------------------------------------------------------
 
@@ -207,6 +208,7 @@ _RESPONSE: Final = _OWN.index("response_id")
 def insert(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
     """Keep calls, each as `WRITTEN` says, in the transaction that is open. Raises as SQLite does."""
     kinds: dict[bytes, tuple[Any, ...]] = {}
+    digests: dict[tuple[Any, ...], bytes] = {}
     words: set[Any] = set()
     calls = []
     for row in rows:
@@ -215,7 +217,7 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> Non
         for n in _PACKED:
             own[n] = packed(own[n])
         kind = (*_kind_of(row), beginning, row[-1])
-        digest = _digest(kind)
+        digest = _known_digest(kind, digests)
         kinds[digest] = kind
         words.update(_words_of(row))
         calls.append((row[0], digest, *own, row[-2]))
@@ -254,5 +256,15 @@ def _parted(name: Any) -> tuple[str, Any]:
     return (name[:end], name[end:]) if end <= BEGINNING else ("", name)
 
 
+def _known_digest(values: tuple[Any, ...], known: dict[tuple[Any, ...], bytes]) -> bytes:
+    told_apart = (values, *map(type, values))  # 1 is not 1.0
+    try:
+        return known.get(told_apart) or known.setdefault(told_apart, _digest(values))
+    except TypeError:  # a list, which SQLite will not have either
+        return _digest(values)
+
+
 def _digest(values: tuple[Any, ...]) -> bytes:
+    from hashlib import blake2b  # three milliseconds, that whoever reads needs not
+
     return blake2b(repr(values).encode(errors="surrogatepass"), digest_size=12).digest()

@@ -236,10 +236,11 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
+    global _lock
     for store in list(_files):
         store._waiting = []  # the parent writes them
         store.dropped = 0
-    _lock.release()
+    _lock = threading.RLock()
 
 
 def _after_fork_in_parent() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from tokenguard.facts import names
@@ -148,14 +148,28 @@ class Histogram:
         return json.dumps(self.counts, separators=(",", ":")) if self.counts else None
 
 
-class Merged(Histogram):
+class Merged:
     """An aggregate: several histograms together."""
 
-    def step(self, histogram: Any, /) -> None:
-        """Add a histogram, or nothing."""
-        if histogram is not None:
-            for number, count in json.loads(histogram).items():
-                self.counts[number] = self.counts.get(number, 0) + count
+    def __init__(self) -> None:
+        self.histograms: list[str | None] = []
+        self.step = self.histograms.append  # SQLite calls it for each row: the list's own method is the fastest
+
+    def finalize(self) -> str | None:
+        """What SQLite gets."""
+        return merged(self.histograms)
+
+
+def merged(histograms: Iterable[str | None]) -> str | None:
+    """Several histograms together; null without any."""
+    known = [histogram for histogram in histograms if histogram is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    both: dict[str, int] = {}
+    for counts in json.loads(f"[{','.join(known)}]"):  # at once: to begin takes longer than to read one
+        for number, count in counts.items():
+            both[number] = both.get(number, 0) + count
+    return json.dumps(both, separators=(",", ":"))
 
 
 def quantile(histogram: str | None, q: float) -> float | None:
@@ -213,10 +227,7 @@ def teach(connection: sqlite3.Connection) -> None:
 
 
 def _joined(one: str | None, other: str | None) -> str | None:
-    both = Merged()
-    both.step(one)
-    both.step(other)
-    return both.finalize()
+    return merged((one, other))
 
 
 def summed_to(connection: sqlite3.Connection) -> int | None:

@@ -11,7 +11,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import metrics, trace
@@ -257,7 +256,11 @@ class Telemetry:
         if seen.toolset is not None:
             records.append(seen.toolset)
         # Not in place: the record may be in the user's hands.
-        record = replace(item.record, attributes={**item.record.attributes, **seen.attributes})
+        of = item.record
+        attributes = {**of.attributes, **seen.attributes}
+        record = CallRecord(
+            of.start_ns, of.duration_ns, of.outcome, attributes, of.trace_id, of.span_id, of.usage, of.cost
+        )
         if names.BREAK_KIND in seen.attributes and item.span.trace_flags.sampled:
             self._show_break(record, item.span, seen.attributes)
         return item._replace(record=record, snapshot=None)

@@ -10,10 +10,10 @@ Constants without a link are fitted to recorded exchanges, some 380 of OpenAI an
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.providers.words import Words
 from tokenguard.tokens.bounds import MEDIA, NOT_TEXT, has_more, holds_media, kind_of, said_by_tools, tools_of
 from tokenguard.tokens.text import count_text, is_exact, reasons
@@ -52,7 +52,7 @@ OPAQUE = frozenset(
     }
 )
 """Keys whose values the model does not read as text."""
-OWN_FORMATS = re.compile(r"gpt-oss|-search|-audio|-realtime")
+OWN_FORMATS = lazy(r"gpt-oss|-search|-audio|-realtime")
 """OpenAI models whose requests are wrapped in more than the usual format."""
 
 

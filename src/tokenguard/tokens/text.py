@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import lzma
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.process.threads import elsewhere
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ O200K = "o200k_base"
 CL100K = "cl100k_base"
 
 FAMILIES = (
-    (O200K, re.compile(r"(chatgpt-4o|gpt-4o|gpt-4\.[15]|gpt-[5-9]|gpt-oss|o[1-9])(?![a-z0-9])")),
-    (CL100K, re.compile(r"(gpt-4|gpt-3\.5|gpt-35|text-embedding|davinci-002|babbage-002)(?![a-z0-9.])")),
+    (O200K, lazy(r"(chatgpt-4o|gpt-4o|gpt-4\.[15]|gpt-[5-9]|gpt-oss|o[1-9])(?![a-z0-9])")),
+    (CL100K, lazy(r"(gpt-4|gpt-3\.5|gpt-35|text-embedding|davinci-002|babbage-002)(?![a-z0-9.])")),
 )
 """Which encoding a model's name means, by how it begins. Source: `tiktoken/model.py`, which is silent on gpt-6."""
 
@@ -52,7 +52,7 @@ DATA = Path(__file__).parent.parent / "data"
 
 SEGMENT = 50_000
 """Characters. Texts twice this long are counted in pieces: tiktoken 0.14 panics on a megabyte of spaces."""
-BOUNDARY = re.compile(r"(?<=[^\W_])(?=[ \n])")
+BOUNDARY = lazy(r"(?<=[^\W_])(?=[ \n])")
 """Where a cut changes no count: in both patterns, white space behind a letter or digit begins a new piece."""
 
 REMEMBERED_LENGTH = 256

@@ -15,8 +15,11 @@ from binascii import crc32
 from contextlib import suppress
 from typing import Any, Final
 
-SHAPE: Final = 1
-"""Of `types` and of this file: another number whenever either changes."""
+from tokenguard.prices.genai.sellers import ModelInfo
+from tokenguard.prices.sieve import leaves
+
+SHAPE: Final = 2
+"""Of `types`, of `sieve` and of this file: another number whenever one of them changes."""
 PREFIX: Final = "prices-"
 KEPT_S: Final = 30 * 86_400
 """What nobody has asked for so long is deleted."""
@@ -24,16 +27,21 @@ TOUCHED_S: Final = 86_400
 """How often it is noted that somebody has asked."""
 SUM_BYTES: Final = 4
 
-Packed = tuple[list[str], list[tuple[str, list[str], bytes]]]
+Packed = tuple[list[str], list[tuple[str, list[str], bytes, bytes]]]
 """The days on which prices take effect, and of each seller its id, those whose models it sells, too, and its own ones
-as marshal's bytes."""
+as marshal's bytes, and then what names they can have (`sieve.Leaves`)."""
 
 
 def packed(sellers: list[Any]) -> Packed:
     """The sellers of `types`, each in bytes of its own. Raises `ValueError` for what is no plain data."""
     priced = [prices for _, _, models in sellers for _, _, prices, _ in models if isinstance(prices, list)]
     days = {when[1] for prices in priced for when, _ in prices if when is not None and when[0] == "date"}
-    return sorted(days), [(name, others, marshal.dumps(models)) for name, others, models in sellers]
+    return sorted(days), [(name, others, *_in_bytes(models)) for name, others, models in sellers]
+
+
+def _in_bytes(models: list[Any]) -> tuple[bytes, bytes]:
+    """Models, and what names they can have."""
+    return marshal.dumps(models), marshal.dumps(leaves([ModelInfo(*plain) for plain in models]))
 
 
 def read(source: str, release: str) -> Packed | None:

@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.prices.sieve import Leaves
 
 
 class _Fields:
@@ -34,17 +35,24 @@ class _Fields:
 
 
 class Provider:
-    """Who sells models; `packed` are its models as plain data, in marshal's bytes."""
+    """Who sells models; `packed` are its models as plain data, in marshal's bytes, and `names` their names."""
 
-    def __init__(self, name: str, fallback_model_providers: list[str], packed: bytes) -> None:
+    def __init__(self, name: str, fallback_model_providers: list[str], packed: bytes, names: bytes) -> None:
         self.id = name
         self.fallback_model_providers = fallback_model_providers
         self._packed = packed
+        self._names = names
 
     @cached_property
     def models(self) -> list[ModelInfo]:
         """What it sells."""
         return [ModelInfo(*plain) for plain in marshal.loads(self._packed)]  # noqa: S302 - made by `packed` in `kept`
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """What names its models can have."""
+        found: Leaves = marshal.loads(self._names)  # noqa: S302 - as above
+        return found
 
     def find_model(self, model_ref: str, *, all_providers: list[Provider] | None = None) -> ModelInfo | None:
         """The first model that a name may be, here or at those whose models are sold here, too."""
@@ -56,7 +64,7 @@ class Provider:
 
     def _match(self, model_ref: str, others: list[Provider] | None = None) -> ModelInfo | None:
         for model in self.models:
-            if model.match.is_match(model_ref):
+            if matches(model.said, model_ref):
                 return model
         for provider_id in self.fallback_model_providers if others else ():
             for other in others or ():
@@ -83,8 +91,14 @@ class ModelInfo:
 
     def __init__(self, name: str, match: Any, prices: Any, variants: Any) -> None:
         self.id = name
-        self.match = clause(*match)
+        self.said = match
+        """What is asked of a name, as plain data."""
         self._prices, self._variants = prices, variants
+
+    @cached_property
+    def match(self) -> Any:
+        """The same as an object of the list's kinds."""
+        return clause(*self.said)
 
     @cached_property
     def prices(self) -> ModelPrice | list[ConditionalPrice]:
@@ -103,8 +117,7 @@ class ModelInfo:
 
     def is_match(self, model_ref: str) -> bool:
         """Whether a name may be this model's."""
-        matches: bool = self.match.is_match(model_ref.lower())
-        return matches
+        return matches(self.said, model_ref.lower())
 
     def get_prices(self, request_timestamp: datetime, price_context: Mapping[str, str] | None = None) -> ModelPrice:
         """What it costs at a time, and by the words in which a request asks for another tier."""
@@ -224,27 +237,39 @@ def _utc_time(value: time) -> time:
 # --- which name ------------------------------------------------------------------------------------------------------
 
 
-def _kind(field: str, matches: Callable[[Any, str], bool]) -> type[_Fields]:
-    """A class of clauses that ask one thing of a name."""
-
-    def is_match(self: Any, text: str) -> bool:
-        return matches(self.__dict__[field], text)
-
-    return type(field, (_Fields,), {"is_match": is_match})
-
-
 _MATCHES: Final[Mapping[str, Callable[[Any, str], bool]]] = {
     "starts_with": lambda said, text: text.lower().startswith(said.lower()),
     "ends_with": lambda said, text: text.lower().endswith(said.lower()),
     "contains": lambda said, text: said.lower() in text.lower(),
     "equals": lambda said, text: text.lower() == said.lower(),
     "regex": lambda said, text: re.search(said, text) is not None,
-    "or_": lambda clauses, text: any(each.is_match(text) for each in clauses),
-    "and_": lambda clauses, text: all(each.is_match(text) for each in clauses),
+    "or_": lambda clauses, text: any(matches(each, text) for each in clauses),
+    "and_": lambda clauses, text: all(matches(each, text) for each in clauses),
 }
-KINDS: Final = {field: _kind(field, matches) for field, matches in _MATCHES.items()}
+
+
+def matches(plain: tuple[str, Any], text: str) -> bool:
+    """Whether a name is as plain data asks of it."""
+    kind, said = plain
+    return _MATCHES[kind](said, text)
+
+
+class _Clause(_Fields):
+    """What is asked of a name, as the list has it; `plain` is the same as plain data."""
+
+    __slots__ = ("plain",)
+    plain: tuple[str, Any]
+
+    def is_match(self, text: str) -> bool:
+        """Whether a name is as it asks."""
+        return matches(self.plain, text)
+
+
+KINDS: Final = {field: type(field, (_Clause,), {}) for field in _MATCHES}
 
 
 def clause(field: str, said: Any) -> Any:
     """What is asked of a name, of its plain data."""
-    return KINDS[field](**{field: [clause(*each) for each in said] if isinstance(said, list) else said})
+    made = KINDS[field](**{field: [clause(*each) for each in said] if isinstance(said, list) else said})
+    made.plain = (field, said)
+    return made

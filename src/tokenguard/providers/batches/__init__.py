@@ -1,4 +1,7 @@
-"""The batch APIs, as rows: which requests are theirs, what a job says of itself, what a line of results says."""
+"""The batch APIs, as rows: which requests are theirs, what a job says of itself, what a line of results says.
+
+Google's and Bedrock's are in files of their own, `google` and `bedrock`: whoever speaks to neither does not load them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tokenguard.providers.batches.anthropic import ANTHROPIC
-from tokenguard.providers.batches.bedrock import BEDROCK
-from tokenguard.providers.batches.google import GOOGLE
 from tokenguard.providers.batches.openai import MISTRAL, OPENAI
 from tokenguard.providers.batches.rows import (
     CREATE,
@@ -29,10 +30,8 @@ from tokenguard.providers.batches.rows import (
 
 __all__ = [
     "ANTHROPIC",
-    "BEDROCK",
     "CREATE",
     "FILE",
-    "GOOGLE",
     "JOB",
     "JOBS",
     "MISTRAL",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.providers.api import Api
 from tokenguard.providers.reading import fields, text
 
@@ -140,7 +141,7 @@ class Request(NamedTuple):
 
 def paths(*rows: tuple[str, str, str]) -> tuple[tuple[str, re.Pattern[str], str], ...]:
     """The paths of a row."""
-    return tuple((method, re.compile(pattern + "$"), kind) for method, pattern, kind in rows)
+    return tuple((method, lazy(pattern + "$"), kind) for method, pattern, kind in rows)
 
 
 def objects(content: bytes) -> Iterator[Mapping[str, Any]]:

@@ -12,19 +12,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.providers.words import strings_of
 
 SAMPLES: Final = 16
 """Events that are looked at, in each of three places, to learn what they have in common."""
 MOST_KINDS: Final = 3
 """Kinds of events that are joined in one piece of a stream: text, thoughts, the arguments of a call."""
-PADDING: Final = re.compile(rb" +\}(?=\r?\n|\Z)")
+PADDING: Final = lazy(rb" +\}(?=\r?\n|\Z)")
 """Anthropic has some spaces before the end of an event, so that its length tells nothing."""
 ONE: Final = rb'"%b"\s*:\s*(?:"[^"\\]*"|[\d.]+)'
 """The pattern of a key with a text or a number, of which nothing is escaped."""
-VARIES: Final = re.compile(ONE % b"(obfuscation|p|sequence_number|created|created_at)" + b"|" + PADDING.pattern)
+VARIES: Final = lazy(ONE % b"(obfuscation|p|sequence_number|created|created_at)" + b"|" + PADDING.pattern)
 """What is another thing in each event, and is read by nobody: padding, numbers, the time."""
-TEXT: Final = re.compile(rb'[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*')
+TEXT: Final = lazy(rb'[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*')
 """What may stand between the quotes of a JSON string."""
 
 

@@ -10,7 +10,6 @@ what `merging` makes of them, and looks at the content once, when the body is ov
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,6 +18,7 @@ from itertools import islice, pairwise
 from typing import Any, Protocol
 
 from tokenguard.call.call import Call
+from tokenguard.facts.patterns import lazy
 from tokenguard.providers import Reading
 from tokenguard.providers.bedrock import server_sent
 from tokenguard.providers.events import decoded, in_lines, whole_answer
@@ -26,7 +26,7 @@ from tokenguard.seams.common.merging import Merger
 from tokenguard.seams.common.watch import MAX_ITEMS, ReadOnce, Watch, closed
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
-EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+EVENT_END = lazy(rb"\n\n|\r\n\r\n|\r\r")
 
 
 LINES = ("application/x-ndjson", "application/stream+json")
