@@ -138,6 +138,7 @@ _PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "r
                 "receive_json", "get_message", "get_user_input", "user_input", "prompt_async", "listen",
                 "accept", "get", "get_nowait", "popleft", "pop", "blpop", "brpop", "read", "anext",
                 "next", "sleep"})  # fmt: skip
+_HEARS = lazy(r"(?:record|recogni[sz]e|transcribe|listen|take_command|speech_to_text)(?:_\w+)?")  # a person who speaks
 _OF_ONE_CALL = lazy(r"think|reason|_tokens$|image|max_len|max_retries", re.IGNORECASE)  # no bound of a loop
 _ANYONES = frozenset({"max_steps", "max_iterations", "max_iters", "max_rounds"})  # of any computation, too
 _OF_MODELS = lazy(rb"agent|llm|openai|anthropic|langchain|langgraph|gemini|prompt", re.IGNORECASE)
@@ -344,9 +345,11 @@ def _leaves(node: ast.If) -> bool:
 
 def _waits(file: File, node: ast.Call) -> bool:
     """Whether a call waits for a person, or for the next item of a queue."""
-    name = _name(node.func)
+    name = _name(node.func).lstrip("_")
     searched = bool(node.args) and (name in ("get", "pop") or isinstance(node.args[0], ast.GeneratorExp))
-    return name in _PEOPLE and not (name in _GETTERS and searched)  # a key of a dict, an item of an answer
+    if name in _PEOPLE:
+        return not (name in _GETTERS and searched)  # a key of a dict, an item of an answer
+    return bool(_HEARS.fullmatch(name))
 
 
 def _between_rounds(file: File, call: ast.Call, loop: Loop) -> bool:

@@ -102,6 +102,15 @@ REPORTED = {
 }  # fmt: skip
 
 SILENT = {
+    **{
+        f"TG104 a person speaks: {asks}": (
+            "import openai\ndef chat(mic, recognizer, messages):\n    while True:\n"
+            f"        messages.append({{'role': 'user', 'content': {asks}}})\n"
+            "        reply = openai.ChatCompletion.create(model='m', messages=messages, max_tokens=5)\n"
+            "        messages.append(reply.choices[0].message)"
+        )
+        for asks in ("__prompt()", "_ask('you: ')", "recognizer.recognize_google(mic.record(4))", "mic.transcribe_stream()")
+    },
     "TG104 input in both branches": (
         "def f(client, messages, tools):\n    while True:\n        if voice:\n            messages.append(listen())\n"
         f"        else:\n            messages.append(input())\n        {CLAUDE}\n{TOOLS}"
