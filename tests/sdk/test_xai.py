@@ -88,11 +88,12 @@ def run(server, scenario):
 
     async def main():
         client = xai_sdk.AsyncClient(api_key="k", api_host=server.host)
-        result = await scenario(client)
-        await asyncio.sleep(0.02)  # a generator that was left behind is closed by the loop, a moment later
-        if hasattr(client, "close"):
-            await client.close()
-        return result
+        try:
+            return await scenario(client)
+        finally:  # one that is collected open waits for a thread, in whatever loop runs then
+            await asyncio.sleep(0.02)  # a generator that was left behind is closed by the loop, a moment later
+            if hasattr(client, "close"):
+                await client.close()
 
     return connections.run(main())
 

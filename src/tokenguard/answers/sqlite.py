@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from tokenguard.answers.store import Item, Stat, Store
 from tokenguard.process.forks import leave
+from tokenguard.process.native import RLock
 from tokenguard.process.private import private
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class SqliteStore(Store):
         super().__init__(max_bytes)
         self.path = path
         self._timeout_s = timeout_s
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
 

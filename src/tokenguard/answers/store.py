@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
+from tokenguard.process.native import RLock
 from tokenguard.process.threads import Pool, landed
 
 OVERHEAD: Final = 256
@@ -106,7 +106,7 @@ class MemoryStore(Store):
         super().__init__(max_bytes)
         self._items: OrderedDict[bytes, Item] = OrderedDict()
         self._size = 0
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def get(self, key: bytes) -> bytes | None:
         """See `Store.get`."""

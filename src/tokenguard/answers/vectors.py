@@ -7,9 +7,10 @@ trip. Beyond that they are in groups (faiss, where it is installed), and the nea
 from __future__ import annotations
 
 import importlib
-import threading
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from tokenguard.process.native import RLock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class Index:
     """The vectors of one partition. Whoever asks it has its lock; `add` waits for nobody."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.synced = 0.0
         """Up to when it has what the store has, by the store's clock."""
         self.asked = float("-inf")
@@ -242,7 +243,7 @@ class Indexes:
 
     def __init__(self) -> None:
         self._indexes: OrderedDict[bytes, Index] = OrderedDict()
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def of(self, partition: bytes) -> Index:
         """The index of a partition, which is new where it was not there."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import NamedTuple
+
+from tokenguard.process.native import RLock
 
 WINDOW_NS = 600 * 10**9
 """An identical request within ten minutes of its failure is a retry; later it is somebody asking again."""
@@ -28,7 +29,7 @@ class Repeats:
         self._failures: OrderedDict[str, Failure] = OrderedDict()
         self._steps: OrderedDict[str, int] = OrderedDict()
         self._models: OrderedDict[str, str] = OrderedDict()
-        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
+        self._lock = RLock()  # the collector may end a stream while its own thread holds it
 
     def before(self, fingerprint: str, now_ns: int) -> Failure | None:
         """The failures of this very request, if it is being tried again."""

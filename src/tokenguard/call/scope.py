@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar, cast
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.facts.usage import Usage
+from tokenguard.process.native import RLock
 
 if TYPE_CHECKING:
     from tokenguard.call.task_span import TaskSpan
@@ -227,7 +227,7 @@ class Measurement(_Scoped):
     def __init__(self) -> None:
         self.records: list[CallRecord] = []
         """The finished calls, in the order they finished."""
-        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
+        self._lock = RLock()  # the collector may end a stream while its own thread holds it
         self._usage = Usage()
         self.cost_usd: float = 0.0
         self.retries: int = 0

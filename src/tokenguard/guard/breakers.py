@@ -5,11 +5,11 @@ Only the provider's own failures count. A request that it refused for the caller
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
 from tokenguard.policy import Breaker
+from tokenguard.process.native import RLock
 
 
 class _Circuit:
@@ -31,7 +31,7 @@ class Breakers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._circuits: dict[tuple[str, str, str], _Circuit] = {}
-        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
+        self._lock = RLock()  # the collector may end a stream while its own thread holds it
 
     def refuses(self, breaker: Breaker, provider: str, model: str) -> float | None:
         """How many seconds the circuit stays open, or `None` when the call may go: it is closed, or this is the probe.

@@ -7,12 +7,12 @@ bytes anyway.
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenguard.call.flow import Answer
+from tokenguard.process.native import RLock
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,7 +42,7 @@ class FanOut:
         self._size = 0
         self.ended = self._closed = False
         self._failure: BaseException | None = None
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._task: asyncio.Future[None] | None = None
         self._last = time.monotonic()
 

@@ -6,7 +6,6 @@ from their beginning, as they come in. One of them pays: the leader, or where it
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -16,6 +15,7 @@ from tokenguard.call.flow import Answer
 from tokenguard.call.kept import HttpAnswer, Incoming
 from tokenguard.facts import names
 from tokenguard.guard.fan_out import FanOut, running_loop
+from tokenguard.process.native import RLock
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call, Guarding
@@ -268,7 +268,7 @@ class _Flight:
         """Whether its answer is the SDK's object, each of those who wait getting a copy: it does not come by HTTP."""
         self.over = over
         """Later calls start a flight of their own."""
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.out: FanOut | None = None
         self.readers: list[Place] = []
         """Whose calls have not ended, of those that read it as it comes in."""
@@ -302,7 +302,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._flying: dict[Key, _Flight] = {}
-        self._lock = threading.RLock()  # a signal handler may raise, and a place be given up, where it is held
+        self._lock = RLock()  # a signal handler may raise, and a place be given up, where it is held
 
     def join(self, key: Key, rule: str = "", *, by_object: bool = False) -> Place:
         """A place in the flight of this key: the first caller leads it."""

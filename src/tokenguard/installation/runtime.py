@@ -7,7 +7,6 @@ measures calls is loaded with the first of them, so that a program without one d
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -23,6 +22,7 @@ from tokenguard.process import ends
 from tokenguard.process.ends import Stage
 from tokenguard.process.interrupts import interrupt
 from tokenguard.process.log import Log
+from tokenguard.process.native import RLock
 
 if TYPE_CHECKING:
     from tokenguard.facts.record import TaskRecord
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tokenguard.telemetry.drain import Telemetry
 
 log = Log("tokenguard")
-_lock = threading.RLock()
+_lock = RLock()
 _on = False
 """Whether `install()` was called, and not taken back."""
 _installed: Installation | None = None

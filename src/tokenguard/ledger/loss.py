@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from tokenguard.ledger.entry import USD, Alert, Balance, Entry, LedgerError, Ref
 from tokenguard.ledger.memory import MemoryLedger
 from tokenguard.process.chance import CHANCE
 from tokenguard.process.log import Log
+from tokenguard.process.native import Lock, RLock
 from tokenguard.process.threads import Worker
 
 _log = Log("tokenguard.ledger")
@@ -50,10 +50,10 @@ class SurvivingLedger(Ledger):
         """What was last seen to be spent or reserved of an account: nano-dollars and tokens."""
         self._begun: set[str] = set()
         """The accounts that are counted here since the ledger was lost."""
-        self._reconciling = threading.Lock()
+        self._reconciling = Lock()
         self._closes: deque[tuple[Reservation, int, int, bool]] = deque(maxlen=_MAX_PENDING)
         self._charges: dict[str, tuple[Entry, int, int]] = {}
-        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
+        self._lock = RLock()  # the collector may end a stream while its own thread holds it
 
     @property
     def lost(self) -> bool:
@@ -266,7 +266,7 @@ class SurvivingLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock, self._reconciling = threading.RLock(), threading.Lock()
+        self._lock, self._reconciling = RLock(), Lock()
         self._closes.clear()  # the parent's to settle
         self._charges.clear()
         self._tries = 0

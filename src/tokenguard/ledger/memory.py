@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from tokenguard.ledger.base import LEASE_S, RETAIN_S, Clock, Ledger
 from tokenguard.ledger.entry import Alert, Balance, Entry, Refusal, Reservation, crossed, new_id, refusal
+from tokenguard.process.native import RLock
 
 PURGE_AT: Final = 1024
 """Accounts that are kept without looking whether they are still needed."""
@@ -85,7 +85,7 @@ class MemoryLedger(Ledger):
 
     def __init__(self, *, lease_s: float = LEASE_S, clock: Clock = time.time) -> None:
         super().__init__(lease_s=lease_s, clock=clock)
-        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
+        self._lock = RLock()  # the collector may end a stream while its own thread holds it
         self._accounts: dict[str, _Account] = {}
         self._reservations: dict[str, Reservation] = {}
         self._orphans: dict[str, Reservation] = {}
@@ -282,7 +282,7 @@ class MemoryLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._reservations = {}
         for account in self._accounts.values():
             account.reserved_nano = account.reserved_tokens = 0

@@ -7,7 +7,6 @@ import hmac
 import json
 import math
 import os
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +22,7 @@ from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 from tokenguard.process.log import Log
 from tokenguard.process.named import looked_up
-from tokenguard.process.native import sleep
+from tokenguard.process.native import RLock, sleep
 from tokenguard.process.threads import POLL_S, Worker
 
 _log = Log("tokenguard.alerts")
@@ -88,7 +87,7 @@ class Receivers:
 
     def _forget(self) -> None:
         self._waiting: deque[Alert] = deque()
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._telling: Alert | None = None
         """Who is being told of it just now."""
         self._until = math.inf

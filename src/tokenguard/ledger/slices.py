@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from tokenguard.ledger.base import Ledger, P, T
 from tokenguard.ledger.entry import Alert, Balance, Entry, LedgerError, Refusal, Reservation, new_id
+from tokenguard.process.native import RLock
 from tokenguard.process.threads import Worker
 
 _ROUNDS: Final = 3
@@ -64,7 +64,7 @@ class SlicedLedger(Ledger):
         self._share = share
         self._slice_lease_s = slice_lease_s
         self._idle_s = idle_s
-        self._lock = threading.RLock()  # the collector may end a stream while its own thread holds it
+        self._lock = RLock()  # the collector may end a stream while its own thread holds it
         self._slices: dict[str, _Slice] = {}
         self._taken: dict[str, list[_Slice]] = {}
         """The slices that each reservation was taken from, until it is settled."""
@@ -281,7 +281,7 @@ class SlicedLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._slices, self._taken = {}, {}  # they are the parent's to spend
 
     def _before_fork(self) -> None:

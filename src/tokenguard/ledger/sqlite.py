@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -35,7 +34,7 @@ from tokenguard.process import ends
 from tokenguard.process.chance import CHANCE
 from tokenguard.process.forks import leave
 from tokenguard.process.interrupts import interrupt
-from tokenguard.process.native import sleep
+from tokenguard.process.native import RLock, sleep
 from tokenguard.process.threads import Worker
 
 _SLEEP_S: Final = (0.0001, 0.002)
@@ -83,7 +82,7 @@ class SqliteLedger(Ledger):
         super().__init__(lease_s=lease_s, clock=clock)
         self.path = Path(path)
         self._timeout_s = timeout_s
-        self._lock = threading.RLock()  # a signal handler may end the process, or call a model, where it is held
+        self._lock = RLock()  # a signal handler may end the process, or call a model, where it is held
         self._file = (0, 0)
         """The device and the inode of the file that is open."""
         self._gave_up = 0.0
@@ -528,7 +527,7 @@ class SqliteLedger(Ledger):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._gathered.clear()  # the parent's to write
         self._let_go()
 

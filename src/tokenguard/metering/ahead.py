@@ -8,7 +8,6 @@ call. The ledger is asked in a thread: no frame waits for it. Where it refuses, 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Generator
 from contextvars import copy_context
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokenguard.call.flow import SEND, Answer, Flow, Step, drive
 from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.process.native import Lock
 from tokenguard.process.threads import Pool
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Ahead:
         self.refusal: GuardrailViolation | None = None
         """Why nothing could be held."""
         self._call: Call | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._ticket: object = None
         """Of what was asked for last; what comes too late for it is given back."""
         self._until = self._enough = 0.0

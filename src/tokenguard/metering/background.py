@@ -7,7 +7,6 @@ its end; one that nobody has asked for when the process ends is ended then, as a
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from tokenguard.facts import names
 from tokenguard.facts.patterns import lazy
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
+from tokenguard.process.native import RLock
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call
@@ -34,7 +34,7 @@ class Pending:
 
     def _forget(self) -> None:
         self._calls: OrderedDict[str, Call] = OrderedDict()
-        self._lock = threading.RLock()  # a signal handler may end the process where it is held
+        self._lock = RLock()  # a signal handler may end the process where it is held
 
     def __len__(self) -> int:
         return len(self._calls)

@@ -10,7 +10,6 @@ report says that it still runs.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
@@ -22,6 +21,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
+from tokenguard.process.native import RLock
 from tokenguard.process.threads import Pool, Worker
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.providers.rented import RENT
@@ -118,7 +118,7 @@ class Rents:
 
     def _forget(self) -> None:
         self._open: dict[str, Rented] = {}
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._next = 0.0
 
     def __len__(self) -> int:

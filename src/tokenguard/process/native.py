@@ -1,8 +1,9 @@
-"""The interpreter's own threads, queues and pauses, also where gevent or eventlet has put its own in their place.
+"""The interpreter's own threads, queues, locks and pauses, also where gevent or eventlet has put its own in place.
 
 What those two patch runs in a greenlet of the caller's thread. A thread of ours that waits there for work stops all
 greenlets of the program; and a pause under a lock of ours lets the next greenlet into that lock, which belongs to their
-common thread. A program may be patched before TokenGuard is imported, or after it (gunicorn's gevent worker patches
+common thread. A lock of eventlet's cannot be given back to another thread of the system at all: who waited for it
+waits for ever. A program may be patched before TokenGuard is imported, or after it (gunicorn's gevent worker patches
 itself after the fork), so the originals are asked for, and kept.
 """
 
@@ -12,7 +13,7 @@ import sys
 from _queue import Empty, SimpleQueue
 from typing import Any
 
-__all__ = ["Empty", "SimpleQueue", "green", "here", "leave", "sleep", "start_new_thread"]
+__all__ = ["Empty", "Lock", "RLock", "SimpleQueue", "green", "here", "leave", "sleep", "start_new_thread"]
 
 
 def _original(module: str, name: str) -> Any:
@@ -25,6 +26,8 @@ def _original(module: str, name: str) -> Any:
 
 
 start_new_thread = _original("_thread", "start_new_thread")
+Lock: Any = _original("_thread", "allocate_lock")
+RLock: Any = _original("_thread", "RLock")
 sleep = _original("time", "sleep")
 here: Any = _original("_thread", "_local")()
 """What belongs to this thread of the system, by name; `leave` closes it."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from tokenguard.process import ends, forks
 from tokenguard.process.forks import at_fork
-from tokenguard.process.native import Empty, SimpleQueue, leave, sleep, start_new_thread
+from tokenguard.process.native import Empty, Lock, SimpleQueue, leave, sleep, start_new_thread
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -46,7 +46,7 @@ class Worker:
 
     def _forget(self) -> None:
         self._tokens: SimpleQueue[bool] = SimpleQueue()
-        self._seat = threading.Lock()
+        self._seat = Lock()
         self._woken = self.runs = False
         self._stopping = False
 
@@ -120,7 +120,7 @@ class Pool:
 
     def _forget(self) -> None:
         self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._counting = threading.Lock()
+        self._counting = Lock()
         self._running = self._idle = 0
         self._undone: set[int] = set()
         """The tasks that are not done: a thread that has taken one may not have counted itself as busy yet."""

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import sqlite3
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from tokenguard.facts.record import (
 )
 from tokenguard.facts.usage import Usage
 from tokenguard.process.forks import at_fork
-from tokenguard.process.native import sleep
+from tokenguard.process.native import RLock, sleep
 from tokenguard.store.faults import insert as insert_faults
 from tokenguard.store.file import PRIVATE, is_busy, is_migrating, migrate, open_for_reading, open_for_writing
 from tokenguard.store.layout import CALL_COLUMNS, COLUMNS, TASK_COLUMNS, TOOLSET_COLUMNS, divided
@@ -225,7 +224,7 @@ def _insert(
 # would take locks for held that are not (https://www.sqlite.org/howtocorrupt.html, section 2.6). So no connection
 # crosses a fork: all are closed before, and each process opens its own at its next write.
 _files: weakref.WeakSet[Store] = weakref.WeakSet()
-_lock = threading.RLock()
+_lock = RLock()
 
 
 def _before_fork() -> None:
@@ -240,7 +239,7 @@ def _after_fork_in_child() -> None:
     for store in list(_files):
         store._waiting = []  # the parent writes them
         store.dropped = 0
-    _lock = threading.RLock()
+    _lock = RLock()
 
 
 def _after_fork_in_parent() -> None:

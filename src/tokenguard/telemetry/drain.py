@@ -8,7 +8,6 @@ the metrics, so nothing that is read is ever behind.
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +23,7 @@ from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 from tokenguard.process.interrupts import interrupt
 from tokenguard.process.log import Log
+from tokenguard.process.native import RLock
 from tokenguard.process.threads import Worker
 from tokenguard.telemetry.conventions import profile
 from tokenguard.telemetry.delivery import Delivery
@@ -112,7 +112,7 @@ class Telemetry:
 
     def _reset(self) -> None:
         self._queue: deque[Finished | TaskRecord | Deferred] = deque(maxlen=QUEUE_LENGTH)
-        self._lock = self.metrics.lock = threading.RLock()
+        self._lock = self.metrics.lock = RLock()
         self._here = 0
         """What `ends.here` said to who has the lock."""
         self._started = False

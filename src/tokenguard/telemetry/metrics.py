@@ -6,7 +6,6 @@ get the measurements of a drain at once, each with its call's span, so that exem
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +18,7 @@ from opentelemetry.trace import SpanContext
 from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
+from tokenguard.process.native import RLock
 from tokenguard.providers import NOT_GENERATING, Api
 from tokenguard.telemetry import conventions
 from tokenguard.telemetry.conventions import Histograms, Profile
@@ -138,7 +138,7 @@ class Metrics:
         self.max_values = max_values
         self._profile = profile
         self._counters = (*COUNTERS, *(conventions.COUNTERS if profile.newer else ()))
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self._flush = flush
         """Brings what waits in the queue here: before every read."""
         self._note = note

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import lzma
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.process.native import RLock
 from tokenguard.process.threads import elsewhere
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ REMEMBERED_TEXTS = 4096
 LONGEST = 2**18
 """Characters of an answer that are counted for an estimate: its caller waits for that."""
 
-_loading = threading.RLock()  # the collector may end a stream while its own thread holds one
+_loading = RLock()  # the collector may end a stream while its own thread holds one
 _encodings: dict[str, Encoding] = {}
-_remembering = threading.RLock()
+_remembering = RLock()
 _remembered: OrderedDict[tuple[str, int, int], int] = OrderedDict()
 
 
