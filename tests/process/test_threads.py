@@ -44,7 +44,10 @@ def refuse(*_: object, **__: object) -> None:
     raise AssertionError("a patched function was called")
 
 
-PATCHED = ((_thread, "start_new_thread"), (time, "sleep"), (queue, "SimpleQueue"))
+PATCHED = (
+    *((_thread, name) for name in ("start_new_thread", "allocate_lock", "RLock")),
+    *((time, "sleep"), (queue, "SimpleQueue")),
+)
 
 
 def test_threads_in_a_patched_program(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +71,8 @@ def test_a_program_that_was_patched_before(monkeypatch: pytest.MonkeyPatch, patc
     kept = {
         ("_thread", "start_new_thread"): native.start_new_thread,
         ("_thread", "_local"): _thread._local,
+        ("_thread", "allocate_lock"): native.Lock,
+        ("_thread", "RLock"): native.RLock,
         ("time", "sleep"): native.sleep,
     }
     asked = {
@@ -87,4 +92,5 @@ def test_a_program_that_was_patched_before(monkeypatch: pytest.MonkeyPatch, patc
     again = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(again)
     assert (again.start_new_thread, again.sleep) == (native.start_new_thread, native.sleep)
+    assert (again.Lock, again.RLock) == (native.Lock, native.RLock)
     assert again.SimpleQueue is native.SimpleQueue
