@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import sqlite3
@@ -17,6 +16,7 @@ from contextlib import closing
 
 import pytest
 
+from redis_server import Server
 from tokenguard.answers.answers import Answers
 from tokenguard.answers.entry import Entry, Plain, Sealed, box_of, decode
 from tokenguard.answers.sqlite import SqliteStore
@@ -30,29 +30,9 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory):
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server")
-    path = tmp_path_factory.mktemp("redis")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--save", "", "--dir", str(path)], stdout=subprocess.DEVNULL
-    )
-    url = f"redis://127.0.0.1:{port}/0"
-    import redis
-
-    client = redis.Redis.from_url(url)
-    for _ in range(200):
-        try:
-            client.ping()
-            break
-        except redis.ConnectionError:
-            time.sleep(0.02)
-    client.close()
-    yield url
-    server.terminate()
-    server.wait()
+    server = Server(tmp_path_factory.mktemp("redis"))
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])

@@ -7,9 +7,7 @@ import logging
 import os
 import random
 import resource
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ import openai
 import pytest
 
 import canned
+import redis_server
 from tokenguard.answers.sqlite import SqliteStore
 from tokenguard.answers.store import Item
 from tokenguard.installation import runtime
@@ -29,37 +28,18 @@ PREFIX = "{tokenguard-answers}:"
 BOOKS = ("used", "expires", "sizes", "bytes")
 
 
-class Server:
-    """A Redis server of ours, which is stopped and started at will."""
-
-    def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-        self.start()
+class Server(redis_server.Server):
+    """A Redis server of ours, with a client, which is stopped and started at will."""
 
     def start(self):
         import redis
 
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--save", "", "--dir", str(self._folder)],
-            stdout=subprocess.DEVNULL,
-        )
+        super().start()
         self.client = redis.Redis.from_url(self.url)
-        for _ in range(500):
-            try:
-                self.client.ping()
-            except redis.ConnectionError:
-                time.sleep(0.02)
-            else:
-                return
 
     def stop(self):
         self.client.close()
-        self.process.terminate()
-        self.process.wait()
+        super().stop()
 
     def limit(self, policy, mib):
         """Let it use this much more memory than it does."""
@@ -74,8 +54,6 @@ class Server:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server")
     server = Server(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
