@@ -276,8 +276,7 @@ class Meter:
         if guard is not None and call.rerouted is not None:
             answer = yield from self._fitted(guard, exchange, call, call.rerouted, answer)
         try:
-            self._leave(call)
-            self._answered(exchange, call, answer)
+            self._close(exchange, call, answer)
         except Exception as failure:
             self.telemetry.internal_error("closing a call", failure)
         return answer

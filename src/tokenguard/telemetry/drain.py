@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import metrics, trace
@@ -256,11 +257,7 @@ class Telemetry:
         if seen.toolset is not None:
             records.append(seen.toolset)
         # Not in place: the record may be in the user's hands.
-        of = item.record
-        attributes = {**of.attributes, **seen.attributes}
-        record = CallRecord(
-            of.start_ns, of.duration_ns, of.outcome, attributes, of.trace_id, of.span_id, of.usage, of.cost
-        )
+        record = replace(item.record, attributes={**item.record.attributes, **seen.attributes})
         if names.BREAK_KIND in seen.attributes and item.span.trace_flags.sampled:
             self._show_break(record, item.span, seen.attributes)
         return item._replace(record=record, snapshot=None)
