@@ -63,7 +63,10 @@ PREFIXES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("bedrock", "amazon-bedrock", "aws-bedrock", "amazon"), "aws"),
     **dict.fromkeys(("vertex_ai", "vertex", "google-vertex-ai", "google-ai-studio", "gemini", "google"), "google"),
     **dict.fromkeys(("xai", "grok"), "x-ai"),
-    **{"fireworks_ai": "fireworks", "mistral": "mistral", "moonshotai": "moonshotai", "zai": "zai"},
+    "fireworks_ai": "fireworks",
+    "mistral": "mistral",
+    "moonshotai": "moonshotai",
+    "zai": "zai",
 }
 """What gateways put before a model's name to say who is to serve it, to the price list's ids.
 
