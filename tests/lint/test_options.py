@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tokenguard.cli.lint import lint
+from tokenguard.lint import arguments
 
 BAD = "from openai import OpenAI\nclient = OpenAI(timeout=60)\nreply = client.responses.create(model='m', input='x')\n"
 
@@ -140,6 +141,8 @@ def test_options_and_paths_in_any_order(project: Path) -> None:
     """Paths may stand between options, and an unknown option is a usage error."""
     (project / "more.py").write_text(BAD)
     assert found("bad.py", "--select", "TG101", "more.py") == [("bad.py", "TG101"), ("more.py", "TG101")]
+    paths, options = arguments.read(["--select", "TG101", "a.py", "--", "-x.py", "--fix"])
+    assert (paths, options.select, options.fix) == (("a.py", "-x.py", "--fix"), ("TG101",), False)
     refused = run("--selects", "TG101")
     assert (refused.exit_code, "Did you mean --select?" in refused.stderr) == (2, True)
     assert run("--jobs", "-1").exit_code == 2

@@ -130,10 +130,10 @@ def _plain(given: Sequence[str], command: Command) -> tuple[tuple[str, ...], dic
     read: dict[str, Any] = {}
     words = iter(given)
     for word in words:
-        if word == "-" or not word.startswith("-"):
+        if word in ("-", "--") or not word.startswith("-"):
             if not command.paths:
                 return None
-            paths.append(word)
+            paths += words if word == "--" else (word,)
             continue
         name, glued, text = word.partition("=")
         if name[:2] in known and len(name) > 2 and not glued:  # -j4
