@@ -192,10 +192,8 @@ def lint_notebook(linter: Linter, source: bytes, path: str) -> list[Finding]:
     if found is None:
         notebook.check()
         found = _lint(linter, notebook, path) or []
-    if BROKEN in linter.enabled:
-        message = "This cell is not valid Python, and was not linted."
-        severity = linter.config.severity.get(BROKEN, "info")
-        found += [f._replace(cell=n, severity=severity) for n in notebook.broken for f in linter.broken(path, message)]
+    note = linter.broken(path, "This cell is not valid Python, and was not linted.", severity="info")
+    found += [f._replace(cell=n) for n in notebook.broken for f in note]
     return sorted(found, key=lambda f: f.order)
 
 
