@@ -5,8 +5,8 @@ rate limit turns most of them away, they are all retried at the same time, and t
 Limit them with a semaphore.
 
 Task groups are the same, and so are thread pools without `max_workers`, which make up to 32 threads, and the event
-loop's own pool (`run_in_executor(None, ...)`). What the tasks call is followed through helpers, of other modules, too; a
-semaphore or a limiter anywhere on the way counts as a bound, and so does a loop over batches. Lists of at most
+loop's own pool (`run_in_executor(None, ...)`). What the tasks call is followed through helpers, of other modules, too;
+a semaphore or a limiter anywhere on the way counts as a bound, and so does a loop over batches. Lists of at most
 `max_at_once` items are left alone, and so are lists of roles, models, perspectives and the like. A request is a call of
 an SDK or a framework, a method of what is named a model (`self.llm.complete(...)`), or a post to the address of a
 model's API, or one whose body has a model and messages.
