@@ -136,6 +136,18 @@ SETS = {
         "",
         ignore="ignore",
     ),
+    "neighbours-platforms": Set(
+        ("mlflow", "weave", "agentops", "lmnr", "openai", "anthropic"), ("tests/neighbours",), "", ignore="ignore"
+    ),
+    "neighbours-clients": Set(
+        (
+            *("braintrust", "judgeval", "langsmith", "newrelic", "opik", "posthog", "azure-ai-projects"),
+            *("openai", "anthropic"),
+        ),
+        ("tests/neighbours",),
+        "",
+        ignore="ignore",
+    ),
 }
 
 

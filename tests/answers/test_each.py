@@ -25,6 +25,7 @@ class Provider:
     def __init__(self):
         self.inputs = []
         self.lost = 0
+        self.once = False
 
     def __call__(self, request):
         asked = json.loads(request.content)
@@ -36,6 +37,8 @@ class Provider:
         tokens = sum(map(len, asked["input"]))
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         body = {"object": "list", "data": data[self.lost :], "model": asked["model"], "usage": usage}
+        if self.once:
+            self.lost, self.once = 0, False
         return httpx2.Response(200, json=body)
 
 
@@ -138,16 +141,57 @@ def test_budget_pays_for_what_is_sent(provider, client, keeping):
     assert account.spent_tokens == 10
 
 
-def test_vectors_that_do_not_come(provider, client, keeping):
-    """A provider that sends fewer than were asked for: an error, and no answer that is short; nothing is kept."""
+@pytest.mark.parametrize("lost", [1, 2])
+def test_vectors_that_do_not_come(lost, provider, client, keeping, spans):
+    """A provider that sends fewer than were asked for: the whole request is sent, its answer given as it is.
+
+    Nothing is kept of it, nor of what came before: a provider that does so always gets each request once.
+    """
     keeping()
     embed(client, "alpha", "be")
-    provider.lost = 1
-    with pytest.raises(ValueError, match="1 vectors for 2 inputs"):
-        embed(client, "alpha", "new", "newer")
+    provider.lost = lost
+    assert said(embed(client, "alpha", "new", "newer")) == ["alpha", "new", "newer"][lost:]
+    assert provider.inputs[1:] == [["new", "newer"], ["alpha", "new", "newer"]]
+    span = spans.all()[-1].attributes
+    assert (span[names.CACHE_RESULT], span[names.CACHE_REASON]) == ("miss", "error")
+    assert span[names.RESEND_COUNT] == 1
+    assert span[names.INPUT_TOKENS] == 13
+    assert not {names.CACHE_SAVED, names.CACHE_AGE} & set(span)
+    assert said(embed(client, "alpha", "new", "newer")) == ["alpha", "new", "newer"][lost:]
     provider.lost = 0
     assert said(embed(client, "alpha", "new", "newer")) == ["alpha", "new", "newer"]
-    assert provider.inputs[-1] == ["new", "newer"]
+    assert said(embed(client, "newer", "be")) == ["newer", "be"]
+    assert provider.inputs[3:] == [["alpha", "new", "newer"]] * 2
+
+
+def test_vectors_that_come_at_the_second_time(provider, client, keeping):
+    """The answer to the whole request is kept like any other, asynchronously and raw too."""
+    keeping()
+    embed(client, "alpha", "be")
+    provider.lost, provider.once = 1, True
+    assert said(embed(client, "alpha", "new", "newer")) == ["alpha", "new", "newer"]
+    assert said(embed(client, "newer", "alpha", "new")) == ["newer", "alpha", "new"]
+    assert len(provider.inputs) == 3
+    again = openai.AsyncOpenAI(
+        api_key="k", http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(provider)), max_retries=0
+    )
+
+    async def ask():
+        provider.lost, provider.once = 1, True
+        return (await embed(again.with_raw_response, "alpha", "other", "more")).parse()
+
+    assert said(connections.run(ask())) == ["alpha", "other", "more"]
+    assert provider.inputs[3:] == [["other", "more"], ["alpha", "other", "more"]]
+
+
+def test_budget_that_is_full_before_the_second_time(provider, client, keeping):
+    """Sending the whole request needs room in the budget, as every resend of a billed request does."""
+    keeping('[[budget]]\nname = "b"\nlimit_tokens = 14\n[ledger]\nurl = "memory:"\n')
+    embed(client, "alpha", "be")
+    provider.lost = 1
+    with pytest.raises(tokenguard.BudgetExceeded):
+        embed(client, "alpha", "a longer one", "newer")
+    assert len(provider.inputs) == 2
 
 
 def test_observed(provider, client, keeping, spans):

@@ -417,6 +417,8 @@ def test_unusable_entry(provider, under, spans):
     assert ask(client) == first
     assert len(provider.requests) == 2
     assert spans.attributes[names.COST] == pytest.approx(canned.OPENAI_COST)
+    assert (spans.attributes[names.CACHE_RESULT], spans.attributes[names.CACHE_REASON]) == ("miss", "error")
+    assert names.CACHE_AGE not in spans.attributes
     assert ask(client) == first
     assert len(provider.requests) == 2
 

@@ -44,8 +44,8 @@ class Server(redis_server.Server):
     def limit(self, policy, mib):
         """Let it use this much more memory than it does."""
         used = self.client.info("memory")["used_memory"]
+        self.client.config_set("maxmemory-policy", policy)  # first: it evicts at once, by the policy that it has then
         self.client.config_set("maxmemory", int(used + mib * MIB))
-        self.client.config_set("maxmemory-policy", policy)
 
     def count(self):
         """How many entries are there."""
@@ -63,6 +63,7 @@ def running(tmp_path_factory):
 def server(running):
     """The server of the module, as new."""
     running.client.config_set("maxmemory", 0)
+    running.client.config_set("maxmemory-policy", "noeviction")
     running.client.flushall()
     return running
 

@@ -9,7 +9,7 @@ import pytest
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
 from tokenguard.inputs.look import Looker
-from tokenguard.inputs.request import HEAVY, LAST_TURNS, fingerprint, snapshot
+from tokenguard.inputs.request import HEAVY, fingerprint, snapshot
 from tokenguard.process.hashes import marshalled
 from tokenguard.providers import every_api
 
@@ -85,7 +85,7 @@ def test_the_place_of_a_picture_counts() -> None:
     """Which messages stand around a picture is told as ever, many and few."""
     picture = SHAPES["openai.chat"]("A" * BIG)["messages"][0]
     plain = {"role": "user", "content": "x"}
-    many = [plain] * (LAST_TURNS + 3)
+    many = [plain] * 40
     orders = ([plain, picture], [picture, plain], [*many, picture], [picture, *many], [*many, plain, picture])
     assert len({told({"messages": each}) for each in orders}) == len(orders)
 

@@ -20,7 +20,7 @@ def lint() -> Lint:
     """`lint(code, "TG101")`: the findings of a dedented source; options go to the config."""
 
     def run(code: str, *rules: str, path: str = "example.py", **config: object) -> list[Finding]:
-        settings = Config(root=Path(), select=rules or ("TG",)).override(**config)
+        settings = Config(root=Path(), select=rules or ("TG",))._replace(**config)
         return Linter(settings).lint(textwrap.dedent(code).encode(), path)
 
     return run

@@ -170,3 +170,116 @@ def test_virtual_environments_are_left_out(tmp_path, monkeypatch):
     settings = Settings(None, isolated=True)
     assert [file.path for file in discover((".",), settings)] == ["app.py"]
     assert [file.path for file in discover(("my-env",), settings)] == ["my-env/lib/site-packages/openai.py"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "args", "rules"),
+    [
+        ('ignore = ["TG101"]', (), []),
+        ('ignore = ["TG101"]', ("--select", "TG101"), ["TG101"]),
+        ('ignore = ["TG101"]', ("--select", "TG1"), ["TG101"]),
+        ('ignore = ["TG101"]', ("--extend-select", "TG101"), ["TG101"]),
+        ('ignore = ["TG1"]', ("--extend-select", "TG101"), ["TG101"]),
+        ('ignore = ["TG101"]', ("--extend-select", "TG10"), ["TG101"]),
+        ('ignore = ["TG101"]', ("--ignore", "TG102"), []),
+        ('select = ["TG101"]', ("--ignore", "TG1"), []),
+        ('select = ["TG101"]', ("--ignore", "ALL"), []),
+        ('select = ["TG101"]', ("--ignore", "TG102"), ["TG101"]),
+        ('select = ["TG102"]', ("--extend-select", "TG101", "--ignore", "TG10"), ["TG101"]),
+        ('select = ["tg101"]', (), ["TG101"]),
+        ('ignore = ["tg101"]', (), []),
+        ("", ("--select", "tg102,tg101"), ["TG101"]),
+        ('per-file-ignores = {"*.py" = ["ALL"]}', (), []),
+        ('per-file-ignores = {"*.py" = ["TG"]}', (), []),
+        ('per-file-ignores = {"*.py" = ["tg101"]}', (), []),
+        ('per-file-ignores = {"other.py" = ["ALL"]}', (), ["TG101"]),
+    ],
+)
+def test_the_command_line_wins(project: Path, settings: str, args: tuple[str, ...], rules: list[str]) -> None:
+    """What is chosen on the command line is said later than the settings, and adds to what they leave out."""
+    (project / "tokenguard.toml").write_text(f"[lint]\n{settings}\n")
+    assert [rule for _, rule in found(*args, ".")] == rules
+
+
+def test_broken_files_and_stale_comments_are_rules_like_others(project: Path) -> None:
+    """TG000 and TG001 have a severity, and can be ignored for files."""
+    (project / "bad.py").write_text(BAD + "x = (\n")
+    (project / "stale.py").write_text("import openai  # tokenguard: ignore[TG101]\n")
+    rows = [(row["rule"], row["severity"]) for row in json.loads(run("--format", "json", ".").stdout)["findings"]]
+    assert rows == [("TG000", "error"), ("TG001", "warning")]
+    (project / "tokenguard.toml").write_text('[lint.severity]\nTG000 = "info"\ntg001 = "info"\n')
+    assert run(".").exit_code == 0
+    for codes in (["TG000", "TG001"], ["TG0"], ["ALL"]):
+        (project / "tokenguard.toml").write_text(f'[lint.per-file-ignores]\n"*.py" = {json.dumps(codes)}\n')
+        assert found(".") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("lint = 3", "lint = 3; it must be a table"),
+        ("lint.select = 3", "it must be a list of strings"),
+        ("lint.select = [3]", "it must be a list of strings"),
+        ('lint.select = [""]', "There is no rule ''"),
+        ('lint.select = ["no-output-cap"]', "There is no rule 'no-output-cap'; did you mean TG101?"),
+        ('lint.select = ["TG1011"]', "did you mean TG1"),
+        ('lint.severity = "x"', "lint.severity = 'x'; it must be a table"),
+        ('lint.severity.TG101 = "bad"', "it must be one of info, warning, error"),
+        ('lint.severity.TG1 = "info"', "settings of a rule 'TG1'"),
+        ("lint.rules = 3", "lint.rules = 3; it must be a table"),
+        ("lint.rules.TG103 = 3", "lint.rules.TG103 = 3; it must be a table"),
+        ("lint.rules.TG10 = {}", "settings of a rule 'TG10'"),
+        ('lint.rules.TG103.max_top_k = "x"', "max_top_k = 'x'; its default is 20"),
+        ("lint.rules.TG103.max_top_k = true", "its default is 20"),
+        ("lint.per-file-ignores = []", "lint.per-file-ignores = []; it must be a table"),
+        ('lint.per-file-ignores."a.py" = "TG101"', "it must be a list of strings"),
+        ('lint.per-file-ignores."a.py" = ["TG999"]', "There is no rule 'TG999'"),
+        ('lint.respect-gitignore = "no"', "it must be true or false"),
+    ],
+)
+def test_settings_of_a_wrong_shape(project: Path, settings: str, says: str) -> None:
+    """Settings that cannot be followed are one line on standard error and status 2."""
+    (project / "tokenguard.toml").write_text(f"{settings}\n")
+    refused = run(".")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert says in refused.stderr
+
+
+@pytest.mark.parametrize("limit", ["limit = 3", "limit = [3]", "[[limit]]\nmax_output_tokens = 3\nwhen = 4",
+                                   "[[limit]]\nmax_output_tokens = 3\nwhen = {model = 4}"])  # fmt: skip
+def test_limits_of_a_wrong_shape_are_the_policys_to_report(project: Path, limit: str) -> None:
+    """They are left aside here."""
+    (project / "tokenguard.toml").write_text(f"{limit}\n")
+    assert found(".") == [("bad.py", "TG101")]
+
+
+def test_a_choice_of_no_rules(project: Path) -> None:
+    """`--select "$RULES"` with an empty variable would find nothing for ever."""
+    assert run("--select", "", ".").exit_code == 2
+
+
+def test_a_file_given_twice(project: Path) -> None:
+    """A file is linted once, however it is spelled, and named without a leading `./`."""
+    assert found("bad.py", "./bad.py", str(project / "bad.py"), ".") == [("bad.py", "TG101")]
+    assert found("./bad.py") == [("bad.py", "TG101")]
+
+
+def test_services_are_given_paths_from_here(project: Path) -> None:
+    """GitHub finds no file by an absolute path."""
+    absolute = str(project / "bad.py")
+    (result,) = json.loads(run("--output-format", "sarif", absolute).stdout)["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "bad.py"
+    assert ",file=bad.py," in run("--output-format", "github", absolute).stdout
+
+
+@pytest.mark.parametrize("wrong", ["--fix", "src", "--watch", "--format=json"])
+def test_what_the_server_takes(project: Path, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its help is its own, and what could not hold for an editor is refused rather than passed over."""
+    command = [sys.executable, "-m", "tokenguard", "lint", "server"]
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, stdin=subprocess.PIPE)
+    assert helped.stdout.startswith("Usage: tokenguard lint server [OPTIONS]\n")
+    assert "--allow-plugins" in helped.stdout
+    assert "--fix" not in helped.stdout
+    assert subprocess.run([*command, "--stdio"], input=b"").returncode == 0
+    refused = subprocess.run([*command, wrong], capture_output=True, text=True, stdin=subprocess.PIPE)
+    assert (refused.returncode, "unrecognized arguments" in refused.stderr) == (2, True)

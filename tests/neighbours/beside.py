@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import sys
 
 import anthropic
@@ -23,6 +24,7 @@ import tokenguard
 from tokenguard.policy import loads
 
 NEIGHBOUR, ORDER = sys.argv[1:]
+NOWHERE = "http://127.0.0.1:9"
 MESSAGES = [{"role": "user", "content": "Hi"}]
 ENDED = []
 
@@ -84,11 +86,11 @@ def logfire():
 def openlit():
     import openlit
 
-    openlit.init(disable_metrics=True, disable_events=True, otlp_endpoint="http://127.0.0.1:9")
+    openlit.init(disable_metrics=True, disable_events=True, otlp_endpoint=NOWHERE)
 
 
 def langfuse():
-    os.environ.update(LANGFUSE_PUBLIC_KEY="pk", LANGFUSE_SECRET_KEY="sk", LANGFUSE_HOST="http://127.0.0.1:9")
+    os.environ.update(LANGFUSE_PUBLIC_KEY="pk", LANGFUSE_SECRET_KEY="sk", LANGFUSE_HOST=NOWHERE)
 
 
 def traceloop():
@@ -115,6 +117,72 @@ def sentry():
     sentry_sdk.init(**options, integrations=integrations, default_integrations=False)
 
 
+def mlflow():
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{os.getcwd()}/mlflow.db")
+    mlflow.openai.autolog()
+    mlflow.anthropic.autolog()
+
+
+def weave():
+    from weave.integrations import patch
+
+    patch.patch_openai()
+    patch.patch_anthropic()
+
+
+def agentops():
+    import agentops
+
+    agentops.init(api_key="k", endpoint=NOWHERE, exporter_endpoint=NOWHERE)
+
+
+def newrelic():
+    os.environ.update(NEW_RELIC_LICENSE_KEY="k", NEW_RELIC_HOST="127.0.0.1", NEW_RELIC_AI_MONITORING_ENABLED="true")
+    import newrelic.agent
+
+    newrelic.agent.initialize()
+
+
+def laminar():
+    from lmnr import Laminar
+
+    Laminar.initialize(project_api_key="k", base_url="http://127.0.0.1", http_port=9, grpc_port=9)
+
+
+def azure():
+    os.environ["AZURE_EXPERIMENTAL_ENABLE_GENAI_TRACING"] = "true"
+    from azure.ai.projects.telemetry import AIProjectInstrumentor
+
+    AIProjectInstrumentor().instrument()
+
+
+def posthog():
+    import posthog
+
+    posthog.api_key, posthog.host, posthog.disabled = "k", NOWHERE, True
+
+
+def braintrust():
+    os.environ.update(BRAINTRUST_API_KEY="k", BRAINTRUST_API_URL=NOWHERE)
+    import braintrust
+
+    braintrust.init_logger(project="p")
+
+
+def langsmith():
+    os.environ.update(LANGSMITH_TRACING="true", LANGSMITH_API_KEY="k", LANGSMITH_ENDPOINT=NOWHERE)
+
+
+def opik():
+    os.environ.update(OPIK_URL_OVERRIDE=NOWHERE, OPIK_API_KEY="k", OPIK_WORKSPACE="w")
+
+
+def nothing():
+    """Its clients are all that there is of it."""
+
+
 INSTRUMENT = {
     "openinference": openinference,
     "openllmetry": openllmetry,
@@ -127,7 +195,31 @@ INSTRUMENT = {
     "traceloop": traceloop,
     "ddtrace": ddtrace,
     "sentry": sentry,
+    "mlflow": mlflow,
+    "weave": weave,
+    "agentops": agentops,
+    "newrelic": newrelic,
+    "laminar": laminar,
+    "azure-ai-projects": azure,
+    "posthog": posthog,
+    "braintrust": braintrust,
+    "langsmith": langsmith,
+    "opik": opik,
+    "judgeval": nothing,
 }
+WRAPPED = {
+    # What makes a client another one: of OpenAI's, and of Anthropic's.
+    "logfire-client": ("logfire:instrument_openai", "logfire:instrument_anthropic"),
+    "braintrust": ("braintrust:wrap_openai", "braintrust:wrap_anthropic"),
+    "langsmith": (
+        "langsmith.wrappers:wrap_openai",
+        "builtins:id",
+    ),  # its other one reads no stream of anthropic 1 and 2
+    "opik": ("opik.integrations.openai:track_openai", "opik.integrations.anthropic:track_anthropic"),
+    "judgeval": ("judgeval.trace.base_tracer:BaseTracer.wrap",) * 2,
+}
+OWN = {"posthog": ("posthog.ai.openai", "posthog.ai.anthropic")}
+"""Where a neighbour has clients of its own, by the SDKs' names."""
 
 
 def transport(given, httpx):
@@ -145,19 +237,18 @@ def transport(given, httpx):
     return httpx.MockTransport(answer)
 
 
-def instrumented(client):
-    if NEIGHBOUR == "logfire-client":
-        import logfire
-
-        (logfire.instrument_openai if "openai" in type(client).__module__ else logfire.instrument_anthropic)(client)
-    return client
-
-
 def client(given, kind=openai.OpenAI):
     sdk = vars(importlib.import_module(f"{kind.__module__.partition('.')[0]}._base_client"))
     httpx = sdk.get("httpx2") or sdk["httpx"]  # the one that this version of the SDK is made of
     http = httpx.AsyncClient if kind.__name__.startswith("Async") else httpx.Client
-    return instrumented(kind(api_key="k", http_client=http(transport=transport(given, httpx)), max_retries=0))
+    which = kind.__module__.startswith("anthropic")
+    if NEIGHBOUR in OWN:
+        kind = getattr(importlib.import_module(OWN[NEIGHBOUR][which]), kind.__name__)
+    made = kind(api_key="k", http_client=http(transport=transport(given, httpx)), max_retries=0)
+    if NEIGHBOUR not in WRAPPED:
+        return made
+    other = pkgutil.resolve_name(WRAPPED[NEIGHBOUR][which])(made)
+    return other if hasattr(other, "api_key") else made  # some change the client itself
 
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}

@@ -31,6 +31,17 @@ NEIGHBOURS = {
     "traceloop": ("traceloop", {"responses", "anthropic", "anthropic stream", "anthropic helper"}),
     "ddtrace": ("ddtrace", set()),
     "sentry": ("sentry_sdk", set()),
+    "mlflow": ("mlflow.openai", set()),
+    "weave": ("weave.integrations.patch", set()),
+    "agentops": ("agentops", set()),
+    "newrelic": ("newrelic.agent", set()),
+    "laminar": ("lmnr", set()),
+    "azure-ai-projects": ("azure.ai.projects.telemetry", set()),
+    "posthog": ("posthog.ai", set()),
+    "braintrust": ("braintrust", set()),
+    "langsmith": ("langsmith.wrappers", set()),
+    "opik": ("opik", set()),
+    "judgeval": ("judgeval.trace", set()),
 }
 """By neighbour: a module of it, and the calls with a second span of its own (`None`: any may have one)."""
 

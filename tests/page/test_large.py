@@ -12,7 +12,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
 from tokenguard.page import advised, gathered
 from tokenguard.prices import PriceBook
-from tokenguard.report import findings
+from tokenguard.report import findings, lookups
 from tokenguard.report.engine import SqliteRecords
 from tokenguard.report.export import as_json
 from tokenguard.report.figures import ask
@@ -120,6 +120,7 @@ def test_calls_are_not_read_one_by_one(sizes, monkeypatch, read):
     """Four times the calls are no more work for a page and for a report that daily sums can answer."""
     for module, name in (
         (findings, "LAST_CALLS"),
+        (lookups, "LAST_CALLS"),
         (gathered, "LAST_CALLS"),
         (gathered, "LOOKED_AT"),
         (advised, "REPLAYED"),

@@ -35,6 +35,7 @@ def test_json(store_path):
             "tasks",
             "units",
             "rented",
+            "lookups",
             "unpriced",
             "estimated",
             "trend",

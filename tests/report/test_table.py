@@ -199,6 +199,49 @@ def test_repeats_are_a_finding(tmp_path):
     assert repeats.says == ("4 calls repeated a request that had been answered (2 distinct requests; bot 3, rag 1)")
 
 
+def test_kept_answers_are_told_of(tmp_path):
+    """By rule, result and reason; calls that repeat under a rule are told why they were sent, and what to change."""
+    store = Store(tmp_path / "u.db")
+
+    def looked_up(n, request, result, reason=None, usd=0.25, rule="faq", **more):
+        attributes = {names.REQUEST_HASH: request * 16, names.CACHE_RULE: rule, names.CACHE_RESULT: result, **more}
+        if reason is not None:
+            attributes[names.CACHE_REASON] = reason
+        return call(n, "bot", "gpt-4o", (50, 9, 0), usd, **attributes)
+
+    store.write(
+        [
+            looked_up(1, "a", "miss"),
+            looked_up(2, "a", "hit", usd=0.0, **{names.CACHE_SAVED: 0.25}),
+            *(looked_up(n, "b", "skip", "sampled") for n in (3, 4, 5)),
+            *(looked_up(n, "c", "miss", "several", rule="other") for n in (6, 7)),
+            *(call(n, "bot", "gpt-4o", (50, 9, 0), 0.125, **{names.REQUEST_HASH: "d" * 16}) for n in (8, 9)),
+        ]
+    )
+    store.close()
+    with closing(open_sources([tmp_path / "u.db"]).records) as records:
+        report = ask(records, Query())
+        findings = find(records, report)
+    assert [(row.rule, row.result, row.reason, row.calls, row.cost_usd, row.saved_usd) for row in report.lookups] == [
+        ("faq", "skip", "sampled", 3, 0.75, None),
+        ("faq", "hit", None, 1, 0.0, 0.25),
+        ("faq", "miss", None, 1, 0.25, None),
+        ("other", "miss", "several", 2, 0.5, None),
+    ]
+    repeats = [finding for finding in findings if finding.usd_is == "spent on repeated calls"]
+    assert [finding.usd for finding in repeats] == [0.5, 0.25, 0.125]
+    sampled, other, none = repeats
+    assert sampled.says == (
+        'under the rule "faq", 2 calls repeated a request that had been answered (1 distinct request; bot 2): '
+        "its temperature is not 0, and the rule does not say sampled = true"
+    )
+    assert "sampled = true" in sampled.next_step
+    assert "--by cache_rule,cache_result,cache_reason" in other.next_step
+    assert "with a [[cache]]" in none.next_step
+    text = " ".join(printed(tmp_path / "u.db", 140, terminal=False).split())
+    assert "faq skip its temperature is not 0, and" in text
+
+
 def test_columns_that_have_no_room_are_named(store_path):
     """A narrow table says which figures it leaves out; a wide one has them all."""
     said = " ".join(printed(store_path, 80).split())

@@ -46,6 +46,8 @@ def capturing(monkeypatch):
 def provider():
     with SimulatedProvider() as running:
         yield running
+    while KEPT:
+        KEPT.pop().close()
 
 
 KEPT = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tokenguard.answers import likeness
 from tokenguard.answers.entry import Entry
@@ -46,6 +46,7 @@ class Asked:
     served: bool = False
     merges: bool = False
     kept_usage: Usage | None = None
+    whole: Mapping[str, Any] | None = None
 
     def __init__(self, answers: Keeper, rule: Cache) -> None:
         self._answers = answers
@@ -65,11 +66,17 @@ class Asked:
 
     # --- the call's end ----------------------------------------------------------------------------------------------
 
-    def forget(self) -> None:
+    def forget(self, call: Call) -> None:
         """See `LookUp.forget`."""
         self.answer = None
         self.served = False
         self.listen()
+        self.note(call, names.MISS, "error")
+        call.attributes.pop(names.CACHE_AGE, None)
+        self.drop()
+
+    def drop(self) -> None:
+        """Keep what was found no longer."""
         if self.key is not None:
             self._answers.delete(self.key)
 
@@ -79,8 +86,7 @@ class Asked:
             if self.incoming is not None:
                 self._came(call, reading, outcome, self.incoming)
         elif outcome == names.ERROR:  # a stream, of which the SDK had got the beginning
-            self.forget()
-            self.served = True
+            self.drop()
 
     def _came(self, call: Call, reading: Reading, outcome: str, came: Incoming) -> None:
         if self.watched is None:

@@ -68,6 +68,7 @@ class Several(Asked):
         self._kept: dict[int, Vector] = {}
         self._headers_kept: tuple[tuple[str, str], ...] = ()
         self._since = time.time()
+        self._asked: Mapping[str, Any] = {}
 
     def found(self, place: int, entry: Entry) -> None:
         """The vector of one input is there."""
@@ -93,7 +94,7 @@ class Several(Asked):
                 self.watched = whole
                 self.listen(len(self._inputs))
             return None
-        self.merges = True
+        self.merges, self._asked = True, call.request
         self.listen(len(self._inputs))
         self.note(call, names.HIT, names.PARTIAL)
         self.kept_usage = read_usage(_summed([each.usage for each in self._kept.values()]), EMBEDDINGS_USAGE) or Usage()
@@ -103,10 +104,17 @@ class Several(Asked):
         return [place for place in range(len(self._inputs)) if place not in self._kept]
 
     def merge(self, body: bytes) -> bytes:
-        """The answer to all inputs, from the provider's answer to those that were missing. Raises for what is none."""
-        answer = json.loads(body)
-        sent = dict(zip(self._missing(), _in_order(answer, len(self._missing())), strict=True))
-        return self._put_together(sent, answer)
+        """The answer to all inputs, from the provider's answer to those that were missing.
+
+        Where nobody can tell which vector belongs to which input, it is as it is, and `whole` is to be sent.
+        """
+        try:
+            answer = json.loads(body)
+            sent = dict(zip(self._missing(), _in_order(answer, len(self._missing())), strict=True))
+            return self._put_together(sent, answer)
+        except Exception:
+            self.whole = self._asked
+            return body
 
     def _put_together(self, sent: Mapping[int, dict[str, Any]], answer: Mapping[str, Any] | None = None) -> bytes:
         """An answer with the usage of what was sent for it, or, where nothing was, of what is kept."""
@@ -117,12 +125,17 @@ class Several(Asked):
         usage = _summed([self._kept[place].usage for place in range(len(self._inputs))])
         return json.dumps({**self._kept[0].beside, DATA: data, USAGE: usage}).encode()
 
-    def forget(self) -> None:
+    def forget(self, call: Call) -> None:
         """See `LookUp.forget`."""
-        super().forget()
+        super().forget(call)
+        self.merges = False
+        self.listen(len(self._inputs))
+        self._kept.clear()
+
+    def drop(self) -> None:
+        """See `Asked.drop`."""
         for key in self._keys:
             self._answers.delete(key)
-        self._kept.clear()
 
     def keep(self, call: Call, reading: Reading, outcome: str, came: Incoming) -> None:
         """Keep the vectors that have come in, each with its share of the usage."""

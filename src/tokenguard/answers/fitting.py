@@ -67,19 +67,6 @@ STOPPED: Final = frozenset(
 """Finish reasons of an answer that ended by itself, in lower case."""
 
 
-REASONS: Final = {
-    "sampled": "its temperature is not 0, and the rule does not say sampled = true",
-    "media": "it makes pictures or films",
-    "several": "it asks for several answers",
-    "history": "it goes on from what the provider holds",
-    "background": "the provider works on it in the background",
-    "hosted": "the provider's own tools may be used for it",
-    "tools": "it offers tools, and the rule does not say tools = true",
-    "files": "its input is named, and may change",
-}
-"""What `unfit` says, in words."""
-
-
 def unfit(call: Call, rule: Cache) -> str | None:
     """Why a call is not looked up; `None` where it may be, unless it `refers`."""
     api, request = call.api, call.request

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -194,15 +194,17 @@ class LookUp(Protocol):
     """Whether only a part of the request is sent, and its answer is to be completed by `merge`."""
     kept_usage: Usage | None
     """What was not used because of that."""
+    whole: Mapping[str, Any] | None
+    """The request as it was looked up, where the answer to a part of it could not be completed: this is to be sent."""
 
     def merge(self, body: bytes) -> bytes:
-        """The whole answer, from the provider's answer to the part that was sent. Raises for what is none."""
+        """The whole answer, from the provider's answer to the part that was sent; as it is, where it cannot be made."""
         ...
 
     def settle(self, call: Any, reading: Reading, outcome: str) -> None:
         """The call has ended: keep its answer, or put away the one that it was given and could not use."""
         ...
 
-    def forget(self) -> None:
-        """The SDK could not use the kept answer: delete it, and have the request sent."""
+    def forget(self, call: Any) -> None:
+        """The kept answer cannot be used: delete it, and have the request sent."""
         ...

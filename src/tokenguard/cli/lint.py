@@ -20,12 +20,12 @@ def lint(arguments: tuple[str, ...]) -> None:
 @click.argument("rule", required=False)
 def explain(rule: str | None) -> None:
     """Print a rule's page: why it matters, bad and good code, its options. Without RULE, list all rules."""
-    from tokenguard.lint.config import ConfigError, load
+    from tokenguard.lint.config import Config, ConfigError
     from tokenguard.lint.engine import Linter
     from tokenguard.lint.explain import BUILT_IN, page
 
     try:
-        rules = Linter(load(), everything=True).all_rules
+        rules = Linter(Config(root="."), everything=True).all_rules
     except ConfigError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -73,7 +73,7 @@ def report(
 
     KEY is tenant, feature, route, prompt_version, team, user, a key of your own, model, provider, operation, call_site,
     day, hour, minute, task, task_run, trace, conversation, outcome, error, rule, action, route_rule, route_arm,
-    route_version or cost_basis. Write attr.KEY for a key of
+    route_version, cache_rule, cache_result, cache_reason or cost_basis. Write attr.KEY for a key of
     your own with one of these names. With --since, each group is compared with the previous period. Two more stand
     alone: section, where the input tokens are, and tool, what each tool's definition costs.
     """

@@ -66,6 +66,15 @@ _TREND: Final = _object(month_usd=NUMBER, forecast_usd=NUMBER, per_day_usd=NUMBE
 _TASK: Final = _object(task=TEXT, succeeded=SOME, failed=SOME, cost_usd=NUMBER, cost_per_success_usd=NUMBER)
 _UNIT: Final = _object(operation=UNTOLD, model=UNTOLD, unit=TEXT, amount=COUNT, cost_usd=NUMBER)
 _RENTED: Final = _object(resource=UNTOLD, kind=TEXT, model=UNTOLD, until=NUMBER, cost_usd=NUMBER)
+_LOOKUPS: Final = _object(
+    rule=UNTOLD,
+    result=_one_of(names.HIT, names.MISS, names.SKIP, names.SHARED),
+    reason=UNTOLD,
+    calls=COUNT,
+    cost_usd=NUMBER,
+    saved_usd=NUMBER,
+    why=TEXT,
+)
 _STEP: Final = _object(
     name=TEXT,
     kind=TEXT,
@@ -94,6 +103,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         tasks=_list(_TASK),
         units=_list(_UNIT),
         rented=_list(_RENTED),
+        lookups=_list(_LOOKUPS),
         unpriced=_list(_object(model=TEXT, calls=COUNT)),
         estimated=_list(_object(basis=UNTOLD, cost_usd=NUMBER)),
         trend={"anyOf": [_TREND, {"type": "null"}]},

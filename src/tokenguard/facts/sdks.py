@@ -41,6 +41,7 @@ SDKS = (
     Sdk("perplexity._base_client", "perplexity", "stainless", "perplexityai", "0.46", resends="all"),
     Sdk("sambanova._base_client", "sambanova", "stainless", tested="1", resends="all"),
     Sdk("gradient._base_client", "digitalocean", "stainless", tested="3", resends="all"),
+    Sdk("portkey_ai._vendor.openai._base_client", "portkey", "stainless", "portkey-ai", "2", resends="all"),
     Sdk("openrouter.basesdk", "openrouter", "speakeasy", tested="1", resends="all"),
     Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3", resends="all"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3", resends="all"),

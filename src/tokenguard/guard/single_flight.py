@@ -6,7 +6,7 @@ from their beginning, as they come in. One of them pays: the leader, or where it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -247,6 +247,7 @@ class Followed:
         self.incoming: Incoming | None = None
         self.merges = False
         self.kept_usage: Usage | None = None
+        self.whole: Mapping[str, Any] | None = None
 
     def merge(self, body: bytes) -> bytes:
         """See `LookUp.merge`."""
@@ -255,7 +256,7 @@ class Followed:
     def settle(self, call: Call, reading: Reading, outcome: str) -> None:
         """See `LookUp.settle`: nothing is kept."""
 
-    def forget(self) -> None:
+    def forget(self, call: Call) -> None:
         """See `LookUp.forget`."""
         self.answer = None
         self.served = False

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, cast
 from tokenguard.call.call import Call, Exchange, Settling
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.facts.lookups import why
 from tokenguard.guard.admission import Guard
 from tokenguard.guard.asking import CHECK_S, facts_of
 from tokenguard.guard.ceilings import CEILINGS, MENDS, Question
@@ -262,7 +263,7 @@ class _Trying:
             yield Decision("cache", rule.name, *self._looked_up(rule))
 
     def _looked_up(self, rule: Cache) -> tuple[str, str]:
-        from tokenguard.answers.fitting import REASONS, refers, unfit
+        from tokenguard.answers.fitting import refers, unfit
         from tokenguard.answers.key import counted
 
         call, matched = self._call, _matched(self._call)
@@ -274,7 +275,7 @@ class _Trying:
             return "-", f"the call has no {' and no '.join(lacks)}, which are in its key"
         reason = unfit(call, rule) or refers(counted(call, call.request).telling)
         if reason is not None:
-            return "-", REASONS[reason]
+            return "-", why(names.SKIP, reason)
         watches = rule.match == "meaning" and not rule.serve
         return "watch" if watches else "look up", f"shared by {matched.cache_key or 'all'}"
 

@@ -20,8 +20,6 @@ TURNS: Final = ("messages", "input", "contents")
 """The keys of a request's messages; what is in one is its `content` or its `parts`."""
 DATA: Final = frozenset({"b64_json", "bytes", "data", "file_data", "image_url", "url"})
 """The keys of what media parts hold; no text of a prompt stands there."""
-LAST_TURNS: Final = 32
-"""So many of the messages are looked through for media; who has them in older ones waits for them to be copied."""
 HEAVY: Final = 2**16
 """Bytes of media of which some stand for all: to copy a picture of ten megabytes takes ten milliseconds."""
 SAMPLE: Final = 1024
@@ -32,14 +30,16 @@ STRIDE: Final = 61
 FLAT: Final = frozenset(
     {
         *("model", "temperature", "max_tokens", "max_completion_tokens", "max_output_tokens", "top_p", "top_k", "n"),
-        *("seed", "stream", "user", "stop", "frequency_penalty", "presence_penalty", "system", "instructions", "store"),
+        *("seed", "stream", "user", "stop", "frequency_penalty", "presence_penalty", "store"),
     }
 )
-"""Arguments that hold no mappings whose order anybody varies."""
-MOST_IN_ORDER: Final = 2**16
+"""Arguments that hold no mappings."""
+MOST_IN_ORDER: Final = 2**18
 """Bytes of an argument that is put in order, at the most."""
 AROUND_TEXTS: Final = len(marshalled({"role": "", "content": ""}))
 """Bytes that `marshal` writes around the role and the text of a message."""
+
+NESTED: Final = frozenset({dict, list, tuple})
 
 _new: Final = tuple.__new__
 
@@ -107,9 +107,7 @@ class Request(NamedTuple):
 def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[Request, bool]:
     """The request as it is now, and whether it is all plain data.
 
-    The order of the arguments does not matter, nor that of the keys of a message. That of keys further inside messages
-    does: to sort them all would cost a long request more than all else that is done with it, and whoever sends it again
-    has not made it anew. Of pictures and files there are some bytes.
+    The order of the arguments and of all keys in them does not matter. Of pictures and files there are some bytes.
     """
     keys, values_of, places, others = _order(tuple(body))
     values = [*values_of(body)]
@@ -160,32 +158,36 @@ def _told_apart(members: list[Any]) -> tuple[tuple[str, ...], dict[int, Any]]:
                 texts.append(content)
                 continue
         more[place] = each
-    if more:
-        last = len(members) - LAST_TURNS
-        has_media = any(place >= last and _has_parts(each) for place, each in more.items())
-        for place, each in more.items():
-            if type(each) is dict:
-                ordered = {key: each[key] for key in sorted(each, reverse=True)}  # `role` before the rest
-                more[place] = _sampled(ordered) if has_media and place >= last else ordered
+    for place, each in more.items():
+        if type(each) is dict:
+            more[place] = _in_order(each)
     return tuple(texts), more
 
 
-def _has_parts(turn: Any) -> bool:
-    return type(turn) is dict and (type(turn.get("content")) is list or "parts" in turn)
+def _in_order(node: Any) -> Any:
+    """A message or a part of one with its keys in one order, however deep, and with samples in the place of its media.
 
-
-def _sampled(node: Any) -> Any:
-    """JSON with samples in the place of its media."""
-    if type(node) is list:
-        return [_sampled(part) if type(part) is dict else part for part in node]
+    >>> _in_order({"content": [{"text": "hi", "type": "text"}], "role": "user"})
+    {'role': 'user', 'content': [{'type': 'text', 'text': 'hi'}]}
+    """
+    if type(node) is not dict:
+        return [_in_order(each) if type(each) in NESTED else each for each in node]
     found = {}
-    for key, value in node.items():
+    for key in _in_one_order(tuple(node)):
+        value = node[key]
         kind = type(value)
-        if kind is dict or kind is list:
-            found[key] = _sampled(value)
-        elif (kind is str or kind is bytes) and key in DATA and len(value) > HEAVY:
-            found[key] = [len(value), value[:SAMPLE], value[-SAMPLE:], value[:: len(value) // SAMPLE]]
-    return {**node, **found} if found else node
+        if kind is str or kind is bytes:
+            if len(value) > HEAVY and key in DATA:
+                value = [len(value), value[:SAMPLE], value[-SAMPLE:], value[:: len(value) // SAMPLE]]
+        elif kind in NESTED:
+            value = _in_order(value)
+        found[key] = value
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _in_one_order(keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(sorted(keys, key=str, reverse=True))  # `role` and `type` before the rest
 
 
 def fingerprint(request: Request, *, is_plain: bool) -> str:
@@ -209,7 +211,7 @@ def in_one_order(data: bytes) -> bytes:
     return data if len(data) > MOST_IN_ORDER else _put_in_order(data)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _put_in_order(data: bytes) -> bytes:
     """Remembered, as a program's tools are the same in each of its requests."""
     return marshalled(canonical(read_back(data)))

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tokenguard.lint.config import ConfigError
+from tokenguard.lint.config import ConfigError, code
 from tokenguard.lint.finding import SEVERITIES
-from tokenguard.lint.option import Option
+from tokenguard.lint.option import Command, Option
 from tokenguard.lint.outputs import FORMATS
 from tokenguard.lint.session import Options, Session
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 
 def codes(text: str) -> tuple[str, ...]:
-    """The names in `TG101, TG103`."""
-    return tuple(code.strip() for code in text.split(",") if code.strip())
+    """The names in `TG101, TG103`. Raises ValueError where there are none: nothing would be looked for."""
+    found = tuple(code(part.strip()) for part in text.split(",") if part.strip())
+    if not found:
+        raise ValueError
+    return found
 
 
 def jobs(text: str) -> int:
@@ -68,8 +71,10 @@ OPTIONS: Mapping[str, tuple[Option, ...]] = {
         Option(("--show-settings",), "Show the settings that hold for the first of PATHS."),
     ),
     "Report": (
-        Option(("--format",), "How findings are written.", "value", choices=tuple(FORMATS), to="form"),
-        Option(("-o", "--output"), "Write the report to a file.", "value", "FILE"),
+        Option(
+            ("--format", "--output-format"), "How findings are written.", "value", choices=tuple(FORMATS), to="form"
+        ),
+        Option(("-o", "--output", "--output-file"), "Write the report to a file.", "value", "FILE", to="output"),
         Option(("--statistics",), "Count the findings by rule instead of listing them."),
         Option(("-q", "--quiet"), "Print the findings and nothing else."),
         Option(("--color",), "Colour the text.", to="colour"),
@@ -90,21 +95,44 @@ OPTIONS: Mapping[str, tuple[Option, ...]] = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
+LINT = Command(
+    "tokenguard lint",
+    "Find waste in Python files and notebooks: PATHS, or the working directory. `-` reads standard input. "
+    "`tokenguard lint server` is the language server for editors.",
+    "Exit status: 0 clean, 1 findings, 2 a usage or settings error.",
+    OPTIONS,
+    paths=True,
+)
+_SERVED = frozenset({"select", "extend_select", "ignore", "exclude", "config", "isolated", "allow_plugins"})
+SERVER = Command(
+    "tokenguard lint server",
+    "The language server for editors: it is started by the editor, and speaks LSP over standard input and output. Each "
+    "file has the settings of the nearest settings file above it.",
+    "How to set up an editor: the page `In the editor` of the documentation.",
+    {
+        **{title: kept for title, group in OPTIONS.items() if (kept := tuple(o for o in group if o.field in _SERVED))},
+        "Protocol": (Option(("--stdio",), "Accepted, as some editors pass it; there is no other way."),),
+    },
+)
+
+
+def parser(command: Command = LINT) -> argparse.ArgumentParser:
     """The same options for argparse."""
     from tokenguard.lint.usage import parser as made
 
-    return made(OPTIONS)
+    return made(command)
 
 
-def _plain(given: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]] | None:
+def _plain(given: Sequence[str], command: Command) -> tuple[tuple[str, ...], dict[str, Any]] | None:
     """The paths and the fields of `Options` of a command line that the table alone can read; else None."""
-    known = {name: option for group in OPTIONS.values() for option in group for name in option.names}
+    known = {name: option for group in command.options.values() for option in group for name in option.names}
     paths: list[str] = []
     read: dict[str, Any] = {}
     words = iter(given)
     for word in words:
         if word == "-" or not word.startswith("-"):
+            if not command.paths:
+                return None
             paths.append(word)
             continue
         name, glued, text = word.partition("=")
@@ -127,12 +155,12 @@ def _plain(given: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]] | Non
     return tuple(paths), read
 
 
-def read(given: Sequence[str]) -> tuple[tuple[str, ...], Options]:
+def read(given: Sequence[str], command: Command = LINT) -> tuple[tuple[str, ...], Options]:
     """The paths and options of a command line. Ends the process for `--help`, and with status 2 for what is wrong."""
-    plain = _plain(given)
+    plain = _plain(given, command)
     if plain is None:
-        found = vars(parser().parse_intermixed_args(list(given)))
-        plain = tuple(found.pop("paths")), dict(_given(found))
+        found = vars(parser(command).parse_intermixed_args(list(given)))
+        plain = tuple(found.pop("paths", ())), dict(_given(found))
     return plain[0] or (".",), Options(**plain[1])
 
 
@@ -173,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command; ends the process with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     serving = given[:1] == ["server"] and _from_a_client()
-    paths, options = read(given[serving:])
+    paths, options = read(given[1:], SERVER) if serving else read(given)
     try:
         if serving:
             _serve(options)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from tokenguard.lint.finding import SEVERITIES, Severity
+from tokenguard.lint.sources import Stamp, stamp
 
 _KEYS = ("select", "extend-select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules",
          "respect-gitignore")  # fmt: skip
@@ -50,17 +51,34 @@ class Config(NamedTuple):
 
     def enabled(self, rule: str) -> bool:
         """Whether `rule` is selected and not ignored; the longer prefix wins, and `ignore` wins a tie."""
-        chosen = max((len(p) for p in self.select if _prefixes(p, rule)), default=-1)
-        dropped = max((len(p) for p in self.ignore if _prefixes(p, rule)), default=-1)
+        chosen = max((len(p) for p in self.select if prefixes(p, rule)), default=-1)
+        dropped = max((len(p) for p in self.ignore if prefixes(p, rule)), default=-1)
         return chosen > dropped
 
-    def override(self, **values: Any) -> Config:
-        """A copy in which the values that are not None replace these."""
-        return self._replace(**{k: v for k, v in values.items() if v is not None})
+    def choosing(self, select: tuple[str, ...] | None, extend: tuple[str, ...], ignore: tuple[str, ...]) -> Config:
+        """These settings with what a command line chooses: it is said later, so it wins, however general it is.
+
+        A `select` of its own puts aside what the settings select and ignore.
+        """
+        if select is not None:
+            return self._replace(select=(*select, *extend), ignore=ignore)
+        kept = _beside(ignore, self.select)
+        return self._replace(select=(*kept, *extend), ignore=(*_beside(extend, self.ignore), *ignore))
 
 
-def _prefixes(prefix: str, rule: str) -> bool:
+def prefixes(prefix: str, rule: str) -> bool:
+    """Whether `prefix` names a rule, or a group that it is in."""
     return prefix == "ALL" or rule.startswith(prefix)
+
+
+def _beside(wider: tuple[str, ...], codes: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `codes` that none of `wider` takes in."""
+    return tuple(code for code in codes if not any(prefixes(other, code) for other in wider))
+
+
+def code(name: str) -> str:
+    """A rule's id, or the beginning of one, as it is compared: in capitals, however it was typed."""
+    return name if "-" in name else name.upper()
 
 
 class Settings:
@@ -74,11 +92,13 @@ class Settings:
     ) -> None:
         self._change = change
         self._known: dict[str, Config] = {}
+        self._seen: dict[str, Stamp | None] = {}
         named = file or _named()
         self._all: Config | None = None
         if isolated:
             self._all = change(Config(root=os.getcwd()))
         elif named is not None:
+            self._look(str(named))
             self._all = change(read(named))
 
     def of(self, folder: str) -> Config:
@@ -88,6 +108,8 @@ class Settings:
         folder = os.path.abspath(folder)
         known = self._known.get(folder)
         if known is None:
+            for name in FILES:
+                self._look(os.path.join(folder, name))
             found = settings_file(folder)
             above = os.path.dirname(folder)
             if found is not None:
@@ -99,10 +121,12 @@ class Settings:
             self._known[folder] = known
         return known
 
+    def _look(self, file: str) -> None:
+        self._seen[file] = stamp(file)
 
-def load(file: Place | None = None, start: Place | None = None) -> Config:
-    """The settings in `file`, or those that hold in the folder `start` (the working directory). Raises ConfigError."""
-    return Settings(file).of(str(start or os.getcwd()))
+    def changed(self) -> bool:
+        """Whether a settings file has changed, come or gone since it was looked for."""
+        return any(stamp(file) != seen for file, seen in self._seen.items())
 
 
 def read(file: Place) -> Config:
@@ -117,7 +141,8 @@ def read(file: Place) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     if os.path.basename(file) == "pyproject.toml":
-        document = document.get("tool", {}).get("tokenguard", {})
+        tools = _table(file, "tool", document.get("tool", {}))
+        document = _table(file, "tool.tokenguard", tools.get("tokenguard", {}))
     return parse(document, file)
 
 
@@ -139,9 +164,7 @@ def settings_file(folder: str) -> str | None:
 
 def parse(document: Mapping[str, Any], file: Place) -> Config:
     """The settings in a policy document read from `file`. Raises ConfigError."""
-    table = document.get("lint", {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"{file}: lint must be a table, not {table!r}")
+    table = _table(file, "lint", document.get("lint", {}))
     for key in table:
         if key not in _KEYS:
             import difflib
@@ -151,45 +174,66 @@ def parse(document: Mapping[str, Any], file: Place) -> Config:
                 f"{file}: [lint] has no key {key!r}"
                 + (f"; did you mean {near[0]!r}?" if near else f". Keys: {', '.join(_KEYS)}")
             )
-    severity = table.get("severity", {})
+
+    def codes(key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        return tuple(map(code, _strings(file, key, table.get(key, default))))
+
+    def tables(key: str) -> dict[str, Any]:
+        return _table(file, f"lint.{key}", table.get(key, {}))
+
+    severity = {code(rule): value for rule, value in tables("severity").items()}
     for rule, value in severity.items():
         if value not in SEVERITIES:
             raise ConfigError(f"{file}: [lint] severity.{rule} = {value!r}; it must be one of {', '.join(SEVERITIES)}")
-    rules = table.get("rules", {})
-    if not isinstance(rules, dict) or not all(isinstance(v, dict) for v in rules.values()):
-        raise ConfigError(f"{file}: [lint.rules.ID] must be tables of options")
+    gitignore = table.get("respect-gitignore", True)
+    if not isinstance(gitignore, bool):
+        raise ConfigError(f"{file}: [lint] respect-gitignore = {gitignore!r}; it must be true or false")
+    ignored = {
+        glob: tuple(map(code, _strings(file, f'per-file-ignores."{glob}"', value)))
+        for glob, value in tables("per-file-ignores").items()
+    }
     return Config(
         root=os.path.dirname(file) or ".",
-        select=(*_strings(file, table, "select", ("TG",)), *_strings(file, table, "extend-select")),
-        ignore=_strings(file, table, "ignore"),
+        select=(*codes("select", ("TG",)), *codes("extend-select")),
+        ignore=codes("ignore"),
         severity=cast("Mapping[str, Severity]", severity),
-        exclude=_strings(file, table, "exclude"),
-        per_file_ignores={k: _strings(file, table["per-file-ignores"], k) for k in table.get("per-file-ignores", {})},
-        plugins=_strings(file, table, "plugins"),
-        rules=rules,
-        respect_gitignore=bool(table.get("respect-gitignore", True)),
+        exclude=_strings(file, "exclude", table.get("exclude", ())),
+        per_file_ignores=ignored,
+        plugins=_strings(file, "plugins", table.get("plugins", ())),
+        rules={code(rule): _table(file, f"lint.rules.{rule}", value) for rule, value in tables("rules").items()},
+        respect_gitignore=gitignore,
         limits=_limits(document),
         file=file,
     )
 
 
-def _strings(file: Place, table: Mapping[str, Any], key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
-    value = table.get(key, default)
-    if isinstance(value, str) or not all(isinstance(v, str) for v in value):
+def _table(file: Place, name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{file}: {name} = {value!r}; it must be a table")
+    return value
+
+
+def _strings(file: Place, key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
         raise ConfigError(f"{file}: [lint] {key} = {value!r}; it must be a list of strings")
     return tuple(value)
 
 
 def _limits(document: Mapping[str, Any]) -> tuple[OutputCap, ...]:
     """The output limits of the policy. Malformed entries are the policy reader's to report."""
-    found = []
     clamping = document.get("mode", "enforce") == "enforce"
-    for entry in document.get("limit", ()):
-        tokens = entry.get("max_output_tokens") if isinstance(entry, dict) else None
-        if isinstance(tokens, int):
-            when = entry.get("when", {})
-            globs = {k: (v,) if isinstance(v, str) else tuple(map(str, v)) for k, v in when.items()}
-            found.append(
-                OutputCap(str(entry.get("name", "limit")), globs, tokens, clamping and entry.get("then") == "clamp")
-            )
+    entries = document.get("limit")
+    found = []
+    for entry in entries if isinstance(entries, list) else ():
+        match entry:
+            case {"max_output_tokens": int(tokens), **rest} if (when := _globs(rest.get("when", {}))) is not None:
+                clamps = clamping and rest.get("then") == "clamp"
+                found.append(OutputCap(str(rest.get("name", "limit")), when, tokens, clamps))
     return tuple(found)
+
+
+def _globs(when: object) -> Mapping[str, tuple[str, ...]] | None:
+    """The globs of each name in `when`; None where it holds anything else."""
+    if not isinstance(when, dict) or not all(isinstance(value, str | list) for value in when.values()):
+        return None
+    return {key: (value,) if isinstance(value, str) else tuple(map(str, value)) for key, value in when.items()}

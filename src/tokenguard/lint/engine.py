@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tokenguard.lint import suppress
-from tokenguard.lint.config import Config, ConfigError
+from tokenguard.lint.config import Config, ConfigError, prefixes
 from tokenguard.lint.files import matches, relative
 from tokenguard.lint.finding import Finding, Severity, Span
 from tokenguard.lint.prefilter import Prefilter
@@ -41,10 +41,9 @@ class Linter:
                 load_installed(self.all_rules)
         except (ValueError, ImportError, SyntaxError) as error:
             raise ConfigError(str(error)) from error
-        known = {*self.all_rules, BROKEN, suppress.UNUSED}
-        for code in (*config.select, *config.ignore, *config.severity, *config.rules):
-            if code != "ALL" and not any(rule.startswith(code) for rule in known):
-                raise ConfigError(f"There is no rule {code!r}. Rules: {', '.join(sorted(known))}")
+        self._names = {BROKEN: "unreadable-file", suppress.UNUSED: "unused-ignore"}
+        self._names |= {rule.id: rule.name for rule in self.all_rules.values()}
+        self._known(config)
         self.rules = [
             rule
             for rule in self.all_rules.values()
@@ -58,18 +57,40 @@ class Linter:
         if suppress.UNUSED in self.enabled:
             wanted[suppress.UNUSED] = suppress.WORDS
         self._prefilter = Prefilter(wanted)
-        self._names = {BROKEN: "unreadable-file", suppress.UNUSED: "unused-ignore"}
-        self._names |= {rule.id: rule.name for rule in self.all_rules.values()}
         self._parses_all = BROKEN in self.enabled and BROKEN in config.select
         self.project = Project()
 
+    def _known(self, config: Config) -> None:
+        """Raise ConfigError for a rule that does not exist, or half a rule's id where a whole one is wanted."""
+        groups = (*config.select, *config.ignore, *(c for codes in config.per_file_ignores.values() for c in codes))
+        for code in groups:
+            if code != "ALL" and (not code or not any(rule.startswith(code) for rule in self._names)):
+                raise ConfigError(f"There is no rule {code!r}{self._meant(code)}")
+        for code in (*config.severity, *config.rules):
+            if code not in self._names:
+                raise ConfigError(f"{config.file}: [lint] has settings of a rule {code!r}. There is none"
+                                  f"{self._meant(code)}")  # fmt: skip
+
+    def _meant(self, code: str) -> str:
+        """The end of a sentence about a rule that does not exist: the one that may be meant, or all."""
+        from difflib import get_close_matches
+
+        ids = {name: rule for rule, name in self._names.items()}
+        group = any(rule.startswith(code) for rule in self._names)
+        near = ids.get(code.lower()) or next(iter(get_close_matches(code, () if group else self._names, 1, 0.75)), "")
+        return f"; did you mean {near}?" if near else f". Rules: {', '.join(sorted(self._names))}"
+
     def _options(self, rule: Rule) -> dict[str, object]:
         given = self.config.rules.get(rule.id, {})
-        for key in given:
+        for key, value in given.items():
             if key not in rule.options:
                 raise ConfigError(
                     f"[lint.rules.{rule.id}] has no option {key!r}; it has: {', '.join(rule.options) or 'none'}"
                 )
+            default = rule.options[key]
+            if default is not None and type(value) not in (type(default), int if type(default) is float else None):
+                raise ConfigError(f"[lint.rules.{rule.id}] {key} = {value!r}; its default is {default!r}: it must be "
+                                  "of the same kind")  # fmt: skip
         return {**rule.options, **given}
 
     def skips(self, source: bytes) -> bool:
@@ -82,7 +103,8 @@ class Linter:
         What no rule is concerned with is not parsed, so its syntax errors are another linter's to report, unless
         TG000 is selected by its full id.
         """
-        concerned = self._prefilter.rules(source)
+        ignored = self._ignored_for(path)
+        concerned = self._prefilter.rules(source) - ignored
         if concerned & self._not_in_tests and is_test(path):
             concerned -= self._not_in_tests
         if not concerned and not self._parses_all:
@@ -110,17 +132,21 @@ class Linter:
         except LookupError as error:  # an encoding nobody knows, in a coding comment
             return self.broken(path, f"Cannot be decoded: {error}")
         if findings or suppress.UNUSED in concerned:
-            findings = suppress.apply(findings, decode(source), path, self.enabled, self._names)
+            judged = self.enabled - ignored
+            findings = suppress.apply(findings, decode(source), path, judged, self._names)
+            unused = self.config.severity.get(suppress.UNUSED)
+            if unused is not None:
+                findings = [f._replace(severity=unused) if f.rule == suppress.UNUSED else f for f in findings]
         return sorted(findings, key=lambda f: f.order)
 
     def broken(self, path: str, message: str, line: int = 1, severity: Severity = "error") -> list[Finding]:
         """The TG000 finding of a file that could not be read or parsed, if TG000 is enabled."""
-        if BROKEN not in self.enabled:
+        if BROKEN not in self.enabled or BROKEN in self._ignored_for(path):
             return []
-        return [Finding(BROKEN, "unreadable-file", severity, message, path, Span(line, 0, line, 0))]
+        severity = self.config.severity.get(BROKEN, severity)
+        return [Finding(BROKEN, self._names[BROKEN], severity, message, path, Span(line, 0, line, 0))]
 
     def _check(self, module: Module, concerned: set[str]) -> list[Finding]:
-        concerned = concerned - self._ignored_for(module.path)
         file = File(module, self.project)
         file.limits = self.config.limits
         findings: dict[tuple[str, Span], Finding] = {}
@@ -149,4 +175,4 @@ class Linter:
             return set()
         place = relative(path, self.config)
         codes = [code for glob, codes in ignores.items() if matches(place, (glob,)) for code in codes]
-        return {r.id for r in self.rules if any(r.id.startswith(code) for code in codes)}
+        return {rule for rule in self._names if any(prefixes(code, rule) for code in codes)}

@@ -107,6 +107,12 @@ def relative(path: str, config: Config) -> str:
     return os.path.relpath(path, config.root).replace(os.sep, "/")
 
 
+def from_here(path: str) -> str:
+    """A path as the services read it: relative to the working directory where it is in it, with `/`."""
+    here = os.path.join(os.getcwd(), "")
+    return path.removeprefix(here).replace(os.sep, "/")
+
+
 class Found(NamedTuple):
     """A file to lint, as its path was given, and its settings."""
 
@@ -129,12 +135,13 @@ def discover(
         elif os.path.exists(path):
             config = settings.of(os.path.dirname(path) or ".")
             excluded = force and config.exclude and matches(relative(path, config), config.exclude)
-            found = iter([] if excluded else [Found(path, config)])
+            found = iter([] if excluded else [Found(os.path.normpath(path), config)])
         else:
             raise FileNotFoundError(path)
         for file in found:
-            if file.path not in seen:
-                seen.add(file.path)
+            place = os.path.abspath(file.path) if len(paths) > 1 else file.path
+            if place not in seen:
+                seen.add(place)
                 yield file
 
 

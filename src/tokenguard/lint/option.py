@@ -1,7 +1,8 @@
-"""What an option of `tokenguard lint` is, to its command line and to argparse."""
+"""What the options of `tokenguard lint` are, to its command line and to argparse."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 
@@ -25,3 +26,14 @@ class Option(NamedTuple):
     def field(self) -> str:
         """The name of its field."""
         return self.to or self.names[-1].lstrip("-").replace("-", "_")
+
+
+class Command(NamedTuple):
+    """A command line: its name, what `--help` says before and behind the options, the options in their groups."""
+
+    name: str
+    says: str
+    ends: str
+    options: Mapping[str, tuple[Option, ...]]
+    paths: bool = False
+    """Whether it takes paths."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tokenguard.lint.files import from_here
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
 
@@ -72,7 +73,7 @@ def github(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Ru
 
     return "".join(
         f"::{kinds[f.severity]} title=TokenGuard {f.rule} "
-        f"{f.name},file={escape(f.path).replace(',', '%2C').replace(':', '%3A')},"
+        f"{f.name},file={escape(from_here(f.path)).replace(',', '%2C').replace(':', '%3A')},"
         f"{_place(f, sources)}::{escape(f.message)}\n"
         for f in findings
     )

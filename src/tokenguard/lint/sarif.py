@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from tokenguard.lint.files import from_here
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
 
@@ -72,7 +73,7 @@ def _result(finding: Finding, index: int, sources: Sources, seen: Counter[tuple[
     elif finding.span.end_line > finding.span.line or end_column >= region["startColumn"]:
         region |= {"endLine": finding.span.end_line, "endColumn": end_column}
     # The same finding keeps its fingerprint when lines move above it; equal lines are told apart by their number.
-    key = (finding.rule, finding.path, line.strip())
+    key = (finding.rule, from_here(finding.path), line.strip())
     print_of = hashlib.sha256("\0".join((*key, str(seen[key]))).encode()).hexdigest()[:32]
     seen[key] += 1
     result: dict[str, Any] = {
@@ -81,7 +82,7 @@ def _result(finding: Finding, index: int, sources: Sources, seen: Counter[tuple[
         "level": _LEVELS[finding.severity],
         "message": {"text": finding.message},
         "locations": [{"physicalLocation": {
-            "artifactLocation": {"uri": quote(finding.path.replace("\\", "/"))},
+            "artifactLocation": {"uri": quote(from_here(finding.path))},
             "region": region,
         }}],
         "partialFingerprints": {"tokenguard/v1": print_of},

@@ -35,7 +35,7 @@ class Options(NamedTuple):
     output: str | None = None
     select: tuple[str, ...] | None = None
     extend_select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     force_exclude: bool = False
     baseline: str | None = None
@@ -58,6 +58,7 @@ class Options(NamedTuple):
     no_cache: bool = False
     no_gitignore: bool = False
     jobs: int = 0
+    stdio: bool = False
     colour: bool | None = None
 
     @property
@@ -72,10 +73,7 @@ class Options(NamedTuple):
 
     def change(self, config: Config) -> Config:
         """Settings of a file as the command line changes them."""
-        select = config.select if self.select is None else self.select
-        return config.override(
-            select=(*select, *self.extend_select),
-            ignore=self.ignore,
+        return config.choosing(self.select, self.extend_select, self.ignore)._replace(
             exclude=(*config.exclude, *self.exclude),
             allow_plugins=self.allow_plugins,
         )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from tokenguard.lint.option import Option
+from tokenguard.lint.option import Command, Option
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -33,20 +32,20 @@ class _Parser(argparse.ArgumentParser):
         super().error(f"{message}. Did you mean {near[0]}?" if near else message)
 
 
-def parser(options: Mapping[str, tuple[Option, ...]]) -> argparse.ArgumentParser:
+def parser(command: Command) -> argparse.ArgumentParser:
     """A parser with the options in their groups; what is not given is None."""
     made = _Parser(
-        "tokenguard lint",
-        "tokenguard lint [OPTIONS] [PATHS]",
-        "Find waste in Python files and notebooks: PATHS, or the working directory. `-` reads standard input. "
-        "`tokenguard lint server` is the language server for editors.",
-        "Exit status: 0 clean, 1 findings, 2 a usage or settings error.",
+        command.name,
+        f"{command.name} [OPTIONS]{' [PATHS]' * command.paths}",
+        command.says,
+        command.ends,
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
-    made.names = tuple(name for group in options.values() for option in group for name in option.names)
-    made.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
-    for title, group in options.items():
+    made.names = tuple(name for group in command.options.values() for option in group for name in option.names)
+    if command.paths:
+        made.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
+    for title, group in command.options.items():
         heading = made.add_argument_group(title)
         for option in group:
             heading.add_argument(*option.names, help=option.says, dest=option.field, **_how(option))

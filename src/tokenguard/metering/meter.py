@@ -311,12 +311,18 @@ class Meter:
         return (yield SEND)
 
     def _given(self, guard: Guard, exchange: Exchange, call: Call, kept: LookUp, answer: Answer) -> Flow:
-        """The kept answer; where the SDK could not use it, the provider's."""
-        if not kept.served or not isinstance(answer.error, Exception) or interrupt(answer.error) is not None:
+        """The kept answer; where it could not be used, or not be completed, the provider's."""
+        if kept.whole is not None:
+            call.change(exchange, kept.whole)
+            again = guard.resend(call, True)
+            call.resending(True)
+        elif kept.served and isinstance(answer.error, Exception) and interrupt(answer.error) is None:
+            guard.match(call)
+            again = guard.admit(call, exchange)
+        else:
             return answer
-        kept.forget()
-        guard.match(call)
-        asked = yield from self._asked_again(call, guard.admit(call, exchange), "sending what was not kept well")
+        kept.forget(call)
+        asked = yield from self._asked_again(call, again, "sending what was not kept well")
         return (yield SEND) if asked else answer
 
     def _escalated(self, guard: Guard, exchange: Exchange, first: Call, answer: Answer) -> Flow:

@@ -14,7 +14,7 @@ from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import listed
 from tokenguard.prices.made import ROUTED, made, router
-from tokenguard.prices.models import GATEWAYS, MAKERS, PROVIDERS, REQUEST_NAMES_THE_PRICE, seller
+from tokenguard.prices.models import GATEWAYS, MAKERS, PROVIDERS, REQUEST_NAMES_THE_PRICE, passed_on, seller
 from tokenguard.prices.overrides import Override, read
 from tokenguard.prices.rates import (
     FACTOR,
@@ -274,10 +274,8 @@ def _sold(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
     rates = _listed(*seller(provider, model), tier, at)
     if rates is not None or provider not in GATEWAYS:
         return rates
-    maker, _, name = model.rpartition("/")
-    named = PROVIDERS.get(maker, maker)
-    for each in (named,) if named in MAKERS else MAKERS:
-        rates = _listed(each, name if named in MAKERS else model, tier, at)
+    for each, name in passed_on(model):
+        rates = _listed(each, name, tier, at)
         if rates is not None:
             return rates._replace(basis=rates.basis or ASSUMED_PROVIDER)
     return None

@@ -57,6 +57,25 @@ GATEWAYS: Final = frozenset(
 )
 """Providers that pass calls on: what they do not sell themselves is priced as its maker does, as an estimate."""
 
+PREFIXES: Final[Mapping[str, str]] = {
+    **PROVIDERS,
+    **dict.fromkeys(("azure", "azure_ai", "azure-openai"), "azure"),
+    **dict.fromkeys(("bedrock", "amazon-bedrock", "aws-bedrock", "amazon"), "aws"),
+    **dict.fromkeys(("vertex_ai", "vertex", "google-vertex-ai", "google-ai-studio", "gemini", "google"), "google"),
+    **dict.fromkeys(("xai", "grok"), "x-ai"),
+    "fireworks_ai": "fireworks",
+    "mistral": "mistral",
+    "moonshotai": "moonshotai",
+    "zai": "zai",
+}
+"""What gateways put before a model's name to say who is to serve it, to the price list's ids.
+
+LiteLLM (https://docs.litellm.ai/docs/providers), Cloudflare
+(https://developers.cloudflare.com/ai-gateway/usage/chat-completion), Vercel (https://vercel.com/ai-gateway/models),
+Portkey (`@name-of-an-integration/gpt-4o`, https://portkey.ai/docs/product/model-catalog). Helicone has it behind, in a
+list of which the first is tried first: `gpt-4o/azure,gpt-4o/openai` (https://docs.helicone.ai/gateway/provider-routing).
+"""
+
 REQUEST_NAMES_THE_PRICE: Final = frozenset({"aws"})
 """Sellers where the model that was asked for says more about the price than the one that answered.
 
@@ -117,6 +136,28 @@ def seller(provider: str, model: str) -> tuple[str, str]:
         model, _, host = model.partition(":")
         provider_id = f"huggingface_{host}"
     return provider_id, model
+
+
+def passed_on(model: str) -> Sequence[tuple[str, str]]:
+    """Who may sell what is called so behind a gateway, by the price list's ids, and what it is called there.
+
+    >>> passed_on("azure/gpt-4o")[:2]
+    [('azure', 'gpt-4o'), ('openai', 'gpt-4o')]
+    >>> passed_on("anthropic/claude-sonnet-4-5")
+    [('anthropic', 'claude-sonnet-4-5')]
+    """
+    name = model.partition(",")[0]
+    if name.startswith("@"):
+        name = name.partition("/")[2] or name
+    first, _, rest = name.partition("/")
+    before, _, last = name.rpartition("/")
+    named, name = next(
+        ((PREFIXES[by], other) for by, other in ((first, rest), (last, before)) if other and by in PREFIXES),
+        ("", name),
+    )
+    if named in MAKERS:
+        return [(named, name)]
+    return [(each, name) for each in (named, *MAKERS) if each]
 
 
 def spellings(provider_id: str, model: str) -> Sequence[tuple[str, str | None]]:

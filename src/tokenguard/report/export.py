@@ -39,6 +39,7 @@ def as_json(
             "tasks": [task._asdict() for task in report.tasks],
             "units": [row._asdict() for row in report.units],
             "rented": [row._asdict() for row in report.rented],
+            "lookups": [row._asdict() for row in report.lookups],
             "unpriced": [{"model": model, "calls": calls} for model, calls in report.unpriced],
             "estimated": [{"basis": basis, "cost_usd": usd} for basis, usd in report.estimated],
             "trend": trend and as_facts(trend),

@@ -15,6 +15,7 @@ from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.report import revenue
 from tokenguard.report.engine import Records
+from tokenguard.report.lookups import LookUps, lookups
 from tokenguard.report.measured import (
     QUANTILES,
     Group,
@@ -135,13 +136,15 @@ class Report(NamedTuple):
     """What is still rented, as far as it is known."""
     summed: bool = False
     """Whether it is from daily sums: then latencies are within 5 %, or not known."""
+    lookups: Sequence[LookUps] = ()
+    """What became of looking calls up among kept answers, as far as the last calls tell."""
 
 
 def ask(records: Records, query: Query, paid: revenue.Revenue | None = None, *, reasons: bool = True) -> Report:
     """The figures for a query. Raises `TokenGuardError` where it makes no sense, or a cost is none.
 
     With what tenants have `paid`, a report by tenant has their revenue and margin. Without `reasons` it is not asked
-    why costs are estimates: the calls themselves say that, and there may be many.
+    why costs are estimates, nor what became of look-ups: the calls themselves say that, and there may be many.
     """
     paid = paid if revenue.fits(query) else None
     _check_sort(query, () if paid is None else revenue.FIGURES)
@@ -172,6 +175,7 @@ def ask(records: Records, query: Query, paid: revenue.Revenue | None = None, *, 
         units(records, query),
         rented(records, query),
         found.summed,
+        lookups(records, query) if reasons else (),
     )
 
 

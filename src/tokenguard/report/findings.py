@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from tokenguard.facts import names
+from tokenguard.facts.lookups import OTHERWISE, STEPS, why
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken
@@ -23,6 +24,9 @@ COLD: Final = 0.05
 """The cache hit share below which a prompt is said not to be cached."""
 WARM: Final = 0.5
 """The cache hit share from which on another version of a prompt shows how it is done."""
+KEEP: Final = (
+    "see them with tokenguard calls --repeated; where the same answer is good enough, keep it with a [[cache]]"
+)
 FEW: Final = 3
 """How many findings of one kind are told."""
 
@@ -73,29 +77,36 @@ def _repeats(records: Records, report: Report, recent: Query) -> Iterator[Findin
     """Requests that were sent again though they had been answered. The loss is what all but the first answer cost."""
     dialect = records.dialect
     where, values = conditions(recent, dialect)
-    told = any(key in IDENTIFIED for key, _ in recent.where)
-    calls_as_kept = dialect.calls if told or dialect.packed is None else dialect.packed
-    by_feature = records.rows(
+    identified = any(key in IDENTIFIED for key, _ in recent.where)
+    calls_as_kept = dialect.calls if identified or dialect.packed is None else dialect.packed
+    rule, result, reason = (
+        attribute(dialect, "more", name) for name in (names.CACHE_RULE, names.CACHE_RESULT, names.CACHE_REASON)
+    )
+    found = records.rows(
         "WITH same AS ("  # noqa: S608
-        f"SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd FROM {calls_as_kept} "
+        "SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd, "
+        f"max({rule}) AS rule, max({result}) AS result, max({reason}) AS reason FROM {calls_as_kept} "
         f"WHERE {where} AND {answered(dialect)} GROUP BY 1, 2 HAVING count(*) > 1) "
-        "SELECT feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same GROUP BY 1 "
-        "ORDER BY 4 DESC NULLS LAST, 2 DESC, 1",
+        "SELECT rule, result, reason, feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same "
+        "GROUP BY 1, 2, 3, 4 ORDER BY 7 DESC NULLS LAST, 5 DESC, 1, 4",
         values,
     )
-    if not by_feature:
-        return
-    calls, requests = (sum(int(row[n]) for row in by_feature) for n in (1, 2))
-    known = [usd for *_, usd in by_feature if usd is not None]
     among = f" among the last {LAST_CALLS:,}" if report.total.figures["calls"] > LAST_CALLS else ""
-    most = ", ".join(f"{feature or 'no feature'} {int(times):,}" for feature, times, *_ in by_feature[:FEW])
-    yield Finding(
-        f"{many(calls, 'call')}{among} repeated a request that had been answered "
-        f"({many(requests, 'distinct request')}; {most}{', ...' if len(by_feature) > FEW else ''})",
-        math.fsum(known) if known else None,
-        "spent on repeated calls",
-        "see them with tokenguard calls --repeated; where the same answer is good enough, keep it with a [[cache]]",
-    )
+    by_rule: dict[tuple[str | None, ...], list[tuple[str | None, int, int, float | None]]] = {}
+    for *which, feature, times, requests, usd in found:
+        by_rule.setdefault(tuple(which), []).append((feature, int(times), int(requests), usd))
+    for (name, told, because), by_feature in list(by_rule.items())[:FEW]:
+        calls, requests = (sum(counts) for counts in ([row[1] for row in by_feature], [row[2] for row in by_feature]))
+        known = [usd for *_, usd in by_feature if usd is not None]
+        most = ", ".join(f"{feature or 'no feature'} {times:,}" for feature, times, *_ in by_feature[:FEW])
+        under, reason = ("", "") if told is None else (f'under the rule "{name}", ', f": {why(told, because)}")
+        yield Finding(
+            f"{under}{many(calls, 'call')}{among} repeated a request that had been answered "
+            f"({many(requests, 'distinct request')}; {most}{', ...' if len(by_feature) > FEW else ''}){reason}",
+            math.fsum(known) if known else None,
+            "spent on repeated calls",
+            KEEP if told is None else STEPS.get((told, because), OTHERWISE),
+        )
 
 
 def _routes(records: Records, report: Report, recent: Query) -> Iterator[Finding]:

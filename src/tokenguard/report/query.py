@@ -35,6 +35,7 @@ ATTRIBUTES: Final = {
     "route_rule": names.ROUTE_RULE,
     "cache_rule": names.CACHE_RULE,
     "cache_result": names.CACHE_RESULT,
+    "cache_reason": names.CACHE_REASON,
     "route_version": names.ROUTE_VERSION,
 }
 """Keys that are span attributes without a column."""

@@ -104,6 +104,7 @@ def print_table(
         console.print(_rest(report), style="dim" if fancy else "")
     _tasks(report, console, fancy)
     _units(report, console)
+    _lookups(report, console)
     _findings(findings, console, fancy)
     _footnotes([*_notes(report), *notes], console, fancy)
 
@@ -238,6 +239,27 @@ def _units(report: Report, console: Console) -> None:
     counted = {
         "amount": [f"{row.amount:,}" for row in report.units],
         "cost": usds([row.cost_usd for row in report.units]),
+    }
+    console.print()
+    columns = [grid.Column(title, [grid.name(cell) for cell in cells], name=True) for title, cells in named.items()]
+    columns += [grid.Column(title, [Text(cell) for cell in cells]) for title, cells in counted.items()]
+    grid.print_grid(console, columns)
+
+
+def _lookups(report: Report, console: Console) -> None:
+    """Which calls got kept answers, and why the others did not."""
+    if not report.lookups:
+        return
+    told = report.lookups
+    named = {
+        "answers kept by": [row.rule or NO_VALUE for row in told],
+        "result": [row.result for row in told],
+        "why": [row.why for row in told],
+    }
+    counted = {
+        "calls": counts([row.calls for row in told]),
+        "cost": usds([row.cost_usd for row in told]),
+        "saved": usds([row.saved_usd for row in told]),
     }
     console.print()
     columns = [grid.Column(title, [grid.name(cell) for cell in cells], name=True) for title, cells in named.items()]

@@ -42,7 +42,6 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def merged(wire: Wire, response: Any) -> Any:
         if wire.merges and response.status_code == 200:
-            # Not contained: who asked for more than was sent must not get less.
             response._content = wire.merge(response._content)
         return response
 

@@ -1,0 +1,77 @@
+"""Portkey's SDK, which carries OpenAI's within it, through its own clients and over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import tokenguard
+from tokenguard import policy
+from tokenguard.demo.provider import SimulatedProvider
+from tokenguard.facts.errors import LimitExceeded
+
+portkey_ai = pytest.importorskip("portkey_ai")
+ASKED = {"model": "@openai-prod/gpt-4o", "messages": [{"role": "user", "content": "Which plan?"}]}
+
+
+@pytest.fixture
+def provider():
+    with SimulatedProvider() as running:
+        yield running
+
+
+@pytest.fixture
+def client(provider):
+    opened = portkey_ai.Portkey(api_key="k", base_url=provider.openai_url)
+    yield opened
+    opened.openai_client.close()
+    opened.close()
+
+
+def by_many(provider):
+    async def ask():
+        opened = portkey_ai.AsyncPortkey(api_key="k", base_url=provider.openai_url)
+        try:
+            await opened.chat.completions.create(**ASKED)
+        finally:
+            await opened.openai_client.close()
+            await opened.close()
+
+    asyncio.run(ask())
+
+
+WAYS = {
+    "plain": lambda client, _: client.chat.completions.create(**ASKED),
+    "stream": lambda client, _: list(client.chat.completions.create(**ASKED, stream=True)),
+    "responses": lambda client, _: client.responses.create(model="gpt-4o", input="Which plan?"),
+    "embeddings": lambda client, _: client.embeddings.create(model="text-embedding-3-small", input="Which plan?"),
+    "async": lambda _, provider: by_many(provider),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call(way, client, provider, installed) -> None:
+    """Measured once; the gateway itself sells nothing, so the price is the maker's, as an estimate."""
+    with tokenguard.meter() as measured:
+        WAYS[way](client, provider)
+    assert measured.calls == 1
+    assert measured.cost_usd > 0
+    (call,) = measured.records
+    assert call.cost.status == "estimated"
+    assert call.attributes["tokenguard.cost.basis"] == "assumed_provider"
+
+
+def test_a_limit(client, provider, installed) -> None:
+    """What is refused is not sent."""
+    tokenguard.install(policy.loads('[[limit]]\nname = "cap"\nmax_output_tokens = 10\nthen = "block"\n'))
+    before = len(provider.requests)
+    with pytest.raises(LimitExceeded):
+        client.chat.completions.create(**ASKED, max_tokens=100)
+    assert len(provider.requests) == before
+
+
+def test_a_budget(client, provider, installed) -> None:
+    """A model that is named by an integration of Portkey's has a worst case in dollars before it is sent."""
+    tokenguard.install(policy.loads('[[budget]]\nname = "b"\nlimit_usd = 1\n[ledger]\nurl = "memory:"\n'))
+    client.chat.completions.create(**ASKED, max_tokens=100)
