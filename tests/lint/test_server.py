@@ -236,3 +236,46 @@ async def test_rules_of_a_folder_are_not_run(client: Client, tmp_path: Path) -> 
     client.open(uri, BAD)
     assert len((await client.next(uri)).diagnostics) == 1
     assert "--allow-plugins" in client.shown[0]
+
+
+async def test_findings_move_with_their_lines(client: Client, tmp_path: Path) -> None:
+    """While a text does not parse, its last findings stay with the lines that they are about."""
+    uri = (tmp_path / "a.py").as_uri()
+    client.open(uri, f"{BAD}{BAD}")
+    assert [d.range.start.line for d in (await client.next(uri)).diagnostics] == [2, 5]
+    client.change(uri, 2, f"{BAD}x = (\n\n{BAD}")
+    assert [d.range.start.line for d in (await client.next(uri)).diagnostics] == [2, 7]
+    assert "TG101" in await client.hover(uri, 7)
+    assert await client.hover(uri, 5) == ""
+    assert await client.actions(uri, 7) == []  # they would be of another text
+    client.change(uri, 3, f"x = (\n{BAD}x = (\n\n{BAD}")
+    assert [d.range.start.line for d in (await client.next(uri)).diagnostics] == [3, 8]
+    client.change(uri, 4, f"\n{BAD}")
+    assert [d.range.start.line for d in (await client.next(uri)).diagnostics] == [3]
+
+
+async def test_settings_that_nobody_told_of(client: Client, tmp_path: Path) -> None:
+    """Editors that do not watch files have changed settings at the next key, a new file as well as a changed one."""
+    (tmp_path / "app").mkdir()
+    uri, other = (tmp_path / "app" / "a.py").as_uri(), (tmp_path / "b.py").as_uri()
+    client.open(uri, BAD)
+    client.open(other, BAD)
+    assert [len((await client.next(u)).diagnostics) for u in (uri, other)] == [1, 1]
+    (tmp_path / "app" / "tokenguard.toml").write_text('[lint]\nignore = ["TG101"]\n')
+    client.change(uri, 2, BAD)
+    assert (await client.next(uri)).diagnostics == ()
+    (tmp_path / "app" / "tokenguard.toml").unlink()
+    (tmp_path / "tokenguard.toml").write_text('[lint]\nseverity = {TG101 = "info"}\n')
+    client.change(uri, 3, BAD)
+    await client.next(uri)
+    for document in (uri, other):
+        while True:
+            (found,) = (await client.next(document)).diagnostics
+            if found.severity == lsp.DiagnosticSeverity.Information:
+                break
+
+
+async def test_a_text_that_has_no_file(client: Client) -> None:
+    """An unsaved document has the settings of the folder that the server works in."""
+    client.open("untitled:Untitled-1", BAD)
+    assert len((await client.next("untitled:Untitled-1")).diagnostics) == 1

@@ -50,8 +50,8 @@ class Book:
         self.cells: dict[str, Cell] = {}
         self._read = Cells({})
 
-    def lint(self, texts: Mapping[str, str], linter: Linter | None) -> None:
-        """Take the code cells as they are now; without a linter, nothing is found in them."""
+    def lint(self, texts: Mapping[str, str], linter: Linter | None) -> list[Cell]:
+        """Take the code cells as they are now; those of which there is news. Without a linter, nothing is found."""
         self.cells = {uri: self.cells.get(uri) or Cell(uri, self) for uri in texts}
         numbered = dict(enumerate(self.cells.values(), 1))
         now = {number: texts[cell.uri] for number, cell in numbered.items()}
@@ -66,10 +66,14 @@ class Book:
             assert linter is not None
             for finding in map(program.place, linter.lint(program.text.encode(), self.path)):
                 found[finding.cell or 1].append(finding)
+        news = []
         for number, cell in numbered.items():
             cell.current = number not in broken
             if cell.current:
                 cell.take(now[number], found[number])
+            if cell.current or cell.follow(now[number]):
+                news.append(cell)
+        return news
 
     def edited(self, findings: list[Finding], edit: Edit) -> Changes:
         """How cells change when `edit` is done to the programs that the findings are in."""

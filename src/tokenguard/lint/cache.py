@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from tokenguard.lint.config import Config
 from tokenguard.lint.finding import Edit, Finding, Fix, Span
+from tokenguard.lint.sources import Stamp, stamp
 
 _FORMAT = 2
 _KEPT = 8  # caches of other settings kept beside this one
-Stamp = tuple[int, int, int]  # nanoseconds of the last change of the content and of the entry, bytes
 
 
 class Result(NamedTuple):
@@ -25,15 +25,6 @@ class Result(NamedTuple):
     findings: list[Finding]
     stamp: Stamp | None = None
     consulted: tuple[str, ...] = ()
-
-
-def stamp(path: str) -> Stamp | None:
-    """What tells one state of a file from another; None where there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 class Cache:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from tokenguard.lint.finding import SEVERITIES, Severity
+from tokenguard.lint.sources import Stamp, stamp
 
 _KEYS = ("select", "extend-select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules",
          "respect-gitignore")  # fmt: skip
@@ -91,11 +92,13 @@ class Settings:
     ) -> None:
         self._change = change
         self._known: dict[str, Config] = {}
+        self._seen: dict[str, Stamp | None] = {}
         named = file or _named()
         self._all: Config | None = None
         if isolated:
             self._all = change(Config(root=os.getcwd()))
         elif named is not None:
+            self._look(str(named))
             self._all = change(read(named))
 
     def of(self, folder: str) -> Config:
@@ -105,6 +108,8 @@ class Settings:
         folder = os.path.abspath(folder)
         known = self._known.get(folder)
         if known is None:
+            for name in FILES:
+                self._look(os.path.join(folder, name))
             found = settings_file(folder)
             above = os.path.dirname(folder)
             if found is not None:
@@ -115,6 +120,13 @@ class Settings:
                 known = self.of(above)
             self._known[folder] = known
         return known
+
+    def _look(self, file: str) -> None:
+        self._seen[file] = stamp(file)
+
+    def changed(self) -> bool:
+        """Whether a settings file has changed, come or gone since it was looked for."""
+        return any(stamp(file) != seen for file, seen in self._seen.items())
 
 
 def read(file: Place) -> Config:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from tokenguard.lint.engine import BROKEN, Linter
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.fixes import apply_edits
-from tokenguard.lint.sources import lines_of
+from tokenguard.lint.sources import lines_of, shared
 
 Units = Literal["utf-8", "utf-16", "utf-32"]
 Place = tuple[int, int]  # line and column
@@ -44,16 +44,31 @@ class Document:
         self._lines: list[str] = []
 
     def lint(self, text: str, linter: Linter) -> bool:
-        """Take a new text; whether its findings are known. They are not, and the last ones stay, while it is broken."""
+        """Take a new text; whether there is news of its findings. While it is broken, the last ones stay."""
         found = linter.lint(encoded(text), self.path)
         self.current = not any(finding.rule == BROKEN for finding in found)
-        if self.current:
-            self.take(text, found)
-        return self.current
+        if not self.current:
+            return self.follow(text)
+        self.take(text, found)
+        return True
 
     def take(self, text: str, findings: list[Finding]) -> None:
         """Keep a text with its findings."""
         self.findings, self._text, self._lines = findings, text, lines_of(text)
+
+    def follow(self, text: str) -> bool:
+        """Move the findings with their lines in a text that is not linted; whether any has moved."""
+        before, after = self._lines, lines_of(text)
+        self._lines = after
+        down = len(after) - len(before)
+        if not down:
+            return False
+        head = shared(before, after)
+        tail = len(before) - min(shared(before[::-1], after[::-1]), len(before) - head, len(after) - head)
+        moved = [f._replace(span=f.span.below(down)) if f.span.line > tail else f for f in self.findings]
+        news = moved != self.findings
+        self.findings = moved
+        return news
 
     def at(self, line: int, last: int | None = None) -> list[Finding]:
         """The findings on the lines from `line` to `last`."""

@@ -27,6 +27,10 @@ class Span(NamedTuple):
         """The span of a parsed node."""
         return cls(node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or node.col_offset)
 
+    def below(self, lines: int) -> Span:
+        """The same stretch so many lines further down."""
+        return Span(self.line + lines, self.column, self.end_line + lines, self.end_column)
+
 
 class Edit(NamedTuple):
     """One change to the expression at `span`, carried out by `fixes` on that expression alone.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from tokenguard.lint.comments import logical_end
 from tokenguard.lint.config import ConfigError
 from tokenguard.lint.engine import Linter
 from tokenguard.lint.finding import Finding
@@ -97,7 +98,6 @@ def add_ignores(findings: list[Finding]) -> tuple[int, int]:
 def commented(source: bytes, places: dict[int, set[str]]) -> tuple[bytes, int]:
     """The source with ignore comments at the ends of these lines, or above a line that cannot end in a comment."""
     from tokenguard.lint.fixes import parts_of
-    from tokenguard.lint.suppress import logical_end
 
     encoding, body, bom = parts_of(source)
     text = body.decode(encoding)

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.engine import BROKEN, Linter
-from tokenguard.lint.finding import Finding, Span
+from tokenguard.lint.finding import Finding
 from tokenguard.lint.fixes import fix_source
 from tokenguard.lint.jsontext import Member, line_of, replaced, sources
 from tokenguard.lint.sources import cell_texts, lines_of
@@ -58,16 +58,11 @@ class Program:
     def place(self, finding: Finding) -> Finding:
         """A finding of the program, as one of its cell."""
         cell = max((n for n, start in self.starts.items() if start < finding.span.line), default=1)
-        up = self.starts.get(cell, 0)
-        span = finding.span
-        return finding._replace(span=Span(span.line - up, span.column, span.end_line - up, span.end_column), cell=cell)
+        return finding._replace(span=finding.span.below(-self.starts.get(cell, 0)), cell=cell)
 
     def unplaced(self, finding: Finding) -> Finding:
         """A finding of a cell, as one of the program."""
-        down, span = self.starts[finding.cell or 0], finding.span
-        return finding._replace(
-            span=Span(span.line + down, span.column, span.end_line + down, span.end_column), cell=None
-        )
+        return finding._replace(span=finding.span.below(self.starts[finding.cell or 0]), cell=None)
 
     @staticmethod
     def split(text: str) -> dict[int, str]:

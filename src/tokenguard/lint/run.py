@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tokenguard.lint.cache import Cache, Result, stamp
+from tokenguard.lint.cache import Cache, Result
 from tokenguard.lint.config import Config
 from tokenguard.lint.files import Found
 from tokenguard.lint.finding import Finding
-from tokenguard.lint.sources import read
+from tokenguard.lint.sources import read, stamp
 
 if TYPE_CHECKING:  # where every answer is kept, nothing is linted
     from tokenguard.lint.engine import Linter

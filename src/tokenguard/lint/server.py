@@ -94,10 +94,16 @@ class Server(LanguageServer):
     def soon(self, uri: str) -> None:
         """Lint a document after a short pause in its changes."""
         if uri not in self._waiting:
-            self._waiting[uri] = asyncio.get_running_loop().call_later(_PAUSE_S, self.lint, uri)
+            self._waiting[uri] = asyncio.get_running_loop().call_later(_PAUSE_S, self.look, uri)
+
+    def look(self, uri: str) -> None:
+        """Lint a document, and all others where settings have changed: not every editor tells of files."""
+        if self._settings.changed():
+            self.lint_all()
+        self.lint(uri)
 
     def lint(self, uri: str) -> None:
-        """Lint a document as it is now, and tell the client, unless it does not parse."""
+        """Lint a document as it is now, and tell the client; while it does not parse, of what has moved."""
         self._wait_no_longer(uri)
         path = to_fs_path(uri) or uri
         linter = self._linter(path)
@@ -111,7 +117,7 @@ class Server(LanguageServer):
         if linter is None:
             document.take(text.source, [])
         elif not document.lint(text.source, linter):
-            return
+            return  # and no finding has moved
         self._publish(document, text.version)
 
     def _lint_book(self, uri: str, path: str, linter: Linter | None) -> None:
@@ -122,11 +128,10 @@ class Server(LanguageServer):
         texts = {cell: self.workspace.get_text_document(cell) for cell in code}
         for gone in book.cells.keys() - texts.keys():
             self.close(gone)
-        book.lint({cell: text.source for cell, text in texts.items()}, linter)
+        news = book.lint({cell: text.source for cell, text in texts.items()}, linter)
         self._documents.update(book.cells)
-        for cell in book.cells.values():
-            if cell.current:
-                self._publish(cell, texts[cell.uri].version)
+        for cell in news:
+            self._publish(cell, texts[cell.uri].version)
 
     @property
     def _units(self) -> Units:
@@ -167,7 +172,7 @@ class Server(LanguageServer):
         notebook = self.workspace.get_notebook_document(cell_uri=uri)
         whole = uri if notebook is None else notebook.uri
         if whole in self._waiting:
-            self.lint(whole)
+            self.look(whole)
         return self._documents.get(uri)
 
     def page(self, finding: Finding, document: Document) -> str:
@@ -250,7 +255,7 @@ def serve(options: Options) -> None:
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
     def opened(params: lsp.DidOpenTextDocumentParams) -> None:
-        server.lint(params.text_document.uri)
+        server.look(params.text_document.uri)
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
     async def changed(params: lsp.DidChangeTextDocumentParams) -> None:
@@ -270,7 +275,7 @@ def serve(options: Options) -> None:
 
     @server.feature(lsp.NOTEBOOK_DOCUMENT_DID_OPEN)
     def book_opened(params: lsp.DidOpenNotebookDocumentParams) -> None:
-        server.lint(params.notebook_document.uri)
+        server.look(params.notebook_document.uri)
 
     @server.feature(lsp.NOTEBOOK_DOCUMENT_DID_CHANGE)
     async def book_changed(params: lsp.DidChangeNotebookDocumentParams) -> None:

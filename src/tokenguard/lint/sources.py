@@ -5,9 +5,20 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Sequence
 
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _PIECE = 1 << 20
+Stamp = tuple[int, int, int]  # nanoseconds of the last change of the content and of the entry, bytes
+
+
+def stamp(path: str) -> Stamp | None:
+    """What tells one state of a file from another; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def read(path: str) -> bytes | str:
@@ -63,6 +74,6 @@ def _joined(source: str | list[str]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def shared(one: str, other: str) -> int:
-    """How many characters two texts have in common from the start."""
+def shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many characters two texts, or lines two lists of them, have in common from the start."""
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

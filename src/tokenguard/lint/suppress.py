@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.lint.comments import Comment, comments
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.prefilter import Entry
-
-if TYPE_CHECKING:
-    import tokenize
 
 UNUSED = "TG001"
 _NOQAS = ("noqa", "NOQA")
@@ -29,6 +27,7 @@ _NOQA = lazy(
     rf"#\s*(?P<file>(?:ruff|flake8)\s*:\s*)?noqa(?P<codes>\s*:\s*{_NAME}(?:[\s,]+{_NAME})*)?(?!\s*:)", re.IGNORECASE
 )
 _OURS = lazy(r"#\s*tokenguard:\s*ignore(?P<file>-file)?(?P<codes>\[[^\]]*\])?(?!-)")
+_CANDIDATE = lazy(r"#[^\r\n]*(?:noqa|tokenguard:)", re.IGNORECASE)
 _SEPARATORS = lazy(r"[\s,]+")
 
 
@@ -51,39 +50,32 @@ class Ignore(NamedTuple):
 
 def ignores(text: str) -> list[Ignore]:
     """The silencing comments of a source text, in order."""
-    import io
-    import tokenize
-
     found: list[Ignore] = []
-    start = 0
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type == tokenize.COMMENT:
-                found += _ignore(token, start)
-            elif token.type == tokenize.NEWLINE:
-                here = (start, token.start[0])
-                found = [c._replace(logical=here) if c.logical[1] == 0 and c.logical[0] == start else c for c in found]
-                start = 0
-            elif start == 0 and token.type not in (tokenize.NL, tokenize.INDENT, tokenize.DEDENT):
-                start = token.start[0]
-    except (tokenize.TokenError, SyntaxError, IndentationError):
-        pass  # the parser has reported it, or accepts what tokenize does not
-    return found
+    if not _CANDIDATE.search(text):
+        return found
+    pending: list[Ignore] = []
+    for comment in comments(text):
+        if comment.text is not None:
+            pending += _ignore(comment.text, comment)
+        else:
+            here = (comment.begins, comment.line)
+            found += (c._replace(logical=here) if c.logical[0] == comment.begins else c for c in pending)
+            pending = []
+    return found + pending
 
 
-def _ignore(token: tokenize.TokenInfo, start: int) -> Iterator[Ignore]:
+def _ignore(text: str, comment: Comment) -> Iterator[Ignore]:
     for pattern, ours in ((_OURS, True), (_NOQA, False)):
-        match = pattern.search(token.string)
+        match = pattern.search(text)
         if match is None:
             continue
         whole, codes = match["file"], match["codes"]
         if not ours and whole and "ruff" in whole.lower() and codes is None:
             return  # ruff's own rules alone
-        line, column = token.start
-        before = token.line.split("\n")[-2 if token.line.endswith("\n") else -1][:column]
+        line, before = comment.line, comment.before
         names = None if codes is None else tuple(n for n in _SEPARATORS.split(codes.strip(" \t:[]")) if n)
-        span = Span(line, len(before.encode()), line, len((before + token.string).encode()))
-        yield Ignore(span, names, not before.strip(), ours, bool(whole), (start or line, 0))
+        span = Span(line, len(before.encode()), line, len((before + text).encode()))
+        yield Ignore(span, names, not before.strip(), ours, bool(whole), (comment.begins or line, 0))
         return
 
 
@@ -92,20 +84,6 @@ def rules_named(name: str, known: Mapping[str, str]) -> frozenset[str]:
     return frozenset(rule for rule, full in known.items() if rule == name.upper() or full == name.lower()) or frozenset(
         rule for rule in known if len(name) > 1 and rule.startswith(name.upper())
     )
-
-
-def logical_end(text: str, line: int) -> int:
-    """The last line of the logical line that `line` is in."""
-    import io
-    import tokenize
-
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type == tokenize.NEWLINE and token.start[0] >= line:
-                return token.start[0]
-    except (tokenize.TokenError, SyntaxError, IndentationError):
-        pass
-    return line
 
 
 def apply(
