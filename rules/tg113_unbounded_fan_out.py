@@ -4,16 +4,17 @@
 rate limit turns most of them away, they are all retried at the same time, and those that time out have been paid for.
 Limit them with a semaphore.
 
-Task groups are the same, and so are thread pools without `max_workers`, which make up to 32 threads. What the tasks
-call is followed through helpers, of other modules, too; a semaphore or a limiter anywhere on the way counts as a bound,
-and so does a loop over batches. Lists of at most `max_at_once` items are left alone, and so are lists of roles, models,
-perspectives and the like. A request is a call of an SDK or a framework, a method of what is named a model
-(`self.llm.complete(...)`), or a post to the address of a model's API.
+Task groups are the same, and so are thread pools without `max_workers`, which make up to 32 threads, and the event
+loop's own pool (`run_in_executor(None, ...)`). What the tasks call is followed through helpers, of other modules, too;
+a semaphore or a limiter anywhere on the way counts as a bound, and so does a loop over batches. Lists of at most
+`max_at_once` items are left alone, and so are lists of roles, models, perspectives and the like. A request is a call of
+an SDK or a framework, a method of what is named a model (`self.llm.complete(...)`), or a post to the address of a
+model's API, or one whose body has a model and messages.
 
 By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web request,
-more than twenty that are written out), and the request is in sight. Where the items may be few (the steps that a
-model has planned, search terms, groups, what an object holds), or only names say that a model is asked, it reports
-only if you select it: `--extend-select TG113`.
+the chunks of a text, more than twenty that are written out), and the request is in sight. Where the items may be few
+(the steps that a model has planned, search terms, what was retrieved, groups, what an object holds), or only names say
+that a model is asked, it reports only if you select it: `--extend-select TG113`.
 
 Bad:
 

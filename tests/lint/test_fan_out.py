@@ -381,8 +381,75 @@ SURE = {
         "    with ThreadPoolExecutor() as pool:\n        return list(pool.map(one, rows))"
     ),
 }
+SURE |= {
+    "a client's own method, in a pool": (
+        "def f(prompts):\n    with ThreadPoolExecutor() as pool:\n        return list(pool.map(sync.chat.completions.create, prompts))"
+    ),
+    "a client's own method, in the loop's pool": (
+        "async def f(prompts):\n    loop = asyncio.get_running_loop()\n"
+        "    await asyncio.gather(*[loop.run_in_executor(None, sync.chat.completions.create, p) for p in prompts])"
+    ),
+    "a pool without a number, by the loop": (
+        "async def f(texts):\n    loop = asyncio.get_running_loop()\n    with ThreadPoolExecutor() as pool:\n"
+        "        await asyncio.gather(*[loop.run_in_executor(pool, ask, t) for t in texts])"
+    ),
+    "the loop's pool, in a helper": (
+        "from functools import partial\nasync def one(t):\n    loop = asyncio.get_running_loop()\n"
+        "    return await loop.run_in_executor(None, lambda: ask(t))\n"
+        "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "a chain that was handed in": (
+        "from langchain.chains import LLMChain\nasync def one(chain, t):\n    return await chain.arun(t)\n"
+        "async def f(chain, texts):\n    await asyncio.gather(*[one(chain, t) for t in texts])"
+    ),
+    "a model that was handed in, and is called": (
+        "from langchain_openai import ChatOpenAI\nasync def one(ask_it, t):\n    return await ask_it([t])\n"
+        "async def f(texts):\n    model = ChatOpenAI(max_tokens=5)\n    await asyncio.gather(*[one(model, t) for t in texts])"
+    ),
+    "a post whose body names a model and its messages": (
+        "async def one(session, url, t):\n    body = {'model': 'm', 'messages': [t], 'max_tokens': 5}\n"
+        "    async with session.post(url, json=body) as answer:\n        return await answer.json()\n"
+        "async def f(session, url, texts):\n    await asyncio.gather(*[one(session, url, t) for t in texts])"
+    ),
+    "a deployment's address": (
+        "async def one(client, t):\n    url = 'https://example.com/openai/deployments/d/chat/completions'\n"
+        "    return await client.post(url, data=t)\n"
+        "async def f(client, texts):\n    await asyncio.gather(*[one(client, t) for t in texts])"
+    ),
+    "a column of a table": (
+        "import pandas as pd\ndef f(data: pd.DataFrame, column):\n    with ThreadPoolExecutor() as pool:\n"
+        "        list(pool.map(ask, data[column]))"
+    ),
+    "what a text was cut into, deep in something": (
+        "async def f(found):\n    text_chunks = found[0]\n    await asyncio.gather(*[title(c) for c in text_chunks])"
+    ),
+    "pieces that an object holds": (
+        "class A:\n    async def f(self):\n        await asyncio.gather(*[title(c) for c in self.chunks])"
+    ),
+    "a list that is sifted, round after round": (
+        "async def some(prompts):\n    return await asyncio.gather(*[title(p) for p in prompts])\n"
+        "async def f(texts):\n    left = [i for i in range(len(texts))]\n    while left:\n"
+        "        now = [texts[i] for i in left]\n        done = await some(now)\n        left = [i for i in left if not done[i]]"
+    ),
+    "a copy": "async def f(texts):\n    queue = texts.copy()\n    await asyncio.gather(*[title(t) for t in queue])",
+    "a model's method that is awaited": (
+        "async def f(texts, model):\n    async def one(t):\n        return await model.complete(t)\n"
+        "    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+}
 
 UNSURE = {
+    "states of a search": "async def f(states):\n    await asyncio.gather(*[title(s) for s in states])",
+    "what was retrieved": "async def f(retrieved_nodes):\n    await asyncio.gather(*[title(n) for n in retrieved_nodes])",
+    "what a search has found": (
+        "async def f(index, question):\n    found = index.similarity_search(question)\n"
+        "    await asyncio.gather(*[title(d) for d in found])"
+    ),
+    "the places in a list that a model has made": (
+        "def plan(question):\n    return ask(question).output_text.splitlines()\n"
+        "async def f(question):\n    parts = plan(question)\n"
+        "    await asyncio.gather(*[title(parts[i]) for i in range(len(parts))])"
+    ),
     "what a model has planned": (
         "def plan(question):\n    return ask(question).output_text.splitlines()\n"
         "async def f(question):\n    steps_to_do = plan(question)\n    await asyncio.gather(*[title(s) for s in steps_to_do])"
@@ -422,6 +489,31 @@ def test_a_test_may_start_what_it_likes(lint) -> None:
 
 
 BOUNDED = {
+    "a pool of four, by the loop": (
+        "async def f(texts):\n    loop = asyncio.get_running_loop()\n    with ThreadPoolExecutor(max_workers=4) as pool:\n"
+        "        await asyncio.gather(*[loop.run_in_executor(pool, ask, t) for t in texts])"
+    ),
+    "a pool of who knows how many, in a helper": (
+        "class A:\n    async def one(self, t):\n        loop = asyncio.get_running_loop()\n"
+        "        return await loop.run_in_executor(self.workers, ask, t)\n"
+        "    async def f(self, texts):\n        await asyncio.gather(*[self.one(t) for t in texts])"
+    ),
+    "a loop's pool that was set": (
+        "async def f(texts):\n    loop = asyncio.get_running_loop()\n    loop.set_default_executor(ThreadPoolExecutor(4))\n"
+        "    await asyncio.gather(*[loop.run_in_executor(None, ask, t) for t in texts])"
+    ),
+    "a module's request that holds up the loop": (
+        "import openai\nasync def one(t):\n    answer = openai.ChatCompletion.create(model='m', messages=[t], max_tokens=5)\n"
+        "    return answer.choices[0]\nasync def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "a framework's call that holds up the loop": (
+        "async def one(llm, t):\n    answer = llm.invoke(t)\n    return answer.content\n"
+        "async def f(llm, texts):\n    await asyncio.gather(*[one(llm, t) for t in texts])"
+    ),
+    "a table whose name is like a model's": (
+        "async def f(rows, model):\n    async def one(r):\n        return await model.create(r)\n"
+        "    await asyncio.gather(*[one(r) for r in rows])"
+    ),
     "a semaphore of any name": (
         "GATE = asyncio.Semaphore(3)\nasync def one(t):\n    async with GATE:\n        return await title(t)\n"
         "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"

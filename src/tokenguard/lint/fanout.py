@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tokenguard.lint.loops import goes_over, makers
+from tokenguard.lint.pools import POOLS, open_pool
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import BOUND, mentions_bound
-from tokenguard.lint.sizes import as_many_as_items
 
 _DEPTH = 7  # names of lists of lists
 _GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", "tqdm.asyncio.tqdm.gather",
                       "tqdm.asyncio.tqdm_asyncio.gather", "tqdm.asyncio.tqdm.as_completed"})  # fmt: skip
 _GROUPS = ("asyncio.TaskGroup()", "anyio.create_task_group()", "trio.open_nursery()")
-_POOLS = ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.thread.ThreadPoolExecutor()")
 
 
 class FanOut(NamedTuple):
@@ -119,23 +118,11 @@ def _pooled(file: File) -> Iterator[FanOut]:
     for call in file.module.calls_of(("map", "submit")):
         if len(call.args) < 2 or not isinstance(call.func, ast.Attribute):
             continue
-        if not file.names.path(call.func.value).startswith(_POOLS) or not _open_pool(file, call.func.value):
+        if not file.names.path(call.func.value).startswith(POOLS) or not open_pool(file, call.func.value):
             continue
         made = makers(file, call.func.value)
         if sources := (call.args[1],) if call.func.attr == "map" else goes_over(file, call, made):
             yield FanOut(call, call.args[0], sources, "as many requests at once as the pool makes threads")
-
-
-def _open_pool(file: File, pool: ast.expr) -> bool:
-    """Whether a thread pool is given no number of threads, or as many as there are items."""
-    made = makers(file, pool)
-    if len(made) != 1:
-        return False
-    known = file.arguments(made[0])
-    workers = known.known.get("max_workers") or (made[0].args[0] if made[0].args else None)
-    if workers is None:
-        return not known.open
-    return file.is_none(workers) or as_many_as_items(file, workers)
 
 
 # -- what bounds them ----------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ import re
 from collections.abc import Container
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.lint.pools import in_closed_pool, run_in_executor
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
-from tokenguard.lint.surface import CLIENTS
+from tokenguard.lint.surface import CLIENTS, surface_of
 from tokenguard.lint.syntax import Function
 
 _DEPTH = 7  # helpers between the start of a task and its request
@@ -42,12 +43,16 @@ _OF_MODELS = lazy(
     r"|object|response|structured|text|with\w*))*"
     r"|async_(?:generate|complete|chat|call)"
 )
+_OF_ONE_MODEL = lazy(r"a?(?:complete|chat|generate|invoke|ask)(?:_\w+)?")  # create and query are a table's, too
 # The address of a request that is made without an SDK.
 _POSTS = frozenset({"post", "request", "stream"})
 _ADDRESS = lazy(
     r"/chat/completions|/v1/(?:messages|responses|completions|complete)\b|/api/(?:generate|chat)\b|[gG]enerateContent\b"
+    r"|/(?:engines|deployments)/.*completions"
 )
-_MODEL_CALLED = lazy(r"langchain.*\.\w*(?:Chat\w*|OpenAI|LLM|Model)\(\)")  # model(messages)
+_MODEL_CALLED = lazy(
+    r"langchain.*\.\w*(?:Chat\w*|OpenAI|LLM|Model)\(\)|guidance(?:\.guidance|\.Program)?\(\)"
+)  # model(messages)
 _CHAIN = lazy(r"(?:^|[._])\w*chain(?:\(.*\))?$", re.IGNORECASE | re.DOTALL)
 _OF_CHAINS = frozenset(
     {"run", "arun", "acall", "apply", "aapply", "predict", "apredict", "predict_and_parse", "apredict_and_parse",
@@ -67,6 +72,13 @@ _SAYS_SO = lazy(
 _REQUESTS = lazy(
     r"_?a?(?:send|call|ask|chat|complet|create|generat|request|fetch|query|invoke|prompt|get_(?:chat|complet|response))\w*"
 )
+# Of a module itself, without a client; and methods that have an asynchronous twin.
+_OF_MODULES = lazy(
+    r"openai\.(?:ChatCompletion|Completion|chat\.completions|completions|responses)\.create"
+    r"|litellm\.(?:completion|responses)|ollama\.(?:chat|generate)"
+)
+_SYNCHRONOUS = frozenset({"invoke", "predict", "invoke_model", "converse", "chat_completion", "create_chat_completion"})
+_LISTED = ast.List | ast.ListComp | ast.GeneratorExp | ast.Tuple
 _BLOCKING = tuple(f"{path}()" for path in CLIENTS if "Async" not in path)
 _LIMITERS = lazy(r"(?:asyncio|threading|anyio|trio|aiolimiter)\.(?:\w+\.)?\w*(?:Semaphore|Limiter)\(\)")
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
@@ -84,16 +96,28 @@ def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
     """
     calls = [part for part in ast.walk(task) if isinstance(part, ast.Call)]
     names = [last_name(call.func) for call in calls]
-    if any(map(BOUND.search, names)) or any(_bounds(file, call.func) for call in calls):
+    if any(map(BOUND.search, names)) or any(_bounds(file, call.func) or in_closed_pool(file, call) for call in calls):
         return False
     if any(map(_TOOL.search, names)):
         return False  # the tool calls of one answer are few
     if isinstance(task, ast.Name | ast.Attribute):
-        return _asks_by(file, task) or _reaches(file, task, 0, surely)
+        return _runs(file, task, 0, surely)
     return any(
-        _asks(file, call, surely) or any(_reaches(file, f, 0, surely) for f in (call.func, *call.args))
+        _asks(file, call, surely)
+        or any(_reaches(file, f, 0, surely) for f in (call.func, *call.args))
+        or _runs(file, run_in_executor(call), 0, surely)
         for call in calls
     )
+
+
+def _runs(file: File, function: ast.expr | None, depth: int, surely: bool) -> bool:
+    """Whether a function that is passed to another one makes a request: a client's own method, or one that calls it."""
+    if not isinstance(function, ast.Name | ast.Attribute):
+        return False
+    path = file.names.path(function)
+    surface = surface_of(file.names.base(path) or path)
+    is_call = surface is not None and surface.kind == "call" and not surface.needs
+    return is_call or _asks_by(file, function) or _reaches(file, function, depth, surely)
 
 
 def _asks(file: File, call: ast.Call, surely: bool) -> bool:
@@ -104,25 +128,39 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     func = called(call)
     if _RUNNERS.fullmatch(_path(file, func)) or _asked_for(file, call):
         return True
-    if _MODEL_CALLED.fullmatch(file.names.path(func)) or _asks_by(file, func):
-        return True
+    if _asks_by(file, func) or any(_MODEL_CALLED.fullmatch(other.names.path(o)) for other, o in _objects(file, func)):
+        return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call))
+    if (
+        last_name(func) in _OF_CHAINS
+        and _CHAIN.search(_of(func))
+        and (not surely or b"langchain" in file.module.source)
+    ):
+        return not (last_name(func) == "run" and _holds_up(file, call))
     return _posts(file, call) or (not surely and _says_so(file, call, _of(func)))
 
 
 def _asked_for(file: File, call: ast.Call) -> bool:
-    """Whether an awaited call is told the messages and the model: `await send_request(messages=..., model=...)`."""
-    given = {keyword.arg for keyword in call.keywords}
-    waited = isinstance(file.module.parents.get(call), ast.Await)
-    return waited and given >= {"messages", "model"} and bool(_REQUESTS.fullmatch(last_name(call.func)))
+    """Whether an awaited call is told the messages and the model, or is a model's: `await model.complete(prompt)`."""
+    if not isinstance(file.module.parents.get(call), ast.Await):
+        return False
+    name = last_name(call.func)
+    if {keyword.arg for keyword in call.keywords} >= {"messages", "model"} and _REQUESTS.fullmatch(name):
+        return True
+    return last_name(getattr(call.func, "value", call)) == "model" and bool(_OF_ONE_MODEL.fullmatch(name))
 
 
 def _blocks(file: File, call: ast.Call) -> bool:
     """Whether a request of a client that is not asynchronous holds up its event loop: the next waits for it."""
-    if isinstance(file.module.parents.get(call), ast.Await | ast.Call) or called(call) is not call.func:
+    path = file.names.path(call.func)
+    return (path.startswith(_BLOCKING) or bool(_OF_MODULES.fullmatch(path))) and _holds_up(file, call)
+
+
+def _holds_up(file: File, call: ast.Call) -> bool:
+    """Whether a coroutine waits for a call without awaiting it; what is passed on may be awaited elsewhere."""
+    if isinstance(file.module.parents.get(call), ast.Await | ast.Call | _LISTED) or called(call) is not call.func:
         return False
-    return isinstance(file.module.function_of(call), ast.AsyncFunctionDef) and file.names.path(call.func).startswith(
-        _BLOCKING
-    )
+    around = (a for a in file.module.ancestors(call) if isinstance(a, ast.Lambda | Function))
+    return isinstance(next(around, None), ast.AsyncFunctionDef)
 
 
 def _asks_by(file: File, func: ast.expr) -> bool:
@@ -143,6 +181,9 @@ def _posts(file: File, call: ast.Call) -> bool:
     if last_name(call.func) not in _POSTS:
         return False
     given = [*call.args[:2], *(k.value for k in call.keywords if k.arg == "url")]
+    body = [file.written(k.value) for k in call.keywords if k.arg in ("json", "data")]
+    if any(_is_body(file, node) for node in body):
+        return True
     texts = [
         part.value
         for node in map(file.written, given)
@@ -150,6 +191,14 @@ def _posts(file: File, call: ast.Call) -> bool:
         if isinstance(part, ast.Constant) and isinstance(part.value, str)
     ]
     return any(map(_ADDRESS.search, texts))
+
+
+def _is_body(file: File, body: ast.expr) -> bool:
+    """Whether a post's body is a request of a model: it names the model, and has a prompt or messages."""
+    if isinstance(body, ast.Call) and last_name(body.func) == "dumps" and body.args:
+        body = file.written(body.args[0])
+    keys = {file.constant(key) for key in body.keys} if isinstance(body, ast.Dict) else set()
+    return "model" in keys and bool(keys & {"messages", "prompt"})
 
 
 def _says_so(file: File, call: ast.Call, of: str) -> bool:
@@ -161,8 +210,6 @@ def _says_so(file: File, call: ast.Call, of: str) -> bool:
         return False
     if _GATEWAY.fullmatch(last_name(call.func.value)):
         return name.startswith(("acreate", "agenerate", "acomplete", "achat"))
-    if name in _OF_CHAINS and _CHAIN.search(of):
-        return True
     if name in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
         return bool(_AGENT.search(of)) and isinstance(file.module.parents.get(call), ast.Await | ast.ListComp)
     return False
@@ -197,7 +244,10 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
         known[function, surely] = False  # a circle adds nothing
         inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
         known[function, surely] = not mentions_bound(other, function) and any(
-            _asks(other, call, surely) or _reaches(other, called(call), depth + 1, surely) for call in inside
+            _asks(other, call, surely)
+            or _reaches(other, called(call), depth + 1, surely)
+            or _runs(other, run_in_executor(call), depth + 1, surely)
+            for call in inside
         )
     return known[function, surely]
 
@@ -276,7 +326,7 @@ def _mentions_bound(file: File, function: Function, entered: Container[ast.AST] 
         if held is not None and held not in entered and _LIMITERS.match(file.names.path(held)):
             return True
         name = node.arg if isinstance(node, ast.keyword) else last_name(node)
-        if name and BOUND.search(name):
+        if (name and BOUND.search(name)) or in_closed_pool(file, node):
             return True
     return False
 

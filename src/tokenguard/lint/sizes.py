@@ -7,17 +7,27 @@ import re
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import goes_over
+from tokenguard.lint.pools import as_many_as_items
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import last_name, sends
 from tokenguard.lint.syntax import Binding, Function
 
-_DEPTH = 8  # names of names
+_DEPTH = 20  # names of names
 _WRITTEN = 20  # items of a list that is written out, from which on they are many, whatever a rule's option says
 _PLAN = lazy(
-    r"(?:^|_)(?:sub_?)?(?:tasks|plans?|steps|queries|subquestions|perspectives|roles|layers|targets|datasets)$",
+    r"(?:^|_)(?:sub_?)?(?:tasks|plans?|steps|queries|subquestions|perspectives|roles|layers|targets|datasets"
+    r"|states|thoughts|candidates|hypotheses|branches|ideas|hits|matches)$"
+    r"|^(?:retrieved|relevant|search|top)_",
     re.IGNORECASE,
 )
+# What a text is cut into, and what a table or a file has many of, wherever it is held.
+_PIECES = lazy(
+    r"(?:^|_)(?:chunks|splits|segments|paragraphs|sentences|passages|pages|rows|records|lines|transcripts|articles|essays)$",
+    re.IGNORECASE,
+)
+_FINDS = lazy(r"(?:^|_)(?:search|retrieve|relevant_documents)(?:_|$)")  # what is found is as few as was asked for
+_TABLE = lazy(r"(?:^|_)(?:df|data_?frame)(?:_|$)", re.IGNORECASE)
 _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
 
 _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
@@ -35,20 +45,6 @@ _ONE_OF_A_TEAM = lazy(
     r"|dimension|category|reviewer|researcher)(?:_(?:name|id|key))?$"
 )
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
-
-
-def as_many_as_items(file: File, number: ast.expr) -> bool:
-    """Whether a number is a length, or grows with one: the least of it and another number does not."""
-    match file.written(number):
-        case ast.Call(func=ast.Name(id="len")):
-            return True
-        case ast.Call(func=ast.Name(id="min"), args=args):
-            return all(as_many_as_items(file, arg) for arg in args)
-        case ast.Call(func=ast.Name(id="max"), args=args) | ast.BoolOp(values=args):
-            return any(as_many_as_items(file, arg) for arg in args)
-        case ast.BinOp(left=left, right=right):
-            return as_many_as_items(file, left) or as_many_as_items(file, right)
-    return False
 
 
 def few(file: File, source: ast.expr, most: int) -> bool:
@@ -186,13 +182,21 @@ def many(file: File, source: ast.expr, depth: int = 0) -> bool:
 
     A plan's steps and a question's search terms are few, whatever they are called; nobody writes down how few.
     """
-    if depth > _DEPTH:
-        return False
+    known: dict[ast.expr, bool] = file.memory.setdefault("many", {})
+    if source not in known:
+        known[source] = False  # a circle adds nothing
+        known[source] = depth <= _DEPTH and _many(file, source, depth)
+    return known[source]
+
+
+def _many(file: File, source: ast.expr, depth: int) -> bool:
     match source:
         case ast.Name():
             return _named_many(file, source, depth)
         case ast.Await(value=value) | ast.Starred(value=value) | ast.Subscript(value=value, slice=ast.Slice()):
             return many(file, value, depth + 1)
+        case ast.Call(func=ast.Name(id="range"), args=[ast.Call(func=ast.Name(id="len"), args=[counted])]):
+            return many(file, counted, depth + 1)
         case ast.Call(func=ast.Name(id="range"), args=args):
             return any(as_many_as_items(file, arg) for arg in args)
         case ast.Call(func=ast.Name(id="zip"), args=args):
@@ -201,20 +205,22 @@ def many(file: File, source: ast.expr, depth: int = 0) -> bool:
             return many(file, arg, depth + 1)
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[arg, *_]) if name in _SAME:
             return many(file, arg, depth + 1)
-        case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values")):
+        case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values" | "copy")):
             return many(file, value, depth + 1)
         case ast.Call(func=ast.Attribute(value=value, attr="get")):
             return _held_many(file, value)
         case ast.Call(func=ast.Attribute(attr="gather"), args=[ast.Starred(value=value), *_]):
             return many(file, value, depth + 1)  # one answer for each
         case ast.Call():
-            return not sends(file, source)
+            return not _FINDS.search(last_name(source.func)) and not sends(file, source)
         case ast.Attribute(value=ast.Name(id="self"), attr=attr):
             owner = file.module.class_of(source)
             given_once = file.module.attributes(owner).get(attr, []) if owner is not None else []
             given_by = given_once[0].value if len(given_once) == 1 else None  # self.documents = documents
-            return isinstance(given_by, ast.Name) and many(file, given_by, depth + 1)
-        case ast.Attribute(value=value) | ast.Subscript(value=value):
+            return bool(_PIECES.search(attr)) or (isinstance(given_by, ast.Name) and many(file, given_by, depth + 1))
+        case ast.Attribute(value=value, attr=name) | ast.Subscript(value=value, slice=ast.Constant(value=str(name))):
+            return bool(_PIECES.search(name)) or _held_many(file, value)
+        case ast.Subscript(value=value):
             return _held_many(file, value)
         case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
             return all(many(file, generator.iter, depth + 1) for generator in generators)
@@ -246,6 +252,9 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
         known = given(file, scope.node, name.id)
         return not known or any(many(file, value, depth + 1) for value in known)
     values = [b.value for b in bindings if b.kind in ("assign", "with") and b.value is not None]
+    values = [v for v in values if not _mentions(v, name.id)]  # texts = [t for t in texts if t]
+    if values and _PIECES.search(name.id) and all(isinstance(v, ast.Subscript | ast.Attribute) for v in values):
+        return True
     made = [v for v in values if not isinstance(v, ast.List) or not v.elts]  # a few that are written out are for a try
     return bool(values) and all(many(file, value, depth + 1) for value in made or values)
 
@@ -260,6 +269,18 @@ def _held_many(file: File, holder: ast.expr) -> bool:
     if isinstance(written, ast.Call):
         return last_name(written.func).startswith(("load", "read", "fetch")) and not sends(file, written)
     found = file.module.scope_at(holder).lookup(holder.id) if isinstance(holder, ast.Name) else None
+    if found and _is_table(holder, found[1][0]):
+        return True
     function = found[0].node if found and found[1][0].kind == "param" else None
     decorators = function.decorator_list if isinstance(function, Function) else []
     return any(isinstance(d, ast.Call) and _ROUTE.search(ast.unparse(d.func)) for d in decorators)
+
+
+def _is_table(name: ast.expr, binding: Binding) -> bool:
+    """Whether a name stands for a table, by what it is called or noted to be: `df`, `data: pd.DataFrame`."""
+    note = getattr(binding.node, "annotation", None) if binding.kind == "param" else None
+    return bool(_TABLE.search(last_name(name))) or (note is not None and "DataFrame" in ast.unparse(note))
+
+
+def _mentions(value: ast.expr, name: str) -> bool:
+    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(value))

@@ -1,0 +1,54 @@
+"""Pools of threads: how many requests they let out at once, and what is run in one."""
+
+from __future__ import annotations
+
+import ast
+
+from tokenguard.lint.loops import makers
+from tokenguard.lint.rulebook import File
+
+POOLS = ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.thread.ThreadPoolExecutor()")
+
+
+def open_pool(file: File, pool: ast.expr) -> bool:
+    """Whether a thread pool is given no number of threads, or as many as there are items."""
+    made = makers(file, pool)
+    if len(made) != 1:
+        return False
+    known = file.arguments(made[0])
+    workers = known.known.get("max_workers") or (made[0].args[0] if made[0].args else None)
+    if workers is None:
+        return not known.open
+    return file.is_none(workers) or as_many_as_items(file, workers)
+
+
+def as_many_as_items(file: File, number: ast.expr) -> bool:
+    """Whether a number is a length, or grows with one: the least of it and another number does not."""
+    match file.written(number):
+        case ast.Call(func=ast.Name(id="len")):
+            return True
+        case ast.Call(func=ast.Name(id="min"), args=args):
+            return all(as_many_as_items(file, arg) for arg in args)
+        case ast.Call(func=ast.Name(id="max"), args=args) | ast.BoolOp(values=args):
+            return any(as_many_as_items(file, arg) for arg in args)
+        case ast.BinOp(left=left, right=right):
+            return as_many_as_items(file, left) or as_many_as_items(file, right)
+    return False
+
+
+def run_in_executor(call: ast.Call) -> ast.expr | None:
+    """What `loop.run_in_executor(pool, f, x)` runs; None of any other call."""
+    match call:
+        case ast.Call(func=ast.Attribute(attr="run_in_executor"), args=[_, function, *_]):
+            return function
+    return None
+
+
+def in_closed_pool(file: File, node: ast.AST) -> bool:
+    """Whether a node runs something in a pool that may have few threads: neither the loop's own, nor an open one."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="run_in_executor"), args=[pool, _, *_]):
+            if file.is_none(pool):
+                return b"set_default_executor" in file.module.source
+            return not (file.names.path(pool).startswith(POOLS) and open_pool(file, pool))
+    return False
