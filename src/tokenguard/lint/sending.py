@@ -235,7 +235,7 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     """Whether calling `func` makes a request, without a bound on the way."""
     if not isinstance(func, ast.Name | ast.Attribute) or depth > _DEPTH:
         return False
-    found = _function(file, func)
+    found = function_of(file, func)
     if found is None:
         return False
     other, function = found
@@ -252,7 +252,7 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     return known[function, surely]
 
 
-def _function(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Function] | None:
+def function_of(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Function] | None:
     """The function of the project that `func` names, with the facts of its file: also a method of an object's class."""
     if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id in ("self", "cls"):
         owner_class = file.module.class_of(func)
