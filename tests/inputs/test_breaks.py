@@ -311,10 +311,10 @@ def test_what_is_not_looked_through_tells_nothing(monkeypatch, seed):
     new = made(20, rng.randrange(len(lines)), 30)
     for tokens in (1_100, new.chars // 4, new.chars):
         for read in (0, tokens // 2, tokens):
-            told = breaks.find(new, earlier, tokens, read, marks=False)
+            told = breaks.find(chains.Beside(new), earlier, tokens, read, marks=False)
             with monkeypatch.context() as patch:
                 patch.setattr(breaks, "_may_differ", lambda *_: True)
-                assert breaks.find(new, earlier, tokens, read, marks=False) == told
+                assert breaks.find(chains.Beside(new), earlier, tokens, read, marks=False) == told
 
 
 def test_memory_is_bounded(monkeypatch):

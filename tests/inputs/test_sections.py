@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenguard.inputs import pieces
 from tokenguard.inputs.pieces import taken_apart
 from tokenguard.inputs.sections import sections, shared_out, tool_shares
 
@@ -97,3 +98,21 @@ def test_odd_requests(body):
     """A request of any shape is taken apart without an error."""
     request = taken_apart(body if isinstance(body, dict) else {"messages": body})
     assert sum(sections(request, 77).values()) in (0, 77)
+
+
+@pytest.mark.parametrize("role", sorted(pieces.SPEAKERS))
+@pytest.mark.parametrize("content", ["Hello.", "", "line one\nline two", [{"type": "text", "text": "Hello."}], None, 7])
+def test_a_message_of_a_text_is_read_as_any_other(role, content):
+    """What is not looked through because there is nothing more to find is what looking through it finds."""
+    short = pieces.TEXTS.turn({"role": role, "content": content})
+    long = pieces.TEXTS.turn({"role": role, "content": content, "name": None})
+    assert short == long
+
+
+def test_marks_in_messages_count_wherever_the_conversation_stands():
+    """A mark is found in the messages of every format, at the message that has it, and not one before or after."""
+    marked = {"role": "user", "content": [{"type": "text", "text": "b", "cache_control": {"ttl": "1h"}}]}
+    for key in ("messages", "input"):
+        conversation = [{"role": "user", "content": "a"}, {}, marked, {"role": "user", "content": "c"}]
+        found = pieces.taken_apart({key: conversation})
+        assert (found.marked, found.lasting) == (2, True)

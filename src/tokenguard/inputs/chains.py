@@ -74,6 +74,23 @@ class Chain(NamedTuple):
         return Place(piece.place, piece.number, self.upto(block) - self.begins[begun])
 
 
+class Beside:
+    """A chain beside others: how many blocks from the beginning it has in common with each, looked at once."""
+
+    __slots__ = ("_common", "chain")
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self._common: dict[int, int] = {}
+
+    def common(self, old: Chain) -> int:
+        """How many, with a chain that is kept."""
+        known = self._common.get(id(old))
+        if known is None:
+            known = self._common[id(old)] = common(self.chain, old)
+        return known
+
+
 def chain(request: Request[Cut], model: str, sent_ns: int, ended_ns: int) -> Chain:
     """The chain of a request."""
     sums, firsts, begins = array("I"), array("I"), array("Q", [0])
@@ -82,8 +99,9 @@ def chain(request: Request[Cut], model: str, sent_ns: int, ended_ns: int) -> Cha
     for n, piece in enumerate(request.pieces, 1):
         if len(sums) < MAX_LENGTH:
             firsts.append(len(sums))
-            sums.extend(piece.text.sums)
-            at += len(piece.text)
+            text = piece.text
+            sums.extend(text.sums)
+            at += text.ends[-1] if text.ends else 0
             begins.append(at)
         if n == request.marked:
             marked = at
@@ -122,11 +140,12 @@ class Chains:
         """The chains of a key, the newest last."""
         return self._by_key.get(key, [])
 
-    def add(self, key: Key, new: Chain) -> None:
+    def add(self, key: Key, beside: Beside) -> None:
         """Keep a chain: in the place of one that it goes on from, or else of the oldest."""
+        new = beside.chain
         kept = self._by_key.setdefault(key, [])
         self._by_key.move_to_end(key)
-        same = next((n for n, old in enumerate(kept) if _goes_on(new, old)), None)
+        same = next((n for n, old in enumerate(kept) if _goes_on(beside, old)), None)
         mine = [n for n, old in enumerate(kept) if old.model == new.model]
         if same is None and len(mine) >= KEPT:
             same = mine[0]
@@ -145,6 +164,6 @@ class Chains:
         self._blocks -= len(old.sums)
 
 
-def _goes_on(new: Chain, old: Chain) -> bool:
+def _goes_on(new: Beside, old: Chain) -> bool:
     """Whether a chain is an earlier one with more at its end, or nearly so."""
-    return new.model == old.model and old.upto(common(new, old)) >= 0.9 * old.chars
+    return new.chain.model == old.model and old.upto(new.common(old)) >= 0.9 * old.chars

@@ -66,6 +66,8 @@ class Known(Plain[Cut]):
         self._here: dict[int, tuple[object, _Member]] = {}
         """Those of the request that is being read, by their identity; held, so that none gets another's."""
         self._blocks = 0
+        self._cut = 0
+        """The blocks of the texts of the member that is being read."""
 
     def request_hash(self, whole: tuple[str, str, Mapping[str, Any]]) -> str:
         """16 hex digits, equal for equal requests whatever the order of their keys."""
@@ -84,28 +86,29 @@ class Known(Plain[Cut]):
 
     def text(self, text: str) -> Cut:
         """A text in blocks."""
-        return Cut(text)
+        cut = Cut(text)
+        self._cut += len(cut.sums)
+        return cut
 
     def turn(self, member: object) -> Turn[Cut]:
         """A message."""
-        return self._once("turn", member, super().turn)
+        its = self._member(member)
+        return its.found.get("turn") or self._made(its, "turn", super().turn, member)
 
     def tool(self, tool: Mapping[str, Any]) -> Said[Cut]:
         """A tool."""
-        return self._once("tool", tool, super().tool)
+        its = self._member(tool)
+        return its.found.get("tool") or self._made(its, "tool", super().tool, tool)
 
     def _digest(self, member: object) -> bytes:
-        return self._once("digest", member, _digest)
+        its = self._member(member)
+        return its.found.get("digest") or self._made(its, "digest", _digest, member)
 
-    def _once(self, what: str, member: object, make: Callable[[Any], T]) -> T:
-        here = self._here.get(id(member))
-        its = self._member(member) if here is None else here[1]
-        known: T | None = its.found.get(what)
-        if known is not None:
-            return known
+    def _made(self, its: _Member, what: str, make: Callable[[Any], T], member: object) -> T:
+        self._cut = 0
         made = its.found[what] = make(member)
         if its.is_kept:
-            weight = MEMBER + _blocks(made)
+            weight = MEMBER + self._cut
             its.weight += weight
             self._blocks += weight
             while self._blocks > MOST:
@@ -115,6 +118,8 @@ class Known(Plain[Cut]):
         return made
 
     def _member(self, member: object) -> _Member:
+        if (here := self._here.get(id(member))) is not None:
+            return here[1]
         key = _key(member)
         its = self._members.get(key)
         if its is None:
@@ -137,10 +142,3 @@ def _key(member: object) -> object:
 
 def _digest(member: object) -> bytes:
     return blake2b(marshalled(canonical(member)), digest_size=16).digest()
-
-
-def _blocks(made: object) -> int:
-    """The blocks in what was made of a member."""
-    if isinstance(made, Cut):
-        return len(made.sums)
-    return sum(map(_blocks, made)) if isinstance(made, tuple) else 0

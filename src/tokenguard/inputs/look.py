@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, ToolsetRecord
 from tokenguard.inputs.breaks import Break, find
-from tokenguard.inputs.chains import Chains, Key, chain
+from tokenguard.inputs.chains import Beside, Chains, Key, chain
 from tokenguard.inputs.known import Known
 from tokenguard.inputs.pieces import taken_apart
 from tokenguard.inputs.request import Request
@@ -66,7 +66,8 @@ class Looker:
             toolset = told if self._is_new(told.hash) else None
         if record.outcome == names.OK and tokens is not None and not request.remembered:
             end = record.start_ns + record.duration_ns
-            new = chain(request, str(record.attributes.get(names.REQUEST_MODEL) or ""), record.start_ns, end)
+            model = str(record.attributes.get(names.REQUEST_MODEL) or "")
+            new = Beside(chain(request, model, record.start_ns, end))
             key: Key = (record.attributes.get(names.SERVER_ADDRESS), *map(record.attributes.get, WHOSE))
             read = _count(record, names.CACHE_READ_TOKENS)
             if read is not None:

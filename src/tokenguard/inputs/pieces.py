@@ -11,6 +11,8 @@ from tokenguard.providers.reading import fields
 from tokenguard.tokens.bounds import CACHE_MARKS, REMEMBERS
 
 SYSTEM_ROLES: Final = frozenset({"system", "developer"})
+SPEAKERS: Final = SYSTEM_ROLES | {"user", "assistant"}
+"""Whose messages of a text are just that; the result of a tool is something else."""
 SETTINGS: Final = ("tool_choice", "thinking", "response_format")
 """What stands before the messages in what the model reads, and is no text of theirs."""
 MEDIA_CHARS: Final = 3_000
@@ -63,6 +65,8 @@ class Turn(NamedTuple, Generic[T]):
 
     role: str
     said: tuple[Said[T], ...]
+    lasting: bool | None = None
+    """Whether a mark for the cache in it asks for an hour; `None` without a mark."""
 
 
 class Plain(Generic[T]):
@@ -74,8 +78,13 @@ class Plain(Generic[T]):
 
     def turn(self, member: object) -> Turn[T]:
         """A message."""
+        if type(member) is dict and len(member) == 2:
+            role, content = member.get("role"), member.get("content")
+            if type(role) is str and role in SPEAKERS and type(content) is str and content:
+                return Turn(role, (Said("", self.text(content)),))  # as nearly all are: there is nothing more to find
         read = message(member)
-        return Turn(read["role"], tuple(map(self._part, read["parts"])))
+        marks = [*_marks_in(fields(member).get("content"))]
+        return Turn(read["role"], tuple(map(self._part, read["parts"])), any(map(_lasts, marks)) if marks else None)
 
     def tool(self, tool: Mapping[str, Any]) -> Said[T]:
         """A tool."""
@@ -97,6 +106,7 @@ class Texts(Plain[str]):
 
 
 TEXTS: Final = Texts()
+_new: Final = tuple.__new__
 
 
 def taken_apart(body: Mapping[str, Any], read: Plain[Any] = TEXTS) -> Request[Any]:
@@ -108,23 +118,21 @@ def taken_apart(body: Mapping[str, Any], read: Plain[Any] = TEXTS) -> Request[An
     if settings := {key: body[key] for key in SETTINGS if body.get(key) is not None}:
         found.append(Piece("system", "settings", 0, read.text(_json(settings))))
     turns = [read.turn(member) for member in members(body)]
-    last = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=len(turns) - 1)
-    until: list[int] = []
-    for n, turn in enumerate(turns):
-        found.extend(_pieces(turn, n, n == last))
-        until.append(len(found))
-    marked, lasting = _marks(body, ends, until)
+    last = next((n for n in range(len(turns) - 1, -1, -1) if turns[n].role == "user"), len(turns) - 1)
+    marks: list[tuple[int, bool]] = []
+    for n, (role, said, lasting) in enumerate(turns):
+        if role in SYSTEM_ROLES:
+            section, place = "system", "system"
+        else:
+            section, place = "last" if n == last else "history", "messages"
+        for what, text in said:
+            found.append(_new(Piece, (what or section, place, n, text, "")))
+        if lasting is not None:
+            marks.append((len(found), lasting))
+    marks += _marks_around(body, ends, len(found) if turns else 0)
     remembered = not REMEMBERS.isdisjoint(body) and any(map(body.get, REMEMBERS))
-    return Request(tuple(found), marked, lasting, remembered)
-
-
-def _pieces(turn: Turn[T], n: int, is_last: bool) -> Iterator[Piece[T]]:
-    if turn.role in SYSTEM_ROLES:
-        section, place = "system", "system"
-    else:
-        section, place = "last" if is_last else "history", "messages"
-    for what, text in turn.said:
-        yield Piece(what or section, place, n, text)
+    marked = max(end for end, _ in marks) if marks else None
+    return Request(tuple(found), marked, any(lasting for _, lasting in marks), remembered)
 
 
 def _text(part: Mapping[str, Any]) -> str:
@@ -167,21 +175,20 @@ def _name(tool: Mapping[str, Any]) -> str:
     return str(named.get("name") or named.get("type") or "?")
 
 
-def _marks(body: Mapping[str, Any], ends: Mapping[str, int], until: list[int]) -> tuple[int | None, bool]:
-    """Up to which piece the request is marked for the cache, and whether for an hour."""
-    found: list[tuple[int, object]] = []
-    if AUTOMATIC in body and until:
-        found.append((until[-1], body[AUTOMATIC]))
-    config = fields(body.get("toolConfig"))
-    for key, value in (("tools", body.get("tools") or config.get("tools")), ("system", body.get("system"))):
-        found += [(ends[key], mark) for mark in _marks_in(value)]
-    turns = body.get("messages")
-    for turn, end in zip(turns if isinstance(turns, list | tuple) else (), until, strict=False):
-        content = fields(turn).get("content")
-        if type(content) is not str:
-            found += [(end, mark) for mark in _marks_in(content)]
-    lasting = any(fields(mark).get("ttl") == "1h" for _, mark in found)
-    return max((end for end, _ in found), default=None), lasting
+def _marks_around(body: Mapping[str, Any], ends: Mapping[str, int], whole: int) -> Iterator[tuple[int, bool]]:
+    """The marks for the cache that are not in a message: up to which piece each, and whether for an hour."""
+    if AUTOMATIC in body and whole:
+        yield whole, _lasts(body[AUTOMATIC])
+    for key, value in (
+        ("tools", body.get("tools") or fields(body.get("toolConfig")).get("tools")),
+        ("system", body.get("system")),
+    ):
+        for mark in _marks_in(value):
+            yield ends[key], _lasts(mark)
+
+
+def _lasts(mark: object) -> bool:
+    return fields(mark).get("ttl") == "1h"
 
 
 def _marks_in(blocks: object) -> Iterator[object]:

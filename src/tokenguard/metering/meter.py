@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from tokenguard.call import scope
@@ -35,6 +34,7 @@ from tokenguard.metering.usage_option import UsageOption
 from tokenguard.prices import PriceBook
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Endpoint
+from tokenguard.telemetry.context import current, make_current, with_span
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.spans import CallSpan, HeldSpan, NativeSpan, OuterSpan, outer_owner, silencing
 
@@ -416,7 +416,7 @@ class Meter:
             _ask_usage(exchange, call)
             call.hide_usage = True
         current_call.set(call)
-        otel_context.attach(call.span.context)
+        make_current(call.span.context)
 
     def _close(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         """Undo what `_open` made current, and see what came of the request."""
@@ -430,8 +430,8 @@ class Meter:
         """
         if current_call.get() is call:
             current_call.set(None)
-        if call.outer is not None and otel_context.get_current() is call.span.context:
-            otel_context.attach(call.outer)  # not `detach`, which logs and swallows what a signal handler raises
+        if call.outer is not None and current() is call.span.context:
+            make_current(call.outer)  # not `detach`, which logs and swallows what a signal handler raises
 
     def _answered(self, exchange: Exchange, call: Call, answer: Answer) -> None:
         error = answer.error
@@ -509,7 +509,7 @@ class Meter:
     def _start_span(self, call: Call, native: bool | trace.Span) -> None:
         name, start = _start_of(call.api.operation, call.endpoint, call.model, call.stream)
         call.attributes.update(start)
-        parent = call.outer = otel_context.get_current()
+        parent = call.outer = current()
         owner = outer_owner(parent, start)
         if owner is not None and owner is not native:
             own = functools.partial(self.telemetry.spans.start, name, parent, start, call.start_ns)
@@ -521,7 +521,7 @@ class Meter:
             span = self.telemetry.spans.start(name, parent, start, call.start_ns)
             if call.rerouted is not None and call.rerouted.after is not None:
                 span.add_link(call.rerouted.after)
-            call.span = CallSpan(span, silencing(trace.set_span_in_context(span, parent)), len(start))
+            call.span = CallSpan(span, silencing(with_span(span, parent)), len(start))
 
 
 def _ask_usage(exchange: Exchange, call: Call) -> None:

@@ -33,7 +33,7 @@ class Cache:
     )
     version: str = row(kinds.NAME, "1", "Part of the key: answers of another version are not found.")
     encoder: str | None = row(
-        kinds.CALLBACK,
+        kinds.ENCODER,
         None,
         'For `match = "meaning"`: your own function from a list of texts to a list of vectors, or `model2vec:` with '
         "the name or folder of a model.",

@@ -176,9 +176,13 @@ def message(member: object) -> Message:
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
+INSTRUCTIONS = ("system", "instructions", "systemInstruction", "system_instruction", "preamble")
+INSTRUCTION_KEYS = frozenset(INSTRUCTIONS)
+
+
 def system_instructions(request: Mapping[str, Any]) -> list[Part]:
     """What stands apart from the conversation: `system`, `instructions`, `systemInstruction`."""
-    for key in ("system", "instructions", "systemInstruction", "system_instruction", "preamble"):
+    for key in INSTRUCTIONS if not INSTRUCTION_KEYS.isdisjoint(request) else ():
         if given := request.get(key):
             return [_whole(part) for part in _said(given)]
     return []

@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import NonRecordingSpan
 
@@ -30,6 +30,7 @@ from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.telemetry.spans import NativeSpan
 from tokenguard.telemetry.templates import SdkSpans
 
+NO_FILES: Final[Mapping[str, Any]] = {}
 DEPLOYMENT = "/deployments/"
 """In the URL of Azure clients that are made for one deployment."""
 
@@ -48,13 +49,13 @@ class StainlessExchange:
         body: Mapping[str, Any],
         stream: bool,
         native_span: bool,
+        files: Any,
     ) -> None:
         self._client = client
         self._options = options
         self.api = api
         self.endpoint = endpoint
-        files = options.__dict__.get("files")
-        self._files = described(files) if files else {}
+        self._files = described(files) if files else NO_FILES
         """The files of a multipart request; in the body they are looked at, and not sent from there."""
         self.body = {**body, **self._files} if files else body
         self.stream = stream
@@ -275,8 +276,8 @@ def _exchange(client: Any, options: Any, kwargs: Mapping[str, Any], family: Fami
         api = api_of(given["url"], endpoint.provider) or api
     # anthropic 2.x: `_tracer` is there once OpenTelemetry can give one, and requests with a name get a span.
     native_span = family.traces and bool(given.get("span_name")) and client._tracer is not None
-    stream = bool(kwargs.get("stream")) or body.get("stream") is True
-    return StainlessExchange(client, options, api, endpoint, body, stream, native_span)
+    stream = body.get("stream") is True or bool(kwargs.get("stream"))
+    return StainlessExchange(client, options, api, endpoint, body, stream, native_span, given.get("files"))
 
 
 def _asked(meter: Meter, options: Any, result: Any) -> None:

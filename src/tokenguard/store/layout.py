@@ -7,6 +7,7 @@ common is in `kinds`, once, the names that have many values are in `words`, and 
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -121,11 +122,24 @@ def divided(attributes: Mapping[str, Any]) -> tuple[str | None, str | None]:
     shared: dict[str, Any] = {}
     for key, value in attributes.items():
         (shared if key in SHARED or value == 0 else own)[key] = value
-    return _json(own), _json(shared)
+    try:
+        return _json(own), _shared_json(*shared, *shared.values())
+    except TypeError:  # a list
+        return _json(own), _json(shared)
+
+
+@functools.lru_cache(maxsize=256, typed=True)  # 0 is not 0.0
+def _shared_json(*said: Any) -> str | None:
+    """The JSON of these names and then their values: written once for all calls that have them."""
+    return _json(dict(zip(said[: len(said) // 2], said[len(said) // 2 :], strict=True)))
+
+
+_encode: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+"""Not `json.dumps`, which makes an encoder for each text."""
 
 
 def _json(attributes: Mapping[str, Any]) -> str | None:
-    return json.dumps(attributes, allow_nan=False, separators=(",", ":")) if attributes else None
+    return _encode(attributes) if attributes else None
 
 
 # --- the SQL ---------------------------------------------------------------------------------------------------------

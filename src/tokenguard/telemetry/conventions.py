@@ -111,13 +111,14 @@ class Histograms:
         inference = labels.get(names.OPERATION) in INFERENCE
         for duration in self._durations if inference else self._of_others:
             duration.add(labels, tally.durations)
-        for kind, tokens in (("input", tally.inputs), ("output", tally.outputs)):
+        inputs, outputs = tally.measured(names.INPUT_TOKENS), tally.measured(names.OUTPUT_TOKENS)
+        for kind, tokens in (("input", inputs), ("output", outputs)):
             if tokens and self._usage is not None:
                 self._usage.add({**labels, names.TOKEN_TYPE: kind}, tokens)
         if tally.first_chunks:
             for first_chunk in self._first_chunks:
                 first_chunk.add(labels, tally.first_chunks)
         if inference and self._by_kind is not None:
-            for histogram, tokens in zip(self._by_kind, (tally.inputs, tally.outputs), strict=True):
+            for histogram, tokens in zip(self._by_kind, (inputs, outputs), strict=True):
                 if tokens:
                     histogram.add(labels, tokens)

@@ -254,25 +254,25 @@ class Metrics:
                 self._note("recording metrics", error)
 
     def _add_tally(self, tally: Tally) -> None:
-        key, seen = self._labels(tally.seen), tally.seen
+        key, seen, sums = self._labels(tally.seen), tally.seen, tally.sums()
         served = names.served_by(seen)
         by = (("served", served),) if served else ()
         self._add(names.CALLS, (*key, ("outcome", tally.outcome), *by), tally.calls)
         if tally.outcome != names.BLOCKED and not served and _uncapped(seen):
             self._add(names.UNCAPPED_CALLS, key, tally.calls)
-        for (_, kind), tokens in zip(TOKEN_TYPES, tally.sums, strict=False):
+        for (_, kind), tokens in zip(TOKEN_TYPES, sums, strict=False):
             if tokens is not None:
                 self._add(names.TOKENS, (*key, ("type", kind)), tokens)
         if tally.unpriced:
             self._add(names.UNPRICED_CALLS, key, tally.unpriced)
         if tally.usd is not None:
             self._add(names.COST_USD, (*key, ("status", tally.status)), tally.usd)
-            for (_, part), usd in zip(COST_PARTS, tally.sums[len(TOKEN_TYPES) :], strict=False):
+            for (_, part), usd in zip(COST_PARTS, sums[len(TOKEN_TYPES) :], strict=False):
                 if usd is not None:
                     self._add(names.COST_PART_USD, (*key, ("part", part)), usd)
         if tally.saved:
             self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), tally.saved)
-        for section, tokens in zip(names.INPUT_SECTIONS, tally.sums[-len(names.INPUT_SECTIONS) :], strict=True):
+        for section, tokens in zip(names.INPUT_SECTIONS, sums[-len(names.INPUT_SECTIONS) :], strict=True):
             if tokens:
                 whose = tuple(label for label in key if label[0] in SECTION_LABELS)
                 self._add(names.SECTION_TOKENS, (*whose, ("section", section)), tokens)

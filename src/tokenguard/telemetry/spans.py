@@ -15,14 +15,13 @@ from opentelemetry.trace import (
     SpanKind,
     Status,
     StatusCode,
-    get_current_span,
     get_tracer_provider,
-    set_span_in_context,
 )
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
 from tokenguard.providers.hosts import UNKNOWN
+from tokenguard.telemetry.context import span_of, with_span
 
 Attributes = dict[str, AttributeValue]
 
@@ -43,7 +42,7 @@ def outer_owner(context: Context, start: Mapping[str, AttributeValue]) -> Span |
     has no key for embeddings), or one of OpenInference. A span that goes to another tracer provider than the
     application's is none: what is written there, the application's own backend would not get.
     """
-    span = get_current_span(context)
+    span = span_of(context)
     if OWNER_KEY in context:
         return span
     if span is INVALID_SPAN or not span.is_recording() or not _goes_where_ours_go(span):
@@ -196,7 +195,7 @@ class NativeSpan(CallSpan):
     def adopt(self, span: Span) -> None:
         """The SDK has started its span."""
         self._span = span
-        self.context = set_span_in_context(span, self.context)
+        self.context = with_span(span, self.context)
         if span.is_recording():
             self._pending = 2
             self._really_end = span.end

@@ -46,24 +46,23 @@ SUMMED: Final = (
     *map(names.input_attribute, names.INPUT_SECTIONS),
 )
 """The attributes that are summed, in the order of `Tally.sums`."""
+NUMBERS: Final = frozenset((type(None), bool, int, float))
 
 
 class Tally:
     """The calls with the same labels and the same outcome."""
 
     __slots__ = (
+        "_rows",
         "calls",
         "durations",
         "first_chunks",
         "histograms",
-        "inputs",
         "modalities",
         "outcome",
-        "outputs",
         "saved",
         "seen",
         "status",
-        "sums",
         "unpriced",
         "usd",
     )
@@ -78,22 +77,18 @@ class Tally:
         self.unpriced = 0
         self.usd: float | None = None
         self.saved = 0.0
-        self.sums: list[float | None] = [None] * len(SUMMED)
-        """By `SUMMED`; `None` where no call had any."""
+        self._rows: list[tuple[AttributeValue | None, ...]] = []
+        """Of each call its values of `SUMMED`."""
         self.durations: Measured = []
         self.first_chunks: Measured = []
-        self.inputs: Measured = []
-        self.outputs: Measured = []
         self.modalities: dict[tuple[names.Metric, str], float] = {}
         """Tokens by the newer conventions' counters, and by what they are of."""
 
     def add(self, record: CallRecord, span: SpanContext) -> None:
         """Count a call."""
         self.calls += 1
-        get, sums, cost = record.attributes.get, self.sums, record.cost
-        for place, amount in enumerate(map(get, SUMMED)):
-            if amount is not None:
-                sums[place] = (sums[place] or 0) + number(amount)
+        get, cost = record.attributes.get, record.cost
+        self._rows.append((*map(get, SUMMED),))
         if cost is not None:
             if cost.total is None:
                 self.unpriced += 1
@@ -102,13 +97,21 @@ class Tally:
             self.saved += cost.saved or 0.0
         if self.histograms:
             self.durations.append((record.duration_ns / 1e9, span))
-            for measured, name in (
-                (self.first_chunks, names.TIME_TO_FIRST_CHUNK),
-                (self.inputs, names.INPUT_TOKENS),
-                (self.outputs, names.OUTPUT_TOKENS),
-            ):
-                if (value := get(name)) is not None:
-                    measured.append((number(value), span))
+            if (waited := get(names.TIME_TO_FIRST_CHUNK)) is not None:
+                self.first_chunks.append((number(waited), span))
+
+    def sums(self) -> list[float | None]:
+        """By `SUMMED`; `None` where no call had any."""
+        return [*map(_total, zip(*self._rows, strict=True))]
+
+    def measured(self, attribute: str) -> Measured:
+        """One of `SUMMED` of each call that had any, with its span; of calls with histograms."""
+        place = SUMMED.index(attribute)
+        return [
+            (number(value), span)
+            for row, (_, span) in zip(self._rows, self.durations, strict=True)
+            if (value := row[place]) is not None
+        ]
 
     def add_modalities(self, record: CallRecord) -> None:
         """Count a call's tokens by modality, where it is an inference."""
@@ -119,6 +122,15 @@ class Tally:
                 for modality, part in by_modality(row, number(tokens), record.usage):
                     key = (row.counter, modality)
                     self.modalities[key] = self.modalities.get(key, 0) + part
+
+
+def _total(values: tuple[AttributeValue | None, ...]) -> float | None:
+    """The sum of what is told; `None` where nothing is."""
+    if values.count(None) == len(values):
+        return None
+    if not NUMBERS.issuperset(map(type, values)):
+        values = tuple(number(value) for value in values if value is not None)
+    return sum(filter(None, values))  # type: ignore[arg-type] # of numbers alone
 
 
 def number(value: AttributeValue) -> float:

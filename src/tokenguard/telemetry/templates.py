@@ -32,12 +32,12 @@ from opentelemetry.trace import (
     TraceFlags,
     Tracer,
     TraceState,
-    get_current_span,
     set_span_in_context,
 )
 
 from tokenguard.facts.record import AttributeValue
 from tokenguard.process.interrupts import interrupt
+from tokenguard.telemetry.context import span_of
 
 SDK: Final = "opentelemetry.sdk.trace"
 NO_PARTS: Final[Mapping[str, tuple[()]]] = {"_events": (), "_links": ()}
@@ -259,7 +259,7 @@ class Template:
         self, tracer: Any, name: str, parent: Context, attributes: Mapping[str, AttributeValue], start_ns: int
     ) -> Any:
         """A span that no processor knows of; `None` where only the SDK can make it: below one that is not sampled."""
-        over = get_current_span(parent)
+        over = span_of(parent)
         above: SpanContext | None = None if over is INVALID_SPAN else over.get_span_context()
         if above is None or not above.is_valid:
             above, trace_id, flags, state = None, self._new_trace(), self._root[self._is_random()], self._no_state
