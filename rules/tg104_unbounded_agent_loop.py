@@ -4,10 +4,10 @@
 for one more step, nothing else ends it: each turn sends the whole, growing conversation again, so the cost grows with
 the square of the turns. Count the turns, or watch a budget or a deadline.
 
-A loop with a counter, a budget, a deadline, a person in it (`input()`, a microphone, a helper that asks), or one that waits for a queue is not reported;
-a person who is only asked between the rounds of tools does not bound those. A limit that limits nothing
-(`max_turns=float("inf")`, `itertools.count()`) is the same as none, and so is Anthropic's tool runner without
-`max_iterations`.
+A loop with a counter, a budget, a deadline, a person in it (`input()`, a microphone, a helper that asks), or one that
+waits for a queue is not reported; a person who is only asked between the rounds of tools does not bound those. A limit
+that limits nothing (`max_turns=float("inf")`, `itertools.count()`) is the same as none, and so is Anthropic's tool
+runner without `max_iterations`.
 
 Bad:
 

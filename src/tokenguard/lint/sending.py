@@ -80,6 +80,7 @@ _OF_MODULES = lazy(
 _SYNCHRONOUS = frozenset({"invoke", "predict", "invoke_model", "converse", "chat_completion", "create_chat_completion"})
 _LISTED = ast.List | ast.ListComp | ast.GeneratorExp | ast.Tuple
 _BLOCKING = tuple(f"{path}()" for path in CLIENTS if "Async" not in path)
+_EMBEDS = lazy(r"(?:^|_)a?(?:embed|embedding|embeddings)(?:_|$)", re.IGNORECASE)
 _LIMITERS = lazy(r"(?:asyncio|threading|anyio|trio|aiolimiter)\.(?:\w+\.)?\w*(?:Semaphore|Limiter)\(\)")
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
 _AGENT = lazy(r"(?:^|[._])agent$")
@@ -239,6 +240,8 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     if found is None:
         return False
     other, function = found
+    if _EMBEDS.search(function.name):
+        return False  # TG111 speaks of these
     known: dict[tuple[Function, bool], bool] = other.memory.setdefault("reaches", {})
     if (function, surely) not in known:
         known[function, surely] = False  # a circle adds nothing
