@@ -5,8 +5,9 @@ Each turn pays for all turns before it: a chat of 40 turns of 500 tokens sends 4
 messages to 20, keeps the prompt cache working in between.
 
 Reported are loops that read a person's next question, conversations that an object or a session keeps from call to
-call, and LangChain's `ConversationBufferMemory`. Whatever may keep the history short counts: a slice, `pop`, a look at
-its length, `deque(maxlen=...)`, a name such as `trim_messages`. The tool rounds of one task are not reported.
+call, and LangChain's `ConversationBufferMemory` where it lasts longer than one run. Whatever may keep the history short
+counts: a slice, `pop`, a look at its length, `deque(maxlen=...)`, a name such as `trim_messages`. The tool rounds of one
+task are not reported.
 
 pydantic-ai's `result.all_messages()` holds the history that was sent, too. Where it is added to that history, the
 history doubles with every turn: that is an error.
@@ -64,6 +65,7 @@ from collections.abc import Iterator
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.history import KEEPERS, OWN_GROWTH, additions, asks_a_person, cut_down, histories
 from tokenguard.lint.loops import Loop
+from tokenguard.lint.memories import outlives
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 
@@ -98,7 +100,7 @@ def check(file: File) -> Iterator[Report]:
                 "older ones.",
             )
     for call in file.module.calls_of((_MEMORY,)):
-        if file.names.path(call.func).startswith("langchain"):
+        if file.names.path(call.func).startswith("langchain") and outlives(file, call):
             yield Report(
                 call,
                 f"{_MEMORY} sends every earlier turn again. Use a memory with a window, a token limit or a summary.",

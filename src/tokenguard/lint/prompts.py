@@ -251,12 +251,31 @@ def _prompts_by_name(file: File) -> Iterator[ast.expr]:
         assert isinstance(node, ast.Assign)
         target = node.targets[0]
         name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
-        if _PROMPT_NAME.search(name) and file.module.function_of(node) is not None:
+        place = file.module.function_of(node) if _PROMPT_NAME.search(name) else None
+        if place is not None and not _only_kept(file, place, name):
             yield node.value
     for function in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef):
         assert isinstance(function, Function)
         if _PROMPT_FUNCTION.search(function.name):
             yield from file.module.results(function)
+
+
+def _only_kept(file: File, place: Function, name: str) -> bool:
+    """Whether a text is only put at the end of a history that an object keeps, where it stays as it is."""
+    uses = [n for n in ast.walk(place) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
+    statements = [next((a for a in file.module.ancestors(use) if isinstance(a, ast.stmt)), None) for use in uses]
+    return bool(statements) and all(map(_grows_history, statements))
+
+
+def _grows_history(statement: ast.stmt | None) -> bool:
+    match statement:
+        case ast.AugAssign(target=ast.Attribute(), op=ast.Add()):
+            return True
+        case ast.Assign(targets=[ast.Attribute() as target], value=ast.BinOp(op=ast.Add()) as value):
+            return ast.unparse(value).startswith(ast.unparse(target))
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Attribute(), attr="append"))):
+            return True
+    return False
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------
