@@ -65,6 +65,7 @@ SILENT = {
     "TG119 memory of two questions": LC + f"def f(llm):\n    {CHAIN}    for q in ['a', 'b']:\n        print(chain.run(q))",
     "TG119 memory of each round": LC + "def f(llm, qs):\n    while qs:\n        memory = ConversationBufferMemory()\n        chain = ConversationChain(llm=llm, memory=memory)\n        print(chain.run(qs.pop()))",
     "TG119 memory of what was read": LC + "from langchain.memory import ChatMessageHistory\ndef f(llm, rows):\n    history = ChatMessageHistory()\n    for row in rows:\n        history.add_user_message(row)\n    return ConversationBufferMemory(chat_memory=history)",
+    "TG119 five turns": CHAT.replace("while True", "for turn in range(5)") + f"        {ASK}",
     "TG119 slice": CHAT + f"        m = m[-20:]\n        {ASK}",
     "TG119 sliced in the request": CHAT + f"        {ASK.replace('=m,', '=m[-20:],')}",
     "TG119 pop": CHAT + f"        if big(m):\n            m.pop(1)\n        {ASK}",
