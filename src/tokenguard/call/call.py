@@ -264,9 +264,9 @@ class Call:
         self.request = exchange.body
         self.stream = exchange.stream
         self.scope = scope.current()
-        self.attribution = self.scope.attribution
-        self.attributes: dict[str, AttributeValue] = {}
-        model = exchange.body.get("model")
+        self.attribution, attributes, _ = self.scope
+        self.attributes: dict[str, AttributeValue] = {**attributes}
+        model = self.request.get("model")
         self.model: str | None = model if isinstance(model, str) else None
 
     def begins(self) -> None:

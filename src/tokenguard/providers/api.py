@@ -123,8 +123,9 @@ class Api:
             if key in settings:
                 each = max(each, whole(settings[key]) or 1)
         prompts = body.get(self.prompts) if self.prompts else None
-        several = isinstance(prompts, list | tuple) and any(type(prompt) is not int for prompt in prompts)
-        return each * (len(prompts) if several else 1)  # type: ignore[arg-type] # a list
+        if isinstance(prompts, (list, tuple)) and any(type(prompt) is not int for prompt in prompts):
+            each *= len(prompts)
+        return each
 
     def settings_of(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The part of a request that holds the cap and the temperature."""

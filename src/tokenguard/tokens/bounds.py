@@ -6,6 +6,7 @@ tells the bytes of plain messages; tools are nearly always those of the call bef
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from copy import deepcopy
 from itertools import chain
@@ -71,6 +72,9 @@ AROUND_TEXT = BOUND_PER_ITEM + BOUND_PER_OBJECT + sum(BOUND_PER_ITEM + len(key) 
 """Room around a message's role and text."""
 
 
+SCALARS = frozenset((int, float, bool, type(None)))
+
+
 class Bound(NamedTuple):
     """What a request's input tokens cannot pass."""
 
@@ -93,21 +97,27 @@ def upper_bound_request(body: Mapping[str, Any], size: int | None = None, said: 
     tools = said_by_tools(body)
     if size is not None and size < SHORT:
         size = None
-    offers = "tools" if body.get("tools") else "functions" if body.get("functions") else ""
-    tokens = BOUND_PER_REQUEST + (BOUND_TOOLS if offers or body.get("toolConfig") else 0)
+    offers = "" if tools is NO_TOOLS else "tools" if body.get("tools") else "functions" if body.get("functions") else ""
+    tokens = said_by_keys(tuple(body)) + (BOUND_TOOLS if offers or body.get("toolConfig") else 0)
     messages = None if size is None else _said_by_messages(body, size, offers, tools, walk)
+    texts, told = said or (None, 0)
     for key, value in body.items():
-        tokens += BOUND_PER_ITEM + (len(key) if key.isascii() else upper_bound(key))
-        if key == offers:
+        if key == texts:
+            tokens += told + len(value) * AROUND_TEXT
+        elif offers and key == offers:
             tokens += tools.tokens
-        elif said is not None and key == said[0]:
-            tokens += said[1] + len(value) * AROUND_TEXT
-        elif key == "messages" and messages is not None:
+        elif messages is not None and key == "messages":
             tokens += messages
         else:
             tokens += len(value) if type(value) is str and value.isascii() else walk(value, key in TOKEN_LISTS)
     marked = walk.marked or tools.marked or not CACHE_MARKS.isdisjoint(body)
     return Bound(tokens, walk.complete and tools.complete and not has_more(body, tools), marked)
+
+
+@functools.lru_cache(maxsize=1024)
+def said_by_keys(keys: tuple[str, ...]) -> int:
+    """The room for a request and what its own keys say."""
+    return BOUND_PER_REQUEST + sum(BOUND_PER_ITEM + upper_bound(key) for key in keys)
 
 
 class Said(NamedTuple):
@@ -207,6 +217,8 @@ class _Walk:
         kind = type(node)  # exact types first: asking an abstract class takes longer than all the rest
         if kind is str:
             return upper_bound(node)  # type: ignore[arg-type] # it is a string
+        if kind in SCALARS:
+            return len(str(node))
         if kind is dict or (kind is not list and isinstance(node, Mapping)):
             return self._object(node)  # type: ignore[arg-type] # it is a mapping
         if kind is list or kind is tuple or isinstance(node, list | tuple):
