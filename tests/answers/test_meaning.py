@@ -162,7 +162,7 @@ def test_encoder_that_fails(encoder, provider, under, spans, caplog):
     assert took < 1.5
     assert len(provider.requests) == 2
     assert looked_up(spans) == [("miss", "encoder")] * 2
-    assert caplog.text.count("so its calls are sent") == 1
+    assert caplog.text.count("calls are sent meanwhile") == 1
 
 
 def test_never_on_the_loop(provider, under):
@@ -284,8 +284,9 @@ def test_many_without_faiss(monkeypatch):
     assert len(index) == 10
 
 
-def test_static_model(tmp_path):
-    """`model2vec:` names a static model, by its folder here."""
+@pytest.fixture
+def static_model(tmp_path):
+    """The folder of one that knows two words."""
     model2vec = pytest.importorskip("model2vec", reason="model2vec is not installed: static models are not tried")
     np = pytest.importorskip("numpy")
     from tokenizers import Tokenizer
@@ -296,10 +297,35 @@ def test_static_model(tmp_path):
     tokenizer.pre_tokenizer = Whitespace()
     made = model2vec.StaticModel(np.eye(4, dtype=np.float32), tokenizer)
     made.save_pretrained(str(tmp_path / "model"))
-    encode_with = encoder_of(f"model2vec:{tmp_path / 'model'}")
+    return tmp_path / "model"
+
+
+def test_static_model(static_model):
+    """`model2vec:` names a static model, by its folder here."""
+    encode_with = encoder_of(f"model2vec:{static_model}")
     one, same, other = unit_vectors(encode_with, ["refund", "refund", "shipping"])
     assert float(one @ same) == pytest.approx(1.0)
     assert float(one @ other) < 0.5
+
+
+@pytest.mark.parametrize("name", ["minishlab/potion-base-2M", "./models/our-own", "potion"])
+def test_static_models_in_a_policy(name):
+    """A model's name, with its owner's, and a folder are encoders; nothing behind the colon is none."""
+    rule = f'[[cache]]\nname = "faq"\nmatch = "meaning"\nencoder = "model2vec:{name}"\n'
+    assert policy.loads(rule, "t.toml").caches[0].encoder == f"model2vec:{name}"
+    with pytest.raises(PolicyError, match='or a model as "model2vec:NAME OR FOLDER"'):
+        policy.loads(rule.replace(name, ""), "t.toml")
+
+
+def test_static_model_serves(static_model, provider, under):
+    """From the policy to the answer."""
+    named = f"model2vec:{static_model}"
+    judged = JUDGED.replace("answers.test_meaning:encode", named)
+    under(RULE.replace("answers.test_meaning:encode", named) + judged, '[answers]\ntimeout = "30s"\n')
+    client = provider.client()
+    for text, sent in (("refund rules", 1), ("refund conditions", 1), ("shipping rules", 2)):
+        ask(client, text)
+        assert len(provider.requests) == sent
 
 
 def test_eval(tmp_path):

@@ -110,3 +110,28 @@ def test_notes_are_mended_only_where_their_rule_is_selected() -> None:
     for select, fixable in ((("TG",), False), (("TG116",), True), (("TG", "TG11"), True)):
         (finding,) = Linter(Config(root=Path(), select=select)).lint(source, "x.py")
         assert (finding.severity, finding.fix is not None) == ("info", fixable)
+
+
+@pytest.mark.parametrize("count", [1, 2, 14])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_appears_when_another_is_mended_is_mended_too(count: int, end: str) -> None:
+    """TG116 names one client a file: when that has a timeout, the next one is named."""
+    lines = ["from openai import OpenAI", *(f"c{n} = 'é', OpenAI(\n)" for n in range(count)), ""]
+    source = "\n".join(lines).replace("\n", end).encode()
+    linter = Linter(Config(root=Path(), select=("TG116",)))
+    mended, done = fix_source(source, lambda text: linter.lint(text, "x.py"), unsafe=True)
+    assert (mended.count(b"timeout=120"), len(done)) == (count, count)
+    assert linter.lint(mended, "x.py") == []
+
+
+@pytest.mark.parametrize("action", ["wrap", "set"])
+def test_a_fix_that_mends_nothing_is_not_made(action: str) -> None:
+    """A finding that comes back where its fix was made would have it made for ever."""
+
+    def lint(text: bytes) -> list[Finding]:
+        tree = ast.parse(text)
+        calls = sorted((n for n in ast.walk(tree) if isinstance(n, ast.Call)), key=lambda n: n.col_offset)
+        edit = Edit(action, Span.of(calls[0]), f"a{len(text)}", "sorted" if action == "wrap" else "9")  # type: ignore[arg-type]
+        return [Finding("T", "t", "error", "", "x.py", Span.of(calls[0]), Fix("", (edit,), safe=True))]
+
+    assert fix_source(b"# \xc3\xa9\nx = f(1)\n", lint, unsafe=False) == (b"# \xc3\xa9\nx = f(1)\n", [])

@@ -15,14 +15,19 @@ ROOT = Path(__file__).parents[2]
 BAD = "from openai import OpenAI\nclient = OpenAI(timeout=60)\nreply = client.responses.create(model='m', input='x')\n"
 
 
-@pytest.mark.parametrize(("args", "status"), [("", 1), ("--ignore TG101", 0), ("--select TG9", 2)])
-def test_the_action(tmp_path: Path, args: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("args", "paths", "status"),
+    [("", "src", 1), ("", "", 1), ("--ignore TG101\n-j 1", "src", 0), ("--select TG9", "src", 2),
+     ("--select 'TG101,TG102'", "empty\n'with space' src\n", 1), ("", "\"with space\"", 0)],
+)  # fmt: skip
+def test_the_action(tmp_path: Path, args: str, paths: str, status: int) -> None:
     """Its steps write SARIF for the upload, annotate the pull request, and end as the linter ends."""
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     steps = action["runs"]["steps"]
     bin_ = tmp_path / "tokenguard" / "bin"
     bin_.mkdir(parents=True)
-    (tmp_path / "src").mkdir()
+    for name in ("src", "empty", "with space"):
+        (tmp_path / name).mkdir()
     (tmp_path / "src" / "bad.py").write_text(BAD)
     # Stand-ins for making an environment and installing into it: the rest is run as it stands.
     (bin_ / "python").write_text("#!/bin/sh\n")
@@ -30,7 +35,7 @@ def test_the_action(tmp_path: Path, args: str, status: int) -> None:
     for file in bin_.iterdir():
         file.chmod(0o755)
     output = tmp_path / "output"
-    given = {"args": args, "paths": "src", "python": "true", "version": "x"}
+    given = {"args": args, "paths": paths, "python": "true", "version": "x"}
     variables = {name: given[value.split("inputs.")[1].split(" ")[0]] for name, value in steps[0]["env"].items()}
     env = {**os.environ, **variables, "RUNNER_TEMP": str(tmp_path), "GITHUB_OUTPUT": str(output)}
     shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"]

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tokenguard.cli.lint import lint
+from tokenguard.lint import arguments
 
 BAD = "from openai import OpenAI\nclient = OpenAI(timeout=60)\nreply = client.responses.create(model='m', input='x')\n"
 
@@ -140,6 +141,8 @@ def test_options_and_paths_in_any_order(project: Path) -> None:
     """Paths may stand between options, and an unknown option is a usage error."""
     (project / "more.py").write_text(BAD)
     assert found("bad.py", "--select", "TG101", "more.py") == [("bad.py", "TG101"), ("more.py", "TG101")]
+    paths, options = arguments.read(["--select", "TG101", "a.py", "--", "-x.py", "--fix"])
+    assert (paths, options.select, options.fix) == (("a.py", "-x.py", "--fix"), ("TG101",), False)
     refused = run("--selects", "TG101")
     assert (refused.exit_code, "Did you mean --select?" in refused.stderr) == (2, True)
     assert run("--jobs", "-1").exit_code == 2
@@ -283,3 +286,61 @@ def test_what_the_server_takes(project: Path, wrong: str, monkeypatch: pytest.Mo
     assert subprocess.run([*command, "--stdio"], input=b"").returncode == 0
     refused = subprocess.run([*command, wrong], capture_output=True, text=True, stdin=subprocess.PIPE)
     assert (refused.returncode, "unrecognized arguments" in refused.stderr) == (2, True)
+
+
+def test_standard_input_takes_what_a_file_does(project: Path) -> None:
+    """A baseline, excludes and `--show-files` hold for it; what cannot be done to a text without a file is refused."""
+    named = ("--stdin-filename", "bad.py", "-")
+    assert run("--write-baseline", "known.json", "bad.py").exit_code == 0
+    (project / "bad.py").unlink()
+    assert run("--baseline", "known.json", *named, stdin=BAD.encode()).exit_code == 0
+    assert run("--baseline", "known.json", *named, stdin=(BAD + BAD).encode()).exit_code == 1
+    assert run("--show-files", *named, stdin=BAD.encode()).stdout == "bad.py\n"
+    (project / "tokenguard.toml").write_text('[lint]\nexclude = ["bad.py"]\n')
+    assert run(*named, stdin=BAD.encode()).exit_code == 1
+    assert run("--force-exclude", *named, stdin=BAD.encode()).exit_code == 0
+    assert run("--force-exclude", "--show-files", *named, stdin=b"").stdout == ""
+    assert run("--force-exclude", "--unsafe-fixes", *named, stdin=BAD.encode()).stdout == BAD
+    fixed = run("--unsafe-fixes", *named, stdin=(BAD + "for _ in range(3): x = 1  # noqa: TG104\n").encode())
+    assert "max_output_tokens=1024" in fixed.stdout
+    assert fixed.stderr == "Fixed 1 finding.\n1 finding (1 warning).\n"
+    for wrong in (("--add-ignore", "-"), ("--write-baseline", "x.json", "-"), ("-", "bad.py")):
+        refused = run(*wrong, stdin=BAD.encode())
+        assert (refused.exit_code, "standard input" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["-o", "--write-baseline"])
+@pytest.mark.parametrize("place", ["missing/file", "."])
+def test_a_report_that_cannot_be_written(project: Path, option: str, place: str) -> None:
+    """It is one line on standard error, and status 2."""
+    refused = run(option, place, "bad.py")
+    assert (refused.exit_code, refused.stderr.startswith(f"error: Cannot write {place}: ")) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "says"),
+    [(">&-", 1, ""), ("2>&-", 1, ""), (">&- 2>&-", 1, ""), ("<&-", 1, ""), (">/dev/full", 2, "Cannot write the report")],
+)  # fmt: skip
+def test_closed_and_full_streams(project: Path, redirected: str, status: int, says: str) -> None:
+    """A stream that is not there, or takes nothing, ends in no traceback."""
+    command = f"exec {sys.executable} -m tokenguard lint bad.py {redirected}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr, says in done.stderr) == (status, False, True)
+
+
+def test_statistics_as_json(project: Path) -> None:
+    """Counts are for programs, too."""
+    shown = json.loads(run("--statistics", "--format", "json", ".").stdout)
+    assert shown["statistics"] == [{"rule": "TG101", "name": "no-output-cap", "count": 1, "fixable": 1}]
+
+
+def test_nothing_to_lint(project: Path) -> None:
+    """A folder without Python in it is said, for a path may be misspelt."""
+    (project / "docs").mkdir()
+    result = run("docs")
+    assert (result.exit_code, result.stderr) == (0, "There are no Python files or notebooks to lint.\n")
+
+
+def test_two_answers_about_settings(project: Path) -> None:
+    """No settings file and this settings file cannot both hold."""
+    assert run("--isolated", "--config", "tokenguard.toml", ".").exit_code == 2

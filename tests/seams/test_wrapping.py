@@ -207,6 +207,26 @@ def test_twice(sdk, seen):
     assert seen == ["send"] * 3
 
 
+@pytest.mark.parametrize("path", ["Client.send", "Decorated.send", "retry_args", "Client.hello"])
+@pytest.mark.parametrize("swaps", [True, False])
+def test_one_of_ours_around_another(path, swaps, sdk, seen, monkeypatch):
+    """What we have put around our own is all in place, until somebody else's stands there."""
+    if not swaps:
+        monkeypatch.setattr("tokenguard.seams.common.wrapping._can_swap", lambda function: False)
+    first, second = Restore(), Restore()
+    for restore in (first, first, second):
+        replace(restore, sdk, path, noting(seen))
+    assert (first.problems(), second.problems()) == ([], [])
+    second.undo()
+    assert first.problems() == []
+    *way, name = path.split(".")
+    owner = getattr(sdk, way[0]) if way else sdk
+    if not swaps:
+        setattr(owner, name, lambda *args: args)
+        assert first.problems() == ["what TokenGuard put there has been replaced"]
+    first.undo()
+
+
 def test_frames_of_ours_can_be_looked_into(sdk, restore):
     """A debugger, or an error reporter that keeps locals, may look into every frame of ours."""
 

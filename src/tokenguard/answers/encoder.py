@@ -11,6 +11,7 @@ from concurrent.futures import TimeoutError as TimedOut
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenguard.facts.errors import PolicyError
+from tokenguard.policy.kinds import STATIC
 from tokenguard.process.log import Log
 from tokenguard.process.named import named
 from tokenguard.process.threads import Pool
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 log = Log("tokenguard")
 
-STATIC: Final = "model2vec:"
 _encoding: Final = Pool("tokenguard-encode", 2)
 
 
@@ -77,7 +77,7 @@ class Encoders:
                 if coming.done():  # its own
                     raise
                 self._late[name] = coming
-                self._tell(name, f"took longer than {seconds * 1000:g} ms")
+                self._tell(name, f"took longer than {seconds * 1000:g} ms, as it may when it is first loaded")
                 return None
         except Exception as failure:
             self._tell(name, f"failed ({type(failure).__name__}: {failure})")
@@ -94,4 +94,4 @@ class Encoders:
     def _tell(self, name: str, why: str) -> None:
         if name not in self._told:
             self._told.add(name)
-            log.warning("tokenguard: the encoder %s %s, so its calls are sent", name, why)
+            log.warning("tokenguard: the encoder %s %s: calls are sent meanwhile", name, why)

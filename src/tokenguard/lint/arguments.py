@@ -130,10 +130,10 @@ def _plain(given: Sequence[str], command: Command) -> tuple[tuple[str, ...], dic
     read: dict[str, Any] = {}
     words = iter(given)
     for word in words:
-        if word == "-" or not word.startswith("-"):
+        if word in ("-", "--") or not word.startswith("-"):
             if not command.paths:
                 return None
-            paths.append(word)
+            paths += words if word == "--" else (word,)
             continue
         name, glued, text = word.partition("=")
         if name[:2] in known and len(name) > 2 and not glued:  # -j4
@@ -176,7 +176,7 @@ def _from_a_client() -> bool:
     """Whether `lint server` is the language server, and no folder of that name: its standard input is a pipe."""
     import stat
 
-    mode = os.fstat(sys.stdin.fileno()).st_mode
+    mode = os.fstat(sys.stdin.fileno()).st_mode if sys.stdin is not None else 0
     return not os.path.exists("server") or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
@@ -200,6 +200,9 @@ def run(paths: tuple[str, ...], options: Options) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; ends the process with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in ("stdout", "stderr"):  # closed by who started us
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115
     serving = given[:1] == ["server"] and _from_a_client()
     paths, options = read(given[1:], SERVER) if serving else read(given)
     try:
@@ -215,3 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # of the report: what is read and written besides says so itself
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"error: Cannot write the report: {error.strerror or error}\n")
+        sys.exit(2)

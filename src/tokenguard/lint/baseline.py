@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tokenguard.lint import outputs
 from tokenguard.lint.config import ConfigError
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
@@ -22,11 +23,11 @@ Key = tuple[str, str, str]
 """Path, rule and hash of the lines."""
 
 
-def write(file: Path, findings: Sequence[Finding], sources: Sources) -> None:
-    """Write the baseline of `findings`, sorted, one entry a line."""
-    counts = keys(findings, file.parent, sources)
+def write(file: str, findings: Sequence[Finding], sources: Sources) -> None:
+    """Write the baseline of `findings`, sorted, one entry a line. Raises ConfigError where that cannot be done."""
+    counts = keys(findings, Path(file).parent, sources)
     entries = ",\n".join(f"  {json.dumps([*key, n])}" for key, n in sorted(counts.items()))
-    file.write_text(f'{{"version": {_VERSION}, "findings": [\n{entries}\n]}}\n', encoding="utf-8")
+    outputs.write(file, f'{{"version": {_VERSION}, "findings": [\n{entries}\n]}}\n')
 
 
 def new(file: Path, findings: Sequence[Finding], sources: Sources) -> list[Finding]:

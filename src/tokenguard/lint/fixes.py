@@ -14,7 +14,7 @@ from tokenguard.lint.syntax import parses
 if TYPE_CHECKING:
     import libcst as cst
 
-_ROUNDS = 10  # fixes that touch each other are made in turns
+_ROUNDS = 100  # fixes that touch each other are made in turns, and those of a rule that reports one place at a time
 _BOM = b"\xef\xbb\xbf"
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 
@@ -22,17 +22,18 @@ _NEWLINE = re.compile(r"\r\n|\r|\n")
 def fix_source(source: bytes, lint: Callable[[bytes], list[Finding]], *, unsafe: bool) -> tuple[bytes, list[Finding]]:
     """The mended source and the findings that were mended in it.
 
-    `lint` finds what is left after each round. A round whose result would not parse, or that mends nothing, is dropped.
+    `lint` finds what is left after each round. A round whose result would not parse, or that mends nothing, is dropped:
+    as many findings as before are left, and one of those that it was for is among them.
     """
     fixed: list[Finding] = []
     findings = lint(source)
     for _ in range(_ROUNDS):
         todo = [f for f in findings if f.fix is not None and (unsafe or f.fix.safe)]
-        changed, done = apply_edits(source, todo)
+        changed, done, pieces = _applied(source, todo)
         if not done or changed == source or not parses(changed):
             break
         left = lint(changed)
-        if len(left) >= len(findings):
+        if len(left) >= len(findings) and _stay(source, done, changed, left, pieces):
             break
         source, findings = changed, left
         fixed += done
@@ -41,13 +42,22 @@ def fix_source(source: bytes, lint: Callable[[bytes], list[Finding]], *, unsafe:
 
 def apply_edits(source: bytes, findings: Sequence[Finding]) -> tuple[bytes, list[Finding]]:
     """Carry out the fixes of `findings` that do not touch each other; the new source and the findings mended."""
-    encoding, body, bom = parts_of(source)
-    try:
-        text = body.decode(encoding).encode()
-    except (UnicodeDecodeError, LookupError):
-        return source, []
+    changed, done, _ = _applied(source, findings)
+    return changed, done
+
+
+_Piece = tuple[int, int, bytes]
+"""A stretch of a text in UTF-8 without its mark, and what comes into its place."""
+
+
+def _applied(source: bytes, findings: Sequence[Finding]) -> tuple[bytes, list[Finding], list[_Piece]]:
+    """What `apply_edits` says, and the pieces that were replaced, in order."""
+    encoding, _, bom = parts_of(source)
+    text = _utf8(source)
+    if text is None:
+        return source, [], []
     starts = _line_starts(text)
-    pieces: list[tuple[int, int, bytes]] = []
+    pieces: list[_Piece] = []
     done: list[Finding] = []
     for finding in findings:
         assert finding.fix is not None
@@ -60,9 +70,42 @@ def apply_edits(source: bytes, findings: Sequence[Finding]) -> tuple[bytes, list
     for start, end, replacement in sorted(pieces, reverse=True):
         text = text[:start] + replacement + text[end:]
     try:
-        return bom + text.decode().encode(encoding), done
+        return bom + text.decode().encode(encoding), done, sorted(pieces)
     except UnicodeEncodeError:
-        return source, []
+        return source, [], []
+
+
+def _utf8(source: bytes) -> bytes | None:
+    """The text of a source in UTF-8, in which spans count; None where it is not in its encoding."""
+    encoding, body, _ = parts_of(source)
+    try:
+        return body.decode(encoding).encode()
+    except (UnicodeDecodeError, LookupError):
+        return None
+
+
+def _stay(before: bytes, done: list[Finding], after: bytes, left: list[Finding], pieces: list[_Piece]) -> bool:
+    """Whether one of the findings that were mended is still among those that are left."""
+
+    def back(offset: int) -> int:
+        """Where a place of the new text was in the old one."""
+        grown = 0
+        for start, end, replacement in pieces:
+            if offset < start + grown:
+                break
+            if offset < start + grown + len(replacement):
+                return start
+            grown += len(replacement) - (end - start)
+        return offset - grown
+
+    gone = {(finding.rule, place) for finding, place in _places(before, done)}
+    return any((finding.rule, back(place)) in gone for finding, place in _places(after, left))
+
+
+def _places(source: bytes, findings: list[Finding]) -> list[tuple[Finding, int]]:
+    """Each finding with the offset at which it begins."""
+    starts = _line_starts(_utf8(source) or b"")
+    return [(finding, starts[finding.span.line - 1] + finding.span.column) for finding in findings]
 
 
 def diff(before: bytes, after: bytes, path: str) -> str:
@@ -91,11 +134,11 @@ def _line_starts(text: bytes) -> list[int]:
     return [0, *(m.end() for m in re.finditer(rb"\r\n|\r|\n", text))]
 
 
-def _touch(one: tuple[int, int, bytes], other: tuple[int, int, bytes]) -> bool:
+def _touch(one: _Piece, other: _Piece) -> bool:
     return one[0] < other[1] and other[0] < one[1]
 
 
-def _edit(text: bytes, starts: list[int], edit: Edit) -> tuple[int, int, bytes] | None:
+def _edit(text: bytes, starts: list[int], edit: Edit) -> _Piece | None:
     start = starts[edit.span.line - 1] + edit.span.column
     end = starts[edit.span.end_line - 1] + edit.span.end_column
     segment = text[start:end].decode()

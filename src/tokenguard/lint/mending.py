@@ -62,7 +62,7 @@ def mendable(finding: Finding, *, unsafe: bool) -> bool:
     return finding.fix is not None and (finding.fix.safe or unsafe)
 
 
-def write(path: str, source: bytes) -> None:
+def replace(path: str, source: bytes) -> None:
     """Replace a file's content in one step, keeping its permissions and the link that leads to it."""
     import shutil
     import tempfile
@@ -91,7 +91,7 @@ def add_ignores(findings: list[Finding]) -> tuple[int, int]:
         if isinstance(source, bytes):
             changed, count = commented(source, places)
             added += count
-            write(path, changed)
+            replace(path, changed)
     return added, len(wanted)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tokenguard.lint.config import ConfigError
 from tokenguard.lint.files import from_here
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
@@ -126,7 +127,16 @@ FORMATS: dict[str, Callable[[Sequence[Finding], Sources, Mapping[str, Rule]], st
 }  # fmt: skip
 
 
-def statistics(findings: Sequence[Finding]) -> str:
+def write(path: str, text: str) -> None:
+    """Write a report to a file. Raises ConfigError where that cannot be done."""
+    try:
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror}") from error
+
+
+def statistics(findings: Sequence[Finding], *, as_json: bool = False) -> str:
     """How often each rule spoke, most often first."""
     counts: dict[tuple[str, str], list[int]] = {}
     for finding in findings:
@@ -134,6 +144,11 @@ def statistics(findings: Sequence[Finding]) -> str:
         count[0] += 1
         count[1] += finding.fix is not None
     rows = sorted(counts.items(), key=lambda row: (-row[1][0], row[0]))
+    if as_json:
+        from tokenguard.facts import printed
+
+        keys = ("rule", "name", "count", "fixable")
+        return printed.document({"statistics": [dict(zip(keys, (*r, *n), strict=True)) for r, n in rows]}) + "\n"
     return "".join(
         f"{n:>6}  {rule}  {name}{f'  ({fixable} fixable)' if fixable else ''}\n" for (rule, name), (n, fixable) in rows
     )

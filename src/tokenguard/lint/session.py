@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.lint import outputs
 from tokenguard.lint.config import Config, ConfigError, Settings
-from tokenguard.lint.files import Found, discover
+from tokenguard.lint.files import Found, discover, matches, relative
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
+from tokenguard.lint.outputs import write
 from tokenguard.lint.run import Run, lint_source
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Options(NamedTuple):
 
     def settings(self) -> Settings:
         """The settings of every folder. Raises ConfigError."""
+        if self.isolated and self.config is not None:
+            raise ConfigError("--isolated reads no settings file, and --config names one; give one of them")
         return Settings(self.config, isolated=self.isolated, change=self.change)
 
 
@@ -103,27 +106,24 @@ class Session:
         options = self._options
         if options.show_settings:
             return self._show_settings(paths)
-        if paths == ("-",):
-            return self._stdin()
+        if "-" in paths:
+            return self._stdin(paths)
         files = self.files(paths)
         if not files:
             self._linter_of(paths[0])  # settings are looked at, if nothing else is
+            self._say("There are no Python files or notebooks to lint.")
         if options.show_files:
             sys.stdout.writelines(f"{file.path}\n" for file in files)
             return 0
         findings = self._lint(files)
         sources = Sources()
-        if options.write_baseline is not None or options.baseline is not None:
-            from pathlib import Path
-
+        if options.write_baseline is not None:
             from tokenguard.lint import baseline
 
-            if options.write_baseline is not None:
-                baseline.write(Path(options.write_baseline), findings, sources)
-                self._say(f"Wrote {_count(len(findings), 'finding')} to {options.write_baseline}.")
-                return 0
-            assert options.baseline is not None
-            findings = baseline.new(Path(options.baseline), findings, sources)
+            baseline.write(options.write_baseline, findings, sources)
+            self._say(f"Wrote {_count(len(findings), 'finding')} to {options.write_baseline}.")
+            return 0
+        findings = self._new(findings, sources)
         if options.add_ignore:
             return self._add_ignores(findings)
         if self._spending is not None:
@@ -137,6 +137,16 @@ class Session:
                 findings = self._priced(findings, sources)
         self._report(findings, sources, files)
         return self._status(findings)
+
+    def _new(self, findings: list[Finding], sources: Sources) -> list[Finding]:
+        """The findings that the baseline does not hold, if there is one."""
+        if self._options.baseline is None:
+            return findings
+        from pathlib import Path
+
+        from tokenguard.lint import baseline
+
+        return baseline.new(Path(self._options.baseline), findings, sources)
 
     def _priced(self, findings: list[Finding], sources: Sources) -> list[Finding]:
         """The findings by what their calls came to, the dearest first, with caps as their answers were."""
@@ -184,7 +194,7 @@ class Session:
     def _report(self, findings: list[Finding], sources: Sources, files: list[Found]) -> None:
         options = self._options
         if options.statistics:
-            text = outputs.statistics(findings)
+            text = outputs.statistics(findings, as_json=options.form == "json")
         elif options.form == "text":
             colour = options.colour if options.colour is not None else _on_terminal() and not options.output
             text = outputs.text(findings, sources, {}, colour=colour)
@@ -192,12 +202,11 @@ class Session:
             rules = self._rules(files) if options.form == "sarif" else {}
             text = outputs.FORMATS[options.form](findings, sources, rules)
         if options.output:
-            with open(options.output, "w", encoding="utf-8") as file:
-                file.write(text)
+            write(options.output, text)
         else:
             sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
             sys.stdout.flush()
-        if options.form == "text" and not options.statistics:
+        if options.form == "text" and not options.statistics and files:
             self._say(_summary(findings))
 
     def _rules(self, files: list[Found]) -> Mapping[str, Rule]:
@@ -207,7 +216,7 @@ class Session:
     def _fix(self, findings: list[Finding]) -> list[Finding]:
         """Fix files in place, or show the difference; the findings that are left (or would be mended)."""
         from tokenguard.lint.fixes import diff
-        from tokenguard.lint.mending import mend, write
+        from tokenguard.lint.mending import mend, replace
 
         done: list[Finding] = []
         tune = None if self._spending is None else self._tuned
@@ -218,7 +227,7 @@ class Session:
                 sys.stdout.buffer.write(shown.encode("utf-8", "surrogateescape"))
                 sys.stdout.flush()
                 continue
-            write(outcome.path, outcome.after)
+            replace(outcome.path, outcome.after)
             findings = [f for f in findings if f.path != outcome.path] + outcome.left
         if self._options.diff:
             return done
@@ -237,24 +246,47 @@ class Session:
         self._say(f"Added {_count(added, 'ignore comment')} to {_count(files, 'file')}.")
         return 0
 
-    def _stdin(self) -> int:
+    def _stdin(self, paths: tuple[str, ...]) -> int:
         options = self._options
-        source = sys.stdin.buffer.read()
+        if len(paths) > 1 or options.add_ignore or options.write_baseline is not None:
+            raise ConfigError(
+                "`-` is one text, read from standard input: it stands alone, and neither --add-ignore nor "
+                "--write-baseline can be done to it"
+            )
         path = options.stdin_filename
         config = self._settings.of(os.path.dirname(path) or ".")
+        excluded = options.force_exclude and matches(relative(path, config), config.exclude)
+        if options.show_files:
+            sys.stdout.write("" if excluded else f"{path}\n")
+            return 0
+        source = sys.stdin.buffer.read()
         linter = self._run.linter(config)
-        if options.fixing:
-            from tokenguard.lint.fixes import diff
-            from tokenguard.lint.mending import mended
 
-            outcome = mended(linter, source, path, unsafe=options.unsafe)
-            out = diff(source, outcome.after, path).encode() if options.diff else outcome.after
-            sys.stdout.buffer.write(out)
-            sys.stdout.flush()
-            left = outcome.left if outcome.after != source else lint_source(linter, source, path)
-            return self._status(outcome.done if options.diff else left)
-        findings = lint_source(linter, source, path)
-        self._report(findings, Sources({path: source}), [Found(path, config)])
+        def left(of: bytes) -> list[Finding]:
+            return [] if excluded else self._new(lint_source(linter, of, path), Sources({path: of}))
+
+        if not options.fixing:
+            sources = Sources({path: source})
+            findings = left(source)
+            if self._spending is not None:
+                findings = self._priced(findings, sources)
+            self._report(findings, sources, [Found(path, config)])
+            return self._status(findings)
+        from tokenguard.lint.fixes import diff
+        from tokenguard.lint.mending import Mended, mended
+
+        outcome = (
+            Mended(path, source, source, [], []) if excluded else mended(linter, source, path, unsafe=options.unsafe)
+        )
+        out = diff(source, outcome.after, path).encode() if options.diff else outcome.after
+        sys.stdout.buffer.write(out)
+        sys.stdout.flush()
+        if options.diff:
+            return self._status(outcome.done)
+        findings = left(outcome.after)
+        if outcome.done:
+            self._say(f"Fixed {_count(len(outcome.done), 'finding')}.")
+        self._say(_summary(findings))
         return self._status(findings)
 
     def _show_settings(self, paths: tuple[str, ...]) -> int:

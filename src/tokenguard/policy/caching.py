@@ -27,13 +27,13 @@ class Cache:
         choice("exact", "words", "meaning"),
         "exact",
         "`exact`: the same request. `words`: in a single-turn request the user's text may differ in case, punctuation, "
-        "spacing and filler words; numbers, negations and everything else must be equal. `meaning`: other words "
+        "spacing, articles and courtesies; all other words and everything else must be equal. `meaning`: other words "
         "with the "
         "same meaning match too; numbers, negations and everything else must be equal.",
     )
     version: str = row(kinds.NAME, "1", "Part of the key: answers of another version are not found.")
     encoder: str | None = row(
-        kinds.CALLBACK,
+        kinds.ENCODER,
         None,
         'For `match = "meaning"`: your own function from a list of texts to a list of vectors, or `model2vec:` with '
         "the name or folder of a model.",

@@ -227,6 +227,20 @@ def _callback(value: object) -> str:
     return text
 
 
+STATIC: Final = "model2vec:"
+"""Before the name or folder of a static model, in the place of a function."""
+
+
+def _encoder(value: object) -> str:
+    text = _text(value)
+    if text.startswith(STATIC) and text.removeprefix(STATIC).strip():
+        return text
+    try:
+        return _callback(text)
+    except Wrong as wrong:
+        raise Wrong(f'{wrong}, or a model as "{STATIC}NAME OR FOLDER"') from None
+
+
 FAILURE_WORDS: Final = ("length", "schema", "refusal")
 
 
@@ -324,7 +338,12 @@ LEDGER_URL: Final = Kind(
 )
 WEBHOOK: Final = Kind("http(s) URL", _url("https", "http"), _mask_path, {"type": "string", "pattern": "^https?://"})
 FAILURES: Final = Kind(f"list of {_listed(FAILURE_WORDS)} and functions", _several(_failure))
+ENCODER: Final = Kind(
+    f'"package.module:function" or "{STATIC}name"', _encoder, schema={"type": "string", "pattern": "^[^:]+:.+$"}
+)
 CALLBACK: Final = Kind('"package.module:function"', _callback, schema={"type": "string", "pattern": "^[^:]+:[^:]+$"})
+CODE: Final = (CALLBACK, ENCODER)
+"""What names code that is run."""
 PRICES: Final = Kind("table of prices", _prices, schema=_PRICES)
 HOSTS: Final = Kind("table of hosts", _hosts, schema=_TABLE)
 OPAQUE: Final = Kind("table", lambda value: dict(_plain(_table(value))), schema={"type": "object"})

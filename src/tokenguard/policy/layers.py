@@ -129,7 +129,7 @@ class _Laying:
         """The nearer file's rules, but for those with the name of a floor's, that name code, or that change answers."""
         taken = {rule.name for rule in self.floor.policy.rules}
         for index, rule in enumerate(above):
-            code = any(each.kind is kinds.CALLBACK and getattr(rule, each.field) for each in rows(type(rule)))
+            code = any(each.kind in kinds.CODE and getattr(rule, each.field) for each in rows(type(rule)))
             changes = row.toml in CHANGES and not self._may(row.toml)
             if (code or changes or rule.name in taken) and not self._may(rule.name):
                 self._refuse(label(row, rule), self.near.at(row.toml, index))
@@ -169,7 +169,7 @@ class _Laying:
     def _is_guarded(self, row: Key, key: str) -> bool:
         counts = key.startswith("ledger.") and (self.floor.policy.budgets or self.floor.says("ledger"))
         keeps = key.startswith("answers.") and (self.floor.policy.caches or self.floor.says("answers"))
-        return bool(counts or keeps) or row.kind is kinds.CALLBACK or key in STRICTNESS or key in GUARDED
+        return bool(counts or keeps) or row.kind in kinds.CODE or key in STRICTNESS or key in GUARDED
 
     def _refuse(self, key: str, place: str) -> None:
         self.untaken.append(

@@ -41,8 +41,14 @@ class Swap:
         function.__code__ = self._body
 
     def in_place(self) -> bool:
-        """Whether the function runs what we gave it; a tool that rewrites code may have it somewhere inside."""
-        return (self.function.__kwdefaults__ or {}).get(RUN) is self._run and len(self._run) == 2
+        """Whether the function runs what we gave it, itself or within what we have put around that since.
+
+        A tool that rewrites code may have it somewhere inside.
+        """
+        run = (self.function.__kwdefaults__ or {}).get(RUN)
+        while run is not None and run is not self._run:
+            run = (run[-1].__kwdefaults__ or {}).get(RUN)
+        return run is self._run and len(self._run) == 2
 
     def undo(self) -> None:
         """Have the function do what it did. Where somebody has given it another body since, that one stays."""
@@ -69,8 +75,11 @@ class Put:
         setattr(owner, name, value)
 
     def in_place(self) -> bool:
-        """Whether it stands there."""
-        return vars(self._owner).get(self._name) is self._value
+        """Whether it stands there, itself or within what wraps it."""
+        found = vars(self._owner).get(self._name)
+        while found is not self._value and (inner := getattr(found, "__wrapped__", None)) is not None:
+            found = inner
+        return found is self._value
 
     def undo(self) -> None:
         """Put back what was there."""
