@@ -192,6 +192,8 @@ class Call:
     """Bytes of the request as `marshal` writes it, for the guard; `None`: it is no plain data, or `said` is told."""
     said: tuple[str, int] | None = None
     """The key of the request's messages and the bytes that they say; `None` where they are more than texts."""
+    written: Mapping[str, bytes] | None = None
+    """The request's tools, and what else is not flat, as `marshal` writes it, for the guard; where that is known."""
     reads_later: bool = False
     """Whether it is the application that reads the body of the answer, though that is no stream."""
     hide_usage: bool = False
@@ -287,7 +289,7 @@ class Call:
         """Send this body instead of the caller's."""
         exchange.replace_body(body)
         self.request = body
-        self.bound = self.counted = self.corrected = self.size = self.said = None
+        self.bound = self.counted = self.corrected = self.size = self.said = self.written = None
         self.output_cap = self.api.output_cap(body)
 
     def read(self, response: object) -> Reading:

@@ -78,6 +78,10 @@ class Request(NamedTuple):
             return self.weight - len(self.rest) - sum(len(data) for _, data in self.nested)
         return sum(map(upper_bound, self.texts))
 
+    def written(self) -> Mapping[str, bytes]:
+        """The arguments that are mappings, or lists of them, as `marshal` writes them, by their names."""
+        return {self.keys[place]: data for place, data in self.nested}
+
     def whole(self) -> tuple[str, str, dict[str, Any]]:
         """The format, the provider and the body, of media some bytes; of plain data alone."""
         values = read_back(self.rest)

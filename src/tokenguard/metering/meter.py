@@ -496,6 +496,8 @@ class Meter:
             if guard is not None:
                 call.said = request.said()
                 call.size = request.size() if call.said is None else None
+                if request.nested:
+                    call.written = request.written()
             if request.weight <= MAX_SNAPSHOT:
                 call.snapshot = request
         call.fingerprint = attributes[names.FINGERPRINT] = fingerprint(request, is_plain=is_plain)

@@ -146,7 +146,7 @@ class Settling:
             reading = _without_zeros(call, reading, generated)
             usage = reading[0]
         priced = reading
-        told = usage is not None and _is_told(api, usage)
+        told = usage is not None and ((usage[0] is not None and usage[1] is not None) or _is_told(api, usage))
         if usage is not None and told:
             charged = usage
         else:

@@ -112,8 +112,11 @@ class Api:
         """The output tokens that a request asks for at the most; `None` where it sets no cap."""
         settings = fields(body.get(self.settings)) if self.settings else body
         for key in self.caps:
-            if key in settings and (cap := whole(settings[key])) is not None and cap >= 0:  # Ollama's -1, -2 are none
-                return cap
+            if key in settings:
+                said = settings[key]
+                cap = said if type(said) is int else whole(said)
+                if cap is not None and cap >= 0:  # Ollama's -1, -2 are none
+                    return cap
         return None
 
     def answers(self, body: Mapping[str, Any]) -> int:

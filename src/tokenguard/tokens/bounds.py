@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from copy import deepcopy
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -85,16 +84,21 @@ class Bound(NamedTuple):
     """Whether the body asks for a part of it to be written to the provider's prompt cache."""
 
 
-def upper_bound_request(body: Mapping[str, Any], size: int | None = None, said: tuple[str, int] | None = None) -> Bound:
+def upper_bound_request(
+    body: Mapping[str, Any],
+    size: int | None = None,
+    said: tuple[str, int] | None = None,
+    written: Mapping[str, bytes] | None = None,
+) -> Bound:
     """What the input tokens of a request body cannot pass, in any wire format: the UTF-8 length of all it says.
 
     Media (base64, URLs, files) are left out and make it incomplete, as does text that only the server knows. `size` is
     the length of the body as `marshal` (version 2) writes it, where that is known already: it saves the walk over
     messages that are plain text. So does `said`: under which key there are messages that are nothing but a role and a
-    text, and how many bytes these are together.
+    text, and how many bytes these are together. `written` are arguments as `marshal` writes them, where that is known.
     """
     walk = _Walk()
-    tools = said_by_tools(body)
+    tools = said_by_tools(body, written)
     if size is not None and size < SHORT:
         size = None
     offers = "" if tools is NO_TOOLS else "tools" if body.get("tools") else "functions" if body.get("functions") else ""
@@ -135,30 +139,31 @@ class Said(NamedTuple):
 NO_TOOLS = Said()
 
 
-_remembered: tuple[tuple[object, Said], ...] = ()
-"""Lists of tools that were walked, as copies that nobody changes, with what they say; the last ones first."""
+_remembered: tuple[tuple[bytes, Said], ...] = ()
+"""Lists of tools that were walked, as `marshal` writes them, with what they say; the last ones first."""
 
 
-def said_by_tools(body: Mapping[str, Any]) -> Said:
+def said_by_tools(body: Mapping[str, Any], written: Mapping[str, bytes] | None = None) -> Said:
     """What the tools say that a request offers, in any format.
 
-    A list that is equal to one before says the same: to compare them takes a thirtieth of walking them.
+    A list that is equal to one before says the same: to compare their bytes takes next to nothing.
     """
     global _remembered
     tools = tools_of(body)
     if not tools:
         return NO_TOOLS
+    its = None if written is None else written.get("tools" if body.get("tools") else "functions")
+    if its is None:
+        try:
+            its = marshalled(tools)
+        except ValueError:
+            return _walked(tools, None)
     known = _remembered
     for each in known:
-        if each[0] == tools:
+        if each[0] == its:
             return each[1]
-    try:
-        written = marshalled(tools)
-    except ValueError:
-        return _walked(tools, None)
-    said = _walked(tools, len(written))
-    # A copy with the same texts: what is the same object is not compared.
-    _remembered = ((deepcopy(tools), said), *known[: REMEMBERED_TOOLS - 1])
+    said = _walked(tools, len(its))
+    _remembered = ((its, said), *known[: REMEMBERED_TOOLS - 1])
     return said
 
 
