@@ -4,10 +4,10 @@
 for one more step, nothing else ends it: each turn sends the whole, growing conversation again, so the cost grows with
 the square of the turns. Count the turns, or watch a budget or a deadline.
 
-A loop with a counter, a budget, a deadline, a person in it (`input()`), or one that waits for a queue is not reported;
-a person who is only asked between the rounds of tools does not bound those. A limit that limits nothing
-(`max_turns=float("inf")`, `itertools.count()`) is the same as none, and so is Anthropic's tool runner without
-`max_iterations`.
+A loop with a counter, a budget, a deadline, a person in it (`input()`, a microphone, a helper that asks), or one that
+waits for a queue is not reported; a person who is only asked between the rounds of tools does not bound those. A limit
+that limits nothing (`max_turns=float("inf")`, `itertools.count()`) is the same as none, and so is Anthropic's tool
+runner without `max_iterations`.
 
 Bad:
 
@@ -105,6 +105,7 @@ from collections.abc import Iterator
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import Loop, innermost_loop, own_nodes, through_helpers
+from tokenguard.lint.people import waits
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import sends
 from tokenguard.lint.surface import CALL_WORDS
@@ -131,20 +132,15 @@ _ENDLESSLY = 100_000  # turns; so many are no limit
 # What bounds a loop from outside, or makes it a person's or a queue's loop.
 _BOUNDED = lazy(
     r"budget|deadline|timeout|time_left|max_|_max$|limit|remaining|attempt|retries|n_steps|num_steps|is_last_step|elapsed|monotonic|perf_counter"
-    r"|should_stop|cancel|shutdown|stop_event|is_set|running$|closed|has_next|next_page|page_token|cursor|poll|after$",
+    r"|should_stop|cancel|shutdown|stop_event|is_set|running$|closed|has_next|next_page|page_token|cursor|poll|after$"
+    r"|^(?:time|now|utcnow|(?:start|end|begin)_?time)$",
     re.IGNORECASE,
 )
-_PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "receive", "receive_text",
-                "receive_json", "get_message", "get_user_input", "user_input", "prompt_async", "listen",
-                "accept", "get", "get_nowait", "popleft", "pop", "blpop", "brpop", "read", "anext",
-                "next", "sleep"})  # fmt: skip
-_HEARS = lazy(r"(?:record|recogni[sz]e|transcribe|listen|take_command|speech_to_text)(?:_\w+)?")  # a person who speaks
 _OF_ONE_CALL = lazy(r"think|reason|_tokens$|image|max_len|max_retries", re.IGNORECASE)  # no bound of a loop
 _ANYONES = frozenset({"max_steps", "max_iterations", "max_iters", "max_rounds"})  # of any computation, too
 _OF_MODELS = lazy(rb"agent|llm|openai|anthropic|langchain|langgraph|gemini|prompt", re.IGNORECASE)
 _RUNS = lazy(r"agent|run|chat|loop|graph|crew|invoke|stream|executor|(?<!re)solve|converse|limits", re.IGNORECASE)
 _ENDS = lazy(r"exit|stop|finish|abort|cancel|end|fail", re.IGNORECASE)
-_GETTERS = frozenset({"get", "pop", "popleft", "read", "next", "anext", "sleep"})
 _ENDLESS = lazy(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|status\b")
 
 
@@ -154,13 +150,17 @@ def check(file: File) -> Iterator[Report]:
     helped = [call for call, _ in through_helpers(file, direct)]  # `reply = self.ask(messages)`
     loops: dict[Loop, ast.Call] = {}
     for call in (*direct, *helped, *_followed(file)):
-        loop = innermost_loop(file, call)
-        if loop is None or _leaves_after(file, call, loop):
+        loop = _round_of(file, call)
+        if loop is None:
             continue
-        if call in direct or _ENDLESS.search(ast.unparse(loop)):  # the loop looks into the reply
+        if (
+            call in direct or _ENDLESS.search(ast.unparse(loop)) or _by_answer(loop, {call})
+        ):  # the loop looks into the reply
             loops.setdefault(loop, call)
     for loop in loops:
-        if (_model_decides(file, loop) or _by_flag(loop)) and not _bounded(file, loop, {*direct, *helped}):
+        if (_model_decides(file, loop) or _by_flag(loop) or _by_answer(loop, {*direct, *helped})) and not _bounded(
+            file, loop, {*direct, *helped}
+        ):
             message = (
                 "Only the model ends this loop of requests, and each turn sends the conversation again. "
                 "Count the turns, or set a deadline or budget."
@@ -168,6 +168,17 @@ def check(file: File) -> Iterator[Report]:
             yield Report(loop.test if isinstance(loop, ast.While) else loop.iter, message)
     yield from _runners(file)
     yield from _limits_that_are_none(file)
+
+
+def _round_of(file: File, call: ast.Call) -> Loop | None:
+    """The loop that a request is one round of; one that only tries again does not count, the one around it may."""
+    inner: ast.Call | Loop = call
+    for _ in range(2):
+        loop = innermost_loop(file, inner)
+        if loop is None or not _leaves_after(file, inner, loop):
+            return loop
+        inner = loop
+    return None
 
 
 def _followed(file: File) -> Iterator[ast.Call]:
@@ -226,7 +237,7 @@ def _infinite(file: File, node: ast.expr) -> bool:
     return default is not None and not isinstance(default, ast.Name) and _infinite(file, default)
 
 
-def _leaves_after(file: File, call: ast.Call, loop: Loop) -> bool:
+def _leaves_after(file: File, call: ast.AST, loop: Loop) -> bool:
     """Whether the loop ends once the call has succeeded: it retries, rather than converses."""
     inner: ast.AST = call
     for node in file.module.ancestors(call):
@@ -270,7 +281,25 @@ def _by_flag(loop: Loop) -> bool:
         return False
     nodes = list(own_nodes(loop))
     targets = [t for node in nodes if isinstance(node, ast.Assign) for t in node.targets]
+    targets += [node.target for node in nodes if isinstance(node, ast.NamedExpr)]
     return any(isinstance(t, ast.Name) and t.id == flag.id for t in targets) and any(map(_adds, nodes))
+
+
+def _by_answer(loop: Loop, requests: set[ast.Call]) -> bool:
+    """Whether a conversation goes on until the answer says so: `while "[DONE]" not in reply`."""
+    if not isinstance(loop, ast.While) or _bounds(loop.test, set()):
+        return False
+    read = {node.id for node in ast.walk(loop.test) if isinstance(node, ast.Name)}
+    nodes = list(own_nodes(loop))
+    answers = {
+        name.id
+        for node in nodes
+        if isinstance(node, ast.Assign) and any(part in requests for part in ast.walk(node.value))
+        for target in node.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    }
+    return bool(read & answers) and any(map(_adds, nodes))
 
 
 def _adds(node: ast.AST) -> bool:
@@ -292,19 +321,21 @@ def _endless(file: File, source: ast.expr) -> bool:
 
 def _bounded(file: File, loop: Loop, requests: set[ast.Call]) -> bool:
     nodes = list(own_nodes(loop))
-    counted = {ast.unparse(n.target).rpartition(".")[2] for n in nodes if isinstance(n, ast.AugAssign)}
+    counted = set(filter(None, map(_counts, nodes)))
     for node in nodes:
         if isinstance(node, ast.If):
             if _leaves(node) and _bounds(node.test, counted) and not _compares_with_infinity(file, node.test):
                 return True
-        elif isinstance(node, ast.Compare | ast.BoolOp) and not _is_test(file, node):
+            if _too_long(file, node):
+                return True
+        elif isinstance(node, ast.Compare | ast.BoolOp) and not _is_test(file, node, loop):
             if _bounds(node, counted) and not _compares_with_infinity(file, node):
                 return True
         elif isinstance(node, ast.Assert):
             if _bounds(node.test, counted):
                 return True
         elif isinstance(node, ast.Call) and node not in requests:
-            if _waits(file, node) and not _between_rounds(file, node, loop):
+            if waits(file, node, loop) and not _tries_again(file, node) and not _between_rounds(file, node, loop):
                 return True
             if _BOUNDED.search(_name(node.func)) and isinstance(file.module.parents.get(node), ast.Expr | ast.Await):
                 return True  # budget.charge(...), check_limits(...)
@@ -317,6 +348,28 @@ def _name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
+def _counts(node: ast.AST) -> str:
+    """The last name of what a node counts up: `turns += 1`, `turns = turns + 1`."""
+    match node:
+        case ast.AugAssign(target=target):
+            return _name(target)
+        case ast.Assign(targets=[target], value=ast.BinOp(left=left, op=ast.Add(), right=ast.Constant(value=int()))):
+            return _name(target) if ast.unparse(left) == ast.unparse(target) else ""
+    return ""
+
+
+def _too_long(file: File, node: ast.If) -> bool:
+    """Whether a branch leaves the loop when a list that grows has too many items: `if len(thoughts) > 3: return`."""
+    if not any(isinstance(part, ast.Break | ast.Return | ast.Raise) for part in node.body):
+        return False
+    for test in ast.walk(node.test):
+        match test:
+            case ast.Compare(left=ast.Call(func=ast.Name(id="len"), args=[counted]), ops=[ast.Gt() | ast.GtE()]):
+                if f"{ast.unparse(counted)}.append(".encode() in file.module.source:
+                    return True
+    return False
+
+
 def _bounds(test: ast.expr, counted: set[str]) -> bool:
     """Whether a test looks at a counter, a budget or a clock; a budget of tokens to think with is none."""
     names = {_name(part) for part in ast.walk(test)} - {""}
@@ -327,12 +380,12 @@ def _compares_with_infinity(file: File, test: ast.expr) -> bool:
     return isinstance(test, ast.Compare) and any(_infinite(file, side) for side in test.comparators)
 
 
-def _is_test(file: File, node: ast.AST) -> bool:
-    """Whether a comparison is (part of) the test of an `if`, which is looked at with what that does."""
+def _is_test(file: File, node: ast.AST, loop: Loop) -> bool:
+    """Whether a comparison is (part of) the test of an `if`, which is looked at with its body, or of a loop inside."""
     parent = file.module.parents.get(node)
     while isinstance(parent, ast.BoolOp | ast.UnaryOp):
         node, parent = parent, file.module.parents.get(parent)
-    return isinstance(parent, ast.If | ast.IfExp) and parent.test is node
+    return isinstance(parent, ast.If | ast.IfExp | ast.While) and parent.test is node and parent is not loop
 
 
 def _leaves(node: ast.If) -> bool:
@@ -343,13 +396,9 @@ def _leaves(node: ast.If) -> bool:
     return any(isinstance(part, ast.Call) and _ENDS.search(_name(part.func)) for part in inside)
 
 
-def _waits(file: File, node: ast.Call) -> bool:
-    """Whether a call waits for a person, or for the next item of a queue."""
-    name = _name(node.func).lstrip("_")
-    searched = bool(node.args) and (name in ("get", "pop") or isinstance(node.args[0], ast.GeneratorExp))
-    if name in _PEOPLE:
-        return not (name in _GETTERS and searched)  # a key of a dict, an item of an answer
-    return bool(_HEARS.fullmatch(name))
+def _tries_again(file: File, call: ast.Call) -> bool:
+    """Whether a pause is one after an error."""
+    return _name(call.func) == "sleep" and any(isinstance(a, ast.ExceptHandler) for a in file.module.ancestors(call))
 
 
 def _between_rounds(file: File, call: ast.Call, loop: Loop) -> bool:
@@ -360,7 +409,7 @@ def _between_rounds(file: File, call: ast.Call, loop: Loop) -> bool:
     for outer in file.module.ancestors(call):
         if isinstance(outer, ast.If) and inner is not outer.test:
             other = outer.orelse if inner in outer.body else outer.body
-            if not any(isinstance(n, ast.Call) and _waits(file, n) for part in other for n in ast.walk(part)):
+            if not any(isinstance(n, ast.Call) and waits(file, n, loop) for part in other for n in ast.walk(part)):
                 return not _leaves_else(other)
         if outer is loop:
             break

@@ -445,11 +445,11 @@ def test_words(provider, under, spans):
         return len(provider.requests)
 
     assert said("What is the refund policy of 2025?") == 1
-    assert said("what's  your REFUND policy of 2025 please") == 2  # `what's` and `what` differ: it is only spelling
-    assert said("Hello, what is the Refund Policy of 2025?!") == 2
-    assert said("What is the refund policy of 2026?") == 3
-    assert said("What is not the refund policy of 2025?") == 4
-    assert said("What is the refund policy of 2025?", *[{"role": "user", "content": "Hi"}] * 2) == 5
+    assert said("what's  your REFUND policy of 2025 please") == 1
+    assert said("Hello, what is the Refund Policy of 2025?!") == 1
+    assert said("What is the refund policy of 2026?") == 2
+    assert said("What is not the refund policy of 2025?") == 3
+    assert said("What is the refund policy of 2025?", *[{"role": "user", "content": "Hi"}] * 2) == 4
     assert looked_up(spans)[-1] == ("skip", "words")
 
 

@@ -79,13 +79,14 @@ def test_eval(tmp_path):
     path.write_text(
         '{"a": "What is your refund policy?", "b": "the refund policy, what is it", "same": true}\n'
         '{"a": "Refund policy?", "b": "what\\u0027s the Refund Policy", "same_answer": true}\n'
+        '{"a": "Hi! The refund policy, please", "b": "your REFUND policy", "same": true}\n'
         '{"a": "Your opening hours", "b": "the opening hours?", "same": 1}\n\n'
         '{"a": "order 48213", "b": "order 48231", "same": false}\n'
-        '{"a": "Is it open to me", "b": "Open it for me", "same": false}\n'
+        '{"a": "Who do I ask", "b": "Who should I ask", "same": false}\n'
     )
     said = run("cache", "eval", path)
     assert said.exit_code == 1
-    assert "served: 2 of 3 same pairs (66.7%)" in said.output
+    assert "served: 2 of 4 same pairs (50.0%)" in said.output
     assert "wrong:  1 of 2 different pairs (50.0%" in said.output
     assert run("cache", "eval", path, "--max-wrong", "0.6").exit_code == 0
     path.write_text('{"a": "x"}\n')

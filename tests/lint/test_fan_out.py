@@ -489,6 +489,10 @@ def test_a_test_may_start_what_it_likes(lint) -> None:
 
 
 BOUNDED = {
+    "embeddings by a model's name": (
+        "async def aembed_query(text):\n    return await asyncio.to_thread(client.invoke_model, text)\n"
+        "async def f(texts):\n    await asyncio.gather(*[aembed_query(t) for t in texts])"
+    ),
     "a pool of four, by the loop": (
         "async def f(texts):\n    loop = asyncio.get_running_loop()\n    with ThreadPoolExecutor(max_workers=4) as pool:\n"
         "        await asyncio.gather(*[loop.run_in_executor(pool, ask, t) for t in texts])"

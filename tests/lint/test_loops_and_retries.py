@@ -50,6 +50,31 @@ REPORTED = {
         "        except openai.error.OpenAIError as e:\n            if 'length' in str(e):\n                max_tokens = int(max_tokens * 0.8)\n"
         "                if max_tokens == 0:\n                    raise\n            else:\n                time.sleep(sleep_time)"
     ),
+    "TG104 tries again inside": (
+        "import time\ndef f(client, messages, tools):\n    while True:\n        tries = 0\n        while tries < 3:\n            try:\n"
+        "                tries += 1\n                reply = client.chat.completions.create(model='m', max_tokens=5, messages=messages)\n"
+        "                break\n            except OSError:\n                time.sleep(5)\n"
+        "        if reply.choices[0].finish_reason == 'stop':\n            return reply\n        messages += run(reply)"
+    ),
+    "TG104 until a flag that is set in a test": (
+        f"def f(client, messages, tools):\n    more = True\n    while more:\n        {CLAUDE}\n        messages.append(reply)\n"
+        "        if more := reply.stop_reason == 'tool_use':\n            messages.append(run(reply))"
+    ),
+    "TG104 until the answer says so": (
+        "def ask(client, messages):\n    return client.chat.completions.create(model='m', max_tokens=5, messages=messages)\n"
+        "def f(client, messages):\n    reply = ''\n    while '[DONE]' not in reply:\n        reply = ask(client, messages)\n"
+        "        messages.append(reply)"
+    ),
+    "TG104 completions of a client": (
+        "class A:\n    def ask(self, prompt):\n        return self.client.completions.create(model='m', max_tokens_to_sample=5, prompt=prompt)\n"
+        "    def f(self, prompt):\n        while True:\n            reply = self.ask(prompt)\n"
+        "            if reply.stop_reason != 'stop_sequence':\n                return reply\n            prompt += run(reply)"
+    ),
+    "TG104 a tool may ask for leave": (
+        "def allowed(name):\n    return input(name + '? ') == 'y'\ndef f(client, messages, tools):\n    while True:\n"
+        f"        {CLAUDE}\n        for block in reply.content:\n            if block.type == 'tool_use' and allowed(block.name):\n"
+        "                messages.append(run(block))\n        if reply.stop_reason != 'tool_use':\n            return reply"
+    ),
     "TG104 turns taken away": "from agents import Runner\nasync def f(a):\n    return await Runner.run(a, 'x', max_turns=None)",
     "TG104 requests taken away": "from pydantic_ai.usage import UsageLimits\nlimits = UsageLimits(request_limit=None)",
     "TG104 recursion without an end": "def f(graph, x):\n    return graph.invoke(x, recursion_limit=1000000)",
@@ -109,8 +134,31 @@ SILENT = {
             "        reply = openai.ChatCompletion.create(model='m', messages=messages, max_tokens=5)\n"
             "        messages.append(reply.choices[0].message)"
         )
-        for asks in ("__prompt()", "_ask('you: ')", "recognizer.recognize_google(mic.record(4))", "mic.transcribe_stream()")
+        for asks in ("__prompt()", "_ask('you: ')", "recognizer.recognize_google(mic.record(4))", "mic.transcribe_stream()",
+                     "take_command(messages)", "takecommand()", "st.text_input('you', key='k')", "self.prompt_user('> ')",
+                     "read_prompt(session)", "askUser('more?')", "get_audio()", "await bot.wait_for('message')")
     },
+    **{
+        f"TG104 a helper asks: {body}": (
+            f"import openai\ndef readData(source):\n    text = {body}\n    return text.strip()\ndef again(source):\n    return readData(source)\n"
+            "def chat(source, messages):\n    while True:\n        messages.append({'role': 'user', 'content': again(source)})\n"
+            "        reply = openai.ChatCompletion.create(model='m', messages=messages, max_tokens=5)\n"
+            "        messages.append(reply.choices[0].message)"
+        )
+        for body in ("input('> ')", "source.recv(1024).decode()", "recognizer.listen(source)", "sys.stdin.readline()")
+    },
+    "TG104 counted by a sum": (
+        f"def f(client, messages, tools):\n    count = 0\n    while True:\n        count = count + 1\n        if count > 9:\n"
+        f"            raise ValueError('Too many steps')\n        {CLAUDE}\n{TOOLS}"
+    ),
+    "TG104 by the clock": (
+        f"import time\ndef f(client, messages, tools):\n    began = time.time()\n    while True:\n        if time.time() - began > 5:\n"
+        f"            return None\n        {CLAUDE}\n{TOOLS}"
+    ),
+    "TG104 by the length of what grows": (
+        f"class A:\n    def keep(self, x):\n        self.thoughts.append(x)\n    def f(self, client, messages, tools):\n        while True:\n            {CLAUDE}\n"
+        "            if reply.stop_reason == 'end_turn' or len(self.thoughts) > 3:\n                return reply\n            self.keep(reply)"
+    ),
     "TG104 input in both branches": (
         "def f(client, messages, tools):\n    while True:\n        if voice:\n            messages.append(listen())\n"
         f"        else:\n            messages.append(input())\n        {CLAUDE}\n{TOOLS}"

@@ -73,6 +73,11 @@ def said(body):
     return snapshot("openai.chat", "openai", body)[0].said()
 
 
+def written(body):
+    """What a call knows of its tools."""
+    return snapshot("openai.chat", "openai", body)[0].written()
+
+
 @pytest.mark.parametrize("more", MORE)
 def test_plain_messages(more):
     """Messages of a role and a text, with all else that a request may have: the same bound, to the token."""
@@ -96,6 +101,7 @@ def test_messages_that_are_more(message):
             body = {"model": "gpt-4o-mini", "messages": messages, **more}
             assert upper_bound_request(body, size(body)) == upper_bound_request(body)
             assert upper_bound_request(body, None, said(body)) == upper_bound_request(body)
+            assert upper_bound_request(body, None, None, written(body)) == upper_bound_request(body)
 
 
 def test_the_short_way_is_taken(monkeypatch):
@@ -107,7 +113,16 @@ def test_the_short_way_is_taken(monkeypatch):
         for offered in (tools, copy.deepcopy(tools)):  # some SDKs make a new list for each request
             body = {"model": "m", "messages": [{"role": "user", "content": text}] * 9, "tools": offered}
             upper_bound_request(body, size(body))
+            upper_bound_request(body, size(body), None, written(body))
     assert walked == [tools]
+
+
+def test_what_is_written_is_of_the_tools_that_are_offered():
+    """Of two lists that a request has, and of one that is no list of mappings, the right one is known by its bytes."""
+    other = [{"type": "search", "description": "aaaa"}]
+    for tools in (other, [], ["name"], None):
+        body = {"model": "m", "tools": tools, "functions": [TOOL]}
+        assert upper_bound_request(body, None, None, written(body)) == upper_bound_request(body)
 
 
 def test_input_that_is_texts():

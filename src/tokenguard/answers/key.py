@@ -21,7 +21,7 @@ from tokenguard.process.hashes import in_bytes, marshalled
 from tokenguard.providers import Endpoint
 from tokenguard.tokens.bounds import CACHE_MARKS
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Of the keys; another one finds nothing of this one's."""
 
 HEADERS_LEFT_OUT: Final = frozenset(

@@ -192,6 +192,8 @@ class Call:
     """Bytes of the request as `marshal` writes it, for the guard; `None`: it is no plain data, or `said` is told."""
     said: tuple[str, int] | None = None
     """The key of the request's messages and the bytes that they say; `None` where they are more than texts."""
+    written: Mapping[str, bytes] | None = None
+    """The request's tools, and what else is not flat, as `marshal` writes it, for the guard; where that is known."""
     reads_later: bool = False
     """Whether it is the application that reads the body of the answer, though that is no stream."""
     hide_usage: bool = False
@@ -264,9 +266,9 @@ class Call:
         self.request = exchange.body
         self.stream = exchange.stream
         self.scope = scope.current()
-        self.attribution = self.scope.attribution
-        self.attributes: dict[str, AttributeValue] = {}
-        model = exchange.body.get("model")
+        self.attribution, attributes, _ = self.scope
+        self.attributes: dict[str, AttributeValue] = {**attributes}
+        model = self.request.get("model")
         self.model: str | None = model if isinstance(model, str) else None
 
     def begins(self) -> None:
@@ -287,7 +289,7 @@ class Call:
         """Send this body instead of the caller's."""
         exchange.replace_body(body)
         self.request = body
-        self.bound = self.counted = self.corrected = self.size = self.said = None
+        self.bound = self.counted = self.corrected = self.size = self.said = self.written = None
         self.output_cap = self.api.output_cap(body)
 
     def read(self, response: object) -> Reading:

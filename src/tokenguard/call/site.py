@@ -11,8 +11,8 @@ from types import FrameType
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
 
-OUR_FRAMES = 4
-"""Frames before the user's, at the least, where a call begins: this one, the flow's, its driver's, a seam's."""
+OUR_FRAMES = 5
+"""Frames before the user's, at the least, where a call begins: this one, two of the flow, its driver's, a seam's."""
 FRAMES = (None,) * 120
 """So many are looked at, at the most."""
 MAX_KNOWN = 10_000

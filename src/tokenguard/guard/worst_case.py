@@ -66,7 +66,7 @@ class WorstCase:
     def bound(self, call: Call) -> Bound:
         """What the input tokens cannot pass."""
         if call.bound is None:
-            call.bound = upper_bound_request(call.request, call.size, call.said)
+            call.bound = upper_bound_request(call.request, call.size, call.said, call.written)
         return call.bound
 
     def count(self, call: Call) -> int:

@@ -78,6 +78,10 @@ class Request(NamedTuple):
             return self.weight - len(self.rest) - sum(len(data) for _, data in self.nested)
         return sum(map(upper_bound, self.texts))
 
+    def written(self) -> Mapping[str, bytes]:
+        """The arguments that are mappings, or lists of them, as `marshal` writes them, by their names."""
+        return {self.keys[place]: data for place, data in self.nested}
+
     def whole(self) -> tuple[str, str, dict[str, Any]]:
         """The format, the provider and the body, of media some bytes; of plain data alone."""
         values = read_back(self.rest)
@@ -150,14 +154,17 @@ def _told_apart(members: list[Any]) -> tuple[tuple[str, ...], dict[int, Any]]:
     """The texts of messages that are a role and a text, and the messages that are more, by their place."""
     texts: list[str] = []
     more: dict[int, Any] = {}
-    for place, each in enumerate(members):
-        if type(each) is dict and len(each) == 2 and "role" in each and "content" in each:
-            role, content = each["role"], each["content"]
+    for each in members:
+        if type(each) is dict and len(each) == 2:
+            try:
+                role, content = each["role"], each["content"]
+            except KeyError:
+                role = None
             if type(role) is str and type(content) is str:
                 texts.append(role)
                 texts.append(content)
                 continue
-        more[place] = each
+        more[len(texts) // 2 + len(more)] = each
     for place, each in more.items():
         if type(each) is dict:
             more[place] = _in_order(each)

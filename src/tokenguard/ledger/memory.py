@@ -154,8 +154,10 @@ class MemoryLedger(Ledger):
                     account.spent_nano += nano
                     account.spent_tokens += tokens
                 del self._reservations[reservation.id]
-            for entry, account in zip(mine.entries, accounts, strict=True):
-                if alert and (
+            place = 0
+            for entry in mine.entries if alert else ():
+                account, place = accounts[place], place + 1
+                if (
                     account.spent_nano >= account.quiet_nano
                     or account.spent_tokens >= account.quiet_tokens
                     or account.rule != entry.rule

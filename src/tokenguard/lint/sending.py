@@ -80,6 +80,7 @@ _OF_MODULES = lazy(
 _SYNCHRONOUS = frozenset({"invoke", "predict", "invoke_model", "converse", "chat_completion", "create_chat_completion"})
 _LISTED = ast.List | ast.ListComp | ast.GeneratorExp | ast.Tuple
 _BLOCKING = tuple(f"{path}()" for path in CLIENTS if "Async" not in path)
+_EMBEDS = lazy(r"(?:^|_)a?(?:embed|embedding|embeddings)(?:_|$)", re.IGNORECASE)
 _LIMITERS = lazy(r"(?:asyncio|threading|anyio|trio|aiolimiter)\.(?:\w+\.)?\w*(?:Semaphore|Limiter)\(\)")
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
 _AGENT = lazy(r"(?:^|[._])agent$")
@@ -235,10 +236,12 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     """Whether calling `func` makes a request, without a bound on the way."""
     if not isinstance(func, ast.Name | ast.Attribute) or depth > _DEPTH:
         return False
-    found = _function(file, func)
+    found = function_of(file, func)
     if found is None:
         return False
     other, function = found
+    if _EMBEDS.search(function.name):
+        return False  # TG111 speaks of these
     known: dict[tuple[Function, bool], bool] = other.memory.setdefault("reaches", {})
     if (function, surely) not in known:
         known[function, surely] = False  # a circle adds nothing
@@ -252,7 +255,7 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     return known[function, surely]
 
 
-def _function(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Function] | None:
+def function_of(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Function] | None:
     """The function of the project that `func` names, with the facts of its file: also a method of an object's class."""
     if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id in ("self", "cls"):
         owner_class = file.module.class_of(func)

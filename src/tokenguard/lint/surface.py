@@ -50,6 +50,7 @@ CALLS: tuple[Surface, ...] = (
             "*.chat.completions.create_iterable"),
     *_calls(("max_tokens",), "openai.ChatCompletion.create", "openai.ChatCompletion.acreate"),
     *_calls((), "openai.Completion.create", "openai.Completion.acreate"),  # 16 tokens by default
+    *_calls((), "*.completions.create", needs="prompt"),  # of clients; Anthropic's demands a cap
     *_calls(("max_output_tokens",), "*.responses.create", "*.responses.parse", "*.responses.stream"),
     *_calls(OPENAI_CAPS, *(f"instructor.{maker}().{method}"
                            for maker in ("from_openai", "from_litellm", "from_provider", "from_groq", "from_mistral",

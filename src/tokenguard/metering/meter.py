@@ -477,12 +477,11 @@ class Meter:
         call.guard = guard
         api, body = call.api, call.request
         attributes = call.attributes
-        attributes.update(call.scope.attributes)
         if guard is not None:
             guard.attribute(call)
-        call.output_cap = api.output_cap(body)
-        if call.output_cap is not None:
-            attributes[names.REQUEST_MAX_TOKENS] = call.output_cap
+        call.output_cap = cap = api.output_cap(body)
+        if cap is not None:
+            attributes[names.REQUEST_MAX_TOKENS] = cap
         settings = api.settings_of(body) if api.settings else body
         if "temperature" in settings and isinstance(temperature := settings["temperature"], (int, float)):
             attributes[names.REQUEST_TEMPERATURE] = float(temperature)
@@ -497,13 +496,15 @@ class Meter:
             if guard is not None:
                 call.said = request.said()
                 call.size = request.size() if call.said is None else None
+                if request.nested:
+                    call.written = request.written()
             if request.weight <= MAX_SNAPSHOT:
                 call.snapshot = request
-        call.fingerprint = fingerprint(request, is_plain=is_plain)
-        attributes[names.FINGERPRINT] = call.fingerprint
-        call.retried = self.settling.repeats.before(call.fingerprint, call.start_perf)
-        if call.retried is not None:
-            attributes[names.RETRY_ATTEMPT] = call.retried.times
+        call.fingerprint = attributes[names.FINGERPRINT] = fingerprint(request, is_plain=is_plain)
+        before = self.settling.repeats.before(call.fingerprint, call.start_perf)
+        if before is not None:
+            call.retried = before
+            attributes[names.RETRY_ATTEMPT] = before.times
         return call, guard
 
     def _start_span(self, call: Call, native: bool | trace.Span) -> None:

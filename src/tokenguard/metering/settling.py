@@ -146,7 +146,7 @@ class Settling:
             reading = _without_zeros(call, reading, generated)
             usage = reading[0]
         priced = reading
-        told = usage is not None and _is_told(api, usage)
+        told = usage is not None and ((usage[0] is not None and usage[1] is not None) or _is_told(api, usage))
         if usage is not None and told:
             charged = usage
         else:
@@ -190,9 +190,10 @@ class Settling:
             self.repeats.succeeded(call.fingerprint)
             if call.api.chosen_by and (model := reading.model or call.priced_as) is not None:
                 self.repeats.served(model, reading.conversation, *map(call.request.get, call.api.chosen_by))
-            named = reading.conversation or reading.id
-            if named is not None and (call.tool_steps or reading.tool_calls) and call.api.goes_on_from:
-                self.repeats.stepped(named, call.tool_steps)
+            if call.api.goes_on_from and (call.tool_steps or reading.tool_calls):
+                named = reading.conversation or reading.id
+                if named is not None:
+                    self.repeats.stepped(named, call.tool_steps)
         elif error is not None and outcome != names.BLOCKED and not names.served_by(call.attributes):
             # Not a stream that its reader closed early, nor what another call has failed with.
             spent = cost.total if cost is not None and cost.total is not None else 0.0
@@ -307,9 +308,9 @@ def _disbelieve(usage: Usage) -> None:
 _TEXT_ALONE = (None,) * len(Usage._fields[FIRST_MEDIUM:])
 _NO_UNITS = (None,) * len(Usage._fields[FIRST_UNIT:])
 _COUNTS = [(Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items()]
-_OTHERS = tuple((place - FIRST_MEDIUM, name) for place, name in _COUNTS if place >= FIRST_MEDIUM)
+_OTHERS = {place - FIRST_MEDIUM: name for place, name in _COUNTS if place >= FIRST_MEDIUM}
 """The places of a `Usage` that have an attribute, behind those of text, which go first, and counted from there."""
-_MEDIA = tuple((place, name) for place, name in _OTHERS if place < FIRST_UNIT - FIRST_MEDIUM)
+_MEDIA = tuple(place for place in _OTHERS if place < FIRST_UNIT - FIRST_MEDIUM)
 """Those of sound, pictures and the use of tools: of most calls that are more than text there is no more."""
 REPORTED_COST: Final = 10
 CONVERSATION: Final = 12
@@ -385,9 +386,9 @@ def _describe_money(call: Call, cost: Cost | None, usage: Usage | None) -> None:
         if reasoned is not None:
             attributes[names.REASONING_TOKENS] = reasoned
         if (others := usage[FIRST_MEDIUM:]) != _TEXT_ALONE:
-            for place, name in _MEDIA if usage[FIRST_UNIT:] == _NO_UNITS else _OTHERS:
+            for place in _MEDIA if usage[FIRST_UNIT:] == _NO_UNITS else _OTHERS:
                 if (counted := others[place]) is not None:
-                    attributes[name] = counted
+                    attributes[_OTHERS[place]] = counted
     if cost is not None:
         status, basis, total, plain, output, read, written, saved, tools = cost
         attributes[names.COST_STATUS] = status

@@ -27,7 +27,7 @@ class Cache:
         choice("exact", "words", "meaning"),
         "exact",
         "`exact`: the same request. `words`: in a single-turn request the user's text may differ in case, punctuation, "
-        "spacing and filler words; numbers, negations and everything else must be equal. `meaning`: other words "
+        "spacing, articles and courtesies; all other words and everything else must be equal. `meaning`: other words "
         "with the "
         "same meaning match too; numbers, negations and everything else must be equal.",
     )

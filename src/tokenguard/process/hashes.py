@@ -77,7 +77,7 @@ def marshalled(value: object) -> bytes:
 def in_bytes(value: object) -> tuple[bytes, bool]:
     """The same for any value, and whether it is plain data; other values are spelled out."""
     try:
-        return marshalled(value), True
+        return marshal.dumps(value, 2), True  # type: ignore[arg-type] # `marshalled`
     except ValueError:
         return repr(value).encode("utf-8", "backslashreplace"), False
 

@@ -112,8 +112,11 @@ class Api:
         """The output tokens that a request asks for at the most; `None` where it sets no cap."""
         settings = fields(body.get(self.settings)) if self.settings else body
         for key in self.caps:
-            if key in settings and (cap := whole(settings[key])) is not None and cap >= 0:  # Ollama's -1, -2 are none
-                return cap
+            if key in settings:
+                said = settings[key]
+                cap = said if type(said) is int else whole(said)
+                if cap is not None and cap >= 0:  # Ollama's -1, -2 are none
+                    return cap
         return None
 
     def answers(self, body: Mapping[str, Any]) -> int:
@@ -123,8 +126,9 @@ class Api:
             if key in settings:
                 each = max(each, whole(settings[key]) or 1)
         prompts = body.get(self.prompts) if self.prompts else None
-        several = isinstance(prompts, list | tuple) and any(type(prompt) is not int for prompt in prompts)
-        return each * (len(prompts) if several else 1)  # type: ignore[arg-type] # a list
+        if isinstance(prompts, (list, tuple)) and any(type(prompt) is not int for prompt in prompts):
+            each *= len(prompts)
+        return each
 
     def settings_of(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The part of a request that holds the cap and the temperature."""

@@ -261,21 +261,23 @@ class Family(NamedTuple):
 def _exchange(client: Any, options: Any, kwargs: Mapping[str, Any], family: Family) -> StainlessExchange | None:
     """The request as an exchange, or `None` when it is no model call."""
     given = options.__dict__  # pydantic looks up absent fields slowly
-    api = api_of(given["url"], family.sdk)
+    sdk, traces, omitted, _ = family
+    url = given["url"]
+    api = api_of(url, sdk)
     if api is None or given["method"] not in ("post", "POST"):
         return None
     body = given.get("json_data")
     if type(body) is not dict and not isinstance(body, Mapping):
         return None
-    if not family.omitted.isdisjoint(map(type, body.values())):
-        body = {key: value for key, value in body.items() if type(value) not in family.omitted}
+    if not omitted.isdisjoint(map(type, body.values())):
+        body = {key: value for key, value in body.items() if type(value) not in omitted}
     if extra := given.get("extra_json"):
         body = {**body, **extra}
-    endpoint = _endpoint(client, family, given["url"])
-    if endpoint.provider != family.sdk:  # who may speak it in a way of its own
-        api = api_of(given["url"], endpoint.provider) or api
+    endpoint = _endpoint(client, family, url)
+    if endpoint[0] != sdk:  # who may speak it in a way of its own
+        api = api_of(url, endpoint[0]) or api
     # anthropic 2.x: `_tracer` is there once OpenTelemetry can give one, and requests with a name get a span.
-    native_span = family.traces and bool(given.get("span_name")) and client._tracer is not None
+    native_span = traces and bool(given.get("span_name")) and client._tracer is not None
     stream = body.get("stream") is True or bool(kwargs.get("stream"))
     return StainlessExchange(client, options, api, endpoint, body, stream, native_span, given.get("files"))
 

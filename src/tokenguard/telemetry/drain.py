@@ -127,10 +127,11 @@ class Telemetry:
 
     def put(self, item: Finished | TaskRecord | Deferred) -> None:
         """Take a finished call or task, or what calls are to be found out from."""
-        if len(self._queue) == QUEUE_LENGTH:
-            self.dropped += 1
-        elif len(self._queue) > LOOKED_AT and isinstance(item, Finished):
-            item = item._replace(snapshot=None)
+        if (waiting := len(self._queue)) > LOOKED_AT:
+            if waiting == QUEUE_LENGTH:
+                self.dropped += 1
+            elif isinstance(item, Finished):
+                item = item._replace(snapshot=None)
         self._queue.append(item)
         if not self._started:
             self._start()

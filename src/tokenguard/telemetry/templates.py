@@ -86,7 +86,7 @@ class Spans:
             self._give_up(failure)
         if span is None:
             return publicly(tracer, name, parent, attributes, start_ns, record_exception=self._record_exception)
-        for each in hearing(span._span_processor).start:  # what it raises is the caller's, as with the SDK
+        for each in hearing(span._span_processor)[1]:  # what it raises is the caller's, as with the SDK
             each(span, parent_context=parent)
         made: Span = span
         return made
@@ -362,11 +362,11 @@ def _with_parts_made_later(example: Any) -> type:
                 bounded._immutable = True
         if count is not None:
             count()
-        heard = hearing(self._span_processor)
-        for each in heard.ending:
+        _, _, ending, at_end = hearing(self._span_processor)
+        for each in ending:
             each(self)
         made = readable(self)
-        for each in heard.end:
+        for each in at_end:
             each(made)
         return True
 
@@ -403,7 +403,7 @@ def hearing(processor: Any) -> Hearing:
     global _heard
     those = getattr(processor, "_span_processors", processor)
     known = _heard
-    if known.of is those:
+    if known[0] is those:
         return known
     one_by_one = type(processor) is getattr(sys.modules[SDK], "SynchronousMultiSpanProcessor", None)
     each = those if one_by_one else (processor,)

@@ -6,8 +6,8 @@ tells the bytes of plain messages; tools are nearly always those of the call bef
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from copy import deepcopy
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -71,6 +71,9 @@ AROUND_TEXT = BOUND_PER_ITEM + BOUND_PER_OBJECT + sum(BOUND_PER_ITEM + len(key) 
 """Room around a message's role and text."""
 
 
+SCALARS = frozenset((int, float, bool, type(None)))
+
+
 class Bound(NamedTuple):
     """What a request's input tokens cannot pass."""
 
@@ -81,33 +84,44 @@ class Bound(NamedTuple):
     """Whether the body asks for a part of it to be written to the provider's prompt cache."""
 
 
-def upper_bound_request(body: Mapping[str, Any], size: int | None = None, said: tuple[str, int] | None = None) -> Bound:
+def upper_bound_request(
+    body: Mapping[str, Any],
+    size: int | None = None,
+    said: tuple[str, int] | None = None,
+    written: Mapping[str, bytes] | None = None,
+) -> Bound:
     """What the input tokens of a request body cannot pass, in any wire format: the UTF-8 length of all it says.
 
     Media (base64, URLs, files) are left out and make it incomplete, as does text that only the server knows. `size` is
     the length of the body as `marshal` (version 2) writes it, where that is known already: it saves the walk over
     messages that are plain text. So does `said`: under which key there are messages that are nothing but a role and a
-    text, and how many bytes these are together.
+    text, and how many bytes these are together. `written` are arguments as `marshal` writes them, where that is known.
     """
     walk = _Walk()
-    tools = said_by_tools(body)
+    tools = said_by_tools(body, written)
     if size is not None and size < SHORT:
         size = None
-    offers = "tools" if body.get("tools") else "functions" if body.get("functions") else ""
-    tokens = BOUND_PER_REQUEST + (BOUND_TOOLS if offers or body.get("toolConfig") else 0)
+    offers = "" if tools is NO_TOOLS else "tools" if body.get("tools") else "functions" if body.get("functions") else ""
+    tokens = said_by_keys(tuple(body)) + (BOUND_TOOLS if offers or body.get("toolConfig") else 0)
     messages = None if size is None else _said_by_messages(body, size, offers, tools, walk)
+    texts, told = said or (None, 0)
     for key, value in body.items():
-        tokens += BOUND_PER_ITEM + (len(key) if key.isascii() else upper_bound(key))
-        if key == offers:
+        if key == texts:
+            tokens += told + len(value) * AROUND_TEXT
+        elif offers and key == offers:
             tokens += tools.tokens
-        elif said is not None and key == said[0]:
-            tokens += said[1] + len(value) * AROUND_TEXT
-        elif key == "messages" and messages is not None:
+        elif messages is not None and key == "messages":
             tokens += messages
         else:
             tokens += len(value) if type(value) is str and value.isascii() else walk(value, key in TOKEN_LISTS)
     marked = walk.marked or tools.marked or not CACHE_MARKS.isdisjoint(body)
     return Bound(tokens, walk.complete and tools.complete and not has_more(body, tools), marked)
+
+
+@functools.lru_cache(maxsize=1024)
+def said_by_keys(keys: tuple[str, ...]) -> int:
+    """The room for a request and what its own keys say."""
+    return BOUND_PER_REQUEST + sum(BOUND_PER_ITEM + upper_bound(key) for key in keys)
 
 
 class Said(NamedTuple):
@@ -125,30 +139,31 @@ class Said(NamedTuple):
 NO_TOOLS = Said()
 
 
-_remembered: tuple[tuple[object, Said], ...] = ()
-"""Lists of tools that were walked, as copies that nobody changes, with what they say; the last ones first."""
+_remembered: tuple[tuple[bytes, Said], ...] = ()
+"""Lists of tools that were walked, as `marshal` writes them, with what they say; the last ones first."""
 
 
-def said_by_tools(body: Mapping[str, Any]) -> Said:
+def said_by_tools(body: Mapping[str, Any], written: Mapping[str, bytes] | None = None) -> Said:
     """What the tools say that a request offers, in any format.
 
-    A list that is equal to one before says the same: to compare them takes a thirtieth of walking them.
+    A list that is equal to one before says the same: to compare their bytes takes next to nothing.
     """
     global _remembered
     tools = tools_of(body)
     if not tools:
         return NO_TOOLS
+    its = None if written is None else written.get("tools" if body.get("tools") else "functions")
+    if its is None:
+        try:
+            its = marshalled(tools)
+        except ValueError:
+            return _walked(tools, None)
     known = _remembered
     for each in known:
-        if each[0] == tools:
+        if each[0] == its:
             return each[1]
-    try:
-        written = marshalled(tools)
-    except ValueError:
-        return _walked(tools, None)
-    said = _walked(tools, len(written))
-    # A copy with the same texts: what is the same object is not compared.
-    _remembered = ((deepcopy(tools), said), *known[: REMEMBERED_TOOLS - 1])
+    said = _walked(tools, len(its))
+    _remembered = ((its, said), *known[: REMEMBERED_TOOLS - 1])
     return said
 
 
@@ -207,6 +222,8 @@ class _Walk:
         kind = type(node)  # exact types first: asking an abstract class takes longer than all the rest
         if kind is str:
             return upper_bound(node)  # type: ignore[arg-type] # it is a string
+        if kind in SCALARS:
+            return len(str(node))
         if kind is dict or (kind is not list and isinstance(node, Mapping)):
             return self._object(node)  # type: ignore[arg-type] # it is a mapping
         if kind is list or kind is tuple or isinstance(node, list | tuple):
