@@ -17,8 +17,9 @@ What to do, in this order:
 - Make it coarser: a date instead of a time.
 - Let the model ask: a tool that tells the time costs tokens only when it is called.
 
-Not reported: what is made once, when the module is loaded, and what stands in the last message already, unless that
-message begins with it and goes on with fixed text, which is then paid in full, too.
+Not reported: what is made once, when the module is loaded; what stands in the last message already, or in a short one
+directly before it, unless the last message begins with it and goes on with fixed text, which is then paid in full, too;
+and what is put at the end of a history that is kept, where it stays as it is.
 
 Bad:
 
@@ -126,6 +127,8 @@ def check(file: File) -> Iterator[Report]:
         outside = _runs_once(file, prefix.holder)
         if outside and not prefix.calls and not _made_later(file, prefix.value):
             continue  # made once, when the module is loaded
+        if _is_late(file, prefix.value):
+            continue
         flow.loops = loops_around(file, prefix.holder)
         for taint in flow.taints(prefix.value):
             key = (taint.origin, _statement(file, taint.node))  # one report for each text a value enters
@@ -133,6 +136,8 @@ def check(file: File) -> Iterator[Report]:
                 taint.kind == "order" and (prefix.part == "tools" or "listing" in taint.source)
             ):
                 continue  # TG110 and TG115 speak of these
+            if prefix.part == "message" and taint.source.startswith("the counter"):
+                continue  # of the item that the message is about
             if key not in worst or taint.grain > worst[key][0].grain:
                 worst[key] = (taint, "tool definitions" if prefix.part == "tools" else "prompt's beginning")
     flow.loops = frozenset()
@@ -159,6 +164,16 @@ def _runs_once(file: File, holder: ast.AST) -> bool:
         return True
     calls = file.module.called.get(function.name, [])
     return function.name.startswith("_") and bool(calls) and all(file.module.function_of(c) is None for c in calls)
+
+
+def _is_late(file: File, content: ast.expr) -> bool:
+    """Whether a short message stands directly before the last one: what changes in it costs nothing that is fixed."""
+    message = next((a for a in file.module.ancestors(content) if isinstance(a, ast.Dict | ast.Call | ast.Tuple)), None)
+    around = file.module.parents.get(message) if message is not None else None
+    if not isinstance(around, ast.List) or len(around.elts) < 3 or around.elts[-2] is not message:
+        return False
+    fixed = (n.value for n in ast.walk(content) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    return isinstance(content, ast.JoinedStr | ast.Name | ast.Call) and sum(map(len, fixed)) < 2 * _WORTH
 
 
 def _statement(file: File, node: ast.expr) -> ast.AST | None:

@@ -5,8 +5,9 @@ Each turn pays for all turns before it: a chat of 40 turns of 500 tokens sends 4
 messages to 20, keeps the prompt cache working in between.
 
 Reported are loops that read a person's next question, conversations that an object or a session keeps from call to
-call, and LangChain's `ConversationBufferMemory`. Whatever may keep the history short counts: a slice, `pop`, a look at
-its length, `deque(maxlen=...)`, a name such as `trim_messages`. The tool rounds of one task are not reported.
+call, and LangChain's `ConversationBufferMemory` where it lasts longer than one run. Whatever may keep the history
+short counts: a slice, `pop`, a look at its length, `deque(maxlen=...)`, a name such as `trim_messages`. The tool rounds
+of one task are not reported.
 
 pydantic-ai's `result.all_messages()` holds the history that was sent, too. Where it is added to that history, the
 history doubles with every turn: that is an error.
@@ -64,10 +65,13 @@ from collections.abc import Iterator
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.history import KEEPERS, OWN_GROWTH, additions, asks_a_person, cut_down, histories
 from tokenguard.lint.loops import Loop
+from tokenguard.lint.memories import outlives
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.sizes import few
 from tokenguard.lint.surface import CALL_WORDS
 
 SEVERITY = "warning"
+_FEW = 10  # turns
 _MEMORY = "ConversationBufferMemory"
 _GROWTH = (".append(", ".extend(", "+=")
 _RUN = lazy(rb"\.run(?<!subprocess\.run)(?<!asyncio\.run)(?<!uvicorn\.run)\w*\(")
@@ -82,7 +86,7 @@ WORDS = (
 def check(file: File) -> Iterator[Report]:
     """Report requests of chats whose history nothing shortens, and memories that keep everything."""
     for history in histories(file):
-        if isinstance(history.place, Loop) and not asks_a_person(history.place):
+        if isinstance(history.place, Loop) and not (asks_a_person(history.place) and _is_long(file, history.place)):
             continue
         if any(_holds_all(added) for added in additions(history.place, history.name)):
             yield Report(
@@ -98,11 +102,16 @@ def check(file: File) -> Iterator[Report]:
                 "older ones.",
             )
     for call in file.module.calls_of((_MEMORY,)):
-        if file.names.path(call.func).startswith("langchain"):
+        if file.names.path(call.func).startswith("langchain") and outlives(file, call):
             yield Report(
                 call,
                 f"{_MEMORY} sends every earlier turn again. Use a memory with a window, a token limit or a summary.",
             )
+
+
+def _is_long(file: File, loop: Loop) -> bool:
+    """Whether a loop goes round more than a few times."""
+    return isinstance(loop, ast.While) or not few(file, loop.iter, _FEW)
 
 
 def _holds_all(added: ast.expr) -> bool:

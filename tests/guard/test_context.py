@@ -408,6 +408,18 @@ def test_what_has_no_such_setting(under, client, provider, spans):
     assert spans.attributes["tokenguard.guard.action"] == "warn"
 
 
+def test_a_host_that_nobody_knows(under, caplog):
+    """Whose setting it would be is not known there: the warning says where to say it."""
+    under("max_history_tokens = 100", "provider")
+    answers = httpx2.MockTransport(lambda request: httpx2.Response(200, json={"object": "response", "output": []}))
+    with (
+        httpx2.Client(transport=answers) as http,
+        openai.OpenAI(api_key="k", base_url="https://llm.corp.test/v1", http_client=http) as client,
+    ):
+        client.responses.create(model="gpt-4o-mini", input=[*turn(1), ASKED])
+    assert "llm.corp.test is a host that nobody knows; say whose it is under [hosts]" in caplog.text
+
+
 def test_a_setting_that_is_refused(under, client, provider, spans):
     """A host that does not know the setting costs one request, once."""
     under("max_history_tokens = 100", "provider")

@@ -11,7 +11,19 @@ ASK = "client.chat.completions.create(model='gpt-4.1', messages=m, max_tokens=5)
 SAY = "client.messages.create(model='claude-sonnet-4-5', max_tokens=5, messages=m, tools=T)"
 CHAT = OPENAI + "def f():\n    m = []\n    while True:\n        m.append({'role': 'user', 'content': input()})\n"
 
+LC = "from langchain.memory import ConversationBufferMemory\nfrom langchain.chains import ConversationChain\n"
+CHAIN = "memory = ConversationBufferMemory()\n    chain = ConversationChain(llm=llm, memory=memory)\n"
+
 FOUND = {
+    "TG119 memory that is returned": LC + f"def f(llm):\n    {CHAIN}    return chain",
+    "TG119 memory of an object": LC + f"class A:\n  def f(self, llm):\n    {CHAIN}    self.chain = chain",
+    "TG119 memory of a session": LC + f"def f(llm):\n    {CHAIN}    cl.user_session.set('chain', chain)",
+    "TG119 memory of a loop": LC + f"def f(llm):\n    {CHAIN}    while True:\n        print(chain.run(input()))",
+    "TG119 memory of a closure": LC + f"def f(llm):\n    {CHAIN}    def answer(q):\n        return chain.run(q)\n    gr.Interface(fn=answer).launch()",
+    "TG119 memory handed on": LC + f"def f(llm):\n    {CHAIN}    serve(chain)",
+    "TG119 memory of a script's session": "import streamlit as st\n" + LC + "if 'm' not in st.session_state:\n    st.session_state.m = ConversationBufferMemory()",
+    "TG119 memory in a file": LC + "from langchain.memory import FileChatMessageHistory\ndef f(llm, q):\n"
+    "    memory = ConversationBufferMemory(chat_memory=FileChatMessageHistory('h'))\n    return ConversationChain(llm=llm, memory=memory).run(q)",
     "TG118 tools": CLAUDE + f"def f(m):\n    r = {SAY}\n    while r.stop_reason == 'tool_use':\n        m.append(answer(r))\n        r = {SAY}",
     "TG118 augmented": CLAUDE + f"def f(m):\n    for _ in range(9):\n        r = {SAY}\n        m += [answer(r)]",
     "TG118 rebuilt": CLAUDE + f"def f(m):\n    for _ in range(9):\n        r = {SAY}\n        m = m + [answer(r)]",
@@ -46,6 +58,14 @@ SILENT = {
     "TG118 once": CLAUDE + f"def f(m):\n    m.append('x')\n    return {SAY}",
     "TG118 openai": OPENAI + f"def f(m):\n    while True:\n        m.append({ASK})",
     "TG118 point": BEDROCK + "P = {'cachePoint': {'type': 'default'}}\ndef f(m):\n    while True:\n        r = client.converse(modelId='c', system=[S, P], messages=m, inferenceConfig={'maxTokens': 5})\n        m.append(r)",
+    "TG119 memory of one run": LC + f"def f(llm, q):\n    {CHAIN}    return chain.run(q)",
+    "TG119 memory of one answer": LC + f"def f(llm, q):\n    {CHAIN}    answer = chain({{'question': q}})\n    return jsonify(answer['text'])",
+    "TG119 memory of a script that runs anew": "import streamlit as st\n" + LC + "memory = ConversationBufferMemory()\nchain = ConversationChain(llm=llm, memory=memory)\nif q := st.text_input('q'):\n    st.write(chain.run(q))",
+    "TG119 memory of a script": LC + "memory = ConversationBufferMemory()\nchain = ConversationChain(llm=llm, memory=memory)\nprint(chain.run('a'))\nprint(chain.run('b'))",
+    "TG119 memory of two questions": LC + f"def f(llm):\n    {CHAIN}    for q in ['a', 'b']:\n        print(chain.run(q))",
+    "TG119 memory of each round": LC + "def f(llm, qs):\n    while qs:\n        memory = ConversationBufferMemory()\n        chain = ConversationChain(llm=llm, memory=memory)\n        print(chain.run(qs.pop()))",
+    "TG119 memory of what was read": LC + "from langchain.memory import ChatMessageHistory\ndef f(llm, rows):\n    history = ChatMessageHistory()\n    for row in rows:\n        history.add_user_message(row)\n    return ConversationBufferMemory(chat_memory=history)",
+    "TG119 five turns": CHAT.replace("while True", "for turn in range(5)") + f"        {ASK}",
     "TG119 slice": CHAT + f"        m = m[-20:]\n        {ASK}",
     "TG119 sliced in the request": CHAT + f"        {ASK.replace('=m,', '=m[-20:],')}",
     "TG119 pop": CHAT + f"        if big(m):\n            m.pop(1)\n        {ASK}",

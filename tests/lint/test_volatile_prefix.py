@@ -54,6 +54,29 @@ SUB_HOUR = {
 }
 
 SILENT = {
+    **{
+        f"put into a kept history: {kept}": (
+            "import uuid\nclass A:\n    def show(self, text):\n        name = f'image/{uuid.uuid4()}.png'\n"
+            "        human_prompt = f'{name} is a picture that I have given you. Use your tools to look at it. It shows: {text}'\n"
+            f"        {kept}\n"
+        )
+        for kept in (
+            "self.agent.memory.buffer = self.agent.memory.buffer + human_prompt + 'Received.'",
+            "self.buffer += human_prompt",
+            "self.history.append({'role': 'user', 'text': human_prompt})",
+            "self.memory.chat_memory.add_user_message(human_prompt)",
+        )
+    },
+    "a short message before the last": (
+        "import datetime\ndef ask(c, q):\n    return c.chat.completions.create(model='m', max_tokens=5, messages=["
+        "{'role': 'system', 'content': RULES}, {'role': 'system', 'content': f'It is {datetime.datetime.now()}'}, "
+        "{'role': 'user', 'content': q}])"
+    ),
+    "the number of an item in its message": (
+        "def ask(c, texts, graph):\n    for i, text in enumerate(texts):\n"
+        "        c.chat.completions.create(model='m', max_tokens=5, messages=[{'role': 'system', 'content': RULES}, "
+        "{'role': 'user', 'content': f'Part {i}: {text}'}, {'role': 'user', 'content': f'So far: {graph}'}])"
+    ),
     "instructions to a person in a result": (
         "import uuid\ndef f(path):\n    name = f'job-{uuid.uuid4()}'\n    text = f'Run {name}, then register {path} as described.'\n"
         "    return DispatchResult(mode='handoff', ref=name, instructions=text)"

@@ -16,6 +16,7 @@ from tokenguard.guard.worst_case import Worst
 from tokenguard.policy import Limit, Policy
 from tokenguard.policy.match import Tightest
 from tokenguard.process.log import Log
+from tokenguard.providers.hosts import UNKNOWN
 
 log = Log("tokenguard")
 
@@ -112,7 +113,12 @@ class Limiting(Rerouting):
             trimmed = self.trimmer.trim(call, context, limit.max_history_tokens or 0)
             change, turns = (trimmed, 0) if isinstance(trimmed, str) else trimmed
         elif (option := call.api.shortens) is None or call.endpoint.provider not in option.providers:
-            change = f"{call.endpoint.provider} has no setting for it in a {call.api.id} request"
+            host = call.endpoint.host
+            change = (
+                f"{host} is a host that nobody knows; say whose it is under [hosts]"
+                if call.endpoint.provider == UNKNOWN and option is not None
+                else f"{call.endpoint.provider} has no setting for it in a {call.api.id} request"
+            )
         elif self.routes.is_unfit(call, option.key):
             change = f"{option.key} has been refused"
         else:

@@ -21,8 +21,11 @@ _NEVER = frozenset(
 
 
 @lru_cache(maxsize=1024)
-def glob_pattern(glob: str) -> re.Pattern[str]:
-    """A gitignore-style glob as a pattern over a path relative to the glob's folder, with `/` between its parts."""
+def glob_pattern(glob: str, within: str = "(?:/.*)?") -> re.Pattern[str]:
+    """A gitignore-style glob as a pattern over a path relative to the glob's folder, with `/` between its parts.
+
+    It matches what is in a folder that it matches as well, unless `within` is empty.
+    """
     text = glob.strip("/")
     out = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
     i = 0
@@ -35,6 +38,8 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
             out, i = out + "[^/]*", i + 1
         elif text[i] == "?":
             out, i = out + "[^/]", i + 1
+        elif text[i] == "\\" and i + 1 < len(text):
+            out, i = out + re.escape(text[i + 1]), i + 2
         elif text[i] == "[" and "]" in text[i + 2 :]:
             end = text.index("]", i + 2)
             inner = text[i + 1 : end].replace("\\", "\\\\")
@@ -42,7 +47,7 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
         else:
             out, i = out + re.escape(text[i]), i + 1
     try:
-        return re.compile(f"{out}(?:/.*)?")
+        return re.compile(out + within)
     except re.error:
         return re.compile(re.escape(text))
 
@@ -58,19 +63,44 @@ def matches(relative: str, globs: tuple[str, ...]) -> bool:
 
 
 class _Rule(NamedTuple):
-    """A line of a .gitignore: where it holds, and what."""
+    """A line of a .gitignore: where it holds, and what; `glob` is matched against the name, or the path from `base`."""
 
     base: str  # the folder it starts from, with a separator behind
     negated: bool
     folders_only: bool
-    pattern: re.Pattern[str]
+    glob: str
+    by_name: bool
+
+    def matches(self, name: str, path: str) -> bool:
+        """Whether it is about an absolute path with that name."""
+        text = name if self.by_name else path[len(self.base) :].replace(os.sep, "/")
+        if _SPECIAL.isdisjoint(self.glob):
+            return text == self.glob
+        if self.by_name and self.glob[0] == "*" and _SPECIAL.isdisjoint(self.glob[1:]):
+            return text.endswith(self.glob[1:])
+        return glob_pattern(self.glob if self.by_name else f"/{self.glob}", "").fullmatch(text) is not None
 
 
 class _Ignores:
-    """The .gitignore rules that hold in a folder: those of its parents, then its own; the last match decides."""
+    """The .gitignore rules that hold in a folder: those of its parents, then its own; the last match decides.
+
+    A folder that is ignored is not looked into, so a rule is asked about a path itself, never about what is in it.
+    """
 
     def __init__(self, rules: tuple[_Rule, ...] = ()) -> None:
         self.rules = rules
+        self._named: dict[str, list[int]] = {}  # the rules that are about one name
+        self._others: list[int] = []
+        self._others_of_files: list[int] = []
+        for number in range(len(rules) - 1, -1, -1):
+            rule = rules[number]
+            if rule.by_name and _SPECIAL.isdisjoint(rule.glob):
+                self._named.setdefault(rule.glob, []).append(number)
+                continue
+            self._others.append(number)
+            ending = rule.glob.rpartition("*")[2]
+            if not rule.folders_only and (not _SPECIAL.isdisjoint(ending) or _may_end(ending)):
+                self._others_of_files.append(number)
 
     def within(self, folder: str) -> _Ignores:
         try:
@@ -80,11 +110,24 @@ class _Ignores:
             return self
         return _Ignores((*self.rules, *new))
 
-    def ignored(self, path: str, is_folder: bool) -> bool:
-        for rule in reversed(self.rules):
-            if (is_folder or not rule.folders_only) and rule.pattern.fullmatch(_below(rule.base, path)):
-                return not rule.negated
-        return False
+    def ignored(self, path: str, name: str, is_folder: bool) -> bool:
+        """Whether an absolute path is, which is a folder or a file to lint."""
+        last = next((n for n in self._named.get(name, ()) if is_folder or not self.rules[n].folders_only), -1)
+        for number in self._others if is_folder else self._others_of_files:
+            if number < last:
+                break
+            if self.rules[number].matches(name, path):
+                last = number
+                break
+        return last >= 0 and not self.rules[last].negated
+
+
+_SPECIAL = frozenset("*?[\\")
+
+
+def _may_end(ending: str) -> bool:
+    """Whether the path of a file to lint may end so."""
+    return any(suffix.endswith(ending) or ending.endswith(suffix) for suffix in SUFFIXES)
 
 
 def _rule(folder: str, line: str) -> _Rule | None:
@@ -92,14 +135,10 @@ def _rule(folder: str, line: str) -> _Rule | None:
     if not line or line.startswith("#"):
         return None
     negated = line.startswith("!")
-    line = line[negated:].removeprefix("\\")
+    line = line[negated:]
     base = folder.rstrip(os.sep) + os.sep
-    return _Rule(base, negated, line.endswith("/"), glob_pattern(line)) if line.strip("/") else None
-
-
-def _below(base: str, path: str) -> str:
-    """An absolute path relative to a folder above it, with `/` between its parts."""
-    return path[len(base) :].replace(os.sep, "/")
+    glob = line.strip("/")
+    return _Rule(base, negated, line.endswith("/"), glob, "/" not in line.rstrip("/")) if glob else None
 
 
 def relative(path: str, config: Config) -> str:
@@ -207,7 +246,7 @@ def _kept(entries: list[os.DirEntry[str]], folder: _Folder) -> Iterator[tuple[os
             continue
         if name in _NEVER or not (is_folder or name.endswith(SUFFIXES)):
             continue
-        if folder.ignores.rules and folder.ignores.ignored(os.path.join(folder.absolute, name), is_folder):
+        if folder.ignores.rules and folder.ignores.ignored(os.path.join(folder.absolute, name), name, is_folder):
             continue
         if exclude and matches(name if prefix == "." else f"{prefix}/{name}", exclude):
             continue

@@ -13,7 +13,7 @@ from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import CALL_WORDS, RUNS, Surface, matcher
 from tokenguard.lint.syntax import Function, spelling
 
-Part = Literal["text", "tools"]
+Part = Literal["text", "tools", "message"]
 _RUN_PATHS = matcher(RUNS)
 _RUN_NAMES = tuple(path.rpartition(".")[2] for path in RUNS)
 _SYSTEM_ROLES = frozenset({"system", "developer"})
@@ -66,7 +66,7 @@ TEXT_WORDS: tuple[Entry, ...] = (  # a file with any text of a prompt has one
 
 
 class Prefix(NamedTuple):
-    """A prompt's beginning: the expression, the node that holds it, whether it is text or tools."""
+    """A prompt's beginning: the expression, the node that holds it; system text, tools, or an early message."""
 
     value: ast.expr
     holder: ast.AST
@@ -160,7 +160,7 @@ def _early(file: File, call: ast.Call, messages: ast.expr | None) -> Iterator[Pr
             if isinstance(message, ast.Dict):
                 content = file.view(message).known.get("content")
                 if content is not None:
-                    yield Prefix(content, call, "text", True)
+                    yield Prefix(content, call, "message", True)
 
 
 def _in_call(file: File, node: ast.AST, surfaces: dict[ast.Call, Surface]) -> bool:
@@ -251,12 +251,34 @@ def _prompts_by_name(file: File) -> Iterator[ast.expr]:
         assert isinstance(node, ast.Assign)
         target = node.targets[0]
         name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
-        if _PROMPT_NAME.search(name) and file.module.function_of(node) is not None:
+        place = file.module.function_of(node) if _PROMPT_NAME.search(name) else None
+        if place is not None and not _only_kept(file, place, name):
             yield node.value
     for function in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef):
         assert isinstance(function, Function)
         if _PROMPT_FUNCTION.search(function.name):
             yield from file.module.results(function)
+
+
+_APPENDS = frozenset({"append", "add_message", "add_user_message", "add_ai_message", "add_messages"})
+
+
+def _only_kept(file: File, place: Function, name: str) -> bool:
+    """Whether a text is only put at the end of a history that an object keeps, where it stays as it is."""
+    uses = [n for n in ast.walk(place) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
+    statements = [next((a for a in file.module.ancestors(use) if isinstance(a, ast.stmt)), None) for use in uses]
+    return bool(statements) and all(map(_grows_history, statements))
+
+
+def _grows_history(statement: ast.stmt | None) -> bool:
+    match statement:
+        case ast.AugAssign(target=ast.Attribute(), op=ast.Add()):
+            return True
+        case ast.Assign(targets=[ast.Attribute() as target], value=ast.BinOp(op=ast.Add()) as value):
+            return ast.unparse(value).startswith(ast.unparse(target))
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Attribute(), attr=attr))):
+            return attr in _APPENDS
+    return False
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------
