@@ -398,6 +398,10 @@ SURE |= {
         "    return await loop.run_in_executor(None, lambda: ask(t))\n"
         "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
     ),
+    "a model that is called in the loop's pool": (
+        "from langchain_openai import ChatOpenAI\nasync def f(texts):\n    loop = asyncio.get_running_loop()\n"
+        "    model = ChatOpenAI(max_tokens=5)\n    await asyncio.gather(*[loop.run_in_executor(None, model, t) for t in texts])"
+    ),
     "a chain that was handed in": (
         "from langchain.chains import LLMChain\nasync def one(chain, t):\n    return await chain.arun(t)\n"
         "async def f(chain, texts):\n    await asyncio.gather(*[one(chain, t) for t in texts])"
@@ -415,6 +419,10 @@ SURE |= {
         "async def one(client, t):\n    url = 'https://example.com/openai/deployments/d/chat/completions'\n"
         "    return await client.post(url, data=t)\n"
         "async def f(client, texts):\n    await asyncio.gather(*[one(client, t) for t in texts])"
+    ),
+    "an engine's address": (
+        "async def one(client, engine, t):\n    return await client.post(f'https://example.com/v1/engines/{engine}/completions', data=t)\n"
+        "async def f(client, engine, texts):\n    await asyncio.gather(*[one(client, engine, t) for t in texts])"
     ),
     "a column of a table": (
         "import pandas as pd\ndef f(data: pd.DataFrame, column):\n    with ThreadPoolExecutor() as pool:\n"
@@ -493,6 +501,13 @@ BOUNDED = {
         "async def aembed_query(text):\n    return await asyncio.to_thread(client.invoke_model, text)\n"
         "async def f(texts):\n    await asyncio.gather(*[aembed_query(t) for t in texts])"
     ),
+    **{
+        f"a turn that is waited for: {turn}": (
+            f"class A:\n    async def one(self, t):\n        {turn}\n        return await title(t)\n"
+            "    async def f(self, texts):\n        await asyncio.gather(*[self.one(t) for t in texts])"
+        )
+        for turn in ("self.wait()", "await self.bucket.acquire()")
+    },
     "a pool of four, by the loop": (
         "async def f(texts):\n    loop = asyncio.get_running_loop()\n    with ThreadPoolExecutor(max_workers=4) as pool:\n"
         "        await asyncio.gather(*[loop.run_in_executor(pool, ask, t) for t in texts])"

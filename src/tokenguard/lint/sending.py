@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.pools import in_closed_pool, run_in_executor
@@ -118,7 +118,13 @@ def _runs(file: File, function: ast.expr | None, depth: int, surely: bool) -> bo
     path = file.names.path(function)
     surface = surface_of(file.names.base(path) or path)
     is_call = surface is not None and surface.kind == "call" and not surface.needs
-    return is_call or _asks_by(file, function) or _reaches(file, function, depth, surely)
+    if (
+        is_call
+        or _asks_by(file, function)
+        or any(_MODEL_CALLED.fullmatch(o.names.path(m)) for o, m in _objects(file, function))
+    ):
+        return True
+    return _reaches(file, function, depth, surely)
 
 
 def _asks(file: File, call: ast.Call, surely: bool) -> bool:
@@ -185,13 +191,16 @@ def _posts(file: File, call: ast.Call) -> bool:
     body = [file.written(k.value) for k in call.keywords if k.arg in ("json", "data")]
     if any(_is_body(file, node) for node in body):
         return True
-    texts = [
-        part.value
-        for node in map(file.written, given)
-        for part in ast.walk(node)
-        if isinstance(part, ast.Constant) and isinstance(part.value, str)
-    ]
-    return any(map(_ADDRESS.search, texts))
+    return any(_ADDRESS.search(text) for node in map(file.written, given) for text in _spelled(node))
+
+
+def _spelled(node: ast.expr) -> Iterator[str]:
+    """The texts in an expression; of an f-string the whole, with something for what is put into it."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.JoinedStr):
+            yield "".join(str(v.value) if isinstance(v, ast.Constant) else "_" for v in part.values)
+        elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+            yield part.value
 
 
 def _is_body(file: File, body: ast.expr) -> bool:
@@ -329,7 +338,17 @@ def _mentions_bound(file: File, function: Function, entered: Container[ast.AST] 
         if held is not None and held not in entered and _LIMITERS.match(file.names.path(held)):
             return True
         name = node.arg if isinstance(node, ast.keyword) else last_name(node)
-        if (name and BOUND.search(name)) or in_closed_pool(file, node):
+        if (name and BOUND.search(name)) or in_closed_pool(file, node) or _takes_turns(node):
+            return True
+    return False
+
+
+def _takes_turns(node: ast.AST) -> bool:
+    """Whether a call waits for its turn: `self.wait()`, `bucket.acquire()`."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="acquire")):
+            return True
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr="wait"), args=[], keywords=[]):
             return True
     return False
 
