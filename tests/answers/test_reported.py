@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
 
 import httpx2
 import openai
 import pydantic
 import pytest
+
+from tokenguard.facts import names
 
 SAID = [{"role": "user", "content": "q"}]
 
@@ -143,6 +146,57 @@ def test_streams_are_replayed_whole(first, provider, client, keeping):
     for usage in (first, not first) * 2:
         asked(usage)
     assert len(provider.requests) == 2
+
+
+def zipped(encoding, parts):
+    """A stream's parts as a server flushes them; its end comes last."""
+    if encoding in ("gzip", "deflate"):
+        packer = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
+        return [*(packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) for part in parts), packer.flush()]
+    if encoding == "br":
+        packer = pytest.importorskip("brotli").Compressor()
+        return [*(packer.process(part) + packer.flush() for part in parts), packer.finish()]
+    zstandard = pytest.importorskip("zstandard")
+    packer = zstandard.ZstdCompressor().compressobj()
+    flushed = [packer.compress(part) + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for part in parts]
+    return [*flushed, packer.flush()]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+@pytest.mark.parametrize("observe", [False, True])
+def test_compressed_streams(encoding, observe, provider, under, spans):
+    """A stream that came compressed is kept too: the SDK reads to its last event, and not to the end of its bytes."""
+    plain = provider.__call__
+    sent = []
+
+    def compressing(request):
+        answer = plain(request)
+        sent.append(request)
+        parts = zipped(encoding, [part + b"\n\n" for part in answer.content.removesuffix(b"\n\n").split(b"\n\n")])
+        headers = {"content-type": "text/event-stream", "content-encoding": encoding}
+        return httpx2.Response(200, headers=headers, stream=Parts(parts))
+
+    mode = 'mode = "observe"\n' if observe else ""
+    under(f'{mode}[[cache]]\nname = "c"\nper = []\n', "t.toml")
+    provider.text = "the same each time"
+    with (
+        httpx2.Client(transport=httpx2.MockTransport(compressing)) as http,
+        openai.OpenAI(api_key="k", http_client=http, max_retries=0) as client,
+    ):
+        said = [[chunk.choices[0].delta.content for chunk in chat(client, stream=True) if chunk.choices] for _ in "abc"]
+    assert said[0] == said[1] == said[2]
+    assert len(sent) == (3 if observe else 1)
+    assert spans.all()[-1].attributes.get(names.CACHE_LIKENESS) == (1.0 if observe else None)
+
+
+class Parts(httpx2.SyncByteStream):
+    """A body as it comes in."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def __iter__(self):
+        yield from self.parts
 
 
 def test_embeddings_come_in_order(provider, client, keeping):

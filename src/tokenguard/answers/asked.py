@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from tokenguard.answers import likeness
 from tokenguard.answers.entry import Entry
 from tokenguard.answers.fitting import unkept
+from tokenguard.answers.zipped import unzipped
 from tokenguard.call.call import Call
 from tokenguard.call.kept import HttpAnswer, Incoming
 from tokenguard.facts import names
@@ -122,7 +123,7 @@ def why_unkept(came: Incoming) -> str | None:
         return names.WIRE
     if came.size > came.most:
         return "size"
-    return None if came.whole or _has_ended(b"".join(came.parts[-2:])) else "incomplete"
+    return None if came.whole or _has_ended(came) else "incomplete"
 
 
 REFUSAL: Final = b'"refusal"'
@@ -131,7 +132,8 @@ REFUSES: Final = re.compile(rb'"refusal"\s*:\s*"[^"]')
 LAST_EVENTS: Final = (b"[DONE]", b"message_stop", b"response.completed")
 
 
-def _has_ended(tail: bytes) -> bool:
+def _has_ended(came: Incoming) -> bool:
     """Whether a stream ends with an event that is its last: many SDKs read to that, and not to the end."""
-    last = tail.rstrip().replace(b"\r\n", b"\n").rpartition(b"\n\n")[2]
+    tail = unzipped(came.encoding, came.body) if came.encoding else b"".join(came.parts[-2:])
+    last = (tail or b"").rstrip().replace(b"\r\n", b"\n").rpartition(b"\n\n")[2]
     return any(mark in last for mark in LAST_EVENTS)

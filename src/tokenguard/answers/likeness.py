@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import math
 import re
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tokenguard.answers.zipped import unzipped
 from tokenguard.call.call import Call
 from tokenguard.call.kept import HttpAnswer
 from tokenguard.facts import names
@@ -70,12 +70,8 @@ def _said(call: Call, answer: HttpAnswer) -> str | list[float] | None:
 
 def _decoded(answer: HttpAnswer) -> bytes | None:
     headers = {name.lower(): value for name, value in answer.headers}
-    body, encoding = answer.body, headers.get("content-encoding", "identity")
-    if encoding in ("gzip", "deflate"):
-        body = zlib.decompress(body, 47)
-    elif encoding != "identity":
-        return None
-    return server_sent(body) if headers.get("content-type", "").startswith(EVENT_STREAM) else body
+    body = unzipped(headers.get("content-encoding", ""), answer.body)
+    return server_sent(body) if body is not None and headers.get("content-type", "").startswith(EVENT_STREAM) else body
 
 
 def _vectors(response: object) -> list[float] | None:

@@ -88,6 +88,11 @@ class Incoming:
         return lasting(self._headers, decoded=self._decoded)
 
     @property
+    def encoding(self) -> str:
+        """How its parts are encoded."""
+        return next((value.strip().lower() for name, value in self.headers if name.lower() == "content-encoding"), "")
+
+    @property
     def body(self) -> bytes:
         """What has come of its body."""
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)

@@ -246,7 +246,12 @@ FAILURE_WORDS: Final = ("length", "schema", "refusal")
 
 def _failure(value: object) -> str:
     text = _text(value)
-    return _callback(text) if ":" in text else _choice(*FAILURE_WORDS)(text)
+    if ":" in text:
+        return _callback(text)
+    try:
+        return _choice(*FAILURE_WORDS)(text)
+    except Wrong as wrong:
+        raise Wrong(f'{str(wrong).removesuffix(".")}, or a function of yours as "package.module:function"') from None
 
 
 def _price(value: object) -> str | dict[str, float]:
