@@ -84,14 +84,21 @@ def code(name: str) -> str:
 class Settings:
     """The settings of every folder: those of `file` for all, or for each those of the nearest file above it.
 
-    `change` is applied to each: what the command line says holds everywhere.
+    `change` is applied to each: what the command line says holds everywhere. Only where they are `watched` can they say
+    whether they have `changed`.
     """
 
     def __init__(
-        self, file: Place | None = None, *, isolated: bool = False, change: Callable[[Config], Config] = lambda c: c
+        self,
+        file: Place | None = None,
+        *,
+        isolated: bool = False,
+        change: Callable[[Config], Config] = lambda c: c,
+        watched: bool = False,
     ) -> None:
         self._change = change
         self._known: dict[str, Config] = {}
+        self._watched = watched
         self._seen: dict[str, Stamp | None] = {}
         named = file or _named()
         self._all: Config | None = None
@@ -122,7 +129,8 @@ class Settings:
         return known
 
     def _look(self, file: str) -> None:
-        self._seen[file] = stamp(file)
+        if self._watched:
+            self._seen[file] = stamp(file)
 
     def changed(self) -> bool:
         """Whether a settings file has changed, come or gone since it was looked for."""

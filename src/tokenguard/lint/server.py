@@ -57,7 +57,7 @@ class Server(LanguageServer):
 
     def forget(self) -> None:
         """Read settings, and the other modules of projects, anew when they are asked for next."""
-        self._settings = self._options.settings()
+        self._settings = self._options.settings(watched=True)
         self._linters: dict[int, Linter | None] = {}
 
     def _linter(self, path: str) -> Linter | None:

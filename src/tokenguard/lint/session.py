@@ -79,11 +79,11 @@ class Options(NamedTuple):
             allow_plugins=self.allow_plugins,
         )
 
-    def settings(self) -> Settings:
-        """The settings of every folder. Raises ConfigError."""
+    def settings(self, *, watched: bool = False) -> Settings:
+        """The settings of every folder; `watched`, they know when they have changed. Raises ConfigError."""
         if self.isolated and self.config is not None:
             raise ConfigError("--isolated reads no settings file, and --config names one; give one of them")
-        return Settings(self.config, isolated=self.isolated, change=self.change)
+        return Settings(self.config, isolated=self.isolated, change=self.change, watched=watched)
 
 
 class Session:
