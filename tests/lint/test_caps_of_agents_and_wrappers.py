@@ -72,6 +72,10 @@ REPORTED = {
         "import instructor\nfrom openai import OpenAI\nc = instructor.from_openai(OpenAI())\n"
         "c.messages.create(model='m', messages=[], response_model=int)"
     ),
+    "instructor's patched client is no double": (
+        "import instructor\nfrom openai import OpenAI\nc = instructor.patch(OpenAI())\n"
+        "def f(m):\n    return c.chat.completions.create(model='gpt-4.1', response_model=int, messages=m)"
+    ),
     "instructor's own create": (
         "import instructor\nc = instructor.from_provider('openai/gpt-4.1')\nc.create(messages=[], response_model=int)"
     ),

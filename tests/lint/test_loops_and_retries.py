@@ -65,6 +65,11 @@ REPORTED = {
         "def f(client, messages):\n    reply = ''\n    while '[DONE]' not in reply:\n        reply = ask(client, messages)\n"
         "        messages.append(reply)"
     ),
+    "TG104 a chat of Gemini's": (
+        "import google.generativeai as genai\ndef f(q):\n    chat = genai.GenerativeModel('m').start_chat()\n    reply = chat.send_message(q)\n"
+        "    while True:\n        call = reply.candidates[0].content.parts[0].function_call\n        if not call:\n            return reply.text\n"
+        "        reply = chat.send_message(run(call))"
+    ),
     "TG104 completions of a client": (
         "class A:\n    def ask(self, prompt):\n        return self.client.completions.create(model='m', max_tokens_to_sample=5, prompt=prompt)\n"
         "    def f(self, prompt):\n        while True:\n            reply = self.ask(prompt)\n"

@@ -344,3 +344,17 @@ def test_nothing_to_lint(project: Path) -> None:
 def test_two_answers_about_settings(project: Path) -> None:
     """No settings file and this settings file cannot both hold."""
     assert run("--isolated", "--config", "tokenguard.toml", ".").exit_code == 2
+
+
+def test_a_diff_says_how_much_it_would_fix(project: Path) -> None:
+    """The difference goes to standard output, the count to standard error, of a file and of standard input."""
+    for args, stdin in ((("bad.py",), None), (("-",), BAD.encode())):
+        shown = run("--unsafe-fixes", "--diff", *args, stdin=stdin)
+        assert (shown.exit_code, shown.stderr) == (1, "Would fix 1 finding.\n")
+        assert "+reply = client.responses.create(model='m', input='x', max_output_tokens=1024)\n" in shown.stdout
+        assert run("--fix", "--diff", *args, stdin=stdin).stderr == "Would fix 0 findings.\n"
+
+
+def test_options_by_ruffs_names(project: Path) -> None:
+    """What does the same has the same name, too."""
+    assert run("--extend-exclude", "bad.py", "--no-respect-gitignore", "--output-file", "out", ".").exit_code == 0

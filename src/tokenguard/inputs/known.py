@@ -23,6 +23,7 @@ LEAST: Final = 64
 """Characters of a block at the least, but for the last one of a text."""
 MOST: Final = 2**19
 """Blocks of all that is remembered, and as many members: 4 MB, and half a kilobyte for each member."""
+FLAT: Final = frozenset((str, int, float, bool, type(None)))
 MEMBER: Final = 16
 """The blocks that a member itself counts for."""
 
@@ -71,14 +72,15 @@ class Known(Plain[Cut]):
 
     def request_hash(self, whole: tuple[str, str, Mapping[str, Any]]) -> str:
         """16 hex digits, equal for equal requests whatever the order of their keys."""
-        *seam, body = whole
-        said = {
-            key: [self._digest(member) if type(member) is dict else canonical(member) for member in body[key]]
-            if type(body[key]) is list
-            else canonical(body[key])
-            for key in sorted(body, key=str)
-        }
-        return stable(marshalled((*seam, said)))
+        api, provider, body = whole
+        said = {}
+        for key in sorted(body):
+            value = body[key]
+            if type(value) is list:
+                said[key] = [self._digest(each) if type(each) is dict else canonical(each) for each in value]
+            else:
+                said[key] = value if type(value) in FLAT else canonical(value)
+        return stable(marshalled((api, provider, said)))
 
     def let_go(self) -> None:
         """The request has been read."""

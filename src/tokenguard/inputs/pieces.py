@@ -152,10 +152,10 @@ def tools_of(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The tools that a request offers, one by one, as they stand in it."""
     config = fields(body.get("toolConfig"))
     given = body.get("tools") or body.get("functions") or config.get("tools")
-    for tool in given if isinstance(given, list | tuple) else ():
+    for tool in given if isinstance(given, (list, tuple)) else ():
         its = fields(tool)
         declared = its.get("functionDeclarations") or its.get("function_declarations")
-        if isinstance(declared, list | tuple):
+        if isinstance(declared, (list, tuple)):
             yield from map(fields, declared)
         elif its:
             yield its
@@ -192,7 +192,7 @@ def _lasts(mark: object) -> bool:
 
 
 def _marks_in(blocks: object) -> Iterator[object]:
-    for block in blocks if isinstance(blocks, list | tuple) else ():
+    for block in blocks if isinstance(blocks, (list, tuple)) else ():
         its = fields(block)
         if not CACHE_MARKS.isdisjoint(its):
             yield next(its[mark] for mark in CACHE_MARKS if mark in its)

@@ -56,9 +56,16 @@ OPTIONS: Mapping[str, tuple[Option, ...]] = {
         Option(("--write-baseline",), "Write today's findings to this file.", "value", "FILE"),
     ),
     "Files": (
-        Option(("--exclude",), "More files to exclude, added to those of the settings.", "words", "GLOB", _one),
+        Option(
+            ("--exclude", "--extend-exclude"),
+            "More files to exclude, added to those of the settings.",
+            "words",
+            "GLOB",
+            _one,
+            to="exclude",
+        ),
         Option(("--force-exclude",), "Apply excludes to files named on the command line as well."),
-        Option(("--no-gitignore",), "Lint files that git ignores, too."),
+        Option(("--no-gitignore", "--no-respect-gitignore"), "Lint files that git ignores, too.", to="no_gitignore"),
         Option(("--stdin-filename",), "The name of what `-` reads.", "value", "PATH"),
         Option(("--show-files",), "List the files that would be linted."),
     ),

@@ -63,22 +63,23 @@ def matches(relative: str, globs: tuple[str, ...]) -> bool:
 
 
 class _Rule(NamedTuple):
-    """A line of a .gitignore: where it holds, and what; `glob` is matched against the name, or the path from `base`."""
+    """A line of a .gitignore: what it is about, and whether it takes that out or, `negated`, in again."""
 
-    base: str  # the folder it starts from, with a separator behind
-    negated: bool
-    folders_only: bool
+    base: str  # the folder that `glob` starts from, with a separator behind; empty where it is about names
     glob: str
-    by_name: bool
+    folders_only: bool
+    negated: bool
+    literal: bool  # no character of `glob` stands for others
+    ending: str  # what names must end in, where that is all
 
     def matches(self, name: str, path: str) -> bool:
         """Whether it is about an absolute path with that name."""
-        text = name if self.by_name else path[len(self.base) :].replace(os.sep, "/")
-        if _SPECIAL.isdisjoint(self.glob):
+        if self.ending:
+            return name.endswith(self.ending)
+        text = path[len(self.base) :].replace(os.sep, "/") if self.base else name
+        if self.literal:
             return text == self.glob
-        if self.by_name and self.glob[0] == "*" and _SPECIAL.isdisjoint(self.glob[1:]):
-            return text.endswith(self.glob[1:])
-        return glob_pattern(self.glob if self.by_name else f"/{self.glob}", "").fullmatch(text) is not None
+        return glob_pattern(f"/{self.glob}" if self.base else self.glob, "").fullmatch(text) is not None
 
 
 class _Ignores:
@@ -94,7 +95,7 @@ class _Ignores:
         self._others_of_files: list[int] = []
         for number in range(len(rules) - 1, -1, -1):
             rule = rules[number]
-            if rule.by_name and _SPECIAL.isdisjoint(rule.glob):
+            if rule.literal and not rule.base:
                 self._named.setdefault(rule.glob, []).append(number)
                 continue
             self._others.append(number)
@@ -108,7 +109,11 @@ class _Ignores:
                 new = [r for line in lines if (r := _rule(folder, line))]
         except OSError:
             return self
-        return _Ignores((*self.rules, *new))
+        last: dict[tuple[str, str, bool], _Rule] = {}
+        for rule in (*self.rules, *new):  # of rules about the same, the last one decides
+            last.pop(rule[:3], None)
+            last[rule[:3]] = rule
+        return _Ignores(tuple(last.values()))
 
     def ignored(self, path: str, name: str, is_folder: bool) -> bool:
         """Whether an absolute path is, which is a folder or a file to lint."""
@@ -136,9 +141,10 @@ def _rule(folder: str, line: str) -> _Rule | None:
         return None
     negated = line.startswith("!")
     line = line[negated:]
-    base = folder.rstrip(os.sep) + os.sep
     glob = line.strip("/")
-    return _Rule(base, negated, line.endswith("/"), glob, "/" not in line.rstrip("/")) if glob else None
+    base = folder.rstrip(os.sep) + os.sep if "/" in line.rstrip("/") else ""
+    ending = glob[1:] if not base and glob[:1] == "*" and _SPECIAL.isdisjoint(glob[1:]) else ""
+    return _Rule(base, glob, line.endswith("/"), negated, _SPECIAL.isdisjoint(glob), ending) if glob else None
 
 
 def relative(path: str, config: Config) -> str:

@@ -17,7 +17,7 @@ _WRAPPERS = frozenset({"Optional", "Annotated", "Union", "Final", "ClassVar"})
 # Objects that only stand in for clients and models, in tests.
 _DOUBLE = lazy(
     r"(?:^|[^A-Za-z])(?:Magic|Async|NonCallable|Property)*(?:[Mm]ock(?:ed)?|[Ff]ake|[Ss]tub|[Dd]ummy)(?:s?(?![a-z]))"
-    r"|create_autospec|mocker\.|\bpatch(?:\.object)?\(\)"
+    r"|create_autospec|mocker\.|(?<!instructor\.)\bpatch(?:\.object)?\(\)"
 )
 
 

@@ -7,6 +7,7 @@ over the bytes. So `("langchain", "ChatOpenAI", "ChatGroq")` is a file that has 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ class Gate:
 
     def __init__(self, words: Iterable[str]) -> None:
         self._plain = {word: word.encode() for word in words}
+        self._spaced = {word for word, plain in self._plain.items() if plain.split() != [plain]}
         self._groups: list[_Group] = []
         self._searched = 0
 
@@ -36,7 +38,8 @@ class Gate:
         """The words that are in `source`."""
         self._searched += len(source)
         if self._searched < _BY_WORD:
-            return {word for word, plain in self._plain.items() if plain in source}
+            short = b" ".join({*source.split()})  # the same words, most of them once
+            return {w for w, plain in self._plain.items() if plain in (source if w in self._spaced else short)}
         if not self._groups:
             self._groups = [_Group(letter, words) for letter, words in _by_letter(list(self._plain)).items()]
         found: set[str] = set()
@@ -72,15 +75,18 @@ class _Group:
 
 def _by_letter(words: Sequence[str]) -> dict[str, list[str]]:
     """Few groups of words that share a letter, the rarer the better; each word is in one."""
-    left = dict.fromkeys(words)
-    letters: list[str] = []
+    left = {word: frozenset(word) for word in words}
+    counts = Counter(letter for letters in left.values() for letter in letters)
+    chosen: list[str] = []
     while left:
-        letter = min(sorted({c for word in left for c in word}), key=lambda c: _cost(c) / sum(c in w for w in left))
-        letters.append(letter)
-        left = {word: None for word in left if letter not in word}
+        letter = min(sorted(counts), key=lambda c: _cost(c) / counts[c])
+        chosen.append(letter)
+        for word in [word for word, letters in left.items() if letter in letters]:
+            counts.subtract(left.pop(word))
+        counts = +counts
     groups: dict[str, list[str]] = {}
     for word in words:
-        groups.setdefault(min((c for c in letters if c in word), key=_cost), []).append(word)
+        groups.setdefault(min((c for c in chosen if c in word), key=_cost), []).append(word)
     return groups
 
 

@@ -265,9 +265,22 @@ _APPENDS = frozenset({"append", "add_message", "add_user_message", "add_ai_messa
 
 def _only_kept(file: File, place: Function, name: str) -> bool:
     """Whether a text is only put at the end of a history that an object keeps, where it stays as it is."""
+    if place not in _growing(file):
+        return False
     uses = [n for n in ast.walk(place) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
     statements = [next((a for a in file.module.ancestors(use) if isinstance(a, ast.stmt)), None) for use in uses]
     return bool(statements) and all(map(_grows_history, statements))
+
+
+def _growing(file: File) -> set[ast.AST]:
+    """The functions in which a history grows; most have none, and need not be walked."""
+    known: set[ast.AST] | None = file.memory.get("growing")
+    if known is None:
+        appends = file.module.calls_of(tuple(_APPENDS))
+        statements = (*file.module.all(ast.AugAssign, ast.Assign), *map(file.module.parents.get, appends))
+        grown = [node for node in statements if isinstance(node, ast.stmt) and _grows_history(node)]
+        known = file.memory["growing"] = {a for node in grown for a in file.module.ancestors(node)}
+    return known
 
 
 def _grows_history(statement: ast.stmt | None) -> bool:

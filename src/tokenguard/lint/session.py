@@ -230,6 +230,7 @@ class Session:
             replace(outcome.path, outcome.after)
             findings = [f for f in findings if f.path != outcome.path] + outcome.left
         if self._options.diff:
+            self._say(f"Would fix {_count(len(done), 'finding')}.")
             return done
         if done:
             self._say(f"Fixed {_count(len(done), 'finding')}.")
@@ -282,6 +283,7 @@ class Session:
         sys.stdout.buffer.write(out)
         sys.stdout.flush()
         if options.diff:
+            self._say(f"Would fix {_count(len(outcome.done), 'finding')}.")
             return self._status(outcome.done)
         findings = left(outcome.after)
         if outcome.done:

@@ -63,7 +63,7 @@ class Settling:
                 reading = units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
             usage = reading[0]
-            if not believable(usage):
+            if usage is not None and sum(filter(None, usage)) > MOST_TOKENS and not believable(usage):
                 self._contain("reading usage", _disbelieve, usage)
                 reading, usage = reading._replace(usage=None), None
             cost, charged = self._price(call, reading, outcome, error, generated)

@@ -31,7 +31,7 @@ def parts(content: object) -> list[Part]:
 def _parts(content: object) -> list[Part]:
     if isinstance(content, str):
         return [{"type": "text", "content": content}] if content else []
-    if isinstance(content, list | tuple):
+    if isinstance(content, (list, tuple)):
         return [part for member in content for part in _parts(member)]
     block = fields(content)
     return [_part(block)] if block and "cachePoint" not in block else []
@@ -58,7 +58,7 @@ def _reasoning(block: Mapping[str, Any], said: object) -> Part | None:
 
 def _words(said: object) -> str | None:
     """The text in a thought: a text, an object that has one, or a list of either; `None` where there is none."""
-    if isinstance(said, list | tuple):
+    if isinstance(said, (list, tuple)):
         found = [words for each in said if (words := _words(each)) is not None]
         return "".join(found) if found else None
     if isinstance(said, str):
@@ -154,7 +154,7 @@ def _said(member: object) -> list[Part]:
     said += _parts(_first(block, *CONTENT))
     said += [{"type": "image"} for _ in block.get("images") or ()]  # Ollama's
     calls = block.get("tool_calls") or ()
-    for call in items(calls if isinstance(calls, list | tuple) else [calls]):
+    for call in items(calls if isinstance(calls, (list, tuple)) else [calls]):
         if (part := _called(call, call.get("function"))) is not None:
             said.append(part)
     return said
@@ -203,7 +203,7 @@ def members(request: Mapping[str, Any]) -> list[Any]:
         given = request.get(key)
         if isinstance(given, str) or (key == "input" and isinstance(given, Mapping)):
             given = [given]
-        if isinstance(given, list | tuple):
+        if isinstance(given, (list, tuple)):
             return [member for member in given if isinstance(member, str) or fields(member)]
     return []
 
@@ -230,7 +230,7 @@ def answers(response: object) -> list[Message]:
             found = [(_one(each), _first(each, *REASONS)) for each in several]
             return [_answer(said, reason) for said, reason in found if said or reason is not None]
     for key in ("output", "outputs", "steps"):  # the items of one answer
-        if isinstance(body.get(key), list | tuple):
+        if isinstance(body.get(key), (list, tuple)):
             said = [part for item in items(body[key]) if item.get("type") != "user_input" for part in _said(item)]
             return [_answer(said, _first(body, *REASONS))]
     reason = _first(body, *REASONS)

@@ -487,10 +487,11 @@ def chat_tool_steps(body: Mapping[str, Any]) -> int:
     steps = 0
     messages = body.get("messages")
     for message in reversed(messages) if isinstance(messages, list) else ():
-        role = fields(message).get("role")
+        its = message if type(message) is dict else fields(message)
+        role = its.get("role")
         if role == "user":
             break
-        steps += role == "assistant" and _calls_of(fields(message)) > 0
+        steps += role == "assistant" and _calls_of(its) > 0
     return steps
 
 

@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from tokenguard.facts import names
+from tokenguard.process.hashes import marshalled
 
 NS_PER_DAY: Final = 86_400 * 10**9
 
@@ -208,10 +209,17 @@ _INSERT_WORD: Final = "INSERT OR IGNORE INTO words (word) VALUES (?)"
 _INSERT_KIND: Final = (
     f"INSERT OR IGNORE INTO kinds (digest, {_quoted(KIND)}, beginning, shared) VALUES ({marks(len(KIND) + 3)})"  # noqa: S608
 )
-_INSERT_CALL: Final = (
-    f"INSERT INTO call_rows (id, kind, {_quoted(_OWN)}, own) "  # noqa: S608 - our own names
-    f"VALUES (?, (SELECT id FROM kinds WHERE digest = ?), {', '.join(map(_mark, _OWN))}, ?)"
-)
+
+
+@functools.lru_cache(maxsize=64)
+def _insert_calls(columns: tuple[str, ...]) -> str:
+    """The SQL that keeps calls which have nothing but these of `_OWN`: most have half of them."""
+    return (
+        f"INSERT INTO call_rows (id, kind, own, {_quoted(columns)}) "  # noqa: S608 - our own names
+        f"VALUES (?, (SELECT id FROM kinds WHERE digest = ?), ?, {', '.join(map(_mark, columns))})"
+    )
+
+
 _kind_of = itemgetter(*map(WRITTEN.index, KIND))
 _own_of = itemgetter(*map(WRITTEN.index, _OWN))
 _words_of = itemgetter(*map(WRITTEN.index, WORDS))
@@ -222,9 +230,9 @@ _RESPONSE: Final = _OWN.index("response_id")
 def insert(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
     """Keep calls, each as `WRITTEN` says, in the transaction that is open. Raises as SQLite does."""
     kinds: dict[bytes, tuple[Any, ...]] = {}
-    digests: dict[tuple[Any, ...], bytes] = {}
+    digests: dict[bytes, bytes] = {}
     words: set[Any] = set()
-    calls = []
+    calls, owns = [], []
     for row in rows:
         own = list(_own_of(row))
         beginning, own[_RESPONSE] = _parted(own[_RESPONSE])
@@ -234,11 +242,18 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> Non
         digest = _known_digest(kind, digests)
         kinds[digest] = kind
         words.update(_words_of(row))
-        calls.append((row[0], digest, *own, row[-2]))
+        calls.append((row[0], digest, row[-2]))
+        owns.append(own)
     words.discard(None)
     connection.executemany(_INSERT_WORD, [(word,) for word in words])
     connection.executemany(_INSERT_KIND, [(digest, *kind) for digest, kind in kinds.items()])
-    connection.executemany(_INSERT_CALL, calls)
+    filled = [place for place, values in enumerate(zip(*owns, strict=True)) if values.count(None) < len(values)]
+    if filled:
+        columns = tuple(_OWN[place] for place in filled)
+        filled_of = itemgetter(*filled)
+        connection.executemany(
+            _insert_calls(columns), [(*call, *filled_of(own)) for call, own in zip(calls, owns, strict=True)]
+        )
 
 
 def written(row: Sequence[Any]) -> tuple[Any, ...]:
@@ -270,12 +285,12 @@ def _parted(name: Any) -> tuple[str, Any]:
     return (name[:end], name[end:]) if end <= BEGINNING else ("", name)
 
 
-def _known_digest(values: tuple[Any, ...], known: dict[tuple[Any, ...], bytes]) -> bytes:
-    told_apart = (values, *map(type, values))  # 1 is not 1.0
+def _known_digest(values: tuple[Any, ...], known: dict[bytes, bytes]) -> bytes:
     try:
-        return known.get(told_apart) or known.setdefault(told_apart, _digest(values))
-    except TypeError:  # a list, which SQLite will not have either
+        told_apart = marshalled(values)  # 1 is not 1.0
+    except ValueError:  # what SQLite will not have either
         return _digest(values)
+    return known.get(told_apart) or known.setdefault(told_apart, _digest(values))
 
 
 def _digest(values: tuple[Any, ...]) -> bytes:
