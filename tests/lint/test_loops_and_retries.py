@@ -152,6 +152,11 @@ SILENT = {
         )
         for body in ("input('> ')", "source.recv(1024).decode()", "recognizer.listen(source)", "sys.stdin.readline()")
     },
+    "TG104 left in both branches": (
+        "import openai, time\ndef f(keys, messages):\n    while True:\n        for key in keys:\n            try:\n"
+        "                return openai.ChatCompletion.create(model='m', api_key=key, messages=messages, max_tokens=5)\n"
+        "            except OSError:\n                time.sleep(1)\n        if not keys:\n            return None\n        else:\n            return 1"
+    ),
     "TG104 counted by a sum": (
         f"def f(client, messages, tools):\n    count = 0\n    while True:\n        count = count + 1\n        if count > 9:\n"
         f"            raise ValueError('Too many steps')\n        {CLAUDE}\n{TOOLS}"
