@@ -246,13 +246,21 @@ def _leaves_after(file: File, call: ast.AST, loop: Loop) -> bool:
         for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
             if isinstance(block, list) and inner in block:
                 after = [*block[block.index(inner) + 1 :], *(node.orelse if isinstance(node, ast.Try) else ())]
-                leaving = [at for at, s in enumerate(after) if isinstance(s, ast.Return | ast.Break)]
+                leaving = [at for at, s in enumerate(after) if _always_leaves(s)]
                 if leaving and not any(map(_another_round, after[: leaving[0]])):
                     return True
         if node is loop:
             return False
         inner = node
     return False
+
+
+def _always_leaves(statement: ast.stmt) -> bool:
+    """Whether a statement leaves the loop, in either branch."""
+    if isinstance(statement, ast.If):
+        branches = (statement.body, statement.orelse)
+        return all(branch and _always_leaves(branch[-1]) for branch in branches)
+    return isinstance(statement, ast.Return | ast.Break)
 
 
 def _another_round(statement: ast.stmt) -> bool:

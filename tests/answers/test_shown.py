@@ -101,6 +101,31 @@ def test_nothing_to_see(policy_file):
     assert "Nothing is kept yet" in run("cache", "stats", "--policy", path).output
 
 
+def test_check_of_what_is_lacking(policy_file, monkeypatch):
+    """A secret or a package that is not here is told of: the program's start would fail without it."""
+    monkeypatch.delenv("TOKENGUARD_CACHE_KEY", raising=False)
+    rule = (
+        '[[cache]]\nname = "faq"\nmatch = "meaning"\nencoder = "model2vec:potion"\n[answers]\nurl = "redis://host:1"\n'
+    )
+    path = policy_file(rule)
+    assert "The environment variable TOKENGUARD_CACHE_KEY is not set here" in run("policy", "check", path).output
+    monkeypatch.setattr("tokenguard.policy.doubts.find_spec", lambda package: None)
+    said = run("policy", "check", path)
+    assert said.exit_code == 0
+    for package, extra in (
+        ("cryptography", "answers"),
+        ("redis", "redis"),
+        ("numpy", "meaning"),
+        ("model2vec", "meaning"),
+    ):
+        assert f"The package {package} is missing here" in said.output
+        assert f'"tokenguard-otel[{extra}]"' in said.output
+    plain = run(
+        "policy", "check", policy_file('[[cache]]\nname = "faq"\n[answers]\nurl = "sqlite:///a.db"\nplain = true\n')
+    )
+    assert "[answers]" not in plain.output
+
+
 def test_check(policy_file):
     """A rule for models that take no temperature is doubted, unless it says `sampled`."""
     rule = '[[cache]]\nname = "faq"\nwhen = { model = "claude-*" }\n'

@@ -424,6 +424,10 @@ SURE |= {
         "async def one(client, engine, t):\n    return await client.post(f'https://example.com/v1/engines/{engine}/completions', data=t)\n"
         "async def f(client, engine, texts):\n    await asyncio.gather(*[one(client, engine, t) for t in texts])"
     ),
+    "what is told the messages and the model, in a pool": (
+        "class A:\n    def one(self, t):\n        return self.talk.request(messages=[t], model=self.name, max_tokens=3)\n"
+        "    def f(self, texts):\n        with ThreadPoolExecutor() as pool:\n            return list(pool.map(self.one, texts))"
+    ),
     "a column of a table": (
         "import pandas as pd\ndef f(data: pd.DataFrame, column):\n    with ThreadPoolExecutor() as pool:\n"
         "        list(pool.map(ask, data[column]))"
@@ -447,6 +451,10 @@ SURE |= {
 }
 
 UNSURE = {
+    "the lines of an answer": (
+        "async def f(question):\n    reply = ask(question)\n    text = reply.choices[0].message.content.strip()\n"
+        "    tasks_to_do = text.splitlines()\n    await asyncio.gather(*[title(line) for line in tasks_to_do])"
+    ),
     "states of a search": "async def f(states):\n    await asyncio.gather(*[title(s) for s in states])",
     "what was retrieved": "async def f(retrieved_nodes):\n    await asyncio.gather(*[title(n) for n in retrieved_nodes])",
     "what a search has found": (

@@ -65,6 +65,11 @@ REPORTED = {
         "def f(client, messages):\n    reply = ''\n    while '[DONE]' not in reply:\n        reply = ask(client, messages)\n"
         "        messages.append(reply)"
     ),
+    "TG104 a chat of Gemini's": (
+        "import google.generativeai as genai\ndef f(q):\n    chat = genai.GenerativeModel('m').start_chat()\n    reply = chat.send_message(q)\n"
+        "    while True:\n        call = reply.candidates[0].content.parts[0].function_call\n        if not call:\n            return reply.text\n"
+        "        reply = chat.send_message(run(call))"
+    ),
     "TG104 completions of a client": (
         "class A:\n    def ask(self, prompt):\n        return self.client.completions.create(model='m', max_tokens_to_sample=5, prompt=prompt)\n"
         "    def f(self, prompt):\n        while True:\n            reply = self.ask(prompt)\n"
@@ -147,6 +152,11 @@ SILENT = {
         )
         for body in ("input('> ')", "source.recv(1024).decode()", "recognizer.listen(source)", "sys.stdin.readline()")
     },
+    "TG104 left in both branches": (
+        "import openai, time\ndef f(keys, messages):\n    while True:\n        for key in keys:\n            try:\n"
+        "                return openai.ChatCompletion.create(model='m', api_key=key, messages=messages, max_tokens=5)\n"
+        "            except OSError:\n                time.sleep(1)\n        if not keys:\n            return None\n        else:\n            return 1"
+    ),
     "TG104 counted by a sum": (
         f"def f(client, messages, tools):\n    count = 0\n    while True:\n        count = count + 1\n        if count > 9:\n"
         f"            raise ValueError('Too many steps')\n        {CLAUDE}\n{TOOLS}"

@@ -213,5 +213,8 @@ def _store(found: Policy) -> Store | None:
 
 
 def _unreachable(error: Exception) -> None:
-    click.echo(f"The kept answers cannot be reached: {error}. Is [answers] url right, and does it run?", err=True)
+    click.echo(
+        f"The kept answers cannot be reached: {str(error).rstrip('.')}. Is [answers] url right, and does it run?",
+        err=True,
+    )
     raise click.exceptions.Exit(1) from error

@@ -147,13 +147,15 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
 
 
 def _asked_for(file: File, call: ast.Call) -> bool:
-    """Whether an awaited call is told the messages and the model, or is a model's: `await model.complete(prompt)`."""
-    if not isinstance(file.module.parents.get(call), ast.Await):
-        return False
+    """Whether a call is told the messages and the model: `send_request(messages=..., model=...)`; or is a model's own.
+
+    A model's own is awaited: `await model.complete(prompt)`.
+    """
     name = last_name(call.func)
     if {keyword.arg for keyword in call.keywords} >= {"messages", "model"} and _REQUESTS.fullmatch(name):
-        return True
-    return last_name(getattr(call.func, "value", call)) == "model" and bool(_OF_ONE_MODEL.fullmatch(name))
+        return not _holds_up(file, call)
+    waited = isinstance(file.module.parents.get(call), ast.Await)
+    return waited and last_name(getattr(call.func, "value", call)) == "model" and bool(_OF_ONE_MODEL.fullmatch(name))
 
 
 def _blocks(file: File, call: ast.Call) -> bool:

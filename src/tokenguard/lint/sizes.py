@@ -27,6 +27,7 @@ _PIECES = lazy(
     re.IGNORECASE,
 )
 _FINDS = lazy(r"(?:^|_)(?:search|retrieve|relevant_documents)(?:_|$)")  # what is found is as few as was asked for
+_ANSWER = lazy(r"\bchoices\b|\.(?:content|output_text|completion)\b|\['content'\]")
 _TABLE = lazy(r"(?:^|_)(?:df|data_?frame)(?:_|$)", re.IGNORECASE)
 _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
 
@@ -211,6 +212,8 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
             return _held_many(file, value)
         case ast.Call(func=ast.Attribute(attr="gather"), args=[ast.Starred(value=value), *_]):
             return many(file, value, depth + 1)  # one answer for each
+        case ast.Call(func=ast.Attribute(value=text, attr="split" | "splitlines")) if _is_answer(file, text):
+            return False  # what a model has written down
         case ast.Call():
             return not _FINDS.search(last_name(source.func)) and not sends(file, source)
         case ast.Attribute(value=ast.Name(id="self"), attr=attr):
@@ -284,3 +287,10 @@ def _is_table(name: ast.expr, binding: Binding) -> bool:
 
 def _mentions(value: ast.expr, name: str) -> bool:
     return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(value))
+
+
+def _is_answer(file: File, text: ast.expr) -> bool:
+    """Whether a text is what a model has answered: of a name, what it was set to."""
+    found = file.module.scope_at(text).lookup(text.id) if isinstance(text, ast.Name) else None
+    values = [b.value for b in found[1] if b.kind == "assign" and b.value is not None] if found else [text]
+    return any(_ANSWER.search(ast.unparse(value)) or sends(file, value) for value in values)

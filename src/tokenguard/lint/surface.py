@@ -69,6 +69,10 @@ CALLS: tuple[Surface, ...] = (
             "vertexai.generative_models.GenerativeModel().generate_content_async",
             "vertexai.preview.generative_models.GenerativeModel().generate_content",
             nested='{{"max_output_tokens": {}}}'),
+    *_calls((), *(f"{package}.GenerativeModel().start_chat().send_message{late}" for late in ("", "_async")
+                  for package in ("google.generativeai", "vertexai.generative_models",
+                                  "vertexai.preview.generative_models")),  # the model's settings hold for them
+            "*.chats.create().send_message", "*.chats.create().send_message_stream"),
     *_calls(("inferenceConfig.maxTokens", "additionalModelRequestFields.max_tokens"), "*.converse", "*.converse_stream",
             needs="modelId", nested='{{"maxTokens": {}}}'),
     *_calls(("max_tokens", "max_completion_tokens"), "litellm.completion", "litellm.acompletion",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import Final
 
+from tokenguard.policy import kinds
 from tokenguard.policy.grammar import When
 from tokenguard.policy.model import Policy
 from tokenguard.prices import PriceBook
@@ -25,7 +27,7 @@ def doubts(policy: Policy, book: PriceBook) -> list[str]:
     The price list knows whose a model is. Nothing is said of rules that do not tell whose calls they are for, and of
     models that no price list knows: a deployment, a fine-tuned one.
     """
-    found = [*_silent(policy)]
+    found = [*_silent(policy), *_lacking(policy)]
     for kind, rule, key, model, when in _targets(policy):
         asked = _asked(when)
         if not asked or any(book.rates(provider, model) is not None for provider in asked):
@@ -38,6 +40,32 @@ def doubts(policy: Policy, book: PriceBook) -> list[str]:
             )
     halves = [route.name for route in policy.routes if "schema" in route.escalate_when]
     return found + ([] if find_spec("jsonschema") else [HALF.format(name=name) for name in halves])
+
+
+def _lacking(policy: Policy) -> Iterator[str]:
+    """What kept answers need, and is not here; it may be where the program runs."""
+    config, scheme = policy.answers, policy.answers.url.partition(":")[0]
+    if not policy.caches:
+        return
+    sealed = scheme != "memory" and not config.plain
+    if sealed and not os.environ.get(config.key_env):
+        yield (
+            f"[answers] The environment variable {config.key_env} is not set here. Where the program runs it must be, "
+            "or its start fails: answers are encrypted by it."
+        )
+    by_meaning = [rule.encoder or "" for rule in policy.caches if rule.match == "meaning"]
+    needs = {
+        "cryptography": ("answers", sealed),
+        "redis": ("redis", scheme.startswith(("redis", "unix"))),
+        "numpy": ("meaning", bool(by_meaning)),
+        "model2vec": ("meaning", any(name.startswith(kinds.STATIC) for name in by_meaning)),
+    }
+    for package, (extra, needed) in needs.items():
+        if needed and find_spec(package) is None:
+            yield (
+                f"[answers] The package {package} is missing here. Where the program runs, it needs it: pip install "
+                f'"tokenguard-otel[{extra}]".'
+            )
 
 
 NO_TEMPERATURE: Final = ("o1", "o3", "o4", "gpt-5", "claude-")
