@@ -89,6 +89,8 @@ def test_message() -> None:
     assert forever["window_end"] is None
     assert 'Budget "all" refuses calls: 5 of 5 tokens spent' in forever["text"]
     assert "It never resets: raise the limit" in forever["text"]
+    tiny = message(Alert(Entry("all", "", 0, FOREVER, 20_000, None), 0.8, 16_000, 0, refused=False))
+    assert "$0.000016 of $0.000020 spent" in tiny["text"]
 
 
 def test_callback_and_webhook(hook: tuple[str, list[dict]]) -> None:

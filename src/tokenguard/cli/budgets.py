@@ -153,5 +153,5 @@ def _amount(value: float | None, unit: str) -> str:
     if value is None:
         return ""
     if unit == "usd":
-        return f"{'-' * (value < 0)}${abs(value):,.4f}"
+        return f"{'-' * (value < 0)}${abs(value):,.{6 if 0 < abs(value) < 0.01 else 4}f}"
     return f"{value:,.0f} {unit}"

@@ -43,7 +43,8 @@ def message(alert: Alert) -> Message:
     entry = alert.entry
     spent = []
     if entry.limit_nano is not None:
-        spent.append(f"${alert.spent_nano / NANO:,.4f} of ${entry.limit_nano / NANO:,.4f}")
+        digits = 4 if entry.limit_nano >= NANO // 100 else 6  # a limit below a cent is for a request or two
+        spent.append(f"${alert.spent_nano / NANO:,.{digits}f} of ${entry.limit_nano / NANO:,.{digits}f}")
     if entry.limit_tokens is not None:
         spent.append(f"{alert.spent_tokens:,} of {entry.limit_tokens:,} {entry.counts}")
     whose = f" ({entry.key})" if entry.key else ""
