@@ -62,6 +62,11 @@ def test_a_call(way, client, provider, installed) -> None:
     assert call.attributes["tokenguard.cost.basis"] == "assumed_provider"
 
 
+def test_the_seam_is_in_place(client, installed) -> None:
+    """The classes that it carries call themselves OpenAI's."""
+    assert not installed.seams["portkey_ai._vendor.openai._base_client"].problems()
+
+
 def test_a_limit(client, provider, installed) -> None:
     """What is refused is not sent."""
     tokenguard.install(policy.loads('[[limit]]\nname = "cap"\nmax_output_tokens = 10\nthen = "block"\n'))

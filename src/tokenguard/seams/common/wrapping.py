@@ -121,6 +121,7 @@ def replace(restore: Restore, owner: Any, path: str, make: Make, *, optional: bo
     arguments, is left alone: that is noted as missing, unless it is `optional`.
     """
     *way, name = path.split(".")
+    homes = {_home_of(owner)}
     for step in way:
         owner = getattr(owner, step, None)
     found = getattr(owner, name, None)
@@ -130,7 +131,7 @@ def replace(restore: Restore, owner: Any, path: str, make: Make, *, optional: bo
         return
     # A class's function that it has from another is others' too; a module may fetch its own from elsewhere when asked.
     inherited = isinstance(owner, type) and name not in vars(owner)
-    own = found if inherited else _own(found, owner, name)
+    own = found if inherited else _own(found, homes | {_home_of(owner)}, name)
     if type(own) is not types.FunctionType or inherited or not _can_swap(own):
         if own is None:
             restore.hidden.append(f"{path} is wrapped by {_home(found) or type(found).__name__}")
@@ -144,16 +145,19 @@ def replace(restore: Restore, owner: Any, path: str, make: Make, *, optional: bo
         restore.missing.append(path)
 
 
-def _own(found: Any, owner: Any, name: str) -> Any:
-    """The SDK's own function, within whatever others have put around it; `None` where it is not found."""
-    home = _top(owner.__name__ if isinstance(owner, types.ModuleType) else owner.__module__)
+def _own(found: Any, homes: set[str], name: str) -> Any:
+    """The SDK's own function, within whatever others have put around it; `None` where it is not found.
+
+    `homes` are the packages whose own it is: the module's that was looked into, and the one that its class names, which
+    is another where an SDK carries a copy of another one.
+    """
     waiting, seen = [found], 0
     while waiting and seen < MAX_LAYERS:
         layer = waiting.pop(0)
         seen += 1
         if type(layer) is types.FunctionType and layer.__name__ == name:
             made_by = str(layer.__globals__.get("__name__"))
-            if _top(made_by) == home or (made_by in DECORATORS and _top(layer.__module__) == home):
+            if _top(made_by) in homes or (made_by in DECORATORS and _top(layer.__module__) in homes):
                 return layer
         waiting += _below(layer)
     return None
@@ -176,6 +180,11 @@ def _below(layer: Any) -> Iterator[Any]:
 
 def _top(module: str | None) -> str:
     return (module or "").partition(".")[0]
+
+
+def _home_of(owner: Any) -> str:
+    """The package of a module or a class."""
+    return _top(owner.__name__ if isinstance(owner, types.ModuleType) else getattr(owner, "__module__", None))
 
 
 def _home(found: Any) -> str:
