@@ -10,6 +10,7 @@ import click
 
 from tokenguard.cli.policy import loaded
 from tokenguard.facts.printed import document
+from tokenguard.ledger.entry import digits_of
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -153,5 +154,5 @@ def _amount(value: float | None, unit: str) -> str:
     if value is None:
         return ""
     if unit == "usd":
-        return f"{'-' * (value < 0)}${abs(value):,.{6 if 0 < abs(value) < 0.01 else 4}f}"
+        return f"{'-' * (value < 0)}${abs(value):,.{digits_of(value)}f}"
     return f"{value:,.0f} {unit}"

@@ -38,6 +38,15 @@ def nano(usd: float | Decimal, *, up: bool = False) -> int:
     return int(exact.to_integral_value(ROUND_CEILING if up else ROUND_HALF_EVEN))
 
 
+def digits_of(usd: float) -> int:
+    """The decimals that an account's amount is written with: an amount below a cent is that of a request or two.
+
+    >>> digits_of(20.0), digits_of(0.0), digits_of(0.00002)
+    (4, 4, 6)
+    """
+    return 6 if 0 < abs(usd) < 0.01 else 4
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One budget's account for one `key` in one window, with what may be spent from it."""

@@ -154,9 +154,7 @@ class MemoryLedger(Ledger):
                     account.spent_nano += nano
                     account.spent_tokens += tokens
                 del self._reservations[reservation.id]
-            place = 0
-            for entry in mine.entries if alert else ():
-                account, place = accounts[place], place + 1
+            for entry, account in zip(mine.entries, accounts, strict=True) if alert else ():
                 if (
                     account.spent_nano >= account.quiet_nano
                     or account.spent_tokens >= account.quiet_tokens

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tokenguard.facts import names
-from tokenguard.ledger.entry import NANO, Alert
+from tokenguard.ledger.entry import NANO, Alert, digits_of
 from tokenguard.process import ends
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
@@ -43,7 +43,7 @@ def message(alert: Alert) -> Message:
     entry = alert.entry
     spent = []
     if entry.limit_nano is not None:
-        digits = 4 if entry.limit_nano >= NANO // 100 else 6  # a limit below a cent is for a request or two
+        digits = digits_of(entry.limit_nano / NANO)
         spent.append(f"${alert.spent_nano / NANO:,.{digits}f} of ${entry.limit_nano / NANO:,.{digits}f}")
     if entry.limit_tokens is not None:
         spent.append(f"{alert.spent_tokens:,} of {entry.limit_tokens:,} {entry.counts}")

@@ -63,7 +63,7 @@ class Settling:
                 reading = units.told(call.request, reading)
             _describe(call, reading, error, first_chunk_ns)
             usage = reading[0]
-            if usage is not None and sum(filter(None, usage)) > MOST_TOKENS and not believable(usage):
+            if not believable(usage):
                 self._contain("reading usage", _disbelieve, usage)
                 reading, usage = reading._replace(usage=None), None
             cost, charged = self._price(call, reading, outcome, error, generated)
@@ -146,7 +146,7 @@ class Settling:
             reading = _without_zeros(call, reading, generated)
             usage = reading[0]
         priced = reading
-        told = usage is not None and ((usage[0] is not None and usage[1] is not None) or _is_told(api, usage))
+        told = usage is not None and _is_told(api, usage)
         if usage is not None and told:
             charged = usage
         else:
