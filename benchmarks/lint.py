@@ -3,8 +3,8 @@
     python benchmarks/lint.py [FOLDER] [TREE ...]
 
 FOLDER (default .tokenguard/corpus) gets the packages' wheels, unpacked; TREEs are measured, too. The commands take turns,
-ROUNDS times each, without settings; the table shows the medians of user and system time of all their processes, and the medians of the
-rounds' ratios to ruff's.
+ROUNDS times each, without settings; the table shows the medians of user and system time of all their processes, and the
+medians of the rounds' ratios to ruff's.
 """
 
 from __future__ import annotations
