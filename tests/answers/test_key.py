@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from tokenguard.answers.fitting import refers
-from tokenguard.answers.key import canonical, counted, headers_that_count, keys_of
+from tokenguard.answers.key import canonical, counted, hashing, headers_that_count
+from tokenguard.answers.key import key as key_of
 from tokenguard.answers.words import content_words
 from tokenguard.call.call import AskedBy
+from tokenguard.policy import Cache
 from tokenguard.providers import every_api
 from tokenguard.providers.hosts import Endpoint
 from tokenguard.providers.openai import CHAT
@@ -36,12 +38,13 @@ BODY = {
 }
 
 
+RULE = Cache("rule")
 BY = AskedBy("https://h/v1/chat/completions")
 
 
 def keyed(body=BODY, api=CHAT, *, by=BY, whose="tenant=t", host="h", **more):
     call = SimpleNamespace(api=api, request=body, endpoint=Endpoint("openai", host, 443), stream=False, **more)
-    return keys_of(SECRET, call, by, whose, "rule")(counted(call, body).data)
+    return key_of(hashing(SECRET, call, by, whose, RULE), counted(call, body).data)
 
 
 def places(node, path=()):

@@ -10,10 +10,10 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from hashlib import blake2b, sha256
-from typing import Any, Final, NamedTuple
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from tokenguard.answers.fitting import LINKING, NAMING
 from tokenguard.call.call import AskedBy, Call
@@ -21,7 +21,11 @@ from tokenguard.process.hashes import in_bytes, marshalled
 from tokenguard.providers import Endpoint
 from tokenguard.tokens.bounds import CACHE_MARKS
 
-FORMAT: Final = 4
+if TYPE_CHECKING:
+    from tokenguard.policy import Cache
+
+Hashing: TypeAlias = blake2b
+FORMAT: Final = 5
 """Of the keys; another one finds nothing of this one's."""
 
 HEADERS_LEFT_OUT: Final = frozenset(
@@ -176,14 +180,23 @@ def origin(asked_by: AskedBy) -> bytes:
     return asked_by.origin
 
 
-def keys_of(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: str) -> Callable[[bytes], bytes]:
+def hashing(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: Cache) -> Hashing:
+    """What has hashed all that a call's keys are made of, but for the body; see `key`."""
+    by = asked_by.origin or origin(asked_by)
+    return _hashing(secret, rule.name, rule.version, call.api.id, call.endpoint, call.stream, whose, by)
+
+
+def key(begun: Hashing, body: bytes) -> bytes:
     """From a body as it counts to the key of its answer: 32 bytes that tell nothing to anybody without the secret."""
-    before = _before(rule, call.api.id, call.endpoint, call.stream, whose, origin(asked_by))
-    # Hashed first: that is where processors are fast. BLAKE2b is a MAC by itself (RFC 7693), and begins in no time.
-    return lambda body: blake2b(sha256(before + body).digest(), key=secret, digest_size=32).digest()
+    keyed = begun.copy()
+    keyed.update(body)
+    return keyed.digest()
 
 
 @lru_cache(maxsize=1024)
-def _before(rule: str, api: str, endpoint: Endpoint, stream: bool, whose: str, origin: bytes) -> bytes:
-    """What a key is made of besides the body: the same for most calls of a program."""
-    return marshalled((FORMAT, rule, api, endpoint.provider, endpoint.host, endpoint.port, stream, whose, origin))
+def _hashing(
+    secret: bytes, rule: str, version: str, api: str, endpoint: Endpoint, stream: bool, whose: str, origin: bytes
+) -> Hashing:
+    """The same for most calls of a program. BLAKE2b is a MAC by itself (RFC 7693), and goes on from where it was."""
+    before = (FORMAT, rule, version, api, endpoint.provider, endpoint.host, endpoint.port, stream, whose, origin)
+    return blake2b(marshalled(before), key=secret, digest_size=32)

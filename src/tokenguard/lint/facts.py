@@ -63,6 +63,13 @@ class Facts(Views):
             return present
         return UNKNOWN if any(f.presence is Presence.UNKNOWN for f in facts) else ABSENT
 
+    def shows(self, call: ast.Call, paths: Iterable[str]) -> bool:
+        """Whether a call is certainly given one of `paths`."""
+        known = self.arguments(call).known
+        return any(
+            path.partition(".")[0] in known and self.look(call, path).presence is Presence.PRESENT for path in paths
+        )
+
     def is_none(self, node: ast.expr) -> bool:
         """Whether `node` is literally nothing: None, or an SDK's "not given" mark."""
         if isinstance(node, ast.Constant):

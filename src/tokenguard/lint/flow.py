@@ -57,10 +57,6 @@ class Flow:
         self.facts = facts
         self.loops: frozenset[ast.AST] = frozenset()  # those around the prompt in question: their counters change it
         self._busy: set[ast.AST] = set()
-        self._call_kinds = (
-            self._time, self._random, self._padding, self._unordered, self._sorted, self._local, self._method,
-            self._copied, self._imported,
-        )  # fmt: skip
 
     def taints(self, node: ast.expr | None, frame: Frame = Frame({}, 0)) -> list[Taint]:  # noqa: B008 - a value
         """What changes in the text or list that `node` makes."""
@@ -226,7 +222,7 @@ class Flow:
         path = self.facts.names.path(node.func)
         arguments = [*node.args, *(k.value for k in node.keywords)]
         call = Called(node, path, path.rpartition(".")[2].lstrip("?@"), arguments)
-        return next((found for kind in self._call_kinds if (found := kind(call, frame)) is not None), [])
+        return next((found for kind in self._KINDS if (found := kind(self, call, frame)) is not None), [])
 
     def _time(self, call: Called, frame: Frame) -> list[Taint] | None:
         """A clock, or `time.strftime` of one."""
@@ -321,6 +317,8 @@ class Flow:
             return None
         inner = self._parameters(found[1], args, keywords, frame)
         return [t._replace(node=node) for t in self._results(found[0], found[1], Frame(inner, frame.depth))]
+
+    _KINDS = (_time, _random, _padding, _unordered, _sorted, _local, _method, _copied, _imported)
 
     def _parameters(
         self, function: Function, args: list[ast.expr], keywords: Mapping[str, ast.expr], frame: Frame

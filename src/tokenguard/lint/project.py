@@ -11,7 +11,7 @@ import os
 
 from tokenguard.lint.syntax import Function, Module
 
-_CAPACITY = 256  # parsed modules kept
+_CAPACITY = 64  # parsed modules kept: more would cost more in memory than it saves
 _LARGEST = 1_000_000  # bytes; a larger module is data, not helpers
 _UP = 8  # folders looked into for a package
 

@@ -27,7 +27,10 @@ from tokenguard.lint.finding import Finding
 from tokenguard.lint.session import Options
 from tokenguard.lint.spend import spent
 
-_PAUSE_S = 0.005  # what a person types within it is linted once
+_PAUSE_S = 0.002  # changes that come within it are linted once: those that an editor sends together
+_YOUNG = (
+    200_000  # new objects that are looked through for cycles at once: a syntax tree has tens of thousands, and none
+)
 _SEVERITIES = {
     "error": lsp.DiagnosticSeverity.Error,
     "warning": lsp.DiagnosticSeverity.Warning,
@@ -308,5 +311,6 @@ def serve(options: Options) -> None:
         return lsp.Hover(lsp.MarkupContent(lsp.MarkupKind.Markdown, text))
 
     gc.enable()  # the command line runs without, as short as it lives
+    gc.set_threshold(_YOUNG)
     gc.freeze()
     server.start_io()

@@ -50,6 +50,14 @@ _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "s
 
 def few(file: File, source: ast.expr, most: int) -> bool:
     """Whether there are surely at most `most` items, or one batch of them."""
+    known: dict[tuple[ast.expr, int], bool] = file.memory.setdefault("few", {})
+    if (source, most) not in known:
+        known[source, most] = False  # a circle adds nothing
+        known[source, most] = _few(file, source, most)
+    return known[source, most]
+
+
+def _few(file: File, source: ast.expr, most: int) -> bool:
     listed = file.written(source)
     if isinstance(listed, ast.Name | ast.Attribute) and (found := file.elsewhere(file.names.path(listed))):
         listed = found[1] if isinstance(found[1], ast.expr) else listed

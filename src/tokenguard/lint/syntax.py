@@ -117,11 +117,11 @@ def parse(source: bytes) -> ast.Module:
         try:
             tree = ast.parse(source)
         except SyntaxError as error:
-            from tokenguard.lint.newer import lowered
+            from tokenguard.lint.newer import complaint, lowered
 
             older = lowered(source)
             if older is None:
-                raise
+                raise complaint(source, error) from None
             try:
                 return ast.parse(older)
             except SyntaxError:
