@@ -18,6 +18,7 @@ from tokenguard.lint.patterns import TEMPLATE
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Kind = Literal["assign", "param", "import", "def", "class", "loop", "with", "augment", "append", "item", "opaque"]
+_FUNCTIONS = frozenset({ast.FunctionDef, ast.AsyncFunctionDef})
 MUTATORS = frozenset({"append", "extend", "insert", "add"})
 # Nodes without children, and fields that hold no nodes, are not walked. Fields come last first: the walk is a stack.
 _LEAVES = frozenset({ast.Constant, ast.Name, ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal, ast.alias})
@@ -167,12 +168,15 @@ class Module:
 
     def scope_at(self, node: ast.AST) -> Scope:
         """The scope in which `node` is evaluated."""
-        at: ast.AST | None = node
+        if node.__class__ is ast.Call and (scope := self.scopes.get(node)) is not None:
+            return scope
+        scopes, parents = self.scopes, self.parents
+        at = parents.get(node)
         while at is not None:
-            scope = self.scopes.get(at)
-            if scope is not None and (at is not node or isinstance(at, ast.Call)):
+            scope = scopes.get(at)
+            if scope is not None:
                 return scope
-            at = self.parents.get(at)
+            at = parents.get(at)
         return self.top
 
     def ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
@@ -184,7 +188,12 @@ class Module:
 
     def function_of(self, node: ast.AST) -> Function | None:
         """The function whose body runs `node`, or None at module or class level."""
-        return next((a for a in self.ancestors(node) if isinstance(a, Function)), None)
+        scope: Scope | None = self.scope_at(node)
+        while scope is not None:
+            if scope.node.__class__ in _FUNCTIONS:
+                return cast("Function", scope.node)
+            scope = scope.parent
+        return None
 
     def class_of(self, node: ast.AST) -> ast.ClassDef | None:
         """The class around `node`, if any."""
