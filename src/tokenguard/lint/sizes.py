@@ -29,7 +29,9 @@ _PIECES = lazy(
 _FINDS = lazy(r"(?:^|_)(?:search|retrieve|relevant_documents)(?:_|$)")  # what is found is as few as was asked for
 # What is read for one question was retrieved: few pieces.
 _QUESTION = lazy(r"(?:^|_)(?:question|query)$")
-_RETRIEVED = lazy(r"(?:^|_)(?:doc|document|context|passage|chunk|result|source|snippet|node|evidence)s?(?:_|$)")
+_RETRIEVED = lazy(
+    r"(?:^|_)(?:doc|document|context|passage|chunk|result|source|snippet|node|evidence|url|link)s?(?:_|$)"
+)
 _ANSWER = lazy(r"\bchoices\b|\.(?:content|output_text|completion)\b|\['content'\]")
 _TABLE = lazy(r"(?:^|_)(?:df|data_?frame)(?:_|$)", re.IGNORECASE)
 _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
