@@ -7,12 +7,14 @@ only misses. So the whole body is in it, and the address, the credential, every 
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from tokenguard.answers.fitting import LINKING, NAMING
@@ -39,6 +41,8 @@ HEADERS_LEFT_OUT: Final = frozenset(
 HEADER_STEMS_LEFT_OUT: Final = ("x-stainless-", "x-fern-", "x-b3-")
 """What SDKs say of themselves."""
 
+DEPTH: Final = 4
+"""How far into an object that gives credentials is looked."""
 MARKS: Final = frozenset({"ephemeral", "default"})
 """The types of marks of what the provider shall cache: Anthropic's, Bedrock's."""
 _SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
@@ -162,6 +166,46 @@ def headers_that_count(headers: Mapping[Any, Any]) -> dict[str, str]:
         for name, value in named.items()
         if name not in HEADERS_LEFT_OUT and not name.startswith(HEADER_STEMS_LEFT_OUT)
     }
+
+
+def by_name(credential: Any, depth: int = DEPTH) -> object:
+    """A credential that is no text (a function that gives tokens, an object that renews them), as far as it is known.
+
+    That is its name, and the texts in it. A token that expires does not count: each process has another one.
+    """
+    if credential is None or type(credential) in _AS_THEY_ARE:
+        return credential
+    kind = type(credential)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if depth == 0:
+        return name
+    inside: dict[str, Any] = {}
+    if isinstance(credential, Mapping):
+        inside = {str(key): value for key, value in credential.items()}
+    elif isinstance(credential, MethodType):
+        inside = {"of": credential.__self__, "function": credential.__func__}
+    elif isinstance(credential, FunctionType):
+        name = f"{credential.__module__}.{credential.__qualname__}"
+        inside = dict(zip(credential.__code__.co_freevars, map(_in_cell, credential.__closure__ or ()), strict=True))
+    elif kind is functools.partial:
+        given = {str(place): value for place, value in enumerate(credential.args)}
+        inside = {"function": credential.func, **given, **credential.keywords}
+    else:
+        held = getattr(credential, "__dict__", {})
+        inside = {key: value for key, value in held.items() if key != "token" or held.get("expiry") is None}
+    return name, sorted((key, repr(by_name(value, depth - 1))) for key, value in inside.items() if _tells(value))
+
+
+def _in_cell(cell: Any) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _tells(value: object) -> bool:
+    """Whether a value tells whose a credential is: numbers are times, and counts."""
+    return value is not None and not isinstance(value, int | float)
 
 
 def _text(value: object) -> str:

@@ -272,6 +272,10 @@ def serve(options: Options) -> None:
     def changed_on_disk(_: lsp.DidChangeWatchedFilesParams) -> None:
         server.lint_all()
 
+    @server.feature(lsp.WORKSPACE_DID_CHANGE_CONFIGURATION)
+    def changed_in_the_editor(_: lsp.DidChangeConfigurationParams) -> None:
+        """There are no settings of the editor's; PyCharm and others tell of theirs at every start."""
+
     @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
     def closed(params: lsp.DidCloseTextDocumentParams) -> None:
         server.close(params.text_document.uri)
