@@ -1,11 +1,16 @@
 """What an answer cache adds to a call: `.venv/bin/python benchmarks/answers.py [--counted]`.
 
-The real SDK over an in-process transport, CPU of the calling thread, medians over interleaved rounds: the bare SDK, the
-SDK measured under a limit, a miss (looked up, sent, kept) and a hit, with answers in memory. Each question of 1.5 kB is
-new, but for the hits. Beside them, what looking up takes by itself, and what the SDK takes to read an answer.
+The real SDK over an in-process transport: the bare SDK, the SDK measured under a limit, a miss (looked up, sent, kept)
+and a hit, with answers in memory. Each question of 1.5 kB is new, but for the hits. Beside them, what looking up takes
+in a loop by itself, and what the SDK takes to read an answer.
+
+Each is measured in processes of its own, which install once, as a program does: to install another policy in between
+makes the interpreter forget what it had adapted itself to. The processes take turns. CPU of the calling thread; the
+median of a process's rounds, and the mean over processes, for where a process's names lie in memory is worth some
+microseconds.
 
 With `--counted`, instructions in place of microseconds (`counting.py`): no load of the machine is in them. Valgrind
-offers no instructions for SHA-256, which a processor does in a tenth of what is counted for it.
+runs what is counted on a simple processor, for which hashing takes more instructions.
 """
 
 from __future__ import annotations
@@ -15,12 +20,14 @@ import gc
 import itertools
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +42,8 @@ from openai.types.chat import ChatCompletion
 import tokenguard
 from tokenguard import policy
 
-ROUNDS, CALLS = 31, 50
-WARM, TURNS = 60, 20
+PROCESSES, ROUNDS, CALLS = 4, 31, 60
+WARM, TURNS = 400, 20
 ANSWER = {
     "id": "c",
     "object": "chat.completion",
@@ -94,7 +101,7 @@ class Looking:
 
     def __call__(self) -> None:
         answers, *asked = self._asked
-        for _ in answers.look_up(*asked, serves=True):
+        if answers.look_up(*asked, serves=True) is not None:
             raise RuntimeError("memory has no round trip")
 
 
@@ -132,20 +139,8 @@ def ways() -> dict[str, tuple[str | None, Callable[[], object]]]:
     }
 
 
-def timed() -> dict[str, float]:
-    """Microseconds of each way."""
-    measured, times = ways(), dict[str, list[float]]()
-    for _ in range(ROUNDS):
-        for name, (rules, call) in measured.items():
-            installed(rules)
-            times.setdefault(name, []).append(cpu(call))
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def installed(rules: str | None) -> None:
-    if rules is None:
-        tokenguard.uninstall()
-    else:
+    if rules is not None:
         tokenguard.install(policy.loads(rules, "tokenguard.toml"))
 
 
@@ -154,30 +149,82 @@ def repeated(call: Callable[[], object]) -> None:
         call()
 
 
-def counted(folder: Path) -> dict[str, float]:
+def within(name: str, folder: str) -> None:
+    """One way in this process: counted in `folder`, or timed as often as a line comes in."""
+    rules, call = ways()[name]
+    installed(rules)
+    for _ in range(WARM):
+        call()
+    if folder:
+        counter = counting.Counter(Path(folder))
+        print(min(counter.count(functools.partial(repeated, call)) for _ in range(3)) / TURNS / 1e3)
+        return
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(cpu(call), flush=True)
+
+
+def timed() -> dict[str, float]:
+    """Microseconds of each way."""
+    times = dict[tuple[str, int], list[float]]()
+    started = {
+        (name, number): subprocess.Popen(
+            [sys.executable, __file__, "--within", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name in ways()
+        for number in range(PROCESSES)
+    }
+    for each in started.values():
+        said(each)
+    for _ in range(ROUNDS):
+        for which in random.sample(list(started), len(started)):
+            each = started[which]
+            assert each.stdin is not None
+            each.stdin.write("\n")
+            each.stdin.flush()
+            times.setdefault(which, []).append(float(said(each)))
+    for each in started.values():
+        each.communicate()
+    medians = {which: statistics.median(found) for which, found in times.items()}
+    return {name: statistics.mean(median for (its, _), median in medians.items() if its == name) for name, _ in medians}
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """What a process says next."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def counted() -> dict[str, float]:
     """Thousands of instructions of each way."""
-    counter, found = counting.Counter(folder), dict[str, float]()
-    for name, (rules, call) in ways().items():
-        installed(rules)
-        for _ in range(WARM):
-            call()
-        found[name] = counter.count(functools.partial(repeated, call)) / TURNS / 1e3
-    return found
+    with tempfile.TemporaryDirectory(prefix="counted-") as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        there = [(name, seed, Path(tempfile.mkdtemp(dir=folder))) for name in ways() for seed in range(counting.SEEDS)]
+        counts = dict[str, list[float]]()
+        for name, count in pool.map(counted_once, there):
+            counts.setdefault(name, []).append(count)
+    return {name: statistics.median(found) for name, found in counts.items()}
+
+
+def counted_once(what: tuple[str, int, Path]) -> tuple[str, float]:
+    """One way, in a process of its own."""
+    name, seed, folder = what
+    program = counting.command(folder, [sys.executable, __file__, "--within", name, str(folder)])
+    ran = subprocess.run(
+        program, env={**os.environ, **counting.environ(seed)}, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return name, float(ran.stdout)
 
 
 def main() -> int:
     """Measure, and print."""
-    if "--counted" in sys.argv:
-        if (missing := counting.missing()) is not None:
-            print(f"not counted: {missing}. Debian: apt-get install valgrind gcc", file=sys.stderr)
-            return 0
-        with tempfile.TemporaryDirectory(prefix="counted-") as folder:
-            again = [sys.executable, __file__, "--within", folder]
-            environ = {**os.environ, **counting.environ(0)}
-            return subprocess.run(counting.command(Path(folder), again), env=environ, check=False).returncode
-    within = sys.argv[1:2] == ["--within"]
-    found = counted(Path(sys.argv[2])) if within else timed()
-    unit = "thousand instructions" if within else "us"
+    if sys.argv[1:2] == ["--within"]:
+        within(sys.argv[2], "".join(sys.argv[3:4]))
+        return 0
+    counts = "--counted" in sys.argv
+    if counts and (missing := counting.missing()) is not None:
+        print(f"not counted: {missing}. Debian: apt-get install valgrind gcc", file=sys.stderr)
+        return 0
+    found, unit = (counted(), "thousand instructions") if counts else (timed(), "us")
     for name, value in found.items():
         print(f"{name:24}{value:8,.0f} {unit}")
     print(f"a miss adds {found['a miss'] - found['measured, with a limit']:,.0f} {unit} to a measured call")

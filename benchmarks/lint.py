@@ -3,8 +3,8 @@
     python benchmarks/lint.py [FOLDER] [TREE ...]
 
 FOLDER (default .tokenguard/corpus) gets the packages' wheels, unpacked; TREEs are measured, too. The commands take turns,
-ROUNDS times each; the table shows the medians of user and system time of all their processes, and the medians of the
-rounds' ratios to ruff's.
+ROUNDS times each, without settings; the table shows the medians of user and system time of all their processes, and the
+medians of the rounds' ratios to ruff's.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def fetch(packages: tuple[str, ...], folder: Path) -> Path:
     return folder
 
 
-def cpu(command: list[str]) -> float:
-    """The user and system time of `command` and its children, in seconds."""
+def cpu(command: list[str], folder: Path) -> float:
+    """The user and system time of `command`, run in `folder`, and its children, in seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -62,9 +62,8 @@ def main() -> None:
     """Print the table, as Markdown."""
     top = Path(sys.argv[1] if len(sys.argv) > 1 else ".tokenguard/corpus").resolve()
     top.mkdir(parents=True, exist_ok=True)
-    (top / "tokenguard.toml").write_text("")
     ruff = [str(Path(sys.executable).with_name("ruff")), "check", "--isolated", "--exit-zero", "--no-respect-gitignore"]
-    lint = [sys.executable, "-m", "tokenguard.lint", "--config", str(top / "tokenguard.toml"), "--no-gitignore", "-j1"]
+    lint = [sys.executable, "-m", "tokenguard.lint", "--isolated", "--no-gitignore", "-j1"]
     one = top / "one.py"
     one.write_text("from openai import OpenAI\n\nOpenAI().responses.create(model='gpt-4.1', input='x')\n")
     trees = {Path(tree).name: Path(tree).resolve() for tree in sys.argv[2:]}
@@ -74,9 +73,9 @@ def main() -> None:
     for name, tree in {**trees, "one file": one}.items():
         files = list(tree.rglob("*.py")) if tree.is_dir() else [tree]
         size = sum(file.stat().st_size for file in files) / 1e6
-        subprocess.run([*lint, str(tree)], capture_output=True, check=False)  # fills the cache
+        cpu([*lint, str(tree)], top)  # fills the cache
         commands = [[*ruff, "--no-cache", str(tree)], [*lint, "--no-cache", str(tree)], [*lint, str(tree)]]
-        times = [[cpu(command) for command in commands] for _ in range(ROUNDS)]
+        times = [[cpu(command, top) for command in commands] for _ in range(ROUNDS)]
         theirs, cold, warm = map(median, zip(*times, strict=True))
         ratios = [f"{median(row[at] / row[0] for row in times):.2f}" if theirs > 0.05 else "" for at in (1, 2)]
         print(

@@ -166,8 +166,7 @@ def _given(file: File, call: ast.Call, caps: tuple[str, ...]) -> Presence:
 
 def _default(file: File, call: ast.Call) -> str:
     """The option that says how much a fix allows: more for a model that thinks before it answers."""
-    thinks = any(file.look(call, key).presence is Presence.PRESENT for key in _THINKS)
-    return "reasoning_cap" if thinks or _REASONING.search(_model(file, call)) else "default_cap"
+    return "reasoning_cap" if file.shows(call, _THINKS) or _REASONING.search(_model(file, call)) else "default_cap"
 
 
 def _model(file: File, call: ast.Call) -> str:

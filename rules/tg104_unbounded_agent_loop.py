@@ -107,7 +107,7 @@ from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import Loop, innermost_loop, own_nodes, through_helpers
 from tokenguard.lint.people import waits
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.sending import sends
+from tokenguard.lint.sending import runs_agent, sends
 from tokenguard.lint.surface import CALL_WORDS
 from tokenguard.lint.syntax import Function
 
@@ -122,8 +122,10 @@ _ROUNDS = (
     "tool_use",
     "function_call",
 )  # what a loop of tool rounds reads
-WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
-         *((name, "while ", "count()") for name in _ROUNDS))  # fmt: skip
+_FRAMEWORKS = ("Runner.run", "pydantic_ai", "create_agent(", "create_react_agent(")
+_AGENT_RUNS = ("run", "run_sync", "run_streamed", "invoke", "ainvoke")
+WORDS = (*CALL_WORDS,  *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
+         *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)))  # fmt: skip
 # Limits that None takes away, by the last name of what is called.
 _TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_streamed"), "request_limit": ("UsageLimits",),
                "max_iterations": ("AgentExecutor", "initialize_agent")}  # fmt: skip
@@ -132,7 +134,7 @@ _ENDLESSLY = 100_000  # turns; so many are no limit
 # What bounds a loop from outside, or makes it a person's or a queue's loop.
 _BOUNDED = lazy(
     r"budget|deadline|timeout|time_left|max_|_max$|limit|remaining|attempt|retries|n_steps|num_steps|is_last_step|elapsed|monotonic|perf_counter"
-    r"|should_stop|cancel|shutdown|stop_event|is_set|running$|closed|has_next|next_page|page_token|cursor|poll|after$"
+    r"|should_stop|cancel(?!$)|shutdown|stop_event|is_set|running$|closed|has_next|next_page|page_token|cursor|poll|after$"
     r"|^(?:time|now|utcnow|(?:start|end|begin)_?time)$",
     re.IGNORECASE,
 )
@@ -146,7 +148,8 @@ _ENDLESS = lazy(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|st
 
 def check(file: File) -> Iterator[Report]:
     """Report the loops around generation calls that only the model can end, and the limits that are none."""
-    direct = [call for call, _ in file.generations]
+    runs = (c for c in file.module.calls_of(_AGENT_RUNS) if runs_agent(file, c))
+    direct = [*(call for call, _ in file.generations), *runs]
     helped = [call for call, _ in through_helpers(file, direct)]  # `reply = self.ask(messages)`
     loops: dict[Loop, ast.Call] = {}
     for call in (*direct, *helped, *_followed(file)):
@@ -246,7 +249,7 @@ def _leaves_after(file: File, call: ast.AST, loop: Loop) -> bool:
         for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
             if isinstance(block, list) and inner in block:
                 after = [*block[block.index(inner) + 1 :], *(node.orelse if isinstance(node, ast.Try) else ())]
-                leaving = [at for at, s in enumerate(after) if _always_leaves(s)]
+                leaving = [at for at, s in enumerate(after) if _always_leaves(s) or _sets_flag(s, loop)]
                 if leaving and not any(map(_another_round, after[: leaving[0]])):
                     return True
         if node is loop:
@@ -261,6 +264,17 @@ def _always_leaves(statement: ast.stmt) -> bool:
         branches = (statement.body, statement.orelse)
         return all(branch and _always_leaves(branch[-1]) for branch in branches)
     return isinstance(statement, ast.Return | ast.Break)
+
+
+def _sets_flag(statement: ast.stmt, loop: Loop) -> bool:
+    """Whether a statement ends a `while not done` at its next test: `done = True`."""
+    match statement, loop:
+        case (
+            ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=True)),
+            ast.While(test=ast.UnaryOp(op=ast.Not(), operand=ast.Name(id=flag))),
+        ):
+            return name == flag
+    return False
 
 
 def _another_round(statement: ast.stmt) -> bool:

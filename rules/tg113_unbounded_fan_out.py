@@ -4,12 +4,14 @@
 rate limit turns most of them away, they are all retried at the same time, and those that time out have been paid for.
 Limit them with a semaphore.
 
-Task groups are the same, and so are thread pools without `max_workers`, which make up to 32 threads, and the event
-loop's own pool (`run_in_executor(None, ...)`). What the tasks call is followed through helpers, of other modules, too;
-a semaphore or a limiter anywhere on the way counts as a bound, and so does a loop over batches. Lists of at most
-`max_at_once` items are left alone, and so are lists of roles, models, perspectives and the like. A request is a call of
-an SDK or a framework, a method of what is named a model (`self.llm.complete(...)`), or a post to the address of a
-model's API, or one whose body has a model and messages.
+Task groups are the same, and tasks and threads that a loop starts (`asyncio.create_task`, `threading.Thread`), even
+if they are waited for in batches later. So are thread pools without `max_workers`, which make up to 32 threads, and the
+event loop's own pool (`run_in_executor(None, ...)`). What the tasks call is followed through helpers, of other modules,
+too; a semaphore or a limiter anywhere on the way counts as a bound, and so does a loop over batches. A semaphore that
+is held only while the tasks are started bounds nothing. Lists of at most `max_at_once` items are left alone, and so are
+lists of roles, models, perspectives and the like. A request is a call of an SDK or a framework, a method of what is
+named a model (`self.llm.complete(...)`), or a post to the address of a model's API, or one whose body has a model and
+messages.
 
 By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web request,
 the chunks of a text, more than twenty that are written out), and the request is in sight. Where the items may be few
@@ -68,6 +70,7 @@ Good:
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from tokenguard.facts.patterns import lazy
@@ -82,17 +85,21 @@ OPTIONS = {"max_at_once": 10}
 _OPEN_POOL = lazy(
     rb"ThreadPoolExecutor\b(?!\(\s*(?:max_workers\s*=\s*)?\d|[\s,)]*\n)"
 )  # not one of a written number, or an import
+_OF_MODELS = lazy(rb"(?i:llm|openai|gpt|anthropic|claude|gemini|ollama|prompt|completion)")
 WORDS = (("gather(", "async"), ("as_completed(", "async"), ("asyncio.wait(", "async"), "TaskGroup", "create_task_group",
-         "open_nursery", ("ThreadPoolExecutor", _OPEN_POOL))  # fmt: skip
+         "open_nursery", ("ThreadPoolExecutor", _OPEN_POOL), ("create_task(", _OF_MODELS),
+         ("ensure_future(", _OF_MODELS), ("Thread(", _OF_MODELS))  # fmt: skip
 
 
 def check(file: File) -> Iterator[Report]:
     """Report what starts a request for every item, where neither the items nor the requests are bounded."""
     most: int = file.options["max_at_once"]
+    reported: set[ast.expr] = set()
     for fan in fan_outs(file):
-        if all(few(file, source, most) for source in fan.sources) or bounded(file, fan):
+        if fan.task in reported or all(few(file, source, most) for source in fan.sources) or bounded(file, fan):
             continue
         if sends(file, fan.task):
             message = f"This starts {fan.how}. Bound them with a semaphore, or send them in batches."
             sure = any(many(file, source) for source in fan.sources) and sends(file, fan.task, surely=True)
+            reported.add(fan.task)
             yield Report(fan.call, message, sure=sure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import threading
 import time
@@ -230,6 +231,69 @@ def test_whose_they_are(provider, under):
     assert len(provider.requests) == 7
     ask(provider.client(), user="u1", metadata={"a": "b"}, extra_headers={"traceparent": "00-1-2-00"})
     assert len(provider.requests) == 7
+
+
+class Renewing:
+    """Gives a new token for each request, as one that is renewed."""
+
+    def __init__(self, account):
+        self.account = account
+        self.given = 0
+
+    def __call__(self):
+        self.given += 1
+        return f"{self.account} {self.given}"
+
+    def told(self):
+        return self()
+
+
+def closure(account):
+    given = Renewing("any")
+    return lambda: f"{account} {given()}"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [Renewing, lambda account: Renewing(account).told, closure, lambda account: functools.partial(str, account)],
+    ids=["object", "method", "closure", "partial"],
+)
+@pytest.mark.parametrize("kind", ["openai", "azure"])
+def test_credentials_that_are_given_by_a_function(kind, made, provider, under):
+    """Its tokens do not count, for they change; whose they are does, as far as that is told."""
+    under(RULE)
+
+    def client(account):
+        http = httpx2.Client(transport=httpx2.MockTransport(provider))
+        if kind == "openai":
+            return openai.OpenAI(api_key=made(account), http_client=http, max_retries=0)
+        own = {"azure_endpoint": "https://h.openai.azure.com", "api_version": "2024-10-21", "max_retries": 0}
+        return openai.AzureOpenAI(azure_ad_token_provider=made(account), http_client=http, **own)
+
+    mine, other = client("a"), client("b")
+    for _ in range(3):
+        ask(mine)
+        ask(other)
+        ask(mine.with_options(timeout=5))
+    assert len(provider.requests) == 2
+
+
+def test_credentials_of_anthropic(under):
+    """The same of an object that the client asks for its token."""
+    anthropic = pytest.importorskip("anthropic")
+    credentials = pytest.importorskip("anthropic.lib.credentials")
+    sent = []
+
+    def answer(request):
+        sent.append(request)
+        return httpx2.Response(200, json=canned.message_body())
+
+    under(RULE.replace("name", "sampled = true\nname"))
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    for token in ("a", "b", "a"):
+        own = anthropic.Anthropic(credentials=credentials.StaticToken(token), http_client=http, max_retries=0)
+        own.messages.create(model="claude-sonnet-4-6", max_tokens=9, messages=SAID)
+    assert len(sent) == 2
 
 
 def test_lacking_key(provider, under, spans):

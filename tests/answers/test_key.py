@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import enum
 import random
 import types
@@ -11,9 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from tokenguard.answers.fitting import refers
-from tokenguard.answers.key import canonical, counted, headers_that_count, keys_of
+from tokenguard.answers.key import by_name, canonical, counted, hashing, headers_that_count
+from tokenguard.answers.key import key as key_of
 from tokenguard.answers.words import content_words
 from tokenguard.call.call import AskedBy
+from tokenguard.policy import Cache
 from tokenguard.providers import every_api
 from tokenguard.providers.hosts import Endpoint
 from tokenguard.providers.openai import CHAT
@@ -36,12 +39,13 @@ BODY = {
 }
 
 
+RULE = Cache("rule")
 BY = AskedBy("https://h/v1/chat/completions")
 
 
 def keyed(body=BODY, api=CHAT, *, by=BY, whose="tenant=t", host="h", **more):
     call = SimpleNamespace(api=api, request=body, endpoint=Endpoint("openai", host, 443), stream=False, **more)
-    return keys_of(SECRET, call, by, whose, "rule")(counted(call, body).data)
+    return key_of(hashing(SECRET, call, by, whose, RULE), counted(call, body).data)
 
 
 def places(node, path=()):
@@ -259,3 +263,25 @@ def test_input_that_is_elsewhere(part, elsewhere):
     call = SimpleNamespace(api=CHAT)
     found = refers(counted(call, {"messages": [{"role": "user", "content": [part]}]}).telling)
     assert (found == "files") == elsewhere
+
+
+def test_credentials_that_renew_themselves():
+    """Google's: whose they are counts, and so does a token that stays; one that expires does not."""
+    google = pytest.importorskip("google.oauth2.credentials")
+
+    def credentials(token, account="a", expiry=None):
+        return google.Credentials(token, refresh_token="r", client_id=account, expiry=expiry)
+
+    soon = datetime.datetime(2030, 1, 1)
+    assert by_name(credentials("t1")) != by_name(credentials("t2"))
+    assert by_name(credentials("t1", expiry=soon)) == by_name(credentials("t2", expiry=soon.replace(year=2031)))
+    assert by_name(credentials("t1", expiry=soon)) != by_name(credentials("t1", "b", expiry=soon))
+
+
+def test_credentials_that_hold_themselves():
+    """An object that leads back to itself, or nowhere, is named all the same."""
+    around = SimpleNamespace(name="a")
+    around.self = around
+    assert by_name(around) == by_name(around)
+    assert by_name(object()) == by_name(object())
+    assert by_name({"client_id": "a", "at": 1.0}) == by_name({"client_id": "a", "at": 2.0})

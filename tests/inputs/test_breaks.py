@@ -288,7 +288,8 @@ def test_nothing_of_a_prompt_is_kept():
     its = program.looker
     kept = [
         its._chains._by_key,
-        {key: known.found for key, known in its._known._members.items()},
+        its._known.young,
+        its._known.old,
         its._told,
         dict(program.seen),
     ]
@@ -311,10 +312,10 @@ def test_what_is_not_looked_through_tells_nothing(monkeypatch, seed):
     new = made(20, rng.randrange(len(lines)), 30)
     for tokens in (1_100, new.chars // 4, new.chars):
         for read in (0, tokens // 2, tokens):
-            told = breaks.find(chains.Beside(new), earlier, tokens, read, marks=False)
+            told = breaks.find(new, earlier, tokens, read, marks=False)
             with monkeypatch.context() as patch:
                 patch.setattr(breaks, "_may_differ", lambda *_: True)
-                assert breaks.find(chains.Beside(new), earlier, tokens, read, marks=False) == told
+                assert breaks.find(new, earlier, tokens, read, marks=False) == told
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -340,7 +341,9 @@ def test_memory_is_bounded(monkeypatch):
     kept = [chain for key in looker._chains._by_key.values() for chain in key]
     assert looker._chains._chains == len(kept) <= 64
     assert looker._chains._blocks == sum(len(chain.sums) for chain in kept)
-    assert looker._known._blocks == sum(its.weight for its in looker._known._members.values()) <= 4096
+    weights = [sum(its[-1] for its in some.values()) for some in (looker._known.young, looker._known.old)]
+    assert looker._known.weight == weights[0]
+    assert 0 < sum(weights) <= 4096 + 64, "and what made it too much"
     assert after < before * 1.2 + 2_000 * 64  # Python itself keeps as many tuples of a size that were let go of
 
 

@@ -207,7 +207,7 @@ def test_nobody_waits_for_it(installed, kept, client, monkeypatch):
 
 def test_a_look_that_fails(installed, kept, client, monkeypatch, caplog):
     """Where looking at a request fails, the call is recorded without what it would have found."""
-    monkeypatch.setattr(look, "taken_apart", lambda body: 1 / 0)
+    monkeypatch.setattr(look, "sections", lambda request, tokens: 1 / 0)
     monkeypatch.setenv(n.ENV_STRICT, "0")
     ask(client, "Be brief.", "Hello?")
     installed.telemetry.flush()

@@ -25,6 +25,36 @@ def ask(text):
 """
 
 REPORTED = {
+    "tasks that are started at once and waited for in batches": (
+        "async def f(texts):\n    tasks = []\n    for t in texts:\n        task = asyncio.create_task(process(t, 1))\n"
+        "        tasks.append((t, task))\n    for i in range(0, len(tasks), 4):\n"
+        "        await asyncio.gather(*[task for _, task in tasks[i:i + 4]])"
+    ),
+    "tasks nobody waits for": "async def f(texts):\n    for t in texts:\n        asyncio.create_task(process(t, 1))",
+    "tasks of a loop object": (
+        "async def f(texts):\n    loop = asyncio.get_event_loop()\n    tasks = [loop.create_task(title(t)) for t in texts]\n"
+        "    for task in tasks:\n        await task"
+    ),
+    "a thread of its own for each": (
+        "import threading\ndef f(texts):\n    threads = []\n    for t in texts:\n        thread = threading.Thread(target=ask, args=(t,))\n"
+        "        thread.start()\n        threads.append(thread)\n    for thread in threads:\n        thread.join()"
+    ),
+    "a while loop over a list": (
+        "def f(texts):\n    i = 0\n    with ThreadPoolExecutor() as pool:\n        while i < len(texts):\n"
+        "            pool.submit(ask, texts[i])\n            i += 1"
+    ),
+    "a while loop over a queue": (
+        "import queue\ndef f(texts):\n    q = queue.Queue()\n    with ThreadPoolExecutor() as pool:\n        while not q.empty():\n"
+        "            pool.submit(ask, q.get())"
+    ),
+    "a semaphore that is held while a task is started": (
+        "async def f(texts):\n    sem = asyncio.Semaphore(4)\n    tasks = []\n    for t in texts:\n        async with sem:\n"
+        "            tasks.append(asyncio.create_task(title(t)))\n    await asyncio.gather(*tasks)"
+    ),
+    "a semaphore that is held around all": (
+        "async def f(texts, semaphore: asyncio.Semaphore):\n    async with semaphore:\n"
+        "        return await asyncio.gather(*[title(t) for t in texts])"
+    ),
     "predict of a model in a thread": (
         "async def f(records, llm):\n    async def again(record):\n        def blocking():\n            return llm.predict(record)\n"
         "        return await asyncio.to_thread(blocking)\n    await asyncio.gather(*[again(r) for r in records])"
@@ -47,6 +77,7 @@ REPORTED = {
         "async def f(found):\n    texts = {}\n    for x in found:\n        texts[x.url] = x.text\n"
         "    await asyncio.gather(*(title(t) for t in texts.values()))"
     ),
+    "claims and a question": "async def f(question, claims):\n    await asyncio.gather(*[process(c, question) for c in claims])",
     "as_completed": "async def f(texts):\n    for done in asyncio.as_completed([title(t) for t in texts]):\n        await done",
     "task group": (
         "async def f(texts):\n    async with asyncio.TaskGroup() as group:\n        for t in texts:\n"
@@ -152,6 +183,28 @@ REPORTED = {
 }  # fmt: skip
 
 SILENT = {
+    "a task that the next one waits for": (
+        "async def f(texts):\n    for t in texts:\n        task = asyncio.create_task(title(t))\n        print(await task)"
+    ),
+    "a thread that the next one waits for": (
+        "import threading\ndef f(texts):\n    for t in texts:\n        thread = threading.Thread(target=ask, args=(t,))\n"
+        "        thread.start()\n        thread.join()"
+    ),
+    "threads of a few": (
+        "import threading\ndef f():\n    for t in ('a', 'b'):\n        threading.Thread(target=ask, args=(t,)).start()"
+    ),
+    "workers of a queue": (
+        "async def worker(q):\n    while True:\n        await title(await q.get())\n"
+        "async def f(q):\n    return [asyncio.create_task(worker(q)) for _ in range(4)]"
+    ),
+    "tasks in batches": (
+        "async def f(texts):\n    for i in range(0, len(texts), 4):\n        tasks = []\n        for t in texts[i:i + 4]:\n"
+        "            tasks.append(asyncio.create_task(title(t)))\n        await asyncio.gather(*tasks)"
+    ),
+    "a semaphore that the tasks are given": (
+        "async def one(t, sem):\n    async with sem:\n        return await title(t)\nasync def f(texts):\n"
+        "    sem = asyncio.Semaphore(4)\n    await asyncio.gather(*[one(t, sem) for t in texts])"
+    ),
     "all agents but one": (
         "async def f(active_agents, one):\n    ids = [a.id for a in active_agents if a.id != one]\n"
         "    await asyncio.gather(*[title(i) for i in ids])"
@@ -451,6 +504,10 @@ SURE |= {
 }
 
 UNSURE = {
+    "what was found for a question": (
+        "async def f(question, docs):\n    await asyncio.gather(*[process(question, d) for d in docs])"
+    ),
+    "recommendations": "async def f(recommendations):\n    await asyncio.gather(*[title(r) for r in recommendations])",
     "the lines of an answer": (
         "async def f(question):\n    reply = ask(question)\n    text = reply.choices[0].message.content.strip()\n"
         "    tasks_to_do = text.splitlines()\n    await asyncio.gather(*[title(line) for line in tasks_to_do])"

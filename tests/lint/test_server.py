@@ -279,3 +279,16 @@ async def test_a_text_that_has_no_file(client: Client) -> None:
     """An unsaved document has the settings of the folder that the server works in."""
     client.open("untitled:Untitled-1", BAD)
     assert len((await client.next("untitled:Untitled-1")).diagnostics) == 1
+
+
+async def test_an_editor_that_tells_of_its_settings(tmp_path: Path) -> None:
+    """PyCharm's client says them at every start, and shows what a server writes to standard error: nothing."""
+    made = await started(tmp_path)
+    process = made._server
+    assert process is not None
+    assert process.stderr is not None
+    made.workspace_did_change_configuration(lsp.DidChangeConfigurationParams({}))
+    made.open((tmp_path / "a.py").as_uri(), BAD)
+    assert len((await made.next((tmp_path / "a.py").as_uri())).diagnostics) == 1
+    await ended(made)
+    assert await process.stderr.read() == b""

@@ -18,6 +18,9 @@ def ask(prompt: str, before: str = "pass") -> str:
 
 
 SUB_HOUR = {
+    "a message of an own class": HEAD
+    + "from app.models import AgentMessage\ndef f(q):\n    now = datetime.datetime.now()\n"
+    + "    return [AgentMessage(role='system', content=f'Now {now}. Rules.'), AgentMessage(role='user', content=q)]",
     "f-string": ask("f'Now {datetime.datetime.now()}'"),
     "local": ask("s", "now = time.time()\ns = f'Now {now}'"),
     "format": ask("'Now {}'.format(datetime.datetime.utcnow())"),
@@ -54,6 +57,8 @@ SUB_HOUR = {
 }
 
 SILENT = {
+    "one of a few written texts: the cache keeps each": "STYLES = ['Be brief.', 'Be kind.']\n"
+    + ask("f'{random.choice(STYLES)} Rules.'"),
     **{
         f"put into a kept history: {kept}": (
             "import uuid\nclass A:\n    def show(self, text):\n        name = f'image/{uuid.uuid4()}.png'\n"

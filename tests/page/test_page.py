@@ -16,6 +16,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord, FaultRecord
 from tokenguard.page import charts
 from tokenguard.page.advised import advised
+from tokenguard.page.answered import answers
 from tokenguard.page.document import content_policy, document
 from tokenguard.page.gathered import PERIODS, TOP, Series
 from tokenguard.page.markup import tag
@@ -235,6 +236,59 @@ def test_a_budget_of_calls_says_so(nasty):
     shown = Reader(budgets(page_of(nasty, budgets=[rate]))).text
     assert "60 calls" in shown
     assert "10 calls" in shown
+
+
+def test_answers_that_were_kept(tmp_path):
+    """Each rule has its calls, how many were served, what was saved, and why the others were sent."""
+    now = time.time_ns()
+    told = [
+        ("faq", names.HIT, None, 0.0, 0.02, 6),
+        ("faq", names.MISS, None, 0.01, None, 3),
+        ("faq", names.SKIP, "sampled", 0.01, None, 1),
+        ("watched", names.HIT, names.OBSERVED, 0.01, 0.01, 2),
+        (NASTY, names.SHARED, None, 0.0, 0.5, 1),
+    ]
+    found = [
+        CallRecord(
+            now - DAY_NS,
+            1,
+            "ok",
+            {
+                names.COST: cost,
+                names.COST_STATUS: "exact",
+                names.CACHE_RULE: rule,
+                names.CACHE_RESULT: result,
+                **({} if reason is None else {names.CACHE_REASON: reason}),
+                **({} if saved is None else {names.CACHE_SAVED: saved}),
+            },
+            f"{n:032x}",
+            f"{row:08x}{n:08x}",
+        )
+        for row, (rule, result, reason, cost, saved, count) in enumerate(told)
+        for n in range(count)
+    ]
+    page = page_of(write(tmp_path / "usage.db", found))
+    rows = [Reader(row).words for row in re.findall("<tr>.*?</tr>", answers(page) or "", re.DOTALL)]
+    assert ["faq", "10", "6", "60%", "3", "1", "$0.0400", "$0.1200"] in [
+        [w for w in row if w != "60% served"] for row in rows
+    ]
+    assert ["watched", "2", "0", "0%", "0", "0", "$0.0200", "-"] in [
+        [w for w in row if w != "0% served"] for row in rows
+    ]
+    assert [
+        "faq",
+        "skip",
+        "its temperature is not 0, and the rule does not say sampled = true",
+        "1",
+        "$0.0100",
+        "-",
+    ] in rows
+    assert "<script>document.title='taken'" not in document(page)
+
+
+def test_no_answers_kept_no_part_of_the_page(nasty):
+    """Where no rule keeps or shares answers, the page says nothing of it."""
+    assert answers(page_of(nasty)) is None
 
 
 def test_what_was_missed_is_said_first(tmp_path):

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from tokenguard.answers.asked import Asked
-from tokenguard.answers.each import Several, bodies_of, inputs_of
+from tokenguard.answers.each import EMBEDDINGS, Several, bodies_of, inputs_of
 from tokenguard.answers.entry import Box, Entry, box_of, decode
 from tokenguard.answers.fitting import refers, unfit
-from tokenguard.answers.key import Body, canonical, counted, keys_of
+from tokenguard.answers.key import Body, Hashing, canonical, counted, hashing
+from tokenguard.answers.key import key as key_of
 from tokenguard.answers.open import open_store
 from tokenguard.answers.store import Store
 from tokenguard.answers.waiting import Coming, Waiting
@@ -45,12 +46,16 @@ SKEW_S: Final = 60.0
 """How far ahead another machine's clock may be; an entry from later than that is from before a clock was set back."""
 
 
+Steps: TypeAlias = Generator[Step, Answer, Asked]
+"""What looking up takes that cannot be done at once, and what became of it."""
+
+
 class Fit(NamedTuple):
     """What is looked up."""
 
     body: Body
-    keys: Callable[[bytes], bytes]
-    """From a body to its key."""
+    begun: Hashing
+    """What keys are made from: see `key.key`."""
     whose: str
     merges: bool
     """See `AskedBy`."""
@@ -83,68 +88,86 @@ class Answers:
 
     def look_up(
         self, call: Call, exchange: Exchange, rule: Cache, whose: str | None, *, serves: bool
-    ) -> Generator[Step, Answer, None]:
-        """Look for an answer to the call: what is found is on `call.look_up`."""
+    ) -> Generator[Step, Answer, None] | None:
+        """Look for an answer to the call: what is found is on `call.look_up`.
+
+        Most is done at once; where something must be waited for, the steps that do so are returned.
+        """
         call.look_up = found = Asked(self, rule)
         try:
             fit = self._fit(call, exchange, found, whose)
-            if isinstance(fit, str):
-                found.note(call, names.SKIP, fit)
-            else:
-                call.look_up = yield from WAYS[rule.match](self, call, exchange, found, fit, serves)
+            steps = None if fit is None else WAYS[rule.match](self, call, exchange, found, fit, serves)
         except Exception as failure:
-            call.internal_error("looking up an answer", failure)
-            call.look_up = found = Asked(self, rule)
-            found.note(call, names.MISS, "error")
+            self._failed(call, rule, failure)
+            return None
+        return None if steps is None else self._waited(call, rule, steps)
 
-    def _fit(self, call: Call, exchange: Exchange, found: Asked, whose: str | None) -> Fit | str:
-        """What is looked up; the reason, for a call that is not."""
+    def _waited(self, call: Call, rule: Cache, steps: Steps) -> Generator[Step, Answer, None]:
+        try:
+            call.look_up = yield from steps
+        except Exception as failure:
+            self._failed(call, rule, failure)
+
+    def _failed(self, call: Call, rule: Cache, failure: Exception) -> None:
+        call.internal_error("looking up an answer", failure)
+        call.look_up = found = Asked(self, rule)
+        found.note(call, names.MISS, "error")
+
+    def _fit(self, call: Call, exchange: Exchange, found: Asked, whose: str | None) -> Fit | None:
+        """What is looked up; `None` for a call that is not, which then says why."""
         rule = found.rule
         asked_by = None if whose is None else exchange.asked_by
         if whose is None or asked_by is None:
-            return "per" if whose is None else names.WIRE
+            found.skip(call, "per" if whose is None else names.WIRE)
+            return None
         if (reason := unfit(call, rule)) is not None:
-            return reason
+            found.skip(call, reason)
+            return None
         try:
             body = counted(call, call.request)
         except (TypeError, ValueError, RecursionError):  # not what is sent as JSON
-            return "body"
+            found.skip(call, "body")
+            return None
         if body.telling and (reason := refers(body.telling)) is not None:
-            return reason
-        found.owner = owner(self.box.secret, call.attribution.get("tenant", "") if "tenant" in rule.per else "")
-        keys = keys_of(self.box.secret, call, asked_by, whose, f"{rule.name} {rule.version}")
-        return _new(Fit, (body, keys, whose, asked_by.merges))
+            found.skip(call, reason)
+            return None
+        secret = self.box.secret
+        found.owner = owner(secret, call.attribution.get("tenant", "") if "tenant" in rule.per else "")
+        return _new(Fit, (body, hashing(secret, call, asked_by, whose, rule), whose, asked_by.merges))
 
-    def _exact(
-        self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool
-    ) -> Generator[Step, Answer, Asked]:
-        if fit.merges and (inputs := inputs_of(call)) is not None:
-            return (yield from self._each(call, exchange, found, fit, inputs, serves))
-        return (yield from self._one(call, found, fit.keys(fit.body.data), serves))
+    def _exact(self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool) -> Steps | None:
+        body, begun, _, merges = fit
+        if merges and call.api.id == EMBEDDINGS and (inputs := inputs_of(call)) is not None:
+            return self._each(call, exchange, found, fit, inputs, serves)
+        return self._one(call, found, key_of(begun, body.data), serves)
 
-    def _words(
-        self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool
-    ) -> Generator[Step, Answer, Asked]:
+    def _words(self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool) -> Steps | None:
         text = question_of(call, fit.body)
         if text is None:
-            found.note(call, names.SKIP, "words")
-            return found
-        key = fit.keys(with_instead(fit.body, text, content_words(text)))
-        return (yield from self._one(call, found, key, serves))
+            found.skip(call, "words")
+            return None
+        key = key_of(fit.begun, with_instead(fit.body, text, content_words(text)))
+        return self._one(call, found, key, serves)
 
-    def _one(self, call: Call, found: Asked, key: bytes, serves: bool) -> Generator[Step, Answer, Asked]:
+    def _one(self, call: Call, found: Asked, key: bytes, serves: bool) -> Steps | None:
         found.key = key
         kept: Entry | bytes | None = self.waiting.get(key)
         if kept is None:
-            kept = self.store.get(key) if self.store.local else (yield from self._fetch((key,)))[0]
+            if not self.store.local:
+                return self._far(call, found, key, serves)
+            kept = self.store.get(key)
+        self._found(call, found, None if kept is None else self._entry(found.rule, key, kept), serves=serves)
+        return None
+
+    def _far(self, call: Call, found: Asked, key: bytes, serves: bool) -> Steps:
+        """See `_one`, of a store that answers later."""
+        kept = (yield from self._fetch((key,)))[0]
         self._found(call, found, None if kept is None else self._entry(found.rule, key, kept), serves=serves)
         return found
 
-    def _each(
-        self, call: Call, exchange: Exchange, found: Asked, fit: Fit, inputs: list[Any], serves: bool
-    ) -> Generator[Step, Answer, Asked]:
+    def _each(self, call: Call, exchange: Exchange, found: Asked, fit: Fit, inputs: list[Any], serves: bool) -> Steps:
         """Look for the answer to each of several inputs; only the others are sent."""
-        keys = list(map(fit.keys, bodies_of(call, inputs)))
+        keys = [key_of(fit.begun, each) for each in bodies_of(call, inputs)]
         several = Several(self, found.rule, inputs, keys)
         several.owner = found.owner
         for place, entry in enumerate((yield from self._get(found.rule, tuple(keys)))):
@@ -154,20 +177,19 @@ class Answers:
             call.change(exchange, {**call.request, "input": send})
         return several
 
-    def _near(
-        self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool
-    ) -> Generator[Step, Answer, Asked]:
+    def _near(self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool) -> Steps:
         """Look for a question that means the same."""
         from tokenguard.answers.meaning import Meanings, NearAsked, hard_facts
 
         rule, text = found.rule, question_of(call, fit.body)
         if text is None:
-            found.note(call, names.SKIP, "words")
+            found.skip(call, "words")
             return found
         if self.meanings is None:
             self.meanings = Meanings(self.store, self.waiting, self.box, self.config.timeout)
         rest = canonical(rule.encodes) + with_instead(fit.body, text, hard_facts(text))
-        near = NearAsked(self, rule, self.meanings, fit.keys(rest), fit.keys(rest + canonical(text)))
+        own = key_of(fit.begun, rest + canonical(text))
+        near = NearAsked(self, rule, self.meanings, key_of(fit.begun, rest), own)
         near.about = {"encoder": rule.encodes, "version": rule.version, "per": fit.whose}
         near.owner = found.owner
         there = (yield from self.meanings.look_up(call, near, text)) if time.monotonic() >= self._until else None
@@ -268,6 +290,6 @@ def owner(secret: bytes, tenant: str) -> str:
     return hmac.digest(secret, tenant.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]
 
 
-Way = Callable[[Answers, Call, Exchange, Asked, Fit, bool], Generator[Step, Answer, Asked]]
+Way = Callable[[Answers, Call, Exchange, Asked, Fit, bool], "Steps | None"]
 WAYS: Final[Mapping[str, Way]] = {"exact": Answers._exact, "words": Answers._words, "meaning": Answers._near}
 """How each kind of match looks a call up."""

@@ -65,6 +65,10 @@ class Asked:
         if reason is not None:
             attributes[names.CACHE_REASON] = reason
 
+    def skip(self, call: Call, reason: str) -> None:
+        """It is not looked up."""
+        self.note(call, names.SKIP, reason)
+
     # --- the call's end ----------------------------------------------------------------------------------------------
 
     def forget(self, call: Call) -> None:
@@ -83,17 +87,14 @@ class Asked:
 
     def settle(self, call: Call, reading: Reading, outcome: str) -> None:
         """See `LookUp.settle`."""
-        if not self.served:
-            if self.incoming is not None:
-                self._came(call, reading, outcome, self.incoming)
-        elif outcome == names.ERROR:  # a stream, of which the SDK had got the beginning
-            self.drop()
-
-    def _came(self, call: Call, reading: Reading, outcome: str, came: Incoming) -> None:
-        if self.watched is None:
-            self.keep(call, reading, outcome, came)
-        elif outcome == names.OK and reading.complete and why_unkept(came) is None:
-            likeness.note(call, self.watched, HttpAnswer(came.headers, came.body))
+        if self.served:
+            if outcome == names.ERROR:  # a stream, of which the SDK had got the beginning
+                self.drop()
+        elif (came := self.incoming) is not None:
+            if self.watched is None:
+                self.keep(call, reading, outcome, came)
+            elif outcome == names.OK and reading.complete and why_unkept(came) is None:
+                likeness.note(call, self.watched, HttpAnswer(came.headers, came.body))
 
     def merge(self, body: bytes) -> bytes:
         """See `LookUp.merge`."""

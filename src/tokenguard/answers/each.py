@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tokenguard.answers.asked import Asked, why_unkept
 from tokenguard.answers.entry import Entry
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tokenguard.answers.asked import Keeper
     from tokenguard.policy import Cache
 
+EMBEDDINGS: Final = "embeddings"
+"""The wire format whose inputs are looked up one by one."""
 INPUT, DATA, INDEX, USAGE = "input", "data", "index", "usage"
 """Where a request has its inputs, and an answer its vectors, their places, and the usage: OpenAI's wire format."""
 
@@ -43,9 +45,9 @@ class Vector(NamedTuple):
 
 
 def inputs_of(call: Call) -> list[Any] | None:
-    """The inputs of an embeddings request; `None` for another one."""
+    """The inputs of a request for `EMBEDDINGS`; `None` where it has none."""
     given = call.request.get(INPUT)
-    if call.api.id != "embeddings" or not given:
+    if not given:
         return None
     if isinstance(given, str) or (isinstance(given, list | tuple) and all(type(each) is int for each in given)):
         return [given]  # a text, or the tokens of one

@@ -7,13 +7,15 @@ only misses. So the whole body is in it, and the address, the credential, every 
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from hashlib import blake2b, sha256
-from typing import Any, Final, NamedTuple
+from hashlib import blake2b
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from tokenguard.answers.fitting import LINKING, NAMING
 from tokenguard.call.call import AskedBy, Call
@@ -21,7 +23,11 @@ from tokenguard.process.hashes import in_bytes, marshalled
 from tokenguard.providers import Endpoint
 from tokenguard.tokens.bounds import CACHE_MARKS
 
-FORMAT: Final = 4
+if TYPE_CHECKING:
+    from tokenguard.policy import Cache
+
+Hashing: TypeAlias = blake2b
+FORMAT: Final = 5
 """Of the keys; another one finds nothing of this one's."""
 
 HEADERS_LEFT_OUT: Final = frozenset(
@@ -35,6 +41,8 @@ HEADERS_LEFT_OUT: Final = frozenset(
 HEADER_STEMS_LEFT_OUT: Final = ("x-stainless-", "x-fern-", "x-b3-")
 """What SDKs say of themselves."""
 
+DEPTH: Final = 4
+"""How far into an object that gives credentials is looked."""
 MARKS: Final = frozenset({"ephemeral", "default"})
 """The types of marks of what the provider shall cache: Anthropic's, Bedrock's."""
 _SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
@@ -160,6 +168,46 @@ def headers_that_count(headers: Mapping[Any, Any]) -> dict[str, str]:
     }
 
 
+def by_name(credential: Any, depth: int = DEPTH) -> object:
+    """A credential that is no text (a function that gives tokens, an object that renews them), as far as it is known.
+
+    That is its name, and the texts in it. A token that expires does not count: each process has another one.
+    """
+    if credential is None or type(credential) in _AS_THEY_ARE:
+        return credential
+    kind = type(credential)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if depth == 0:
+        return name
+    inside: dict[str, Any] = {}
+    if isinstance(credential, Mapping):
+        inside = {str(key): value for key, value in credential.items()}
+    elif isinstance(credential, MethodType):
+        inside = {"of": credential.__self__, "function": credential.__func__}
+    elif isinstance(credential, FunctionType):
+        name = f"{credential.__module__}.{credential.__qualname__}"
+        inside = dict(zip(credential.__code__.co_freevars, map(_in_cell, credential.__closure__ or ()), strict=True))
+    elif kind is functools.partial:
+        given = {str(place): value for place, value in enumerate(credential.args)}
+        inside = {"function": credential.func, **given, **credential.keywords}
+    else:
+        held = getattr(credential, "__dict__", {})
+        inside = {key: value for key, value in held.items() if key != "token" or held.get("expiry") is None}
+    return name, sorted((key, repr(by_name(value, depth - 1))) for key, value in inside.items() if _tells(value))
+
+
+def _in_cell(cell: Any) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _tells(value: object) -> bool:
+    """Whether a value tells whose a credential is: numbers are times, and counts."""
+    return value is not None and not isinstance(value, int | float)
+
+
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
@@ -176,14 +224,23 @@ def origin(asked_by: AskedBy) -> bytes:
     return asked_by.origin
 
 
-def keys_of(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: str) -> Callable[[bytes], bytes]:
+def hashing(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: Cache) -> Hashing:
+    """What has hashed all that a call's keys are made of, but for the body; see `key`."""
+    by = asked_by.origin or origin(asked_by)
+    return _hashing(secret, rule.name, rule.version, call.api.id, call.endpoint, call.stream, whose, by)
+
+
+def key(begun: Hashing, body: bytes) -> bytes:
     """From a body as it counts to the key of its answer: 32 bytes that tell nothing to anybody without the secret."""
-    before = _before(rule, call.api.id, call.endpoint, call.stream, whose, origin(asked_by))
-    # Hashed first: that is where processors are fast. BLAKE2b is a MAC by itself (RFC 7693), and begins in no time.
-    return lambda body: blake2b(sha256(before + body).digest(), key=secret, digest_size=32).digest()
+    keyed = begun.copy()
+    keyed.update(body)
+    return keyed.digest()
 
 
 @lru_cache(maxsize=1024)
-def _before(rule: str, api: str, endpoint: Endpoint, stream: bool, whose: str, origin: bytes) -> bytes:
-    """What a key is made of besides the body: the same for most calls of a program."""
-    return marshalled((FORMAT, rule, api, endpoint.provider, endpoint.host, endpoint.port, stream, whose, origin))
+def _hashing(
+    secret: bytes, rule: str, version: str, api: str, endpoint: Endpoint, stream: bool, whose: str, origin: bytes
+) -> Hashing:
+    """The same for most calls of a program. BLAKE2b is a MAC by itself (RFC 7693), and goes on from where it was."""
+    before = (FORMAT, rule, version, api, endpoint.provider, endpoint.host, endpoint.port, stream, whose, origin)
+    return blake2b(marshalled(before), key=secret, digest_size=32)

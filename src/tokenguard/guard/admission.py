@@ -142,7 +142,9 @@ class Guard(Budgeting):
                     self.limit(call, exchange, limit, context)
         checked = call.rerouted is not None and call.rerouted.checked is not None  # it may not be the answer
         if matched.cache is not None and self.answers is not None and call.look_up is None and not checked:
-            yield from self.answers.look_up(call, exchange, matched.cache, matched.cache_key, serves=self.enforces)
+            steps = self.answers.look_up(call, exchange, matched.cache, matched.cache_key, serves=self.enforces)
+            if steps is not None:
+                yield from steps
             if call.look_up is not None and call.look_up.answer is not None:
                 call.matched = None  # it is no test of the provider, and costs nothing
                 return

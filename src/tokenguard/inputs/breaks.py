@@ -13,7 +13,7 @@ from typing import Final
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.facts.tuples import NamedTuple
-from tokenguard.inputs.chains import Beside, Chain, Place
+from tokenguard.inputs.chains import Chain, Place, common
 
 LEAST: Final = 1024
 """Input tokens below which providers do not cache: OpenAI, and most of Anthropic's models."""
@@ -43,23 +43,22 @@ class Break(NamedTuple):
     """Where the prompts part, for `changed` and `shortened`."""
 
 
-def find(beside: Beside, earlier: list[Chain], input_tokens: int, read: int, *, marks: bool) -> Break | None:
+def find(new: Chain, earlier: list[Chain], input_tokens: int, read: int, *, marks: bool) -> Break | None:
     """The break of a request against earlier ones of its key, the newest last; `None` where there is none to tell.
 
     `read` is what the provider says that it read from its cache; `marks` whether it caches only what is marked.
     """
-    new = beside.chain
+    least = least_of(new.model)
+    if input_tokens < least or not _lost(input_tokens, read):
+        return None  # however it was broken
     known = [old for old in earlier if old.ended_ns <= new.sent_ns < old.ended_ns + HOUR_NS]
     if not new.chars or not known:
         return None
     per_char = input_tokens / new.chars
-    least = least_of(new.model)
     limit = new.marked if marks and new.marked is not None else new.chars
-    own = [
-        _Match(old, same := beside.common(old), min(new.upto(same), limit)) for old in known if old.model == new.model
-    ]
+    own = [_Match(old, same := common(new, old), min(new.upto(same), limit)) for old in known if old.model == new.model]
     if not own:
-        return _switched(beside, known, per_char, read, least)
+        return _switched(new, known, per_char, read, least)
     if (not marks or new.marked is not None) and _may_differ(own, limit, per_char):
         best = _most_alike(new, own, limit)
         whole = round(best.shared * per_char)
@@ -76,11 +75,10 @@ def _may_differ(own: list[_Match], limit: int, per_char: float) -> bool:
     return most < ENOUGH * limit or round((limit - most) * per_char) >= WORTH
 
 
-def _switched(beside: Beside, known: list[Chain], per_char: float, read: int, least: int) -> Break | None:
+def _switched(new: Chain, known: list[Chain], per_char: float, read: int, least: int) -> Break | None:
     """What is to be said of a prompt whose like was sent to other models only."""
-    new = beside.chain
     young = [old for old in known if new.sent_ns - old.ended_ns < _lifetime(new)]
-    prefix = round(max((new.upto(beside.common(old)) for old in young), default=0) * per_char)
+    prefix = round(max((new.upto(common(new, old)) for old in young), default=0) * per_char)
     return Break("model", prefix - read) if prefix >= least and _lost(prefix, read) else None
 
 

@@ -13,8 +13,9 @@ from typing import Final
 
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.known import Cut
-from tokenguard.inputs.pieces import Piece, Request
+from tokenguard.inputs.pieces import Request
 
+_new: Final = tuple.__new__
 KEPT: Final = 8
 """Chains of one key and model: several prompts, and several conversations at a time, take turns under it."""
 MAX_CHAINS: Final = 4096
@@ -22,6 +23,10 @@ MAX_BLOCKS: Final = 1_000_000
 """Blocks of all chains together: 8 MB."""
 MAX_LENGTH: Final = 40_000
 """Blocks of one chain; what is longer is compared up to there."""
+
+
+MOSTLY: Final = 0.9
+"""The part of a prompt that a later one has from its beginning, where the later one goes on from it."""
 
 
 class Place(NamedTuple):
@@ -41,16 +46,13 @@ class Chain(NamedTuple):
     model: str
     sums: array[int]
     """The checksum of each block."""
-    firsts: array[int]
-    """The first block of each piece."""
-    begins: array[int]
+    firsts: list[int]
+    """The first block of each piece, and how many there are in all."""
+    begins: list[int]
     """The characters before each piece, and in all."""
-    pieces: tuple[Piece[Cut], ...]
+    request: Request[Cut]
     marked: int | None
     """The characters before the last mark for the cache; `None` without one."""
-    lasting: bool
-    media: bool
-    """Whether it has pictures or the like, which are not compared."""
     sent_ns: int
     ended_ns: int
 
@@ -59,56 +61,48 @@ class Chain(NamedTuple):
         """The length of the prompt."""
         return self.begins[-1]
 
+    @property
+    def lasting(self) -> bool:
+        """Whether a mark for the cache asks for an hour."""
+        return self.request.lasting
+
+    @property
+    def media(self) -> bool:
+        """Whether it has pictures or the like, which are not compared."""
+        return self.request.media > 0
+
     def upto(self, block: int) -> int:
         """The characters before a block."""
         if block == len(self.sums):
             return self.begins[-1]
         piece = bisect_right(self.firsts, block) - 1
         within = block - self.firsts[piece]
-        return self.begins[piece] + (self.pieces[piece].text.ends[within - 1] if within else 0)
+        return self.begins[piece] + (self.request.texts[piece].ends[within - 1] if within else 0)
 
     def place(self, block: int) -> Place:
         """Where a block begins."""
-        piece = self.pieces[bisect_right(self.firsts, block) - 1]
-        whole = (each.place == piece.place and each.number == piece.number for each in self.pieces)
+        pieces = self.request.pieces
+        piece = pieces[bisect_right(self.firsts, block) - 1]
+        whole = (each.place == piece.place and each.number == piece.number for each in pieces)
         begun = next(n for n, its in enumerate(whole) if its)  # parts of a message count on
         return Place(piece.place, piece.number, self.upto(block) - self.begins[begun])
 
 
-class Beside:
-    """A chain beside others: how many blocks from the beginning it has in common with each, looked at once."""
-
-    __slots__ = ("_common", "chain")
-
-    def __init__(self, chain: Chain) -> None:
-        self.chain = chain
-        self._common: dict[int, int] = {}
-
-    def common(self, old: Chain) -> int:
-        """How many, with a chain that is kept."""
-        known = self._common.get(id(old))
-        if known is None:
-            known = self._common[id(old)] = common(self.chain, old)
-        return known
-
-
 def chain(request: Request[Cut], model: str, sent_ns: int, ended_ns: int) -> Chain:
     """The chain of a request."""
-    sums, firsts, begins = array("I"), array("I"), array("Q", [0])
-    at = 0
-    marked = None if request.marked != 0 else 0
-    for n, piece in enumerate(request.pieces, 1):
-        if len(sums) < MAX_LENGTH:
-            firsts.append(len(sums))
-            text = piece.text
-            sums.extend(text.sums)
-            at += text.ends[-1] if text.ends else 0
-            begins.append(at)
-        if n == request.marked:
-            marked = at
-    media = any(piece.section == "media" for piece in request.pieces)
-    pieces = request.pieces[: len(firsts)]
-    return Chain(model, sums, firsts, begins, pieces, marked, request.lasting, media, sent_ns, ended_ns)
+    sums, firsts, begins = array("I"), [0], [0]
+    blocks = chars = 0
+    for cut in request.texts:
+        its = cut.sums
+        sums += its
+        blocks += len(its)
+        chars += cut.length
+        firsts.append(blocks)
+        begins.append(chars)
+        if blocks >= MAX_LENGTH:
+            break
+    marked = None if request.marked is None else begins[min(request.marked, len(begins) - 1)]
+    return _new(Chain, (model, sums, firsts, begins, request, marked, sent_ns, ended_ns))
 
 
 def common(new: Chain, old: Chain) -> int:
@@ -117,6 +111,9 @@ def common(new: Chain, old: Chain) -> int:
     low, high = 0, min(len(a), len(b))
     if a[:high] == b[:high]:
         return high
+    last = old.firsts[-2]  # prompts part in their last text more often than not
+    if last < high and a[:last] == b[:last]:
+        low = last
     while high - low > 1:  # slices compare as fast as memory does
         middle = (low + high) // 2
         if a[low:middle] == b[low:middle]:
@@ -141,15 +138,20 @@ class Chains:
         """The chains of a key, the newest last."""
         return self._by_key.get(key, [])
 
-    def add(self, key: Key, beside: Beside) -> None:
+    def add(self, key: Key, new: Chain) -> None:
         """Keep a chain: in the place of one that it goes on from, or else of the oldest."""
-        new = beside.chain
         kept = self._by_key.setdefault(key, [])
         self._by_key.move_to_end(key)
-        same = next((n for n, old in enumerate(kept) if _goes_on(beside, old)), None)
-        mine = [n for n, old in enumerate(kept) if old.model == new.model]
-        if same is None and len(mine) >= KEPT:
-            same = mine[0]
+        same = first = None
+        many = 0
+        for n, old in enumerate(kept):
+            if old.model == new.model:
+                if old.upto(common(new, old)) >= MOSTLY * old.chars:  # it is an earlier one with more at its end
+                    same = n
+                    break
+                first, many = n if first is None else first, many + 1
+        if same is None and many >= KEPT:
+            same = first
         if same is not None:
             self._forget(kept.pop(same))
         kept.append(new)
@@ -163,8 +165,3 @@ class Chains:
     def _forget(self, old: Chain) -> None:
         self._chains -= 1
         self._blocks -= len(old.sums)
-
-
-def _goes_on(new: Beside, old: Chain) -> bool:
-    """Whether a chain is an earlier one with more at its end, or nearly so."""
-    return new.chain.model == old.model and old.upto(new.common(old)) >= 0.9 * old.chars

@@ -1,40 +1,48 @@
 """What the members of requests have been found to be: a conversation comes again with each call, and grows at its end.
 
-Looked at once are a message and a tool. What is kept of them is by a hash: lengths, checksums, names of tools, and
-nothing of what they say.
+Looked at once are a message, a tool, and all that a request says beside its messages. What is kept of them is by a
+hash: lengths, checksums, names of tools, and nothing of what they say.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from zlib import crc32
 
-from tokenguard.inputs.pieces import Plain, Said, Turn
-from tokenguard.process.hashes import canonical, marshalled, stable
+from tokenguard.facts.record import ToolsetRecord
+from tokenguard.facts.tuples import NamedTuple
+from tokenguard.inputs.pieces import Head, Plain, Request, Turn, head_of
+from tokenguard.inputs.request import Request as Sent
+from tokenguard.inputs.sections import tool_shares
+from tokenguard.process.hashes import canonical, marshalled, read_back, stable
+from tokenguard.providers.messages import members
+from tokenguard.providers.reading import fields
 
-T = TypeVar("T")
 BLOCK: Final = 256
 """Characters of a block at the most."""
 LEAST: Final = 64
 """Characters of a block at the least, but for the last one of a text."""
 MOST: Final = 2**19
 """Blocks of all that is remembered, and as many members: 4 MB, and half a kilobyte for each member."""
-FLAT: Final = frozenset((str, int, float, bool, type(None)))
 MEMBER: Final = 16
 """The blocks that a member itself counts for."""
+HERE: Final = {"role": "here"}
+"""Stands for the messages of a request where its other arguments are looked at."""
+_new: Final = tuple.__new__
 
 
 class Cut:
     """A text, cut into blocks at the ends of lines where there are any: their checksums, and where they end."""
 
-    __slots__ = ("ends", "sums")
+    __slots__ = ("ends", "length", "sums")
 
     def __init__(self, text: str) -> None:
         self.sums, self.ends = array("I"), array("I")
+        self.length = len(text)
+        """Its characters."""
         at, end = 0, len(text)
         while at < end:
             line = text.find("\n", at + LEAST - 1, at + BLOCK)
@@ -45,46 +53,57 @@ class Cut:
 
     def __len__(self) -> int:
         """Its characters."""
-        return self.ends[-1] if self.ends else 0
+        return self.length
 
 
-class _Member:
-    """What a message or a tool has been found to be."""
+class Whole(NamedTuple):
+    """What a request has been found to be."""
 
-    __slots__ = ("found", "is_kept", "weight")
-
-    def __init__(self) -> None:
-        self.found: dict[str, Any] = {}
-        self.weight = 0
-        self.is_kept = True
+    hash: str
+    """16 hex digits, equal for equal requests whatever the order of their keys."""
+    request: Request[Cut]
+    toolset: ToolsetRecord | None
 
 
 class Known(Plain[Cut]):
-    """Reads the members of requests, each the first time that it comes. Asked by one thread at a time."""
+    """Reads requests, each member of them the first time that it comes. Asked by one thread at a time."""
 
     def __init__(self) -> None:
-        self._members: OrderedDict[object, _Member] = OrderedDict()
-        self._here: dict[int, tuple[object, _Member]] = {}
-        """Those of the request that is being read, by their identity; held, so that none gets another's."""
-        self._blocks = 0
+        self.young: dict[object, tuple[Any, ...]] = {}
+        """What was found or asked for lately, by its key; last comes its weight in blocks."""
+        self.old: dict[object, tuple[Any, ...]] = {}
+        """What was, before that."""
+        self.weight = 0
+        """Of all that is young."""
         self._cut = 0
-        """The blocks of the texts of the member that is being read."""
+        """The blocks of the texts that are being read."""
 
-    def request_hash(self, whole: tuple[str, str, Mapping[str, Any]]) -> str:
-        """16 hex digits, equal for equal requests whatever the order of their keys."""
-        api, provider, body = whole
-        said = {}
-        for key in sorted(body):
-            value = body[key]
-            if type(value) is list:
-                said[key] = [self._digest(each) if type(each) is dict else canonical(each) for each in value]
-            else:
-                said[key] = value if type(value) in FLAT else canonical(value)
-        return stable(marshalled((api, provider, said)))
-
-    def let_go(self) -> None:
-        """The request has been read."""
-        self._here.clear()
+    def read(self, sent: Sent) -> Whole:
+        """A request."""
+        more: Mapping[int, object] = {}
+        rest = sent.rest
+        if sent.more:
+            values = read_back(rest)
+            more, values[sent.turns] = values[sent.turns], None
+            rest = marshalled(values)
+        get, texts = self.young.get, sent.texts
+        key: object = (sent[:4], hash(rest), hash(sent.nested))
+        digest, head, own, toolset, _ = get(key) or self._found(key, self._rest, sent, rest)
+        digests, turns = [digest], []
+        for said in zip(texts[::2], texts[1::2], strict=True):
+            key = hash(said)  # Python keeps the hash of a text with it: a long one is not read again
+            digest, turn, _ = get(key) or self._found(key, self._words, said)
+            digests.append(digest)
+            turns.append(turn)
+        for place, member in more.items():
+            digest, turn, _ = self._known("message", marshalled(member), self._member, member)
+            digests.insert(1 + place, digest)
+            turns.insert(place, turn)
+        if own is not None:
+            turns = own
+        elif more:
+            turns = [turn for turn in turns if turn is not None]
+        return _new(Whole, (stable(b"".join(digests)), Request(head, turns), toolset))
 
     def text(self, text: str) -> Cut:
         """A text in blocks."""
@@ -92,55 +111,65 @@ class Known(Plain[Cut]):
         self._cut += len(cut.sums)
         return cut
 
-    def turn(self, member: object) -> Turn[Cut]:
-        """A message."""
-        its = self._member(member)
-        return its.found.get("turn") or self._made(its, "turn", super().turn, member)
+    def tool(self, tool: Mapping[str, Any]) -> tuple[str, Cut]:
+        """A tool's name, and its definition."""
+        name, text, _ = self._known("tool", marshalled(tool), super().tool, tool)
+        return name, text
 
-    def tool(self, tool: Mapping[str, Any]) -> Said[Cut]:
-        """A tool."""
-        its = self._member(tool)
-        return its.found.get("tool") or self._made(its, "tool", super().tool, tool)
+    def _words(self, said: tuple[str, str]) -> tuple[bytes, Turn[Cut]]:
+        return _digest(said), self.words(*said)
 
-    def _digest(self, member: object) -> bytes:
-        its = self._member(member)
-        return its.found.get("digest") or self._made(its, "digest", _digest, member)
+    def _member(self, member: object) -> tuple[bytes, Turn[Cut] | None]:
+        """Of a message that is more than a text; `None` where it is none that a model could read."""
+        is_one = isinstance(member, str) or fields(member)
+        return _digest(canonical(member)), self.turn(member) if is_one else None
 
-    def _made(self, its: _Member, what: str, make: Callable[[Any], T], member: object) -> T:
-        self._cut = 0
-        made = its.found[what] = make(member)
-        if its.is_kept:
-            weight = MEMBER + self._cut
-            its.weight += weight
-            self._blocks += weight
-            while self._blocks > MOST:
-                _, oldest = self._members.popitem(last=False)
-                oldest.is_kept = False
-                self._blocks -= oldest.weight
-        return made
+    def _rest(
+        self, sent: Sent, rest: bytes
+    ) -> tuple[bytes, Head[Cut], Sequence[Turn[Cut]] | None, ToolsetRecord | None]:
+        """Of what a request says beside its messages: also its conversation, where that is not in these."""
+        values = read_back(rest)
+        nested = [self._known("argument", data, _in_order, data)[0] for _, data in sent.nested]
+        digest = _digest((*sent[:4], canonical(values), nested))
+        for place, data in sent.nested:
+            values[place] = read_back(data)
+        if sent.turns >= 0:
+            values[sent.turns] = [HERE]
+        body = dict(zip(sent.keys, values, strict=True))
+        head, own = head_of(body, self), members(body)
+        turns = None if any(each is HERE for each in own) else [*map(self.turn, own)]
+        self._cut = sum(len(text.sums) for text in Request(head, turns or ()).texts)
+        return digest, head, turns, _toolset(tool_shares(head))
 
-    def _member(self, member: object) -> _Member:
-        if (here := self._here.get(id(member))) is not None:
-            return here[1]
-        key = _key(member)
-        its = self._members.get(key)
+    def _known(self, what: str, data: bytes, make: Callable[[Any], tuple[Any, ...]], of: object) -> tuple[Any, ...]:
+        key = (what, hash(data))
+        return self.young.get(key) or self._found(key, make, of)
+
+    def _found(self, key: object, make: Callable[..., tuple[Any, ...]], *of: object) -> tuple[Any, ...]:
+        """What was found before, and is young again, or what is found now."""
+        its = self.old.pop(key, None)
         if its is None:
-            its = self._members[key] = _Member()
-        else:
-            self._members.move_to_end(key)
-        self._here[id(member)] = member, its
+            around, self._cut = self._cut, 0
+            its = (*make(*of), MEMBER + self._cut)
+            self._cut = around
+        self.young[key] = its
+        self.weight += its[-1]
+        if self.weight > MOST // 2:
+            self.old, self.young = self.young if self.weight <= MOST else {}, {}
+            self.weight = 0
         return its
 
 
-def _key(member: object) -> object:
-    """What tells a member from others. Python keeps the hash of a text with it: a long one is not read again."""
-    if type(member) is dict and len(member) == 2:
-        role, content = member.get("role"), member.get("content")
-        if type(role) is str and type(content) is str:
-            return hash((role, content)), len(content)
-    data = marshalled(member)
-    return "", hash(data), len(data)
+def _toolset(shares: Mapping[str, float]) -> ToolsetRecord | None:
+    if not shares:
+        return None
+    told = repr(shares).encode("utf-8", "backslashreplace")
+    return ToolsetRecord(blake2b(told, digest_size=8).hexdigest(), shares)
 
 
-def _digest(member: object) -> bytes:
-    return blake2b(marshalled(canonical(member)), digest_size=16).digest()
+def _digest(value: object) -> bytes:
+    return blake2b(marshalled(value), digest_size=16).digest()
+
+
+def _in_order(data: bytes) -> tuple[bytes]:
+    return (_digest(canonical(read_back(data))),)

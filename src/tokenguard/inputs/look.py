@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, ToolsetRecord
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.breaks import Break, find
-from tokenguard.inputs.chains import Beside, Chains, Key, chain
+from tokenguard.inputs.chains import Chains, Key, chain
 from tokenguard.inputs.known import Known
-from tokenguard.inputs.pieces import taken_apart
 from tokenguard.inputs.request import Request
-from tokenguard.inputs.sections import sections, tool_shares
+from tokenguard.inputs.sections import sections
 from tokenguard.prices import PriceBook
 from tokenguard.prices.rates import FEMTO_PER_USD
 from tokenguard.providers import Api
 
 TOLD: Final = 4096
 """Sets of tools that are remembered as told."""
+SECTIONS: Final = {section: names.input_attribute(section) for section in names.INPUT_SECTIONS}
 WHOSE: Final = tuple(map(names.attribution_attribute, ("tenant", "feature", "prompt_version")))
 
 
@@ -45,35 +44,28 @@ class Looker:
 
     def look(self, record: CallRecord, api: Api, snapshot: Request) -> Seen:
         """What a request says of a call that is over; `snapshot` is the request as it was when the call began."""
-        try:
-            return self._look(record, api, snapshot)
-        finally:
-            self._known.let_go()
-
-    def _look(self, record: CallRecord, api: Api, snapshot: Request) -> Seen:
-        whole = snapshot.whole()
-        found: dict[str, AttributeValue] = {names.REQUEST_HASH: self._known.request_hash(whole)}
+        whole = self._known.read(snapshot)
+        found: dict[str, AttributeValue] = {names.REQUEST_HASH: whole.hash}
         if not api.generates or record.outcome == names.BLOCKED:
             return Seen(found)
-        *_, body = whole
-        request = taken_apart(body, self._known)
+        request, toolset, attributes = whole.request, whole.toolset, record.attributes
         tokens = _count(record, names.INPUT_TOKENS)
         if tokens is not None:
-            found |= {names.input_attribute(name): count for name, count in sections(request, tokens).items()}
-        toolset = None
-        if shares := tool_shares(request):
-            told = ToolsetRecord(_digest(repr(shares).encode("utf-8", "backslashreplace")), shares)
-            found[names.INPUT_TOOLSET] = told.hash
-            toolset = told if self._is_new(told.hash) else None
-        if record.outcome == names.OK and tokens is not None and not request.remembered:
+            for section, count in sections(request, tokens).items():
+                found[SECTIONS[section]] = count
+        if toolset is not None:
+            found[names.INPUT_TOOLSET] = toolset.hash
+            toolset = toolset if self._is_new(toolset.hash) else None
+        if record.outcome == names.OK and tokens is not None and not request.head.remembered:
             end = record.start_ns + record.duration_ns
-            model = str(record.attributes.get(names.REQUEST_MODEL) or "")
-            new = Beside(chain(request, model, record.start_ns, end))
-            key: Key = (record.attributes.get(names.SERVER_ADDRESS), *map(record.attributes.get, WHOSE))
+            model = str(attributes.get(names.REQUEST_MODEL) or "")
+            new = chain(request, model, record.start_ns, end)
+            key: Key = (attributes.get(names.SERVER_ADDRESS), *map(attributes.get, WHOSE))
             read = _count(record, names.CACHE_READ_TOKENS)
             if read is not None:
                 broken = find(new, self._chains.of(key), tokens, read, marks=api.marks_cache)
-                found |= {} if broken is None else self._told_break(record, broken)
+                if broken is not None:
+                    found |= self._told_break(record, broken)
             self._chains.add(key, new)
         return Seen(found, toolset)
 
@@ -119,10 +111,6 @@ class Looker:
             else 1.0
         )
         return max(0.0, tokens * (paid - tier * card.cache_read / FEMTO_PER_USD)) if card.input else None
-
-
-def _digest(data: bytes) -> str:
-    return blake2b(data, digest_size=8).hexdigest()
 
 
 def _count(record: CallRecord, name: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, Final, Generic, TypeVar
 
 from tokenguard.facts.tuples import NamedTuple
@@ -19,11 +19,13 @@ SETTINGS: Final = ("tool_choice", "thinking", "response_format")
 MEDIA_CHARS: Final = 3_000
 """Characters that a picture stands for, in sharing out the tokens of a request: some 765 tokens."""
 TEXTUAL: Final = frozenset({"text", "reasoning", "tool_call", "tool_call_response"})
+WORDS: Final = ("",)
+"""The kinds of a message's only text."""
 AUTOMATIC: Final = "cache_control"
 """Anthropic's mark for a whole request, at its top."""
 
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Sized)
 """A text, or what is kept in its place."""
 
 
@@ -41,33 +43,116 @@ class Piece(NamedTuple, Generic[T]):
     """Of a tool."""
 
 
-class Request(NamedTuple, Generic[T]):
-    """A request taken apart."""
-
-    pieces: tuple[Piece[T], ...]
-    marked: int | None
-    """How many of the pieces stand before the last mark of what the provider shall cache; `None` without a mark."""
-    lasting: bool
-    """Whether a mark asks for an hour."""
-    remembered: bool
-    """Whether the provider adds what it remembers, such as an earlier answer."""
-
-
-class Said(NamedTuple, Generic[T]):
-    """One text of a message, or a tool's definition."""
-
-    what: str
-    """`media`, `tool_results`, or empty for words; of a tool, its name."""
-    text: T
-
-
 class Turn(NamedTuple, Generic[T]):
     """A message."""
 
     role: str
-    said: tuple[Said[T], ...]
-    lasting: bool | None = None
+    kinds: tuple[str, ...]
+    """Of each of its texts: `media`, `tool_results`, or empty for words."""
+    texts: tuple[T, ...]
+    lasting: bool | None
     """Whether a mark for the cache in it asks for an hour; `None` without a mark."""
+    words: int
+    """Characters of what it says itself."""
+    results: int
+    """Characters of tools' results."""
+    media: int
+    """How many pictures and the like it brings."""
+
+
+class Head(NamedTuple, Generic[T]):
+    """What a request says beside its conversation: the same in many of them."""
+
+    pieces: tuple[Piece[T], ...]
+    """Tools, system, settings."""
+    texts: tuple[T, ...]
+    """Of each of these."""
+    tools: int
+    """Characters of the tools' definitions."""
+    system: int
+    """Characters of the others."""
+    marks: tuple[tuple[int, bool], ...]
+    """The marks for the cache in it: up to which piece each, and whether for an hour."""
+    lasting: bool | None
+    """Whether a mark for the whole request asks for an hour; `None` without one."""
+    remembered: bool
+    """Whether the provider adds what it remembers, such as an earlier answer."""
+
+
+class Request(Generic[T]):
+    """A request taken apart: what it says beside its conversation, and that."""
+
+    __slots__ = (
+        "_pieces",
+        "head",
+        "history",
+        "last",
+        "lasting",
+        "marked",
+        "media",
+        "results",
+        "system",
+        "texts",
+        "turns",
+    )
+
+    def __init__(self, head: Head[T], turns: Sequence[Turn[T]]) -> None:
+        self.head = head
+        self.turns = turns
+        self._pieces: tuple[Piece[T], ...] | None = None
+        system, history, results, media, last = head.system, 0, 0, 0, -1
+        texts = [*head.texts]
+        marks = head.marks
+        role = ""
+        for turn in turns:
+            role, _, its_texts, mark, words, its_results, its_media = turn
+            texts += its_texts
+            if mark is not None:
+                marks = (*marks, (len(texts), mark))
+            if role in SYSTEM_ROLES:
+                system += words
+            else:
+                history += words
+                if role == "user":
+                    last = words
+            results += its_results
+            media += its_media
+        if last < 0:  # nobody asks
+            last = turns[-1].words if turns and role not in SYSTEM_ROLES else 0
+        if head.lasting is not None and turns and texts:
+            marks = (*marks, (len(texts), head.lasting))
+        self.texts: list[T] = texts
+        """All its texts, in the order in which a provider's prompt cache has them."""
+        self.system = system
+        """Characters of what the system says; so with the others."""
+        self.history = history - last
+        self.results = results
+        self.last = last
+        self.media = media
+        """How many pictures and the like it brings."""
+        self.marked = max(end for end, _ in marks) if marks else None
+        """How many of the texts stand before the last mark of what the provider shall cache; `None` without a mark."""
+        self.lasting = any(lasting for _, lasting in marks) if marks else False
+        """Whether a mark asks for an hour."""
+
+    @property
+    def pieces(self) -> tuple[Piece[T], ...]:
+        """All its texts, each with what it is: made when it is first asked for."""
+        if self._pieces is None:
+            found, turns = [*self.head.pieces], self.turns
+            last = next((n for n in range(len(turns) - 1, -1, -1) if turns[n].role == "user"), len(turns) - 1)
+            for n, turn in enumerate(turns):
+                if turn.role in SYSTEM_ROLES:
+                    section, place = "system", "system"
+                else:
+                    section, place = "last" if n == last else "history", "messages"
+                for what, text in zip(turn.kinds, turn.texts, strict=True):
+                    found.append(Piece(what or section, place, n, text))
+            self._pieces = (*found,)
+        return self._pieces
+
+
+_new: Final = tuple.__new__
 
 
 class Plain(Generic[T]):
@@ -81,21 +166,34 @@ class Plain(Generic[T]):
         """A message."""
         if type(member) is dict and len(member) == 2:
             role, content = member.get("role"), member.get("content")
-            if type(role) is str and role in SPEAKERS and type(content) is str and content:
-                return Turn(role, (Said("", self.text(content)),))  # as nearly all are: there is nothing more to find
+            if type(role) is str and type(content) is str:
+                return self.words(role, content)
+        return self._turn(member)
+
+    def words(self, role: str, content: str) -> Turn[T]:
+        """A message of a text, as nearly all are: most often there is nothing more to find."""
+        if role not in SPEAKERS or not content:
+            return self._turn({"role": role, "content": content})
+        return _new(Turn, (role, WORDS, (self.text(content),), None, len(content), 0, 0))
+
+    def _turn(self, member: object) -> Turn[T]:
         read = message(member)
         marks = [*_marks_in(fields(member).get("content"))]
-        return Turn(read["role"], tuple(map(self._part, read["parts"])), any(map(_lasts, marks)) if marks else None)
+        parts = [*map(self._part, read["parts"])]
+        words, results = (sum(len(text) for kind, text in parts if kind == what) for what in ("", "tool_results"))
+        kinds, texts = tuple(kind for kind, _ in parts), tuple(text for _, text in parts)
+        lasting = any(map(_lasts, marks)) if marks else None
+        return Turn(read["role"], kinds, texts, lasting, words, results, kinds.count("media"))
 
-    def tool(self, tool: Mapping[str, Any]) -> Said[T]:
-        """A tool."""
-        return Said(_name(tool), self.text(_json(tool)))
+    def tool(self, tool: Mapping[str, Any]) -> tuple[str, T]:
+        """A tool's name, and its definition."""
+        return _name(tool), self.text(_json(tool))
 
-    def _part(self, part: Mapping[str, Any]) -> Said[T]:
+    def _part(self, part: Mapping[str, Any]) -> tuple[str, T]:
         kind = part["type"]
         if kind not in TEXTUAL:
-            return Said("media", self.text(f"<{kind}>"))
-        return Said("tool_results" if kind == "tool_call_response" else "", self.text(_text(part)))
+            return "media", self.text(f"<{kind}>")
+        return "tool_results" if kind == "tool_call_response" else "", self.text(_text(part))
 
 
 class Texts(Plain[str]):
@@ -107,33 +205,29 @@ class Texts(Plain[str]):
 
 
 TEXTS: Final = Texts()
-_new: Final = tuple.__new__
 
 
 def taken_apart(body: Mapping[str, Any], read: Plain[Any] = TEXTS) -> Request[Any]:
     """The pieces of a request: tools, system, settings, messages."""
+    return Request(head_of(body, read), [read.turn(member) for member in members(body)])
+
+
+def head_of(body: Mapping[str, Any], read: Plain[T]) -> Head[T]:
+    """What a request says beside its conversation."""
     found = list(_tools(body, read))
     ends = {"tools": len(found)}
     found.extend(Piece("system", "system", 0, read.text(_text(part))) for part in system_instructions(body))
     ends["system"] = len(found)
     if settings := {key: body[key] for key in SETTINGS if body.get(key) is not None}:
         found.append(Piece("system", "settings", 0, read.text(_json(settings))))
-    turns = [read.turn(member) for member in members(body)]
-    last = next((n for n in range(len(turns) - 1, -1, -1) if turns[n].role == "user"), len(turns) - 1)
-    marks: list[tuple[int, bool]] = []
-    for n, (role, said, lasting) in enumerate(turns):
-        if role in SYSTEM_ROLES:
-            section, place = "system", "system"
-        else:
-            section, place = "last" if n == last else "history", "messages"
-        for what, text in said:
-            found.append(_new(Piece, (what or section, place, n, text, "")))
-        if lasting is not None:
-            marks.append((len(found), lasting))
-    marks += _marks_around(body, ends, len(found) if turns else 0)
+    given = {"tools": body.get("tools") or fields(body.get("toolConfig")).get("tools"), "system": body.get("system")}
+    marks = tuple((ends[key], _lasts(mark)) for key, value in given.items() for mark in _marks_in(value))
     remembered = not REMEMBERS.isdisjoint(body) and any(map(body.get, REMEMBERS))
-    marked = max(end for end, _ in marks) if marks else None
-    return Request(tuple(found), marked, any(lasting for _, lasting in marks), remembered)
+    texts = tuple(piece.text for piece in found)
+    sizes = [*map(len, texts)]
+    tools = sum(sizes[: ends["tools"]])
+    lasting = _lasts(body[AUTOMATIC]) if AUTOMATIC in body else None
+    return Head((*found,), texts, tools, sum(sizes) - tools, marks, lasting, remembered)
 
 
 def _text(part: Mapping[str, Any]) -> str:
@@ -174,18 +268,6 @@ def _tools(body: Mapping[str, Any], read: Plain[T]) -> Iterator[Piece[T]]:
 def _name(tool: Mapping[str, Any]) -> str:
     named = fields(tool.get("function")) or fields(tool.get("toolSpec")) or tool
     return str(named.get("name") or named.get("type") or "?")
-
-
-def _marks_around(body: Mapping[str, Any], ends: Mapping[str, int], whole: int) -> Iterator[tuple[int, bool]]:
-    """The marks for the cache that are not in a message: up to which piece each, and whether for an hour."""
-    if AUTOMATIC in body and whole:
-        yield whole, _lasts(body[AUTOMATIC])
-    for key, value in (
-        ("tools", body.get("tools") or fields(body.get("toolConfig")).get("tools")),
-        ("system", body.get("system")),
-    ):
-        for mark in _marks_in(value):
-            yield ends[key], _lasts(mark)
 
 
 def _lasts(mark: object) -> bool:

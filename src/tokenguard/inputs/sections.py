@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from tokenguard.facts.names import INPUT_SECTIONS
-from tokenguard.inputs.pieces import MEDIA_CHARS, Request
+from tokenguard.inputs.pieces import MEDIA_CHARS, Head, Request
 
 K = TypeVar("K")
 CHARS_PER_TOKEN: Final = 4
@@ -19,13 +19,14 @@ def sections(request: Request[Any], input_tokens: int) -> dict[str, int]:
 
     What the provider remembers and adds by itself, where it does, is history.
     """
-    chars = dict.fromkeys(INPUT_SECTIONS, 0)
-    for piece in request.pieces:
-        chars[piece.section] += MEDIA_CHARS if piece.section == "media" else len(piece.text)
-    if request.remembered:
-        known = sum(chars.values()) // CHARS_PER_TOKEN
-        chars["history"] += max(0, input_tokens - known) * CHARS_PER_TOKEN
-    return shared_out(input_tokens, {section: size for section, size in chars.items() if size})
+    system, tools, history = request.system, request.head.tools, request.history
+    results, last, media = request.results, request.last, MEDIA_CHARS * request.media
+    if request.head.remembered:
+        known = (system + tools + history + results + last + media) // CHARS_PER_TOKEN
+        history += max(0, input_tokens - known) * CHARS_PER_TOKEN
+    chars = (system, tools, history, results, last, media)
+    sizes = {name: size for name, size in zip(INPUT_SECTIONS, chars, strict=True) if size}
+    return shared_out(input_tokens, sizes)
 
 
 def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
@@ -35,19 +36,24 @@ def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
     {'a': 4, 'b': 3, 'c': 3}
     """
     weight = sum(weights.values())
+    parts: dict[K, int] = {}
     if not weight:
-        return {}
-    parts = {key: total * each // weight for key, each in weights.items()}
-    short = total - sum(parts.values())
-    for key in sorted(weights, key=lambda key: -(total * weights[key] % weight))[:short] if short else ():
+        return parts
+    left, short = {}, total
+    for key, each in weights.items():
+        scaled = total * each
+        parts[key] = part = scaled // weight
+        left[key] = scaled - part * weight
+        short -= part
+    for key in sorted(left, key=left.__getitem__, reverse=True)[:short] if short else ():
         parts[key] += 1
     return parts
 
 
-def tool_shares(request: Request[Any]) -> dict[str, float]:
+def tool_shares(head: Head[Any]) -> dict[str, float]:
     """The part of the tools' definitions that each tool is, by its name; empty without tools."""
     sizes: dict[str, int] = {}
-    for piece in request.pieces:
+    for piece in head.pieces:
         if piece.section == "tools":
             name = piece.name if piece.name in sizes or len(sizes) < MAX_TOOLS else "other"
             sizes[name] = sizes.get(name, 0) + len(piece.text)

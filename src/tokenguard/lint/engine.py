@@ -163,6 +163,7 @@ class Linter:
                 fix = report.fix if severity != "info" or named else None  # notes only when asked for
                 found = Finding(rule.id, rule.name, severity, report.message, module.path, span, fix)
                 findings.setdefault((rule.id, span), found)
+        file.forget()
         return list(findings.values())
 
     def _named(self, rule_id: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 from tokenguard.lint.syntax import spelling
@@ -39,6 +40,12 @@ ABSENT = Fact(Presence.ABSENT)
 UNKNOWN = Fact(Presence.UNKNOWN)
 
 
+@cache
+def _heads(paths: tuple[str, ...]) -> frozenset[str]:
+    """The keywords that `paths` begin with."""
+    return frozenset(path.partition(".")[0] for path in paths)
+
+
 class Facts(Views):
     """Answers questions about one module; `project` reads the other modules it imports from."""
 
@@ -62,6 +69,12 @@ class Facts(Views):
         if present is not None:
             return present
         return UNKNOWN if any(f.presence is Presence.UNKNOWN for f in facts) else ABSENT
+
+    def shows(self, call: ast.Call, paths: tuple[str, ...]) -> bool:
+        """Whether a call is certainly given one of `paths`."""
+        if _heads(paths).isdisjoint(self.arguments(call).known):
+            return False
+        return any(self.look(call, path).presence is Presence.PRESENT for path in paths)
 
     def is_none(self, node: ast.expr) -> bool:
         """Whether `node` is literally nothing: None, or an SDK's "not given" mark."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import goes_over, makers
 from tokenguard.lint.pools import POOLS, open_pool
 from tokenguard.lint.rulebook import File
@@ -15,6 +16,11 @@ _DEPTH = 7  # names of lists of lists
 _GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", "tqdm.asyncio.tqdm.gather",
                       "tqdm.asyncio.tqdm_asyncio.gather", "tqdm.asyncio.tqdm.as_completed"})  # fmt: skip
 _GROUPS = ("asyncio.TaskGroup()", "anyio.create_task_group()", "trio.open_nursery()")
+_AT_ONCE = "a request for every item at once"
+_BY_THREADS = "as many requests at once as the pool makes threads"
+# What starts a task, or a thread, without waiting for it; and what waits for those that have been started.
+_LOOPS = lazy(r"asyncio\.(?:create_task|ensure_future)|(?:asyncio\..*\(\)|[?@](?:self\.)?\w*loop)\.create_task")
+_WAITS = ("gather", "wait", "as_completed", "wait_for", "join", "result", "shield")
 
 
 class FanOut(NamedTuple):
@@ -27,12 +33,10 @@ class FanOut(NamedTuple):
 
 
 def fan_outs(file: File) -> Iterator[FanOut]:
-    """Every place that starts a task for each item of something."""
-    started: set[ast.expr] = set()
-    for fan in (*_gathered(file), *_grouped(file), *_pooled(file)):
-        if fan.task not in started:  # tasks that are waited for in two branches are started once
-            started.add(fan.task)
-            yield fan
+    """Every place that starts a task for each item of something; a task may be met where it starts and is gathered."""
+    yield from _gathered(file)
+    yield from _mapped(file)
+    yield from _started(file)
 
 
 def _gathered(file: File) -> Iterator[FanOut]:
@@ -40,8 +44,8 @@ def _gathered(file: File) -> Iterator[FanOut]:
         if call.args and file.names.path(call.func) in _GATHERS:
             first = call.args[0]
             for task, sources in _tasks(file, first.value if isinstance(first, ast.Starred) else first, 0):
-                if not _is_grouped(file, task):
-                    yield FanOut(call, task, sources, "a request for every item at once")
+                starter = _starter(file, task)
+                yield FanOut(call, starter.task if starter else task, sources, _AT_ONCE)
 
 
 def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, tuple[ast.expr, ...]]]:
@@ -100,29 +104,59 @@ def _made(file: File, task: ast.expr) -> ast.expr:
     return made[-1].value or task if made else task
 
 
-def _is_grouped(file: File, task: ast.expr) -> bool:
-    """Whether a task is started by a group, where it counts."""
-    return isinstance(task, ast.Call) and file.names.path(task.func).startswith(_GROUPS)
+def _mapped(file: File) -> Iterator[FanOut]:
+    for call in file.module.calls_of(("map",)):
+        if len(call.args) > 1 and isinstance(call.func, ast.Attribute) and _open(file, call.func.value):
+            yield FanOut(call, call.args[0], (call.args[1],), _BY_THREADS)
 
 
-def _grouped(file: File) -> Iterator[FanOut]:
-    for call in file.module.calls_of(("create_task", "start_soon")):
-        if not call.args or not _is_grouped(file, call):
-            continue
-        assert isinstance(call.func, ast.Attribute)
-        if sources := goes_over(file, call, makers(file, call.func.value)):
-            yield FanOut(call, call.args[0], sources, "a request for every item at once")
+def _started(file: File) -> Iterator[FanOut]:
+    for call in file.module.calls_of(("create_task", "ensure_future", "start_soon", "submit", "Thread")):
+        starter = _starter(file, call)
+        if starter is not None and (sources := goes_over(file, call, starter.waits)):
+            yield FanOut(call, starter.task, sources, starter.how)
 
 
-def _pooled(file: File) -> Iterator[FanOut]:
-    for call in file.module.calls_of(("map", "submit")):
-        if len(call.args) < 2 or not isinstance(call.func, ast.Attribute):
-            continue
-        if not file.names.path(call.func.value).startswith(POOLS) or not open_pool(file, call.func.value):
-            continue
-        made = makers(file, call.func.value)
-        if sources := (call.args[1],) if call.func.attr == "map" else goes_over(file, call, made):
-            yield FanOut(call, call.args[0], sources, "as many requests at once as the pool makes threads")
+class _Starter(NamedTuple):
+    """A call that starts a task: the task, what the loop around it may not hold, and how requests come of it."""
+
+    task: ast.expr
+    waits: Collection[ast.AST]
+    how: str
+
+
+def _starter(file: File, node: ast.expr) -> _Starter | None:
+    """What a call starts that does not wait for it; None of any other expression."""
+    if not isinstance(node, ast.Call):
+        return None
+    path = file.names.path(node.func)
+    if path == "threading.Thread":
+        target = next((keyword.value for keyword in node.keywords if keyword.arg == "target"), None)
+        return _Starter(target, _waits(file, node), _AT_ONCE) if target is not None else None
+    if not node.args:
+        return None
+    if isinstance(node.func, ast.Attribute):
+        held, method = node.func.value, node.func.attr
+        if path.startswith(_GROUPS) and method in ("create_task", "start_soon"):
+            return _Starter(node.args[0], makers(file, held), _AT_ONCE)
+        if method == "submit" and len(node.args) > 1 and _open(file, held):
+            return _Starter(node.args[0], makers(file, held), _BY_THREADS)
+    return _Starter(node.args[0], _waits(file, node), _AT_ONCE) if _LOOPS.fullmatch(path) else None
+
+
+def _open(file: File, pool: ast.expr) -> bool:
+    """Whether what `map` or `submit` is called of is a thread pool without a number of threads."""
+    return file.names.path(pool).startswith(POOLS) and open_pool(file, pool)
+
+
+def _waits(file: File, start: ast.Call) -> Collection[ast.AST]:
+    """What waits for tasks in the function around a start: gathers, joins, and `await task`."""
+    place = file.module.function_of(start)
+    waits: set[ast.AST] = {call for call in file.module.calls_of(_WAITS) if file.module.function_of(call) is place}
+    waits |= {
+        n for n in ast.walk(place or file.module.tree) if isinstance(n, ast.Await) and isinstance(n.value, ast.Name)
+    }
+    return waits
 
 
 # -- what bounds them ----------------------------------------------------------------------------------------------
@@ -133,4 +167,4 @@ def bounded(file: File, fan: FanOut) -> bool:
     function = file.module.function_of(fan.call)
     if function is None:
         return bool(BOUND.search(ast.unparse(fan.task)))
-    return mentions_bound(file, function, fan.call)
+    return mentions_bound(file, function, (fan.call, fan.task))

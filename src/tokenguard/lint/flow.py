@@ -57,10 +57,6 @@ class Flow:
         self.facts = facts
         self.loops: frozenset[ast.AST] = frozenset()  # those around the prompt in question: their counters change it
         self._busy: set[ast.AST] = set()
-        self._call_kinds = (
-            self._time, self._random, self._padding, self._unordered, self._sorted, self._local, self._method,
-            self._copied, self._imported,
-        )  # fmt: skip
 
     def taints(self, node: ast.expr | None, frame: Frame = Frame({}, 0)) -> list[Taint]:  # noqa: B008 - a value
         """What changes in the text or list that `node` makes."""
@@ -226,7 +222,7 @@ class Flow:
         path = self.facts.names.path(node.func)
         arguments = [*node.args, *(k.value for k in node.keywords)]
         call = Called(node, path, path.rpartition(".")[2].lstrip("?@"), arguments)
-        return next((found for kind in self._call_kinds if (found := kind(call, frame)) is not None), [])
+        return next((found for kind in self._KINDS if (found := kind(self, call, frame)) is not None), [])
 
     def _time(self, call: Called, frame: Frame) -> list[Taint] | None:
         """A clock, or `time.strftime` of one."""
@@ -244,7 +240,12 @@ class Flow:
         if call.path == "?next":
             first = call.node.args[0] if call.node.args else None
             return [_made(call.node, "()")] if "count" in self.facts.names.path(first) else []
-        return [_made(call.node, "()")] if RANDOM.fullmatch(call.path) else None
+        if not RANDOM.fullmatch(call.path):
+            return None
+        drawn = self.facts.written(call.node.args[0]) if call.last == "choice" and call.node.args else None
+        return (
+            [] if isinstance(drawn, ast.List | ast.Tuple) else [_made(call.node, "()")]
+        )  # a few texts: each is cached
 
     def _padding(self, call: Called, frame: Frame) -> list[Taint] | None:
         """Pretty-printing, which pads, and what changes in what is printed."""
@@ -321,6 +322,8 @@ class Flow:
             return None
         inner = self._parameters(found[1], args, keywords, frame)
         return [t._replace(node=node) for t in self._results(found[0], found[1], Frame(inner, frame.depth))]
+
+    _KINDS = (_time, _random, _padding, _unordered, _sorted, _local, _method, _copied, _imported)
 
     def _parameters(
         self, function: Function, args: list[ast.expr], keywords: Mapping[str, ast.expr], frame: Frame

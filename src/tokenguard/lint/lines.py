@@ -49,12 +49,13 @@ class Sources:
 
         try:
             if finding.path not in self._notebooks:
-                self._notebooks[finding.path] = Notebook(self._source(finding.path))
+                self._notebooks[finding.path] = Notebook(self.source(finding.path))
             return self._notebooks[finding.path].line(finding.cell, line)
         except (ValueError, KeyError):  # changed since, or gone
             return 1
 
-    def _source(self, path: str) -> bytes:
+    def source(self, path: str) -> bytes:
+        """The bytes of a file; none when it cannot be read."""
         source: bytes | str = self._bytes[path] if path in self._bytes else read(path)
         return source if isinstance(source, bytes) else b""
 

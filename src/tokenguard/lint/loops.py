@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.rulebook import File
@@ -123,7 +123,7 @@ def _calls(values: list[ast.expr | None]) -> list[ast.Call]:
     return made
 
 
-def goes_over(file: File, node: ast.AST, collectors: Sequence[ast.AST]) -> tuple[ast.expr, ...]:
+def goes_over(file: File, node: ast.AST, collectors: Collection[ast.AST]) -> tuple[ast.expr, ...]:
     """What the loops and the comprehension around a node go over, as far as they go round for the same collector."""
     sources: list[ast.expr] = []
     inner = node
@@ -132,9 +132,26 @@ def goes_over(file: File, node: ast.AST, collectors: Sequence[ast.AST]) -> tuple
             break
         if isinstance(outer, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
             sources += [generator.iter for generator in outer.generators]
-        if isinstance(outer, ast.For | ast.AsyncFor) and inner in outer.body:
+        if isinstance(outer, Loop) and inner in outer.body:
             if any(part in collectors for part in ast.walk(outer)):
                 break  # each round of this loop collects anew
-            sources.append(outer.iter)
+            over = _used_up(outer.test) if isinstance(outer, ast.While) else outer.iter
+            sources += [over] if over is not None else []
         inner = outer
     return tuple(sources)
+
+
+def _used_up(test: ast.expr) -> ast.expr | None:
+    """What a `while` loop goes over until nothing is left: `i < len(items)`, `not queue.empty()`; None if unknown."""
+    match test:
+        case ast.Name() | ast.Attribute():
+            return test
+        case ast.Compare(left=left, comparators=[right]):
+            return next(
+                (s.args[0] for s in (left, right) if isinstance(s, ast.Call) and ast.unparse(s.func) == "len"), None
+            )
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Call(func=ast.Attribute(value=held, attr="empty"))):
+            return held
+        case ast.Call(func=ast.Attribute(value=held, attr="isOpened")):
+            return held
+    return None

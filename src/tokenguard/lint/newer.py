@@ -7,12 +7,16 @@ stays what it was: type parameters and aliases (PEP 695, 696), any quotes in f-s
 
 from __future__ import annotations
 
+import ast
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from typing import Any
 
 from tokenguard.lint.patterns import TEMPLATE
+from tokenguard.lint.sources import lines_of
 
 _HINTS = re.compile(
     rb"^[ \t]*type[ \t]+\w|^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+\w+[ \t]*\[|^[ \t]*except\b\*?[^:(\n]*,"
@@ -50,6 +54,71 @@ def lowered(source: bytes) -> bytes | None:
     for node in _nodes(wrapper.module):
         _write_over(text, node, at)
     return bytes(text)
+
+
+def complaint(source: bytes, error: SyntaxError) -> SyntaxError:
+    """What is wrong with a source that is valid in no grammar: the interpreter's `error` may be about newer syntax.
+
+    It stops at the first syntax that it does not know. Where the newer grammar stops at another line, that is the one,
+    with the interpreter's words for it if it has any.
+    """
+    at = error.lineno or 0
+    lines = source.splitlines(keepends=True)
+    unknown = error.msg.startswith("f-string") or (0 < at <= len(lines) and _HINTS.search(lines[at - 1]))
+    line = _broken_line(source.removeprefix(_BOM)) if unknown and _OPEN not in error.msg else None
+    if line is None or line == at:
+        return error
+    begins = [number for number, text in enumerate(lines) if _BEGINS.match(text)]
+    below = next((number for number in begins if number >= line), len(lines))
+    for above in [number for number in begins if number < line][: -_ABOVE - 1 : -1]:
+        try:
+            ast.parse(b"\n" * above + b"".join(lines[above:below]))
+        except SyntaxError as other:
+            if other.lineno == line or _OPEN in other.msg:
+                return other
+            break
+        except ValueError:
+            break
+    return SyntaxError("invalid syntax", (None, line, 1, None))
+
+
+_BEGINS = re.compile(rb"(?!(?:else|elif|except|finally|case)\b)[^\s#)\]}]")  # a statement at the left edge
+_ABOVE = 5  # statements that may be right by themselves, and stand in a bracket that is not closed
+_OPEN = "never closed"  # of a bracket, which stands far above the line that no grammar can read
+_STOPPED = re.compile(r"parser error: error at (\d+):(\d+)")
+
+
+def _broken_line(source: bytes) -> int | None:
+    """The line that libcst's grammar cannot read, if there is one and it says so."""
+    import libcst as cst
+
+    try:
+        cst.parse_module(source)
+    except cst.ParserSyntaxError as error:
+        place = _STOPPED.match(error.message)
+        if place is None:
+            return _unindented(source)
+        line, column = int(place[1]), int(place[2])  # of the token behind the one that is wrong
+        before = lines_of(source.decode(errors="replace"))[:line]
+        before[line - 1 :] = [text[:column] for text in before[line - 1 :]]
+        return next(
+            (n for n in range(len(before), 0, -1) if before[n - 1].strip() and before[n - 1].lstrip()[0] != "#"), 1
+        )
+    except Exception:
+        return None
+    return None
+
+
+def _unindented(source: bytes) -> int | None:
+    """The line whose indentation is that of no line above it."""
+    try:
+        for _ in tokenize.tokenize(io.BytesIO(source).readline):
+            pass
+    except SyntaxError as error:
+        return error.lineno
+    except tokenize.TokenError:
+        return None
+    return None
 
 
 def _nodes(node: Any) -> Iterator[Any]:

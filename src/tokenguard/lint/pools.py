@@ -36,19 +36,19 @@ def as_many_as_items(file: File, number: ast.expr) -> bool:
     return False
 
 
-def run_in_executor(call: ast.Call) -> ast.expr | None:
-    """What `loop.run_in_executor(pool, f, x)` runs; None of any other call."""
+def run_in_executor(call: ast.AST) -> tuple[ast.expr, ast.expr] | None:
+    """The pool and the function of `loop.run_in_executor(pool, f, x)`; None of anything else."""
     match call:
-        case ast.Call(func=ast.Attribute(attr="run_in_executor"), args=[_, function, *_]):
-            return function
+        case ast.Call(func=ast.Attribute(attr="run_in_executor"), args=[pool, function, *_]):
+            return pool, function
     return None
 
 
 def in_closed_pool(file: File, node: ast.AST) -> bool:
     """Whether a node runs something in a pool that may have few threads: neither the loop's own, nor an open one."""
-    match node:
-        case ast.Call(func=ast.Attribute(attr="run_in_executor"), args=[pool, _, *_]):
-            if file.is_none(pool):
-                return b"set_default_executor" in file.module.source
-            return not (file.names.path(pool).startswith(POOLS) and open_pool(file, pool))
-    return False
+    found = run_in_executor(node)
+    if found is None:
+        return False
+    if file.is_none(found[0]):
+        return b"set_default_executor" in file.module.source
+    return not (file.names.path(found[0]).startswith(POOLS) and open_pool(file, found[0]))

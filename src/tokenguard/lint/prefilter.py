@@ -11,13 +11,15 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tokenguard.lint.kept import KEPT
+
 Entry = str | re.Pattern[bytes] | tuple["Entry", ...]
 
 # Bytes in a thousand of Python source, for the letters that occur often (26 MB of applications; the rest: about 2).
 _OFTEN = {" ": 223, "e": 77, "t": 52, "s": 46, "r": 42, "o": 41, "n": 40, "i": 39, "a": 38, "_": 31, "d": 25, "c": 24,
           "l": 24, "p": 18, "u": 18, "m": 16, '"': 14, "f": 11, ".": 11, "h": 11, "g": 10, "=": 10, "(": 9, "y": 7,
           "b": 7, "-": 6, ":": 7, "k": 5, "x": 5, "v": 5}  # fmt: skip
-_BY_WORD = 60_000  # bytes searched word by word at first: compiling the patterns costs as much
+_BY_WORD = 60_000  # bytes searched word by word at first, unless the patterns are kept: compiling them costs as much
 
 
 class Gate:
@@ -32,16 +34,17 @@ class Gate:
         self._plain = {word: word.encode() for word in words}
         self._spaced = {word for word, plain in self._plain.items() if plain.split() != [plain]}
         self._groups: list[_Group] = []
+        self._key = ("gate", *self._plain)
         self._searched = 0
 
     def search(self, source: bytes) -> set[str]:
         """The words that are in `source`."""
         self._searched += len(source)
-        if self._searched < _BY_WORD:
+        if self._searched < _BY_WORD and not KEPT.has(self._key):
             short = b" ".join({*source.split()})  # the same words, most of them once
             return {w for w, plain in self._plain.items() if plain in (source if w in self._spaced else short)}
         if not self._groups:
-            self._groups = [_Group(letter, words) for letter, words in _by_letter(list(self._plain)).items()]
+            self._groups = [_Group(*row) for row in KEPT.get(self._key, lambda: _rows(list(self._plain)))]
         found: set[str] = set()
         for group in self._groups:
             group.search(source, found)
@@ -51,8 +54,8 @@ class Gate:
 class _Group:
     """Words that share a letter."""
 
-    def __init__(self, letter: str, words: Sequence[str]) -> None:
-        self._pattern = _pattern(letter, words)
+    def __init__(self, letter: str, words: Sequence[str], pattern: bytes) -> None:
+        self._pattern = KEPT.compile(pattern)
         parts = [(word, *word.partition(letter)[::2]) for word in words]
         self._words = [(word, word.encode(), len(before.encode()), behind.encode()) for word, before, behind in parts]
         self._by_rest: dict[bytes, list[tuple[str, bytes, int]]] = {}
@@ -71,6 +74,11 @@ class _Group:
             known = [(w, plain, before) for w, plain, before, behind in self._words if rest.startswith(behind)]
             self._by_rest[rest] = known
         return known
+
+
+def _rows(words: Sequence[str]) -> list[tuple[str, list[str], bytes]]:
+    """What makes the groups of `words`: their letter, the words, and their pattern."""
+    return [(letter, group, _pattern(letter, group)) for letter, group in _by_letter(words).items()]
 
 
 def _by_letter(words: Sequence[str]) -> dict[str, list[str]]:
@@ -95,7 +103,7 @@ def _cost(letter: str) -> float:
     return 1 + _OFTEN.get(letter, 2) / 20
 
 
-def _pattern(letter: str, words: Sequence[str]) -> re.Pattern[bytes]:
+def _pattern(letter: str, words: Sequence[str]) -> bytes:
     """One pattern for words that hold `letter`: it takes that, and its group 1 is the longest rest of a whole word."""
     tree: _Tree = {}
     for word in words:
@@ -103,7 +111,7 @@ def _pattern(letter: str, words: Sequence[str]) -> re.Pattern[bytes]:
         for character in word.partition(letter)[2]:
             node = node.setdefault(character, {})
         node[f"={word}"] = {}  # the whole word, at the end of its rest
-    return re.compile(f"{re.escape(letter)}(?=({_spelled(tree)}))".encode())
+    return f"{re.escape(letter)}(?=({_spelled(tree)}))".encode()
 
 
 _Tree = dict[str, "_Tree"]

@@ -46,7 +46,7 @@ _SYSTEM_FUNCTION = lazy(
 _OTHERS = lazy(
     r"(?:.*[.@?])?(\w+(?:Result|Response|Record|Report|Event|Error|Exception|Output)|platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
 )
-_HOLDERS = frozenset({"ChatMessage", "Message", "from_template", "from_system"})
+_HOLDERS = frozenset({"from_template", "from_system"})
 PROMPT_WORDS = (
     "system_prompt", "systemprompt", "system_message", "systemmessage", "system_instruction", "systeminstruction",
     "system_content", "systemcontent", "system_context",
@@ -104,7 +104,9 @@ def _prefixes(file: File) -> Iterator[Prefix]:
 def _may_hold(call: ast.Call) -> bool:
     func = call.func
     name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-    return name in _HOLDERS or name in _AGENTS or "System" in name or any(k.arg in _KEYWORDS for k in call.keywords)
+    if name in _HOLDERS or name in _AGENTS or "System" in name or name.endswith("Message"):
+        return True
+    return any(k.arg in _KEYWORDS for k in call.keywords)
 
 
 def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Prefix]:

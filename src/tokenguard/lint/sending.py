@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Sequence, Set
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.pools import in_closed_pool, run_in_executor
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
 from tokenguard.lint.surface import CLIENTS, surface_of
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, spelling
 
 _DEPTH = 7  # helpers between the start of a task and its request
 BOUND = lazy(
@@ -85,7 +85,8 @@ _LIMITERS = lazy(r"(?:asyncio|threading|anyio|trio|aiolimiter)\.(?:\w+\.)?\w*(?:
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
 _AGENT = lazy(r"(?:^|[._])agent$")
 _RUNNERS = lazy(
-    r"pydantic_ai\.(?:.*\.)?Agent\(\)\.run|agents\.(?:run\.)?Runner\.run|.*\bcreate_react_agent\(\)\.ainvoke"
+    r"pydantic_ai\.(?:.*\.)?Agent\(\)\.run(?:_sync)?|agents\.(?:run\.)?Runner\.run(?:_sync|_streamed)?"
+    r"|.*\bcreate_(?:react_)?agent\(\)\.a?invoke"
 )
 _ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
 
@@ -106,12 +107,12 @@ def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
     return any(
         _asks(file, call, surely)
         or any(_reaches(file, f, 0, surely) for f in (call.func, *call.args))
-        or _runs(file, run_in_executor(call), 0, surely)
+        or _runs_in_pool(file, call, 0, surely)
         for call in calls
     )
 
 
-def _runs(file: File, function: ast.expr | None, depth: int, surely: bool) -> bool:
+def _runs(file: File, function: ast.expr, depth: int, surely: bool) -> bool:
     """Whether a function that is passed to another one makes a request: a client's own method, or one that calls it."""
     if not isinstance(function, ast.Name | ast.Attribute):
         return False
@@ -127,13 +128,19 @@ def _runs(file: File, function: ast.expr | None, depth: int, surely: bool) -> bo
     return _reaches(file, function, depth, surely)
 
 
+def _runs_in_pool(file: File, call: ast.Call, depth: int, surely: bool) -> bool:
+    """Whether a call has a pool run a function that makes a request."""
+    found = run_in_executor(call)
+    return found is not None and _runs(file, found[1], depth, surely)
+
+
 def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     if "requests" not in file.memory:
         file.memory["requests"] = {id(c) for c, _ in file.generations}
     if id(call) in file.memory["requests"]:
         return not _blocks(file, call)
     func = called(call)
-    if _RUNNERS.fullmatch(_path(file, func)) or _asked_for(file, call):
+    if runs_agent(file, call) or _asked_for(file, call):
         return True
     if _asks_by(file, func) or any(_MODEL_CALLED.fullmatch(other.names.path(o)) for other, o in _objects(file, func)):
         return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call))
@@ -144,6 +151,11 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     ):
         return not (last_name(func) == "run" and _holds_up(file, call))
     return _posts(file, call) or (not surely and _says_so(file, call, _of(func)))
+
+
+def runs_agent(file: File, call: ast.Call) -> bool:
+    """Whether a call runs an agent of a known framework."""
+    return _RUNNERS.fullmatch(_path(file, called(call))) is not None
 
 
 def _asked_for(file: File, call: ast.Call) -> bool:
@@ -260,7 +272,7 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
         known[function, surely] = not mentions_bound(other, function) and any(
             _asks(other, call, surely)
             or _reaches(other, called(call), depth + 1, surely)
-            or _runs(other, run_in_executor(call), depth + 1, surely)
+            or _runs_in_pool(other, call, depth + 1, surely)
             for call in inside
         )
     return known[function, surely]
@@ -312,37 +324,52 @@ def _definition(file: File, path: str) -> tuple[File, ast.AST] | None:
     return (file, definition) if definition is not None else file.elsewhere(path)
 
 
-def mentions_bound(file: File, function: Function, around: ast.AST | None = None) -> bool:
+def mentions_bound(file: File, function: Function, around: Sequence[ast.AST] = ()) -> bool:
     """Whether a function enters a semaphore or a limiter, or speaks of one, or of a number of requests at once.
 
-    What is entered once, `around` a place, counts nothing there.
+    What is entered `around` the start of the tasks is entered once, and left before they are done: it bounds nothing.
     """
     entered = {
-        item.context_expr
-        for node in (file.module.ancestors(around) if around is not None else ())
+        spelled
+        for place in around
+        for node in file.module.ancestors(place)
         if isinstance(node, ast.With | ast.AsyncWith)
         for item in node.items
-        if isinstance(item.context_expr, ast.Name | ast.Attribute)
+        if (spelled := spelling(item.context_expr))
     }
     if entered:
         return _mentions_bound(file, function, entered)
     known: dict[Function, bool] = file.memory.setdefault("bounds", {})
     if function not in known:
-        known[function] = _mentions_bound(file, function)
+        known[function] = _mentions_bound(file, function, frozenset())
     return known[function]
 
 
-def _mentions_bound(file: File, function: Function, entered: Container[ast.AST] = ()) -> bool:
-    for node in ast.walk(function):
-        if node in entered:
-            continue
+def _mentions_bound(file: File, function: Function, entered: Set[str]) -> bool:
+    for node in _spoken(function, entered):
         held = node.context_expr if isinstance(node, ast.withitem) else None
-        if held is not None and held not in entered and _LIMITERS.match(file.names.path(held)):
+        if held is not None and _LIMITERS.match(file.names.path(held)):
             return True
         name = node.arg if isinstance(node, ast.keyword) else last_name(node)
         if (name and BOUND.search(name)) or in_closed_pool(file, node) or _takes_turns(node):
             return True
     return False
+
+
+def _spoken(function: Function, entered: Set[str]) -> Iterator[ast.AST]:
+    """The nodes of a function, without annotations, and without what makes or enters one of the names `entered`."""
+    pending: list[ast.AST] = [function]
+    while pending:
+        node = pending.pop()
+        match node:
+            case ast.arg():
+                continue
+            case ast.Assign(targets=[target]) if spelling(target) in entered:
+                continue
+            case ast.withitem(context_expr=held) if spelling(held) in entered:
+                continue
+        yield node
+        pending.extend(ast.iter_child_nodes(node))
 
 
 def _takes_turns(node: ast.AST) -> bool:

@@ -27,7 +27,10 @@ from tokenguard.lint.finding import Finding
 from tokenguard.lint.session import Options
 from tokenguard.lint.spend import spent
 
-_PAUSE_S = 0.005  # what a person types within it is linted once
+_PAUSE_S = 0.002  # changes that come within it are linted once: those that an editor sends together
+_YOUNG = (
+    200_000  # new objects that are looked through for cycles at once: a syntax tree has tens of thousands, and none
+)
 _SEVERITIES = {
     "error": lsp.DiagnosticSeverity.Error,
     "warning": lsp.DiagnosticSeverity.Warning,
@@ -269,6 +272,10 @@ def serve(options: Options) -> None:
     def changed_on_disk(_: lsp.DidChangeWatchedFilesParams) -> None:
         server.lint_all()
 
+    @server.feature(lsp.WORKSPACE_DID_CHANGE_CONFIGURATION)
+    def changed_in_the_editor(_: lsp.DidChangeConfigurationParams) -> None:
+        """There are no settings of the editor's; PyCharm and others tell of theirs at every start."""
+
     @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
     def closed(params: lsp.DidCloseTextDocumentParams) -> None:
         server.close(params.text_document.uri)
@@ -308,5 +315,6 @@ def serve(options: Options) -> None:
         return lsp.Hover(lsp.MarkupContent(lsp.MarkupKind.Markdown, text))
 
     gc.enable()  # the command line runs without, as short as it lives
+    gc.set_threshold(_YOUNG)
     gc.freeze()
     server.start_io()

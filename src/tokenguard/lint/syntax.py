@@ -18,6 +18,7 @@ from tokenguard.lint.patterns import TEMPLATE
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Kind = Literal["assign", "param", "import", "def", "class", "loop", "with", "augment", "append", "item", "opaque"]
+_FUNCTIONS = frozenset({ast.FunctionDef, ast.AsyncFunctionDef})
 MUTATORS = frozenset({"append", "extend", "insert", "add"})
 # Nodes without children, and fields that hold no nodes, are not walked. Fields come last first: the walk is a stack.
 _LEAVES = frozenset({ast.Constant, ast.Name, ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal, ast.alias})
@@ -69,9 +70,6 @@ def _one(field: str, node: ast.AST) -> tuple[Any, ...]:
     return (getattr(node, field),)
 
 
-_CHILDREN = {kind: _getter(fields) for kind, fields in _FIELDS.items()}
-
-
 class Binding(NamedTuple):
     """One way a name gets a value: the expression (if one is visible) and the node that binds it."""
 
@@ -117,11 +115,11 @@ def parse(source: bytes) -> ast.Module:
         try:
             tree = ast.parse(source)
         except SyntaxError as error:
-            from tokenguard.lint.newer import lowered
+            from tokenguard.lint.newer import complaint, lowered
 
             older = lowered(source)
             if older is None:
-                raise
+                raise complaint(source, error) from None
             try:
                 return ast.parse(older)
             except SyntaxError:
@@ -170,12 +168,15 @@ class Module:
 
     def scope_at(self, node: ast.AST) -> Scope:
         """The scope in which `node` is evaluated."""
-        at: ast.AST | None = node
+        if node.__class__ is ast.Call and (scope := self.scopes.get(node)) is not None:
+            return scope
+        scopes, parents = self.scopes, self.parents
+        at = parents.get(node)
         while at is not None:
-            scope = self.scopes.get(at)
-            if scope is not None and (at is not node or isinstance(at, ast.Call)):
+            scope = scopes.get(at)
+            if scope is not None:
                 return scope
-            at = self.parents.get(at)
+            at = parents.get(at)
         return self.top
 
     def ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
@@ -187,7 +188,12 @@ class Module:
 
     def function_of(self, node: ast.AST) -> Function | None:
         """The function whose body runs `node`, or None at module or class level."""
-        return next((a for a in self.ancestors(node) if isinstance(a, Function)), None)
+        scope: Scope | None = self.scope_at(node)
+        while scope is not None:
+            if scope.node.__class__ in _FUNCTIONS:
+                return cast("Function", scope.node)
+            scope = scope.parent
+        return None
 
     def class_of(self, node: ast.AST) -> ast.ClassDef | None:
         """The class around `node`, if any."""
@@ -237,35 +243,36 @@ class Module:
             yield from self.nodes.get(kind, ())
 
     def _walk(self) -> None:
-        scopes, calls, nodes = self.scopes, self.calls, self.nodes
+        scopes, calls, nodes, kinds, leaves = self.scopes, self.calls, self.nodes, _KINDS, _LEAVES
         parents = cast("dict[object, ast.AST]", self.parents)
         scopes[self.tree] = self.top
         stack: list[tuple[ast.AST, Scope]] = [(self.tree, self.top)]
+        push, pop = stack.append, stack.pop
         while stack:
-            node, scope = stack.pop()
-            kind = type(node)
-            inner = scope
-            handler = _HANDLERS.get(kind)
+            node, inner = pop()
+            handler, children = kinds[node.__class__]
             if handler is not None:
-                if kind is ast.Call:
-                    calls.append(node)  # type: ignore[arg-type]
-                    scopes[node] = scope
+                if node.__class__ is ast.Call:
+                    calls.append(node)
+                    scopes[node] = inner
                 else:
-                    nodes.setdefault(kind, []).append(node)
-                inner = handler(self, node, scope) or scope
-            for value in _CHILDREN[kind](node):
-                if value.__class__ is list:
+                    nodes.setdefault(node.__class__, []).append(node)
+                inner = handler(self, node, inner) or inner
+            for value in children(node):
+                kind = value.__class__
+                if kind is list:
                     for child in reversed(value):
-                        if child.__class__ in _LEAVES:
+                        kind = child.__class__
+                        if kind in leaves:
                             parents[child] = node
-                        elif child is not None and child.__class__ is not str:
+                        elif child is not None and kind is not str:
                             parents[child] = node
-                            stack.append((child, inner))
-                elif value.__class__ in _LEAVES:
+                            push((child, inner))
+                elif kind in leaves:
                     parents[value] = node
                 elif value is not None:
                     parents[value] = node
-                    stack.append((value, inner))
+                    push((value, inner))
 
 
 def _bind(scope: Scope, name: str, binding: Binding) -> None:
@@ -399,14 +406,22 @@ def _class(module: Module, node: ast.AST, scope: Scope) -> Scope:
 
 def _call(module: Module, node: ast.AST, scope: Scope) -> None:
     assert isinstance(node, ast.Call)
-    func = node.func.value if isinstance(node.func, ast.Subscript) else node.func  # Agent[Deps](...)
-    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    func = node.func.value if node.func.__class__ is ast.Subscript else node.func  # Agent[Deps](...)
+    name = ""
+    if func.__class__ is ast.Attribute:
+        name = func.attr
+        if name in MUTATORS and node.args and (spelled := spelling(func.value)):
+            _bind(_holder(scope, spelled), f"{spelled}[]", Binding("append", node, node.args[-1]))
+    elif func.__class__ is ast.Name:
+        name = func.id
     module.called.setdefault(name, []).append(node)
-    if isinstance(func, ast.Attribute) and func.attr in MUTATORS and node.args and (spelled := spelling(func.value)):
-        _bind(_holder(scope, spelled), f"{spelled}[]", Binding("append", node, node.args[-1]))
-    for arg in (*node.args, *(k.value for k in node.keywords if k.arg)):
-        if isinstance(arg, ast.Name):
+    for arg in node.args:
+        if arg.__class__ is ast.Name:
             scope.escapes.setdefault(arg.id, []).append(node)
+    for keyword in node.keywords:
+        value = keyword.value
+        if value.__class__ is ast.Name and keyword.arg:
+            scope.escapes.setdefault(value.id, []).append(node)
 
 
 def _remember(_: Module, __: ast.AST, ___: Scope) -> None:
@@ -437,3 +452,7 @@ _HANDLERS = {
     ast.Yield: _remember,
     ast.Tuple: _remember,
 }
+
+# What takes a node in, and what gets its children.
+_KINDS: dict[type[ast.AST], tuple[Callable[[Module, ast.AST, Scope], Scope | None] | None, Callable[[ast.AST], Any]]]
+_KINDS = {kind: (_HANDLERS.get(kind), _getter(fields)) for kind, fields in _FIELDS.items()}

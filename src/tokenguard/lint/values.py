@@ -35,6 +35,10 @@ class Values:
             other._beside = self._beside
         return self._beside[module], definition
 
+    def forget(self) -> None:
+        """Let go of the facts of other modules: they know each other, and no collector runs while files are linted."""
+        self._beside.clear()
+
     def constant(self, node: ast.expr | None, depth: int = 0) -> object:
         """The literal value of `node`, through names bound once to a literal; None when it has none."""
         if node is None or depth > DEPTH:

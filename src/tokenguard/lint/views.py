@@ -48,6 +48,7 @@ class Views(Values):
     def __init__(self, module: Module, project: Project | None = None) -> None:
         super().__init__(module, project)
         self._views: dict[ast.AST, View] = {}
+        self._arguments: dict[ast.Call, View] = {}  # of calls whose keywords are all written out
 
     def view(self, node: ast.expr, depth: int = 0) -> View:
         """The named parts of `node`: keywords of a call, keys of a dict, wherever they were put together."""
@@ -61,7 +62,14 @@ class Views(Values):
 
     def arguments(self, node: ast.Call, depth: int = 0) -> View:
         """The keyword arguments of a call."""
-        view = View({}, open=any(isinstance(a, ast.Starred) for a in node.args))
+        known = self._arguments.get(node)
+        if known is not None:
+            return known
+        opened = any(isinstance(a, ast.Starred) for a in node.args)
+        if all(keyword.arg for keyword in node.keywords):
+            view = self._arguments[node] = View({k.arg: k.value for k in node.keywords if k.arg}, opened)
+            return view
+        view = View({}, opened)
         for keyword in node.keywords:
             view = view.merge(View({keyword.arg: keyword.value}) if keyword.arg else self.view(keyword.value, depth))
         return view

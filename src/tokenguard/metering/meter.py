@@ -267,8 +267,8 @@ class Meter:
             self.telemetry.internal_error("opening a call", failure)
         call.sent = True
         answer = yield SEND
-        if guard is not None and call.look_up is not None:
-            answer = yield from self._given(guard, exchange, call, call.look_up, answer)
+        if guard is not None and (kept := call.look_up) is not None and (kept.served or kept.whole is not None):
+            answer = yield from self._given(guard, exchange, call, kept, answer)
         if call.hide_usage and answer.error is not None and self._refused_option(call, answer.error):
             exchange.replace_body(call.request)
             call.hide_usage = False
@@ -316,7 +316,7 @@ class Meter:
             call.change(exchange, kept.whole)
             again = guard.resend(call, True)
             call.resending(True)
-        elif kept.served and isinstance(answer.error, Exception) and interrupt(answer.error) is None:
+        elif isinstance(answer.error, Exception) and interrupt(answer.error) is None:
             guard.match(call)
             again = guard.admit(call, exchange)
         else:

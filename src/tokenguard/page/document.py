@@ -7,7 +7,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from tokenguard.page import records, sections
+from tokenguard.page import answered, records, sections
 from tokenguard.page.gathered import Page
 from tokenguard.page.markup import Markup, joined, tag
 
@@ -56,6 +56,7 @@ def main(page: Page) -> Markup:
             tag("div", sections.models(page), sections.inputs(page), sections.budgets(page)),
             class_="two",
         ),
+        answered.answers(page),
         tag("div", id="later", class_="later") if page.live else [Markup(section) for section in page.later],
         records.single_calls(page),
         sections.footer(page),

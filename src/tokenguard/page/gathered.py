@@ -13,6 +13,7 @@ from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, ask
 from tokenguard.report.findings import LAST_CALLS, Finding, find
 from tokenguard.report.inputs import Part, parts
+from tokenguard.report.lookups import LookUps, lookups
 from tokenguard.report.measured import altogether, measured
 from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, newest
 from tokenguard.report.revenue import Revenue
@@ -26,7 +27,7 @@ CAUSE: Final = 0.6
 ROWS: Final = 12
 LISTED: Final = 8
 LOOKED_AT: Final = 20_000
-"""So many of the last calls say where the input goes."""
+"""So many of the last calls say where the input goes, and what became of look-ups."""
 UNITS: Final = (("minute", timedelta(minutes=1), timedelta(hours=1)), ("hour", timedelta(hours=1), timedelta(hours=50)))
 """What a chart is by, how long that is, and up to which time from the first call to the last; else it is by days."""
 MIN_STEPS: Final = 12
@@ -84,6 +85,8 @@ class Page:
     repeated: Sequence[Repeat]
     inputs: Sequence[Part]
     """The sections that the input was made of."""
+    lookups: Sequence[LookUps] = ()
+    """What became of calls that answers are kept or shared for."""
     budgets: Sequence[Standing] = ()
     period: str | None = None
     """The one of `PERIODS` that it is of."""
@@ -152,6 +155,7 @@ def gathered(
         failed=calls(records, listed, "time", failed=True, last=LAST_CALLS),
         repeated=repeats(records, listed, last=LAST_CALLS),
         inputs=parts(records, replace(newest(records, query, LOOKED_AT), by=("section",))),
+        lookups=lookups(records, newest(records, query, LOOKED_AT)),
         budgets=budgets,
         period=period,
         live=live,

@@ -83,8 +83,11 @@ class GoogleExchange:
     @property
     def asked_by(self) -> AskedBy | None:
         """What an answer depends on besides the body: what the client was made with, and the headers."""
+        from tokenguard.answers.key import by_name  # only where answers are kept or shared
+
         made = {name: value for name, value in vars(self._client).items() if type(value) is str}
-        return AskedBy(self._request.url, [self._request.headers], made)
+        given = by_name(vars(self._client).get("_credentials"))
+        return AskedBy(self._request.url, [self._request.headers], (made, given))
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read the body, which is there as text, or have its stream watched."""

@@ -192,6 +192,10 @@ def _endpoint(client: Any, family: Family, asked: str) -> Endpoint:
     return endpoint
 
 
+CREDENTIALS = (
+    *("_api_key_provider", "_azure_ad_token_provider", "workload_identity", "_provider_runtime", "credentials"),
+)
+"""Where a client has what gives it tokens."""
 MOST_URLS = 64
 """Addresses that a client asks and that are remembered."""
 
@@ -207,10 +211,13 @@ class _Made:
         sends, headers = http.__dict__, own.get("_custom_headers")
         seen = [*own.values(), *sends.values(), *_pairs(sends.get("_headers")), {**headers} if headers else None]
         if getattr(self, "_seen", None) != seen:
-            from tokenguard.answers.key import headers_that_count  # only where answers are kept or shared
+            from tokenguard.answers.key import by_name, headers_that_count  # only where answers are kept or shared
 
             texts = {name: value for name, value in own.items() if type(value) is str and name != "_platform"}
-            self._by = f"{client._base_url} {texts} {headers_that_count(http.headers)} {http.params}"
+            if own.get("_api_key_provider") is not None:
+                del texts["api_key"]  # what that has given for the last call
+            given = [by_name(own[name]) for name in CREDENTIALS if own.get(name) is not None]
+            self._by = f"{client._base_url} {texts} {given} {headers_that_count(http.headers)} {http.params}"
             self._headers, self.query, self._asked = headers, own.get("_custom_query"), dict[str, AskedBy]()
             self._seen = seen
         return self

@@ -10,12 +10,11 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
 from tokenguard.facts import names
-from tokenguard.process.hashes import marshalled
 
 NS_PER_DAY: Final = 86_400 * 10**9
 
@@ -87,8 +86,8 @@ CALL_COLUMNS: Final = (*FIXED, *COLUMNS, "more")
 TOOLSET_COLUMNS: Final = ("hash", "name", "share")
 TASK_COLUMNS: Final = ("name", "start_ns", "duration_ns", "outcome", "cost_usd", "calls", "attribution")
 """What a record is made of: all columns but the row's id."""
-WRITTEN: Final = ("id", *FIXED, *COLUMNS, "own", "shared")
-"""What `insert` takes of a call: its number if it has one, and what has no column in two JSONs, as `divided` has it."""
+Row = tuple[int | None, int, int, str, str, str, Mapping[str, Any], Mapping[str, Any]]
+"""What `insert` takes of a call: a number if it has one, what is `FIXED`, attributes, and those for the JSON alone."""
 
 WORDS: Final = ("tenant", "route", "user")
 """Columns with many values, that calls have in no common pattern: each value is kept once, in `words`."""
@@ -112,28 +111,6 @@ SHARED: Final = frozenset(
     }
 )
 """Attributes without a column that many calls have in common. A count of none of something is one, too."""
-
-_OWN: Final = tuple(column for column in CALL_COLUMNS[:-1] if column not in KIND)
-"""The columns of a call's own row, but for its JSON."""
-
-
-def divided(attributes: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Attributes as two JSONs: a call's own, and those that many calls share. Raises `ValueError` for what has none."""
-    own: dict[str, Any] = {}
-    shared: dict[str, Any] = {}
-    for key, value in attributes.items():
-        (shared if key in SHARED or value == 0 else own)[key] = value
-    try:
-        return _json(own), _shared_json(*shared, *shared.values())
-    except TypeError:  # a list
-        return _json(own), _json(shared)
-
-
-@functools.lru_cache(maxsize=256, typed=True)  # 0 is not 0.0
-def _shared_json(*said: Any) -> str | None:
-    """The JSON of these names and then their values: written once for all calls that have them."""
-    return _json(dict(zip(said[: len(said) // 2], said[len(said) // 2 :], strict=True)))
-
 
 _encode: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 """Not `json.dumps`, which makes an encoder for each text."""
@@ -182,7 +159,7 @@ TABLES: Final = (
     f"CREATE TABLE kinds (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, {_quoted(KIND)}, beginning, shared)",
     "CREATE TABLE words (id INTEGER PRIMARY KEY, word NOT NULL UNIQUE)",
     "CREATE TABLE call_rows (id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, "
-    f"{', '.join(map(_declared, _OWN))}, own)",
+    f"{', '.join(_declared(column) for column in CALL_COLUMNS[:-1] if column not in KIND)}, own)",
     "CREATE INDEX call_rows_by_start ON call_rows (start_ns)",
 )
 MORE: Final = "CASE WHEN shared IS NULL THEN own WHEN own IS NULL THEN shared ELSE json_patch(shared, own) END AS more"
@@ -206,60 +183,128 @@ PACKED: Final = _select(packed=True)
 # --- keeping ---------------------------------------------------------------------------------------------------------
 
 _INSERT_WORD: Final = "INSERT OR IGNORE INTO words (word) VALUES (?)"
+_SELECT_KIND: Final = "SELECT id FROM kinds WHERE digest = ?"
 _INSERT_KIND: Final = (
     f"INSERT OR IGNORE INTO kinds (digest, {_quoted(KIND)}, beginning, shared) VALUES ({marks(len(KIND) + 3)})"  # noqa: S608
 )
 
 
-@functools.lru_cache(maxsize=64)
-def _insert_calls(columns: tuple[str, ...]) -> str:
-    """The SQL that keeps calls which have nothing but these of `_OWN`: most have half of them."""
-    return (
-        f"INSERT INTO call_rows (id, kind, own, {_quoted(columns)}) "  # noqa: S608 - our own names
-        f"VALUES (?, (SELECT id FROM kinds WHERE digest = ?), ?, {', '.join(map(_mark, columns))})"
-    )
+class _Shape:
+    """What attributes of some names are to a store. Programs have few sets of them."""
+
+    __slots__ = ("columns", "json", "kinds", "of_kind", "shared")
+
+    def __init__(self, attributes: tuple[str, ...]) -> None:
+        columns = {column: name for name in attributes if (column := _COLUMN_OF.get(name))}
+        self.columns = frozenset(columns) & frozenset(_OWN)
+        """The columns of a call's own row that it has."""
+        self.kinds = tuple(column for column in KIND if column in columns)
+        self.shared = tuple(name for name in attributes if name not in _COLUMN_OF and name in SHARED)
+        self.of_kind = _picked((*map(COLUMNS.__getitem__, self.kinds), *self.shared))
+        """Takes the values of `kinds` and of `shared` out of the attributes."""
+        self.json = tuple(name for name in attributes if name not in _COLUMN_OF and name not in SHARED)
+        """The attributes that have no other place than the JSON."""
 
 
-_kind_of = itemgetter(*map(WRITTEN.index, KIND))
-_own_of = itemgetter(*map(WRITTEN.index, _OWN))
-_words_of = itemgetter(*map(WRITTEN.index, WORDS))
-_PACKED: Final = tuple(map(_OWN.index, IDENTIFIERS))
-_RESPONSE: Final = _OWN.index("response_id")
+class _Columns:
+    """The columns of the rows of one batch: most calls have half of them."""
+
+    __slots__ = ("attributes", "identifiers", "insert", "response", "words")
+
+    def __init__(self, columns: frozenset[str]) -> None:
+        own = [column for column in _OWN if column in columns]
+        self.attributes = [COLUMNS[column] for column in own]
+        self.identifiers = [place for place, column in enumerate(own) if column in IDENTIFIERS]
+        self.response = own.index(_RESPONSE) if _RESPONSE in own else None
+        self.words = [COLUMNS[column] for column in own if column in WORDS]
+        keys = ("id", "kind", "own", *_FIXED, *own)
+        marked = ", ".join(map(_mark, keys))
+        self.insert = f"INSERT INTO call_rows ({_quoted(keys)}) VALUES ({marked})"  # noqa: S608 - our own names
 
 
-def insert(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
-    """Keep calls, each as `WRITTEN` says, in the transaction that is open. Raises as SQLite does."""
+_shape_of: Final = functools.lru_cache(maxsize=512)(_Shape)
+_columns_of: Final = functools.lru_cache(maxsize=64)(_Columns)
+_COLUMN_OF: Final = {attribute: column for column, attribute in COLUMNS.items()}
+_FIXED: Final = tuple(column for column in FIXED if column not in KIND)
+_RESPONSE: Final = "response_id"
+_OWN: Final = tuple(column for column in COLUMNS if column not in KIND)
+"""The columns of a call's own row, but for its JSON and what is `FIXED`."""
+
+
+def _picked(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """What takes these values out of a mapping."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda mapping: tuple(mapping[name] for name in names)
+
+
+def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Keep calls, in the transaction that is open. Raises as SQLite does, or `ValueError` for what JSON cannot hold."""
     kinds: dict[bytes, tuple[Any, ...]] = {}
-    digests: dict[bytes, bytes] = {}
-    words: set[Any] = set()
-    calls, owns = [], []
-    for row in rows:
-        own = list(_own_of(row))
-        beginning, own[_RESPONSE] = _parted(own[_RESPONSE])
-        for n in _PACKED:
-            own[n] = packed(own[n])
-        kind = (*_kind_of(row), beginning, row[-1])
-        digest = _known_digest(kind, digests)
+    columns: frozenset[str] = frozenset()
+    calls = []
+    for number, start, duration, outcome, trace, span, attributes, more in rows:
+        shape = _shape_of(tuple(attributes))
+        own: dict[str, Any] = {}
+        zeros: dict[str, Any] = {}
+        for name in shape.json:
+            value = attributes[name]
+            (zeros if value == 0 else own)[name] = value
+        for name, value in more.items():
+            (zeros if value == 0 or name in SHARED else own)[name] = value
+        response = attributes.get(names.RESPONSE_ID)
+        beginning, response = ("", None) if response is None else _parted(response)
+        said = (*shape.of_kind(attributes), *zeros.values())
+        try:
+            digest, kind = _kind(shape, outcome, beginning, (*zeros,), *said)
+        except TypeError:  # a list
+            digest, kind = _kind.__wrapped__(shape, outcome, beginning, (*zeros,), *said)
         kinds[digest] = kind
-        words.update(_words_of(row))
-        calls.append((row[0], digest, row[-2]))
-        owns.append(own)
-    words.discard(None)
+        if not shape.columns <= columns:
+            columns |= shape.columns
+        calls.append((number, digest, own, start, duration, trace, span, attributes, response))
+    if not calls:
+        return
+    numbers = {digest: _number(connection, digest, kind) for digest, kind in kinds.items()}
+    place = _columns_of(columns)
+    words = {attributes.get(name) for name in place.words for *_, attributes, _ in calls} - {None}
     connection.executemany(_INSERT_WORD, [(word,) for word in words])
-    connection.executemany(_INSERT_KIND, [(digest, *kind) for digest, kind in kinds.items()])
-    filled = [place for place, values in enumerate(zip(*owns, strict=True)) if values.count(None) < len(values)]
-    if filled:
-        columns = tuple(_OWN[place] for place in filled)
-        filled_of = itemgetter(*filled)
-        connection.executemany(
-            _insert_calls(columns), [(*call, *filled_of(own)) for call, own in zip(calls, owns, strict=True)]
-        )
+    filled = []
+    for number, digest, own, start, duration, trace, span, attributes, response in calls:
+        values = [*map(attributes.get, place.attributes)]
+        if place.response is not None:
+            values[place.response] = response
+        for n in place.identifiers:
+            if values[n] is not None:
+                values[n] = packed(values[n])
+        said = (start, duration, packed(trace), packed(span), *values)
+        filled.append((number, numbers[digest], _json(own), *said))
+    connection.executemany(place.insert, filled)
 
 
-def written(row: Sequence[Any]) -> tuple[Any, ...]:
+@functools.lru_cache(maxsize=512, typed=True)  # 0 is not 0.0
+def _kind(
+    shape: _Shape, outcome: str, beginning: str, zeros: tuple[str, ...], *said: Any
+) -> tuple[bytes, tuple[Any, ...]]:
+    """The digest of what a call has in common with others, and that: the values of `KIND`, a beginning, the JSON."""
+    columns = {**dict(zip(shape.kinds, said, strict=False)), "outcome": outcome}
+    shared = dict(zip((*shape.shared, *zeros), said[len(shape.kinds) :], strict=True))
+    kind = (*map(columns.get, KIND), beginning, _json(shared))
+    return _digest(kind), kind
+
+
+def _number(connection: sqlite3.Connection, digest: bytes, kind: tuple[Any, ...]) -> int:
+    """The number of what calls have in common; it gets one, if it has none."""
+    while (found := connection.execute(_SELECT_KIND, (digest,)).fetchone()) is None:
+        connection.execute(_INSERT_KIND, (digest, *kind))
+    return int(found[0])
+
+
+def written(row: Sequence[Any]) -> Row:
     """What `insert` takes of a row of `id` and `CALL_COLUMNS`."""
-    *columns, more = row
-    return (*columns, *(divided(json.loads(more)) if more else (None, None)))
+    number, start, duration, outcome, trace, span, *values, more = row
+    attributes = {name: value for name, value in zip(_COLUMN_OF, values, strict=True) if value is not None}
+    return number, start, duration, outcome, trace, span, attributes, json.loads(more) if more else {}
 
 
 def packed(text: Any) -> Any:
@@ -268,13 +313,12 @@ def packed(text: Any) -> Any:
     >>> packed("00ff"), packed("0f0"), packed("FF"), packed("")
     (b'\x00\xff', '0f0', 'FF', '')
     """
-    if not text or not isinstance(text, str):
+    if not isinstance(text, str) or len(text) % 2 or text.strip(_DIGITS):
         return text
-    try:
-        packed = bytes.fromhex(text)
-    except ValueError:
-        return text
-    return packed if packed.hex() == text else text
+    return bytes.fromhex(text) or text
+
+
+_DIGITS: Final = "0123456789abcdef"
 
 
 def _parted(name: Any) -> tuple[str, Any]:
@@ -283,14 +327,6 @@ def _parted(name: Any) -> tuple[str, Any]:
         return "", name
     end = max(name.rfind("-"), name.rfind("_")) + 1
     return (name[:end], name[end:]) if end <= BEGINNING else ("", name)
-
-
-def _known_digest(values: tuple[Any, ...], known: dict[bytes, bytes]) -> bytes:
-    try:
-        told_apart = marshalled(values)  # 1 is not 1.0
-    except ValueError:  # what SQLite will not have either
-        return _digest(values)
-    return known.get(told_apart) or known.setdefault(told_apart, _digest(values))
 
 
 def _digest(values: tuple[Any, ...]) -> bytes:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -31,7 +31,7 @@ from tokenguard.process.forks import at_fork
 from tokenguard.process.native import RLock, sleep
 from tokenguard.store.faults import insert as insert_faults
 from tokenguard.store.file import PRIVATE, is_busy, is_migrating, migrate, open_for_reading, open_for_writing
-from tokenguard.store.layout import CALL_COLUMNS, COLUMNS, TASK_COLUMNS, TOOLSET_COLUMNS, divided
+from tokenguard.store.layout import CALL_COLUMNS, COLUMNS, TASK_COLUMNS, TOOLSET_COLUMNS, Row
 from tokenguard.store.layout import insert as insert_calls
 from tokenguard.store.retention import DEFAULT_DAYS, EVERY_SECONDS, before, kept_days, prune
 from tokenguard.store.sums import FOLD_ROWS, fold
@@ -54,7 +54,7 @@ _SELECT_CALLS = f"SELECT {', '.join(CALL_COLUMNS)} FROM calls"  # noqa: S608
 _SELECT_TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"  # noqa: S608
 
 
-_Rows = Iterable[tuple[Any, ...]]
+_NOTHING: Final[Mapping[str, Any]] = {}
 T = TypeVar("T")
 
 
@@ -127,15 +127,14 @@ class Store:
             sleep(PAUSE_SECONDS)  # without the lock
 
     def _insert(self, records: Sequence[Record]) -> None:
-        calls = [record for record in records if isinstance(record, CallRecord)]
-        tasks = [_task_row(record) for record in records if isinstance(record, TaskRecord)]
-        tools = [row for record in records if isinstance(record, ToolsetRecord) for row in _tool_rows(record)]
-        faults = [record for record in records if isinstance(record, FaultRecord)]
+        kept: dict[type, list[Any]] = {CallRecord: [], TaskRecord: [], ToolsetRecord: [], FaultRecord: []}
+        for record in records:
+            kept[type(record)].append(record)
         connection = self.connection()
         try:
-            _insert(connection, map(_call_row, calls), tasks, tools, faults)
+            _insert(connection, kept, _call_row)
         except (ValueError, OverflowError, sqlite3.ProgrammingError):  # a value that SQLite or JSON cannot hold
-            _insert(connection, map(_careful_row, calls), tasks, tools, faults)
+            _insert(connection, kept, _careful_row)
 
     def connection(self) -> sqlite3.Connection:
         """The connection; another one where the file was deleted or replaced meanwhile."""
@@ -210,14 +209,15 @@ class Store:
                 connection.close()
 
 
-def _insert(
-    connection: sqlite3.Connection, calls: _Rows, tasks: _Rows, tools: _Rows, faults: Sequence[FaultRecord]
-) -> None:
-    with connection:
-        insert_calls(connection, calls)
-        connection.executemany(_INSERT_TASK, tasks)
-        connection.executemany(_INSERT_TOOL, tools)
-        insert_faults(connection, faults)
+def _insert(connection: sqlite3.Connection, kept: Mapping[type, list[Any]], row: Callable[[CallRecord], Row]) -> None:
+    with connection:  # around its beginning, too: a signal handler may raise right after it
+        connection.execute("BEGIN IMMEDIATE")
+        insert_calls(connection, map(row, kept[CallRecord]))
+        if tasks := kept[TaskRecord]:
+            connection.executemany(_INSERT_TASK, map(_task_row, tasks))
+        if tools := kept[ToolsetRecord]:
+            connection.executemany(_INSERT_TOOL, (row for record in tools for row in _tool_rows(record)))
+        insert_faults(connection, kept[FaultRecord])
 
 
 # SQLite keeps what it knows of its file locks per process, and the locks themselves do not survive a fork: a child
@@ -274,30 +274,20 @@ def read_store(path: str | os.PathLike[str], since_ns: int | None = None) -> Ite
         connection.close()
 
 
-def _call_row(record: CallRecord) -> tuple[Any, ...]:
-    attributes = record.attributes
-    more = {key: value for key, value in attributes.items() if key not in _KNOWN}
-    return _row(record, attributes, more)
+def _call_row(record: CallRecord) -> Row:
+    return _row(record, record.attributes, _NOTHING)
 
 
-def _careful_row(record: CallRecord) -> tuple[Any, ...]:
+def _careful_row(record: CallRecord) -> Row:
     """The row of a record with odd values: what no column can hold goes to the JSON; what is no number is unknown."""
     known = {key: value for key, value in record.attributes.items() if not _is_no_number(value)}
     columns = {key: value for key, value in known.items() if key in _KNOWN and _fits(value)}
     return _row(record, columns, {key: value for key, value in known.items() if key not in columns})
 
 
-def _row(record: CallRecord, columns: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (
-        None,
-        record.start_ns,
-        record.duration_ns,
-        record.outcome,
-        record.trace_id,
-        record.span_id,
-        *map(columns.get, _ATTRIBUTES),
-        *divided(more),
-    )
+def _row(record: CallRecord, attributes: Mapping[str, Any], more: Mapping[str, Any]) -> Row:
+    ids = record.trace_id, record.span_id
+    return (None, record.start_ns, record.duration_ns, record.outcome, *ids, attributes, more)
 
 
 def _is_no_number(value: object) -> bool:

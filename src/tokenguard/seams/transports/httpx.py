@@ -41,8 +41,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
         response.stream = _heard(module)(response.stream, wire)
 
     def merged(wire: Wire, response: Any) -> Any:
-        if wire.merges and response.status_code == 200:
-            response._content = wire.merge(response._content)
+        response._content = wire.merge(response._content)
         return response
 
     def send(original: Any) -> Any:
@@ -66,10 +65,11 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
                 response = original(self, request, *args, **kwargs)
             finally:
                 heard_above.reset(token)
-            if wire.merges and response.status_code == 200:
+            merges = wire.merges and response.status_code == 200
+            if merges:
                 response.read()
             meter.contain("listening to an answer", listen, wire, response, False)
-            return merged(wire, response)
+            return merged(wire, response) if merges else response
 
         return send
 
@@ -96,10 +96,11 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
                 response = await original(self, request, *args, **kwargs)
             finally:
                 heard_above.reset(token)
-            if wire.merges and response.status_code == 200:
+            merges = wire.merges and response.status_code == 200
+            if merges:
                 await response.aread()
             meter.contain("listening to an answer", listen, wire, response, True)
-            return merged(wire, response)
+            return merged(wire, response) if merges else response
 
         return send
 
