@@ -49,6 +49,11 @@ FOUND = {
 
 SILENT = {
     "sorted out by what they are marked with": f"def f(db, llm, question, who):\n    found = db.similarity_search(question, k=30)\n    docs = [d for d in found if d.metadata['who'] == who]\n{ASK}",
+    "as many as there is room for": (
+        "def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=80):\n"
+        "        if count_tokens(docs) < 3000:\n            docs.append(d)\n" + ASK
+    ),
+    "as many as the search finds room for": "def f(db, llm, question):\n    docs = db.search_docs(question, k=80, max_total_tokens=900)\n" + ASK,
     "a few of each source": (
         "def f(db, llm, question, groups):\n    for d in db.similarity_search(question, k=30):\n        groups[d.source].append(d)\n"
         f"    docs = []\n    for source, pieces in groups.items():\n        docs.extend(pieces[:3])\n{ASK}"
