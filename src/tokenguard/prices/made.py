@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.prices.models import spellings
 from tokenguard.prices.rates import FREE_QUOTA, PLACE, Rates, complete, without_rates
 

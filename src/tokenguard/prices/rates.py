@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from operator import attrgetter, mul
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.record import Cost
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNITS, Usage
 
 FEMTO_PER_USD: Final = 10**15
