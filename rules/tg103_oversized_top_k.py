@@ -165,6 +165,7 @@ _SEARCH = lazy(
 )
 _OBJECT = lazy(r"[rR]etriever|[sS]earcher|vector_?(?:store|db)|(?:^|_)(?:index|search)$")
 _SMALLER = lazy(r"(?:^|_)(?:top_?k|top_?n|k|n_results|num_results)$", re.IGNORECASE)
+_TOKENS = lazy(r"(?:count|num|calculate|total|remaining|available)_(?:\w+_)?tokens|tokens?_(?:limit|count|budget|left)")
 _SAMPLES = lazy(r"generat|complet|create|config|sampl|invoke|chat|predict|params|settings")
 _SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "max_new_tokens", "do_sample", "messages", "prompt"})
 _KS = ("k", "top_k", "n_results", "num_results", "similarity_top_k")
@@ -223,14 +224,12 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
     framework = bool(row.name) and not row.plain
     if not isinstance(k, int) or isinstance(k, bool) or k < most or (k >= _EVERYTHING and not framework):
         return None
-    if _reranks(file) or narrowed(file, call, most) or _kept(file, call, min(k, most)):
+    if _reranks(file) or narrowed(file, call, most) or _kept(file, call, min(k, most)) or _counts_tokens(file, call):
         return None
     retriever = framework and literal is value
     sure = not _looked_at(file, call) if retriever else reaches_prompt(file, call)
-    if not sure and not retriever:
-        if not row.plain or path.startswith("@") or not _for_a_prompt(file, call):
-            return None
-        sure = path.startswith("langchain") and file.module.function_of(call) is not None  # not at a notebook's prompt
+    if not sure and not retriever and (not row.plain or path.startswith("@") or not _for_a_prompt(file, call)):
+        return None
     told.add(literal)
     message = (
         f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
@@ -314,6 +313,14 @@ def _kept(file: File, call: ast.Call, below: int) -> bool:
                 if isinstance(number, int) and 0 < number < below:
                     return True
     return False
+
+
+def _counts_tokens(file: File, call: ast.Call) -> bool:
+    """Whether the function around a search counts tokens: it takes as many pieces as there is room for."""
+    names = [
+        getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(file.module.function_of(call) or file.module.tree)
+    ]
+    return any(map(_TOKENS.search, (*names, *(k.arg or "" for k in call.keywords))))
 
 
 def _fix(file: File, value: ast.expr, number: int) -> Fix | None:

@@ -48,6 +48,16 @@ FOUND = {
 }  # fmt: skip
 
 SILENT = {
+    "sorted out by what they are marked with": f"def f(db, llm, question, who):\n    found = db.similarity_search(question, k=30)\n    docs = [d for d in found if d.metadata['who'] == who]\n{ASK}",
+    "as many as there is room for": (
+        "def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=80):\n"
+        "        if count_tokens(docs) < 3000:\n            docs.append(d)\n" + ASK
+    ),
+    "as many as the search finds room for": "def f(db, llm, question):\n    docs = db.search_docs(question, k=80, max_total_tokens=900)\n" + ASK,
+    "a few of each source": (
+        "def f(db, llm, question, groups):\n    for d in db.similarity_search(question, k=30):\n        groups[d.source].append(d)\n"
+        f"    docs = []\n    for source, pieces in groups.items():\n        docs.extend(pieces[:3])\n{ASK}"
+    ),
     "reranked": "from cohere import Client\ndef f(db, q, reranker, prompt):\n    docs = db.similarity_search(q, k=50)\n    return reranker.rerank(q, docs)[:5]",
     "cross encoder elsewhere in the file": "def f(db, question):\n    return db.similarity_search(question, k=50)\ndef g(cross_encoder, pairs):\n    return cross_encoder.predict(pairs)",
     "rank fusion": "def search(question, db, bm25, reciprocal_rank_fusion):\n    return reciprocal_rank_fusion([db.similarity_search(question, k=20), bm25.search(question)])",

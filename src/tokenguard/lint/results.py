@@ -18,9 +18,10 @@ _CUTS = frozenset({"nlargest", "nsmallest", "islice", "head", "sample"})
 
 
 def narrowed(file: File, call: ast.Call, below: int) -> bool:
-    """Whether the list that `call` returns is cut down before it is used: sliced, or taken from until a loop breaks.
+    """Whether the list that `call` returns is cut down before it is used.
 
-    A slice counts when its length is under `below`, or not known.
+    It is sliced (to less than `below`, or nobody knows), taken from until a loop breaks, or sorted out by what the
+    pieces are marked with.
     """
     place = file.module.function_of(call) or file.module.tree
     held = _held(file, call, list(ast.walk(place)))
@@ -34,6 +35,9 @@ def narrowed(file: File, call: ast.Call, below: int) -> bool:
                 cut = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
                 sources = [*args, func.value] if isinstance(func, ast.Attribute) else args
                 if cut in _CUTS and any(_is(source, call, held) for source in sources):
+                    return True
+            case ast.comprehension(iter=source, ifs=tests) if _is(source, call, held):
+                if any(isinstance(n, ast.Attribute) and n.attr == "metadata" for test in tests for n in ast.walk(test)):
                     return True
             case ast.For(iter=source, body=body) if _is(source, call, held):
                 if any(_stops(n) for statement in body for n in ast.walk(statement)):
@@ -68,7 +72,9 @@ def _held(file: File, call: ast.Call, nodes: list[ast.AST]) -> set[str]:
 
 
 def _grown(loop: ast.For) -> Iterator[str]:
-    """The lists that a loop appends to, and the dicts of lists."""
+    """The lists that a loop appends to, the dicts of lists, and the lists in a dict that it goes over."""
+    if isinstance(loop.iter, ast.Call) and isinstance(loop.iter.func, ast.Attribute) and not loop.iter.args:
+        yield from (part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name))
     for node in ast.walk(loop):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
             grown = node.func.value
