@@ -72,7 +72,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.reach import calls, reaches_prompt, returned
-from tokenguard.lint.results import narrowed
+from tokenguard.lint.results import narrowed, sorted_out
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.syntax import Function, Scope, spelling
 from tokenguard.lint.uses import uses
@@ -227,14 +227,14 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
     if _reranks(file) or narrowed(file, call, most) or _kept(file, call, min(k, most)) or _counts_tokens(file, call):
         return None
     retriever = framework and literal is value
-    sure = not _looked_at(file, call) if retriever else reaches_prompt(file, call)
-    if not sure and not retriever and (not row.plain or path.startswith("@") or not _for_a_prompt(file, call)):
+    reaches = not _looked_at(file, call) if retriever else reaches_prompt(file, call)
+    if not reaches and not retriever and (not row.plain or path.startswith("@") or not _for_a_prompt(file, call)):
         return None
     told.add(literal)
     message = (
         f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
     )
-    return Report(call, message, None, _fix(file, literal, most // 2), sure)
+    return Report(call, message, None, _fix(file, literal, most // 2), reaches and not sorted_out(file, call))
 
 
 def _looked_at(file: File, made: ast.Call) -> bool:

@@ -8,6 +8,10 @@ ASK = "    return llm.invoke(f'{docs} {question}')"
 LLAMA = "from llama_index.core.retrievers import VectorIndexRetriever, QueryFusionRetriever\n"
 
 FOUND = {
+    "each once": (
+        "def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=30):\n"
+        "        if d.page_content not in docs:\n            docs.append(d.page_content)\n    return llm.invoke(f'{docs} {question}')"
+    ),
     "constant": "K = 50\ndef f(db, question):\n    return db.similarity_search(question, k=K)",
     "chroma": "def f(c, question):\n    return c.query(query_texts=[question], n_results=30)",
     "pinecone": "def context(index, v):\n    return index.query(vector=v, top_k=100, include_metadata=True)",
@@ -48,7 +52,6 @@ FOUND = {
 }  # fmt: skip
 
 SILENT = {
-    "sorted out by what they are marked with": f"def f(db, llm, question, who):\n    found = db.similarity_search(question, k=30)\n    docs = [d for d in found if d.metadata['who'] == who]\n{ASK}",
     "as many as there is room for": (
         "def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=80):\n"
         "        if count_tokens(docs) < 3000:\n            docs.append(d)\n" + ASK
@@ -134,6 +137,11 @@ def test_a_search_with_talk_of_prompts_around_it_has_to_be_asked_for(lint, name:
 
 
 LOOKED_AT = {
+    "sorted out by what they are marked with": f"def f(db, llm, question, who):\n    found = db.similarity_search(question, k=30)\n    docs = [d for d in found if d.metadata['who'] == who]\n{ASK}",
+    "all but some": (
+        "def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=30):\n"
+        f"        if is_new(d):\n            docs.append(d)\n{ASK}"
+    ),
     "printed": (
         "def f(index, question):\n    retriever = index.as_retriever(similarity_top_k=40)\n"
         "    for node in retriever.retrieve(question):\n        print(node.score)"
@@ -152,6 +160,6 @@ LOOKED_AT = {
 
 @pytest.mark.parametrize("code", LOOKED_AT.values(), ids=LOOKED_AT)
 def test_a_retriever_that_is_only_looked_at_has_to_be_asked_for(lint, code: str) -> None:
-    """Its results are printed, counted or compared: no prompt is seen to get them."""
+    """Its results are printed, counted, compared or sorted out: no prompt is seen to get all of them."""
     assert [f for f in lint(code) if f.rule == "TG103"] == []
     assert [f.rule for f in lint(code, "TG103")] == ["TG103"]
