@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 
 Places = tuple[tuple[tuple[str, int], ...], "tuple[tuple[str, Shape], ...]"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry import metrics
 from opentelemetry.context import Context
@@ -18,7 +18,6 @@ from opentelemetry.trace import SpanContext
 from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import RLock
 from tokenguard.providers import NOT_GENERATING, Api
 from tokenguard.telemetry import conventions
