@@ -7,9 +7,9 @@ or that is cut down afterwards (`docs[:5]`), is not reported. Nor is a search in
 A function of your own that searches (`self.search(question, k=50)`) counts where its result is seen to get into a
 prompt.
 
-By default it reports what is sure: a retriever of a framework for prompts, unless all that it finds is only looked at or
-returned, and a result that is seen to get into a prompt. A plain search with talk of prompts around it may serve a
-page of results: it is reported only if you select the rule, `--extend-select TG103`.
+By default it reports what is sure: a retriever of a framework for prompts, unless what it finds is only looked at or
+returned, and a result that is seen to get into a prompt, if no loop asks about each piece. A plain search with talk of
+prompts around it may serve a page of results: it is reported only if you select the rule, `--extend-select TG103`.
 
 `max_top_k` (default 20) is the first number that is too many. The fix (unsafe: it changes what is retrieved) writes
 half of it.
