@@ -7,9 +7,9 @@ or that is cut down afterwards (`docs[:5]`), is not reported. Nor is a search in
 A function of your own that searches (`self.search(question, k=50)`) counts where its result is seen to get into a
 prompt.
 
-By default it reports what is sure: a retriever of a framework for prompts, unless all that it finds is printed or
-counted, and a result that is seen to get into a prompt. A plain search with talk of prompts around it may serve a
-page of results: it is reported only if you select the rule, `--extend-select TG103`.
+By default it reports what is sure: a retriever of a framework for prompts, unless what it finds is only looked at or
+returned, and a result that is seen to get into a prompt, if no loop asks about each piece. A plain search with talk of
+prompts around it may serve a page of results: it is reported only if you select the rule, `--extend-select TG103`.
 
 `max_top_k` (default 20) is the first number that is too many. The fix (unsafe: it changes what is retrieved) writes
 half of it.
@@ -71,11 +71,11 @@ from typing import NamedTuple
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
-from tokenguard.lint.reach import calls, reaches_prompt, returned
-from tokenguard.lint.results import narrowed
+from tokenguard.lint.reach import calls, reaches_prompt
+from tokenguard.lint.results import narrowed, sorted_out
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.syntax import Function, Scope, spelling
-from tokenguard.lint.uses import uses
+from tokenguard.lint.uses import names_of, uses
 
 SEVERITY = "warning"
 TESTS = False
@@ -165,6 +165,7 @@ _SEARCH = lazy(
 )
 _OBJECT = lazy(r"[rR]etriever|[sS]earcher|vector_?(?:store|db)|(?:^|_)(?:index|search)$")
 _SMALLER = lazy(r"(?:^|_)(?:top_?k|top_?n|k|n_results|num_results)$", re.IGNORECASE)
+_TOKENS = lazy(r"(?:count|num|calculate|total|remaining|available)_(?:\w+_)?tokens|tokens?_(?:limit|count|budget|left)")
 _SAMPLES = lazy(r"generat|complet|create|config|sampl|invoke|chat|predict|params|settings")
 _SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "max_new_tokens", "do_sample", "messages", "prompt"})
 _KS = ("k", "top_k", "n_results", "num_results", "similarity_top_k")
@@ -223,25 +224,26 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
     framework = bool(row.name) and not row.plain
     if not isinstance(k, int) or isinstance(k, bool) or k < most or (k >= _EVERYTHING and not framework):
         return None
-    if _reranks(file) or narrowed(file, call, most) or _kept(file, call, min(k, most)):
+    if _reranks(file) or narrowed(file, call, most) or _kept(file, call, min(k, most)) or _counts_tokens(file, call):
         return None
     retriever = framework and literal is value
-    sure = not _looked_at(file, call) if retriever else reaches_prompt(file, call)
-    if not sure and not retriever:
-        if not row.plain or path.startswith("@") or not _for_a_prompt(file, call):
-            return None
-        sure = path.startswith("langchain") and file.module.function_of(call) is not None  # not at a notebook's prompt
+    reaches = not _looked_at(file, call) if retriever else reaches_prompt(file, call)
+    if not reaches and not retriever and (not row.plain or path.startswith("@") or not _for_a_prompt(file, call)):
+        return None
     told.add(literal)
     message = (
         f"Retrieves {k} pieces for one question; {most} or more is too many. Lower it, or rerank and keep the best few."
     )
-    return Report(call, message, None, _fix(file, literal, most // 2), sure)
+    return Report(call, message, None, _fix(file, literal, most // 2), reaches and not sorted_out(file, call))
 
 
 def _looked_at(file: File, made: ast.Call) -> bool:
-    """Whether all that is done with a retriever is to search, and what it finds is only printed, or counted."""
+    """Whether a retriever is not used, or only searches, and what it finds is not seen to get into a prompt."""
     scope = file.module.scope_at(made)
     used = [n for n in uses(file, made) if not isinstance(n, ast.Name) or _seen_from(file, n, scope)]
+    if not used:
+        names = names_of(file, made)
+        return bool(names) and all(map(str.isidentifier, names)) and file.module.function_of(made) is not None
     searches = []
     for node in used:
         method = file.module.parents.get(node)
@@ -249,9 +251,7 @@ def _looked_at(file: File, made: ast.Call) -> bool:
             search = file.module.parents.get(method)
             if isinstance(search, ast.Call) and search.func is method:
                 searches.append(search)
-    return 0 < len(searches) == len(used) and not any(
-        reaches_prompt(file, search) or returned(file, search) for search in searches
-    )
+    return len(searches) == len(used) and not any(reaches_prompt(file, search) for search in searches)
 
 
 def _seen_from(file: File, name: ast.Name, scope: Scope) -> bool:
@@ -314,6 +314,14 @@ def _kept(file: File, call: ast.Call, below: int) -> bool:
                 if isinstance(number, int) and 0 < number < below:
                     return True
     return False
+
+
+def _counts_tokens(file: File, call: ast.Call) -> bool:
+    """Whether the function around a search counts tokens: it takes as many pieces as there is room for."""
+    names = [
+        getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(file.module.function_of(call) or file.module.tree)
+    ]
+    return any(map(_TOKENS.search, (*names, *(k.arg or "" for k in call.keywords))))
 
 
 def _fix(file: File, value: ast.expr, number: int) -> Fix | None:

@@ -249,7 +249,7 @@ def _leaves_after(file: File, call: ast.AST, loop: Loop) -> bool:
         for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
             if isinstance(block, list) and inner in block:
                 after = [*block[block.index(inner) + 1 :], *(node.orelse if isinstance(node, ast.Try) else ())]
-                leaving = [at for at, s in enumerate(after) if _always_leaves(s)]
+                leaving = [at for at, s in enumerate(after) if _always_leaves(s) or _sets_flag(s, loop)]
                 if leaving and not any(map(_another_round, after[: leaving[0]])):
                     return True
         if node is loop:
@@ -264,6 +264,17 @@ def _always_leaves(statement: ast.stmt) -> bool:
         branches = (statement.body, statement.orelse)
         return all(branch and _always_leaves(branch[-1]) for branch in branches)
     return isinstance(statement, ast.Return | ast.Break)
+
+
+def _sets_flag(statement: ast.stmt, loop: Loop) -> bool:
+    """Whether a statement ends a `while not done` at its next test: `done = True`."""
+    match statement, loop:
+        case (
+            ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=True)),
+            ast.While(test=ast.UnaryOp(op=ast.Not(), operand=ast.Name(id=flag))),
+        ):
+            return name == flag
+    return False
 
 
 def _another_round(statement: ast.stmt) -> bool:

@@ -71,6 +71,10 @@ def ask(client, **more):
     )
 
 
+SEARCH = ("gpt-4o-search-preview", "gpt-5-search-api", "o4-mini-deep-research", "sonar", "perplexity/sonar-pro")
+SEARCH = (*SEARCH, "groq/compound-mini", "openai/gpt-4o-mini:online")
+
+
 def looked_up(spans):
     return [(span.attributes.get(names.CACHE_RESULT), span.attributes.get(names.CACHE_REASON)) for span in spans.all()]
 
@@ -94,6 +98,7 @@ def looked_up(spans):
             "files",
         ),
         ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f1"}}]}]}, "files"),
+        *(({"model": model}, "hosted") for model in SEARCH),
     ],
 )
 def test_what_is_not_looked_up(asked, reason, provider, under, spans):
@@ -146,6 +151,18 @@ CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": 
         (with_choice(message={"role": "assistant", "content": None, "tool_calls": CALLS}), "tool_call"),
         (with_choice(message={"role": "assistant", "content": "x" * 3000}), "size"),
         ({**canned.chat_body(), "usage": {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 9}}, "empty"),
+        (
+            {
+                **canned.chat_body(),
+                "usage": {
+                    "prompt_tokens": 9,
+                    "completion_tokens": 3,
+                    "total_tokens": 12,
+                    "server_tool_use": {"web_search_requests": 2},
+                },
+            },
+            "hosted",
+        ),
     ],
 )
 def test_what_is_not_kept(answer, reason, provider, under, spans):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -217,15 +218,44 @@ def test_the_cache_answers_only_for_the_same_bytes(project: Path) -> None:
         "from helper import params\ndef f(c):\n    return c.chat.completions.create(**params())\n"
     )
     assert run(".").exit_code == 0
-    assert list((project / ".tokenguard" / "lint").glob("*.json"))
+    assert list((project / ".tokenguard" / "lint").glob("*.cache"))
     assert run(".").exit_code == 0
     (project / "helper.py").write_text("def params():\n    return {'n': 3}\n")
     assert run(".").exit_code == 1
     assert run(".").exit_code == 1
     assert run("--ignore", "TG101", ".").exit_code == 0
-    for file in (project / ".tokenguard" / "lint").glob("*.json"):
+    for file in (project / ".tokenguard" / "lint").glob("*.cache"):
         file.write_text("{broken")
     assert run(".").exit_code == 1
+
+
+@pytest.mark.parametrize("of", ["stamp", "findings", "tail", "lines"])
+def test_a_cache_that_was_written_over(project: Path, of: str) -> None:
+    """Whatever a line of it has become, the file is linted, and the line is right afterwards."""
+    (project / "bad.py").write_text(BAD)
+    expected = run(".").stdout
+    (file,) = (project / ".tokenguard" / "lint").glob("*.cache")
+    settings, *lines = file.read_text().split("\n")
+    path, stamp, more = next(line for line in lines if "bad.py" in line).split("\t")
+    broken = {
+        "stamp": f"{path}\tyesterday\t{more}", "findings": f"{path}\t{stamp}\t[[[1]],[]]",
+        "tail": f"{path}\t{stamp}\t{more[:-9]}", "lines": "\n\t\t\n\t",
+    }[of]  # fmt: skip
+    file.write_text(f"{settings}\n{broken}")
+    assert run(".").stdout == expected
+    assert file.read_text().split("\n")[0] == settings
+    assert f"{path}\t{stamp}\t{more}" in file.read_text().split("\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")
+@pytest.mark.parametrize("name", ["a\tb.py", "a\nb.py", os.fsdecode(b"a\xffb.py"), "a\rb.py", "ä \x85.py"])
+def test_odd_names_are_cached_or_linted_again(project: Path, name: str) -> None:
+    """A name that cannot stand in a line of the cache is linted each time; all others are known."""
+    (project / name).write_text(BAD)
+    command = [sys.executable, "-m", "tokenguard.lint", "--format", "json", "."]
+    first, again = (subprocess.run(command, capture_output=True, check=False) for _ in range(2))
+    assert first.stdout == again.stdout
+    assert first.returncode == again.returncode == 1
 
 
 def test_many_files_are_linted_in_processes(project: Path) -> None:

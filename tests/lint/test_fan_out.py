@@ -77,6 +77,7 @@ REPORTED = {
         "async def f(found):\n    texts = {}\n    for x in found:\n        texts[x.url] = x.text\n"
         "    await asyncio.gather(*(title(t) for t in texts.values()))"
     ),
+    "claims and a question": "async def f(question, claims):\n    await asyncio.gather(*[process(c, question) for c in claims])",
     "as_completed": "async def f(texts):\n    for done in asyncio.as_completed([title(t) for t in texts]):\n        await done",
     "task group": (
         "async def f(texts):\n    async with asyncio.TaskGroup() as group:\n        for t in texts:\n"
@@ -503,6 +504,10 @@ SURE |= {
 }
 
 UNSURE = {
+    "what was found for a question": (
+        "async def f(question, docs):\n    await asyncio.gather(*[process(question, d) for d in docs])"
+    ),
+    "recommendations": "async def f(recommendations):\n    await asyncio.gather(*[title(r) for r in recommendations])",
     "the lines of an answer": (
         "async def f(question):\n    reply = ask(question)\n    text = reply.choices[0].message.content.strip()\n"
         "    tasks_to_do = text.splitlines()\n    await asyncio.gather(*[title(line) for line in tasks_to_do])"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tokenguard.lint import kept as kept_module
 from tokenguard.lint.config import Config
 from tokenguard.lint.engine import Linter
 from tokenguard.lint.kept import Kept
@@ -59,6 +60,47 @@ def test_a_file_that_says_nothing(tmp_path: Path, content: bytes) -> None:
     assert kept.compile("a+").fullmatch("aa")
     kept.save()
     assert Kept(str(tmp_path)).has(("a+", 0))
+
+
+def test_a_value_that_says_nothing(tmp_path: Path) -> None:
+    """A single value that cannot be read is made anew, too."""
+    kept = Kept(str(tmp_path))
+    kept._all()["key"] = b"\xff"
+    assert (kept.get("key", lambda: 3), kept.get("key", lambda: 4)) == (3, 3)
+
+
+def test_what_others_wrote_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that belongs to another user is as good as none: what is in it would be run."""
+    kept = Kept(str(tmp_path))
+    kept.compile("a+")
+    kept.save()
+    monkeypatch.setattr(kept_module, "_ours", lambda file: False)
+    assert not Kept(str(tmp_path)).has(("a+", 0))
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({"XDG_CACHE_HOME": "/caches", "HOME": "/home/ann"}, "/caches/tokenguard"),
+        ({"XDG_CACHE_HOME": "here", "HOME": "/home/ann"}, "/home/ann/.cache/tokenguard"),
+        ({"HOME": "/home/ann"}, "/home/ann/.cache/tokenguard"),
+        ({"HOME": "~"}, ""),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="the folders of other systems")
+def test_the_folder(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], folder: str) -> None:
+    """The user's caches; a folder that is none's own, or has no whole path, is not written to."""
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    kept = Kept()
+    assert kept._folder == folder
+    if not folder:
+        kept.compile("a+")
+        kept.save()
+        assert not kept._read()
 
 
 def test_what_is_kept_grows_together(tmp_path: Path) -> None:
@@ -120,9 +162,10 @@ def test_linted_trees_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     gc.disable()
     try:
         found = linter.lint(source.encode(), str(tmp_path / "app.py"))
+        linter.lint(b"from openai import OpenAI\nOpenAI().responses.create(model='m')\n", "other.py")
         linter.project._modules.clear()
         assert {f.rule for f in found} >= {"TG101", "TG102"}
-        assert len(seen) == 2, "the helper is looked into"
-        assert [ref for ref in seen if ref() is not None] == []
+        assert len(seen) == 3, "the helper is looked into"
+        assert [ref for ref in seen if ref() is not None] == seen[2:], "but for the last one"
     finally:
         gc.enable()

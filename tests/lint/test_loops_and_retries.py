@@ -21,6 +21,12 @@ REPORTED = {
         "    if azure:\n        return AzureOpenAI()\n    return OpenAI()\nclient = make()\n@retry(stop=stop_after_attempt(3))\n"
         "def f(m):\n    return client.chat.completions.create(model='m', messages=m, max_tokens=5)"
     ),
+    "TG104 rounds of tools, each tried until it succeeds": (
+        "def f(client, messages, tools, reply):\n    while reply.choices[0].message.tool_calls:\n        messages += run(reply)\n"
+        "        answered = False\n        while not answered:\n            try:\n"
+        "                reply = client.chat.completions.create(model='m', messages=messages, tools=tools, max_tokens=5)\n"
+        "                answered = True\n            except Exception as error:\n                print(error)"
+    ),
     "TG104 an answer that is cut off is no end": (
         "from agents import Runner\nasync def f(agent, window, items):\n    while True:\n        reply = Runner.run_streamed(agent, items)\n"
         "        async for event in reply.stream_events():\n            if window.stopped():\n                reply.cancel()\n                break\n"

@@ -8,6 +8,10 @@ ASK = "    return llm.invoke(f'{docs} {question}')"
 LLAMA = "from llama_index.core.retrievers import VectorIndexRetriever, QueryFusionRetriever\n"
 
 FOUND = {
+    "each once": (
+        "def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=30):\n"
+        "        if d.page_content not in docs:\n            docs.append(d.page_content)\n    return llm.invoke(f'{docs} {question}')"
+    ),
     "constant": "K = 50\ndef f(db, question):\n    return db.similarity_search(question, k=K)",
     "chroma": "def f(c, question):\n    return c.query(query_texts=[question], n_results=30)",
     "pinecone": "def context(index, v):\n    return index.query(vector=v, top_k=100, include_metadata=True)",
@@ -48,6 +52,15 @@ FOUND = {
 }  # fmt: skip
 
 SILENT = {
+    "as many as there is room for": (
+        "def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=80):\n"
+        "        if count_tokens(docs) < 3000:\n            docs.append(d)\n" + ASK
+    ),
+    "as many as the search finds room for": "def f(db, llm, question):\n    docs = db.search_docs(question, k=80, max_total_tokens=900)\n" + ASK,
+    "a few of each source": (
+        "def f(db, llm, question, groups):\n    for d in db.similarity_search(question, k=30):\n        groups[d.source].append(d)\n"
+        f"    docs = []\n    for source, pieces in groups.items():\n        docs.extend(pieces[:3])\n{ASK}"
+    ),
     "reranked": "from cohere import Client\ndef f(db, q, reranker, prompt):\n    docs = db.similarity_search(q, k=50)\n    return reranker.rerank(q, docs)[:5]",
     "cross encoder elsewhere in the file": "def f(db, question):\n    return db.similarity_search(question, k=50)\ndef g(cross_encoder, pairs):\n    return cross_encoder.predict(pairs)",
     "rank fusion": "def search(question, db, bm25, reciprocal_rank_fusion):\n    return reciprocal_rank_fusion([db.similarity_search(question, k=20), bm25.search(question)])",
@@ -124,6 +137,16 @@ def test_a_search_with_talk_of_prompts_around_it_has_to_be_asked_for(lint, name:
 
 
 LOOKED_AT = {
+    "not used": "def f(db):\n    retriever = db.as_retriever(search_kwargs={'k': 50})\n    return db",
+    "returned to an evaluation": (
+        "def f(db, question):\n    docs = db.as_retriever(search_kwargs={'k': 50}).invoke(question)\n"
+        "    return [d.page_content for d in docs]"
+    ),
+    "sorted out by what they are marked with": f"def f(db, llm, question, who):\n    found = db.similarity_search(question, k=30)\n    docs = [d for d in found if d.metadata['who'] == who]\n{ASK}",
+    "all but some": (
+        "def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=30):\n"
+        f"        if is_new(d):\n            docs.append(d)\n{ASK}"
+    ),
     "printed": (
         "def f(index, question):\n    retriever = index.as_retriever(similarity_top_k=40)\n"
         "    for node in retriever.retrieve(question):\n        print(node.score)"
@@ -142,6 +165,6 @@ LOOKED_AT = {
 
 @pytest.mark.parametrize("code", LOOKED_AT.values(), ids=LOOKED_AT)
 def test_a_retriever_that_is_only_looked_at_has_to_be_asked_for(lint, code: str) -> None:
-    """Its results are printed, counted or compared: no prompt is seen to get them."""
+    """Its results are printed, counted, compared or sorted out: no prompt is seen to get all of them."""
     assert [f for f in lint(code) if f.rule == "TG103"] == []
     assert [f.rule for f in lint(code, "TG103")] == ["TG103"]

@@ -8,6 +8,10 @@ ASK = 'client.responses.create(model="m", input={}, max_output_tokens=5)'
 TOP = "from openai import OpenAI\nclient = OpenAI()\n"
 
 REPORTED = {
+    "a chain that is run": (
+        "def f(db, llm, question):\n    docs = db.similarity_search(question, k=40)\n    chain = make_chain(llm)\n"
+        "    papers = [d.page_content for d in docs]\n    return chain.run(papers='\\n'.join(papers))"
+    ),
     "a method of what searches": f"def reply(retriever, q):\n    docs = retriever.get(q, top_k=60)\n    return {ASK.format('str(docs) + q')}",
     "default of a parameter": (
         "def passages(index, v, top_k=25):\n    return index.query(vector=v, top_k=top_k, include_metadata=True)\n"

@@ -57,6 +57,8 @@ SUB_HOUR = {
 }
 
 SILENT = {
+    "one of a few written texts: the cache keeps each": "STYLES = ['Be brief.', 'Be kind.']\n"
+    + ask("f'{random.choice(STYLES)} Rules.'"),
     **{
         f"put into a kept history: {kept}": (
             "import uuid\nclass A:\n    def show(self, text):\n        name = f'image/{uuid.uuid4()}.png'\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -40,6 +41,8 @@ LINKING: Final = frozenset(
     }
 )
 """Keys of input that may be given by its address, where it may change too."""
+SEARCHING: Final = re.compile(r"search-preview|search-api|deep-research|(^|[/-])sonar(-|$)|(^|/)compound(-|$)|:online$")
+"""In the names of models that search the web unasked: OpenAI's, Perplexity's, Groq's, OpenRouter's."""
 LONGEST_SCHEME: Final = 32
 TOOLS: Final = ("tools", "toolConfig", "functions")
 """Where a request offers tools."""
@@ -79,6 +82,8 @@ def unfit(call: Call, rule: Cache) -> str | None:
         return "several"
     if api.changes:
         return "history"
+    if call.model is not None and _searches(call.model):
+        return "hosted"
     return (
         None if _unusual(api.goes_on_from, api.chosen_by, api.fees).isdisjoint(request) else _asks(api, rule, request)
     )
@@ -113,6 +118,12 @@ def _is_address(value: object) -> bool:
     return isinstance(value, str) and "://" in value[:LONGEST_SCHEME] and not value.lower().startswith("data:")
 
 
+@lru_cache(maxsize=1024)
+def _searches(model: str) -> bool:
+    """Whether a model searches the web unasked: what it finds may be another thing tomorrow."""
+    return SEARCHING.search(model) is not None
+
+
 @lru_cache(maxsize=64)
 def _unusual(goes_on_from: str, chosen_by: tuple[str, ...], fees: tuple[str, ...]) -> frozenset[str]:
     """The keys of a request by which it may ask for more."""
@@ -143,11 +154,12 @@ def unkept(call: Call, reading: Reading, outcome: str) -> str | None:
         return "incomplete"
     if reading.tool_calls:
         return "tool_call"
-    if reading.extra_fees:
+    usage = reading.usage
+    if reading.extra_fees or (usage is not None and (usage.web_searches or usage.file_searches or usage.map_searches)):
         return "hosted"
     if call.api.generates and not _stopped(reading.finish_reasons):
         return "finish"
-    if call.api.operation in WORDS and reading.usage is not None and reading.usage.output == 0:
+    if call.api.operation in WORDS and usage is not None and usage.output == 0:
         return "empty"
     return None
 

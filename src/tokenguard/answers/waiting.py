@@ -24,6 +24,8 @@ MOST_BYTES: Final = 2**25
 AT_ONCE: Final = 50
 """Answers that are written before those that wait are counted anew."""
 GATHER_S: Final = 0.05
+SOON_S: Final = 0.005
+"""The same where other processes look: until it is written, each of them sends the request."""
 AGAIN_S: Final = 1.0
 """How long the writer rests after the store has failed."""
 
@@ -60,7 +62,7 @@ class Waiting:
         self._coming: dict[bytes, Coming] = {}
         self._size = 0
         """Bytes of the answers that wait, or about: threads add to it, and the writer counts anew."""
-        self._worker = Worker("tokenguard-answers-writer", self._work, gather_s=GATHER_S)
+        self._worker = Worker("tokenguard-answers-writer", self._work, gather_s=GATHER_S if store.local else SOON_S)
 
     def put(self, keys: tuple[bytes, ...], coming: Coming) -> None:
         """Have the answer written under these keys."""

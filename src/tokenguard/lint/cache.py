@@ -1,8 +1,9 @@
 """Remembers the findings of files, so that an unchanged file costs one look at its times and size.
 
-One JSON file per root and combination of linter, rules and settings, replaced in one step: runs side by side may lose
-each other's news, never read half of it. An answer lapses when the file, or a file it consulted, has other times (of
-its content, or of its entry in the file system) or another size.
+One file per root and combination of linter, rules and settings, replaced in one step: runs side by side may lose each
+other's news, never read half of it. A file has a line: its path, its stamp, and as JSON its findings and what it
+consulted, if there are any, so that one of many is looked up without taking the others apart. An answer lapses when the
+file, or a file it consulted, has other times (of its content, or of its entry in the file system) or another size.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from tokenguard.lint.config import Config
 from tokenguard.lint.finding import Edit, Finding, Fix, Span
 from tokenguard.lint.sources import Stamp, stamp
 
-_FORMAT = 2
+_FORMAT = 3
+_SUFFIX = ".cache"
 _KEPT = 8  # caches of other settings kept beside this one
 
 
@@ -34,48 +36,53 @@ class Cache:
         """`code` holds the files of third-party rules."""
         self._settings = _fingerprint(config, code)
         self._folder = os.path.join(config.root, ".tokenguard", "lint")
-        self._file = os.path.join(self._folder, f"{_short(self._settings)}.json")
-        self._fresh: dict[str, list[Any]] = {}
+        self._file = os.path.join(self._folder, f"{_short(self._settings)}{_SUFFIX}")
+        self._fresh: dict[str, str] = {}
         self._stamps: dict[str, Stamp | None] = {}
         self._here = os.path.join(os.getcwd(), "")
         self._known = self._load()
 
-    def _load(self) -> dict[str, list[Any]]:
-        import json
-
+    def _load(self) -> dict[str, str]:
+        """What is known of each file: its stamp, and behind a tab its findings and what it consulted."""
         try:
-            with open(self._file, "rb") as file:
-                loaded = json.load(file)
-            known: dict[str, list[Any]] = loaded["files"] if loaded["settings"] == self._settings else {}
-        except (OSError, ValueError, KeyError, TypeError):
+            with open(self._file, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+                settings, *lines = file.read().split("\n")
+        except OSError:
             return {}
-        return known if isinstance(known, dict) else {}
+        return dict(line.partition("\t")[::2] for line in lines) if settings == self._settings else {}
 
     def get(self, path: str) -> list[Finding] | None:
         """The findings of `path` as it is on disk now, if known."""
         entry = self._known.get(self._key(path))
         if not entry:
             return None
+        before, _, more = entry.partition("\t")
+        if before != _spelled(stamp(path)):
+            return None
+        if not more:  # no findings, nothing consulted
+            return []
+        import json
+
         try:
-            if tuple(entry[0]) != stamp(path):
+            findings, consulted = json.loads(more)
+            if any(self._stamp(name) != (known and tuple(known)) for name, known in consulted):
                 return None
-            if len(entry) == 1:  # no findings, nothing consulted
-                return []
-            if any(self._stamp(name) != (known and tuple(known)) for name, known in entry[2]):
-                return None
-            return [_finding(row, path) for row in entry[1]]
+            return [_finding(row, path) for row in findings]
         except (IndexError, TypeError, ValueError):
             return None
 
     def put(self, result: Result) -> None:
         """Remember a result."""
-        if result.stamp is None:
+        key = self._key(result.path)
+        if result.stamp is None or "\n" in key or "\t" in key:
             return
-        entry: list[Any] = [result.stamp]
+        entry = _spelled(result.stamp)
         if result.findings or result.consulted:
+            import json
+
             consulted = [(name, self._stamp(name)) for name in map(self._key, result.consulted)]
-            entry += [[tuple(f) for f in result.findings], consulted]
-        self._fresh[self._key(result.path)] = entry
+            entry += "\t" + json.dumps([[tuple(f) for f in result.findings], consulted], separators=(",", ":"))
+        self._fresh[key] = entry
 
     def save(self) -> None:
         """Write what was learnt; a folder that cannot be written to is no one's problem."""
@@ -84,19 +91,19 @@ class Cache:
         known = {**self._load(), **self._fresh}
         if len(known) > 2 * len(self._fresh):
             known = {path: entry for path, entry in known.items() if path in self._fresh or os.path.exists(path)}
-        import json
         from pathlib import Path
 
         folder = Path(self._folder)
-        part = Path(self._file.removesuffix(".json") + f".{os.getpid()}.tmp")
+        part = Path(self._file.removesuffix(_SUFFIX) + f".{os.getpid()}.tmp")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             ignore = folder / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
-            part.write_text(json.dumps({"settings": self._settings, "files": known}, separators=(",", ":")), "utf-8")
+            lines = (f"{path}\t{entry}" for path, entry in known.items())
+            part.write_bytes("\n".join((self._settings, *lines)).encode("utf-8", "surrogateescape"))
             part.replace(self._file)
-            old = sorted(folder.glob("*.json"), key=lambda f: f.stat().st_mtime)
+            old = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda f: f.stat().st_mtime)
             for file in old[:-_KEPT]:
                 file.unlink(missing_ok=True)
         except OSError:
@@ -109,6 +116,10 @@ class Cache:
         if path not in self._stamps:
             self._stamps[path] = stamp(path)
         return self._stamps[path]
+
+
+def _spelled(state: Stamp | None) -> str:
+    return " ".join(map(str, state)) if state else ""
 
 
 def _finding(row: list[Any], path: str) -> Finding:

@@ -240,7 +240,12 @@ class Flow:
         if call.path == "?next":
             first = call.node.args[0] if call.node.args else None
             return [_made(call.node, "()")] if "count" in self.facts.names.path(first) else []
-        return [_made(call.node, "()")] if RANDOM.fullmatch(call.path) else None
+        if not RANDOM.fullmatch(call.path):
+            return None
+        drawn = self.facts.written(call.node.args[0]) if call.last == "choice" and call.node.args else None
+        return (
+            [] if isinstance(drawn, ast.List | ast.Tuple) else [_made(call.node, "()")]
+        )  # a few texts: each is cached
 
     def _padding(self, call: Called, frame: Frame) -> list[Taint] | None:
         """Pretty-printing, which pads, and what changes in what is printed."""

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, AnyStr
 
 _LARGEST = 500_000  # bytes; many selections of rules leave much behind
@@ -21,8 +22,8 @@ class Kept:
 
     def __init__(self, folder: str | None = None) -> None:
         """`folder` is the one of the user's caches, unless it is given."""
-        self._folder = folder if folder is not None else _caches()
-        self._file = os.path.join(self._folder, f"patterns-{sys.implementation.cache_tag}")
+        self._folder = folder or _caches()
+        self._file = self._folder and os.path.join(self._folder, f"patterns-{sys.implementation.cache_tag}")
         self._known: dict[Any, bytes] | None = None  # each by itself: most runs look at few
         self._fresh: dict[Any, bytes] = {}
 
@@ -30,7 +31,7 @@ class Kept:
         """The value of a key, as `make` makes it."""
         import marshal
 
-        if self.has(key):
+        with suppress(KeyError, ValueError, EOFError, TypeError):
             return marshal.loads(self._all()[key])  # noqa: S302 - as much ours as the bytecode of this module
         value = make()
         self._all()[key] = self._fresh[key] = marshal.dumps(value)
@@ -57,7 +58,7 @@ class Kept:
 
     def save(self) -> None:
         """Write what was worked out anew, if anything; a folder that cannot be written to is no one's problem."""
-        if not self._fresh or sys.dont_write_bytecode:
+        if not self._fresh or not self._file or sys.dont_write_bytecode:
             return
         import marshal
 
@@ -77,25 +78,31 @@ class Kept:
     def _read(self) -> dict[Any, bytes]:
         import marshal
 
-        try:
-            with open(self._file, "rb") as file:
-                build, known = marshal.loads(file.read())  # noqa: S302
-        except (OSError, EOFError, ValueError, TypeError):
-            return {}
-        return known if build == _build() and isinstance(known, dict) else {}
+        with suppress(OSError, EOFError, ValueError, TypeError), open(self._file, "rb") as file:
+            if not _ours(file.fileno()):
+                return {}
+            build, known = marshal.loads(file.read())  # noqa: S302
+            if build == _build() and isinstance(known, dict):
+                return known
+        return {}
 
 
 def _build() -> str:
     return f"1 {sys.version}"
 
 
+def _ours(file: int) -> bool:
+    """Whether an open file is the user's own, or root's: what others wrote is not run."""
+    return not hasattr(os, "getuid") or os.fstat(file).st_uid in (os.getuid(), 0)
+
+
 def _caches() -> str:
-    """The folder for what programs keep of their work."""
+    """The folder for what programs keep of their work; "" where there is none."""
     if sys.pycache_prefix:
         return sys.pycache_prefix
-    named = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     home = os.path.join("~", "Library", "Caches") if sys.platform == "darwin" else os.path.join("~", ".cache")
-    return os.path.join(named or os.path.expanduser(home), "tokenguard")
+    named = (os.environ.get("XDG_CACHE_HOME"), os.environ.get("LOCALAPPDATA"), os.path.expanduser(home))
+    return next((os.path.join(path, "tokenguard") for path in named if path and os.path.isabs(path)), "")
 
 
 def _code(text: str | bytes, flags: int) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """Reads the other modules of the tree that a file imports from, as far as a rule asks.
 
 Every file consulted is noted (with its absence, too), so that a cached answer lapses when one of them changes. What
-has been linted is not parsed again for a neighbour, nor the other way round.
+has been consulted is not parsed again when it is linted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 
 from tokenguard.lint.syntax import Function, Module
 
-_CAPACITY = 64  # parsed modules kept: more would cost more in memory than it saves
+_CAPACITY = 64  # modules kept that others consulted
 _LARGEST = 1_000_000  # bytes; a larger module is data, not helpers
 _UP = 8  # folders looked into for a package
 
@@ -20,6 +20,7 @@ class Project:
     """Modules of one tree, parsed on demand."""
 
     def __init__(self) -> None:
+        self._linted: Module | None = None  # the last one: a tree that stays costs the next ones their warm memory
         self._modules: dict[str, Module | None] = {}
         self._homes: dict[tuple[str, str], str | None] = {}
         self._listed: dict[str, frozenset[str]] = {}
@@ -27,18 +28,16 @@ class Project:
 
     def module(self, path: str, source: bytes) -> Module:
         """The module of a file that is linted. Raises what `parse` raises."""
-        known = self._modules.get(path)
-        if known is not None and known.source == source:
-            return known
-        module = Module(path, source)
-        if path.endswith(".py"):
-            self._keep(path, module)
-        return module
+        known = self._known(path)
+        if known is None or known.source != source:
+            known = self._linted = Module(path, source)
+            self._modules.pop(path, None)
+        return known
 
-    def _keep(self, path: str, module: Module | None) -> None:
-        if len(self._modules) >= _CAPACITY:
-            del self._modules[next(iter(self._modules))]
-        self._modules[path] = module
+    def _known(self, path: str) -> Module | None:
+        if self._linted is not None and self._linted.path == path:
+            return self._linted
+        return self._modules.get(path)
 
     def find(self, module: Module, path: str) -> tuple[Module, Function | ast.ClassDef | ast.expr] | None:
         """The module that defines `path`, and the function, class or value it is; None if out of sight."""
@@ -129,7 +128,7 @@ class Project:
 
     def _parse(self, file: str) -> Module | None:
         self.consulted.add(file)
-        if file not in self._modules:
+        if self._known(file) is None and file not in self._modules:
             module = None
             try:
                 if os.path.isfile(file) and os.path.getsize(file) <= _LARGEST:
@@ -137,5 +136,7 @@ class Project:
                         module = Module(file, opened.read())
             except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
                 pass
-            self._keep(file, module)
-        return self._modules[file]
+            if len(self._modules) >= _CAPACITY:
+                del self._modules[next(iter(self._modules))]
+            self._modules[file] = module
+        return self._known(file)

@@ -32,15 +32,6 @@ def reaches_prompt(file: File, call: ast.Call, depth: int = 0) -> bool:
     return any(reaches_prompt(file, caller, depth + 1) for caller in callers)
 
 
-def returned(file: File, call: ast.Call) -> bool:
-    """Whether the function around `call` returns something of its result."""
-    function = file.module.function_of(call)
-    if function is None:
-        return False
-    held = _held(call, list(ast.walk(function)))
-    return any(_mentions(result, call, held) for result in file.module.results(function))
-
-
 def holds(file: File, texts: list[ast.expr], part: ast.Call) -> bool:
     """Whether what `part` returns is in one of `texts`, put together in the same function."""
     function = file.module.function_of(part)
@@ -71,13 +62,21 @@ def _prompts(file: File) -> dict[Function | None, list[ast.expr]]:
     """The texts of prompts, and what is sent to a model, by the function they stand in."""
     if "prompt texts" not in file.memory:
         texts: dict[Function | None, list[ast.expr]] = {}
-        runs = (c for c in file.module.calls if _RUN_PATHS.fullmatch(file.names.path(c.func)))
+        runs = (c for c in file.module.calls if _RUN_PATHS.fullmatch(file.names.path(c.func)) or _runs_chain(c))
         sent: Iterable[ast.expr] = (*(c for c, _ in file.generations), *runs)
         for text in (*contents(file), *lasts(file), *sent):
             texts.setdefault(file.module.function_of(text), []).append(text)
         file.memory["prompt texts"] = texts
     found: dict[Function | None, list[ast.expr]] = file.memory["prompt texts"]
     return found
+
+
+def _runs_chain(call: ast.Call) -> bool:
+    """Whether a call runs what is named a chain: `self.qa_chain.run(...)`."""
+    match call.func:
+        case ast.Attribute(value=held, attr="run" | "arun"):
+            return (spelling(held) or "").endswith("chain")
+    return False
 
 
 def _held(call: ast.Call, nodes: list[ast.AST]) -> set[str]:

@@ -41,6 +41,37 @@ def narrowed(file: File, call: ast.Call, below: int) -> bool:
     return False
 
 
+def sorted_out(file: File, call: ast.Call) -> bool:
+    """Whether only some of what `call` returns may be used: a loop or comprehension over it asks about each item.
+
+    To leave out what has been there before is not meant.
+    """
+    place = file.module.function_of(call) or file.module.tree
+    held = _held(file, call, list(ast.walk(place)))
+    for node in ast.walk(place):
+        match node:
+            case ast.comprehension(iter=source, ifs=[_, *_]) if _is(source, call, held):
+                return True
+            case ast.For(iter=source, body=body) if _is(source, call, held):
+                if any(_chooses(n) for statement in body for n in ast.walk(statement)):
+                    return True
+    return False
+
+
+def _chooses(node: ast.AST) -> bool:
+    """Whether an `if` skips an item, or adds it to a list."""
+    match node:
+        case ast.If(test=ast.Compare(ops=[ast.NotIn()])):
+            return False
+        case ast.If(body=body):
+            return any(isinstance(n, ast.Continue) or _adds(n) for statement in body for n in ast.walk(statement))
+    return False
+
+
+def _adds(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS
+
+
 def _stops(node: ast.AST) -> bool:
     """Whether a loop takes only some of its items: it breaks, or asks how many it has (`if len(kept) < k:`)."""
     match node:
@@ -68,13 +99,19 @@ def _held(file: File, call: ast.Call, nodes: list[ast.AST]) -> set[str]:
 
 
 def _grown(loop: ast.For) -> Iterator[str]:
-    """The lists that a loop appends to, and the dicts of lists."""
+    """The lists and dicts that a loop fills, and the lists in a dict that it goes over."""
+    if isinstance(loop.iter, ast.Call) and isinstance(loop.iter.func, ast.Attribute) and not loop.iter.args:
+        yield from (part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name))
     for node in ast.walk(loop):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
-            grown = node.func.value
-            spelled = spelling(grown.value if isinstance(grown, ast.Subscript) else grown)
-            if spelled:
-                yield spelled
+        match node:
+            case ast.Call(func=ast.Attribute(value=grown, attr=attr)) if attr in MUTATORS:
+                grown = grown.value if isinstance(grown, ast.Subscript) else grown
+            case ast.Assign(targets=[ast.Subscript(value=grown)]):
+                pass
+            case _:
+                continue
+        if spelled := spelling(grown):
+            yield spelled
 
 
 def _is(node: ast.expr | None, call: ast.Call, held: set[str]) -> bool:

@@ -17,7 +17,7 @@ _DEPTH = 20  # names of names
 _WRITTEN = 20  # items of a list that is written out, from which on they are many, whatever a rule's option says
 _PLAN = lazy(
     r"(?:^|_)(?:sub_?)?(?:tasks|plans?|steps|queries|subquestions|perspectives|roles|layers|targets|datasets"
-    r"|states|thoughts|candidates|hypotheses|branches|ideas|hits|matches)$"
+    r"|states|thoughts|candidates|hypotheses|branches|ideas|hits|matches|sections|topics|recommendations|suggestions)$"
     r"|^(?:retrieved|relevant|search|top)_",
     re.IGNORECASE,
 )
@@ -27,6 +27,11 @@ _PIECES = lazy(
     re.IGNORECASE,
 )
 _FINDS = lazy(r"(?:^|_)(?:search|retrieve|relevant_documents)(?:_|$)")  # what is found is as few as was asked for
+# What is read for one question was retrieved: few pieces.
+_QUESTION = lazy(r"(?:^|_)(?:question|query)$")
+_RETRIEVED = lazy(
+    r"(?:^|_)(?:doc|document|context|passage|chunk|result|source|snippet|node|evidence|url|link)s?(?:_|$)"
+)
 _ANSWER = lazy(r"\bchoices\b|\.(?:content|output_text|completion)\b|\['content'\]")
 _TABLE = lazy(r"(?:^|_)(?:df|data_?frame)(?:_|$)", re.IGNORECASE)
 _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
@@ -35,7 +40,7 @@ _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", 
 _BATCH = lazy(r"(?:^|_)batch$|^batch_\w+s$")
 _TEAM = lazy(
     r"(?:^|[._])(?:agents?|models|llms|clients|metrics|judges|providers|personas|retrievers|variants|chains|types|aspects"
-    r"|categories|criteria|dimensions|perspectives|strategies|styles|languages|langs|searches|experts|researchers|reviewers"
+    r"|categories|criteria|filters|dimensions|perspectives|strategies|styles|languages|langs|searches|experts|researchers|reviewers"
     r"|critics|members|participants|voters|debaters|evaluators|analysts|specialists|graders|advisors|\w*metric_(?:keys|names)"
     r"|\w*(?:model|agent|llm|provider|client|persona|role)_(?:list|names|ids|configs)"
     r"|(?:sub|search|expanded|rewritten|refined|generated)_?(?:queries|questions))$",
@@ -259,6 +264,8 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
         return any(many(file, source, depth + 1) for sources in around for source in sources)
     if bindings[0].kind == "param":
         if _PLAN.search(name.id) or not isinstance(scope.node, Function):
+            return False
+        if _RETRIEVED.search(name.id) and any(_QUESTION.search(arg.arg) for arg in scope.node.args.args):
             return False
         known = given(file, scope.node, name.id)
         return not known or any(many(file, value, depth + 1) for value in known)
