@@ -7,9 +7,9 @@ or that is cut down afterwards (`docs[:5]`), is not reported. Nor is a search in
 A function of your own that searches (`self.search(question, k=50)`) counts where its result is seen to get into a
 prompt.
 
-By default it reports what is sure: a retriever of a framework for prompts, unless all that it finds is printed or
-counted, and a result that is seen to get into a prompt. A plain search with talk of prompts around it may serve a
-page of results: it is reported only if you select the rule, `--extend-select TG103`.
+By default it reports what is sure: a retriever of a framework for prompts, unless what it finds is only looked at or
+returned, and a result that is seen to get into a prompt, if no loop asks about each piece. A plain search with talk of
+prompts around it may serve a page of results: it is reported only if you select the rule, `--extend-select TG103`.
 
 `max_top_k` (default 20) is the first number that is too many. The fix (unsafe: it changes what is retrieved) writes
 half of it.
@@ -71,11 +71,11 @@ from typing import NamedTuple
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.finding import Edit, Fix, Span
-from tokenguard.lint.reach import calls, reaches_prompt, returned
+from tokenguard.lint.reach import calls, reaches_prompt
 from tokenguard.lint.results import narrowed, sorted_out
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.syntax import Function, Scope, spelling
-from tokenguard.lint.uses import uses
+from tokenguard.lint.uses import names_of, uses
 
 SEVERITY = "warning"
 TESTS = False
@@ -238,9 +238,12 @@ def _report(file: File, call: ast.Call, row: Row, path: str, told: set[ast.expr]
 
 
 def _looked_at(file: File, made: ast.Call) -> bool:
-    """Whether all that is done with a retriever is to search, and what it finds is only printed, or counted."""
+    """Whether a retriever is not used, or only searches, and what it finds is not seen to get into a prompt."""
     scope = file.module.scope_at(made)
     used = [n for n in uses(file, made) if not isinstance(n, ast.Name) or _seen_from(file, n, scope)]
+    if not used:
+        names = names_of(file, made)
+        return bool(names) and all(map(str.isidentifier, names)) and file.module.function_of(made) is not None
     searches = []
     for node in used:
         method = file.module.parents.get(node)
@@ -248,9 +251,7 @@ def _looked_at(file: File, made: ast.Call) -> bool:
             search = file.module.parents.get(method)
             if isinstance(search, ast.Call) and search.func is method:
                 searches.append(search)
-    return 0 < len(searches) == len(used) and not any(
-        reaches_prompt(file, search) or returned(file, search) for search in searches
-    )
+    return len(searches) == len(used) and not any(reaches_prompt(file, search) for search in searches)
 
 
 def _seen_from(file: File, name: ast.Name, scope: Scope) -> bool:

@@ -137,6 +137,11 @@ def test_a_search_with_talk_of_prompts_around_it_has_to_be_asked_for(lint, name:
 
 
 LOOKED_AT = {
+    "not used": "def f(db):\n    retriever = db.as_retriever(search_kwargs={'k': 50})\n    return db",
+    "returned to an evaluation": (
+        "def f(db, question):\n    docs = db.as_retriever(search_kwargs={'k': 50}).invoke(question)\n"
+        "    return [d.page_content for d in docs]"
+    ),
     "sorted out by what they are marked with": f"def f(db, llm, question, who):\n    found = db.similarity_search(question, k=30)\n    docs = [d for d in found if d.metadata['who'] == who]\n{ASK}",
     "all but some": (
         "def f(db, llm, question):\n    docs = []\n    for d in db.similarity_search(question, k=30):\n"

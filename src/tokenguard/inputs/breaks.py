@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from tokenguard.facts.patterns import lazy
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.chains import Chain, Place, common
 
 LEAST: Final = 1024

@@ -9,9 +9,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.known import Cut
 from tokenguard.inputs.pieces import Request
 

@@ -32,15 +32,6 @@ def reaches_prompt(file: File, call: ast.Call, depth: int = 0) -> bool:
     return any(reaches_prompt(file, caller, depth + 1) for caller in callers)
 
 
-def returned(file: File, call: ast.Call) -> bool:
-    """Whether the function around `call` returns something of its result."""
-    function = file.module.function_of(call)
-    if function is None:
-        return False
-    held = _held(call, list(ast.walk(function)))
-    return any(_mentions(result, call, held) for result in file.module.results(function))
-
-
 def holds(file: File, texts: list[ast.expr], part: ast.Call) -> bool:
     """Whether what `part` returns is in one of `texts`, put together in the same function."""
     function = file.module.function_of(part)

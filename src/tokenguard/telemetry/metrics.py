@@ -7,8 +7,8 @@ get the measurements of a drain at once, each with its call's span, so that exem
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry import metrics
 from opentelemetry.context import Context
@@ -18,17 +18,18 @@ from opentelemetry.trace import SpanContext
 from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import RLock
 from tokenguard.providers import NOT_GENERATING, Api
 from tokenguard.telemetry import conventions
 from tokenguard.telemetry.conventions import Histograms, Profile
 from tokenguard.telemetry.tallies import (
-    COST_PARTS,
     DIMENSIONS,
     HISTOGRAM_LABELS,
+    INPUT,
     LABELS,
-    TOKEN_TYPES,
+    OUTPUT,
+    PARTS,
+    Summed,
     Tally,
     number,
 )
@@ -255,30 +256,28 @@ class Metrics:
                 self._note("recording metrics", error)
 
     def _add_tally(self, tally: Tally) -> None:
-        key, seen, sums = self._labels(tally.seen), tally.seen, tally.sums()
+        key, seen, sums = self._labels(tally.seen), tally.seen, tally.summed()
         served = names.served_by(seen)
         by = (("served", served),) if served else ()
         self._add(names.CALLS, (*key, ("outcome", tally.outcome), *by), tally.calls)
         if tally.outcome != names.BLOCKED and not served and _uncapped(seen):
             self._add(names.UNCAPPED_CALLS, key, tally.calls)
-        for (_, kind), tokens in zip(TOKEN_TYPES, sums, strict=False):
-            if tokens is not None:
-                self._add(names.TOKENS, (*key, ("type", kind)), tokens)
         if tally.unpriced:
             self._add(names.UNPRICED_CALLS, key, tally.unpriced)
         if tally.usd is not None:
             self._add(names.COST_USD, (*key, ("status", tally.status)), tally.usd)
-            for (_, part), usd in zip(COST_PARTS, sums[len(TOKEN_TYPES) :], strict=False):
-                if usd is not None:
-                    self._add(names.COST_PART_USD, (*key, ("part", part)), usd)
         if tally.saved:
             self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), tally.saved)
-        for section, tokens in zip(names.INPUT_SECTIONS, sums[-len(names.INPUT_SECTIONS) :], strict=True):
-            if tokens:
-                whose = tuple(label for label in key if label[0] in SECTION_LABELS)
-                self._add(names.SECTION_TOKENS, (*whose, ("section", section)), tokens)
+        of_prompt = tuple(label for label in key if label[0] in SECTION_LABELS)
+        for (_, metric, label), (_, total) in zip(PARTS, sums, strict=True):
+            if total is None or (metric is names.COST_PART_USD and tally.usd is None):
+                continue
+            if metric is not names.SECTION_TOKENS:
+                self._add(metric, (*key, label), total)
+            elif total:
+                self._add(metric, (*of_prompt, label), total)
         if tally.histograms and self._instruments is not None:
-            self._record_histograms(self._instruments, tally)
+            self._record_histograms(self._instruments, tally, sums)
 
     def _labels(self, seen: Mapping[str, AttributeValue]) -> Key:
         """The labels of a call's own counters."""
@@ -376,12 +375,12 @@ class Metrics:
         newest = self._newest_price()
         return None if newest is None else time.time() - newest
 
-    def _record_histograms(self, instruments: Histograms, tally: Tally) -> None:
+    def _record_histograms(self, instruments: Histograms, tally: Tally, sums: Sequence[Summed]) -> None:
         seen = tally.seen
         if names.RESPONSE_MODEL not in seen and names.REQUEST_MODEL in seen:
             seen = {**seen, names.RESPONSE_MODEL: seen[names.REQUEST_MODEL]}
         labels = {name: self._bounded(name, seen[name]) for name in HISTOGRAM_LABELS if name in seen}
-        instruments.record(tally, labels)
+        instruments.record(tally, labels, *(tally.measured(sums[place].values) for place in (INPUT, OUTPUT)))
         for (metric, modality), tokens in tally.modalities.items():
             self._add(metric, (*labels.items(), (names.TOKEN_MODALITY, modality)), tokens)
 
