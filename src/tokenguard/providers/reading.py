@@ -25,12 +25,13 @@ class Shape:
     Made of the same with the counts' names.
     """
 
-    __slots__ = ("_below", "_takes", "all", "keys")
+    __slots__ = ("_below", "_takes", "all", "below", "keys", "places")
 
     def __init__(self, keys: Mapping[str, Any]) -> None:
         places = tuple((key, Usage._fields.index(its)) for key, its in keys.items() if isinstance(its, str))
         below = tuple((key, Shape(its)) for key, its in keys.items() if not isinstance(its, str))
         self.all: Places = (places, below)
+        self.places, self.below = dict(places), dict(below)
         self.keys: frozenset[str] = frozenset(key for key, _ in places).union(*(shape.keys for _, shape in below))
         self._takes: dict[type, Take] = {}
         """What takes the counts out of a model, by its class."""
@@ -342,17 +343,18 @@ NO_COUNTS: Final = (None,) * len(Usage._fields)
 
 
 def _collect(node: Any, shape: Shape, counts: list[int | None]) -> None:
-    """Fill in the counts of a usage object."""
-    said, (places, below) = fields(node), shape.all
-    for key, place in places:
-        if (value := count(said.get(key))) is None:
+    """Fill in the counts of a usage object: of its keys, which are fewer than those that it may have."""
+    places = shape.places
+    for key, said in fields(node).items():
+        if said is None:
             continue
-        before = counts[place]
-        if before is None or value > before:  # of two that say it, a zero is who does not know
-            counts[place] = value
-    for key, its in below:
-        if (part := said.get(key)) is not None:
-            _collect(part, its, counts)
+        if (place := places.get(key)) is not None:
+            value = said if type(said) is int and said >= 0 else count(said)
+            before = counts[place]
+            if value is not None and (before is None or value > before):  # of two, a zero is who does not know
+                counts[place] = value
+        elif (its := shape.below.get(key)) is not None:
+            _collect(said, its, counts)
 
 
 INCONSISTENT: Final = "inconsistent_usage"
