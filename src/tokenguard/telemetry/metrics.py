@@ -90,6 +90,13 @@ COUNTERS = (
     names.CACHE_LOOKUPS,
     names.SERIES_OVERFLOW,
 )
+RARE = frozenset(
+    {
+        *(names.RESEND_COUNT, names.RETRY_ATTEMPT, names.WEB_SEARCHES, names.FILE_SEARCHES),
+        *(names.GUARD_ACTION, names.CACHE_RESULT, names.ROUTE_SAVED, names.BREAK_KIND),
+    }
+)
+"""What few calls have, and is counted by itself."""
 SECTION_LABELS = (
     names.RESPONSE_MODEL,
     names.attribution_attribute("feature"),
@@ -213,21 +220,29 @@ class Metrics:
 
     def count_call(self, item: Finished) -> None:
         """Count a finished call. The caller has the lock, and calls `add_up` before anybody reads."""
-        record = item.record
+        record, span, histograms = item[:3]
         seen, cost = record.attributes, record.cost
         get = seen.get
-        status = None if cost is None else cost.status
+        status = None if cost is None else cost[0]
         capped = names.REQUEST_MAX_TOKENS in seen
-        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served_by(seen))
+        key = (*map(get, LABELS), record.outcome, status, capped, histograms, names.served_by(seen))
         tally = self._tallies.get(key)
         if tally is None:
-            tally = self._tallies[key] = Tally(record, histograms=item.histograms)
-        tally.add(record, item.span)
-        if self._profile.newer and item.histograms:
+            tally = self._tallies[key] = Tally(record, histograms=histograms)
+        tally.add(record, span)
+        if self._profile.newer and histograms:
             tally.add_modalities(record)
+        if tally.seen.get(names.OPERATION) in names.NOT_CAPPED:
+            self._count_units(seen)
+        if not seen.keys().isdisjoint(RARE):
+            self._count_more(tally, seen)
+
+    def _count_more(self, tally: Tally, seen: dict[str, AttributeValue]) -> None:
+        """Count what few calls have: an attribute of `RARE`."""
+        get = seen.get
         if names.RESEND_COUNT in seen or names.RETRY_ATTEMPT in seen:
             self._count_retries(tally, seen)
-        if get(names.OPERATION) in names.NOT_CAPPED or names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen:
+        if (names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen) and get(names.OPERATION) not in names.NOT_CAPPED:
             self._count_units(seen)
         if (action := get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
