@@ -375,6 +375,13 @@ def test_an_agent_of_another_module_is_known(tmp_path: Path) -> None:
 
 
 SURE = {
+    "a parameter and one more": (
+        "async def f(texts):\n    texts += ['']\n    await asyncio.gather(*[title(t) for t in texts])"
+    ),
+    "a list that grew by +=": (
+        "async def f(path):\n    todo = []\n    for line in open(path):\n        if line:\n            todo += [line]\n"
+        "    await asyncio.gather(*[title(t) for t in todo])"
+    ),
     "a parameter": "async def f(texts):\n    await asyncio.gather(*[title(t) for t in texts])",
     "a parameter that a call fills with data": (
         "def split(text):\n    return text.split()\nasync def f(texts):\n    await asyncio.gather(*[title(t) for t in texts])\n"

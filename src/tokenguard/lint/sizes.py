@@ -11,7 +11,7 @@ from tokenguard.lint.pools import as_many_as_items
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import last_name, sends
-from tokenguard.lint.syntax import Binding, Function
+from tokenguard.lint.syntax import Binding, Function, Scope
 
 _DEPTH = 20  # names of names
 _WRITTEN = 20  # items of a list that is written out, from which on they are many, whatever a rule's option says
@@ -187,8 +187,13 @@ def _grown(file: File, name: ast.Name) -> list[tuple[ast.expr, ...]]:
     found = file.module.scope_at(name).lookup(name.id)
     if found is None:
         return []
-    made = [binding.node for binding in found[1]]
-    return [goes_over(file, part.node, made) for part in found[0].names.get(f"{name.id}[]", ())]
+    made = [binding.node for binding in found[1] if binding.kind != "augment"]
+    return [goes_over(file, part.node, made) for part in _parts(found[0], name.id)]
+
+
+def _parts(scope: Scope, name: str) -> list[Binding]:
+    """What gives a list or dict more items: `.append(x)`, `found[key] = x`, `found += [x]`."""
+    return [*scope.names.get(f"{name}[]", ()), *(b for b in scope.names.get(name, ()) if b.kind == "augment")]
 
 
 def many(file: File, source: ast.expr, depth: int = 0) -> bool:
@@ -256,12 +261,13 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
     if found is None:
         return False
     scope, bindings = found
-    grown = [part for part in scope.names.get(f"{name.id}[]", ()) if part.kind in ("append", "item")]
+    grown = _parts(scope, name.id)
     if any(part.kind == "item" for part in grown):
         return False  # groups
-    if grown:
-        around = [goes_over(file, part.node, [b.node for b in bindings]) for part in grown]
-        return any(many(file, source, depth + 1) for sources in around for source in sources)
+    made_by = [b.node for b in bindings if b.kind != "augment"]
+    around = [source for part in grown for source in goes_over(file, part.node, made_by)]
+    if around:
+        return any(many(file, source, depth + 1) for source in around)
     if bindings[0].kind == "param":
         if _PLAN.search(name.id) or not isinstance(scope.node, Function):
             return False
