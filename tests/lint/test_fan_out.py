@@ -511,6 +511,7 @@ SURE |= {
 }
 
 UNSURE = {
+    "prompts for one text": "async def f(prompts, text):\n    await asyncio.gather(*[process(p, text) for p in prompts])",
     "what was found for a question": (
         "async def f(question, docs):\n    await asyncio.gather(*[process(question, d) for d in docs])"
     ),
