@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from tokenguard.cli.lint import lint
-from tokenguard.lint.config import Config
+from tokenguard.lint.config import Config, Settings
 from tokenguard.lint.engine import Linter
+from tokenguard.lint.files import discover
 from tokenguard.lint.run import lint_file
 
 CALL = "import litellm\nlitellm.completion(model='m', messages=[])\n"
@@ -91,6 +92,23 @@ def test_unreadable_files_and_loops(project: Path) -> None:
     (project / "good.py").write_text(CALL)
     rows = [(r["rule"], r["path"]) for r in report(".") if "loop" not in str(r["path"])]
     assert rows == [("TG000", "dangling.py"), ("TG101", "good.py"), ("TG000", "pipe.py")]
+
+
+@pytest.mark.parametrize("top", [".", "a", "a/", "b/../a"])
+def test_links_between_folders(project: Path, monkeypatch: pytest.MonkeyPatch, top: str) -> None:
+    """What a link leads to is linted, by the link's path; a link to a folder that it is in leads nowhere new."""
+    for folder in ("a/deep", "b"):
+        (project / folder).mkdir(parents=True)
+    for file in ("a/x.py", "a/deep/y.py", "b/z.py"):
+        (project / file).write_text(CALL)
+    links = {"a/b": "b", "b/back": "a", "a/deep/up": "a", "a/deep/home": ".", "a/deep/self": "a/deep"}
+    for link, target in links.items():
+        (project / link).symlink_to(project / target)
+    found = [file.path for file in discover((top,), Settings(None, isolated=True))]
+    seen = ["a/b/z.py", "a/deep/y.py", "a/x.py"]
+    if top == ".":
+        seen += ["b/back/deep/y.py", "b/back/x.py", "b/z.py"]
+    assert sorted(found) == seen
 
 
 def test_the_standard_library_and_its_tests_are_survived() -> None:

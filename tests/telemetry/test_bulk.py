@@ -29,7 +29,7 @@ from opentelemetry.sdk.metrics.view import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from tokenguard.telemetry import bulk, templates
-from tokenguard.telemetry.bulk import Bulk, points
+from tokenguard.telemetry.bulk import Bulk, Measured, points
 
 BOUNDS = (1, 4, 16, 64, 256)
 VIEWS = {
@@ -54,7 +54,7 @@ def one_by_one(instrument, labels, measured):
 
 
 def in_bulk(instrument, labels, measured):
-    Bulk(instrument).add(labels, measured)
+    Bulk(instrument).add(labels, Measured(*zip(*measured, strict=True)))
 
 
 def told(point):

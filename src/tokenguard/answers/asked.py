@@ -124,7 +124,7 @@ def why_unkept(came: Incoming) -> str | None:
         return names.WIRE
     if came.size > came.most:
         return "size"
-    return None if came.whole or _has_ended(came) else "incomplete"
+    return None if came.done or came.whole or _has_ended(came) else "incomplete"
 
 
 REFUSAL: Final = b'"refusal"'

@@ -46,6 +46,8 @@ DEPTH: Final = 4
 MARKS: Final = frozenset({"ephemeral", "default"})
 """The types of marks of what the provider shall cache: Anthropic's, Bedrock's."""
 _SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
+UNUSUAL: Final = (TypeError, ValueError, RecursionError)
+"""What is raised for data that is not plain."""
 _AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
 _STREAM: Final = frozenset({"stream"})
 _new: Final = tuple.__new__
@@ -75,7 +77,11 @@ def counted(call: Call, request: Mapping[str, Any]) -> Body:
     if not left_out.isdisjoint(request):
         request = {key: value for key, value in request.items() if key not in left_out}
     telling: list[dict[str, Any]] = []
-    value, data = _canonical(request, telling)
+    try:
+        value = _normal(request, telling)
+        data = marshalled(value)
+    except UNUSUAL:
+        value, data = _as_json(request, telling)
     if telling and not all(map(CACHE_MARKS.isdisjoint, telling)):
         value = _unmarked(value)
         data = marshalled(value)
@@ -90,17 +96,17 @@ def canonical(value: object) -> bytes:
     >>> canonical(1) == canonical("1")
     False
     """
-    return _canonical(value, [])[1]
-
-
-def _canonical(value: object, telling: list[dict[str, Any]]) -> tuple[Any, bytes]:
     try:
-        found = _normal(value, telling)
-        return found, marshalled(found)
-    except (TypeError, ValueError, RecursionError):  # an enum, a number of numpy's: as JSON has it
-        telling.clear()
-        found = _normal(json.loads(json.dumps(value, allow_nan=False, default=_plain)), telling)
-        return found, marshalled(found)
+        return marshalled(_normal(value, []))
+    except UNUSUAL:
+        return _as_json(value, [])[1]
+
+
+def _as_json(value: object, telling: list[dict[str, Any]]) -> tuple[Any, bytes]:
+    """The same of an enum, a number of numpy's: as JSON has it."""
+    telling.clear()
+    found = _normal(json.loads(json.dumps(value, allow_nan=False, default=_plain)), telling)
+    return found, marshalled(found)
 
 
 def _normal(value: Any, telling: list[dict[str, Any]]) -> Any:

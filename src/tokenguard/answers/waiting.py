@@ -33,13 +33,14 @@ AGAIN_S: Final = 1.0
 class Coming:
     """The entries that one answer becomes, made when they are first asked for."""
 
-    _made: Mapping[bytes, Entry] | None = None
+    __slots__ = ("_at", "_hides_usage", "_made", "came", "found")
 
     def __init__(self, found: Asked, came: Incoming, hides_usage: bool) -> None:
         self.found = found
         self.came = came
         self._hides_usage = hides_usage
         self._at = time.time()
+        self._made: Mapping[bytes, Entry] | None = None
 
     def entry(self, key: bytes) -> Entry | None:
         """The one under this key."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, Cost
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.ledger import nano
 from tokenguard.metering.settling import price

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from tokenguard.call.call import Call
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNCAPPED_OUTPUT
 from tokenguard.guard.worst_case import SAFETY, Worst
 from tokenguard.prices import PriceBook, Tier

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-from tokenguard.facts.tuples import NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from tokenguard.facts.usage import Usage
@@ -57,8 +55,9 @@ class Incoming:
     """Whether an answer with status 200 has begun."""
     size = 0
     _headers: Headers = ()
+    done = False
+    """Whether it is known that all of it has come; else see `whole`."""
     _decoded = False
-    _whole = False
     _over: Callable[[], bool] | None = None
     _length: int | None = None
     """Bytes of its body, where that is told; a reader may stop there, and ask for no end."""
@@ -75,11 +74,11 @@ class Incoming:
         """
         self.begun, self._headers, self._decoded, self._over = True, headers, decoded, over
         self._length = None if decoded else _length(self.headers)
-        self.parts, self.size, self._whole = [], 0, False
+        self.parts, self.size, self.done = [], 0, False
 
     def comes(self, headers: Headers, body: bytes) -> None:
         """All of an answer with status 200 has come, and its body is decoded."""
-        self.begun = self._decoded = self._whole = True
+        self.begun = self._decoded = self.done = True
         self._headers, self.size, self.parts = headers, len(body), []
         if self.size <= self.most:
             self.parts = [body]
@@ -109,12 +108,12 @@ class Incoming:
 
     def ends(self) -> None:
         """That was all of it."""
-        self._whole = True
+        self.done = True
 
     @property
     def whole(self) -> bool:
         """Whether all of it has come."""
-        return self._whole or self.size == self._length or (self._over is not None and self._over())
+        return self.done or self.size == self._length or (self._over is not None and self._over())
 
 
 def _length(headers: tuple[tuple[str, str], ...]) -> int | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from tokenguard.facts import names
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 
 AttributeValue = str | bool | int | float | tuple[str, ...]

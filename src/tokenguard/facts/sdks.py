@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenguard.facts.tuples import NamedTuple
+from typing import NamedTuple
 
 
 class Sdk(NamedTuple):

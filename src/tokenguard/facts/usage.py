@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from tokenguard.facts.tuples import NamedTuple
+from typing import Final, NamedTuple
 
 UNCAPPED_OUTPUT: Final = 4096
 """Output tokens reserved for a call that sets no cap. Only a cap makes a budget's promise a promise."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tokenguard.call.failures import refuses
 from tokenguard.call.flow import Answer
 from tokenguard.call.kept import HttpAnswer, Incoming
 from tokenguard.facts import names
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.guard.fan_out import FanOut, running_loop
 from tokenguard.process.native import RLock
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, ToolsetRecord
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.breaks import Break, find
 from tokenguard.inputs.chains import Chains, Key, chain
 from tokenguard.inputs.known import Known

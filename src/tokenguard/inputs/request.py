@@ -10,9 +10,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.hashes import canonical, in_bytes, in_tuple, is_salted, marshalled, read_back
 from tokenguard.process.hashes import fingerprint as of_bytes
 from tokenguard.tokens.text import upper_bound

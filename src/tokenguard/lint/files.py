@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from tokenguard.lint.config import FILES, Config, Settings
@@ -191,13 +192,14 @@ def discover(
 
 
 class _Folder(NamedTuple):
-    """A folder to look into: its path as given and absolute, what holds in it, and the folders it is in."""
+    """A folder to look into: its path, also as the beginning of others, and absolute; what holds there; if asked."""
 
     path: str
+    prefix: str
     absolute: str
     config: Config
     ignores: _Ignores
-    above: frozenset[tuple[int, int]]
+    asked: bool
 
 
 def _walk(top: str, settings: Settings, gitignore: bool) -> Iterator[Found]:
@@ -207,43 +209,56 @@ def _walk(top: str, settings: Settings, gitignore: bool) -> Iterator[Found]:
     if gitignore and config.respect_gitignore:
         for parent in reversed(_up_to_repository(absolute)):
             ignores = ignores.within(parent)
-    pending = [_Folder(os.path.normpath(top), absolute, config, ignores, frozenset())]
+    path = os.path.normpath(top)
+    pending = [_Folder(path, "" if path == "." else os.path.join(path, ""), absolute, config, ignores, True)]
     while pending:
-        folder = pending.pop()
+        path, prefix, absolute, config, ignores, asked = pending.pop()
         try:
-            status = os.stat(folder.path)
-            with os.scandir(folder.path) as entries:
-                listed = sorted(entries, key=lambda e: e.name)
+            with os.scandir(path) as entries:
+                listed = sorted(entries, key=_BY_NAME)
         except OSError:
             continue
-        here = (status.st_dev, status.st_ino)
-        if here in folder.above:  # a loop of symbolic links
-            continue
         names = {entry.name for entry in listed}
-        if (
-            "pyvenv.cfg" in names and folder.above
-        ):  # a virtual environment, whatever it is called; unless it is asked for
+        if "pyvenv.cfg" in names and not asked:  # a virtual environment, whatever it is called
             continue
-        config = settings.of(folder.path) if not names.isdisjoint(FILES) else folder.config
-        ignores = folder.ignores
+        if not names.isdisjoint(FILES):
+            config = settings.of(path)
         if gitignore and config.respect_gitignore and ".gitignore" in names:
-            ignores = ignores.within(folder.absolute)
+            ignores = ignores.within(absolute)
         folders = []
-        prefix = "" if folder.path == "." else os.path.join(folder.path, "")
-        for entry, is_folder in _kept(listed, folder._replace(config=config, ignores=ignores)):
-            path = prefix + entry.name
-            if is_folder:
-                absolute = os.path.join(folder.absolute, entry.name)
-                folders.append(_Folder(path, absolute, config, ignores, folder.above | {here}))
-            else:
-                yield Found(path, config)
+        above = os.path.join(absolute, "")
+        for entry, is_folder in _kept(listed, above, config, ignores):
+            if not is_folder:
+                yield Found(prefix + entry.name, config)
+            elif not (entry.is_symlink() and _loops(above + entry.name)):
+                at = prefix + entry.name
+                folders.append(_Folder(at, at + os.sep, above + entry.name, config, ignores, False))
         pending.extend(reversed(folders))
 
 
-def _kept(entries: list[os.DirEntry[str]], folder: _Folder) -> Iterator[tuple[os.DirEntry[str], bool]]:
-    """The folders and the files to lint among `entries`, and which they are."""
-    exclude = folder.config.exclude
-    prefix = relative(folder.absolute, folder.config) if exclude else ""
+_BY_NAME = attrgetter("name")
+
+
+def _loops(link: str) -> bool:
+    """Whether a link, given as an absolute path, leads to a folder that it is in."""
+    try:
+        target = os.stat(link)
+        at = os.path.dirname(link)
+        while not os.path.samestat(os.stat(at), target):
+            link, at = at, os.path.dirname(at)
+            if at == link:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _kept(
+    entries: list[os.DirEntry[str]], above: str, config: Config, ignores: _Ignores
+) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    """The folders and the files to lint among `entries`, which are in the folder `above`, and which they are."""
+    exclude = config.exclude
+    prefix = relative(above, config) if exclude else ""
     for entry in entries:
         name = entry.name
         try:
@@ -252,7 +267,7 @@ def _kept(entries: list[os.DirEntry[str]], folder: _Folder) -> Iterator[tuple[os
             continue
         if name in _NEVER or not (is_folder or name.endswith(SUFFIXES)):
             continue
-        if folder.ignores.rules and folder.ignores.ignored(os.path.join(folder.absolute, name), name, is_folder):
+        if ignores.rules and ignores.ignored(above + name, name, is_folder):
             continue
         if exclude and matches(name if prefix == "." else f"{prefix}/{name}", exclude):
             continue

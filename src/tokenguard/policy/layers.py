@@ -12,9 +12,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.policy import kinds
 from tokenguard.policy.grammar import Key, rows
 from tokenguard.policy.locate import Path

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.prices.models import spellings
 from tokenguard.prices.rates import FREE_QUOTA, PLACE, Rates, complete, without_rates
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from tokenguard.facts.patterns import lazy
-from tokenguard.facts.tuples import NamedTuple
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "openai": "openai",

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from operator import attrgetter, mul
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.record import Cost
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNITS, Usage
 
 FEMTO_PER_USD: Final = 10**15

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from tokenguard.facts.patterns import lazy
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.prices.models import PROVIDERS
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.providers.reading import Reading, fields, whole
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.patterns import lazy
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import mistral
 from tokenguard.providers.anthropic import MESSAGES
@@ -21,7 +20,7 @@ from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with, told_before
 from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.openai import result_rounds, results_sent
-from tokenguard.providers.reading import INCONSISTENT, Reading, count, fields, items, larger, text, untold
+from tokenguard.providers.reading import INCONSISTENT, Reading, count, fields, items, larger, reading, text, untold
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
@@ -126,14 +125,11 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         # Vertex AI has had answers that hold the thoughts, as the total says then (litellm#23731)
         held = answer is not None and thoughts is not None and thoughts <= answer and total == sent + answer
         generated = total - sent if held else max((answer or 0) + (thoughts or 0), total - sent)
-    heard = kinds(said, *at.heard)
-    reheard = kinds(said, at.reheard)
-    spoken = kinds(said, at.spoken)
-    return Usage(
-        input=sent,
-        output=generated,
-        cache_read=count(said.get(at.cached)),
-        reasoning=thoughts,
+    usage = Usage(sent, generated, count(said.get(at.cached)), reasoning=thoughts)
+    heard, reheard, spoken = kinds(said, *at.heard), kinds(said, at.reheard), kinds(said, at.spoken)
+    if not (heard or reheard or spoken):
+        return usage
+    return usage._replace(
         input_audio=heard.get("AUDIO"),
         cache_audio_read=reheard.get("AUDIO"),
         output_audio=spoken.get("AUDIO"),
@@ -152,8 +148,8 @@ def doubt_of(said: Mapping[str, Any], usage: Usage | None, at: Counts = GENERATE
 def kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
     """Tokens by modality."""
     kinds: dict[str, int] = {}
-    for key in details:
-        for detail in items(said.get(key)):
+    for each in filter(None, map(said.get, details)):
+        for detail in items(each):
             kind = str(detail.get("modality")).upper()
             kinds[kind] = kinds.get(kind, 0) + (count(detail.get("tokenCount")) or count(detail.get("tokens")) or 0)
     return kinds
@@ -162,38 +158,41 @@ def kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
 # --- responses --------------------------------------------------------------------------------------------------------
 
 
-def either(node: Mapping[str, Any], camel: str, snake: str) -> Any:
-    """The value of a field in either spelling."""
-    value = node.get(camel)
-    return node.get(snake) if value is None else value
-
-
-def _parts(content: object) -> Iterator[Mapping[str, Any]]:
-    yield from items(fields(content).get("parts"))
+def _holding(content: object, camel: str, snake: str) -> int:
+    """How many parts of a content have a field, in either spelling."""
+    held = 0
+    for part in items(fields(content).get("parts")):
+        held += part.get(camel) is not None or part.get(snake) is not None
+    return held
 
 
 def _calls(content: object) -> int:
     """The function calls in a content."""
-    return sum(either(part, "functionCall", "function_call") is not None for part in _parts(content))
+    return _holding(content, "functionCall", "function_call")
 
 
 def read_generate(response: object) -> Reading:
     """A `generateContent` response."""
     body = fields(response)
     usage = fields(body.get("usageMetadata"))
-    candidates = list(items(body.get("candidates")))
-    model = text(body.get("modelVersion"))
     used = read_google_usage(usage)
-    return with_searches(
+    reasons, grounds, calls = [], [], 0
+    for candidate in items(body.get("candidates")):
+        calls += _calls(candidate.get("content"))
+        if reason := candidate.get("finishReason"):
+            reasons.append(str(reason))
+        if (ground := candidate.get("groundingMetadata")) is not None:
+            grounds.append(fields(ground))
+    read = reading(
         used,
-        model,
-        [fields(each.get("groundingMetadata")) for each in candidates],
-        id=text(body.get("responseId")),
-        finish_reasons=tuple(str(each["finishReason"]) for each in candidates if each.get("finishReason")),
-        tool_calls=sum(_calls(each.get("content")) for each in candidates),
-        service_tier=text(usage.get("serviceTier")) or text(usage.get("trafficType")),
+        text(body.get("modelVersion")),
+        text(body.get("responseId")),
+        (*reasons,),
+        calls,
+        text(usage.get("serviceTier")) or text(usage.get("trafficType")),
         basis=doubt_of(usage, used),
     )
+    return with_searches(read, grounds) if grounds else read
 
 
 BY_THE_PROMPT = lazy(r"gemini-(?:live-)?[12]\b")
@@ -203,7 +202,7 @@ https://ai.google.dev/gemini-api/docs/google-search#pricing: of newer ones each 
 """
 
 
-def with_searches(usage: Usage | None, model: str | None, grounds: Iterable[Mapping[str, Any]], **said: Any) -> Reading:
+def with_searches(said: Reading, grounds: Iterable[Mapping[str, Any]]) -> Reading:
     """A reading with what Google searched for it, by all the grounding metadata that there was.
 
     How many searches of maps there were is not told: one.
@@ -216,11 +215,10 @@ def with_searches(usage: Usage | None, model: str | None, grounds: Iterable[Mapp
         for chunk in items(each.get("groundingChunks")):
             maps, found = maps or bool(chunk.get("maps")), found or bool(chunk.get("web") or chunk.get("image"))
             own = own or _is_charged(fields(chunk.get("retrievedContext")))
-    return Reading(
-        usage=searched(usage, model, web=len(queries - {""}) or found, maps=int(maps)),
-        model=model,
+    usage = said.usage
+    return said._replace(
+        usage=searched(usage, said.model, web=len(queries - {""}) or found, maps=int(maps)),
         extra_fees=own or (usage is None and bool(queries or maps or found)),
-        **said,
     )
 
 
@@ -389,7 +387,7 @@ def fold_interaction(body: bytes) -> Reading:
 def _turns(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The contents of a request, last first."""
     contents = body.get("contents")
-    yield from map(fields, reversed(contents) if isinstance(contents, list) else ())
+    return map(fields, reversed(contents) if isinstance(contents, list) else ())
 
 
 def generate_tool_steps(body: Mapping[str, Any]) -> int:
@@ -398,7 +396,7 @@ def generate_tool_steps(body: Mapping[str, Any]) -> int:
     for content in _turns(body):
         if content.get("role") == "model":
             steps += _calls(content) > 0
-        elif not any(either(part, "functionResponse", "function_response") is not None for part in _parts(content)):
+        elif not _holding(content, "functionResponse", "function_response"):
             break
     return steps
 

@@ -39,8 +39,8 @@ def read_turn(message: object) -> Reading:
     if usage is not None and (filmed := kinds(said, *USAGE.heard).get("VIDEO")):
         usage = usage._replace(input_image=(usage.input_image or 0) + filmed)
     grounds = items(fields(message).get("grounds"))
-    reading = with_searches(usage, text(fields(message).get("model")), grounds, complete=usage is not None)
-    return reading._replace(model=None)
+    turn = Reading(usage, text(fields(message).get("model")), complete=usage is not None)
+    return with_searches(turn, grounds)._replace(model=None)
 
 
 def most_of_turn(body: Mapping[str, Any]) -> Usage:

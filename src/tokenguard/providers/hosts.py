@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from tokenguard.facts.patterns import lazy
-from tokenguard.facts.tuples import NamedTuple
 
 CLIENTS = {
     "BaseAzureClient": "azure.ai.openai",

@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenguard.facts.patterns import lazy
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.providers import messages
 from tokenguard.providers.messages import Message, Part
 

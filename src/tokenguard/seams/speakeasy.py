@@ -77,8 +77,9 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         request = kwargs["request"]
         if request.method != "POST":
             return None
-        endpoint, path = located(str(request.url), sdk.provider)
-        if request.url.fragment == "fim":  # what the SDK tells two operations of one path apart by, on Vertex AI
+        url = str(request.url)
+        endpoint, path = located(url, sdk.provider)
+        if url.endswith("#fim"):  # what the SDK tells two operations of one path apart by, on Vertex AI
             path += "#fim"
         api = api_of(path, sdk.speaks or sdk.provider)
         if api is None:

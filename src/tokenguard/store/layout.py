@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
+from binascii import unhexlify
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -190,14 +191,22 @@ _INSERT_KIND: Final = (
 
 
 class _Shape:
-    """What attributes of some names are to a store. Programs have few sets of them."""
+    """What attributes of some names are to a store: the columns that they fill. Programs have few sets of them."""
 
-    __slots__ = ("columns", "json", "kinds", "of_kind", "shared")
+    __slots__ = ("identifiers_of", "insert", "json", "kinds", "of_kind", "own_of", "responds", "shared", "words")
 
     def __init__(self, attributes: tuple[str, ...]) -> None:
         columns = {column: name for name in attributes if (column := _COLUMN_OF.get(name))}
-        self.columns = frozenset(columns) & frozenset(_OWN)
-        """The columns of a call's own row that it has."""
+        own = [column for column in columns if column not in KIND and column != _RESPONSE]
+        own.sort(key=lambda column: column not in IDENTIFIERS)
+        identifiers = [column for column in own if column in IDENTIFIERS]
+        self.identifiers_of = _picked(columns[column] for column in identifiers)
+        self.own_of = _picked(columns[column] for column in own[len(identifiers) :])
+        self.words = tuple(columns[column] for column in own if column in WORDS)
+        self.responds = _RESPONSE in columns
+        keys = ("id", "kind", "own", *_FIXED, _RESPONSE, *own)
+        marked = ", ".join(map(_mark, keys))
+        self.insert = f"INSERT INTO call_rows ({_quoted(keys)}) VALUES ({marked})"  # noqa: S608 - our own names
         self.kinds = tuple(column for column in KIND if column in columns)
         self.shared = tuple(name for name in attributes if name not in _COLUMN_OF and name in SHARED)
         self.of_kind = _picked((*map(COLUMNS.__getitem__, self.kinds), *self.shared))
@@ -206,43 +215,23 @@ class _Shape:
         """The attributes that have no other place than the JSON."""
 
 
-class _Columns:
-    """The columns of the rows of one batch: most calls have half of them."""
-
-    __slots__ = ("attributes", "identifiers", "insert", "response", "words")
-
-    def __init__(self, columns: frozenset[str]) -> None:
-        own = [column for column in _OWN if column in columns]
-        self.attributes = [COLUMNS[column] for column in own]
-        self.identifiers = [place for place, column in enumerate(own) if column in IDENTIFIERS]
-        self.response = own.index(_RESPONSE) if _RESPONSE in own else None
-        self.words = [COLUMNS[column] for column in own if column in WORDS]
-        keys = ("id", "kind", "own", *_FIXED, *own)
-        marked = ", ".join(map(_mark, keys))
-        self.insert = f"INSERT INTO call_rows ({_quoted(keys)}) VALUES ({marked})"  # noqa: S608 - our own names
-
-
 _shape_of: Final = functools.lru_cache(maxsize=512)(_Shape)
-_columns_of: Final = functools.lru_cache(maxsize=64)(_Columns)
 _COLUMN_OF: Final = {attribute: column for column, attribute in COLUMNS.items()}
 _FIXED: Final = tuple(column for column in FIXED if column not in KIND)
 _RESPONSE: Final = "response_id"
-_OWN: Final = tuple(column for column in COLUMNS if column not in KIND)
-"""The columns of a call's own row, but for its JSON and what is `FIXED`."""
 
 
-def _picked(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+def _picked(names: Iterable[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     """What takes these values out of a mapping."""
-    if len(names) > 1:
-        return itemgetter(*names)
-    return lambda mapping: tuple(mapping[name] for name in names)
+    some = (*names,)
+    return itemgetter(*some) if len(some) > 1 else lambda mapping: tuple(mapping[name] for name in some)
 
 
 def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
     """Keep calls, in the transaction that is open. Raises as SQLite does, or `ValueError` for what JSON cannot hold."""
-    kinds: dict[bytes, tuple[Any, ...]] = {}
-    columns: frozenset[str] = frozenset()
-    calls = []
+    numbers: dict[bytes, int] = {}
+    words: set[Any] = set()
+    batches: dict[_Shape, list[tuple[Any, ...]]] = {}
     for number, start, duration, outcome, trace, span, attributes, more in rows:
         shape = _shape_of(tuple(attributes))
         own: dict[str, Any] = {}
@@ -252,34 +241,30 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
             (zeros if value == 0 else own)[name] = value
         for name, value in more.items():
             (zeros if value == 0 or name in SHARED else own)[name] = value
-        response = attributes.get(names.RESPONSE_ID)
-        beginning, response = ("", None) if response is None else _parted(response)
-        said = (*shape.of_kind(attributes), *zeros.values())
+        beginning, response = _parted(attributes[names.RESPONSE_ID]) if shape.responds else ("", None)
+        said = shape.of_kind(attributes)
+        if zeros:
+            said += (*zeros.values(),)
         try:
             digest, kind = _kind(shape, outcome, beginning, (*zeros,), *said)
         except TypeError:  # a list
             digest, kind = _kind.__wrapped__(shape, outcome, beginning, (*zeros,), *said)
-        kinds[digest] = kind
-        if not shape.columns <= columns:
-            columns |= shape.columns
-        calls.append((number, digest, own, start, duration, trace, span, attributes, response))
-    if not calls:
-        return
-    numbers = {digest: _number(connection, digest, kind) for digest, kind in kinds.items()}
-    place = _columns_of(columns)
-    words = {attributes.get(name) for name in place.words for *_, attributes, _ in calls} - {None}
-    connection.executemany(_INSERT_WORD, [(word,) for word in words])
-    filled = []
-    for number, digest, own, start, duration, trace, span, attributes, response in calls:
-        values = [*map(attributes.get, place.attributes)]
-        if place.response is not None:
-            values[place.response] = response
-        for n in place.identifiers:
-            if values[n] is not None:
-                values[n] = packed(values[n])
-        said = (start, duration, packed(trace), packed(span), *values)
-        filled.append((number, numbers[digest], _json(own), *said))
-    connection.executemany(place.insert, filled)
+        if digest not in numbers:
+            numbers[digest] = _number(connection, digest, kind)
+        for name in shape.words:
+            words.add(attributes[name])
+        if shape not in batches:
+            batches[shape] = []
+        batches[shape].append(
+            (
+                *(number, numbers[digest], _json(own) if own else None, start, duration, packed(trace), packed(span)),
+                *(packed(response), *map(packed, shape.identifiers_of(attributes)), *shape.own_of(attributes)),
+            )
+        )
+    if words:
+        connection.executemany(_INSERT_WORD, [(word,) for word in words])
+    for shape, batch in batches.items():
+        connection.executemany(shape.insert, batch)
 
 
 @functools.lru_cache(maxsize=512, typed=True)  # 0 is not 0.0
@@ -313,19 +298,25 @@ def packed(text: Any) -> Any:
     >>> packed("00ff"), packed("0f0"), packed("FF"), packed("")
     (b'\x00\xff', '0f0', 'FF', '')
     """
-    if not isinstance(text, str) or len(text) % 2 or text.strip(_DIGITS):
+    if not text or not isinstance(text, str) or text[0] not in _DIGITS or text[-1] not in _DIGITS:
         return text
-    return bytes.fromhex(text) or text
+    try:
+        packed = unhexlify(text)
+    except ValueError:
+        return text
+    return packed if packed.hex() == text else text
 
 
-_DIGITS: Final = "0123456789abcdef"
+_DIGITS: Final = frozenset("0123456789abcdef")
 
 
 def _parted(name: Any) -> tuple[str, Any]:
     """A response's id as its beginning, up to the last dash or underscore, and the rest."""
     if not isinstance(name, str):
         return "", name
-    end = max(name.rfind("-"), name.rfind("_")) + 1
+    end, other = name.rfind("-") + 1, name.rfind("_") + 1
+    if end < other:
+        end = other
     return (name[:end], name[end:]) if end <= BEGINNING else ("", name)
 
 

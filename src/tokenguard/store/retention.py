@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.store.layout import NS_PER_DAY
 from tokenguard.store.sums import fold, summed_to
 

@@ -11,12 +11,13 @@ or the instrument is no histogram of the SDK, `record` is called for each.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
@@ -26,11 +27,24 @@ from tokenguard.facts.record import AttributeValue
 from tokenguard.process.interrupts import interrupt
 
 INTERNAL: Final = "opentelemetry.sdk.metrics._internal"
+INSTRUMENT: Final = f"{INTERNAL}.instrument"
+AGGREGATION: Final = f"{INTERNAL}.aggregation"
+MEASUREMENT: Final = f"{INTERNAL}.measurement"
+MATCH: Final = f"{INTERNAL}._view_instrument_match"
+RESERVOIR: Final = f"{INTERNAL}.exemplar.exemplar_reservoir"
+FILTER: Final = f"{INTERNAL}.exemplar.exemplar_filter"
 EMPTY: Final = Context()
 
-Measured = list[tuple[float, SpanContext]]
-"""Values, each with the span that it is from."""
+Spans = Sequence[SpanContext]
 Labels = Mapping[str, AttributeValue]
+
+
+class Measured(NamedTuple):
+    """What was measured of some calls."""
+
+    values: Sequence[float]
+    spans: Spans
+    """Which span each is from."""
 
 
 class Bulk:
@@ -43,8 +57,7 @@ class Bulk:
         """Add what was measured with these attributes."""
         sdk: Any = getattr(self._instrument, "_real_instrument", self._instrument)
         if points.why_not(sdk) is not None or not points.add(sdk, labels, measured):
-            for value, span in measured:
-                self._instrument.record(value, {**labels}, _around(span))
+            _one_by_one(self._instrument, labels, measured)
 
 
 def _around(span: SpanContext) -> Context:
@@ -59,7 +72,7 @@ class Points:
 
     def why_not(self, instrument: Any) -> str | None:
         """Why measurements of this instrument are recorded one by one; `None` where they are not."""
-        sdk: Any = sys.modules.get(f"{INTERNAL}.instrument")
+        sdk: Any = sys.modules.get(INSTRUMENT)
         if type(instrument) is not getattr(sdk, "_Histogram", None):  # another thread may be importing it just now
             return f"the histogram is {type(instrument).__module__}.{type(instrument).__qualname__}"
         record = sdk.Histogram.record
@@ -83,52 +96,65 @@ class Points:
         return True
 
     @staticmethod
-    def _into(match: Any, instrument: Any, labels: Labels, measured: Measured, told: Measured, now: int) -> None:
-        internal: Any = sys.modules[INTERNAL]
+    def _into(match: Any, instrument: Any, labels: Labels, measured: Measured, told: Told, now: int) -> None:
         keys = match._view._attribute_keys
         kept = {**labels} if keys is None else {key: value for key, value in labels.items() if key in keys}
-        hashed = sys.modules[f"{INTERNAL}._view_instrument_match"]._hash_attributes(kept)
+        hashed = _hashed((*kept,), *kept.values())
         with match._lock:
             point = match._get_or_create_aggregation(hashed, kept)
-            plain = type(point) is internal.aggregation._ExplicitBucketHistogramAggregation
+            plain = type(point) is sys.modules[AGGREGATION]._ExplicitBucketHistogramAggregation
+            last: dict[int, int] = {}
             if plain:
                 with point._lock:
-                    _sum(point, measured)
-        reservoir: Any = sys.modules[f"{INTERNAL}.exemplar.exemplar_reservoir"]
+                    last = _sum(point, measured.values)
         if not plain:
-            kind, sampled = internal.measurement.Measurement, {id(each) for each in told}
-            for each in measured:
-                measurement = kind(each[0], now, instrument, _around(each[1]), {**labels})
-                match.consume_measurement(measurement, id(each) in sampled)
-        elif type(point._reservoir) is reservoir.AlignedHistogramBucketExemplarReservoir:  # keeps the last of a bucket
-            last = {bisect_left(point._reservoir._boundaries, each[0]): each for each in told}
-            _offer(point, last.values(), labels, now)
+            kind: Any = sys.modules[MEASUREMENT].Measurement
+            for n, (value, span) in enumerate(zip(*measured, strict=True)):
+                match.consume_measurement(kind(value, now, instrument, _around(span), {**labels}), told(n))
+            return
+        reservoir, offered = point._reservoir, range(len(measured.values))
+        if type(reservoir) is sys.modules[RESERVOIR].AlignedHistogramBucketExemplarReservoir:
+            # It keeps the last of each bucket.
+            if reservoir._boundaries is not point._boundaries or not all(map(told, last.values())):
+                last = {bisect_left(reservoir._boundaries, measured.values[n]): n for n in offered if told(n)}
+            for n in last.values():
+                reservoir.offer(measured.values[n], now, {**labels}, _around(measured.spans[n]))
         else:
-            _offer(point, told, labels, now)
+            for n in filter(told, offered):
+                reservoir.offer(measured.values[n], now, {**labels}, _around(measured.spans[n]))
 
 
-def _sum(point: Any, measured: Measured) -> None:
+Told = Callable[[int], bool]
+"""Whether an exemplar may be kept of a measurement, by its place."""
+
+
+@functools.lru_cache(maxsize=1024, typed=True)  # 0 is not 0.0
+def _hashed(keys: tuple[str, ...], *values: AttributeValue) -> object:
+    """The key of the point of these attributes. Programs have few sets of them."""
+    return sys.modules[MATCH]._hash_attributes(dict(zip(keys, values, strict=True)))
+
+
+def _sum(point: Any, values: Sequence[float]) -> dict[int, int]:
+    """Add to a point, and return the place of the last value of each bucket."""
     buckets, bounds, total = point._value or point._get_empty_bucket_counts(), point._boundaries, point._sum
-    for value, _ in measured:
-        buckets[bisect_left(bounds, value)] += 1
+    last = {}
+    for n, value in enumerate(values):
+        bucket = bisect_left(bounds, value)
+        buckets[bucket] += 1
+        last[bucket] = n
         total += value
     point._value, point._sum = buckets, total
     if point._record_min_max:
-        values = [value for value, _ in measured]
-        point._min, point._max = min(point._min, *values), max(point._max, *values)
+        point._min, point._max = min(point._min, min(values)), max(point._max, max(values))
+    return last
 
 
-def _offer(point: Any, told: Any, labels: Labels, now: int) -> None:
-    for value, span in told:
-        point._reservoir.offer(value, now, {**labels}, _around(span))
-
-
-def _told(chosen: Any, labels: Labels, measured: Measured, now: int) -> Measured:
+def _told(chosen: Any, labels: Labels, measured: Measured, now: int) -> Told:
     """Those of which exemplars may be kept."""
-    filters: Any = sys.modules[f"{INTERNAL}.exemplar.exemplar_filter"]
-    if type(chosen) is filters.TraceBasedExemplarFilter:
-        return [each for each in measured if each[1].is_valid and each[1].trace_flags.sampled]
-    return [each for each in measured if chosen.should_sample(each[0], now, labels, _around(each[1]))]
+    values, spans = measured
+    if type(chosen) is sys.modules[FILTER].TraceBasedExemplarFilter:
+        return lambda n: spans[n].is_valid and spans[n].trace_flags.sampled
+    return [chosen.should_sample(value, now, labels, _around(spans[n])) for n, value in enumerate(values)].__getitem__
 
 
 # --- both ways, once --------------------------------------------------------------------------------------------------
@@ -147,7 +173,7 @@ def _tried(points: Points) -> str | None:
 
 
 def _one_by_one(instrument: Any, labels: Labels, measured: Measured) -> None:
-    for value, span in measured:
+    for value, span in zip(*measured, strict=True):
         instrument.record(value, {**labels}, _around(span))
 
 
@@ -166,7 +192,7 @@ def _collected(way: Callable[[Any, Labels, Measured], object]) -> Sequence[objec
     for _ in range(2):
         for number in (1, 2):
             labels: dict[str, AttributeValue] = {"text": "x", "number": number}
-            way(instrument, labels, [*zip((0.5, 1, 3, 9, 3), spans, strict=True)])
+            way(instrument, labels, Measured((0.5, 1, 3, 9, 3), spans))
         for reader in readers:
             data: Any = reader.get_metrics_data()
             for point in data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points:

@@ -10,15 +10,14 @@ Source: https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.metrics import Meter
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
-from tokenguard.telemetry.bulk import Bulk
+from tokenguard.telemetry.bulk import Bulk, Measured
 from tokenguard.telemetry.modality import COUNTED, INFERENCE, by_modality
 from tokenguard.telemetry.tallies import Tally
 
@@ -107,19 +106,18 @@ class Histograms:
             self._first_chunks.append(make(names.INFERENCE_FIRST_CHUNK, seconds))
             self._by_kind = make(names.INFERENCE_CALL_INPUT, tokens), make(names.INFERENCE_CALL_OUTPUT, tokens)
 
-    def record(self, tally: Tally, labels: dict[str, AttributeValue]) -> None:
-        """Record what was measured of calls with these labels."""
+    def record(self, tally: Tally, labels: dict[str, AttributeValue], inputs: Measured, outputs: Measured) -> None:
+        """Record what was measured of calls with these labels; `inputs` and `outputs` are tokens."""
         inference = labels.get(names.OPERATION) in INFERENCE
         for duration in self._durations if inference else self._of_others:
             duration.add(labels, tally.durations)
-        inputs, outputs = tally.measured(names.INPUT_TOKENS), tally.measured(names.OUTPUT_TOKENS)
         for kind, tokens in (("input", inputs), ("output", outputs)):
-            if tokens and self._usage is not None:
+            if tokens.values and self._usage is not None:
                 self._usage.add({**labels, names.TOKEN_TYPE: kind}, tokens)
-        if tally.first_chunks:
+        if tally.first_chunks.values:
             for first_chunk in self._first_chunks:
                 first_chunk.add(labels, tally.first_chunks)
         if inference and self._by_kind is not None:
             for histogram, tokens in zip(self._by_kind, (inputs, outputs), strict=True):
-                if tokens:
+                if tokens.values:
                     histogram.add(labels, tokens)

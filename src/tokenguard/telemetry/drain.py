@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import metrics, trace
@@ -258,10 +257,14 @@ class Telemetry:
         if seen.toolset is not None:
             records.append(seen.toolset)
         # Not in place: the record may be in the user's hands.
-        record = replace(item.record, attributes={**item.record.attributes, **seen.attributes})
+        its = item.record
+        attributes = {**its.attributes, **seen.attributes}
+        record = CallRecord(
+            its.start_ns, its.duration_ns, its.outcome, attributes, its.trace_id, its.span_id, its.usage, its.cost
+        )
         if names.BREAK_KIND in seen.attributes and item.span.trace_flags.sampled:
             self._show_break(record, item.span, seen.attributes)
-        return item._replace(record=record, snapshot=None)
+        return Finished(record, item.span, item.histograms)
 
     def _show_break(self, record: CallRecord, span: SpanContext, seen: Mapping[str, AttributeValue]) -> None:
         """A span of its own below the call's, which has ended: nobody waits for what is found out here."""

@@ -7,8 +7,8 @@ get the measurements of a drain at once, each with its call's span, so that exem
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry import metrics
 from opentelemetry.context import Context
@@ -18,17 +18,18 @@ from opentelemetry.trace import SpanContext
 from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import RLock
 from tokenguard.providers import NOT_GENERATING, Api
 from tokenguard.telemetry import conventions
 from tokenguard.telemetry.conventions import Histograms, Profile
 from tokenguard.telemetry.tallies import (
-    COST_PARTS,
     DIMENSIONS,
     HISTOGRAM_LABELS,
+    INPUT,
     LABELS,
-    TOKEN_TYPES,
+    OUTPUT,
+    PARTS,
+    Summed,
     Tally,
     number,
 )
@@ -89,6 +90,13 @@ COUNTERS = (
     names.CACHE_LOOKUPS,
     names.SERIES_OVERFLOW,
 )
+RARE = frozenset(
+    {
+        *(names.RESEND_COUNT, names.RETRY_ATTEMPT, names.WEB_SEARCHES, names.FILE_SEARCHES),
+        *(names.GUARD_ACTION, names.CACHE_RESULT, names.ROUTE_SAVED, names.BREAK_KIND),
+    }
+)
+"""What few calls have, and is counted by itself."""
 SECTION_LABELS = (
     names.RESPONSE_MODEL,
     names.attribution_attribute("feature"),
@@ -212,21 +220,29 @@ class Metrics:
 
     def count_call(self, item: Finished) -> None:
         """Count a finished call. The caller has the lock, and calls `add_up` before anybody reads."""
-        record = item.record
+        record, span, histograms = item[:3]
         seen, cost = record.attributes, record.cost
         get = seen.get
-        status = None if cost is None else cost.status
+        status = None if cost is None else cost[0]
         capped = names.REQUEST_MAX_TOKENS in seen
-        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served_by(seen))
+        key = (*map(get, LABELS), record.outcome, status, capped, histograms, names.served_by(seen))
         tally = self._tallies.get(key)
         if tally is None:
-            tally = self._tallies[key] = Tally(record, histograms=item.histograms)
-        tally.add(record, item.span)
-        if self._profile.newer and item.histograms:
+            tally = self._tallies[key] = Tally(record, histograms=histograms)
+        tally.add(record, span)
+        if self._profile.newer and histograms:
             tally.add_modalities(record)
+        if tally.seen.get(names.OPERATION) in names.NOT_CAPPED:
+            self._count_units(seen)
+        if not seen.keys().isdisjoint(RARE):
+            self._count_more(tally, seen)
+
+    def _count_more(self, tally: Tally, seen: dict[str, AttributeValue]) -> None:
+        """Count what few calls have: an attribute of `RARE`."""
+        get = seen.get
         if names.RESEND_COUNT in seen or names.RETRY_ATTEMPT in seen:
             self._count_retries(tally, seen)
-        if get(names.OPERATION) in names.NOT_CAPPED or names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen:
+        if (names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen) and get(names.OPERATION) not in names.NOT_CAPPED:
             self._count_units(seen)
         if (action := get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
@@ -255,30 +271,28 @@ class Metrics:
                 self._note("recording metrics", error)
 
     def _add_tally(self, tally: Tally) -> None:
-        key, seen, sums = self._labels(tally.seen), tally.seen, tally.sums()
+        key, seen, sums = self._labels(tally.seen), tally.seen, tally.summed()
         served = names.served_by(seen)
         by = (("served", served),) if served else ()
         self._add(names.CALLS, (*key, ("outcome", tally.outcome), *by), tally.calls)
         if tally.outcome != names.BLOCKED and not served and _uncapped(seen):
             self._add(names.UNCAPPED_CALLS, key, tally.calls)
-        for (_, kind), tokens in zip(TOKEN_TYPES, sums, strict=False):
-            if tokens is not None:
-                self._add(names.TOKENS, (*key, ("type", kind)), tokens)
         if tally.unpriced:
             self._add(names.UNPRICED_CALLS, key, tally.unpriced)
         if tally.usd is not None:
             self._add(names.COST_USD, (*key, ("status", tally.status)), tally.usd)
-            for (_, part), usd in zip(COST_PARTS, sums[len(TOKEN_TYPES) :], strict=False):
-                if usd is not None:
-                    self._add(names.COST_PART_USD, (*key, ("part", part)), usd)
         if tally.saved:
             self._add(names.SAVED_USD, (*key, ("lever", "prompt_cache")), tally.saved)
-        for section, tokens in zip(names.INPUT_SECTIONS, sums[-len(names.INPUT_SECTIONS) :], strict=True):
-            if tokens:
-                whose = tuple(label for label in key if label[0] in SECTION_LABELS)
-                self._add(names.SECTION_TOKENS, (*whose, ("section", section)), tokens)
+        of_prompt = tuple(label for label in key if label[0] in SECTION_LABELS)
+        for (_, metric, label), (_, total) in zip(PARTS, sums, strict=True):
+            if total is None or (metric is names.COST_PART_USD and tally.usd is None):
+                continue
+            if metric is not names.SECTION_TOKENS:
+                self._add(metric, (*key, label), total)
+            elif total:
+                self._add(metric, (*of_prompt, label), total)
         if tally.histograms and self._instruments is not None:
-            self._record_histograms(self._instruments, tally)
+            self._record_histograms(self._instruments, tally, sums)
 
     def _labels(self, seen: Mapping[str, AttributeValue]) -> Key:
         """The labels of a call's own counters."""
@@ -376,12 +390,12 @@ class Metrics:
         newest = self._newest_price()
         return None if newest is None else time.time() - newest
 
-    def _record_histograms(self, instruments: Histograms, tally: Tally) -> None:
+    def _record_histograms(self, instruments: Histograms, tally: Tally, sums: Sequence[Summed]) -> None:
         seen = tally.seen
         if names.RESPONSE_MODEL not in seen and names.REQUEST_MODEL in seen:
             seen = {**seen, names.RESPONSE_MODEL: seen[names.REQUEST_MODEL]}
         labels = {name: self._bounded(name, seen[name]) for name in HISTOGRAM_LABELS if name in seen}
-        instruments.record(tally, labels)
+        instruments.record(tally, labels, *(tally.measured(sums[place].values) for place in (INPUT, OUTPUT)))
         for (metric, modality), tokens in tally.modalities.items():
             self._add(metric, (*labels.items(), (names.TOKEN_MODALITY, modality)), tokens)
 

@@ -71,7 +71,7 @@ def silencing(context: Context) -> Context:
 
 def hex_ids(ids: SpanContext) -> tuple[str, str]:
     """Trace id and span id in hex; empty without a tracer."""
-    return (f"{ids.trace_id:032x}", f"{ids.span_id:016x}") if ids.is_valid else ("", "")
+    return (ids.trace_id.to_bytes(16).hex(), ids.span_id.to_bytes(8).hex()) if ids.is_valid else ("", "")
 
 
 PLAIN = frozenset((str, bool, int, float, tuple))

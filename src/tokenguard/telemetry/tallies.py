@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import SpanContext
 
@@ -41,30 +41,31 @@ COST_PARTS: Final = (
     (names.COST_CACHE_WRITE, "cache_write"),
     (names.COST_TOOLS, "tools"),
 )
-SUMMED: Final = (
-    *(attribute for attribute, _ in (*TOKEN_TYPES, *COST_PARTS)),
-    *map(names.input_attribute, names.INPUT_SECTIONS),
+PARTS: Final = (
+    *((name, names.TOKENS, ("type", kind)) for name, kind in TOKEN_TYPES),
+    *((name, names.COST_PART_USD, ("part", part)) for name, part in COST_PARTS),
+    *((names.input_attribute(name), names.SECTION_TOKENS, ("section", name)) for name in names.INPUT_SECTIONS),
 )
-"""The attributes that are summed, in the order of `Tally.sums`."""
+"""The attributes that are summed, with the metric of each, and its label there."""
+SUMMED: Final = tuple(attribute for attribute, _, _ in PARTS)
+INPUT: Final = SUMMED.index(names.INPUT_TOKENS)
+OUTPUT: Final = SUMMED.index(names.OUTPUT_TOKENS)
 NUMBERS: Final = frozenset((type(None), bool, int, float))
+
+
+class Summed(NamedTuple):
+    """One of `SUMMED`, of all calls of a tally."""
+
+    values: Sequence[float | None]
+    total: float | None
 
 
 class Tally:
     """The calls with the same labels and the same outcome."""
 
     __slots__ = (
-        "_rows",
-        "calls",
-        "durations",
-        "first_chunks",
-        "histograms",
-        "modalities",
-        "outcome",
-        "saved",
-        "seen",
-        "status",
-        "unpriced",
-        "usd",
+        *("_durations", "_rows", "_spans", "_waited", "_waiting"),
+        *("calls", "histograms", "modalities", "outcome", "saved", "seen", "status", "unpriced", "usd"),
     )
 
     def __init__(self, record: CallRecord, *, histograms: bool) -> None:
@@ -79,8 +80,11 @@ class Tally:
         self.saved = 0.0
         self._rows: list[tuple[AttributeValue | None, ...]] = []
         """Of each call its values of `SUMMED`."""
-        self.durations: Measured = []
-        self.first_chunks: Measured = []
+        self._durations: list[float] = []
+        self._spans: list[SpanContext] = []
+        self._waited: list[float] = []
+        """For the first chunk, those that were streams, and their spans."""
+        self._waiting: list[SpanContext] = []
         self.modalities: dict[tuple[names.Metric, str], float] = {}
         """Tokens by the newer conventions' counters, and by what they are of."""
 
@@ -90,28 +94,38 @@ class Tally:
         get, cost = record.attributes.get, record.cost
         self._rows.append((*map(get, SUMMED),))
         if cost is not None:
-            if cost.total is None:
+            if (total := cost[2]) is None:
                 self.unpriced += 1
             else:
-                self.usd = (self.usd or 0) + cost.total
-            self.saved += cost.saved or 0.0
+                self.usd = (self.usd or 0) + total
+            self.saved += cost[7] or 0.0
         if self.histograms:
-            self.durations.append((record.duration_ns / 1e9, span))
+            self._durations.append(record.duration_ns / 1e9)
+            self._spans.append(span)
             if (waited := get(names.TIME_TO_FIRST_CHUNK)) is not None:
-                self.first_chunks.append((number(waited), span))
+                self._waited.append(number(waited))
+                self._waiting.append(span)
 
-    def sums(self) -> list[float | None]:
+    def summed(self) -> list[Summed]:
         """By `SUMMED`; `None` where no call had any."""
-        return [*map(_total, zip(*self._rows, strict=True))]
+        return [*map(_summed, zip(*self._rows, strict=True))]
 
-    def measured(self, attribute: str) -> Measured:
-        """One of `SUMMED` of each call that had any, with its span; of calls with histograms."""
-        place = SUMMED.index(attribute)
-        return [
-            (number(value), span)
-            for row, (_, span) in zip(self._rows, self.durations, strict=True)
-            if (value := row[place]) is not None
-        ]
+    @property
+    def durations(self) -> Measured:
+        """In seconds, of calls with histograms."""
+        return Measured(self._durations, self._spans)
+
+    @property
+    def first_chunks(self) -> Measured:
+        """How long they waited for the first part of a stream, in seconds."""
+        return Measured(self._waited, self._waiting)
+
+    def measured(self, values: Sequence[float | None]) -> Measured:
+        """One of `summed`, of each call that had any, with its span; of calls with histograms."""
+        if None not in values:
+            return Measured(values, self._spans)  # type: ignore[arg-type] # it has none
+        told = [(value, span) for value, span in zip(values, self._spans, strict=True) if value is not None]
+        return Measured(*zip(*told, strict=True)) if told else Measured((), ())
 
     def add_modalities(self, record: CallRecord) -> None:
         """Count a call's tokens by modality, where it is an inference."""
@@ -124,13 +138,14 @@ class Tally:
                     self.modalities[key] = self.modalities.get(key, 0) + part
 
 
-def _total(values: tuple[AttributeValue | None, ...]) -> float | None:
-    """The sum of what is told; `None` where nothing is."""
-    if values.count(None) == len(values):
-        return None
+def _summed(values: tuple[AttributeValue | None, ...]) -> Summed:
+    """What calls say one by one, as numbers; and the sum of what is told, `None` where nothing is."""
+    told: Any = values  # of numbers alone
+    if told.count(None) == len(told):
+        return Summed(told, None)
     if not NUMBERS.issuperset(map(type, values)):
-        values = tuple(number(value) for value in values if value is not None)
-    return sum(filter(None, values))  # type: ignore[arg-type] # of numbers alone
+        told = tuple(None if value is None else number(value) for value in values)
+    return Summed(told, sum(filter(None, told)))
 
 
 def number(value: AttributeValue) -> float:

@@ -10,9 +10,8 @@ import functools
 from collections.abc import Mapping
 from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.hashes import marshalled
 from tokenguard.tokens.text import upper_bound
 

@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import cache
 from importlib.machinery import PathFinder
-from typing import Any, Final
-
-from tokenguard.facts.tuples import NamedTuple
+from typing import Any, Final, NamedTuple
 
 PACKAGE: Final = "genai_prices"
 SNAPSHOTS: Final = "genai_prices.data_snapshot"

@@ -25,8 +25,9 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
         call = sending()
         if call is None or not is_its(call, request.method, request.url.host):
             return None
-        following = None if call.joins is None else follows(call)
-        return asked(call) if following is None else following
+        if call.joins is not None and (following := follows(call)) is not None:
+            return following
+        return asked(call)
 
     def listen(wire: Wire, response: Any, waits: bool) -> None:
         if response.status_code != 200:
