@@ -7,6 +7,10 @@ void count_begin(void) {
     CALLGRIND_TOGGLE_COLLECT;
 }
 
+void count_toggle(void) {
+    CALLGRIND_TOGGLE_COLLECT;
+}
+
 void count_end(const char *name) {
     CALLGRIND_TOGGLE_COLLECT;
     CALLGRIND_DUMP_STATS_AT(name);

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).with_name("counting.c")
 OUT = "callgrind.out"
@@ -52,12 +53,44 @@ class Counter:
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", str(SOURCE), "-o", str(library)], check=True)
         self._library = ctypes.PyDLL(str(library))
         self._dumps = 0
+        self._between = False
+        self._layers: list[Callable[..., Any]] = []
         for _ in range(2):
             self.nothing = self._counted(lambda: None)
 
     def count(self, work: Callable[[], object]) -> int:
         """Instructions that `work` takes in this thread, with the collector of garbage switched off."""
         return self._counted(work) - self.nothing
+
+    def count_between(self, work: Callable[[], object]) -> int:
+        """The same, but of what `work` does between two layers that were made `toggling` alone."""
+        toggle = self._library.count_toggle
+
+        def between() -> None:
+            toggle()
+            self._between = True
+            work()
+            self._between = False
+            toggle()
+
+        return self._counted(between) - self.nothing
+
+    def toggling(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that ends the counting of `count_between`, or begins it, while it runs."""
+        toggle, place = self._library.count_toggle, len(self._layers)
+        self._layers.append(function)  # and not in the closure, where TokenGuard finds the SDK's own and goes below
+
+        def toggled(*args: Any, **kwargs: Any) -> Any:
+            function = self._layers[place]
+            if not self._between:
+                return function(*args, **kwargs)
+            toggle()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                toggle()
+
+        return toggled
 
     def _counted(self, work: Callable[[], object]) -> int:
         interval = sys.getswitchinterval()

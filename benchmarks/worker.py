@@ -7,7 +7,8 @@
 - `{"do": "check"}` -> per scenario, how many spans one turn gives, of what size, and which instruments recorded.
 - `{"do": "rss"}` -> `{"rss": bytes}`.
 - `{"do": "count", "scenario": S, "n": N}` -> `{"instructions": I}`: of the calling thread over N turns; where the
-  process runs under `counting.command`, in its folder.
+  process runs under `counting.command`, in its folder. `{"do": "count_own", ...}`: of these, those of what the
+  contender has put around the SDKs' method that sends a request.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def serve(worker: Worker, answers: TextIO) -> None:
             answer = worker.check()
         elif command["do"] == "count":
             answer = worker.count(command["scenario"], command["n"])
+        elif command["do"] == "count_own":
+            answer = worker.count(command["scenario"], command["n"], own=True)
         else:
             answer = {"rss": rss()}
         print(json.dumps(answer), file=answers)
@@ -95,7 +98,12 @@ class Worker:
             openai, anthropic
         )  # the SDKs import much at the first use; that is not the contender's start
         processor, reader = self.pipeline()
+        senders = [sdk._base_client.SyncAPIClient for sdk in (openai, anthropic)] if scenarios else []
+        for sender in senders:
+            sender.request = self.counter.toggling(sender.request)
         self.contender.install(processor, reader)
+        for sender in senders:
+            sender.request = self.counter.toggling(sender.request)
         self.loop = asyncio.Runner()
         self.scenarios = self.make_scenarios(openai, anthropic)
         for scenario in self.scenarios.values():
@@ -239,12 +247,13 @@ class Worker:
         """Counts instructions."""
         return Counter(Path.cwd())
 
-    def count(self, scenario: str, n: int) -> dict[str, int]:
-        """Count the instructions of n turns, after as many that warm up."""
+    def count(self, scenario: str, n: int, *, own: bool = False) -> dict[str, int]:
+        """Count the instructions of n turns, after as many that warm up; or the contender's own among them."""
         turns = self.scenarios[scenario]
         turns(n)
         self.flush()
-        return {"instructions": self.counter.count(lambda: turns(n))}
+        count = self.counter.count_between if own else self.counter.count
+        return {"instructions": count(lambda: turns(n))}
 
     def check(self) -> dict[str, Any]:
         """What one turn of each scenario leaves behind."""
