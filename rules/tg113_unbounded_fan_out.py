@@ -15,7 +15,8 @@ messages.
 
 By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web request,
 the chunks of a text, more than twenty that are written out), and the request is in sight. Where the items may be few
-(the steps that a model has planned, search terms, what was retrieved, groups, what an object holds), or only names say
+(the steps that a model has planned, search terms, what was retrieved, groups, what an object holds, questions about one
+text), or only names say
 that a model is asked, it reports only if you select it: `--extend-select TG113`.
 
 Bad:
@@ -77,7 +78,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.fanout import bounded, fan_outs
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import sends
-from tokenguard.lint.sizes import few, many
+from tokenguard.lint.sizes import about_one_text, few, many
 
 SEVERITY = "warning"
 TESTS = False
@@ -100,6 +101,7 @@ def check(file: File) -> Iterator[Report]:
             continue
         if sends(file, fan.task):
             message = f"This starts {fan.how}. Bound them with a semaphore, or send them in batches."
-            sure = any(many(file, source) for source in fan.sources) and sends(file, fan.task, surely=True)
+            data = any(many(file, source) for source in fan.sources) and not about_one_text(fan.task, fan.sources)
+            sure = data and sends(file, fan.task, surely=True)
             reported.add(fan.task)
             yield Report(fan.call, message, sure=sure)

@@ -119,3 +119,14 @@ def test_the_standard_library_and_its_tests_are_survived() -> None:
     full = Linter(config, prefilter=False)
     for file in random.Random(7).sample(files, min(150, len(files))):
         assert lint_file(fast, str(file)).findings == lint_file(full, str(file)).findings
+
+
+def test_a_template_of_a_file_is_not_broken(tmp_path: Path) -> None:
+    """What cookiecutter fills in is no Python yet; where it is, it is linted."""
+    folder = tmp_path / "{{cookiecutter.name}}"
+    folder.mkdir()
+    (folder / "app.py").write_text("class {{ cookiecutter.name }}(Base):\n    pass\n" + CALL)
+    (folder / "plain.py").write_text(CALL)
+    linter = Linter(Config(root=tmp_path))
+    assert lint_file(linter, str(folder / "app.py")).findings == []
+    assert [f.rule for f in lint_file(linter, str(folder / "plain.py")).findings if f.severity != "info"] == ["TG101"]

@@ -97,6 +97,9 @@ REPORTED = {
 }
 
 SILENT = {
+    "a research agent of Google's, which takes no cap": (
+        "from google import genai\nc = genai.Client()\nc.interactions.create(agent='deep-research', input='Hi', background=True)"
+    ),
     "strands, a capped model": (
         "from strands import Agent\nfrom strands.models import BedrockModel\n"
         "agent = Agent(model=BedrockModel(model_id='m', max_tokens=9))"

@@ -375,6 +375,13 @@ def test_an_agent_of_another_module_is_known(tmp_path: Path) -> None:
 
 
 SURE = {
+    "a parameter and one more": (
+        "async def f(texts):\n    texts += ['']\n    await asyncio.gather(*[title(t) for t in texts])"
+    ),
+    "a list that grew by +=": (
+        "async def f(path):\n    todo = []\n    for line in open(path):\n        if line:\n            todo += [line]\n"
+        "    await asyncio.gather(*[title(t) for t in todo])"
+    ),
     "a parameter": "async def f(texts):\n    await asyncio.gather(*[title(t) for t in texts])",
     "a parameter that a call fills with data": (
         "def split(text):\n    return text.split()\nasync def f(texts):\n    await asyncio.gather(*[title(t) for t in texts])\n"
@@ -504,6 +511,7 @@ SURE |= {
 }
 
 UNSURE = {
+    "prompts for one text": "async def f(prompts, text):\n    await asyncio.gather(*[process(p, text) for p in prompts])",
     "what was found for a question": (
         "async def f(question, docs):\n    await asyncio.gather(*[process(question, d) for d in docs])"
     ),

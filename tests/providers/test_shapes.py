@@ -111,3 +111,43 @@ def test_classes_that_differ() -> None:
     for more in (None, One(n=3), Other(n=4), Other.model_validate({"n": 4, "m": 2}), {"n": 5}, One(n=6), None) * 2:
         wanted = read_usage({"n": 1, "more": None if more is None else dict(more)}, shape)
         assert read_usage(Whole(n=1, more=more), shape) == wanted
+
+
+class Lives(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    short: int | None = None
+
+
+class Details(BaseModel):
+    n: int | None = None
+    lives: Lives | None = None
+
+
+class Deep(BaseModel):
+    n: int | None = None
+    more: Details | None = None
+
+
+DEEP: list[dict[str, Any]] = [
+    {"n": 1},
+    {"n": 1, "more": {"n": 2}},
+    {"n": 1, "more": {"n": 2, "lives": {"short": 3}}},
+    {"n": 1, "more": {"n": 2, "lives": {"short": 3, "long": 4}}},
+]
+
+
+@pytest.mark.parametrize("first", DEEP, ids=repr)
+def test_three_deep(first: dict[str, Any]) -> None:
+    """However deep the counts are, and whatever was seen of a class before."""
+    shape = Shape({"n": "input", "more": {"n": "cache_read", "lives": {"short": "cache_write", "long": "reasoning"}}})
+    for said in (first, *DEEP, *DEEP):
+        assert read_usage(Deep.model_validate(said), shape) == read_usage(said, shape)
+
+
+@pytest.mark.parametrize("said", DEEP[:3], ids=repr)
+def test_known_at_the_second_time(said: dict[str, Any]) -> None:
+    """A class that was seen once is read by what was written for it, however deep."""
+    shape = Shape({"n": "input", "more": {"n": "cache_read", "lives": {"short": "cache_write"}}})
+    node = Deep.model_validate(said)
+    wanted = read_usage(node, shape)
+    assert shape.taken(node) == wanted

@@ -47,9 +47,9 @@ def find(new: Chain, earlier: list[Chain], input_tokens: int, read: int, *, mark
 
     `read` is what the provider says that it read from its cache; `marks` whether it caches only what is marked.
     """
+    if input_tokens - read < WORTH or not _lost(input_tokens, read):
+        return None  # whatever has become of the cache
     least = least_of(new.model)
-    if input_tokens < least or not _lost(input_tokens, read):
-        return None  # however it was broken
     known = [old for old in earlier if old.ended_ns <= new.sent_ns < old.ended_ns + HOUR_NS]
     if not new.chars or not known:
         return None

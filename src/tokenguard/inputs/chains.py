@@ -108,7 +108,7 @@ def common(new: Chain, old: Chain) -> int:
     """How many blocks from the beginning two chains have in common."""
     a, b = new.sums, old.sums
     low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
+    if not high or (a[high - 1] == b[high - 1] and a[:high] == b[:high]):
         return high
     last = old.firsts[-2]  # prompts part in their last text more often than not
     if last < high and a[:last] == b[:last]:

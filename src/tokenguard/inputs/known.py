@@ -39,16 +39,17 @@ class Cut:
     __slots__ = ("ends", "length", "sums")
 
     def __init__(self, text: str) -> None:
-        self.sums, self.ends = array("I"), array("I")
-        self.length = len(text)
-        """Its characters."""
+        sums, ends = [], []
         at, end = 0, len(text)
         while at < end:
             line = text.find("\n", at + LEAST - 1, at + BLOCK)
-            until = line + 1 if line >= 0 else min(at + BLOCK, end)
-            self.sums.append(crc32(text[at:until].encode("utf-8", "surrogatepass")))
-            self.ends.append(until)
+            until = line + 1 if line >= 0 else at + BLOCK
+            if until > end:
+                until = end
+            sums.append(crc32(text[at:until].encode("utf-8", "surrogatepass")))
+            ends.append(until)
             at = until
+        self.sums, self.ends, self.length = array("I", sums), array("I", ends), end
 
     def __len__(self) -> int:
         """Its characters."""
@@ -85,11 +86,12 @@ class Known(Plain[Cut]):
             values = read_back(rest)
             more, values[sent.turns] = values[sent.turns], None
             rest = marshalled(values)
-        get, texts = self.young.get, sent.texts
+        get, texts = self.young.get, iter(sent.texts)
         key: object = (sent[:4], hash(rest), hash(sent.nested))
         digest, head, own, toolset, _ = get(key) or self._found(key, self._rest, sent, rest)
         digests, turns = [digest], []
-        for said in zip(texts[::2], texts[1::2], strict=True):
+        for role in texts:
+            said = (role, next(texts))
             key = hash(said)  # Python keeps the hash of a text with it: a long one is not read again
             digest, turn, _ = get(key) or self._found(key, self._words, said)
             digests.append(digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from tokenguard.facts.names import INPUT_SECTIONS
@@ -10,6 +11,8 @@ from tokenguard.inputs.pieces import MEDIA_CHARS, Head, Request
 
 K = TypeVar("K")
 CHARS_PER_TOKEN: Final = 4
+SYSTEM, TOOLS, HISTORY, RESULTS, LAST, MEDIA = INPUT_SECTIONS
+FIRST: Final = itemgetter(0)
 MAX_TOOLS: Final = 256
 """Tools of one request that are told apart."""
 
@@ -24,8 +27,19 @@ def sections(request: Request[Any], input_tokens: int) -> dict[str, int]:
     if request.head.remembered:
         known = (system + tools + history + results + last + media) // CHARS_PER_TOKEN
         history += max(0, input_tokens - known) * CHARS_PER_TOKEN
-    chars = (system, tools, history, results, last, media)
-    sizes = {name: size for name, size in zip(INPUT_SECTIONS, chars, strict=True) if size}
+    sizes = {}
+    if system:
+        sizes[SYSTEM] = system
+    if tools:
+        sizes[TOOLS] = tools
+    if history:
+        sizes[HISTORY] = history
+    if results:
+        sizes[RESULTS] = results
+    if last:
+        sizes[LAST] = last
+    if media:
+        sizes[MEDIA] = media
     return shared_out(input_tokens, sizes)
 
 
@@ -35,18 +49,20 @@ def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
     >>> shared_out(10, {"a": 1, "b": 1, "c": 1})
     {'a': 4, 'b': 3, 'c': 3}
     """
-    weight = sum(weights.values())
+    whole = sum(weights.values())
     parts: dict[K, int] = {}
-    if not weight:
+    if not whole:
         return parts
-    left, short = {}, total
-    for key, each in weights.items():
-        scaled = total * each
-        parts[key] = part = scaled // weight
-        left[key] = scaled - part * weight
+    left, short = [], total
+    for key, weight in weights.items():
+        scaled = total * weight
+        parts[key] = part = scaled // whole
         short -= part
-    for key in sorted(left, key=left.__getitem__, reverse=True)[:short] if short else ():
-        parts[key] += 1
+        left.append((scaled - part * whole, key))
+    if short:
+        left.sort(key=FIRST, reverse=True)
+        for _, key in left[:short]:
+            parts[key] += 1
     return parts
 
 

@@ -140,8 +140,11 @@ class Linter:
         return sorted(findings, key=lambda f: f.order)
 
     def broken(self, path: str, message: str, line: int = 1, severity: Severity = "error") -> list[Finding]:
-        """The TG000 finding of a file that could not be read or parsed, if TG000 is enabled."""
-        if BROKEN not in self.enabled or BROKEN in self._ignored_for(path):
+        """The TG000 finding of a file that could not be read or parsed, if TG000 is enabled.
+
+        A template (`{{cookiecutter.name}}/app.py`) has none: it becomes Python where it is filled in.
+        """
+        if BROKEN not in self.enabled or "{{" in path or BROKEN in self._ignored_for(path):
             return []
         severity = self.config.severity.get(BROKEN, severity)
         return [Finding(BROKEN, self._names[BROKEN], severity, message, path, Span(line, 0, line, 0))]

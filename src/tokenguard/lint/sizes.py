@@ -11,7 +11,7 @@ from tokenguard.lint.pools import as_many_as_items
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import last_name, sends
-from tokenguard.lint.syntax import Binding, Function
+from tokenguard.lint.syntax import Binding, Function, Scope
 
 _DEPTH = 20  # names of names
 _WRITTEN = 20  # items of a list that is written out, from which on they are many, whatever a rule's option says
@@ -32,6 +32,8 @@ _QUESTION = lazy(r"(?:^|_)(?:question|query)$")
 _RETRIEVED = lazy(
     r"(?:^|_)(?:doc|document|context|passage|chunk|result|source|snippet|node|evidence|url|link)s?(?:_|$)"
 )
+_QUESTIONS = lazy(r"(?:^|_)(?:prompts|questions|queries|fields|attributes|entities)$")
+_TEXT = lazy(r"(?:^|_)(?:text|document|content|article|page|transcript|paper)$")
 _ANSWER = lazy(r"\bchoices\b|\.(?:content|output_text|completion)\b|\['content'\]")
 _TABLE = lazy(r"(?:^|_)(?:df|data_?frame)(?:_|$)", re.IGNORECASE)
 _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
@@ -164,8 +166,9 @@ def _of_a_team(file: File, source: ast.expr) -> bool:
     loop = file.module.parents.get(source)
     if not isinstance(loop, ast.comprehension | ast.For | ast.AsyncFor) or loop.iter is not source:
         return False
-    names = (node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name))
-    return any(map(_ONE_OF_A_TEAM.search, names))
+    names = [node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)]
+    of_tasks = names[:1] == ["task"] and isinstance(source, ast.Call) and last_name(source.func) == "items"
+    return of_tasks or any(map(_ONE_OF_A_TEAM.search, names))
 
 
 def _tested_short(file: File, source: ast.expr, most: int) -> bool:
@@ -187,8 +190,19 @@ def _grown(file: File, name: ast.Name) -> list[tuple[ast.expr, ...]]:
     found = file.module.scope_at(name).lookup(name.id)
     if found is None:
         return []
-    made = [binding.node for binding in found[1]]
-    return [goes_over(file, part.node, made) for part in found[0].names.get(f"{name.id}[]", ())]
+    made = [binding.node for binding in found[1] if binding.kind != "augment"]
+    return [goes_over(file, part.node, made) for part in _parts(found[0], name.id)]
+
+
+def _parts(scope: Scope, name: str) -> list[Binding]:
+    """What gives a list or dict more items: `.append(x)`, `found[key] = x`, `found += [x]`."""
+    return [*scope.names.get(f"{name}[]", ()), *(b for b in scope.names.get(name, ()) if b.kind == "augment")]
+
+
+def about_one_text(task: ast.expr, sources: tuple[ast.expr, ...]) -> bool:
+    """Whether a task is one of several questions about the same text: `ask(prompt, text) for prompt in prompts`."""
+    given = (*task.args, *(k.value for k in task.keywords)) if isinstance(task, ast.Call) else ()
+    return any(_QUESTIONS.search(last_name(s)) for s in sources) and any(_TEXT.search(last_name(a)) for a in given)
 
 
 def many(file: File, source: ast.expr, depth: int = 0) -> bool:
@@ -256,12 +270,14 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
     if found is None:
         return False
     scope, bindings = found
-    grown = [part for part in scope.names.get(f"{name.id}[]", ()) if part.kind in ("append", "item")]
+    grown = _parts(scope, name.id)
     if any(part.kind == "item" for part in grown):
         return False  # groups
-    if grown:
-        around = [goes_over(file, part.node, [b.node for b in bindings]) for part in grown]
-        return any(many(file, source, depth + 1) for sources in around for source in sources)
+    made_by = [b.node for b in bindings if b.kind != "augment"]
+    around = [(part.kind, goes_over(file, part.node, made_by)) for part in grown]
+    around = [(kind, sources) for kind, sources in around if sources or kind != "augment"]
+    if around:
+        return any(many(file, source, depth + 1) for _, sources in around for source in sources)
     if bindings[0].kind == "param":
         if _PLAN.search(name.id) or not isinstance(scope.node, Function):
             return False

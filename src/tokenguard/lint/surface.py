@@ -59,7 +59,7 @@ CALLS: tuple[Surface, ...] = (
                                           "create", "create_with_completion", "create_partial", "create_iterable"))),
     *_calls((), "*.messages.create", "*.messages.stream", "*.messages.parse", "*.messages.tool_runner",
             needs="max_tokens"),
-    *_calls(("generation_config.max_output_tokens",), "*.interactions.create", needs="input",
+    *_calls(("generation_config.max_output_tokens",), "*.interactions.create", needs="model",
             nested='{{"max_output_tokens": {}}}'),
     *_calls(_GOOGLE, "*.models.generate_content", "*.models.generate_content_stream", needs="contents",
             nested='{{"max_output_tokens": {}}}'),

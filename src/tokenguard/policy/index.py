@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 Facts = tuple[str, ...]
 Test = Callable[[Facts], bool]
-Patterns = Iterable[tuple[str, tuple[str, ...]]]
+Patterns = Collection[tuple[str, tuple[str, ...]]]
 """Keys with their globs, as `When.patterns` has them."""
 
 
@@ -26,8 +26,8 @@ class Places(tuple[int, ...]):
     __eq__ = object.__eq__
 
 
-Group = tuple[Test, Places]
-"""A condition, and the places of the rules that it is for."""
+Group = tuple[Test | None, Places]
+"""A condition, `None` for the one that is always met, and the places of the rules that it is for."""
 
 MAGIC: Final = re.compile(r"[*?\[]")
 
@@ -58,11 +58,15 @@ class Index:
 
     def find(self, facts: Facts) -> tuple[int, ...]:
         """The places of the rules that apply, in their order; of one condition, the same object each time."""
-        asked = {id(group): group for group in self._others}
-        for (index, length), table in self._tables.items():
-            for group in table.get(facts[index][:length], ()):
-                asked[id(group)] = group
-        found = [places for test, places in asked.values() if test(facts)]
+        asked = self._others
+        if self._tables:
+            by_value = {
+                id(group): group
+                for (index, length), table in self._tables.items()
+                for group in table.get(facts[index][:length], ())
+            }
+            asked = [*asked, *by_value.values()]
+        found = [places for test, places in asked if test is None or test(facts)]
         return found[0] if len(found) == 1 else tuple(sorted(place for places in found for place in places))
 
 
@@ -74,8 +78,10 @@ def _beginning(glob: str) -> tuple[str, bool] | None:
     return (glob[: magic.start()], False) if magic.start() else None
 
 
-def _test(patterns: Patterns, at: Mapping[str, int]) -> Test:
+def _test(patterns: Patterns, at: Mapping[str, int]) -> Test | None:
     """The test of all keys, any glob of a key. Globs are case-sensitive and match the whole value."""
+    if not patterns:
+        return None
     tests = [
         (at[key], re.compile("|".join(fnmatch.translate(glob) for glob in globs)).match) for key, globs in patterns
     ]

@@ -272,11 +272,11 @@ class CompiledPolicy:
         cache = next(iter(found.get("caches", ())), None)
         return Matched(
             limits,
-            tuple((policy.budgets[place], self._budget_keys[place](facts)) for place in found.get("budgets", ())),
-            tuple(policy.breakers[place] for place in found.get("breakers", ())),
+            tuple([(policy.budgets[place], self._budget_keys[place](facts)) for place in found.get("budgets", ())]),
+            tuple([policy.breakers[place] for place in found.get("breakers", ())]),
             None if share is None else policy.shares[share],
             "" if share is None else self._share_keys[share](facts),
-            tuple((policy.routes[place], self._arms[place](facts)) for place in found.get("routes", ())),
+            tuple([(policy.routes[place], self._arms[place](facts)) for place in found.get("routes", ())]),
             None if cache is None else policy.caches[cache],
             None if cache is None else self._cache_keys[cache](facts),
             tightest=tightest,
@@ -329,7 +329,7 @@ def _arm_of(rule: Route, at: Mapping[str, int]) -> Callable[[_Facts], str]:
 def _key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str]:
     """The account's key: `tenant=t1,team=search`; a value that is absent is empty."""
     indexes = [(key, at[key]) for key in per if key != TASK_RUN]
-    return lambda facts: ",".join(f"{key}={_value(facts[index])}" for key, index in indexes)
+    return lambda facts: ",".join([f"{key}={_value(facts[index])}" for key, index in indexes])
 
 
 def _whole_key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str | None]:
@@ -364,5 +364,6 @@ def _value(text: str) -> str:
     """A value from anywhere, made safe for keys: separators escaped, what is too long cut and marked by its hash."""
     if len(text) > MAX_TEXT:
         text = text[:80] + "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate would fail in every store
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate would fail in every store
     return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", text)

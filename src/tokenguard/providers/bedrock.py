@@ -21,7 +21,7 @@ from tokenguard.providers.bedrock_media import MODELS
 from tokenguard.providers.cohere import v1_last_tool_calls, v1_tool_steps
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with
 from tokenguard.providers.openai import CHAT
-from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text, with_total
+from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, reading, text, with_total
 from tokenguard.providers.words import Words
 
 # --- URLs and event streams, for who speaks to Bedrock without botocore -----------------------------------------------
@@ -104,9 +104,8 @@ CONVERSE_USAGE: Final = Shape(
 def _converse_usage(node: object) -> Usage | None:
     """Input leaves the cache out, whoever made the model: `totalTokens` is input, cache and output."""
     usage = read_usage(node, CONVERSE_USAGE, excludes_cache=True)
-    hour = [
-        count(each.get("inputTokens")) for each in items(fields(node).get("cacheDetails")) if each.get("ttl") == "1h"
-    ]
+    details = items(fields(node).get("cacheDetails"))
+    hour = [count(each.get("inputTokens")) for each in details if each.get("ttl") == "1h"] if details else []
     return usage if usage is None or not hour else usage._replace(cache_write_1h=sum(n or 0 for n in hour))
 
 
@@ -125,24 +124,24 @@ def read_converse(response: object) -> Reading:
     """A Converse response. It names its model only where a prompt router chose it."""
     body = fields(response)
     message = fields(fields(body.get("output")).get("message"))
-    calls, ran = _tools(fields(each["toolUse"]) for each in items(message.get("content")) if "toolUse" in each)
-    router = fields(fields(body.get("trace")).get("promptRouter"))
+    calls, ran = _tools([fields(each["toolUse"]) for each in items(message.get("content")) if "toolUse" in each])
+    trace = fields(body.get("trace"))
     reason = text(body.get("stopReason"))
     usage = fields(body.get("usage"))
     used, by_total, doubt = with_total(_converse_usage(usage), usage.get("totalTokens"))
-    return Reading(
-        usage=used,
-        by_total=by_total,
-        basis=doubt,
-        model=text(router.get("invokedModelId")),
-        finish_reasons=(reason,) if reason else (),
-        tool_calls=calls,
-        service_tier=text(fields(body.get("serviceTier")).get("type")),
+    ran = ran or any(map(count, fields(usage.get("serverToolUsage")).values()))
+    return reading(
+        used,
+        text(fields(trace.get("promptRouter")).get("invokedModelId")),
+        None,
+        (reason,) if reason else (),
+        calls,
+        text(fields(body.get("serviceTier")).get("type")),
+        None,
+        ran or reason == "guardrail_intervened" or bool(trace.get("guardrail")),
+        by_total,
+        doubt,
         speed=text(fields(body.get("performanceConfig")).get("latency")),
-        extra_fees=ran
-        or any(count(n) for n in fields(usage.get("serverToolUsage")).values())
-        or reason == "guardrail_intervened"
-        or bool(fields(body.get("trace")).get("guardrail")),
     )
 
 
@@ -172,15 +171,22 @@ def fold_converse(body: bytes) -> Reading:
     )
 
 
+def _holds(message: Mapping[str, Any], key: str) -> bool:
+    """Whether a block of a message has this key."""
+    return any(key in block for block in items(message.get("content")))
+
+
 def converse_tool_steps(body: Mapping[str, Any]) -> int:
     """Rounds of tool calls and results since the last word of the user."""
     steps = 0
     messages = body.get("messages")
     for message in reversed(messages) if isinstance(messages, list) else ():
-        content = list(items(fields(message).get("content")))
-        if fields(message).get("role") != "user":
-            steps += any("toolUse" in block for block in content)
-        elif not any("toolResult" in block for block in content):
+        its = fields(message)
+        own = its.get("role") != "user"
+        held = _holds(its, "toolUse" if own else "toolResult")
+        if own:
+            steps += held
+        elif not held:
             break
     return steps
 

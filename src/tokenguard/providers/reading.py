@@ -25,13 +25,13 @@ class Shape:
     Made of the same with the counts' names.
     """
 
-    __slots__ = ("_below", "_takes", "all", "below", "keys", "places")
+    __slots__ = ("_below", "_takes", "all", "keys", "places", "shapes")
 
     def __init__(self, keys: Mapping[str, Any]) -> None:
         places = tuple((key, Usage._fields.index(its)) for key, its in keys.items() if isinstance(its, str))
         below = tuple((key, Shape(its)) for key, its in keys.items() if not isinstance(its, str))
         self.all: Places = (places, below)
-        self.places, self.below = dict(places), dict(below)
+        self.places, self.shapes = dict(places), dict(below)
         self.keys: frozenset[str] = frozenset(key for key, _ in places).union(*(shape.keys for _, shape in below))
         self._takes: dict[type, Take] = {}
         """What takes the counts out of a model, by its class."""
@@ -49,17 +49,24 @@ class Shape:
         except KeyError:  # it was made without a field
             return None
 
-    def learn(self, node: Any) -> None:
-        """Note the classes of a model, and of those below it."""
+    def learn(self, node: Any) -> bool:
+        """Note the classes of a model, and of those below it; whether one of them is new."""
         kind = type(node)
         if not _is_model(kind) or (kind not in self._takes and len(self._takes) >= MOST_KINDS):
-            return
-        below = self._below.setdefault(kind, {})
-        news = {key: type(node.__dict__.get(key)) for key, _ in self.all[1] if key not in below}
-        news = {key: its for key, its in news.items() if _is_model(its)}
-        if news or kind not in self._takes:
-            below |= news
-            self._takes[kind] = _written(self, kind, below)
+            return False
+        below, new = self._below.setdefault(kind, {}), kind not in self._takes
+        for key, its in self.all[1]:
+            part = node.__dict__.get(key)
+            if _is_model(type(part)):
+                new |= its.learn(part) or key not in below
+                below.setdefault(key, type(part))
+        if new:
+            self._takes[kind] = _written(self, kind)
+        return new
+
+    def below(self, kind: Any, key: str) -> Any:
+        """The class of what is below a model; `None` where none was seen yet."""
+        return self._below.get(kind, {}).get(key)
 
 
 def _is_model(kind: Any) -> bool:
@@ -67,7 +74,7 @@ def _is_model(kind: Any) -> bool:
     return type(getattr(kind, "model_fields", None)) is dict and hasattr(kind, "__pydantic_extra__")
 
 
-def _written(shape: Shape, kind: Any, below: Mapping[str, type]) -> Take:
+def _written(shape: Shape, kind: Any) -> Take:
     """What takes the counts out of a model: written out, for no loop is a third as fast.
 
     It gives `None` for a model that has more than its class, and for what is no plain count.
@@ -77,30 +84,29 @@ def _written(shape: Shape, kind: Any, below: Mapping[str, type]) -> Take:
 
     def took(node: str, kind: Any, shape: Shape, indent: str) -> Iterator[str]:
         yield f"{indent}if {node}.__pydantic_extra__: return None"
-        yield f"{indent}said = {node}.__dict__"
+        yield f"{indent}{node}s = {node}.__dict__"
         for key, place in shape.all[0]:
             if key in kind.model_fields:
-                yield f"{indent}n{place} = said[{key!r}]"
+                yield f"{indent}n{place} = {node}s[{key!r}]"
                 yield f"{indent}if n{place} is not None and (type(n{place}) is not int or n{place} < 0): return None"
                 if place in used:  # of two that say the same, the larger counts
                     yield f"{indent}return None"
                 used.add(place)
-        for number, (key, _) in enumerate(shape.all[1]):
+        for number, (key, its) in enumerate(shape.all[1]):
             if key in kind.model_fields:
-                yield f"{indent}p{number} = said[{key!r}]" if node == "node" else f"{indent}return None"
+                part, own = f"{node}{number}", shape.below(kind, key)
+                given[f"K{part}"] = own
+                yield f"{indent}{part} = {node}s[{key!r}]"
+                yield f"{indent}if {part} is not None:"
+                yield f"{indent} if type({part}) is not K{part}: return None"
+                if own is not None:
+                    yield from took(part, own, its, f"{indent} ")
 
-    lines = list(took("node", kind, shape, " "))
-    for number, (key, its) in enumerate(shape.all[1]):
-        if key in kind.model_fields:
-            given[f"K{number}"] = below.get(key)
-            lines += [f" if p{number} is not None:", f"  if type(p{number}) is not K{number}: return None"]
-            if key in below:
-                lines += took(f"p{number}", below[key], its, "  ")
-    places = range(len(Usage._fields))
+    lines = list(took("p", kind, shape, " "))
     source = [
-        f"def take(node, {' '.join(f'n{place}=None,' for place in used)}):",
+        f"def take(p, {' '.join(f'n{place}=None,' for place in used)}):",
         *lines,
-        f" return ({', '.join(f'n{place}' if place in used else 'None' for place in places)})",
+        f" return ({', '.join(f'n{place}' if place in used else 'None' for place in range(len(Usage._fields)))})",
     ]
     exec("\n".join(source), given)  # noqa: S102 - the keys are this program's
     made: Take = given["take"]
@@ -353,7 +359,7 @@ def _collect(node: Any, shape: Shape, counts: list[int | None]) -> None:
             before = counts[place]
             if value is not None and (before is None or value > before):  # of two, a zero is who does not know
                 counts[place] = value
-        elif (its := shape.below.get(key)) is not None:
+        elif (its := shape.shapes.get(key)) is not None:
             _collect(said, its, counts)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from tokenguard.call.call import current_call
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Sdk
 from tokenguard.seams.common.wrapping import Restore, replace
@@ -34,7 +35,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
     def add_auth(original: Any) -> Any:
         def sign(self: Any, request: Any) -> None:
             original(self, request)
-            if str(self._service_name).startswith("bedrock"):
+            if str(self._service_name).startswith("bedrock") and current_call.get() is None:  # else botocore sends it
                 meter.contain("noting a signature", _note, original, self, request)
 
         return sign

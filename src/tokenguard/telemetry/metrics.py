@@ -49,7 +49,8 @@ OTHER = "other"
 PLAIN = {**dict.fromkeys((*range(32), 127), " "), ord('"'): "'", ord("\\"): "/"}
 
 Key = tuple[tuple[str, AttributeValue], ...]
-Sums = dict[names.Metric, dict[Key, float]]
+Sums = dict[str, dict[Key, list[float]]]
+"""Of each metric, by its name: what each label set comes to, in a list of its own, so that it is looked up once."""
 
 ATTRIBUTION = frozenset(map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
 TASK_DIMENSIONS = names.METRIC_ATTRIBUTION_KEYS
@@ -90,6 +91,13 @@ COUNTERS = (
     names.CACHE_LOOKUPS,
     names.SERIES_OVERFLOW,
 )
+RARE = frozenset(
+    {
+        *(names.RESEND_COUNT, names.RETRY_ATTEMPT, names.WEB_SEARCHES, names.FILE_SEARCHES),
+        *(names.GUARD_ACTION, names.CACHE_RESULT, names.ROUTE_SAVED, names.BREAK_KIND),
+    }
+)
+"""What few calls have, and is counted by itself."""
 SECTION_LABELS = (
     names.RESPONSE_MODEL,
     names.attribution_attribute("feature"),
@@ -147,7 +155,7 @@ class Metrics:
         self._dropped = dropped
         self._failures = failures
         self._instruments: Histograms | None = None
-        self._sums: Sums = {metric: {} for metric in self._counters}
+        self._sums: Sums = {metric.name: {} for metric in self._counters}
         self._tallies: dict[tuple[object, ...], Tally] = {}
         """What was counted since it was added up last."""
         self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
@@ -158,7 +166,7 @@ class Metrics:
 
     def forget(self) -> None:
         """Begin at zero: what was counted is another process's."""
-        self._sums = {metric: {} for metric in self._counters}
+        self._sums = {metric.name: {} for metric in self._counters}
         self._tallies = {}
 
     def make(self) -> None:
@@ -188,7 +196,7 @@ class Metrics:
             # The SDK calls observables before it collects, so the histograms below are complete too.
             self._flush()
             with self.lock:
-                return [Observation(value, dict(key)) for key, value in self._sums[metric].items()]
+                return [Observation(value, dict(key)) for key, (value,) in self._sums[metric.name].items()]
 
         return observe
 
@@ -205,29 +213,40 @@ class Metrics:
         return value
 
     def _add(self, metric: names.Metric, key: Key, amount: float) -> None:
-        sums = self._sums[metric]
-        if len(sums) >= MAX_SERIES and key not in sums:
-            key = tuple((name, OTHER if name in ATTRIBUTION else value) for name, value in key)
-            self._add(names.SERIES_OVERFLOW, (("label", "all"),), 1)
-        sums[key] = sums.get(key, 0) + amount
+        sums = self._sums[metric.name]
+        total = sums.get(key)
+        if total is None:
+            if len(sums) >= MAX_SERIES:
+                key = tuple((name, OTHER if name in ATTRIBUTION else value) for name, value in key)
+                self._add(names.SERIES_OVERFLOW, (("label", "all"),), 1)
+            total = sums.setdefault(key, [0])
+        total[0] += amount
 
     def count_call(self, item: Finished) -> None:
         """Count a finished call. The caller has the lock, and calls `add_up` before anybody reads."""
-        record = item.record
+        record, span, histograms = item[:3]
         seen, cost = record.attributes, record.cost
         get = seen.get
-        status = None if cost is None else cost.status
+        status = None if cost is None else cost[0]
         capped = names.REQUEST_MAX_TOKENS in seen
-        key = (*map(get, LABELS), record.outcome, status, capped, item.histograms, names.served_by(seen))
+        key = (*map(get, LABELS), record.outcome, status, capped, histograms, names.served_by(seen))
         tally = self._tallies.get(key)
         if tally is None:
-            tally = self._tallies[key] = Tally(record, histograms=item.histograms)
-        tally.add(record, item.span)
-        if self._profile.newer and item.histograms:
+            tally = self._tallies[key] = Tally(record, histograms=histograms)
+        tally.add(record, span)
+        if self._profile.newer and histograms:
             tally.add_modalities(record)
+        if tally.seen.get(names.OPERATION) in names.NOT_CAPPED:
+            self._count_units(seen)
+        if not seen.keys().isdisjoint(RARE):
+            self._count_more(tally, seen)
+
+    def _count_more(self, tally: Tally, seen: dict[str, AttributeValue]) -> None:
+        """Count what few calls have: an attribute of `RARE`."""
+        get = seen.get
         if names.RESEND_COUNT in seen or names.RETRY_ATTEMPT in seen:
             self._count_retries(tally, seen)
-        if get(names.OPERATION) in names.NOT_CAPPED or names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen:
+        if (names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen) and get(names.OPERATION) not in names.NOT_CAPPED:
             self._count_units(seen)
         if (action := get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
