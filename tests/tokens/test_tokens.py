@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import gzip
 import hashlib
 import json
@@ -199,6 +200,14 @@ def test_concurrent_first_counts_load_once(monkeypatch):
     for thread in threads:
         thread.join()
     assert loads == ["cl100k_base"]
+
+
+def test_ranks_are_held_once():
+    """An encoding holds its ranks where it counts, and not in a second dictionary of 200,000 texts beside it."""
+    name = "o200k_base"
+    made = text._load(name)
+    assert made.encode_ordinary("held once") == text.encoding(name).encode_ordinary("held once")
+    assert [held for held in gc.get_referents(vars(made)) if isinstance(held, dict) and len(held) > 1000] == []
 
 
 def test_importing_loads_nothing():

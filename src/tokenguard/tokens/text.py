@@ -163,7 +163,9 @@ def _load(name: str) -> Encoding:
     size = int.from_bytes(data[:4], "little")
     edges = itertools.accumulate(data[4 : 4 + size], initial=4 + size)
     ranks = {data[start:end]: rank for rank, (start, end) in enumerate(itertools.pairwise(edges))}
-    return Encoding(name, pat_str=PATTERNS[name], mergeable_ranks=ranks, special_tokens=SPECIAL_TOKENS[name])
+    made = Encoding(name, pat_str=PATTERNS[name], mergeable_ranks=ranks, special_tokens=SPECIAL_TOKENS[name])
+    ranks.clear()  # 25 MB that it holds for who pickles it: what counts has a copy
+    return made
 
 
 def _count(text: str, name: str) -> int:
