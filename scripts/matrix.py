@@ -1,7 +1,8 @@
 """Run tests with the versions that are supported: of Python, of the dependencies, of SDKs and of frameworks.
 
-    python3 scripts/matrix.py            # all sets
-    python3 scripts/matrix.py openai-1   # one
+    python3 scripts/matrix.py                       # all sets
+    python3 scripts/matrix.py openai-1 'python-*'   # some
+    python3 scripts/matrix.py --but 'python-*'      # the others
 
 Each set has an environment of its own, made once under .venvs, and again when its line here changes. As many sets run
 at a time as the machine has processors. Where an interpreter is missing, its set is skipped, and says so.
@@ -9,6 +10,7 @@ at a time as the machine has processors. Where an interpreter is missing, its se
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import re
@@ -19,6 +21,7 @@ import time
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,7 +155,14 @@ SETS = {
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(SETS)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("sets", nargs="*", default=["*"], help="names of sets, or globs of them")
+    parser.add_argument("--but", default="", help="a glob of sets to leave out")
+    asked = parser.parse_args()
+    wanted = [name for name in SETS if any(fnmatch(name, glob) for glob in asked.sets)]
+    names = [name for name in wanted if not fnmatch(name, asked.but)]
+    if not names:
+        parser.error(f"no set is called {' '.join(asked.sets)}; there are {', '.join(SETS)}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         failed = [name for name, code in zip(names, pool.map(run, names), strict=True) if code]
     sys.exit(f"failed with: {', '.join(failed)}" if failed else 0)

@@ -79,27 +79,27 @@ def on_aws(provider):
 
 VERTEX = {"vertex_project": "project", "vertex_location": "us-central1", "api_key": None}
 PROVIDERS = {
-    # litellm's model: where it is, `gen_ai.provider.name`, `gen_ai.request.model`, whether it has a price
-    "openai/gpt-4.1-mini": (at("/v1"), "openai", "gpt-4.1-mini", True),
-    "azure/gpt-4o": (at(api_version="2024-10-21"), "azure.ai.openai", "gpt-4o", True),
-    "anthropic/claude-sonnet-4-6": (at(), "anthropic", "claude-sonnet-4-6", True),
-    "gemini/gemini-2.5-flash": (at(), "gcp.gemini", "gemini-2.5-flash", True),
-    "vertex_ai/gemini-2.5-flash": (at(**VERTEX), "gcp.vertex_ai", "gemini-2.5-flash", True),
-    "vertex_ai/claude-sonnet-4-5@20250929": (at(**VERTEX), "gcp.vertex_ai", "claude-sonnet-4-5@20250929", True),
-    f"bedrock/converse/{CLAUDE}": (on_aws, "aws.bedrock", CLAUDE, True),
-    f"bedrock/invoke/{CLAUDE}": (on_aws, "aws.bedrock", CLAUDE, True),
-    "bedrock/converse/amazon.nova-lite-v1:0": (on_aws, "aws.bedrock", "amazon.nova-lite-v1:0", True),
-    "mistral/mistral-small-latest": (at("/v1"), "mistral_ai", "mistral-small-latest", True),
-    "cohere_chat/command-r-08-2024": (at("/v2/chat"), "cohere", "command-r-08-2024", True),
-    "ollama_chat/qwen3": (at(), "ollama", "qwen3", False),
-    "ollama/qwen3": (at(), "ollama", "qwen3", False),
-    "huggingface/qwen/qwen3": (at("/v1"), "huggingface", "qwen/qwen3", False),
-    "together_ai/qwen/qwen3": (at("/v1"), "together", "qwen/qwen3", False),
-    "groq/qwen/qwen3-32b": (at("/v1"), "groq", "qwen/qwen3-32b", True),
-    "deepseek/deepseek-chat": (at("/v1"), "deepseek", "deepseek-chat", True),
-    "xai/grok-3": (at("/v1"), "x_ai", "grok-3", True),
-    "openrouter/openai/gpt-4o-mini": (at("/v1"), "openrouter", "openai/gpt-4o-mini", True),
-    "azure_ai/phi-4": (at("/v1"), "azure.ai.inference", "phi-4", True),
+    # litellm's model: where it is, `gen_ai.provider.name`, `gen_ai.request.model`, the status of its cost
+    "openai/gpt-4.1-mini": (at("/v1"), "openai", "gpt-4.1-mini", "exact"),
+    "azure/gpt-4o": (at(api_version="2024-10-21"), "azure.ai.openai", "gpt-4o", "estimated"),
+    "anthropic/claude-sonnet-4-6": (at(), "anthropic", "claude-sonnet-4-6", "exact"),
+    "gemini/gemini-2.5-flash": (at(), "gcp.gemini", "gemini-2.5-flash", "exact"),
+    "vertex_ai/gemini-2.5-flash": (at(**VERTEX), "gcp.vertex_ai", "gemini-2.5-flash", "exact"),
+    "vertex_ai/claude-sonnet-4-5@20250929": (at(**VERTEX), "gcp.vertex_ai", "claude-sonnet-4-5@20250929", "exact"),
+    f"bedrock/converse/{CLAUDE}": (on_aws, "aws.bedrock", CLAUDE, "exact"),
+    f"bedrock/invoke/{CLAUDE}": (on_aws, "aws.bedrock", CLAUDE, "exact"),
+    "bedrock/converse/amazon.nova-lite-v1:0": (on_aws, "aws.bedrock", "amazon.nova-lite-v1:0", "exact"),
+    "mistral/mistral-small-latest": (at("/v1"), "mistral_ai", "mistral-small-latest", "exact"),
+    "cohere_chat/command-r-08-2024": (at("/v2/chat"), "cohere", "command-r-08-2024", "exact"),
+    "ollama_chat/qwen3": (at(), "ollama", "qwen3", "unpriced"),
+    "ollama/qwen3": (at(), "ollama", "qwen3", "unpriced"),
+    "huggingface/qwen/qwen3": (at("/v1"), "huggingface", "qwen/qwen3", "unpriced"),
+    "together_ai/qwen/qwen3": (at("/v1"), "together", "qwen/qwen3", "unpriced"),
+    "groq/qwen/qwen3-32b": (at("/v1"), "groq", "qwen/qwen3-32b", "exact"),
+    "deepseek/deepseek-chat": (at("/v1"), "deepseek", "deepseek-chat", "exact"),
+    "xai/grok-3": (at("/v1"), "x_ai", "grok-3", "exact"),
+    "openrouter/openai/gpt-4o-mini": (at("/v1"), "openrouter", "openai/gpt-4o-mini", "exact"),
+    "azure_ai/phi-4": (at("/v1"), "azure.ai.inference", "phi-4", "estimated"),
 }
 UNREADABLE = {"cohere_chat/command-r-08-2024"}
 """litellm reads their streams as JSON lines, and cannot read the server-sent events of the simulated provider."""
@@ -158,7 +158,7 @@ def test_measured(name, way, provider, installed, spans):
     with tokenguard.meter() as measured:
         way(name, provider)
         settled(measured, 1)
-    _, named, model, priced = PROVIDERS[name]
+    _, named, model, status = PROVIDERS[name]
     (billed,) = provider.calls
     attributes = spans.attributes
     assert attributes["gen_ai.provider.name"] == named
@@ -167,7 +167,7 @@ def test_measured(name, way, provider, installed, spans):
     assert attributes["gen_ai.usage.input_tokens"] == billed.billed.input
     assert attributes["gen_ai.usage.output_tokens"] == billed.billed.output
     assert attributes["gen_ai.response.finish_reasons"]
-    assert attributes["tokenguard.cost.status"] == ("exact" if priced else "unpriced")
+    assert attributes["tokenguard.cost.status"] == status
     assert measured.records[0].outcome == "ok"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import fresh
 from tokenguard import policy
 from tokenguard.facts.errors import PolicyError
-from tokenguard.ledger import Entry, MemoryLedger, Reservation, nano, open_ledger
+from tokenguard.ledger import Entry, MemoryLedger, Reservation, nano, open_ledger, sqlite_file
 from tokenguard.ledger import memory as memory_module
 from tokenguard.ledger.base import RETAIN_S
 from tokenguard.ledger.loss import SurvivingLedger
@@ -97,6 +98,13 @@ def test_fork(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> No
     spent = nano(0.25) if engine == "memory" else nano(0.75)
     assert (ledger.read([it])[0].spent_nano, ledger.read([it])[0].reserved_nano) == (spent, 0)
     ledger.close()
+
+
+def test_placeholders_that_every_python_takes() -> None:
+    """Numbered ones beside a sequence are an error from Python 3.14 on, and a warning from 3.12 on."""
+    statements = {name: text for name, text in vars(sqlite_file).items() if isinstance(text, str)}
+    assert {name for name, text in statements.items() if "?" in text} >= {"HOLD", "IS_HELD"}
+    assert [name for name, text in statements.items() if re.search(r"\?\d|[:@$][a-z]\w*", text)] == []
 
 
 def test_old_windows_are_forgotten(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

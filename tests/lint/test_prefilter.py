@@ -18,12 +18,21 @@ from .test_real_shapes import FOUND
 letters = st.text("abc._(é", min_size=1, max_size=5)
 
 
-@given(st.lists(letters, min_size=1, max_size=12), st.text("abc._(é ", max_size=60), st.booleans())
+@given(st.lists(letters, min_size=1, max_size=40), st.text("abc._(é ", max_size=60), st.booleans())
 def test_a_gate_names_the_words_that_are_there(words: list[str], text: str, many: bool) -> None:
     """Found word by word or by patterns, the words are those in the text."""
     gate = Gate(words)
     gate._searched = prefilter._BY_WORD if many else 0
     assert gate.search(text.encode()) == {word for word in words if word in text}
+
+
+def test_words_that_end_in_each_other() -> None:
+    """Of many words with one ending, each is found by itself, and where others are."""
+    words = ["(", "x(", "ax(", "bax(", "cx(", "y(", "ay(", "by(", "z("]
+    gate = Gate(words)
+    gate._searched = prefilter._BY_WORD
+    for word in words:
+        assert gate.search(f" {word} ".encode()) == {each for each in words if each in word}
 
 
 def test_entries() -> None:

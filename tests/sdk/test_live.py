@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import json
 import threading
+import time
 
 import pytest
 
@@ -173,6 +174,9 @@ def test_a_budget_of_what_is_said(server, installed):
     under('[[budget]]\nname = "spent"\nlimit_usd = 0.01\n')
     with pytest.raises(BudgetExceeded):
         session(server, spoken)
+    until = time.monotonic() + 5.0
+    while not server.reasons and time.monotonic() < until:  # its close is read in the server's own time
+        time.sleep(0.01)
     server.__exit__()
     assert 'budget "spent"' in "".join(server.reasons)
     server._thread = threading.Thread(target=lambda: None)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import pytest
 
 ollama = pytest.importorskip("ollama")
+httpx = pytest.importorskip("httpx")
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 TOLD = {"prompt_eval_count": 1000, "prompt_eval_cached_count": 900, "eval_count": 10}

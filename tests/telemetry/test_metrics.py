@@ -140,10 +140,10 @@ def test_label_sets_are_bounded(monkeypatch):
         add(tenant, model)
     sums = {
         (dict(key)["tokenguard.tenant"], dict(key)[names.RESPONSE_MODEL]): v
-        for key, v in own.metrics._sums[names.COST_USD].items()
+        for key, (v,) in own.metrics._sums[names.COST_USD.name].items()
     }
     assert sums == {("a", "m"): 2, ("b", "m"): 1, ("other", "m"): 2, ("other", "n"): 1}
-    assert own.metrics._sums[names.SERIES_OVERFLOW] == {(("label", "all"),): 3}
+    assert own.metrics._sums[names.SERIES_OVERFLOW.name] == {(("label", "all"),): [3]}
 
 
 def test_budgets_past_the_bound_are_one():

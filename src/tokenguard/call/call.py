@@ -19,7 +19,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.process.interrupts import interrupt
-from tokenguard.providers import Api, ByHeaders, Endpoint, Reading, by_headers
+from tokenguard.providers import Api, ByHeaders, Endpoint, Headers, Reading, by_headers
 from tokenguard.providers.events import BEGINS, in_lines, whole_answer
 from tokenguard.providers.reading import failure_of, fields
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
@@ -311,10 +311,12 @@ class Call:
             self.answered = response
         return reading
 
-    def came_with(self, headers: Mapping[str, str] | None) -> None:
+    def came_with(self, headers: Headers | None) -> None:
         """See what a gateway says of the answer in its headers: that it had kept it, what it takes it to cost."""
-        if headers is not None:
-            self.by_headers = by_headers(self.endpoint, headers, stream=self.stream)
+        try:
+            self.by_headers = None if headers is None else by_headers(self.endpoint, headers, stream=self.stream)
+        except Exception as failure:  # the answer itself is to be read all the same
+            self.internal_error("looking at a gateway's headers", failure)
 
     def keep_stream(self, events: bytes) -> None:
         """The events of a stream that is over."""

@@ -133,7 +133,7 @@ class SqliteLedger(Ledger):
             if (entry.limit_nano is not None and after[0] > entry.limit_nano) or (
                 entry.limit_tokens is not None and after[1] > entry.limit_tokens
             ):
-                if again and db.execute(file.IS_HELD, (made.id,)).fetchone():
+                if again and db.execute(file.IS_HELD, (made.id, made.id)).fetchone():
                     return made
                 if more:
                     return None
@@ -143,7 +143,7 @@ class SqliteLedger(Ledger):
                     return no
                 over += (no,)
             seen.append(after)
-        if db.execute(file.HOLD, (made.id, made.expires, nano, tokens, file.JOIN.join(ids))).rowcount:
+        if db.execute(file.HOLD, (made.id, made.expires, nano, tokens, file.JOIN.join(ids), made.id)).rowcount:
             loose = self._loose_ones(db)
             loose[made.id] = nano, tokens, ids
             if len(loose) > _MOST_LOOSE:

@@ -48,9 +48,9 @@ BALANCE: Final = (
 )
 HOLD: Final = (
     "INSERT OR IGNORE INTO loose (id, expires, nano, tokens, accounts)"
-    " SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM held WHERE id = ?1)"
+    " SELECT ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM held WHERE id = ?)"
 )
-IS_HELD: Final = "SELECT 1 FROM loose WHERE id = ?1 UNION ALL SELECT 1 FROM held WHERE id = ?1"
+IS_HELD: Final = "SELECT 1 FROM loose WHERE id = ? UNION ALL SELECT 1 FROM held WHERE id = ?"
 LOOSE: Final = "SELECT id, nano, tokens, accounts FROM loose"
 MOVE: Final = (
     "INSERT INTO held (id, expires, nano, tokens, accounts) SELECT id, expires, nano, tokens, accounts FROM loose"

@@ -19,6 +19,8 @@ Entry = str | re.Pattern[bytes] | tuple["Entry", ...]
 _OFTEN = {" ": 223, "e": 77, "t": 52, "s": 46, "r": 42, "o": 41, "n": 40, "i": 39, "a": 38, "_": 31, "d": 25, "c": 24,
           "l": 24, "p": 18, "u": 18, "m": 16, '"': 14, "f": 11, ".": 11, "h": 11, "g": 10, "=": 10, "(": 9, "y": 7,
           "b": 7, "-": 6, ":": 7, "k": 5, "x": 5, "v": 5}  # fmt: skip
+_HOW = "gate 2"  # another one for another way to make groups or patterns: they are kept
+_FEW = 4  # words looked back for one after the other
 _BY_WORD = 60_000  # bytes searched word by word at first, unless the patterns are kept: compiling them costs as much
 
 
@@ -34,7 +36,7 @@ class Gate:
         self._plain = {word: word.encode() for word in words}
         self._spaced = {word for word, plain in self._plain.items() if plain.split() != [plain]}
         self._groups: list[_Group] = []
-        self._key = ("gate", *self._plain)
+        self._key = (_HOW, *self._plain)
         self._searched = 0
 
     def search(self, source: bytes) -> set[str]:
@@ -111,18 +113,36 @@ def _pattern(letter: str, words: Sequence[str]) -> bytes:
         for character in word.partition(letter)[2]:
             node = node.setdefault(character, {})
         node[f"={word}"] = {}  # the whole word, at the end of its rest
-    return f"{re.escape(letter)}(?=({_spelled(tree)}))".encode()
+    return f"{re.escape(letter)}(?=({_spelled(tree, letter)}))".encode()
 
 
 _Tree = dict[str, "_Tree"]
 
 
-def _spelled(tree: _Tree) -> str:
-    """A tree of rests as a pattern, the longer before the shorter; a leaf is a whole word, looked back for."""
-    longest = sorted(tree.items(), key=lambda item: len(item[0]) > 1)
-    parts = [
-        f"(?<={re.escape(key[1:])})" if len(key) > 1 else re.escape(key) + _spelled(below) for key, below in longest
-    ]
+def _spelled(tree: _Tree, behind: str = "") -> str:
+    """A tree of rests as a pattern, the longer before the shorter; a leaf is a whole word, looked back for.
+
+    `behind` are the characters that it follows. Of many leaves, those are tried together that have one more in common.
+    """
+    parts = [re.escape(key) + _spelled(below, behind + key) for key, below in tree.items() if len(key) == 1]
+    words = [key[1:] for key in tree if len(key) > 1]
+    if len(words) > _FEW:
+        shared: dict[str, list[str]] = {}
+        for word in words:
+            shared.setdefault(word[-len(behind) - 1 :], []).append(word)
+        for end, group in shared.items():
+            longer = [_back(word) for word in group if word != end]
+            parts.append(_back(end) + _any(longer if end not in group else [*longer, ""]))
+    else:
+        parts += map(_back, words)
+    return _any(parts)
+
+
+def _back(word: str) -> str:
+    return f"(?<={re.escape(word)})"
+
+
+def _any(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
 
 

@@ -29,7 +29,7 @@ from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
 from tokenguard.providers.google import EMBED, EMBED_MULTIMODAL, GENERATE, INTERACTIONS
 from tokenguard.providers.google_media import IMAGEN, VEO
-from tokenguard.providers.headers import ByHeaders, by_headers, tells
+from tokenguard.providers.headers import ByHeaders, Headers, by_headers, tells
 from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located
 from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
@@ -44,6 +44,7 @@ __all__ = [
     "Api",
     "ByHeaders",
     "Endpoint",
+    "Headers",
     "Reading",
     "Sdk",
     "api_of",

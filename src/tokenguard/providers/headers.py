@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -28,6 +28,8 @@ COST: Final = "x-litellm-response-cost"
 """USD by LiteLLM's own list and its operator's settings (https://docs.litellm.ai/docs/proxy/response_headers)."""
 CACHED: Final = "fireworks-cached-prompt-tokens"
 """https://docs.fireworks.ai/guides/prompt-caching"""
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+"""By name in any case, or as pairs."""
 
 
 class ByHeaders(NamedTuple):
@@ -63,8 +65,8 @@ def tells(endpoint: Endpoint) -> bool:
     return provider is None or provider in KEEPERS or provider == "fireworks"
 
 
-def by_headers(endpoint: Endpoint, headers: Mapping[str, str], *, stream: bool) -> ByHeaders | None:
-    """What the headers of an answer say; `None`: nothing.
+def by_headers(endpoint: Endpoint, headers: Headers, *, stream: bool) -> ByHeaders | None:
+    """What the headers of an answer say; `None`: nothing. Of pairs the last of a name counts.
 
     A host that `[hosts]` gives to a provider is priced as that; its word on costs counts if it is called `litellm`.
 
@@ -72,9 +74,13 @@ def by_headers(endpoint: Endpoint, headers: Mapping[str, str], *, stream: bool) 
     0.5
     >>> by_headers(Endpoint("unknown", "kong.internal", 443), {"x-cache-status": "HIT"}, stream=True).kept
     True
+    >>> by_headers(Endpoint("unknown", "kong.internal", 443), [("X-Cache-Status", "Hit")], stream=True).kept
+    True
     """
     if not tells(endpoint):
         return None
+    if not isinstance(headers, Mapping):
+        headers = {name.lower(): value for name, value in headers}
     reckons = endpoint.provider in (UNKNOWN, LITELLM) and any(headers.get(name) is not None for name in OF_LITELLM)
     told = ByHeaders(
         kept=any(str(headers.get(name, "")).lower() in words for name, words in KEPT.items()),

@@ -43,6 +43,8 @@ EXIT_SECONDS: Final = 0.7
 PAUSE_SECONDS: Final = 0.005
 MAX_WAITING: Final = 10_000
 """Records that are kept for the next batch when the file stayed busy; past it the oldest are dropped."""
+ASKED: Final = 10
+"""How often a process that fills the sums' next step by itself asks whether it is full."""
 TIDYING_SECONDS: Final = 0.25
 """How long one batch goes on with what the file needs beside its records."""
 
@@ -71,6 +73,8 @@ class Store:
         self._days = days
         self._tidies = tidies
         self._prune_at = 0.0
+        self._unasked = FOLD_ROWS
+        """Records since it was asked how many calls are not in the daily sums yet."""
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._until = math.inf
@@ -108,6 +112,7 @@ class Store:
                         self.dropped += len(kept) - len(self._waiting)
                     raise
             sleep(PAUSE_SECONDS)  # without the lock
+        self._unasked += len(batch)
         with _lock:
             self._tidy()
 
@@ -170,9 +175,10 @@ class Store:
                 self._migrating = is_migrating(connection)
                 if time.monotonic() > until:
                     return
-            while fold(connection, least=FOLD_ROWS):
+            while self._unasked >= FOLD_ROWS // ASKED and fold(connection, least=FOLD_ROWS):
                 if time.monotonic() > until:
                     return
+            self._unasked %= FOLD_ROWS // ASKED
             if time.monotonic() >= self._prune_at:
                 self._prune(connection)
         except sqlite3.OperationalError as error:

@@ -61,7 +61,16 @@ class Bulk:
 
 
 def _around(span: SpanContext) -> Context:
-    return set_span_in_context(NonRecordingSpan(span), EMPTY)
+    """The context that a measurement of this span is offered in; those of one call come one after the other."""
+    global _last_around
+    known, context = _last_around
+    if known is not span:
+        context = set_span_in_context(NonRecordingSpan(span), EMPTY)
+        _last_around = span, context
+    return context
+
+
+_last_around: tuple[SpanContext | None, Context] = None, EMPTY
 
 
 class Points:
@@ -112,16 +121,17 @@ class Points:
             for n, (value, span) in enumerate(zip(*measured, strict=True)):
                 match.consume_measurement(kind(value, now, instrument, _around(span), {**labels}), told(n))
             return
-        reservoir, offered = point._reservoir, range(len(measured.values))
+        reservoir, (values, spans) = point._reservoir, measured
         if type(reservoir) is sys.modules[RESERVOIR].AlignedHistogramBucketExemplarReservoir:
             # It keeps the last of each bucket.
             if reservoir._boundaries is not point._boundaries or not all(map(told, last.values())):
-                last = {bisect_left(reservoir._boundaries, measured.values[n]): n for n in offered if told(n)}
-            for n in last.values():
-                reservoir.offer(measured.values[n], now, {**labels}, _around(measured.spans[n]))
+                last = {bisect_left(reservoir._boundaries, value): n for n, value in enumerate(values) if told(n)}
+            with reservoir._lock:
+                for bucket, n in last.items():
+                    reservoir._reservoir_storage[bucket].offer(values[n], now, {**labels}, _around(spans[n]))
         else:
-            for n in filter(told, offered):
-                reservoir.offer(measured.values[n], now, {**labels}, _around(measured.spans[n]))
+            for n in filter(told, range(len(values))):
+                reservoir.offer(values[n], now, {**labels}, _around(spans[n]))
 
 
 Told = Callable[[int], bool]

@@ -49,7 +49,8 @@ OTHER = "other"
 PLAIN = {**dict.fromkeys((*range(32), 127), " "), ord('"'): "'", ord("\\"): "/"}
 
 Key = tuple[tuple[str, AttributeValue], ...]
-Sums = dict[names.Metric, dict[Key, float]]
+Sums = dict[str, dict[Key, list[float]]]
+"""Of each metric, by its name: what each label set comes to, in a list of its own, so that it is looked up once."""
 
 ATTRIBUTION = frozenset(map(names.attribution_attribute, names.METRIC_ATTRIBUTION_KEYS))
 TASK_DIMENSIONS = names.METRIC_ATTRIBUTION_KEYS
@@ -154,7 +155,7 @@ class Metrics:
         self._dropped = dropped
         self._failures = failures
         self._instruments: Histograms | None = None
-        self._sums: Sums = {metric: {} for metric in self._counters}
+        self._sums: Sums = {metric.name: {} for metric in self._counters}
         self._tallies: dict[tuple[object, ...], Tally] = {}
         """What was counted since it was added up last."""
         self._balances: Callable[[], Iterable[tuple[str, str, dict[names.Metric, float]]]] = tuple
@@ -165,7 +166,7 @@ class Metrics:
 
     def forget(self) -> None:
         """Begin at zero: what was counted is another process's."""
-        self._sums = {metric: {} for metric in self._counters}
+        self._sums = {metric.name: {} for metric in self._counters}
         self._tallies = {}
 
     def make(self) -> None:
@@ -195,7 +196,7 @@ class Metrics:
             # The SDK calls observables before it collects, so the histograms below are complete too.
             self._flush()
             with self.lock:
-                return [Observation(value, dict(key)) for key, value in self._sums[metric].items()]
+                return [Observation(value, dict(key)) for key, (value,) in self._sums[metric.name].items()]
 
         return observe
 
@@ -212,11 +213,14 @@ class Metrics:
         return value
 
     def _add(self, metric: names.Metric, key: Key, amount: float) -> None:
-        sums = self._sums[metric]
-        if len(sums) >= MAX_SERIES and key not in sums:
-            key = tuple((name, OTHER if name in ATTRIBUTION else value) for name, value in key)
-            self._add(names.SERIES_OVERFLOW, (("label", "all"),), 1)
-        sums[key] = sums.get(key, 0) + amount
+        sums = self._sums[metric.name]
+        total = sums.get(key)
+        if total is None:
+            if len(sums) >= MAX_SERIES:
+                key = tuple((name, OTHER if name in ATTRIBUTION else value) for name, value in key)
+                self._add(names.SERIES_OVERFLOW, (("label", "all"),), 1)
+            total = sums.setdefault(key, [0])
+        total[0] += amount
 
     def count_call(self, item: Finished) -> None:
         """Count a finished call. The caller has the lock, and calls `add_up` before anybody reads."""

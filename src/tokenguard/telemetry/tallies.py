@@ -50,7 +50,7 @@ PARTS: Final = (
 SUMMED: Final = tuple(attribute for attribute, _, _ in PARTS)
 INPUT: Final = SUMMED.index(names.INPUT_TOKENS)
 OUTPUT: Final = SUMMED.index(names.OUTPUT_TOKENS)
-NUMBERS: Final = frozenset((type(None), bool, int, float))
+_new: Final = tuple.__new__
 
 
 class Summed(NamedTuple):
@@ -140,12 +140,14 @@ class Tally:
 
 def _summed(values: tuple[AttributeValue | None, ...]) -> Summed:
     """What calls say one by one, as numbers; and the sum of what is told, `None` where nothing is."""
-    told: Any = values  # of numbers alone
-    if told.count(None) == len(told):
-        return Summed(told, None)
-    if not NUMBERS.issuperset(map(type, values)):
+    told: Any = values
+    if None in told and told.count(None) == len(told):
+        return _new(Summed, (told, None))
+    try:
+        return _new(Summed, (told, sum(told)))
+    except TypeError:  # not all have it, or it is no number
         told = tuple(None if value is None else number(value) for value in values)
-    return Summed(told, sum(filter(None, told)))
+        return Summed(told, sum(filter(None, told)))
 
 
 def number(value: AttributeValue) -> float:
