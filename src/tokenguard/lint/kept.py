@@ -1,8 +1,8 @@
 """Compiled patterns, kept from run to run as Python keeps bytecode.
 
 To compile the linter's patterns takes as long as to parse a dozen files. The file lies in the folder of the user's
-caches; PYTHONDONTWRITEBYTECODE holds for it, too. What is kept is read by the same build of Python alone, and nothing of
-it is needed: what cannot be read is compiled.
+caches; PYTHONDONTWRITEBYTECODE holds for it, too. It is read by the same build of Python alone, and nothing of it is
+needed: what cannot be read is compiled.
 """
 
 from __future__ import annotations
