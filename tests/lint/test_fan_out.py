@@ -39,6 +39,10 @@ REPORTED = {
         "import threading\ndef f(texts):\n    threads = []\n    for t in texts:\n        thread = threading.Thread(target=ask, args=(t,))\n"
         "        thread.start()\n        threads.append(thread)\n    for thread in threads:\n        thread.join()"
     ),
+    "a thread for each, and a text that is joined": (
+        "import threading\ndef f(texts):\n    for t in texts:\n        said = ' '.join(t)\n"
+        "        threading.Thread(target=ask, args=(said,)).start()"
+    ),
     "a while loop over a list": (
         "def f(texts):\n    i = 0\n    with ThreadPoolExecutor() as pool:\n        while i < len(texts):\n"
         "            pool.submit(ask, texts[i])\n            i += 1"
@@ -189,6 +193,10 @@ SILENT = {
     "a thread that the next one waits for": (
         "import threading\ndef f(texts):\n    for t in texts:\n        thread = threading.Thread(target=ask, args=(t,))\n"
         "        thread.start()\n        thread.join()"
+    ),
+    "a thread that the next one waits for, five seconds": (
+        "import threading\ndef f(texts):\n    for t in texts:\n        thread = threading.Thread(target=ask, args=(t,))\n"
+        "        thread.start()\n        thread.join(5)"
     ),
     "threads of a few": (
         "import threading\ndef f():\n    for t in ('a', 'b'):\n        threading.Thread(target=ask, args=(t,)).start()"

@@ -10,7 +10,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import goes_over, makers
 from tokenguard.lint.pools import POOLS, open_pool
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.sending import BOUND, mentions_bound
+from tokenguard.lint.sending import BOUND, last_name, mentions_bound
 
 _DEPTH = 7  # names of lists of lists
 _GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", "tqdm.asyncio.tqdm.gather",
@@ -152,11 +152,16 @@ def _open(file: File, pool: ast.expr) -> bool:
 def _waits(file: File, start: ast.Call) -> Collection[ast.AST]:
     """What waits for tasks in the function around a start: gathers, joins, and `await task`."""
     place = file.module.function_of(start)
-    waits: set[ast.AST] = {call for call in file.module.calls_of(_WAITS) if file.module.function_of(call) is place}
-    waits |= {
+    calls = (call for call in file.module.calls_of(_WAITS) if file.module.function_of(call) is place)
+    awaited = (
         n for n in ast.walk(place or file.module.tree) if isinstance(n, ast.Await) and isinstance(n.value, ast.Name)
-    }
-    return waits
+    )
+    return {*(call for call in calls if not _text_join(call)), *awaited}
+
+
+def _text_join(call: ast.Call) -> bool:
+    """Whether a call joins texts or paths; `thread.join(5)` waits."""
+    return last_name(call.func) == "join" and bool(call.args) and not isinstance(call.args[0], ast.Constant)
 
 
 # -- what bounds them ----------------------------------------------------------------------------------------------

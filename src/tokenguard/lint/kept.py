@@ -1,8 +1,8 @@
 """Compiled patterns, kept from run to run as Python keeps bytecode.
 
 To compile the linter's patterns takes as long as to parse a dozen files. The file lies in the folder of the user's
-caches, or where PYTHONPYCACHEPREFIX puts bytecode; PYTHONDONTWRITEBYTECODE holds for it, too. What is kept is read by
-the same build of Python alone, and nothing of it is needed: what cannot be read is compiled.
+caches; PYTHONDONTWRITEBYTECODE holds for it, too. It is read by the same build of Python alone, and nothing of it is
+needed: what cannot be read is compiled.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, AnyStr
 
+from tokenguard.process import caches
+
 _LARGEST = 500_000  # bytes; many selections of rules leave much behind
 
 
@@ -22,7 +24,7 @@ class Kept:
 
     def __init__(self, folder: str | None = None) -> None:
         """`folder` is the one of the user's caches, unless it is given."""
-        self._folder = folder or _caches()
+        self._folder = folder or caches.folder()
         self._file = self._folder and os.path.join(self._folder, f"patterns-{sys.implementation.cache_tag}")
         self._known: dict[Any, bytes] | None = None  # each by itself: most runs look at few
         self._fresh: dict[Any, bytes] = {}
@@ -66,20 +68,14 @@ class Kept:
         if len(data) > _LARGEST:
             data = marshal.dumps((_build(), self._fresh))
         self._fresh = {}
-        part = f"{self._file}.{os.getpid()}"
-        try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            with open(part, "wb") as file:
-                file.write(data)
-            os.replace(part, self._file)
-        except OSError:
-            pass
+        with suppress(OSError):
+            caches.put(self._file, data)
 
     def _read(self) -> dict[Any, bytes]:
         import marshal
 
         with suppress(OSError, EOFError, ValueError, TypeError), open(self._file, "rb") as file:
-            if not _ours(file.fileno()):
+            if not caches.ours(os.fstat(file.fileno())):
                 return {}
             build, known = marshal.loads(file.read())  # noqa: S302
             if build == _build() and isinstance(known, dict):
@@ -89,20 +85,6 @@ class Kept:
 
 def _build() -> str:
     return f"1 {sys.version}"
-
-
-def _ours(file: int) -> bool:
-    """Whether an open file is the user's own, or root's: what others wrote is not run."""
-    return not hasattr(os, "getuid") or os.fstat(file).st_uid in (os.getuid(), 0)
-
-
-def _caches() -> str:
-    """The folder for what programs keep of their work; "" where there is none."""
-    if sys.pycache_prefix:
-        return sys.pycache_prefix
-    home = os.path.join("~", "Library", "Caches") if sys.platform == "darwin" else os.path.join("~", ".cache")
-    named = (os.environ.get("XDG_CACHE_HOME"), os.environ.get("LOCALAPPDATA"), os.path.expanduser(home))
-    return next((os.path.join(path, "tokenguard") for path in named if path and os.path.isabs(path)), "")
 
 
 def _code(text: str | bytes, flags: int) -> tuple[Any, ...]:

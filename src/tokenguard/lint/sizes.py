@@ -68,7 +68,8 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
     listed = file.written(source)
     if isinstance(listed, ast.Name | ast.Attribute) and (found := file.elsewhere(file.names.path(listed))):
         listed = found[1] if isinstance(found[1], ast.expr) else listed
-    if isinstance(source, ast.Name) and (grown := _grown(file, source)):
+    named = file.module.scope_at(source).lookup(source.id) if isinstance(source, ast.Name) else None
+    if isinstance(source, ast.Name) and named and (grown := _grown(file, source.id, *named)):
         return _kept_short(file, source, most) or all(
             sources and any(few(file, each, most) for each in sources) for sources in grown
         )
@@ -185,18 +186,14 @@ def _tested_short(file: File, source: ast.expr, most: int) -> bool:
     return False
 
 
-def _grown(file: File, name: ast.Name) -> list[tuple[ast.expr, ...]]:
-    """What the loops go over that give a list or dict more items after it was written out."""
-    found = file.module.scope_at(name).lookup(name.id)
-    if found is None:
-        return []
-    made = [binding.node for binding in found[1] if binding.kind != "augment"]
-    return [goes_over(file, part.node, made) for part in _parts(found[0], name.id)]
+def _grown(file: File, name: str, scope: Scope, bindings: list[Binding]) -> list[tuple[ast.expr, ...]]:
+    """What the loops go over that give a list or dict more items after it was written out.
 
-
-def _parts(scope: Scope, name: str) -> list[Binding]:
-    """What gives a list or dict more items: `.append(x)`, `found[key] = x`, `found += [x]`."""
-    return [*scope.names.get(f"{name}[]", ()), *(b for b in scope.names.get(name, ()) if b.kind == "augment")]
+    By `.append(x)` and `found[key] = x`, in no loop, too; by `found += [x]` in loops only.
+    """
+    made = [binding.node for binding in bindings if binding.kind != "augment"]
+    added = (goes_over(file, binding.node, made) for binding in bindings if binding.kind == "augment")
+    return [*(goes_over(file, part.node, made) for part in scope.names.get(f"{name}[]", ())), *filter(None, added)]
 
 
 def about_one_text(task: ast.expr, sources: tuple[ast.expr, ...]) -> bool:
@@ -270,14 +267,10 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
     if found is None:
         return False
     scope, bindings = found
-    grown = _parts(scope, name.id)
-    if any(part.kind == "item" for part in grown):
+    if any(part.kind == "item" for part in scope.names.get(f"{name.id}[]", ())):
         return False  # groups
-    made_by = [b.node for b in bindings if b.kind != "augment"]
-    around = [(part.kind, goes_over(file, part.node, made_by)) for part in grown]
-    around = [(kind, sources) for kind, sources in around if sources or kind != "augment"]
-    if around:
-        return any(many(file, source, depth + 1) for _, sources in around for source in sources)
+    if grown := _grown(file, name.id, scope, bindings):
+        return any(many(file, source, depth + 1) for sources in grown for source in sources)
     if bindings[0].kind == "param":
         if _PLAN.search(name.id) or not isinstance(scope.node, Function):
             return False

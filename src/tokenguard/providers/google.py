@@ -125,10 +125,10 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         # Vertex AI has had answers that hold the thoughts, as the total says then (litellm#23731)
         held = answer is not None and thoughts is not None and thoughts <= answer and total == sent + answer
         generated = total - sent if held else max((answer or 0) + (thoughts or 0), total - sent)
-    usage = Usage(sent, generated, count(said.get(at.cached)), reasoning=thoughts)
-    heard, reheard, spoken = kinds(said, *at.heard), kinds(said, at.reheard), kinds(said, at.spoken)
-    if not (heard or reheard or spoken):
+    usage = Usage(sent, generated, count(said.get(at.cached)), None, None, None, None, thoughts)
+    if said.keys().isdisjoint((*at.heard, at.reheard, at.spoken)):
         return usage
+    heard, reheard, spoken = kinds(said, *at.heard), kinds(said, at.reheard), kinds(said, at.spoken)
     return usage._replace(
         input_audio=heard.get("AUDIO"),
         cache_audio_read=reheard.get("AUDIO"),
@@ -148,8 +148,8 @@ def doubt_of(said: Mapping[str, Any], usage: Usage | None, at: Counts = GENERATE
 def kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:
     """Tokens by modality."""
     kinds: dict[str, int] = {}
-    for each in filter(None, map(said.get, details)):
-        for detail in items(each):
+    for key in details:
+        for detail in items(said.get(key)):
             kind = str(detail.get("modality")).upper()
             kinds[kind] = kinds.get(kind, 0) + (count(detail.get("tokenCount")) or count(detail.get("tokens")) or 0)
     return kinds

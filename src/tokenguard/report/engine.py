@@ -44,6 +44,8 @@ class Dialect(NamedTuple):
     """The relation of calls that has numbers in the place of words (`store.layout.NUMBERED`); `None` without one."""
     packed: str | None = None
     """The relation of calls whose identifiers are as they lie (`store.layout.PACKED`); `None` without one."""
+    times: str | None = None
+    """The relation of calls that has their own numbers and times, and is quicker to count; `None` without one."""
 
 
 class Records(Protocol):
@@ -85,6 +87,7 @@ SQLITE: Final = Dialect(
     indexed=True,
     numbered=f"({NUMBERED})",
     packed=f"({PACKED})",
+    times="call_rows",
 )
 
 
@@ -100,7 +103,7 @@ class SqliteRecords:
         teach(connection)
         self.summed = summed_to(connection)
         if connection.execute("PRAGMA main.user_version").fetchone()[0] != VERSION or is_migrating(connection):
-            self.dialect = SQLITE._replace(numbered=None, packed=None)
+            self.dialect = SQLITE._replace(numbered=None, packed=None, times=None)
         aggregate: type = Quantiles  # typeshed would have it give an int
         connection.create_aggregate("quantiles", 1, aggregate)
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tokenguard.process import caches
 from tokenguard.store.store import Store
 from tokenguard.store.sums import fold
 
@@ -46,7 +47,9 @@ def place(given: Sequence[Path], files: Sequence[Path]) -> Path | None:
 
         if sum(file.stat().st_size for file in files) < LEAST:
             return None
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenguard"
+        if not caches.folder():
+            return None
+        folder = Path(caches.folder())
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _tidy(folder)
         named = "\n".join([__version__, *sorted(str(path.resolve()) for path in given)])

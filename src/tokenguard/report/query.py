@@ -148,7 +148,7 @@ def reads_all(records: Records, query: Query) -> bool:
     if not records.dialect.indexed:
         return False
     tests, values = period(Query(since_ns=query.since_ns, until_ns=query.until_ns, scan=False))
-    calls = records.dialect.calls
+    calls = records.dialect.times or records.dialect.calls
     row = f"SELECT id FROM {calls} ORDER BY id"  # noqa: S608 - our own SQL; the view has no quick max(id)
     ((all_calls,),) = records.rows(f"SELECT ({row} DESC LIMIT 1) - ({row} LIMIT 1)")
     few = (all_calls or 0) // INDEXED_PART
@@ -162,9 +162,8 @@ def reads_all(records: Records, query: Query) -> bool:
 def newest(records: Records, query: Query, calls: int) -> Query:
     """The query, of about so many of the last calls that are recorded at most: what looks at each call takes time."""
     dialect = records.dialect
-    ((first,),) = records.rows(
-        f"SELECT (SELECT start_ns FROM {dialect.calls} ORDER BY {dialect.came} DESC LIMIT 1 OFFSET {calls})"  # noqa: S608
-    )
+    some = f"{dialect.times or dialect.calls} ORDER BY {dialect.came} DESC LIMIT 1 OFFSET {calls}"
+    ((first,),) = records.rows(f"SELECT (SELECT start_ns FROM {some})")  # noqa: S608 - our own SQL
     if first is not None and first > (query.since_ns or 0):
         query = replace(query, since_ns=first)
     return replace(query, scan=reads_all(records, query))

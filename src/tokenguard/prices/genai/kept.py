@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import stat
 import sys
 import time
 from binascii import crc32
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from tokenguard.prices.genai.sellers import ModelInfo
 from tokenguard.prices.sieve import leaves
+from tokenguard.process import caches
 
 SHAPE: Final = 2
 """Of `types`, of `sieve` and of this file: another number whenever one of them changes."""
@@ -50,7 +50,7 @@ def read(source: str, release: str) -> Packed | None:
         path, key = _place(source, release)
         with open(path, "rb") as file:
             found = os.fstat(file.fileno())
-            if not _is_ours(found):
+            if not caches.ours(found):
                 return None
             content = file.read()
         if crc32(content[SUM_BYTES:]) != int.from_bytes(content[:SUM_BYTES], "big"):
@@ -71,38 +71,21 @@ def write(source: str, release: str, made: Packed) -> None:
     """Keep it, if there is a place for it."""
     with suppress(OSError):
         path, key = _place(source, release)
-        folder = os.path.dirname(path)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
         content = marshal.dumps((key, made))
-        begun = f"{path}.{os.getpid()}-{time.time_ns()}"
-        try:
-            with open(os.open(begun, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-                file.write(crc32(content).to_bytes(SUM_BYTES, "big") + content)
-            os.replace(begun, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(begun)
-            raise
-        _tidy(folder)
+        caches.put(path, crc32(content).to_bytes(SUM_BYTES, "big") + content)
+        _tidy(os.path.dirname(path))
 
 
 def _place(source: str, release: str) -> tuple[str, tuple[Any, ...]]:
     """The file, and what is in it; raises `OSError` where there is no folder for it or no source."""
     from tokenguard import __version__
 
-    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if not os.path.isabs(folder):
+    folder = caches.folder()
+    if not folder:
         raise FileNotFoundError("no folder for caches")
     data = os.stat(source)
     key = (SHAPE, __version__, sys.implementation.cache_tag, release, source, data.st_mtime_ns, data.st_size)
-    return os.path.join(folder, "tokenguard", f"{PREFIX}{crc32(repr(key).encode()):08x}"), key
-
-
-def _is_ours(found: os.stat_result) -> bool:
-    """Whether nobody else can have written it."""
-    uid = getattr(os, "geteuid", lambda: found.st_uid)()
-    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) if os.name == "posix" else 0
-    return found.st_uid == uid and not others and stat.S_ISREG(found.st_mode)
+    return os.path.join(folder, f"{PREFIX}{crc32(repr(key).encode()):08x}"), key
 
 
 def _tidy(folder: str) -> None:
