@@ -115,6 +115,7 @@ def test_what_is_not_looked_up(asked, reason, provider, under, spans):
     ("rule", "asked"),
     [
         ("sampled = true", {"temperature": 0.7}),
+        ("", {"model": "sonar", "extra_body": {"disable_search": True}}),
         ("tools = true", {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}),
         ("", {"messages": [{"role": "user", "content": 'is "file_id": in here, or "url":"https://x.test"?'}]}),
         (

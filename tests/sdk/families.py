@@ -212,12 +212,12 @@ def openrouter_chat(client: Any, ask: Ask) -> Any:
     return send(model=ask.model, messages=chat_turns(ask), **ask.capped("max_tokens"), **ask.streaming)
 
 
-def chat(cap: str = "max_tokens") -> Callable[[Any, Ask], Any]:
-    """`chat.completions.create`, as many SDKs have it."""
+def chat(cap: str = "max_tokens", **more: Any) -> Callable[[Any, Ask], Any]:
+    """`chat.completions.create`, as many SDKs have it; with what else one of them wants."""
 
     def send(client: Any, ask: Ask) -> Any:
         create = client.chat.completions.create
-        return create(model=ask.model, messages=chat_turns(ask), **ask.capped(cap), **ask.streaming)
+        return create(model=ask.model, messages=chat_turns(ask), **ask.capped(cap), **ask.streaming, **more)
 
     return send
 
@@ -626,7 +626,7 @@ KINDS = (
     ),
     Kind(
         *("perplexity chat", "perplexity", "perplexity", "sonar-pro", "sonar"),
-        *(stainless("perplexity", "Perplexity"), chat(), ("max_tokens",)),
+        *(stainless("perplexity", "Perplexity"), chat(extra_body={"disable_search": True}), ("max_tokens",)),
         **GENERATES,
     ),
     Kind(

@@ -82,7 +82,7 @@ def unfit(call: Call, rule: Cache) -> str | None:
         return "several"
     if api.changes:
         return "history"
-    if call.model is not None and _searches(call.model):
+    if call.model is not None and _searches(call.model) and request.get("disable_search") is not True:
         return "hosted"
     return (
         None if _unusual(api.goes_on_from, api.chosen_by, api.fees).isdisjoint(request) else _asks(api, rule, request)
