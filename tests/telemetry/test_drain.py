@@ -9,8 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from opentelemetry import metrics
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from tokenguard.facts.record import CallRecord, TaskRecord
@@ -52,8 +50,6 @@ def _first(original, come):
 def test_a_record_that_comes_in_the_midst(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the end of a process a stream that is collected while records are written takes none of them away."""
     monkeypatch.setattr(ends, "ending", True)
-    # A provider asks the first that makes an instrument of a name, and that is to be the installed one.
-    monkeypatch.setattr(metrics, "get_meter", MeterProvider(shutdown_on_exit=False).get_meter)
     kept = Store(tmp_path / "usage.db")
     telemetry = Telemetry(lambda: kept)
     monkeypatch.setattr(telemetry.metrics, "make", lambda: None)  # the names of instruments are another test's
