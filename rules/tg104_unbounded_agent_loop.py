@@ -124,7 +124,7 @@ _ROUNDS = (
 )  # what a loop of tool rounds reads
 _FRAMEWORKS = ("Runner.run", "pydantic_ai", "create_agent(", "create_react_agent(")
 _AGENT_RUNS = ("run", "run_sync", "run_streamed", "invoke", "ainvoke")
-WORDS = (*CALL_WORDS,  *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
+WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
          *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)))  # fmt: skip
 # Limits that None takes away, by the last name of what is called.
 _TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_streamed"), "request_limit": ("UsageLimits",),

@@ -73,7 +73,7 @@ STOPPED: Final = frozenset(
 def unfit(call: Call, rule: Cache) -> str | None:
     """Why a call is not looked up; `None` where it may be, unless it `refers`."""
     api, request = call.api, call.request
-    settings = api.settings_of(request) if api.settings else request
+    settings = api.settings_of(request)
     if api.operation in MEDIA:
         return "media"
     if api.operation not in DETERMINED and not rule.sampled and settings.get("temperature") != 0:

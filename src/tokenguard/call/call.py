@@ -313,8 +313,10 @@ class Call:
 
     def came_with(self, headers: Headers | None) -> None:
         """See what a gateway says of the answer in its headers: that it had kept it, what it takes it to cost."""
+        if headers is None:
+            return
         try:
-            self.by_headers = None if headers is None else by_headers(self.endpoint, headers, stream=self.stream)
+            self.by_headers = by_headers(self.endpoint, headers, stream=self.stream)
         except Exception as failure:  # the answer itself is to be read all the same
             self.internal_error("looking at a gateway's headers", failure)
 

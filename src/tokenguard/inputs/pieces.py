@@ -82,6 +82,7 @@ class Request(Generic[T]):
     """A request taken apart: what it says beside its conversation, and that."""
 
     __slots__ = (
+        "_asks",
         "_pieces",
         "head",
         "history",
@@ -99,11 +100,10 @@ class Request(Generic[T]):
         self.head = head
         self.turns = turns
         self._pieces: tuple[Piece[T], ...] | None = None
-        system, history, results, media, last = head.system, 0, 0, 0, -1
+        system, history, results, media, asks = head.system, 0, 0, 0, len(turns) - 1
         texts = [*head.texts]
         marks = head.marks
-        role = ""
-        for turn in turns:
+        for n, turn in enumerate(turns):
             role, _, its_texts, mark, words, its_results, its_media = turn
             texts += its_texts
             if mark is not None:
@@ -113,11 +113,12 @@ class Request(Generic[T]):
             else:
                 history += words
                 if role == "user":
-                    last = words
+                    asks = n
             results += its_results
             media += its_media
-        if last < 0:  # nobody asks
-            last = turns[-1].words if turns and role not in SYSTEM_ROLES else 0
+        last = turns[asks].words if turns and turns[asks].role not in SYSTEM_ROLES else 0
+        self._asks = asks
+        """The place of the turn that is the last one of the user; of the last one, where there is none."""
         if head.lasting is not None and turns and texts:
             marks = (*marks, (len(texts), head.lasting))
         self.texts: list[T] = texts
@@ -138,13 +139,12 @@ class Request(Generic[T]):
     def pieces(self) -> tuple[Piece[T], ...]:
         """All its texts, each with what it is: made when it is first asked for."""
         if self._pieces is None:
-            found, turns = [*self.head.pieces], self.turns
-            last = next((n for n in range(len(turns) - 1, -1, -1) if turns[n].role == "user"), len(turns) - 1)
-            for n, turn in enumerate(turns):
+            found = [*self.head.pieces]
+            for n, turn in enumerate(self.turns):
                 if turn.role in SYSTEM_ROLES:
                     section, place = "system", "system"
                 else:
-                    section, place = "last" if n == last else "history", "messages"
+                    section, place = "last" if n == self._asks else "history", "messages"
                 for what, text in zip(turn.kinds, turn.texts, strict=True):
                     found.append(Piece(what or section, place, n, text))
             self._pieces = (*found,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from tokenguard.facts.names import INPUT_SECTIONS
@@ -11,8 +10,6 @@ from tokenguard.inputs.pieces import MEDIA_CHARS, Head, Request
 
 K = TypeVar("K")
 CHARS_PER_TOKEN: Final = 4
-SYSTEM, TOOLS, HISTORY, RESULTS, LAST, MEDIA = INPUT_SECTIONS
-FIRST: Final = itemgetter(0)
 MAX_TOOLS: Final = 256
 """Tools of one request that are told apart."""
 
@@ -22,25 +19,13 @@ def sections(request: Request[Any], input_tokens: int) -> dict[str, int]:
 
     What the provider remembers and adds by itself, where it does, is history.
     """
-    system, tools, history = request.system, request.head.tools, request.history
-    results, last, media = request.results, request.last, MEDIA_CHARS * request.media
+    media = MEDIA_CHARS * request.media
+    sizes = (request.system, request.head.tools, request.history, request.results, request.last, media)
+    chars = dict(zip(INPUT_SECTIONS, sizes, strict=True))
     if request.head.remembered:
-        known = (system + tools + history + results + last + media) // CHARS_PER_TOKEN
-        history += max(0, input_tokens - known) * CHARS_PER_TOKEN
-    sizes = {}
-    if system:
-        sizes[SYSTEM] = system
-    if tools:
-        sizes[TOOLS] = tools
-    if history:
-        sizes[HISTORY] = history
-    if results:
-        sizes[RESULTS] = results
-    if last:
-        sizes[LAST] = last
-    if media:
-        sizes[MEDIA] = media
-    return shared_out(input_tokens, sizes)
+        known = sum(chars.values()) // CHARS_PER_TOKEN
+        chars["history"] += max(0, input_tokens - known) * CHARS_PER_TOKEN
+    return shared_out(input_tokens, {section: size for section, size in chars.items() if size})
 
 
 def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
@@ -49,20 +34,13 @@ def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
     >>> shared_out(10, {"a": 1, "b": 1, "c": 1})
     {'a': 4, 'b': 3, 'c': 3}
     """
-    whole = sum(weights.values())
-    parts: dict[K, int] = {}
-    if not whole:
-        return parts
-    left, short = [], total
-    for key, weight in weights.items():
-        scaled = total * weight
-        parts[key] = part = scaled // whole
-        short -= part
-        left.append((scaled - part * whole, key))
-    if short:
-        left.sort(key=FIRST, reverse=True)
-        for _, key in left[:short]:
-            parts[key] += 1
+    weight = sum(weights.values())
+    if not weight:
+        return {}
+    parts = {key: total * each // weight for key, each in weights.items()}
+    short = total - sum(parts.values())
+    for key in sorted(weights, key=lambda key: -(total * weights[key] % weight))[:short] if short else ():
+        parts[key] += 1
     return parts
 
 

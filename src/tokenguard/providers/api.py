@@ -121,7 +121,7 @@ class Api:
 
     def answers(self, body: Mapping[str, Any]) -> int:
         """How many answers a request has the provider make: as many as it is billed for."""
-        settings, each = self.settings_of(body) if self.settings else body, 1
+        settings, each = self.settings_of(body), 1
         for key in self.choices:
             if key in settings:
                 each = max(each, whole(settings[key]) or 1)

@@ -47,9 +47,9 @@ def place(given: Sequence[Path], files: Sequence[Path]) -> Path | None:
 
         if sum(file.stat().st_size for file in files) < LEAST:
             return None
-        if not caches.folder():
+        if not (ours := caches.folder()):
             return None
-        folder = Path(caches.folder())
+        folder = Path(ours)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _tidy(folder)
         named = "\n".join([__version__, *sorted(str(path.resolve()) for path in given)])

@@ -236,17 +236,15 @@ class Metrics:
         tally.add(record, span)
         if self._profile.newer and histograms:
             tally.add_modalities(record)
-        if tally.seen.get(names.OPERATION) in names.NOT_CAPPED:
-            self._count_units(seen)
-        if not seen.keys().isdisjoint(RARE):
+        if get(names.OPERATION) in names.NOT_CAPPED or not seen.keys().isdisjoint(RARE):
             self._count_more(tally, seen)
 
     def _count_more(self, tally: Tally, seen: dict[str, AttributeValue]) -> None:
-        """Count what few calls have: an attribute of `RARE`."""
+        """Count what few calls have: an attribute of `RARE`, or an answer that is no text."""
         get = seen.get
         if names.RESEND_COUNT in seen or names.RETRY_ATTEMPT in seen:
             self._count_retries(tally, seen)
-        if (names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen) and get(names.OPERATION) not in names.NOT_CAPPED:
+        if get(names.OPERATION) in names.NOT_CAPPED or names.WEB_SEARCHES in seen or names.FILE_SEARCHES in seen:
             self._count_units(seen)
         if (action := get(names.GUARD_ACTION)) is not None:
             self._count_decision(seen, action)
