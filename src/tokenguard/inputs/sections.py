@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from tokenguard.facts.names import INPUT_SECTIONS
@@ -10,6 +11,7 @@ from tokenguard.inputs.pieces import MEDIA_CHARS, Head, Request
 
 K = TypeVar("K")
 CHARS_PER_TOKEN: Final = 4
+FIRST: Final = itemgetter(0)
 MAX_TOOLS: Final = 256
 """Tools of one request that are told apart."""
 
@@ -20,12 +22,11 @@ def sections(request: Request[Any], input_tokens: int) -> dict[str, int]:
     What the provider remembers and adds by itself, where it does, is history.
     """
     media = MEDIA_CHARS * request.media
-    sizes = (request.system, request.head.tools, request.history, request.results, request.last, media)
-    chars = dict(zip(INPUT_SECTIONS, sizes, strict=True))
+    history, beside = request.history, request.system + request.head.tools + request.results + request.last + media
     if request.head.remembered:
-        known = sum(chars.values()) // CHARS_PER_TOKEN
-        chars["history"] += max(0, input_tokens - known) * CHARS_PER_TOKEN
-    return shared_out(input_tokens, {section: size for section, size in chars.items() if size})
+        history += max(0, input_tokens - (history + beside) // CHARS_PER_TOKEN) * CHARS_PER_TOKEN
+    sizes = (request.system, request.head.tools, history, request.results, request.last, media)
+    return shared_out(input_tokens, {name: size for name, size in zip(INPUT_SECTIONS, sizes, strict=True) if size})
 
 
 def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
@@ -34,12 +35,17 @@ def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
     >>> shared_out(10, {"a": 1, "b": 1, "c": 1})
     {'a': 4, 'b': 3, 'c': 3}
     """
-    weight = sum(weights.values())
-    if not weight:
+    whole = sum(weights.values())
+    if not whole:
         return {}
-    parts = {key: total * each // weight for key, each in weights.items()}
+    parts: dict[K, int] = {}
+    left = []
+    for key, weight in weights.items():
+        parts[key], rest = divmod(total * weight, whole)
+        left.append((rest, key))
     short = total - sum(parts.values())
-    for key in sorted(weights, key=lambda key: -(total * weights[key] % weight))[:short] if short else ():
+    left.sort(key=FIRST, reverse=True)
+    for _, key in left[:short]:
         parts[key] += 1
     return parts
 
