@@ -86,7 +86,8 @@ def _repeats(records: Records, report: Report, recent: Query) -> Iterator[Findin
         "WITH same AS ("  # noqa: S608
         "SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd, "
         f"max(CASE WHEN {result} IS NOT NULL THEN {rule} END) AS rule, max({result}) AS result, "
-        f"max({reason}) AS reason FROM {calls_as_kept} WHERE {where} AND {answered(dialect)} GROUP BY 1, 2 HAVING count(*) > 1) "
+        f"max({reason}) AS reason FROM {calls_as_kept} WHERE {where} AND {answered(dialect)} "
+        "GROUP BY 1, 2 HAVING count(*) > 1) "
         "SELECT rule, result, reason, feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same "
         "GROUP BY 1, 2, 3, 4 ORDER BY 7 DESC NULLS LAST, 5 DESC, 1, 4",
         values,
