@@ -241,3 +241,5 @@ MESSAGES = Api(
     ),
     left_out=frozenset({"metadata", "service_tier"}),
 )
+
+APIS: Final = (MESSAGES,)

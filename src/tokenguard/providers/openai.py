@@ -639,3 +639,5 @@ EMBEDDINGS = Api(
     Words(texts=("input",)),
     left_out=LEFT_OUT,
 )
+
+APIS: Final = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS)
