@@ -1,4 +1,4 @@
-"""What an SDK can have billed is known: each of its methods that names a model is a row's, or stands here with a reason.
+"""What an SDK can have billed is known: each method that names a model is a row's, or stands here with a reason.
 
 A new version of an SDK brings new methods, and one that no row knows would go out unmeasured and past every limit. So
 the sources of the installed SDKs are read, not only what tests call.

@@ -87,7 +87,7 @@ OWN_APIS = {
 """The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
 
 KEPT = "/presets/"
-"""In the paths at which OpenRouter keeps a request as a preset, and runs no model: what calls one names it as `model`."""
+"""In the paths at which OpenRouter keeps a request as a preset and runs no model; a call by one names it as `model`."""
 
 _KNOWN = (*APIS, *(api for apis in OWN_APIS.values() for api in apis))
 OPERATIONS = frozenset(api.operation for api in _KNOWN)
