@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from tokenguard.providers import APIS, OWN_APIS, SDKS, api_of, formats
+from tokenguard.providers import APIS, BY_SESSION, OWN_APIS, SDKS, api_of, formats
 from tokenguard.providers.page import page
 
 
@@ -26,3 +26,4 @@ def test_every_path_finds_its_format():
         for api in formats(places):
             for path in api.paths:
                 assert api_of(f"/x{path}?v=1", provider) is api
+    assert not any(api.paths for places in BY_SESSION.values() for api in formats(places))

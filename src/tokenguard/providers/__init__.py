@@ -43,7 +43,15 @@ __all__ = [
 ]
 
 
-APIS: Final = ("openai.APIS", "anthropic.APIS", "google.APIS", "media.APIS", "ranks.APIS", "rented.APIS")
+APIS: Final = (
+    "openai.APIS",
+    "anthropic.APIS",
+    "google.APIS",
+    "media.APIS",
+    "ranks.APIS",
+    "decisions.APIS",
+    "rented.APIS",
+)
 """Where the wire formats stand that many hosts speak, known by the path of a request; what is asked is loaded."""
 
 OWN_APIS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -57,12 +65,19 @@ OWN_APIS: Final[Mapping[str, tuple[str, ...]]] = {
     "github-copilot": ("beside.COPILOT",),
     "fireworks": ("beside.FIREWORKS",),
     "alibaba": ("beside.ALIBABA",),
+    "gcp.gemini": ("google_caches.APIS", "decisions.GOOGLE_APIS"),
+    # At paths of their own.
+    "sambanova": ("anthropic.SAMBANOVA",),
+    "openrouter": ("media.OPENROUTER",),
+    "perplexity": ("openai.PERPLEXITY",),
 }
 """Where those stand that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
-BY_SESSION: Final = {"openai": ("realtime.APIS",), "gcp.gemini": ("google_live.APIS", "google_caches.APIS")}
-"""Where those stand that have no paths: of sessions over websockets, and of caches that are made."""
+BY_SESSION: Final = {"openai": ("realtime.APIS",), "gcp.gemini": ("google_live.APIS",)}
+"""Where those of sessions over websockets stand, which have no paths of their own."""
 BY_OPERATION: Final = {"aws.bedrock": ("bedrock.APIS", "bedrock_media.APIS")}
 """Where Bedrock's stand, which are known by their operation and body."""
+KEPT: Final = "/presets/"
+"""In the paths at which OpenRouter keeps a request as a preset and runs no model; a call by one names it as `model`."""
 
 
 @cache
@@ -102,6 +117,8 @@ def api_of(url: str, provider: str = "") -> Api | None:
     True
     """
     path = url.partition("?")[0]
+    if KEPT in path:
+        return None
     known = formats((*OWN_APIS.get(provider, ()), *APIS))
     return next((api for api in known for end in api.paths if _ends(path, end)), None)
 

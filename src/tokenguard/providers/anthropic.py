@@ -243,3 +243,4 @@ MESSAGES = Api(
 )
 
 APIS: Final = (MESSAGES,)
+SAMBANOVA: Final = (MESSAGES._replace(paths=("/messages",)),)

@@ -641,3 +641,4 @@ EMBEDDINGS = Api(
 )
 
 APIS: Final = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS)
+PERPLEXITY: Final = (EMBEDDINGS._replace(paths=("/contextualizedembeddings",)),)
