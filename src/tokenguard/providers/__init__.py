@@ -13,6 +13,7 @@ from tokenguard.facts.sdks import SDKS, Sdk
 from tokenguard.providers import (
     beside,
     cohere,
+    decisions,
     google_caches,
     google_live,
     media,
@@ -60,7 +61,7 @@ __all__ = [
 
 APIS = (
     *(CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, IMAGEN, VEO, EMBED_MULTIMODAL, EMBED, INTERACTIONS),
-    *(*media.APIS, ranks.RERANK, *rented.APIS),
+    *(*media.APIS, ranks.RERANK, decisions.DECISIONS, *rented.APIS),
 )
 """The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
 
@@ -77,9 +78,16 @@ OWN_APIS = {
     "alibaba": beside.ALIBABA,
     # Of sessions over websockets, which have no paths of their own.
     "openai": realtime.APIS,
-    "gcp.gemini": (google_live.LIVE, google_caches.CACHE),
+    "gcp.gemini": (google_live.LIVE, google_caches.CACHE, decisions.GOOGLE),
+    # At paths of their own.
+    "sambanova": (MESSAGES._replace(paths=("/messages",)),),
+    "openrouter": (media.IMAGES._replace(paths=("/images",)),),
+    "perplexity": (EMBEDDINGS._replace(paths=("/contextualizedembeddings",)),),
 }
 """The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
+
+KEPT = "/presets/"
+"""In the paths at which OpenRouter keeps a request as a preset and runs no model; a call by one names it as `model`."""
 
 _KNOWN = (*APIS, *(api for apis in OWN_APIS.values() for api in apis))
 OPERATIONS = frozenset(api.operation for api in _KNOWN)
@@ -113,6 +121,8 @@ def api_of(url: str, provider: str = "") -> Api | None:
     True
     """
     path = url.partition("?")[0]
+    if KEPT in path:
+        return None
     known = (*OWN_APIS.get(provider, ()), *APIS)
     return next((api for api in known for end in api.paths if _ends(path, end)), None)
 
