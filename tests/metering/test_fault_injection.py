@@ -269,8 +269,8 @@ def test_internal_failure_in_other_seams(owner, step, lenient, installed, monkey
 
 def test_apis_that_fail(lenient, installed, monkeypatch):
     """A reader of responses that fails costs the reading, not the response."""
-    broken = tuple(api._replace(read=fail, fold=fail, tool_steps=fail) for api in providers.APIS)
-    monkeypatch.setattr(providers, "APIS", broken)
+    broken = tuple(api._replace(read=fail, fold=fail, tool_steps=fail) for api in providers.formats())
+    monkeypatch.setattr(providers, "formats", lambda places: broken)
     providers.api_of.cache_clear()
     try:
         assert next(iter(calls_sync(Script()))).id == "chatcmpl-1"

@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # a program without a policy loads no guard
     from tokenguard.guard.single_flight import Place
     from tokenguard.metering.content import Capture
     from tokenguard.policy import Limit
+    from tokenguard.providers.batches import Request
 
 T = TypeVar("T")
 Asking = Generator[Step, Answer, bool]
@@ -55,6 +56,10 @@ MAX_SNAPSHOT = 2**21
 
 class Batching(Protocol):
     """What sees batches being created, asked for and collected."""
+
+    def asked(self, method: str, url: str) -> Request | None:
+        """What is asked of a batch API, or of a file, which may be one's; `None` for anything else."""
+        ...
 
     def flow(self, sent: Any) -> Flow:
         """One request to a batch API, as a seam hands it in."""
