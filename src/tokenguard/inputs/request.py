@@ -5,8 +5,6 @@ hashes each but once, so an instruction that every request begins with costs its
 a request has is written down at once, for the application may change it while the call is under way.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from operator import itemgetter
