@@ -36,9 +36,8 @@ def lint_file(linter: Linter, path: str) -> Result:
     source = read(path)
     if isinstance(source, str):
         return Result(path, linter.broken(path, source))
-    linter.project.consulted = set()
     findings = lint_source(linter, source, path)
-    return Result(path, findings, before, tuple(sorted(linter.project.consulted)))
+    return Result(path, findings, before, linter.consulted())
 
 
 class Run:
