@@ -583,6 +583,10 @@ SURE |= {
         "from langchain_openai import ChatOpenAI\nasync def one(text):\n    api = ChatOpenAI(model='m', max_tokens=9)\n"
         "    return await api.ainvoke(text)\nasync def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
     ),
+    "a client of another package, by its class": (
+        "from house.client import LLMClient\nasync def one(text):\n    asked = LLMClient('m')\n    return await asked.generate(text)\n"
+        "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
     "a chain's batch, all at once": (
         "from langchain_openai import ChatOpenAI\nasync def f(texts):\n    chain = PROMPT | ChatOpenAI(model='m', max_tokens=9)\n"
         "    return await chain.abatch([{'text': t} for t in texts])"

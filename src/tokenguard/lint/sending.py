@@ -66,6 +66,10 @@ _MODEL = lazy(
     rf"|(?:{_VENDORS}|model)_client)$",
     re.IGNORECASE,
 )
+# A client or a model by the class that makes it, whatever the object is called.
+_MODEL_MADE = lazy(
+    r"(?:^|[.@])\w*(?:LLM|OpenAI|Anthropic|Claude|GPT|Gemini|ChatModel)(?:Client|Provider|Service|Model)?\(\)$"
+)
 _SAYS_SO = lazy(
     rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
     rf"|_?(?:{_VENDORS})_(?:call|generate|complete|completion|ask|query|chat|invoke)(?:_\w*(?:async|json|text|api|retry))?"
@@ -190,8 +194,9 @@ def _asks_by(file: File, func: ast.expr) -> bool:
     name, of, path = last_name(func), _of(func), file.names.path(func)
     if _RUNNERS.fullmatch(path) or name in _ALWAYS_ASKS:
         return True
-    of_model = _ASKED.search(of) or _MODEL_CALLED.match(path)
-    return bool((name in _ASKS and of_model) or (_MODEL.search(of) and _OF_MODELS.fullmatch(name)))
+    asked = _ASKED.search(of) or _MODEL_CALLED.match(path)
+    of_model = _MODEL.search(of) or _MODEL_MADE.search(path.rpartition(".")[0])
+    return bool((name in _ASKS and asked) or (of_model and _OF_MODELS.fullmatch(name)))
 
 
 def _of(func: ast.expr) -> str:

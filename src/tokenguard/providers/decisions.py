@@ -72,3 +72,5 @@ DECISIONS = Api(
     left_out=LEFT_OUT,
 )
 GOOGLE = DECISIONS._replace(id="google_decisions", read=read_google_decision)
+APIS: Final = (DECISIONS,)
+GOOGLE_APIS: Final = (GOOGLE,)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tokenguard.prices.listed import sellers
 from tokenguard.prices.models import PROVIDERS as PRICED
-from tokenguard.providers import APIS, OWN_APIS, SDKS, Api, Sdk
+from tokenguard.providers import APIS, BY_SESSION, OWN_APIS, SDKS, Api, Sdk, formats
 from tokenguard.providers.api import no_tool_steps
 from tokenguard.providers.dialects import DIALECTS, NEIGHBOURS
 from tokenguard.providers.hosts import CLIENTS, HOSTS
@@ -196,8 +196,9 @@ def _reached() -> Iterable[tuple[str, ...]]:
 
 
 def _apis() -> Iterable[tuple[str, ...]]:
-    for spoken_by, apis in (("many", APIS), *((f"`{name}`", own) for name, own in OWN_APIS.items())):
-        for api in apis:
+    own = ((f"`{name}`", places) for name, places in (*OWN_APIS.items(), *BY_SESSION.items()))
+    for spoken_by, places in (("many", APIS), *own):
+        for api in formats(places):
             yield spoken_by, f"`{api.id}`", api.operation, ", ".join(f"`{path}`" for path in api.paths), *_how(api)
 
 
