@@ -328,6 +328,28 @@ def test_otlp(collector, request, provider, folder):
     assert not (folder / ".tokenguard").exists()
 
 
+@pytest.mark.parametrize("other", [False, True], ids=["nothing", "another package"])
+def test_what_auto_instrumentation_would_load(tmp_path, other):
+    """It is imported where a package asks to be loaded by it, and takes no time where none does."""
+    if other:
+        metadata = tmp_path / "other-1.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text("[opentelemetry_post_instrument]\nother = other:loaded\n")
+        (tmp_path / "other.py").write_text("def loaded():\n    print('loaded')\n")
+    code = "import sys; print('opentelemetry.instrumentation' in sys.modules)"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    said = subprocess.run(
+        [*INSTRUMENT, sys.executable, "-c", code],
+        env={**env, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.split() == (["loaded", "True"] if other else ["False"])
+
+
 def test_protocol_is_guessed_from_the_port():
     """The port of OTLP over HTTP means OTLP over HTTP; what the user says stays."""
     assert (
