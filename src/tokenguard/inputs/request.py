@@ -195,7 +195,7 @@ def _in_one_order(keys: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(sorted(keys, key=str, reverse=True))  # `role` and `type` before the rest
 
 
-def fingerprint(request: Request, *, is_plain: bool) -> str:
+def fingerprint(request: Request, is_plain: bool) -> str:
     """16 hex digits, equal for equal requests in this process, and over all that have the same salt."""
     nested = request.nested
     if not is_salted() and request.weight <= LONG:

@@ -54,6 +54,7 @@ OWN_APIS: Final[Mapping[str, tuple[str, ...]]] = {
     "cohere": ("cohere.APIS",),
     "ollama": ("ollama.APIS",),
     "writer": ("writer.APIS",),
+    "portkey": ("portkey.APIS",),
     "x_ai": ("xai.APIS",),
     "groq": ("media.GROQ",),
     "voyage_ai": ("voyage.APIS",),
