@@ -1,7 +1,5 @@
 """The SDKs, as rows: what of each is wrapped when it is imported. It imports nothing, as `install()` must be quick."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 
