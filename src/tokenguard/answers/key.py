@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hmac
 import json
 import math
 import re
@@ -55,7 +56,6 @@ _STREAM: Final = frozenset({"stream"})
 _new: Final = tuple.__new__
 _TELLING: Final = CACHE_MARKS | NAMING | LINKING
 """Keys that tell of more than a value."""
-
 
 
 class Body(NamedTuple):
@@ -130,17 +130,21 @@ def _as_json(value: object, telling: list[dict[str, Any]]) -> tuple[Any, bytes]:
     return found, marshalled(found)
 
 
-def _normal(values: tuple[Any, ...] | list[Any], telling: list[dict[str, Any]], left_out: frozenset[str] = _NOTHING) -> list[Any]:
+def _normal(
+    values: tuple[Any, ...] | list[Any], telling: list[dict[str, Any]], left_out: frozenset[str] = _NOTHING
+) -> list[Any]:
     """Plain data, each in one form: the values of a mapping, or the members of a list.
 
-    Raises `TypeError` or `ValueError` for other data. A mapping is the name of its shape and its values, in a tuple, and a list a list; 0 is 0.0, for JSON has but one of
-    them (RFC 8785). Of each mapping, the keys in `left_out` and marks for a cache are not there. `telling` gets those
-    mappings that tell of more than values.
+    A mapping is the name of its shape and its values, in a tuple, and a list a list; 0 is 0.0, for JSON has but one of
+    them (RFC 8785). Of each mapping here, the keys in `left_out` and marks for a cache are not there. `telling` gets
+    those that tell of more than values. Raises `TypeError` or `ValueError` for other data.
     """
     found: list[Any] = []
     for value in values:  # one call for all members: to call this for each of them took longer than what it does
         kind = type(value)
-        if kind is dict:
+        if kind in _AS_THEY_ARE:
+            found.append(value)
+        elif kind is dict:
             name, values_of, tells = _shape(tuple(value), left_out)
             if tells:
                 telling.append(value)
@@ -149,20 +153,18 @@ def _normal(values: tuple[Any, ...] | list[Any], telling: list[dict[str, Any]], 
                         found += _normal((kept,), telling, left_out)
                     continue
             inner = values_of(value)
-            for each in inner:
-                if type(each) not in _AS_THEY_ARE:
-                    inner = tuple(_normal(inner, telling))
-                    break
+            if not _AS_THEY_ARE.issuperset(map(type, inner)):
+                inner = tuple(_normal(inner, telling))
             found.append((name, inner))
-        elif kind is list or kind is tuple:
-            found.append(_normal(value if kind is list else list(value), telling))
-        elif kind in _AS_THEY_ARE or kind is bytes:
-            found.append(value)
+        elif kind is list:
+            found.append(_normal(value, telling))
+        elif kind is tuple:
+            found.append(_normal(list(value), telling))
         elif kind is float:
             if not math.isfinite(value):
                 raise ValueError(f"{value} is no JSON")
             found.append(int(value) if value.is_integer() else value)
-        elif kind is bytearray or kind is memoryview:
+        elif kind is bytes or kind is bytearray or kind is memoryview:
             found.append(bytes(value))
         elif isinstance(value, Mapping):
             found += _normal((dict(value),), telling, left_out)
@@ -258,10 +260,11 @@ def origin(asked_by: AskedBy) -> bytes:
     return asked_by.origin
 
 
-def hashing(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: Cache) -> Hashing:
-    """What has hashed all that a call's keys are made of, but for the body; see `key`."""
+def hashing(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: Cache) -> tuple[Hashing, str]:
+    """What has hashed all that a call's keys are made of, but for the body (see `key`); and whose its answer is."""
     by = asked_by.origin or origin(asked_by)
-    return _hashing(secret, rule.name, rule.version, call.api.id, call.endpoint, call.stream, whose, by)
+    tenant = call.attribution.get("tenant", "") if "tenant" in rule.per else ""
+    return _hashing(secret, rule.name, rule.version, call.api.id, call.endpoint, call.stream, whose, tenant, by)
 
 
 def key(begun: Hashing, body: bytes) -> bytes:
@@ -273,8 +276,21 @@ def key(begun: Hashing, body: bytes) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _hashing(
-    secret: bytes, rule: str, version: str, api: str, endpoint: Endpoint, stream: bool, whose: str, origin: bytes
-) -> Hashing:
+    secret: bytes,
+    rule: str,
+    version: str,
+    api: str,
+    endpoint: Endpoint,
+    stream: bool,
+    whose: str,
+    tenant: str,
+    origin: bytes,
+) -> tuple[Hashing, str]:
     """The same for most calls of a program. BLAKE2b is a MAC by itself (RFC 7693), and goes on from where it was."""
-    before = (FORMAT, rule, version, api, endpoint.provider, endpoint.host, endpoint.port, stream, whose, origin)
-    return blake2b(marshalled(before), key=secret, digest_size=32)
+    before = (FORMAT, rule, version, api, *endpoint, stream, whose, origin)
+    return blake2b(marshalled(before), key=secret, digest_size=32), owner(secret, tenant)
+
+
+def owner(secret: bytes, tenant: str) -> str:
+    """Whose an entry is, for those who clear it: a name that tells nothing without the secret."""
+    return hmac.digest(secret, tenant.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]

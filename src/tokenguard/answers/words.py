@@ -126,8 +126,9 @@ def _count(value: Any, text: str) -> int:
     """How often a text stands in a body, as a value or as a key."""
     if isinstance(value, tuple):
         name, values = value
-        return sum(key == text for key in read_back(name)) + sum(_count(each, text) for each in values)
-    return sum(_count(each, text) for each in value) if isinstance(value, list) else value == text
+        keys: list[str] = read_back(name)
+        return keys.count(text) + sum(_count(each, text) for each in values)
+    return sum(_count(each, text) for each in value) if isinstance(value, list) else int(value == text)
 
 
 def with_instead(body: Body, text: str, counts: Iterable[str]) -> bytes:

@@ -11,7 +11,7 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -98,9 +98,12 @@ class StainlessExchange:
         given = self._options.__dict__
         if given.get("files") or given.get("content") is not None:
             return None  # what is said is not in the body that we see
-        made = _made(self._client)
+        kept: _Made | None = self._client.__dict__.get("_tokenguard_made")
+        made = (_made(self._client) if kept is None else kept).read(self._client)
         headers, params = given.get("headers"), given.get("params")
-        return made.asks(given["url"], headers, params) if headers or params or made.query else made.asked(given["url"])
+        if headers or params or made.query:
+            return made.asks(given["url"], headers, params)
+        return made.known.get(given["url"]) or made.asked(given["url"])
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
@@ -202,13 +205,17 @@ MOST_URLS = 64
 class _Made:
     """What a client was made with, as far as an answer may depend on it. Any of it can be set at any time."""
 
-    __slots__ = ("_asked", "_by", "_headers", "_seen", "query")
+    __slots__ = ("_by", "_headers", "_seen", "known", "query")
 
     def read(self, client: Any) -> _Made:
         """As it is now; read anew where anything has changed."""
-        own, http = client.__dict__, client._client
-        sends, headers = http.__dict__, own.get("_custom_headers")
-        seen = [*own.values(), *sends.values(), *_pairs(sends.get("_headers")), {**headers} if headers else None]
+        own: Any = client.__dict__
+        http, headers = own["_client"], own.get("_custom_headers")
+        sends = http.__dict__
+        pairs = getattr(sends.get("_headers"), "_list", None)  # as httpx has them: of these nothing is made anew
+        if pairs is None:
+            pairs = http.headers.raw
+        seen = [*own.values(), *sends.values(), *pairs, {**headers} if headers else None]
         if getattr(self, "_seen", None) != seen:
             from tokenguard.answers.key import by_name, headers_that_count  # only where answers are kept or shared
 
@@ -217,7 +224,7 @@ class _Made:
                 del texts["api_key"]  # what that has given for the last call
             given = [by_name(own[name]) for name in CREDENTIALS if own.get(name) is not None]
             self._by = f"{client._base_url} {texts} {given} {headers_that_count(http.headers)} {http.params}"
-            self._headers, self.query, self._asked = headers, own.get("_custom_query"), dict[str, AskedBy]()
+            self._headers, self.query, self.known = headers, own.get("_custom_query"), dict[str, AskedBy]()
             self._seen = seen
         return self
 
@@ -228,29 +235,19 @@ class _Made:
 
     def asked(self, url: str) -> AskedBy:
         """The same for one that has nothing of its own, as most have not: one object for all of them."""
-        known, asked = self._asked.get(url), self._asked
-        if known is None:
-            if len(asked) >= MOST_URLS:
-                asked.clear()
-            known = asked[url] = self.asks(url)
-        return known
+        if len(self.known) >= MOST_URLS:
+            self.known.clear()
+        found = self.known[url] = self.asks(url)
+        return found
 
     def __reduce__(self) -> tuple[type[_Made], tuple[()]]:
         """A copy of a client reads its own."""
         return _Made, ()
 
 
-def _pairs(headers: Any) -> Iterable[Any]:
-    """The headers of httpx's client, as it has them: of these nothing is made anew."""
-    pairs: Iterable[Any] | None = getattr(headers, "_list", None)
-    return headers.raw if pairs is None else pairs
-
-
 def _made(client: Any) -> _Made:
-    kept: _Made | None = client.__dict__.get("_tokenguard_made")
-    if kept is None:
-        kept = client.__dict__["_tokenguard_made"] = _Made()
-    return kept.read(client)
+    kept = client.__dict__["_tokenguard_made"] = _Made()
+    return kept
 
 
 class Family(NamedTuple):
