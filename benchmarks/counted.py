@@ -22,13 +22,13 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import counting
 from contenders import CONTENDERS, Contender
-from run import Process, note
+from run import Failed, Process, note
 
 FILE = Path(__file__).with_name("counts.json")
 TURNS = {"chat": 10, "stream": 2, "anthropic": 10}
@@ -46,16 +46,30 @@ Counts = dict[str, int]
 """By scenario; of what is a contender's own by `own chat` and so on."""
 
 
-def counted(names: Iterable[str], python: Path, turns: dict[str, int], folder: Path) -> dict[str, Counts]:
-    """Contender -> scenario -> instructions of a call; and `versions` of what they were counted with."""
+def counted(
+    pythons: Mapping[str, Path], turns: dict[str, int], folder: Path, own: Sequence[str] = ()
+) -> dict[str, Counts]:
+    """Contender -> scenario -> instructions of a call, with its `own` of some; `versions` of what was counted.
+
+    A contender that cannot be counted is told of, and left out.
+    """
     found: dict[str, Counts] = {}
+    counting_one = functools.partial(counted_once, turns=turns, folder=folder, own=own)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for contender in (each for each in CONTENDERS if each.name in names):
-            note(f"{contender.name}: counting")
-            one = functools.partial(counted_once, contender, python, turns, folder)
-            of_seeds = list(pool.map(one, range(counting.SEEDS)))
+        asked = {
+            each.name: [pool.submit(counting_one, each, pythons[each.name], seed=n) for n in range(counting.SEEDS)]
+            for each in CONTENDERS
+            if each.name in pythons
+        }
+        for name, seeds in asked.items():
+            try:
+                of_seeds = [seed.result() for seed in seeds]
+            except Failed as reason:
+                note(f"{name}: not counted, {reason}")
+                continue
+            note(f"{name}: counted")
             found.setdefault("versions", of_seeds[0][1])
-            found[contender.name] = {
+            found[name] = {
                 scenario: statistics.median_low(counts[scenario] for counts, _ in of_seeds)
                 for scenario in of_seeds[0][0]
             }
@@ -63,18 +77,18 @@ def counted(names: Iterable[str], python: Path, turns: dict[str, int], folder: P
 
 
 def counted_once(
-    contender: Contender, python: Path, turns: dict[str, int], folder: Path, seed: int
+    contender: Contender, python: Path, *, turns: dict[str, int], folder: Path, own: Sequence[str], seed: int
 ) -> tuple[Counts, dict[str, str]]:
     """In a process of its own: scenario -> instructions of a call; and the versions there."""
-    own = Path(tempfile.mkdtemp(dir=folder))
-    worker = Process(contender, python, own, counts=tuple(turns), seed=seed)
+    worker = Process(contender, python, Path(tempfile.mkdtemp(dir=folder)), counts=tuple(turns), seed=seed)
     there = {scenario: n for scenario, n in turns.items() if scenario in worker.hello["scenarios"]}
 
-    def least(do: str, scenario: str, n: int) -> int:
+    def least(do: str, scenario: str) -> int:
+        n = there[scenario]
         return min(worker.ask(do, scenario=scenario, n=n)["instructions"] for _ in range(TIMES[scenario])) // n
 
-    counts = {scenario: least("count", scenario, n) for scenario, n in there.items()}
-    counts |= {f"own {scenario}": least("count_own", scenario, n) for scenario, n in there.items() if scenario in OWN}
+    counts = {scenario: least("count", scenario) for scenario in there}
+    counts |= {f"own {scenario}": least("count_own", scenario) for scenario in own if scenario in there}
     worker.close()
     return counts, {"python": platform.python_version(), **worker.hello["libraries"]}
 
@@ -108,7 +122,8 @@ def main() -> int:
         print(f"not counted: {missing}. Debian: apt-get install valgrind gcc", file=sys.stderr)
         return 0
     with tempfile.TemporaryDirectory(prefix="counted-") as folder:
-        found = counted(("bare", "floor", *GATED), Path(sys.executable), TURNS, Path(folder))
+        pythons = dict.fromkeys(("bare", "floor", *GATED), Path(sys.executable))
+        found = counted(pythons, TURNS, Path(folder), OWN)
     now = {"versions": found["versions"], "added": added(found)}
     columns = (*TURNS, *(f"own {scenario}" for scenario in OWN))
     print(f"{'instructions added to a call':34}" + "".join(f"{column:>15}" for column in columns))

@@ -287,17 +287,11 @@ def count(field: Field, rows: dict[str, Any], folder: Path) -> None:
     if (missing := counting.missing()) is not None:
         note(f"instructions are not counted: {missing}")
         return
-    counts: dict[str, int] = {}
-    for n, (name, worker) in enumerate(field.workers.items()):
-        own = folder / f"counts-{n}"
-        own.mkdir()
-        try:
-            counts[name] = counted((name,), worker.python, {"chat": 4}, own)[name]["chat"]
-        except (Failed, KeyError) as reason:
-            note(f"{name}: not counted, {reason}")
+    counts = counted({name: worker.python for name, worker in field.workers.items()}, {"chat": 4}, folder)
     for name, row in rows.items():
-        if name in counts and row["base"] in counts:
-            row["added_instructions"] = counts[name] - counts[row["base"]]
+        mine, base = (counts.get(each, {}).get("chat") for each in (name, row["base"]))
+        if mine is not None and base is not None:
+            row["added_instructions"] = mine - base
 
 
 def machine() -> str:

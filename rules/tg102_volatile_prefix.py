@@ -142,8 +142,8 @@ def check(file: File) -> Iterator[Report]:
                 worst[key] = (taint, "tool definitions" if prefix.part == "tools" else "prompt's beginning")
     flow.loops = frozenset()
     for text in lasts(file):
-        found = head(flow, text)
-        if found is not None and found[1] >= _WORTH and file.module.function_of(text) is not None:
+        found = head(flow, text) if file.module.function_of(text) is not None else None
+        if found is not None and found[1] >= _WORTH:
             key = (found[0].origin, _statement(file, found[0].node))
             worst.setdefault(key, (found[0], "prompt's beginning"))
     for taint, where in worst.values():

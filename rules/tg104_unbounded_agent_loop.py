@@ -125,7 +125,7 @@ _ROUNDS = (
 _FRAMEWORKS = ("Runner.run", "pydantic_ai", "create_agent(", "create_react_agent(")
 _AGENT_RUNS = ("run", "run_sync", "run_streamed", "invoke", "ainvoke")
 WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
-         *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)))  # fmt: skip
+         *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)), (".resume(", "mirascope"))  # fmt: skip
 # Limits that None takes away, by the last name of what is called.
 _TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_streamed"), "request_limit": ("UsageLimits",),
                "max_iterations": ("AgentExecutor", "initialize_agent")}  # fmt: skip
@@ -149,7 +149,7 @@ _ENDLESS = lazy(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|st
 def check(file: File) -> Iterator[Report]:
     """Report the loops around generation calls that only the model can end, and the limits that are none."""
     runs = (c for c in file.module.calls_of(_AGENT_RUNS) if runs_agent(file, c))
-    direct = [*(call for call, _ in file.generations), *runs]
+    direct = [*(call for call, _ in file.generations), *runs, *_resumed(file)]
     helped = [call for call, _ in through_helpers(file, direct)]  # `reply = self.ask(messages)`
     loops: dict[Loop, ast.Call] = {}
     for call in (*direct, *helped, *_followed(file)):
@@ -161,9 +161,9 @@ def check(file: File) -> Iterator[Report]:
         ):  # the loop looks into the reply
             loops.setdefault(loop, call)
     for loop in loops:
-        if (_model_decides(file, loop) or _by_flag(loop) or _by_answer(loop, {*direct, *helped})) and not _bounded(
-            file, loop, {*direct, *helped}
-        ):
+        if (
+            _model_decides(file, loop) or _by_flag(file, loop, loops[loop]) or _by_answer(loop, {*direct, *helped})
+        ) and not _bounded(file, loop, {*direct, *helped}):
             message = (
                 "Only the model ends this loop of requests, and each turn sends the conversation again. "
                 "Count the turns, or set a deadline or budget."
@@ -171,6 +171,12 @@ def check(file: File) -> Iterator[Report]:
             yield Report(loop.test if isinstance(loop, ast.While) else loop.iter, message)
     yield from _runners(file)
     yield from _limits_that_are_none(file)
+
+
+def _resumed(file: File) -> Iterator[ast.Call]:
+    """Mirascope's next round: `response.resume(tool_outputs)`."""
+    if b"mirascope" in file.module.source:
+        yield from file.module.calls_of(("resume",))
 
 
 def _round_of(file: File, call: ast.Call) -> Loop | None:
@@ -295,8 +301,8 @@ def _model_decides(file: File, loop: Loop) -> bool:
     return bool(_ENDLESS.search(text)) and not _bounds(loop.test, set())
 
 
-def _by_flag(loop: Loop) -> bool:
-    """Whether a conversation goes on until a flag is set in the loop: `while not done`."""
+def _by_flag(file: File, loop: Loop, request: ast.Call) -> bool:
+    """Whether a conversation, or a row of agents, goes on until a flag is set in the loop: `while not done`."""
     test = loop.test if isinstance(loop, ast.While) else None
     flag = test.operand if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) else test
     if not isinstance(flag, ast.Name):
@@ -304,7 +310,8 @@ def _by_flag(loop: Loop) -> bool:
     nodes = list(own_nodes(loop))
     targets = [t for node in nodes if isinstance(node, ast.Assign) for t in node.targets]
     targets += [node.target for node in nodes if isinstance(node, ast.NamedExpr)]
-    return any(isinstance(t, ast.Name) and t.id == flag.id for t in targets) and any(map(_adds, nodes))
+    is_set = any(isinstance(t, ast.Name) and t.id == flag.id for t in targets)
+    return is_set and (any(map(_adds, nodes)) or runs_agent(file, request))
 
 
 def _by_answer(loop: Loop, requests: set[ast.Call]) -> bool:

@@ -5,13 +5,13 @@ rate limit turns most of them away, they are all retried at the same time, and t
 Limit them with a semaphore.
 
 Task groups are the same, and tasks and threads that a loop starts (`asyncio.create_task`, `threading.Thread`), even
-if they are waited for in batches later. So are thread pools without `max_workers`, which make up to 32 threads, and the
-event loop's own pool (`run_in_executor(None, ...)`). What the tasks call is followed through helpers, of other modules,
-too; a semaphore or a limiter anywhere on the way counts as a bound, and so does a loop over batches. A semaphore that
-is held only while the tasks are started bounds nothing. Lists of at most `max_at_once` items are left alone, and so are
-lists of roles, models, perspectives and the like. A request is a call of an SDK or a framework, a method of what is
-named a model (`self.llm.complete(...)`), or a post to the address of a model's API, or one whose body has a model and
-messages.
+if they are waited for in batches later. So are thread pools without `max_workers`, which make up to 32 threads, the
+event loop's own pool (`run_in_executor(None, ...)`), and LangChain's `chain.abatch(inputs)` and `chain.batch(inputs)`
+without `max_concurrency`. What the tasks call is followed through helpers, of other modules, too; a semaphore or a
+limiter anywhere on the way counts as a bound, and so does a loop over batches. A semaphore that is held only while the
+tasks are started bounds nothing. Lists of at most `max_at_once` items are left alone, and so are lists of roles,
+models, perspectives and the like. A request is a call of an SDK or a framework, a method of what is named a model
+(`self.llm.complete(...)`), or a post to the address of a model's API, or one whose body has a model and messages.
 
 By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web request,
 the chunks of a text, more than twenty that are written out), and the request is in sight. Where the items may be few
@@ -89,7 +89,8 @@ _OPEN_POOL = lazy(
 _OF_MODELS = lazy(rb"(?i:llm|openai|gpt|anthropic|claude|gemini|ollama|prompt|completion)")
 WORDS = (("gather(", "async"), ("as_completed(", "async"), ("asyncio.wait(", "async"), "TaskGroup", "create_task_group",
          "open_nursery", ("ThreadPoolExecutor", _OPEN_POOL), ("create_task(", _OF_MODELS),
-         ("ensure_future(", _OF_MODELS), ("Thread(", _OF_MODELS))  # fmt: skip
+         ("ensure_future(", _OF_MODELS), ("Thread(", _OF_MODELS), (".abatch(", "langchain"),
+         (".batch(", "langchain"))  # fmt: skip
 
 
 def check(file: File) -> Iterator[Report]:

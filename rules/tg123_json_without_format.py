@@ -51,7 +51,7 @@ from collections.abc import Iterator
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
-from tokenguard.lint.loops import other_server
+from tokenguard.lint.loops import makers, other_server
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 from tokenguard.lint.syntax import spelling
@@ -84,6 +84,8 @@ def check(file: File) -> Iterator[Report]:
             continue
         if file.any_of(call, formats).presence is not Presence.ABSENT or _too_old(file, call):
             continue
+        if any(file.any_of(maker, formats).presence is not Presence.ABSENT for maker in makers(file, call.func)):
+            continue  # the model was made with it
         if _parsed(file, call):
             yield Report(
                 call,

@@ -471,6 +471,34 @@ MODERATIONS = Body(
     guarded="openai moderations",
     units={"request": 1},
 )
+DECISIONS = Body(
+    {"model": "m", "input": QUESTION, "questions": [{"type": "predicate", "instructions": "It is cold."}]},
+    {
+        "model": "m",
+        "answers": [{"type": "predicate", "probability": 0.9}],
+        "usage": {"input_tokens": 30, "output_tokens": 5, "total_tokens": 35},
+    },
+    *(30, 5),
+    guarded="openai decisions",
+)
+DECISIONS = Body(
+    {"model": "m", "input": QUESTION, "questions": [{"type": "predicate", "instructions": "It is cold."}]},
+    {
+        "model": "m",
+        "answers": [{"type": "predicate", "probability": 0.9}],
+        "usage": {"input_tokens": 30, "output_tokens": 5, "total_tokens": 35},
+    },
+    *(30, 5),
+    guarded="openai decisions",
+)
+GOOGLE_DECISIONS = DECISIONS._replace(
+    request={"model": "m", "input": QUESTION, "questions": {"cold": {"type": "noul", "instructions": "It is cold."}}},
+    answer={
+        "answers": {"cold": {"noul": 0.9}},
+        "usage": {"total_input_tokens": 30, "total_output_tokens": 5, "total_tokens": 35},
+    },
+    guarded="google decisions",
+)
 VIDEOS = Body(
     {"model": "m", "prompt": QUESTION, "seconds": "8", "size": "720x1280"},
     {"id": "video_1", "model": "m", "status": "completed", "seconds": "8", "size": "720x1280"},
@@ -637,6 +665,8 @@ BODIES = {
     "speech": SPEECH,
     "transcripts": TRANSCRIPTS,
     "moderations": MODERATIONS,
+    "decisions": DECISIONS,
+    "google_decisions": GOOGLE_DECISIONS,
     "videos": VIDEOS,
     "video_edits": VIDEOS._replace(guarded="test_media"),
     "chat": CHAT,

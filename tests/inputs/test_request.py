@@ -110,6 +110,12 @@ def test_any_other_value_matters(body) -> None:
     assert len(set(found)) == len(found) > 3
 
 
+def test_equal_tools_are_held_once() -> None:
+    """A program's tools come with each of its requests; those that wait to be looked at share one object."""
+    (_, one), (_, other) = (snapshot("a", "p", BODIES["many tools"] | {"n": n})[0].nested[0] for n in range(2))
+    assert one is other
+
+
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

@@ -338,6 +338,28 @@ def test_unbounded_starts_are_reported_once(lint, code: str) -> None:
     assert len(lint(TOP + code, "TG113")) == 1
 
 
+SILENT |= {
+    "a text that is cut down before it is split": (
+        "async def f(text):\n    if len(text) > 200_000:\n        text = text[:200_000]\n"
+        "    parts = [text[i:i + 40_000] for i in range(0, len(text), 40_000)]\n"
+        "    await asyncio.gather(*[title(p) for p in parts])"
+    ),
+    "a method whose callers, through an object of its class, give it few": (
+        "class Planner:\n    async def all(self, items):\n        return await asyncio.gather(*[title(i) for i in items])\n"
+        "async def demo():\n    planner = Planner()\n    items = ['a', 'b', 'c']\n    await planner.all(items)"
+    ),
+    "a chain's batch with a bound": (
+        "from langchain_openai import ChatOpenAI\nchain = PROMPT | ChatOpenAI(model='m', max_tokens=9)\n"
+        "async def f(texts):\n    return await chain.abatch(texts, config={'max_concurrency': 4})"
+    ),
+    "a batch of a few": (
+        "from langchain_openai import ChatOpenAI\nchain = PROMPT | ChatOpenAI(model='m', max_tokens=9)\n"
+        "chain.batch([{'topic': 'bears'}, {'topic': 'cats'}])"
+    ),
+    "a batch of what is no model": "import langchain\ndef f(dataset, rows):\n    return dataset.batch(rows)",
+}
+
+
 @pytest.mark.parametrize("code", SILENT.values(), ids=SILENT)
 def test_bounds_and_short_lists_are_seen(lint, code: str) -> None:
     """Semaphores on the way, batches, short lists, pools with a number of threads."""
@@ -556,11 +578,50 @@ UNSURE = {
     "a function that only says so": "async def f(texts):\n    await asyncio.gather(*[call_llm(t) for t in texts])",
 }
 
+SURE |= {
+    "an asynchronous model of LangChain, whatever it is called": (
+        "from langchain_openai import ChatOpenAI\nasync def one(text):\n    api = ChatOpenAI(model='m', max_tokens=9)\n"
+        "    return await api.ainvoke(text)\nasync def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "a client of another package, by its class": (
+        "from house.client import LLMClient\nasync def one(text):\n    asked = LLMClient('m')\n    return await asked.generate(text)\n"
+        "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "a chain's batch, all at once": (
+        "from langchain_openai import ChatOpenAI\nasync def f(texts):\n    chain = PROMPT | ChatOpenAI(model='m', max_tokens=9)\n"
+        "    return await chain.abatch([{'text': t} for t in texts])"
+    ),
+    "a chain's batch, by threads": (
+        "from langchain_openai import ChatOpenAI\nmap_chain = PROMPT | ChatOpenAI(model='m', max_tokens=9)\n"
+        "def f(chunks):\n    return map_chain.batch(chunks)"
+    ),
+    "two lists of rows side by side, one of them changed in place": (
+        "async def f(df):\n    names = df['name'].tolist()\n    for i in range(len(names)):\n        names[i] = path(names[i])\n"
+        "    await asyncio.gather(*[process(t, n) for t, n in zip(df['text'].tolist(), names)])"
+    ),
+    "rows that are kept in a state": (
+        "import csv\nclass Flow:\n    def load(self):\n        rows = []\n        for row in csv.DictReader(open('leads.csv')):\n"
+        "            rows.append(row)\n        self.state.leads = rows\n    async def score(self):\n"
+        "        await asyncio.gather(*[title(lead) for lead in self.state.leads])"
+    ),
+    "a text that is cut down, but not far enough": (
+        "async def f(text):\n    text = text[:500_000]\n    parts = [text[i:i + 10_000] for i in range(0, len(text), 10_000)]\n"
+        "    await asyncio.gather(*[title(p) for p in parts])"
+    ),
+}
+
 
 @pytest.mark.parametrize("code", SURE.values(), ids=SURE)
 def test_as_many_requests_as_data_are_reported_by_default(lint, code: str) -> None:
     """Items that are data, and a request that is in sight."""
     assert [f.rule for f in lint(TOP + code) if f.rule == "TG113"] == ["TG113"]
+
+
+UNSURE |= {
+    "a set of names that a caller gives": (
+        "async def f(patterns: set[str]):\n    await asyncio.gather(*[title(p) for p in sorted(patterns)])"
+    ),
+}
 
 
 @pytest.mark.parametrize("code", UNSURE.values(), ids=UNSURE)
@@ -645,3 +706,21 @@ def test_an_object_that_is_handed_in_is_what_its_callers_hand_in(lint) -> None:
         "async def f(texts):\n    c = make()\n    await asyncio.gather(*[one(t, c) for t in texts])"
     )
     assert len(lint(TOP + code, "TG113")) == 1
+
+
+def test_a_client_that_a_factory_makes_is_followed_to_the_class_that_carries_it_out(tmp_path: Path) -> None:
+    """The class that the factory names announces the method; one that is derived from it makes the request."""
+    (tmp_path / "clients.py").write_text(
+        "from abc import ABC, abstractmethod\nfrom openai import AsyncOpenAI\n"
+        "class Base(ABC):\n    @abstractmethod\n    async def answer(self, text):\n        'Answer.'\n        pass\n"
+        "    async def answer_in_json(self, text):\n        return await self.answer(text)\n"
+        "class Real(Base):\n    def __init__(self):\n        self.client = AsyncOpenAI()\n    async def answer(self, text):\n"
+        "        return await self.client.responses.create(model='m', input=text, max_output_tokens=5)\n"
+        "Client = Base\ndef get_client(model: str) -> Client:\n    return Real()\n"
+    )
+    (tmp_path / "main.py").write_text(
+        "import asyncio\nfrom clients import get_client\nasync def one(text, client):\n    return await client.answer_in_json(text)\n"
+        "async def all(texts):\n    client = get_client('m')\n    await asyncio.gather(*[one(t, client) for t in texts])\n"
+    )
+    path = str(tmp_path / "main.py")
+    assert [f.rule for f in lint_file(Linter(Config(root=tmp_path)), path).findings] == ["TG113"]

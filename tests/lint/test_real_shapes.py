@@ -22,6 +22,8 @@ FOUND = {
     "TG104 in a thread": "import asyncio\nclass Bot:\n    async def chat(self, messages):\n        response = await asyncio.to_thread(self.claude.messages.create, model='c', messages=messages, max_tokens=9)\n        while response.stop_reason == 'tool_use':\n            messages.append(await self.run(response))\n            response = await asyncio.to_thread(self.claude.messages.create, model='c', messages=messages, max_tokens=9)",
     "TG104 helper of the class": "class Agent:\n    def ask(self, messages):\n        return self.client.chat.completions.create(model='m', messages=messages, max_tokens=9)\n    def run(self, messages):\n        while True:\n            message = self.ask(messages).choices[0].message\n            if not message.tool_calls:\n                return message.content\n            messages.append(message)",
     "TG104 litellm": "import litellm\ndef run(messages, tools):\n    while True:\n        reply = litellm.completion(model='m', messages=messages, tools=tools, max_tokens=9)\n        if not reply.choices[0].message.tool_calls:\n            break\n        messages.append(reply.choices[0].message)",
+    "TG104 mirascope's rounds": "from mirascope import llm\n@llm.call('openai/gpt-5-mini', tools=[look])\ndef ask(q):\n    return q\ndef main():\n    response = ask('?')\n    while response.tool_calls:\n        response = response.resume(response.execute_tools())\n    return response.pretty()",
+    "TG104 one agent after the other": "from agents import Runner\nasync def main(first, second, data):\n    current = first\n    while current:\n        result = await Runner.run(current, data)\n        if result.final_output.next == 'second':\n            current = second\n        elif result.final_output.next == 'done':\n            current = None",
     # TG105: decorators without a stop
     "TG105 stacked": OPENAI
     + f"import backoff, openai\n@backoff.on_exception(backoff.expo, openai.RateLimitError)\ndef f(messages):\n    return {SAY}",
@@ -114,6 +116,10 @@ FOUND = {
 }  # fmt: skip
 
 SILENT = {
+    "TG104 a person by a parameter's default": CLAUDE
+    + f"def chat(read=input):\n    messages = []\n    while True:\n        messages.append({{'role': 'user', 'content': read('> ')}})\n        reply = {TELL}\n        messages.append({{'role': 'assistant', 'content': reply.content}})",
+    "TG102 a message for a memory": "from mem0 import MemoryClient\nfrom datetime import datetime\nmemory = MemoryClient()\ndef keep(text, user):\n    notes = [{'role': 'system', 'content': f'Noted at {datetime.now()}: {text}'}]\n    memory.add(messages=notes, user_id=user)",
+    "TG123 a model that was made for JSON": "import json\nimport google.generativeai as genai\nfrom google.generativeai import GenerationConfig\ndef f(prompt):\n    model = genai.GenerativeModel('gemini-2.0-flash', generation_config=GenerationConfig(response_mime_type='application/json'))\n    response = model.generate_content(prompt)\n    return json.loads(response.text)",
     "TG104 limit in the test": CLAUDE
     + f"def chat(messages, run):\n    rounds = 0\n    response = {TELL}\n    while response.stop_reason == 'tool_use' and rounds < 3:\n        rounds += 1\n        messages.append(run(response))\n        response = {TELL}",
     "TG104 counted and broken": OPENAI

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from tokenguard.providers import APIS, OWN_APIS, SDKS, api_of
+from tokenguard.providers import APIS, BY_SESSION, OWN_APIS, SDKS, api_of, formats
 from tokenguard.providers.page import page
 
 
@@ -22,7 +22,8 @@ def test_every_seam_is_there():
 
 def test_every_path_finds_its_format():
     """No path of a format is hidden behind another's."""
-    for provider, apis in (("", APIS), *OWN_APIS.items()):
-        for api in apis:
+    for provider, places in (("", APIS), *OWN_APIS.items()):
+        for api in formats(places):
             for path in api.paths:
                 assert api_of(f"/x{path}?v=1", provider) is api
+    assert not any(api.paths for places in BY_SESSION.values() for api in formats(places))

@@ -289,6 +289,22 @@ def moderation(client: Any, ask: Ask) -> Any:
     return client.moderations.create(model=ask.model, input=ask.said)
 
 
+def decisions(client: Any, ask: Ask) -> Any:
+    """Questions about a text: OpenAI's are a list."""
+    create, questions = client.decisions.create, [{"type": "predicate", "instructions": "It is a question."}] * 2
+    return create(model=ask.model, input=ask.said, questions=questions)
+
+
+def named_decisions(said: str) -> Callable[[Any, Ask], Any]:
+    """Perplexity's and Google's have names; what the text is called differs."""
+    questions = {name: {"type": "noul", "instructions": "It is a question."} for name in ("first", "second")}
+
+    def send(client: Any, ask: Ask) -> Any:
+        return client.decisions.create(model=ask.model, questions=questions, **{said: ask.said})
+
+    return send
+
+
 def messages(client: Any, ask: Ask) -> Any:
     return client.messages.create(
         model=ask.model,
@@ -592,6 +608,18 @@ KINDS = (
         rates=(("request", 2000.0),),
     ),
     Kind(
+        *("openai decisions", "openai.resources.decisions", "openai", "gpt-6-luna", "gpt-6-luna-small"),
+        *(OPENAI, decisions),
+    ),
+    Kind(
+        *("perplexity decisions", "perplexity.resources.decisions", "perplexity", "pplx-decide", "pplx-decide-small"),
+        *(stainless("perplexity", "Perplexity"), named_decisions("state")),
+    ),
+    Kind(
+        *("google decisions", "google.genai.decisions", "gcp.gemini", "gemini-decide", "gemini-decide-small"),
+        *(google, named_decisions("input")),
+    ),
+    Kind(
         *("anthropic messages", "anthropic", "anthropic", "claude-sonnet-4-6", "claude-haiku-4-5"),
         *(stainless("anthropic", "Anthropic"), messages, ("max_tokens",)),
         **GENERATES,
@@ -632,6 +660,11 @@ KINDS = (
     Kind(
         *("sambanova chat", "sambanova", "sambanova", "Meta-Llama-3.3-70B-Instruct", "Meta-Llama-3.1-8B-Instruct"),
         *(stainless("sambanova", "SambaNova"), chat(), ("max_tokens",)),
+        **GENERATES,
+    ),
+    Kind(
+        *("sambanova messages", "sambanova.resources.messages", "sambanova", "MiniMax-M2.5", "gpt-oss-120b"),
+        *(stainless("sambanova", "SambaNova", "/v1"), messages, ("max_tokens",)),
         **GENERATES,
     ),
     Kind(

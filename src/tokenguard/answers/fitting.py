@@ -55,7 +55,7 @@ DEFINES: Final = frozenset(
     }
 )
 """A tool of the application's own has one of these keys."""
-DETERMINED: Final = frozenset({"embeddings", "rerank", "moderation"})
+DETERMINED: Final = frozenset({"embeddings", "rerank", "moderation", "decision"})
 """Operations with one answer: there is nothing to be sampled."""
 WORDS: Final = frozenset({"chat", "text_completion"})
 """Operations whose answer has words."""

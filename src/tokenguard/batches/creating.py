@@ -18,7 +18,7 @@ from tokenguard.facts import names
 from tokenguard.facts.errors import BudgetExceeded, GuardrailViolation
 from tokenguard.facts.record import AttributeValue
 from tokenguard.metering.meter import Meter
-from tokenguard.providers import APIS, Api, Endpoint
+from tokenguard.providers import Api, Endpoint, formats
 from tokenguard.providers.batches import WINDOW_S, Asked, Request, Seen, attribution_in, objects
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _hold(
 
     meter = home.meter
     for group in groups or [Group("chat", asked.model, nano=None)]:
-        api = (content and content.api(group)) or next(api for api in APIS if api.operation == group.operation)
+        api = (content and content.api(group)) or next(api for api in formats() if api.operation == group.operation)
         exchange = JobExchange(api, sent.endpoint, group)
         begun = meter.contain("beginning a batch", meter.begin, exchange)
         if begun is None:

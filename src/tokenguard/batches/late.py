@@ -10,6 +10,7 @@ from tokenguard.metering.meter import Meter
 
 if TYPE_CHECKING:
     from tokenguard.batches.watching import Batches
+    from tokenguard.providers.batches import Request
 
 
 class LateBatches:
@@ -26,6 +27,14 @@ class LateBatches:
 
             self._made.setdefault("", Batches(self._meter, self._path))  # one, whichever thread was first
         return self._made[""]
+
+    def asked(self, method: str, url: str) -> Request | None:
+        """What is asked of a batch API, or of a file, which may be one's; `None` for anything else."""
+        if "atch" not in url and "/files" not in url:
+            return None
+        from tokenguard.providers.batches import request_at
+
+        return request_at(method, url)
 
     def flow(self, sent: Any) -> Flow:
         """One request to a batch API, as a seam hands it in; where nothing can be loaded, it passes untouched."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -127,6 +128,25 @@ def moderations(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     model = str(body.get("model") or "omni-moderation-latest")
     result = {"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}
     return Reply({"id": desk.id("modr-"), "model": model, "results": [result]}, billed=Usage(request=1))
+
+
+def decisions(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
+    """`POST /decisions`: OpenAI's questions are a list, those of Perplexity and Google have names; all are granted."""
+    asked, model = required(body, "questions"), str(required(body, "model"))
+    read = count_text(json.dumps([body.get("input") or required(body, "state"), asked]), None)
+    counted: dict[str, Any] = {"input_tokens": read, "output_tokens": len(asked)}
+    granted: dict[str, Any] = {"type": "noul", "noul": 0.9}
+    if isinstance(asked, list):
+        granted = {"type": "predicate", "probability": 0.9}
+        answers: Any = [granted] * len(asked)
+        counted["input_tokens_details"] = {"cached_tokens": 0, "cache_write_tokens": 0}
+        counted["output_tokens_details"] = {"reasoning_tokens": 0}
+        counted["total_tokens"] = read + len(asked)
+    else:
+        answers = dict.fromkeys(asked, granted)
+    if "state" not in body and not isinstance(asked, list):  # Google's
+        counted = {"total_input_tokens": read, "total_output_tokens": len(asked), "total_tokens": read + len(asked)}
+    return Reply({"model": model, "answers": answers, "usage": counted}, billed=Usage(read, len(asked)))
 
 
 def videos(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:

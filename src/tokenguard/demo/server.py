@@ -114,6 +114,7 @@ ROUTES: Sequence[tuple[str, str, Answerer]] = (
     ("/audio/transcriptions", "transcripts", media.transcripts),
     ("/audio/translations", "transcripts", media.transcripts),
     ("/moderations", "moderations", media.moderations),
+    ("/decisions", "decisions", media.decisions),
     ("/videos", "videos", media.videos),
     ("/remix", "video_edits", media.videos),
     ("/videos/edits", "video_edits", media.videos),

@@ -187,6 +187,7 @@ BLOCK: Final = "block"
 NOT_CAPPED: Final = (
     *("embeddings", "rerank", "image_generation", "speech", "transcription", "moderation", "video_generation"),
     *("ocr", "live", "create_cache", "create_vector_store", "create_container", "fine_tuning", "rent"),
+    "decision",
 )
 """The operations whose answers have no length that a request could cap."""
 RENTING: Final = ("create_cache", "create_container", "create_vector_store")

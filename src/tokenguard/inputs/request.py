@@ -5,8 +5,6 @@ hashes each but once, so an instruction that every request begins with costs its
 a request has is written down at once, for the application may change it while the call is under way.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from operator import itemgetter
@@ -128,7 +126,7 @@ def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[Request,
         if (kind is dict or (kind is list and value and type(value[0]) is dict)) and place != turns:
             data, plain = in_bytes(value)
             if plain:
-                nested += ((place, data),)
+                nested += ((place, _held(data) if len(data) <= MOST_IN_ORDER else data),)
                 values[place] = None
     rest, is_plain = in_bytes(values)
     together = "".join(texts)
@@ -197,7 +195,7 @@ def _in_one_order(keys: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(sorted(keys, key=str, reverse=True))  # `role` and `type` before the rest
 
 
-def fingerprint(request: Request, *, is_plain: bool) -> str:
+def fingerprint(request: Request, is_plain: bool) -> str:
     """16 hex digits, equal for equal requests in this process, and over all that have the same salt."""
     nested = request.nested
     if not is_salted() and request.weight <= LONG:
@@ -222,6 +220,12 @@ def in_one_order(data: bytes) -> bytes:
 def _put_in_order(data: bytes) -> bytes:
     """Remembered, as a program's tools are the same in each of its requests."""
     return marshalled(canonical(read_back(data)))
+
+
+@functools.lru_cache(maxsize=32)
+def _held(data: bytes) -> bytes:
+    """The first of equal data, for all: to compare an object with itself takes nothing, and it is held but once."""
+    return data
 
 
 def essence(request: bytes) -> bytes:

@@ -145,6 +145,8 @@ class Installation:
         try:
             import concurrent.futures.thread  # noqa: F401 - tiktoken wants it, and when the process ends it cannot be imported
 
+            from tokenguard.providers import load
+
             placed = import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk)
             self.seams[sdk.module] = placed
             for problem in placed.problems():
@@ -163,6 +165,7 @@ class Installation:
                 self.meter.batches = LateBatches(self.meter, jobs_path)
             self.telemetry.looker.prices = self.meter.settling.prices
             if sdk.warms:
+                load(sdk.provider)
                 self.meter.settling.prices.warm(sdk.provider)
             self._warm()
         except Exception as error:

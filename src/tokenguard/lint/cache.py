@@ -6,18 +6,21 @@ consulted, if there are any, so that one of many is looked up without taking the
 file, or a file it consulted, has other times (of its content, or of its entry in the file system) or another size.
 """
 
-from __future__ import annotations
-
+# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from tokenguard.lint.config import Config
 from tokenguard.lint.finding import Edit, Finding, Fix, Span
+from tokenguard.lint.kept import own_code
 from tokenguard.lint.sources import Stamp, stamp
+from tokenguard.process import caches
 
 _FORMAT = 3
 _SUFFIX = ".cache"
 _KEPT = 8  # caches of other settings kept beside this one
+_PRIME = (1 << 61) - 1
 
 
 class Result(NamedTuple):
@@ -91,23 +94,16 @@ class Cache:
         known = {**self._load(), **self._fresh}
         if len(known) > 2 * len(self._fresh):
             known = {path: entry for path, entry in known.items() if path in self._fresh or os.path.exists(path)}
-        from pathlib import Path
-
-        folder = Path(self._folder)
-        part = Path(self._file.removesuffix(_SUFFIX) + f".{os.getpid()}.tmp")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            ignore = folder / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
-            lines = (f"{path}\t{entry}" for path, entry in known.items())
-            part.write_bytes("\n".join((self._settings, *lines)).encode("utf-8", "surrogateescape"))
-            part.replace(self._file)
-            old = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda f: f.stat().st_mtime)
+        lines = (f"{path}\t{entry}" for path, entry in known.items())
+        with suppress(OSError):
+            caches.put(self._file, "\n".join((self._settings, *lines)).encode("utf-8", "surrogateescape"))
+            ignore = os.path.join(self._folder, ".gitignore")
+            if not os.path.exists(ignore):
+                caches.put(ignore, b"*\n")
+            with os.scandir(self._folder) as entries:
+                old = sorted((e for e in entries if e.name.endswith(_SUFFIX)), key=lambda e: e.stat().st_mtime)
             for file in old[:-_KEPT]:
-                file.unlink(missing_ok=True)
-        except OSError:
-            part.unlink(missing_ok=True)
+                os.unlink(file)
 
     def _key(self, path: str) -> str:
         return path if os.path.isabs(path) else self._here + path
@@ -132,18 +128,10 @@ def _fingerprint(config: Config, code: list[str]) -> str:
     """Changes with the settings, the interpreter's grammar, and every byte of the linter and its rules."""
     import sys
 
-    import tokenguard.lint
-    import tokenguard.rules
-
-    own = [*tokenguard.lint.__path__, *tokenguard.rules.__path__]
-    ours = [os.path.join(folder, name) for folder in own for name in sorted(os.listdir(folder)) if name.endswith(".py")]
-    states = [f"{os.path.basename(file)} {stamp(file)}" for file in (*ours, *code)]
+    states = [*own_code(), *(f"{os.path.basename(file)} {stamp(file)}" for file in code)]
     return f"{_FORMAT} {sys.version_info[:2]} {config!r} {' '.join(states)}"
 
 
 def _short(text: str) -> str:
     """A file name for a fingerprint; the file holds the whole of it."""
-    import zlib
-
-    data = text.encode()
-    return f"{zlib.crc32(data):08x}{zlib.adler32(data):08x}"
+    return f"{int.from_bytes(text.encode()) % _PRIME:016x}"  # a module for hashes takes longer to import

@@ -3,8 +3,7 @@
 `tokenize` does the same in Python code, token by token, which takes longer than all rules together.
 """
 
-from __future__ import annotations
-
+# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 from collections.abc import Iterator
 from typing import NamedTuple
 

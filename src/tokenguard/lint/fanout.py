@@ -36,6 +36,7 @@ def fan_outs(file: File) -> Iterator[FanOut]:
     """Every place that starts a task for each item of something; a task may be met where it starts and is gathered."""
     yield from _gathered(file)
     yield from _mapped(file)
+    yield from _batched(file)
     yield from _started(file)
 
 
@@ -108,6 +109,14 @@ def _mapped(file: File) -> Iterator[FanOut]:
     for call in file.module.calls_of(("map",)):
         if len(call.args) > 1 and isinstance(call.func, ast.Attribute) and _open(file, call.func.value):
             yield FanOut(call, call.args[0], (call.args[1],), _BY_THREADS)
+
+
+def _batched(file: File) -> Iterator[FanOut]:
+    """LangChain's `chain.abatch(inputs)` and `chain.batch(inputs)`, without a configuration that could bound them."""
+    if b"langchain" in file.module.source:
+        for call in file.module.calls_of(("abatch", "batch")):
+            if isinstance(call.func, ast.Attribute) and len(call.args) == 1 and not call.keywords:
+                yield FanOut(call, call.func, (call.args[0],), _AT_ONCE if call.func.attr == "abatch" else _BY_THREADS)
 
 
 def _started(file: File) -> Iterator[FanOut]:

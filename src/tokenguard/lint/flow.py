@@ -60,7 +60,7 @@ class Flow:
 
     def taints(self, node: ast.expr | None, frame: Frame = Frame({}, 0)) -> list[Taint]:  # noqa: B008 - a value
         """What changes in the text or list that `node` makes."""
-        if node is None or frame.depth > _DEPTH or node in self._busy:
+        if node is None or node.__class__ is ast.Constant or frame.depth > _DEPTH or node in self._busy:
             return []
         self._busy.add(node)
         try:
@@ -80,7 +80,13 @@ class Flow:
         return [t if t.placed else t._replace(node=node, placed=placed) for t in taints]
 
     def _taints(self, node: ast.expr, frame: Frame) -> list[Taint]:
-        match node:
+        match node:  # what is met most comes first
+            case ast.Name(id=name):
+                return self._name(node, name, frame)
+            case ast.Attribute():
+                return self._attribute(node, frame)
+            case ast.Call():
+                return self._call(node, frame)
             case ast.FormattedValue(value=value, format_spec=spec):
                 found = self._at(value, self.taints(value, frame), placed=True)
                 text = _plain(spec)
@@ -114,12 +120,6 @@ class Flow:
                 return self.taints(value, frame) + orders
             case ast.Subscript(value=value, slice=key):
                 return self._item(node, value, key, frame)
-            case ast.Name(id=name):
-                return self._name(node, name, frame)
-            case ast.Attribute():
-                return self._attribute(node, frame)
-            case ast.Call():
-                return self._call(node, frame)
         return []
 
     def _order(self, node: ast.expr, source: str) -> list[Taint]:
@@ -222,7 +222,11 @@ class Flow:
         path = self.facts.names.path(node.func)
         arguments = [*node.args, *(k.value for k in node.keywords)]
         call = Called(node, path, path.rpartition(".")[2].lstrip("?@"), arguments)
-        return next((found for kind in self._KINDS if (found := kind(self, call, frame)) is not None), [])
+        for kind in self._KINDS:
+            found = kind(self, call, frame)
+            if found is not None:
+                return found
+        return []
 
     def _time(self, call: Called, frame: Frame) -> list[Taint] | None:
         """A clock, or `time.strftime` of one."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.changing import Taint
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.flow import Flow
-from tokenguard.lint.syntax import Binding, Function, Scope, spelling
+from tokenguard.lint.syntax import Binding, Function, spelling
 
 _DEPTH = 8
 _SAME = frozenset({"strip", "lstrip", "rstrip", "dedent", "cleandoc", "str", "encode", "HumanMessage", "from_template"})
@@ -39,10 +40,9 @@ Given = Mapping[str, list[Piece]]
 def head(flow: Flow, text: ast.expr) -> tuple[Taint, int] | None:
     """What changes in a text before anything unknown, and the fixed characters behind it."""
     parts = Layout(flow).pieces(text)
-    for index, part in enumerate(parts):
+    for part in parts:
         if part.changing is not None:
-            behind = sum(p.fixed or 0 for p in parts[index + 1 :])
-            return part.changing._replace(node=part.node), behind
+            return part.changing._replace(node=part.node), sum(behind.fixed or 0 for behind in parts)
         if part.fixed is None:
             return None
     return None
@@ -55,11 +55,12 @@ class Layout:
         self.flow = flow
         self.facts = flow.facts
 
-    def pieces(self, node: ast.expr, given: Given | None = None, depth: int = 0) -> list[Piece]:
-        """The parts of the text that `node` makes, in order; `given` are those of the parameters around it."""
-        if depth > _DEPTH:
-            return [Piece(node)]
-        return list(self._pieces(node, given or {}, depth + 1))
+    def pieces(self, node: ast.expr, given: Given | None = None, depth: int = 0) -> Iterator[Piece]:
+        """The parts of the text that `node` makes, in order; `given` are those of the parameters around it.
+
+        A part is looked at when it is asked for: of most texts, the first is enough.
+        """
+        return self._pieces(node, given or {}, depth + 1) if depth <= _DEPTH else iter((Piece(node),))
 
     def _pieces(self, node: ast.expr, given: Given, depth: int) -> Iterator[Piece]:
         match node:
@@ -90,7 +91,7 @@ class Layout:
         ]  # a sample is data
         return Piece(node, None, max(found, key=lambda t: t.grain)) if found else Piece(node)
 
-    def _name(self, node: ast.Name, name: str, given: Given, depth: int) -> list[Piece]:
+    def _name(self, node: ast.Name, name: str, given: Given, depth: int) -> Iterable[Piece]:
         if name in given:
             return given[name]
         text = self.facts.constant(node)
@@ -102,15 +103,17 @@ class Layout:
         scope, bindings = found
         if scope is self.facts.module.top and self.facts.module.function_of(node) is not None:
             return [Piece(node, _length(self.facts, node))]  # made once, when the module is loaded
-        parts = self._bound(node, scope, bindings, given, depth)
-        if parts is None:
+        values = self._bound(node, bindings)
+        if values is None:
             return [self._leaf(node)]
-        return [p._replace(node=node) if p.changing and not _is_text(p) and len(parts) == 1 else p for p in parts]
+        parts = (part for value in values for part in self.pieces(value, given, depth))
+        first = list(islice(parts, 2))
+        if len(first) == 1 and first[0].changing and not _is_text(first[0]):
+            return [first[0]._replace(node=node)]
+        return chain(first, parts)
 
-    def _bound(
-        self, node: ast.Name, scope: Scope, bindings: list[Binding], given: Given, depth: int
-    ) -> list[Piece] | None:
-        """The parts of a local text: of its one assignment, and of what is added to it before its use."""
+    def _bound(self, node: ast.Name, bindings: list[Binding]) -> list[ast.expr] | None:
+        """What makes a local text: its one assignment, and what is added to it before its use."""
         before = [b for b in bindings if getattr(b.node, "lineno", 0) <= node.lineno]
         if not before:
             return None
@@ -119,8 +122,7 @@ class Layout:
             return None
         if any(b.kind != "augment" or b.value is None for b in more):
             return None
-        values = [first.value, *(b.value for b in more if b.value is not None)]
-        return [p for value in values for p in self.pieces(value, given, depth)]
+        return [first.value, *(b.value for b in more if b.value is not None)]
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class Layout:
         results = self.facts.module.results(function)
         names = [a.arg for a in (*function.args.posonlyargs, *function.args.args) if a.arg not in ("self", "cls")]
         arguments = [*zip(names, node.args, strict=False), *((k.arg, k.value) for k in node.keywords if k.arg)]
-        inner = {name: self.pieces(value, given, depth) for name, value in arguments}
+        inner = {name: list(self.pieces(value, given, depth)) for name, value in arguments}
         if len(results) == 1:
             yield from self.pieces(results[0], {**{name: [Piece(node)] for name in names}, **inner}, depth)
         else:

@@ -138,11 +138,18 @@ class Names:
         return None
 
     def definition(self, path: str) -> ast.AST | None:
-        """The function or class of this file that an `@` path names."""
+        """The function or class of this file that an `@` path names; of `@Reader().ask`, the class's method."""
         name = path[1:].removeprefix("self.")
-        if not path.startswith("@") or "." in name or "(" in name:
+        if not path.startswith("@"):
             return None
-        return self.module.definitions.get(name)
+        owner, _, method = name.partition("().")
+        if "." in owner or "(" in owner or "." in method or "(" in method:
+            return None
+        found = self.module.definitions.get(owner)
+        if not method or not isinstance(found, ast.ClassDef):
+            return found if not method else None
+        bound = (binding.node for binding in self.module.attributes(found).get(method, ()))
+        return next((node for node in bound if isinstance(node, Function)), None)
 
 
 def is_double(path: str) -> bool:

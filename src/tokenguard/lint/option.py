@@ -1,7 +1,6 @@
 """What the options of `tokenguard lint` are, to its command line and to argparse."""
 
-from __future__ import annotations
-
+# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 

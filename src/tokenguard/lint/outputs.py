@@ -11,7 +11,7 @@ from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
 
 if TYPE_CHECKING:
-    from tokenguard.lint.rulebook import Rule
+    from tokenguard.lint.shelf import Rule
 
 _COLOURS = {"error": "31", "warning": "33", "info": "36"}
 
@@ -38,7 +38,8 @@ def text(findings: Sequence[Finding], sources: Sources, rules: Mapping[str, Rule
             end = finding.span.end_column if finding.span.end_line == finding.span.line else len(line.encode())
             last = len(line.encode()[:end].decode(errors="replace"))
             indent = len(line) - len(line.lstrip())
-            pad = "".join("\t" if c == "\t" else " " for c in line[indent : column - 1])
+            before = line[indent : column - 1]
+            pad = "".join("\t" if c == "\t" else " " for c in before) if "\t" in before else " " * len(before)
             out.append(f"    {line.strip()}")
             out.append(f"    {pad}{paint('^' * max(1, min(last, len(line.rstrip())) - column + 1), '32')}")
         if (spent := sources.spent.get(finding)) is not None:

@@ -33,7 +33,7 @@ def waits(file: File, call: ast.Call, loop: ast.AST | None = None) -> bool:
 
     A helper that is given something which changes in the loop may be a tool that asks for leave: it does not count.
     """
-    name = last_name(call.func).lstrip("_")
+    name = (_default(file, call.func) or last_name(call.func)).lstrip("_")
     searched = bool(call.args) and (name in ("get", "pop") or isinstance(call.args[0], ast.GeneratorExp))
     if name in _PEOPLE:
         return not (name in _GETTERS and searched)  # a key of a dict, an item of an answer
@@ -42,6 +42,13 @@ def waits(file: File, call: ast.Call, loop: ast.AST | None = None) -> bool:
     if name == "wait_for":  # an event by its name: `bot.wait_for("message")`
         return bool(call.args) and isinstance(call.args[0], ast.Constant)
     return loop is not None and not _changes(call, loop) and _asks_in_helper(file, call.func, 0)
+
+
+def _default(file: File, func: ast.expr) -> str:
+    """What a parameter is if no caller says otherwise: `read=input`."""
+    found = file.module.scope_at(func).lookup(func.id) if isinstance(func, ast.Name) else None
+    default = found[1][0].value if found and found[1][0].kind == "param" else None
+    return last_name(default) if default is not None else ""
 
 
 def _changes(call: ast.Call, loop: ast.AST) -> bool:

@@ -31,6 +31,7 @@ _KEYWORDS = (
     "messages_modifier",
     "state_modifier",
 )
+_GIVEN = frozenset(_KEYWORDS)
 _AGENTS = frozenset({"create_react_agent", "create_agent", "create_deep_agent"})  # whose `prompt` is the system's
 _SYSTEM_CLASSES = lazy(
     r".*\b(SystemMessage|SystemPromptPart|SystemMessagePromptTemplate|ChatSystemMessage)(\.from_template|\.from_system)?$"
@@ -91,6 +92,8 @@ def _prefixes(file: File) -> Iterator[Prefix]:
         assert isinstance(node, ast.Dict)
         keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
         if file.constant(keys.get("role")) in _SYSTEM_ROLES and keys.get("content") is not None:
+            if _remembered(file, node):
+                continue
             yield Prefix(keys["content"], node, "text", _in_call(file, node, surfaces))
         elif "system" in keys and ("messages" in keys or "model" in keys):
             yield Prefix(keys["system"], node, "text", _in_call(file, node, surfaces))
@@ -101,12 +104,42 @@ def _prefixes(file: File) -> Iterator[Prefix]:
     yield from _by_name(file)
 
 
+_MEMORY = frozenset({"user_id", "agent_id", "run_id"})  # whose memory a message is kept in
+
+
+def _remembered(file: File, message: ast.Dict) -> bool:
+    """Whether a message is only put into a memory: `memory.add(messages, user_id=...)`."""
+    place: ast.AST | None = file.module.parents.get(message)
+    if isinstance(place, ast.List):
+        holder = file.module.parents.get(place)
+        if isinstance(holder, ast.Assign) and isinstance(holder.targets[0], ast.Name):
+            name = holder.targets[0].id
+            around = file.module.function_of(message) or file.module.tree
+            reads = [
+                n for n in ast.walk(around) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)
+            ]
+            return bool(reads) and all(_kept_by(file, read) for read in reads)
+        return _kept_by(file, place)
+    return False
+
+
+def _kept_by(file: File, messages: ast.expr) -> bool:
+    outer = file.module.parents.get(messages)
+    call = file.module.parents.get(outer) if isinstance(outer, ast.keyword) else outer
+    return (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "add"
+        and any(keyword.arg in _MEMORY for keyword in call.keywords)
+    )
+
+
 def _may_hold(call: ast.Call) -> bool:
     func = call.func
     name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
     if name in _HOLDERS or name in _AGENTS or "System" in name or name.endswith("Message"):
         return True
-    return any(k.arg in _KEYWORDS for k in call.keywords)
+    return any(keyword.arg in _GIVEN for keyword in call.keywords) if call.keywords else False
 
 
 def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Prefix]:

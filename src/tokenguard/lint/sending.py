@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence, Set
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.lint.names import is_double
 from tokenguard.lint.pools import in_closed_pool, run_in_executor
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
@@ -20,7 +21,7 @@ BOUND = lazy(
 )
 # What asks a model through a framework, and what it is asked of.
 _ASKS = frozenset({"ainvoke", "invoke", "acomplete", "achat", "apredict", "agenerate", "agenerate_content", "acall",
-                   "generate_content_async"})  # fmt: skip
+                   "generate_content_async", "abatch", "batch"})  # fmt: skip
 # What only models have, whatever the model's object is called; and what a crew or an agent is started with.
 _ALWAYS_ASKS = frozenset(
     {
@@ -64,6 +65,10 @@ _MODEL = lazy(
     r"(?:^|[._])_?(?:(?:[lv]lm|chat_?model|language_model|(?:chat)?gpt|gemini|claude)(?:_client|_service|_provider|_instance)?"
     rf"|(?:{_VENDORS}|model)_client)$",
     re.IGNORECASE,
+)
+# A client or a model by the class that makes it, whatever the object is called.
+_MODEL_MADE = lazy(
+    r"(?:^|[.@])\w*(?:LLM|OpenAI|Anthropic|Claude|GPT|Gemini|ChatModel)(?:Client|Provider|Service|Model)?\(\)$"
 )
 _SAYS_SO = lazy(
     rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
@@ -186,10 +191,12 @@ def _holds_up(file: File, call: ast.Call) -> bool:
 
 def _asks_by(file: File, func: ast.expr) -> bool:
     """Whether what is called is a method that only a model has, or one of an object that is named a model."""
-    name, of = last_name(func), _of(func)
-    if _RUNNERS.fullmatch(file.names.path(func)) or name in _ALWAYS_ASKS:
+    name, of, path = last_name(func), _of(func), file.names.path(func)
+    if _RUNNERS.fullmatch(path) or name in _ALWAYS_ASKS:
         return True
-    return bool((name in _ASKS and _ASKED.search(of)) or (_MODEL.search(of) and _OF_MODELS.fullmatch(name)))
+    asked = _ASKED.search(of) or _MODEL_CALLED.match(path)
+    of_model = _MODEL.search(of) or _MODEL_MADE.search(path.rpartition(".")[0])
+    return bool((name in _ASKS and asked) or (of_model and _OF_MODELS.fullmatch(name)))
 
 
 def _of(func: ast.expr) -> str:
@@ -285,7 +292,7 @@ def function_of(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Funct
         own = file.module.attributes(owner_class).get(func.attr, []) if owner_class is not None else []
         method = next((binding.node for binding in own if isinstance(binding.node, Function)), None)
         if method is not None:
-            return file, method
+            return file, _carried_out(file, method)
     found = _definition(file, file.names.path(func))
     if found is None and isinstance(func, ast.Attribute):
         for other, node in _objects(file, func.value):
@@ -293,7 +300,30 @@ def function_of(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Funct
             if owner is not None and isinstance(owner[1], ast.ClassDef):
                 bindings = owner[0].module.attributes(owner[1]).get(func.attr, [])
                 found = next(((owner[0], b.node) for b in bindings if isinstance(b.node, Function)), None)
-    return (found[0], found[1]) if found is not None and isinstance(found[1], Function) else None
+    if found is None or not isinstance(found[1], Function):
+        return None
+    return found[0], _carried_out(found[0], found[1])
+
+
+def _carried_out(file: File, method: Function) -> Function:
+    """A method; where a class only announces it, that of the first class of the file that is derived from it."""
+    owner = file.module.class_of(method)
+    if owner is None or not all(map(_says_nothing, method.body)):
+        return method
+    for name, derived in file.module.definitions.items():
+        if isinstance(derived, ast.ClassDef) and derived is not owner and not is_double(name):
+            bases = (file.names.definition(file.names.path(base)) for base in derived.bases)
+            own = (node for node in derived.body if isinstance(node, Function) and node.name == method.name)
+            if owner in bases and (found := next(own, None)) is not None:
+                return found
+    return method
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    """Whether a statement is one of a method that only announces: a docstring, `...`, `pass`, a raise."""
+    return isinstance(statement, ast.Pass | ast.Raise) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    )
 
 
 def _objects(file: File, value: ast.expr) -> list[tuple[File, ast.expr]]:

@@ -1,7 +1,6 @@
 """One run of `tokenguard lint`: settings, files, findings, fixes, and the report."""
 
-from __future__ import annotations
-
+# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
 import sys
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from tokenguard.lint.run import Run, lint_source
 
 if TYPE_CHECKING:
     from tokenguard.lint.engine import Linter
-    from tokenguard.lint.rulebook import Rule
+    from tokenguard.lint.shelf import Rule
     from tokenguard.lint.spending import Spending
 
 MANY = 200
@@ -89,11 +88,13 @@ class Options(NamedTuple):
 class Session:
     """One look at the files, with the settings as they are now."""
 
+    _spending: "Spending | None"
+
     def __init__(self, options: Options) -> None:
         self._options = options
         self._settings = options.settings()
         self._run = Run(jobs=options.jobs, cached=not options.no_cache)
-        self._spending: Spending | None = None
+        self._spending = None
         if options.spend is not None:
             from tokenguard.lint.spending import Spending, sites
 
@@ -179,7 +180,7 @@ class Session:
         except FileNotFoundError as error:
             raise ConfigError(f"No such file or folder: {error}") from error
 
-    def _linter_of(self, path: str) -> Linter:
+    def _linter_of(self, path: str) -> "Linter":
         return self._run.linter(self._settings.of(os.path.dirname(path) or "."))
 
     def _status(self, findings: list[Finding]) -> int:
@@ -209,7 +210,7 @@ class Session:
         if options.form == "text" and not options.statistics and files:
             self._say(_summary(findings))
 
-    def _rules(self, files: list[Found]) -> Mapping[str, Rule]:
+    def _rules(self, files: list[Found]) -> "Mapping[str, Rule]":
         configs = {id(file.config): file.config for file in files}.values()
         return {key: rule for config in configs for key, rule in self._run.linter(config).all_rules.items()}
 

@@ -11,7 +11,7 @@ from tokenguard.lint.pools import as_many_as_items
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import last_name, sends
-from tokenguard.lint.syntax import Binding, Function, Scope
+from tokenguard.lint.syntax import Binding, Function, Scope, spelling
 
 _DEPTH = 20  # names of names
 _WRITTEN = 20  # items of a list that is written out, from which on they are many, whatever a rule's option says
@@ -81,11 +81,13 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
             return len(items) <= most
         case ast.Call(func=ast.Name(id="range"), args=args):
+            if len(args) == 3:
+                return _steps_over(file, args, most)
             if any(as_many_as_items(file, arg) for arg in args):
                 return False
             start, stop = [0, *map(file.constant, args)][-2:]
             count = stop - start if isinstance(stop, int) and isinstance(start, int) else 0
-            return len(args) < 3 and count <= most
+            return count <= most
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[_, *_] as args) if name in _SAME:
             return any(few(file, arg, most) for arg in args)
         case ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values")):
@@ -113,6 +115,25 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
                 file, listed, most
             )
     return False
+
+
+def _steps_over(file: File, args: list[ast.expr], most: int) -> bool:
+    """Whether `range(0, len(text), 4_000)` takes few steps: `text = text[:20_000]` has cut it down before."""
+    step = file.constant(args[2])
+    match args[1]:
+        case ast.Call(func=ast.Name(id="len"), args=[ast.Name(id=name) as text]) if isinstance(step, int) and step > 0:
+            found = file.module.scope_at(text).lookup(name)
+            cuts = [b.value.slice.upper for b in (found[1] if found else ()) if _cut(b.value)]  # type: ignore[union-attr]
+            sizes = [size for size in map(file.constant, cuts) if isinstance(size, int)]
+            return bool(sizes) and -(-max(sizes) // step) <= most
+    return False
+
+
+def _cut(value: ast.expr | None) -> bool:
+    return (
+        isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Slice) and not (value.slice.lower)
+        and value.slice.upper is not None
+    )  # fmt: skip
 
 
 def _of_batch(file: File, node: ast.expr) -> bool:
@@ -193,7 +214,8 @@ def _grown(file: File, name: str, scope: Scope, bindings: list[Binding]) -> list
     """
     made = [binding.node for binding in bindings if binding.kind != "augment"]
     added = (goes_over(file, binding.node, made) for binding in bindings if binding.kind == "augment")
-    return [*(goes_over(file, part.node, made) for part in scope.names.get(f"{name}[]", ())), *filter(None, added)]
+    parts = (part for part in scope.names.get(f"{name}[]", ()) if not _in_place(part))
+    return [*(goes_over(file, part.node, made) for part in parts), *filter(None, added)]
 
 
 def about_one_text(task: ast.expr, sources: tuple[ast.expr, ...]) -> bool:
@@ -240,9 +262,9 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
             return False  # what a model has written down
         case ast.Call():
             return not _FINDS.search(last_name(source.func)) and not sends(file, source)
-        case ast.Attribute(value=ast.Name(id="self"), attr=attr):
+        case ast.Attribute(attr=attr) if (spelled := spelling(source) or "").startswith("self."):
             owner = file.module.class_of(source)
-            given_once = file.module.attributes(owner).get(attr, []) if owner is not None else []
+            given_once = file.module.attributes(owner).get(spelled[5:], []) if owner is not None else []
             given_by = given_once[0].value if len(given_once) == 1 else None  # self.documents = documents
             return bool(_PIECES.search(attr)) or (isinstance(given_by, ast.Name) and many(file, given_by, depth + 1))
         case ast.Attribute(value=value, attr=name) | ast.Subscript(value=value, slice=ast.Constant(value=str(name))):
@@ -267,12 +289,12 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
     if found is None:
         return False
     scope, bindings = found
-    if any(part.kind == "item" for part in scope.names.get(f"{name.id}[]", ())):
+    if any(part.kind == "item" and not _in_place(part) for part in scope.names.get(f"{name.id}[]", ())):
         return False  # groups
     if grown := _grown(file, name.id, scope, bindings):
         return any(many(file, source, depth + 1) for sources in grown for source in sources)
     if bindings[0].kind == "param":
-        if _PLAN.search(name.id) or not isinstance(scope.node, Function):
+        if _PLAN.search(name.id) or not isinstance(scope.node, Function) or _is_set(bindings[0]):
             return False
         if _RETRIEVED.search(name.id) and any(_QUESTION.search(arg.arg) for arg in scope.node.args.args):
             return False
@@ -284,6 +306,20 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
         return True
     made = [v for v in values if not isinstance(v, ast.List) or not v.elts]  # a few that are written out are for a try
     return bool(values) and all(many(file, value, depth + 1) for value in made or values)
+
+
+def _in_place(part: Binding) -> bool:
+    """Whether a list's item is put back changed: `images[i] = read(images[i])`."""
+    if part.kind != "item" or part.value is None:
+        return False
+    old = ast.unparse(part.node)
+    return any(isinstance(n, ast.Subscript) and ast.unparse(n) == old for n in ast.walk(part.value))
+
+
+def _is_set(parameter: Binding) -> bool:
+    """Whether a parameter is noted to be a set: of names, that is, not of texts."""
+    note = getattr(parameter.node, "annotation", None)
+    return note is not None and ast.unparse(note).startswith(("set[", "Set[", "frozenset[", "FrozenSet["))
 
 
 def _held_many(file: File, holder: ast.expr) -> bool:

@@ -6,8 +6,7 @@ other spellings of the same limit. Defaults were read in the packages' sources; 
 for nothing (browser_use.ChatOpenAI, agno's Claude, llama-index's Anthropic) has no row.
 """
 
-from __future__ import annotations
-
+# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import re
 from collections.abc import Iterable
 from functools import cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import attrgetter
@@ -52,11 +53,15 @@ def _holds_nodes(kind: type[ast.AST], field: str) -> bool:
     return field not in _PLAIN and "ast." in str(types.get(field, "ast."))
 
 
-_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
+_NAMES: dict[type[ast.AST], tuple[str, ...]] = {
     kind: tuple(f for f in reversed(kind._fields) if _holds_nodes(kind, f))
     for kind in vars(ast).values()
     if isinstance(kind, type) and issubclass(kind, ast.AST)
 } | {ast.MatchMapping: ("keys", "patterns"), ast.MatchStar: (), ast.MatchSingleton: (), ast.TypeIgnore: ()}
+_ONES = {
+    kind: attrgetter("value") for kind in (ast.Attribute, ast.keyword, ast.Expr, ast.Return, ast.Await, ast.Starred)
+}
+"""What gets the only part of a node that has no other."""
 
 
 def _getter(fields: tuple[str, ...]) -> Callable[[ast.AST], tuple[Any, ...]]:
@@ -68,6 +73,9 @@ def _getter(fields: tuple[str, ...]) -> Callable[[ast.AST], tuple[Any, ...]]:
 
 def _one(field: str, node: ast.AST) -> tuple[Any, ...]:
     return (getattr(node, field),)
+
+
+_FIELDS = {kind: _getter(names) for kind, names in _NAMES.items()}
 
 
 class Binding(NamedTuple):
@@ -82,13 +90,12 @@ class Binding(NamedTuple):
 class Scope:
     """The names of a module, class or function. Comprehensions bind in the function around them."""
 
-    __slots__ = ("escapes", "names", "node", "parent")
+    __slots__ = ("names", "node", "parent")
 
     def __init__(self, node: ast.AST, parent: Scope | None) -> None:
         self.node = node
         self.parent = parent
         self.names: dict[str, list[Binding]] = {}
-        self.escapes: dict[str, list[ast.Call]] = {}
 
     def lookup(self, name: str) -> tuple[Scope, list[Binding]] | None:
         """The nearest scope that binds `name`, seen from inside this one, with its bindings there."""
@@ -155,16 +162,18 @@ class Module:
         self.source = source
         self.tree = parse(source)
         self.calls: list[ast.Call] = []
-        self.nodes: dict[type[ast.AST], list[ast.AST]] = {}
+        self.nodes: dict[type[ast.AST], list[ast.AST]] = defaultdict(list)
         self.parents: dict[ast.AST, ast.AST] = {}
         self.scopes: dict[ast.AST, Scope] = {}
-        self.called: dict[str, list[ast.Call]] = {}  # the calls by the last name of what is called
+        self.called: dict[str, list[ast.Call]] = defaultdict(list)  # the calls by the last name of what is called
         self.aliases: dict[str, str] = {}  # names that stand for another's last name: imports "as", plain assignments
         self.definitions: dict[str, ast.AST] = {}  # functions and classes by name; of equal names, the outermost
         self.top = Scope(self.tree, None)
         self._results: dict[Function, list[ast.expr]] | None = None
         self._attributes: dict[ast.ClassDef, dict[str, list[Binding]]] = {}
-        self._walk()
+        self._escapes: dict[Scope, dict[str, list[ast.Call]]] | None = None
+        self.scopes[self.tree] = self.top
+        self._walk(self.tree, self.top)
 
     def scope_at(self, node: ast.AST) -> Scope:
         """The scope in which `node` is evaluated."""
@@ -242,37 +251,64 @@ class Module:
         for kind in types:
             yield from self.nodes.get(kind, ())
 
-    def _walk(self) -> None:
-        scopes, calls, nodes, kinds, leaves = self.scopes, self.calls, self.nodes, _KINDS, _LEAVES
+    def escapes(self, scope: Scope) -> dict[str, list[ast.Call]]:
+        """The calls in a scope that each name is given to."""
+        if self._escapes is None:
+            self._escapes = {}
+            for call in self.calls:
+                keywords = (keyword.value for keyword in call.keywords if keyword.arg)
+                for value in (*call.args, *keywords):
+                    if isinstance(value, ast.Name):
+                        self._escapes.setdefault(self.scopes[call], {}).setdefault(value.id, []).append(call)
+        return self._escapes.get(scope, {})
+
+    def _walk(self, top: ast.AST, scope: Scope) -> None:
+        """Take in what is below `top`, all of it in `scope` but what opens one of its own."""
+        calls, called, nodes, scopes = self.calls, self.called, self.nodes, self.scopes
+        ones, fields, leaves, noted = _ONES, _FIELDS, _LEAVES, _NOTED
         parents = cast("dict[object, ast.AST]", self.parents)
-        scopes[self.tree] = self.top
-        stack: list[tuple[ast.AST, Scope]] = [(self.tree, self.top)]
+        stack: list[Any] = [None]
         push, pop = stack.append, stack.pop
-        while stack:
-            node, inner = pop()
-            handler, children = kinds[node.__class__]
-            if handler is not None:
-                if node.__class__ is ast.Call:
-                    calls.append(node)
-                    scopes[node] = inner
+        node: Any = top
+        while node is not None:
+            kind = node.__class__
+            if kind in ones:  # a chain of nodes with one part each needs no stack
+                value = ones[kind](node)
+                if value is None:
+                    node = pop()
                 else:
-                    nodes.setdefault(node.__class__, []).append(node)
-                inner = handler(self, node, inner) or inner
-            for value in children(node):
-                kind = value.__class__
-                if kind is list:
-                    for child in reversed(value):
-                        kind = child.__class__
-                        if kind in leaves:
-                            parents[child] = node
-                        elif child is not None and kind is not str:
-                            parents[child] = node
-                            push((child, inner))
-                elif kind in leaves:
                     parents[value] = node
-                elif value is not None:
-                    parents[value] = node
-                    push((value, inner))
+                    node = pop() if value.__class__ in leaves else value
+            else:
+                for value in fields[kind](node):
+                    part = value.__class__
+                    if part is list:
+                        for child in reversed(value):
+                            part = child.__class__
+                            if part in leaves:
+                                parents[child] = node
+                            elif child is not None and part is not str:
+                                parents[child] = node
+                                push(child)
+                    elif part in leaves:
+                        parents[value] = node
+                    elif value is not None:
+                        parents[value] = node
+                        push(value)
+                node = pop()
+            while (kind := node.__class__) in noted:
+                if kind is ast.Call:
+                    calls.append(node)
+                    scopes[node] = scope
+                    called[_call(node, scope)].append(node)
+                    break
+                nodes[kind].append(node)
+                handler = noted[kind]
+                inner = handler and handler(self, node, scope)
+                if inner is None:
+                    break
+                self._walk(node, inner)
+                node = pop()
 
 
 def _bind(scope: Scope, name: str, binding: Binding) -> None:
@@ -404,31 +440,19 @@ def _class(module: Module, node: ast.AST, scope: Scope) -> Scope:
     return inner
 
 
-def _call(module: Module, node: ast.AST, scope: Scope) -> None:
-    assert isinstance(node, ast.Call)
-    func = node.func.value if node.func.__class__ is ast.Subscript else node.func  # Agent[Deps](...)
-    name = ""
-    if func.__class__ is ast.Attribute:
+def _call(node: ast.Call, scope: Scope) -> str:
+    """Take in a call; the last name of what it calls."""
+    func = node.func.value if isinstance(node.func, ast.Subscript) else node.func
+    if isinstance(func, ast.Attribute):  # above, a generic class: Agent[Deps](...)
         name = func.attr
         if name in MUTATORS and node.args and (spelled := spelling(func.value)):
             _bind(_holder(scope, spelled), f"{spelled}[]", Binding("append", node, node.args[-1]))
-    elif func.__class__ is ast.Name:
-        name = func.id
-    module.called.setdefault(name, []).append(node)
-    for arg in node.args:
-        if arg.__class__ is ast.Name:
-            scope.escapes.setdefault(arg.id, []).append(node)
-    for keyword in node.keywords:
-        value = keyword.value
-        if value.__class__ is ast.Name and keyword.arg:
-            scope.escapes.setdefault(value.id, []).append(node)
+        return name
+    return func.id if isinstance(func, ast.Name) else ""
 
 
-def _remember(_: Module, __: ast.AST, ___: Scope) -> None:
-    """Nothing to bind; the walk lists these nodes for rules that look for them."""
-
-
-_HANDLERS = {
+# What the walk notes, and what takes it in besides; a handler gives the scope that a node opens, if any.
+_NOTED: dict[type[ast.AST], Callable[[Module, ast.AST, Scope], Scope | None] | None] = {
     ast.Assign: _assign,
     ast.AnnAssign: _annotated,
     ast.AugAssign: _augmented,
@@ -445,14 +469,10 @@ _HANDLERS = {
     ast.AsyncFunctionDef: _function,
     ast.Lambda: _function,
     ast.ClassDef: _class,
-    ast.Call: _call,
-    ast.While: _remember,
-    ast.Dict: _remember,
-    ast.Return: _remember,
-    ast.Yield: _remember,
-    ast.Tuple: _remember,
+    ast.Call: None,
+    ast.While: None,
+    ast.Dict: None,
+    ast.Return: None,
+    ast.Yield: None,
+    ast.Tuple: None,
 }
-
-# What takes a node in, and what gets its children.
-_KINDS: dict[type[ast.AST], tuple[Callable[[Module, ast.AST, Scope], Scope | None] | None, Callable[[ast.AST], Any]]]
-_KINDS = {kind: (_HANDLERS.get(kind), _getter(fields)) for kind, fields in _FIELDS.items()}

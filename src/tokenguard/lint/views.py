@@ -202,7 +202,7 @@ class Views(Values):
         if any(b.kind == "import" for b in bindings):
             return self._imported_view(bindings[0].target, depth)
         view = self._bindings_view(name, bindings, scope.names, depth)
-        if not all(self._harmless(call) for call in scope.escapes.get(name, ())):
+        if not all(self._harmless(call) for call in self.module.escapes(scope).get(name, ())):
             return view.merge(OPEN)
         for call in self._updates(name, scope):
             view = view.merge(self._update(call, depth))

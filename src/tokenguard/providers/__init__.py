@@ -7,38 +7,21 @@ family is one line in `facts.sdks`; a new wire format is an `Api` in a file of i
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, lru_cache
+from importlib import import_module
+from itertools import chain
+from typing import Final
 
 from tokenguard.facts.sdks import SDKS, Sdk
-from tokenguard.providers import (
-    beside,
-    cohere,
-    google_caches,
-    google_live,
-    media,
-    mistral,
-    ollama,
-    ranks,
-    realtime,
-    rented,
-    voyage,
-    writer,
-    xai,
-)
-from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.api import Api
-from tokenguard.providers.google import EMBED, EMBED_MULTIMODAL, GENERATE, INTERACTIONS
-from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.headers import ByHeaders, Headers, by_headers, tells
 from tokenguard.providers.hosts import HOSTS, Endpoint, endpoint_of, geo_of, know_hosts, located
-from tokenguard.providers.openai import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from tokenguard.providers.reading import Reading
 
 __all__ = [
     "APIS",
     "HOSTS",
-    "NOT_GENERATING",
-    "OPERATIONS",
     "OWN_APIS",
     "SDKS",
     "Api",
@@ -51,54 +34,77 @@ __all__ = [
     "by_headers",
     "endpoint_of",
     "every_api",
+    "formats",
     "geo_of",
     "know_hosts",
+    "load",
     "located",
+    "operations",
     "tells",
 ]
 
 
-APIS = (
-    *(CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, GENERATE, IMAGEN, VEO, EMBED_MULTIMODAL, EMBED, INTERACTIONS),
-    *(*media.APIS, ranks.RERANK, *rented.APIS),
-)
-"""The wire formats that many hosts speak, known by the path of a request, the longer paths first."""
+MOST: Final = ("openai.APIS", "anthropic.APIS")
+"""Where the wire formats stand that nearly all calls are in."""
+APIS: Final = (*MOST, "google.APIS", "media.APIS", "ranks.APIS", "decisions.APIS", "rented.APIS")
+"""Where the wire formats stand that many hosts speak, known by the path of a request; what is asked is loaded."""
 
-OWN_APIS = {
-    "mistral_ai": mistral.APIS,
-    "cohere": cohere.APIS,
-    "ollama": ollama.APIS,
-    "writer": writer.APIS,
-    "x_ai": xai.APIS,
-    "groq": media.GROQ,
-    "voyage_ai": voyage.APIS,
-    "github-copilot": beside.COPILOT,
-    "fireworks": beside.FIREWORKS,
-    "alibaba": beside.ALIBABA,
-    # Of sessions over websockets, which have no paths of their own.
-    "openai": realtime.APIS,
-    "gcp.gemini": (google_live.LIVE, google_caches.CACHE),
+OWN_APIS: Final[Mapping[str, tuple[str, ...]]] = {
+    "mistral_ai": ("mistral.APIS",),
+    "cohere": ("cohere.APIS",),
+    "ollama": ("ollama.APIS",),
+    "writer": ("writer.APIS",),
+    "portkey": ("portkey.APIS",),
+    "x_ai": ("xai.APIS",),
+    "groq": ("media.GROQ",),
+    "voyage_ai": ("voyage.APIS",),
+    "github-copilot": ("beside.COPILOT",),
+    "fireworks": ("beside.FIREWORKS",),
+    "alibaba": ("beside.ALIBABA",),
+    "gcp.gemini": ("google_caches.APIS", "decisions.GOOGLE_APIS"),
+    # At paths of their own.
+    "sambanova": ("anthropic.SAMBANOVA",),
+    "openrouter": ("media.OPENROUTER",),
+    "perplexity": ("openai.PERPLEXITY",),
 }
-"""The wire formats that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
+"""Where those stand that one provider alone speaks, or speaks in its own way, by its name; they go first there."""
+BY_SESSION: Final = {"openai": ("realtime.APIS",), "gcp.gemini": ("google_live.APIS",)}
+"""Where those of sessions over websockets stand, which have no paths of their own."""
+BY_OPERATION: Final = {"aws.bedrock": ("bedrock.APIS", "bedrock_media.APIS")}
+"""Where Bedrock's stand, which are known by their operation and body."""
+KEPT: Final = "/presets/"
+"""In the paths at which OpenRouter keeps a request as a preset and runs no model; a call by one names it as `model`."""
 
-_KNOWN = (*APIS, *(api for apis in OWN_APIS.values() for api in apis))
-OPERATIONS = frozenset(api.operation for api in _KNOWN)
-"""`gen_ai.operation.name` of everything that is a call to a model."""
-NOT_GENERATING = OPERATIONS - {api.operation for api in _KNOWN if api.generates}
-"""The operations whose answers have no length that a request could cap: embeddings, ranks."""
+
+@cache
+def _at(place: str) -> tuple[Api, ...]:
+    module, _, name = place.partition(".")
+    found: tuple[Api, ...] = getattr(import_module(f"{__name__}.{module}"), name)
+    return found
+
+
+def formats(places: Iterable[str] = APIS) -> Iterator[Api]:
+    """The wire formats that stand at some places, each loaded when it is its turn."""
+    for place in places:
+        yield from _at(place)
+
+
+def load(provider: str) -> None:
+    """Have those in memory that calls to a provider are mostly in, so that no call waits for them."""
+    for place in (*OWN_APIS.get(provider, ()), *MOST):
+        _at(place)
 
 
 def every_api() -> tuple[Api, ...]:
-    """Every wire format there is: those known by their path, and Bedrock's, known by their operation and body."""
-    from tokenguard.providers import bedrock, bedrock_media
+    """Every wire format there is."""
+    own = chain(OWN_APIS.values(), BY_SESSION.values(), BY_OPERATION.values())
+    return tuple(formats((*APIS, *chain.from_iterable(own))))
 
-    return (
-        *_KNOWN,
-        bedrock.CONVERSE,
-        *(api for _, api in bedrock.FAMILIES),
-        bedrock.TEXT,
-        *bedrock_media.APIS,
-    )
+
+@cache
+def operations() -> frozenset[str]:
+    """`gen_ai.operation.name` of everything that is a call to a model."""
+    return frozenset(api.operation for api in every_api())
 
 
 @lru_cache(maxsize=512)
@@ -113,7 +119,9 @@ def api_of(url: str, provider: str = "") -> Api | None:
     True
     """
     path = url.partition("?")[0]
-    known = (*OWN_APIS.get(provider, ()), *APIS)
+    if KEPT in path:
+        return None
+    known = formats((*OWN_APIS.get(provider, ()), *APIS))
     return next((api for api in known for end in api.paths if _ends(path, end)), None)
 
 

@@ -241,3 +241,6 @@ MESSAGES = Api(
     ),
     left_out=frozenset({"metadata", "service_tier"}),
 )
+
+APIS: Final = (MESSAGES,)
+SAMBANOVA: Final = (MESSAGES._replace(paths=("/messages",)),)

@@ -378,6 +378,7 @@ FAMILIES: tuple[tuple[frozenset[str], Api], ...] = (
     (frozenset({"messages"}), OPENAI),
 )
 """Request bodies by a key that no other family has: a profile's ARN does not say whose model it runs."""
+APIS: Final = (CONVERSE, *(api for _, api in FAMILIES), TEXT)
 
 
 FAMILY = lazy(r"\b(anthropic|amazon\.nova|amazon\.titan|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.")

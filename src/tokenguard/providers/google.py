@@ -547,3 +547,6 @@ def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
     if path.endswith((":rawPredict", ":streamRawPredict")):
         return PUBLISHERS.get(found["publisher"])
     return next((api for api in (GENERATE, EMBED) if path.endswith(api.paths)), None)
+
+
+APIS = (GENERATE, IMAGEN, VEO, EMBED_MULTIMODAL, EMBED, INTERACTIONS)

@@ -67,3 +67,5 @@ CACHE = Api(
     units=Units(most_of_cache),
     rental=Rental("cachedContents", "token_hours", 1 / 3600),
 )
+
+APIS = (CACHE,)

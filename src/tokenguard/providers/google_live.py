@@ -61,3 +61,5 @@ LIVE = Api(
     changes=True,
     units=Units(most_of_turn),
 )
+
+APIS = (LIVE,)

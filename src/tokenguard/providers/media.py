@@ -320,3 +320,4 @@ GROQ = (
 )
 
 APIS = (IMAGES, SPEECH, TRANSCRIPTS, MODERATIONS, VIDEOS, VIDEO_EDITS)
+OPENROUTER: Final = (IMAGES._replace(paths=("/images",)),)

@@ -639,3 +639,6 @@ EMBEDDINGS = Api(
     Words(texts=("input",)),
     left_out=LEFT_OUT,
 )
+
+APIS: Final = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS)
+PERPLEXITY: Final = (EMBEDDINGS._replace(paths=("/contextualizedembeddings",)),)

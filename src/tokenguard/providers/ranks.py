@@ -33,3 +33,5 @@ RERANK = Api(
     Words(texts=("query", "documents")),
     requests=searches,
 )
+
+APIS: Final = (RERANK,)

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import USAGE_ATTRIBUTES
-from tokenguard.providers import OPERATIONS
+from tokenguard.providers import operations
 from tokenguard.report.engine import Dialect
 from tokenguard.report.lines import shown
 from tokenguard.report.otlp import AGENTS
@@ -96,7 +96,7 @@ def _outcome(form: Form) -> str:
 def _is_call(form: Form) -> str:
     """Whether a span is a model call's, as `sources` has it of OTLP-JSON."""
     operation = form.attribute(names.OPERATION)
-    known = ", ".join(map(_quoted, sorted(OPERATIONS - {AGENTS})))
+    known = ", ".join(map(_quoted, sorted(operations() - {AGENTS})))
     return (
         f"({form.attribute(names.COST_STATUS)} IS NOT NULL OR {operation} IN ({known}) OR "
         f"({operation} = '{AGENTS}' AND {form.named('tokenguard.')}))"

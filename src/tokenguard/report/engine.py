@@ -46,6 +46,8 @@ class Dialect(NamedTuple):
     """The relation of calls whose identifiers are as they lie (`store.layout.PACKED`); `None` without one."""
     times: str | None = None
     """The relation of calls that has their own numbers and times, and is quicker to count; `None` without one."""
+    kinds: str | None = None
+    """The small relation of what calls have in common (`store.layout.KIND`, `SHARED`); `None` without one."""
 
 
 class Records(Protocol):
@@ -88,6 +90,7 @@ SQLITE: Final = Dialect(
     numbered=f"({NUMBERED})",
     packed=f"({PACKED})",
     times="call_rows",
+    kinds="(SELECT *, NULL AS own FROM kinds)",
 )
 
 
@@ -103,7 +106,7 @@ class SqliteRecords:
         teach(connection)
         self.summed = summed_to(connection)
         if connection.execute("PRAGMA main.user_version").fetchone()[0] != VERSION or is_migrating(connection):
-            self.dialect = SQLITE._replace(numbered=None, packed=None, times=None)
+            self.dialect = SQLITE._replace(numbered=None, packed=None, times=None, kinds=None)
         aggregate: type = Quantiles  # typeshed would have it give an int
         connection.create_aggregate("quantiles", 1, aggregate)
 

@@ -13,7 +13,7 @@ from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken
 from tokenguard.report.measured import measured
-from tokenguard.report.query import IDENTIFIED, Query, answered, attribute, conditions, newest
+from tokenguard.report.query import IDENTIFIED, Query, answered, attribute, conditions, may_be, newest
 from tokenguard.report.trend import Outlier
 
 MIN_CALLS: Final = 3
@@ -85,8 +85,9 @@ def _repeats(records: Records, report: Report, recent: Query) -> Iterator[Findin
     found = records.rows(
         "WITH same AS ("  # noqa: S608
         "SELECT feature, request_hash AS request, count(*) AS times, sum(cost_usd) AS usd, "
-        f"max({rule}) AS rule, max({result}) AS result, max({reason}) AS reason FROM {calls_as_kept} "
-        f"WHERE {where} AND {answered(dialect)} GROUP BY 1, 2 HAVING count(*) > 1) "
+        f"max(CASE WHEN {result} IS NOT NULL THEN {rule} END) AS rule, max({result}) AS result, "
+        f"max({reason}) AS reason FROM {calls_as_kept} WHERE {where} AND {answered(dialect)} "
+        "GROUP BY 1, 2 HAVING count(*) > 1) "
         "SELECT rule, result, reason, feature, sum(times - 1), count(*), sum(usd * (times - 1) / times) FROM same "
         "GROUP BY 1, 2, 3, 4 ORDER BY 7 DESC NULLS LAST, 5 DESC, 1, 4",
         values,
@@ -112,9 +113,12 @@ def _repeats(records: Records, report: Report, recent: Query) -> Iterator[Findin
 def _routes(records: Records, report: Report, recent: Query) -> Iterator[Finding]:
     """Routes that cost more than they save: too many answers of the cheaper model have to be asked again."""
     dialect = records.dialect
-    rule, saved, again = (
-        attribute(dialect, "more", name) for name in (names.ROUTE_RULE, names.ROUTE_SAVED, names.ROUTE_ESCALATION)
+    rule, saved, again, original = (
+        attribute(dialect, "more", name)
+        for name in (names.ROUTE_RULE, names.ROUTE_SAVED, names.ROUTE_ESCALATION, names.GUARD_ORIGINAL_MODEL)
     )
+    if not may_be(records, f"{rule} IS NOT NULL OR {original} IS NOT NULL"):  # no call had another model
+        return
     where, values = conditions(recent, dialect)
     found = records.rows(
         f"SELECT {rule}, count(*), sum(CASE WHEN {again} IS NULL THEN 0 ELSE 1 END), "  # noqa: S608 - our own names

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from tokenguard.facts import names
 from tokenguard.facts.lookups import why
 from tokenguard.report.engine import Records
-from tokenguard.report.query import Query, attribute, conditions, newest
+from tokenguard.report.query import Query, attribute, conditions, may_be, newest
 
 LAST_CALLS: Final = 50_000
 """So many of the last calls are looked at: no sum tells this."""
@@ -30,7 +30,10 @@ class LookUps(NamedTuple):
 
 def lookups(records: Records, query: Query) -> list[LookUps]:
     """What became of the calls that a `[[cache]]` or `[[share]]` applied to: by rule, the most calls first."""
-    dialect, query = records.dialect, newest(records, query, LAST_CALLS)
+    dialect = records.dialect
+    if not may_be(records, f"{attribute(dialect, 'more', names.CACHE_RESULT)} IS NOT NULL"):
+        return []
+    query = newest(records, query, LAST_CALLS)
     where, values = conditions(query, dialect)
     rule, told, because, spared = (
         attribute(dialect, "more", name)

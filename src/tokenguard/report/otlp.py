@@ -12,7 +12,7 @@ from typing import IO, Any, Final, cast
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
-from tokenguard.providers import OPERATIONS
+from tokenguard.providers import operations
 from tokenguard.report.lines import GZIP_MAGIC, WOULD_DO, SourceError, begins
 from tokenguard.store.layout import COLUMNS, packed
 
@@ -121,8 +121,9 @@ def _logged(resource: Mapping[str, Any]) -> Iterator[CallRecord]:
 def _call(span: Mapping[str, Any], attributes: dict[str, AttributeValue]) -> CallRecord | None:
     """A span as a record, if it is a model call's. Raises what a malformed span makes Python raise."""
     operation = attributes.get(names.OPERATION)
-    ours = operation in OPERATIONS and any(name.startswith(OURS) for name in attributes)
-    if names.COST_STATUS not in attributes and not ours and (operation not in OPERATIONS or operation == AGENTS):
+    known = operation in operations()
+    ours = known and any(name.startswith(OURS) for name in attributes)
+    if names.COST_STATUS not in attributes and not ours and (not known or operation == AGENTS):
         return None
     _check_numbers(attributes)
     start, end = (_nanoseconds(span.get(key)) for key in ("startTimeUnixNano", "endTimeUnixNano"))

@@ -169,6 +169,14 @@ def newest(records: Records, query: Query, calls: int) -> Query:
     return replace(query, scan=reads_all(records, query))
 
 
+def may_be(records: Records, condition: str) -> bool:
+    """Whether calls may meet a condition on what calls have in common: it is quick to say that none does."""
+    if records.dialect.kinds is None:
+        return True
+    ((found,),) = records.rows(f"SELECT EXISTS (SELECT 1 FROM {records.dialect.kinds} AS kinds WHERE {condition})")  # noqa: S608
+    return bool(found)
+
+
 def check_keys(records: Records, query: Query) -> None:
     """Raise `TokenGuardError` for a key that no call has, with the nearest that some have."""
     for dimension in (*query.by, *(dimension for dimension, _ in query.where)):

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
@@ -22,13 +22,15 @@ from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Endpoint, Sdk, api_of, located
-from tokenguard.providers.batches import Request, request_at
 from tokenguard.providers.mistral import conversation_of
 from tokenguard.seams.common.files import BATCH_PURPOSES, multipart, read_again
 from tokenguard.seams.common.sending import SentExchange, wrap
 from tokenguard.seams.common.tap import Content, spool
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.telemetry.spans import NativeSpan
+
+if TYPE_CHECKING:
+    from tokenguard.providers.batches import Request
 
 
 class SpeakeasySent:
@@ -118,7 +120,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def batch(kwargs: Mapping[str, Any]) -> SpeakeasySent | None:
         request = kwargs["request"]
-        asked = request_at(request.method, str(request.url))
+        asked = None if meter.batches is None else meter.batches.asked(request.method, str(request.url))
         endpoint, _ = located(str(request.url), sdk.provider)
         return asked and SpeakeasySent(asked, endpoint, request, meter.contain)
 

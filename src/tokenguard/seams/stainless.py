@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.trace import NonRecordingSpan
 
@@ -22,13 +22,15 @@ from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, tells
-from tokenguard.providers.batches import Request, request_at
 from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again
 from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
 from tokenguard.telemetry.spans import NativeSpan
 from tokenguard.telemetry.templates import SdkSpans
+
+if TYPE_CHECKING:
+    from tokenguard.providers.batches import Request
 
 NO_FILES: Final[Mapping[str, Any]] = {}
 DEPLOYMENT = "/deployments/"
@@ -342,7 +344,7 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
     def batch(client: Any, options: Any) -> StainlessSent | None:
         """A request to a batch API, or of a file, which may be one's; `None` for anything else."""
-        asked = None if meter.batches is None else request_at(options.method, str(options.url))
+        asked = None if meter.batches is None else meter.batches.asked(options.method, str(options.url))
         return asked and StainlessSent(asked, _endpoint(client, family, str(options.url)), options, meter.contain)
 
     def ask(options: Any, result: Any) -> Any:

@@ -19,7 +19,7 @@ from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.process.native import RLock
-from tokenguard.providers import NOT_GENERATING, Api
+from tokenguard.providers import Api
 from tokenguard.telemetry import conventions
 from tokenguard.telemetry.conventions import Histograms, Profile
 from tokenguard.telemetry.tallies import (
@@ -130,6 +130,8 @@ class Finished(NamedTuple):
     api: Api | None = None
     snapshot: Request | None = None
     """The request, for what is found out about it on the way; `None` where nobody looks."""
+    told: Callable[[], object] | None = None
+    """Completes the record; `None` where it is complete."""
 
 
 class Metrics:
@@ -439,4 +441,4 @@ def _single(read: Callable[[], float | None]) -> Callable[[CallbackOptions], Ite
 
 def _uncapped(seen: Mapping[str, AttributeValue]) -> bool:
     """Whether a call left the length of its output to the model."""
-    return names.REQUEST_MAX_TOKENS not in seen and seen.get(names.OPERATION) not in NOT_GENERATING
+    return names.REQUEST_MAX_TOKENS not in seen and seen.get(names.OPERATION) not in names.NOT_CAPPED

@@ -20,7 +20,6 @@ from typing import Any, Protocol
 from tokenguard.call.call import Call
 from tokenguard.facts.patterns import lazy
 from tokenguard.providers import Reading
-from tokenguard.providers.bedrock import server_sent
 from tokenguard.providers.events import decoded, in_lines, whole_answer
 from tokenguard.seams.common.merging import Merger
 from tokenguard.seams.common.watch import MAX_ITEMS, ReadOnce, Watch, closed
@@ -152,6 +151,8 @@ class Tap(Watch):
     def _events(self, items: list[bytes]) -> bytes:
         body = b"".join(items)
         if self._content_type.startswith(EVENT_STREAM):
+            from tokenguard.providers.bedrock import server_sent
+
             return server_sent(body)
         return body if self._content_type.startswith(LINES) else in_lines(body)
 
