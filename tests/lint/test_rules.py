@@ -12,7 +12,7 @@ from tokenguard.lint.config import Config
 from tokenguard.lint.engine import Linter
 from tokenguard.lint.explain import markdown
 from tokenguard.lint.fixes import fix_source
-from tokenguard.lint.rulebook import Rule, load
+from tokenguard.lint.shelf import Rule, load
 
 RULES = load()
 EXAMPLES = [

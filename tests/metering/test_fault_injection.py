@@ -24,7 +24,7 @@ from rows import few
 from tokenguard import prices, providers, tokens
 from tokenguard.call import call, failures, repeats, scope, site
 from tokenguard.installation import runtime
-from tokenguard.metering import background, meter, settling, usage_option
+from tokenguard.metering import background, bill, meter, settling, told, usage_option
 from tokenguard.providers import openai as openai_formats
 from tokenguard.seams import (
     botocore,
@@ -75,13 +75,18 @@ STEPS = [
     (meter.Meter, "_close"),
     (meter.Meter, "_answered"),
     (meter.Meter, "_start_span"),
-    (settling.Settling, "_price"),
+    (settling, "bill"),
+    (bill.Bill, "cost"),
+    (bill.Bill, "_doubt"),
+    (told.Told, "__init__"),
+    (told.Told, "__call__"),
+    (told.Told, "cost"),
     (settling.Settling, "_remember"),
     (settling.Settling, "settle"),
     (meter, "note_call_site"),
-    (meter, "fingerprint"),
-    (settling, "_describe"),
-    (settling, "_describe_money"),
+    (call, "fingerprint"),
+    (told, "describe"),
+    (told, "describe_money"),
     (meter, "outer_owner"),
     (meter, "silencing"),
     (tokens, "estimate_request"),
@@ -278,7 +283,7 @@ def test_failures_are_counted_and_logged_once(lenient, installed, monkeypatch, c
     logging.getLogger("tokenguard").setLevel(logging.WARNING)
     runtime.installed().telemetry.faults._seen.clear()
     before = runtime.installed().telemetry.faults.count
-    monkeypatch.setattr(meter, "fingerprint", fail)
+    monkeypatch.setattr(meter, "snapshot", fail)
     client = openai_client()
     for _ in range(3):
         client.chat.completions.create(**CHAT)
@@ -288,7 +293,7 @@ def test_failures_are_counted_and_logged_once(lenient, installed, monkeypatch, c
 
 def test_strict_mode_raises(installed, monkeypatch):
     """Our own tests run strict: an internal error is not hidden from them."""
-    monkeypatch.setattr(meter, "fingerprint", fail)
+    monkeypatch.setattr(meter, "snapshot", fail)
     with pytest.raises(Injected):
         openai_client().chat.completions.create(**CHAT)
 

@@ -24,6 +24,7 @@ from tokenguard.guard.worst_case import WorstCase
 from tokenguard.installation import runtime
 from tokenguard.ledger import MemoryLedger
 from tokenguard.metering import meter
+from tokenguard.metering.bill import Bill
 from tokenguard.metering.settling import Settling
 from tokenguard.seams import botocore, botocore_streams, cohere, google_genai, huggingface, ollama, speakeasy, stainless
 from tokenguard.seams.common import sending, watch
@@ -60,9 +61,11 @@ SEEN = {
 """A kind of call through each seam, and each way in which a seam reads."""
 STEPS = [
     *((meter.Meter, name) for name in ("begin", "_match", "_open", "_close", "_answered")),
-    *((Settling, name) for name in ("settle", "_price")),
-    *((meter, name) for name in ("note_call_site", "fingerprint", "identity", "outer_owner")),
+    (Settling, "settle"),
+    (Bill, "cost"),
+    *((meter, name) for name in ("note_call_site", "snapshot", "identity", "outer_owner")),
     (call.Call, "__init__"),
+    (call, "fingerprint"),
     *((Guard, name) for name in ("attribute", "match", "admit", "settle", "within", "reserve")),
     *((WorstCase, name) for name in ("bound", "of")),
     *((MemoryLedger, name) for name in ("reserve", "_close")),

@@ -59,6 +59,7 @@ def counted(installed, number):
     while len(installed.records) < number and time.monotonic() < patience:
         time.sleep(0.005)
     assert len(installed.records) == number
+    installed.telemetry.flush()
     return installed.records
 
 
@@ -158,7 +159,7 @@ def test_tuning(client, installed):
     assert installed.records == []
     while client.fine_tuning.jobs.retrieve(job.id).status != "succeeded":
         pass
-    (record,) = installed.records
+    (record,) = counted(installed, 1)
     assert record.attributes["gen_ai.operation.name"] == "fine_tuning"
     assert record.attributes["tokenguard.usage.trained_tokens"] == 100_000
     assert (record.cost.status, record.cost.basis) == ("estimated", "unchecked_price")

@@ -32,6 +32,7 @@ from tokenguard.guard.breakers import Breakers
 from tokenguard.guard.worst_case import WorstCase
 from tokenguard.installation import runtime
 from tokenguard.metering import meter
+from tokenguard.metering.bill import Bill
 from tokenguard.metering.settling import Settling
 from tokenguard.providers import xai
 from tokenguard.seams import xai as xai_seam
@@ -831,7 +832,8 @@ BUDGET = '[[budget]]\nname = "b"\nlimit_usd = 10.0\n' + LEDGER
 CHEAPER = {"image": "grok-imagine-image", "video": "grok-imagine-video-cheap"}
 STEPS = [
     *((meter.Meter, name) for name in ("begin", "_match", "_open", "_close", "_answered")),
-    *((Settling, name) for name in ("settle", "_price")),
+    (Settling, "settle"),
+    (Bill, "cost"),
     (meter, "note_call_site"),
     *((Guard, name) for name in ("match", "admit", "settle", "within", "reserve")),
     *((WorstCase, name) for name in ("bound", "of")),

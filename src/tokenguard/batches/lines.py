@@ -8,7 +8,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.ledger import nano
-from tokenguard.metering.settling import price
+from tokenguard.metering.bill import price
 from tokenguard.prices import PriceBook
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.providers.batches import BatchApi, Result

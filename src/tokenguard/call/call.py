@@ -18,6 +18,7 @@ from tokenguard.call.repeats import Failure
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
+from tokenguard.inputs.request import fingerprint
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, ByHeaders, Endpoint, Headers, Reading, by_headers
 from tokenguard.providers.events import BEGINS, in_lines, whole_answer
@@ -185,7 +186,6 @@ class Call:
     """A call in flight: begun, and finished exactly once."""
 
     # Most of these stay as they are for most calls, so they are the class's until they change.
-    fingerprint: str = ""
     snapshot: Request | None = None
     """The request as it was when the call began; `None` where it is no plain data, or too large to keep."""
     size: int | None = None
@@ -210,6 +210,9 @@ class Call:
     """Whether it has been handed to the SDK to be sent."""
     begun: bool = False
     """Whether its answer had begun to come in before the call ended."""
+    asked: tuple[Request, bool] | None = None
+    """The request, and whether it is all plain data, until somebody asks for its fingerprint."""
+    _fingerprint: str = ""
     by_headers: ByHeaders | None = None
     """What a gateway says of its answer in the headers, if it says anything."""
     retried: Failure | None = None
@@ -219,8 +222,10 @@ class Call:
     """Tool rounds since the last word of the user."""
     action: str = "allow"
     """The strongest decision of the guard so far."""
+    wants_cost: bool = False
+    """Whether somebody asks what it came to as soon as it has ended."""
     cost: Cost | None = None
-    """What it came to, once it has ended; `None` where it is not on any bill."""
+    """That, where somebody does; `None` where it is not on any bill."""
     answer: object = None
     """The response, or the events of its stream, where its content is to be recorded."""
     answered: object = None
@@ -274,6 +279,14 @@ class Call:
     def begins(self) -> None:
         """It is open from here on: somebody sees to its end, or the process's end does."""
         open_calls[id(self)] = self
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits, equal for equal requests; empty where the request is not known. Found when somebody asks."""
+        if (asked := self.asked) is not None:
+            self._fingerprint = self.attributes[names.FINGERPRINT] = fingerprint(*asked)
+            self.asked = None
+        return self._fingerprint
 
     @property
     def priced_as(self) -> str | None:

@@ -26,32 +26,30 @@ class Repeats:
 
     def __init__(self, window_ns: int = WINDOW_NS) -> None:
         self._window_ns = window_ns
-        self._failures: OrderedDict[str, Failure] = OrderedDict()
+        self.failures: OrderedDict[str, Failure] = OrderedDict()
+        """The last failure of each request; empty, as nearly always, it need not be asked."""
         self._steps: OrderedDict[str, int] = OrderedDict()
         self._models: OrderedDict[str, str] = OrderedDict()
         self._lock = RLock()  # the collector may end a stream while its own thread holds it
 
     def before(self, fingerprint: str, now_ns: int) -> Failure | None:
         """The failures of this very request, if it is being tried again."""
-        if not self._failures:  # as nearly always
-            return None
-        failure = self._failures.get(fingerprint)
+        failure = self.failures.get(fingerprint)
         return failure if failure is not None and now_ns - failure.last_ns < self._window_ns else None
 
     def failed(self, fingerprint: str, now_ns: int, cost: float) -> None:
         """The request failed, at this cost."""
         before = self.before(fingerprint, now_ns)
         with self._lock:
-            self._failures[fingerprint] = Failure((before.times if before else 0) + 1, now_ns, cost)
-            self._failures.move_to_end(fingerprint)
-            while len(self._failures) > REMEMBERED:
-                self._failures.popitem(last=False)
+            self.failures[fingerprint] = Failure((before.times if before else 0) + 1, now_ns, cost)
+            self.failures.move_to_end(fingerprint)
+            while len(self.failures) > REMEMBERED:
+                self.failures.popitem(last=False)
 
     def succeeded(self, fingerprint: str) -> None:
         """The request went well: the next identical one is a new one."""
-        if self._failures:
-            with self._lock:
-                self._failures.pop(fingerprint, None)
+        with self._lock:
+            self.failures.pop(fingerprint, None)
 
     def steps_before(self, response_id: object) -> int:
         """Tool rounds behind the response that a request continues."""

@@ -3,8 +3,6 @@
 A directory with a `sitecustomize` goes first on PYTHONPATH, so that the program and every Python it starts (workers,
 subprocesses) install TokenGuard before anything else, and OpenTelemetry's own auto-instrumentation after that: an
 exporter that is missing, or an instrumentation that fails, takes the telemetry down and not the meter.
-
-`TokenGuardInstrumentor` lets a plain `opentelemetry-instrument` find TokenGuard as well.
 """
 
 from __future__ import annotations
@@ -13,11 +11,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from typing import Final
 
 from tokenguard.facts import names
 
@@ -146,19 +143,52 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     return env
 
 
+LOADED: Final = re.compile(
+    rb"^\[opentelemetry_(?:distro|configurator|(?:pre_|post_)?instrument(?:or)?)\]", re.MULTILINE
+)
+"""The groups of entry points that OpenTelemetry's auto-instrumentation loads, in the metadata of a package."""
+OWN: Final = "tokenguard_otel-"
+
+
 def start_opentelemetry() -> None:
     """OpenTelemetry's auto-instrumentation, and its SDK where no distribution has set it up; may raise."""
-    from opentelemetry import trace
-    from opentelemetry.instrumentation.auto_instrumentation import initialize
+    if _loads_something():
+        from opentelemetry.instrumentation.auto_instrumentation import initialize
 
-    initialize()
-    exporters = (os.environ.get(f"OTEL_{signal}_EXPORTER", "none") for signal in ("TRACES", "METRICS"))
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider) and set(exporters) != {"none"}:
-        # What opentelemetry-distro does; it is no dependency, as the first distribution installed wins over others.
-        from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+        initialize()
+    if {os.environ.get(f"OTEL_{signal}_EXPORTER", "none") for signal in ("TRACES", "METRICS")} != {"none"}:
+        from opentelemetry import trace
 
-        _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
-    _bound_the_end()
+        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            # What opentelemetry-distro does; it is no dependency, as the first distribution installed wins over others.
+            from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+            _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+    if any(os.environ.get(name) for name in names.OTLP_ENDPOINTS):
+        _bound_the_end()
+
+
+def _loads_something() -> bool:
+    """Whether the auto-instrumentation finds anything here besides TokenGuard.
+
+    It takes as long to import as TokenGuard does. Where it has settings, or a part of the path is no folder, it is
+    asked itself.
+    """
+    if any(name.startswith("OTEL_PYTHON_") for name in os.environ):
+        return True
+    for folder in sys.path:
+        try:
+            found = os.listdir(folder or ".")
+        except NotADirectoryError:
+            return True
+        except OSError:
+            continue
+        for each in found:
+            if each.endswith((".dist-info", ".egg-info")) and not each.startswith(OWN):
+                with suppress(OSError), open(f"{folder or '.'}/{each}/entry_points.txt", "rb") as points:
+                    if LOADED.search(points.read()):
+                        return True
+    return False
 
 
 def _bound_the_end() -> None:
@@ -169,24 +199,6 @@ def _bound_the_end() -> None:
     from tokenguard.installation.runtime import installed
 
     here = installed()
-    if here is not None and any(os.environ.get(name) for name in names.OTLP_ENDPOINTS):
+    if here is not None:
         providers = (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider())
         here.telemetry.delivery.send_at_the_end(providers)
-
-
-class TokenGuardInstrumentor(BaseInstrumentor):  # type: ignore[misc]
-    """What OpenTelemetry's auto-instrumentation calls; the same as `tokenguard.install()`."""
-
-    def instrumentation_dependencies(self) -> Collection[str]:
-        """None: SDKs are wrapped when they are imported, whichever there are."""
-        return []
-
-    def _instrument(self, **kwargs: Any) -> None:
-        from tokenguard.installation.runtime import install
-
-        install(kwargs.get("policy"))
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        from tokenguard.installation.runtime import uninstall
-
-        uninstall()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tokenguard.lint.config import Config
 from tokenguard.lint.finding import Edit, Finding, Fix, Span
+from tokenguard.lint.kept import own_code
 from tokenguard.lint.sources import Stamp, stamp
 from tokenguard.process import caches
 
@@ -127,12 +128,7 @@ def _fingerprint(config: Config, code: list[str]) -> str:
     """Changes with the settings, the interpreter's grammar, and every byte of the linter and its rules."""
     import sys
 
-    import tokenguard.lint
-    import tokenguard.rules
-
-    own = [*tokenguard.lint.__path__, *tokenguard.rules.__path__]
-    ours = [os.path.join(folder, name) for folder in own for name in sorted(os.listdir(folder)) if name.endswith(".py")]
-    states = [f"{os.path.basename(file)} {stamp(file)}" for file in (*ours, *code)]
+    states = [*own_code(), *(f"{os.path.basename(file)} {stamp(file)}" for file in code)]
     return f"{_FORMAT} {sys.version_info[:2]} {config!r} {' '.join(states)}"
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from tokenguard.lint import suppress
 from tokenguard.lint.config import Config, ConfigError, prefixes
 from tokenguard.lint.files import matches, relative
 from tokenguard.lint.finding import Finding, Severity, Span
 from tokenguard.lint.prefilter import Prefilter
-from tokenguard.lint.project import Project
-from tokenguard.lint.rulebook import File, Rule, is_test, load, load_installed
+from tokenguard.lint.shelf import Check, Rule, is_test, load, load_installed
 from tokenguard.lint.sources import decode
-from tokenguard.lint.syntax import Module, TooNew, parse
+
+if TYPE_CHECKING:  # most files concern no rule, and are not parsed
+    from tokenguard.lint.project import Project
+    from tokenguard.lint.syntax import Module
 
 BROKEN = "TG000"
 _LARGEST = 5_000_000  # bytes; a larger file is generated
@@ -57,8 +61,22 @@ class Linter:
         if suppress.UNUSED in self.enabled:
             wanted[suppress.UNUSED] = suppress.WORDS
         self._prefilter = Prefilter(wanted)
+        self._checks: dict[str, Check] = {}  # of the rules that a file has concerned
         self._parses_all = BROKEN in self.enabled and BROKEN in config.select
-        self.project = Project()
+
+    @cached_property
+    def project(self) -> Project:
+        """The tree around the files that are linted."""
+        from tokenguard.lint.project import Project
+
+        return Project()
+
+    def consulted(self) -> tuple[str, ...]:
+        """The files that were looked at for another's sake since this was asked last."""
+        if "project" not in vars(self):
+            return ()
+        files, self.project.consulted = self.project.consulted, set()
+        return tuple(sorted(files))
 
     def _known(self, config: Config) -> None:
         """Raise ConfigError for a rule that does not exist, or half a rule's id where a whole one is wanted."""
@@ -114,6 +132,8 @@ class Linter:
                 path,
                 f"The file has {len(source):,} bytes; above {_LARGEST:,} it is taken for generated and not linted.",
             )
+        from tokenguard.lint.syntax import TooNew, parse
+
         try:
             if not concerned:
                 parse(source)
@@ -150,6 +170,8 @@ class Linter:
         return [Finding(BROKEN, self._names[BROKEN], severity, message, path, Span(line, 0, line, 0))]
 
     def _check(self, module: Module, concerned: set[str]) -> list[Finding]:
+        from tokenguard.lint.rulebook import File
+
         file = File(module, self.project)
         file.limits = self.config.limits
         findings: dict[tuple[str, Span], Finding] = {}
@@ -158,7 +180,8 @@ class Linter:
                 continue
             file.options = self.options[rule.id]
             named = self._named(rule.id)
-            for report in rule.check(file):
+            check = self._checks.get(rule.id) or self._checks.setdefault(rule.id, rule.check)
+            for report in check(file):
                 if not (report.sure or named):
                     continue
                 severity = self.config.severity.get(rule.id) or report.severity or rule.severity

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tokenguard.lint.engine import Linter
-from tokenguard.lint.rulebook import Rule
+from tokenguard.lint.shelf import Rule
 
 BUILT_IN = {
     "TG000": (
@@ -91,7 +91,7 @@ def settings(linter: Linter, path: str) -> str:
 
 def write_docs(folder: Path) -> None:
     """Write every rule's page to `folder`, and their index."""
-    from tokenguard.lint.rulebook import load
+    from tokenguard.lint.shelf import load
 
     folder.mkdir(parents=True, exist_ok=True)
     rules = load()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, AnyStr
 
+from tokenguard.lint.sources import stamp
 from tokenguard.process import caches
 
 _LARGEST = 500_000  # bytes; many selections of rules leave much behind
@@ -81,6 +82,16 @@ class Kept:
             if build == _build() and isinstance(known, dict):
                 return known
         return {}
+
+
+def own_code() -> list[str]:
+    """What tells one state of the linter and its rules from another: each file's name and stamp."""
+    import tokenguard.lint
+    import tokenguard.rules
+
+    folders = [*tokenguard.lint.__path__, *tokenguard.rules.__path__]
+    names = [(folder, name) for folder in folders for name in sorted(os.listdir(folder)) if name.endswith(".py")]
+    return [f"{name} {stamp(os.path.join(folder, name))}" for folder, name in names]
 
 
 def _build() -> str:

@@ -11,7 +11,7 @@ from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
 
 if TYPE_CHECKING:
-    from tokenguard.lint.rulebook import Rule
+    from tokenguard.lint.shelf import Rule
 
 _COLOURS = {"error": "31", "warning": "33", "info": "36"}
 

@@ -31,6 +31,7 @@ _KEYWORDS = (
     "messages_modifier",
     "state_modifier",
 )
+_GIVEN = frozenset(_KEYWORDS)
 _AGENTS = frozenset({"create_react_agent", "create_agent", "create_deep_agent"})  # whose `prompt` is the system's
 _SYSTEM_CLASSES = lazy(
     r".*\b(SystemMessage|SystemPromptPart|SystemMessagePromptTemplate|ChatSystemMessage)(\.from_template|\.from_system)?$"
@@ -138,7 +139,7 @@ def _may_hold(call: ast.Call) -> bool:
     name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
     if name in _HOLDERS or name in _AGENTS or "System" in name or name.endswith("Message"):
         return True
-    return any(k.arg in _KEYWORDS for k in call.keywords)
+    return any(keyword.arg in _GIVEN for keyword in call.keywords) if call.keywords else False
 
 
 def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Prefix]:

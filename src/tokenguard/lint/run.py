@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # where every answer is kept, nothing is linted
 
 _CHUNK = 40  # files a worker takes at a time
 _SERIAL_BELOW = 8_000_000  # bytes; starting processes costs more than linting fewer
+_ROOM = 16_000_000  # bytes, so that what a tree has freed is there for the next one
 
 
 def lint_source(linter: Linter, source: bytes, path: str) -> list[Finding]:
@@ -36,9 +37,8 @@ def lint_file(linter: Linter, path: str) -> Result:
     source = read(path)
     if isinstance(source, str):
         return Result(path, linter.broken(path, source))
-    linter.project.consulted = set()
     findings = lint_source(linter, source, path)
-    return Result(path, findings, before, tuple(sorted(linter.project.consulted)))
+    return Result(path, findings, before, linter.consulted())
 
 
 class Run:
@@ -103,6 +103,7 @@ class Run:
         if self._jobs > 1 and _bytes(todo) >= _SERIAL_BELOW:
             yield from zip(todo, self._in_processes(todo), strict=True)
         else:
+            bytes(_ROOM)  # once a large block has been freed, glibc keeps twice as much of what is freed later
             for file in todo:
                 yield file, lint_file(self.linter(file.config), file.path)
 

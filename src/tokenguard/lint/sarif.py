@@ -15,7 +15,7 @@ from tokenguard.lint.lines import Sources
 from tokenguard.lint.prints import prints
 
 if TYPE_CHECKING:
-    from tokenguard.lint.rulebook import Rule
+    from tokenguard.lint.shelf import Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _DESCRIPTION = 1024  # characters of a rule's description that GitHub takes

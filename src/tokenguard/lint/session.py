@@ -16,7 +16,7 @@ from tokenguard.lint.run import Run, lint_source
 
 if TYPE_CHECKING:
     from tokenguard.lint.engine import Linter
-    from tokenguard.lint.rulebook import Rule
+    from tokenguard.lint.shelf import Rule
     from tokenguard.lint.spending import Spending
 
 MANY = 200

@@ -26,7 +26,7 @@ from tokenguard.call.site import note_call_site
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.record import AttributeValue
-from tokenguard.inputs.request import fingerprint, identity, snapshot
+from tokenguard.inputs.request import identity, snapshot
 from tokenguard.metering.background import Pending
 from tokenguard.metering.rents import Rents
 from tokenguard.metering.settling import Settling
@@ -496,18 +496,18 @@ class Meter:
         note_call_site(attributes)
         if call.model is None and api.chosen_by:
             call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
-        request, is_plain = snapshot(api.id, call.endpoint.provider, body)
-        if is_plain:
-            if guard is not None:
-                call.said = request.said()
-                call.size = request.size() if call.said is None else None
-                if request.nested:
-                    call.written = request.written()
-            if request.weight <= MAX_SNAPSHOT:
-                call.snapshot = request
-        call.fingerprint = attributes[names.FINGERPRINT] = fingerprint(request, is_plain=is_plain)
-        before = self.settling.repeats.before(call.fingerprint, call.start_perf)
-        if before is not None:
+        call.asked = request, is_plain = snapshot(api.id, call.endpoint.provider, body)
+        if is_plain and guard is not None:
+            call.said = request.said()
+            call.size = request.size() if call.said is None else None
+            if request.nested:
+                call.written = request.written()
+        if request.weight > MAX_SNAPSHOT:
+            _ = call.fingerprint  # and the request is let go of
+        elif is_plain:
+            call.snapshot = request
+        repeats = self.settling.repeats
+        if repeats.failures and (before := repeats.before(call.fingerprint, call.start_perf)) is not None:
             call.retried = before
             attributes[names.RETRY_ATTEMPT] = before.times
         return call, guard

@@ -78,6 +78,7 @@ class Turn:
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """What it came to, where that is told already; else it is open until it is."""
+        call.wants_cost = True
         if self._told is not None:
             self.told = call
             return call.read(self._told)

@@ -130,7 +130,9 @@ class Telemetry:
             if waiting == QUEUE_LENGTH:
                 self.dropped += 1
             elif isinstance(item, Finished):
-                item = item._replace(snapshot=None)
+                if item.told is not None:
+                    item.told()
+                item = item._replace(snapshot=None, told=None)
         self._queue.append(item)
         if not self._started:
             self._start()
@@ -240,6 +242,8 @@ class Telemetry:
 
     def _take(self, item: Finished, records: list[Record]) -> None:
         record = item.record
+        if item.told is not None:
+            item.told()
         record.trace_id, record.span_id = hex_ids(item.span)
         item = self._looked_at(item, records)
         records.append(item.record)

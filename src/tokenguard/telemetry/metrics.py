@@ -130,6 +130,8 @@ class Finished(NamedTuple):
     api: Api | None = None
     snapshot: Request | None = None
     """The request, for what is found out about it on the way; `None` where nobody looks."""
+    told: Callable[[], object] | None = None
+    """Completes the record; `None` where it is complete."""
 
 
 class Metrics:

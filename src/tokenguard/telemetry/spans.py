@@ -129,16 +129,16 @@ class CallSpan:
         if self.owned and self._span.is_recording():
             self._span.update_name(name)
 
-    def end(self, attributes: Attributes, outcome: str) -> None:
-        """Write the attributes of the call, and end the span."""
+    def end(self, attributes: Attributes, outcome: str, told: Callable[[], Attributes]) -> None:
+        """End the span with the attributes of the call: those that it has so far, and the rest once they are `told`."""
         span = self._span
         if outcome == names.ERROR and span.is_recording():
             span.set_status(ERROR_STATUS)
         ends = getattr(span, "tokenguard_ends", None)  # of a span from a template
-        if ends is not None and ends(None, attributes, self._at_start):
+        if ends is not None and ends(None, self._at_start, len(attributes), told):
             return
         if span.is_recording():
-            set_attributes(span, attributes, plain=True)  # a call's are: `facts.record.AttributeValue`
+            set_attributes(span, told(), plain=True)  # a call's are: `facts.record.AttributeValue`
         span.end()
 
     def let_go(self) -> None:
@@ -169,13 +169,13 @@ class OuterSpan(CallSpan):
         super().__init__(span, context)
         self._own = own if span.is_recording() else None
 
-    def end(self, attributes: Attributes, outcome: str) -> None:
+    def end(self, attributes: Attributes, outcome: str, told: Callable[[], Attributes]) -> None:
         """Write the attributes; the end is its owner's."""
         if self._own is None or self._span.is_recording():
-            self.write(attributes)
+            self.write(told())
             return
         self._span = self._own()
-        super().end(attributes, outcome)
+        super().end(attributes, outcome, told)
 
 
 class NativeSpan(CallSpan):
@@ -218,9 +218,10 @@ class NativeSpan(CallSpan):
         if self._pending == 1:
             self._done()
 
-    def end(self, attributes: Attributes, outcome: str) -> None:
+    def end(self, attributes: Attributes, outcome: str, told: Callable[[], Attributes]) -> None:
         """Write the attributes, and end the span if the SDK is done with it."""
         if self._span.is_recording():
+            attributes = told()
             native = getattr(self._span, "attributes", None) or {}
             if names.ERROR_TYPE in attributes and names.ERROR_TYPE in native:  # the SDK knows its own errors best
                 attributes = {**attributes, names.ERROR_TYPE: native[names.ERROR_TYPE]}
@@ -252,10 +253,10 @@ class HeldSpan(NativeSpan):
     def let_go(self) -> None:
         """The SDK ends it, whatever becomes of a stream."""
 
-    def end(self, attributes: Attributes, outcome: str) -> None:
+    def end(self, attributes: Attributes, outcome: str, told: Callable[[], Attributes]) -> None:
         """Write the attributes, and end the span if the SDK is done with it."""
-        self._facts = attributes
-        super().end(attributes, outcome)
+        self._facts = told()
+        super().end(attributes, outcome, told)
 
 
 NO_SPAN = CallSpan(INVALID_SPAN, Context())

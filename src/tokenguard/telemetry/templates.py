@@ -51,6 +51,12 @@ SCALARS: Final = frozenset((str, bool, int, float))
 """Types of attribute values that the SDK takes as they are, where it does not shorten texts."""
 MOST_TRACERS: Final = 8
 """Kinds of an SDK's own tracers for whose spans there are templates."""
+Told = Callable[[], Mapping[str, AttributeValue]]
+"""Finds the rest of a span's attributes, and gives them all."""
+TOLD: Final = "_tokenguard_told"
+"""The field of attributes that has it."""
+MOST_TOLD: Final = 64
+"""So many more there may be then: a call's usage, its cost."""
 LEAST_ROOM: Final = 16
 """Attributes that a span must have room for at its start."""
 
@@ -220,7 +226,8 @@ class Template:
         self._fields |= {"_span_processor": tracer.span_processor, "_resource": tracer.resource}
         """Those of a span, to be copied: a third of the time that putting them together takes."""
         bounded = Made.of(one._attributes, another._attributes, {"_dict", "_lock"})
-        self._bounded_kind, self._bounded_fields = bounded.kind, {**bounded.shared, "_dict": None, "_lock": None}
+        self._bounded_kind = _told_later(bounded.kind)
+        self._bounded_fields = {**bounded.shared, "_dict": None, "_lock": None}
         self._attributes_lock = LOCKS[type(one._attributes._lock)]
         self._new_trace = tracer.id_generator.generate_trace_id
         self._new_span = tracer.id_generator.generate_span_id
@@ -282,13 +289,13 @@ class Template:
         return span
 
     def _compare(self, shadow: Any, parent: Context, publicly: Callable[..., Any], *, used: bool) -> None:
-        """Make a span both ways, below this parent, and use it or not; raises `Unlike` on any difference."""
+        """Make a span in all ways, below this parent, and use it or not; raises `Unlike` on any difference."""
         told: list[Any] = []
         heard: list[str] = shadow.span_processor._span_processors[0].heard
-        for start in (publicly, self.start):
+        for start, later in ((publicly, False), (self.start, False), (self.start, True)):
             shadow.id_generator.next = 1
             heard.clear()
-            span: Any = start(shadow, "chat x", parent, {"text": "x", "whole": 1, "real": 0.5, "words": ("a", "b")}, 1)
+            span: Any = start(shadow, "chat x", parent, _FIRST, 1)
             if span is None or not span.is_recording():
                 continue
             seen = []
@@ -296,12 +303,13 @@ class Template:
                 seen.append(_all_of(span))
                 _use(span)
                 seen.append(_all_of(span))
-            span.set_attributes({"text": "z", "last": 2.5})
-            span.end(2)
+            if not (later and span.tokenguard_ends(2, len(_FIRST), len(_FIRST), lambda: {**_FIRST, **_MORE})):
+                span.set_attributes(_MORE)
+                span.end(2)
             readable = span._readable_span()
             its = readable.to_json(), readable.dropped_events, readable.dropped_links
             told.append((seen, _all_of(readable), its, [each for each in heard if each != "on_start"]))
-        if len(told) == 2 and told[0] != told[1]:
+        if any(each != told[0] for each in told[1:]):
             raise Unlike("a span from a template is another than the SDK's")
 
 
@@ -347,16 +355,21 @@ def _with_parts_made_later(example: Any) -> type:
 
     seals = "_immutable" in kind.end.__code__.co_names  # an older SDK leaves the attributes of its spans open
 
-    def ends(self: Any, end_time: int | None, attributes: Mapping[str, AttributeValue] | None, had: int) -> bool:
-        """End it, with these attributes for the `had` that it has; false where that is not so, or there is no room."""
+    def ends(self: Any, end_time: int | None, had: int, known: int, told: Told | None) -> bool:
+        """End it, with the attributes that are `told` once somebody looks; the `known` of them are not all.
+
+        False where it has not just the `had` that they begin with, or has no room for them.
+        """
         bounded = self._attributes
         with self._lock:
             if self._end_time is not None:
                 return False
-            if attributes is not None:
-                if len(bounded._dict) != had or (bounded.maxlen is not None and len(attributes) > bounded.maxlen):
+            if told is not None:
+                fields = bounded.__dict__
+                if len(fields["_dict"]) != had or (most is not None and known + MOST_TOLD > most):
                     return False
-                bounded._dict = attributes
+                fields[TOLD] = told
+                del fields["_dict"]
             self._end_time = time.time_ns() if end_time is None else end_time
             if seals:
                 bounded._immutable = True
@@ -371,7 +384,7 @@ def _with_parts_made_later(example: Any) -> type:
         return True
 
     def end(self: Any, end_time: int | None = None) -> None:
-        if not ends(self, end_time, None, 0):
+        if not ends(self, end_time, 0, 0, None):
             kind.end(self, end_time)  # it says that this was done
 
     parts = {
@@ -383,6 +396,23 @@ def _with_parts_made_later(example: Any) -> type:
         "_links": _Later("_links", lambda span: kind._new_links(span, ())),
     }
     return type(kind.__name__, (kind,), {**parts, "_readable_span": readable, "__module__": kind.__module__})
+
+
+def _told_later(kind: Any) -> type:
+    """The SDK's class of attributes, with those that are told when somebody looks."""
+    parts = {"_dict": _Later("_dict", _told), "__module__": kind.__module__}
+    made: type = type(kind)(kind.__name__, (kind,), parts)
+    return made
+
+
+def _told(attributes: Any) -> Any:
+    fields = attributes.__dict__
+    told = fields.get(TOLD)
+    if told is None:  # another thread has looked meanwhile
+        return fields["_dict"]
+    fields["_dict"] = found = told()
+    fields[TOLD] = None
+    return found
 
 
 class Hearing(NamedTuple):
@@ -485,6 +515,9 @@ def _below(flags: int, *, is_remote: bool) -> Context:
     return set_span_in_context(NonRecordingSpan(SpanContext(7, 8, is_remote, TraceFlags(flags), state)), Context())
 
 
+_FIRST: Final[Mapping[str, AttributeValue]] = {"whole": 1, "real": 0.5, "words": ("a", "b"), "text": "x"}
+_MORE: Final[Mapping[str, AttributeValue]] = {"text": "z", "last": 2.5}
+"""Attributes of what is tried, from the start and at the end."""
 _PARENTS: Final = (
     Context(),
     *(_below(flags, is_remote=remote) for flags in (0, 1, 2, 3) for remote in (False, True)),
@@ -533,7 +566,7 @@ def _all_of(node: Any) -> Any:
     if kind.__module__.startswith("opentelemetry") and getattr(node, "__dict__", None):
         if kind.__name__ in ("Resource", "SpanLimits", "ParentBased"):
             return id(node)
-        for name in NO_PARTS:
+        for name in (*NO_PARTS, "_dict"):
             getattr(node, name, None)
-        return kind.__name__, {name: _all_of(value) for name, value in node.__dict__.items()}
+        return kind.__name__, {name: _all_of(value) for name, value in node.__dict__.items() if name != TOLD}
     return node
