@@ -419,3 +419,18 @@ def test_python_that_would_not_load_us(tmp_path: Path, how: str) -> None:
     option = "-I" if how == "script" else how
     assert (done.returncode, done.stdout) == (2, "")
     assert f"with {option}, Python loads nothing" in done.stderr
+
+
+def test_a_start_loads_what_its_provider_needs(tmp_path):
+    """A process that imports openai has the formats of OpenAI and Anthropic, and those of others when it calls them."""
+    code = (
+        "import sys, tokenguard; tokenguard.install(); import openai\n"
+        "print(*sorted(name.rpartition('.')[2] for name in sys.modules if name.startswith('tokenguard.providers.')))\n"
+        "from tokenguard.providers import api_of\n"
+        "print(api_of('/v1beta/models/gemini-2.5-flash:generateContent').id)"
+    )
+    run = [sys.executable, "-c", code]
+    loaded, found = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {"openai", "anthropic"} <= set(loaded.split())
+    assert not {"google", "mistral", "cohere", "bedrock", "xai", "batches"} & set(loaded.split())
+    assert found == "generate_content"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,6 +17,7 @@ from tokenguard.facts import names
 from tokenguard.metering import bill, told
 from tokenguard.prices import PriceBook
 from tokenguard.telemetry import drain
+from tokenguard.telemetry.templates import Spans
 
 CHAT = {
     "model": "gpt-4o-mini",
@@ -43,6 +45,9 @@ def priced_by(monkeypatch):
 def undrained(installed, monkeypatch):
     """TokenGuard installed, with a drain that comes when it is asked to, and an exporter that looks at nothing."""
     monkeypatch.setattr(installed.telemetry._worker, "wake", lambda: None)
+    monkeypatch.setattr(
+        installed.telemetry, "spans", Spans(installed.telemetry.tracer)
+    )  # another test's may have failed
     return installed
 
 
@@ -192,7 +197,17 @@ def test_nothing_is_held_afterwards(undrained, hears):
     ask()
     (item,) = undrained.telemetry._queue
     undrained.telemetry.flush()
-    assert [getattr(item.told, name) for name in ("_call", "said", "owed")] == [None] * 3
+    assert [getattr(item.told, name) for name in ("_asked", "reading", "owed")] == [None] * 3
+
+
+def test_the_answer_is_let_go_of_at_once(undrained, hears):
+    """Neither answer nor request waits for the drain: their memory is used again while it is near."""
+    hears(lambda span: None)
+    answer = ask()
+    gone = weakref.ref(answer)
+    del answer
+    assert gone() is None
+    assert len(undrained.telemetry._queue) == 1
 
 
 def test_new_prices_are_for_new_calls(undrained):

@@ -522,7 +522,7 @@ def test_what_is_not_given_is_not_in_the_body(installed, spans):
     body = {"model": SONNET, "messages": MESSAGES, "max_tokens": 20}
     order = {key: body[key] for key in ("max_tokens", "messages", "model")}
     assert one == other
-    assert one in (fingerprint(snapshot("messages", "anthropic", each)[0], is_plain=True) for each in (body, order))
+    assert one in (fingerprint(snapshot("messages", "anthropic", each)[0], True) for each in (body, order))
     turned = {**body, "messages": [dict(reversed(each.items())) for each in MESSAGES]}
     assert snapshot("messages", "anthropic", turned) == snapshot("messages", "anthropic", body)
     tool = {"role": "tool", "tool_call_id": "a", "content": "x"}
@@ -551,8 +551,8 @@ def test_the_order_of_keys_does_not_matter(more):
     held, is_plain = snapshot("chat", "openai", body)
     other, _ = snapshot("chat", "openai", turned(body))
     assert is_plain
-    assert fingerprint(held, is_plain=True) == fingerprint(other, is_plain=True)
+    assert fingerprint(held, True) == fingerprint(other, True)
     assert json.dumps(other.whole()[2]["tools"]) == json.dumps(turned(tools))
     assert held.size() == len(marshalled(body))
     renamed = {**body, "tools": tools[::-1]}
-    assert fingerprint(snapshot("chat", "openai", renamed)[0], is_plain=True) != fingerprint(held, is_plain=True)
+    assert fingerprint(snapshot("chat", "openai", renamed)[0], True) != fingerprint(held, True)

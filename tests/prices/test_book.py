@@ -128,6 +128,7 @@ def test_long_names_are_not_kept():
 def test_resolved_once():
     """The second look-up of a model within half an hour is a hit, and rates on another day are others."""
     book = PriceBook()
+    book.warm("openai")  # a list that is loaded meanwhile is another edition
     assert book.rates("openai", "o3", at_ns=AT) is book.rates("openai", "o3", at_ns=AT + 1)
     assert book._resolve.cache_info().hits == 1
     assert book.rates("openai", "o3", at_ns=1_746_000_000 * 10**9).usd_per_mtok("input") == 10

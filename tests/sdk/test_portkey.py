@@ -80,3 +80,72 @@ def test_a_budget(client, provider, installed) -> None:
     """A model that is named by an integration of Portkey's has a worst case in dollars before it is sent."""
     tokenguard.install(policy.loads('[[budget]]\nname = "b"\nlimit_usd = 1\n[ledger]\nurl = "memory:"\n'))
     client.chat.completions.create(**ASKED, max_tokens=100)
+
+
+# --- prompts that are saved at the gateway: by Portkey's own client, beside OpenAI's ----------------------------------
+
+FILLED = {
+    "prompt_id": "pp-plans",
+    "variables": {"plan": "basic"},
+    "extra_headers": {"authorization": "Bearer k"},
+}
+
+
+def saved_by_many(provider, **more):
+    async def ask():
+        opened = portkey_ai.AsyncPortkey(api_key="k", base_url=provider.openai_url)
+        try:
+            answer = await opened.prompts.completions.create(**FILLED, **more)
+            return [each async for each in answer] if more.get("stream") else answer
+        finally:
+            await opened.openai_client.close()
+            await opened.close()
+
+    return asyncio.run(ask())
+
+
+SAVED = {
+    "plain": lambda client, _: client.prompts.completions.create(**FILLED),
+    "stream": lambda client, _: list(client.prompts.completions.create(**FILLED, stream=True)),
+    "async": lambda _, provider: saved_by_many(provider),
+    "async stream": lambda _, provider: saved_by_many(provider, stream=True),
+}
+
+
+@pytest.mark.parametrize("way", SAVED)
+def test_a_saved_prompt(way, client, provider, installed) -> None:
+    """Its model is known by the answer; what the gateway is asked for is what was asked."""
+    with tokenguard.meter() as measured:
+        SAVED[way](client, provider)
+    (call,) = measured.records
+    (sent,) = provider.calls
+    assert (measured.input_tokens, measured.output_tokens) == (sent.billed.input, sent.billed.output)
+    assert call.cost is not None
+    assert sent.path.endswith("/prompts/pp-plans/completions")
+    assert "prompt_id" not in sent.body
+
+
+def test_a_saved_prompt_sent_again(client, provider, installed) -> None:
+    """The client calls itself to send again: that is one call, and the limit on resends holds."""
+    provider.fail_next(500)
+    with tokenguard.meter() as measured:
+        client.prompts.completions.create(**FILLED)
+    (call,) = measured.records
+    assert call.attributes["http.request.resend_count"] == 1
+    tokenguard.install(policy.loads('[[limit]]\nname = "once"\nmax_retries = 0\n'))
+    provider.fail_next(500)
+    before = len(provider.requests)
+    with pytest.raises(portkey_ai.api_resources.exceptions.InternalServerError):
+        client.prompts.completions.create(**FILLED)
+    assert len(provider.requests) == before + 1
+
+
+def test_a_saved_prompt_refused(client, provider, installed) -> None:
+    """What is refused is not sent, and a cap goes onto the wire."""
+    tokenguard.install(policy.loads('[[limit]]\nname = "cap"\nmax_output_tokens = 10\nthen = "block"\n'))
+    with pytest.raises(LimitExceeded):
+        client.prompts.completions.create(**FILLED, max_tokens=100)
+    assert not provider.requests
+    tokenguard.install(policy.loads('[[limit]]\nname = "cap"\nmax_output_tokens = 10\nthen = "clamp"\n'))
+    client.prompts.completions.create(**FILLED)
+    assert provider.requests[-1].body["max_tokens"] == 10

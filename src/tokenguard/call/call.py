@@ -210,10 +210,8 @@ class Call:
     """Whether it has been handed to the SDK to be sent."""
     begun: bool = False
     """Whether its answer had begun to come in before the call ended."""
-    asked: Request | None = None
-    """The request, until somebody asks for its fingerprint."""
-    is_plain: bool = True
-    """Whether that is all plain data."""
+    asked: tuple[Request, bool] | None = None
+    """The request, and whether it is all plain data, until somebody asks for its fingerprint."""
     _fingerprint: str = ""
     by_headers: ByHeaders | None = None
     """What a gateway says of its answer in the headers, if it says anything."""
@@ -286,7 +284,7 @@ class Call:
     def fingerprint(self) -> str:
         """16 hex digits, equal for equal requests; empty where the request is not known. Found when somebody asks."""
         if (asked := self.asked) is not None:
-            self._fingerprint = fingerprint(asked, is_plain=self.is_plain)
+            self._fingerprint = self.attributes[names.FINGERPRINT] = fingerprint(*asked)
             self.asked = None
         return self._fingerprint
 

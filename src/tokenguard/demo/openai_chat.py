@@ -192,8 +192,18 @@ def chat_events(
     return [*events, DONE]
 
 
+def filled(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What Portkey's gateway asks of a model where a saved prompt is filled in."""
+    said = f"Which of your plans has a warranty? {json.dumps(body['variables'])}"
+    told = {"stream_options": {"include_usage": True}} if body.get("stream") else {}
+    given = {name: value for name, value in body.items() if name != "variables"}
+    return {**given, **told, "model": "gpt-4o", "messages": [{"role": "user", "content": said}]}
+
+
 def completions(desk: Desk, body: Mapping[str, Any], key: str) -> Reply:
     """`POST /completions`, the legacy API."""
+    if "variables" in body:
+        return chat(desk, filled(body), key)
     model = str(required(body, "model"))
     prompt = required(body, "prompt")
     usage = desk.cache.openai(

@@ -1,7 +1,5 @@
 """The SDKs, as rows: what of each is wrapped when it is imported. It imports nothing, as `install()` must be quick."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 
@@ -42,6 +40,7 @@ SDKS = (
     Sdk("sambanova._base_client", "sambanova", "stainless", tested="1", resends="all"),
     Sdk("gradient._base_client", "digitalocean", "stainless", tested="3", resends="all"),
     Sdk("portkey_ai._vendor.openai._base_client", "portkey", "stainless", "portkey-ai", "2", resends="all"),
+    Sdk("portkey_ai.api_resources.base_client", "portkey", "portkey", "portkey-ai", "2", resends="all", shares=""),
     Sdk("openrouter.basesdk", "openrouter", "speakeasy", tested="1", resends="all"),
     Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3", resends="all"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3", resends="all"),

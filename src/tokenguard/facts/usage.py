@@ -1,7 +1,5 @@
 """`Usage`: the tokens of a call, and what else it is billed by, as the provider counted them."""
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 UNCAPPED_OUTPUT: Final = 4096
@@ -72,7 +70,7 @@ class Usage(NamedTuple):
     trained_tokens: int | None = None
     """Tokens that a model was tuned with."""
 
-    def plus(self, other: Usage) -> Usage:
+    def plus(self, other: "Usage") -> "Usage":
         """The sum, count by count; a count stays unknown only when both sides do not know it.
 
         >>> Usage(input=3, output=1).plus(Usage(input=4))

@@ -4,8 +4,6 @@ A text is cut into blocks of at most 256 characters, at the ends of lines where 
 only the blocks near it. A block is a CRC-32 and a length: 8 bytes.
 """
 
-from __future__ import annotations
-
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
@@ -43,7 +41,7 @@ class Chain(NamedTuple):
     """A prompt."""
 
     model: str
-    sums: array[int]
+    sums: "array[int]"
     """The checksum of each block."""
     firsts: list[int]
     """The first block of each piece, and how many there are in all."""

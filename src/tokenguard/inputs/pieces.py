@@ -1,7 +1,5 @@
 """A request taken apart, in any wire format: its texts, in the order in which a provider's prompt cache has them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, Final, Generic, NamedTuple, TypeVar

@@ -5,8 +5,6 @@ hashes each but once, so an instruction that every request begins with costs its
 a request has is written down at once, for the application may change it while the call is under way.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from operator import itemgetter
@@ -197,7 +195,7 @@ def _in_one_order(keys: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(sorted(keys, key=str, reverse=True))  # `role` and `type` before the rest
 
 
-def fingerprint(request: Request, *, is_plain: bool) -> str:
+def fingerprint(request: Request, is_plain: bool) -> str:
     """16 hex digits, equal for equal requests in this process, and over all that have the same salt."""
     nested = request.nested
     if not is_salted() and request.weight <= LONG:

@@ -47,9 +47,12 @@ def digits_of(usd: float) -> int:
     return 6 if 0 < abs(usd) < 0.01 else 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Entry:
-    """One budget's account for one `key` in one window, with what may be spent from it."""
+    """One budget's account for one `key` in one window, with what may be spent from it.
+
+    Nobody changes one. It is not frozen, as it would take three times as long to make, for each tenant of many.
+    """
 
     budget: str
     key: str
@@ -69,8 +72,8 @@ class Entry:
     """What decides when an alert is due."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "account", _SEPARATOR.join((self.budget, self.key, str(self.window_start))))
-        object.__setattr__(self, "rule", (self.limit_nano, self.limit_tokens, self.alert_at))
+        self.account = f"{self.budget}{_SEPARATOR}{self.key}{_SEPARATOR}{self.window_start}"
+        self.rule = (self.limit_nano, self.limit_tokens, self.alert_at)
 
 
 class Refusal(NamedTuple):

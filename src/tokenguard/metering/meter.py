@@ -496,15 +496,14 @@ class Meter:
         note_call_site(attributes)
         if call.model is None and api.chosen_by:
             call.served_before = self.settling.repeats.model_of(*map(body.get, api.chosen_by))
-        request, is_plain = snapshot(api.id, call.endpoint.provider, body)
-        call.asked, call.is_plain = request, is_plain
+        call.asked = request, is_plain = snapshot(api.id, call.endpoint.provider, body)
         if is_plain and guard is not None:
             call.said = request.said()
             call.size = request.size() if call.said is None else None
             if request.nested:
                 call.written = request.written()
         if request.weight > MAX_SNAPSHOT:
-            attributes[names.FINGERPRINT] = call.fingerprint  # and the request is let go of
+            _ = call.fingerprint  # and the request is let go of
         elif is_plain:
             call.snapshot = request
         repeats = self.settling.repeats

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tokenguard.call.call import Call
+from tokenguard.call.failures import type_name
 from tokenguard.call.repeats import Repeats
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord, Cost
@@ -51,7 +52,9 @@ class Settling:
         if call.on_told is not None and outcome == names.OK and reading.complete:
             call.on_told(reading.usage is not None and reading.usage.output is not None)
         guard = call.guard
-        told = Told(call, CallRecord(call.start_ns, duration, outcome, call.attributes), self.internal_error)
+        attributes = call.attributes
+        record = CallRecord(call.start_ns, duration, outcome, attributes)
+        told = Told(record, reading, call.asked, self.internal_error)
         try:
             if call.flight is not None:
                 reading = call.flight.told(reading)
@@ -63,20 +66,26 @@ class Settling:
             if not believable(usage):
                 self._contain("reading usage", _disbelieve, usage)
                 reading, usage = reading._replace(usage=None), None
-            told.record.usage, told.said = usage, (reading, error, first_chunk_ns)
+            record.usage, told.reading = usage, reading
+            if first_chunk_ns is not None:
+                attributes[names.TIME_TO_FIRST_CHUNK] = (first_chunk_ns - call.start_perf) / 1e9
+            if call.resends or call.retried is not None:
+                _repeats(call, told)
+            if error is not None:
+                attributes[names.ERROR_TYPE] = error if isinstance(error, str) else type_name(error)
             owed = bill(self.prices, call, reading, outcome, error, generated)
             charged = None if owed is None else owed[CHARGED]
             if guard is not None and self._was_kept(call, reading, outcome):
-                told.record.cost, told.record.usage = _served(call, owed, outcome), None
+                record.cost, record.usage = _served(call, owed, outcome), None
                 owed = charged = usage = None
             elif beside is not None and beside.kept and outcome == names.OK:
-                told.record.cost, told.record.usage = Cost(names.EXACT, None, 0.0), None
+                record.cost, record.usage = Cost(names.EXACT, None, 0.0), None
                 owed = charged = usage = None
-                call.attributes[names.COST_SOURCE] = names.REPORTED
+                attributes[names.COST_SOURCE] = names.REPORTED
             told.owed = owed
             if guard is not None or error is not None or call.wants_cost:
                 call.cost = told.cost()
-            if error is not None or call.rerouted is not None:  # an exception holds frames; a route asks for the model
+            if call.rerouted is not None:  # a route asks which model has answered
                 told()
             if self.telemetry.profile.newer:
                 told().update(newer_attributes(told(), call.api.settings_of(call.request), usage))
@@ -167,6 +176,12 @@ def _served(call: Call, owed: Bill | None, outcome: str) -> Cost:
     if owed is not None and outcome == names.OK and (saved := owed.cost().total) is not None:
         call.attributes[names.CACHE_SAVED] = saved
     return Cost(names.EXACT, None, 0.0)
+
+
+def _repeats(call: Call, told: Told) -> None:
+    if call.resends:
+        told.attributes[names.RESEND_COUNT] = call.resends
+    told.repeated = (0.0 if call.retried is None else call.retried.cost, call.billed_resends)
 
 
 def _disbelieve(usage: Usage) -> None:

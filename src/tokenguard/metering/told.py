@@ -5,45 +5,55 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tokenguard.call.call import Call
-from tokenguard.call.failures import type_name
 from tokenguard.facts import names
 from tokenguard.facts.record import USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost
 from tokenguard.facts.usage import Usage
+from tokenguard.inputs.request import Request, fingerprint
 from tokenguard.metering.bill import Bill
 from tokenguard.prices.rates import FIRST_MEDIUM, FIRST_UNIT
 from tokenguard.providers import Reading
+
+ONCE: Final = (0.0, 0)
 
 
 class Told:
     """A call that has ended, with what is found out of it once somebody asks: its cost, the rest of its attributes.
 
     Nobody waits for that but who wants to know: a budget, a meter, an exporter that looks at the span; else the drain.
-    Two threads may ask at once: each finds the same, and puts it in the same place.
+    Two threads may ask at once: each finds the same, and puts it in the same place. Neither the request nor the answer
+    is held for it: memory that is used again at once is still in the processor's cache.
     """
 
-    __slots__ = ("_call", "_failed", "attributes", "owed", "record", "said")
+    __slots__ = ("_asked", "_failed", "attributes", "owed", "reading", "record", "repeated")
 
-    def __init__(self, call: Call, record: CallRecord, failed: Callable[[str, Exception], None]) -> None:
+    def __init__(
+        self,
+        record: CallRecord,
+        reading: Reading,
+        asked: tuple[Request, bool] | None,
+        failed: Callable[[str, Exception], None],
+    ) -> None:
         self.record = record
         self.attributes = record.attributes
         """Those of the span; all of them once it was asked."""
-        self.said: tuple[Reading, BaseException | str | None, int | None] | None = None
-        """What the answer says, what it failed with, and when it began to come."""
+        self.reading: Reading | None = reading
+        """What the answer says."""
         self.owed: Bill | None = None
         """What it is yet to be priced by."""
-        self._call: Call | None = call
+        self.repeated: tuple[float, int] = ONCE
+        """What this very request has cost before, and how many resends of it may be billed."""
+        self._asked = asked
         self._failed = failed
 
     def __call__(self) -> dict[str, AttributeValue]:
         """All attributes; raises only in strict mode."""
-        call = self._call
-        if call is not None:
+        reading = self.reading
+        if reading is not None:
             try:
-                self._find(call)
+                self._find(reading)
             except Exception as failure:
                 self._failed("telling of a call", failure)
-            self._call = self.said = self.owed = None
+            self.reading = self.owed = self._asked = None
         return self.attributes
 
     def cost(self) -> Cost | None:
@@ -53,12 +63,12 @@ class Told:
             self.owed = None
         return self.record.cost
 
-    def _find(self, call: Call) -> None:
-        attributes, usage, said = self.attributes, self.record.usage, self.said
-        attributes[names.FINGERPRINT] = call.fingerprint
-        if said is not None:
-            describe(call, attributes, *said)
-        describe_money(call, attributes, self.cost(), usage)
+    def _find(self, reading: Reading) -> None:
+        attributes, asked = self.attributes, self._asked
+        if asked is not None:
+            attributes[names.FINGERPRINT] = fingerprint(*asked)
+        describe(attributes, reading)
+        describe_money(attributes, self.record.usage, self.cost(), self.repeated)
 
 
 _TEXT_ALONE = (None,) * len(Usage._fields[FIRST_MEDIUM:])
@@ -73,14 +83,8 @@ RESOURCE: Final = 15
 """Places in a `Reading`: by its place a field is read five times as fast."""
 
 
-def describe(
-    call: Call,
-    attributes: dict[str, AttributeValue],
-    reading: Reading,
-    error: BaseException | str | None,
-    first_chunk_ns: int | None,
-) -> None:
-    """Note what the answer says, and how the call has gone."""
+def describe(attributes: dict[str, AttributeValue], reading: Reading) -> None:
+    """Note what the answer says."""
     _, model, answer_id, reasons, tool_calls = reading[:5]
     if model is not None:
         attributes[names.RESPONSE_MODEL] = model
@@ -96,16 +100,12 @@ def describe(
         attributes[names.RESOURCE] = reading[RESOURCE]
         if reading.until is not None:
             attributes[names.RESOURCE_UNTIL] = reading.until
-    if first_chunk_ns is not None:
-        attributes[names.TIME_TO_FIRST_CHUNK] = (first_chunk_ns - call.start_perf) / 1e9
-    if error is not None:
-        attributes[names.ERROR_TYPE] = error if isinstance(error, str) else type_name(error)
-    if call.resends:
-        attributes[names.RESEND_COUNT] = call.resends
 
 
-def describe_money(call: Call, attributes: dict[str, AttributeValue], cost: Cost | None, usage: Usage | None) -> None:
-    """Note the usage, and the cost."""
+def describe_money(
+    attributes: dict[str, AttributeValue], usage: Usage | None, cost: Cost | None, repeated: tuple[float, int]
+) -> None:
+    """Note the usage, and the cost; `repeated` is as in `Told`."""
     has_cache = True
     if usage is not None:
         sent, made, again, put, _, _, _, reasoned = usage[:FIRST_MEDIUM]
@@ -147,7 +147,5 @@ def describe_money(call: Call, attributes: dict[str, AttributeValue], cost: Cost
                 attributes[names.COST_SAVED] = saved
         # What repeating has cost: failed attempts at this request, and resends after the SDK stopped waiting, each of
         # which the provider is taken to have worked on as long as on the one that was answered.
-        if call.retried is not None or call.billed_resends:
-            before = 0.0 if call.retried is None else call.retried.cost
-            if retry_cost := before + call.billed_resends * (total or 0.0):
-                attributes[names.RETRY_COST] = retry_cost
+        if repeated is not ONCE and (retry_cost := repeated[0] + repeated[1] * (total or 0.0)):
+            attributes[names.RETRY_COST] = retry_cost

@@ -79,12 +79,12 @@ class Accounts:
 
     __slots__ = ("_enforced", "_observed", "_shared", "budgets", "by_run")
 
-    def __init__(self, budgets: tuple[tuple[Budget, str], ...]) -> None:
+    def __init__(self, budgets: tuple[tuple[Budget, str], ...], *, by_run: bool = True) -> None:
         self.budgets = budgets
         """Each budget with the key of its account, such as `tenant=t1`; that of a run of a task comes with the call."""
-        self.by_run = tuple(row for row in budgets if row[0].by_run)
+        self.by_run = tuple([row for row in budgets if row[0].by_run]) if by_run else ()
         """Those of runs of a task."""
-        self._shared = tuple(row for row in budgets if not row[0].by_run) if self.by_run else budgets
+        self._shared = tuple([row for row in budgets if not row[0].by_run]) if self.by_run else budgets
         self._enforced = self._observed = _NONE_YET
 
     def entries(self, now: float, *, enforce: bool = True, run: str = "") -> tuple[Entry, ...]:
@@ -159,6 +159,26 @@ def key_without_run(key: str) -> str:
     return key.partition(f"{TASK_RUN}=")[0].rstrip(",")
 
 
+_Key = Callable[[_Facts], str]
+
+
+class Together(NamedTuple):
+    """Rules that apply together, in the order of the file: what is so of them whosever the call is."""
+
+    limits: tuple[Limit, ...]
+    tightest: Tightest
+    budgets: tuple[tuple[Budget, _Key], ...]
+    """Each with what makes the key of its account of a call's facts."""
+    breakers: tuple[Breaker, ...]
+    share: tuple[Share, _Key] | None
+    cache: tuple[Cache, Callable[[_Facts], str | None]] | None
+    routes: tuple[tuple[Route, _Key], ...]
+    rates: bool
+    """Whether a budget is one of calls."""
+    by_run: bool
+    """Whether a budget has an account for each run of a task."""
+
+
 class Matched:
     """The rules that apply to a call, in the order of the file."""
 
@@ -177,41 +197,29 @@ class Matched:
         "tightest",
     )
 
-    def __init__(
-        self,
-        limits: tuple[Limit, ...],
-        budgets: tuple[tuple[Budget, str], ...],
-        breakers: tuple[Breaker, ...],
-        share: Share | None,
-        share_key: str,
-        routes: tuple[tuple[Route, str], ...] = (),
-        cache: Cache | None = None,
-        cache_key: str | None = None,
-        *,
-        tightest: Tightest,
-    ) -> None:
-        self.limits = limits
-        self.tightest = tightest
-        self.budgets = budgets
+    def __init__(self, rules: Together, facts: _Facts) -> None:
+        self.limits, self.tightest, each, self.breakers, share, cache, routes, has_rates, self.by_run = rules
+        self.budgets = budgets = tuple([(budget, key(facts)) for budget, key in each])
         """Each budget with the key of its account, such as `tenant=t1`."""
-        rates = tuple(row for row in budgets if row[0].limit_calls is not None)
-        money = tuple(row for row in budgets if row[0].limit_calls is None) if rates else budgets
-        self.money = Accounts(money) if money else NO_ACCOUNTS
+        money = rates = budgets
+        if has_rates:
+            money = tuple([row for row in budgets if row[0].limit_calls is None])
+            rates = tuple([row for row in budgets if row[0].limit_calls is not None])
+        self.money = Accounts(money, by_run=self.by_run) if money else NO_ACCOUNTS
         """The budgets of money and tokens."""
-        self.rates = Accounts(rates) if rates else NO_ACCOUNTS
+        self.rates = Accounts(rates, by_run=self.by_run) if has_rates else NO_ACCOUNTS
         """The budgets of calls."""
-        self.by_run = bool(self.money.by_run or self.rates.by_run)
-        """Whether the run of the task matters in which the call is made."""
-        self.breakers = breakers
-        self.share = share
-        """The first `[[share]]` that applies."""
-        self.share_key = share_key
-        """Whose calls may share an answer: part of the key of a call in flight."""
-        self.cache = cache
-        """The first `[[cache]]` that applies."""
-        self.cache_key = cache_key
-        """Whose calls may have its answers; `None` where the call lacks one of the keys."""
-        self.routes = routes
+        self.share: Share | None = None
+        self.share_key = ""
+        """The first `[[share]]` that applies, and whose calls may share an answer: part of a flight's key."""
+        if share is not None:
+            self.share, self.share_key = share[0], share[1](facts)
+        self.cache: Cache | None = None
+        self.cache_key: str | None = None
+        """The first `[[cache]]` that applies, and whose calls may have its answers; no key where the call lacks one."""
+        if cache is not None:
+            self.cache, self.cache_key = cache[0], cache[1](facts)
+        self.routes = tuple([(route, arm(facts)) for route, arm in routes])
         """Each `[[route]]` with the arm of these calls; an empty one is drawn by the request."""
 
     def entries(self, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
@@ -242,8 +250,8 @@ class CompiledPolicy:
         self._share_keys = [_key_of(rule.per, at) for rule in policy.shares]
         self._cache_keys = [_whole_key_of(rule.per, at) for rule in policy.caches]
         self._arms = [_arm_of(rule, at) for rule in policy.routes]
-        self._limits: dict[tuple[int, ...], tuple[tuple[Limit, ...], Tightest]] = {}
-        """The limits that apply together, by their places, with their tightest ceilings."""
+        self._together: dict[tuple[tuple[int, ...], ...], Together] = {}
+        """The rules that apply together, by their places."""
         self._young: dict[_Facts, Matched] = {}
         self._old: dict[_Facts, Matched] = {}
 
@@ -265,31 +273,31 @@ class CompiledPolicy:
         return matched
 
     def _decide(self, facts: _Facts) -> Matched:
-        found = {kind: index.find(facts) for kind, index in self._indexes.items()}
-        policy = self.policy
-        limits, tightest = self._limits_at(found.get("limits", ()))
-        share = next(iter(found.get("shares", ())), None)
-        cache = next(iter(found.get("caches", ())), None)
-        return Matched(
-            limits,
-            tuple([(policy.budgets[place], self._budget_keys[place](facts)) for place in found.get("budgets", ())]),
-            tuple([policy.breakers[place] for place in found.get("breakers", ())]),
-            None if share is None else policy.shares[share],
-            "" if share is None else self._share_keys[share](facts),
-            tuple([(policy.routes[place], self._arms[place](facts)) for place in found.get("routes", ())]),
-            None if cache is None else policy.caches[cache],
-            None if cache is None else self._cache_keys[cache](facts),
-            tightest=tightest,
-        )
+        found = tuple([index.find(facts) for index in self._indexes.values()])
+        rules = self._together.get(found)
+        if rules is None:
+            if len(self._together) >= CACHE_SIZE:
+                self._together.clear()
+            rules = self._together[found] = self._rules_at(dict(zip(self._indexes, found, strict=True)))
+        return Matched(rules, facts)
 
-    def _limits_at(self, places: tuple[int, ...]) -> tuple[tuple[Limit, ...], Tightest]:
-        known = self._limits.get(places)
-        if known is None:
-            limits = tuple(self.policy.limits[place] for place in places)
-            if len(self._limits) >= CACHE_SIZE:
-                self._limits.clear()
-            known = self._limits[places] = (limits, Tightest.of(limits))
-        return known
+    def _rules_at(self, found: Mapping[str, tuple[int, ...]]) -> Together:
+        """The rules at these places, by their kind."""
+        policy = self.policy
+        limits = tuple([policy.limits[place] for place in found.get("limits", ())])
+        budgets = tuple([(policy.budgets[place], self._budget_keys[place]) for place in found.get("budgets", ())])
+        share, cache = (next(iter(found.get(kind, ())), None) for kind in ("shares", "caches"))
+        return Together(
+            limits,
+            Tightest.of(limits),
+            budgets,
+            tuple([policy.breakers[place] for place in found.get("breakers", ())]),
+            None if share is None else (policy.shares[share], self._share_keys[share]),
+            None if cache is None else (policy.caches[cache], self._cache_keys[cache]),
+            tuple([(policy.routes[place], self._arms[place]) for place in found.get("routes", ())]),
+            rates=any(budget.limit_calls is not None for budget, _ in budgets),
+            by_run=any(budget.by_run for budget, _ in budgets),
+        )
 
 
 def _keys_in_use(policy: Policy) -> tuple[str, ...]:

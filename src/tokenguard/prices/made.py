@@ -5,19 +5,14 @@ has it. They were compared with litellm's price table (1.110.2) on the date of `
 and makes an estimate. `[prices]` goes before them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from tokenguard.prices.models import spellings
 from tokenguard.prices.rates import FREE_QUOTA, PLACE, Rates, complete, without_rates
 
-if TYPE_CHECKING:
-    from typing import TypeVar
-
-    Row = TypeVar("Row", "Made", "Fee", "Longer")
+Row = TypeVar("Row", "Made", "Fee", "Longer")
 
 READ: Final = "2026-11-26"
 

@@ -37,21 +37,16 @@ __all__ = [
     "formats",
     "geo_of",
     "know_hosts",
+    "load",
     "located",
     "operations",
     "tells",
 ]
 
 
-APIS: Final = (
-    "openai.APIS",
-    "anthropic.APIS",
-    "google.APIS",
-    "media.APIS",
-    "ranks.APIS",
-    "decisions.APIS",
-    "rented.APIS",
-)
+MOST: Final = ("openai.APIS", "anthropic.APIS")
+"""Where the wire formats stand that nearly all calls are in."""
+APIS: Final = (*MOST, "google.APIS", "media.APIS", "ranks.APIS", "decisions.APIS", "rented.APIS")
 """Where the wire formats stand that many hosts speak, known by the path of a request; what is asked is loaded."""
 
 OWN_APIS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -59,6 +54,7 @@ OWN_APIS: Final[Mapping[str, tuple[str, ...]]] = {
     "cohere": ("cohere.APIS",),
     "ollama": ("ollama.APIS",),
     "writer": ("writer.APIS",),
+    "portkey": ("portkey.APIS",),
     "x_ai": ("xai.APIS",),
     "groq": ("media.GROQ",),
     "voyage_ai": ("voyage.APIS",),
@@ -91,6 +87,12 @@ def formats(places: Iterable[str] = APIS) -> Iterator[Api]:
     """The wire formats that stand at some places, each loaded when it is its turn."""
     for place in places:
         yield from _at(place)
+
+
+def load(provider: str) -> None:
+    """Have those in memory that calls to a provider are mostly in, so that no call waits for them."""
+    for place in (*OWN_APIS.get(provider, ()), *MOST):
+        _at(place)
 
 
 def every_api() -> tuple[Api, ...]:

@@ -111,7 +111,7 @@ UNSEEN: tuple[tuple[str, ...], ...] = (
         "runs of OpenAI's assistants (`threads.runs`); sessions of agents at OpenAI and Anthropic, and Anthropic's "
         "dreams; evaluations and graders; Mistral's classifications; Cohere's `generate`, `summarize`, `classify`, "
         "`parse` and embed jobs; Writer's `vision`, `translation`, applications and questions to graphs; Together's "
-        "queue; Perplexity's `search`; saved prompts of Portkey",
+        "queue; Perplexity's `search`",
         "methods of SDKs that are measured otherwise, whose answers tell no usage, or tell it later; `[[limit]]` and "
         "`[[budget]]` do not see them. A test names each method of a new version that no row knows",
     ),

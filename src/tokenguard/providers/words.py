@@ -1,7 +1,5 @@
 """Where a wire format keeps what is said: the text of its requests, of its answers, and of its streams."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping
