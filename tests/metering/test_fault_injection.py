@@ -77,7 +77,7 @@ STEPS = [
     (meter.Meter, "_start_span"),
     (settling, "bill"),
     (bill.Bill, "cost"),
-    (bill, "_doubt"),
+    (bill.Bill, "_doubt"),
     (told.Told, "__init__"),
     (told.Told, "__call__"),
     (told.Told, "cost"),

@@ -35,21 +35,43 @@ class Bill(NamedTuple):
     basis: str | None
     """Why that is an estimate; `None` where it was reported."""
     variant: str | None
-    doubt: str | None
-    """Why its price is an estimate all the same."""
     claimed: float | None
     """USD, where the word of who has answered is taken for it."""
     generates: bool
+    outcome: str
+    tier: object
+    """The one that the request wants."""
+    has_fees: bool
+    """Whether it offers the model tools that the provider bills beside the tokens."""
 
     def cost(self) -> Cost:
         """What it comes to."""
-        prices, endpoint, asked, reading, charged, at_ns, basis, variant, doubt, claimed, generates = self
+        prices, endpoint, asked, reading, charged, at_ns, basis, variant, claimed, generates, *_ = self
         cost = price(prices, endpoint, asked, reading, charged, at_ns, basis, variant)
         if charged[1] is None and generates:
             cost = cost._replace(output=None)
         if claimed is not None:
             cost = as_reported(cost, claimed)
-        return cost._replace(status=names.ESTIMATED, basis=doubt) if doubt and cost[0] == names.EXACT else cost
+        if cost[0] == names.EXACT and (doubt := self._doubt()) is not None:
+            cost = cost._replace(status=names.ESTIMATED, basis=doubt)
+        return cost
+
+    def _doubt(self) -> str | None:
+        """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
+        reading, provider, outcome = self.reading, self.endpoint.provider, self.outcome
+        told, _, _, _, complete, _, asked, _, _, _, _, _, _, basis, by_total = reading[5:]
+        if not complete and outcome != names.OK:  # xAI counts along the way
+            return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
+        if self.claimed is not None:  # the provider's own word covers its tools
+            return REPORTED_ESTIMATE if basis == REPORTED_ESTIMATE else None
+        if basis is not None and basis != REPORTED_ESTIMATE:
+            return basis
+        if by_total and provider not in TELL_BY_TOTAL:
+            return "output_by_total"
+        if told is None and self.tier is not None and unanswered(self.tier, provider):
+            return "assumed_tier"
+        used = asked or (self.has_fees and not (reading.usage and reading.usage.web_searches))
+        return "tool_fees_excluded" if used else None
 
 
 def bill(
@@ -84,11 +106,13 @@ def bill(
         basis, priced = _untold(outcome, error, begun), reading._replace(parts=())
         charged = _estimated(call, reading, generated)
     variant = None if units is None else reading.variant or units.variant(call.request)
-    doubt = _doubt(call, reading, outcome, claimed is not None)
+    request, fees = call.request, api.fees
+    has_fees = not request.keys().isdisjoint(fees) and any(request.get(key) is not None for key in fees)
     asked = call.model or call.priced_as
     # fmt: off
     made: Bill = _new(Bill, (
-        prices, call.endpoint, asked, priced, charged, call.start_ns, basis, variant, doubt, claimed, api.generates,
+        prices, call.endpoint, asked, priced, charged, call.start_ns, basis, variant, claimed, api.generates,
+        outcome, request.get("service_tier"), has_fees,
     ))
     # fmt: on
     if units is not None and told and not reading.parts and made._replace(claimed=None).cost().total is None:
@@ -186,29 +210,6 @@ def _without_zeros(call: Call, reading: Reading, generated: Callable[[], str] | 
 
 TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.inference"})
 """Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
-
-
-def _doubt(call: Call, reading: Reading, outcome: str, reported: bool) -> str | None:
-    """Why a price of usage that was told is an estimate all the same; `None`: it is exact.
-
-    `reported`: it is the provider's own figure.
-    """
-    told, _, _, _, complete, _, asked, _, _, _, _, _, _, basis, by_total = reading[5:]
-    if not complete and outcome != names.OK:  # xAI counts along the way
-        return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
-    if reported:  # the provider's own word covers its tools
-        return REPORTED_ESTIMATE if basis == REPORTED_ESTIMATE else None
-    if basis is not None and basis != REPORTED_ESTIMATE:
-        return basis
-    if by_total and call.endpoint.provider not in TELL_BY_TOTAL:
-        return "output_by_total"
-    wanted = call.request.get("service_tier") if told is None else None
-    if wanted is not None and unanswered(wanted, call.endpoint.provider):
-        return "assumed_tier"
-    fees = call.api.fees
-    if not asked and not call.request.keys().isdisjoint(fees) and not (reading.usage and reading.usage.web_searches):
-        asked = any(call.request.get(key) is not None for key in fees)
-    return "tool_fees_excluded" if asked else None
 
 
 def _says_costs(call: Call) -> bool:
