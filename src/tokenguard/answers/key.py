@@ -232,6 +232,22 @@ def by_name(credential: Any, depth: int = DEPTH) -> object:
     return name, sorted((key, repr(by_name(value, depth - 1))) for key, value in inside.items() if _tells(value))
 
 
+def by_client(*clients: Any) -> object:
+    """What clients of httpx add to their requests: headers, a query, cookies, credentials; and the socket they send to.
+
+    Of cookies, those that the program has set; what a server sets is of that sitting.
+    """
+    found: list[object] = []
+    for client in clients:
+        own = getattr(client, "__dict__", {})
+        jar = getattr(own.get("_cookies"), "jar", None) or ()
+        cookies = sorted([(each.name, each.value) for each in jar if not each.domain])
+        socket = getattr(getattr(own.get("_transport"), "_pool", None), "_uds", None)
+        added = (headers_that_count(own.get("_headers") or {}), str(own.get("_params") or ""))
+        found.append((*added, cookies, by_name(own.get("_auth")), socket))
+    return found
+
+
 def _in_cell(cell: Any) -> object:
     try:
         return cell.cell_contents

@@ -218,7 +218,9 @@ class _Made:
         pairs = getattr(sends.get("_headers"), "_list", None)  # as httpx has them: of these nothing is made anew
         if pairs is None:
             pairs = http.headers.raw
-        seen = [*own.values(), *sends.values(), *pairs, {**(own.get("_custom_headers") or {})}]
+        cookies = sends["_cookies"].jar._cookies  # by domain and path; the program's own are of no domain
+        set_here = {**cookies.get("", {}).get("/", {})} if cookies else None
+        seen = [*own.values(), *sends.values(), *pairs, {**(own.get("_custom_headers") or {})}, set_here]
         if self._seen != seen:
             self._read(own, http)
             self._seen = seen
@@ -233,13 +235,13 @@ class _Made:
         return found
 
     def _read(self, own: Mapping[str, Any], http: Any) -> None:
-        from tokenguard.answers.key import by_name, headers_that_count  # only where answers are kept or shared
+        from tokenguard.answers.key import by_client, by_name  # only where answers are kept or shared
 
         texts = {name: value for name, value in own.items() if type(value) is str and name != "_platform"}
         if own.get("_api_key_provider") is not None:
             del texts["api_key"]  # what that has given for the last call
         given = [by_name(own[name]) for name in CREDENTIALS if own.get(name) is not None]
-        self._by = f"{own['_base_url']} {texts} {given} {headers_that_count(http.headers)} {http.params}"
+        self._by = f"{own['_base_url']} {texts} {given} {by_client(http)}"
         self._headers, self._query = own.get("_custom_headers"), own.get("_custom_query")
         self._asked: dict[str, AskedBy] = {}
 
