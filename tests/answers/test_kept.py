@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import json
 import threading
 import time
@@ -233,6 +234,97 @@ def test_what_a_client_is_made_with(provider, under):
         assert len(provider.requests) == before + 1
     ask(copy.copy(plain))
     assert len(provider.requests) == 11
+
+
+class Bearer:
+    """As a company's library has it, for whichever httpx."""
+
+    def __init__(self, account):
+        self.account = account
+
+    def of(self, http):
+        class Signing(http.Auth):
+            account = None
+
+            def auth_flow(self, request):
+                request.headers["authorization"] = self.account
+                yield request
+
+        made = Signing()
+        made.account = self.account
+        return made
+
+
+WHO_ASKS = {
+    "nothing": ({}, {}, True),
+    "passwords": ({"auth": ("alice", "x")}, {"auth": ("bob", "x")}, False),
+    "one password": ({"auth": ("alice", "x")}, {"auth": ("alice", "x")}, True),
+    "accounts": ({"auth": Bearer("alice")}, {"auth": Bearer("bob")}, False),
+    "one account": ({"auth": Bearer("alice")}, {"auth": Bearer("alice")}, True),
+    "cookies": ({"cookies": {"session": "alice"}}, {"cookies": {"session": "bob"}}, False),
+    "one cookie": ({"cookies": {"session": "alice"}}, {"cookies": {"session": "alice"}}, True),
+    "headers": ({"headers": {"x-org": "alice"}}, {"headers": {"x-org": "bob"}}, False),
+    "queries": ({"params": {"org": "alice"}}, {"params": {"org": "bob"}}, False),
+}
+"""What two clients of httpx add to their requests, and whether it is the same."""
+
+
+def asked_by(sdk, url, adds):
+    """Ask with an SDK whose HTTP client adds this."""
+    home = {"openai": "openai._base_client", "mistralai": "mistralai.client.basesdk"}.get(sdk)
+    http = httpx2 if home and hasattr(importlib.import_module(home), "httpx2") else importlib.import_module("httpx")
+    auth = adds.get("auth")
+    adds = {**adds, **({"auth": auth.of(http)} if isinstance(auth, Bearer) else {})}
+    if sdk == "ollama":
+        client = importlib.import_module("ollama").Client(host=url, **adds)
+        with client._client:
+            client.chat("llama3", SAID, options={"temperature": 0})
+        return
+    with http.Client(**adds) as own:
+        if sdk == "openai":
+            ask(openai.OpenAI(api_key="k", base_url=f"{url}/v1", http_client=own, max_retries=0))
+        elif sdk == "mistralai":
+            kind = importlib.import_module("mistralai.client").Mistral
+            client = kind(api_key="k", server_url=url, client=own)
+            client.chat.complete(model="mistral-small", messages=SAID, temperature=0)
+        elif sdk == "cohere":
+            client = importlib.import_module("cohere").ClientV2(api_key="k", base_url=url, httpx_client=own)
+            client.chat(model="command-r", messages=SAID, temperature=0)
+        else:
+            options = {"base_url": url, "httpx_client": own}
+            client = importlib.import_module("google.genai").Client(api_key="k", http_options=options)
+            said = SAID[0]["content"]
+            client.models.generate_content(model="gemini-2.5-flash", contents=said, config={"temperature": 0})
+
+
+@pytest.mark.parametrize(("one", "other", "same"), WHO_ASKS.values(), ids=WHO_ASKS)
+@pytest.mark.parametrize("sdk", ["openai", "mistralai", "cohere", "google", "ollama"])
+def test_what_an_http_client_adds(sdk, one, other, same, under):
+    """Credentials and cookies of the HTTP client that an SDK is given are the caller's: nobody gets another one's."""
+    with SimulatedProvider() as server:
+        under(RULE)
+        asked_by(sdk, server.url, one)
+        asked_by(sdk, server.url, other)
+        assert len(server.requests) == (1 if same else 2)
+
+
+def test_cookies_that_are_set_later(provider, under):
+    """A cookie that the program sets counts from then on; one that a server has set is of that sitting."""
+    under(RULE)
+    http = httpx2.Client(transport=httpx2.MockTransport(provider))
+    own = openai.OpenAI(api_key="k", http_client=http, max_retries=0)
+    ask(own)
+    http.cookies.set("__cf_bm", "1", domain="api.openai.com")
+    ask(own)
+    assert len(provider.requests) == 1
+    http.cookies.set("session", "alice")
+    ask(own)
+    http.cookies.set("session", "bob")
+    ask(own)
+    assert len(provider.requests) == 3
+    http.cookies.set("session", "alice")
+    ask(own)
+    assert len(provider.requests) == 3
 
 
 def test_whose_they_are(provider, under):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import enum
+import marshal
 import random
 import types
 from types import SimpleNamespace
@@ -44,8 +45,9 @@ BY = AskedBy("https://h/v1/chat/completions")
 
 
 def keyed(body=BODY, api=CHAT, *, by=BY, whose="tenant=t", host="h", **more):
-    call = SimpleNamespace(api=api, request=body, endpoint=Endpoint("openai", host, 443), stream=False, **more)
-    return key_of(hashing(SECRET, call, by, whose, RULE), counted(call, body).data)
+    at = Endpoint("openai", host, 443)
+    call = SimpleNamespace(api=api, request=body, endpoint=at, stream=False, attribution={}, **more)
+    return key_of(hashing(SECRET, call, by, whose, RULE)[0], counted(call, body).data)
 
 
 def places(node, path=()):
@@ -160,6 +162,59 @@ def test_kinds_of_one_value():
     assert keyed({"a": True}) != keyed({"a": 1})
     assert keyed({"a": "\ud800"}) != keyed({"a": "?"})
     assert keyed({"a": 2**70}) != keyed({"a": 2**70 + 1})
+
+
+def test_what_could_pass_for_another_form():
+    """A mapping is not the list of its values, nor of its keys and values, whatever stands in them."""
+    one = keyed({"a": {"b": "c", "d": 1}})
+    name = marshal.dumps(["b", "d"], 2)
+    others = [
+        {"a": {"b": 1, "d": "c"}},
+        {"a": {"b": "c", "d": 1, "e": None}},
+        {"a": ["c", 1]},
+        {"a": [name, ["c", 1]]},
+        {"a": [name, "c", 1]},
+        {"a": {"bd": ["c", 1]}},
+        {"a": {"b": {"c": 1}, "d": 1}},
+        {"b": {"a": "c", "d": 1}},
+        {"a": [{"b": "c"}, {"d": 1}]},
+    ]
+    keys = [one, *map(keyed, others)]
+    assert len(set(keys)) == len(keys)
+    assert keyed({"a": {}}) != keyed({"a": []}) != keyed({"a": None}) != keyed({})
+
+
+def test_keys_that_are_no_texts():
+    """JSON has no other keys: they count as the texts that are sent, and those that Python takes for equal do not."""
+    assert keyed({"a": {1: "x"}}) == keyed({"a": {"1": "x"}})
+    assert keyed({"a": {True: "x"}}) == keyed({"a": {"true": "x"}}) != keyed({"a": {1: "x"}})
+    assert keyed({"a": {1.5: "x"}}) != keyed({"a": {1: "x"}})
+    assert keyed({"a": {None: "x"}}) == keyed({"a": {"null": "x"}})
+
+
+def test_shapes_are_those_of_their_keys():
+    """What is known of one mapping's keys is used for another one's with the same, in that order or another."""
+    for _ in range(2):  # the second time they are known
+        assert keyed({"a": 1, "b": 2}) == keyed({"b": 2, "a": 1}) != keyed({"a": 2, "b": 1})
+        assert keyed({"x": {"user": "u"}}) != keyed({"x": {"user": "v"}}), "left out at the top alone"
+        assert keyed({"x": 1, "user": "u"}) == keyed({"x": 1, "user": "v"}) == keyed({"x": 1})
+        assert keyed({"messages": [{"user": "u", "x": 1}]}) != keyed({"messages": [{"x": 1}]})
+
+
+@pytest.mark.parametrize(
+    "mark", [{"cache_control": {"type": "ephemeral", "ttl": "1h"}}, {"cachePoint": {"type": "default"}}]
+)
+def test_marks_wherever_they_stand(mark):
+    """A mark for the cache does not count: in a part, as a part, at the top; what stands beside it does."""
+    text = {"type": "text", "text": "a"}
+    said = keyed({"messages": [{"role": "user", "content": [text]}]})
+    assert keyed({"messages": [{"role": "user", "content": [{**text, **mark}]}]}) == said
+    assert keyed({"messages": [{"role": "user", "content": [text, mark]}]}) == said
+    assert keyed({"messages": [{"role": "user", "content": (text, mark)}]}) == said
+    assert keyed({"messages": [{"role": "user", "content": [text]}], **mark}) == said
+    assert keyed({"x": mark}) == keyed({"x": {}}) != keyed({}), "a mapping that is only a mark is an empty one"
+    assert keyed({"messages": [{"role": "user", "content": [{**text, **mark}, {**text, "text": "b"}]}]}) != said
+    assert keyed({"x": {**mark, "file_id": "f"}}) == keyed({"x": {"file_id": "f"}}) != keyed({"x": {}})
 
 
 def test_parameter_with_the_name_of_a_mark():

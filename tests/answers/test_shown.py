@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from tokenguard.advice.proposal import load
-from tokenguard.answers.answers import owner
 from tokenguard.answers.entry import box_of
+from tokenguard.answers.key import owner
 from tokenguard.answers.sqlite import SqliteStore
 from tokenguard.answers.store import Item
 from tokenguard.cli import group

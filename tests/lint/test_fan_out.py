@@ -604,6 +604,11 @@ SURE |= {
         "            rows.append(row)\n        self.state.leads = rows\n    async def score(self):\n"
         "        await asyncio.gather(*[title(lead) for lead in self.state.leads])"
     ),
+    "what callers have parsed from a file": (
+        "class Judge:\n    async def all(self, run: Run):\n        await asyncio.gather(*[title(t) for t in run.tasks])\n"
+        "async def main():\n    with open('run.json') as f:\n        run = Run.model_validate_json(f.read())\n"
+        "    await Judge().all(run)"
+    ),
     "a text that is cut down, but not far enough": (
         "async def f(text):\n    text = text[:500_000]\n    parts = [text[i:i + 10_000] for i in range(0, len(text), 10_000)]\n"
         "    await asyncio.gather(*[title(p) for p in parts])"
@@ -706,6 +711,19 @@ def test_an_object_that_is_handed_in_is_what_its_callers_hand_in(lint) -> None:
         "async def f(texts):\n    c = make()\n    await asyncio.gather(*[one(t, c) for t in texts])"
     )
     assert len(lint(TOP + code, "TG113")) == 1
+
+
+def test_what_an_announced_method_is_given_is_found_at_the_calls_of_its_class(lint) -> None:
+    """Whoever holds the class that announces the method calls it with a few texts."""
+    code = (
+        "class Base:\n    async def read(self, texts):\n        pass\n"
+        "class Real(Base):\n    async def read(self, texts):\n        return await asyncio.gather(*[title(t) for t in texts])\n"
+        "class Holder:\n    def __init__(self, reader: Base):\n        self.reader = reader\n"
+        "    async def all(self, items):\n        for i in range(0, len(items), 8):\n            batch = items[i : i + 8]\n"
+        "            await self.reader.read([x.text for x in batch])"
+    )
+    assert lint(TOP + code, "TG113") == []
+    assert len(lint(TOP + code.replace("for x in batch", "for x in items"), "TG113")) == 1
 
 
 def test_a_client_that_a_factory_makes_is_followed_to_the_class_that_carries_it_out(tmp_path: Path) -> None:

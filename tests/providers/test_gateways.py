@@ -515,6 +515,38 @@ def test_cost_of_llm_gateway():
     assert CHAT.read({"usage": {**TOLD, "cost_usd_total": 0.000125}}).reported_cost == 0.000125
 
 
+def test_writes_of_digitalocean():
+    """Its SDK's `CompletionUsage`."""
+    split = {"ephemeral_1h_input_tokens": 30, "ephemeral_5m_input_tokens": 10}
+    told = {**TOLD, "cache_created_input_tokens": 40, "cache_creation": split, "cache_read_input_tokens": 20}
+    for usage in (CHAT.read({"usage": told}).usage, CHAT.fold(sse(ENDED, {"choices": [], "usage": told})).usage):
+        assert (usage.cache_write, usage.cache_write_1h, usage.cache_read) == (40, 30, 20)
+        assert usage.input == CHAT.read({"usage": TOLD}).usage.input
+
+
+@pytest.mark.parametrize(
+    ("status", "written", "basis"),
+    [
+        ({"type": "redeemed"}, 900, "fallback_credit"),
+        ({"type": "redeemed"}, 0, None),
+        ({"type": "not_applied", "reason": "expired"}, 900, None),
+        (None, 900, None),
+    ],
+)
+def test_credit_of_a_fallback(status, written, basis):
+    """Some of what a retry writes to the cache is billed as read, and no answer says how much."""
+    used = {"input_tokens": 9, "output_tokens": 4, "cache_creation_input_tokens": written}
+    told = {**used, "fallback_credit": status and {"status": status}}
+    assert MESSAGES.read({"usage": told}).basis == basis
+    events = (
+        {"type": "message_start", "message": {"id": "m", "model": "c", "usage": used}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": told},
+        {"type": "message_stop"},
+    )
+    assert MESSAGES.fold(sse(*events)).basis == basis
+    assert MESSAGES.read({"usage": {**told, "cost": 0.5}}).basis is None
+
+
 def test_both_spellings_of_mistral():
     """vercel/ai#14382."""
     assert CHAT.read({"usage": {**TOLD, "prompt_token_details": {"cached_tokens": 60}}}).usage.cache_read == 60

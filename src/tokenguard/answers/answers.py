@@ -6,10 +6,8 @@ Whatever fails in here is a miss, and the call is sent.
 from __future__ import annotations
 
 import contextlib
-import hmac
 import time
 from collections.abc import Callable, Generator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -131,9 +129,8 @@ class Answers:
         if body.telling and (reason := refers(body.telling)) is not None:
             found.skip(call, reason)
             return None
-        secret = self.box.secret
-        found.owner = owner(secret, call.attribution.get("tenant", "") if "tenant" in rule.per else "")
-        return _new(Fit, (body, hashing(secret, call, asked_by, whose, rule), whose, asked_by.merges))
+        begun, found.owner = hashing(self.box.secret, call, asked_by, whose, rule)
+        return _new(Fit, (body, begun, whose, asked_by.merges))
 
     def _exact(self, call: Call, exchange: Exchange, found: Asked, fit: Fit, serves: bool) -> Steps | None:
         body, begun, _, merges = fit
@@ -282,12 +279,6 @@ class Answers:
         """The process ends: what waits is written."""
         self.waiting.finish()
         self.store.finish()
-
-
-@lru_cache(maxsize=1024)
-def owner(secret: bytes, tenant: str) -> str:
-    """Whose an entry is, for those who clear it: a name that tells nothing without the secret."""
-    return hmac.digest(secret, tenant.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]
 
 
 Way = Callable[[Answers, Call, Exchange, Asked, Fit, bool], "Steps | None"]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tokenguard.answers import likeness
 from tokenguard.answers.entry import Entry
 from tokenguard.answers.fitting import unkept
 from tokenguard.answers.zipped import unzipped
 from tokenguard.call.call import Call
-from tokenguard.call.kept import HttpAnswer, Incoming
+from tokenguard.call.kept import HttpAnswer, Incoming, LookUp
 from tokenguard.facts import names
-from tokenguard.facts.usage import Usage
 from tokenguard.providers import Reading
 
 if TYPE_CHECKING:
@@ -33,21 +32,15 @@ class Keeper(Protocol):
         ...
 
 
-class Asked:
-    """What became of looking up one call (`call.kept.LookUp`)."""
+class Asked(LookUp):
+    """What became of looking up one call."""
 
     owner: str = ""
     """Whose it is, for those who clear it: a name that tells nothing without the secret."""
     about: Mapping[str, str] = MappingProxyType({})
     key: bytes | None = None
-    answer: HttpAnswer | None = None
-    incoming: Incoming | None = None
     watched: HttpAnswer | None = None
     """The kept answer, where it is only compared with the provider's."""
-    served: bool = False
-    merges: bool = False
-    kept_usage: Usage | None = None
-    whole: Mapping[str, Any] | None = None
 
     def __init__(self, answers: Keeper, rule: Cache) -> None:
         self._answers = answers
@@ -73,8 +66,7 @@ class Asked:
 
     def forget(self, call: Call) -> None:
         """See `LookUp.forget`."""
-        self.answer = None
-        self.served = False
+        super().forget(call)
         self.listen()
         self.note(call, names.MISS, "error")
         call.attributes.pop(names.CACHE_AGE, None)
@@ -95,10 +87,6 @@ class Asked:
                 self.keep(call, reading, outcome, came)
             elif outcome == names.OK and reading.complete and why_unkept(came) is None:
                 likeness.note(call, self.watched, HttpAnswer(came.headers, came.body))
-
-    def merge(self, body: bytes) -> bytes:
-        """See `LookUp.merge`."""
-        return body
 
     def keep(self, call: Call, reading: Reading, outcome: str, came: Incoming) -> None:
         """Keep the answer that has come in, if it is whole and one of those that may be kept."""

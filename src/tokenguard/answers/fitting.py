@@ -73,29 +73,36 @@ STOPPED: Final = frozenset(
 def unfit(call: Call, rule: Cache) -> str | None:
     """Why a call is not looked up; `None` where it may be, unless it `refers`."""
     api, request = call.api, call.request
-    settings = api.settings_of(request)
+    samples, more = _told(api, call.model, tuple(request))
+    if samples and not rule.sampled and api.settings_of(request).get("temperature") != 0:
+        return "sampled"
+    return _asks(call, rule) if more else None
+
+
+@lru_cache(maxsize=1024)
+def _told(api: Api, model: str | None, keys: tuple[str, ...]) -> tuple[bool, bool]:
+    """Whether requests with these keys are sampled if they set a temperature, and whether they may ask for more."""
+    unusual = HISTORY.union(HOSTED, TOOLS, ("background", api.goes_on_from, api.prompts), api.chosen_by, api.fees)
+    choices = api.generates and (api.settings != "" or not set(api.choices).isdisjoint(keys))
+    searches = model is not None and SEARCHING.search(model) is not None
+    media = api.operation in MEDIA
+    more = media or choices or searches or api.changes or not unusual.isdisjoint(keys)
+    return not media and api.operation not in DETERMINED, more
+
+
+def _asks(call: Call, rule: Cache) -> str | None:
+    """What a request asks for besides one answer to what is in it."""
+    api, request = call.api, call.request
     if api.operation in MEDIA:
         return "media"
-    if api.operation not in DETERMINED and not rule.sampled and settings.get("temperature") != 0:
-        return "sampled"
     if api.generates and api.answers(request) > 1:
         return "several"
-    if api.changes:
-        return "history"
-    if call.model is not None and _searches(call.model) and request.get("disable_search") is not True:
-        return "hosted"
-    return (
-        None if _unusual(api.goes_on_from, api.chosen_by, api.fees).isdisjoint(request) else _asks(api, rule, request)
-    )
-
-
-def _asks(api: Api, rule: Cache, request: Mapping[str, Any]) -> str | None:
-    """What a request asks for besides an answer to what is in it."""
-    if _has(request, HISTORY.union((api.goes_on_from,), api.chosen_by)):
+    if api.changes or _has(request, HISTORY.union((api.goes_on_from,), api.chosen_by)):
         return "history"
     if request.get("background"):
         return "background"
-    if _has(request, HOSTED.union(api.fees)):
+    searches = call.model is not None and SEARCHING.search(call.model) is not None
+    if (searches and request.get("disable_search") is not True) or _has(request, HOSTED.union(api.fees)):
         return "hosted"
     tools = _tools(request)
     if not all(map(_is_own, tools)):
@@ -116,18 +123,6 @@ def _is_address(value: object) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_is_address, value))
     return isinstance(value, str) and "://" in value[:LONGEST_SCHEME] and not value.lower().startswith("data:")
-
-
-@lru_cache(maxsize=1024)
-def _searches(model: str) -> bool:
-    """Whether a model searches the web unasked: what it finds may be another thing tomorrow."""
-    return SEARCHING.search(model) is not None
-
-
-@lru_cache(maxsize=64)
-def _unusual(goes_on_from: str, chosen_by: tuple[str, ...], fees: tuple[str, ...]) -> frozenset[str]:
-    """The keys of a request by which it may ask for more."""
-    return HISTORY.union(HOSTED, TOOLS, ("background", goes_on_from), chosen_by, fees)
 
 
 def _has(request: Mapping[str, Any], keys: frozenset[str]) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import functools
+import hmac
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
+from operator import itemgetter
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from tokenguard.policy import Cache
 
 Hashing: TypeAlias = blake2b
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Of the keys; another one finds nothing of this one's."""
 
 HEADERS_LEFT_OUT: Final = frozenset(
@@ -49,6 +51,7 @@ _SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
 UNUSUAL: Final = (TypeError, ValueError, RecursionError)
 """What is raised for data that is not plain."""
 _AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
+_NOTHING: Final = frozenset[str]()
 _STREAM: Final = frozenset({"stream"})
 _new: Final = tuple.__new__
 _TELLING: Final = CACHE_MARKS | NAMING | LINKING
@@ -59,11 +62,33 @@ class Body(NamedTuple):
     """A body, as it counts."""
 
     value: Any
-    """Plain data in one form: keys sorted, 0 for 0.0 (JSON has but one of them, RFC 8785), no marks for a cache."""
+    """Plain data in one form, see `_normal`, with no marks for a cache."""
     data: bytes
     """The same in bytes, equal for equal data alone."""
     telling: list[dict[str, Any]]
     """The parts of it that name input, or may."""
+
+
+class Shape(NamedTuple):
+    """What the keys of a mapping say of it."""
+
+    name: bytes
+    """The keys, in order."""
+    values_of: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    """The values, in the same order."""
+    tells: bool
+    """Whether one of the keys tells of more than a value."""
+
+
+@lru_cache(maxsize=4096)
+def _shape(keys: tuple[str, ...], left_out: frozenset[str]) -> Shape:
+    """The same for most mappings of a program: its messages, its parts, its tools."""
+    for key in keys:
+        if not isinstance(key, str):  # JSON has texts alone: 1 and True are not the same there
+            raise TypeError(f"{key!r} is no key of JSON")
+    kept = sorted(key for key in keys if key not in left_out)
+    values_of: Any = itemgetter(*kept) if len(kept) > 1 else lambda value: tuple([value[key] for key in kept])
+    return Shape(marshalled(kept), values_of, not _TELLING.isdisjoint(kept))
 
 
 def counted(call: Call, request: Mapping[str, Any]) -> Body:
@@ -74,17 +99,13 @@ def counted(call: Call, request: Mapping[str, Any]) -> Body:
     left_out = call.api.left_out
     if request.get("stream") is False:  # as if it were not said
         left_out = left_out | _STREAM
-    if not left_out.isdisjoint(request):
-        request = {key: value for key, value in request.items() if key not in left_out}
     telling: list[dict[str, Any]] = []
     try:
-        value = _normal(request, telling)
+        value = _normal((request,), telling, left_out)
         data = marshalled(value)
     except UNUSUAL:
-        value, data = _as_json(request, telling)
-    if telling and not all(map(CACHE_MARKS.isdisjoint, telling)):
-        value = _unmarked(value)
-        data = marshalled(value)
+        kept = {key: value for key, value in request.items() if key not in left_out}
+        value, data = _as_json(kept, telling)
     return _new(Body, (value, data, telling))
 
 
@@ -97,7 +118,7 @@ def canonical(value: object) -> bytes:
     False
     """
     try:
-        return marshalled(_normal(value, []))
+        return marshalled(_normal((value,), []))
     except UNUSUAL:
         return _as_json(value, [])[1]
 
@@ -105,34 +126,51 @@ def canonical(value: object) -> bytes:
 def _as_json(value: object, telling: list[dict[str, Any]]) -> tuple[Any, bytes]:
     """The same of an enum, a number of numpy's: as JSON has it."""
     telling.clear()
-    found = _normal(json.loads(json.dumps(value, allow_nan=False, default=_plain)), telling)
+    found = _normal((json.loads(json.dumps(value, allow_nan=False, default=_plain)),), telling)
     return found, marshalled(found)
 
 
-def _normal(value: Any, telling: list[dict[str, Any]]) -> Any:
-    """Plain data in one form. Raises `TypeError` or `ValueError` for other data."""
-    kind = type(value)
-    if kind is dict:
-        if not _TELLING.isdisjoint(value):
-            telling.append(value)
-        ordered = {}
-        for key in sorted(value):  # written out: a comprehension is a call of its own
-            inner = value[key]
-            ordered[key] = inner if type(inner) in _AS_THEY_ARE else _normal(inner, telling)
-        return ordered
-    if kind is list or kind is tuple:
-        return [each if type(each) in _AS_THEY_ARE else _normal(each, telling) for each in value]
-    if kind in _AS_THEY_ARE or kind is bytes:
-        return value
-    if kind is float:
-        if not math.isfinite(value):
-            raise ValueError(f"{value} is no JSON")
-        return int(value) if value.is_integer() else value
-    if kind is bytearray or kind is memoryview:
-        return bytes(value)
-    if isinstance(value, Mapping):
-        return _normal(dict(value), telling)
-    raise TypeError(f"{kind.__name__} is no plain data")
+def _normal(
+    values: tuple[Any, ...] | list[Any], telling: list[dict[str, Any]], left_out: frozenset[str] = _NOTHING
+) -> list[Any]:
+    """Plain data, each in one form: the values of a mapping, or the members of a list.
+
+    A mapping is the name of its shape and its values, in a tuple, and a list a list; 0 is 0.0, for JSON has but one of
+    them (RFC 8785). Of each mapping here, the keys in `left_out` and marks for a cache are not there. `telling` gets
+    those that tell of more than values. Raises `TypeError` or `ValueError` for other data.
+    """
+    found: list[Any] = []
+    for value in values:  # one call for all members: to call this for each of them took longer than what it does
+        kind = type(value)
+        if kind in _AS_THEY_ARE:
+            found.append(value)
+        elif kind is dict:
+            name, values_of, tells = _shape(tuple(value), left_out)
+            if tells:
+                telling.append(value)
+                if len(kept := _unmarked(value)) < len(value):
+                    if kept or type(values) is tuple:  # Bedrock's marks are members of their own
+                        found += _normal((kept,), telling, left_out)
+                    continue
+            inner = values_of(value)
+            if not _AS_THEY_ARE.issuperset(map(type, inner)):
+                inner = tuple(_normal(inner, telling))
+            found.append((name, inner))
+        elif kind is list:
+            found.append(_normal(value, telling))
+        elif kind is tuple:
+            found.append(_normal(list(value), telling))
+        elif kind is float:
+            if not math.isfinite(value):
+                raise ValueError(f"{value} is no JSON")
+            found.append(int(value) if value.is_integer() else value)
+        elif kind is bytes or kind is bytearray or kind is memoryview:
+            found.append(bytes(value))
+        elif isinstance(value, Mapping):
+            found += _normal((dict(value),), telling, left_out)
+        else:
+            raise TypeError(f"{kind.__name__} is no plain data")
+    return found
 
 
 def _plain(value: object) -> object:
@@ -144,17 +182,9 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no plain data")
 
 
-def _unmarked(value: Any) -> Any:
-    """The value without the marks of what the provider shall cache."""
-    if isinstance(value, dict):
-        return {key: _unmarked(inner) for key, inner in value.items() if not _is_mark(key, inner)}
-    if isinstance(value, list):  # Bedrock's marks are members of their own
-        return [_unmarked(each) for each in value if not (isinstance(each, dict) and each and _only_marks(each))]
-    return value
-
-
-def _only_marks(value: dict[str, Any]) -> bool:
-    return all(_is_mark(key, inner) for key, inner in value.items())
+def _unmarked(value: dict[str, Any]) -> dict[str, Any]:
+    """A mapping without the marks of what the provider shall cache."""
+    return {key: inner for key, inner in value.items() if not _is_mark(key, inner)}
 
 
 def _is_mark(key: str, value: object) -> bool:
@@ -202,6 +232,22 @@ def by_name(credential: Any, depth: int = DEPTH) -> object:
     return name, sorted((key, repr(by_name(value, depth - 1))) for key, value in inside.items() if _tells(value))
 
 
+def by_client(*clients: Any) -> object:
+    """What clients of httpx add to their requests: headers, a query, cookies, credentials; and the socket they send to.
+
+    Of cookies, those that the program has set; what a server sets is of that sitting.
+    """
+    found: list[object] = []
+    for client in clients:
+        own = getattr(client, "__dict__", {})
+        jar = getattr(own.get("_cookies"), "jar", None) or ()
+        cookies = sorted([(each.name, each.value) for each in jar if not each.domain])
+        socket = getattr(getattr(own.get("_transport"), "_pool", None), "_uds", None)
+        added = (headers_that_count(own.get("_headers") or {}), str(own.get("_params") or ""))
+        found.append((*added, cookies, by_name(own.get("_auth")), socket))
+    return found
+
+
 def _in_cell(cell: Any) -> object:
     try:
         return cell.cell_contents
@@ -230,10 +276,11 @@ def origin(asked_by: AskedBy) -> bytes:
     return asked_by.origin
 
 
-def hashing(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: Cache) -> Hashing:
-    """What has hashed all that a call's keys are made of, but for the body; see `key`."""
+def hashing(secret: bytes, call: Call, asked_by: AskedBy, whose: str, rule: Cache) -> tuple[Hashing, str]:
+    """What has hashed all that a call's keys are made of, but for the body (see `key`); and whose its answer is."""
     by = asked_by.origin or origin(asked_by)
-    return _hashing(secret, rule.name, rule.version, call.api.id, call.endpoint, call.stream, whose, by)
+    tenant = call.attribution.get("tenant", "") if "tenant" in rule.per else ""
+    return _hashing(secret, rule.name, rule.version, call.api.id, call.endpoint, call.stream, whose, tenant, by)
 
 
 def key(begun: Hashing, body: bytes) -> bytes:
@@ -245,8 +292,21 @@ def key(begun: Hashing, body: bytes) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _hashing(
-    secret: bytes, rule: str, version: str, api: str, endpoint: Endpoint, stream: bool, whose: str, origin: bytes
-) -> Hashing:
+    secret: bytes,
+    rule: str,
+    version: str,
+    api: str,
+    endpoint: Endpoint,
+    stream: bool,
+    whose: str,
+    tenant: str,
+    origin: bytes,
+) -> tuple[Hashing, str]:
     """The same for most calls of a program. BLAKE2b is a MAC by itself (RFC 7693), and goes on from where it was."""
-    before = (FORMAT, rule, version, api, endpoint.provider, endpoint.host, endpoint.port, stream, whose, origin)
-    return blake2b(marshalled(before), key=secret, digest_size=32)
+    before = (FORMAT, rule, version, api, *endpoint, stream, whose, origin)
+    return blake2b(marshalled(before), key=secret, digest_size=32), owner(secret, tenant)
+
+
+def owner(secret: bytes, tenant: str) -> str:
+    """Whose an entry is, for those who clear it: a name that tells nothing without the secret."""
+    return hmac.digest(secret, tenant.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tokenguard.answers.key import Body
 from tokenguard.call.call import Call
-from tokenguard.process.hashes import marshalled
+from tokenguard.process.hashes import marshalled, read_back
 
 FILLER: Final = frozenset({"a", "an", "the", "your"})
 """Words that say nothing before another one. No other is left out within a question: not when (is, was), who (I, you),
@@ -124,19 +124,22 @@ def question_of(call: Call, body: Body) -> str | None:
 
 def _count(value: Any, text: str) -> int:
     """How often a text stands in a body, as a value or as a key."""
-    if isinstance(value, dict):
-        return sum(_count(key, text) + _count(inner, text) for key, inner in value.items())
-    return sum(_count(each, text) for each in value) if isinstance(value, list) else value == text
+    if isinstance(value, tuple):
+        name, values = value
+        keys: list[str] = read_back(name)
+        return keys.count(text) + sum(_count(each, text) for each in values)
+    return sum(_count(each, text) for each in value) if isinstance(value, list) else int(value == text)
 
 
 def with_instead(body: Body, text: str, counts: Iterable[str]) -> bytes:
     """The body with what counts in the place of the user's text."""
-    return marshalled(_swapped(body.value, text, tuple(counts)))  # a tuple: there is none in a body
+    return marshalled(_swapped(body.value, text, {"": tuple(counts)}))  # a mapping: there is none in that form
 
 
-def _swapped(value: Any, text: str, instead: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        return {key: _swapped(inner, text, instead) for key, inner in value.items()}
+def _swapped(value: Any, text: str, instead: Mapping[str, Any]) -> Any:
+    if isinstance(value, tuple):
+        name, values = value
+        return name, tuple([_swapped(each, text, instead) for each in values])
     if isinstance(value, list):
         return [_swapped(each, text, instead) for each in value]
     return instead if value == text else value

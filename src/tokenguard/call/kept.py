@@ -59,8 +59,6 @@ class Incoming:
     """Whether it is known that all of it has come; else see `whole`."""
     _decoded = False
     _over: Callable[[], bool] | None = None
-    _length: int | None = None
-    """Bytes of its body, where that is told; a reader may stop there, and ask for no end."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -73,7 +71,6 @@ class Incoming:
         nobody can be asked that, `ends` is called.
         """
         self.begun, self._headers, self._decoded, self._over = True, headers, decoded, over
-        self._length = None if decoded else _length(self.headers)
         self.parts, self.size, self.done = [], 0, False
 
     def comes(self, headers: Headers, body: bytes) -> None:
@@ -113,12 +110,12 @@ class Incoming:
     @property
     def whole(self) -> bool:
         """Whether all of it has come."""
-        return self.done or self.size == self._length or (self._over is not None and self._over())
+        return self.done or self._is_long_enough() or (self._over is not None and self._over())
 
-
-def _length(headers: tuple[tuple[str, str], ...]) -> int | None:
-    told = next((value for name, value in headers if name.lower() == LENGTH), "")
-    return int(told) if told.isdecimal() else None
+    def _is_long_enough(self) -> bool:
+        """Whether as much has come of its body as was told; a reader may stop there, and ask for no end."""
+        told = "" if self._decoded else next((value for name, value in self.headers if name.lower() == LENGTH), "")
+        return told.isdecimal() and int(told) == self.size
 
 
 def lasting(headers: Headers, *, decoded: bool) -> tuple[tuple[str, str], ...]:
@@ -186,31 +183,73 @@ class Flying(Protocol):
         ...
 
 
-class LookUp(Protocol):
-    """What became of looking for a kept answer to a call."""
+class LookUp:
+    """What became of looking for a kept answer to a call; its transport asks it what is wanted of it."""
 
-    answer: HttpAnswer | None
+    answer: HttpAnswer | None = None
     """The kept answer, to be given in place of the provider's; `None` where the request is sent."""
-    incoming: Incoming | None
+    incoming: Incoming | None = None
     """The provider's answer, where that is wanted, to be kept."""
-    served: bool
+    served: bool = False
     """Whether the SDK has got the kept answer."""
-
-    merges: bool
+    merges: bool = False
     """Whether only a part of the request is sent, and its answer is to be completed by `merge`."""
-    kept_usage: Usage | None
+    kept_usage: Usage | None = None
     """What was not used because of that."""
-    whole: Mapping[str, Any] | None
+    whole: Mapping[str, Any] | None = None
     """The request as it was looked up, where the answer to a part of it could not be completed: this is to be sent."""
-
-    def merge(self, body: bytes) -> bytes:
-        """The whole answer, from the provider's answer to the part that was sent; as it is, where it cannot be made."""
-        ...
+    reads_later: bool = False
+    """Whether others may read the answer too, while the application reads it when and as it likes."""
 
     def settle(self, call: Any, reading: Reading, outcome: str) -> None:
         """The call has ended: keep its answer, or put away the one that it was given and could not use."""
-        ...
 
     def forget(self, call: Any) -> None:
         """The kept answer cannot be used: delete it, and have the request sent."""
-        ...
+        self.answer = None
+        self.served = False
+
+    # --- what a transport tells --------------------------------------------------------------------------------------
+
+    def given(self) -> None:
+        """The SDK has got the answer."""
+        self.served = True
+
+    def merge(self, body: bytes) -> bytes:
+        """The whole answer, from the provider's answer to the part that was sent; as it is, where it cannot be made."""
+        return body
+
+    def fans_out(
+        self,
+        headers: Headers,
+        source: Any,
+        broken: Callable[[str], Exception],
+        *,
+        waits: bool,
+        decoded: bool = False,
+    ) -> Any:
+        """The body that is read in place of `source`: where others wait for it, one that they read too.
+
+        `decoded` says that what the source gives is no longer encoded as the headers say.
+        """
+        return source
+
+    def begins(self, headers: Headers, *, decoded: bool, over: Callable[[], bool] | None = None) -> None:
+        """See `Incoming.begins`."""
+        if self.incoming is not None:
+            self.incoming.begins(headers, decoded=decoded, over=over)
+
+    def comes(self, headers: Headers, body: bytes) -> None:
+        """See `Incoming.comes`."""
+        if self.incoming is not None:
+            self.incoming.comes(headers, body)
+
+    def part(self, data: bytes) -> None:
+        """See `Incoming.part`."""
+        if self.incoming is not None:
+            self.incoming.part(data)
+
+    def ends(self) -> None:
+        """See `Incoming.ends`."""
+        if self.incoming is not None:
+            self.incoming.ends()

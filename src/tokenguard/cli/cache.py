@@ -69,8 +69,8 @@ def _size(number: int) -> str:
 @click.option("--tenant", help="Only what is kept for this tenant, by rules with it in `per`.")
 def clear(file: str | None, rule: str | None, tenant: str | None) -> None:
     """Delete the answers that are kept: all of them, or those of a rule, a tenant, or both."""
-    from tokenguard.answers.answers import owner
     from tokenguard.answers.entry import box_of
+    from tokenguard.answers.key import owner
 
     found = loaded(file)
     config = found.answers

@@ -6,20 +6,19 @@ from their beginning, as they come in. One of them pays: the leader, or where it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tokenguard.call.failures import refuses
 from tokenguard.call.flow import Answer
-from tokenguard.call.kept import HttpAnswer, Incoming
+from tokenguard.call.kept import HttpAnswer, Incoming, LookUp
 from tokenguard.facts import names
 from tokenguard.guard.fan_out import FanOut, running_loop
 from tokenguard.process.native import RLock
 
 if TYPE_CHECKING:
     from tokenguard.call.call import Call, Guarding
-    from tokenguard.facts.usage import Usage
     from tokenguard.ledger import Reservation
     from tokenguard.policy import Matched
     from tokenguard.providers import Reading
@@ -238,28 +237,12 @@ class _Left(NamedTuple):
     most_output: int | None
 
 
-class Followed:
-    """The answer of an identical call, for one that waited for it (`call.kept.LookUp`)."""
+class Followed(LookUp):
+    """The answer of an identical call, for one that waited for it."""
 
     def __init__(self, answer: HttpAnswer | None, *, served: bool = False) -> None:
         self.answer = answer
         self.served = served
-        self.incoming: Incoming | None = None
-        self.merges = False
-        self.kept_usage: Usage | None = None
-        self.whole: Mapping[str, Any] | None = None
-
-    def merge(self, body: bytes) -> bytes:
-        """See `LookUp.merge`."""
-        return body
-
-    def settle(self, call: Call, reading: Reading, outcome: str) -> None:
-        """See `LookUp.settle`: nothing is kept."""
-
-    def forget(self, call: Call) -> None:
-        """See `LookUp.forget`."""
-        self.answer = None
-        self.served = False
 
 
 class _Flight:

@@ -10,9 +10,11 @@ import os
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from tokenguard.call import scope
 from tokenguard.facts import names
@@ -74,6 +76,8 @@ class Installation:
         """By module of `SDKS`: what its seam has put there. It may add to its own later."""
         self.transports: dict[str, Restore] = {}
         """The same below the SDKs, where answers are kept."""
+        self.everywhere: WeakKeyDictionary[ModuleType, list[Restore]] = WeakKeyDictionary()
+        """The same by module, with those that were imported again since: some may still hold their clients."""
         self.listens = False
 
     def put_under(self, policy: Policy) -> None:
@@ -131,10 +135,8 @@ class Installation:
         self.listens = True
 
         def listen(module: ModuleType) -> None:
-            if module.__name__ in self.transports:
-                return
             try:
-                self.transports[module.__name__] = patch(module, self.meter)
+                self._keep(self.transports, module.__name__, module, patch(module, self.meter))
             except Exception as error:  # the import is the program's, and goes on
                 self.telemetry.internal_error(f"listening to {module.__name__}", error)
 
@@ -148,7 +150,7 @@ class Installation:
             from tokenguard.providers import load
 
             placed = import_module(f"tokenguard.seams.{sdk.seam}").patch(module, self.meter, sdk)
-            self.seams[sdk.module] = placed
+            self._keep(self.seams, sdk.module, module, placed)
             for problem in placed.problems():
                 self.telemetry.warn(
                     f"{sdk.module}: {problem}. Its calls may not be measured, and no limit and no budget holds for "
@@ -171,6 +173,10 @@ class Installation:
         except Exception as error:
             self.telemetry.internal_error(f"wrapping {sdk.module}", error)
 
+    def _keep(self, by_name: dict[str, Restore], name: str, module: ModuleType, placed: Restore) -> None:
+        by_name[name] = placed
+        self.everywhere.setdefault(module, []).append(placed)
+
     def end_run(self, run: str) -> None:
         """A run of a task has ended."""
         if self.meter.guard is not None:
@@ -178,10 +184,12 @@ class Installation:
 
     def close(self) -> None:
         """Unwrap the SDKs; what was measured is flushed."""
-        for placed in (*reversed(self.seams.values()), *self.transports.values()):
+        now = (*reversed(self.seams.values()), *self.transports.values())
+        for placed in chain(now, *map(reversed, self.everywhere.values())):
             placed.undo()
         self.seams.clear()
         self.transports.clear()
+        self.everywhere.clear()
         self.meter.pending.give_up()
         self.telemetry.flush()
 

@@ -57,16 +57,28 @@ class Flow:
         self.facts = facts
         self.loops: frozenset[ast.AST] = frozenset()  # those around the prompt in question: their counters change it
         self._busy: set[ast.AST] = set()
+        self._cuts = 0  # how often a walk has come back to where it was, or gone too deep
+        self._known: dict[ast.AST, list[Taint]] = {}
 
     def taints(self, node: ast.expr | None, frame: Frame = Frame({}, 0)) -> list[Taint]:  # noqa: B008 - a value
         """What changes in the text or list that `node` makes."""
-        if node is None or node.__class__ is ast.Constant or frame.depth > _DEPTH or node in self._busy:
+        if node is None or node.__class__ is ast.Constant:
             return []
+        anywhere = not (frame.given or self.loops)  # what is found holds wherever this node is met
+        if anywhere and node in self._known:
+            return self._known[node]
+        if frame.depth > _DEPTH or node in self._busy:
+            self._cuts += 1
+            return []
+        before = self._cuts
         self._busy.add(node)
         try:
-            return self._taints(node, Frame(frame.given, frame.depth + 1))
+            found = self._taints(node, Frame(frame.given, frame.depth + 1))
         finally:
             self._busy.discard(node)
+        if anywhere and self._cuts == before:
+            self._known[node] = found
+        return found
 
     def returns(self, function: Function) -> list[Taint]:
         """What changes in the text that `function` returns."""

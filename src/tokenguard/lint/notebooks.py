@@ -24,6 +24,7 @@ _MAGIC = lazy(
     r"\s*(?:[%!]|[/,;]\s*[A-Za-z_]|\?{1,2}\S|[\w.\[\]'\"]+\?{1,2}\s*$|[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*[%!]"
     r"|(?:uv )?(?:pip3?|conda|mamba) (?:install|uninstall|freeze|list)\b)"
 )
+_ANY_MAGIC = lazy(f"^(?:{_MAGIC.pattern})", re.MULTILINE)
 _PYTHON_CELL = lazy(r"%%(?:time|timeit|capture|prun|memit|mprun|lprun|debug)\b")
 _OTHER_CELL = lazy(r"%%|%(?:sql|sh|md|scala|r|fs|bash)\s*$")  # Databricks marks whole cells by one sign
 _PYTHON_FILE = lazy(r"%%(?:writefile|file)\s.*\.py\s*$")
@@ -94,6 +95,8 @@ class Cells:
 
     def _code(self, text: str) -> str:
         """A cell's lines as plain Python, with the line ends they have: what is set aside becomes `pass`."""
+        if "\r" not in text and not _ANY_MAGIC.search(text):
+            return text
         code = []
         ends = [*_LINE_END.findall(text), ""]
         goes_on = False  # the line before is a magic that ends in a backslash

@@ -44,7 +44,20 @@ def holds(file: File, texts: list[ast.expr], part: ast.Call) -> bool:
 def calls(file: File, call: ast.Call, function: Function) -> bool:
     """Whether `call` calls `function`, or a method of its name on an object that cannot be followed."""
     path = file.names.path(call.func)
-    return file.names.definition(path) is function or (path.startswith("?") and isinstance(call.func, ast.Attribute))
+    found = file.names.definition(path)
+    return (
+        found is function
+        or (path.startswith("?") and isinstance(call.func, ast.Attribute))
+        or (isinstance(found, Function) and _carries_out(file, function, found))
+    )
+
+
+def _carries_out(file: File, method: Function, announced: Function) -> bool:
+    """Whether a method's class is derived from the one that announces it: `reader: Reader`, `class Pdf(Reader)`."""
+    owner = file.module.class_of(method)
+    bases = owner.bases if owner is not None and method.name == announced.name else ()
+    base = file.module.class_of(announced)
+    return base is not None and any(file.names.definition(file.names.path(b)) is base for b in bases)
 
 
 def given(file: File, function: Function, name: str) -> list[ast.expr]:

@@ -14,6 +14,7 @@ from tokenguard.lint.sending import last_name, sends
 from tokenguard.lint.syntax import Binding, Function, Scope, spelling
 
 _DEPTH = 20  # names of names
+_CALLERS = 5  # callers of callers
 _WRITTEN = 20  # items of a list that is written out, from which on they are many, whatever a rule's option says
 _PLAN = lazy(
     r"(?:^|_)(?:sub_?)?(?:tasks|plans?|steps|queries|subquestions|perspectives|roles|layers|targets|datasets"
@@ -40,18 +41,15 @@ _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|e
 
 _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", re.IGNORECASE)
 _BATCH = lazy(r"(?:^|_)batch$|^batch_\w+s$")
+# What is few, however it came to be: a list of those who are asked, or of the sides from which one text is looked at.
 _TEAM = lazy(
     r"(?:^|[._])(?:agents?|models|llms|clients|metrics|judges|providers|personas|retrievers|variants|chains|types|aspects"
-    r"|categories|criteria|filters|dimensions|perspectives|strategies|styles|languages|langs|searches|experts|researchers|reviewers"
-    r"|critics|members|participants|voters|debaters|evaluators|analysts|specialists|graders|advisors|\w*metric_(?:keys|names)"
-    r"|\w*(?:model|agent|llm|provider|client|persona|role)_(?:list|names|ids|configs)"
+    r"|categories|criteria|filters|dimensions|perspectives|strategies|styles|languages|searches|experts|researchers|reviewers"
+    r"|evaluators|\w*(?:model|agent|llm|provider|metric|client|persona|role)_(?:list|keys|names|ids|configs)"
     r"|(?:sub|search|expanded|rewritten|refined|generated)_?(?:queries|questions))$",
     re.IGNORECASE,
 )
-_ONE_OF_A_TEAM = lazy(
-    r"(?:^|_)(?:role|agent|model|llm|persona|expert|provider|judge|metric|lang|language|variant|style|perspective|aspect"
-    r"|dimension|category|reviewer|researcher)(?:_(?:name|id|key))?$"
-)
+_ONE_OF_A_TEAM = lazy(r"(?:^|_)(?:role|agent|model|llm|persona|provider|judge|language)(?:_(?:name|id|key))?$")
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
 
 
@@ -322,21 +320,30 @@ def _is_set(parameter: Binding) -> bool:
     return note is not None and ast.unparse(note).startswith(("set[", "Set[", "frozenset[", "FrozenSet["))
 
 
-def _held_many(file: File, holder: ast.expr) -> bool:
-    """Whether what is in an object is data: the body of a web request, or what a file or a table was read into."""
+def _held_many(file: File, holder: ast.expr, depth: int = 0) -> bool:
+    """Whether what is in an object is data: the body of a web request, or what a file or a table was read into.
+
+    Of a parameter, what the calls of its function in this file give.
+    """
     while isinstance(holder, ast.Subscript | ast.Attribute):
         holder = holder.value
     written = file.written(holder)
     if isinstance(written, ast.Await):
         written = written.value
     if isinstance(written, ast.Call):
-        return last_name(written.func).startswith(("load", "read", "fetch")) and not sends(file, written)
+        read = (last_name(c.func) for c in (written, *written.args[:1]) if isinstance(c, ast.Call))
+        return any(name.startswith(("load", "read", "fetch")) for name in read) and not sends(file, written)
     found = file.module.scope_at(holder).lookup(holder.id) if isinstance(holder, ast.Name) else None
     if found and _is_table(holder, found[1][0]):
         return True
     function = found[0].node if found and found[1][0].kind == "param" else None
-    decorators = function.decorator_list if isinstance(function, Function) else []
-    return any(isinstance(d, ast.Call) and _ROUTE.search(ast.unparse(d.func)) for d in decorators)
+    if not isinstance(function, Function):
+        return False
+    decorators = (d for d in function.decorator_list if isinstance(d, ast.Call))
+    known = given(file, function, holder.id) if isinstance(holder, ast.Name) and depth < _CALLERS else []
+    return any(_ROUTE.search(ast.unparse(d.func)) for d in decorators) or (
+        bool(known) and all(_held_many(file, value, depth + 1) for value in known)
+    )
 
 
 def _is_table(name: ast.expr, binding: Binding) -> bool:

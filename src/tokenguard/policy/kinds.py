@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tokenguard.prices import OVERRIDE_KEYS, STATED_KEYS, fault
+from tokenguard.prices.overrides import OVERRIDE_KEYS, STATED_KEYS, fault
 
 MAX_USD: Final = 9_000_000.0
 """The largest amount a rule may name: Redis scripts count in doubles, exact up to 2**53 nano-dollars."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tokenguard.policy.grammar import Key, When, rows
 from tokenguard.policy.layers import label
 from tokenguard.policy.model import Policy
-from tokenguard.prices import OVERRIDE_KEYS
+from tokenguard.prices.overrides import OVERRIDE_KEYS
 
 HEAD: Final = """# The policy file
 

@@ -15,19 +15,15 @@ Usage x Rates ──── rates.py ───> Cost, or whole nano-dollars for a
 from __future__ import annotations
 
 from tokenguard.prices.book import PriceBook
-from tokenguard.prices.overrides import OVERRIDE_KEYS, STATED_KEYS, fault
 from tokenguard.prices.rates import Card, Rates, as_reported
 from tokenguard.prices.tiers import STANDARD, Tier, unanswered
 
 __all__ = [
-    "OVERRIDE_KEYS",
     "STANDARD",
-    "STATED_KEYS",
     "Card",
     "PriceBook",
     "Rates",
     "Tier",
     "as_reported",
-    "fault",
     "unanswered",
 ]

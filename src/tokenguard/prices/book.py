@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache, partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tokenguard.facts.record import Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import listed
 from tokenguard.prices.made import ROUTED, made, router
 from tokenguard.prices.models import GATEWAYS, MAKERS, PROVIDERS, REQUEST_NAMES_THE_PRICE, passed_on, seller
-from tokenguard.prices.overrides import Override, read
 from tokenguard.prices.rates import (
     FACTOR,
     NO_UNITS,
@@ -32,6 +31,9 @@ from tokenguard.prices.rates import (
 )
 from tokenguard.prices.tiers import STANDARD, Tier, assumed, has_factor, marks
 from tokenguard.process.log import Log
+
+if TYPE_CHECKING:
+    from tokenguard.prices.overrides import Override
 
 log = Log("tokenguard")
 
@@ -91,7 +93,11 @@ class PriceBook:
         size: int = 1024,
         estimates: bool = False,
     ) -> None:
-        stated = read(overrides or {}, origin)
+        stated: tuple[Override, ...] = ()
+        if overrides:
+            from tokenguard.prices.overrides import read
+
+            stated = read(overrides, origin)
         self._overrides = tuple(each for each in stated if not each.of_fees)
         self._fees = tuple(each for each in stated if each.of_fees)
         self._ceiling = None if ceiling is None else _ceiling(*ceiling)

@@ -70,6 +70,20 @@ def _billed(iterations: object, used: Usage | None) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+CREDIT: Final = "fallback_credit"
+"""Where a retry after a refusal tells that some of what it wrote to the cache is billed as if it had read that."""
+
+
+def _doubt(said: Mapping[str, Any], used: Usage | None, charged: float | None) -> str | None:
+    """Why the rates do not decide what is billed: a key of one's own, or a credit of an amount that nobody tells."""
+    if charged is not None:
+        return None
+    if said.get("is_byok"):
+        return OWN_KEY
+    redeemed = CREDIT in said and fields(fields(said[CREDIT]).get("status")).get("type") == "redeemed"
+    return CREDIT if redeemed and used is not None and used.cache_write else None
+
+
 def _with_writes(used: Usage | None, said: Mapping[str, Any]) -> Usage | None:
     """The usage with what was written to the cache, where it is told by lifetime alone."""
     if used is None or used.cache_write or not (split := fields(said.get("cache_creation"))):
@@ -103,7 +117,7 @@ def read_messages(response: object) -> Reading:
         text(details.get("service_tier")),
         charged,
         fees,
-        basis=OWN_KEY if charged is None and details.get("is_byok") else None,
+        basis=_doubt(details, used, charged),
         geo=text(details.get("inference_geo")),
         speed=text(details.get("speed")),
         parts=parts,

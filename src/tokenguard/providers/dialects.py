@@ -289,6 +289,20 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "DigitalOcean, before Claude",
+        "`cache_created_input_tokens` beside the counts, with `cache_creation` by lifetime",
+        "cache writes, and their lifetime",
+        "`CompletionUsage` of its SDK",
+        "wire",
+    ),
+    Dialect(
+        "Anthropic, a retry after a refusal",
+        "`usage.fallback_credit` that was redeemed: cache writes billed as reads, of a number it does not tell",
+        "cache writes, `estimated` as `fallback_credit`",
+        "`BetaFallbackCreditUsage` of the SDK",
+        "wire",
+    ),
+    Dialect(
         "Gemini on Vertex AI",
         "`candidatesTokenCount` with the thoughts in it, as the total says",
         "the thoughts once; any total of Gemini's below its parts makes an estimate, `inconsistent_usage`",

@@ -54,6 +54,8 @@ CHAT_USAGE: Final = Shape(
         "prompt_cache_hit_tokens": "cache_read",
         "cache_read_input_tokens": "cache_read",
         "cache_creation_input_tokens": "cache_write",
+        "cache_created_input_tokens": "cache_write",  # DigitalOcean, before Claude
+        "cache_creation": {"ephemeral_1h_input_tokens": "cache_write_1h"},
         "prompt_tokens": "input",
         "completion_tokens": "output",
         "input_tokens": "input",  # of gateways that pass on what the Responses API or Anthropic say

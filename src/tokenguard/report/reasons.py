@@ -10,6 +10,7 @@ REASONS: Final[Mapping[str, str]] = {
     "missing_usage": "without usage from the provider",
     "inconsistent_usage": "with counts that contradict each other",
     "own_key": "of calls with a key of one's own, whose provider's charge a gateway did not tell",
+    "fallback_credit": "of retries with a credit for what a refused call had cached, at the rate of cache writes",
     "reported_estimate": "as the provider itself estimates what it charged",
     "output_by_total": "with an output that only the total tells",
     "timed_out": "of answers that were not waited for",

@@ -58,7 +58,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 
         body = json.loads(request.content)
         stream, headers = bool(kwargs.get("stream")), request.headers
-        return exchange_at(str(request.url), body, stream, sdk.provider, put, sender=sdk.package, headers=headers)
+        url, sender = str(request.url), sdk.package
+        return exchange_at(url, body, stream, sdk.provider, put, sender=sender, headers=headers, client=client)
 
     def watching(original: Callable[..., Any]) -> Callable[..., Any]:
         def use(*args: Any, **kwargs: Any) -> Any:  # its value may be a coroutine: it is passed on as it is

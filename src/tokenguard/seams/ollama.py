@@ -66,7 +66,12 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
     endpoint, _ = located(str(client._client.base_url), "ollama")
     put = functools.partial(kwargs.__setitem__, "json")
     stream = bool(kwargs.get("stream"))
-    asked_by = lambda: AskedBy(f"{client._client.base_url} {path}", [client._client.headers])  # noqa: E731
+
+    def asked_by() -> AskedBy:
+        from tokenguard.answers.key import by_client  # only where answers are kept or shared
+
+        return AskedBy(f"{client._client.base_url} {path}", more=by_client(client._client))
+
     made = args[0] = Made(kind)
     exchange = Exchange(
         *(api, endpoint, kwargs["json"], stream, put),

@@ -110,7 +110,14 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         native = hooks is not None and _traced(client, hooks)
         stream = bool(kwargs.get("stream"))
         kind = None if api.changes or files else module.__name__
-        asked_by = lambda: AskedBy(str(request.url), [request.headers], merges=True)  # noqa: E731
+
+        def asked_by() -> AskedBy:
+            from tokenguard.answers.key import by_client  # only where answers are kept or shared
+
+            made = client.sdk_configuration
+            http = by_client(made.client, made.async_client)
+            return AskedBy(str(request.url), [request.headers], http, merges=True)
+
         return SentExchange(api, endpoint, body, stream, put, kind=kind, cap=cap, native_span=native, asked_by=asked_by)
 
     def seen(kwargs: Mapping[str, Any], response: Any) -> None:

@@ -11,7 +11,7 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -100,9 +100,8 @@ class StainlessExchange:
         given = self._options.__dict__
         if given.get("files") or given.get("content") is not None:
             return None  # what is said is not in the body that we see
-        made = _made(self._client)
-        headers, params = given.get("headers"), given.get("params")
-        return made.asks(given["url"], headers, params) if headers or params or made.query else made.asked(given["url"])
+        own = self._client.__dict__
+        return (own.get("_tokenguard_made") or _made(self._client)).asked(own, given)
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
@@ -204,55 +203,61 @@ MOST_URLS = 64
 class _Made:
     """What a client was made with, as far as an answer may depend on it. Any of it can be set at any time."""
 
-    __slots__ = ("_asked", "_by", "_headers", "_seen", "query")
+    __slots__ = ("_asked", "_by", "_headers", "_query", "_seen")
 
-    def read(self, client: Any) -> _Made:
-        """As it is now; read anew where anything has changed."""
-        own, http = client.__dict__, client._client
-        sends, headers = http.__dict__, own.get("_custom_headers")
-        seen = [*own.values(), *sends.values(), *_pairs(sends.get("_headers")), {**headers} if headers else None]
-        if getattr(self, "_seen", None) != seen:
-            from tokenguard.answers.key import by_name, headers_that_count  # only where answers are kept or shared
+    def __init__(self) -> None:
+        self._seen: list[Any] = []
 
-            texts = {name: value for name, value in own.items() if type(value) is str and name != "_platform"}
-            if own.get("_api_key_provider") is not None:
-                del texts["api_key"]  # what that has given for the last call
-            given = [by_name(own[name]) for name in CREDENTIALS if own.get(name) is not None]
-            self._by = f"{client._base_url} {texts} {given} {headers_that_count(http.headers)} {http.params}"
-            self._headers, self.query, self._asked = headers, own.get("_custom_query"), dict[str, AskedBy]()
+    def asked(self, own: Mapping[str, Any], given: Mapping[str, Any]) -> AskedBy:
+        """The client's request with these options, as it asks now: one object for all that have nothing of their own.
+
+        `own` is the client's `__dict__`, of which all is read anew where anything has changed.
+        """
+        http = own["_client"]
+        sends = http.__dict__
+        pairs = getattr(sends.get("_headers"), "_list", None)  # as httpx has them: of these nothing is made anew
+        if pairs is None:
+            pairs = http.headers.raw
+        cookies = sends["_cookies"].jar._cookies  # by domain and path; the program's own are of no domain
+        set_here = {**cookies.get("", {}).get("/", {})} if cookies else None
+        seen = [*own.values(), *sends.values(), *pairs, {**(own.get("_custom_headers") or {})}, set_here]
+        if self._seen != seen:
+            self._read(own, http)
             self._seen = seen
-        return self
+        url, headers, params = given["url"], given.get("headers"), given.get("params")
+        if headers or params or self._query:
+            return self._asks(url, headers, params)
+        found = self._asked.get(url)
+        if found is None:
+            if len(self._asked) >= MOST_URLS:
+                self._asked.clear()
+            found = self._asked[url] = self._asks(url)
+        return found
 
-    def asks(self, url: str, headers: Any = None, params: Any = None) -> AskedBy:
+    def _read(self, own: Mapping[str, Any], http: Any) -> None:
+        from tokenguard.answers.key import by_client, by_name  # only where answers are kept or shared
+
+        texts = {name: value for name, value in own.items() if type(value) is str and name != "_platform"}
+        if own.get("_api_key_provider") is not None:
+            del texts["api_key"]  # what that has given for the last call
+        given = [by_name(own[name]) for name in CREDENTIALS if own.get(name) is not None]
+        self._by = f"{own['_base_url']} {texts} {given} {by_client(http)}"
+        self._headers, self._query = own.get("_custom_headers"), own.get("_custom_query")
+        self._asked: dict[str, AskedBy] = {}
+
+    def _asks(self, url: str, headers: Any = None, params: Any = None) -> AskedBy:
         """This client's request to `url`, with what it has of its own."""
         sent = [each for each in (self._headers, headers) if each and isinstance(each, Mapping)]
-        return AskedBy(url, sent, (self._by, self.query or None, params or None), True)
-
-    def asked(self, url: str) -> AskedBy:
-        """The same for one that has nothing of its own, as most have not: one object for all of them."""
-        known, asked = self._asked.get(url), self._asked
-        if known is None:
-            if len(asked) >= MOST_URLS:
-                asked.clear()
-            known = asked[url] = self.asks(url)
-        return known
+        return AskedBy(url, sent, (self._by, self._query or None, params or None), True)
 
     def __reduce__(self) -> tuple[type[_Made], tuple[()]]:
         """A copy of a client reads its own."""
         return _Made, ()
 
 
-def _pairs(headers: Any) -> Iterable[Any]:
-    """The headers of httpx's client, as it has them: of these nothing is made anew."""
-    pairs: Iterable[Any] | None = getattr(headers, "_list", None)
-    return headers.raw if pairs is None else pairs
-
-
 def _made(client: Any) -> _Made:
-    kept: _Made | None = client.__dict__.get("_tokenguard_made")
-    if kept is None:
-        kept = client.__dict__["_tokenguard_made"] = _Made()
-    return kept.read(client)
+    made = client.__dict__["_tokenguard_made"] = _Made()
+    return made
 
 
 class Family(NamedTuple):

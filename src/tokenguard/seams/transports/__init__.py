@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from tokenguard.call.call import Call, current_call
-from tokenguard.call.kept import Flying, Headers, HttpAnswer, Incoming, LookUp, lasting
+from tokenguard.call.kept import Flying, Headers, HttpAnswer, LookUp, lasting
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore
 
@@ -36,28 +36,29 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return placed
 
 
-class Wire:
-    """What a call that is being sent gets in place of the network, or wants to hear of what comes by it."""
+class Shared(LookUp):
+    """What a call wants whose answer others wait for: its own look-up listens as well, if it has one."""
 
-    answer: HttpAnswer | None = None
-    merges = False
-
-    def __init__(self, found: LookUp | None, flight: Flying | None, reads_later: bool) -> None:
-        self._found = found
+    def __init__(self, found: LookUp | None, flight: Flying, reads_later: bool) -> None:
         self.reads_later = reads_later
-        """Whether the application reads the body of the answer, when and as it likes."""
-        self.flight = flight
-        """Where others wait for the answer."""
-        self._listeners: list[Incoming] = [] if flight is None else [flight.incoming]
+        self._found = found
+        self._flight = flight
+        self._listeners = [flight.incoming]
         if found is not None:
             self.answer, self.merges = found.answer, found.merges
             if found.incoming is not None:
                 self._listeners.append(found.incoming)
 
     def given(self) -> None:
-        """The SDK has got the answer."""
-        assert self._found is not None
-        self._found.served = True
+        """See `LookUp.given`."""
+        if self._found is not None:
+            self._found.given()
+
+    def merge(self, body: bytes) -> bytes:
+        """See `LookUp.merge`; those who wait get the whole answer too."""
+        whole = body if self._found is None else self._found.merge(body)
+        self._flight.incoming.parts = [whole]
+        return whole
 
     def fans_out(
         self,
@@ -68,14 +69,9 @@ class Wire:
         waits: bool,
         decoded: bool = False,
     ) -> Any:
-        """The body that is read in place of `source`: where others wait for it, one that they read too.
-
-        `decoded` says that what the source gives is no longer encoded as the headers say.
-        """
-        if self.flight is None:
-            return source
-        self._listeners.remove(self.flight.incoming)
-        return self.flight.fans_out(lasting(headers, decoded=decoded), source, broken, waits=waits)
+        """See `LookUp.fans_out`."""
+        self._listeners.remove(self._flight.incoming)
+        return self._flight.fans_out(lasting(headers, decoded=decoded), source, broken, waits=waits)
 
     def begins(self, headers: Headers, *, decoded: bool, over: Callable[[], bool] | None = None) -> None:
         """See `Incoming.begins`."""
@@ -96,14 +92,6 @@ class Wire:
         """See `Incoming.ends`."""
         for each in self._listeners:
             each.ends()
-
-    def merge(self, body: bytes) -> bytes:
-        """See `LookUp.merge`; those who wait get the whole answer too."""
-        assert self._found is not None
-        whole = self._found.merge(body)
-        if self.flight is not None:
-            self.flight.incoming.parts = [whole]
-        return whole
 
 
 class Following:
@@ -144,17 +132,22 @@ heard_above: ContextVar[bool] = ContextVar("tokenguard_heard_above", default=Fal
 """Whether what is sent just now is listened to already: one client may send by another (httpx by aiohttp)."""
 
 
-def sending() -> Call | None:
-    """The call that is being sent, where that may have to do with kept and shared answers."""
+Where = Callable[[Any], tuple[str, str | None]]
+"""The method of a transport's request, and the host."""
+
+
+def wanted(request: Any, where: Where, late: bool) -> LookUp | Following | None:
+    """What is wanted of a request: `None` where it has nothing to do with kept and shared answers.
+
+    `late` says that the transport can wait for the answer to an identical request.
+    """
     call = current_call.get()
     if call is None or (call.look_up is None and call.flight is None and call.joins is None) or heard_above.get():
         return None
-    return call
-
-
-def is_its(call: Call, method: str, host: str | None) -> bool:
-    """Whether a request is the call's; an SDK may ask for a token meanwhile."""
-    return method == "POST" and host == call.endpoint.host
+    method, host = where(request)
+    if method != "POST" or host != call.endpoint.host:  # an SDK may ask for a token meanwhile
+        return None
+    return (follows(call) if late and call.joins is not None else None) or asked(call)
 
 
 def follows(call: Call) -> Following | None:
@@ -168,14 +161,12 @@ def follows(call: Call) -> Following | None:
     return None if place is None or place.leads else Following(call, place)
 
 
-def asked(call: Call) -> Wire | None:
-    """What the call that is being sent knows of kept and shared answers; `None` where there is nothing to know."""
+def asked(call: Call) -> LookUp | None:
+    """What is wanted of the call that is being sent; `None` for nothing."""
     found, flight = call.look_up, call.flight
-    if flight is not None and not flight.leads:
-        flight = None
-    if flight is None and (found is None or (found.answer is None and found.incoming is None)):
-        return None
-    return Wire(found, flight, call.stream or call.reads_later)
+    if flight is not None and flight.leads:
+        return Shared(found, flight, call.stream or call.reads_later)
+    return None if found is None or (found.answer is None and found.incoming is None) else found
 
 
 def headers_of(answer: HttpAnswer) -> list[tuple[str, str]]:

@@ -9,23 +9,17 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tokenguard.call.kept import Body, HttpAnswer, lasting
+from tokenguard.call.kept import Body, HttpAnswer, LookUp, lasting
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import Wire, asked, headers_of, is_its, sending
+from tokenguard.seams.transports import headers_of, wanted
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
     """Wrap what sends in `aiohttp.client`; returns what to restore."""
     restore = Restore()
 
-    def look(method: str, url: Any) -> Wire | None:
-        call = sending()
-        if call is None or not is_its(call, method.upper(), urlsplit(str(url)).hostname):
-            return None
-        return asked(call)
-
-    def listen(wire: Wire, response: Any) -> Any:
+    def listen(wire: LookUp, response: Any) -> Any:
         if response.status != 200:
             return response
         headers = list(response.headers.items())
@@ -42,7 +36,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def request(original: Any) -> Any:
         async def request(self: Any, method: str, str_or_url: Any, *args: Any, **kwargs: Any) -> Any:
-            wire = meter.look(look, method, str_or_url)
+            wire: Any = meter.look(wanted, (method, str_or_url), _where, False)
             if wire is None:
                 return await original(self, method, str_or_url, *args, **kwargs)
             if wire.answer is not None:
@@ -58,7 +52,12 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return restore
 
 
-def _heard(base: Any, wire: Wire) -> Any:
+def _where(request: tuple[str, Any]) -> tuple[str, str | None]:
+    method, url = request
+    return method.upper(), urlsplit(str(url)).hostname
+
+
+def _heard(base: Any, wire: LookUp) -> Any:
     """A class like `base`, whose instances have no room for more, that tells what is read of one body."""
 
     def read(self: Any, n: int) -> bytes:

@@ -9,23 +9,17 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tokenguard.call.kept import Body, HttpAnswer
+from tokenguard.call.kept import Body, HttpAnswer, LookUp
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import Wire, asked, headers_of, is_its, sending
+from tokenguard.seams.transports import headers_of, wanted
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
     """Wrap what sends in `botocore.httpsession`; returns what to restore."""
     restore = Restore()
 
-    def look(request: Any) -> Wire | None:
-        call = sending()
-        if call is None or not is_its(call, request.method, urlsplit(request.url).hostname):
-            return None
-        return asked(call)
-
-    def listen(wire: Wire, request: Any, response: Any) -> None:
+    def listen(wire: LookUp, request: Any, response: Any) -> None:
         if response.status_code != 200:
             return
         headers = list(response.headers.items())
@@ -44,7 +38,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def send(original: Any) -> Any:
         def send(self: Any, request: Any) -> Any:
-            wire = meter.look(look, request)
+            wire: Any = meter.look(wanted, request, _where, False)
             if wire is None:
                 return original(self, request)
             if wire.answer is not None:
@@ -59,7 +53,11 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return restore
 
 
-def _given(request: Any, wire: Wire, answer: HttpAnswer) -> Any:
+def _where(request: Any) -> tuple[str, str | None]:
+    return request.method, urlsplit(request.url).hostname
+
+
+def _given(request: Any, wire: LookUp, answer: HttpAnswer) -> Any:
     """The answer as a response of botocore's."""
     response_of: Any = import_module("botocore.awsrequest").AWSResponse
     from urllib3.response import HTTPResponse
@@ -130,7 +128,7 @@ class _Live(io.RawIOBase):
 class _Heard:
     """A body of urllib3 that is listened to as it is read."""
 
-    def __init__(self, inner: Any, wire: Wire) -> None:
+    def __init__(self, inner: Any, wire: LookUp) -> None:
         self._inner = inner
         self._wire = wire
 

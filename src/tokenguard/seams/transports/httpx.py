@@ -9,11 +9,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from tokenguard.call.kept import HttpAnswer
+from tokenguard.call.kept import HttpAnswer, LookUp
 from tokenguard.guard.fan_out import running_loop
 from tokenguard.metering.meter import Meter
 from tokenguard.seams.common.wrapping import Restore, replace
-from tokenguard.seams.transports import Following, Wire, asked, follows, headers_of, heard_above, is_its, sending
+from tokenguard.seams.transports import Following, asked, headers_of, heard_above, wanted
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
@@ -21,15 +21,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     restore = Restore()
     package = module.__name__.partition(".")[0]
 
-    def look(request: Any) -> Any:  # a `Wire`, a `Following`, or `None`
-        call = sending()
-        if call is None or not is_its(call, request.method, request.url.host):
-            return None
-        if call.joins is not None and (following := follows(call)) is not None:
-            return following
-        return asked(call)
-
-    def listen(wire: Wire, response: Any, waits: bool) -> None:
+    def listen(wire: LookUp, response: Any, waits: bool) -> None:
         if response.status_code != 200:
             return
         headers = response.headers.raw
@@ -41,13 +33,13 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
         wire.begins(headers, decoded=False)
         response.stream = _heard(module)(response.stream, wire)
 
-    def merged(wire: Wire, response: Any) -> Any:
+    def merged(wire: LookUp, response: Any) -> Any:
         response._content = wire.merge(response._content)
         return response
 
     def send(original: Any) -> Any:
         def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            found = meter.look(look, request)
+            found: Any = meter.look(wanted, request, _where, True)
             if isinstance(found, Following):
                 if running_loop() is None or found.landing.done():
                     with found.waiting():
@@ -76,7 +68,7 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
 
     def asend(original: Any) -> Any:
         async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            found = meter.look(look, request)
+            found: Any = meter.look(wanted, request, _where, True)
             if isinstance(found, Following):
                 if running_loop() is not None:
                     from asyncio import shield, wrap_future
@@ -110,7 +102,11 @@ def patch(module: ModuleType, meter: Meter) -> Restore:
     return restore
 
 
-def _given(module: ModuleType, client: Any, request: Any, wire: Wire, answer: HttpAnswer) -> Any:
+def _where(request: Any) -> tuple[str, str | None]:
+    return request.method, request.url.host
+
+
+def _given(module: ModuleType, client: Any, request: Any, wire: LookUp, answer: HttpAnswer) -> Any:
     """The answer as the client's own kind of response, which is yet to be read."""
     kind: Any = module.Response
     body = _heard(module)(answer.live, None, answer.body)
@@ -127,7 +123,7 @@ def _heard(module: Any) -> Any:
     """The body of a response: one that is listened to as it is read, one that others read too, or a kept one."""
 
     class Heard(module.SyncByteStream, module.AsyncByteStream):  # type: ignore[misc] # the transport's
-        def __init__(self, inner: Any, wire: Wire | None, body: bytes = b"") -> None:
+        def __init__(self, inner: Any, wire: LookUp | None, body: bytes = b"") -> None:
             self._inner = inner
             self._wire = wire
             self._body = body
