@@ -85,6 +85,31 @@ def _telemetry():
     metrics.set_meter_provider(MeterProvider([READER]))
 
 
+class Handed(list):
+    """The records that were handed on. Who reads one asks for all that is to be known of it, as the drain does."""
+
+    def __init__(self):
+        super().__init__()
+        self._untold = []
+
+    def add(self, item):
+        self.append(getattr(item, "record", item))
+        if (told := getattr(item, "told", None)) is not None:
+            self._untold.append(told)
+
+    def _told(self):
+        while self._untold:
+            self._untold.pop()()
+
+    def __iter__(self):
+        self._told()
+        return super().__iter__()
+
+    def __getitem__(self, place):
+        self._told()
+        return super().__getitem__(place)
+
+
 @pytest.fixture
 def installed():
     """TokenGuard installed for one test."""
@@ -92,10 +117,10 @@ def installed():
     tokenguard.install()
     here = runtime.installed()
     put = here.telemetry.put
-    here.records = []
+    here.records = Handed()
 
     def keep(item):
-        here.records.append(getattr(item, "record", item))
+        here.records.add(item)
         put(item)
 
     here.telemetry.put = keep

@@ -229,6 +229,17 @@ def test_the_cache_answers_only_for_the_same_bytes(project: Path) -> None:
     assert run(".").exit_code == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_a_cache_is_its_owners(project: Path) -> None:
+    """Nobody else reads what was found, nothing half written is left, and git does not see the folder."""
+    (project / "bad.py").write_text(BAD)
+    run(".")
+    kept = sorted((project / ".tokenguard" / "lint").iterdir())
+    assert [file.suffix for file in kept] == ["", ".cache"]
+    assert kept[0].read_text() == "*\n"
+    assert not any(file.stat().st_mode & 0o077 for file in (*kept, project / ".tokenguard" / "lint"))
+
+
 @pytest.mark.parametrize("of", ["stamp", "findings", "tail", "lines"])
 def test_a_cache_that_was_written_over(project: Path, of: str) -> None:
     """Whatever a line of it has become, the file is linted, and the line is right afterwards."""

@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor
 
 import tokenguard
-from canned import OPENAI_COST, openai_client
+from canned import ANTHROPIC_COST, MESSAGES, OPENAI_COST, SONNET, anthropic_client, openai_client
 from tokenguard.facts import names
 from tokenguard.metering import bill, told
 from tokenguard.prices import PriceBook
@@ -44,6 +44,7 @@ def priced_by(monkeypatch):
 @pytest.fixture
 def undrained(installed, monkeypatch):
     """TokenGuard installed, with a drain that comes when it is asked to, and an exporter that looks at nothing."""
+    installed.telemetry._worker.stop()
     monkeypatch.setattr(installed.telemetry._worker, "wake", lambda: None)
     monkeypatch.setattr(
         installed.telemetry, "spans", Spans(installed.telemetry.tracer)
@@ -117,6 +118,17 @@ def test_however_it_is_looked_at(way, undrained, hears):
     ask()
     assert WAYS[way](kept[0]) == undrained.records[-1].attributes
     assert undrained.records[-1].attributes.keys() >= {*TOLD}
+
+
+def test_the_sdk_s_own_span_is_told_of_later_too(undrained, hears, priced_by):
+    """Anthropic's client starts the span: what we add to it is found out by who looks."""
+    kept = []
+    hears(kept.append)
+    anthropic_client().messages.create(model=SONNET, max_tokens=9, messages=MESSAGES)
+    assert priced_by == []
+    (span,) = kept
+    assert span.attributes[names.COST] == pytest.approx(ANTHROPIC_COST)
+    assert span.attributes.items() >= undrained.records[-1].attributes.items()
 
 
 def test_two_look_at_once(undrained, hears, monkeypatch):

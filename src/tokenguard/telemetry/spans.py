@@ -178,6 +178,16 @@ class OuterSpan(CallSpan):
         super().end(attributes, outcome, told)
 
 
+def _beside(native: Mapping[str, AttributeValue], ours: Attributes) -> Attributes:
+    """What a call's attributes make of those that the SDK has written."""
+    both = {**native, **ours}
+    if names.ERROR_TYPE in native and names.ERROR_TYPE in ours:  # the SDK knows its own errors best
+        both[names.ERROR_TYPE] = native[names.ERROR_TYPE]
+    if names.PROVIDER in native and ours.get(names.PROVIDER) == UNKNOWN:  # better than nobody's
+        both[names.PROVIDER] = native[names.PROVIDER]
+    return both
+
+
 class NativeSpan(CallSpan):
     """The span that the SDK starts inside its own request method, kept open until the SDK and the call are done.
 
@@ -221,13 +231,10 @@ class NativeSpan(CallSpan):
     def end(self, attributes: Attributes, outcome: str, told: Callable[[], Attributes]) -> None:
         """Write the attributes, and end the span if the SDK is done with it."""
         if self._span.is_recording():
-            attributes = told()
-            native = getattr(self._span, "attributes", None) or {}
-            if names.ERROR_TYPE in attributes and names.ERROR_TYPE in native:  # the SDK knows its own errors best
-                attributes = {**attributes, names.ERROR_TYPE: native[names.ERROR_TYPE]}
-            if names.PROVIDER in native and attributes.get(names.PROVIDER) == UNKNOWN:
-                attributes = {**attributes, names.PROVIDER: native[names.PROVIDER]}  # better than nobody's
-            set_attributes(self._span, attributes, clean=True)  # a call's are
+            tells = getattr(self._span, "tokenguard_tells", None)  # of a span from a template
+            if tells is None or not tells(len(attributes), lambda native: _beside(native, told())):
+                native = getattr(self._span, "attributes", None) or {}
+                set_attributes(self._span, _beside(native, told()), clean=True)  # a call's are
             if outcome == names.ERROR and getattr(self._span, "status", ERROR_STATUS).is_unset:
                 self._span.set_status(ERROR_STATUS)
         self._done()

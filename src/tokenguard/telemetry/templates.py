@@ -303,7 +303,9 @@ class Template:
                 seen.append(_all_of(span))
                 _use(span)
                 seen.append(_all_of(span))
-            if not (later and span.tokenguard_ends(2, len(_FIRST), len(_FIRST), lambda: {**_FIRST, **_MORE})):
+            if used and later and span.tokenguard_tells(0, _with_more):
+                span.end(2)
+            elif used or not (later and span.tokenguard_ends(2, len(_FIRST), len(_FIRST), lambda: _with_more(_FIRST))):
                 span.set_attributes(_MORE)
                 span.end(2)
             readable = span._readable_span()
@@ -383,6 +385,20 @@ def _with_parts_made_later(example: Any) -> type:
             each(made)
         return True
 
+    def tells(self: Any, known: int, tell: Callable[[Mapping[str, AttributeValue]], Any]) -> bool:
+        """Have what `tell` makes of the attributes so far, once somebody looks; `known` are there besides these.
+
+        False where it has ended, or has no room.
+        """
+        fields = self._attributes.__dict__
+        with self._lock:
+            its = fields.get("_dict")
+            if self._end_time is not None or its is None or (most is not None and len(its) + known + MOST_TOLD > most):
+                return False
+            fields[TOLD] = functools.partial(tell, its)
+            del fields["_dict"]
+        return True
+
     def end(self: Any, end_time: int | None = None) -> None:
         if not ends(self, end_time, 0, 0, None):
             kind.end(self, end_time)  # it says that this was done
@@ -391,6 +407,7 @@ def _with_parts_made_later(example: Any) -> type:
         "set_attribute": set_attribute,
         "get_span_context": get_span_context,
         "tokenguard_ends": ends,
+        "tokenguard_tells": tells,
         "end": end,
         "_events": _Later("_events", lambda span: kind._new_events(span)),
         "_links": _Later("_links", lambda span: kind._new_links(span, ())),
@@ -518,6 +535,13 @@ def _below(flags: int, *, is_remote: bool) -> Context:
 _FIRST: Final[Mapping[str, AttributeValue]] = {"whole": 1, "real": 0.5, "words": ("a", "b"), "text": "x"}
 _MORE: Final[Mapping[str, AttributeValue]] = {"text": "z", "last": 2.5}
 """Attributes of what is tried, from the start and at the end."""
+
+
+def _with_more(attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+    """As the SDK sets them: what is there already goes to the end."""
+    return {**{key: value for key, value in attributes.items() if key not in _MORE}, **_MORE}
+
+
 _PARENTS: Final = (
     Context(),
     *(_below(flags, is_remote=remote) for flags in (0, 1, 2, 3) for remote in (False, True)),
@@ -569,4 +593,4 @@ def _all_of(node: Any) -> Any:
         for name in (*NO_PARTS, "_dict"):
             getattr(node, name, None)
         return kind.__name__, {name: _all_of(value) for name, value in node.__dict__.items() if name != TOLD}
-    return node
+    return {**node} if kind is dict else node
