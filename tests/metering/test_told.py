@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 import tokenguard
 from canned import ANTHROPIC_COST, MESSAGES, OPENAI_COST, SONNET, anthropic_client, openai_client
+from tokenguard.call import scope
 from tokenguard.facts import names
 from tokenguard.metering import bill, told
 from tokenguard.prices import PriceBook
@@ -46,9 +47,9 @@ def undrained(installed, monkeypatch):
     """TokenGuard installed, with a drain that comes when it is asked to, and an exporter that looks at nothing."""
     installed.telemetry._worker.stop()
     monkeypatch.setattr(installed.telemetry._worker, "wake", lambda: None)
-    monkeypatch.setattr(
-        installed.telemetry, "spans", Spans(installed.telemetry.tracer)
-    )  # another test's may have failed
+    # What other tests have left behind: a failure of their spans, and who counts what each test spends.
+    monkeypatch.setattr(installed.telemetry, "spans", Spans(installed.telemetry.tracer))
+    monkeypatch.setattr(scope.hooks, "on_call", None)
     return installed
 
 
