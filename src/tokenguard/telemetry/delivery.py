@@ -48,12 +48,17 @@ def patience_s() -> float:
 
 
 class Delivery(logging.Handler):
-    """Hears of exports that failed, and sends the last ones in bounded time. `on_failure` is called once."""
+    """Hears of exports that failed, and sends the last ones in bounded time. `on_failure` is called once.
 
-    def __init__(self, on_failure: Callable[[], None]) -> None:
+    `make_ready` finds out what is yet to be told of calls: an exporter that had to do it would send later, and fail
+    too late to be heard.
+    """
+
+    def __init__(self, on_failure: Callable[[], None], make_ready: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
         self.failed = False
         self._on_failure = on_failure
+        self._make_ready = make_ready
         self._senders: list[_Sender] = []
         self._is_ours = False
         """Whether TokenGuard has set OpenTelemetry's SDK up."""
@@ -110,6 +115,8 @@ class Delivery(logging.Handler):
 
     def send(self) -> None:
         """Send what is left: all signals at once, and no longer than the patience in all. Never raises."""
+        with contextlib.suppress(Exception):
+            self._make_ready()
         began = time.monotonic()
         for sender in self._senders:
             sender.ask()

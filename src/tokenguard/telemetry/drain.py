@@ -96,7 +96,7 @@ class Telemetry:
         """What finds out what the requests say; set by whoever installs, as it takes a while to load."""
         self._make_sink = sink
         self._instead = instead
-        self.delivery = Delivery(self._undelivered)
+        self.delivery = Delivery(self._undelivered, self.flush)
         self.metrics = Metrics(
             self.flush,
             self._contained,
