@@ -481,16 +481,6 @@ DECISIONS = Body(
     *(30, 5),
     guarded="openai decisions",
 )
-DECISIONS = Body(
-    {"model": "m", "input": QUESTION, "questions": [{"type": "predicate", "instructions": "It is cold."}]},
-    {
-        "model": "m",
-        "answers": [{"type": "predicate", "probability": 0.9}],
-        "usage": {"input_tokens": 30, "output_tokens": 5, "total_tokens": 35},
-    },
-    *(30, 5),
-    guarded="openai decisions",
-)
 GOOGLE_DECISIONS = DECISIONS._replace(
     request={"model": "m", "input": QUESTION, "questions": {"cold": {"type": "noul", "instructions": "It is cold."}}},
     answer={

@@ -264,7 +264,6 @@ def test_abandoned(operation, bedrock, installed, spans):
         if n == 5:
             break
     assert installed.records[-1].outcome == "abandoned"
-    installed.telemetry.flush()
     assert installed.records[-1].cost.basis == "abandoned_stream"
     assert installed.records[-1].cost.output > 0
     stream.close()
@@ -277,7 +276,6 @@ def test_closed_and_dropped(bedrock, installed, spans):
     assert installed.records[-1].outcome == "abandoned"
     client.invoke_model(**INVOKE)["body"].close()
     assert installed.records[-1].outcome == "ok"  # the headers have told what it cost
-    installed.telemetry.flush()
     assert installed.records[-1].cost.status == "exact"
     response = client.converse_stream(**CONVERSE)
     response["stream"]._raw_stream.close()

@@ -941,8 +941,10 @@ UNSHARED = ("openai speech", "openai transcripts", "groq transcripts", "openai f
 
 def test_every_kind_is_here():
     """Each seam has a kind of call here, but for those that are tested elsewhere, and does as its row says."""
-    elsewhere = {"litellm", "xai", "httpx_clients", "dspy", "signing", "threads", "realtime", "google_live", "voyage"}
-    elsewhere.add("portkey")
+    elsewhere = {
+        *("litellm", "xai", "httpx_clients", "dspy", "signing", "threads", "realtime", "google_live", "voyage"),
+        "portkey",
+    }
     providers = {kind.provider for kind in KINDS}
     assert {sdk.seam for sdk in SDKS} - elsewhere == {
         sdk.seam for sdk in SDKS if sdk.provider in providers and sdk.seam not in elsewhere

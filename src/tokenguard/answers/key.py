@@ -272,7 +272,8 @@ def origin(asked_by: AskedBy) -> bytes:
     for given in asked_by.headers:
         if given:
             headers.update(headers_that_count(given))
-    asked_by.origin = in_bytes((asked_by.url, sorted(headers.items()), asked_by.more))[0]
+    by = (asked_by.url, sorted(headers.items()), asked_by.more, by_client(*asked_by.clients))
+    asked_by.origin = in_bytes(by)[0]
     return asked_by.origin
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tokenguard.facts import names
-from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, Cost
+from tokenguard.facts.record import AttributeValue, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.ledger import nano
 from tokenguard.metering.bill import price
+from tokenguard.metering.told import describe_money
 from tokenguard.prices import PriceBook
 from tokenguard.providers import Api, Endpoint, Reading
 from tokenguard.providers.batches import BatchApi, Result
@@ -117,12 +118,5 @@ def group_of(job: Job, model: str | None) -> Group | None:
 def money(usage: Usage | None, cost: Cost | None) -> dict[str, AttributeValue]:
     """Usage and cost as attributes."""
     found: dict[str, AttributeValue] = {}
-    if usage is not None:
-        counts = ((name, getattr(usage, count)) for count, name in USAGE_ATTRIBUTES.items())
-        found.update({name: tokens for name, tokens in counts if tokens is not None})
-    if cost is not None:
-        found.update({name: value for name, value in zip(COST_ATTRIBUTES, cost, strict=True) if value is not None})
-        if usage is None or (usage.cache_read is None and usage.cache_write is None):
-            for name in (names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED):
-                found.pop(name, None)
+    describe_money(found, usage, cost)
     return found

@@ -92,18 +92,25 @@ class AskedBy:
 
     `headers` are those of the client and of the request, of which what only tells one sending from another does not
     count. `more` is what else there is: the query, the texts that a client was made with; its `repr` counts. `merges`
-    says whether an answer to a part of the request can be completed below the SDK.
+    says whether an answer to a part of the request can be completed below the SDK. `clients` are httpx's, one of which
+    sends it: what it adds counts, too.
     """
 
-    __slots__ = ("headers", "merges", "more", "origin", "url")
+    __slots__ = ("clients", "headers", "merges", "more", "origin", "url")
 
     def __init__(
-        self, url: str, headers: Iterable[Mapping[Any, Any] | None] = (), more: object = None, merges: bool = False
+        self,
+        url: str,
+        headers: Iterable[Mapping[Any, Any] | None] = (),
+        more: object = None,
+        merges: bool = False,
+        clients: tuple[Any, ...] = (),
     ) -> None:
         self.url = url
         self.headers = headers
         self.more = more
         self.merges = merges
+        self.clients = clients
         self.origin: bytes | None = None
         """The same in bytes, once somebody has asked for them: it may be that of many requests."""
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from tokenguard.facts import names
-from tokenguard.facts.record import USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost
+from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.inputs.request import Request, fingerprint
 from tokenguard.metering.bill import Bill
-from tokenguard.prices.rates import FIRST_MEDIUM, FIRST_UNIT
+from tokenguard.prices.rates import FIRST_MEDIUM
 from tokenguard.providers import Reading
-
-ONCE: Final = (0.0, 0)
 
 
 class Told:
@@ -40,7 +38,7 @@ class Told:
         """What the answer says."""
         self.owed: Bill | None = None
         """What it is yet to be priced by."""
-        self.repeated: tuple[float, int] = ONCE
+        self.repeated: tuple[float, int] = (0.0, 0)
         """What this very request has cost before, and how many resends of it may be billed."""
         self._asked = asked
         self._failed = failed
@@ -68,84 +66,57 @@ class Told:
         if asked is not None:
             attributes[names.FINGERPRINT] = fingerprint(*asked)
         describe(attributes, reading)
-        describe_money(attributes, self.record.usage, self.cost(), self.repeated)
+        cost, (before, resends) = self.cost(), self.repeated
+        describe_money(attributes, self.record.usage, cost)
+        # What repeating has cost: failed attempts at this request, and resends after the SDK stopped waiting, each of
+        # which the provider is taken to have worked on as long as on the one that was answered.
+        if cost is not None and (retry_cost := before + resends * (cost.total or 0.0)):
+            attributes[names.RETRY_COST] = retry_cost
 
 
-_TEXT_ALONE = (None,) * len(Usage._fields[FIRST_MEDIUM:])
-_NO_UNITS = (None,) * len(Usage._fields[FIRST_UNIT:])
-_COUNTS = [(Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items()]
-_OTHERS = {place - FIRST_MEDIUM: name for place, name in _COUNTS if place >= FIRST_MEDIUM}
-"""The places of a `Usage` that have an attribute, behind those of text, which go first, and counted from there."""
-_MEDIA = tuple(place for place in _OTHERS if place < FIRST_UNIT - FIRST_MEDIUM)
-"""Those of sound, pictures and the use of tools: of most calls that are more than text there is no more."""
-CONVERSATION: Final = 12
-RESOURCE: Final = 15
-"""Places in a `Reading`: by its place a field is read five times as fast."""
+Places = tuple[tuple[int, str], ...]
+"""Where in a tuple a value stands, and its attribute."""
+_COUNTS: Final[Places] = tuple((Usage._fields.index(count), name) for count, name in USAGE_ATTRIBUTES.items())
+_OF_TEXT: Final[Places] = tuple((place, name) for place, name in _COUNTS if place < FIRST_MEDIUM)
+_TEXT_ALONE: Final = (None,) * len(Usage._fields[FIRST_MEDIUM:])
+"""What is behind the counts of text, in most calls."""
+_PARTS: Final[Places] = tuple(enumerate(COST_ATTRIBUTES))
+_OF_CACHE: Final = frozenset({names.COST_CACHE_READ, names.COST_CACHE_WRITE, names.COST_SAVED})
+_PARTS_BUT_CACHE: Final[Places] = tuple((place, name) for place, name in _PARTS if name not in _OF_CACHE)
+_SAID: Final[Places] = tuple(
+    (Reading._fields.index(field), name)
+    for field, name in {
+        "model": names.RESPONSE_MODEL,
+        "id": names.RESPONSE_ID,
+        "conversation": names.CONVERSATION_ID,
+        "resource": names.RESOURCE,
+    }.items()
+)
+
+
+def _note(attributes: dict[str, AttributeValue], values: tuple[Any, ...], places: Places) -> None:
+    """Note what is known of these."""
+    for place, name in places:
+        if (value := values[place]) is not None:
+            attributes[name] = value
 
 
 def describe(attributes: dict[str, AttributeValue], reading: Reading) -> None:
     """Note what the answer says."""
-    _, model, answer_id, reasons, tool_calls = reading[:5]
-    if model is not None:
-        attributes[names.RESPONSE_MODEL] = model
-    if answer_id is not None:
-        attributes[names.RESPONSE_ID] = answer_id
-    if reasons:
-        attributes[names.FINISH_REASONS] = reasons
-    if tool_calls:
-        attributes[names.TOOL_CALLS] = tool_calls
-    if (conversation := reading[CONVERSATION]) is not None:
-        attributes[names.CONVERSATION_ID] = conversation
-    if reading[RESOURCE] is not None:
-        attributes[names.RESOURCE] = reading[RESOURCE]
-        if reading.until is not None:
-            attributes[names.RESOURCE_UNTIL] = reading.until
+    _note(attributes, reading, _SAID)
+    if reading.finish_reasons:
+        attributes[names.FINISH_REASONS] = reading.finish_reasons
+    if reading.tool_calls:
+        attributes[names.TOOL_CALLS] = reading.tool_calls
+    if reading.resource is not None and reading.until is not None:
+        attributes[names.RESOURCE_UNTIL] = reading.until
 
 
-def describe_money(
-    attributes: dict[str, AttributeValue], usage: Usage | None, cost: Cost | None, repeated: tuple[float, int]
-) -> None:
-    """Note the usage, and the cost; `repeated` is as in `Told`."""
+def describe_money(attributes: dict[str, AttributeValue], usage: Usage | None, cost: Cost | None) -> None:
+    """Note the usage, and the cost; where nothing is known of a cache, not its parts: zeros that nobody reported."""
     has_cache = True
     if usage is not None:
-        sent, made, again, put, _, _, _, reasoned = usage[:FIRST_MEDIUM]
-        has_cache = again is not None or put is not None
-        if sent is not None:
-            attributes[names.INPUT_TOKENS] = sent
-        if made is not None:
-            attributes[names.OUTPUT_TOKENS] = made
-        if again is not None:
-            attributes[names.CACHE_READ_TOKENS] = again
-        if put is not None:
-            attributes[names.CACHE_WRITE_TOKENS] = put
-        if reasoned is not None:
-            attributes[names.REASONING_TOKENS] = reasoned
-        if (others := usage[FIRST_MEDIUM:]) != _TEXT_ALONE:
-            for place in _MEDIA if usage[FIRST_UNIT:] == _NO_UNITS else _OTHERS:
-                if (counted := others[place]) is not None:
-                    attributes[_OTHERS[place]] = counted
+        has_cache = usage.cache_read is not None or usage.cache_write is not None
+        _note(attributes, usage, _OF_TEXT if usage[FIRST_MEDIUM:] == _TEXT_ALONE else _COUNTS)
     if cost is not None:
-        status, basis, total, plain, output, read, written, saved, tools = cost
-        attributes[names.COST_STATUS] = status
-        if basis is not None:
-            attributes[names.COST_BASIS] = basis
-        if total is not None:
-            attributes[names.COST] = total
-        if plain is not None:
-            attributes[names.COST_INPUT] = plain
-        if output is not None:
-            attributes[names.COST_OUTPUT] = output
-        if tools is not None:
-            attributes[names.COST_TOOLS] = tools
-        # Where nothing is known of a cache, its parts would be zeros that nobody reported.
-        if has_cache:
-            if read is not None:
-                attributes[names.COST_CACHE_READ] = read
-            if written is not None:
-                attributes[names.COST_CACHE_WRITE] = written
-            if saved is not None:
-                attributes[names.COST_SAVED] = saved
-        # What repeating has cost: failed attempts at this request, and resends after the SDK stopped waiting, each of
-        # which the provider is taken to have worked on as long as on the one that was answered.
-        if repeated is not ONCE and (retry_cost := repeated[0] + repeated[1] * (total or 0.0)):
-            attributes[names.RETRY_COST] = retry_cost
+        _note(attributes, cost, _PARTS if has_cache else _PARTS_BUT_CACHE)

@@ -51,12 +51,10 @@ def _looking(stream: bool) -> Any:
             kwargs["request_options"] = {**options, "max_retries": min(own, most)}
 
         def asked_by() -> AskedBy:
-            from tokenguard.answers.key import by_client  # only where answers are kept or shared
-
             options = kwargs.get("request_options") or {}
             given = [client.base_headers(), kwargs.get("headers"), options.get("additional_headers")]
             query = [kwargs.get("params"), options.get("additional_query_parameters")]
-            return AskedBy(url, given, (query, by_client(client.httpx_client)))
+            return AskedBy(url, given, query, clients=(client.httpx_client,))
 
         given_by = None if kwargs.get("files") else asked_by  # whose content is not known here
         return SentExchange(api, endpoint, body, stream, put, kind="cohere", cap=cap, asked_by=given_by)

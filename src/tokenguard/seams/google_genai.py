@@ -82,13 +82,13 @@ class GoogleExchange:
     @property
     def asked_by(self) -> AskedBy | None:
         """What an answer depends on besides the body: what the client was made with, and the headers."""
-        from tokenguard.answers.key import by_client, by_name  # only where answers are kept or shared
+        from tokenguard.answers.key import by_name  # only where answers are kept or shared
 
-        made = {name: value for name, value in vars(self._client).items() if type(value) is str}
-        given = by_name(vars(self._client).get("_credentials"))
         own = vars(self._client)
-        http = by_client(own.get("_httpx_client"), own.get("_async_httpx_client"))
-        return AskedBy(self._request.url, [self._request.headers], (made, given, http))
+        made = {name: value for name, value in own.items() if type(value) is str}
+        given = by_name(own.get("_credentials"))
+        clients = own.get("_httpx_client"), own.get("_async_httpx_client")
+        return AskedBy(self._request.url, [self._request.headers], (made, given), clients=clients)
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read the body, which is there as text, or have its stream watched."""

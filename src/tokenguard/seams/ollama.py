@@ -66,12 +66,7 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
     endpoint, _ = located(str(client._client.base_url), "ollama")
     put = functools.partial(kwargs.__setitem__, "json")
     stream = bool(kwargs.get("stream"))
-
-    def asked_by() -> AskedBy:
-        from tokenguard.answers.key import by_client  # only where answers are kept or shared
-
-        return AskedBy(f"{client._client.base_url} {path}", more=by_client(client._client))
-
+    asked_by = lambda: AskedBy(f"{client._client.base_url} {path}", clients=(client._client,))  # noqa: E731
     made = args[0] = Made(kind)
     exchange = Exchange(
         *(api, endpoint, kwargs["json"], stream, put),

@@ -112,11 +112,9 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
         kind = None if api.changes or files else module.__name__
 
         def asked_by() -> AskedBy:
-            from tokenguard.answers.key import by_client  # only where answers are kept or shared
-
             made = client.sdk_configuration
-            http = by_client(made.client, made.async_client)
-            return AskedBy(str(request.url), [request.headers], http, merges=True)
+            clients = made.client, made.async_client
+            return AskedBy(str(request.url), [request.headers], merges=True, clients=clients)
 
         return SentExchange(api, endpoint, body, stream, put, kind=kind, cap=cap, native_span=native, asked_by=asked_by)
 

@@ -179,13 +179,12 @@ class OuterSpan(CallSpan):
 
 
 def _beside(native: Mapping[str, AttributeValue], ours: Attributes) -> Attributes:
-    """What a call's attributes make of those that the SDK has written."""
-    both = {**native, **ours}
+    """A call's attributes, beside those that the SDK has written."""
     if names.ERROR_TYPE in native and names.ERROR_TYPE in ours:  # the SDK knows its own errors best
-        both[names.ERROR_TYPE] = native[names.ERROR_TYPE]
+        ours = {**ours, names.ERROR_TYPE: native[names.ERROR_TYPE]}
     if names.PROVIDER in native and ours.get(names.PROVIDER) == UNKNOWN:  # better than nobody's
-        both[names.PROVIDER] = native[names.PROVIDER]
-    return both
+        ours = {**ours, names.PROVIDER: native[names.PROVIDER]}
+    return ours
 
 
 class NativeSpan(CallSpan):

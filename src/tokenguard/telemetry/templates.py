@@ -303,10 +303,12 @@ class Template:
                 seen.append(_all_of(span))
                 _use(span)
                 seen.append(_all_of(span))
-            if used and later and span.tokenguard_tells(0, _with_more):
-                span.end(2)
-            elif used or not (later and span.tokenguard_ends(2, len(_FIRST), len(_FIRST), lambda: _with_more(_FIRST))):
-                span.set_attributes(_MORE)
+            if used or not (
+                later and span.tokenguard_ends(2, len(_FIRST), len(_FIRST), lambda: _FIRST | _AGAIN | _LAST)
+            ):
+                span.set_attributes(_AGAIN)
+                if not (later and span.tokenguard_tells(len(_LAST), lambda _: _LAST)):
+                    span.set_attributes(_LAST)
                 span.end(2)
             readable = span._readable_span()
             its = readable.to_json(), readable.dropped_events, readable.dropped_links
@@ -386,7 +388,7 @@ def _with_parts_made_later(example: Any) -> type:
         return True
 
     def tells(self: Any, known: int, tell: Callable[[Mapping[str, AttributeValue]], Any]) -> bool:
-        """Have what `tell` makes of the attributes so far, once somebody looks; `known` are there besides these.
+        """Have what `tell` gives for the attributes so far beside these, once somebody looks: the `known`, and more.
 
         False where it has ended, or has no room.
         """
@@ -395,7 +397,7 @@ def _with_parts_made_later(example: Any) -> type:
             its = fields.get("_dict")
             if self._end_time is not None or its is None or (most is not None and len(its) + known + MOST_TOLD > most):
                 return False
-            fields[TOLD] = functools.partial(tell, its)
+            fields[TOLD] = lambda: {**its, **tell(its)}
             del fields["_dict"]
         return True
 
@@ -532,16 +534,10 @@ def _below(flags: int, *, is_remote: bool) -> Context:
     return set_span_in_context(NonRecordingSpan(SpanContext(7, 8, is_remote, TraceFlags(flags), state)), Context())
 
 
-_FIRST: Final[Mapping[str, AttributeValue]] = {"whole": 1, "real": 0.5, "words": ("a", "b"), "text": "x"}
-_MORE: Final[Mapping[str, AttributeValue]] = {"text": "z", "last": 2.5}
-"""Attributes of what is tried, from the start and at the end."""
-
-
-def _with_more(attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
-    """As the SDK sets them: what is there already goes to the end."""
-    return {**{key: value for key, value in attributes.items() if key not in _MORE}, **_MORE}
-
-
+_FIRST: Final[dict[str, AttributeValue]] = {"whole": 1, "real": 0.5, "words": ("a", "b"), "text": "x"}
+_AGAIN: Final[dict[str, AttributeValue]] = {"text": "y"}
+_LAST: Final[dict[str, AttributeValue]] = {"last": 2.5}
+"""Attributes of what is tried: from the start, set once more, and at the end."""
 _PARENTS: Final = (
     Context(),
     *(_below(flags, is_remote=remote) for flags in (0, 1, 2, 3) for remote in (False, True)),

@@ -51,13 +51,7 @@ def exchange_at(
     goes by the name of its `sender`. `watch` is as in `SentExchange`. Sent by httpx, with `headers`, it may have a
     kept answer; `client` is httpx's, where it is known.
     """
-
-    def by() -> AskedBy:
-        from tokenguard.answers.key import by_client  # only where answers are kept or shared
-
-        return AskedBy(url, [headers], by_client(client))
-
-    asked_by = None if headers is None else by
+    asked_by = None if headers is None else lambda: AskedBy(url, [headers], clients=(client,))
     kind = None if watch else sender  # what is yet to be read can be read but once
     address, _, _ = url.partition("?")
     stream = stream or given.get("stream") is True
