@@ -119,9 +119,9 @@ def installed():
     put = here.telemetry.put
     here.records = Handed()
 
-    def keep(item):
+    def keep(item, weight=0):
         here.records.add(item)
-        put(item)
+        put(item, weight)
 
     here.telemetry.put = keep
     yield here

@@ -35,7 +35,7 @@ class Slow(MemoryStore):
 @pytest.fixture
 def still(monkeypatch):
     """No thread writes meanwhile."""
-    monkeypatch.setattr("tokenguard.process.threads.Worker.wake", lambda self: None)
+    monkeypatch.setattr("tokenguard.process.threads.Worker.wake", lambda self, **_: None)
 
 
 def coming(*keys, body=b"said", fails=False):

@@ -306,7 +306,7 @@ def test_what_is_not_looked_through_tells_nothing(monkeypatch, seed):
         some = lines[:start] + rng.sample(lines, rng.randrange(length + 1)) + lines[start:]
         body = chat("".join(some[rng.choice((0, 0, 0, 3)) :]), (), TURNS[: rng.randint(1, len(TURNS))], "gpt-4o")
         request = taken_apart(body, known.Known())
-        return chains.chain(request, "gpt-4o", START + at * 10**9, START + at * 10**9 + 1)
+        return chains.Chain(request, "gpt-4o", 1, START + at * 10**9, START + at * 10**9 + 1)
 
     earlier = [made(n, rng.randrange(len(lines)), 30) for n in range(rng.randint(1, 8))]
     new = made(20, rng.randrange(len(lines)), 30)
@@ -340,7 +340,7 @@ def test_memory_is_bounded(monkeypatch):
     tracemalloc.stop()
     kept = [chain for key in looker._chains._by_key.values() for chain in key]
     assert looker._chains._chains == len(kept) <= 64
-    assert looker._chains._blocks == sum(len(chain.sums) for chain in kept)
+    assert looker._chains._blocks == sum(chain.weight for chain in kept)
     weights = [sum(its[-1] for its in some.values()) for some in (looker._known.young, looker._known.old)]
     assert looker._known.weight == weights[0]
     assert 0 < sum(weights) <= 4096 + 64, "and what made it too much"

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenguard.facts import names
 from tokenguard.inputs import pieces
 from tokenguard.inputs.pieces import taken_apart
 from tokenguard.inputs.sections import sections, shared_out, tool_shares
@@ -29,15 +30,15 @@ def test_a_chat_with_everything():
     }
     found = sections(taken_apart(body), 5000)
     assert sum(found.values()) == 5000
-    per_char = found["system"] / 400
+    per_char = found[names.input_attribute("system")] / 400
     for name, chars in (("history", 212), ("last", 200), ("tool_results", 800), ("media", 3000), ("tools", 365)):
-        assert found[name] / per_char == pytest.approx(chars, rel=0.03), name
+        assert found[names.input_attribute(name)] / per_char == pytest.approx(chars, rel=0.03), name
 
 
 def test_what_the_provider_remembers_is_history():
     """Input beyond what the request says, where it goes on from an earlier answer, is history."""
     found = sections(taken_apart({"input": "x" * 400, "previous_response_id": "resp_1"}), 5000)
-    assert found == {"history": 4900, "last": 100}
+    assert found == {names.input_attribute("history"): 4900, names.input_attribute("last"): 100}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def priced_by(monkeypatch):
 def undrained(installed, monkeypatch):
     """TokenGuard installed, with a drain that comes when it is asked to, and an exporter that looks at nothing."""
     installed.telemetry._worker.stop()
-    monkeypatch.setattr(installed.telemetry._worker, "wake", lambda: None)
+    monkeypatch.setattr(installed.telemetry._worker, "wake", lambda **_: None)
     # What other tests have left behind: a failure of their spans, and who counts what each test spends.
     monkeypatch.setattr(installed.telemetry, "spans", Spans(installed.telemetry.tracer))
     monkeypatch.setattr(scope.hooks, "on_call", None)

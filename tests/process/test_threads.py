@@ -7,7 +7,7 @@ import importlib.util
 import queue
 import sys
 import time
-from queue import SimpleQueue
+from queue import Empty, Queue, SimpleQueue
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +42,23 @@ def test_a_task_that_was_just_taken() -> None:
 def refuse(*_: object, **__: object) -> None:
     """What gevent puts in the place of the standard library's: it would wait in the caller's own thread."""
     raise AssertionError("a patched function was called")
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["at once", "after others"])
+def test_a_hurry(first: bool) -> None:
+    """What is in a hurry waits for no more to come, though the thread does; and what comes after it waits again."""
+    done: Queue[float] = Queue()
+    worker = Worker("test", lambda: done.put(time.monotonic()), gather_s=3600)
+    if first:
+        worker.wake()
+        time.sleep(0.01)
+    for _ in range(2):
+        worker.wake(hurry=True)
+        done.get(timeout=30)
+    worker.wake()
+    with pytest.raises(Empty):
+        done.get(timeout=0.05)
+    worker.stop()
 
 
 PATCHED = (

@@ -15,6 +15,7 @@ from tokenguard.facts.record import CallRecord, TaskRecord
 from tokenguard.process import ends
 from tokenguard.store import store
 from tokenguard.store.store import Store
+from tokenguard.telemetry import drain
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
 
@@ -59,5 +60,26 @@ def test_a_record_that_comes_in_the_midst(place: str, tmp_path: Path, monkeypatc
     telemetry._finish()
     telemetry._finish()
     assert counts(tmp_path / "usage.db") == (3, 1)
+    assert telemetry.faults.count == 0
+    kept.close()
+
+
+@pytest.mark.parametrize(("most", "weight"), [("MANY", 0), ("HEAVY", 2**20)])
+def test_what_waits_is_bounded(most: str, weight: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many records, or large requests, are drained at once, and not after the time that others wait."""
+    monkeypatch.setattr(drain, "DRAIN_SECONDS", 3600)
+    kept = Store(tmp_path / "usage.db")
+    telemetry = Telemetry(lambda: kept)
+    monkeypatch.setattr(telemetry.metrics, "make", lambda: None)
+    for n in range(getattr(drain, most) // (weight or 1) + 2):
+        assert len(telemetry._queue) == n
+        telemetry.put(call(), weight)
+    until = time.monotonic() + 30
+    while telemetry._queue and time.monotonic() < until:
+        time.sleep(0.001)
+    assert not telemetry._queue
+    telemetry.put(call(), weight)
+    assert len(telemetry._queue) == 1
+    telemetry._finish()
     assert telemetry.faults.count == 0
     kept.close()

@@ -7,10 +7,11 @@ this one began, and where what is lost is worth a cache's least.
 
 from collections import Counter
 from functools import lru_cache
+from itertools import islice
 from typing import Final, NamedTuple
 
 from tokenguard.facts.patterns import lazy
-from tokenguard.inputs.chains import Chain, Place, common
+from tokenguard.inputs.chains import Chain, Place, Spot, common
 
 LEAST: Final = 1024
 """Input tokens below which providers do not cache: OpenAI, and most of Anthropic's models."""
@@ -25,6 +26,8 @@ SLACK: Final = 0.1
 """The part of what could be read that may be missing: tokens are shared out by length."""
 ENOUGH: Final = 0.95
 """The part of a prompt that another has in common, from which on no other is looked for that has more."""
+MAX_LENGTH: Final = 40_000
+"""Blocks that are looked through for what has moved."""
 MINUTES_NS: Final = 300 * 10**9
 HOUR_NS: Final = 3600 * 10**9
 
@@ -53,7 +56,7 @@ def find(new: Chain, earlier: list[Chain], input_tokens: int, read: int, *, mark
         return None
     per_char = input_tokens / new.chars
     limit = new.marked if marks and new.marked is not None else new.chars
-    own = [_Match(old, same := common(new, old), min(new.upto(same), limit)) for old in known if old.model == new.model]
+    own = [_Match(old, same := common(new, old), min(same.chars, limit)) for old in known if old.model == new.model]
     if not own:
         return _switched(new, known, per_char, read, least)
     if (not marks or new.marked is not None) and _may_differ(own, limit, per_char):
@@ -61,7 +64,7 @@ def find(new: Chain, earlier: list[Chain], input_tokens: int, read: int, *, mark
         whole = round(best.shared * per_char)
         if round((best.shared - best.match.prefix) * per_char) >= WORTH and whole >= least and _lost(whole, read):
             kind = "shortened" if best.shortened else "changed"
-            return Break(kind, whole - read, new.place(best.match.blocks))
+            return Break(kind, whole - read, new.place(best.match.parting))
     prefix = round(max(match.prefix for match in own) * per_char)
     return _cold(new, own, prefix, read, marks=marks) if prefix >= least else None
 
@@ -75,7 +78,7 @@ def _may_differ(own: list["_Match"], limit: int, per_char: float) -> bool:
 def _switched(new: Chain, known: list[Chain], per_char: float, read: int, least: int) -> Break | None:
     """What is to be said of a prompt whose like was sent to other models only."""
     young = [old for old in known if new.sent_ns - old.ended_ns < _lifetime(new)]
-    prefix = round(max((new.upto(common(new, old)) for old in young), default=0) * per_char)
+    prefix = round(max((common(new, old).chars for old in young), default=0) * per_char)
     return Break("model", prefix - read) if prefix >= least and _lost(prefix, read) else None
 
 
@@ -111,9 +114,10 @@ class _Match(NamedTuple):
     """What two prompts have in common from their beginning."""
 
     old: Chain
-    blocks: int
+    parting: Spot
+    """Where they part."""
     prefix: int
-    """Characters."""
+    """The characters before that."""
 
 
 class _Alike(NamedTuple):
@@ -140,16 +144,15 @@ def _most_alike(new: Chain, own: list[_Match], limit: int) -> _Alike:
 
 
 def _alike(new: Chain, match: _Match, limit: int) -> _Alike:
-    old, same = match.old, match.blocks
-    shared, left = match.prefix, Counter(old.sums[same:])
-    first_moved: int | None = None
-    for block in range(same, len(new.sums)):
-        end = new.upto(block + 1)
+    old, parting, shared = match.old, match.parting, match.prefix
+    left = Counter(checksum for checksum, _ in old.after(parting))
+    end, moved = parting.chars, False
+    for n, (checksum, chars) in enumerate(islice(new.after(parting), MAX_LENGTH)):
+        end += chars
         if end > limit:
             break
-        if left[new.sums[block]] > 0:
-            left[new.sums[block]] -= 1
-            shared += end - new.upto(block)
-            first_moved = block if first_moved is None else first_moved
-    shortened = first_moved == same and new.place(same).section == "messages"
-    return _Alike(match, shared, shortened)
+        if left[checksum] > 0:
+            left[checksum] -= 1
+            shared += chars
+            moved = moved or n == 0
+    return _Alike(match, shared, moved and new.place(parting).section == "messages")

@@ -5,8 +5,9 @@ only the blocks near it. A block is a CRC-32 and a length: 8 bytes.
 """
 
 from array import array
-from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
+from operator import sub
 from typing import Final, NamedTuple
 
 from tokenguard.inputs.known import Cut
@@ -16,11 +17,8 @@ _new: Final = tuple.__new__
 KEPT: Final = 8
 """Chains of one key and model: several prompts, and several conversations at a time, take turns under it."""
 MAX_CHAINS: Final = 4096
-MAX_BLOCKS: Final = 1_000_000
-"""Blocks of all chains together: 8 MB."""
-MAX_LENGTH: Final = 40_000
-"""Blocks of one chain; what is longer is compared up to there."""
-
+MAX_BLOCKS: Final = 2_000_000
+"""What all chains together weigh at the most: 16 MB."""
 
 MOSTLY: Final = 0.9
 """The part of a prompt that a later one has from its beginning, where the later one goes on from it."""
@@ -37,26 +35,33 @@ class Place(NamedTuple):
     """Characters from its beginning."""
 
 
-class Chain(NamedTuple):
+class Spot(NamedTuple):
+    """A place among the blocks of a request."""
+
+    text: int
+    """Which of its texts."""
+    block: int
+    """How many of that text's blocks stand before."""
+    chars: int
+    """How many characters stand before, in all."""
+
+
+class Chain:
     """A prompt."""
 
-    model: str
-    sums: "array[int]"
-    """The checksum of each block."""
-    firsts: list[int]
-    """The first block of each piece, and how many there are in all."""
-    begins: list[int]
-    """The characters before each piece, and in all."""
-    request: Request[Cut]
-    marked: int | None
-    """The characters before the last mark for the cache; `None` without one."""
-    sent_ns: int
-    ended_ns: int
+    __slots__ = ("chars", "ended_ns", "model", "request", "sent_ns", "weight")
 
-    @property
-    def chars(self) -> int:
+    def __init__(self, request: Request[Cut], model: str, weight: int, sent_ns: int, ended_ns: int) -> None:
+        self.request = request
+        self.model = model
+        self.weight = weight
+        """In blocks: what it is taken to hold, though others may hold the same."""
+        self.sent_ns = sent_ns
+        self.ended_ns = ended_ns
+        self.chars = request.system + request.head.tools + request.history + request.results + request.last
         """The length of the prompt."""
-        return self.begins[-1]
+        if request.media:
+            self.chars = self._before(len(request.texts))
 
     @property
     def lasting(self) -> bool:
@@ -66,51 +71,53 @@ class Chain(NamedTuple):
     @property
     def media(self) -> bool:
         """Whether it has pictures or the like, which are not compared."""
-        return self.request.media > 0
+        return bool(self.request.media)
 
-    def upto(self, block: int) -> int:
-        """The characters before a block."""
-        if block == len(self.sums):
-            return self.begins[-1]
-        piece = bisect_right(self.firsts, block) - 1
-        within = block - self.firsts[piece]
-        return self.begins[piece] + (self.request.texts[piece].ends[within - 1] if within else 0)
+    @property
+    def marked(self) -> int | None:
+        """The characters before the last mark for the cache; `None` without one."""
+        return None if self.request.marked is None else self._before(self.request.marked)
 
-    def place(self, block: int) -> Place:
-        """Where a block begins."""
-        pieces = self.request.pieces
-        piece = pieces[bisect_right(self.firsts, block) - 1]
+    def _before(self, text: int) -> int:
+        return sum(cut.length for cut in self.request.texts[:text])
+
+    def after(self, spot: Spot) -> Iterator[tuple[int, int]]:
+        """The checksum of each block that follows, and its characters."""
+        block = spot.block
+        for cut in self.request.texts[spot.text :]:
+            ends = cut.ends[block - 1 :] if block else (0, *cut.ends)
+            yield from zip(cut.sums[block:], map(sub, ends[1:], ends), strict=False)
+            block = 0
+
+    def place(self, spot: Spot) -> Place:
+        """Where the block there begins."""
+        texts, pieces = self.request.texts, self.request.pieces
+        text, block, chars = spot
+        while block == len(texts[text].sums) and text + 1 < len(texts):
+            text, block = text + 1, 0
+        piece = pieces[text]
         whole = (each.place == piece.place and each.number == piece.number for each in pieces)
         begun = next(n for n, its in enumerate(whole) if its)  # parts of a message count on
-        return Place(piece.place, piece.number, self.upto(block) - self.begins[begun])
+        return Place(piece.place, piece.number, chars - self._before(begun))
 
 
-def chain(request: Request[Cut], model: str, sent_ns: int, ended_ns: int) -> Chain:
-    """The chain of a request."""
-    sums, firsts, begins = array("I"), [0], [0]
-    blocks = chars = 0
-    for cut in request.texts:
-        its = cut.sums
-        sums += its
-        blocks += len(its)
-        chars += cut.length
-        firsts.append(blocks)
-        begins.append(chars)
-        if blocks >= MAX_LENGTH:
-            break
-    marked = None if request.marked is None else begins[min(request.marked, len(begins) - 1)]
-    return _new(Chain, (model, sums, firsts, begins, request, marked, sent_ns, ended_ns))
+def common(new: Chain, old: Chain) -> Spot:
+    """Where two prompts part. A text that came before is the same object, unless it was forgotten meanwhile."""
+    text = chars = 0
+    for its, others in zip(new.request.texts, old.request.texts, strict=False):
+        if its is not others and its.sums != others.sums:
+            block = _common(its.sums, others.sums)
+            return _new(Spot, (text, block, chars + its.ends[block - 1] if block else chars))
+        text += 1
+        chars += its.length
+    return _new(Spot, (text, 0, chars))
 
 
-def common(new: Chain, old: Chain) -> int:
-    """How many blocks from the beginning two chains have in common."""
-    a, b = new.sums, old.sums
+def _common(a: "array[int]", b: "array[int]") -> int:
+    """How many blocks from the beginning two texts have in common."""
     low, high = 0, min(len(a), len(b))
-    if not high or (a[high - 1] == b[high - 1] and a[:high] == b[:high]):
+    if a[:high] == b[:high]:
         return high
-    last = old.firsts[-2]  # prompts part in their last text more often than not
-    if last < high and a[:last] == b[:last]:
-        low = last
     while high - low > 1:  # slices compare as fast as memory does
         middle = (low + high) // 2
         if a[low:middle] == b[low:middle]:
@@ -143,7 +150,7 @@ class Chains:
         many = 0
         for n, old in enumerate(kept):
             if old.model == new.model:
-                if old.upto(common(new, old)) >= MOSTLY * old.chars:  # it is an earlier one with more at its end
+                if common(new, old).chars >= MOSTLY * old.chars:  # it is an earlier one with more at its end
                     same = n
                     break
                 first, many = n if first is None else first, many + 1
@@ -153,7 +160,7 @@ class Chains:
             self._forget(kept.pop(same))
         kept.append(new)
         self._chains += 1
-        self._blocks += len(new.sums)
+        self._blocks += new.weight
         while self._chains > MAX_CHAINS or self._blocks > MAX_BLOCKS:
             _, oldest = self._by_key.popitem(last=False)
             for old in oldest:
@@ -161,4 +168,4 @@ class Chains:
 
     def _forget(self, old: Chain) -> None:
         self._chains -= 1
-        self._blocks -= len(old.sums)
+        self._blocks -= old.weight

@@ -63,6 +63,8 @@ class Whole(NamedTuple):
     """16 hex digits, equal for equal requests whatever the order of their keys."""
     request: Request[Cut]
     toolset: ToolsetRecord | None
+    weight: int
+    """In blocks."""
 
 
 class Known(Plain[Cut]):
@@ -88,23 +90,25 @@ class Known(Plain[Cut]):
             rest = marshalled(values)
         get, texts = self.young.get, iter(sent.texts)
         key: object = (sent[:4], hash(rest), hash(sent.nested))
-        digest, head, own, toolset, _ = get(key) or self._found(key, self._rest, sent, rest)
+        digest, head, own, toolset, weight = get(key) or self._found(key, self._rest, sent, rest)
         digests, turns = [digest], []
         for role in texts:
             said = (role, next(texts))
             key = hash(said)  # Python keeps the hash of a text with it: a long one is not read again
-            digest, turn, _ = get(key) or self._found(key, self._words, said)
+            digest, turn, its = get(key) or self._found(key, self._words, said)
             digests.append(digest)
             turns.append(turn)
+            weight += its
         for place, member in more.items():
-            digest, turn, _ = self._known("message", marshalled(member), self._member, member)
+            digest, turn, its = self._known("message", marshalled(member), self._member, member)
             digests.insert(1 + place, digest)
             turns.insert(place, turn)
+            weight += its
         if own is not None:
             turns = own
         elif more:
             turns = [turn for turn in turns if turn is not None]
-        return _new(Whole, (stable(b"".join(digests)), Request(head, turns), toolset))
+        return _new(Whole, (stable(b"".join(digests)), Request(head, turns), toolset, weight))
 
     def text(self, text: str) -> Cut:
         """A text in blocks."""

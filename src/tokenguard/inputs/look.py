@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, ToolsetRecord
 from tokenguard.inputs.breaks import Break, find
-from tokenguard.inputs.chains import Chains, Key, chain
+from tokenguard.inputs.chains import Chain, Chains, Key
 from tokenguard.inputs.known import Known
 from tokenguard.inputs.request import Request
 from tokenguard.inputs.sections import sections
@@ -19,7 +19,6 @@ from tokenguard.providers import Api
 
 TOLD: Final = 4096
 """Sets of tools that are remembered as told."""
-SECTIONS: Final = {section: names.input_attribute(section) for section in names.INPUT_SECTIONS}
 WHOSE: Final = tuple(map(names.attribution_attribute, ("tenant", "feature", "prompt_version")))
 
 
@@ -50,15 +49,14 @@ class Looker:
         request, toolset, attributes = whole.request, whole.toolset, record.attributes
         tokens = _count(record, names.INPUT_TOKENS)
         if tokens is not None:
-            for section, count in sections(request, tokens).items():
-                found[SECTIONS[section]] = count
+            found |= sections(request, tokens)
         if toolset is not None:
             found[names.INPUT_TOOLSET] = toolset.hash
             toolset = toolset if self._is_new(toolset.hash) else None
         if record.outcome == names.OK and tokens is not None and not request.head.remembered:
             end = record.start_ns + record.duration_ns
             model = str(attributes.get(names.REQUEST_MODEL) or "")
-            new = chain(request, model, record.start_ns, end)
+            new = Chain(request, model, whole.weight, record.start_ns, end)
             key: Key = (attributes.get(names.SERVER_ADDRESS), *map(attributes.get, WHOSE))
             read = _count(record, names.CACHE_READ_TOKENS)
             if read is not None:

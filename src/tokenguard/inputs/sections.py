@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-from tokenguard.facts.names import INPUT_SECTIONS
+from tokenguard.facts import names
 from tokenguard.inputs.pieces import MEDIA_CHARS, Head, Request
 
 K = TypeVar("K")
+SECTIONS: Final = tuple(map(names.input_attribute, names.INPUT_SECTIONS))
 CHARS_PER_TOKEN: Final = 4
 FIRST: Final = itemgetter(0)
 MAX_TOOLS: Final = 256
@@ -17,16 +18,16 @@ MAX_TOOLS: Final = 256
 
 
 def sections(request: Request[Any], input_tokens: int) -> dict[str, int]:
-    """The tokens of each section that the request has; they sum to `input_tokens`.
+    """The tokens of each section that the request has, by its attribute; they sum to `input_tokens`.
 
     What the provider remembers and adds by itself, where it does, is history.
     """
-    media = MEDIA_CHARS * request.media
-    history, beside = request.history, request.system + request.head.tools + request.results + request.last + media
-    if request.head.remembered:
-        history += max(0, input_tokens - (history + beside) // CHARS_PER_TOKEN) * CHARS_PER_TOKEN
-    sizes = (request.system, request.head.tools, history, request.results, request.last, media)
-    return shared_out(input_tokens, {name: size for name, size in zip(INPUT_SECTIONS, sizes, strict=True) if size})
+    head, history, media = request.head, request.history, MEDIA_CHARS * request.media
+    if head.remembered:
+        chars = history + request.system + head.tools + request.results + request.last + media
+        history += max(0, input_tokens - chars // CHARS_PER_TOKEN) * CHARS_PER_TOKEN
+    sizes = (request.system, head.tools, history, request.results, request.last, media)
+    return shared_out(input_tokens, {name: size for name, size in zip(SECTIONS, sizes, strict=True) if size})
 
 
 def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
@@ -40,13 +41,16 @@ def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
         return {}
     parts: dict[K, int] = {}
     left = []
+    short = total
     for key, weight in weights.items():
-        parts[key], rest = divmod(total * weight, whole)
-        left.append((rest, key))
-    short = total - sum(parts.values())
-    left.sort(key=FIRST, reverse=True)
-    for _, key in left[:short]:
-        parts[key] += 1
+        weight *= total
+        parts[key] = part = weight // whole
+        short -= part
+        left.append((weight - part * whole, key))
+    if short:
+        left.sort(key=FIRST, reverse=True)
+        for _, key in left[:short]:
+            parts[key] += 1
     return parts
 
 

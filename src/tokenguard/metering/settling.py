@@ -140,7 +140,9 @@ class Settling:
                 for each in meters:
                     each.add(record)
         call.handed_on = 3
-        self.telemetry.put(_new(Finished, (record, span.identity(), span.owned, call.api, call.snapshot, told)))
+        snapshot = call.snapshot
+        weight = 0 if snapshot is None else snapshot.weight
+        self.telemetry.put(_new(Finished, (record, span.identity(), span.owned, call.api, snapshot, told)), weight)
 
     def _add_saved(self, call: Call, reading: Reading, usage: Usage) -> None:
         """What a part of the call would have cost today, for which a kept answer stood in."""

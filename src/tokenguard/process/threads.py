@@ -54,15 +54,20 @@ class Worker:
     def _forget(self) -> None:
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._seat = Lock()
-        self._woken = self.runs = False
+        self._woken = self._hurried = self.runs = False
         self._stopping = False
         self._due = self._owed = False
         """Whether it is to work again by itself, and whether it was kept from it."""
 
-    def wake(self) -> None:
-        """See to it that `work` is done soon. A signal handler may raise in here: then the next call sees to it."""
-        if self._woken and self.runs:
+    def wake(self, *, hurry: bool = False) -> None:
+        """See to it that `work` is done soon; at once, in a `hurry`.
+
+        A signal handler may raise in here: then the next call sees to it.
+        """
+        if self._woken and self.runs and (self._hurried or not hurry):
             return
+        if hurry:
+            self._hurried = True
         self._tokens.put(True)
         self._woken = True
         if not self.runs and not ends.ending:
@@ -77,7 +82,7 @@ class Worker:
         until = time.monotonic() + patience_s
         while self.runs and time.monotonic() < until:
             sleep(POLL_S)
-        self._stopping = self._woken = False
+        self._stopping = self._woken = self._hurried = False
         self.runs = self._seat.locked()
 
     def _rest(self) -> None:
@@ -113,7 +118,7 @@ class Worker:
                     continue
                 while not self._tokens.empty():
                     self._tokens.get()
-                self._woken = False
+                self._woken = self._hurried = False
                 again_s = self._work()
                 self._due = again_s is not None
         finally:
@@ -123,9 +128,9 @@ class Worker:
                 self.runs = start(self._run)  # somebody came while it was leaving
 
     def _slept(self, seconds: float) -> bool:
-        """Wait, whoever wakes it meanwhile; false when it is to stop."""
+        """Wait, whoever wakes it meanwhile without a hurry; false when it is to stop."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        while not self._hurried and (left := until - time.monotonic()) > 0:
             try:
                 if not self._tokens.get(timeout=left):
                     return False
