@@ -4,10 +4,13 @@
 for one more step, nothing else ends it: each turn sends the whole, growing conversation again, so the cost grows with
 the square of the turns. Count the turns, or watch a budget or a deadline.
 
+A loop that asks again until the answer is valid is one, too, and so are rounds in which a helper, also of another
+module, sends a conversation that grows.
+
 A loop with a counter, a budget, a deadline, a person in it (`input()`, a microphone, a helper that asks), or one that
-waits for a queue is not reported; a person who is only asked between the rounds of tools does not bound those. A limit
-that limits nothing (`max_turns=float("inf")`, `itertools.count()`) is the same as none, and so is Anthropic's tool
-runner without `max_iterations`.
+waits for a queue is not reported, and neither is one over what is left to do; a person who is only asked between the
+rounds of tools does not bound those. A limit that limits nothing (`max_turns=float("inf")`, `itertools.count()`) is the
+same as none, and so is Anthropic's tool runner without `max_iterations`.
 
 Bad:
 
@@ -109,23 +112,26 @@ from tokenguard.lint.people import waits
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import runs_agent, sends
 from tokenguard.lint.surface import CALL_WORDS
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, spelling
 
 SEVERITY = "warning"
 TESTS = False
 _LIMITS = ("max_turns", "max_steps", "max_iterations", "max_iters", "recursion_limit", "request_limit",
            "max_tool_calls", "max_rounds")  # fmt: skip
 _ROUNDS = (
-    "tool_calls",
+    "tool_call",
     "stop_reason",
     "finish_reason",
     "tool_use",
     "function_call",
 )  # what a loop of tool rounds reads
+_SUBMITS = ("submit_tool_outputs", "submit_tool_outputs_and_poll", "submit_tool_outputs_stream")
 _FRAMEWORKS = ("Runner.run", "pydantic_ai", "create_agent(", "create_react_agent(")
 _AGENT_RUNS = ("run", "run_sync", "run_streamed", "invoke", "ainvoke")
+_CONVERSED = lazy(rb"(?:messages|history|conversation)\.(?:append|extend)\(|\bllm\.\w+\(")
 WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
-         *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)), (".resume(", "mirascope"))  # fmt: skip
+         *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)), (".resume(", "mirascope"),
+         ("submit_tool_outputs", "while "), ("while True", _CONVERSED))  # fmt: skip
 # Limits that None takes away, by the last name of what is called.
 _TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_streamed"), "request_limit": ("UsageLimits",),
                "max_iterations": ("AgentExecutor", "initialize_agent")}  # fmt: skip
@@ -143,7 +149,7 @@ _ANYONES = frozenset({"max_steps", "max_iterations", "max_iters", "max_rounds"})
 _OF_MODELS = lazy(rb"agent|llm|openai|anthropic|langchain|langgraph|gemini|prompt", re.IGNORECASE)
 _RUNS = lazy(r"agent|run|chat|loop|graph|crew|invoke|stream|executor|(?<!re)solve|converse|limits", re.IGNORECASE)
 _ENDS = lazy(r"exit|stop|finish|abort|cancel|end|fail", re.IGNORECASE)
-_ENDLESS = lazy(r"stop_reason|finish_reason|tool_calls|function_call|tool_use|status\b")
+_ENDLESS = lazy(r"stop_reason|finish_reason|tool_call|function_call|tool_use|status\b")
 
 
 def check(file: File) -> Iterator[Report]:
@@ -156,16 +162,14 @@ def check(file: File) -> Iterator[Report]:
         loop = _round_of(file, call)
         if loop is None:
             continue
-        if (
-            call in direct or _ENDLESS.search(ast.unparse(loop)) or _by_answer(loop, {call})
-        ):  # the loop looks into the reply
+        if call in direct or _goes_on_by_reply(file, loop, call):
             loops.setdefault(loop, call)
     for loop in loops:
         if (
             _model_decides(file, loop) or _by_flag(file, loop, loops[loop]) or _by_answer(loop, {*direct, *helped})
         ) and not _bounded(file, loop, {*direct, *helped}):
             message = (
-                "Only the model ends this loop of requests, and each turn sends the conversation again. "
+                "Only the model ends this loop of requests, and each turn is paid for. "
                 "Count the turns, or set a deadline or budget."
             )
             yield Report(loop.test if isinstance(loop, ast.While) else loop.iter, message)
@@ -174,9 +178,60 @@ def check(file: File) -> Iterator[Report]:
 
 
 def _resumed(file: File) -> Iterator[ast.Call]:
-    """Mirascope's next round: `response.resume(tool_outputs)`."""
+    """The next round where a server keeps the conversation: OpenAI's runs, Mirascope's `response.resume(outputs)`."""
     if b"mirascope" in file.module.source:
         yield from file.module.calls_of(("resume",))
+    yield from file.module.calls_of(_SUBMITS)
+
+
+def _goes_on_by_reply(file: File, loop: Loop, call: ast.Call) -> bool:
+    """Whether a loop looks into the reply of a helper, or sends a conversation that gets longer in it."""
+    if _ENDLESS.search(ast.unparse(loop)) or _by_answer(loop, {call}):
+        return True
+    return _model_decides(file, loop) and _by_reply(loop, call)
+
+
+def _by_reply(loop: Loop, call: ast.Call) -> bool:
+    """Whether a loop sends a list that it makes longer, or leaves where the reply is as it should be."""
+    return _grows(loop, call) or _leaves_by(loop, call)
+
+
+def _leaves_by(loop: Loop, call: ast.Call) -> bool:
+    """Whether a branch of a loop that leaves it reads the reply, or what is made of it: `if valid(reply): return`."""
+    nodes = list(own_nodes(loop))
+    made = [node for node in nodes if isinstance(node, ast.Assign)]
+    read: set[str] = set()
+    for _ in range(3):  # names of names
+        for node in made:
+            if any(part is call for part in ast.walk(node.value)) or read & _names(node.value):
+                read.update(*map(_names, node.targets))
+    return any(isinstance(n, ast.If) and _left_in(n) and read & _names(n.test) for n in nodes)
+
+
+def _left_in(node: ast.If) -> bool:
+    """Whether a branch is left for good, in its own statements; not where nothing is left to do: `if not rows`."""
+    body = () if _nothing_left(node.test) else node.body
+    return any(isinstance(statement, ast.Break | ast.Return) for statement in (*body, *node.orelse))
+
+
+def _nothing_left(test: ast.expr) -> bool:
+    match test:
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Name() | ast.Attribute()):
+            return True
+        case ast.Compare(ops=[ast.Eq() | ast.Is() | ast.LtE()], comparators=[ast.Constant(value=0 | None)]):
+            return True
+    return False
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _grows(loop: Loop, call: ast.Call) -> bool:
+    """Whether a call is given a list that the loop makes longer: `ask(messages)`, `messages.append(...)`."""
+    given = (*call.args, *(keyword.value for keyword in call.keywords))
+    sent = {spelling(value) for value in given} - {None}
+    return bool(sent) and any(_adds(node) and _added_to(node) in sent for node in own_nodes(loop))
 
 
 def _round_of(file: File, call: ast.Call) -> Loop | None:
@@ -191,12 +246,17 @@ def _round_of(file: File, call: ast.Call) -> Loop | None:
 
 
 def _followed(file: File) -> Iterator[ast.Call]:
-    """The calls in endless loops of tool rounds that make a request in another module, or say that they ask a model."""
-    if not any(name.encode() in file.module.source for name in _ROUNDS):
+    """The calls in endless loops of rounds that make a request in another module, or say that they ask a model."""
+    if not any(name.encode() in file.module.source for name in _ROUNDS) and b"while True" not in file.module.source:
         return
+    rounds: dict[Loop, bool | None] = {}  # whether a loop reads what rounds of tools have; None if it ends otherwise
     for call in file.module.calls:
         loop = innermost_loop(file, call)
-        if loop is not None and _model_decides(file, loop) and _ENDLESS.search(ast.unparse(loop)) and sends(file, call):
+        if loop is None:
+            continue
+        if loop not in rounds:
+            rounds[loop] = bool(_ENDLESS.search(ast.unparse(loop))) if _model_decides(file, loop) else None
+        if rounds[loop] is not None and (rounds[loop] or _by_reply(loop, call)) and sends(file, call):
             yield call
 
 
@@ -336,6 +396,14 @@ def _adds(node: ast.AST) -> bool:
     if isinstance(node, ast.AugAssign):
         return isinstance(node.op, ast.Add) and not isinstance(node.value, ast.Constant)
     return isinstance(node, ast.Call) and _name(node.func) in ("append", "extend")
+
+
+def _added_to(node: ast.AST) -> str | None:
+    """The list that a node makes longer, as it is spelled: `messages` of `messages.append(x)` or `messages += [x]`."""
+    match node:
+        case ast.AugAssign(target=held) | ast.Call(func=ast.Attribute(value=held)):
+            return spelling(held)
+    return None
 
 
 def _endless(file: File, source: ast.expr) -> bool:

@@ -50,6 +50,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import innermost_loop, own_nodes
@@ -71,32 +72,51 @@ def check(file: File) -> Iterator[Report]:
     for call in calls:
         if (text := _text(file, call)) is not None and _each(file, call, text) and not _second_try(file, call, calls):
             yield _report(call)
-    helpers = {f.name: f for c in calls if (f := file.module.function_of(c)) is not None and _embeds_one(file, c, f)}
+    helpers: dict[str, _Helper] = {}
+    for call in calls:
+        function, text = file.module.function_of(call), _text(file, call)
+        if function is not None and text is not None and innermost_loop(file, call) is None:
+            _add(helpers, function, _ones(file, text, function))
     yield from _through(file, helpers, calls)
     for call in file.module.calls_of(("apply", "map")) if helpers else ():
         if call.args and _stands_for(call.args[0]) in helpers:
             yield _report(call)
 
 
-def _through(file: File, helpers: dict[str, Function], calls: list[ast.Call]) -> Iterator[Report]:
+class _Helper(NamedTuple):
+    """A function that embeds one text, and the parameters that the text is made of."""
+
+    function: Function
+    texts: set[str]
+
+
+def _add(helpers: dict[str, _Helper], function: Function, texts: set[str]) -> bool:
+    """Note which parameters a function embeds, of the first function of a name; whether there is something new."""
+    helper = helpers.setdefault(function.name, _Helper(function, set())) if texts else None
+    if helper is None or helper.function is not function or texts <= helper.texts:
+        return False
+    helper.texts.update(texts)
+    return True
+
+
+def _through(file: File, helpers: dict[str, _Helper], calls: list[ast.Call]) -> Iterator[Report]:
     """Report the loops that call a helper for each item; a function that hands its one text on is a helper, too."""
     todo = list(helpers.values())
+    reported: set[ast.Call] = set()
     while todo:
         helper = todo.pop()
-        for call in file.module.calls_of((helper.name,)):
-            if file.names.definition(file.names.path(call.func)) is not helper:
+        for call in file.module.calls_of((helper.function.name,)):
+            if file.names.definition(file.names.path(call.func)) is not helper.function:
                 continue
-            outer = file.module.function_of(call)
-            if any(_each(file, call, arg) for arg in _given(call)):
-                if not _second_try(file, call, calls):
+            outer, given = file.module.function_of(call), _given(call, helper)
+            if any(_each(file, call, arg) for arg in given):
+                if call not in reported and not _second_try(file, call, calls):
+                    reported.add(call)
                     yield _report(call)
-            elif outer is not None and outer.name not in helpers and _hands_on_one(file, call, outer):
-                helpers[outer.name] = outer
-                todo.append(outer)
-
-
-def _hands_on_one(file: File, call: ast.Call, function: Function) -> bool:
-    return innermost_loop(file, call) is None and any(_is_one(file, arg, function) for arg in _given(call))
+            elif outer is not None and innermost_loop(file, call) is None:
+                texts = set().union(*(_ones(file, arg, outer) for arg in given))
+                if _add(helpers, outer, texts):
+                    todo.append(helpers[outer.name])
 
 
 def _report(call: ast.Call) -> Report:
@@ -110,8 +130,12 @@ def _text(file: File, call: ast.Call) -> ast.expr | None:
     return known.get("input") or known.get("contents") or known.get("texts") or (call.args[0] if call.args else None)
 
 
-def _given(call: ast.Call) -> list[ast.expr]:
-    return [*call.args, *(k.value for k in call.keywords)]
+def _given(call: ast.Call, helper: _Helper) -> list[ast.expr]:
+    """What a call gives for the texts of a helper: not its model, or what else the loop goes over."""
+    arguments = helper.function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args) if a.arg not in ("self", "cls")]
+    by_place = [value for name, value in zip(names, call.args, strict=False) if name in helper.texts]
+    return [*by_place, *(k.value for k in call.keywords if k.arg in helper.texts)]
 
 
 def _each(file: File, call: ast.Call, text: ast.expr) -> bool:
@@ -143,31 +167,24 @@ def _asks_for_many(file: File, body: list[ast.stmt]) -> bool:
     return any(_MANY.search((spelling(func) or "").rpartition(".")[2]) for func in called)
 
 
-def _embeds_one(file: File, call: ast.Call, function: Function) -> bool:
-    """Whether a helper embeds its one text: `input=[text]`, or a parameter whose name is no plural."""
-    text = _text(file, call)
-    if innermost_loop(file, call) is not None:
-        return False
-    return text is not None and _is_one(file, text, function)
-
-
-def _is_one(file: File, text: ast.expr, function: Function, depth: int = 0) -> bool:
-    """Whether `text` is one parameter of `function`, or made of one."""
+def _ones(file: File, text: ast.expr, function: Function, depth: int = 0) -> set[str]:
+    """The parameters of `function` that one text is made of, `[text]` or a name that is no plural; none if many."""
     parameters = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
     if isinstance(text, ast.List):
-        named = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)}
-        return len(text.elts) == 1 and (bool(named & parameters) or _is_one(file, text.elts[0], function, depth + 1))
+        named = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)} & parameters
+        return (named or _ones(file, text.elts[0], function, depth + 1)) if len(text.elts) == 1 else set()
     if isinstance(text, ast.Name) and text.id in parameters:
-        return not _BATCH.search(text.id) and text.id[-1] != "s"
+        return {text.id} if not _BATCH.search(text.id) and text.id[-1] != "s" else set()
     made = file.written(text)
     if (
         depth > 2
         or (made is text and not isinstance(text, ast.Call | ast.Subscript | ast.JoinedStr))
         or not _single(made)
     ):
-        return False
-    used = [n for n in ast.walk(made) if isinstance(n, ast.Name) and n.id in parameters]
-    return bool(used) and all(_is_one(file, name, function, depth + 1) for name in used if name.id != "self")
+        return set()
+    used = [n for n in ast.walk(made) if isinstance(n, ast.Name) and n.id in parameters and n.id != "self"]
+    found = [_ones(file, name, function, depth + 1) for name in used]
+    return set().union(*found) if all(found) else set()
 
 
 def _stands_for(node: ast.expr) -> str:
@@ -194,13 +211,21 @@ def _items(file: File, call: ast.Call) -> Iterator[tuple[set[str], ast.expr]]:
 def _made_of(names: set[str], loop: ast.For | ast.AsyncFor) -> set[str]:
     """The names of a loop's item, and those that its body makes of it, one of one."""
     names = set(names)
-    for _ in range(3):
-        for node in own_nodes(loop):
-            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                used = {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)}
-                if used & names and _single(node.value) and not isinstance(node.value, ast.List):
-                    names.add(node.targets[0].id)
+    made = [(target, value) for node in own_nodes(loop) for target, value in _made(node)]
+    for _ in range(6):  # names of names
+        names.update(
+            target for target, value in made if names & {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+        )
     return names
+
+
+def _made(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """The name that a statement gives to one thing, and what it is made of: also a file that is opened."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if _single(value) and not isinstance(value, ast.List):
+            yield name, value
+        case ast.withitem(context_expr=value, optional_vars=ast.Name(id=name)):
+            yield name, value
 
 
 def _is_range(node: ast.expr) -> bool:

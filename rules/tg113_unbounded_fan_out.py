@@ -16,8 +16,8 @@ models, perspectives and the like. A request is a call of an SDK or a framework,
 By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web request,
 the chunks of a text, more than twenty that are written out), and the request is in sight. Where the items may be few
 (the steps that a model has planned, search terms, what was retrieved, groups, what an object holds, questions about one
-text), or only names say
-that a model is asked, it reports only if you select it: `--extend-select TG113`.
+text, key words of one topic), or only names say that a model is asked, it reports only if you select it:
+`--extend-select TG113`.
 
 Bad:
 

@@ -591,6 +591,10 @@ SURE |= {
         "from langchain_openai import ChatOpenAI\nasync def f(texts):\n    chain = PROMPT | ChatOpenAI(model='m', max_tokens=9)\n"
         "    return await chain.abatch([{'text': t} for t in texts])"
     ),
+    "a chain's batch, its inputs by their name": (
+        "from langchain_openai import ChatOpenAI\nasync def f(tables):\n    chain = PROMPT | ChatOpenAI(model='m', max_tokens=9)\n"
+        "    return await chain.abatch(inputs=[{'text': t} for t in tables])"
+    ),
     "a chain's batch, by threads": (
         "from langchain_openai import ChatOpenAI\nmap_chain = PROMPT | ChatOpenAI(model='m', max_tokens=9)\n"
         "def f(chunks):\n    return map_chain.batch(chunks)"
@@ -623,6 +627,10 @@ def test_as_many_requests_as_data_are_reported_by_default(lint, code: str) -> No
 
 
 UNSURE |= {
+    "key words of one topic": (
+        "async def same(word, topic):\n    return await client.responses.create(model='m', input=word + topic, max_output_tokens=9)\n"
+        "async def f(keywords, research_topic):\n    await asyncio.gather(*[same(k, research_topic) for k in keywords])"
+    ),
     "a set of names that a caller gives": (
         "async def f(patterns: set[str]):\n    await asyncio.gather(*[title(p) for p in sorted(patterns)])"
     ),

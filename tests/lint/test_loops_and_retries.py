@@ -110,6 +110,37 @@ REPORTED = {
     "TG104 input behind a continue": (
         f"def f(client, messages, tools):\n    while True:\n        {CLAUDE}\n{TOOLS}            continue\n        messages.append(input())"
     ),
+    "TG104 a protocol in words, through a helper": (
+        "def ask(client, messages):\n    return client.chat.completions.create(model='m', messages=messages, max_tokens=5).choices[0].message.content\n"
+        "def f(client, messages):\n    while True:\n        reply = ask(client, messages)\n        if reply.startswith('ANSWER:'):\n"
+        "            return reply\n        messages.append({'role': 'user', 'content': search(reply)})"
+    ),
+    "TG104 a conversation that another module sends": (
+        "from house import ask\ndef f(messages):\n    while True:\n        reply = ask_llm(messages)\n        messages.append(reply)\n"
+        "        if 'DONE' in reply:\n            return reply"
+    ),
+    "TG104 asked again until the answer is valid": (
+        "def one(client, text):\n    return client.responses.create(model='m', input=text, max_output_tokens=5).output_text\n"
+        "def f(client, text):\n    while True:\n        reply = one(client, text)\n        parts = reply.split(',')\n"
+        "        if len(parts) == 5:\n            return parts"
+    ),
+    "TG104 asked again until a player is named": (
+        "class Game:\n    def target(self, prompt):\n        while True:\n            reply = self.llm.generate(prompt)\n"
+        "            found = self.find(reply)\n            if found and found.alive:\n                return found"
+    ),
+    "TG104 one tool call a round, of tools that are listed": (
+        "from house import LLM\nclass A:\n    def __init__(self, llm: LLM):\n        self.llm = llm\n    async def run(self, said):\n"
+        "        while True:\n            reply = await self.llm.generate(messages=said, tools=await self.get_tools())\n"
+        "            if reply['type'] == 'tool_call':\n                said.append(await self.execute(reply))\n"
+        "            else:\n                return reply['content']"
+    ),
+    "TG104 rounds of a run that the server keeps": (
+        "def f(client, run, thread):\n    while run.status == 'requires_action':\n        done = [call(c) for c in run.calls]\n"
+        "        run = client.beta.threads.runs.submit_tool_outputs_and_poll(run_id=run.id, thread_id=thread, tool_outputs=done)"
+    ),
+    "TG104 a record of what was said hears nobody": (
+        f"def f(log, client, messages, tools):\n    while True:\n        {CLAUDE}\n        log.record_reply(reply)\n{TOOLS}        else:\n            return reply"
+    ),
     "TG106 clients by condition": (
         "from openai import AzureOpenAI, OpenAI\nfrom tenacity import retry\nclient = AzureOpenAI() if AZURE else OpenAI()\n"
         "@retry\ndef f(m):\n    return client.responses.create(model='m', input=m, max_output_tokens=5)"
@@ -144,6 +175,10 @@ REPORTED = {
         f"    return await {EMBED.format('[clean]')}\nasync def f(texts):\n    return await asyncio.gather(*[one(t) for t in texts])",
     "TG111 two helpers": OPENAI + f"def raw(text):\n    return {EMBED.format('text')}\ndef one(text):\n    return raw(text.strip()).data\n"
         "def f(texts):\n    for t in texts:\n        keep(one(t))",
+    "TG111 the text of each file": OPENAI + "def f(paths):\n    for path in paths:\n        with open(path) as file:\n"
+        f"            text = file.read()\n        text = clean(text)\n        keep({EMBED.format('text')})",
+    "TG111 the second text of a helper": OPENAI + f"def one(text):\n    return {EMBED.format('text')}\ndef near(a, b):\n"
+        "    return one(a) @ one(b)\ndef f(query, texts):\n    return [near(query, t) for t in texts]",
     "TG111 mapped": OPENAI + f"def one(text):\n    return {EMBED.format('[text]')}\ndef f(texts):\n    return list(map(one, texts))",
 }  # fmt: skip
 
@@ -165,7 +200,9 @@ SILENT = {
         )
         for asks in ("__prompt()", "_ask('you: ')", "recognizer.recognize_google(mic.record(4))", "mic.transcribe_stream()",
                      "take_command(messages)", "takecommand()", "st.text_input('you', key='k')", "self.prompt_user('> ')",
-                     "read_prompt(session)", "askUser('more?')", "get_audio()", "await bot.wait_for('message')")
+                     "read_prompt(session)", "askUser('more?')", "get_audio()", "await bot.wait_for('message')", "asr_thread()",
+                     "telegramGetUpdates(last)", "record_and_recognize()", "await asyncio.to_thread(input, '> ')",
+                     "await loop.run_in_executor(None, input)")
     },
     **{
         f"TG104 a helper asks: {body}": (
@@ -198,6 +235,16 @@ SILENT = {
         f"        else:\n            messages.append(input())\n        {CLAUDE}\n{TOOLS}"
     ),
     "TG104 a person every time": f"def f(client, messages, tools):\n    while True:\n        messages.append(input())\n        {CLAUDE}\n{TOOLS}",
+    "TG104 texts until none is left": (
+        "def one(client, text):\n    return client.responses.create(model='m', input=text, max_output_tokens=5).output_text\n"
+        "def f(client, text):\n    while text:\n        part = ''\n        part += text[:4000]\n        text = text[4000:]\n        print(one(client, part))"
+    ),
+    "TG104 batches until none is left": (
+        "def batch(client):\n    rows = load()\n    for row in rows:\n"
+        "        client.responses.create(model='m', input=row, max_output_tokens=5)\n    return len(rows)\n"
+        "def one(client):\n    return batch(client)\nasync def f(llm, client):\n    while True:\n        count = await one(client)\n"
+        "        if count == 0:\n            break\n        more = await llm.generate(client)\n        if not more:\n            break"
+    ),
     "TG104 counted": f"import itertools\ndef f(client, messages, tools):\n    for turn in itertools.count():\n        if turn > 9:\n            break\n        turn += 1\n        {CLAUDE}\n{TOOLS}",
     "TG104 until a flag that waits": (
         f"def f(client, messages, tools):\n    done = False\n    while not done:\n        messages.append(input())\n        {CLAUDE}\n"
@@ -239,6 +286,10 @@ SILENT = {
         f"        return [{EMBED.format('t')} for t in texts]",
     "TG111 second try by helpers": OPENAI + f"def one(text):\n    return {EMBED.format('[text]')}\ndef f(texts):\n    try:\n"
         "        return embed_batch(texts)\n    except Exception:\n        return [one(t) for t in texts]",
+    "TG111 one query for several stores": OPENAI + f"def found(query, store):\n    return store.near({EMBED.format('query')})\n"
+        "def f(query, stores):\n    return [found(query, s) for s in stores]",
+    "TG111 one query for several stores, by name": OPENAI + f"def found(store, query):\n    return store.near({EMBED.format('query')})\n"
+        "def f(query, stores):\n    return [found(query=query, store=s) for s in stores]",
     "TG111 batches": OPENAI + f"def f(batches):\n    for batch in batches:\n        texts = [x.text for x in batch]\n        keep({EMBED.format('texts')})",
 }  # fmt: skip
 

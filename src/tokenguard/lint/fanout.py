@@ -115,8 +115,9 @@ def _batched(file: File) -> Iterator[FanOut]:
     """LangChain's `chain.abatch(inputs)` and `chain.batch(inputs)`, without a configuration that could bound them."""
     if b"langchain" in file.module.source:
         for call in file.module.calls_of(("abatch", "batch")):
-            if isinstance(call.func, ast.Attribute) and len(call.args) == 1 and not call.keywords:
-                yield FanOut(call, call.func, (call.args[0],), _AT_ONCE if call.func.attr == "abatch" else _BY_THREADS)
+            inputs = (*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "inputs"))
+            if isinstance(call.func, ast.Attribute) and len(inputs) == 1 == len(call.args) + len(call.keywords):
+                yield FanOut(call, call.func, inputs, _AT_ONCE if call.func.attr == "abatch" else _BY_THREADS)
 
 
 def _started(file: File) -> Iterator[FanOut]:

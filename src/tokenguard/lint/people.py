@@ -6,6 +6,7 @@ import ast
 import re
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.lint.pools import run_in_executor
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import function_of, last_name
 
@@ -19,7 +20,7 @@ _GETTERS = frozenset({"get", "pop", "popleft", "read", "next", "anext", "sleep"}
 _SURELY = frozenset({"input", "getpass", "readline", "recv", "receive", "receive_text", "receive_json", "prompt_async",
                      "listen", "record", "text_input", "chat_input"})  # fmt: skip
 _HEARS = lazy(  # a person who speaks, or is asked
-    r"(?:record|recogni[sz]e|transcribe|listen|hear|take_?command|speech_?to_?text)(?:_\w+)?"
+    r"(?:record|recogni[sz]e|transcribe|listen|hear|asr|take_?command|speech_?to_?text)(?:_\w+)?|\w*get_?updates"
     r"|(?:get|read|ask|wait_?for|take|capture|prompt)_?(?:the_?)?(?:users?|humans?|person|player|audio|voice|speech|mic\w*)"
     r"(?:_?(?:input|query|question|message|command|prompt|text|choice))?"
     r"|read_?(?:prompt|input|line|command|question)",
@@ -37,8 +38,8 @@ def waits(file: File, call: ast.Call, loop: ast.AST | None = None) -> bool:
     searched = bool(call.args) and (name in ("get", "pop") or isinstance(call.args[0], ast.GeneratorExp))
     if name in _PEOPLE:
         return not (name in _GETTERS and searched)  # a key of a dict, an item of an answer
-    if _HEARS.fullmatch(name):
-        return True
+    if _HEARS.fullmatch(name) or _in_a_thread(call):
+        return not name.startswith("record") or loop is None or not _changes(call, loop)  # `record_reply(reply)`
     if name == "wait_for":  # an event by its name: `bot.wait_for("message")`
         return bool(call.args) and isinstance(call.args[0], ast.Constant)
     return loop is not None and not _changes(call, loop) and _asks_in_helper(file, call.func, 0)
@@ -71,5 +72,12 @@ def _asks_in_helper(file: File, func: ast.expr, depth: int) -> bool:
     return known[function]
 
 
+def _in_a_thread(call: ast.Call) -> bool:
+    """Whether a call has a thread ask: `asyncio.to_thread(input, "> ")`, `loop.run_in_executor(None, input)`."""
+    in_pool = run_in_executor(call)
+    asked = in_pool[1] if in_pool else call.args[0] if last_name(call.func) == "to_thread" and call.args else None
+    return asked is not None and last_name(asked) in _SURELY
+
+
 def _surely(file: File, call: ast.Call) -> bool:
-    return last_name(call.func) in _SURELY or file.names.path(call.func).startswith(_PROMPTS)
+    return last_name(call.func) in _SURELY or _in_a_thread(call) or file.names.path(call.func).startswith(_PROMPTS)

@@ -59,7 +59,8 @@ _OF_CHAINS = frozenset(
     {"run", "arun", "acall", "apply", "aapply", "predict", "apredict", "predict_and_parse", "apredict_and_parse",
      "apply_and_parse", "aapply_and_parse", "agenerate", "combine_documents", "acombine_docs"}
 )  # fmt: skip
-_TOOL = lazy(r"(?:^|_)tools?(?:_|$)")
+# What runs a tool, rather than lists the tools that there are.
+_TOOL = lazy(r"^(?!_*(?:get|list|load|make|build|bind|format)_)(?:\w*_)?tools?(?:_|$)")
 _VENDORS = "llm|openai|azure_openai|anthropic|claude|gpt|chatgpt|gemini|bedrock|openrouter|deepseek|mistral|groq|ollama"
 _MODEL = lazy(
     r"(?:^|[._])_?(?:(?:[lv]lm|chat_?model|language_model|(?:chat)?gpt|gemini|claude)(?:_client|_service|_provider|_instance)?"

@@ -33,8 +33,10 @@ _QUESTION = lazy(r"(?:^|_)(?:question|query)$")
 _RETRIEVED = lazy(
     r"(?:^|_)(?:doc|document|context|passage|chunk|result|source|snippet|node|evidence|url|link)s?(?:_|$)"
 )
-_QUESTIONS = lazy(r"(?:^|_)(?:prompts|questions|queries|fields|attributes|entities)$")
-_TEXT = lazy(r"(?:^|_)(?:text|document|content|article|page|transcript|paper)$")
+_QUESTIONS = lazy(
+    r"(?:^|_)(?:prompts|questions|queries|fields|attributes|entities|keywords|key_?phrases|terms|concepts)$"
+)
+_TEXT = lazy(r"(?:^|_)(?:text|document|content|article|page|transcript|paper|topic)$")
 _ANSWER = lazy(r"\bchoices\b|\.(?:content|output_text|completion)\b|\['content'\]")
 _TABLE = lazy(r"(?:^|_)(?:df|data_?frame)(?:_|$)", re.IGNORECASE)
 _ROUTE = lazy(r"(?:^|\.)(?:get|post|put|patch|delete|route|websocket|api_route|endpoint)$")
@@ -217,7 +219,7 @@ def _grown(file: File, name: str, scope: Scope, bindings: list[Binding]) -> list
 
 
 def about_one_text(task: ast.expr, sources: tuple[ast.expr, ...]) -> bool:
-    """Whether a task is one of several questions about the same text: `ask(prompt, text) for prompt in prompts`."""
+    """Whether a task is one of several questions about the same text or topic: `ask(p, text) for p in prompts`."""
     given = (*task.args, *(k.value for k in task.keywords)) if isinstance(task, ast.Call) else ()
     return any(_QUESTIONS.search(last_name(s)) for s in sources) and any(_TEXT.search(last_name(a)) for a in given)
 
