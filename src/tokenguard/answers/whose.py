@@ -4,6 +4,8 @@ Nobody may get what somebody else was told. So what is not known here by name co
 listed, and is what changes from one sending to the next, or tells nothing of who sends.
 """
 
+from __future__ import annotations
+
 import functools
 import re
 import sys
