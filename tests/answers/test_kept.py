@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import httpx2
 import openai
@@ -236,51 +237,117 @@ def test_what_a_client_is_made_with(provider, under):
     assert len(provider.requests) == 11
 
 
-class Bearer:
-    """As a company's library has it, for whichever httpx."""
-
-    def __init__(self, account):
-        self.account = account
-
-    def of(self, http):
-        class Signing(http.Auth):
-            account = None
-
-            def auth_flow(self, request):
-                request.headers["authorization"] = self.account
-                yield request
-
-        made = Signing()
-        made.account = self.account
-        return made
+ASKING = ContextVar("asking", default="")
 
 
-WHO_ASKS = {
-    "nothing": ({}, {}, True),
-    "passwords": ({"auth": ("alice", "x")}, {"auth": ("bob", "x")}, False),
-    "one password": ({"auth": ("alice", "x")}, {"auth": ("alice", "x")}, True),
-    "accounts": ({"auth": Bearer("alice")}, {"auth": Bearer("bob")}, False),
-    "one account": ({"auth": Bearer("alice")}, {"auth": Bearer("alice")}, True),
-    "cookies": ({"cookies": {"session": "alice"}}, {"cookies": {"session": "bob"}}, False),
-    "one cookie": ({"cookies": {"session": "alice"}}, {"cookies": {"session": "alice"}}, True),
-    "headers": ({"headers": {"x-org": "alice"}}, {"headers": {"x-org": "bob"}}, False),
-    "queries": ({"params": {"org": "alice"}}, {"params": {"org": "bob"}}, False),
+def with_auth(account, http):
+    """Credentials as a company's library has them, for whichever httpx."""
+
+    class Signing(http.Auth):
+        account: str
+
+        def auth_flow(self, request):
+            request.headers["authorization"] = self.account
+            yield request
+
+    made = Signing()
+    made.account = account
+    return {"auth": made}
+
+
+def with_slots(account, http):
+    """Credentials that keep no `__dict__`, and a number for a name."""
+
+    class Signing(http.Auth):
+        __slots__ = ("user_id",)
+
+        def auth_flow(self, request):
+            request.headers["authorization"] = str(self.user_id)
+            yield request
+
+    made = Signing()
+    made.user_id = {"alice": 1, "bob": 2}[account]
+    return {"auth": made}
+
+
+def with_context(account, http):
+    """Credentials of whom a web server works for now."""
+
+    class Signing(http.Auth):
+        def auth_flow(self, request):
+            request.headers["authorization"] = ASKING.get()
+            yield request
+
+    ASKING.set(account)
+    return {"auth": Signing()}
+
+
+def with_hook(account, http):
+    """A function that adds them, with a default of its own, as in a loop over accounts."""
+
+    def add(request, account=account):
+        request.headers["authorization"] = account
+
+    return {"event_hooks": {"request": [add]}}
+
+
+def with_transport(account, http):
+    """What adds them further below, around an ordinary transport."""
+
+    class Signing(http.BaseTransport):
+        def __init__(self):
+            self.account = account
+            self.inner = http.HTTPTransport()
+
+        def handle_request(self, request):
+            request.headers["authorization"] = self.account
+            return self.inner.handle_request(request)
+
+        def close(self):
+            self.inner.close()
+
+    return {"transport": Signing()}
+
+
+def with_mount(account, http):
+    """The same, for the addresses of one scheme."""
+    return {"mounts": {"http://": with_transport(account, http)["transport"]}}
+
+
+ADDED = {
+    "password": lambda account, http: {"auth": (account, "x")},
+    "credentials": with_auth,
+    "slots": with_slots,
+    "context": with_context,
+    "cookie": lambda account, http: {"cookies": {"session": account}},
+    "header": lambda account, http: {"headers": {"x-org": account}},
+    "query": lambda account, http: {"params": {"org": account}},
+    "hook": with_hook,
+    "transport": with_transport,
+    "mount": with_mount,
 }
-"""What two clients of httpx add to their requests, and whether it is the same."""
+"""What two people's clients of httpx add to their requests."""
 
 
-def asked_by(sdk, url, adds):
+def ask_by(sdk, url, account, adds):
     """Ask with an SDK whose HTTP client adds this."""
-    home = {"openai": "openai._base_client", "mistralai": "mistralai.client.basesdk"}.get(sdk)
+    home = {
+        "openai": "openai._base_client",
+        "mistralai": "mistralai.client.basesdk",
+        "huggingface": "huggingface_hub.utils._http",
+        "huggingface async": "huggingface_hub.utils._http",
+    }.get(sdk)
     http = httpx2 if home and hasattr(importlib.import_module(home), "httpx2") else importlib.import_module("httpx")
-    auth = adds.get("auth")
-    adds = {**adds, **({"auth": auth.of(http)} if isinstance(auth, Bearer) else {})}
+    added = adds(account, http)
     if sdk == "ollama":
-        client = importlib.import_module("ollama").Client(host=url, **adds)
+        client = importlib.import_module("ollama").Client(host=url, **added)
         with client._client:
             client.chat("llama3", SAID, options={"temperature": 0})
         return
-    with http.Client(**adds) as own:
+    if sdk == "huggingface async":
+        connections.run(ask_hugging_face(url, lambda: http.AsyncClient(**added)))
+        return
+    with http.Client(**added) as own:
         if sdk == "openai":
             ask(openai.OpenAI(api_key="k", base_url=f"{url}/v1", http_client=own, max_retries=0))
         elif sdk == "mistralai":
@@ -290,6 +357,19 @@ def asked_by(sdk, url, adds):
         elif sdk == "cohere":
             client = importlib.import_module("cohere").ClientV2(api_key="k", base_url=url, httpx_client=own)
             client.chat(model="command-r", messages=SAID, temperature=0)
+        elif sdk == "huggingface":
+            hub = pytest.importorskip("huggingface_hub", minversion="1")
+            hub.set_client_factory(lambda: own)
+            try:
+                client = hub.InferenceClient(base_url=f"{url}/v1", api_key="k")
+                client.chat_completion(model="m", messages=SAID, temperature=0)
+            finally:
+                hub.set_client_factory(importlib.import_module(home).default_client_factory)
+        elif sdk == "litellm":
+            litellm = pytest.importorskip("litellm")
+            handler = importlib.import_module("litellm.llms.custom_httpx.http_handler").HTTPHandler(client=own)
+            model = "anthropic/claude-haiku-4-5"
+            litellm.completion(model, SAID, temperature=0, api_base=url, api_key="k", client=handler)
         else:
             options = {"base_url": url, "httpx_client": own}
             client = importlib.import_module("google.genai").Client(api_key="k", http_options=options)
@@ -297,15 +377,103 @@ def asked_by(sdk, url, adds):
             client.models.generate_content(model="gemini-2.5-flash", contents=said, config={"temperature": 0})
 
 
-@pytest.mark.parametrize(("one", "other", "same"), WHO_ASKS.values(), ids=WHO_ASKS)
-@pytest.mark.parametrize("sdk", ["openai", "mistralai", "cohere", "google", "ollama"])
-def test_what_an_http_client_adds(sdk, one, other, same, under):
+async def ask_hugging_face(url, make):
+    hub = pytest.importorskip("huggingface_hub", minversion="1")
+    hub.set_async_client_factory(make)
+    try:
+        async with hub.AsyncInferenceClient(base_url=f"{url}/v1", api_key="k") as client:
+            await client.chat_completion(model="m", messages=SAID, temperature=0)
+            await client.chat_completion(model="m", messages=SAID, temperature=0)
+    finally:
+        hub.set_async_client_factory(
+            importlib.import_module("huggingface_hub.utils._http").default_async_client_factory
+        )
+
+
+@pytest.mark.parametrize("adds", ADDED.values(), ids=ADDED)
+@pytest.mark.parametrize(
+    "sdk",
+    [
+        *("openai", "mistralai", "cohere", "google", "ollama", "huggingface", "huggingface async"),
+        pytest.param("litellm", marks=pytest.mark.filterwarnings("ignore")),  # its own
+    ],
+)
+def test_what_an_http_client_adds(sdk, adds, under, monkeypatch):
     """Credentials and cookies of the HTTP client that an SDK is given are the caller's: nobody gets another one's."""
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    if sdk == "huggingface async" and adds in (with_hook, with_transport, with_mount):
+        pytest.skip("these are of the synchronous client")
     with SimulatedProvider() as server:
         under(RULE)
-        asked_by(sdk, server.url, one)
-        asked_by(sdk, server.url, other)
-        assert len(server.requests) == (1 if same else 2)
+        for account, sent in (("alice", 1), ("alice", 1), ("bob", 2), ("alice", 2)):
+            ask_by(sdk, server.url, account, adds)
+            assert len(server.requests) == sent, account
+
+
+def test_credentials_that_are_set_later(provider, under):
+    """What decides with each request who asks is looked at with each: an attribute set later, a hook put in later."""
+    under(RULE)
+    http = httpx2.Client(transport=httpx2.MockTransport(provider), **with_auth("alice", httpx2))
+    own = openai.OpenAI(api_key="k", http_client=http, max_retries=0)
+    ask(own)
+    http.auth.account = "bob"
+    ask(own)
+    assert len(provider.requests) == 2
+    http.auth.account = "alice"
+    ask(own)
+    assert len(provider.requests) == 2
+    http.event_hooks["request"].append(lambda request: request.headers.update({"x-on-behalf-of": "carol"}))
+    ask(own)
+    assert len(provider.requests) == 3
+
+
+def test_bedrocks_own_keys(under, monkeypatch):
+    """Two clients that go by an API key of Bedrock each, and by no other: each has its own answers."""
+    boto3 = pytest.importorskip("boto3", minversion="1.39")
+    under(RULE)
+    with SimulatedProvider() as server:
+        for token, sent in (("a", 1), ("a", 1), ("b", 2)):
+            monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", token)
+            client = boto3.client("bedrock-runtime", region_name="us-east-1", endpoint_url=server.url)
+            asked = [{"role": "user", "content": [{"text": "hi"}]}]
+            client.converse(modelId="amazon.nova-lite-v1:0", messages=asked, inferenceConfig={"temperature": 0})
+            assert len(server.requests) == sent, token
+
+
+@pytest.mark.parametrize("added", ["headers", "cookies", "middlewares", "trace_configs"])
+def test_what_an_aiohttp_session_adds(added, under):
+    """A session of one's own for voyageai: what it adds is the caller's."""
+    voyageai = pytest.importorskip("voyageai")
+    aiohttp = pytest.importorskip("aiohttp")
+
+    def adds(account):
+        async def between(request, handler):
+            request.headers["x-org"] = account
+            return await handler(request)
+
+        async def on_start(session, context, params):
+            params.headers["x-org"] = account
+
+        traced = aiohttp.TraceConfig()
+        traced.on_request_start.append(on_start)
+        return {
+            "headers": {"x-org": account},
+            "cookies": {"session": account},
+            "middlewares": (between,),
+            "trace_configs": [traced],
+        }[added]
+
+    async def work(url, account):
+        async with aiohttp.ClientSession(**{added: adds(account)}) as session:
+            voyageai.aiosession.set(session)
+            client = voyageai.AsyncClient(api_key="k", base_url=f"{url}/v1")
+            await client.embed(["a"], model="voyage-3.5")
+
+    with SimulatedProvider() as server:
+        under(RULE)
+        for account, sent in (("alice", 1), ("alice", 1), ("bob", 2)):
+            connections.run(work(server.url, account))
+            assert len(server.requests) == sent, account
 
 
 def test_cookies_that_are_set_later(provider, under):

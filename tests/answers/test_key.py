@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import enum
 import marshal
 import random
@@ -13,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from tokenguard.answers.fitting import refers
-from tokenguard.answers.key import by_name, canonical, counted, hashing, headers_that_count
+from tokenguard.answers.key import canonical, counted, hashing
 from tokenguard.answers.key import key as key_of
+from tokenguard.answers.whose import headers_that_count
 from tokenguard.answers.words import content_words
 from tokenguard.call.call import AskedBy
 from tokenguard.policy import Cache
@@ -318,25 +318,3 @@ def test_input_that_is_elsewhere(part, elsewhere):
     call = SimpleNamespace(api=CHAT)
     found = refers(counted(call, {"messages": [{"role": "user", "content": [part]}]}).telling)
     assert (found == "files") == elsewhere
-
-
-def test_credentials_that_renew_themselves():
-    """Google's: whose they are counts, and so does a token that stays; one that expires does not."""
-    google = pytest.importorskip("google.oauth2.credentials")
-
-    def credentials(token, account="a", expiry=None):
-        return google.Credentials(token, refresh_token="r", client_id=account, expiry=expiry)
-
-    soon = datetime.datetime(2030, 1, 1)
-    assert by_name(credentials("t1")) != by_name(credentials("t2"))
-    assert by_name(credentials("t1", expiry=soon)) == by_name(credentials("t2", expiry=soon.replace(year=2031)))
-    assert by_name(credentials("t1", expiry=soon)) != by_name(credentials("t1", "b", expiry=soon))
-
-
-def test_credentials_that_hold_themselves():
-    """An object that leads back to itself, or nowhere, is named all the same."""
-    around = SimpleNamespace(name="a")
-    around.self = around
-    assert by_name(around) == by_name(around)
-    assert by_name(object()) == by_name(object())
-    assert by_name({"client_id": "a", "at": 1.0}) == by_name({"client_id": "a", "at": 2.0})

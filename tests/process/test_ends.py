@@ -267,7 +267,7 @@ def test_terminated_while_it_ends(how: str) -> None:
     """A signal that comes in the midst of the end, or another one, waits for it; the process dies of it then."""
     program = f"""
 import os, signal, sys
-from tokenguard.process import ends
+from tokenguard.process import ends, signals
 
 def finish():
     print("begins", flush=True)
@@ -278,7 +278,7 @@ def finish():
 
 done = []
 ends.at_end(ends.Stage.LEDGERS, finish)
-ends.heed_signals()
+signals.heed()
 {how}
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

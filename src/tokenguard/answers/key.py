@@ -7,20 +7,19 @@ only misses. So the whole body is in it, and the address, the credential, every 
 from __future__ import annotations
 
 import base64
-import functools
 import hmac
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tokenguard.answers.fitting import LINKING, NAMING
+from tokenguard.answers.whose import by_client, headers_that_count
 from tokenguard.call.call import AskedBy, Call
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.hashes import in_bytes, marshalled
 from tokenguard.providers import Endpoint
 from tokenguard.tokens.bounds import CACHE_MARKS
@@ -29,25 +28,11 @@ if TYPE_CHECKING:
     from tokenguard.policy import Cache
 
 Hashing: TypeAlias = blake2b
-FORMAT: Final = 6
+FORMAT: Final = 7
 """Of the keys; another one finds nothing of this one's."""
 
-HEADERS_LEFT_OUT: Final = frozenset(
-    {
-        *("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"),
-        *("traceparent", "tracestate", "baggage", "idempotency-key", "x-idempotency-key", "x-request-id"),
-        *("x-client-request-id", "date", "x-amz-date", "x-amz-security-token", "x-amzn-trace-id"),
-    }
-)
-"""Of a request: what tells one sending of it from another, and how it is carried."""
-HEADER_STEMS_LEFT_OUT: Final = ("x-stainless-", "x-fern-", "x-b3-")
-"""What SDKs say of themselves."""
-
-DEPTH: Final = 4
-"""How far into an object that gives credentials is looked."""
 MARKS: Final = frozenset({"ephemeral", "default"})
 """The types of marks of what the provider shall cache: Anthropic's, Bedrock's."""
-_SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
 UNUSUAL: Final = (TypeError, ValueError, RecursionError)
 """What is raised for data that is not plain."""
 _AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
@@ -190,78 +175,6 @@ def _unmarked(value: dict[str, Any]) -> dict[str, Any]:
 def _is_mark(key: str, value: object) -> bool:
     """Whether this marks what is to be cached; a tool may have a parameter of that name."""
     return key in CACHE_MARKS and type(value) is dict and value.get("type") in MARKS
-
-
-def headers_that_count(headers: Mapping[Any, Any]) -> dict[str, str]:
-    """The headers of a request that are part of its key, by their names in lower case."""
-    named = {_text(name).lower(): _text(value) for name, value in headers.items()}
-    if (signed := _SIGNED.match(named.get("authorization", ""))) is not None:  # by the second; the key stays
-        named["authorization"] = signed[1]
-    return {
-        name: value
-        for name, value in named.items()
-        if name not in HEADERS_LEFT_OUT and not name.startswith(HEADER_STEMS_LEFT_OUT)
-    }
-
-
-def by_name(credential: Any, depth: int = DEPTH) -> object:
-    """A credential that is no text (a function that gives tokens, an object that renews them), as far as it is known.
-
-    That is its name, and the texts in it. A token that expires does not count: each process has another one.
-    """
-    if credential is None or type(credential) in _AS_THEY_ARE:
-        return credential
-    kind = type(credential)
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    if depth == 0:
-        return name
-    inside: dict[str, Any] = {}
-    if isinstance(credential, Mapping):
-        inside = {str(key): value for key, value in credential.items()}
-    elif isinstance(credential, MethodType):
-        inside = {"of": credential.__self__, "function": credential.__func__}
-    elif isinstance(credential, FunctionType):
-        name = f"{credential.__module__}.{credential.__qualname__}"
-        inside = dict(zip(credential.__code__.co_freevars, map(_in_cell, credential.__closure__ or ()), strict=True))
-    elif kind is functools.partial:
-        given = {str(place): value for place, value in enumerate(credential.args)}
-        inside = {"function": credential.func, **given, **credential.keywords}
-    else:
-        held = getattr(credential, "__dict__", {})
-        inside = {key: value for key, value in held.items() if key != "token" or held.get("expiry") is None}
-    return name, sorted((key, repr(by_name(value, depth - 1))) for key, value in inside.items() if _tells(value))
-
-
-def by_client(*clients: Any) -> object:
-    """What clients of httpx add to their requests: headers, a query, cookies, credentials; and the socket they send to.
-
-    Of cookies, those that the program has set; what a server sets is of that sitting.
-    """
-    found: list[object] = []
-    for client in clients:
-        own = getattr(client, "__dict__", {})
-        jar = getattr(own.get("_cookies"), "jar", None) or ()
-        cookies = sorted([(each.name, each.value) for each in jar if not each.domain])
-        socket = getattr(getattr(own.get("_transport"), "_pool", None), "_uds", None)
-        added = (headers_that_count(own.get("_headers") or {}), str(own.get("_params") or ""))
-        found.append((*added, cookies, by_name(own.get("_auth")), socket))
-    return found
-
-
-def _in_cell(cell: Any) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
-
-
-def _tells(value: object) -> bool:
-    """Whether a value tells whose a credential is: numbers are times, and counts."""
-    return value is not None and not isinstance(value, int | float)
-
-
-def _text(value: object) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def origin(asked_by: AskedBy) -> bytes:

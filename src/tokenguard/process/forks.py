@@ -13,8 +13,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from importlib import _bootstrap  # where the locks of modules are
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import sleep
 
 _Step = Callable[[], object]
@@ -44,6 +45,15 @@ def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | 
     _known.append(_Steps(_reference(before), _reference(in_parent), _reference(in_child)))
 
 
+_resting: list[Callable[[], _Step | None]] = []
+
+
+def at_rest(step: _Step) -> None:
+    """Have `step` called when this process is about to fork, before all else. Methods are held weakly."""
+    _resting[:] = [reference for reference in _resting if reference() is not None]
+    _resting.append(_reference(step))
+
+
 _forking: dict[int, list[_Steps]] = {}
 """The threads that are in a fork, and whose `before` each has called: more may be imported meanwhile by others."""
 _afterwards: list[_Step] = []
@@ -54,9 +64,9 @@ def forking() -> bool:
     return threading.get_ident() in _forking
 
 
-def after_fork(in_parent: _Step) -> None:
-    """Have `in_parent` called when a fork is over in the parent, and nothing is kept any more."""
-    _afterwards.append(in_parent)
+def after_fork(step: _Step) -> None:
+    """Have `step` called when a fork is over, in the parent and in the child, and nothing is kept any more."""
+    _afterwards.append(step)
 
 
 _left: list[object] = []
@@ -96,6 +106,7 @@ def _importing() -> bool:
 
 def _begin() -> None:
     begun = _forking[threading.get_ident()] = []
+    _run(list(_resting))
     until = time.monotonic() + IMPORTS_S
     while more := [steps for steps in _known if steps not in begun]:  # a thread may register what it imports
         begun += more
@@ -109,14 +120,19 @@ def _end_in_parent() -> None:
         _run(steps.in_parent for steps in _forking.get(threading.get_ident(), ()))
     finally:
         _forking.pop(threading.get_ident(), None)
-    for step in _afterwards:
-        step()
+    _run_afterwards()
 
 
 def _end_in_child() -> None:
+    ours.clear()
     _run(steps.in_child for steps in list(_known))
     _forking.clear()
-    ours.clear()
+    _run_afterwards()
+
+
+def _run_afterwards() -> None:
+    for step in _afterwards:
+        step()
 
 
 if hasattr(os, "register_at_fork"):

@@ -106,12 +106,18 @@ class BedrockExchange:
     @property
     def asked_by(self) -> AskedBy | None:
         """What an answer depends on besides the body: the other parameters, whose the key is; `None` without one."""
+        from tokenguard.answers.whose import by_name  # only where answers are kept or shared
+
         if "body" in self._params and len(self.body) == 1:
             return None  # no JSON object: what is said is not known here
         own = {name: value for name, value in self._params.items() if name != "body"} if "body" in self._params else {}
-        holder: Any = vars(getattr(self._client, "_request_signer", None) or self).get("_credentials")
+        signer: Any = getattr(self._client, "_request_signer", None)
+        holder: Any = getattr(signer, "_credentials", None)
         key = None if holder is None else vars(holder).get("access_key") or vars(holder).get("_access_key")
-        return AskedBy(self._client.meta.endpoint_url, more=(sorted(own.items()), key))
+        return AskedBy(
+            self._client.meta.endpoint_url,
+            more=(sorted(own.items()), key, by_name(getattr(signer, "_auth_token", None))),
+        )
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read a Converse response; have the others watched."""

@@ -16,11 +16,12 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, located
 from tokenguard.providers.google import EMBED, api_at, model_in, put_model
@@ -82,12 +83,13 @@ class GoogleExchange:
     @property
     def asked_by(self) -> AskedBy | None:
         """What an answer depends on besides the body: what the client was made with, and the headers."""
-        from tokenguard.answers.key import by_name  # only where answers are kept or shared
+        from tokenguard.answers.whose import by_name  # only where answers are kept or shared
 
         own = vars(self._client)
         made = {name: value for name, value in own.items() if type(value) is str}
-        given = by_name(own.get("_credentials"))
-        clients = own.get("_httpx_client"), own.get("_async_httpx_client")
+        given = by_name(own.get("_credentials")), by_name(own.get("_async_client_session_request_args"))
+        session = getattr(own.get("_http_options"), "aiohttp_client", None)
+        clients = own.get("_httpx_client"), own.get("_async_httpx_client"), session
         return AskedBy(self._request.url, [self._request.headers], (made, given), clients=clients)
 
     def read(self, result: Any, call: Call) -> Reading | None:

@@ -62,7 +62,8 @@ def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:
 def _handler(owner: Any, meter: Meter, restore: Restore) -> None:
     wrap(owner, "post", _look, meter, restore)
     # How the asynchronous one sends again over a new connection, once.
-    wrap(owner, "single_connection_post_request", _look, meter, restore, optional=True)
+    for name in ("single_connection_post_request", "single_connection_request"):
+        wrap(owner, name, _look, meter, restore, optional=True)
 
 
 def _aiohttp_handler(owner: Any, meter: Meter, restore: Restore) -> None:
@@ -125,7 +126,11 @@ def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange 
             kwargs["url"] = url
 
     stream = bool(kwargs.get("stream"))
-    return exchange_at(url, body, stream, _provider(), put, sender="litellm", headers=headers)
+    sent_by = None if kwargs.get("files") else headers  # whose content is not known here
+    sends, query = kwargs.get("client") or client.client, kwargs.get("params")
+    return exchange_at(
+        url, body, stream, _provider(), put, sender="litellm", headers=sent_by, client=sends, query=query
+    )
 
 
 def _provider() -> str:

@@ -13,13 +13,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import NonRecordingSpan
 
 from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, tells
 from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again
@@ -203,10 +204,12 @@ MOST_URLS = 64
 class _Made:
     """What a client was made with, as far as an answer may depend on it. Any of it can be set at any time."""
 
-    __slots__ = ("_asked", "_by", "_headers", "_query", "_seen")
+    __slots__ = ("_asked", "_by", "_headers", "_query", "_seen", "_steady")
 
     def __init__(self) -> None:
         self._seen: list[Any] = []
+        self._steady = False
+        """Whether nothing decides with each request what is added to it."""
 
     def asked(self, own: Mapping[str, Any], given: Mapping[str, Any]) -> AskedBy:
         """The client's request with these options, as it asks now: one object for all that have nothing of their own.
@@ -221,7 +224,7 @@ class _Made:
         cookies = sends["_cookies"].jar._cookies  # by domain and path; the program's own are of no domain
         set_here = {**cookies.get("", {}).get("/", {})} if cookies else None
         seen = [*own.values(), *sends.values(), *pairs, {**(own.get("_custom_headers") or {})}, set_here]
-        if self._seen != seen:
+        if not self._steady or sends["_event_hooks"]["request"] or self._seen != seen:
             self._read(own, http)
             self._seen = seen
         url, headers, params = given["url"], given.get("headers"), given.get("params")
@@ -235,12 +238,13 @@ class _Made:
         return found
 
     def _read(self, own: Mapping[str, Any], http: Any) -> None:
-        from tokenguard.answers.key import by_client, by_name  # only where answers are kept or shared
+        from tokenguard.answers.whose import by_client, by_name, is_steady  # only where answers are kept or shared
 
         texts = {name: value for name, value in own.items() if type(value) is str and name != "_platform"}
         if own.get("_api_key_provider") is not None:
             del texts["api_key"]  # what that has given for the last call
         given = [by_name(own[name]) for name in CREDENTIALS if own.get(name) is not None]
+        self._steady = not given and is_steady(http)
         self._by = f"{own['_base_url']} {texts} {given} {by_client(http)}"
         self._headers, self._query = own.get("_custom_headers"), own.get("_custom_query")
         self._asked: dict[str, AskedBy] = {}

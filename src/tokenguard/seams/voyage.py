@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -48,6 +49,11 @@ def _look(
 
 def _look_async(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:
     # It sends with aiohttp, whose answers can be given back; `requests`, which the other uses, cannot be handed bytes.
-    return _look(
-        client, args, kwargs, lambda: AskedBy(f"{client.base_url}{args[1]}", [kwargs.get("headers")], client.api_key)
-    )
+    voyageai = sys.modules["voyageai"]
+
+    def asked_by() -> AskedBy:
+        sender = voyageai.aiosession.get()  # the program's; else one is made for each request
+        more = client.api_key, voyageai.proxy
+        return AskedBy(f"{client.base_url}{args[1]}", [kwargs.get("headers")], more, clients=(sender,))
+
+    return _look(client, args, kwargs, None if kwargs.get("files") else asked_by)

@@ -44,14 +44,15 @@ def exchange_at(
     watch: Callable[[Any, Call], None] | None = None,
     headers: Mapping[Any, Any] | None = None,
     client: Any = None,
+    query: Any = None,
 ) -> SentExchange | None:
     """The exchange of a request to `url` with this body; `None` when it is no model call.
 
     `provider` is whom it goes to, unless the host says else. Where that is empty, it is whose wire format it is, or
     goes by the name of its `sender`. `watch` is as in `SentExchange`. Sent by httpx, with `headers`, it may have a
-    kept answer; `client` is httpx's, where it is known.
+    kept answer; `client` is httpx's, where it is known, and `query` what it adds to the URL.
     """
-    asked_by = None if headers is None else lambda: AskedBy(url, [headers], clients=(client,))
+    asked_by = None if headers is None else lambda: AskedBy(url, [headers], query or None, clients=(client,))
     kind = None if watch else sender  # what is yet to be read can be read but once
     address, _, _ = url.partition("?")
     stream = stream or given.get("stream") is True
