@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from tokenguard.call.call import Call
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNCAPPED_OUTPUT, Usage
 from tokenguard.ledger import NANO
 from tokenguard.prices import STANDARD, PriceBook, Tier

@@ -13,8 +13,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from importlib import _bootstrap  # where the locks of modules are
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import sleep
 
 _Step = Callable[[], object]
