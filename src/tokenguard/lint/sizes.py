@@ -52,6 +52,7 @@ _TEAM = lazy(
     re.IGNORECASE,
 )
 _ONE_OF_A_TEAM = lazy(r"(?:^|_)(?:role|agent|model|llm|persona|provider|judge|language)(?:_(?:name|id|key))?$")
+_SOME = lazy(r"islice|sample|nlargest|^head$")
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
 
 
@@ -97,7 +98,7 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
         ):
             return True  # batch["text"].tolist()
         case ast.Call():
-            return bool(re.search(r"islice|sample|nlargest|head", last_name(listed.func)))
+            return _cut_to_size(file, listed)
         case ast.Subscript(slice=ast.Slice(upper=ast.expr())):
             return True
         case ast.Subscript(slice=ast.Constant(value=str())):
@@ -119,6 +120,19 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
             return any(_is_batch(file, name, b) or _one_for_each_agent(b) for b in bindings) or _given_few(
                 file, listed, most
             )
+    return False
+
+
+def _cut_to_size(file: File, made: ast.expr) -> bool:
+    """Whether what a chain of calls begins with is cut to a size: `rows.head(n)["text"].fillna("").tolist()`."""
+    while isinstance(made, ast.Call | ast.Attribute | ast.Subscript):
+        if isinstance(made, ast.Call) and _SOME.search(last_name(made.func)):
+            return True
+        inner = made.func if isinstance(made, ast.Call) else made.value
+        if isinstance(inner, ast.Name) and isinstance(made, ast.Attribute | ast.Subscript):
+            table = file.written(inner)
+            return table is not inner and isinstance(table, ast.Call) and _cut_to_size(file, table)
+        made = inner
     return False
 
 
