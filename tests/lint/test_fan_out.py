@@ -684,6 +684,10 @@ def test_as_many_requests_as_data_are_reported_by_default(lint, code: str) -> No
 
 
 UNSURE |= {
+    "what is made for one question": (
+        "async def f(user_query, examples):\n    pool = prompts_for(user_query, examples)\n"
+        "    await asyncio.gather(*[title(p) for p in pool])"
+    ),
     "groups of those that are written out": (
         "GROUPS = {'a': 1, 'b': 2, 'c': 3, 'd': 4, 'e': 5, 'f': 6, 'g': 7, 'h': 8, 'i': 9, 'j': 10, 'k': 11}\n"
         "async def f(wanted):\n    groups = {k: v for k, v in GROUPS.items() if k in wanted}\n"

@@ -280,7 +280,7 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
         case ast.Call(func=ast.Attribute(value=text, attr="split" | "splitlines")) if _is_answer(file, text):
             return False  # what a model has written down
         case ast.Call():
-            return not _FINDS.search(last_name(source.func)) and not sends(file, source)
+            return not (_FINDS.search(last_name(source.func)) or _for_one_question(source) or sends(file, source))
         case ast.Attribute(attr=attr) if (spelled := spelling(source) or "").startswith("self."):
             owner = file.module.class_of(source)
             given_once = file.module.attributes(owner).get(spelled[5:], []) if owner is not None else []
@@ -306,6 +306,12 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
         case ast.BinOp(left=left, right=right):
             return many(file, left, depth + 1) or many(file, right, depth + 1)
     return False
+
+
+def _for_one_question(call: ast.Call) -> bool:
+    """Whether a call makes its items for one question that it is given: `prompts_for(user_query, examples)`."""
+    given = (*call.args, *(keyword.value for keyword in call.keywords))
+    return any(isinstance(value, ast.Name) and _QUESTION.search(value.id) for value in given)
 
 
 def _named_many(file: File, name: ast.Name, depth: int) -> bool:
