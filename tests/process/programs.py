@@ -69,9 +69,19 @@ class Ended(NamedTuple):
 
 
 def run(
-    folder: Path, program: str, *, guarded: bool = True, slices: bool = False, kill_after: str = "", **environment: str
+    folder: Path,
+    program: str,
+    *,
+    before: str = "",
+    guarded: bool = True,
+    slices: bool = False,
+    kill_after: str = "",
+    **environment: str,
 ) -> Ended:
-    """Run a program to its end; `kill_after` is a line of its output at which it gets a SIGTERM."""
+    """Run a program to its end; `kill_after` is a line of its output at which it gets a SIGTERM.
+
+    What it does `before` it installs TokenGuard needs `os` alone.
+    """
     (folder / "tokenguard.toml").write_text(POLICY.format(slice="slice = 0.1" if slices else ""))
     env = {
         **os.environ,
@@ -80,7 +90,7 @@ def run(
         "PYTHONWARNINGS": "ignore::DeprecationWarning",
         **environment,
     }
-    (folder / "program.py").write_text(BEGINNING + program)
+    (folder / "program.py").write_text("import os\n" + before + BEGINNING + program)
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "program.py", *(["guarded"] if guarded else [])],

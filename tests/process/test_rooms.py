@@ -13,7 +13,7 @@ OWN_PROCESS = ("demo", "cli", "testing", "lint", "report", "grafana", "page", "r
 """Rooms that no program of a user's runs in: commands, and the test session's own reports."""
 ELSEWHERE = {
     "atexit": "process.ends.at_end",
-    "signal": "process.ends.heed_signals",
+    "signal": "process.signals.heed",
     "multiprocessing": "process.ends.at_end",
     "os.register_at_fork": "process.forks.at_fork",
     "threading.Thread": "process.threads.Worker",

@@ -91,6 +91,7 @@ def test_a_program_that_was_patched_before(monkeypatch: pytest.MonkeyPatch, patc
         ("_thread", "allocate_lock"): native.Lock,
         ("_thread", "RLock"): native.RLock,
         ("time", "sleep"): native.sleep,
+        ("os", "read"): native.read,
     }
     asked = {
         "gevent.monkey": SimpleNamespace(get_original=lambda module, name: kept[module, name]),

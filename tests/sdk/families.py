@@ -878,7 +878,8 @@ class Clients:
         self.runner = asyncio.Runner()
         for sdk in {variant.sdk for variant in VARIANTS}:
             with contextlib.suppress(ImportError):
-                importlib.import_module(sdk)
+                # huggingface_hub imports a client only when it is asked for, which no event loop should do.
+                getattr(importlib.import_module(sdk), "AsyncInferenceClient", None)
 
     def get(self, variant: Variant, **options: Any) -> Any:
         """A client for this kind of call."""

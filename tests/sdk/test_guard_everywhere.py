@@ -857,6 +857,7 @@ def test_many_left_streams(variant, caller, under, provider, installed):
     """Streams that are left behind, however many, leave no open span, no reservation, and nothing in memory."""
     call = caller(variant)
     guard = under(budget(1000.0) + rates(variant.kind))
+    gc.collect()  # what earlier tests have left
     before = len(alive())
     for n in range(LEFT):
         call.leave("closed" if n % 2 else "dropped", cap=9)

@@ -11,11 +11,12 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.advice.runs import of_arm
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Records, interpolated
 from tokenguard.report.query import COLUMNS, CUSTOM, Query, attribute, conditions, period
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.advice.answered import Match
 from tokenguard.advice.replay import Replayed
 from tokenguard.advice.steps import BEST, WORST, Outlook, Step, exceeds, matcher
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.policy import Limit, Policy, Route
 from tokenguard.prices import PriceBook
 from tokenguard.report.engine import Records

@@ -7,9 +7,10 @@ the task of its name that was under way when its calls were made; of several at 
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, attribute, conditions, expression, period
 

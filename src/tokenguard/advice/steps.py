@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from tokenguard.advice.proposal import Batch, Shorten
 from tokenguard.advice.replay import Replayed
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNCAPPED_OUTPUT
 from tokenguard.ledger.entry import NANO
 from tokenguard.policy import Budget, CompiledPolicy, Limit, Policy

@@ -11,7 +11,7 @@ calls without a known cost stay out of the money, and are counted beside it.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.advice.answered import Cached, Shared
 from tokenguard.advice.levers import Batched, Group, Held, Lifetime, Priced, Shortened
@@ -21,6 +21,7 @@ from tokenguard.advice.routed import Downgraded, Failing, Routed, failing
 from tokenguard.advice.steps import BEST, EXPECTED, WORST, Block, Budgeted, Clamp, Outlook, Step, ceilings, matcher
 from tokenguard.advice.trimmed import Trimmed
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.policy import Policy
 from tokenguard.policy.model import CALL_KEYS
 from tokenguard.prices import PriceBook

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tokenguard.answers.asked import Asked
 from tokenguard.answers.each import EMBEDDINGS, Several, bodies_of, inputs_of
@@ -25,6 +25,7 @@ from tokenguard.call.call import Call, Exchange
 from tokenguard.call.flow import Answer, Step
 from tokenguard.call.kept import Incoming
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.policy import AnswersConfig, Cache, Policy
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.log import Log

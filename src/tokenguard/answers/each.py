@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from tokenguard.answers.asked import Asked, why_unkept
 from tokenguard.answers.entry import Entry
@@ -18,6 +18,7 @@ from tokenguard.answers.key import canonical, counted
 from tokenguard.call.call import Call
 from tokenguard.call.kept import HttpAnswer, Incoming
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.inputs.sections import shared_out
 from tokenguard.providers import Reading

@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from tokenguard.call.kept import HttpAnswer
 from tokenguard.facts.errors import PolicyError
+from tokenguard.facts.tuples import NamedTuple
 
 FORMAT: Final = 2
 LEAST_SECRET: Final = 16

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tokenguard.answers.fitting import LINKING, NAMING
 from tokenguard.answers.whose import by_client, headers_that_count
 from tokenguard.call.call import AskedBy, Call
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.hashes import in_bytes, marshalled
 from tokenguard.providers import Endpoint
 from tokenguard.tokens.bounds import CACHE_MARKS

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.answers.words import content_words
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.tuples import NamedTuple
 
 SAME: Final = ("same", "same_answer", "label", "is_duplicate")
 """The keys that say whether two questions have the same answer; the first that a pair has counts."""

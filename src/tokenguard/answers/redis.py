@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.answers.store import OVERHEAD, Item, Stat, Store
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.redis_client import Server
 
 _PREFIX: Final = "{tokenguard-answers}:"

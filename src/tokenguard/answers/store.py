@@ -6,8 +6,9 @@ import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import RLock
 from tokenguard.process.threads import Pool, landed
 

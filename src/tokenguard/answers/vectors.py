@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import RLock
 
 if TYPE_CHECKING:

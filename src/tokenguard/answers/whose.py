@@ -4,6 +4,8 @@ Nobody may get what somebody else was told. So what is not known here by name co
 listed, and is what changes from one sending to the next, or tells nothing of who sends.
 """
 
+from __future__ import annotations
+
 import functools
 import re
 import sys
@@ -14,9 +16,10 @@ from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import PurePath
 from types import FunctionType, MethodType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts.sdks import SDKS
+from tokenguard.facts.tuples import NamedTuple
 
 HEADERS_LEFT_OUT: Final = frozenset(
     {

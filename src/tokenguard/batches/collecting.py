@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
@@ -21,6 +21,7 @@ from tokenguard.batches.lines import Line, attributes, charge, money, read_line
 from tokenguard.call import scope
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, Cost
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import Endpoint
 from tokenguard.providers.batches import RESULTS, Request, objects

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.batches.clients import Steps, client_of
 from tokenguard.facts.errors import BatchError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.progress import working
 from tokenguard.providers.batches import Result
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, Cost
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.ledger import nano
 from tokenguard.metering.bill import price

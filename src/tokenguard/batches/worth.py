@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.call.call import Call
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNCAPPED_OUTPUT
 from tokenguard.guard.worst_case import SAFETY, Worst
 from tokenguard.prices import PriceBook, Tier

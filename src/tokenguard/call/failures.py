@@ -7,8 +7,9 @@ all.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.interrupts import interrupt
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ Written once, it serves synchronous and asynchronous callers; httpx's `auth_flow
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Union
+from typing import TYPE_CHECKING, Any, Final, Protocol, Union
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.threads import Pool, in_event_loop, landed
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ import importlib.util
 import io
 import os
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from tokenguard.cli.group import Suggesting
+from tokenguard.facts.tuples import NamedTuple
 
 
 class Entry(NamedTuple):

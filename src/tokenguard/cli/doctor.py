@@ -12,7 +12,7 @@ import time
 from collections.abc import Container, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -20,6 +20,7 @@ import click
 from tokenguard.facts import names
 from tokenguard.facts.errors import PolicyError
 from tokenguard.facts.printed import document
+from tokenguard.facts.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from tokenguard.policy import Policy

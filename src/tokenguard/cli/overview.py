@@ -10,12 +10,12 @@ from contextlib import closing
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 
 from tokenguard import __version__
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 
 PROMISE = "Know what every LLM call costs, stop the ones that cost too much, catch the waste before it ships."
 

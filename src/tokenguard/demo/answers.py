@@ -12,8 +12,9 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.tokens.text import O200K, count_text, encoding, encoding_name
 
 SENTENCES = tuple(

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.demo.exchange import Desk, Event, Received, Refusal, Reply, json_line
+from tokenguard.facts.tuples import NamedTuple
 
 WINDOW_S = 86_400
 LINES = "application/octet-stream"

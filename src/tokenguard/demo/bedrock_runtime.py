@@ -7,11 +7,12 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.demo import anthropic_messages, cohere_api, media
 from tokenguard.demo.answers import Answer, Question, Tool, words
 from tokenguard.demo.exchange import Answerer, Desk, Event, Refusal, Reply
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import bedrock
 from tokenguard.tokens import count_text, estimate_request

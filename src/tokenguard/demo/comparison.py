@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from tokenguard.demo.exchange import Received
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 
 

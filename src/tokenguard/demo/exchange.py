@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.demo.answers import Model
 from tokenguard.demo.caching import PromptCache
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 
 

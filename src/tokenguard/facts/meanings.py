@@ -5,9 +5,10 @@ A test asks for a row for each span attribute, metric and environment variable o
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 
 ALWAYS: Final = "never"
 NOT_SENT: Final = "the call was refused before it was sent"

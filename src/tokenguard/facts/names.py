@@ -8,7 +8,9 @@ rather than imported from a package that deprecates them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
+
+from tokenguard.facts.tuples import NamedTuple
 
 # --- span attributes: OpenTelemetry ----------------------------------------------------------------------------------
 

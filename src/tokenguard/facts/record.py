@@ -1,10 +1,13 @@
 """What is known of one call: its cost, and the record that spans, metrics, the store and `meter()` are made from."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
@@ -27,7 +30,7 @@ class Cost(NamedTuple):
     tools: float | None = None
     """What the provider's own tools cost that it bills by the use; `None` where none were used."""
 
-    def plus(self, other: "Cost") -> "Cost":
+    def plus(self, other: Cost) -> Cost:
         """What both cost together: unpriced where one is, and estimated where one is."""
         if names.UNPRICED in (self.status, other.status):
             return Cost()

@@ -1,6 +1,8 @@
 """The SDKs, as rows: what of each is wrapped when it is imported. It imports nothing, as `install()` must be quick."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from tokenguard.facts.tuples import NamedTuple
 
 
 class Sdk(NamedTuple):

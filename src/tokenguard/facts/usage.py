@@ -1,6 +1,10 @@
 """`Usage`: the tokens of a call, and what else it is billed by, as the provider counted them."""
 
-from typing import Final, NamedTuple
+from __future__ import annotations
+
+from typing import Final
+
+from tokenguard.facts.tuples import NamedTuple
 
 UNCAPPED_OUTPUT: Final = 4096
 """Output tokens reserved for a call that sets no cap. Only a cap makes a budget's promise a promise."""
@@ -70,7 +74,7 @@ class Usage(NamedTuple):
     trained_tokens: int | None = None
     """Tokens that a model was tuned with."""
 
-    def plus(self, other: "Usage") -> "Usage":
+    def plus(self, other: Usage) -> Usage:
         """The sum, count by count; a count stays unknown only when both sides do not know it.
 
         >>> Usage(input=3, output=1).plus(Usage(input=4))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from tokenguard.call.call import Call
 from tokenguard.facts.errors import GuardrailViolation, LimitExceeded
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.guard.context import Context
 from tokenguard.guard.worst_case import WorstCase
 from tokenguard.policy import Limit

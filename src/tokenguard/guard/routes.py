@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tokenguard.call.call import Call
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.guard.asking import DECIDE_S, Functions, facts_of
 from tokenguard.inputs import asked
 from tokenguard.policy import Route

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from tokenguard.call.failures import refuses
 from tokenguard.call.flow import Answer
 from tokenguard.call.kept import HttpAnswer, Incoming, LookUp
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.guard.fan_out import FanOut, running_loop
 from tokenguard.process.native import RLock
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from tokenguard.call import scope
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.ledger import NANO, Balance, Entry
 from tokenguard.ledger.entry import CALLS, TOKENS, USD
 from tokenguard.policy.kinds import nearest

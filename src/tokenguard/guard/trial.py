@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from tokenguard.call.call import Call, Exchange, Settling
 from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.lookups import why
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.guard.admission import Guard
 from tokenguard.guard.asking import CHECK_S, facts_of
 from tokenguard.guard.ceilings import CEILINGS, MENDS, Question

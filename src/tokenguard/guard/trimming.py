@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from zlib import crc32
 
 from tokenguard.call.call import Call
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.guard.context import Context
 from tokenguard.inputs.pieces import SYSTEM_ROLES

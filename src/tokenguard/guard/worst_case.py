@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from tokenguard.call.call import Call
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNCAPPED_OUTPUT, Usage
 from tokenguard.ledger import NANO
 from tokenguard.prices import STANDARD, PriceBook, Tier

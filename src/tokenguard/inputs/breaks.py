@@ -5,12 +5,15 @@ reported cache read is below what they have in common. A break is said only wher
 this one began, and where what is lost is worth a cache's least.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from functools import lru_cache
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.chains import Chain, Place, Spot, common
 
 LEAST: Final = 1024
@@ -69,7 +72,7 @@ def find(new: Chain, earlier: list[Chain], input_tokens: int, read: int, *, mark
     return _cold(new, own, prefix, read, marks=marks) if prefix >= least else None
 
 
-def _may_differ(own: list["_Match"], limit: int, per_char: float) -> bool:
+def _may_differ(own: list[_Match], limit: int, per_char: float) -> bool:
     """Whether so much stands after what is the same from the beginning that it is worth to be looked through."""
     most = max(match.prefix for match in own)
     return most < ENOUGH * limit or round((limit - most) * per_char) >= WORTH
@@ -88,7 +91,7 @@ def least_of(model: str) -> int:
     return next((tokens for models, tokens in LEAST_OF if models.search(model)), LEAST)
 
 
-def _cold(new: Chain, own: list["_Match"], prefix: int, read: int, *, marks: bool) -> Break | None:
+def _cold(new: Chain, own: list[_Match], prefix: int, read: int, *, marks: bool) -> Break | None:
     """What is to be said of a prompt that begins as earlier ones do, and was not read from the cache."""
     if not _lost(prefix, read):
         return None

@@ -4,12 +4,15 @@ A text is cut into blocks of at most 256 characters, at the ends of lines where 
 only the blocks near it. A block is a CRC-32 and a length: 8 bytes.
 """
 
+from __future__ import annotations
+
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from operator import sub
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.known import Cut
 from tokenguard.inputs.pieces import Request
 
@@ -113,7 +116,7 @@ def common(new: Chain, old: Chain) -> Spot:
     return _new(Spot, (text, 0, chars))
 
 
-def _common(a: "array[int]", b: "array[int]") -> int:
+def _common(a: array[int], b: array[int]) -> int:
     """How many blocks from the beginning two texts have in common."""
     low, high = 0, min(len(a), len(b))
     if a[:high] == b[:high]:

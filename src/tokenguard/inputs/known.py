@@ -9,10 +9,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from zlib import crc32
 
 from tokenguard.facts.record import ToolsetRecord
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.pieces import Head, Plain, Request, Turn, head_of
 from tokenguard.inputs.request import Request as Sent
 from tokenguard.inputs.sections import tool_shares

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, ToolsetRecord
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.breaks import Break, find
 from tokenguard.inputs.chains import Chain, Chains, Key
 from tokenguard.inputs.known import Known

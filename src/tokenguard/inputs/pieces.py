@@ -1,9 +1,12 @@
 """A request taken apart, in any wire format: its texts, in the order in which a provider's prompt cache has them."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.providers.messages import members, message, system_instructions
 from tokenguard.providers.reading import fields
 from tokenguard.tokens.bounds import CACHE_MARKS, REMEMBERS

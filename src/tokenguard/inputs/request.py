@@ -5,11 +5,14 @@ hashes each but once, so an instruction that every request begins with costs its
 a request has is written down at once, for the application may change it while the call is under way.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.hashes import canonical, in_bytes, in_tuple, is_salted, marshalled, read_back
 from tokenguard.process.hashes import fingerprint as of_bytes
 from tokenguard.tokens.text import upper_bound

@@ -20,7 +20,7 @@ from tokenguard.call import scope
 from tokenguard.facts import names
 from tokenguard.facts.sdks import SDKS, Sdk
 from tokenguard.installation.imports import unwatch_imports, watch_imports
-from tokenguard.process import ends
+from tokenguard.process import ends, signals
 from tokenguard.process.ends import Stage
 from tokenguard.process.interrupts import interrupt
 from tokenguard.process.log import Log
@@ -216,7 +216,7 @@ def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
             _made()
         if not _on:
             _on = True
-            ends.heed_signals()
+            signals.heed()
             scope.hooks.on_task_end = _put
             scope.hooks.on_run_end = _end_run
             watch_imports({sdk.module: partial(_patch, sdk) for sdk in SDKS})

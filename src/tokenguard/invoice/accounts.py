@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import PolicyError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.invoice.explain import Cell, Compared, compare
 from tokenguard.invoice.lines import Line
 from tokenguard.invoice.measured import Measured, both

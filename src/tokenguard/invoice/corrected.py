@@ -7,9 +7,10 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.invoice.lines import alike
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report

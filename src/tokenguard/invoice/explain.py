@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.invoice.lines import KINDS, TOOLS, Billed, Counted, Line, alike, bare
 from tokenguard.invoice.measured import Measured, both
 

@@ -17,10 +17,11 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.invoice.list_prices import ListPrices
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.report.query import Query, conditions, expression

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.invoice.lines import CACHE_READ, CACHE_WRITE, INPUT, OUTPUT
 from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, conditions, expression

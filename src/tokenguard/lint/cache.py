@@ -6,11 +6,14 @@ consulted, if there are any, so that one of many is looked up without taking the
 file, or a file it consulted, has other times (of its content, or of its entry in the file system) or another size.
 """
 
+from __future__ import annotations
+
 # Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.config import Config
 from tokenguard.lint.finding import Edit, Finding, Fix, Span
 from tokenguard.lint.kept import own_code

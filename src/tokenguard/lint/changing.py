@@ -1,12 +1,14 @@
 """What changes from call to call: clocks, random numbers, ids, the order of sets and listings; and how often."""
 
+from __future__ import annotations
+
 # Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import ast
 import re
 from enum import IntEnum
-from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 
 
 class Grain(IntEnum):

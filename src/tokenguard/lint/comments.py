@@ -3,11 +3,13 @@
 `tokenize` does the same in Python code, token by token, which takes longer than all rules together.
 """
 
+from __future__ import annotations
+
 # Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 
 # A character that matters, and what belongs to it: `re` skips to the first of a set quickly.
 _PIECE = lazy(

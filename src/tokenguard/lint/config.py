@@ -4,11 +4,14 @@ Only what the linter needs is read here; the policy's own reader judges the rest
 linted file holds for it, as a whole.
 """
 
+from __future__ import annotations
+
 # Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.finding import SEVERITIES, Severity
 from tokenguard.lint.sources import Stamp, stamp
 
@@ -54,7 +57,7 @@ class Config(NamedTuple):
         dropped = max((len(p) for p in self.ignore if prefixes(p, rule)), default=-1)
         return chosen > dropped
 
-    def choosing(self, select: tuple[str, ...] | None, extend: tuple[str, ...], ignore: tuple[str, ...]) -> "Config":
+    def choosing(self, select: tuple[str, ...] | None, extend: tuple[str, ...], ignore: tuple[str, ...]) -> Config:
         """These settings with what a command line chooses: it is said later, so it wins, however general it is.
 
         A `select` of its own puts aside what the settings select and ignore.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import tokenize
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.engine import BROKEN, Linter
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.fixes import apply_edits

@@ -10,8 +10,8 @@ import ast
 from collections.abc import Iterable
 from enum import Enum
 from functools import cache
-from typing import NamedTuple
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.syntax import spelling
 from tokenguard.lint.views import Views
 

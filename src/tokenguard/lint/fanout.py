@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.loops import goes_over, makers
 from tokenguard.lint.pools import POOLS, open_pool
 from tokenguard.lint.rulebook import File

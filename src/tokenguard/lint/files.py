@@ -3,14 +3,16 @@
 Python files, stubs and notebooks, minus what is excluded or ignored by git.
 """
 
+from __future__ import annotations
+
 # Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from operator import attrgetter
-from typing import NamedTuple
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.config import FILES, Config, Settings
 
 SUFFIXES = (".py", ".pyi", ".ipynb")
@@ -103,7 +105,7 @@ class _Ignores:
             if not rule.folders_only and (not _SPECIAL.isdisjoint(ending) or _may_end(ending)):
                 self._others_of_files.append(number)
 
-    def within(self, folder: str) -> "_Ignores":
+    def within(self, folder: str) -> _Ignores:
         try:
             with open(os.path.join(folder, ".gitignore"), encoding="utf-8", errors="replace") as lines:
                 new = [r for line in lines if (r := _rule(folder, line))]

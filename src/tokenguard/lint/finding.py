@@ -3,8 +3,12 @@
 Lines count from 1. Columns count from 0 in UTF-8 bytes, as `ast` counts them; outputs turn them into characters.
 """
 
+from __future__ import annotations
+
 # Annotations are not put off here: a named tuple compiles each that is a text, at every start.
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
+
+from tokenguard.facts.tuples import NamedTuple
 
 if TYPE_CHECKING:  # reports of kept findings parse nothing
     import ast
@@ -22,11 +26,11 @@ class Span(NamedTuple):
     end_column: int
 
     @classmethod
-    def of(cls, node: "ast.expr | ast.stmt") -> "Span":
+    def of(cls, node: ast.expr | ast.stmt) -> Span:
         """The span of a parsed node."""
         return cls(node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or node.col_offset)
 
-    def below(self, lines: int) -> "Span":
+    def below(self, lines: int) -> Span:
         """The same stretch so many lines further down."""
         return Span(self.line + lines, self.column, self.end_line + lines, self.end_column)
 

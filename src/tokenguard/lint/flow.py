@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.changing import COUNTERS, IDS, LISTINGS, PARTS, RANDOM, Grain, Taint, clock, regrain
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.syntax import Binding, Function

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.loops import Loop, own_nodes, through_helpers
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import Surface

@@ -7,8 +7,8 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.sources import shared
 
 _SPACE = re.compile(r"\s*")

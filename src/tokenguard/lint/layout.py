@@ -10,9 +10,9 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.changing import Taint
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.flow import Flow

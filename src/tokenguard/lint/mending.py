@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.comments import logical_end
 from tokenguard.lint.config import ConfigError
 from tokenguard.lint.engine import Linter

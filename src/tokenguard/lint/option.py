@@ -1,8 +1,12 @@
 """What the options of `tokenguard lint` are, to its command line and to argparse."""
 
+from __future__ import annotations
+
 # Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+from tokenguard.facts.tuples import NamedTuple
 
 
 class Option(NamedTuple):

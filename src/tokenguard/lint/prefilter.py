@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.kept import KEPT
 
 Entry = str | re.Pattern[bytes] | tuple["Entry", ...]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import CALL_WORDS, RUNS, Surface, matcher

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.config import OutputCap
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.finding import Fix, Severity

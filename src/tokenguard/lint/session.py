@@ -1,11 +1,14 @@
 """One run of `tokenguard lint`: settings, files, findings, fixes, and the report."""
 
+from __future__ import annotations
+
 # Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint import outputs
 from tokenguard.lint.config import Config, ConfigError, Settings
 from tokenguard.lint.files import Found, discover, matches, relative
@@ -88,7 +91,7 @@ class Options(NamedTuple):
 class Session:
     """One look at the files, with the settings as they are now."""
 
-    _spending: "Spending | None"
+    _spending: Spending | None
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -180,7 +183,7 @@ class Session:
         except FileNotFoundError as error:
             raise ConfigError(f"No such file or folder: {error}") from error
 
-    def _linter_of(self, path: str) -> "Linter":
+    def _linter_of(self, path: str) -> Linter:
         return self._run.linter(self._settings.of(os.path.dirname(path) or "."))
 
     def _status(self, findings: list[Finding]) -> int:
@@ -210,7 +213,7 @@ class Session:
         if options.form == "text" and not options.statistics and files:
             self._say(_summary(findings))
 
-    def _rules(self, files: list[Found]) -> "Mapping[str, Rule]":
+    def _rules(self, files: list[Found]) -> Mapping[str, Rule]:
         configs = {id(file.config): file.config for file in files}.values()
         return {key: rule for config in configs for key, rule in self._run.linter(config).all_rules.items()}
 

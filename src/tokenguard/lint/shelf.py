@@ -21,9 +21,10 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.finding import SEVERITIES, Severity
 from tokenguard.lint.kept import KEPT, own_code
 from tokenguard.lint.prefilter import Entry

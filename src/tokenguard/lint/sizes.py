@@ -106,7 +106,12 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
             return few(file, value, most)
         case ast.IfExp(body=body, orelse=orelse):  # a sample, or all where there are fewer
             return few(file, body, most) or few(file, orelse, most)
-        case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
+        case (
+            ast.ListComp(generators=generators)
+            | ast.GeneratorExp(generators=generators)
+            | ast.SetComp(generators=generators)
+            | ast.DictComp(generators=generators)
+        ):
             return all(few(file, generator.iter, most) for generator in generators)
         case ast.Name(id=name):
             found_name = file.module.scope_at(listed).lookup(name)
@@ -271,7 +276,12 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
             return bool(_PIECES.search(name)) or _held_many(file, value)
         case ast.Subscript(value=value):
             return _held_many(file, value)
-        case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
+        case (
+            ast.ListComp(generators=generators)
+            | ast.GeneratorExp(generators=generators)
+            | ast.SetComp(generators=generators)
+            | ast.DictComp(generators=generators)
+        ):
             return all(many(file, generator.iter, depth + 1) for generator in generators)
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
             return len(items) > _WRITTEN

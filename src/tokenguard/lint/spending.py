@@ -16,8 +16,9 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.config import ConfigError
 from tokenguard.lint.finding import Edit, Finding, Fix, Span
 from tokenguard.lint.lines import Sources

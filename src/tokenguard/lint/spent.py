@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from tokenguard.facts.tuples import NamedTuple
 
 
 class Spent(NamedTuple):

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.comments import Comment, comments
 from tokenguard.lint.finding import Finding, Span
 from tokenguard.lint.prefilter import Entry

@@ -6,13 +6,16 @@ other spellings of the same limit. Defaults were read in the packages' sources; 
 for nothing (browser_use.ChatOpenAI, agno's Claude, llama-index's Anthropic) has no row.
 """
 
+from __future__ import annotations
+
 # Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import re
 from collections.abc import Iterable
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.prefilter import Entry
 
 OPENAI_CAPS = ("max_completion_tokens", "max_tokens", "extra_body.max_tokens", "extra_body.max_completion_tokens")

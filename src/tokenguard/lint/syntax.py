@@ -13,8 +13,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.patterns import TEMPLATE
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

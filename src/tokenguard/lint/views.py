@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.project import Project
 from tokenguard.lint.settings_files import parsed
 from tokenguard.lint.surface import last_names

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.call.call import Call
 from tokenguard.call.failures import may_be_billed
 from tokenguard.facts import names
 from tokenguard.facts.record import Cost
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported, unanswered
 from tokenguard.prices.tiers import STANDARD_SERVICES

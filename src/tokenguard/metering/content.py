@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.log import Log
 
 if TYPE_CHECKING:

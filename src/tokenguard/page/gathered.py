@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.budgets import Standing
 from tokenguard.report.calls import Call, Repeat, calls, repeats
 from tokenguard.report.engine import Records

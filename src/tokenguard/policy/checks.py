@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.policy.caching import Cache
 from tokenguard.policy.grammar import rows
 from tokenguard.policy.model import Budget, LedgerConfig, Limit, Route

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.policy.kinds import Kind
 
 NAME_SAYS = "Unique among all rules; the `rule` of spans, metrics and exceptions."

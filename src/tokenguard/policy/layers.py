@@ -12,8 +12,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.policy import kinds
 from tokenguard.policy.grammar import Key, rows
 from tokenguard.policy.locate import Path

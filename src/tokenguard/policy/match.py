@@ -7,9 +7,10 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.ledger.entry import CALLS, TOKENS, Entry, nano
 from tokenguard.policy.caching import Cache
 from tokenguard.policy.index import Index

@@ -11,9 +11,10 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.prices import genai
 from tokenguard.prices.made import SENT, fees, longer
 from tokenguard.prices.models import PROVIDERS, spellings

@@ -5,10 +5,13 @@ has it. They were compared with litellm's price table (1.110.2) on the date of `
 and makes an estimate. `[prices]` goes before them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.prices.models import spellings
 from tokenguard.prices.rates import FREE_QUOTA, PLACE, Rates, complete, without_rates
 

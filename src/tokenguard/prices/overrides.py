@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from fnmatch import translate
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.facts.errors import PolicyError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNITS
 from tokenguard.prices.models import seller, spellings
 from tokenguard.prices.rates import BY_USE, FACTOR, NAMES_A_PRICE, Card

@@ -4,13 +4,16 @@ Money is counted in whole femto-dollars (1e-15 USD). One USD per million tokens 
 published rate is a whole number and sums are exact; floats and nano-dollars are made from the sums, at the very end.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from operator import attrgetter, mul
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.record import Cost
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNITS, Usage
 
 FEMTO_PER_USD: Final = 10**15
@@ -64,7 +67,7 @@ class Card(NamedTuple):
     map_searches: int
     file_searches: int
 
-    def times(self, factor: Decimal) -> "Card":
+    def times(self, factor: Decimal) -> Card:
         """The same with all but what tools cost multiplied."""
         if factor == 1:
             return self
@@ -195,7 +198,7 @@ class Rates(NamedTuple):
         told = [place for name, place in _UNIT_PLACES if getattr(usage, name) is not None]
         return any(place not in self.unlisted for place in told) if told else not tokens and any(usage)
 
-    def looked_through(self) -> "Rates":
+    def looked_through(self) -> Rates:
         """The same, with what follows from the rest told."""
         return self._replace(
             sells_tokens=PLAIN not in self.unlisted,
@@ -206,7 +209,7 @@ class Rates(NamedTuple):
             ),
         )
 
-    def with_fees(self, given: Mapping[str, Decimal], source: str) -> "Rates":
+    def with_fees(self, given: Mapping[str, Decimal], source: str) -> Rates:
         """The same with other fees of hosted tools, in USD per million uses, and times a factor, if one is given."""
         factor = given.get(FACTOR, Decimal(1))
         fees = {name: usd for name, usd in given.items() if name != FACTOR}
@@ -218,7 +221,7 @@ class Rates(NamedTuple):
             assumed=tuple(each for each in self.assumed if each[0] not in stated),
         )
 
-    def with_surcharge(self, usd_per_mtok: Decimal, basis: str, source: str) -> "Rates":
+    def with_surcharge(self, usd_per_mtok: Decimal, basis: str, source: str) -> Rates:
         """The same with so much more for each token of input, of whatever kind."""
         more = int(usd_per_mtok * FEMTO_PER_TOKEN)
         return self._replace(

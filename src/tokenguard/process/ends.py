@@ -1,8 +1,8 @@
 """The end of this process, whichever it is: what is under way is finished then, in order, while Python still works.
 
 A process ends when the interpreter does (`atexit`), through `os._exit` (forked workers of multiprocessing, celery's
-billiard, daemons), by becoming another program (`os.execv` and its kin), and by a signal that nobody handles. Of all
-of these `end` hears. What it cannot hear of is `kill -9`, a crash, and the machine's own end.
+billiard, daemons), by becoming another program (`os.execv` and its kin), and by a signal that nobody handles
+(`signals`). Of all of these `end` hears. What it cannot hear of is `kill -9`, a crash, and the machine's own end.
 
 After `end` no thread is started and nothing is left for later: `ending` says so, and whoever gets work then does it at
 once.
@@ -25,9 +25,6 @@ from typing import Any, Final
 
 from tokenguard.process.forks import after_fork, at_fork, forking
 
-SIGNALS: Final = ("SIGTERM", "SIGHUP")
-"""What ends a process without a word to it, where the program itself has no handler: `kill`, a pool's `terminate()`,
-the end of a terminal."""
 PATIENCE_S: Final = 1.0
 """How long the end waits for any one thing: a thread that is at work, another process that has a file."""
 
@@ -105,10 +102,12 @@ def end() -> None:
 
 def _die_of_what_waited() -> None:
     if _signals and threading.get_ident() not in _ends_in:
-        _die(_signals.pop(), None)
+        die(_signals.pop(), None)
 
 
 def _forget_signals() -> None:
+    global heard
+    heard = False
     _signals.clear()  # they were the parent's
 
 
@@ -136,43 +135,35 @@ def call_last() -> None:
     atexit.register(end)
 
 
-_set_handler: Final = signal.signal
+set_handler: Final = signal.signal
+heard = False
+"""Whether the main thread has taken a signal that this process dies of."""
 
 
-def heed_signals() -> None:
-    """Be told of the signals that would end this process without a word. Handlers of the program's own stay.
-
-    A server that has one of its own puts the default back at its end, and raises the signal anew (uvicorn): then the
-    default is ours.
-    """
-    if signal.signal is _set_handler:
-        signal.signal = _ours_for_the_default
-    if threading.current_thread() is not threading.main_thread():
-        return  # only there may handlers be set
-    for name in SIGNALS:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            with contextlib.suppress(ValueError):  # a subinterpreter
-                _set_handler(number, _die)
-
-
-@functools.wraps(_set_handler)
-def _ours_for_the_default(signalnum: Any, handler: Any) -> Any:
-    default = isinstance(handler, int) and handler == signal.SIG_DFL
-    heeded = default and signalnum in [getattr(signal, name, None) for name in SIGNALS]
-    return _set_handler(signalnum, _die if heeded else handler)
-
-
-def _die(number: int, frame: FrameType | None) -> None:
-    """End, and then die of the signal as if nobody had handled it."""
+def die(number: int, frame: FrameType | None) -> None:
+    """End, and then die of the signal as if nobody had handled it. A signal handler: it runs in the main thread."""
+    global heard
+    heard = True
     if threading.get_ident() in _ends_in or forking():
         _signals.append(number)
         return
     try:
         _leave()
     finally:  # whatever another handler raises meanwhile
-        _set_handler(number, signal.SIG_DFL)
+        set_handler(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+def die_elsewhere(number: int) -> None:
+    """The same in another thread, which may set no handler by Python's own function."""
+    _leave()
+    try:
+        import ctypes
+
+        ctypes.pythonapi.PyOS_setsig(number, None)  # `NULL` is `SIG_DFL`
+    except ImportError:  # a Python without it
+        os._exit(128 + number)  # as a shell tells of it
+    os.kill(os.getpid(), number)
 
 
 def _hook() -> None:

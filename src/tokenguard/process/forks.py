@@ -13,8 +13,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from importlib import _bootstrap  # where the locks of modules are
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import sleep
 
 _Step = Callable[[], object]
@@ -31,8 +32,18 @@ class _Steps(NamedTuple):
 _known: list[_Steps] = []
 IMPORTS_S: Final = 1.0
 """How long a fork waits for an import, at most."""
+REST_S: Final = 0.05
+"""How long a fork waits for a thread of ours to end; one that is at work goes on."""
 ours: Final[set[int]] = set()
 """The threads of ours that run."""
+
+_main: Final = threading.main_thread()
+_leader: Final = _main.ident if isinstance(_main, threading._MainThread) else None  # type: ignore[attr-defined]
+
+
+def leads() -> bool:
+    """Whether this process ends with its main thread. A child that another thread has forked ends with its last one."""
+    return threading.main_thread().ident == _leader
 
 
 def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | None = None) -> None:
@@ -42,6 +53,18 @@ def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | 
     """
     _known[:] = [steps for steps in _known if steps.in_child() is not None]
     _known.append(_Steps(_reference(before), _reference(in_parent), _reference(in_child)))
+
+
+_resting: list[Callable[[], _Step | None]] = []
+
+
+def at_rest(step: _Step) -> None:
+    """Have `step` called when this process is about to fork, before all else: a thread ends then, if it has no work.
+
+    Python warns of a fork among threads. Methods are held weakly.
+    """
+    _resting[:] = [reference for reference in _resting if reference() is not None]
+    _resting.append(_reference(step))
 
 
 _forking: dict[int, list[_Steps]] = {}
@@ -54,9 +77,9 @@ def forking() -> bool:
     return threading.get_ident() in _forking
 
 
-def after_fork(in_parent: _Step) -> None:
-    """Have `in_parent` called when a fork is over in the parent, and nothing is kept any more."""
-    _afterwards.append(in_parent)
+def after_fork(step: _Step) -> None:
+    """Have `step` called when a fork is over, in the parent and in the child, and nothing is kept any more."""
+    _afterwards.append(step)
 
 
 _left: list[object] = []
@@ -96,6 +119,10 @@ def _importing() -> bool:
 
 def _begin() -> None:
     begun = _forking[threading.get_ident()] = []
+    _run(list(_resting))
+    until = time.monotonic() + REST_S
+    while ours and time.monotonic() < until:
+        sleep(0.001)
     until = time.monotonic() + IMPORTS_S
     while more := [steps for steps in _known if steps not in begun]:  # a thread may register what it imports
         begun += more
@@ -109,14 +136,19 @@ def _end_in_parent() -> None:
         _run(steps.in_parent for steps in _forking.get(threading.get_ident(), ()))
     finally:
         _forking.pop(threading.get_ident(), None)
-    for step in _afterwards:
-        step()
+    _run_afterwards()
 
 
 def _end_in_child() -> None:
+    ours.clear()
     _run(steps.in_child for steps in list(_known))
     _forking.clear()
-    ours.clear()
+    _run_afterwards()
+
+
+def _run_afterwards() -> None:
+    for step in _afterwards:
+        step()
 
 
 if hasattr(os, "register_at_fork"):

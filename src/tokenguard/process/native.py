@@ -13,7 +13,7 @@ import sys
 from _queue import Empty, SimpleQueue
 from typing import Any
 
-__all__ = ["Empty", "Lock", "RLock", "SimpleQueue", "green", "here", "leave", "sleep", "start_new_thread"]
+__all__ = ["Empty", "Lock", "RLock", "SimpleQueue", "green", "here", "leave", "read", "sleep", "start_new_thread"]
 
 
 def _original(module: str, name: str) -> Any:
@@ -29,6 +29,7 @@ start_new_thread = _original("_thread", "start_new_thread")
 Lock: Any = _original("_thread", "allocate_lock")
 RLock: Any = _original("_thread", "RLock")
 sleep = _original("time", "sleep")
+read = _original("os", "read")
 here: Any = _original("_thread", "_local")()
 """What belongs to this thread of the system, by name; `leave` closes it."""
 

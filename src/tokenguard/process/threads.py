@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from tokenguard.process import ends, forks
-from tokenguard.process.forks import at_fork
+from tokenguard.process.forks import REST_S, at_fork, at_rest, leads
 from tokenguard.process.native import Empty, Lock, SimpleQueue, leave, sleep, start_new_thread
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 IDLE_S: Final = 5.0
-"""After so long without work a thread ends."""
+"""After so long without work a thread ends; at once, where the process would wait for it to end."""
 POLL_S: Final = 0.002
 
 
@@ -34,21 +34,28 @@ class Worker:
     """At most one thread, that does `work` a moment after it was woken.
 
     `work` never raises; it returns after how many seconds it wants to be called again, `None` for when it is woken.
+    Where it is `brief`, a fork has it done first, and needs no thread of it afterwards.
     """
 
-    def __init__(self, name: str, work: Callable[[], float | None], *, gather_s: float = 0.0) -> None:
+    def __init__(
+        self, name: str, work: Callable[[], float | None], *, gather_s: float = 0.0, brief: bool = False
+    ) -> None:
         self._name = name
         self._work = work
         self.gather_s = gather_s
         """How long it waits for more to do, once it was woken."""
+        self._brief = brief
         self._forget()
-        at_fork(self._forget)
+        at_fork(self._forget, in_parent=self._go_on)
+        at_rest(self._rest)
 
     def _forget(self) -> None:
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._seat = Lock()
         self._woken = self._hurried = self.runs = False
         self._stopping = False
+        self._due = self._owed = False
+        """Whether it is to work again by itself, and whether it was kept from it."""
 
     def wake(self, *, hurry: bool = False) -> None:
         """See to it that `work` is done soon; at once, in a `hurry`.
@@ -76,6 +83,21 @@ class Worker:
         self._stopping = self._woken = self._hurried = False
         self.runs = self._seat.locked()
 
+    def _rest(self) -> None:
+        """Before a fork."""
+        if not self.runs:
+            return
+        self._owed = self._due or self._woken
+        self.stop(REST_S)
+        if self._owed and self._brief and not self.runs:
+            self._owed = self._work() is not None
+
+    def _go_on(self) -> None:
+        """After it, in the parent."""
+        if self._owed:
+            self._owed = False
+            self.wake()
+
     def _run(self) -> None:
         if not self._seat.acquire(blocking=False):
             return  # there is one
@@ -86,7 +108,7 @@ class Worker:
             while not self._stopping:
                 if again_s is None:
                     try:
-                        if not self._tokens.get(timeout=IDLE_S):
+                        if not self._tokens.get(timeout=_idle_s()):
                             continue
                     except Empty:
                         return
@@ -96,6 +118,7 @@ class Worker:
                     self._tokens.get()
                 self._woken = self._hurried = False
                 again_s = self._work()
+                self._due = again_s is not None
         finally:
             self.runs = False
             self._seat.release()
@@ -122,6 +145,7 @@ class Pool:
         self._threads = threads
         self._forget()
         at_fork(self._forget)
+        at_rest(self._rest)
 
     def _forget(self) -> None:
         self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -184,6 +208,11 @@ class Pool:
         while self._running and time.monotonic() < until:
             sleep(POLL_S)
 
+    def _rest(self) -> None:
+        """Before a fork: the threads that wait for work end; the next one who wants some starts one."""
+        for _ in range(self._idle):
+            self._tasks.put(None)
+
     def _do(self, task: Callable[[], object]) -> None:
         try:
             task()
@@ -207,7 +236,7 @@ class Pool:
                 with self._counting:
                     self._idle += 1
                 try:
-                    task = self._tasks.get(timeout=IDLE_S)
+                    task = self._tasks.get(timeout=_idle_s())
                 except Empty:
                     task = None
                 finally:
@@ -221,6 +250,10 @@ class Pool:
                 self._running -= 1
             if not self._tasks.empty() and not ends.ending:
                 start(self._run)  # somebody came while it was leaving
+
+
+def _idle_s() -> float:
+    return IDLE_S if leads() else POLL_S
 
 
 def in_event_loop() -> bool:
@@ -294,5 +327,5 @@ def _run(run: Callable[[], Any]) -> None:
     try:
         run()
     finally:
-        forks.ours.discard(me)
         leave()
+        forks.ours.discard(me)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.providers.reading import Reading, fields, whole
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words

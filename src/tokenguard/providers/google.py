@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, unquote
 
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import mistral
 from tokenguard.providers.anthropic import MESSAGES

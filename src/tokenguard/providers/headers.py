@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.providers.hosts import UNKNOWN, Endpoint, listed
 from tokenguard.providers.reading import REPORTED_ESTIMATE, Reading, amount, believed, count, with_cached
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import urlsplit
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 
 CLIENTS = {
     "BaseAzureClient": "azure.ai.openai",

@@ -4,10 +4,13 @@ SDK models name their fields as the JSON does, so one table serves both: the sha
 a `Usage` count in place of each number.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 
 Places = tuple[tuple[tuple[str, int], ...], "tuple[tuple[str, Shape], ...]"]

@@ -1,12 +1,15 @@
 """Where a wire format keeps what is said: the text of its requests, of its answers, and of its streams."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.providers import messages
 from tokenguard.providers.messages import Message, Part
 

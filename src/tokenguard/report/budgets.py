@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.ledger import NANO, Balance, Ledger
 from tokenguard.policy import Policy
 from tokenguard.policy.windows import FOREVER

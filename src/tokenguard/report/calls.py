@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import AttributeValue, CallRecord
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Records
 from tokenguard.report.labels import iso
 from tokenguard.report.query import COLUMNS, Query, answered, check_keys, conditions, newest

@@ -13,12 +13,13 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.record import USAGE_ATTRIBUTES
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.providers import operations
 from tokenguard.report.engine import Dialect
 from tokenguard.report.lines import shown

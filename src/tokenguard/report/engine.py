@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.store.file import VERSION, is_migrating
 from tokenguard.store.layout import NUMBERED, PACKED
 from tokenguard.store.sums import summed_to, teach

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report import revenue
 from tokenguard.report.engine import Records
 from tokenguard.report.lookups import LookUps, lookups

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.facts import names
 from tokenguard.facts.lookups import OTHERWISE, STEPS, why
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import Report, many
 from tokenguard.report.inputs import broken

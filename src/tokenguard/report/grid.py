@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from rich import box
 from rich.cells import cell_len, set_cell_size
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.labels import clean
 from tokenguard.report.terminal import is_fancy
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, conditions, reads_all
 from tokenguard.store.layout import NS_PER_DAY

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.facts import names
 from tokenguard.facts.lookups import why
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Records
 from tokenguard.report.query import Query, attribute, conditions, may_be, newest
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from heapq import nsmallest
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Dialect, Records
 from tokenguard.report.query import TIMES, Query, among, conditions, expression, reads_all
 from tokenguard.store.layout import NS_PER_DAY, WORDS

@@ -18,9 +18,10 @@ from calendar import monthrange
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.query import Query
 from tokenguard.store.layout import NS_PER_DAY
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report import kept
 from tokenguard.report.engine import Records, SqliteRecords
 from tokenguard.report.lines import GZIP_MAGIC, WOULD_DO, SourceError, begins, is_address

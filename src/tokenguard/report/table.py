@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report import grid
 from tokenguard.report.figures import Report, Row, in_time, many
 from tokenguard.report.findings import Finding

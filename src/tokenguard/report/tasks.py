@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Records
 from tokenguard.report.measured import measured
 from tokenguard.report.query import CUSTOM, DIMENSIONS, TIMES, Query, attribute, period

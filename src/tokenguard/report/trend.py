@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Records
 from tokenguard.report.measured import measured
 from tokenguard.report.query import Query

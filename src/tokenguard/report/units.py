@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.facts import names
 from tokenguard.facts.record import USAGE_ATTRIBUTES
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import UNITS
 from tokenguard.report.engine import Records
 from tokenguard.report.measured import measured

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.labels import markdown
 from tokenguard.report.numbers import UNKNOWN, change, usd
 from tokenguard.review.section import Section, cut, listed

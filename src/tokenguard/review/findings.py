@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from pathlib import Path
-from typing import NamedTuple
 
 from tokenguard.facts.errors import TokenGuardError
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.baseline import Key, beyond, keys
 from tokenguard.lint.config import ConfigError, Settings
 from tokenguard.lint.files import discover

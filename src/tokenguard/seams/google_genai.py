@@ -16,11 +16,12 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, located
 from tokenguard.providers.google import EMBED, api_at, model_in, put_model

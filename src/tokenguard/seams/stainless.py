@@ -13,13 +13,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import NonRecordingSpan
 
 from tokenguard.call.call import AskedBy, Call, current_call
 from tokenguard.call.flow import drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, tells
 from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again, written

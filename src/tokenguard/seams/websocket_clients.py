@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tokenguard.call.flow import Flow, drive, drive_async
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.metering.meter import Meter
 from tokenguard.metering.session_flows import received
 from tokenguard.metering.sessions import Turn

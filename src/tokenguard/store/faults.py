@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from tokenguard.facts.record import FAULTS, FaultRecord
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.store.file import open_for_reading
 
 _TABLE: Final = "CREATE TABLE IF NOT EXISTS faults (at_ns INTEGER, kind TEXT, count INTEGER, said TEXT)"

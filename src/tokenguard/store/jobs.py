@@ -11,9 +11,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts.record import AttributeValue
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.store.store import Store
 
 KEPT_S: Final = 60 * 86_400

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.store.layout import CALL_COLUMNS, NS_PER_DAY, TASK_COLUMNS
 
 NONE: Final = "\\N"

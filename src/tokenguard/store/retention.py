@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from typing import Final, NamedTuple
+from typing import Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.store.layout import NS_PER_DAY
 from tokenguard.store.sums import fold, summed_to
 

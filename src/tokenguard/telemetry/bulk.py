@@ -17,13 +17,14 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from tokenguard.facts.record import AttributeValue
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.interrupts import interrupt
 
 INTERNAL: Final = "opentelemetry.sdk.metrics._internal"

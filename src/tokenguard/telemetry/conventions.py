@@ -10,12 +10,13 @@ Source: https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry.metrics import Meter
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.telemetry.bulk import Bulk, Measured
 from tokenguard.telemetry.modality import COUNTED, INFERENCE, by_modality

@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, Record, TaskRecord
-from tokenguard.process import ends
+from tokenguard.process import ends, signals
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
 from tokenguard.process.interrupts import interrupt
@@ -110,7 +110,7 @@ class Telemetry:
             max_values=max_values,
             profile=self.profile,
         )
-        self._worker = Worker("tokenguard-drain", self.flush, gather_s=DRAIN_SECONDS)
+        self._worker = Worker("tokenguard-drain", self.flush, gather_s=DRAIN_SECONDS, brief=True)
         self._reset()
         at_end(Stage.RECORDS, self._finish)
         at_fork(self._forked)
@@ -176,7 +176,7 @@ class Telemetry:
                 # Before the exit handlers of the OpenTelemetry SDK, which were registered before the first call.
                 self.delivery.send_before((trace.get_tracer_provider(), metrics.get_meter_provider()))
                 ends.call_last()
-                ends.heed_signals()
+                signals.heed()
                 self._started = True
 
     def flush(self) -> None:
@@ -185,6 +185,7 @@ class Telemetry:
             return
         with self._lock:
             self._here = ends.here()
+            signals.watch()
             self._drain()
             while self._queue and ends.ending:  # a stream was collected in the midst of it
                 self._drain()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
 from opentelemetry.context import Context
@@ -18,6 +18,7 @@ from opentelemetry.trace import SpanContext
 from tokenguard import __version__
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import RLock
 from tokenguard.providers import Api
 from tokenguard.telemetry import conventions

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from tokenguard.facts import names
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 
 INFERENCE = frozenset({"chat", "generate_content", "text_completion"})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from opentelemetry.trace import SpanContext
 
 from tokenguard.facts import names
 from tokenguard.facts.record import AttributeValue, CallRecord
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.telemetry.bulk import Measured
 from tokenguard.telemetry.modality import COUNTED, INFERENCE, by_modality
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Lock, RLock
 from types import FunctionType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
@@ -36,6 +36,7 @@ from opentelemetry.trace import (
 )
 
 from tokenguard.facts.record import AttributeValue
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.interrupts import interrupt
 from tokenguard.telemetry.context import span_of
 

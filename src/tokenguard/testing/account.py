@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.testing.figures import Figures, total
 from tokenguard.testing.spending import Spending
 

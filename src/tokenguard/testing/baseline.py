@@ -8,8 +8,9 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.testing.figures import Figures
 
 VERSION: Final = 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
+from tokenguard.facts.tuples import NamedTuple
 
 
 class Figures(NamedTuple):

@@ -6,10 +6,11 @@ import itertools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.testing.baseline import Entry
 from tokenguard.testing.figures import Figures, cost_text, figures_of, many, table, usd
 from tokenguard.testing.spending import Spending

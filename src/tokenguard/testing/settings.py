@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.testing.options import OPTIONS, setting
 
 MARK: Final = "token_budget"

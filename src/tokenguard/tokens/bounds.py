@@ -10,8 +10,9 @@ import functools
 from collections.abc import Mapping
 from itertools import chain
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.hashes import marshalled
 from tokenguard.tokens.text import upper_bound
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.providers.words import Words
 from tokenguard.tokens.bounds import MEDIA, NOT_TEXT, has_more, holds_media, kind_of, said_by_tools, tools_of
 from tokenguard.tokens.text import count_text, is_exact, reasons

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import cache
 from importlib.machinery import PathFinder
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from tokenguard.facts.tuples import NamedTuple
 
 PACKAGE: Final = "genai_prices"
 SNAPSHOTS: Final = "genai_prices.data_snapshot"
