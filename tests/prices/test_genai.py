@@ -239,11 +239,12 @@ def test_another_release_has_a_file_of_its_own(monkeypatch, cache):
 
 def test_environments_of_one_run(monkeypatch, cache):
     """Of many environments' files those stay that were asked for last."""
+    begun = time_now.time()
     for number in range(kept.KEPT_MOST + 4):
         monkeypatch.setattr(genai, "version", lambda number=number: f"{number}.0")
         listed_at(monkeypatch, [])
-        (new,) = (file for file in cache.iterdir() if file.stat().st_mtime > time_now.time() - 3_600)
-        os.utime(new, (time_now.time() - 7_200 + number,) * 2)
+        (new,) = (file for file in cache.iterdir() if file.stat().st_mtime > begun - 3_600)
+        os.utime(new, (begun - 7_200 + number,) * 2)
     left = sorted(file.stat().st_mtime for file in cache.iterdir())
     assert len(left) == kept.KEPT_MOST
     assert left[-1] - left[0] < kept.KEPT_MOST
