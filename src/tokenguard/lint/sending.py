@@ -71,12 +71,19 @@ _MODEL = lazy(
     rf"|(?:{_VENDORS}|model)_client)$",
     re.IGNORECASE,
 )
+# What a model has that asks nothing, and a function that is the model: `await self.llm(prompt)`.
+_ASKS_NOTHING = lazy(
+    r"_?(?:a?close|shutdown|start|stop|setup|init\w*|load\w*|warm\w*|count\w*|tokeni[sz]e\w*|encode|decode|embed\w*|aembed\w*|bind\w*"
+    r"|with_\w*|set_\w*|add_\w*|is_\w+|has_\w+|list_\w*|supports\w*|stats|health\w*|check_health|ping|copy|model_\w+|parse\w*|format\w*"
+    r"|get_(?!.*(?:response|answer|completion|reply|chat))\w*|\w*tokens?)"
+)
+_IS_MODEL = lazy(r"(?:^|\.)_?llm(?:_(?:call|callable|fn|func|function))?$")
 # A client or a model by the class that makes it, whatever the object is called.
 _MODEL_MADE = lazy(
     r"(?:^|[.@])\w*(?:LLM|OpenAI|Anthropic|Claude|GPT|Gemini|ChatModel)(?:Client|Provider|Service|Model)?\(\)$"
 )
 _SAYS_SO = lazy(
-    rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
+    rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_\w+)?"
     rf"|_?(?:{_VENDORS})_(?:call|generate|complete|completion|ask|query|chat|invoke)(?:_\w*(?:async|json|text|api|retry))?"
 )
 _REQUESTS = lazy(
@@ -123,6 +130,8 @@ def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
         return False  # the tool calls of one answer are few
     if isinstance(task, ast.Name | ast.Attribute):
         return _runs(file, task, 0, surely)
+    if isinstance(task, ast.Call) and _of_a_model(task):
+        return True
     return any(
         _asks(file, call, surely)
         or any(_reaches(file, f, 0, surely) for f in (call.func, *call.args))
@@ -164,6 +173,8 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
         return True
     if _FRAMEWORKS.fullmatch(_path(file, func)):
         return not _holds_up(file, call)
+    if isinstance(file.module.parents.get(call), ast.Await) and (_of_a_model(call) or _runs_an_agent(func)):
+        return True
     if _asks_by(file, func) or any(_MODEL_CALLED.fullmatch(other.names.path(o)) for other, o in _objects(file, func)):
         return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call))
     if (
@@ -173,6 +184,18 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     ):
         return not (last_name(func) == "run" and _holds_up(file, call))
     return _posts(file, call) or (not surely and _says_so(file, call, _of(func)))
+
+
+def _of_a_model(call: ast.Call) -> bool:
+    """Whether what is named a model is asked, by whatever method: `llm.extract_claims(text)`, `self._llm(prompt)`."""
+    if _IS_MODEL.search(spelling(call.func) or ""):
+        return True
+    return bool(_MODEL.search(_of(call.func))) and not _ASKS_NOTHING.fullmatch(last_name(call.func))
+
+
+def _runs_an_agent(func: ast.expr) -> bool:
+    """Whether an agent is run by the name of the method: `await agent.arun(text)`."""
+    return last_name(func) == "arun" and bool(_AGENT.search(_of(func)))
 
 
 def runs_agent(file: File, call: ast.Call) -> bool:
