@@ -24,6 +24,7 @@ from canned import (
     canned,
     chat_body,
     openai_client,
+    responses_body,
 )
 from exported import metric_points
 from tokenguard import BudgetExceeded, CircuitOpen, GuardrailViolation, LimitExceeded, PolicyError, policy
@@ -661,6 +662,36 @@ def test_learned_ratio(under):
     assert guard.worst_case._ratios["anthropic", SONNET] > 5
     with pytest.raises(LimitExceeded):
         client.messages.create(model=SONNET, messages=words, max_tokens=9)
+
+
+def test_learnt_history(under):
+    """What a chain of responses brings along is held by the names of its answers: as much as it has, and no more."""
+    guard = under('[[budget]]\nname = "b"\nlimit_usd = 9\n')
+    held, sizes = [], {"long": 60_000, "short": 500, "picture": 1_000}
+
+    def handler(request):
+        held.append(guard.ledger.accounts()[-1].reserved_nano)
+        body = responses_body()
+        body["id"] = f"resp_{len(held)}"
+        said = json.loads(request.content)["input"]
+        size = sizes["picture" if isinstance(said, list) else said]
+        body["usage"] = {"input_tokens": size, "output_tokens": 20, "total_tokens": size + 20}
+        return httpx2.Response(200, json=body)
+
+    client = openai_client(handler)
+    asked = {"model": "gpt-4o", "max_output_tokens": 20}
+    long = client.responses.create(**asked, input="long")
+    short = client.responses.create(**asked, input="short")
+    client.responses.create(**asked, input="long", previous_response_id=long.id)
+    client.responses.create(**asked, input="short", previous_response_id=short.id)
+    picture = {"type": "input_image", "image_url": "data:image/png;base64,AA", "detail": "low"}
+    client.responses.create(**asked, input=[{"role": "user", "content": [picture]}])
+    client.responses.create(**asked, input="short", previous_response_id="resp_of_another_process")
+    tokens = [nano / 2500 for nano in held]  # of input, at $2.50 per million
+    assert 60_000 < tokens[2] < 61_000
+    assert 500 < tokens[3] < 1_500
+    assert tokens[4] < 5_000
+    assert tokens[5] > 50_000
 
 
 def test_worst_case_without_cache_marks(under):

@@ -282,6 +282,12 @@ SILENT = {
         "import random\nasync def every(rows):\n    await asyncio.gather(*[title(r) for r in rows])\n"
         "async def f(rows):\n    part = random.sample(rows, 5) if len(rows) > 5 else list(rows)\n    await every(part)"
     ),
+    "a table's first rows": (
+        "async def f(table, most):\n    first = table.head(most)\n    texts = first['body'].fillna('').tolist()\n"
+        "    await asyncio.gather(*[title(t) for t in texts])"
+    ),
+    "what a model has that asks nothing": "async def f(self, texts):\n    await asyncio.gather(*[self.llm.count_tokens(t) for t in texts])",
+    "models that are made": "async def f(names):\n    await asyncio.gather(*[LLM(n).start() for n in names])",
     "a list of models": "async def f(model_list, text):\n    await asyncio.gather(*[title(m + text) for m in model_list])",
     "a few roles": "async def f(prompts):\n    await asyncio.gather(*[title(p) for role, p in prompts.items()])",
     "a few perspectives": "async def f(perspectives):\n    await asyncio.gather(*[title(p) for p in perspectives])",
@@ -575,6 +581,7 @@ UNSURE = {
         "async def f():\n    try:\n        sources = read_settings().sources()\n    except OSError:\n        sources = []\n"
         "    await asyncio.gather(*[title(s) for s in sources])"
     ),
+    "a function that only says so, and what for": "async def f(texts):\n    await asyncio.gather(*[call_llm_summarize(t) for t in texts])",
     "a function that only says so": "async def f(texts):\n    await asyncio.gather(*[call_llm(t) for t in texts])",
 }
 
@@ -613,6 +620,56 @@ SURE |= {
         "async def main():\n    with open('run.json') as f:\n        run = Run.model_validate_json(f.read())\n"
         "    await Judge().all(run)"
     ),
+    **{
+        f"what another framework asks with: {asked}": (
+            f"{made}\nasync def f(texts):\n    await asyncio.gather(*[{asked} for t in texts])"
+        )
+        for made, asked in (
+            ("from langgraph.graph import StateGraph\ngraph = StateGraph(dict).compile()", "graph.ainvoke({'x': t})"),
+            ("from autogen_agentchat.agents import AssistantAgent\nwriter = AssistantAgent('w')", "writer.run(task=t)"),
+            ("from agno.agent import Agent\nwriter = Agent()", "writer.arun(t)"),
+            ("from semantic_kernel import Kernel\nkernel = Kernel()", "kernel.invoke_prompt(t)"),
+            ("import dspy\njudge = dspy.ChainOfThought('text -> score')", "judge.acall(text=t)"),
+            (
+                "from llama_index.core import VectorStoreIndex\ne = VectorStoreIndex([]).as_query_engine()",
+                "e.aquery(t)",
+            ),
+            ("from copilot import CopilotClient\nsession = CopilotClient().session()", "session.send_and_wait(t)"),
+            (
+                "from langchain_openai import ChatOpenAI\nrated = (PROMPT | ChatOpenAI()).with_retry()",
+                "rated.ainvoke(t)",
+            ),
+            ("from functools import partial\nnamed = partial(title, 3)", "named(t)"),
+            ("STEPS = {'title': title, 'none': str}", "STEPS[kind](t)"),
+            ("STEPS = {'title': title, 'none': str}", "STEPS.get(kind, str)(t)"),
+        )
+    },
+    "a model that is asked by a method of its own": (
+        "class T:\n    async def f(self, text):\n        parts = text.split('. ')\n"
+        "        return await asyncio.gather(*[self.llm.translate_text(p, aligned=True) for p in parts])"
+    ),
+    "an agent that somebody else has made": (
+        "async def f(texts, make):\n    agent = make()\n    async def one(text):\n        return await agent.arun(text)\n"
+        "    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "a model that is a function": (
+        "class P:\n    def __init__(self, llm):\n        self._llm = llm\n    async def one(self, chunk):\n"
+        "        return await self._llm(PROMPT.format(chunk))\n    async def f(self, chunks):\n"
+        "        return await asyncio.gather(*[self.one(c) for c in chunks])"
+    ),
+    "what an agent says, message by message": (
+        "from claude_agent_sdk import query\nasync def one(text):\n    async for said in query(prompt=text):\n        keep(said)\n"
+        "async def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "a method that an object holds by its name": (
+        "class A:\n    def __init__(self):\n        self.steps = {'title': self.ask}\n    async def ask(self, text):\n"
+        "        return await title(text)\n    async def f(self, texts, kind):\n"
+        "        await asyncio.gather(*[self.steps[kind](t) for t in texts])"
+    ),
+    "a function that callers hand in": (
+        "async def over(rows, function):\n    return await asyncio.gather(*[function(r) for r in rows])\n"
+        "async def f(texts):\n    return await over(texts, title)"
+    ),
     "a text that is cut down, but not far enough": (
         "async def f(text):\n    text = text[:500_000]\n    parts = [text[i:i + 10_000] for i in range(0, len(text), 10_000)]\n"
         "    await asyncio.gather(*[title(p) for p in parts])"
@@ -627,6 +684,15 @@ def test_as_many_requests_as_data_are_reported_by_default(lint, code: str) -> No
 
 
 UNSURE |= {
+    "what is made for one question": (
+        "async def f(user_query, examples):\n    pool = prompts_for(user_query, examples)\n"
+        "    await asyncio.gather(*[title(p) for p in pool])"
+    ),
+    "groups of those that are written out": (
+        "GROUPS = {'a': 1, 'b': 2, 'c': 3, 'd': 4, 'e': 5, 'f': 6, 'g': 7, 'h': 8, 'i': 9, 'j': 10, 'k': 11}\n"
+        "async def f(wanted):\n    groups = {k: v for k, v in GROUPS.items() if k in wanted}\n"
+        "    await asyncio.gather(*[title(v) for k, v in groups.items()])"
+    ),
     "key words of one topic": (
         "async def same(word, topic):\n    return await client.responses.create(model='m', input=word + topic, max_output_tokens=9)\n"
         "async def f(keywords, research_topic):\n    await asyncio.gather(*[same(k, research_topic) for k in keywords])"

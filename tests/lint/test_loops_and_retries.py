@@ -13,6 +13,10 @@ from tokenguard.lint.run import lint_file
 OPENAI = "from openai import OpenAI\nclient = OpenAI(timeout=5)\n"
 CLAUDE = "reply = client.messages.create(model='m', max_tokens=5, messages=messages, tools=tools)"
 TOOLS = "        if reply.stop_reason == 'tool_use':\n            messages += run(reply)\n"
+KEPT = (
+    "class A:\n    def make(self):\n        if self._client is None:\n            self._client = OpenAI({})\n        return self._client\n"
+    "    def f(self, m):\n        return self.make().chat.completions.create(model='m', messages=m, max_tokens=5, stream=True)"
+)
 EMBED = "client.embeddings.create(model='m', input={})"
 
 REPORTED = {
@@ -162,6 +166,11 @@ REPORTED = {
         "from langchain_openai import ChatOpenAI\nfrom tenacity import retry\nllm = ChatOpenAI(max_tokens=5)\n"
         "@retry\ndef f(m):\n    try:\n        return llm.invoke(m)\n    except Exception as e:\n        print(e)\n        raise"
     ),
+    "TG109 a client that a method keeps": OPENAI + KEPT.format("timeout=5"),
+    "TG109 a client that a function keeps": (
+        "from openai import OpenAI\nkept = None\ndef make():\n    global kept\n    if kept is None:\n        kept = OpenAI()\n"
+        "    return kept\ndef f(m):\n    return make().chat.completions.create(model='m', messages=m, max_tokens=5, stream=True)"
+    ),
     "TG110 openai-agents": (
         "import json\nfrom agents import function_tool\n@function_tool\ndef orders(c: str) -> str:\n    return json.dumps(load(c), indent=2)"
     ),
@@ -281,6 +290,7 @@ SILENT = {
         "@retry\ndef f(m):\n    try:\n        return llm.invoke(m)\n    except Exception:\n        return m"
     ),
     "TG107 scripted": "from langchain.agents import create_agent\nfrom tests import FakeChat\nagent = create_agent(model=FakeChat(), tools=[])\nagent.invoke({})",
+    "TG109 a client of another server that a method keeps": OPENAI + KEPT.format("base_url=self.url"),
     "TG110 no tool": "import json\ndef orders(c):\n    return json.dumps(load(c), indent=2)",
     "TG111 second try": OPENAI + f"def f(texts):\n    try:\n        return {EMBED.format('texts')}\n    except Exception:\n"
         f"        return [{EMBED.format('t')} for t in texts]",

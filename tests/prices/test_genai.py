@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time as time_now
 from datetime import UTC, date, datetime, time, timedelta, timezone
 
 import genai_prices.types as theirs
@@ -234,6 +235,19 @@ def test_another_release_has_a_file_of_its_own(monkeypatch, cache):
     assert ran == [1, 1]
     (new,) = cache.iterdir()
     assert new != file
+
+
+def test_environments_of_one_run(monkeypatch, cache):
+    """Of many environments' files those stay that were asked for last."""
+    begun = time_now.time()
+    for number in range(kept.KEPT_MOST + 4):
+        monkeypatch.setattr(genai, "version", lambda number=number: f"{number}.0")
+        listed_at(monkeypatch, [])
+        (new,) = (file for file in cache.iterdir() if file.stat().st_mtime > begun - 3_600)
+        os.utime(new, (begun - 7_200 + number,) * 2)
+    left = sorted(file.stat().st_mtime for file in cache.iterdir())
+    assert len(left) == kept.KEPT_MOST
+    assert left[-1] - left[0] < kept.KEPT_MOST
 
 
 def test_a_file_that_is_asked_for_stays(monkeypatch, cache):

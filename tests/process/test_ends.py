@@ -132,6 +132,17 @@ def test_program(tmp_path: Path, how: str) -> None:
     assert ended.reserved == 0
 
 
+def test_a_threads_child_that_is_done(tmp_path: Path) -> None:
+    """A child ends with its last thread if a thread has forked it; none of ours lingers there."""
+    program = (
+        "def work():\n    if not os.fork(): one(); sys.exit()\n    began = time.monotonic(); os.wait()\n"
+        "    print(time.monotonic() - began < 4)\n"
+        "one(); t = threading.Thread(target=work); t.start(); t.join()"
+    )
+    ended = run(tmp_path, program)
+    assert (ended.code, ended.output, ended.outcomes) == (0, "True\n", [OK] * 2)
+
+
 def test_a_signal_while_it_forks(tmp_path: Path) -> None:
     """One that comes while the fork keeps the store's locks is died of when it is over, by the parent alone."""
     program = """

@@ -84,6 +84,7 @@ def test_a_budget(client, provider, installed) -> None:
 
 # --- prompts that are saved at the gateway: by Portkey's own client, beside OpenAI's ----------------------------------
 
+BUDGET = '[[budget]]\nname = "b"\nlimit_usd = 1\n[ledger]\nurl = "memory:"\n'
 FILLED = {
     "prompt_id": "pp-plans",
     "variables": {"plan": "basic"},
@@ -138,6 +139,17 @@ def test_a_saved_prompt_sent_again(client, provider, installed) -> None:
     with pytest.raises(portkey_ai.api_resources.exceptions.InternalServerError):
         client.prompts.completions.create(**FILLED)
     assert len(provider.requests) == before + 1
+
+
+def test_a_saved_prompt_in_a_budget(client, provider, installed) -> None:
+    """What the gateway fills in is held once it is known: a second call, for which there is no room, is refused."""
+    tokenguard.install(policy.loads(f'unpriced = "allow"\n{BUDGET}'))
+    with tokenguard.meter() as measured:
+        client.prompts.completions.create(**FILLED, max_tokens=10)
+    first = measured.cost_usd
+    tokenguard.install(policy.loads(f'unpriced = "allow"\n{BUDGET}'.replace("= 1", f"= {first * 1.5}")))
+    with pytest.raises(tokenguard.BudgetExceeded):
+        client.prompts.completions.create(**FILLED, max_tokens=10)
 
 
 def test_a_saved_prompt_refused(client, provider, installed) -> None:

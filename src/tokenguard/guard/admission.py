@@ -198,10 +198,12 @@ class Guard(Budgeting):
         cost: Cost | None,
         outcome: str,
         error: BaseException | str | None,
+        answered: tuple[str | None, ...] = (),
     ) -> None:
         """Charge what the call came to, give back the rest, and learn from it.
 
-        `usage` is what the provider reported, and `charged` what `cost` is for: the same, or an estimate.
+        `usage` is what the provider reported, and `charged` what `cost` is for: the same, or an estimate. `answered`
+        are the names by which the answer may be continued.
         """
         matched, call.matched = call.matched, None
         if matched is not None:
@@ -211,7 +213,7 @@ class Guard(Budgeting):
             for breaker in matched.breakers:
                 self.breakers.ended(breaker, call.endpoint.provider, call.model or "", works)
         if usage is not None:
-            self.worst_case.learn(call, usage)
+            self.worst_case.learn(call, usage, answered)
             if matched is not None and matched.tightest.trims and names.GUARD_TRIMMED_TURNS not in call.attributes:
                 self.trimmer.learn(call, usage)
         if call.rerouted is not None and charged is not None and cost is not None and cost.total:

@@ -81,10 +81,14 @@ def makers(file: File, node: ast.expr) -> list[ast.Call]:
 
 
 def _within(file: File, made: ast.Call) -> list[ast.Call]:
-    """The calls that make what a call of this file's function returns; the call itself, where that is not known."""
+    """The calls that make what a call of this file's function returns; the call itself, where that is not known.
+
+    What it returns may be kept under a name: `self._client = OpenAI(...)`, `return self._client`.
+    """
     function = file.names.definition(file.names.path(made.func))
     results = file.module.results(function) if isinstance(function, Function) else []
-    return _calls(list(results)) or [made]
+    kept = [_makers(file, r) if isinstance(r, ast.Attribute | ast.Name) else _calls([r]) for r in results]
+    return list(dict.fromkeys(maker for makers in kept for maker in makers)) if kept and all(kept) else [made]
 
 
 def _makers(file: File, node: ast.expr) -> list[ast.Call]:

@@ -13,6 +13,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from tokenguard.lint.patterns import TEMPLATE
@@ -33,18 +34,47 @@ _BOM = b"\xef\xbb\xbf"
 def lowered(source: bytes) -> bytes | None:
     """The source in an older grammar, of the same length; None where it is valid in no grammar.
 
-    It is as good as the source for looking at calls and names; an `except` keeps its first type only.
+    It is as good as the source for looking at calls and names; an `except` keeps its first type only. Statements at the
+    left edge are read one by one, as most need nothing. Where such an edge is within a text, all is read as one.
     """
     if not _HINTS.search(source):
         return None
     if source.startswith(_BOM):
         older = lowered(source[len(_BOM) :])
         return older and _BOM + older
+    try:
+        source.decode()  # spans count the bytes of UTF-8
+    except UnicodeDecodeError:
+        return None
+    parts = [_of_now(part) for part in _statements(source)]
+    older = b"".join(part for part in parts if part is not None)
+    return older if None not in parts and _parses(older) else _written_over(source)
+
+
+def _statements(source: bytes) -> Iterator[bytes]:
+    lines = source.splitlines(keepends=True)
+    edges = [number for number, line in enumerate(lines) if _BEGINS.match(line)]
+    starts = [0, *(edge for above, edge in pairwise(edges) if lines[above][:1] != b"@"), len(lines)]
+    return (b"".join(lines[start:end]) for start, end in pairwise(starts))
+
+
+def _of_now(statement: bytes) -> bytes | None:
+    return statement if not _HINTS.search(statement) or _parses(statement) else _written_over(statement)
+
+
+def _parses(source: bytes) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def _written_over(source: bytes) -> bytes | None:
     import libcst as cst
     from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
 
     try:
-        source.decode()  # spans count the bytes of UTF-8
         wrapper = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
         spans = wrapper.resolve(ByteSpanPositionProvider)
     except Exception:

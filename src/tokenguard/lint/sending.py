@@ -36,6 +36,10 @@ _ALWAYS_ASKS = frozenset(
         "chat_completion",
         "achat_completion",
         "create_chat_completion",
+        "send_and_wait",
+        "invoke_prompt",
+        "a_initiate_chat",
+        "a_generate_reply",
     }
 )
 _OF_MODELS = lazy(
@@ -67,12 +71,19 @@ _MODEL = lazy(
     rf"|(?:{_VENDORS}|model)_client)$",
     re.IGNORECASE,
 )
+# What a model has that asks nothing, and a function that is the model: `await self.llm(prompt)`.
+_ASKS_NOTHING = lazy(
+    r"_?(?:a?close|shutdown|start|stop|setup|init\w*|load\w*|warm\w*|count\w*|tokeni[sz]e\w*|encode|decode|embed\w*|aembed\w*|bind\w*"
+    r"|with_\w*|set_\w*|add_\w*|is_\w+|has_\w+|list_\w*|supports\w*|stats|health\w*|check_health|ping|copy|model_\w+|parse\w*|format\w*"
+    r"|get_(?!.*(?:response|answer|completion|reply|chat))\w*|\w*tokens?)"
+)
+_IS_MODEL = lazy(r"(?:^|\.)_?llm(?:_(?:call|callable|fn|func|function))?$")
 # A client or a model by the class that makes it, whatever the object is called.
 _MODEL_MADE = lazy(
     r"(?:^|[.@])\w*(?:LLM|OpenAI|Anthropic|Claude|GPT|Gemini|ChatModel)(?:Client|Provider|Service|Model)?\(\)$"
 )
 _SAYS_SO = lazy(
-    rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_api|_async|_model)?"
+    rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_\w+)?"
     rf"|_?(?:{_VENDORS})_(?:call|generate|complete|completion|ask|query|chat|invoke)(?:_\w*(?:async|json|text|api|retry))?"
 )
 _REQUESTS = lazy(
@@ -94,6 +105,15 @@ _RUNNERS = lazy(
     r"pydantic_ai\.(?:.*\.)?Agent\(\)\.run(?:_sync)?|agents\.(?:run\.)?Runner\.run(?:_sync|_streamed)?"
     r"|.*\bcreate_(?:react_)?agent\(\)\.a?invoke"
 )
+# What asks a model in other frameworks, by its path: graphs, agents, programs, query engines.
+_FRAMEWORKS = lazy(
+    r"langgraph\..*\.compile\(\)\.(?:a?invoke|a?batch)|langgraph\.prebuilt\.create_react_agent\(\)\.a?batch"
+    r"|claude_(?:agent|code)_sdk\.(?:.*ClaudeSDKClient\(\)\.)?query"
+    r"|(?:autogen_agentchat|agno|smolagents|agent_framework|strands)\.(?:.*\.)?\w*(?:Agent|Team|Workflow|Chat)\(\)"
+    r"\.(?:a?run|run_async|invoke_async|on_messages)"
+    r"|dspy\.(?:ChainOfThought|Predict|ReAct|ProgramOfThought|CodeAct|Refine|BestOfN)\(\)(?:\.acall)?"
+    r"|llama_index\..*(?:_engine|QueryEngine|ChatEngine|Agent)\(\)\.a?(?:query|chat)|lightrag\.(?:.*\.)?LightRAG\(\)\.a?query"
+)
 _ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
 
 
@@ -110,6 +130,8 @@ def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
         return False  # the tool calls of one answer are few
     if isinstance(task, ast.Name | ast.Attribute):
         return _runs(file, task, 0, surely)
+    if isinstance(task, ast.Call) and _of_a_model(task):
+        return True
     return any(
         _asks(file, call, surely)
         or any(_reaches(file, f, 0, surely) for f in (call.func, *call.args))
@@ -128,6 +150,7 @@ def _runs(file: File, function: ast.expr, depth: int, surely: bool) -> bool:
     if (
         is_call
         or _asks_by(file, function)
+        or _FRAMEWORKS.fullmatch(_path(file, function))
         or any(_MODEL_CALLED.fullmatch(o.names.path(m)) for o, m in _objects(file, function))
     ):
         return True
@@ -148,6 +171,10 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     func = called(call)
     if runs_agent(file, call) or _asked_for(file, call):
         return True
+    if _FRAMEWORKS.fullmatch(_path(file, func)):
+        return not _holds_up(file, call)
+    if isinstance(file.module.parents.get(call), ast.Await) and (_of_a_model(call) or _runs_an_agent(func)):
+        return True
     if _asks_by(file, func) or any(_MODEL_CALLED.fullmatch(other.names.path(o)) for other, o in _objects(file, func)):
         return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call))
     if (
@@ -157,6 +184,18 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     ):
         return not (last_name(func) == "run" and _holds_up(file, call))
     return _posts(file, call) or (not surely and _says_so(file, call, _of(func)))
+
+
+def _of_a_model(call: ast.Call) -> bool:
+    """Whether what is named a model is asked, by whatever method: `llm.extract_claims(text)`, `self._llm(prompt)`."""
+    if _IS_MODEL.search(spelling(call.func) or ""):
+        return True
+    return bool(_MODEL.search(_of(call.func))) and not _ASKS_NOTHING.fullmatch(last_name(call.func))
+
+
+def _runs_an_agent(func: ast.expr) -> bool:
+    """Whether an agent is run by the name of the method: `await agent.arun(text)`."""
+    return last_name(func) == "arun" and bool(_AGENT.search(_of(func)))
 
 
 def runs_agent(file: File, call: ast.Call) -> bool:
@@ -184,7 +223,10 @@ def _blocks(file: File, call: ast.Call) -> bool:
 
 def _holds_up(file: File, call: ast.Call) -> bool:
     """Whether a coroutine waits for a call without awaiting it; what is passed on may be awaited elsewhere."""
-    if isinstance(file.module.parents.get(call), ast.Await | ast.Call | _LISTED) or called(call) is not call.func:
+    if (
+        isinstance(file.module.parents.get(call), ast.Await | ast.AsyncFor | ast.Call | _LISTED)
+        or called(call) is not call.func
+    ):
         return False
     around = (a for a in file.module.ancestors(call) if isinstance(a, ast.Lambda | Function))
     return isinstance(next(around, None), ast.AsyncFunctionDef)
@@ -195,9 +237,17 @@ def _asks_by(file: File, func: ast.expr) -> bool:
     name, of, path = last_name(func), _of(func), file.names.path(func)
     if _RUNNERS.fullmatch(path) or name in _ALWAYS_ASKS:
         return True
-    asked = _ASKED.search(of) or _MODEL_CALLED.match(path)
+    asked = name in _ASKS and (_ASKED.search(of) or _MODEL_CALLED.match(path) or _ASKED.search(_made_as(file, func)))
     of_model = _MODEL.search(of) or _MODEL_MADE.search(path.rpartition(".")[0])
-    return bool((name in _ASKS and asked) or (of_model and _OF_MODELS.fullmatch(name)))
+    return bool(asked or (of_model and _OF_MODELS.fullmatch(name)))
+
+
+def _made_as(file: File, func: ast.expr) -> str:
+    """How the object that a method is called of is made, as it is spelled: `chain.with_retry()`, `prompt | llm`."""
+    held = func.value if isinstance(func, ast.Attribute) else func
+    made = file.written(held)
+    made = made.func if isinstance(made, ast.Call) else made
+    return ast.unparse(made) if made is not held and isinstance(made, ast.Name | ast.Attribute | ast.BinOp) else ""
 
 
 def _of(func: ast.expr) -> str:
@@ -265,11 +315,15 @@ def _bounds(file: File, func: ast.expr) -> bool:
 
 def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     """Whether calling `func` makes a request, without a bound on the way."""
-    if not isinstance(func, ast.Name | ast.Attribute) or depth > _DEPTH:
+    if depth > _DEPTH:
         return False
-    found = function_of(file, func)
+    found = function_of(file, func) if isinstance(func, ast.Name | ast.Attribute) else None
     if found is None:
-        return False
+        unfollowed: dict[tuple[ast.expr, bool], bool] = file.memory.setdefault("stands for", {})
+        if (func, surely) not in unfollowed:
+            unfollowed[func, surely] = False  # a circle adds nothing
+            unfollowed[func, surely] = any(_runs(file, one, depth + 1, surely) for one in _stands_for(file, func))
+        return unfollowed[func, surely]
     other, function = found
     if _EMBEDS.search(function.name):
         return False  # TG111 speaks of these
@@ -284,6 +338,30 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
             for call in inside
         )
     return known[function, surely]
+
+
+def _stands_for(file: File, func: ast.expr) -> Sequence[ast.expr]:
+    """The functions that something which is called may be: one of a dict, of `partial(f, x)`, what callers hand in."""
+    if isinstance(func, ast.Name):
+        objects = _objects(file, func)
+        if any(value is not func for _, value in objects):
+            return [value for _, value in objects]
+    match file.written(func):
+        case ast.Subscript(value=held) | ast.Call(func=ast.Attribute(value=held, attr="get")):
+            written = _attribute(file, held)
+            return written.values if isinstance(written, ast.Dict) else ()
+        case ast.Call(args=[first, *_]) as made if file.names.path(made.func) == "functools.partial":
+            return (first,)
+    return ()
+
+
+def _attribute(file: File, held: ast.expr) -> ast.expr:
+    """What a name or an attribute of `self` was written as, if it was set once."""
+    if isinstance(held, ast.Attribute) and isinstance(held.value, ast.Name) and held.value.id in ("self", "cls"):
+        owner = file.module.class_of(held)
+        bindings = file.module.attributes(owner).get(held.attr, []) if owner is not None else []
+        return bindings[0].value or held if len(bindings) == 1 else held
+    return file.written(held)
 
 
 def function_of(file: File, func: ast.Name | ast.Attribute) -> tuple[File, Function] | None:

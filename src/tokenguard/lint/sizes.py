@@ -52,6 +52,7 @@ _TEAM = lazy(
     re.IGNORECASE,
 )
 _ONE_OF_A_TEAM = lazy(r"(?:^|_)(?:role|agent|model|llm|persona|provider|judge|language)(?:_(?:name|id|key))?$")
+_SOME = lazy(r"islice|sample|nlargest|^head$")
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
 
 
@@ -97,7 +98,7 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
         ):
             return True  # batch["text"].tolist()
         case ast.Call():
-            return bool(re.search(r"islice|sample|nlargest|head", last_name(listed.func)))
+            return _cut_to_size(file, listed)
         case ast.Subscript(slice=ast.Slice(upper=ast.expr())):
             return True
         case ast.Subscript(slice=ast.Constant(value=str())):
@@ -106,7 +107,12 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
             return few(file, value, most)
         case ast.IfExp(body=body, orelse=orelse):  # a sample, or all where there are fewer
             return few(file, body, most) or few(file, orelse, most)
-        case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
+        case (
+            ast.ListComp(generators=generators)
+            | ast.GeneratorExp(generators=generators)
+            | ast.SetComp(generators=generators)
+            | ast.DictComp(generators=generators)
+        ):
             return all(few(file, generator.iter, most) for generator in generators)
         case ast.Name(id=name):
             found_name = file.module.scope_at(listed).lookup(name)
@@ -114,6 +120,19 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
             return any(_is_batch(file, name, b) or _one_for_each_agent(b) for b in bindings) or _given_few(
                 file, listed, most
             )
+    return False
+
+
+def _cut_to_size(file: File, made: ast.expr) -> bool:
+    """Whether what a chain of calls begins with is cut to a size: `rows.head(n)["text"].fillna("").tolist()`."""
+    while isinstance(made, ast.Call | ast.Attribute | ast.Subscript):
+        if isinstance(made, ast.Call) and _SOME.search(last_name(made.func)):
+            return True
+        inner = made.func if isinstance(made, ast.Call) else made.value
+        if isinstance(inner, ast.Name) and isinstance(made, ast.Attribute | ast.Subscript):
+            table = file.written(inner)
+            return table is not inner and isinstance(table, ast.Call) and _cut_to_size(file, table)
+        made = inner
     return False
 
 
@@ -261,7 +280,7 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
         case ast.Call(func=ast.Attribute(value=text, attr="split" | "splitlines")) if _is_answer(file, text):
             return False  # what a model has written down
         case ast.Call():
-            return not _FINDS.search(last_name(source.func)) and not sends(file, source)
+            return not (_FINDS.search(last_name(source.func)) or _for_one_question(source) or sends(file, source))
         case ast.Attribute(attr=attr) if (spelled := spelling(source) or "").startswith("self."):
             owner = file.module.class_of(source)
             given_once = file.module.attributes(owner).get(spelled[5:], []) if owner is not None else []
@@ -271,7 +290,12 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
             return bool(_PIECES.search(name)) or _held_many(file, value)
         case ast.Subscript(value=value):
             return _held_many(file, value)
-        case ast.ListComp(generators=generators) | ast.GeneratorExp(generators=generators):
+        case (
+            ast.ListComp(generators=generators)
+            | ast.GeneratorExp(generators=generators)
+            | ast.SetComp(generators=generators)
+            | ast.DictComp(generators=generators)
+        ):
             return all(many(file, generator.iter, depth + 1) for generator in generators)
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
             return len(items) > _WRITTEN
@@ -282,6 +306,12 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
         case ast.BinOp(left=left, right=right):
             return many(file, left, depth + 1) or many(file, right, depth + 1)
     return False
+
+
+def _for_one_question(call: ast.Call) -> bool:
+    """Whether a call makes its items for one question that it is given: `prompts_for(user_query, examples)`."""
+    given = (*call.args, *(keyword.value for keyword in call.keywords))
+    return any(isinstance(value, ast.Name) and _QUESTION.search(value.id) for value in given)
 
 
 def _named_many(file: File, name: ast.Name, depth: int) -> bool:

@@ -90,7 +90,10 @@ class Settling:
             if self.telemetry.profile.newer:
                 told().update(newer_attributes(told(), call.api.settings_of(call.request), usage))
             if guard is not None:
-                self._contain("settling a budget", guard.settle, call, usage, charged, call.cost, outcome, error)
+                answered = reading.id, reading.conversation
+                self._contain(
+                    "settling a budget", guard.settle, call, usage, charged, call.cost, outcome, error, answered
+                )
             if self._capture is not None and outcome != names.BLOCKED:
                 self._contain("recording content", self._capture.record, call)
             self._remember(call, reading, outcome, error)

@@ -32,8 +32,18 @@ class _Steps(NamedTuple):
 _known: list[_Steps] = []
 IMPORTS_S: Final = 1.0
 """How long a fork waits for an import, at most."""
+REST_S: Final = 0.05
+"""How long a fork waits for a thread of ours to end; one that is at work goes on."""
 ours: Final[set[int]] = set()
 """The threads of ours that run."""
+
+_main: Final = threading.main_thread()
+_leader: Final = _main.ident if isinstance(_main, threading._MainThread) else None  # type: ignore[attr-defined]
+
+
+def leads() -> bool:
+    """Whether this process ends with its main thread. A child that another thread has forked ends with its last one."""
+    return threading.main_thread().ident == _leader
 
 
 def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | None = None) -> None:
@@ -49,7 +59,10 @@ _resting: list[Callable[[], _Step | None]] = []
 
 
 def at_rest(step: _Step) -> None:
-    """Have `step` called when this process is about to fork, before all else. Methods are held weakly."""
+    """Have `step` called when this process is about to fork, before all else: a thread ends then, if it has no work.
+
+    Python warns of a fork among threads. Methods are held weakly.
+    """
     _resting[:] = [reference for reference in _resting if reference() is not None]
     _resting.append(_reference(step))
 
@@ -107,6 +120,9 @@ def _importing() -> bool:
 def _begin() -> None:
     begun = _forking[threading.get_ident()] = []
     _run(list(_resting))
+    until = time.monotonic() + REST_S
+    while ours and time.monotonic() < until:
+        sleep(0.001)
     until = time.monotonic() + IMPORTS_S
     while more := [steps for steps in _known if steps not in begun]:  # a thread may register what it imports
         begun += more

@@ -21,7 +21,7 @@ import time
 from typing import Any, Final
 
 from tokenguard.process import ends
-from tokenguard.process.forks import at_fork, at_rest, forking
+from tokenguard.process.forks import at_fork, at_rest, forking, leads
 from tokenguard.process.native import Lock, read, sleep
 from tokenguard.process.threads import start
 
@@ -37,9 +37,6 @@ and would be given the number of a closed one anew."""
 
 _numbers: Final = {number for name in SIGNALS if (number := getattr(signal, name, None)) is not None}
 _set_wakeup_fd: Final = signal.set_wakeup_fd
-_main: Final = threading.main_thread()
-_leader: Final = _main.ident if isinstance(_main, threading._MainThread) else None  # type: ignore[attr-defined]
-"""The thread that the process ends with. A child that another thread has forked ends with the last of its threads."""
 _ears = _mouth = -1
 """The file that the thread reads, and the one that Python writes to."""
 _seat = Lock()
@@ -72,7 +69,7 @@ def watch() -> None:
 
 
 def _start() -> None:
-    if _ears != -1 and threading.main_thread().ident == _leader:
+    if _ears != -1 and leads():
         start(_listen)
 
 
@@ -146,8 +143,6 @@ def _rest() -> None:
     if _seat.locked():
         with contextlib.suppress(OSError):
             os.write(_mouth, _STOP)
-            if _seat.acquire(timeout=PAUSE_S):
-                _seat.release()
 
 
 def _in_child() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from tokenguard.process import ends, forks
-from tokenguard.process.forks import at_fork, at_rest
+from tokenguard.process.forks import REST_S, at_fork, at_rest, leads
 from tokenguard.process.native import Empty, Lock, SimpleQueue, leave, sleep, start_new_thread
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 IDLE_S: Final = 5.0
-"""After so long without work a thread ends."""
+"""After so long without work a thread ends; at once, where the process would wait for it to end."""
 POLL_S: Final = 0.002
-REST_S: Final = 0.05
-"""How long a fork waits for a thread to end; one that is at work goes on. Python warns of a fork among threads."""
 
 
 class Worker:
@@ -110,7 +108,7 @@ class Worker:
             while not self._stopping:
                 if again_s is None:
                     try:
-                        if not self._tokens.get(timeout=IDLE_S):
+                        if not self._tokens.get(timeout=_idle_s()):
                             continue
                     except Empty:
                         return
@@ -212,12 +210,8 @@ class Pool:
 
     def _rest(self) -> None:
         """Before a fork: the threads that wait for work end; the next one who wants some starts one."""
-        busy = self._running - self._idle
         for _ in range(self._idle):
             self._tasks.put(None)
-        until = time.monotonic() + REST_S
-        while self._running > busy and time.monotonic() < until:
-            sleep(POLL_S)
 
     def _do(self, task: Callable[[], object]) -> None:
         try:
@@ -242,7 +236,7 @@ class Pool:
                 with self._counting:
                     self._idle += 1
                 try:
-                    task = self._tasks.get(timeout=IDLE_S)
+                    task = self._tasks.get(timeout=_idle_s())
                 except Empty:
                     task = None
                 finally:
@@ -256,6 +250,10 @@ class Pool:
                 self._running -= 1
             if not self._tasks.empty() and not ends.ending:
                 start(self._run)  # somebody came while it was leaving
+
+
+def _idle_s() -> float:
+    return IDLE_S if leads() else POLL_S
 
 
 def in_event_loop() -> bool:
@@ -329,5 +327,5 @@ def _run(run: Callable[[], Any]) -> None:
     try:
         run()
     finally:
-        forks.ours.discard(me)
         leave()
+        forks.ours.discard(me)

@@ -23,7 +23,7 @@ from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Endpoint, Reading, Sdk, api_of, endpoint_of, located, tells
-from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again
+from tokenguard.seams.common.files import BATCH_PURPOSES, described, read_again, written
 from tokenguard.seams.common.tap import Content, decoded_body, spool, spool_lines, tap
 from tokenguard.seams.common.watch import Watch
 from tokenguard.seams.common.wrapping import Restore, replace
@@ -75,6 +75,8 @@ class StainlessExchange:
             )
         self._options.json_data = {k: v for k, v in body.items() if k not in self._files} if self._files else body
         self._options.extra_json = None
+        if self._options.__dict__.get("content") is not None:
+            self._options.content = None
 
     def add_to_header(self, name: str, word: str) -> None:
         """Add a word to a header that lists several."""
@@ -99,7 +101,7 @@ class StainlessExchange:
         `None` for a request with files: their content is not known here.
         """
         given = self._options.__dict__
-        if given.get("files") or given.get("content") is not None:
+        if given.get("files"):
             return None  # what is said is not in the body that we see
         own = self._client.__dict__
         return (own.get("_tokenguard_made") or _made(self._client)).asked(own, given)
@@ -286,7 +288,9 @@ def _exchange(client: Any, options: Any, kwargs: Mapping[str, Any], family: Fami
         return None
     body = given.get("json_data")
     if type(body) is not dict and not isinstance(body, Mapping):
-        return None
+        body = written(body if given.get("content") is None else given["content"])
+        if type(body) is not dict:
+            return None
     if not omitted.isdisjoint(map(type, body.values())):
         body = {key: value for key, value in body.items() if type(value) not in omitted}
     if extra := given.get("extra_json"):

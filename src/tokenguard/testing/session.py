@@ -110,6 +110,7 @@ class SessionGuard(Guard):
         cost: Cost | None,
         outcome: str,
         error: BaseException | str | None,
+        answered: tuple[str | None, ...] = (),
     ) -> None:
         """Charge what the call came to, here and in the policy's budgets."""
         held = self._session.held.pop(call, None)
@@ -120,7 +121,7 @@ class SessionGuard(Guard):
             else:
                 spent = self.spent(call, charged, cost, held)
                 ledger.settle_soon(held, 0 if spent is None else spent[0], 1)
-        super().settle(call, usage, charged, cost, outcome, error)
+        super().settle(call, usage, charged, cost, outcome, error, answered)
 
 
 def spent_text(call: Call, refused: Refusal) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenguard.tokens.bounds import Bound, upper_bound_request
+from tokenguard.tokens.bounds import Bound, remembered, upper_bound_request
 from tokenguard.tokens.request import Count, count_request, estimate_request
 from tokenguard.tokens.text import count_text, estimate_tokens, is_exact, upper_bound, warm
 
@@ -14,6 +14,7 @@ __all__ = [
     "estimate_request",
     "estimate_tokens",
     "is_exact",
+    "remembered",
     "upper_bound",
     "upper_bound_request",
     "warm",

@@ -45,6 +45,7 @@ REMEMBERS = frozenset(
         *("previous_response_id", "conversation", "container", "web_search_options"),
         *("cachedContent", "promptVariables", "search_parameters"),  # Gemini, Bedrock, xAI
         *("previous_interaction_id", "cached_content", "agent", "agent_id", "conversation_id"),  # Google's, Mistral's
+        "prompt_id",  # Portkey's
     }
 )
 """Keys of a request that have the provider add text of its own."""
@@ -262,6 +263,21 @@ def has_more(body: Mapping[str, Any], tools: Said) -> bool:
         or isinstance(body.get("prompt"), Mapping)  # a stored prompt; as text it is the legacy completions' own
         or (isinstance(reasoning, Mapping) and reasoning.get("mode") is not None)
     )
+
+
+def remembered(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of what the provider holds, and adds to a request: an earlier response, a conversation, a saved prompt.
+
+    >>> remembered({"input": "And?", "previous_response_id": "resp_1", "prompt": {"id": "pmpt_1"}})
+    ('pmpt_1', 'resp_1')
+    """
+    if MAY_TELL_MORE.isdisjoint(body):
+        return ()
+    named = [body[key] for key in sorted(REMEMBERS.intersection(body))]
+    if isinstance(body.get("prompt"), Mapping):
+        named.insert(0, body["prompt"])
+    names = (each.get("id") if isinstance(each, Mapping) else each for each in named)
+    return tuple([name for name in names if isinstance(name, str)])
 
 
 def tools_of(body: Mapping[str, Any]) -> object:

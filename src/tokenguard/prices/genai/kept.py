@@ -23,6 +23,8 @@ SHAPE: Final = 2
 PREFIX: Final = "prices-"
 KEPT_S: Final = 30 * 86_400
 """What nobody has asked for so long is deleted."""
+KEPT_MOST: Final = 16
+"""As are those beyond so many, the longest ago first: environments that are made for one run have a file each."""
 TOUCHED_S: Final = 86_400
 """How often it is noted that somebody has asked."""
 SUM_BYTES: Final = 4
@@ -89,9 +91,14 @@ def _place(source: str, release: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def _tidy(folder: str) -> None:
-    before = time.time() - KEPT_S
+    found: list[tuple[float, str]] = []
     with os.scandir(folder) as files:
         for file in files:
             with suppress(OSError):  # another process has taken it away
-                if file.name.startswith(PREFIX) and file.stat().st_mtime < before:
-                    os.unlink(file)
+                if file.name.startswith(PREFIX):
+                    found.append((file.stat().st_mtime, file.path))
+    before = time.time() - KEPT_S
+    for place, (asked, path) in enumerate(sorted(found, reverse=True)):
+        if place >= KEPT_MOST or asked < before:
+            with suppress(OSError):
+                os.unlink(path)

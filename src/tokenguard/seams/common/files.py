@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping
@@ -104,6 +105,18 @@ def _seekable(file: Any) -> bool:
         return False
     said = getattr(file, "seekable", None)
     return said is None or bool(said())
+
+
+def written(content: Any) -> Any:
+    """The JSON that is sent as bytes, in parts or from a file, which stays where it was; `None` for what is none."""
+    if isinstance(content, list | tuple) and all(isinstance(each, bytes | bytearray) for each in content):
+        content = b"".join(content)
+    if not isinstance(content, str | bytes | bytearray):
+        content = read_again(content) if _seekable(content) else None
+    try:
+        return None if content is None else json.loads(content)
+    except ValueError:  # UnicodeDecodeError is one
+        return None
 
 
 def read_again(file: Any) -> bytes | None:
