@@ -128,6 +128,7 @@ _ROUNDS = (
 _SUBMITS = ("submit_tool_outputs", "submit_tool_outputs_and_poll", "submit_tool_outputs_stream")
 _FRAMEWORKS = ("Runner.run", "pydantic_ai", "create_agent(", "create_react_agent(")
 _AGENT_RUNS = ("run", "run_sync", "run_streamed", "invoke", "ainvoke")
+# What a file has where an endless loop may ask a model by the functions of another.
 _CONVERSED = lazy(rb"(?:messages|history|conversation)\.(?:append|extend)\(|\bllm\.\w+\(")
 WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
          *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)), (".resume(", "mirascope"),

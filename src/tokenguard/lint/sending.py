@@ -114,6 +114,8 @@ _FRAMEWORKS = lazy(
     r"|dspy\.(?:ChainOfThought|Predict|ReAct|ProgramOfThought|CodeAct|Refine|BestOfN)\(\)(?:\.acall)?"
     r"|llama_index\..*(?:_engine|QueryEngine|ChatEngine|Agent)\(\)\.a?(?:query|chat)|lightrag\.(?:.*\.)?LightRAG\(\)\.a?query"
 )
+_AN_AGENT = lazy(r"(?:agents|pydantic_ai|agno|autogen_agentchat)\.(?:.*\.)?\w*Agent\(\)")
+_RUNS_SOMETHING = lazy(r"(?:^|_)(?:run|ask|call|invoke|execute|query|prompt)(?:_|$)|(?:^|_)with_retr")
 _ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
 
 
@@ -173,7 +175,9 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
         return True
     if _FRAMEWORKS.fullmatch(_path(file, func)):
         return not _holds_up(file, call)
-    if isinstance(file.module.parents.get(call), ast.Await) and (_of_a_model(call) or _runs_an_agent(func)):
+    if isinstance(file.module.parents.get(call), ast.Await) and (
+        _of_a_model(call) or _runs_an_agent(func) or _is_handed_an_agent(file, call)
+    ):
         return True
     if _asks_by(file, func) or any(_MODEL_CALLED.fullmatch(other.names.path(o)) for other, o in _objects(file, func)):
         return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call))
@@ -196,6 +200,13 @@ def _of_a_model(call: ast.Call) -> bool:
 def _runs_an_agent(func: ast.expr) -> bool:
     """Whether an agent is run by the name of the method: `await agent.arun(text)`."""
     return last_name(func) == "arun" and bool(_AGENT.search(_of(func)))
+
+
+def _is_handed_an_agent(file: File, call: ast.Call) -> bool:
+    """Whether a function that says it runs something is handed an agent: `await guarded_run(self.agent, text)`."""
+    return bool(_RUNS_SOMETHING.search(last_name(call.func))) and any(
+        _AN_AGENT.fullmatch(file.names.path(arg)) for arg in call.args[:2] if isinstance(arg, ast.Name | ast.Attribute)
+    )
 
 
 def runs_agent(file: File, call: ast.Call) -> bool:
