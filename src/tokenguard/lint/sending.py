@@ -12,7 +12,7 @@ from tokenguard.lint.pools import in_closed_pool, run_in_executor
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
 from tokenguard.lint.surface import CLIENTS, surface_of
-from tokenguard.lint.syntax import Function, spelling
+from tokenguard.lint.syntax import Function, below, spelling, walk
 
 _DEPTH = 7  # helpers between the start of a task and its request
 BOUND = lazy(
@@ -124,7 +124,7 @@ def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
 
     `surely` takes no function's word for it: a call of a known SDK or framework has to be in sight.
     """
-    calls = [part for part in ast.walk(task) if isinstance(part, ast.Call)]
+    calls = [part for part in walk(task) if isinstance(part, ast.Call)]
     names = [last_name(call.func) for call in calls]
     if any(map(BOUND.search, names)) or any(_bounds(file, call.func) or in_closed_pool(file, call) for call in calls):
         return False
@@ -279,7 +279,7 @@ def _posts(file: File, call: ast.Call) -> bool:
 
 def _spelled(node: ast.expr) -> Iterator[str]:
     """The texts in an expression; of an f-string the whole, with something for what is put into it."""
-    for part in ast.walk(node):
+    for part in walk(node):
         if isinstance(part, ast.JoinedStr):
             yield "".join(str(v.value) if isinstance(v, ast.Constant) else "_" for v in part.values)
         elif isinstance(part, ast.Constant) and isinstance(part.value, str):
@@ -341,7 +341,7 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     known: dict[tuple[Function, bool], bool] = other.memory.setdefault("reaches", {})
     if (function, surely) not in known:
         known[function, surely] = False  # a circle adds nothing
-        inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        inside = [node for node in walk(function) if isinstance(node, ast.Call)]
         known[function, surely] = not mentions_bound(other, function) and any(
             _asks(other, call, surely)
             or _reaches(other, called(call), depth + 1, surely)
@@ -489,7 +489,7 @@ def _spoken(function: Function, entered: Set[str]) -> Iterator[ast.AST]:
             case ast.withitem(context_expr=held) if spelling(held) in entered:
                 continue
         yield node
-        pending.extend(ast.iter_child_nodes(node))
+        pending.extend(below(node))
 
 
 def _takes_turns(node: ast.AST) -> bool:
