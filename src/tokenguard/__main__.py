@@ -38,8 +38,9 @@ def lint(arguments: list[str]) -> None:
         KEPT.save()
     except SystemExit as end:
         KEPT.save()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed before we began
+                stream.flush()
         os._exit(end.code if isinstance(end.code, int) else 1 if end.code else 0)
 
 

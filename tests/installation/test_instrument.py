@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -131,6 +132,24 @@ def test_forked_workers(provider, folder):
     """Each process records its own calls once, also one that leaves without exit handlers."""
     run([*INSTRUMENT, sys.executable, "forked.py"], folder, env(provider, folder))
     assert len(calls(folder)) == 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the shell's way to close them")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_service_without_streams(closed, provider, folder):
+    """Started with its output closed, a program runs as it would, and its calls are kept."""
+    command = " ".join(map(shlex.quote, [*INSTRUMENT, sys.executable, "app.py"]))
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], cwd=folder, env=env(provider, folder), timeout=120)
+    assert done.returncode == 0
+    assert len(calls(folder)) == 1
+
+
+def test_a_store_that_cannot_be_written(provider, folder):
+    """What is said is which file that is, what is lost and what to do; the program runs as before."""
+    place = folder / "app.py" / "usage.db"
+    done = run([*INSTRUMENT, sys.executable, "app.py"], folder, env(provider, folder, TOKENGUARD_STORE=str(place)))
+    assert "Traceback" not in done.stderr
+    assert f"lost: {place} cannot be written. Set TOKENGUARD_STORE to a file that can be, or to off." in done.stderr
 
 
 def test_exit_code_and_arguments(provider, folder):

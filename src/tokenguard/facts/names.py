@@ -328,9 +328,12 @@ STORE_OFF: Final = ("", "0", "off", "none")
 def store_path(setting: str | None) -> str | None:
     """Where the local store is, by what `TOKENGUARD_STORE` says (`None`: nothing); `None` where it is off.
 
-    >>> store_path(None), store_path("/tmp/u.db"), store_path("Off")
-    ('.tokenguard/usage.db', '/tmp/u.db', None)
+    A URL as the policy has for ledgers and answers is the path in it.
+
+    >>> store_path(None), store_path("/tmp/u.db"), store_path("Off"), store_path("sqlite:////tmp/u.db")
+    ('.tokenguard/usage.db', '/tmp/u.db', None, '/tmp/u.db')
     """
     if setting is None:
         return DEFAULT_STORE
+    setting = setting.removeprefix("sqlite:///")
     return None if setting.strip().lower() in STORE_OFF else setting

@@ -47,7 +47,7 @@ SDKS = (
     Sdk("writerai._base_client", "writer", "stainless", "writer-sdk", "3", resends="all"),
     Sdk("google.genai._api_client", "gcp.gemini", "google_genai", "google-genai", "2 and 3", resends="all"),
     Sdk("google.genai.live", "gcp.gemini", "google_live", "google-genai", "2 and 3", resends="all"),
-    Sdk("botocore.client", "aws.bedrock", "botocore", "boto3", "1.35 to 1.43", warms=False, resends="all"),
+    Sdk("botocore.client", "aws.bedrock", "botocore", "boto3", "1.35 to 1.44", warms=False, resends="all"),
     Sdk("aiobotocore.client", "aws.bedrock", "botocore", tested="2.15 to 3", warms=False, resends="all"),
     Sdk("google.genai._interactions._base_client", "gcp.gemini", "stainless", "google-genai", "2 and 3"),
     Sdk("google.genai._gaos.basesdk", "gcp.gemini", "speakeasy", "google-genai", "2 and 3"),

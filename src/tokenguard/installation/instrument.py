@@ -82,7 +82,8 @@ def main() -> None:
     if (deaf := deaf_option([*_interpreter(program), *arguments[1:]])) is not None:
         print(DEAF.format(option=deaf), end="", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    sys.stdout.flush()
+    if sys.stdout is not None:  # a service may be started without
+        sys.stdout.flush()
     if os.name == "nt":  # there, exec returns to the shell while the program still runs
         import subprocess
 

@@ -12,7 +12,7 @@ from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import CALL_WORDS, RUNS, Surface, matcher
-from tokenguard.lint.syntax import Function, spelling
+from tokenguard.lint.syntax import Function, spelling, walk
 
 Part = Literal["text", "tools", "message"]
 _RUN_PATHS = matcher(RUNS)
@@ -114,7 +114,7 @@ def _remembered(file: File, message: ast.Dict) -> bool:
             name = holder.targets[0].id
             around = file.module.function_of(message) or file.module.tree
             reads = [
-                n for n in ast.walk(around) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)
+                n for n in walk(around) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)
             ]
             return bool(reads) and all(_kept_by(file, read) for read in reads)
         return _kept_by(file, place)
@@ -312,7 +312,7 @@ def _only_kept(file: File, place: Function, name: str) -> bool:
     """Whether a text is only put at the end of a history that an object keeps, where it stays as it is."""
     if place not in _growing(file):
         return False
-    uses = [n for n in ast.walk(place) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
+    uses = [n for n in walk(place) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
     statements = [next((a for a in file.module.ancestors(use) if isinstance(a, ast.stmt)), None) for use in uses]
     return bool(statements) and all(map(_grows_history, statements))
 

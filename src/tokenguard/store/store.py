@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+from tokenguard.facts.names import ENV_STORE
 from tokenguard.facts.record import (
     COST_ATTRIBUTES,
     USAGE_ATTRIBUTES,
@@ -104,6 +105,8 @@ class Store:
             except Exception as error:
                 if not is_busy(error):
                     self.dropped += len(batch)
+                    if isinstance(error, OSError | sqlite3.OperationalError):
+                        error.add_note(self._lost())
                     raise
                 if time.monotonic() > min(began + BUSY_SECONDS, self._until):
                     with _lock:
@@ -115,6 +118,10 @@ class Store:
         self._unasked += len(batch)
         with _lock:
             self._tidy()
+
+    def _lost(self) -> str:
+        lost = "1 record is" if self.dropped == 1 else f"{self.dropped:,} records are"
+        return f"{lost} lost: {self.path} cannot be written. Set {ENV_STORE} to a file that can be, or to off"
 
     def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Do something with the file in one transaction of its own, once other processes are done with it."""

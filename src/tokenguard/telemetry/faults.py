@@ -38,16 +38,23 @@ class Faults:
         self._seen: set[str] = set()
 
     def note(self, step: str, error: BaseException) -> None:
-        """Count an internal error; the first of each step is logged with its traceback, and one a minute after that."""
+        """Count an internal error; the first of each step is logged, and one a minute after that.
+
+        The first has its traceback, but for what is explained by notes: its cause is in the surroundings.
+        """
         self.count += 1
-        self.last = f"{step} failed ({type(error).__name__}: {error})"
+        explained = getattr(error, "__notes__", ())
+        self.last = ". ".join((f"{step} failed ({type(error).__name__}: {error})", *explained))
         first = step not in self._seen
         now = self._clock()
         if first or now - self._tell_at >= EVERY_S:
             self._seen.add(step)
             self._tell_at = now
             log.error(
-                "tokenguard: %s. The call went on.%s", self.last, self._since(), exc_info=error if first else None
+                "tokenguard: %s. The call went on.%s",
+                self.last,
+                self._since(),
+                exc_info=error if first and not explained else None,
             )
 
     def ledger_is(self, lost: float | None) -> None:

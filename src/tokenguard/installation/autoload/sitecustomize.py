@@ -22,8 +22,9 @@ def _start() -> None:
 
         if isinstance(error, PolicyError):
             # Not `sys.exit`: here, an exception is a fatal error of the interpreter, with a page of its own.
-            sys.stderr.write(f"tokenguard: {error}\n")
-            sys.stderr.flush()
+            if sys.stderr is not None:  # a service may be started without
+                sys.stderr.write(f"tokenguard: {error}\n")
+                sys.stderr.flush()
             os._exit(2)
         log.exception("tokenguard: could not start; calls are not measured")
     try:
