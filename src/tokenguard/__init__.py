@@ -16,9 +16,10 @@ this package at every start, for its plugin. PYTEST_DONT_REWRITE: there is nothi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tokenguard.batches.helper import batch
     from tokenguard.call.scope import attribution, meter, task
     from tokenguard.facts.errors import (

@@ -4,11 +4,16 @@
 to import as linting a file.
 """
 
+from __future__ import annotations
+
 import atexit
 import gc
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 YOUNG = 100_000
 """New objects that are looked through for cycles at once: what a command imports and reads stays to its end."""

@@ -332,13 +332,14 @@ def test_start_up_is_light(project: Path) -> None:
 
 
 def test_kept_answers_need_no_parser(project: Path) -> None:
-    """A run over unchanged files shows their findings without the parser and the rules; `-j1` needs no argparse."""
+    """A run over unchanged files shows their findings without the parser, the rules and `typing`; `-j1` needs no argparse."""
     (project / "bad.py").write_text(BAD)
-    first = run("bad.py")
+    first = run("--isolated", "bad.py")  # to read TOML takes typing
     code = (
-        "import sys\nfrom tokenguard.lint.arguments import main\n"
-        "try: main(['-j1', 'bad.py'])\nexcept SystemExit: pass\n"
-        "print([m for m in ('argparse', 'tokenguard.lint.engine', 'tokenguard.lint.syntax') if m in sys.modules])"
+        "import sys\nbefore = {*sys.modules}\nfrom tokenguard.lint.arguments import main\n"
+        "try: main(['-j1', '--isolated', 'bad.py'])\nexcept SystemExit: pass\n"
+        "heavy = {'argparse', 'typing', 'tokenguard.lint.engine', 'tokenguard.lint.syntax'}\n"
+        "print([*heavy & (sys.modules.keys() - before)])"
     )
     assert fresh.python(code).stdout == f"{first.stdout}[]\n"
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, AnyStr, cast
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, AnyStr
 
 compiler: Callable[..., re.Pattern[Any]] = re.compile
 """What compiles them; the linter puts one in its place that remembers."""
@@ -24,4 +27,6 @@ class _Lazy:
 
 def lazy(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     """`re.compile`, but at the first use."""
-    return cast("re.Pattern[AnyStr]", _Lazy(text, flags))
+    waiting: Any = _Lazy(text, flags)
+    pattern: re.Pattern[AnyStr] = waiting
+    return pattern

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import _tuplegetter  # type: ignore[attr-defined] # what reads a field, in C
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 _new: Final = tuple.__new__
 
 
-class _Named(tuple[Any, ...]):
+class _Named(tuple[object, ...]):
     """What all named tuples can do."""
 
     __slots__ = ()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from tokenguard.lint.config import ConfigError, code
 from tokenguard.lint.finding import SEVERITIES
@@ -17,8 +16,10 @@ from tokenguard.lint.option import Command, Option
 from tokenguard.lint.outputs import FORMATS
 from tokenguard.lint.session import Options, Session
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
 
 def codes(text: str) -> tuple[str, ...]:

@@ -8,10 +8,8 @@ file, or a file it consulted, has other times (of its content, or of its entry i
 
 from __future__ import annotations
 
-# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
 from contextlib import suppress
-from typing import Any
 
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.config import Config
@@ -19,6 +17,10 @@ from tokenguard.lint.finding import Edit, Finding, Fix, Span
 from tokenguard.lint.kept import own_code
 from tokenguard.lint.sources import Stamp, stamp
 from tokenguard.process import caches
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _FORMAT = 3
 _SUFFIX = ".cache"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import ast
 import re
 from enum import IntEnum

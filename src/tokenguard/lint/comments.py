@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 from collections.abc import Iterator
 
 from tokenguard.facts.patterns import lazy

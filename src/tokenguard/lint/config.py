@@ -6,14 +6,16 @@ linted file holds for it, as a whole.
 
 from __future__ import annotations
 
-# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, cast
 
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.finding import SEVERITIES, Severity
 from tokenguard.lint.sources import Stamp, stamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _KEYS = ("select", "extend-select", "ignore", "severity", "exclude", "per-file-ignores", "plugins", "rules",
          "respect-gitignore")  # fmt: skip
@@ -191,7 +193,7 @@ def parse(document: Mapping[str, Any], file: Place) -> Config:
     def tables(key: str) -> dict[str, Any]:
         return _table(file, f"lint.{key}", table.get(key, {}))
 
-    severity = {code(rule): value for rule, value in tables("severity").items()}
+    severity: Mapping[str, Any] = {code(rule): value for rule, value in tables("severity").items()}
     for rule, value in severity.items():
         if value not in SEVERITIES:
             raise ConfigError(f"{file}: [lint] severity.{rule} = {value!r}; it must be one of {', '.join(SEVERITIES)}")
@@ -206,7 +208,7 @@ def parse(document: Mapping[str, Any], file: Place) -> Config:
         root=os.path.dirname(file) or ".",
         select=(*codes("select", ("TG",)), *codes("extend-select")),
         ignore=codes("ignore"),
-        severity=cast("Mapping[str, Severity]", severity),
+        severity=severity,
         exclude=_strings(file, "exclude", table.get("exclude", ())),
         per_file_ignores=ignored,
         plugins=_strings(file, "plugins", table.get("plugins", ())),

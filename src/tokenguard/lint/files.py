@@ -5,7 +5,6 @@ Python files, stubs and notebooks, minus what is excluded or ignored by git.
 
 from __future__ import annotations
 
-# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
 import re
 from collections.abc import Iterator

@@ -5,15 +5,17 @@ Lines count from 1. Columns count from 0 in UTF-8 bytes, as `ast` counts them; o
 
 from __future__ import annotations
 
-# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
-from typing import TYPE_CHECKING, Literal
-
 from tokenguard.facts.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:  # reports of kept findings parse nothing
     import ast
+    from typing import Literal
 
-Severity = Literal["error", "warning", "info"]
+    Severity = Literal["error", "warning", "info"]
+else:
+    Severity = str
+
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")
 
 

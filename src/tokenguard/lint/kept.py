@@ -12,10 +12,13 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, AnyStr
 
 from tokenguard.lint.sources import stamp
 from tokenguard.process import caches
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, AnyStr
 
 _LARGEST = 500_000  # bytes; many selections of rules leave much behind
 

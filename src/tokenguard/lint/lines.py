@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.sources import cell_texts, decode, lines_of, read
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:  # of those who ask for it
     from tokenguard.lint.notebooks import Notebook
     from tokenguard.lint.spent import Spent

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 from collections.abc import Mapping
-from typing import Any, Literal
 
 from tokenguard.facts.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
 
 
 class Option(NamedTuple):

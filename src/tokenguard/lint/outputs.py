@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from tokenguard.lint.config import ConfigError
 from tokenguard.lint.files import from_here
 from tokenguard.lint.finding import Finding
 from tokenguard.lint.lines import Sources
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tokenguard.lint.shelf import Rule
 
 _COLOURS = {"error": "31", "warning": "33", "info": "36"}

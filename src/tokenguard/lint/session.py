@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint import outputs
@@ -17,6 +15,7 @@ from tokenguard.lint.lines import Sources
 from tokenguard.lint.outputs import write
 from tokenguard.lint.run import Run, lint_source
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tokenguard.lint.engine import Linter
     from tokenguard.lint.shelf import Rule

@@ -8,7 +8,6 @@ for nothing (browser_use.ChatOpenAI, agno's Claude, llama-index's Anthropic) has
 
 from __future__ import annotations
 
-# Annotations are not put off here: a named tuple compiles each that is a text, at every start.
 import re
 from collections.abc import Iterable
 from functools import cache
