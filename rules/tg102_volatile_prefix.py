@@ -104,7 +104,7 @@ from tokenguard.lint.layout import head
 from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.prompts import PROMPT_WORDS, TEXT_WORDS, lasts, loops_around, prefixes
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, walk
 
 SEVERITY = "error"
 TESTS = False
@@ -172,7 +172,7 @@ def _is_late(file: File, content: ast.expr) -> bool:
     around = file.module.parents.get(message) if message is not None else None
     if not isinstance(around, ast.List) or len(around.elts) < 3 or around.elts[-2] is not message:
         return False
-    fixed = (n.value for n in ast.walk(content) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    fixed = (n.value for n in walk(content) if isinstance(n, ast.Constant) and isinstance(n.value, str))
     return isinstance(content, ast.JoinedStr | ast.Name | ast.Call) and sum(map(len, fixed)) < 2 * _WORTH
 
 

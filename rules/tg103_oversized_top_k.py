@@ -74,7 +74,7 @@ from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.reach import calls, reaches_prompt
 from tokenguard.lint.results import narrowed, sorted_out
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.syntax import Function, Scope, spelling
+from tokenguard.lint.syntax import Function, Scope, spelling, walk
 from tokenguard.lint.uses import names_of, uses
 
 SEVERITY = "warning"
@@ -301,8 +301,8 @@ def _literal(file: File, call: ast.Call, value: ast.expr) -> ast.expr:
 
 def _kept(file: File, call: ast.Call, below: int) -> bool:
     """Whether the function around a search names a smaller number of results to keep: `{"final_top_k": 10}`."""
-    inside = set(ast.walk(call))
-    for node in ast.walk(file.module.function_of(call) or file.module.tree):
+    inside = set(walk(call))
+    for node in walk(file.module.function_of(call) or file.module.tree):
         pairs: list[tuple[str | None, ast.expr]] = []
         if isinstance(node, ast.keyword) and node not in inside:
             pairs = [(node.arg, node.value)]
@@ -318,9 +318,7 @@ def _kept(file: File, call: ast.Call, below: int) -> bool:
 
 def _counts_tokens(file: File, call: ast.Call) -> bool:
     """Whether the function around a search counts tokens: it takes as many pieces as there is room for."""
-    names = [
-        getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(file.module.function_of(call) or file.module.tree)
-    ]
+    names = [getattr(n, "id", getattr(n, "attr", "")) for n in walk(file.module.function_of(call) or file.module.tree)]
     return any(map(_TOKENS.search, (*names, *(k.arg or "" for k in call.keywords))))
 
 
@@ -352,7 +350,7 @@ def _reranks(file: File) -> bool:
 
 def _words(tree: ast.AST) -> Iterator[str]:
     """The names in a tree, and the texts given as keywords (`mode="reciprocal_rerank"`)."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         for field in ("id", "attr", "arg", "name"):
             if isinstance(text := getattr(node, field, None), str):
                 yield text

@@ -112,7 +112,7 @@ from tokenguard.lint.people import waits
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import runs_agent, sends
 from tokenguard.lint.surface import CALL_WORDS
-from tokenguard.lint.syntax import Function, spelling
+from tokenguard.lint.syntax import Function, spelling, walk
 
 SEVERITY = "warning"
 TESTS = False
@@ -128,6 +128,7 @@ _ROUNDS = (
 _SUBMITS = ("submit_tool_outputs", "submit_tool_outputs_and_poll", "submit_tool_outputs_stream")
 _FRAMEWORKS = ("Runner.run", "pydantic_ai", "create_agent(", "create_react_agent(")
 _AGENT_RUNS = ("run", "run_sync", "run_streamed", "invoke", "ainvoke")
+# What a file has where an endless loop may ask a model by the functions of another.
 _CONVERSED = lazy(rb"(?:messages|history|conversation)\.(?:append|extend)\(|\bllm\.\w+\(")
 WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
          *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)), (".resume(", "mirascope"),
@@ -199,13 +200,16 @@ def _by_reply(loop: Loop, call: ast.Call) -> bool:
 def _leaves_by(loop: Loop, call: ast.Call) -> bool:
     """Whether a branch of a loop that leaves it reads the reply, or what is made of it: `if valid(reply): return`."""
     nodes = list(own_nodes(loop))
-    made = [node for node in nodes if isinstance(node, ast.Assign)]
+    leaving = [node.test for node in nodes if isinstance(node, ast.If) and _left_in(node)]
+    if not leaving:
+        return False
+    made = [(node, set(walk(node.value)), _names(node.value)) for node in nodes if isinstance(node, ast.Assign)]
     read: set[str] = set()
     for _ in range(3):  # names of names
-        for node in made:
-            if any(part is call for part in ast.walk(node.value)) or read & _names(node.value):
+        for node, parts, names in made:
+            if call in parts or read & names:
                 read.update(*map(_names, node.targets))
-    return any(isinstance(n, ast.If) and _left_in(n) and read & _names(n.test) for n in nodes)
+    return any(read & _names(test) for test in leaving)
 
 
 def _left_in(node: ast.If) -> bool:
@@ -224,7 +228,7 @@ def _nothing_left(test: ast.expr) -> bool:
 
 
 def _names(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return {part.id for part in walk(node) if isinstance(part, ast.Name)}
 
 
 def _grows(loop: Loop, call: ast.Call) -> bool:
@@ -268,7 +272,7 @@ def _runners(file: File) -> Iterator[Report]:
         ):
             continue
         loop = next((a for a in file.module.ancestors(call) if isinstance(a, ast.For | ast.AsyncFor)), None)
-        if loop is not None and call in ast.walk(loop.iter) and any(isinstance(n, ast.Break) for n in own_nodes(loop)):
+        if loop is not None and call in walk(loop.iter) and any(isinstance(n, ast.Break) for n in own_nodes(loop)):
             continue
         yield Report(call, "Only the model ends this tool runner. Set max_iterations.")
 
@@ -345,7 +349,7 @@ def _sets_flag(statement: ast.stmt, loop: Loop) -> bool:
 
 def _another_round(statement: ast.stmt) -> bool:
     """Whether a statement goes on with the loop where the model has called tools."""
-    goes_on = any(isinstance(node, ast.Continue) for node in ast.walk(statement))
+    goes_on = any(isinstance(node, ast.Continue) for node in walk(statement))
     return goes_on and bool(_ENDLESS.search(ast.unparse(statement)))
 
 
@@ -378,14 +382,14 @@ def _by_answer(loop: Loop, requests: set[ast.Call]) -> bool:
     """Whether a conversation goes on until the answer says so: `while "[DONE]" not in reply`."""
     if not isinstance(loop, ast.While) or _bounds(loop.test, set()):
         return False
-    read = {node.id for node in ast.walk(loop.test) if isinstance(node, ast.Name)}
+    read = {node.id for node in walk(loop.test) if isinstance(node, ast.Name)}
     nodes = list(own_nodes(loop))
     answers = {
         name.id
         for node in nodes
-        if isinstance(node, ast.Assign) and any(part in requests for part in ast.walk(node.value))
+        if isinstance(node, ast.Assign) and any(part in requests for part in walk(node.value))
         for target in node.targets
-        for name in ast.walk(target)
+        for name in walk(target)
         if isinstance(name, ast.Name)
     }
     return bool(read & answers) and any(map(_adds, nodes))
@@ -459,7 +463,7 @@ def _too_long(file: File, node: ast.If) -> bool:
     """Whether a branch leaves the loop when a list that grows has too many items: `if len(thoughts) > 3: return`."""
     if not any(isinstance(part, ast.Break | ast.Return | ast.Raise) for part in node.body):
         return False
-    for test in ast.walk(node.test):
+    for test in walk(node.test):
         match test:
             case ast.Compare(left=ast.Call(func=ast.Name(id="len"), args=[counted]), ops=[ast.Gt() | ast.GtE()]):
                 if f"{ast.unparse(counted)}.append(".encode() in file.module.source:
@@ -469,7 +473,7 @@ def _too_long(file: File, node: ast.If) -> bool:
 
 def _bounds(test: ast.expr, counted: set[str]) -> bool:
     """Whether a test looks at a counter, a budget or a clock; a budget of tokens to think with is none."""
-    names = {_name(part) for part in ast.walk(test)} - {""}
+    names = {_name(part) for part in walk(test)} - {""}
     return any(name in counted or (_BOUNDED.search(name) and not _OF_ONE_CALL.search(name)) for name in names)
 
 
@@ -487,7 +491,7 @@ def _is_test(file: File, node: ast.AST, loop: Loop) -> bool:
 
 def _leaves(node: ast.If) -> bool:
     """Whether a branch leaves the loop, or sets what may end it."""
-    inside = [part for statement in (*node.body, *node.orelse) for part in ast.walk(statement)]
+    inside = [part for statement in (*node.body, *node.orelse) for part in walk(statement)]
     if any(isinstance(part, ast.Break | ast.Return | ast.Raise | ast.Assign) for part in inside):
         return True
     return any(isinstance(part, ast.Call) and _ENDS.search(_name(part.func)) for part in inside)
@@ -506,15 +510,15 @@ def _between_rounds(file: File, call: ast.Call, loop: Loop) -> bool:
     for outer in file.module.ancestors(call):
         if isinstance(outer, ast.If) and inner is not outer.test:
             other = outer.orelse if inner in outer.body else outer.body
-            if not any(isinstance(n, ast.Call) and waits(file, n, loop) for part in other for n in ast.walk(part)):
+            if not any(isinstance(n, ast.Call) and waits(file, n, loop) for part in other for n in walk(part)):
                 return not _leaves_else(other)
         if outer is loop:
             break
         inner = outer
     before = loop.body[: loop.body.index(inner)] if isinstance(inner, ast.stmt) and inner in loop.body else []
     rounds = (s for s in before if isinstance(s, ast.If) and _ENDLESS.search(ast.unparse(s.test)))
-    return any(isinstance(n, ast.Continue) for statement in rounds for n in ast.walk(statement))
+    return any(isinstance(n, ast.Continue) for statement in rounds for n in walk(statement))
 
 
 def _leaves_else(branch: list[ast.stmt]) -> bool:
-    return any(isinstance(n, ast.Break | ast.Return | ast.Raise) for statement in branch for n in ast.walk(statement))
+    return any(isinstance(n, ast.Break | ast.Return | ast.Raise) for statement in branch for n in walk(statement))

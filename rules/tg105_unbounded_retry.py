@@ -61,6 +61,7 @@ from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import innermost_loop, own_nodes, retry_decorators
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
+from tokenguard.lint.syntax import walk
 
 SEVERITY = "warning"
 WORDS = CALL_WORDS
@@ -105,11 +106,9 @@ def _endless_attempt(file: File, call: ast.Call, loop: ast.While) -> ast.Try | N
         if isinstance(node, ast.Try) and node in inside:
             if any(map(_counts, inside)):
                 return None
-            succeeds = any(
-                isinstance(n, ast.Return | ast.Break) for s in (*node.body, *node.orelse) for n in ast.walk(s)
-            )
+            succeeds = any(isinstance(n, ast.Return | ast.Break) for s in (*node.body, *node.orelse) for n in walk(s))
             swallows = any(_goes_round(handler) for handler in node.handlers)
-            return node if succeeds and swallows and any(call is n for s in node.body for n in ast.walk(s)) else None
+            return node if succeeds and swallows and any(call is n for s in node.body for n in walk(s)) else None
     return None
 
 
@@ -124,7 +123,7 @@ def _counts(node: ast.AST) -> bool:
 def _goes_round(handler: ast.ExceptHandler) -> bool:
     """Whether an error may lead back to the request, with nothing counted."""
     counted = any(
-        isinstance(n, ast.AugAssign) and isinstance(n.op, ast.Add | ast.Sub) for s in handler.body for n in ast.walk(s)
+        isinstance(n, ast.AugAssign) and isinstance(n.op, ast.Add | ast.Sub) for s in handler.body for n in walk(s)
     )
     return not counted and _falls_through(handler.body)
 

@@ -55,7 +55,7 @@ from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import RETRIES, makers, retry_decorators
 from tokenguard.lint.rulebook import File, Report, called
 from tokenguard.lint.surface import CALL_WORDS, CLIENTS, matcher
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, walk
 
 SEVERITY = "warning"
 _DEPTH = 4
@@ -131,7 +131,7 @@ def _swallowed(file: File, call: ast.Call) -> bool:
             for handler in outer.handlers:
                 caught = "BaseException" if handler.type is None else ast.unparse(handler.type)
                 if re.search(r"\b(?:Base)?Exception\b", caught):
-                    return not any(isinstance(node, ast.Raise) for node in ast.walk(handler))
+                    return not any(isinstance(node, ast.Raise) for node in walk(handler))
         inner = outer
     return False
 

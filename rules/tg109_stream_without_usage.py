@@ -34,6 +34,7 @@ from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.loops import made_by
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import words_of
+from tokenguard.lint.syntax import walk
 
 SEVERITY = "warning"
 WORDS = tuple((word, "stream") for word in words_of(("*.completions.create",)))
@@ -54,7 +55,7 @@ def check(file: File) -> Iterator[Report]:
         ).presence is not Presence.ABSENT or _elsewhere(file, call):
             continue
         fix = Fix("Ask for the usage", (Edit("set", Span.of(call), "stream_options", '{"include_usage": True}'),))
-        guarded = all(_guarded(file, node) for node in ast.walk(file.module.tree))
+        guarded = all(_guarded(file, node) for node in walk(file.module.tree))
         yield Report(
             call,
             "This stream does not report its token usage, so its cost is unknown. Set "
@@ -90,7 +91,7 @@ def _guarded(file: File, node: ast.AST) -> bool:
         body = getattr(outer, "body", None)
         if isinstance(body, list) and inner in body:  # if not chunk.choices: continue
             before = (s for s in body[: body.index(inner)] if isinstance(s, ast.If) and choices in ast.unparse(s.test))
-            if any(isinstance(n, ast.Continue | ast.Return | ast.Break) for s in before for n in ast.walk(s)):
+            if any(isinstance(n, ast.Continue | ast.Return | ast.Break) for s in before for n in walk(s)):
                 return True
         inner = outer
     return False

@@ -56,7 +56,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import innermost_loop, own_nodes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
-from tokenguard.lint.syntax import Function, spelling
+from tokenguard.lint.syntax import Function, spelling, walk
 
 SEVERITY = "warning"
 WORDS = words_of(EMBEDDINGS)
@@ -141,7 +141,7 @@ def _given(call: ast.Call, helper: _Helper) -> list[ast.expr]:
 def _each(file: File, call: ast.Call, text: ast.expr) -> bool:
     """Whether `text` is the item of the loop around `call`, or made of it."""
     for names, source in _items(file, call):
-        used = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)} & names
+        used = {n.id for n in walk(text) if isinstance(n, ast.Name)} & names
         if used and _single(text) and not _BATCH.search(ast.unparse(source) + " ".join(used)):
             return True
     return False
@@ -152,7 +152,7 @@ def _second_try(file: File, call: ast.Call, calls: list[ast.Call]) -> bool:
     inner: ast.AST = call
     for outer in file.module.ancestors(call):
         if isinstance(outer, ast.Try) and isinstance(inner, ast.ExceptHandler):
-            tried = {id(node) for statement in outer.body for node in ast.walk(statement)}
+            tried = {id(node) for statement in outer.body for node in walk(statement)}
             if any(id(other) in tried for other in calls) or _asks_for_many(file, outer.body):
                 return True
         if isinstance(outer, Function):
@@ -163,7 +163,7 @@ def _second_try(file: File, call: ast.Call, calls: list[ast.Call]) -> bool:
 
 def _asks_for_many(file: File, body: list[ast.stmt]) -> bool:
     """Whether a helper that says it embeds many texts is called: `embed_batch(texts)`, `get_text_embeddings(texts)`."""
-    called = (n.func for statement in body for n in ast.walk(statement) if isinstance(n, ast.Call))
+    called = (n.func for statement in body for n in walk(statement) if isinstance(n, ast.Call))
     return any(_MANY.search((spelling(func) or "").rpartition(".")[2]) for func in called)
 
 
@@ -171,7 +171,7 @@ def _ones(file: File, text: ast.expr, function: Function, depth: int = 0) -> set
     """The parameters of `function` that one text is made of, `[text]` or a name that is no plural; none if many."""
     parameters = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
     if isinstance(text, ast.List):
-        named = {n.id for n in ast.walk(text) if isinstance(n, ast.Name)} & parameters
+        named = {n.id for n in walk(text) if isinstance(n, ast.Name)} & parameters
         return (named or _ones(file, text.elts[0], function, depth + 1)) if len(text.elts) == 1 else set()
     if isinstance(text, ast.Name) and text.id in parameters:
         return {text.id} if not _BATCH.search(text.id) and text.id[-1] != "s" else set()
@@ -182,7 +182,7 @@ def _ones(file: File, text: ast.expr, function: Function, depth: int = 0) -> set
         or not _single(made)
     ):
         return set()
-    used = [n for n in ast.walk(made) if isinstance(n, ast.Name) and n.id in parameters and n.id != "self"]
+    used = [n for n in walk(made) if isinstance(n, ast.Name) and n.id in parameters and n.id != "self"]
     found = [_ones(file, name, function, depth + 1) for name in used]
     return set().union(*found) if all(found) else set()
 
@@ -199,13 +199,13 @@ def _items(file: File, call: ast.Call) -> Iterator[tuple[set[str], ast.expr]]:
     for node in file.module.ancestors(call):
         if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp):
             for generator in node.generators:
-                yield {n.id for n in ast.walk(generator.target) if isinstance(n, ast.Name)}, generator.iter
+                yield {n.id for n in walk(generator.target) if isinstance(n, ast.Name)}, generator.iter
             return
         if isinstance(node, ast.stmt):
             break
     loop = innermost_loop(file, call)
     if isinstance(loop, ast.For | ast.AsyncFor) and not _is_range(loop.iter):
-        yield _made_of({n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}, loop), loop.iter
+        yield _made_of({n.id for n in walk(loop.target) if isinstance(n, ast.Name)}, loop), loop.iter
 
 
 def _made_of(names: set[str], loop: ast.For | ast.AsyncFor) -> set[str]:
@@ -213,9 +213,7 @@ def _made_of(names: set[str], loop: ast.For | ast.AsyncFor) -> set[str]:
     names = set(names)
     made = [(target, value) for node in own_nodes(loop) for target, value in _made(node)]
     for _ in range(6):  # names of names
-        names.update(
-            target for target, value in made if names & {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
-        )
+        names.update(target for target, value in made if names & {n.id for n in walk(value) if isinstance(n, ast.Name)})
     return names
 
 
@@ -236,4 +234,4 @@ def _single(text: ast.expr) -> bool:
     """Whether the input is one item, not a slice or a list made of the item."""
     if isinstance(text, ast.List):
         return len(text.elts) == 1 and not isinstance(text.elts[0], ast.Starred)
-    return not any(isinstance(n, ast.Slice | ast.ListComp | ast.GeneratorExp) for n in ast.walk(text))
+    return not any(isinstance(n, ast.Slice | ast.ListComp | ast.GeneratorExp) for n in walk(text))

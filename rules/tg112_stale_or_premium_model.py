@@ -61,6 +61,7 @@ from collections.abc import Iterator, Mapping
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS, MODEL_WORDS
+from tokenguard.lint.syntax import walk
 
 SEVERITY = "info"
 _NAMES = ("effort", "gpt-3", "gpt-4", "gpt-5", "o1", "o3-pro", "claude-2", "claude-3-opus", "claude-opus")
@@ -133,4 +134,4 @@ def _effort(file: File, known: Mapping[str, ast.expr]) -> str:
 
 
 def _prompt(call: ast.Call) -> str:
-    return " ".join(n.value for n in ast.walk(call) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    return " ".join(n.value for n in walk(call) if isinstance(n, ast.Constant) and isinstance(n.value, str))

@@ -55,6 +55,7 @@ from collections.abc import Iterator
 
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import words_of
+from tokenguard.lint.syntax import walk
 
 SEVERITY = "warning"
 DEFAULT = False
@@ -89,7 +90,7 @@ def check(file: File) -> Iterator[Report]:
 
 def _marked(file: File, value: ast.expr) -> bool:
     """Whether a cache mark may be in `value`: written in it, or in what a name of this file holds."""
-    for node in ast.walk(value):
+    for node in walk(value):
         if isinstance(node, ast.Constant) and node.value in _MARKS:
             return True
         if isinstance(node, ast.Name) and (found := file.module.scope_at(node).lookup(node.id)):

@@ -49,6 +49,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import innermost_loop, other_server, own_nodes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
+from tokenguard.lint.syntax import walk
 
 SEVERITY = "info"
 DEFAULT = False
@@ -97,11 +98,11 @@ def _depends(file: File, call: ast.Call, loop: ast.For) -> bool:
     inside = set(own_nodes(loop))
     if any(isinstance(n, ast.Break | ast.Return | ast.Continue | ast.Yield) for n in inside):
         return True
-    bound = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
+    bound = {n.id for n in walk(loop.target) if isinstance(n, ast.Name)}
     bound |= {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     known = file.arguments(call).known
     sent = [known[name] for name in ("messages", "input", "contents") if name in known]
-    names = {n.id for value in sent for n in ast.walk(value) if isinstance(n, ast.Name)}
+    names = {n.id for value in sent for n in walk(value) if isinstance(n, ast.Name)}
     changed = {
         ast.unparse(n.func.value)
         for n in inside

@@ -43,6 +43,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import innermost_loop, through_helpers
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
+from tokenguard.lint.syntax import walk
 
 SEVERITY = "warning"
 _ITEMS = lazy(
@@ -107,12 +108,12 @@ def _decides(file: File, call: ast.Call) -> bool:
 
 
 def _names(target: ast.expr) -> set[str]:
-    return {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
+    return {n.id for n in walk(target) if isinstance(n, ast.Name)}
 
 
 def _passages(target: ast.expr, source: ast.expr) -> bool:
     named = [
-        n.id if isinstance(n, ast.Name) else n.attr for n in ast.walk(source) if isinstance(n, ast.Name | ast.Attribute)
+        n.id if isinstance(n, ast.Name) else n.attr for n in walk(source) if isinstance(n, ast.Name | ast.Attribute)
     ]
     return any(map(_ITEMS.search, (*named, *_names(target)))) and "range(" not in ast.unparse(source)
 
@@ -122,18 +123,18 @@ def _sends(file: File, call: ast.Call, item: set[str]) -> bool:
     made = set(item)
     loop = innermost_loop(file, call)
     for _ in range(3):
-        for node in ast.walk(loop) if loop is not None else ():
-            if isinstance(node, ast.Assign) and made & {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)}:
+        for node in walk(loop) if loop is not None else ():
+            if isinstance(node, ast.Assign) and made & {n.id for n in walk(node.value) if isinstance(n, ast.Name)}:
                 made |= {n for target in node.targets for n in _names(target)}
     return any(
         isinstance(n, ast.Name) and n.id in made
         for arg in (*call.args, *(k.value for k in call.keywords))
-        for n in ast.walk(arg)
+        for n in walk(arg)
     )
 
 
 def _text(file: File, call: ast.Call) -> str:
     """The fixed text of a request, with that of the names in it."""
-    written = (file.written(node) for node in ast.walk(call) if isinstance(node, ast.Name))
-    parts = (part for whole in (call, *written) for part in ast.walk(whole))
+    written = (file.written(node) for node in walk(call) if isinstance(node, ast.Name))
+    parts = (part for whole in (call, *written) for part in walk(whole))
     return " ".join(p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str))

@@ -59,6 +59,7 @@ from collections.abc import Iterator
 
 from tokenguard.lint.reach import holds
 from tokenguard.lint.rulebook import File, Report
+from tokenguard.lint.syntax import walk
 
 SEVERITY = "warning"
 DEFAULT = False
@@ -80,7 +81,7 @@ def check(file: File) -> Iterator[Report]:
     schemas = list(file.module.calls_of(_SCHEMAS))
     for request, form in _held_to_a_schema(file) if schemas else ():
         for schema in schemas:
-            if schema not in ast.walk(form) and holds(file, _texts(file, request), schema):
+            if schema not in walk(form) and holds(file, _texts(file, request), schema):
                 yield Report(
                     schema,
                     "This schema is in the prompt and in the request's response format: it is paid twice in every "

@@ -54,7 +54,7 @@ from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import makers, other_server
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
-from tokenguard.lint.syntax import spelling
+from tokenguard.lint.syntax import spelling, walk
 
 SEVERITY = "warning"
 DEFAULT = False
@@ -103,7 +103,7 @@ def _parsed(file: File, call: ast.Call) -> bool:
     """Whether the text of the answer goes to `json.loads`, in the same function."""
     function = file.module.function_of(call)
     place: ast.AST = function or file.module.tree
-    nodes = [node for node in ast.walk(place) if function or file.module.function_of(node) is None]
+    nodes = [node for node in walk(place) if function or file.module.function_of(node) is None]
     parses = [n for n in nodes if isinstance(n, ast.Call) and n.args and file.names.path(n.func) in _PARSERS]
     assigned = [n for n in nodes if isinstance(n, ast.Assign) and len(n.targets) == 1]
     return any(_is_text(parse.args[0], call, assigned, parse.lineno, 0) for parse in parses)

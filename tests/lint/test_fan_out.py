@@ -287,6 +287,10 @@ SILENT = {
         "    await asyncio.gather(*[title(t) for t in texts])"
     ),
     "what a model has that asks nothing": "async def f(self, texts):\n    await asyncio.gather(*[self.llm.count_tokens(t) for t in texts])",
+    "an agent that is only kept": (
+        "from agents import Agent\nwriter = Agent(name='a')\nasync def keep(store, name):\n    return await store.add(writer, name)\n"
+        "async def f(store, names):\n    await asyncio.gather(*[keep(store, n) for n in names])"
+    ),
     "models that are made": "async def f(names):\n    await asyncio.gather(*[LLM(n).start() for n in names])",
     "a list of models": "async def f(model_list, text):\n    await asyncio.gather(*[title(m + text) for m in model_list])",
     "a few roles": "async def f(prompts):\n    await asyncio.gather(*[title(p) for role, p in prompts.items()])",
@@ -651,6 +655,11 @@ SURE |= {
     "an agent that somebody else has made": (
         "async def f(texts, make):\n    agent = make()\n    async def one(text):\n        return await agent.arun(text)\n"
         "    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "an agent that is handed to a helper": (
+        "from agents import Agent\nfrom house import guarded_run\nclass A:\n    def __init__(self):\n        self.agent = Agent(name='a')\n"
+        "    async def one(self, block):\n        return await guarded_run(self.agent, block)\n    async def f(self, blocks):\n"
+        "        return await asyncio.gather(*[self.one(b) for b in blocks])"
     ),
     "a model that is a function": (
         "class P:\n    def __init__(self, llm):\n        self._llm = llm\n    async def one(self, chunk):\n"

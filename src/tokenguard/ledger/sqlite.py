@@ -97,7 +97,7 @@ class SqliteLedger(Ledger):
         self._loose: dict[str, tuple[int, int, Sequence[str]]] | None = None
         """Nano-dollars, tokens and accounts of the loose reservations, by id; `None` where that is to be read."""
         self._gathered: deque[_Settlement] = deque()
-        self._writer = Worker("tokenguard-ledger", self._write, gather_s=_GATHER_S)
+        self._writer = Worker("tokenguard-ledger", self._write, gather_s=_GATHER_S, brief=True)
 
     def __del__(self) -> None:
         """Close the file of a ledger that another policy has replaced; Python 3.13 warns of one that stays open."""

@@ -11,7 +11,7 @@ from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.loops import Loop, own_nodes, through_helpers
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import Surface
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, walk
 
 _TAKE_MESSAGES = frozenset({"invoke", "ainvoke", "stream", "astream", "run", "run_sync", "run_streamed"})
 _RUNS = (*_TAKE_MESSAGES, "run_stream", "iter")
@@ -155,7 +155,7 @@ def additions(place: ast.AST, name: str) -> Iterator[ast.expr]:
 
 
 def _inside(place: ast.AST) -> Iterator[ast.AST]:
-    return own_nodes(place) if isinstance(place, Loop) else ast.walk(place)
+    return own_nodes(place) if isinstance(place, Loop) else walk(place)
 
 
 def _anew(loop: Loop, name: str) -> bool:
@@ -179,7 +179,7 @@ def cut_down(file: File, history: History) -> bool:
         place = file.module.class_of(place) or file.module.function_of(place) or file.module.tree
     own = file.module.function_of(history.call)
     parts = [place] if own is None or own is place else [place, own]
-    return any(_cuts(node, history.name) for part in parts for node in ast.walk(part))
+    return any(_cuts(node, history.name) for part in parts for node in walk(part))
 
 
 def _cuts(node: ast.AST, name: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, below, walk
 
 Loop = ast.While | ast.For | ast.AsyncFor
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -45,12 +45,12 @@ def through_helpers(file: File, calls: list[ast.Call]) -> list[tuple[ast.Call, F
 
 def own_nodes(loop: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a loop without those of functions defined in it."""
-    pending = list(ast.iter_child_nodes(loop))
+    pending = below(loop)
     while pending:
         node = pending.pop()
         yield node
         if not isinstance(node, _NESTED):
-            pending.extend(ast.iter_child_nodes(node))
+            pending.extend(below(node))
 
 
 def retry_decorators(file: File, node: ast.AST) -> list[tuple[ast.expr, str]]:
@@ -137,7 +137,7 @@ def goes_over(file: File, node: ast.AST, collectors: Collection[ast.AST]) -> tup
         if isinstance(outer, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
             sources += [generator.iter for generator in outer.generators]
         if isinstance(outer, Loop) and inner in outer.body:
-            if any(part in collectors for part in ast.walk(outer)):
+            if any(part in collectors for part in walk(outer)):
                 break  # each round of this loop collects anew
             over = _used_up(outer.test) if isinstance(outer, ast.While) else outer.iter
             sources += [over] if over is not None else []

@@ -9,7 +9,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import Loop
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sizes import few
-from tokenguard.lint.syntax import Function
+from tokenguard.lint.syntax import Function, walk
 
 _FEW = 10  # questions that are written out
 _PASSES = 6  # names of names
@@ -25,13 +25,13 @@ def outlives(file: File, memory: ast.Call) -> bool:
         return bool(_KEPT_ELSEWHERE.fullmatch(file.names.path(known["chat_memory"])))
     function = file.module.function_of(memory)
     place: ast.AST = function or file.module.tree
-    own = [node for node in ast.walk(place) if file.module.function_of(node) is function]
+    own = [node for node in walk(place) if file.module.function_of(node) is function]
     held = _holders(memory, own)
     if any(_stored(node, memory, held) for node in own):
         return True
     if function is None and _RERUN.search(file.module.source):
         return False  # Streamlit runs a script anew for each question
-    used = [n for n in ast.walk(place) if isinstance(n, ast.Name) and n.id in held and isinstance(n.ctx, ast.Load)]
+    used = [n for n in walk(place) if isinstance(n, ast.Name) and n.id in held and isinstance(n.ctx, ast.Load)]
     if any(file.module.function_of(n) is not function or _again(file, n, memory) for n in used):
         return True
     if function is not None:
@@ -48,7 +48,7 @@ def _holders(memory: ast.Call, nodes: list[ast.AST]) -> set[str]:
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 if _passes_on(node.value, memory, held):
-                    held |= {t.id for target in targets for t in ast.walk(target) if isinstance(t, ast.Name)}
+                    held |= {t.id for target in targets for t in walk(target) if isinstance(t, ast.Name)}
         if len(held) == before:
             break
     return held
@@ -89,7 +89,7 @@ def _again(file: File, use: ast.AST, memory: ast.Call) -> bool:
         if isinstance(node, Function):
             return False
         if isinstance(node, Loop) and not (isinstance(node, ast.For) and few(file, node.iter, _FEW)):
-            return memory not in ast.walk(node)
+            return memory not in walk(node)
     return False
 
 

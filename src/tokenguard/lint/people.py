@@ -9,6 +9,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.pools import run_in_executor
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import function_of, last_name
+from tokenguard.lint.syntax import walk
 
 _DEPTH = 3  # helpers between a loop and the question to a person
 _PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "receive", "receive_text",
@@ -54,9 +55,9 @@ def _default(file: File, func: ast.expr) -> str:
 
 def _changes(call: ast.Call, loop: ast.AST) -> bool:
     """Whether a call is given what is set in the loop."""
-    bound = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    bound = {n.id for n in walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     given = (*call.args, *(keyword.value for keyword in call.keywords))
-    return any(isinstance(n, ast.Name) and n.id in bound for value in given for n in ast.walk(value))
+    return any(isinstance(n, ast.Name) and n.id in bound for value in given for n in walk(value))
 
 
 def _asks_in_helper(file: File, func: ast.expr, depth: int) -> bool:
@@ -67,7 +68,7 @@ def _asks_in_helper(file: File, func: ast.expr, depth: int) -> bool:
     known: dict[ast.AST, bool] = other.memory.setdefault("asks a person", {})
     if function not in known:
         known[function] = False  # a circle adds nothing
-        inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        inside = [node for node in walk(function) if isinstance(node, ast.Call)]
         known[function] = any(_surely(other, c) or _asks_in_helper(other, c.func, depth + 1) for c in inside)
     return known[function]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from tokenguard.lint.prompts import contents, is_tool, lasts
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import RUNS, matcher
-from tokenguard.lint.syntax import MUTATORS, Function, spelling
+from tokenguard.lint.syntax import MUTATORS, Function, below, spelling, walk
 
 _DEPTH = 3  # functions between a search and the prompt
 _RUN_PATHS = matcher(RUNS)
@@ -18,7 +18,7 @@ def reaches_prompt(file: File, call: ast.Call, depth: int = 0) -> bool:
     """Whether the result of `call` surely gets into a prompt of this file, or is what a tool returns to the model."""
     function = file.module.function_of(call)
     place = function or file.module.tree
-    nodes = [node for node in ast.walk(place) if function or file.module.function_of(node) is None]
+    nodes = [node for node in walk(place) if function or file.module.function_of(node) is None]
     held = _held(call, nodes)
     if any(text is not call and _mentions(text, call, held) for text in _prompts(file).get(function, ())):
         return True
@@ -36,7 +36,7 @@ def holds(file: File, texts: list[ast.expr], part: ast.Call) -> bool:
     """Whether what `part` returns is in one of `texts`, put together in the same function."""
     function = file.module.function_of(part)
     place: ast.AST = function or file.module.tree
-    nodes = [node for node in ast.walk(place) if function or file.module.function_of(node) is None]
+    nodes = [node for node in walk(place) if function or file.module.function_of(node) is None]
     held = _held(part, nodes)
     return any(file.module.function_of(text) is function and _mentions(text, part, held) for text in texts)
 
@@ -129,5 +129,5 @@ def _mentions(node: ast.AST, call: ast.Call, held: set[str]) -> bool:
         return True
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len":
         return False
-    parts = [node.body, node.orelse] if isinstance(node, ast.IfExp) else ast.iter_child_nodes(node)
+    parts = [node.body, node.orelse] if isinstance(node, ast.IfExp) else below(node)
     return any(_mentions(part, call, held) for part in parts)

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.syntax import MUTATORS, spelling
+from tokenguard.lint.syntax import MUTATORS, spelling, walk
 
 # What hands a list of results on, whole or filtered: builtins by name, and methods of a retriever or an answer.
 _KEEPS = frozenset({"sorted", "list", "tuple", "set", "filter", "reversed", "zip", "enumerate", "map", "dict", "range",
@@ -23,8 +23,8 @@ def narrowed(file: File, call: ast.Call, below: int) -> bool:
     A slice counts when its length is under `below`, or not known.
     """
     place = file.module.function_of(call) or file.module.tree
-    held = _held(file, call, list(ast.walk(place)))
-    for node in ast.walk(place):
+    held = _held(file, call, list(walk(place)))
+    for node in walk(place):
         match node:
             case ast.Subscript(value=value, slice=ast.Slice(upper=ast.expr() as upper)) if _is(value, call, held):
                 size = file.constant(upper)
@@ -36,7 +36,7 @@ def narrowed(file: File, call: ast.Call, below: int) -> bool:
                 if cut in _CUTS and any(_is(source, call, held) for source in sources):
                     return True
             case ast.For(iter=source, body=body) if _is(source, call, held):
-                if any(_stops(n) for statement in body for n in ast.walk(statement)):
+                if any(_stops(n) for statement in body for n in walk(statement)):
                     return True
     return False
 
@@ -47,13 +47,13 @@ def sorted_out(file: File, call: ast.Call) -> bool:
     To leave out what has been there before is not meant.
     """
     place = file.module.function_of(call) or file.module.tree
-    held = _held(file, call, list(ast.walk(place)))
-    for node in ast.walk(place):
+    held = _held(file, call, list(walk(place)))
+    for node in walk(place):
         match node:
             case ast.comprehension(iter=source, ifs=[_, *_]) if _is(source, call, held):
                 return True
             case ast.For(iter=source, body=body) if _is(source, call, held):
-                if any(_chooses(n) for statement in body for n in ast.walk(statement)):
+                if any(_chooses(n) for statement in body for n in walk(statement)):
                     return True
     return False
 
@@ -64,7 +64,7 @@ def _chooses(node: ast.AST) -> bool:
         case ast.If(test=ast.Compare(ops=[ast.NotIn()])):
             return False
         case ast.If(body=body):
-            return any(isinstance(n, ast.Continue) or _adds(n) for statement in body for n in ast.walk(statement))
+            return any(isinstance(n, ast.Continue) or _adds(n) for statement in body for n in walk(statement))
     return False
 
 
@@ -101,8 +101,8 @@ def _held(file: File, call: ast.Call, nodes: list[ast.AST]) -> set[str]:
 def _grown(loop: ast.For) -> Iterator[str]:
     """The lists and dicts that a loop fills, and the lists in a dict that it goes over."""
     if isinstance(loop.iter, ast.Call) and isinstance(loop.iter.func, ast.Attribute) and not loop.iter.args:
-        yield from (part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name))
-    for node in ast.walk(loop):
+        yield from (part.id for part in walk(loop.target) if isinstance(part, ast.Name))
+    for node in walk(loop):
         match node:
             case ast.Call(func=ast.Attribute(value=grown, attr=attr)) if attr in MUTATORS:
                 grown = grown.value if isinstance(grown, ast.Subscript) else grown

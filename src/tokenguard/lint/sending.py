@@ -12,7 +12,7 @@ from tokenguard.lint.pools import in_closed_pool, run_in_executor
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
 from tokenguard.lint.surface import CLIENTS, surface_of
-from tokenguard.lint.syntax import Function, spelling
+from tokenguard.lint.syntax import Function, below, spelling, walk
 
 _DEPTH = 7  # helpers between the start of a task and its request
 BOUND = lazy(
@@ -114,6 +114,8 @@ _FRAMEWORKS = lazy(
     r"|dspy\.(?:ChainOfThought|Predict|ReAct|ProgramOfThought|CodeAct|Refine|BestOfN)\(\)(?:\.acall)?"
     r"|llama_index\..*(?:_engine|QueryEngine|ChatEngine|Agent)\(\)\.a?(?:query|chat)|lightrag\.(?:.*\.)?LightRAG\(\)\.a?query"
 )
+_AN_AGENT = lazy(r"(?:agents|pydantic_ai|agno|autogen_agentchat)\.(?:.*\.)?\w*Agent\(\)")
+_RUNS_SOMETHING = lazy(r"(?:^|_)(?:run|ask|call|invoke|execute|query|prompt)(?:_|$)|(?:^|_)with_retr")
 _ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
 
 
@@ -122,7 +124,7 @@ def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
 
     `surely` takes no function's word for it: a call of a known SDK or framework has to be in sight.
     """
-    calls = [part for part in ast.walk(task) if isinstance(part, ast.Call)]
+    calls = [part for part in walk(task) if isinstance(part, ast.Call)]
     names = [last_name(call.func) for call in calls]
     if any(map(BOUND.search, names)) or any(_bounds(file, call.func) or in_closed_pool(file, call) for call in calls):
         return False
@@ -173,7 +175,9 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
         return True
     if _FRAMEWORKS.fullmatch(_path(file, func)):
         return not _holds_up(file, call)
-    if isinstance(file.module.parents.get(call), ast.Await) and (_of_a_model(call) or _runs_an_agent(func)):
+    if isinstance(file.module.parents.get(call), ast.Await) and (
+        _of_a_model(call) or _runs_an_agent(func) or _is_handed_an_agent(file, call)
+    ):
         return True
     if _asks_by(file, func) or any(_MODEL_CALLED.fullmatch(other.names.path(o)) for other, o in _objects(file, func)):
         return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call))
@@ -196,6 +200,13 @@ def _of_a_model(call: ast.Call) -> bool:
 def _runs_an_agent(func: ast.expr) -> bool:
     """Whether an agent is run by the name of the method: `await agent.arun(text)`."""
     return last_name(func) == "arun" and bool(_AGENT.search(_of(func)))
+
+
+def _is_handed_an_agent(file: File, call: ast.Call) -> bool:
+    """Whether a function that says it runs something is handed an agent: `await guarded_run(self.agent, text)`."""
+    return bool(_RUNS_SOMETHING.search(last_name(call.func))) and any(
+        _AN_AGENT.fullmatch(file.names.path(arg)) for arg in call.args[:2] if isinstance(arg, ast.Name | ast.Attribute)
+    )
 
 
 def runs_agent(file: File, call: ast.Call) -> bool:
@@ -268,7 +279,7 @@ def _posts(file: File, call: ast.Call) -> bool:
 
 def _spelled(node: ast.expr) -> Iterator[str]:
     """The texts in an expression; of an f-string the whole, with something for what is put into it."""
-    for part in ast.walk(node):
+    for part in walk(node):
         if isinstance(part, ast.JoinedStr):
             yield "".join(str(v.value) if isinstance(v, ast.Constant) else "_" for v in part.values)
         elif isinstance(part, ast.Constant) and isinstance(part.value, str):
@@ -330,7 +341,7 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
     known: dict[tuple[Function, bool], bool] = other.memory.setdefault("reaches", {})
     if (function, surely) not in known:
         known[function, surely] = False  # a circle adds nothing
-        inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        inside = [node for node in walk(function) if isinstance(node, ast.Call)]
         known[function, surely] = not mentions_bound(other, function) and any(
             _asks(other, call, surely)
             or _reaches(other, called(call), depth + 1, surely)
@@ -478,7 +489,7 @@ def _spoken(function: Function, entered: Set[str]) -> Iterator[ast.AST]:
             case ast.withitem(context_expr=held) if spelling(held) in entered:
                 continue
         yield node
-        pending.extend(ast.iter_child_nodes(node))
+        pending.extend(below(node))
 
 
 def _takes_turns(node: ast.AST) -> bool:

@@ -11,7 +11,7 @@ from tokenguard.lint.pools import as_many_as_items
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import last_name, sends
-from tokenguard.lint.syntax import Binding, Function, Scope, spelling
+from tokenguard.lint.syntax import Binding, Function, Scope, spelling, walk
 
 _DEPTH = 20  # names of names
 _CALLERS = 5  # callers of callers
@@ -192,9 +192,9 @@ def _kept_short(file: File, name: ast.Name, most: int) -> bool:
     """Whether a list gets its items under a test of its length: `if len(kept) < 3`, `if len(kept) == 3: break`."""
     place = file.module.function_of(name) or file.module.tree
     length = f"len({name.id})"
-    for node in ast.walk(place):
+    for node in walk(place):
         if isinstance(node, ast.If | ast.While):
-            for test in ast.walk(node.test):
+            for test in walk(node.test):
                 if isinstance(test, ast.Compare) and ast.unparse(test.left) == length:
                     number = file.constant(test.comparators[0])
                     if isinstance(number, int) and 0 < number <= most:
@@ -207,7 +207,7 @@ def _of_a_team(file: File, source: ast.expr) -> bool:
     loop = file.module.parents.get(source)
     if not isinstance(loop, ast.comprehension | ast.For | ast.AsyncFor) or loop.iter is not source:
         return False
-    names = [node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)]
+    names = [node.id for node in walk(loop.target) if isinstance(node, ast.Name)]
     of_tasks = names[:1] == ["task"] and isinstance(source, ast.Call) and last_name(source.func) == "items"
     return of_tasks or any(map(_ONE_OF_A_TEAM.search, names))
 
@@ -343,7 +343,7 @@ def _in_place(part: Binding) -> bool:
     if part.kind != "item" or part.value is None:
         return False
     old = ast.unparse(part.node)
-    return any(isinstance(n, ast.Subscript) and ast.unparse(n) == old for n in ast.walk(part.value))
+    return any(isinstance(n, ast.Subscript) and ast.unparse(n) == old for n in walk(part.value))
 
 
 def _is_set(parameter: Binding) -> bool:
@@ -385,7 +385,7 @@ def _is_table(name: ast.expr, binding: Binding) -> bool:
 
 
 def _mentions(value: ast.expr, name: str) -> bool:
-    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(value))
+    return any(isinstance(part, ast.Name) and part.id == name for part in walk(value))
 
 
 def _is_answer(file: File, text: ast.expr) -> bool:

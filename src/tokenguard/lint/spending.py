@@ -23,6 +23,7 @@ from tokenguard.lint.config import ConfigError
 from tokenguard.lint.finding import Edit, Finding, Fix, Span
 from tokenguard.lint.lines import Sources
 from tokenguard.lint.spent import Spent
+from tokenguard.lint.syntax import walk
 
 DEFAULT: Final = ".tokenguard/usage.db"
 ENV: Final = "TOKENGUARD_STORE"
@@ -205,7 +206,7 @@ class _Around:
         self.lines: list[tuple[int, int]] = []
         """The lines of that function."""
         self._names: set[str] = set()
-        for node in ast.walk(tree) if tree is not None else ():
+        for node in walk(tree) if tree is not None else ():
             first, last = getattr(node, "lineno", 0), getattr(node, "end_lineno", 0) or 0
             if not (first <= span.line and span.end_line <= last):
                 continue
@@ -219,9 +220,9 @@ class _Around:
     def users(self) -> Iterator[tuple[int, int]]:
         """The lines of the functions that use the function or the names that it is in."""
         names = self._names | ({self.function} if self.function else set())
-        for node in ast.walk(self._tree) if self._tree is not None else ():
+        for node in walk(self._tree) if self._tree is not None else ():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != self.function:
-                used = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-                used |= {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+                used = {each.id for each in walk(node) if isinstance(each, ast.Name)}
+                used |= {each.attr for each in walk(node) if isinstance(each, ast.Attribute)}
                 if names & used:
                     yield node.lineno, node.end_lineno or node.lineno

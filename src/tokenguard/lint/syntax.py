@@ -79,6 +79,27 @@ def _one(field: str, node: ast.AST) -> tuple[Any, ...]:
 _FIELDS = {kind: _getter(names) for kind, names in _NAMES.items()}
 
 
+def walk(top: ast.AST) -> Iterator[ast.AST]:
+    """`top` and every node below it as `ast.walk` gives them, less what no rule asks for, in half the time."""
+    nodes = [top]
+    for node in nodes:
+        yield node
+        nodes += below(node)
+
+
+def below(node: ast.AST) -> list[ast.AST]:
+    """The parts of a node, as they are read."""
+    if node.__class__ in _LEAVES:
+        return []
+    found: list[ast.AST] = []
+    for value in reversed(_FIELDS[node.__class__](node)):
+        if value.__class__ is list:
+            found += [part for part in value if part.__class__ in _FIELDS]
+        elif value is not None:
+            found.append(value)
+    return found
+
+
 class Binding(NamedTuple):
     """One way a name gets a value: the expression (if one is visible) and the node that binds it."""
 

@@ -39,7 +39,7 @@ log = Log("tokenguard")
 
 DRAIN_SECONDS = 0.2
 """How long a record waits; what `kill -9` finds waiting is lost. Each drain puts other things into the processor's
-caches than calls have there: with 0.05 a call took a sixth longer, and all of it a fifth more CPU."""
+caches than calls have there: with 0.05 a call took a tenth to a fifth more CPU."""
 MANY = 256
 """Records that wait for no more to come."""
 HEAVY = 2**22
