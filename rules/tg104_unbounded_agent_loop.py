@@ -200,13 +200,16 @@ def _by_reply(loop: Loop, call: ast.Call) -> bool:
 def _leaves_by(loop: Loop, call: ast.Call) -> bool:
     """Whether a branch of a loop that leaves it reads the reply, or what is made of it: `if valid(reply): return`."""
     nodes = list(own_nodes(loop))
-    made = [node for node in nodes if isinstance(node, ast.Assign)]
+    leaving = [node.test for node in nodes if isinstance(node, ast.If) and _left_in(node)]
+    if not leaving:
+        return False
+    made = [(node, set(walk(node.value)), _names(node.value)) for node in nodes if isinstance(node, ast.Assign)]
     read: set[str] = set()
     for _ in range(3):  # names of names
-        for node in made:
-            if any(part is call for part in walk(node.value)) or read & _names(node.value):
+        for node, parts, names in made:
+            if call in parts or read & names:
                 read.update(*map(_names, node.targets))
-    return any(isinstance(n, ast.If) and _left_in(n) and read & _names(n.test) for n in nodes)
+    return any(read & _names(test) for test in leaving)
 
 
 def _left_in(node: ast.If) -> bool:

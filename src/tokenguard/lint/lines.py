@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tokenguard.lint.finding import Finding
@@ -33,12 +33,10 @@ class Sources:
         key = (path, cell)
         if key not in self._lines:
             source: bytes | str = self._bytes[path] if path in self._bytes else read(path)
-            if isinstance(source, str):
-                self._lines[key] = []
-            elif cell is not None:
-                self._lines[key] = _cell_lines(source, cell)
-            else:
-                self._lines[key] = lines_of(decode(source))
+            self._lines[key] = []
+            if isinstance(source, bytes):
+                texts = [(None, decode(source))] if cell is None else _cells(source)
+                self._lines |= {(path, number): lines_of(text) for number, text in texts}
         return self._lines[key]
 
     def line_of_file(self, finding: Finding, line: int) -> int:
@@ -64,9 +62,9 @@ class Sources:
         return len(self.line(finding).encode()[: finding.span.column].decode(errors="replace")) + 1
 
 
-def _cell_lines(source: bytes, cell: int) -> list[str]:
-    """The lines of one cell of a notebook; none when it cannot be read."""
+def _cells(source: bytes) -> Iterable[tuple[int | None, str]]:
+    """The numbers and texts of a notebook's code cells; none when it cannot be read."""
     try:
-        return lines_of(cell_texts(source)[cell])
-    except (ValueError, KeyError):
-        return []
+        return cell_texts(source).items()
+    except ValueError:
+        return ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import Literal
 
 from tokenguard.facts.patterns import lazy
@@ -48,7 +48,7 @@ _SYSTEM_FUNCTION = lazy(
 _OTHERS = lazy(
     r"(?:.*[.@?])?(\w+(?:Result|Response|Record|Report|Event|Error|Exception|Output)|platform|subprocess|argparse|ArgumentParser|Path|logging|logger|log|print|Popen|run_command|Form|Field)\b.*"
 )
-_HOLDERS = frozenset({"from_template", "from_system"})
+_HOLDERS = lazy(rf"^(?:from_template|from_system|{'|'.join(sorted(_AGENTS))})$|System|Message$")
 PROMPT_WORDS = (
     "system_prompt", "systemprompt", "system_message", "systemmessage", "system_instruction", "systeminstruction",
     "system_content", "systemcontent", "system_context",
@@ -86,22 +86,19 @@ def prefixes(file: File) -> list[Prefix]:
 
 def _prefixes(file: File) -> Iterator[Prefix]:
     surfaces = dict(file.surfaces)
-    for call in file.module.calls:
-        if call in surfaces or _may_hold(call):
-            yield from _of_call(file, call, surfaces.get(call))
-    for node in file.module.all(ast.Dict):
-        assert isinstance(node, ast.Dict)
-        keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+    for call in _holding(file, surfaces):
+        yield from _of_call(file, call, surfaces)
+    for node, keys in _dicts(file):
         if file.constant(keys.get("role")) in _SYSTEM_ROLES and keys.get("content") is not None:
             if _remembered(file, node):
                 continue
             yield Prefix(keys["content"], node, "text", _in_call(file, node, surfaces))
         elif "system" in keys and ("messages" in keys or "model" in keys):
             yield Prefix(keys["system"], node, "text", _in_call(file, node, surfaces))
-    for node in file.module.all(ast.Tuple):
-        assert isinstance(node, ast.Tuple)
-        if len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant) and node.elts[0].value in _SYSTEM_ROLES:
-            yield Prefix(node.elts[1], node, "text", False)
+    for pair in file.module.all(ast.Tuple):
+        assert isinstance(pair, ast.Tuple)
+        if len(pair.elts) == 2 and isinstance(pair.elts[0], ast.Constant) and pair.elts[0].value in _SYSTEM_ROLES:
+            yield Prefix(pair.elts[1], pair, "text", False)
     yield from _by_name(file)
 
 
@@ -135,18 +132,34 @@ def _kept_by(file: File, messages: ast.expr) -> bool:
     )
 
 
-def _may_hold(call: ast.Call) -> bool:
-    func = call.func
-    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-    if name in _HOLDERS or name in _AGENTS or "System" in name or name.endswith("Message"):
-        return True
-    return any(keyword.arg in _GIVEN for keyword in call.keywords) if call.keywords else False
+def _dicts(file: File) -> list[tuple[ast.Dict, dict[object, ast.expr]]]:
+    """Every dict that is written out, with what it has under constant keys."""
+    if "dicts" not in file.memory:
+        nodes = (node for node in file.module.all(ast.Dict) if isinstance(node, ast.Dict))
+        file.memory["dicts"] = [
+            (n, {k.value: v for k, v in zip(n.keys, n.values, strict=True) if isinstance(k, ast.Constant)})
+            for n in nodes
+        ]
+    found: list[tuple[ast.Dict, dict[object, ast.expr]]] = file.memory["dicts"]
+    return found
 
 
-def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Prefix]:
+def _holding(file: File, surfaces: Container[ast.Call]) -> list[ast.Call]:
+    """The calls that may hold a prompt's beginning, by what they are or are given."""
+    named = {call for name, calls in file.module.called.items() if _HOLDERS.search(name) for call in calls}
+    return [
+        call
+        for call in file.module.calls
+        if call in named
+        or call in surfaces
+        or (call.keywords and not _GIVEN.isdisjoint([k.arg for k in call.keywords]))
+    ]
+
+
+def _of_call(file: File, call: ast.Call, surfaces: Mapping[ast.Call, Surface]) -> Iterator[Prefix]:
     path = file.names.path(call.func)
     known = file.arguments(call).known
-    is_request = surface is not None and surface.kind == "call"
+    is_request = call in surfaces and surfaces[call].kind == "call"
     if _SYSTEM_CLASSES.match(path):
         value = (
             known.get("content")
@@ -155,7 +168,7 @@ def _of_call(file: File, call: ast.Call, surface: Surface | None) -> Iterator[Pr
             or (call.args[0] if call.args else None)
         )
         if value is not None:
-            yield Prefix(value, call, "text", _in_call(file, call, dict(file.surfaces)))
+            yield Prefix(value, call, "text", _in_call(file, call, surfaces))
         return
     if path.endswith("Message"):
         role, content = known.get("role"), known.get("content")
@@ -199,7 +212,7 @@ def _early(file: File, call: ast.Call, messages: ast.expr | None) -> Iterator[Pr
                     yield Prefix(content, call, "message", True)
 
 
-def _in_call(file: File, node: ast.AST, surfaces: dict[ast.Call, Surface]) -> bool:
+def _in_call(file: File, node: ast.AST, surfaces: Mapping[ast.Call, Surface]) -> bool:
     """Whether a generation call is around `node`, or takes the list it stands in."""
     return any(
         isinstance(a, ast.Call) and a in surfaces and surfaces[a].kind == "call" for a in file.module.ancestors(node)
@@ -232,9 +245,7 @@ def contents(file: File) -> Iterator[ast.expr]:
     """Every expression that becomes text of a prompt: messages of any role, and the texts of requests."""
     for prefix in prefixes(file):
         yield prefix.value
-    for node in file.module.all(ast.Dict):
-        assert isinstance(node, ast.Dict)
-        keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+    for _, keys in _dicts(file):
         if ("role" in keys and "content" in keys) or keys.keys() >= {"tool_use_id", "content"}:
             yield keys["content"]
         elif keys.keys() >= {"call_id", "output"}:
@@ -259,9 +270,7 @@ _PROMPT_FUNCTION = lazy(r"(?:^|_)prompts?$|(?:^|_)(?:build|make|create|get|forma
 
 def lasts(file: File) -> Iterator[ast.expr]:
     """Every text that is a whole message of a user, or a whole prompt: what changes at its end costs nothing."""
-    for node in file.module.all(ast.Dict):
-        assert isinstance(node, ast.Dict)
-        keys = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+    for _, keys in _dicts(file):
         if file.constant(keys.get("role")) in _USER and "content" in keys:
             yield keys["content"]
     for node in file.module.all(ast.Tuple):
