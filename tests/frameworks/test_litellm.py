@@ -20,9 +20,10 @@ import tokenguard
 from policies import SHORT, short_and_cheap
 from tokenguard import LimitExceeded, policy
 from tokenguard.demo.provider import SimulatedProvider
+from tokenguard.providers import bedrock
 from tokenguard.seams import litellm as seam
 from tokenguard.seams import signing
-from tokenguard.seams.common import addressed, tap
+from tokenguard.seams.common import addressed
 
 if find_spec("litellm") is None:  # other tests of this process go on without these settings
     pytest.skip("needs litellm", allow_module_level=True)
@@ -454,7 +455,7 @@ STEPS = [
     (addressed.AddressedExchange, "__init__"),
     (addressed.AddressedExchange, "read"),
     (signing, "_note"),
-    (tap, "server_sent"),
+    (bedrock, "server_sent"),
 ]
 
 

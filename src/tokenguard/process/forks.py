@@ -13,12 +13,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from importlib import _bootstrap  # where the locks of modules are
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import sleep
 
 _Step = Callable[[], object]
+C = TypeVar("C", bound=Callable[[], Any])
 
 
 class _Steps(NamedTuple):
@@ -55,13 +56,13 @@ def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | 
     _known.append(_Steps(_reference(before), _reference(in_parent), _reference(in_child)))
 
 
-_resting: list[Callable[[], _Step | None]] = []
+_resting: list[Callable[[], Callable[[], int] | None]] = []
 
 
-def at_rest(step: _Step) -> None:
-    """Have `step` called when this process is about to fork, before all else: a thread ends then, if it has no work.
+def at_rest(step: Callable[[], int]) -> None:
+    """Have `step` called when this process is about to fork, before all else. Methods are held weakly.
 
-    Python warns of a fork among threads. Methods are held weakly.
+    It has threads end that have no work, and tells how many: Python warns of a fork among threads.
     """
     _resting[:] = [reference for reference in _resting if reference() is not None]
     _resting.append(_reference(step))
@@ -94,7 +95,7 @@ def leave(connection: object) -> None:
     _left.append(connection)
 
 
-def _reference(step: _Step | None) -> Callable[[], _Step | None]:
+def _reference(step: C | None) -> Callable[[], C | None]:
     return weakref.WeakMethod(step) if step is not None and hasattr(step, "__self__") else lambda: step
 
 
@@ -119,9 +120,10 @@ def _importing() -> bool:
 
 def _begin() -> None:
     begun = _forking[threading.get_ident()] = []
-    _run(list(_resting))
+    running = len(ours)
+    running -= sum(step() for reference in list(_resting) if (step := reference()) is not None)
     until = time.monotonic() + REST_S
-    while ours and time.monotonic() < until:
+    while len(ours) > running and time.monotonic() < until:
         sleep(0.001)
     until = time.monotonic() + IMPORTS_S
     while more := [steps for steps in _known if steps not in begun]:  # a thread may register what it imports

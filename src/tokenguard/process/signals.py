@@ -139,10 +139,12 @@ def _see_to(number: int) -> None:
         sleep(PAUSE_S)
 
 
-def _rest() -> None:
-    if _seat.locked():
-        with contextlib.suppress(OSError):
-            os.write(_mouth, _STOP)
+def _rest() -> int:
+    if not _seat.locked():
+        return 0
+    with contextlib.suppress(OSError):
+        os.write(_mouth, _STOP)
+    return 1
 
 
 def _in_child() -> None:

@@ -83,14 +83,15 @@ class Worker:
         self._stopping = self._woken = self._hurried = False
         self.runs = self._seat.locked()
 
-    def _rest(self) -> None:
+    def _rest(self) -> int:
         """Before a fork."""
         if not self.runs:
-            return
+            return 0
         self._owed = self._due or self._woken
         self.stop(REST_S)
         if self._owed and self._brief and not self.runs:
             self._owed = self._work() is not None
+        return 1
 
     def _go_on(self) -> None:
         """After it, in the parent."""
@@ -208,10 +209,12 @@ class Pool:
         while self._running and time.monotonic() < until:
             sleep(POLL_S)
 
-    def _rest(self) -> None:
+    def _rest(self) -> int:
         """Before a fork: the threads that wait for work end; the next one who wants some starts one."""
-        for _ in range(self._idle):
+        idle = self._idle
+        for _ in range(idle):
             self._tasks.put(None)
+        return idle
 
     def _do(self, task: Callable[[], object]) -> None:
         try:

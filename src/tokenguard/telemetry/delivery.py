@@ -37,6 +37,8 @@ POLL_S: Final = 0.005
 PATIENCE_S: Final = 0.8
 SILENT_S: Final = 20.0
 """So long the exporters do not say the same again: those over gRPC not even of another signal."""
+GONE: Final = ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.UNAVAILABLE")
+"""What those over gRPC say of an endpoint that does not answer any signal."""
 
 
 def patience_s() -> float:
@@ -78,7 +80,10 @@ class Delivery(logging.Handler):
         words = f"{record.name} {said}".removeprefix(EXPORTERS)
         signal = next((each for each, known in SIGNALS.items() if any(word in words for word in known)), "")
         self._heard[signal] = time.monotonic()
-        if record.levelno >= logging.ERROR and signal == "tracer":
+        # At the end, what is said of metrics may be the one word that there will be.
+        if record.levelno >= logging.ERROR and (
+            signal == "tracer" or (ends.ending and any(gone in said for gone in GONE))
+        ):
             self._fail(said)
         theirs = logging.lastResort  # what speaks where nobody has set up logging, if we were not there
         if not self._is_ours and theirs is not None and not logging.getLogger().handlers:
