@@ -759,7 +759,7 @@ def test_model_in_hugging_faces_url(provider, under, installed):
     request = SimpleNamespace(
         url=f"{provider.url}/models/a/b/v1/chat/completions", json={"model": "a/b", "messages": []}
     )
-    exchange = huggingface._look(None, (request,), {})
+    exchange = huggingface._look(lambda client: None, None, (request,), {})
     exchange.replace_body({**request.json, "model": "c/d"})
     assert (request.url, request.json["model"]) == (f"{provider.url}/models/c/d/v1/chat/completions", "c/d")
 
