@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import importlib.util
 import queue
+import subprocess
 import sys
 import time
 from queue import Empty, Queue, SimpleQueue
@@ -112,3 +113,30 @@ def test_a_program_that_was_patched_before(monkeypatch: pytest.MonkeyPatch, patc
     assert (again.start_new_thread, again.sleep) == (native.start_new_thread, native.sleep)
     assert (again.Lock, again.RLock) == (native.Lock, native.RLock)
     assert again.SimpleQueue is native.SimpleQueue
+
+
+LEADS = """
+import os, threading, _thread
+import tokenguard; tokenguard.install()
+from tokenguard.process.forks import leads
+{before}
+def told():
+    if not os.fork(): print(leads(), flush=True); os._exit(0)
+    os.wait()
+print(leads(), flush=True)
+told(); thread = threading.Thread(target=told); thread.start(); thread.join()
+"""
+
+
+@pytest.mark.apart
+@pytest.mark.parametrize("before", ["", "import gevent.monkey; gevent.monkey.patch_all()"], ids=["plain", "gevent"])
+def test_who_ends_a_process(before: str) -> None:
+    """A child of the main thread ends with it, and one of another thread with the last.
+
+    gevent gives the main thread another identifier, and a forked child another main thread: there it is not known.
+    """
+    if before:
+        pytest.importorskip("gevent")
+    command = [sys.executable, "-W", "ignore", "-c", LEADS.format(before=before)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    assert told == ["True", "False" if before else "True", "False"]

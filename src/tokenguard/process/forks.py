@@ -39,12 +39,12 @@ ours: Final[set[int]] = set()
 """The threads of ours that run."""
 
 _main: Final = threading.main_thread()
-_leader: Final = _main.ident if isinstance(_main, threading._MainThread) else None  # type: ignore[attr-defined]
+_leader: Final = _main if isinstance(_main, threading._MainThread) else None  # type: ignore[attr-defined]
 
 
 def leads() -> bool:
     """Whether this process ends with its main thread. A child that another thread has forked ends with its last one."""
-    return threading.main_thread().ident == _leader
+    return threading.main_thread() is _leader
 
 
 def at_fork(in_child: _Step, *, before: _Step | None = None, in_parent: _Step | None = None) -> None:
