@@ -112,7 +112,7 @@ from tokenguard.lint.people import waits
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import runs_agent, sends
 from tokenguard.lint.surface import CALL_WORDS
-from tokenguard.lint.syntax import Function, spelling, walk
+from tokenguard.lint.syntax import Function, names_in, spelling, walk
 
 SEVERITY = "warning"
 TESTS = False
@@ -203,13 +203,13 @@ def _leaves_by(loop: Loop, call: ast.Call) -> bool:
     leaving = [node.test for node in nodes if isinstance(node, ast.If) and _left_in(node)]
     if not leaving:
         return False
-    made = [(node, set(walk(node.value)), _names(node.value)) for node in nodes if isinstance(node, ast.Assign)]
+    made = [(node, set(walk(node.value)), names_in(node.value)) for node in nodes if isinstance(node, ast.Assign)]
     read: set[str] = set()
     for _ in range(3):  # names of names
         for node, parts, names in made:
             if call in parts or read & names:
-                read.update(*map(_names, node.targets))
-    return any(read & _names(test) for test in leaving)
+                read.update(*map(names_in, node.targets))
+    return any(read & names_in(test) for test in leaving)
 
 
 def _left_in(node: ast.If) -> bool:
@@ -225,10 +225,6 @@ def _nothing_left(test: ast.expr) -> bool:
         case ast.Compare(ops=[ast.Eq() | ast.Is() | ast.LtE()], comparators=[ast.Constant(value=0 | None)]):
             return True
     return False
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {part.id for part in walk(node) if isinstance(part, ast.Name)}
 
 
 def _grows(loop: Loop, call: ast.Call) -> bool:
@@ -382,7 +378,7 @@ def _by_answer(loop: Loop, requests: set[ast.Call]) -> bool:
     """Whether a conversation goes on until the answer says so: `while "[DONE]" not in reply`."""
     if not isinstance(loop, ast.While) or _bounds(loop.test, set()):
         return False
-    read = {node.id for node in walk(loop.test) if isinstance(node, ast.Name)}
+    read = names_in(loop.test)
     nodes = list(own_nodes(loop))
     answers = {
         name.id

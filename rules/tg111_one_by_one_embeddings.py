@@ -56,7 +56,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import innermost_loop, own_nodes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
-from tokenguard.lint.syntax import Function, spelling, walk
+from tokenguard.lint.syntax import Function, names_in, spelling, walk
 
 SEVERITY = "warning"
 WORDS = words_of(EMBEDDINGS)
@@ -141,7 +141,7 @@ def _given(call: ast.Call, helper: _Helper) -> list[ast.expr]:
 def _each(file: File, call: ast.Call, text: ast.expr) -> bool:
     """Whether `text` is the item of the loop around `call`, or made of it."""
     for names, source in _items(file, call):
-        used = {n.id for n in walk(text) if isinstance(n, ast.Name)} & names
+        used = names_in(text) & names
         if used and _single(text) and not _BATCH.search(ast.unparse(source) + " ".join(used)):
             return True
     return False
@@ -171,7 +171,7 @@ def _ones(file: File, text: ast.expr, function: Function, depth: int = 0) -> set
     """The parameters of `function` that one text is made of, `[text]` or a name that is no plural; none if many."""
     parameters = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
     if isinstance(text, ast.List):
-        named = {n.id for n in walk(text) if isinstance(n, ast.Name)} & parameters
+        named = names_in(text) & parameters
         return (named or _ones(file, text.elts[0], function, depth + 1)) if len(text.elts) == 1 else set()
     if isinstance(text, ast.Name) and text.id in parameters:
         return {text.id} if not _BATCH.search(text.id) and text.id[-1] != "s" else set()
@@ -199,13 +199,13 @@ def _items(file: File, call: ast.Call) -> Iterator[tuple[set[str], ast.expr]]:
     for node in file.module.ancestors(call):
         if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp):
             for generator in node.generators:
-                yield {n.id for n in walk(generator.target) if isinstance(n, ast.Name)}, generator.iter
+                yield names_in(generator.target), generator.iter
             return
         if isinstance(node, ast.stmt):
             break
     loop = innermost_loop(file, call)
     if isinstance(loop, ast.For | ast.AsyncFor) and not _is_range(loop.iter):
-        yield _made_of({n.id for n in walk(loop.target) if isinstance(n, ast.Name)}, loop), loop.iter
+        yield _made_of(names_in(loop.target), loop), loop.iter
 
 
 def _made_of(names: set[str], loop: ast.For | ast.AsyncFor) -> set[str]:
@@ -213,7 +213,7 @@ def _made_of(names: set[str], loop: ast.For | ast.AsyncFor) -> set[str]:
     names = set(names)
     made = [(target, value) for node in own_nodes(loop) for target, value in _made(node)]
     for _ in range(6):  # names of names
-        names.update(target for target, value in made if names & {n.id for n in walk(value) if isinstance(n, ast.Name)})
+        names.update(target for target, value in made if names & names_in(value))
     return names
 
 

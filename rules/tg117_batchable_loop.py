@@ -49,7 +49,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import innermost_loop, other_server, own_nodes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
-from tokenguard.lint.syntax import walk
+from tokenguard.lint.syntax import names_in, walk
 
 SEVERITY = "info"
 DEFAULT = False
@@ -98,7 +98,7 @@ def _depends(file: File, call: ast.Call, loop: ast.For) -> bool:
     inside = set(own_nodes(loop))
     if any(isinstance(n, ast.Break | ast.Return | ast.Continue | ast.Yield) for n in inside):
         return True
-    bound = {n.id for n in walk(loop.target) if isinstance(n, ast.Name)}
+    bound = names_in(loop.target)
     bound |= {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     known = file.arguments(call).known
     sent = [known[name] for name in ("messages", "input", "contents") if name in known]

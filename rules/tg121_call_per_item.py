@@ -43,7 +43,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import innermost_loop, through_helpers
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
-from tokenguard.lint.syntax import walk
+from tokenguard.lint.syntax import names_in, walk
 
 SEVERITY = "warning"
 _ITEMS = lazy(
@@ -86,12 +86,12 @@ def _item(file: File, call: ast.Call) -> set[str] | None:
     for node in file.module.ancestors(call):
         if isinstance(node, ast.ListComp):
             generator = node.generators[0]
-            return _names(generator.target) if _passages(generator.target, generator.iter) else None
+            return names_in(generator.target) if _passages(generator.target, generator.iter) else None
         if isinstance(node, ast.stmt):
             break
     loop = innermost_loop(file, call)
     if isinstance(loop, ast.For | ast.AsyncFor) and _passages(loop.target, loop.iter):
-        return _names(loop.target)
+        return names_in(loop.target)
     return None
 
 
@@ -107,15 +107,11 @@ def _decides(file: File, call: ast.Call) -> bool:
     return False
 
 
-def _names(target: ast.expr) -> set[str]:
-    return {n.id for n in walk(target) if isinstance(n, ast.Name)}
-
-
 def _passages(target: ast.expr, source: ast.expr) -> bool:
     named = [
         n.id if isinstance(n, ast.Name) else n.attr for n in walk(source) if isinstance(n, ast.Name | ast.Attribute)
     ]
-    return any(map(_ITEMS.search, (*named, *_names(target)))) and "range(" not in ast.unparse(source)
+    return any(map(_ITEMS.search, (*named, *names_in(target)))) and "range(" not in ast.unparse(source)
 
 
 def _sends(file: File, call: ast.Call, item: set[str]) -> bool:
@@ -124,8 +120,8 @@ def _sends(file: File, call: ast.Call, item: set[str]) -> bool:
     loop = innermost_loop(file, call)
     for _ in range(3):
         for node in walk(loop) if loop is not None else ():
-            if isinstance(node, ast.Assign) and made & {n.id for n in walk(node.value) if isinstance(n, ast.Name)}:
-                made |= {n for target in node.targets for n in _names(target)}
+            if isinstance(node, ast.Assign) and made & names_in(node.value):
+                made |= {n for target in node.targets for n in names_in(target)}
     return any(
         isinstance(n, ast.Name) and n.id in made
         for arg in (*call.args, *(k.value for k in call.keywords))

@@ -92,8 +92,8 @@ class AskedBy:
 
     `headers` are those of the client and of the request, of which what only tells one sending from another does not
     count. `more` is what else there is: the query, the texts that a client was made with; its `repr` counts. `merges`
-    says whether an answer to a part of the request can be completed below the SDK. `clients` are httpx's, one of which
-    sends it: what it adds counts, too.
+    says whether an answer to a part of the request can be completed below the SDK. `clients` are HTTP clients, one of
+    which sends it: what it adds counts, too.
     """
 
     __slots__ = ("clients", "headers", "merges", "more", "origin", "url")

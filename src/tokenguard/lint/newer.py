@@ -53,9 +53,14 @@ def lowered(source: bytes) -> bytes | None:
 
 def _statements(source: bytes) -> Iterator[bytes]:
     lines = source.splitlines(keepends=True)
-    edges = [number for number, line in enumerate(lines) if _BEGINS.match(line)]
+    edges = _edges(lines)
     starts = [0, *(edge for above, edge in pairwise(edges) if lines[above][:1] != b"@"), len(lines)]
     return (b"".join(lines[start:end]) for start, end in pairwise(starts))
+
+
+def _edges(lines: list[bytes]) -> list[int]:
+    """The lines that begin a statement at the left edge."""
+    return [number for number, line in enumerate(lines) if _BEGINS.match(line)]
 
 
 def _of_now(statement: bytes) -> bytes | None:
@@ -98,7 +103,7 @@ def complaint(source: bytes, error: SyntaxError) -> SyntaxError:
     line = _broken_line(source.removeprefix(_BOM)) if unknown and _OPEN not in error.msg else None
     if line is None or line == at:
         return error
-    begins = [number for number, text in enumerate(lines) if _BEGINS.match(text)]
+    begins = _edges(lines)
     below = next((number for number in begins if number >= line), len(lines))
     for above in [number for number in begins if number < line][: -_ABOVE - 1 : -1]:
         try:

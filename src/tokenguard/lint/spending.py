@@ -23,7 +23,7 @@ from tokenguard.lint.config import ConfigError
 from tokenguard.lint.finding import Edit, Finding, Fix, Span
 from tokenguard.lint.lines import Sources
 from tokenguard.lint.spent import Spent
-from tokenguard.lint.syntax import walk
+from tokenguard.lint.syntax import names_in, walk
 
 DEFAULT: Final = ".tokenguard/usage.db"
 ENV: Final = "TOKENGUARD_STORE"
@@ -222,7 +222,7 @@ class _Around:
         names = self._names | ({self.function} if self.function else set())
         for node in walk(self._tree) if self._tree is not None else ():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != self.function:
-                used = {each.id for each in walk(node) if isinstance(each, ast.Name)}
+                used = names_in(node)
                 used |= {each.attr for each in walk(node) if isinstance(each, ast.Attribute)}
                 if names & used:
                     yield node.lineno, node.end_lineno or node.lineno

@@ -87,6 +87,11 @@ def walk(top: ast.AST) -> Iterator[ast.AST]:
         nodes += below(node)
 
 
+def names_in(top: ast.AST) -> set[str]:
+    """The names that are written in a node."""
+    return {node.id for node in walk(top) if isinstance(node, ast.Name)}
+
+
 def below(node: ast.AST) -> list[ast.AST]:
     """The parts of a node, as they are read."""
     if node.__class__ in _LEAVES:
