@@ -60,6 +60,15 @@ def test_converse_cost(stream, installed, spans):
     assert attributes["gen_ai.usage.cache_write.input_tokens"] == 500
 
 
+def test_a_tier_that_was_not_answered(client, installed, spans):
+    """A tier that is asked for in these formats, and not told by the answer, makes an estimate as in the others."""
+    client.models.generate_content(model="gemini-2.5-flash", contents="x", config={"service_tier": "flex"})
+    assert spans.attributes["tokenguard.cost.basis"] == "assumed_tier"
+    spans.clear()
+    bedrock_client().converse(**CONVERSE, serviceTier={"type": "priority"})
+    assert spans.attributes["tokenguard.cost.basis"] == "assumed_tier"
+
+
 def test_content(client, spans, monkeypatch):
     """Prompts and answers of these formats are recorded like any other's, where the variable asks for it."""
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
