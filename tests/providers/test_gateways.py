@@ -10,7 +10,7 @@ from tokenguard.call.call import Call
 from tokenguard.facts.usage import Usage
 from tokenguard.providers import api_of
 from tokenguard.providers.anthropic import MESSAGES
-from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE
+from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE, api_at, conversed
 from tokenguard.providers.events import backwards, in_lines, whole_answer
 from tokenguard.providers.google import GENERATE
 from tokenguard.providers.media import IMAGES, TRANSCRIPTS
@@ -264,6 +264,30 @@ def test_converse_by_its_total():
     assert (CONVERSE.read({"usage": usage}).usage.output, CONVERSE.read({"usage": usage}).by_total) == (120, True)
     cached = {**usage, "cacheReadInputTokens": 100}
     assert CONVERSE.read({"usage": cached}).usage == Usage(200, 20, 100)
+
+
+@pytest.mark.parametrize(
+    ("model", "streams", "usage", "expected"),
+    [
+        ("openai.gpt-5.6", True, (4995, 0, 4993, 10007), (Usage(4995, 19, 0, 4993), "inconsistent_usage")),
+        ("us.openai.gpt-5.6", True, (4995, 4993, None, 10007), (Usage(4995, 19, 4993), "inconsistent_usage")),
+        ("openai.gpt-5.6", True, (2, 0, 4993, 5014), (Usage(4995, 19, 0, 4993), None)),  # as documented
+        ("openai.gpt-5.6", True, (4995, 0, 0, 5014), (Usage(4995, 19, 0, 0), None)),
+        ("openai.gpt-5.6", False, (2, 0, 4993, 5014), (Usage(4995, 19, 0, 4993), None)),
+        ("us.anthropic.claude-sonnet-4-6", True, (5000, 0, 4993, 10012), (Usage(9993, 19, 0, 4993), None)),
+    ],
+)
+def test_a_cache_within_the_input_of_converse(model, streams, usage, expected):
+    """bifrost#6942: a stream of OpenAI's models has the cache's tokens in `inputTokens`, and twice in the total."""
+    sent, read, written, total = usage
+    said = {"inputTokens": sent, "outputTokens": 19, "totalTokens": total, "cacheReadInputTokens": read}
+    said |= {} if written is None else {"cacheWriteInputTokens": written}
+    for api in (conversed(model), api_at(f"https://h/model/{model}/converse{'-stream' * streams}", {})):
+        if streams:
+            found = api.fold(sse({"messageStop": {"stopReason": "end_turn"}}, {"metadata": {"usage": said}}))
+        else:
+            found = api.read({"usage": said, "stopReason": "end_turn"})
+        assert (found.usage, found.basis) == expected
 
 
 def test_tools_that_bedrock_runs():

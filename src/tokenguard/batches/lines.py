@@ -47,7 +47,7 @@ def read_line(api: BatchApi, result: Result, job: Job, endpoint: Endpoint, price
     asked = group.model if group else None
     basis = None
     if reading.usage is None and result.asked:
-        reading, basis = reading._replace(usage=_counted(answered, result, asked)), "missing_usage"
+        reading, basis = reading._replace(usage=_counted(answered, result, asked)), names.MISSING_USAGE
     if reading.usage is None:
         return Line(result, reading, answered.operation, Cost(), 0.0)
     cost = price(prices, endpoint, asked, reading._replace(service_tier="batch"), reading.usage, at_ns, basis)

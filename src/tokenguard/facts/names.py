@@ -179,6 +179,11 @@ EXACT: Final = "exact"
 ESTIMATED: Final = "estimated"
 UNPRICED: Final = "unpriced"
 
+MISSING_USAGE: Final = "missing_usage"
+ABANDONED_STREAM: Final = "abandoned_stream"
+INCONSISTENT_USAGE: Final = "inconsistent_usage"
+"""Why a cost is an estimate, for what more than one room finds out; docs/concepts/cost.md has all of them."""
+
 OK: Final = "ok"
 ERROR: Final = "error"
 BLOCKED: Final = "blocked"

@@ -62,7 +62,7 @@ class Bill(NamedTuple):
         reading, provider, outcome = self.reading, self.endpoint.provider, self.outcome
         told, _, _, _, complete, _, asked, _, _, _, _, _, _, basis, by_total = reading[5:]
         if not complete and outcome != names.OK:  # xAI counts along the way
-            return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
+            return names.ABANDONED_STREAM if outcome == names.ABANDONED else names.MISSING_USAGE
         if self.claimed is not None:  # the provider's own word covers its tools
             return REPORTED_ESTIMATE if basis == REPORTED_ESTIMATE else None
         if basis is not None and basis != REPORTED_ESTIMATE:
@@ -159,10 +159,10 @@ def _is_told(api: Api, usage: Usage) -> bool:
 def _untold(outcome: str, error: BaseException | str | None, begun: bool) -> str:
     """The basis of an estimate, where the provider has not told the usage."""
     if begun:
-        return "abandoned_stream" if outcome == names.ABANDONED else "missing_usage"
+        return names.ABANDONED_STREAM if outcome == names.ABANDONED else names.MISSING_USAGE
     if isinstance(error, BaseException):
         return "timed_out" if isinstance(error, Exception) else "cancelled"
-    return "missing_usage"
+    return names.MISSING_USAGE
 
 
 def _estimated(call: Call, reading: Reading, generated: Callable[[], str] | None) -> Usage:

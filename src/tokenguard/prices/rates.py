@@ -22,8 +22,6 @@ FEMTO_PER_TOKEN: Final = 10**9
 FEMTO_PER_NANO: Final = 10**6
 """Femto-dollars in a nano-dollar, the unit of ledgers."""
 
-INCONSISTENT: Final = "inconsistent_usage"
-MISSING: Final = "missing_usage"
 TEXT_OUTPUT: Final = "assumed_text_output"
 """The model also makes pictures, at another rate, and the provider does not say how much of the output they are."""
 FREE_QUOTA: Final = "free_quota"
@@ -316,7 +314,7 @@ def charged(rates: Rates, usage: Usage, basis: str | None = None) -> Charged:
         untold = usage.cache_write is None and min(counts._replace(cache_write=0)) >= 0
         usage = mended(usage)
         counts = billed(usage)
-        basis = basis or (None if untold else INCONSISTENT)
+        basis = basis or (None if untold else names.INCONSISTENT_USAGE)
         card = rates.card(usage.input or 0)
     amounts: tuple[int, ...] = counts
     costs: list[int] = [*map(mul, amounts, card)]
@@ -414,7 +412,7 @@ def _uncounted(rates: Rates, usage: Usage) -> str | None:
     if usage.input is None and usage.output is None and (usage.request is not None or any(usage[FIRST_UNIT:])):
         return None  # billed by the request, the picture, the second
     free_output = any(place == PLACE["output"] for place, _ in rates.assumed)
-    return MISSING if usage.input is None or (usage.output is None and not free_output) else None
+    return names.MISSING_USAGE if usage.input is None or (usage.output is None and not free_output) else None
 
 
 def _assumed_rate(rates: Rates, usage: Usage, counts: Sequence[int]) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
+from tokenguard.facts import names
 from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.anthropic import MESSAGES, thinking_within
@@ -52,9 +53,10 @@ def put_model(url: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def api_at(url: str, body: Mapping[str, Any]) -> Api | None:
     """The wire format of a request to a URL that names its model; `None`: it is not billed by the token."""
     found = RESOURCE.search(url)
-    if found is None or found["operation"] == "converse":
+    if found is None:
         return CONVERSE
-    return invoked(body, unquote(found["id"]))
+    model = unquote(found["id"])
+    return conversed(model) if found["operation"] == "converse" else invoked(body, model)
 
 
 EVENT_TYPE = lazy(rb":(event|exception)-type\x07(..)", re.DOTALL)
@@ -171,6 +173,20 @@ def fold_converse(body: bytes) -> Reading:
     )
 
 
+def fold_converse_openai(body: bytes) -> Reading:
+    """The events of a Converse stream of an OpenAI model, whose `inputTokens` have the cache's tokens within.
+
+    Measured: `inputTokens` 4,995 and `cacheWriteInputTokens` 4,993, and `totalTokens` with both; the same request
+    without a stream had an `inputTokens` of 2 (https://github.com/maximhq/bifrost/pull/6942).
+    """
+    said = fold_converse(body)
+    usage = said.usage
+    cached = 0 if usage is None else (usage.cache_read or 0) + (usage.cache_write or 0)
+    if usage is None or usage.input is None or not 0 < cached <= usage.input - cached:
+        return said
+    return said._replace(usage=usage._replace(input=usage.input - cached), basis=names.INCONSISTENT_USAGE)
+
+
 def _holds(message: Mapping[str, Any], key: str) -> bool:
     """Whether a block of a message has this key."""
     return any(key in block for block in items(message.get("content")))
@@ -228,6 +244,15 @@ CONVERSE = Api(
     fees=("guardrailConfig",),
     left_out=frozenset({"requestMetadata", "performanceConfig", "serviceTier"}),
 )
+
+CONVERSE_OPENAI = CONVERSE._replace(fold=fold_converse_openai)
+OPENAI_MODEL = lazy(r"\bopenai\.")
+
+
+def conversed(model: object) -> Api:
+    """The wire format of a Converse request to a model."""
+    return CONVERSE_OPENAI if OPENAI_MODEL.search(str(model)) else CONVERSE
+
 
 # --- the bodies of InvokeModel ----------------------------------------------------------------------------------------
 

@@ -498,6 +498,13 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "Bedrock, OpenAI's models",
+        "Converse streams: the cache's tokens in `inputTokens`, too, and twice in `totalTokens`",
+        "once, `estimated`; without a stream they are beside it, as documented",
+        "bifrost#6942",
+        "wire",
+    ),
+    Dialect(
         "Bedrock",
         "`toolUse` of type `server_tool_use`: Nova's web grounding and code interpreter",
         "no tool call of the application's; marked `tool_fees_excluded`",

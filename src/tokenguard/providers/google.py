@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
+from tokenguard.facts import names
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.patterns import lazy
 from tokenguard.facts.tuples import NamedTuple
@@ -21,7 +22,7 @@ from tokenguard.providers.api import Api
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with, told_before
 from tokenguard.providers.google_media import IMAGEN, VEO
 from tokenguard.providers.openai import result_rounds, results_sent
-from tokenguard.providers.reading import INCONSISTENT, Reading, count, fields, items, larger, reading, text, untold
+from tokenguard.providers.reading import Reading, count, fields, items, larger, reading, text, untold
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
@@ -143,7 +144,7 @@ def doubt_of(said: Mapping[str, Any], usage: Usage | None, at: Counts = GENERATE
     """Why counts are doubtful: a total is told that is below them. `None`: they are not."""
     total = count(said.get(at.total))
     below = usage is not None and total and total < (usage.input or 0) + (usage.output or 0)
-    return INCONSISTENT if below else None
+    return names.INCONSISTENT_USAGE if below else None
 
 
 def kinds(said: Mapping[str, Any], *details: str) -> dict[str, int]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from tokenguard.facts import names
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 
@@ -364,8 +365,6 @@ def _collect(node: Any, shape: Shape, counts: list[int | None]) -> None:
             _collect(said, its, counts)
 
 
-INCONSISTENT: Final = "inconsistent_usage"
-"""The basis of a cost whose counts contradict each other."""
 OWN_KEY: Final = "own_key"
 """The basis of a cost that the caller's own provider has charged, which a gateway does not tell."""
 REPORTED_ESTIMATE: Final = "reported_estimate"
@@ -431,10 +430,10 @@ def with_total(usage: Usage | None, total: object) -> tuple[Usage | None, bool |
     beside = 0 if told is None or told <= sent + made else told - sent - made
     read, written, thought = read or 0, written or 0, thought or 0
     if not beside and read <= sent and written <= sent and thought <= made:
-        return usage, None, INCONSISTENT if told and told < sent + made - read - written else None
+        return usage, None, names.INCONSISTENT_USAGE if told and told < sent + made - read - written else None
     cached = read + written
     if max(read, written) > sent or (cached and beside == cached):  # one of them: OpenRouter has one cache in both
-        return usage._replace(input=sent + cached), False, None if beside == cached else INCONSISTENT
+        return usage._replace(input=sent + cached), False, None if beside == cached else names.INCONSISTENT_USAGE
     generated = made + (beside or thought)
     return usage._replace(output=generated, reasoning=thought or beside), thought != beside, None
 

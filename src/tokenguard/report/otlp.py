@@ -177,7 +177,7 @@ def _outcome(span: Mapping[str, Any], attributes: Mapping[str, AttributeValue]) 
         return names.BLOCKED
     if (span.get("status") or {}).get("code") in (2, "STATUS_CODE_ERROR"):
         return names.ERROR
-    if attributes.get(names.COST_BASIS) in ("abandoned_stream", "cancelled"):
+    if attributes.get(names.COST_BASIS) in (names.ABANDONED_STREAM, "cancelled"):
         return names.ABANDONED
     return names.OK
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from tokenguard.facts import names
+
 REASONS: Final[Mapping[str, str]] = {
-    "abandoned_stream": "of streams that were not read to their end",
-    "missing_usage": "without usage from the provider",
-    "inconsistent_usage": "with counts that contradict each other",
+    names.ABANDONED_STREAM: "of streams that were not read to their end",
+    names.MISSING_USAGE: "without usage from the provider",
+    names.INCONSISTENT_USAGE: "with counts that contradict each other",
     "own_key": "of calls with a key of one's own, whose provider's charge a gateway did not tell",
     "fallback_credit": "of retries with a credit for what a refused call had cached, at the rate of cache writes",
     "reported_estimate": "as the provider itself estimates what it charged",

@@ -21,7 +21,7 @@ from tokenguard.call.flow import Flow, drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Reading, Sdk, located
-from tokenguard.providers.bedrock import CONVERSE, invoked, same_family
+from tokenguard.providers.bedrock import conversed, invoked, same_family
 from tokenguard.providers.bedrock_media import FILM, FILMS, RANK, rank_body
 from tokenguard.seams.bedrock_batches import BedrockBatches
 from tokenguard.seams.botocore_streams import BODY_METHODS, STREAM_METHODS, BodyWatch, EventWatch, watch_stream
@@ -176,7 +176,7 @@ def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | Non
     api: Api | None
     body: Mapping[str, Any]
     if operation.startswith("Converse"):
-        api, body = CONVERSE, {key: value for key, value in params.items() if key != "modelId"}
+        api, body = conversed(params.get("modelId")), {key: value for key, value in params.items() if key != "modelId"}
     elif operation == "StartAsyncInvoke":
         given = params.get("modelInput")
         body = given if isinstance(given, Mapping) else {}
