@@ -693,10 +693,14 @@ def test_bedrock_outside_the_us(model, tier, basis):
         ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000, 299_000), 0.006 + 0.1794 + 0.0225),
         ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000), 1.1 * (1.8 + 0.0225)),
         ("us.anthropic.claude-sonnet-4-6", Usage(300_000, 1000), 1.1 * (0.9 + 0.015)),
+        ("openai.gpt-5.4", Usage(272_000, 5), 272_000 * 2.75e-6 + 5 * 16.5e-6),
+        ("openai.gpt-5.4", Usage(301_025, 5), 1.65576125),  # as invoiced: litellm#38615
+        ("openai.gpt-5.5", Usage(301_025, 5, 300_000), (1025 * 11 + 300_000 * 1.1 + 5 * 49.5) / 1e6),
     ],
 )
 def test_long_calls_on_bedrock(model, usage, usd):
-    """Sonnet 4 and 4.5 cost twice as much above 200,000 tokens of input there, which the list has left out."""
+    """Sonnet 4 and 4.5 cost twice as much above 200,000 tokens of input there, GPT-5.4 and 5.5 above 272,000; the list
+    has left that out."""
     cost = PriceBook().cost("aws.bedrock", model, usage)
     assert (cost.total, cost.status) == (pytest.approx(usd), "exact")
 

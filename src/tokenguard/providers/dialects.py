@@ -249,6 +249,13 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "Bedrock's `InvokeModel`; Gemini, until May 2026",
+        "the tier, and Bedrock's latency, in headers (`x-amzn-bedrock-service-tier`, `x-gemini-service-tier`)",
+        "read there, by whatever client",
+        "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html; vercel/ai#15488",
+        "wire",
+    ),
+    Dialect(
         "Bifrost",
         "`cached_read_tokens`, `cached_write_tokens`, `cached_write_token_details`, and a `cached_tokens` that "
         "may be their sum; searches before Claude as `num_search_queries`",
