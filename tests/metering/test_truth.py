@@ -147,6 +147,28 @@ def test_geography_of_hosts(host, geo):
     assert geo_of(host) == geo
 
 
+@pytest.mark.parametrize(
+    ("client", "host"),
+    [
+        ("AnthropicAWS", "aws-external-anthropic.us-west-2.api.aws"),
+        ("AnthropicAWS", "aws-external-anthropic.eu-west-1.api.aws"),
+        ("AsyncAnthropicAWS", "vpce-0a.aws-external-anthropic.us-west-2.vpce.amazonaws.com"),
+        ("AnthropicGoogleCloud", "claude.googleapis.com"),
+        ("Anthropic", "aws-external-anthropic.us-west-2.api.aws"),
+        ("Anthropic", "claude.googleapis.com"),
+    ],
+)
+def test_anthropics_platform_in_a_cloud(client, host):
+    """It has Anthropic's models, names and prices, and is no Bedrock or Vertex: that was a tenth dearer, `exact`.
+
+    https://docs.aws.amazon.com/claude-platform/latest/userguide/data-residency.html
+    """
+    anthropic = pytest.importorskip("anthropic", "2")
+    assert endpoint_of(getattr(anthropic, client), host, 443, "anthropic").provider == "anthropic"
+    usage, tier = Usage(1_000_000, 0), Tier(geo=geo_of(host))
+    assert PriceBook().cost("anthropic", "claude-sonnet-4-6", usage, tier=tier).total == pytest.approx(3)
+
+
 def test_clouds_apart_have_prices_of_their_own(installed, spans):
     """The list has none of them: the standard rates are an estimate there."""
     ask(chat(), "https://mine.openai.azure.us/openai/v1")
@@ -168,7 +190,10 @@ def test_a_router_of_models_has_a_fee():
 def test_every_host_is_its_sellers():
     """A host that the price list knows is the list's seller of that host: the same maker may sell in two places."""
     sellers = get_snapshot().providers
+    platform = {"claude.googleapis.com"}  # Anthropic's, behind a host that the list has as all of Google's
     for host, provider in HOSTS.items():
+        if host in platform:
+            continue
         urls = [f"https://{host}/", f"https://api.{host}/v1"]
         theirs = {each.id for each in sellers for url in urls if re.match(each.api_pattern, url)}
         assert not theirs or PROVIDERS.get(provider, provider) in theirs, host
@@ -602,13 +627,24 @@ def test_errors_with_status_200_of_what_makes_no_text(installed, spans):
         ("https://api.x.ai/v1", "priority", None, "assumed_tier"),
         ("https://api.x.ai/v1", "priority", "priority", "assumed_priority"),
         ("https://api.groq.com/openai/v1", "flex", None, None),  # which has one price
+        ("https://api.fireworks.ai/inference/v1", "priority", None, "assumed_priority"),
+        ("https://api.fireworks.ai/inference/v1", "auto", None, None),
     ],
 )
 def test_a_tier_that_was_asked_for_and_not_answered(installed, spans, base_url, asked, answered_by, basis):
     """Where the answer does not say by which tier it was made, nobody knows whether the request was granted."""
-    model = {"groq": "llama-3.3-70b-versatile", "x": "grok-4.5"}.get(base_url.split(".")[1], "gpt-5")
+    models = {"groq": "llama-3.3-70b-versatile", "x": "grok-4.5", "fireworks": "accounts/fireworks/models/kimi-k3"}
+    model = models.get(base_url.split(".")[1], "gpt-5")
     ask(chat(model, service_tier=answered_by), base_url, model, service_tier=asked)
     assert spans.attributes.get("tokenguard.cost.basis") == basis
+
+
+def test_who_never_tells_a_tier_serves_what_was_asked_for(installed, spans):
+    """Fireworks refuses a call that it cannot serve in its priority tier: Kimi K3 is $3.75 and $18.75 there, not $3
+    and $15 (theopenco/llmgateway#3332)."""
+    model = "accounts/fireworks/models/kimi-k3"
+    ask(chat(model), "https://api.fireworks.ai/inference/v1", model, service_tier="priority")
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx((1000 * 3.75 + 100 * 18.75) / 1e6)
 
 
 @pytest.mark.parametrize(
@@ -657,10 +693,14 @@ def test_bedrock_outside_the_us(model, tier, basis):
         ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000, 299_000), 0.006 + 0.1794 + 0.0225),
         ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000), 1.1 * (1.8 + 0.0225)),
         ("us.anthropic.claude-sonnet-4-6", Usage(300_000, 1000), 1.1 * (0.9 + 0.015)),
+        ("openai.gpt-5.4", Usage(272_000, 5), 272_000 * 2.75e-6 + 5 * 16.5e-6),
+        ("openai.gpt-5.4", Usage(301_025, 5), 1.65576125),  # as invoiced: litellm#38615
+        ("openai.gpt-5.5", Usage(301_025, 5, 300_000), (1025 * 11 + 300_000 * 1.1 + 5 * 49.5) / 1e6),
     ],
 )
 def test_long_calls_on_bedrock(model, usage, usd):
-    """Sonnet 4 and 4.5 cost twice as much above 200,000 tokens of input there, which the list has left out."""
+    """Sonnet 4 and 4.5 cost twice as much above 200,000 tokens of input there, GPT-5.4 and 5.5 above 272,000; the list
+    has left that out."""
     cost = PriceBook().cost("aws.bedrock", model, usage)
     assert (cost.total, cost.status) == (pytest.approx(usd), "exact")
 

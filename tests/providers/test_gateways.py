@@ -477,6 +477,55 @@ def test_looking_for_tools_is_free():
     assert MESSAGES.read({"usage": {**usage, "server_tool_use": {"code_execution_requests": 1}}}).extra_fees
 
 
+@pytest.mark.parametrize("kind", ["code_execution", "bash_code_execution", "text_editor_code_execution"])
+@pytest.mark.parametrize(("searched", "fees"), [({}, True), ({"web_fetch_requests": 1}, False)])
+def test_code_that_was_run(kind, searched, fees):
+    """Its container is billed by the hour, which no count tells; with searches and fetched pages it is free."""
+    usage = {"input_tokens": 100, "output_tokens": 20, "server_tool_use": searched}
+    block = {"type": f"{kind}_tool_result", "tool_use_id": "a", "content": {}}
+    assert MESSAGES.read({"usage": usage, "content": [block, {"type": "text", "text": "x"}]}).extra_fees is fees
+    start = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 100, "output_tokens": 1}}}
+    begun = {"type": "content_block_start", "index": 0, "content_block": block}
+    said = {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": f'"{kind}_tool_result"'}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
+    assert MESSAGES.fold(sse(start, begun, said, end)).extra_fees is fees
+    assert not MESSAGES.fold(sse(start, said, end)).extra_fees
+
+
+WRITES = {"cached_write_token_details": {"cached_write_tokens_5m": 400, "cached_write_tokens_1h": 600}}
+
+
+@pytest.mark.parametrize(
+    ("details", "read", "written"),
+    [
+        ({"cached_tokens": 1000, "cached_write_tokens": 1000}, 0, 1000),
+        ({"cached_tokens": 3000, "cached_read_tokens": 2000, "cached_write_tokens": 1000}, 2000, 1000),
+        ({"cached_tokens": 2000, "cached_read_tokens": 2000, "cached_write_tokens": 1000, **WRITES}, 2000, 1000),
+        ({"cached_read_tokens": 2000}, 2000, None),
+        ({"cached_tokens": 2000, "cache_write_tokens": 1000}, 2000, 1000),
+    ],
+)
+def test_what_bifrost_has_cached(details, read, written):
+    """Its own counts keep reads and writes apart; its `cached_tokens` was both (maximhq/bifrost#4816)."""
+    chat = CHAT.read({"usage": told(5000, 20, prompt_tokens_details=details)}).usage
+    streamed = CHAT.fold(sse(ENDED, {**ENDED, "usage": told(5000, 20, prompt_tokens_details=details)})).usage
+    usage = {"input_tokens": 5000, "output_tokens": 20, "input_tokens_details": details}
+    for each in (chat, streamed, RESPONSES.read({"usage": usage}).usage):
+        assert (each.cache_read, each.cache_write) == (read, written)
+        assert each.cache_write_1h == (600 if "cached_write_token_details" in details else None)
+
+
+def test_details_are_the_same_in_all_of_openais_formats():
+    """What one of them tells of the input and the output, a gateway may tell in the other."""
+    sent = {"cached_tokens": 1408, "cached_tokens_details": {"audio_tokens": 64}, "audio_tokens": 110}
+    made = {"audio_tokens": 299, "reasoning_tokens": 0, "num_search_queries": 2}
+    chat = told(1459, 396, prompt_tokens_details=sent, completion_tokens_details=made)
+    usage = {"input_tokens": 1459, "output_tokens": 396, "input_tokens_details": sent, "output_tokens_details": made}
+    read = CHAT.read({"usage": chat}).usage
+    assert read == RESPONSES.read({"usage": usage}).usage
+    assert (read.cache_audio_read, read.input_audio, read.output_audio, read.web_searches) == (64, 110, 299, 2)
+
+
 def test_pictures_in_words_of_chat():
     """helicone#5003."""
     usage = {"input_tokens_details": {"image_tokens": 100}, "prompt_tokens": 150, "completion_tokens": 4200}

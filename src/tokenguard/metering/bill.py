@@ -12,7 +12,7 @@ from tokenguard.facts import names
 from tokenguard.facts.record import Cost
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
-from tokenguard.prices import STANDARD, PriceBook, Tier, as_reported, unanswered
+from tokenguard.prices import SILENT, STANDARD, PriceBook, Tier, as_reported, unanswered, wanted
 from tokenguard.prices.tiers import STANDARD_SERVICES
 from tokenguard.providers import Api, Endpoint, Reading, geo_of
 from tokenguard.providers.reading import REPORTED_ESTIMATE
@@ -40,7 +40,7 @@ class Bill(NamedTuple):
     """USD, where the word of who has answered is taken for it."""
     generates: bool
     outcome: str
-    tier: object
+    tier: str | None
     """The one that the request wants."""
     has_fees: bool
     """Whether it offers the model tools that the provider bills beside the tokens."""
@@ -109,11 +109,13 @@ def bill(
     variant = None if units is None else reading.variant or units.variant(call.request)
     request, fees = call.request, api.fees
     has_fees = not request.keys().isdisjoint(fees) and any(request.get(key) is not None for key in fees)
-    asked = call.model or call.priced_as
+    asked, tier = call.model or call.priced_as, wanted(request)
+    if tier is not None and priced.service_tier is None and call.endpoint.provider in SILENT:
+        priced = priced._replace(service_tier=tier)
     # fmt: off
     made: Bill = _new(Bill, (
         prices, call.endpoint, asked, priced, charged, call.start_ns, basis, variant, claimed, api.generates,
-        outcome, request.get("service_tier"), has_fees,
+        outcome, tier, has_fees,
     ))
     # fmt: on
     if units is not None and told and not reading.parts and made._replace(claimed=None).cost().total is None:

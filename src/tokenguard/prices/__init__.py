@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from tokenguard.prices.book import PriceBook
 from tokenguard.prices.rates import Card, Rates, as_reported
-from tokenguard.prices.tiers import STANDARD, Tier, unanswered
+from tokenguard.prices.tiers import SILENT, STANDARD, Tier, unanswered, wanted
 
 __all__ = [
+    "SILENT",
     "STANDARD",
     "Card",
     "PriceBook",
@@ -26,4 +27,5 @@ __all__ = [
     "Tier",
     "as_reported",
     "unanswered",
+    "wanted",
 ]

@@ -330,6 +330,8 @@ LONGER: Final = (
         Decimal("1.5"),
         f"{AWS}, as listed by litellm on {READ}",
     ),
+    # As invoiced: https://github.com/BerriAI/litellm/pull/38615
+    Longer("aws", _names("openai.gpt-5.4 openai.gpt-5.5"), 272_000, Decimal(2), Decimal("1.5"), AWS),
 )
 _LONGER: Final = _by_seller(LONGER)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.facts.tuples import NamedTuple
@@ -69,6 +69,7 @@ FACTORS: Final[Mapping[tuple[str, str], Decimal]] = {
     ("priority", "google"): Decimal("1.8"),  # https://ai.google.dev/gemini-api/docs/pricing
     ("priority", "aws"): Decimal("1.75"),  # https://aws.amazon.com/bedrock/pricing
     ("priority", "x-ai"): Decimal(2),  # https://docs.x.ai/developers/pricing
+    ("priority", "fireworks"): Decimal("1.25"),  # of Kimi K3: https://docs.fireworks.ai/serverless/pricing
     ("speed_fast", "anthropic"): Decimal(2),  # https://platform.claude.com/docs/en/about-claude/pricing
     # https://platform.claude.com/docs/en/about-claude/pricing: 1.1x for inference that stays in one geography.
     ("region", "anthropic"): Decimal("1.1"),
@@ -134,14 +135,30 @@ def _named(model: str) -> str | None:
     return "abroad" if ABROAD.search(model) else None
 
 
-def unanswered(asked: object, provider: str) -> bool:
+SILENT: Final = frozenset({"fireworks"})
+"""Who serves a call in the tier that was asked for, or not at all, and never says so
+(https://docs.fireworks.ai/serverless/serverless-modes; theopenco/llmgateway#3332)."""
+
+
+def wanted(request: Mapping[str, Any]) -> str | None:
+    """The tier that a request asks for, in the provider's words: as text, or in an object of its own (Bedrock).
+
+    >>> wanted({"service_tier": "flex"}), wanted({"serviceTier": {"type": "priority"}}), wanted({})
+    ('flex', 'priority', None)
+    """
+    asked = request.get("service_tier") or request.get("serviceTier")
+    if isinstance(asked, Mapping):
+        asked = asked.get("type")
+    return asked if isinstance(asked, str) else None
+
+
+def unanswered(asked: str, provider: str) -> bool:
     """Whether a tier was asked for that has a price of its own at the provider, where no answer says that it was given.
 
     >>> unanswered("flex", "openai"), unanswered("auto", "openai"), unanswered("flex", "groq")
     (True, False, False)
     """
-    service = SERVICES.get(asked.lower()) if isinstance(asked, str) else None
-    return (service, PROVIDERS.get(provider, provider)) in FACTORS
+    return (SERVICES.get(asked.lower()), PROVIDERS.get(provider, provider)) in FACTORS
 
 
 def has_factor(mark: str, provider_id: str) -> bool:

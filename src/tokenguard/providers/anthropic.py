@@ -43,6 +43,20 @@ FREE_TOOLS = frozenset({"web_search_requests", "web_fetch_requests", "tool_searc
 tool costs its tokens alone (https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool)."""
 
 
+CODE_RAN: Final = frozenset(f"{each}code_execution_tool_result" for each in ("", "bash_", "text_editor_"))
+"""Blocks that tell of code that was run in a container, which is billed by the hour and told of nowhere else."""
+RAN_CODE: Final = b"code_execution_tool_result"
+"""What an event has in it that brings one."""
+
+
+def _is_charged(ran: Mapping[str, Any]) -> bool:
+    """Whether a container costs something: with searches and fetched pages it is free.
+
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool#usage-and-pricing
+    """
+    return not (count(ran.get("web_search_requests")) or count(ran.get("web_fetch_requests")))
+
+
 SERVED = "fallback_message"
 """The type of the iteration that answered, where a fallback model did."""
 
@@ -108,12 +122,15 @@ def read_messages(response: object) -> Reading:
         last = parts[-1]
         parts = (*parts[:-1], last._replace(usage=last.usage._replace(web_searches=searches)))
     fees = any(count(n) for tool, n in ran.items() if tool not in FREE_TOOLS) if ran else False
+    kinds = [block.get("type") for block in items(body.get("content"))]
+    if not CODE_RAN.isdisjoint(kinds):
+        fees = fees or _is_charged(ran)
     return reading(
         used,
         text(body.get("model")),
         text(body.get("id")),
         (reason,) if reason else (),
-        [block.get("type") for block in items(body.get("content"))].count("tool_use"),
+        kinds.count("tool_use"),
         text(details.get("service_tier")),
         charged,
         fees,
@@ -136,6 +153,7 @@ def _served_by(body: bytes) -> str | None:
 LAST_EVENTS = frozenset({"message_delta", "message_stop", "error", "ping"})
 """Types of the events after the last of the content."""
 TOOL_USE = lazy(rb'"tool_use"')
+CODE_BLOCK = lazy(RAN_CODE)
 
 
 def _called(body: bytes) -> int:
@@ -181,6 +199,9 @@ def fold_messages(body: bytes) -> Reading:
         usage.pop("output_tokens", None)
         usage.pop("iterations", None)
     message["usage"] = usage
+    if RAN_CODE in body:
+        blocks = (fields(decoded(data).get("content_block")) for data in lines_with(CODE_BLOCK, body))
+        message["content"] = [block for block in blocks if block.get("type") in CODE_RAN]
     return read_messages(message)._replace(tool_calls=_called(body), error=error, complete=complete and error is None)
 
 

@@ -243,6 +243,35 @@ DIALECTS: Final = (
     ),
     Dialect(
         "Fireworks",
+        "nothing of the tier that a call was served in",
+        "the one that was asked for: it is that or a refusal",
+        "https://docs.fireworks.ai/serverless/serverless-modes; llmgateway#3332",
+        "wire",
+    ),
+    Dialect(
+        "Bedrock's `InvokeModel`; Gemini, until May 2026",
+        "the tier, and Bedrock's latency, in headers (`x-amzn-bedrock-service-tier`, `x-gemini-service-tier`)",
+        "read there, by whatever client",
+        "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html; vercel/ai#15488",
+        "wire",
+    ),
+    Dialect(
+        "Bifrost",
+        "`cached_read_tokens`, `cached_write_tokens`, `cached_write_token_details`, and a `cached_tokens` that "
+        "may be their sum; searches before Claude as `num_search_queries`",
+        "reads, writes and their lifetime, by its own counts",
+        "bifrost#4816, bifrost#1872",
+        "wire",
+    ),
+    Dialect(
+        "Anthropic",
+        "code that was run, by its blocks alone",
+        "marked `tool_fees_excluded`, but not with searches and fetched pages, with which its container is free",
+        "https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool",
+        "wire",
+    ),
+    Dialect(
+        "Fireworks",
         "cached tokens in the header `fireworks-cached-prompt-tokens`, or in `perf_metrics`",
         "cache reads",
         "https://docs.fireworks.ai/guides/prompt-caching; any-llm#796",

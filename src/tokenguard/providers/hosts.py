@@ -16,6 +16,10 @@ CLIENTS = {
     "BaseBedrockClient": "aws.bedrock",
     "BaseVertexClient": "gcp.vertex_ai",
     "BaseFoundryClient": "azure.ai.inference",
+    # Anthropic's own platform, billed by a cloud, at Anthropic's prices
+    "BaseGoogleCloudClient": "anthropic",
+    "AnthropicAWS": "anthropic",
+    "AsyncAnthropicAWS": "anthropic",
 }
 """Client classes that belong to a provider whatever host they are pointed at (a proxy, a private endpoint)."""
 
@@ -32,6 +36,8 @@ HOSTS = {
     "inference.ai.azure.com": "azure.ai.inference",
     "models.ai.azure.com": "azure.ai.inference",
     "api.anthropic.com": "anthropic",
+    "aws-external-anthropic.api.aws": "anthropic",
+    "claude.googleapis.com": "anthropic",
     "amazonaws.com": "aws.bedrock",
     "amazonaws.com.cn": "aws.bedrock",
     "api.aws": "aws.bedrock",
@@ -119,8 +125,8 @@ HOSTS = {
 }
 """Ends of host names with the provider behind them. OpenTelemetry's `gen_ai.provider.name` values where it has one."""
 
-REGIONAL = lazy(r"^[a-z0-9-]+-(?=aiplatform\.)")
-"""What Vertex AI puts before its host's name for a region: `us-central1-aiplatform.googleapis.com`."""
+REGIONAL = lazy(r"^[a-z0-9-]+-(?=aiplatform\.)|(?<=^aws-external-anthropic\.)[a-z0-9-]+\.")
+"""The region in a host's name: `us-central1-aiplatform.googleapis.com`, `aws-external-anthropic.us-west-2.api.aws`."""
 OLLAMA_PORT = 11434
 SELF_HOSTED = lazy(r"(?:^|[.-])(vllm|ollama|sglang|llamacpp|lmstudio)(?:[.-]|$)")
 """Servers that people run themselves are recognised by the name they gave the machine."""

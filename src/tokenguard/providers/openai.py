@@ -46,6 +46,29 @@ from tokenguard.providers.words import CONVERSATION, Words
 
 # --- where usage sits (sources: the SDKs' types, and recorded traffic) ------------------------------------------------
 
+INPUT_DETAILS: Final = {
+    "web_search_requests": "web_searches",  # of LiteLLM's proxy before Google and xAI
+    "cached_tokens": "cache_read",
+    "cached_tokens_details": {"audio_tokens": "cache_audio_read", "image_tokens": "cache_image_read"},
+    "cached_read_tokens": "cache_read",  # Bifrost
+    "cached_write_tokens": "cache_write",
+    "cached_write_token_details": {"cached_write_tokens_1h": "cache_write_1h"},
+    "cache_write_tokens": "cache_write",
+    "cache_write_tokens_details": {"ttl_30m_tokens": "cache_write_30m", "ttl_12h_tokens": "cache_write_12h"},
+    "cache_creation_input_tokens": "cache_write",  # DashScope
+    "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
+    "cached_creation_tokens": "cache_write",  # new-api
+    "cache_creation_token_details": {"ephemeral_1h_input_tokens": "cache_write_1h"},
+    "audio_tokens": "input_audio",
+    "image_tokens": "input_image",
+}
+OUTPUT_DETAILS: Final = {
+    "reasoning_tokens": "reasoning",
+    "audio_tokens": "output_audio",
+    "image_tokens": "output_image",  # of gateways that sell Gemini's
+    "num_search_queries": "web_searches",  # Bifrost, before Claude
+}
+"""What is told of the input and of the output, in all of the formats."""
 CHAT_USAGE: Final = Shape(
     {
         # Spellings of single hosts: Together, Mistral, DeepSeek, LiteLLM's proxy. Of several, the largest counts.
@@ -65,22 +88,8 @@ CHAT_USAGE: Final = Shape(
         "claude_cache_creation_5_m_tokens": "cache_write",  # new-api, before Claude
         "claude_cache_creation_1_h_tokens": "cache_write_1h",
         "prompt_token_details": {"cached_tokens": "cache_read"},  # Mistral has both spellings
-        "prompt_tokens_details": {
-            "web_search_requests": "web_searches",  # and before Google and xAI
-            "cached_tokens": "cache_read",
-            "cache_write_tokens": "cache_write",
-            "cache_creation_input_tokens": "cache_write",  # DashScope
-            "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
-            "cached_creation_tokens": "cache_write",  # new-api
-            "cache_creation_token_details": {"ephemeral_1h_input_tokens": "cache_write_1h"},
-            "audio_tokens": "input_audio",
-            "image_tokens": "input_image",
-        },
-        "completion_tokens_details": {
-            "reasoning_tokens": "reasoning",
-            "audio_tokens": "output_audio",
-            "image_tokens": "output_image",  # of gateways that sell Gemini's
-        },
+        "prompt_tokens_details": INPUT_DETAILS,
+        "completion_tokens_details": OUTPUT_DETAILS,
     }
 )
 EMBEDDINGS_USAGE: Final = Shape({"total_tokens": "input", "prompt_tokens": "input", "input_tokens": "input"})
@@ -91,12 +100,8 @@ RESPONSES_USAGE: Final = Shape(
         "output_tokens": "output",
         "prompt_tokens": "input",  # SGLang, and others that say what chat does
         "completion_tokens": "output",
-        "input_tokens_details": {
-            "cached_tokens": "cache_read",
-            "cache_write_tokens": "cache_write",
-            "cache_write_tokens_details": {"ttl_30m_tokens": "cache_write_30m", "ttl_12h_tokens": "cache_write_12h"},
-        },
-        "output_tokens_details": {"reasoning_tokens": "reasoning", "image_tokens": "output_image"},
+        "input_tokens_details": INPUT_DETAILS,
+        "output_tokens_details": OUTPUT_DETAILS,
     }
 )
 
@@ -126,6 +131,8 @@ def read_chat(response: object) -> Reading:
     if not (details := fields(usage)):
         details = usage = _usage_of(body)
     counted = read_usage(usage, CHAT_USAGE) if details else None
+    if counted is not None and counted[2] and counted[3]:
+        counted = _apart(counted, details.get("prompt_tokens_details"))
     used, by_total, doubt = with_total(counted, details.get("total_tokens"))
     model = text(said("model"))
     if used is not None and model is not None and "-search" in model and SEARCHES_ALWAYS.search(model):
@@ -149,6 +156,14 @@ def read_chat(response: object) -> Reading:
     return made if (listed := said(BREAKDOWN)) is None else _by_model(made, listed)
 
 
+def _apart(counted: Usage, details: object) -> Usage:
+    """The usage with what was read from the cache alone: Bifrost's `cached_tokens` had what was written as well."""
+    told = fields(details)
+    return counted._replace(cache_read=count(told.get(READ)) or 0) if WRITTEN in told else counted
+
+
+READ, WRITTEN = "cached_read_tokens", "cached_write_tokens"
+"""Bifrost's own counts, beside a `cached_tokens` that was their sum (maximhq/bifrost#4816)."""
 RAN = "executed_tools"
 """Where Groq tells what tools of its own it has run, for fees that are on its price page alone."""
 FOUND = "web_search"
@@ -240,7 +255,10 @@ def read_responses(response: object) -> Reading:
     kinds = [item.get("type") for item in output]
     error = body.get("error")
     said = fields(body.get("usage"))
-    told, by_total, doubt = with_total(read_usage(body.get("usage"), RESPONSES_USAGE), said.get("total_tokens"))
+    counted = read_usage(body.get("usage"), RESPONSES_USAGE)
+    if counted is not None and counted[2] and counted[3]:
+        counted = _apart(counted, said.get("input_tokens_details"))
+    told, by_total, doubt = with_total(counted, said.get("total_tokens"))
     usage, more_was_run = _with_tools_of(body, _with_searches(told, output))
     if (charged := reported_cost(said)) is None and said.get("is_byok"):
         doubt = OWN_KEY
