@@ -101,7 +101,7 @@ def test_entries_follow_the_window() -> None:
 
 
 def test_repeats_are_remembered_and_bounded(monkeypatch) -> None:
-    """What is seen again is remembered; what no rule looks at makes no new combination, and a flood does not grow it."""
+    """What is seen again is remembered; what no rule looks at makes no new combination, a flood grows nothing."""
     monkeypatch.setattr(match_module, "CACHE_SIZE", 10)
     compiled = CompiledPolicy(policy.loads(TEXT))
     compiled.match("openai", "m", "chat", {"tenant": "hot"})
