@@ -458,16 +458,39 @@ def test_own_key_elsewhere():
     [
         ({"web_search": {"num_requests": 2}}, 2, False),
         ({"web_search": {"num_requests": 0}, "image_gen": {"total_tokens": 0}}, None, False),
-        ({"web_search": {"num_requests": 1}, "image_gen": {"total_tokens": 4260}}, 1, True),
         (None, 1, False),
     ],
 )
 def test_tools_beside_the_usage(tools, searches, fees):
-    """OpenAI's count of billed searches goes before the items; whose the tokens of pictures are, it does not say."""
+    """OpenAI's count of billed searches goes before the items."""
     item = {"type": "web_search_call", "action": {"type": "search"}}
     body = {"usage": {"input_tokens": 100, "output_tokens": 20}, "output": [item], "tool_usage": tools}
     read = RESPONSES.read(body)
     assert (read.usage.web_searches, read.extra_fees) == (searches, fees)
+
+
+@pytest.mark.parametrize(
+    ("tools", "model", "basis"),
+    [
+        ([{"type": "image_generation", "model": "gpt-image-2"}], "gpt-image-2", None),
+        ([{"type": "web_search"}, {"type": "image_generation", "model": "gpt-image-1-mini"}], "gpt-image-1-mini", None),
+        ([{"type": "image_generation"}], "gpt-image-2.6-sunburst", "assumed_model"),
+        ([], "gpt-image-2.6-sunburst", "assumed_model"),
+    ],
+)
+def test_pictures_that_a_response_draws(tools, model, basis):
+    """Their tokens are of a model of their own, which the tool names, or OpenAI's default (sub2api#1999)."""
+    drawn = {"input_tokens": 50, "output_tokens": 7024, "cached_tokens": 0, "total_tokens": 7074}
+    item = {"type": "image_generation_call", "status": "completed"}
+    body = {"model": "gpt-5.5", "usage": {"input_tokens": 1820, "output_tokens": 210}, "output": [item], "tools": tools}
+    read = RESPONSES.read({**body, "tool_usage": {"image_gen": drawn}})
+    assert (read.usage[:2], read.extra_fees, read.basis) == ((1820, 210), False, basis)
+    assert [part.model for part in read.parts] == [None, model]
+    picture = read.parts[1].usage
+    assert (picture.input, picture.output, picture.output_image) == (50, 7024, 7024)
+    for untold in ({}, {"image_gen": {"total_tokens": 0, "input_tokens": 0, "output_tokens": 0}}):
+        read = RESPONSES.read({**body, "tool_usage": untold})
+        assert (read.parts, read.extra_fees, read.basis) == ((), True, None)
 
 
 def test_looking_for_tools_is_free():

@@ -194,8 +194,9 @@ DIALECTS: Final = (
     Dialect(
         "OpenAI, Responses API",
         "`tool_usage`: searches that are billed, tokens of pictures",
-        "its searches count, and not the items; pictures are marked `tool_fees_excluded`",
-        "`ToolUsage` of the SDK",
+        "its searches count, and not the items; pictures at the price of the tool's model, or `estimated` as "
+        "`assumed_model` where it names none",
+        "`ToolUsage` of the SDK; sub2api#1999",
         "wire",
     ),
     Dialect(

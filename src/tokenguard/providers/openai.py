@@ -21,6 +21,7 @@ from tokenguard.providers.events import (
     told_before,
 )
 from tokenguard.providers.reading import (
+    ASSUMED_MODEL,
     OWN_KEY,
     REPORTED_ESTIMATE,
     TELL_COST,
@@ -228,7 +229,20 @@ def read_embeddings(response: object) -> Reading:
     return reading(read_usage(said, EMBEDDINGS_USAGE), text(body.get("model")), None, charged=charged)
 
 
-PAID_TOOLS = frozenset({"code_interpreter_call", "image_generation_call"})
+DRAWN = "image_generation_call"
+DRAWN_USAGE: Final = Shape(
+    {
+        "input_tokens": "input",
+        "output_tokens": "output",
+        "cached_tokens": "cache_read",
+        "cached_tokens_details": {"cached_image_tokens": "cache_image_read"},
+        "input_tokens_details": {"image_tokens": "input_image"},
+        "output_tokens_details": {"image_tokens": "output_image"},
+    }
+)
+DRAWS, LIKE_DRAWS = "gpt-image-2.6-sunburst", "gpt-image-2.5-sunburst"
+"""The model that draws where none is named (`ImageGeneration` of the SDK), and one with a price that is like it."""
+PAID_TOOLS = frozenset({"code_interpreter_call", DRAWN})
 """Output items of the Responses API with fees that the answer does not tell: a container's time, a picture's size."""
 
 
@@ -260,7 +274,7 @@ def read_responses(response: object) -> Reading:
     if counted is not None and counted[2] and counted[3]:
         counted = _apart(counted, said.get("input_tokens_details"))
     told, by_total, doubt = with_total(counted, said.get("total_tokens"))
-    usage, more_was_run = _with_tools_of(body, _with_searches(told, output))
+    usage, parts, guessed = _with_tools_of(body, _with_searches(told, output))
     if (charged := reported_cost(said)) is None and said.get("is_byok"):
         doubt = OWN_KEY
     return reading(
@@ -271,11 +285,13 @@ def read_responses(response: object) -> Reading:
         sum(map(CALLED.__contains__, kinds)),
         text(body.get("service_tier")),
         charged,
-        any(map(_is_paid, output)) or more_was_run or _more_was_run(said, usage),
+        any(_is_paid(item) and not (parts and item.get("type") == DRAWN) for item in output)
+        or _more_was_run(said, usage),
         by_total,
-        doubt,
+        doubt or guessed,
         error=None if error is None else text(fields(error).get("code")) or "error",
         complete=body.get("status") not in GOES_ON,
+        parts=parts,
     )
 
 
@@ -292,18 +308,25 @@ def _more_was_run(said: Mapping[str, Any], usage: Usage | None) -> bool:
     return bool(count(said.get("num_sources_used"))) or max(_uses(said.get(key)) for key in SEARCHED) > priced
 
 
-def _with_tools_of(body: Mapping[str, Any], usage: Usage | None) -> tuple[Usage | None, bool]:
-    """The usage with what OpenAI tells of its own tools beside it, and whether that has pictures: of a model unknown.
+def _with_tools_of(body: Mapping[str, Any], usage: Usage | None) -> tuple[Usage | None, tuple[Part, ...], str | None]:
+    """The usage with what OpenAI tells of its own tools beside it; with pictures, what is billed, and any doubt of it.
 
     The searches there are those that are billed (`ToolUsage` of the SDK); they may be fewer than the items, or stand
-    without any.
+    without any. The tokens of pictures are those of the model that the tool is set to.
     """
     if usage is None or not (told := fields(body.get("tool_usage"))):
-        return usage, False
+        return usage, (), None
     searched = count(fields(told.get("web_search")).get("num_requests"))
     if searched is not None and searched != (usage.web_searches or 0):
         usage = usage._replace(web_searches=searched or None)
-    return usage, bool(count(fields(told.get("image_gen")).get("total_tokens")))
+    made = read_usage(told.get("image_gen"), DRAWN_USAGE)
+    if made is None or not (made.input or made.output):
+        return usage, (), None
+    if made.output_image is None:
+        made = made._replace(output_image=made.output)
+    named = {text(tool.get("model")) for tool in items(body.get("tools")) if tool.get("type") == "image_generation"}
+    model = named.pop() if len(named) == 1 else None
+    return usage, (Part(usage, None), Part(made, model or DRAWS, LIKE_DRAWS)), None if model else ASSUMED_MODEL
 
 
 def _uses(told: object) -> int:
