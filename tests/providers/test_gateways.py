@@ -12,7 +12,7 @@ from tokenguard.providers import api_of
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE, api_at, conversed
 from tokenguard.providers.events import backwards, in_lines, whole_answer
-from tokenguard.providers.google import GENERATE
+from tokenguard.providers.google import EMBED, GENERATE
 from tokenguard.providers.media import IMAGES, TRANSCRIPTS
 from tokenguard.providers.ollama import CHAT as OLLAMA
 from tokenguard.providers.openai import CHAT, EMBEDDINGS, RESPONSES
@@ -524,6 +524,22 @@ def test_details_are_the_same_in_all_of_openais_formats():
     read = CHAT.read({"usage": chat}).usage
     assert read == RESPONSES.read({"usage": usage}).usage
     assert (read.cache_audio_read, read.input_audio, read.output_audio, read.web_searches) == (64, 110, 299, 2)
+    for name in ("token_details", "tokens_details"):  # the second is of LiteLLM's proxy before Gemini: litellm#39864
+        done = {"input_tokens": 1459, "output_tokens": 396, f"input_{name}": sent, f"output_{name}": made}
+        assert REALTIME.read({"response": {"usage": done}}).usage == read
+
+
+@pytest.mark.parametrize("details", ["promptTokensDetails", "promptTokenDetails"])
+def test_what_google_has_embedded(details):
+    """Embeddings spell the details in the second way: sound is dearer than text by 32 times (maximhq/bifrost#7295,
+    litellm#33681)."""
+    kinds = {"TEXT": 2, "IMAGE": 258, "AUDIO": 250}
+    told = [{"modality": kind, "tokenCount": n} for kind, n in kinds.items()]
+    read = EMBED.read({"embeddings": [], "usageMetadata": {"promptTokenCount": 510, details: told}})
+    assert (read.usage.input, read.usage.input_image, read.usage.input_audio) == (510, 258, 250)
+    filmed = [{"modality": "VIDEO", "tokenCount": 660}]
+    film = EMBED.read({"embedding": {}, "usageMetadata": {"promptTokenCount": 660, details: filmed}})
+    assert (film.usage.input_audio, film.basis) == (660, "assumed_input_video")
 
 
 def test_pictures_in_words_of_chat():

@@ -256,6 +256,13 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "Gemini, embeddings",
+        "`promptTokenDetails` in place of `promptTokensDetails`",
+        "tokens of pictures and sound, at their rates",
+        "bifrost#7295, litellm#33681",
+        "wire",
+    ),
+    Dialect(
         "Bifrost",
         "`cached_read_tokens`, `cached_write_tokens`, `cached_write_token_details`, and a `cached_tokens` that "
         "may be their sum; searches before Claude as `num_search_queries`",

@@ -55,7 +55,8 @@ INPUT_DETAILS: Final = {
     "cached_write_token_details": {"cached_write_tokens_1h": "cache_write_1h"},
     "cache_write_tokens": "cache_write",
     "cache_write_tokens_details": {"ttl_30m_tokens": "cache_write_30m", "ttl_12h_tokens": "cache_write_12h"},
-    "cache_creation_input_tokens": "cache_write",  # DashScope
+    "cache_read_input_tokens": "cache_read",  # Perplexity
+    "cache_creation_input_tokens": "cache_write",  # and DashScope
     "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
     "cached_creation_tokens": "cache_write",  # new-api
     "cache_creation_token_details": {"ephemeral_1h_input_tokens": "cache_write_1h"},
