@@ -5,7 +5,8 @@ attempts around that makes nine requests for one answer, just when the provider 
 `max_retries=0` on the client, or drop the decorator.
 
 A retry for what the SDK does not retry (`ValidationError`, `JSONDecodeError`) multiplies nothing, and is left alone; so
-is one whose condition cannot be read.
+is one whose condition cannot be read. A block of attempts (`for attempt in Retrying(...)`) is the same as a decorator,
+and a client is known through the function that makes it, of another module, too.
 
 Bad:
 
@@ -52,15 +53,20 @@ import re
 from collections.abc import Iterator
 
 from tokenguard.lint.facts import Presence
-from tokenguard.lint.loops import RETRIES, makers, retry_decorators
+from tokenguard.lint.loops import RETRIES, makers, retry_decorators, retry_loops
 from tokenguard.lint.rulebook import File, Report, called
-from tokenguard.lint.surface import CALL_WORDS, CLIENTS, matcher
+from tokenguard.lint.surface import CALL_WORDS, CLIENTS, EMBEDDINGS, matcher, words_of
 from tokenguard.lint.syntax import Function, walk
 
 SEVERITY = "warning"
 _DEPTH = 4
 _RUNS = ("invoke", "ainvoke", "stream", "astream", "batch", "abatch", "complete", "acomplete", "chat", "achat")
-WORDS = tuple((library, *CALL_WORDS, *(f".{run}(" for run in _RUNS)) for library in dict.fromkeys(RETRIES.values()))
+_EMBEDDINGS = tuple(path for path in EMBEDDINGS if path.startswith("*.") and path.endswith(".create"))
+_EMBEDS = matcher(_EMBEDDINGS)
+WORDS = tuple(
+    (library, *CALL_WORDS, *words_of(_EMBEDDINGS), *(f".{run}(" for run in _RUNS))
+    for library in dict.fromkeys(RETRIES.values())
+)
 _WRAPS = frozenset({"bind", "bind_tools", "with_structured_output", "with_config", "with_options"})
 # Framework models that keep the retries of their SDK, or have some of their own.
 _MODELS = matcher(tuple(f"{package}.{name}" for package, names in (
@@ -77,21 +83,24 @@ _RETRIED = frozenset({"Exception", "BaseException", "OSError", "ConnectionError"
 
 
 def check(file: File) -> Iterator[Report]:
-    """Report retry decorators around calls of a client that is known to keep its own retries."""
+    """Report retries around calls of a client that is known to keep its own retries."""
     seen: set[ast.expr] = set()
     runs = [call for call in file.module.calls_of(_RUNS) if isinstance(call.func, ast.Attribute)]
-    for call in (*(call for call, _ in file.generations), *runs):
-        decorators = [d for d in retry_decorators(file, call) if d[0] not in seen]
+    embeds = [call for call in file.module.calls_of(("create",)) if _EMBEDS.fullmatch(file.names.path(call.func))]
+    for call in (*(call for call, _ in file.generations), *runs, *embeds):
+        around = (*retry_decorators(file, call), *retry_loops(file, call))
+        decorators = [retry for retry in around if retry[0] not in seen]
         if not decorators:
             continue
         clients = _clients(file, called(call), 0)
-        if not clients or _swallowed(file, call) or any(_retries_off(file, call, client) for client in clients):
+        if not clients or _swallowed(file, call) or any(_retries_off(call, *client) for client in clients):
             continue
         for decorator, library in decorators:
             seen.add(decorator)
             if not _overlaps(file, decorator, library):
                 continue
-            name = (file.names.base(path := file.names.path(clients[0].func)) or path).rpartition(".")[2]
+            other, made = clients[0]
+            name = (other.names.base(path := other.names.path(made.func)) or path).rpartition(".")[2]
             yield Report(
                 decorator,
                 f"{library} retries what {name} already retries by itself: attempts multiply. Set max_retries=0 on "
@@ -99,18 +108,24 @@ def check(file: File) -> Iterator[Report]:
             )
 
 
-def _clients(file: File, node: ast.expr, depth: int) -> list[ast.Call]:
+_Made = tuple[File, ast.Call]
+"""What makes a client, with the facts of its file."""
+
+
+def _clients(file: File, node: ast.expr, depth: int) -> list[_Made]:
     """The clients or models that `node` surely asks, whichever branch made them; none where one is not known.
 
     A model may be part of a pipeline (`prompt | model | parser`), or wrapped (`model.bind_tools(...)`).
     """
     if isinstance(node, ast.BinOp) and depth < _DEPTH:
         return _clients(file, node.left, depth + 1) or _clients(file, node.right, depth + 1)
-    found: list[ast.Call] = []
+    found: list[_Made] = []
     for made in makers(file, node):
         path = file.names.path(made.func)
         if (file.names.base(path) or path) in CLIENTS or _MODELS.fullmatch(path):
-            found.append(made)
+            found.append((file, made))
+        elif depth < _DEPTH and (results := _made_elsewhere(file, path, depth)):
+            found += results
         elif isinstance(made.func, ast.Attribute) and made.func.attr in _WRAPS and depth < _DEPTH:
             found += _clients(file, made.func.value, depth + 1)
         else:
@@ -119,6 +134,15 @@ def _clients(file: File, node: ast.expr, depth: int) -> list[ast.Call]:
         value = file.written(node.value if isinstance(node, ast.Attribute) else node)
         return _clients(file, value, depth + 1) if isinstance(value, ast.BinOp) else []
     return found
+
+
+def _made_elsewhere(file: File, path: str, depth: int) -> list[_Made]:
+    """The clients that a function of another module makes; none where one is not known."""
+    other, function = file.elsewhere(path) or (file, None)
+    if not isinstance(function, Function):
+        return []
+    made = [_clients(other, result, depth + 1) for result in other.module.results(function)]
+    return [client for clients in made for client in clients] if all(made) else []
 
 
 def _swallowed(file: File, call: ast.Call) -> bool:
@@ -136,7 +160,7 @@ def _swallowed(file: File, call: ast.Call) -> bool:
     return False
 
 
-def _retries_off(file: File, call: ast.Call, client: ast.Call) -> bool:
+def _retries_off(call: ast.Call, file: File, client: ast.Call) -> bool:
     fact = file.look(client, "max_retries")
     if fact.presence is Presence.UNKNOWN or (
         fact.presence is Presence.PRESENT and file.constant(fact.value) in (0, None)
@@ -157,6 +181,14 @@ def _overlaps(file: File, decorator: ast.expr, library: str) -> bool:
         condition = decorator.args[0]
     if condition is None:
         return library != "retrying" or not any(k.arg and k.arg.startswith("retry_on") for k in decorator.keywords)
+    return _meets(file, condition, library)
+
+
+def _meets(file: File, condition: ast.expr, library: str) -> bool:
+    """Whether a condition names an error that the SDK retries; of `this | that` one of them, of `this & that` both."""
+    if isinstance(condition, ast.BinOp):
+        both = (_meets(file, side, library) for side in (condition.left, condition.right))
+        return any(both) if isinstance(condition.op, ast.BitOr) else all(both)
     if "not_exception" in ast.unparse(condition):
         return True
     errors = condition.args if library == "tenacity" and isinstance(condition, ast.Call) else [condition]

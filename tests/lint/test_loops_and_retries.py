@@ -179,6 +179,24 @@ REPORTED = {
     "TG110 by name": "import json\nfrom google.adk.agents import Agent\ndef orders(c):\n    return json.dumps(load(c), indent=2)\nagent = Agent(tools=[orders])",
     "TG110 tool class": "import json\nfrom crewai.tools import BaseTool\nclass Orders(BaseTool):\n    def _run(self, c):\n        return json.dumps(load(c), indent=2)",
     "TG110 tool result": "import json\ndef f(b, x):\n    return {'type': 'tool_result', 'tool_use_id': b.id, 'content': json.dumps(x, indent=2)}",
+    "TG106 a block of attempts": (
+        "from openai import AsyncOpenAI\nfrom tenacity import AsyncRetrying, stop_after_attempt\nclient = AsyncOpenAI()\n"
+        "async def f(m):\n    async for attempt in AsyncRetrying(stop=stop_after_attempt(3)):\n        with attempt:\n"
+        "            return await client.responses.create(model='m', input=m, max_output_tokens=5)"
+    ),
+    "TG106 embeddings": (
+        "from openai import OpenAI\nfrom tenacity import retry, stop_after_attempt\nclient = OpenAI()\n"
+        "@retry(stop=stop_after_attempt(3))\ndef f(texts):\n    return client.embeddings.create(model='m', input=texts)"
+    ),
+    "TG106 one error or another": (
+        "import openai\nfrom openai import OpenAI\nfrom tenacity import retry, retry_if_exception_type as on, stop_after_attempt\n"
+        "client = OpenAI()\n@retry(stop=stop_after_attempt(3), retry=(on(ValueError) | on(openai.RateLimitError)))\n"
+        "def f(m):\n    return client.responses.create(model='m', input=m, max_output_tokens=5)"
+    ),
+    "TG111 tried again for each": OPENAI + "def f(texts):\n    for text in texts:\n        for attempt in range(5):\n"
+    f"            try:\n                keep({EMBED.format('text')})\n                break\n            except Exception:\n                wait()",
+    "TG111 a query for each": "from langchain_openai import OpenAIEmbeddings\ne = OpenAIEmbeddings()\ndef f(texts):\n    return [e.embed_query(t) for t in texts]",
+    "TG111 of Google's older package": "import google.generativeai as genai\ndef f(texts):\n    for t in texts:\n        keep(genai.embed_content(model='m', content=t))",
     "TG111 derived": OPENAI + f"def f(rows):\n    for r in rows:\n        q = r.text\n        q = q.strip()\n        keep({EMBED.format('q')})",
     "TG111 gather": OPENAI + "import asyncio\nasync def one(text):\n    clean = text.strip()\n"
         f"    return await {EMBED.format('[clean]')}\nasync def f(texts):\n    return await asyncio.gather(*[one(t) for t in texts])",
@@ -292,6 +310,18 @@ SILENT = {
     "TG107 scripted": "from langchain.agents import create_agent\nfrom tests import FakeChat\nagent = create_agent(model=FakeChat(), tools=[])\nagent.invoke({})",
     "TG109 a client of another server that a method keeps": OPENAI + KEPT.format("base_url=self.url"),
     "TG110 no tool": "import json\ndef orders(c):\n    return json.dumps(load(c), indent=2)",
+    "TG106 a block of attempts beside": (
+        "from openai import OpenAI\nfrom tenacity import Retrying, stop_after_attempt\nclient = OpenAI()\n"
+        "def f(m):\n    for attempt in Retrying(stop=stop_after_attempt(3)):\n        with attempt:\n            save(m)\n"
+        "    return client.responses.create(model='m', input=m, max_output_tokens=5)"
+    ),
+    "TG106 errors that are its own": (
+        "from openai import OpenAI\nfrom tenacity import retry, retry_if_exception_type as on, stop_after_attempt\n"
+        "client = OpenAI()\n@retry(stop=stop_after_attempt(3), retry=on(ValueError) | on(KeyError))\n"
+        "def f(m):\n    return client.responses.create(model='m', input=m, max_output_tokens=5)"
+    ),
+    "TG111 one text tried again": OPENAI + "def f(text):\n    for attempt in range(5):\n"
+    f"        try:\n            return {EMBED.format('text')}\n        except Exception:\n            wait()",
     "TG111 second try": OPENAI + f"def f(texts):\n    try:\n        return {EMBED.format('texts')}\n    except Exception:\n"
         f"        return [{EMBED.format('t')} for t in texts]",
     "TG111 second try by helpers": OPENAI + f"def one(text):\n    return {EMBED.format('[text]')}\ndef f(texts):\n    try:\n"
@@ -388,6 +418,20 @@ def test_a_tool_loop_is_followed_into_another_module(tmp_path: Path, loop: str, 
     path.write_text(ROUNDS.format(head="from gateway import Gateway", loop=loop))
     linter = Linter(Config(root=tmp_path, select=("TG104",)))
     assert [f.rule for f in lint_file(linter, str(path)).findings] == found
+
+
+@pytest.mark.parametrize(("made", "found"), [("OpenAI()", ["TG106"]), ("OpenAI(max_retries=0)", [])])
+def test_a_client_that_another_module_makes_is_known(tmp_path: Path, made: str, found: list[str]) -> None:
+    """`self.client = get_client()`, imported, keeps its retries unless it is made without them."""
+    (tmp_path / "clients.py").write_text(f"from openai import OpenAI\ndef get_client():\n    return {made}\n")
+    main = tmp_path / "main.py"
+    main.write_text(
+        "from clients import get_client\nfrom tenacity import retry, stop_after_attempt\nclass Asks:\n"
+        "    def __init__(self):\n        self.client = get_client()\n    @retry(stop=stop_after_attempt(3))\n    def ask(self, m):\n"
+        "        return self.client.responses.create(model='m', input=m, max_output_tokens=5)\n"
+    )
+    linter = Linter(Config(root=tmp_path, select=("TG106",)))
+    assert [f.rule for f in lint_file(linter, str(main)).findings] == found
 
 
 def test_a_tool_loop_around_a_helper_that_says_what_it_asks(lint) -> None:

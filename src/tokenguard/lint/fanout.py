@@ -77,7 +77,7 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
             for binding in _before(bindings, node):
                 if binding.kind in ("assign", "augment") and binding.value is not None:
                     yield from _tasks(file, binding.value, depth + 1)
-            for part in scope.names.get(f"{name}[]", ()) if scope else ():
+            for part in _before(scope.names.get(f"{name}[]", []), node) if scope else ():
                 if part.kind not in ("append", "item") or part.value is None:
                     continue
                 if isinstance(part.value, ast.GeneratorExp | ast.ListComp):

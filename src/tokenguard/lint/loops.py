@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.rulebook import File
@@ -13,8 +13,9 @@ Loop = ast.While | ast.For | ast.AsyncFor
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 RETRIES = {
     "backoff.on_exception": "backoff", "backoff.on_predicate": "backoff", "tenacity.retry": "tenacity",
-    "tenacity.AsyncRetrying": "tenacity", "retry.retry": "retry", "retrying.retry": "retrying",
-    "stamina.retry": "stamina", "retry_async.retry": "retry",
+    "tenacity.AsyncRetrying": "tenacity", "tenacity.Retrying": "tenacity", "retry.retry": "retry",
+    "retrying.retry": "retrying", "stamina.retry": "stamina", "stamina.retry_context": "stamina",
+    "retry_async.retry": "retry",
 }  # fmt: skip
 
 
@@ -56,12 +57,22 @@ def own_nodes(loop: ast.AST) -> Iterator[ast.AST]:
 def retry_decorators(file: File, node: ast.AST) -> list[tuple[ast.expr, str]]:
     """The retry decorators of the function around `node`, each with its library's name."""
     function = next((a for a in file.module.ancestors(node) if isinstance(a, Function)), None)
+    return _retries(file, function.decorator_list if function is not None else ())
+
+
+def retry_loops(file: File, node: ast.AST) -> list[tuple[ast.expr, str]]:
+    """What the loops around `node` go over that is a library's attempts: `for attempt in Retrying(...)`."""
+    function = file.module.function_of(node)
+    loops = (a for a in file.module.ancestors(node) if isinstance(a, ast.For | ast.AsyncFor))
+    return _retries(file, [loop.iter for loop in loops if file.module.function_of(loop) is function])
+
+
+def _retries(file: File, made: Iterable[ast.expr]) -> list[tuple[ast.expr, str]]:
     found = []
-    for decorator in function.decorator_list if function is not None else ():
-        target = decorator.func if isinstance(decorator, ast.Call) else decorator
-        library = RETRIES.get(file.names.path(target))
+    for retry in made:
+        library = RETRIES.get(file.names.path(retry.func if isinstance(retry, ast.Call) else retry))
         if library is not None:
-            found.append((decorator, library))
+            found.append((retry, library))
     return found
 
 
