@@ -761,3 +761,23 @@ def test_speech_that_is_streamed(keys):
     """vLLM-Omni tells its tokens in the words of chat."""
     done = {"type": "speech.audio.done", "usage": dict(zip(keys, (12, 250), strict=True))}
     assert SPEECH.fold(sse({"type": "speech.audio.delta", "audio": "eA=="}, done)).usage == Usage(12, 250)
+
+
+@pytest.mark.parametrize(
+    ("told", "usage", "fees"),
+    [
+        (
+            {"response": {"status": "completed", "usage": {}}, "usage": {"billable_audio_seconds": 60}},
+            (None, 60),
+            False,
+        ),
+        ({"response": {"usage": {}}, "usage": {"input_tokens": 9, "input_text_messages": 2}}, (9, None), True),
+        ({"response": {"usage": {"input_tokens": 9}}, "usage": {"input_tokens": 5}}, (9, None), False),
+        ({"response": {"status": "cancelled", "usage": None}}, None, False),
+    ],
+)
+def test_usage_beside_a_response(told, usage, fees):
+    """xAI has it there, with the seconds that it bills, and the texts that have a fee."""
+    reading = REALTIME.fold(sse({"type": "response.done", **told}))
+    assert (reading.usage and (reading.usage.input, reading.usage.input_seconds)) == usage
+    assert reading.extra_fees is fees

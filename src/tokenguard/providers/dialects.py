@@ -321,6 +321,14 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "xAI, of voice",
+        "`response.done` with `usage` beside the response, which has an empty one; `billable_audio_seconds`, "
+        "`input_text_messages`",
+        "the seconds, by which voice is billed; a text that is sent has a fee of its own, `tool_fees_excluded`",
+        "pydantic/genai-prices#668, #600",
+        "wire",
+    ),
+    Dialect(
         "Mistral's Document AI at Foundry",
         "`usage_info.pages_processed_annotation` beside `pages_processed`, which may be 0",
         "pages that are annotated and pages that are only read; without it, as the request asks",
