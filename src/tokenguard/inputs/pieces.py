@@ -123,8 +123,8 @@ class Request(Generic[T]):
                     asks = n
             results += its_results
             media += its_media
-        self._sums = system, history, results, media, asks
-        self._marks = marks
+        self._sums: tuple[int, int, int, int, int] = system, history, results, media, asks
+        self._marks: tuple[tuple[int, bool], ...] = marks
         if asks < 0:
             asks = len(turns) - 1
         last = turns[asks].words if turns and turns[asks].role not in SYSTEM_ROLES else 0

@@ -245,7 +245,8 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
             (zeros if value == 0 else own)[name] = value
         for name, value in more.items():
             (zeros if value == 0 or name in SHARED else own)[name] = value
-        beginning, ids = "", (trace, span)
+        beginning: str = ""
+        ids: tuple[Any, ...] = trace, span
         if shape.responds:
             beginning, response = _parted(attributes[names.RESPONSE_ID])
             ids = trace, span, response
