@@ -13,7 +13,8 @@ from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE, api_at, conversed
 from tokenguard.providers.events import backwards, in_lines, whole_answer
 from tokenguard.providers.google import EMBED, GENERATE
-from tokenguard.providers.media import IMAGES, TRANSCRIPTS
+from tokenguard.providers.media import IMAGES, SPEECH, TRANSCRIPTS
+from tokenguard.providers.mistral import OCR
 from tokenguard.providers.ollama import CHAT as OLLAMA
 from tokenguard.providers.openai import CHAT, EMBEDDINGS, RESPONSES
 from tokenguard.providers.ranks import RERANK
@@ -219,13 +220,25 @@ def test_tools_of_the_provider(ran, stream):
     assert (CHAT.fold(sse(answer)) if stream else CHAT.read(answer)).extra_fees
 
 
+def xai_ran(tools, **ran):
+    """What xAI tells of its own tools, of each of which there is a count."""
+    none = dict.fromkeys(("web_search_calls", "x_search_calls", "code_interpreter_calls", "file_search_calls"), 0)
+    return {"num_server_side_tools_used": tools, "server_side_tool_usage_details": {**none, **ran}}
+
+
 @pytest.mark.parametrize(
     ("item", "more", "paid"),
     [
         ({"type": "shell_call", "environment": {"type": "container_reference"}}, {}, True),
         ({"type": "shell_call", "environment": {"type": "local"}}, {}, False),
-        ({"type": "x_search_call"}, {"num_server_side_tools_used": 1}, False),  # it has a price
-        ({"type": "x_search_call"}, {"num_server_side_tools_used": 2}, True),
+        ({"type": "web_search_call"}, {"num_server_side_tools_used": 1}, False),  # it has a price
+        ({"type": "web_search_call"}, {"num_server_side_tools_used": 2}, True),
+        ({"type": "web_search_call"}, {**xai_ran(3, web_search_calls=3)}, False),  # a page opened is billed, too
+        ({"type": "web_search_call"}, {**xai_ran(2, web_search_calls=1, code_interpreter_calls=1)}, True),
+        ({"type": "file_search_call"}, xai_ran(1, file_search_calls=1), False),
+        ({"type": "x_search_call"}, {}, True),  # by what is found
+        ({"type": "x_search_call"}, xai_ran(1, x_search_calls=1, x_posts_fetched=12), True),
+        ({"type": "x_search_call"}, {**xai_ran(1, x_search_calls=1), "cost_in_usd_ticks": 292331500}, True),
         ({"type": "message"}, {"num_server_side_tools_used": 2}, True),
         ({"type": "message"}, {"num_sources_used": 0}, False),
     ],
@@ -234,6 +247,20 @@ def test_tools_of_responses(item, more, paid):
     """What runs at the provider costs a fee, and what runs at the caller's none."""
     usage = {"input_tokens": 1, "output_tokens": 1, **more}
     assert RESPONSES.read({"usage": usage, "output": [item]}).extra_fees is paid
+
+
+def test_the_searches_that_xai_bills():
+    """Those that it tells, which may be more than the items; without a word of it, the items that search."""
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    output = [{"type": "web_search_call", "action": {"type": kind}} for kind in ("search", "open_page")]
+    for more, web, files in (
+        ({}, 1, None),
+        (xai_ran(2, web_search_calls=2), 2, None),
+        (xai_ran(5, web_search_calls=2, file_search_calls=3), 2, 3),
+        (xai_ran(0), None, None),
+    ):
+        read = RESPONSES.read({"usage": usage | more, "output": output}).usage
+        assert (read.web_searches, read.file_searches) == (web, files)
 
 
 @pytest.mark.parametrize(
@@ -705,3 +732,32 @@ def test_lifetimes_at_the_end():
     ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": told}
     used = MESSAGES.fold(sse(begun, ended)).usage
     assert (used.input, used.output, used.cache_write, used.cache_write_1h) == (11360, 48, 11350, 11350)
+
+
+ANNOTATED = {"document_annotation_format": {"type": "json_schema"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "more", "read"),
+    [
+        ({}, {"pages_processed": 3}, Usage(pages=3)),
+        (ANNOTATED, {"pages_processed": 3}, Usage(annotated_pages=3)),
+        (ANNOTATED, {"pages_processed": 0, "pages_processed_annotation": 3}, Usage(annotated_pages=3)),
+        (ANNOTATED, {"pages_processed": 3, "pages_processed_annotation": 0}, Usage(pages=3)),  # it was left out
+        (ANNOTATED, {"pages_processed": 1, "pages_processed_annotation": 2}, Usage(pages=1, annotated_pages=2)),
+        ({}, {"pages_processed": 0, "pages_processed_annotation": None}, Usage(pages=0)),
+        (ANNOTATED, {}, None),
+    ],
+)
+def test_pages_that_are_annotated(body, more, read):
+    """As Foundry tells them, beside those that are only read; Mistral leaves it to the request."""
+    reading = OCR.read({"model": "m", "usage_info": {"doc_size_bytes": 1, **more}})
+    assert OCR.units is not None
+    assert OCR.units.told(body, reading).usage == read
+
+
+@pytest.mark.parametrize("keys", [("input_tokens", "output_tokens"), ("prompt_tokens", "completion_tokens")])
+def test_speech_that_is_streamed(keys):
+    """vLLM-Omni tells its tokens in the words of chat."""
+    done = {"type": "speech.audio.done", "usage": dict(zip(keys, (12, 250), strict=True))}
+    assert SPEECH.fold(sse({"type": "speech.audio.delta", "audio": "eA=="}, done)).usage == Usage(12, 250)

@@ -284,7 +284,7 @@ FEES: Final = (
     Fee("google", _names("gemini-"), "web_searches", None, FREE_QUOTA),
     Fee("google", _names("gemini-2. gemini-live-2."), "map_searches", "0.025", FREE_QUOTA),
     Fee("google", _names("gemini-"), "map_searches", "0.014", FREE_QUOTA),
-    # https://docs.x.ai/developers/pricing, "Tool Invocation Costs": of the web and of X, and of collections
+    # https://docs.x.ai/developers/pricing, "Tool Invocation Costs": of the web, and of collections
     Fee("x-ai", _names("grok-"), "web_searches", "0.005"),
     Fee("x-ai", _names("grok-"), "file_searches", "0.0025"),
     # A token of an explicit cache, an hour: `GOOGLE`; not checked, and what is rented is an estimate anyway

@@ -321,6 +321,13 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "Mistral's Document AI at Foundry",
+        "`usage_info.pages_processed_annotation` beside `pages_processed`, which may be 0",
+        "pages that are annotated and pages that are only read; without it, as the request asks",
+        "litellm#38546",
+        "wire",
+    ),
+    Dialect(
         "Mistral",
         "`prompt_token_details` beside `prompt_tokens_details`",
         "cache reads in either",
@@ -466,6 +473,14 @@ DIALECTS: Final = (
         "`meta.billed_units`, `meta.tokens`",
         "searches where there are any, else tokens",
         "litellm#36185, bifrost#4239",
+        "wire",
+    ),
+    Dialect(
+        "xAI",
+        "`usage.server_side_tool_usage_details`: `web_search_calls`, `file_search_calls`, `x_posts_fetched`",
+        "the searches that are billed, an opened page among them; X Search, which is billed by what it finds, is "
+        "marked `tool_fees_excluded`, but where the cost is reported",
+        "docs.x.ai/developers/pricing, litellm#30817",
         "wire",
     ),
     Dialect(

@@ -175,7 +175,11 @@ BUILTIN = "builtin_function"
 """
 HEARD = "prompt_audio_seconds"
 """Where Mistral tells how long it has listened, which it bills beside the tokens (https://mistral.ai/pricing)."""
-SEARCHED: Final = frozenset({"num_sources_used", "num_server_side_tools_used", "plugins", "x_tools", "tool_usage"})
+TALLY: Final = "server_side_tool_usage_details"
+"""Where xAI tells how often each tool was run, and of X Search also what it found."""
+SEARCHED: Final = frozenset(
+    {"num_sources_used", "num_server_side_tools_used", TALLY, "plugins", "x_tools", "tool_usage"}
+)
 """Where a usage tells of tools that the provider ran: xAI's, DashScope's (the last two but one), Volcengine's."""
 STATED: Final = "cost_usd_total"
 """What LLM Gateway calls the cost (https://docs.llmgateway.io/features/cost-breakdown)."""
@@ -242,8 +246,9 @@ DRAWN_USAGE: Final = Shape(
 )
 DRAWS, LIKE_DRAWS = "gpt-image-2.6-sunburst", "gpt-image-2.5-sunburst"
 """The model that draws where none is named (`ImageGeneration` of the SDK), and one with a price that is like it."""
-PAID_TOOLS = frozenset({"code_interpreter_call", DRAWN})
-"""Output items of the Responses API with fees that the answer does not tell: a container's time, a picture's size."""
+PAID_TOOLS = frozenset({"code_interpreter_call", "x_search_call", DRAWN})
+"""Output items of the Responses API with fees that no item tells: a container's time, a picture's size, and each post
+and profile that was found on X (since 2026-09-21; https://docs.x.ai/developers/pricing, "Tool Invocation Costs")."""
 
 
 def _is_paid(item: Mapping[str, Any]) -> bool:
@@ -274,7 +279,7 @@ def read_responses(response: object) -> Reading:
     if counted is not None and counted[2] and counted[3]:
         counted = _apart(counted, said.get("input_tokens_details"))
     told, by_total, doubt = with_total(counted, said.get("total_tokens"))
-    usage, parts, guessed = _with_tools_of(body, _with_searches(told, output))
+    usage, parts, guessed = _with_tools_of(body, _with_searches(told, output, fields(said.get(TALLY))))
     if (charged := reported_cost(said)) is None and said.get("is_byok"):
         doubt = OWN_KEY
     return reading(
@@ -295,7 +300,7 @@ def read_responses(response: object) -> Reading:
     )
 
 
-WEB = frozenset({"web_search_call", "x_search_call"})
+WEB = "web_search_call"
 FILES = frozenset({"file_search_call", "collections_search_call"})
 """Output items of a search: OpenAI's, and xAI's."""
 
@@ -334,15 +339,19 @@ def _uses(told: object) -> int:
     return count(told) or sum(map(_uses, fields(told).values()))
 
 
-def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> Usage | None:
+def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]], ran: Mapping[str, Any]) -> Usage | None:
     """The usage with what was searched: of the web's actions only `search` is billed, opening a page is not.
 
-    https://platform.openai.com/docs/guides/tools-web-search, "Output and citations".
+    https://platform.openai.com/docs/guides/tools-web-search, "Output and citations". But where the calls that are
+    billed are told, it is those: xAI's has a page opened among them.
     """
-    web = sum(
-        item.get("type") in WEB and fields(item.get("action")).get("type", "search") == "search" for item in output
-    )
-    files = sum(item.get("type") in FILES for item in output)
+    web, files = count(ran.get("web_search_calls")), count(ran.get("file_search_calls"))
+    if web is None:
+        web = sum(
+            item.get("type") == WEB and fields(item.get("action")).get("type", "search") == "search" for item in output
+        )
+    if files is None:
+        files = sum(item.get("type") in FILES for item in output)
     if usage is None or not (web or files):
         return usage
     return usage._replace(web_searches=web or None, file_searches=files or None)
