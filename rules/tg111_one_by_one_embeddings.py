@@ -53,7 +53,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tokenguard.facts.patterns import lazy
-from tokenguard.lint.loops import innermost_loop, own_nodes
+from tokenguard.lint.loops import Loop, innermost_loop, own_nodes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
 from tokenguard.lint.syntax import Function, names_in, spelling, walk
@@ -62,6 +62,7 @@ SEVERITY = "warning"
 WORDS = words_of(EMBEDDINGS)
 _CALLS = matcher(EMBEDDINGS)
 _LAST = tuple({path.rpartition(".")[2] for path in EMBEDDINGS})
+_INPUTS = ("input", "contents", "content", "texts", "text")
 _MANY = lazy(r"batch|many|embeddings|documents|texts|bulk|_all$", re.IGNORECASE)
 _BATCH = lazy(r"batch|group|slice|window|part|bucket", re.IGNORECASE)
 
@@ -127,7 +128,8 @@ def _report(call: ast.Call) -> Report:
 
 def _text(file: File, call: ast.Call) -> ast.expr | None:
     known = file.arguments(call).known
-    return known.get("input") or known.get("contents") or known.get("texts") or (call.args[0] if call.args else None)
+    named = (known[name] for name in _INPUTS if name in known)
+    return next(named, call.args[0] if call.args else None)
 
 
 def _given(call: ast.Call, helper: _Helper) -> list[ast.expr]:
@@ -204,6 +206,8 @@ def _items(file: File, call: ast.Call) -> Iterator[tuple[set[str], ast.expr]]:
         if isinstance(node, ast.stmt):
             break
     loop = innermost_loop(file, call)
+    while loop is not None and _tries_again(loop):
+        loop = innermost_loop(file, loop)
     if isinstance(loop, ast.For | ast.AsyncFor) and not _is_range(loop.iter):
         yield _made_of(names_in(loop.target), loop), loop.iter
 
@@ -224,6 +228,12 @@ def _made(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             yield name, value
         case ast.withitem(context_expr=value, optional_vars=ast.Name(id=name)):
             yield name, value
+
+
+def _tries_again(loop: Loop) -> bool:
+    """Whether a loop is one over attempts: it counts, or has no end, and is left once it is done."""
+    endless = isinstance(loop, ast.While) or _is_range(loop.iter)
+    return endless and any(isinstance(node, ast.Break | ast.Return) for node in own_nodes(loop))
 
 
 def _is_range(node: ast.expr) -> bool:

@@ -159,6 +159,8 @@ REPORTED = {
     "a client chosen by slot": "async def pick(text):\n    get_model_slot()\n    return await title(text)\nasync def f(texts):\n    await asyncio.gather(*[pick(t) for t in texts])",
     "a task in a tuple": "async def f(texts):\n    jobs = []\n    for i, text in enumerate(texts):\n        jobs.append((title(text), i))\n    await asyncio.gather(*(job[0] for job in jobs))",
     "a rate limit that is caught is no bound": "async def patient(text):\n    try:\n        return await title(text)\n    except RateLimitError:\n        return None\nasync def f(texts):\n    await asyncio.gather(*[patient(t) for t in texts])",
+    "a delimiter is no limiter": "async def f(path, delimiter):\n    texts = open(path).read().split(delimiter)\n    await asyncio.gather(*[title(t) for t in texts])",
+    "a number of all items": "async def f(claims):\n    n = len(claims)\n    await asyncio.gather(*[title(claims[i]) for i in range(int(n))])",
     "a model's client": "async def f(llm_client, frames):\n    await asyncio.gather(*[llm_client.generate_response(x) for x in frames])",
     "agents": "async def one(agent):\n    return await agent.run()\nasync def f(tasks):\n    await asyncio.gather(*[one(Agent(t)) for t in tasks])",
     "a function that says so": "async def f(docs):\n    await asyncio.gather(*[fix_doc_with_llm(d) for d in docs])",
@@ -187,6 +189,7 @@ REPORTED = {
 }  # fmt: skip
 
 SILENT = {
+    "a name that stands for many later": "async def f(texts, a, b):\n    tasks = [a, b]\n    await asyncio.gather(*tasks)\n    tasks = [title(t) for t in texts]\n    for task in tasks:\n        await task",
     "a task that the next one waits for": (
         "async def f(texts):\n    for t in texts:\n        task = asyncio.create_task(title(t))\n        print(await task)"
     ),
@@ -388,6 +391,21 @@ def test_helpers_of_other_modules_are_followed(tmp_path: Path) -> None:
         TOP.replace("return i, await title(text)", "async with semaphore:\n        await title(text)")
     )
     assert lint_file(Linter(Config(root=tmp_path, select=("TG113",))), path).findings == []
+
+
+def test_a_bound_of_another_module_is_known_whatever_is_told_there(tmp_path: Path) -> None:
+    """A function that says it asks a model, and is told the messages and the model, is still looked into."""
+    asked = "async def ask_with_care(model, messages):\n    return await client.responses.create(model=model, input=messages)\n"
+    (tmp_path / "main.py").write_text(
+        "import asyncio\nfrom ask import ask_with_care\nasync def one(row):\n    return await ask_with_care(model='m', messages=[row])\n"
+        "async def f(df):\n    await asyncio.gather(*[one(row) for _, row in df.iterrows()])\n"
+    )
+    for entered, expected in (("", ["TG113"]), ("    async with semaphore:\n    ", [])):
+        (tmp_path / "ask.py").write_text(
+            f"{TOP}semaphore = asyncio.Semaphore(4)\n{asked.replace('    return', f'{entered}    return')}"
+        )
+        linter = Linter(Config(root=tmp_path, select=("TG113",)))
+        assert [f.rule for f in lint_file(linter, str(tmp_path / "main.py")).findings] == expected
 
 
 def test_a_method_of_another_modules_class_is_followed(tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ FOUND = {
     "TG110 schema in a system prompt": "import json\ndef f(model, text):\n    schema_json = json.dumps(model.model_json_schema(), indent=2)\n    return [{'role': 'system', 'content': f'Answer as JSON:\\n{schema_json}'}, {'role': 'user', 'content': text}]",
     "TG110 pydantic": "from langchain_core.messages import HumanMessage\ndef f(state):\n    return HumanMessage(f'State: {state.model_dump_json(indent=2)}')",
     "TG110 grown prompt": "import json\ndef f(c, rows):\n    prompt = 'Summarise:\\n'\n    for r in rows:\n        prompt += json.dumps(r, indent=4) + '\\n'\n    return c.responses.create(model='m', input=prompt, max_output_tokens=5)",
+    "TG110 a model that is somebody's own": "import json\nclass A:\n    def f(self, x):\n        prompt = f'Read this:\\n{json.dumps(x, indent=2)}'\n        return self.llm.complete(prompt)",
+    "TG110 a template that is held": "import json\nclass A:\n    def f(self, x):\n        prompt = self.templates['rate'].format(memory=json.dumps(x, indent=2))\n        return self.ask(prompt)",
+    "TG110 what builds a prompt": "import json\ndef build_plan_prompt(x):\n    return 'Plan:\\n' + json.dumps(x, indent=2)",
+    "TG110 a tool by its name": "import json\ndef orders(c):\n    return json.dumps(c, indent=2)\nTOOL_HANDLERS = {'orders': orders}",
+    "TG110 a tool in place": "import json\nTOOL_MAP = {'orders': lambda **kw: json.dumps(load(kw['c']), indent=2)}",
+    "TG110 a tool that is a method": "import json\nclass Tasks:\n    def get(self, i):\n        return json.dumps(self.load(i), indent=2)\nTASKS = Tasks()\nTOOL_HANDLERS = {'get': lambda **kw: TASKS.get(kw['i'])}",
     "TG110 returned by a helper": "import json\ndef table(x):\n    return json.dumps(x, ensure_ascii=False, indent=2)\ndef f(x):\n    return {'role': 'user', 'content': 'Data:\\n' + table(x)}",
     # TG111
     "TG111 helper in a comprehension": OPENAI
@@ -174,6 +180,8 @@ SILENT = {
     "TG109 responses say it": OPENAI + "s = client.responses.create(model='m', input='x', max_output_tokens=4, stream=True)",
     "TG109 helper of the sdk": OPENAI
     + "with client.chat.completions.stream(model='m', messages=[], max_tokens=4) as s:\n    print(s)",
+    "TG110 a prompt for a person": "import json\ndef f(x):\n    prompt = f'Send this?\\n{json.dumps(x, indent=2)}\\n[y/n] '\n    return input(prompt) == 'y'",
+    "TG110 what is looked up by name": "import json\ndef orders(c):\n    return json.dumps(c, indent=2)\nPAGES = {'orders': orders}",
     "TG110 printed beside": "import json\ndef f(c, x):\n    print(json.dumps(x, indent=2))\n    return c.responses.create(model='m', input=json.dumps(x), max_output_tokens=5)",
     "TG110 saved answer": "import json\ndef f(c, x):\n    r = c.responses.create(model='m', input=x, max_output_tokens=5)\n    open('a.json', 'w').write(json.dumps(r.output_text, indent=2))",
     "TG110 no indent": "import json\ndef f(x):\n    return {'role': 'user', 'content': json.dumps(x, indent=None)}",

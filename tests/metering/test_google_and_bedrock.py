@@ -15,9 +15,10 @@ from tokenguard.tokens import upper_bound_request
 pytest.importorskip("boto3", "1.37")  # older ones drop what Converse says of caches
 pytest.importorskip("google.genai", "2.34")  # older ones take no client of httpx2
 
+from botocore.awsrequest import AWSResponse
 from google.genai.types import HttpOptions
 
-from canned_clouds import BEDROCK_SONNET, bedrock_client, gemini, google_client
+from canned_clouds import BEDROCK_SONNET, Raw, bedrock_client, gemini, google_client
 
 # $0.30 in, 0.03 read from the cache, 2.50 out.
 GEMINI_COST = (200 * 0.30 + 1000 * 0.03 + 300 * 2.50) / 1e6
@@ -67,6 +68,50 @@ def test_a_tier_that_was_not_answered(client, installed, spans):
     spans.clear()
     bedrock_client().converse(**CONVERSE, serviceTier={"type": "priority"})
     assert spans.attributes["tokenguard.cost.basis"] == "assumed_tier"
+
+
+@pytest.mark.parametrize(
+    ("headers", "factor", "basis"),
+    [
+        ({}, 1, None),
+        ({"X-Amzn-Bedrock-Service-Tier": "default"}, 1, None),
+        ({"X-Amzn-Bedrock-Service-Tier": "flex"}, 0.5, "assumed_flex"),
+        ({"X-Amzn-Bedrock-Service-Tier": "priority"}, 1.75, "assumed_priority"),
+        ({"X-Amzn-Bedrock-Service-Tier": "reserved"}, 1, "assumed_prepaid"),
+        ({"X-Amzn-Bedrock-PerformanceConfig-Latency": "optimized"}, 1.25, "assumed_latency"),
+    ],
+)
+def test_what_invoke_model_tells_in_headers(headers, factor, basis, installed, spans):
+    """Converse has the tier in its answer, `InvokeModel` beside it. GPT-OSS 20B is $0.07 and $0.30."""
+    body = json.dumps({"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}}).encode()
+
+    def answer(request):
+        return AWSResponse(request.url, 200, {"content-type": "application/json", **headers}, Raw(body))
+
+    asked = json.dumps({"messages": [{"role": "user", "content": "x"}]})
+    client = bedrock_client(answer)
+    client.invoke_model(modelId="openai.gpt-oss-20b-1:0", body=asked)["body"].read()
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx((1000 * 0.07 + 100 * 0.3) * factor / 1e6)
+    assert spans.attributes.get("tokenguard.cost.basis") == basis
+    spans.clear()
+    guarded = {"guardrailIdentifier": "g", "guardrailVersion": "1"}
+    client.invoke_model(modelId="openai.gpt-oss-20b-1:0", body=asked, **guarded)["body"].read()
+    assert spans.attributes["tokenguard.cost.basis"] == (basis or "tool_fees_excluded")
+
+
+@pytest.mark.parametrize("served", ["flex", None])
+def test_geminis_tier_in_a_header(served, installed, spans):
+    """Until May 2026 the answer had it nowhere else: vercel/ai#14937."""
+
+    def answer(request):
+        told = gemini(request)
+        return httpx2.Response(200, content=told.content, headers={"x-gemini-service-tier": served} if served else {})
+
+    http = HttpOptions(client_args={"transport": httpx2.MockTransport(answer)})
+    with google_client(http_options=http) as opened:
+        opened.models.generate_content(model="gemini-2.5-flash", contents="x", config={"service_tier": "flex"})
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(GEMINI_COST * (0.5 if served else 1))
+    assert spans.attributes["tokenguard.cost.basis"] == ("assumed_flex" if served else "assumed_tier")
 
 
 def test_content(client, spans, monkeypatch):

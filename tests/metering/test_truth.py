@@ -263,6 +263,26 @@ def test_google_charges_for_searches_past_a_quota(model, searched, usd):
     assert cost.basis == (None if usd is None else "free_quota")
 
 
+@pytest.mark.parametrize(
+    ("model", "usd", "basis"),
+    [
+        ("gpt-image-2", 0.21097, None),  # 50 at $5, 7,024 at $30
+        ("gpt-image-1-mini", 0.056292, None),  # at $2 and $8
+        ("gpt-image-9-new", 0.21097, "assumed_model"),  # no list has it: as the newest one that it has
+    ],
+)
+def test_pictures_of_a_response_have_a_price(model, usd, basis, installed, spans):
+    """Beside the text of it: 1,820 at $5 and 210 at $30."""
+    tool = {"type": "image_generation", "model": model}
+    drawn = {"input_tokens": 50, "output_tokens": 7024, "total_tokens": 7074}
+    usage = {"input_tokens": 1820, "output_tokens": 210, "total_tokens": 2030}
+    told = {"id": "r", "object": "response", "status": "completed", "model": "gpt-5.5", "output": [], "usage": usage}
+    answer = {**told, "created_at": 1, "tools": [tool], "tool_usage": {"image_gen": drawn}}
+    openai_client(answered(answer)).responses.create(model="gpt-5.5", input="x", tools=[tool])
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(1820 * 5e-6 + 210 * 30e-6 + usd)
+    assert spans.attributes.get("tokenguard.cost.basis") == basis
+
+
 def test_a_fee_of_ones_own():
     """`[prices]` can say a fee alone: everything else is as it is listed, and the quota is no guess any more."""
     book = PriceBook({"google/gemini-*": {"web_searches": 0, "map_searches": 7000}, "google/gemini-2.5-pro": "x/y"})
@@ -693,10 +713,14 @@ def test_bedrock_outside_the_us(model, tier, basis):
         ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000, 299_000), 0.006 + 0.1794 + 0.0225),
         ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", Usage(300_000, 1000), 1.1 * (1.8 + 0.0225)),
         ("us.anthropic.claude-sonnet-4-6", Usage(300_000, 1000), 1.1 * (0.9 + 0.015)),
+        ("openai.gpt-5.4", Usage(272_000, 5), 272_000 * 2.75e-6 + 5 * 16.5e-6),
+        ("openai.gpt-5.4", Usage(301_025, 5), 1.65576125),  # as invoiced: litellm#38615
+        ("openai.gpt-5.5", Usage(301_025, 5, 300_000), (1025 * 11 + 300_000 * 1.1 + 5 * 49.5) / 1e6),
     ],
 )
 def test_long_calls_on_bedrock(model, usage, usd):
-    """Sonnet 4 and 4.5 cost twice as much above 200,000 tokens of input there, which the list has left out."""
+    """Sonnet 4 and 4.5 cost twice as much above 200,000 tokens of input there, GPT-5.4 and 5.5 above 272,000; the list
+    has left that out."""
     cost = PriceBook().cost("aws.bedrock", model, usage)
     assert (cost.total, cost.status) == (pytest.approx(usd), "exact")
 

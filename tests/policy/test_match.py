@@ -62,16 +62,16 @@ def test_budget_keys() -> None:
     """A budget's key states its `per` values; separators in values are escaped, long values are cut."""
     compiled = CompiledPolicy(policy.loads(TEXT))
     matched = compiled.match("openai", "m", "embeddings", {"tenant": "a=b,c", "region": "eu"})
-    assert [(budget.name, key) for budget, key in matched.budgets] == [
+    assert [(budget.name, key) for budget, key in matched.accounts()] == [
         ("tenant", "tenant=a%3Db%2Cc,region=eu"),
         ("embeddings", ""),
     ]
-    nobody = compiled.match("openai", "m", "chat", {}).budgets[0][1]
+    nobody = compiled.match("openai", "m", "chat", {}).accounts()[0][1]
     assert nobody == "tenant=,region="
-    long = [compiled.match("openai", "m", "chat", {"tenant": "x" * 5000 + end}).budgets[0][1] for end in "ab"]
+    long = [compiled.match("openai", "m", "chat", {"tenant": "x" * 5000 + end}).accounts()[0][1] for end in "ab"]
     assert long[0] != long[1]
     assert len(long[0]) < 200
-    odd = compiled.match("openai", "m", "chat", {"tenant": "a\ud800\x00\x1f"}).budgets[0][1]
+    odd = compiled.match("openai", "m", "chat", {"tenant": "a\ud800\x00\x1f"}).accounts()[0][1]
     assert odd == "tenant=a?%00%1F,region="
 
 
@@ -101,14 +101,17 @@ def test_entries_follow_the_window() -> None:
 
 
 def test_repeats_are_remembered_and_bounded(monkeypatch) -> None:
-    """What no rule looks at makes no new combination; a flood of values does not grow the memory."""
+    """What is seen again is remembered; what no rule looks at makes no new combination, a flood grows nothing."""
     monkeypatch.setattr(match_module, "CACHE_SIZE", 10)
     compiled = CompiledPolicy(policy.loads(TEXT))
+    compiled.match("openai", "m", "chat", {"tenant": "hot"})
     hot = compiled.match("openai", "m", "chat", {"tenant": "hot", "user": "1"})
     for i in range(1000):
         compiled.match("openai", "m", "chat", {"tenant": f"t{i}"})
         assert compiled.match("openai", "m", "chat", {"user": f"{i}", "tenant": "hot"}) is hot
         assert len(compiled._young) + len(compiled._old) <= 20
+        assert len(compiled._once) <= 10
+    assert len(compiled._young) + len(compiled._old) == 1  # of those that were seen once, none
 
 
 def test_empty_policy() -> None:

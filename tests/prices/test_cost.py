@@ -294,6 +294,12 @@ def test_old_calls_have_old_prices(price):
     peak = AT - 5 * 3_600 * 10**9  # 07:00 UTC; api-docs.deepseek.com: 0.30 in, 1.20 out, and half of it off-peak
     assert price("deepseek", "deepseek-v4-flash", usage, at_ns=peak).total == pytest.approx(0.0042)
     assert price("deepseek", "deepseek-v4-flash", usage).total == pytest.approx(0.0021)
+    saturday, hour = AT + 24 * 3_600 * 10**9, 3_600 * 10**9
+    for hours in range(-12, 36):  # of which DeepSeek has no dearer ones
+        cost = price("deepseek", "deepseek-v4-flash", usage, at_ns=saturday + hours * hour)
+        assert cost.total == pytest.approx(0.0021), hours
+    monday = saturday + 48 * hour
+    assert price("deepseek", "deepseek-v4-flash", usage, at_ns=monday - 9 * hour).total == pytest.approx(0.0042)
 
 
 def test_batch_before_the_list_knew_it_is_an_estimate(price):

@@ -12,8 +12,9 @@ from tokenguard.providers import api_of
 from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE, api_at, conversed
 from tokenguard.providers.events import backwards, in_lines, whole_answer
-from tokenguard.providers.google import GENERATE
-from tokenguard.providers.media import IMAGES, TRANSCRIPTS
+from tokenguard.providers.google import EMBED, GENERATE
+from tokenguard.providers.media import IMAGES, SPEECH, TRANSCRIPTS
+from tokenguard.providers.mistral import OCR
 from tokenguard.providers.ollama import CHAT as OLLAMA
 from tokenguard.providers.openai import CHAT, EMBEDDINGS, RESPONSES
 from tokenguard.providers.ranks import RERANK
@@ -219,13 +220,25 @@ def test_tools_of_the_provider(ran, stream):
     assert (CHAT.fold(sse(answer)) if stream else CHAT.read(answer)).extra_fees
 
 
+def xai_ran(tools, **ran):
+    """What xAI tells of its own tools, of each of which there is a count."""
+    none = dict.fromkeys(("web_search_calls", "x_search_calls", "code_interpreter_calls", "file_search_calls"), 0)
+    return {"num_server_side_tools_used": tools, "server_side_tool_usage_details": {**none, **ran}}
+
+
 @pytest.mark.parametrize(
     ("item", "more", "paid"),
     [
         ({"type": "shell_call", "environment": {"type": "container_reference"}}, {}, True),
         ({"type": "shell_call", "environment": {"type": "local"}}, {}, False),
-        ({"type": "x_search_call"}, {"num_server_side_tools_used": 1}, False),  # it has a price
-        ({"type": "x_search_call"}, {"num_server_side_tools_used": 2}, True),
+        ({"type": "web_search_call"}, {"num_server_side_tools_used": 1}, False),  # it has a price
+        ({"type": "web_search_call"}, {"num_server_side_tools_used": 2}, True),
+        ({"type": "web_search_call"}, {**xai_ran(3, web_search_calls=3)}, False),  # a page opened is billed, too
+        ({"type": "web_search_call"}, {**xai_ran(2, web_search_calls=1, code_interpreter_calls=1)}, True),
+        ({"type": "file_search_call"}, xai_ran(1, file_search_calls=1), False),
+        ({"type": "x_search_call"}, {}, True),  # by what is found
+        ({"type": "x_search_call"}, xai_ran(1, x_search_calls=1, x_posts_fetched=12), True),
+        ({"type": "x_search_call"}, {**xai_ran(1, x_search_calls=1), "cost_in_usd_ticks": 292331500}, True),
         ({"type": "message"}, {"num_server_side_tools_used": 2}, True),
         ({"type": "message"}, {"num_sources_used": 0}, False),
     ],
@@ -234,6 +247,20 @@ def test_tools_of_responses(item, more, paid):
     """What runs at the provider costs a fee, and what runs at the caller's none."""
     usage = {"input_tokens": 1, "output_tokens": 1, **more}
     assert RESPONSES.read({"usage": usage, "output": [item]}).extra_fees is paid
+
+
+def test_the_searches_that_xai_bills():
+    """Those that it tells, which may be more than the items; without a word of it, the items that search."""
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    output = [{"type": "web_search_call", "action": {"type": kind}} for kind in ("search", "open_page")]
+    for more, web, files in (
+        ({}, 1, None),
+        (xai_ran(2, web_search_calls=2), 2, None),
+        (xai_ran(5, web_search_calls=2, file_search_calls=3), 2, 3),
+        (xai_ran(0), None, None),
+    ):
+        read = RESPONSES.read({"usage": usage | more, "output": output}).usage
+        assert (read.web_searches, read.file_searches) == (web, files)
 
 
 @pytest.mark.parametrize(
@@ -458,16 +485,39 @@ def test_own_key_elsewhere():
     [
         ({"web_search": {"num_requests": 2}}, 2, False),
         ({"web_search": {"num_requests": 0}, "image_gen": {"total_tokens": 0}}, None, False),
-        ({"web_search": {"num_requests": 1}, "image_gen": {"total_tokens": 4260}}, 1, True),
         (None, 1, False),
     ],
 )
 def test_tools_beside_the_usage(tools, searches, fees):
-    """OpenAI's count of billed searches goes before the items; whose the tokens of pictures are, it does not say."""
+    """OpenAI's count of billed searches goes before the items."""
     item = {"type": "web_search_call", "action": {"type": "search"}}
     body = {"usage": {"input_tokens": 100, "output_tokens": 20}, "output": [item], "tool_usage": tools}
     read = RESPONSES.read(body)
     assert (read.usage.web_searches, read.extra_fees) == (searches, fees)
+
+
+@pytest.mark.parametrize(
+    ("tools", "model", "basis"),
+    [
+        ([{"type": "image_generation", "model": "gpt-image-2"}], "gpt-image-2", None),
+        ([{"type": "web_search"}, {"type": "image_generation", "model": "gpt-image-1-mini"}], "gpt-image-1-mini", None),
+        ([{"type": "image_generation"}], "gpt-image-2.6-sunburst", "assumed_model"),
+        ([], "gpt-image-2.6-sunburst", "assumed_model"),
+    ],
+)
+def test_pictures_that_a_response_draws(tools, model, basis):
+    """Their tokens are of a model of their own, which the tool names, or OpenAI's default (sub2api#1999)."""
+    drawn = {"input_tokens": 50, "output_tokens": 7024, "cached_tokens": 0, "total_tokens": 7074}
+    item = {"type": "image_generation_call", "status": "completed"}
+    body = {"model": "gpt-5.5", "usage": {"input_tokens": 1820, "output_tokens": 210}, "output": [item], "tools": tools}
+    read = RESPONSES.read({**body, "tool_usage": {"image_gen": drawn}})
+    assert (read.usage[:2], read.extra_fees, read.basis) == ((1820, 210), False, basis)
+    assert [part.model for part in read.parts] == [None, model]
+    picture = read.parts[1].usage
+    assert (picture.input, picture.output, picture.output_image) == (50, 7024, 7024)
+    for untold in ({}, {"image_gen": {"total_tokens": 0, "input_tokens": 0, "output_tokens": 0}}):
+        read = RESPONSES.read({**body, "tool_usage": untold})
+        assert (read.parts, read.extra_fees, read.basis) == ((), True, None)
 
 
 def test_looking_for_tools_is_free():
@@ -524,6 +574,22 @@ def test_details_are_the_same_in_all_of_openais_formats():
     read = CHAT.read({"usage": chat}).usage
     assert read == RESPONSES.read({"usage": usage}).usage
     assert (read.cache_audio_read, read.input_audio, read.output_audio, read.web_searches) == (64, 110, 299, 2)
+    for name in ("token_details", "tokens_details"):  # the second is of LiteLLM's proxy before Gemini: litellm#39864
+        done = {"input_tokens": 1459, "output_tokens": 396, f"input_{name}": sent, f"output_{name}": made}
+        assert REALTIME.read({"response": {"usage": done}}).usage == read
+
+
+@pytest.mark.parametrize("details", ["promptTokensDetails", "promptTokenDetails"])
+def test_what_google_has_embedded(details):
+    """Embeddings spell the details in the second way: sound is dearer than text by 32 times (maximhq/bifrost#7295,
+    litellm#33681)."""
+    kinds = {"TEXT": 2, "IMAGE": 258, "AUDIO": 250}
+    told = [{"modality": kind, "tokenCount": n} for kind, n in kinds.items()]
+    read = EMBED.read({"embeddings": [], "usageMetadata": {"promptTokenCount": 510, details: told}})
+    assert (read.usage.input, read.usage.input_image, read.usage.input_audio) == (510, 258, 250)
+    filmed = [{"modality": "VIDEO", "tokenCount": 660}]
+    film = EMBED.read({"embedding": {}, "usageMetadata": {"promptTokenCount": 660, details: filmed}})
+    assert (film.usage.input_audio, film.basis) == (660, "assumed_input_video")
 
 
 def test_pictures_in_words_of_chat():
@@ -666,3 +732,32 @@ def test_lifetimes_at_the_end():
     ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": told}
     used = MESSAGES.fold(sse(begun, ended)).usage
     assert (used.input, used.output, used.cache_write, used.cache_write_1h) == (11360, 48, 11350, 11350)
+
+
+ANNOTATED = {"document_annotation_format": {"type": "json_schema"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "more", "read"),
+    [
+        ({}, {"pages_processed": 3}, Usage(pages=3)),
+        (ANNOTATED, {"pages_processed": 3}, Usage(annotated_pages=3)),
+        (ANNOTATED, {"pages_processed": 0, "pages_processed_annotation": 3}, Usage(annotated_pages=3)),
+        (ANNOTATED, {"pages_processed": 3, "pages_processed_annotation": 0}, Usage(pages=3)),  # it was left out
+        (ANNOTATED, {"pages_processed": 1, "pages_processed_annotation": 2}, Usage(pages=1, annotated_pages=2)),
+        ({}, {"pages_processed": 0, "pages_processed_annotation": None}, Usage(pages=0)),
+        (ANNOTATED, {}, None),
+    ],
+)
+def test_pages_that_are_annotated(body, more, read):
+    """As Foundry tells them, beside those that are only read; Mistral leaves it to the request."""
+    reading = OCR.read({"model": "m", "usage_info": {"doc_size_bytes": 1, **more}})
+    assert OCR.units is not None
+    assert OCR.units.told(body, reading).usage == read
+
+
+@pytest.mark.parametrize("keys", [("input_tokens", "output_tokens"), ("prompt_tokens", "completion_tokens")])
+def test_speech_that_is_streamed(keys):
+    """vLLM-Omni tells its tokens in the words of chat."""
+    done = {"type": "speech.audio.done", "usage": dict(zip(keys, (12, 250), strict=True))}
+    assert SPEECH.fold(sse({"type": "speech.audio.delta", "audio": "eA=="}, done)).usage == Usage(12, 250)

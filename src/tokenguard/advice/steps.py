@@ -193,7 +193,7 @@ class Budgeted(Step):
 
     def _change(self, call: Replayed) -> None:
         matched = self._match(call)
-        for budget, key in matched.budgets:
+        for budget, key in matched.accounts():
             if budget.by_run:
                 run = call.fact.attributes.get(names.TASK_RUN)
                 if run is None:

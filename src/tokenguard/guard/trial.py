@@ -286,7 +286,7 @@ class _Trying:
 
     def _budgeted(self, budget: Budget) -> tuple[str, str]:
         call, guard = self._call, self._guard
-        key = next((key for each, key in _matched(call).budgets if each is budget), None)
+        key = next((key for each, key in _matched(call).accounts() if each is budget), None)
         if self._refused:
             return "-", "the call has been refused"
         if key is None:

@@ -48,7 +48,7 @@ def digits_of(usd: float) -> int:
     return 6 if 0 < abs(usd) < 0.01 else 4
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True, init=False)
 class Entry:
     """One budget's account for one `key` in one window, with what may be spent from it.
 
@@ -60,21 +60,41 @@ class Entry:
     """Whose account: `tenant=t1`; empty for a budget that all calls share."""
     window_start: int
     window_end: int
-    limit_nano: int | None = None
-    limit_tokens: int | None = None
-    alert_at: tuple[float, ...] = ()
-    enforce: bool = True
+    limit_nano: int | None
+    limit_tokens: int | None
+    alert_at: tuple[float, ...]
+    enforce: bool
     """False: counted and reported (`Reservation.over`), never a reason to refuse."""
-    counts: str = field(default=TOKENS, compare=False)
+    counts: str = field(compare=False)
     """What the amounts that are no money count: `tokens`, or `calls`."""
     account: str = field(init=False, compare=False, repr=False)
     """What identifies the account in a ledger."""
     rule: tuple[int | None, int | None, tuple[float, ...]] = field(init=False, compare=False, repr=False)
     """What decides when an alert is due."""
 
-    def __post_init__(self) -> None:
-        self.account = f"{self.budget}{_SEPARATOR}{self.key}{_SEPARATOR}{self.window_start}"
-        self.rule = (self.limit_nano, self.limit_tokens, self.alert_at)
+    def __init__(
+        self,
+        budget: str,
+        key: str,
+        window_start: int,
+        window_end: int,
+        limit_nano: int | None = None,
+        limit_tokens: int | None = None,
+        alert_at: tuple[float, ...] = (),
+        enforce: bool = True,
+        counts: str = TOKENS,
+    ) -> None:
+        self.budget = budget
+        self.key = key
+        self.window_start = window_start
+        self.window_end = window_end
+        self.limit_nano = limit_nano
+        self.limit_tokens = limit_tokens
+        self.alert_at = alert_at
+        self.enforce = enforce
+        self.counts = counts
+        self.account = f"{budget}{_SEPARATOR}{key}{_SEPARATOR}{window_start}"
+        self.rule = (limit_nano, limit_tokens, alert_at)
 
 
 class Refusal(NamedTuple):

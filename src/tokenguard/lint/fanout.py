@@ -11,7 +11,7 @@ from tokenguard.lint.loops import goes_over, makers
 from tokenguard.lint.pools import POOLS, open_pool
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import BOUND, last_name, mentions_bound
-from tokenguard.lint.syntax import walk
+from tokenguard.lint.syntax import Binding, walk
 
 _DEPTH = 7  # names of lists of lists
 _GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", "tqdm.asyncio.tqdm.gather",
@@ -74,16 +74,21 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
         case ast.Name(id=name):
             found = file.module.scope_at(node).lookup(name)
             scope, bindings = found or (None, [])
-            for binding in bindings:
+            for binding in _before(bindings, node):
                 if binding.kind in ("assign", "augment") and binding.value is not None:
                     yield from _tasks(file, binding.value, depth + 1)
-            for part in scope.names.get(f"{name}[]", ()) if scope else ():
+            for part in _before(scope.names.get(f"{name}[]", []), node) if scope else ():
                 if part.kind not in ("append", "item") or part.value is None:
                     continue
                 if isinstance(part.value, ast.GeneratorExp | ast.ListComp):
                     yield from _tasks(file, part.value, depth + 1)  # tasks.extend(f(x) for x in xs)
                 elif around := goes_over(file, part.node, [binding.node for binding in bindings]):
                     yield _made(file, part.value), around
+
+
+def _before(bindings: list[Binding], name: ast.Name) -> list[Binding]:
+    """What a name was set to in the lines before; where there is nothing, all that it is ever set to."""
+    return [b for b in bindings if b.node.lineno <= name.lineno] or bindings  # type: ignore[attr-defined]
 
 
 def _part(file: File, task: ast.expr) -> ast.expr:

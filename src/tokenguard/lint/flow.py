@@ -287,12 +287,12 @@ class Flow:
         return [t for t in self._all(call.arguments, frame) if t.kind != "order"]
 
     def _local(self, call: Called, frame: Frame) -> list[Taint] | None:
-        """A function or method of this file."""
-        if not call.path.startswith("@") or "." in call.path.removeprefix("@self."):
+        """A function of this file, or a method of one of its classes."""
+        if not call.path.startswith("@"):
             return None
         definition = self.facts.names.definition(call.path)
         if not isinstance(definition, Function):
-            return []
+            return None if "." in call.path.removeprefix("@self.") else []
         inner = self._parameters(definition, call.node.args, _keywords(call.node), frame)
         return self._at(call.node, self._results(self.facts, definition, Frame(inner, frame.depth)))
 

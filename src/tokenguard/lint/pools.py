@@ -27,6 +27,8 @@ def as_many_as_items(file: File, number: ast.expr) -> bool:
     match file.written(number):
         case ast.Call(func=ast.Name(id="len")):
             return True
+        case ast.Call(func=ast.Name(id="int"), args=[number]):
+            return as_many_as_items(file, number)
         case ast.Call(func=ast.Name(id="min"), args=args):
             return all(as_many_as_items(file, arg) for arg in args)
         case ast.Call(func=ast.Name(id="max"), args=args) | ast.BoolOp(values=args):

@@ -257,6 +257,8 @@ def contents(file: File) -> Iterator[ast.expr]:
         assert isinstance(function, Function)
         if is_tool(file, function):
             yield from file.module.results(function)
+    yield from (handler for handler in _handlers(file) if isinstance(handler, ast.Lambda))
+    yield from _prompts_by_name(file)
     for call in file.module.calls_of(_MESSAGES):
         content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
         if content is not None:
@@ -297,12 +299,24 @@ def _prompts_by_name(file: File) -> Iterator[ast.expr]:
         target = node.targets[0]
         name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
         place = file.module.function_of(node) if _PROMPT_NAME.search(name) else None
-        if place is not None and not _only_kept(file, place, name):
+        if place is not None and not (_only_kept(file, place, name) or _for_a_person(file, place, name)):
             yield node.value
     for function in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef):
         assert isinstance(function, Function)
         if _PROMPT_FUNCTION.search(function.name):
             yield from file.module.results(function)
+
+
+_PERSON = frozenset({"input", "print", "confirm", "getpass", "echo", "secho", "markdown"})
+
+
+def _for_a_person(file: File, place: Function, name: str) -> bool:
+    """Whether a prompt is only shown to who sits before the program: `input(prompt)`."""
+    shown = [c for c in file.module.calls_of(_PERSON) if c.args and spelling(c.args[0]) == name]
+    if not any(file.module.function_of(call) is place for call in shown):
+        return False
+    reads = [n for n in walk(place) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
+    return all(any(read is call.args[0] for call in shown) for read in reads)
 
 
 _APPENDS = frozenset({"append", "add_message", "add_user_message", "add_ai_message", "add_messages"})
@@ -341,13 +355,19 @@ def _grows_history(statement: ast.stmt | None) -> bool:
 
 # -- tools -------------------------------------------------------------------------------------------------------------
 
-TOOL_WORDS = ("tool", "Tool", "kernel_function", "ai_function", "ai_callable")
+TOOL_WORDS = ("tool", "Tool", "TOOL", "available_functions", "kernel_function", "ai_function", "ai_callable")
 _TOOL_MARKS = lazy(
     r"(?:.*[.?@])?(tool|tool_plain|function_tool|kernel_function|ai_function|ai_callable|beta_tool)(\(\))?"
 )
 _TOOL_PARTS = ("func", "fn", "function", "coroutine")
 _TOOL_MAKERS = frozenset({"Tool", "FunctionTool", "StructuredTool", "function_tool", "from_function", "from_defaults",
                           "tool", "beta_tool", "add_tool", "register_tool"})  # fmt: skip
+_HANDLERS = lazy(
+    r"(?:^|_)tools?_?(?:handlers?|functions?|funcs?|map(?:ping)?|registry|dispatch(?:er)?|by_name|table|impls?"
+    r"|implementations?|executors?|calls?)$|^_?available_(?:tools|functions)$",
+    re.IGNORECASE,
+)
+"""A dict of what is run for a model, by the names that the model says."""
 _TOOL_BASES = lazy(r".*\b\w*Tool$")
 
 
@@ -372,6 +392,26 @@ def _given_as_tools(file: File) -> set[str]:
                     given += listed.elts if isinstance(listed, ast.List | ast.Tuple) else []
         for call in file.module.calls_of(_TOOL_MAKERS):
             given += [*call.args[:3], *(k.value for k in call.keywords if k.arg in _TOOL_PARTS)]
+        given += _handlers(file)
         file.memory["tools"] = {(spelling(node) or "").rpartition(".")[2] for node in given} - {""}
     found: set[str] = file.memory["tools"]
+    return found
+
+
+def _handlers(file: File) -> list[ast.expr]:
+    """What a dict such as `TOOL_HANDLERS` has for each name: functions, and lambdas."""
+    if "handlers" not in file.memory:
+        named = (
+            (n.targets[0] if isinstance(n, ast.Assign) else n.target, n.value)
+            for n in file.module.all(ast.Assign, ast.AnnAssign)
+            if isinstance(n, ast.Assign | ast.AnnAssign) and isinstance(n.value, ast.Dict)
+        )
+        file.memory["handlers"] = [
+            value
+            for target, made in named
+            if isinstance(made, ast.Dict) and _HANDLERS.search((spelling(target) or "").rpartition(".")[2])
+            for value in made.values
+            if isinstance(value, ast.Lambda | ast.Name | ast.Attribute)
+        ]
+    found: list[ast.expr] = file.memory["handlers"]
     return found

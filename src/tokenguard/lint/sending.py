@@ -16,7 +16,7 @@ from tokenguard.lint.syntax import Function, below, spelling, walk
 
 _DEPTH = 7  # helpers between the start of a task and its request
 BOUND = lazy(
-    r"(?:^|_)sem(?:aphores?)?(?:_|$)|semaphore|limiter(?!ror)|rate_?limit(?!_?(?:error|exc|reached|hit))|throttl|concurrency|concurrent_(?!futures)|[_a-z]concurrent(?!ly)|maxConcurrent|(?:^|_)slots$|bounded|capacity",
+    r"(?:^|_)sem(?:aphores?)?(?:_|$)|semaphore|(?<!de)limiter(?!ror)|rate_?limit(?!_?(?:error|exc|reached|hit))|throttl|concurrency|concurrent_(?!futures)|[_a-z]concurrent(?!ly)|maxConcurrent|(?:^|_)slots$|bounded|capacity",
     re.IGNORECASE,
 )
 # What asks a model through a framework, and what it is asked of.
@@ -221,7 +221,7 @@ def _asked_for(file: File, call: ast.Call) -> bool:
     """
     name = last_name(call.func)
     if {keyword.arg for keyword in call.keywords} >= {"messages", "model"} and _REQUESTS.fullmatch(name):
-        return not _holds_up(file, call)
+        return not _holds_up(file, call) and not _bounds(file, call.func)
     waited = isinstance(file.module.parents.get(call), ast.Await)
     return waited and last_name(getattr(call.func, "value", call)) == "model" and bool(_OF_ONE_MODEL.fullmatch(name))
 
@@ -319,9 +319,9 @@ def _path(file: File, func: ast.expr) -> str:
 
 
 def _bounds(file: File, func: ast.expr) -> bool:
-    """Whether a function of this file, like `limited(f(x))`, bounds what it is given."""
-    definition = file.names.definition(file.names.path(func))
-    return isinstance(definition, Function) and mentions_bound(file, definition)
+    """Whether a function of the project, like `limited(f(x))` or `ask_with_limit(x)`, bounds what it is given."""
+    found = function_of(file, func) if isinstance(func, ast.Name | ast.Attribute) else None
+    return found is not None and mentions_bound(*found)
 
 
 def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:

@@ -207,7 +207,10 @@ def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
 CALL_WORDS = words_of(row.path for row in CALLS)
 MODEL_WORDS = words_of(row.path for row in MODELS)
 EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content",
-              "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create")  # fmt: skip
+              "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create",
+              "google.generativeai.embed_content",
+              *(f"langchain_openai.{kind}().{name}" for kind in ("OpenAIEmbeddings", "AzureOpenAIEmbeddings")
+                for name in ("embed_query", "aembed_query")))  # fmt: skip
 RUNS = (
     "*.invoke",
     "*.ainvoke",

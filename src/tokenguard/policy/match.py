@@ -6,7 +6,6 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from tokenguard.facts import names
@@ -70,22 +69,55 @@ class Tightest(NamedTuple):
         )
 
 
-_Windows = tuple[float, float, tuple[Entry, ...]]
-"""From when to when accounts are those of the time, and they."""
-_NONE_YET: Final[_Windows] = (0.0, 0.0, ())
+_Key = Callable[[_Facts], str]
+_Rows = tuple[tuple[str, _Key, tuple[Any, ...]], ...]
+"""Of each budget its name, what makes an account's key of a call's facts, and the rest of an `Entry`."""
+_NONE_YET: Final[tuple[float, float, Any]] = (0.0, 0.0, ())
+"""From when to when something is so, and what."""
 
 
-class Accounts:
-    """Some of the budgets that apply to a call, and their accounts in a ledger."""
+class Terms:
+    """Budgets that apply together, and what their accounts have at a time, whosever they are."""
 
     __slots__ = ("_enforced", "_observed", "_shared", "budgets", "by_run")
 
-    def __init__(self, budgets: tuple[tuple[Budget, str], ...], *, by_run: bool = True) -> None:
+    def __init__(self, budgets: tuple[tuple[Budget, _Key], ...]) -> None:
         self.budgets = budgets
-        """Each budget with the key of its account, such as `tenant=t1`; that of a run of a task comes with the call."""
-        self.by_run = tuple([row for row in budgets if row[0].by_run]) if by_run else ()
+        """Each budget with what makes the key of its account of a call's facts."""
+        self.by_run = tuple([row for row in budgets if row[0].by_run])
         """Those of runs of a task."""
-        self._shared = tuple([row for row in budgets if not row[0].by_run]) if self.by_run else budgets
+        self._shared = tuple([row for row in budgets if not row[0].by_run])
+        self._enforced = self._observed = _NONE_YET
+
+    def at(self, now: float, *, enforce: bool) -> tuple[float, float, _Rows]:
+        """From when to when the windows are those that hold `now`, and what their accounts have."""
+        kept: tuple[float, float, _Rows] = self._enforced if enforce else self._observed
+        if kept[0] <= now < kept[1]:
+            return kept
+        since, until = 0.0, float("inf")
+        found = []
+        for budget, key in self._shared:
+            start, end = _window(budget, now)
+            since, until = max(since, start), min(until, end)
+            found.append((budget.name, key, (start, end, *_limits(budget, enforce=enforce))))
+        kept = (since, until, tuple(found))
+        if enforce:
+            self._enforced = kept
+        else:
+            self._observed = kept
+        return kept
+
+
+class Accounts:
+    """The accounts of some budgets in a ledger that are a call's."""
+
+    __slots__ = ("_enforced", "_facts", "_observed", "_terms", "budgets")
+
+    def __init__(self, terms: Terms, facts: _Facts) -> None:
+        self._terms = terms
+        self._facts = facts
+        self.budgets = terms.budgets
+        """Each budget with what makes the key of its account."""
         self._enforced = self._observed = _NONE_YET
 
     def entries(self, now: float, *, enforce: bool = True, run: str = "") -> tuple[Entry, ...]:
@@ -94,35 +126,31 @@ class Accounts:
         With `enforce=False` (mode `observe`) none of them refuses; they are reported in `Reservation.over`. `run` is
         the run of the task in which the call is made: without one, budgets by run have no account.
         """
+        entries: tuple[Entry, ...]
         since, until, entries = self._enforced if enforce else self._observed
         if not since <= now < until:
-            made = self._entries(now, enforce=enforce)
+            facts = self._facts
+            since, until, rows = self._terms.at(now, enforce=enforce)
+            entries = tuple([Entry(budget, key(facts), *rest) for budget, key, rest in rows])
+            made = (since, until, entries)
             if enforce:
                 self._enforced = made
             else:
                 self._observed = made
-            entries = made[2]
-        return entries + self.of_run(run, now, enforce=enforce) if run and self.by_run else entries
+        return entries + self.of_run(run, now, enforce=enforce) if run and self._terms.by_run else entries
 
     def of_run(self, run: str, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
         """The accounts of a run of a task."""
         end = int(now + RUN_KEPT_S)
-        return tuple(
-            _entry(budget, f"{key},{run_key(run)}" if key else run_key(run), 0, end, enforce=enforce)
-            for budget, key in self.by_run
-        )
-
-    def _entries(self, now: float, *, enforce: bool) -> _Windows:
-        since, until = 0.0, float("inf")
         found = []
-        for budget, key in self._shared:
-            start, end = _window(budget, now)
-            since, until = max(since, start), min(until, end)
-            found.append(_entry(budget, key, start, end, enforce=enforce))
-        return since, until, tuple(found)
+        for budget, key in self._terms.by_run:
+            whose = ",".join(filter(None, (key(self._facts), run_key(run))))
+            found.append(Entry(budget.name, whose, 0, end, *_limits(budget, enforce=enforce)))
+        return tuple(found)
 
 
-NO_ACCOUNTS: Final = Accounts(())
+NO_ACCOUNTS: Final = Accounts(Terms(()), ())
+
 
 _windows: Final[dict[tuple[str, str], tuple[int, int]]] = {}
 """The windows that were asked for last: they are those of all tenants."""
@@ -137,17 +165,12 @@ def _window(budget: Budget, now: float) -> tuple[int, int]:
     return known
 
 
-@lru_cache(maxsize=1024)
-def _in_nano(usd: float) -> int:
-    return nano(usd)
-
-
-def _entry(budget: Budget, key: str, start: int, end: int, *, enforce: bool = True) -> Entry:
-    limit_nano = None if budget.limit_usd is None else _in_nano(budget.limit_usd)
+def _limits(budget: Budget, *, enforce: bool) -> tuple[Any, ...]:
+    """What an `Entry` of this budget has after its window."""
+    limit_nano = None if budget.limit_usd is None else nano(budget.limit_usd)
     counted = TOKENS if budget.limit_calls is None else CALLS
     most = budget.limit_tokens if budget.limit_calls is None else budget.limit_calls
-    enforce = enforce and budget.then != "warn"
-    return Entry(budget.name, key, start, end, limit_nano, most, budget.alert_at, enforce, counted)
+    return limit_nano, most, budget.alert_at, enforce and budget.then != "warn", counted
 
 
 def run_key(run: str) -> str:
@@ -160,9 +183,6 @@ def key_without_run(key: str) -> str:
     return key.partition(f"{TASK_RUN}=")[0].rstrip(",")
 
 
-_Key = Callable[[_Facts], str]
-
-
 class Together(NamedTuple):
     """Rules that apply together, in the order of the file: what is so of them whosever the call is."""
 
@@ -170,12 +190,14 @@ class Together(NamedTuple):
     tightest: Tightest
     budgets: tuple[tuple[Budget, _Key], ...]
     """Each with what makes the key of its account of a call's facts."""
+    money: Terms | None
+    """Those of money and tokens; `None` where there are none."""
+    rates: Terms | None
+    """Those of calls."""
     breakers: tuple[Breaker, ...]
     share: tuple[Share, _Key] | None
     cache: tuple[Cache, Callable[[_Facts], str | None]] | None
     routes: tuple[tuple[Route, _Key], ...]
-    rates: bool
-    """Whether a budget is one of calls."""
     by_run: bool
     """Whether a budget has an account for each run of a task."""
 
@@ -184,6 +206,7 @@ class Matched:
     """The rules that apply to a call, in the order of the file."""
 
     __slots__ = (
+        "_facts",
         "breakers",
         "budgets",
         "by_run",
@@ -199,16 +222,11 @@ class Matched:
     )
 
     def __init__(self, rules: Together, facts: _Facts) -> None:
-        self.limits, self.tightest, each, self.breakers, share, cache, routes, has_rates, self.by_run = rules
-        self.budgets = budgets = tuple([(budget, key(facts)) for budget, key in each])
-        """Each budget with the key of its account, such as `tenant=t1`."""
-        money = rates = budgets
-        if has_rates:
-            money = tuple([row for row in budgets if row[0].limit_calls is None])
-            rates = tuple([row for row in budgets if row[0].limit_calls is not None])
-        self.money = Accounts(money, by_run=self.by_run) if money else NO_ACCOUNTS
+        self.limits, self.tightest, self.budgets, money, rates, self.breakers, share, cache, routes, self.by_run = rules
+        self._facts = facts
+        self.money = NO_ACCOUNTS if money is None else Accounts(money, facts)
         """The budgets of money and tokens."""
-        self.rates = Accounts(rates, by_run=self.by_run) if has_rates else NO_ACCOUNTS
+        self.rates = NO_ACCOUNTS if rates is None else Accounts(rates, facts)
         """The budgets of calls."""
         self.share: Share | None = None
         self.share_key = ""
@@ -220,12 +238,16 @@ class Matched:
         """The first `[[cache]]` that applies, and whose calls may have its answers; no key where the call lacks one."""
         if cache is not None:
             self.cache, self.cache_key = cache[0], cache[1](facts)
-        self.routes = tuple([(route, arm(facts)) for route, arm in routes])
+        self.routes = tuple([(route, arm(facts)) for route, arm in routes]) if routes else ()
         """Each `[[route]]` with the arm of these calls; an empty one is drawn by the request."""
 
     def entries(self, now: float, *, enforce: bool = True) -> tuple[Entry, ...]:
         """The accounts of money and tokens; see `Accounts.entries`."""
         return self.money.entries(now, enforce=enforce)
+
+    def accounts(self) -> list[tuple[Budget, str]]:
+        """Each budget with the key of its account, such as `tenant=t1`."""
+        return [(budget, key(self._facts)) for budget, key in self.budgets]
 
     def budget(self, name: str) -> Budget:
         """The matching budget of this name, such as a refusal's `entry.budget`."""
@@ -253,6 +275,8 @@ class CompiledPolicy:
         self._arms = [_arm_of(rule, at) for rule in policy.routes]
         self._together: dict[tuple[tuple[int, ...], ...], Together] = {}
         """The rules that apply together, by their places."""
+        self._once: set[int] = set()
+        """Hashes of combinations that were seen once of late; what is seen again is remembered."""
         self._young: dict[_Facts, Matched] = {}
         self._old: dict[_Facts, Matched] = {}
 
@@ -267,7 +291,14 @@ class CompiledPolicy:
         return self._miss(facts) if matched is None else matched
 
     def _miss(self, facts: _Facts) -> Matched:
-        matched = self._old.get(facts) or self._decide(facts)
+        matched = self._old.get(facts)
+        if matched is None:
+            matched = self._decide(facts)
+            if (which := hash(facts)) not in self._once:  # it may never come again: one of very many tenants
+                if len(self._once) >= CACHE_SIZE:
+                    self._once.clear()
+                self._once.add(which)
+                return matched
         if len(self._young) >= CACHE_SIZE:  # two generations: what is in use moves on, the rest is forgotten
             self._old, self._young = self._young, {}
         self._young[facts] = matched
@@ -287,16 +318,19 @@ class CompiledPolicy:
         policy = self.policy
         limits = tuple([policy.limits[place] for place in found.get("limits", ())])
         budgets = tuple([(policy.budgets[place], self._budget_keys[place]) for place in found.get("budgets", ())])
+        money = tuple([row for row in budgets if row[0].limit_calls is None])
+        rates = tuple([row for row in budgets if row[0].limit_calls is not None])
         share, cache = (next(iter(found.get(kind, ())), None) for kind in ("shares", "caches"))
         return Together(
             limits,
             Tightest.of(limits),
             budgets,
+            Terms(money) if money else None,
+            Terms(rates) if rates else None,
             tuple([policy.breakers[place] for place in found.get("breakers", ())]),
             None if share is None else (policy.shares[share], self._share_keys[share]),
             None if cache is None else (policy.caches[cache], self._cache_keys[cache]),
             tuple([(policy.routes[place], self._arms[place]) for place in found.get("routes", ())]),
-            rates=any(budget.limit_calls is not None for budget, _ in budgets),
             by_run=any(budget.by_run for budget, _ in budgets),
         )
 
@@ -338,6 +372,9 @@ def _arm_of(rule: Route, at: Mapping[str, int]) -> Callable[[_Facts], str]:
 def _key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str]:
     """The account's key: `tenant=t1,team=search`; a value that is absent is empty."""
     indexes = [(key, at[key]) for key in per if key != TASK_RUN]
+    if len(indexes) == 1:
+        (name, place), *_ = indexes
+        return lambda facts: f"{name}={_value(facts[place])}"
     return lambda facts: ",".join([f"{key}={_value(facts[index])}" for key, index in indexes])
 
 
@@ -361,9 +398,10 @@ def accounts_here(budgets: Iterable[Budget], facts: Mapping[str, str]) -> Accoun
             for (_, globs), value in zip(budget.when.patterns, known.values(), strict=True)
         )
         if fits and not any(key in CALL_KEYS and key not in facts for key in budget.per):
-            at = {key: index for index, key in enumerate(budget.per)}
-            found.append((budget, _key_of(budget.per, at)(tuple(facts.get(key, "") for key in budget.per))))
-    return Accounts(tuple(found))
+            found.append(budget)
+    at = {key: index for index, key in enumerate(dict.fromkeys(key for budget in found for key in budget.per))}
+    terms = Terms(tuple([(budget, _key_of(budget.per, at)) for budget in found]))
+    return Accounts(terms, tuple([facts.get(key, "") for key in at]))
 
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f,=%]")

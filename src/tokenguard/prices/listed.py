@@ -68,6 +68,23 @@ FREE: Final = ":free"
 
 NOTHING: Final = dict.fromkeys(("input", "output", "cache_read", "cache_write"), Decimal(0))
 
+SATURDAY: Final = 5
+"""As `datetime.weekday` has it."""
+
+
+class Rest(NamedTuple):
+    """A seller whose dearer hours are those of weekdays, which the list cannot say."""
+
+    busy: range
+    """The hours by UTC that are dearer, and those between them."""
+    quiet: int
+    """One between them that is not."""
+
+
+RESTS: Final[Mapping[str, Rest]] = {"deepseek": Rest(range(1, 10), 5)}
+"""https://api-docs.deepseek.com/quick_start/pricing: from 1 to 4 and from 6 to 10, and not on holidays in China, which
+are not known here."""
+
 _current: Callable[[], DataSnapshot] | None = None
 """Gives the list, once it is in memory: a thread of OpenTelemetry's may ask for its age, and must not import it."""
 
@@ -278,7 +295,7 @@ def _rates(
     unlisted = [mark for mark in unlisted if mark not in CONTEXT or CONTEXT[mark][0] not in covered]
     factor, tier_basis = assumed(unlisted, provider.id)
 
-    listed_price = model.get_prices(at, context if variants else None)
+    listed_price = model.get_prices(_hour(owner.id, at), context if variants else None)
     price = _price(listed_price, free=model.id.endswith(FREE))
     if not price:
         return None  # sold by something that we do not count
@@ -303,6 +320,12 @@ def _rates(
         tuple(derived.items()),
         without_rates(price),
     )
+
+
+def _hour(seller: str, at: datetime) -> datetime:
+    """The time by whose rates a seller bills a call: the list has its dearer hours on all days."""
+    rest = RESTS.get(seller)
+    return at if rest is None or at.weekday() < SATURDAY or at.hour not in rest.busy else at.replace(hour=rest.quiet)
 
 
 def _variants(model: ModelInfo, context: Mapping[str, str], at: datetime) -> Iterator[PriceVariant]:

@@ -284,7 +284,7 @@ FEES: Final = (
     Fee("google", _names("gemini-"), "web_searches", None, FREE_QUOTA),
     Fee("google", _names("gemini-2. gemini-live-2."), "map_searches", "0.025", FREE_QUOTA),
     Fee("google", _names("gemini-"), "map_searches", "0.014", FREE_QUOTA),
-    # https://docs.x.ai/developers/pricing, "Tool Invocation Costs": of the web and of X, and of collections
+    # https://docs.x.ai/developers/pricing, "Tool Invocation Costs": of the web, and of collections
     Fee("x-ai", _names("grok-"), "web_searches", "0.005"),
     Fee("x-ai", _names("grok-"), "file_searches", "0.0025"),
     # A token of an explicit cache, an hour: `GOOGLE`; not checked, and what is rented is an estimate anyway
@@ -330,6 +330,8 @@ LONGER: Final = (
         Decimal("1.5"),
         f"{AWS}, as listed by litellm on {READ}",
     ),
+    # As invoiced: https://github.com/BerriAI/litellm/pull/38615
+    Longer("aws", _names("openai.gpt-5.4 openai.gpt-5.5"), 272_000, Decimal(2), Decimal("1.5"), AWS),
 )
 _LONGER: Final = _by_seller(LONGER)
 

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -246,6 +247,17 @@ CONVERSE = Api(
 )
 
 CONVERSE_OPENAI = CONVERSE._replace(fold=fold_converse_openai)
+
+
+@lru_cache(maxsize=64)
+def guarded(api: Api) -> Api:
+    """The format of an `InvokeModel` request with a guardrail, which is billed beside the tokens.
+
+    It is named outside of the body, so that whatever names the model stands for it.
+    """
+    return api._replace(fees=("model",))
+
+
 OPENAI_MODEL = lazy(r"\bopenai\.")
 
 

@@ -194,8 +194,9 @@ DIALECTS: Final = (
     Dialect(
         "OpenAI, Responses API",
         "`tool_usage`: searches that are billed, tokens of pictures",
-        "its searches count, and not the items; pictures are marked `tool_fees_excluded`",
-        "`ToolUsage` of the SDK",
+        "its searches count, and not the items; pictures at the price of the tool's model, or `estimated` as "
+        "`assumed_model` where it names none",
+        "`ToolUsage` of the SDK; sub2api#1999",
         "wire",
     ),
     Dialect(
@@ -246,6 +247,20 @@ DIALECTS: Final = (
         "nothing of the tier that a call was served in",
         "the one that was asked for: it is that or a refusal",
         "https://docs.fireworks.ai/serverless/serverless-modes; llmgateway#3332",
+        "wire",
+    ),
+    Dialect(
+        "Bedrock's `InvokeModel`; Gemini, until May 2026",
+        "the tier, and Bedrock's latency, in headers (`x-amzn-bedrock-service-tier`, `x-gemini-service-tier`)",
+        "read there, by whatever client",
+        "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html; vercel/ai#15488",
+        "wire",
+    ),
+    Dialect(
+        "Gemini, embeddings",
+        "`promptTokenDetails` in place of `promptTokensDetails`",
+        "tokens of pictures and sound, at their rates",
+        "bifrost#7295, litellm#33681",
         "wire",
     ),
     Dialect(
@@ -303,6 +318,13 @@ DIALECTS: Final = (
         "nothing of a deployment's zone, which may cost a tenth more",
         "as Global, `estimated` as `assumed_global`, until `[prices]` has a `factor`",
         "https://pypi.org/project/azure-genai-prices/; litellm#38370",
+        "wire",
+    ),
+    Dialect(
+        "Mistral's Document AI at Foundry",
+        "`usage_info.pages_processed_annotation` beside `pages_processed`, which may be 0",
+        "pages that are annotated and pages that are only read; without it, as the request asks",
+        "litellm#38546",
         "wire",
     ),
     Dialect(
@@ -451,6 +473,14 @@ DIALECTS: Final = (
         "`meta.billed_units`, `meta.tokens`",
         "searches where there are any, else tokens",
         "litellm#36185, bifrost#4239",
+        "wire",
+    ),
+    Dialect(
+        "xAI",
+        "`usage.server_side_tool_usage_details`: `web_search_calls`, `file_search_calls`, `x_posts_fetched`",
+        "the searches that are billed, an opened page among them; X Search, which is billed by what it finds, is "
+        "marked `tool_fees_excluded`, but where the cost is reported",
+        "docs.x.ai/developers/pricing, litellm#30817",
         "wire",
     ),
     Dialect(

@@ -89,7 +89,7 @@ GENERATE_USAGE = Counts(
     "thoughtsTokenCount",
     "cachedContentTokenCount",
     "totalTokenCount",
-    ("promptTokensDetails", "toolUsePromptTokensDetails"),
+    ("promptTokensDetails", "toolUsePromptTokensDetails", "promptTokenDetails"),  # the last of embeddings
     "cacheTokensDetails",
     "candidatesTokensDetails",
 )

@@ -1,4 +1,4 @@
-"""What gateways and hosts tell of an answer in its headers alone: that it was kept, what it cost, what was cached."""
+"""What is told of an answer in its headers alone: that a gateway had kept it, its cost, its tier, what was cached."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ COST: Final = "x-litellm-response-cost"
 """USD by LiteLLM's own list and its operator's settings (https://docs.litellm.ai/docs/proxy/response_headers)."""
 CACHED: Final = "fireworks-cached-prompt-tokens"
 """https://docs.fireworks.ai/guides/prompt-caching"""
+SERVICE_TIER: Final = {
+    "aws.bedrock": "x-amzn-bedrock-service-tier",  # of `InvokeModel`: Converse has it in the answer
+    "gcp.gemini": "x-gemini-service-tier",  # https://ai.google.dev/gemini-api/docs/priority-inference
+}
+"""By provider: the header with the tier that a call was served in."""
+SPEED: Final = "x-amzn-bedrock-performanceconfig-latency"
+"""The same of Bedrock's latency."""
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 """By name in any case, or as pairs."""
 
@@ -44,10 +51,16 @@ class ByHeaders(NamedTuple):
     """USD, where it says so there: not of a stream, whose headers are sent before there is an answer."""
     cached: int | None = None
     """The tokens that were read from a cache."""
+    service_tier: str | None = None
+    speed: str | None = None
+    """As `Reading` has them."""
 
     def into(self, reading: Reading) -> Reading:
         """What an answer says, with what its headers do."""
         reading = with_cached(reading, self.cached)
+        if self.service_tier is not None or self.speed is not None:
+            tier, speed = self.service_tier or reading.service_tier, self.speed or reading.speed
+            reading = reading._replace(service_tier=tier, speed=speed)
         if not self.reckons:
             return reading
         # Zero is what LiteLLM says of a model whose price it does not know
@@ -57,13 +70,13 @@ class ByHeaders(NamedTuple):
 
 @lru_cache(maxsize=512)
 def tells(endpoint: Endpoint) -> bool:
-    """Whether who answers may say more in headers: a gateway, or somebody's proxy.
+    """Whether who answers may say more in headers: a gateway, somebody's proxy, or one of a few providers.
 
     >>> tells(Endpoint("openai", "api.openai.com", 443)), tells(Endpoint("unknown", "llm.internal", 443))
     (False, True)
     """
     provider = listed(endpoint.host)
-    return provider is None or provider in KEEPERS or provider == "fireworks"
+    return provider is None or provider in KEEPERS or provider == "fireworks" or provider in SERVICE_TIER
 
 
 def by_headers(endpoint: Endpoint, headers: Headers, *, stream: bool) -> ByHeaders | None:
@@ -77,11 +90,17 @@ def by_headers(endpoint: Endpoint, headers: Headers, *, stream: bool) -> ByHeade
     True
     >>> by_headers(Endpoint("unknown", "kong.internal", 443), [("X-Cache-Status", "Hit")], stream=True).kept
     True
+    >>> bedrock = Endpoint("aws.bedrock", "bedrock-runtime.us-east-1.amazonaws.com", 443)
+    >>> by_headers(bedrock, {"x-amzn-bedrock-service-tier": "flex"}, stream=True).service_tier
+    'flex'
     """
     if not tells(endpoint):
         return None
     if not isinstance(headers, Mapping):
         headers = {name.lower(): value for name, value in headers}
+    if (tier := SERVICE_TIER.get(endpoint.provider)) is not None:
+        served, speed = headers.get(tier), headers.get(SPEED)
+        return ByHeaders(service_tier=served, speed=speed) if served or speed else None
     reckons = endpoint.provider in (UNKNOWN, LITELLM) and any(headers.get(name) is not None for name in OF_LITELLM)
     told = ByHeaders(
         kept=any(str(headers.get(name, "")).lower() in words for name, words in KEPT.items()),

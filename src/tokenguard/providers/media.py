@@ -127,7 +127,9 @@ IMAGES = Api(
 
 # --- speech: https://developers.openai.com/api/docs/guides/text-to-speech --------------------------------------------
 
-SPEECH_USAGE: Final = Shape({"input_tokens": "input", "output_tokens": "output"})
+SPEECH_USAGE: Final = Shape(
+    {"input_tokens": "input", "output_tokens": "output", "prompt_tokens": "input", "completion_tokens": "output"}
+)
 TOKENS_OF_CHARACTER = 2
 """Audio tokens of a character, at the most: some 21 a second (a minute costs $0.015), and 14 characters a second."""
 

@@ -138,7 +138,7 @@ CONVERSATIONS = Api(
 
 # --- documents: https://docs.mistral.ai/capabilities/document_ai -----------------------------------------------------
 
-OCR_USAGE: Final = Shape({"pages_processed": "pages"})
+OCR_USAGE: Final = Shape({"pages_processed": "pages", "pages_processed_annotation": "annotated_pages"})
 MOST_PAGES = 1000
 """Of a document, at the most that are taken."""
 ANNOTATES = ("bbox_annotation_format", "document_annotation_format")
@@ -165,9 +165,15 @@ def most_pages(body: Mapping[str, Any]) -> Usage:
 
 
 def told_pages(body: Mapping[str, Any], reading: Reading) -> Reading:
-    """Annotated, where that was asked for."""
-    read = reading.usage and reading.usage.pages
-    return reading if read is None else reading._replace(usage=_pages(body, read))
+    """As they are told apart, by Foundry (BerriAI/litellm#38546); else annotated, where that was asked for."""
+    usage = reading.usage
+    if usage is None or usage.pages is None:
+        return reading
+    if usage.annotated_pages is None:
+        return reading._replace(usage=_pages(body, usage.pages))
+    return reading._replace(
+        usage=usage._replace(pages=usage.pages or None) if usage.annotated_pages else Usage(pages=usage.pages)
+    )
 
 
 OCR = Api(

@@ -21,6 +21,7 @@ from tokenguard.providers.events import (
     told_before,
 )
 from tokenguard.providers.reading import (
+    ASSUMED_MODEL,
     OWN_KEY,
     REPORTED_ESTIMATE,
     TELL_COST,
@@ -55,7 +56,8 @@ INPUT_DETAILS: Final = {
     "cached_write_token_details": {"cached_write_tokens_1h": "cache_write_1h"},
     "cache_write_tokens": "cache_write",
     "cache_write_tokens_details": {"ttl_30m_tokens": "cache_write_30m", "ttl_12h_tokens": "cache_write_12h"},
-    "cache_creation_input_tokens": "cache_write",  # DashScope
+    "cache_read_input_tokens": "cache_read",  # Perplexity
+    "cache_creation_input_tokens": "cache_write",  # and DashScope
     "cache_creation_tokens": "cache_write",  # LiteLLM's proxy
     "cached_creation_tokens": "cache_write",  # new-api
     "cache_creation_token_details": {"ephemeral_1h_input_tokens": "cache_write_1h"},
@@ -173,7 +175,11 @@ BUILTIN = "builtin_function"
 """
 HEARD = "prompt_audio_seconds"
 """Where Mistral tells how long it has listened, which it bills beside the tokens (https://mistral.ai/pricing)."""
-SEARCHED: Final = frozenset({"num_sources_used", "num_server_side_tools_used", "plugins", "x_tools", "tool_usage"})
+TALLY: Final = "server_side_tool_usage_details"
+"""Where xAI tells how often each tool was run, and of X Search also what it found."""
+SEARCHED: Final = frozenset(
+    {"num_sources_used", "num_server_side_tools_used", TALLY, "plugins", "x_tools", "tool_usage"}
+)
 """Where a usage tells of tools that the provider ran: xAI's, DashScope's (the last two but one), Volcengine's."""
 STATED: Final = "cost_usd_total"
 """What LLM Gateway calls the cost (https://docs.llmgateway.io/features/cost-breakdown)."""
@@ -227,8 +233,22 @@ def read_embeddings(response: object) -> Reading:
     return reading(read_usage(said, EMBEDDINGS_USAGE), text(body.get("model")), None, charged=charged)
 
 
-PAID_TOOLS = frozenset({"code_interpreter_call", "image_generation_call"})
-"""Output items of the Responses API with fees that the answer does not tell: a container's time, a picture's size."""
+DRAWN = "image_generation_call"
+DRAWN_USAGE: Final = Shape(
+    {
+        "input_tokens": "input",
+        "output_tokens": "output",
+        "cached_tokens": "cache_read",
+        "cached_tokens_details": {"cached_image_tokens": "cache_image_read"},
+        "input_tokens_details": {"image_tokens": "input_image"},
+        "output_tokens_details": {"image_tokens": "output_image"},
+    }
+)
+DRAWS, LIKE_DRAWS = "gpt-image-2.6-sunburst", "gpt-image-2.5-sunburst"
+"""The model that draws where none is named (`ImageGeneration` of the SDK), and one with a price that is like it."""
+PAID_TOOLS = frozenset({"code_interpreter_call", "x_search_call", DRAWN})
+"""Output items of the Responses API with fees that no item tells: a container's time, a picture's size, and each post
+and profile that was found on X (since 2026-09-21; https://docs.x.ai/developers/pricing, "Tool Invocation Costs")."""
 
 
 def _is_paid(item: Mapping[str, Any]) -> bool:
@@ -259,7 +279,7 @@ def read_responses(response: object) -> Reading:
     if counted is not None and counted[2] and counted[3]:
         counted = _apart(counted, said.get("input_tokens_details"))
     told, by_total, doubt = with_total(counted, said.get("total_tokens"))
-    usage, more_was_run = _with_tools_of(body, _with_searches(told, output))
+    usage, parts, guessed = _with_tools_of(body, _with_searches(told, output, fields(said.get(TALLY))))
     if (charged := reported_cost(said)) is None and said.get("is_byok"):
         doubt = OWN_KEY
     return reading(
@@ -270,15 +290,17 @@ def read_responses(response: object) -> Reading:
         sum(map(CALLED.__contains__, kinds)),
         text(body.get("service_tier")),
         charged,
-        any(map(_is_paid, output)) or more_was_run or _more_was_run(said, usage),
+        any(_is_paid(item) and not (parts and item.get("type") == DRAWN) for item in output)
+        or _more_was_run(said, usage),
         by_total,
-        doubt,
+        doubt or guessed,
         error=None if error is None else text(fields(error).get("code")) or "error",
         complete=body.get("status") not in GOES_ON,
+        parts=parts,
     )
 
 
-WEB = frozenset({"web_search_call", "x_search_call"})
+WEB = "web_search_call"
 FILES = frozenset({"file_search_call", "collections_search_call"})
 """Output items of a search: OpenAI's, and xAI's."""
 
@@ -291,18 +313,25 @@ def _more_was_run(said: Mapping[str, Any], usage: Usage | None) -> bool:
     return bool(count(said.get("num_sources_used"))) or max(_uses(said.get(key)) for key in SEARCHED) > priced
 
 
-def _with_tools_of(body: Mapping[str, Any], usage: Usage | None) -> tuple[Usage | None, bool]:
-    """The usage with what OpenAI tells of its own tools beside it, and whether that has pictures: of a model unknown.
+def _with_tools_of(body: Mapping[str, Any], usage: Usage | None) -> tuple[Usage | None, tuple[Part, ...], str | None]:
+    """The usage with what OpenAI tells of its own tools beside it; with pictures, what is billed, and any doubt of it.
 
     The searches there are those that are billed (`ToolUsage` of the SDK); they may be fewer than the items, or stand
-    without any.
+    without any. The tokens of pictures are those of the model that the tool is set to.
     """
     if usage is None or not (told := fields(body.get("tool_usage"))):
-        return usage, False
+        return usage, (), None
     searched = count(fields(told.get("web_search")).get("num_requests"))
     if searched is not None and searched != (usage.web_searches or 0):
         usage = usage._replace(web_searches=searched or None)
-    return usage, bool(count(fields(told.get("image_gen")).get("total_tokens")))
+    made = read_usage(told.get("image_gen"), DRAWN_USAGE)
+    if made is None or not (made.input or made.output):
+        return usage, (), None
+    if made.output_image is None:
+        made = made._replace(output_image=made.output)
+    named = {text(tool.get("model")) for tool in items(body.get("tools")) if tool.get("type") == "image_generation"}
+    model = named.pop() if len(named) == 1 else None
+    return usage, (Part(usage, None), Part(made, model or DRAWS, LIKE_DRAWS)), None if model else ASSUMED_MODEL
 
 
 def _uses(told: object) -> int:
@@ -310,15 +339,19 @@ def _uses(told: object) -> int:
     return count(told) or sum(map(_uses, fields(told).values()))
 
 
-def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]]) -> Usage | None:
+def _with_searches(usage: Usage | None, output: Sequence[Mapping[str, Any]], ran: Mapping[str, Any]) -> Usage | None:
     """The usage with what was searched: of the web's actions only `search` is billed, opening a page is not.
 
-    https://platform.openai.com/docs/guides/tools-web-search, "Output and citations".
+    https://platform.openai.com/docs/guides/tools-web-search, "Output and citations". But where the calls that are
+    billed are told, it is those: xAI's has a page opened among them.
     """
-    web = sum(
-        item.get("type") in WEB and fields(item.get("action")).get("type", "search") == "search" for item in output
-    )
-    files = sum(item.get("type") in FILES for item in output)
+    web, files = count(ran.get("web_search_calls")), count(ran.get("file_search_calls"))
+    if web is None:
+        web = sum(
+            item.get("type") == WEB and fields(item.get("action")).get("type", "search") == "search" for item in output
+        )
+    if files is None:
+        files = sum(item.get("type") in FILES for item in output)
     if usage is None or not (web or files):
         return usage
     return usage._replace(web_searches=web or None, file_searches=files or None)

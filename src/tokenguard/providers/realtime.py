@@ -14,6 +14,7 @@ from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api
 from tokenguard.providers.events import backwards, decoded, forwards
 from tokenguard.providers.media import AUDIO_TOKENS, SPOKEN_TOKENS, TRANSCRIPT_USAGE
+from tokenguard.providers.openai import INPUT_DETAILS, OUTPUT_DETAILS
 from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text, whole
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
@@ -22,13 +23,10 @@ USAGE: Final = Shape(
     {
         "input_tokens": "input",
         "output_tokens": "output",
-        "input_token_details": {
-            "audio_tokens": "input_audio",
-            "image_tokens": "input_image",
-            "cached_tokens": "cache_read",
-            "cached_tokens_details": {"audio_tokens": "cache_audio_read", "image_tokens": "cache_image_read"},
-        },
-        "output_token_details": {"audio_tokens": "output_audio", "reasoning_tokens": "reasoning"},
+        "input_token_details": INPUT_DETAILS,
+        "output_token_details": OUTPUT_DETAILS,
+        "input_tokens_details": INPUT_DETAILS,  # LiteLLM's proxy, before Gemini
+        "output_tokens_details": OUTPUT_DETAILS,
     }
 )
 CONTEXT = "context_tokens"

@@ -21,7 +21,7 @@ from tokenguard.call.flow import Flow, drive, drive_async
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.metering.meter import Meter
 from tokenguard.providers import Api, Reading, Sdk, located
-from tokenguard.providers.bedrock import conversed, invoked, same_family
+from tokenguard.providers.bedrock import conversed, guarded, invoked, same_family
 from tokenguard.providers.bedrock_media import FILM, FILMS, RANK, rank_body
 from tokenguard.seams.bedrock_batches import BedrockBatches
 from tokenguard.seams.botocore_streams import BODY_METHODS, STREAM_METHODS, BodyWatch, EventWatch, watch_stream
@@ -184,6 +184,8 @@ def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | Non
     else:
         body = _parsed(params.get("body"))
         api = invoked(body, str(params.get("modelId")))
+        if api is not None and params.get("guardrailIdentifier"):
+            api = guarded(api)
     return None if api is None else BedrockExchange(client, params, api, body, OPERATIONS[operation])
 
 
